@@ -1,0 +1,182 @@
+"""What the core needs from outside. Adapters satisfy these by shape; mypy checks the fit in `wiring`.
+
+Every method may raise the errors of `nixops_proxmox.errors`; every wait has a deadline of its own and says, on
+giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nixops_proxmox.model import Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
+from nixops_proxmox.spec import MachineSpec
+
+Note = Callable[[str], None]  # called with a UPID as soon as PVE has told it
+
+
+class Hypervisor(Protocol):
+    """One PVE API. A VM is ours if its SMBIOS UUID is the machine's; no other VM is ever touched."""
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""
+        ...
+
+    def choose_place(self, spec: MachineSpec) -> Place:
+        """A node that fits the spec (online, storages, bridges, ISO, most free memory) and a VMID not in use."""
+        ...
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        """Create VM and disks and wait. Raises VmidTaken if the VMID belongs to somebody else."""
+        ...
+
+    def start_vm(self, facts: Facts, note: Note) -> None:
+        """Start and wait until it runs; a running VM is fine."""
+        ...
+
+    def stop_vm(self, facts: Facts, note: Note) -> None:
+        """Power off, hard, and wait; a stopped VM is fine."""
+        ...
+
+    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+        """Ask the guest to shut down and wait; after `timeout` seconds power it off."""
+        ...
+
+    def wait_for_task(self, upid: str) -> None:
+        """Wait for a task of an earlier run; raises TaskFailed, or NotFound if PVE has forgotten it."""
+        ...
+
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
+        """Would the VM boot the installer if it was started now?"""
+        ...
+
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on."""
+        ...
+
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        """How the VM differs from the description, semantically; what the description leaves unset is no difference."""
+        ...
+
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        """Make the VM as described. Data is never destroyed: a removed disk is detached. Raises for `forbidden` ones."""
+        ...
+
+    def destroy_vm(self, facts: Facts, note: Note) -> None:
+        """Stop and delete our VM and all its volumes; NeedsWord if it is protected. A VM that is not there is fine."""
+        ...
+
+
+class Shell(Protocol):
+    """Commands in a guest, over SSH, with the host key proven."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        """Run a `/bin/sh` script. ConnectionLost if it broke on the way."""
+        ...
+
+    def start_job(self, name: str, script: str) -> None:
+        """Start a detached job unless a job of that name exists (running or done): never a second one."""
+        ...
+
+    def find_job(self, name: str) -> Job: ...
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+        """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
+        ...
+
+
+@dataclass(frozen=True)
+class InstallerSeen:
+    """What the agent told about the live system that is running."""
+
+    boot_id: str
+    host_keys: tuple[str, ...]
+    facts: Facts  # with addresses and endpoint of the installer
+
+
+class Guest(Protocol):
+    """The OS inside, through the agent and then through SSH."""
+
+    def enter_installer(self, machine: Machine, spec: MachineSpec) -> InstallerSeen:
+        """Wait for the installer's agent, see that it is the installer, authorize our ephemeral key, read its host
+        keys, and prove an endpoint. GuestLost if the installed system answers instead."""
+        ...
+
+    def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        """The way into the installer; enters again if this process has not. GuestLost if it is another boot
+        than `machine.facts.boot_id`."""
+        ...
+
+    def list_disks(self, shell: Shell) -> Sequence[GuestDisk]: ...
+
+    def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+        """Wait for the installed system, learn its addresses, prove the best endpoint by the machine's host key."""
+        ...
+
+    def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        """The way into the installed system, by the endpoint in the facts; looks for another when that is silent."""
+        ...
+
+
+class Builder(Protocol):
+    """What Nix does for a machine. A door that activates by its own means has one that wants nothing."""
+
+    def wanted_system(self, machine: Machine) -> str:
+        """The store path of the system the machine should run, built; empty: nothing is asked of us."""
+        ...
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        """Copy the closure to the guest; `into_target`: into the installer's /mnt instead of its own store."""
+        ...
+
+    def active_system(self, shell: Shell) -> str: ...
+
+    def activate(self, system: str, shell: Shell) -> int:
+        """Make it the next generation and switch to it; returns the generation number."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Private keys, in 0600 files outside of the state."""
+
+    def host_key(self, uuid: str) -> tuple[str, str]:
+        """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        ...
+
+    def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
+        """Who may log in: the deployment's own client key and those of the description."""
+        ...
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Reporter(Protocol):
+    """Who watches."""
+
+    def step(self, machine: Machine, label: str, to: str) -> None: ...
+    def detail(self, machine: Machine, text: str) -> None:
+        """What the current step is doing or waiting for, one line."""
+        ...
+
+    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
+    def warn(self, machine: Machine, text: str) -> None: ...
+
+
+class Journal(Protocol):
+    """The durable record. `commit` writes phase, facts and the end of the attempt in one transaction."""
+
+    def begin(self, machine: Machine, label: str, to: str) -> int: ...
+    def note(self, attempt: int, machine: Machine) -> None:
+        """Facts that must survive a crash in the middle of the attempt (a UPID, a claim), phase unchanged."""
+        ...
+
+    def commit(self, attempt: int, machine: Machine) -> None: ...
+    def fail(self, attempt: int, error: Exception) -> None: ...
+    def record(self, machine: Machine, label: str) -> None:
+        """A phase that was seen rather than made (a sighting)."""
+        ...

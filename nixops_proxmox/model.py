@@ -1,0 +1,209 @@
+"""What is known: phases, facts, machines, endpoints. Words only; nothing here talks to anything."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Self
+
+from nixops_proxmox.errors import StateTooNew
+
+
+class Phase(StrEnum):
+    """A durable milestone in a machine's life: what is already true."""
+
+    ABSENT = "absent"  # nothing of it exists
+    RESERVED = "reserved"  # its VMID, UUID, MACs and host key are minted and recorded
+    DEFINED = "defined"  # PVE has the VM and its disks
+    INSTALLER = "installer"  # it runs the installer
+    REACHABLE = "reachable"  # the installer let us in, proven to be this machine
+    PARTITIONED = "partitioned"  # its disks are partitioned and mounted in the installer
+    INSTALLED = "installed"  # the system is on its disks
+    DRIFTED = "drifted"  # its hardware is not what the description says
+    RUNNING = "running"  # it runs the installed system
+    READY = "ready"  # reachable, proven, with the wanted system active
+    STOPPED = "stopped"  # installed and powered off
+    RESCUE = "rescue"  # the installer is booted beside an untouched system
+    LOST = "lost"  # our record says it exists, the cluster says it does not
+
+
+class Family(StrEnum):
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class Reach(StrEnum):
+    """Where an address is meant to be reachable from."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address a guest has. `mac` is lower case and says on which NIC; `interface` is the guest's name for it."""
+
+    ip: IPv4Address | IPv6Address
+    reach: Reach
+    interface: str = ""
+    mac: str = ""
+
+    @property
+    def family(self) -> Family:
+        return Family.IPV4 if self.ip.version == 4 else Family.IPV6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address and port of a guest's sshd and how to get there; `host` is a literal without brackets, or a name."""
+
+    host: str
+    port: int = 22
+    user: str = "root"
+    jump: str = ""  # an OpenSSH ProxyJump value, or empty: direct
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.host
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one machine; typed, JSON both ways, and never a secret. Empty means not known (yet)."""
+
+    uuid: str = ""  # the machine's identity; its VM's SMBIOS UUID, and so the mark
+    vmid: int = 0
+    node: str = ""
+    macs: tuple[str, ...] = ()  # lower case, in the order of the NICs
+    host_key: str = ""  # public, "ssh-ed25519 AAAA…", minted by us before first boot
+    installer_keys: tuple[str, ...] = ()  # the installer's public host keys, read through the agent
+    boot_id: str = ""  # the installer boot that the jobs below belong to
+    claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
+    round: int = 0  # how often the machine was asked to be installed (install.generation, or `reinstall`)
+    partition_hash: str = ""  # SHA-256 of the partition script that made the disks
+    method: str = ""  # how it was installed: closure or configuration
+    system: str = ""  # the store path of the active system
+    generation: int = 0  # its generation number in the guest's system profile
+    addresses: tuple[Address, ...] = ()
+    endpoint: Endpoint | None = None  # the last proven one
+    task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
+    extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; what is empty is left out."""
+        plain = asdict(self)
+        plain["addresses"] = [
+            {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
+        ]
+        plain["extra"] = dict(self.extra)
+        empty = Facts()
+        return {name: value for name, value in plain.items() if getattr(self, name) != getattr(empty, name)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`; raises StateTooNew for a field this version does not know."""
+        unknown = set(data) - {f.name for f in fields(cls)}
+        if unknown:
+            raise StateTooNew(
+                f"the state has facts that this version does not know: {', '.join(sorted(unknown))}",
+                hint="upgrade nixops-proxmox to at least the version that wrote the state",
+            )
+        values = dict(data)
+        for name in ("macs", "installer_keys"):
+            if name in values:
+                values[name] = tuple(values[name])
+        if "addresses" in values:
+            values["addresses"] = tuple(
+                Address(ip_address(a["ip"]), Reach(a["reach"]), a.get("interface", ""), a.get("mac", ""))
+                for a in values["addresses"]
+            )
+        if values.get("endpoint"):
+            values["endpoint"] = Endpoint(**values["endpoint"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine of a deployment: where it stands and what is known of it."""
+
+    deployment: str
+    name: str
+    phase: Phase = Phase.ABSENT
+    facts: Facts = field(default_factory=Facts)
+
+    def moved(self, phase: Phase, facts: Facts) -> "Machine":
+        return replace(self, phase=phase, facts=facts)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node, and a VMID that was free on its cluster a moment ago."""
+
+    node: str
+    vmid: int
+
+
+class Power(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Vm:
+    """What PVE has: one look at a VM that carries our mark."""
+
+    vmid: int
+    node: str
+    uuid: str
+    power: Power
+    config: Mapping[str, str]  # as PVE prints it, every value as text, pending changes merged in
+    pending: tuple[str, ...] = ()  # keys that wait for a full stop and start
+    lock: str = ""
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between the description and the VM. `restart`: it only takes effect by a full stop and start."""
+
+    key: str  # PVE's configuration key: memory, scsi1, net0, …
+    have: str
+    want: str
+    restart: bool = False
+    forbidden: str = ""  # why it cannot be done in place, and what to do instead
+
+
+@dataclass(frozen=True)
+class GuestDisk:
+    """A disk as the guest sees it. `signatures`: what is on it ("gpt", "ext4", …); empty means blank."""
+
+    device: str  # /dev/sda
+    size: int  # bytes
+    serial: str = ""
+    by_id: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished command; output as text, undecodable bytes replaced."""
+
+    status: int
+    stdout: str = ""
+    stderr: str = ""
+
+
+class JobPhase(StrEnum):
+    ABSENT = "absent"  # no such job in this boot of the guest
+    RUNNING = "running"
+    DONE = "done"
+    VANISHED = "vanished"  # it was started, it does not run, and it left no status
+
+
+@dataclass(frozen=True)
+class Job:
+    """A detached job in a guest."""
+
+    phase: JobPhase
+    status: int = 0  # exit status, when DONE
+    log_tail: str = ""

@@ -1,0 +1,62 @@
+"""Metadata, entry points, and the Nix files as package data. Tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LAB = [
+    "aiohttp>=3.9",  # the lab's API server: PVE puts its messages into the HTTP reason phrase, which aiohttp can set
+    "asyncssh>=2.14",  # the simulated guests' SSH servers: thousands of them on one event loop
+    "qemu.qmp>=0.0.3",  # QEMU's own monitor client: drives real guests
+]
+
+setup(
+    name="nixops-proxmox",
+    version="0.1.0",
+    description="Describe NixOS machines in Nix, get them installed and reachable on Proxmox VE",
+    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="LGPL-3.0-or-later",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["nixops_proxmox", "nixops_proxmox.*"]), "nixops_proxmox.nix"],
+    package_dir={"nixops_proxmox.nix": "nix"},
+    package_data={"nixops_proxmox": ["py.typed"], "nixops_proxmox.nix": ["*.nix", "**/*.nix"], "nixops_proxmox.lab": ["**/*.sh", "**/*.json"]},
+    include_package_data=True,
+    install_requires=[
+        "proxmoxer>=2.2.0",  # the ecosystem's PVE client
+        "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it
+        "requests-toolbelt>=1.0",  # proxmoxer streams uploads over 10 MiB only with it
+        "paramiko>=3.4",  # SSH with host-key control in our hands
+        "pydantic>=2.6",  # parsing at the door, with messages that name the place
+        "SQLAlchemy>=2.0.25",  # SQLite and PostgreSQL by one path
+        "rich>=13.7",  # progress and tables on a terminal
+        "pluggy>=1.3",  # NixOps 2's plugin hooks
+        "typeguard>=4.1",  # NixOps 2 validates its options with it
+        "shtab>=1.7",  # shell completion from the argument parser
+    ],
+    extras_require={
+        "lab": LAB,
+        "postgres": ["psycopg[binary]>=3.1.18"],  # a team's shared state
+        "dev": [
+            *LAB,
+            "psycopg[binary]>=3.1.18",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "pytest-timeout>=2.2",
+            "hypothesis>=6.98",
+            "mypy>=1.10",
+            "ruff>=0.6",
+            "import-linter>=2.1",
+            "jsonschema>=4.21",
+            "types-requests>=2.31",
+            "types-paramiko>=3.4",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "nixops-proxmox = nixops_proxmox.cli:main",
+            "nixops4-resources-proxmox = nixops_proxmox.nixops4.provider:main",
+        ],
+        "nixops": ["proxmox = nixops_proxmox.nixops2.plugin"],
+    },
+)
