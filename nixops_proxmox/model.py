@@ -79,7 +79,9 @@ class Facts:
     installer_keys: tuple[str, ...] = ()  # the installer's public host keys, read through the agent
     boot_id: str = ""  # the installer boot that the jobs below belong to
     claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
-    round: int = 0  # how often the machine was asked to be installed (install.generation, or `reinstall`)
+    round: int = 0  # counts installs: 0 is the first, each reinstall adds one
+    asked: int = 0  # the description's install.generation that the last install answered
+    passes: int = 0  # how often the partition script of this round asked for a reboot (exit status 100)
     partition_hash: str = ""  # SHA-256 of the partition script that made the disks
     method: str = ""  # how it was installed: closure or configuration
     system: str = ""  # the store path of the active system

@@ -58,7 +58,7 @@ class Hypervisor(Protocol):
         ...
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
-        """Make the VM as described. Data is never destroyed: a removed disk is detached. Raises for `forbidden` ones."""
+        """Make the VM as described. A removed disk is detached, never destroyed."""
         ...
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:
@@ -82,6 +82,10 @@ class Shell(Protocol):
 
     def find_job(self, name: str) -> Job: ...
 
+    def discard_job(self, name: str) -> None:
+        """Set the record of a job that is not running aside, so that the name can be started again."""
+        ...
+
     def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
         """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
         ...
@@ -99,9 +103,9 @@ class InstallerSeen:
 class Guest(Protocol):
     """The OS inside, through the agent and then through SSH."""
 
-    def enter_installer(self, machine: Machine, spec: MachineSpec) -> InstallerSeen:
-        """Wait for the installer's agent, see that it is the installer, authorize our ephemeral key, read its host
-        keys, and prove an endpoint. GuestLost if the installed system answers instead."""
+    def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
+        """Wait for the installer's agent, see that it is the installer, authorize our ephemeral key (and `keys`), read
+        its host keys, and prove an endpoint. GuestLost if the installed system answers instead."""
         ...
 
     def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
@@ -109,7 +113,14 @@ class Guest(Protocol):
         than `machine.facts.boot_id`."""
         ...
 
-    def list_disks(self, shell: Shell) -> Sequence[GuestDisk]: ...
+    def list_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        """The guest's disks in the order of `spec.disks`, told apart by serial; WrongDisk if one is missing."""
+        ...
+
+    def prove_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
+        if one is not, or carries data that the record does not account for (`facts.claimed` is negative)."""
+        ...
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
         """Wait for the installed system, learn its addresses, prove the best endpoint by the machine's host key."""
@@ -143,6 +154,16 @@ class KeyStore(Protocol):
 
     def host_key(self, uuid: str) -> tuple[str, str]:
         """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        ...
+
+    def has_host_key(self, uuid: str) -> bool: ...
+
+    def keep_host_key(self, uuid: str, private: str) -> None:
+        """Take over a private key that was read from the guest itself."""
+        ...
+
+    def forget(self, uuid: str) -> None:
+        """Remove the machine's private key; fine if there is none."""
         ...
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:

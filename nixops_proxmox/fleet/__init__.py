@@ -1,0 +1,37 @@
+"""Several machines at once: bounded, and one that fails does not stop the others."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.model import Machine
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended for one machine: where it stands now, and the error that stopped it."""
+
+    name: str
+    seconds: float
+    machine: Machine | None = None
+    error: DeployError | None = None
+
+
+def run_all(names: Sequence[str], work: Callable[[str], Machine], *, jobs: int) -> list[Outcome]:
+    """Do `work` for every name, at most `jobs` at a time; the outcomes are in the order of the names. Only errors that
+    we raise on purpose are outcomes: anything else is a defect, and is raised when all have ended."""
+
+    def one(name: str) -> Outcome:
+        began = time.monotonic()
+        try:
+            machine = work(name)
+        except DeployError as error:
+            return Outcome(name, time.monotonic() - began, error=error)
+        return Outcome(name, time.monotonic() - began, machine=machine)
+
+    if not names:
+        return []
+    with ThreadPoolExecutor(max_workers=max(1, min(jobs, len(names))), thread_name_prefix="machine") as pool:
+        return list(pool.map(one, names))

@@ -1,0 +1,151 @@
+"""The scripts that run in the installer, as text: built here, run elsewhere."""
+
+import io
+import json
+import shlex
+import tarfile
+from collections.abc import Sequence
+
+from nixops_proxmox.model import GuestDisk, Machine
+from nixops_proxmox.spec import MachineSpec, Method
+
+DEFAULT_LAYOUT = """\
+# The whole first disk: one ext4 root, and what the firmware needs to boot it.
+disk=$DISK_0
+wipefs -a "$disk" >/dev/null
+sgdisk --zap-all "$disk" >/dev/null
+if [ -d /sys/firmware/efi ]; then
+  sgdisk -n 1:0:+256M -t 1:ef00 -c 1:ESP -n 2:0:0 -t 2:8300 -c 2:root "$disk"
+else
+  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 2:0:0 -t 2:8300 -c 2:root -A 2:set:2 "$disk"
+fi
+command -v udevadm >/dev/null && udevadm settle
+part() { if [ -e "$disk-part$1" ]; then echo "$disk-part$1"; else echo "$(readlink -f "$disk")$1"; fi; }
+mkfs.ext4 -q -F -L nixos "$(part 2)"
+mkdir -p /mnt
+mount "$(part 2)" /mnt
+if [ -d /sys/firmware/efi ]; then
+  mkfs.vfat -F 32 -n ESP "$(part 1)" >/dev/null
+  mkdir -p /mnt/boot
+  mount "$(part 1)" /mnt/boot
+fi
+"""
+
+
+def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: int, again: bool) -> str:
+    """The user's script (or the default layout) with what it may want to know: DISK_<slot>, DISK_<number> and DISKS
+    (device paths in the order of the description), KEEP (slots not to be written), PASS (1, 2, … after reboots that the
+    script asked for with exit status 100), REINSTALL (1 when the machine was installed before)."""
+    names = {disk.slot: device_path(found) for disk, found in zip(spec.disks, disks, strict=True)}
+    kept = [disk.slot for disk in spec.disks if disk.keep and again]
+    settings = {f"DISK_{slot}": device for slot, device in names.items()}
+    settings |= {f"DISK_{number}": device for number, device in enumerate(names.values())}
+    settings |= {"DISKS": " ".join(names.values()), "KEEP": " ".join(kept), "PASS": str(passes + 1)}
+    settings |= {"REINSTALL": "1" if again else ""}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    body = spec.install.partition or "set -e\n" + DEFAULT_LAYOUT
+    return "\n".join([*lines, _unmount(), body, ""])
+
+
+def install_script(spec: MachineSpec, system: str) -> str:
+    """nixos-install for the method, then everything written down before anybody pulls the plug."""
+    if spec.install.method is Method.CLOSURE:
+        install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
+    else:
+        install = "nixos-generate-config --root /mnt\nnixos-install --root /mnt --no-root-passwd"
+    return f"set -e\n{install}\nsync\n"
+
+
+def delivery(
+    machine: Machine,
+    spec: MachineSpec,
+    private: str,
+    public: str,
+    authorized: Sequence[str],
+    boot_device: str,
+) -> tuple[str, bytes]:
+    """A script and its standard input: the machine's identity, put on the target's disk before its first boot."""
+    files = {
+        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (public.rstrip() + "\n", 0o644),
+        "root/.ssh/authorized_keys": ("".join(f"{key.strip()}\n" for key in authorized), 0o600),
+        "etc/nixops-proxmox/machine": (f"{machine.facts.uuid}\n", 0o644),
+        "etc/nixops-proxmox/network.json": (network_declaration(machine, spec), 0o644),
+    }
+    if spec.install.method is Method.CONFIGURATION:
+        text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
+        files["etc/nixos/configuration.nix"] = (text, 0o644)
+    return "set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
+
+
+def network_declaration(machine: Machine, spec: MachineSpec) -> str:
+    """What the description says of the NICs, by MAC, as JSON for systems that are not built by NixOS modules."""
+    nics = [
+        {
+            "mac": mac,
+            "ipv4": nic.ipv4.model_dump(mode="json", exclude_none=True),
+            "ipv6": nic.ipv6.model_dump(mode="json", exclude_none=True),
+        }
+        for mac, nic in zip(machine.facts.macs, spec.network, strict=False)
+    ]
+    return json.dumps({"hostname": machine.name, "nics": nics}, indent=2, sort_keys=True) + "\n"
+
+
+def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Sequence[str], boot_device: str) -> str:
+    """A configuration.nix that boots, lets us in and has the guest agent; the real one follows by deployment."""
+    keys = " ".join(_nix_string(key.strip()) for key in authorized)
+    loader = (
+        "boot.loader.systemd-boot.enable = true;\n  boot.loader.efi.canTouchEfiVariables = true;"
+        if spec.bios == "ovmf"
+        else f"boot.loader.grub.enable = true;\n  boot.loader.grub.devices = [ {_nix_string(boot_device)} ];"
+    )
+    return f"""\
+{{ ... }}:
+{{
+  imports = [ ./hardware-configuration.nix ];
+  networking.hostName = {_nix_string(machine.name)};
+  {loader}
+  services.openssh.enable = true;
+  services.openssh.settings.PasswordAuthentication = false;
+  services.qemuGuest.enable = true;
+  users.users.root.openssh.authorizedKeys.keys = [ {keys} ];
+  boot.kernelParams = [ "console=tty0" "console=ttyS0" ];
+}}
+"""
+
+
+def reads_only(spec: MachineSpec, disks: Sequence[GuestDisk]) -> list[GuestDisk]:
+    """The disks that a reinstall must not write."""
+    return [found for disk, found in zip(spec.disks, disks, strict=True) if disk.keep]
+
+
+def device_path(disk: GuestDisk) -> str:
+    return disk.by_id[0] if disk.by_id else disk.device
+
+
+def _unmount() -> str:
+    """A partition script that is run again must not find its own disks busy."""
+    return "if grep -qs ' /mnt ' /proc/self/mounts; then umount -R /mnt || umount -l /mnt; fi"
+
+
+def _archive(files: dict[str, tuple[str, int]]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for folder, mode in (("etc", 0o755), ("etc/ssh", 0o755), ("etc/nixops-proxmox", 0o755), ("etc/nixos", 0o755)):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, mode
+            tar.addfile(entry)
+        for folder in ("root", "root/.ssh"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o700
+            tar.addfile(entry)
+        for name, (text, mode) in files.items():
+            data = text.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), mode
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _nix_string(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${") + '"'

@@ -1,0 +1,148 @@
+"""What the table is made of: steps, moves, sightings, and how they are looked up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.lifecycle.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
+from nixops_proxmox.model import Facts, Machine, Phase, Vm
+from nixops_proxmox.spec import MachineSpec
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the user allowed by word for this run."""
+
+    allow_reboot: bool = False
+    check: bool = False  # trust nothing that can be looked at
+    adjust: bool = True  # look for differences between the VM and the description, and mend them
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside of the core, for one machine."""
+
+    spec: MachineSpec
+    hypervisor: Hypervisor
+    guest: Guest
+    builder: Builder
+    keys: KeyStore
+    clock: Clock
+    reporter: Reporter
+    words: Words = Words()
+
+
+class Attempt(Protocol):
+    """The current try of a step: what must survive a crash in the middle of it is noted here."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def note(self, facts: Facts) -> None: ...
+
+    def note_task(self, upid: str) -> None: ...
+
+
+class Step(Protocol):
+    """One effect. Its docstring's first line is what users see. Safe to repeat by construction."""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        """Only looks: the facts if the step's effect is there, else None."""
+        ...
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts: ...
+
+
+class Repeatable:
+    """A step that looks while it acts: doing it again does no harm, so there is nothing to look for beforehand."""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        del world, machine
+        return None
+
+
+def label(step: Step) -> str:
+    """The sentence that users and the diagram show for a step."""
+    return (step.__doc__ or type(step).__name__).strip().splitlines()[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class Move:
+    """Asked for `goal` and standing in `standing`: take `step`, which leads to `to`; `turns` are expected refusals."""
+
+    goal: Phase
+    standing: Phase
+    step: Step
+    to: Phase
+    turns: tuple[tuple[type[DeployError], Phase], ...] = ()
+
+    def turn(self, error: DeployError) -> Phase | None:
+        return next((phase for kind, phase in self.turns if isinstance(error, kind)), None)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the world: our VM, or None if it is gone."""
+
+    world: World
+    machine: Machine
+    vm: Vm | None
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Our record says `standing`, but `sees` is true of the world: so it is `phase`."""
+
+    standing: Phase
+    sees: Callable[[Seen], bool]
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    moves: tuple[Move, ...]
+    sightings: tuple[Sighting, ...]
+
+    def look(self, world: World, machine: Machine) -> Machine:
+        """The machine as the world shows it; asks nothing of the world where no sighting is possible."""
+        possible = [s for s in self.sightings if s.standing is machine.phase]
+        if not possible:
+            return machine
+        seen = Seen(world, machine, world.hypervisor.find_vm(machine.facts))
+        phase = next((s.phase for s in possible if s.sees(seen)), machine.phase)
+        return machine.moved(phase, machine.facts)
+
+    def find_move(self, standing: Phase, goal: Phase) -> Move | None:
+        return next((m for m in self.moves if m.goal is goal and m.standing is standing), None)
+
+    def next_move(self, machine: Machine, goal: Phase) -> Move:
+        move = self.find_move(machine.phase, goal)
+        if move is None:
+            raise NoPath(
+                f"{machine.name}: it is {machine.phase}, and nothing leads from there to {goal}",
+                hint=HINTS.get(machine.phase, "`nixops-proxmox lifecycle` shows which way leads where"),
+            )
+        return move
+
+    def road(self, machine: Machine, goal: Phase) -> list[Move]:
+        """The moves from where the machine stands to `goal`, as far as no turn is taken; raises NoPath."""
+        moves: list[Move] = []
+        standing = machine
+        while standing.phase is not goal:
+            move = self.next_move(standing, goal)
+            if move in moves:
+                raise NoPath(f"the table runs in a circle at {standing.phase} on the way to {goal}")
+            moves.append(move)
+            standing = standing.moved(move.to, standing.facts)
+        return moves
+
+    def goals(self) -> tuple[Phase, ...]:
+        """The phases that can be asked for."""
+        return tuple(dict.fromkeys(m.goal for m in self.moves))
+
+
+HINTS = {
+    Phase.LOST: "if the VM is really gone, `deploy --allow-recreate` makes a new one, and `destroy` forgets it",
+    Phase.ABSENT: "`deploy` makes it",
+}

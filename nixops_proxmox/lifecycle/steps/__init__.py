@@ -1,0 +1,1 @@
+"""One class per step, in life order: identity, hardware, installer, system."""

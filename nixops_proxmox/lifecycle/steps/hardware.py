@@ -1,0 +1,97 @@
+"""What PVE has of a machine: made, changed, switched off, destroyed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nixops_proxmox.errors import NeedsWord, NotFound
+from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.lifecycle.steps.identity import macs_for
+from nixops_proxmox.model import Change, Facts, Machine, Power, Vm
+
+SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
+
+
+def get_vm(world: World, machine: Machine) -> Vm:
+    """Our VM; it was there when we looked first, so its absence is an error."""
+    vm = world.hypervisor.find_vm(machine.facts)
+    if vm is None:
+        raise NotFound(
+            f"{machine.name}: VM {machine.facts.vmid} with our mark ({machine.facts.uuid}) is gone from the cluster",
+            hint="run the same command again: it will say what can be done",
+        )
+    return vm
+
+
+class CreateVm:
+    """Create the VM and its disks"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        vm = world.hypervisor.find_vm(machine.facts)
+        return None if vm is None or vm.lock == "create" else replace(machine.facts, node=vm.node)
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        world.hypervisor.create_vm(world.spec, machine, attempt.note_task)
+        return attempt.facts
+
+
+class Adjust(Repeatable):
+    """Change the VM to what is described"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        machine = machine.moved(machine.phase, replace(machine.facts, macs=macs_for(machine.facts.uuid, world.spec)))
+        attempt.note(machine.facts)
+        vm = get_vm(world, machine)
+        changes = world.hypervisor.changes(vm, world.spec, machine)
+        refuse_forbidden(machine, changes)
+        if changes:
+            world.reporter.detail(machine, ", ".join(change.key for change in changes))
+            world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task)
+        if vm.power is Power.RUNNING and not world.words.allow_reboot:
+            waiting = [change.key for change in changes if change.restart]
+            if waiting:
+                world.reporter.warn(
+                    machine, f"{', '.join(waiting)}: takes effect at the next restart (deploy --allow-reboot does it)"
+                )
+        return attempt.facts
+
+
+def refuse_forbidden(machine: Machine, changes: Sequence[Change]) -> None:
+    """Nothing is changed at all if one of the changes cannot be made in place."""
+    refused = [change for change in changes if change.forbidden]
+    if refused:
+        raise NeedsWord(
+            f"{machine.name}: cannot be changed in place: "
+            + "; ".join(
+                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden})" for c in refused
+            ),
+            hint="change the description back, or destroy the machine and deploy it anew",
+        )
+
+
+class ShutDown:
+    """Shut the machine down"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        return machine.facts if get_vm(world, machine).power is Power.STOPPED else None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        return attempt.facts
+
+
+class Destroy:
+    """Destroy the VM and its disks"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        if not machine.facts.vmid or world.hypervisor.find_vm(machine.facts) is None:
+            return self._forgotten(world, machine)
+        return None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
+        return self._forgotten(world, machine)
+
+    def _forgotten(self, world: World, machine: Machine) -> Facts:
+        if machine.facts.uuid:
+            world.keys.forget(machine.facts.uuid)
+        return Facts()

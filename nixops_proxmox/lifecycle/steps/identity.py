@@ -1,0 +1,38 @@
+"""Who the machine is: minted and recorded before anything uses it."""
+
+import hashlib
+import uuid
+from dataclasses import replace
+
+from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.spec import MachineSpec
+
+
+class Reserve(Repeatable):
+    """Reserve a VMID, a UUID, MACs and a host key"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        identity = machine.facts.uuid or str(uuid.uuid4())
+        place = world.hypervisor.choose_place(world.spec)
+        _, host_key = world.keys.host_key(identity)
+        return replace(
+            machine.facts,
+            uuid=identity,
+            vmid=place.vmid,
+            node=place.node,
+            macs=macs_for(identity, world.spec),
+            host_key=host_key,
+            asked=world.spec.install.generation,
+        )
+
+
+def macs_for(identity: str, spec: MachineSpec) -> tuple[str, ...]:
+    """A MAC for each NIC: the declared one, or one that follows from the machine's UUID and the slot, so that adding
+    a NIC never changes another's. Under BC:24:11, the prefix that PVE's makers registered (PVE's default since 8.1)."""
+    return tuple((nic.mac or derived_mac(identity, nic.slot)).lower() for nic in spec.network)
+
+
+def derived_mac(identity: str, slot: str) -> str:
+    tail = hashlib.sha256(f"{identity}/{slot}".encode()).digest()[:3]
+    return "bc:24:11:" + ":".join(f"{byte:02x}" for byte in tail)

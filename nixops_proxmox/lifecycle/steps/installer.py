@@ -1,0 +1,195 @@
+"""What happens while the installer runs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nixops_proxmox.errors import CommandFailed, GuestLost
+from nixops_proxmox.lifecycle.ports import Shell
+from nixops_proxmox.lifecycle.scripts import delivery, device_path, install_script, partition_script, reads_only
+from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, get_vm
+from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
+from nixops_proxmox.spec import Method
+
+REBOOT_ASKED = 100  # the partition script's exit status for "reboot the installer and go on"
+PARTITION_TIME = 1800.0  # seconds
+INSTALL_TIME = 7200.0
+
+
+class BootInstaller:
+    """Boot the installer"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        vm = get_vm(world, machine)
+        running = vm.power is Power.RUNNING and "boot" not in vm.pending
+        return machine.facts if running and world.hypervisor.boots_installer(vm, world.spec) else None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        vm = get_vm(world, machine)
+        if not world.hypervisor.boots_installer(vm, world.spec):
+            world.hypervisor.set_boot(vm, world.spec, installer=True)
+        if vm.power is Power.RUNNING:
+            world.hypervisor.stop_vm(machine.facts, attempt.note_task)
+        world.hypervisor.start_vm(machine.facts, attempt.note_task)
+        return attempt.facts
+
+
+class EnterInstaller(Repeatable):
+    """Enter the installer through the guest agent"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        seen = world.guest.enter_installer(machine, world.spec)
+        _, host_key = world.keys.host_key(machine.facts.uuid)
+        return replace(seen.facts, boot_id=seen.boot_id, installer_keys=seen.host_keys, host_key=host_key)
+
+
+class Partition:
+    """Partition the disks"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        if machine.facts.claimed != machine.facts.round:
+            return None
+        job = world.guest.installer_shell(machine, world.spec).find_job(self._job(machine.facts))
+        return self._facts(world, machine.facts) if job.phase is JobPhase.DONE and job.status == 0 else None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        shell = world.guest.installer_shell(machine, world.spec)
+        name = self._job(machine.facts)
+        if shell.find_job(name).phase is not JobPhase.RUNNING:
+            self._start(world, machine, attempt, shell, name)
+        job = _wait(world, machine, shell, name, PARTITION_TIME)
+        if job.status == REBOOT_ASKED:
+            world.hypervisor.stop_vm(attempt.facts, attempt.note_task)
+            attempt.note(replace(attempt.facts, passes=attempt.facts.passes + 1))
+            raise GuestLost(f"{machine.name}: the partition script asked for a reboot of the installer")
+        refuse_failure(machine, job, "the partition script", "correct `install.partition`, then deploy again")
+        _require_target(machine, shell)
+        return self._facts(world, attempt.facts)
+
+    def _start(self, world: World, machine: Machine, attempt: Attempt, shell: Shell, name: str) -> None:
+        disks = world.guest.prove_disks(shell, machine, world.spec)
+        attempt.note(replace(attempt.facts, claimed=machine.facts.round))
+        again = machine.facts.claimed >= 0 and machine.facts.round > 0
+        if again:
+            _protect(machine, shell, reads_only(world.spec, disks))
+        shell.discard_job(name)
+        shell.start_job(name, partition_script(world.spec, disks, passes=machine.facts.passes, again=again))
+
+    def _job(self, facts: Facts) -> str:
+        return f"partition-{facts.round}-{facts.passes}"
+
+    def _facts(self, world: World, facts: Facts) -> Facts:
+        return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0)
+
+
+class Install:
+    """Install the system"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        job = world.guest.installer_shell(machine, world.spec).find_job(self._job(machine.facts))
+        done = job.phase is JobPhase.DONE and job.status == 0
+        return self._facts(world, machine, machine.facts) if done else None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        shell = world.guest.installer_shell(machine, world.spec)
+        name = self._job(machine.facts)
+        if shell.find_job(name).phase is not JobPhase.RUNNING:
+            _require_target(machine, shell)
+            self._start(world, machine, shell, name)
+        job = _wait(world, machine, shell, name, INSTALL_TIME)
+        refuse_failure(machine, job, "nixos-install", "the log's end is above; deploy again to go on")
+        return self._facts(world, machine, attempt.facts)
+
+    def _start(self, world: World, machine: Machine, shell: Shell, name: str) -> None:
+        system = ""
+        if world.spec.install.method is Method.CLOSURE:
+            system = world.builder.wanted_system(machine)
+            world.reporter.detail(machine, f"copying {system}")
+            world.builder.copy_system(system, machine, world.spec, into_target=True)
+        private, public = world.keys.host_key(machine.facts.uuid)
+        boot_device = device_path(world.guest.list_disks(shell, machine, world.spec)[0])
+        script, archive = delivery(
+            machine, world.spec, private, public, world.keys.authorized_keys(world.spec), boot_device
+        )
+        done = shell.run(script, stdin=archive)
+        if done.status != 0:
+            raise CommandFailed(
+                f"{machine.name}: the machine's keys could not be put on its disk: {done.stderr.strip()}",
+                status=done.status,
+                output=done.stderr,
+                hint="is the target mounted on /mnt, and has it room?",
+            )
+        shell.discard_job(name)
+        shell.start_job(name, install_script(world.spec, system))
+
+    def _job(self, facts: Facts) -> str:
+        return f"install-{facts.round}"
+
+    def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
+        system = world.builder.wanted_system(machine) if world.spec.install.method is Method.CLOSURE else ""
+        return replace(facts, system=system, method=world.spec.install.method.value, installer_keys=(), endpoint=None)
+
+
+class EnterRescue(Repeatable):
+    """Boot the installer beside the system, for rescue"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        vm = get_vm(world, machine)
+        in_installer = world.hypervisor.boots_installer(vm, world.spec)
+        if not in_installer:
+            world.hypervisor.set_boot(vm, world.spec, installer=True)
+        if vm.power is Power.RUNNING and (not in_installer or "boot" in vm.pending):
+            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        world.hypervisor.start_vm(machine.facts, attempt.note_task)
+        seen = world.guest.enter_installer(machine, world.spec, keys=world.keys.authorized_keys(world.spec))
+        return replace(seen.facts, boot_id=seen.boot_id, installer_keys=seen.host_keys, task="")
+
+
+def script_hash(script: str | None) -> str:
+    return hashlib.sha256((script or "").encode()).hexdigest()
+
+
+def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:
+    """Raise for a job that did not end well: its log's end is what the user needs."""
+    if job.phase is JobPhase.VANISHED:
+        raise CommandFailed(
+            f"{machine.name}: {what} was killed without leaving an exit status; its last lines:\n{job.log_tail}",
+            status=-1,
+            output=job.log_tail,
+            hint="the guest may be out of memory: raise `memory`, then deploy again",
+        )
+    if job.status != 0:
+        raise CommandFailed(
+            f"{machine.name}: {what} ended with exit status {job.status}; its last lines:\n{job.log_tail}",
+            status=job.status,
+            output=job.log_tail,
+            hint=hint,
+        )
+
+
+def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: float) -> Job:
+    return shell.wait_for_job(name, timeout=timeout, tell=lambda line: world.reporter.detail(machine, line))
+
+
+def _require_target(machine: Machine, shell: Shell) -> None:
+    """`/mnt` must be a mount point: otherwise the system would land in the installer's memory."""
+    done = shell.run("grep -qs ' /mnt ' /proc/self/mounts")
+    if done.status != 0:
+        raise CommandFailed(
+            f"{machine.name}: nothing is mounted on /mnt after partitioning",
+            status=done.status,
+            hint="`install.partition` must leave the target's root file system mounted on /mnt",
+        )
+
+
+def _protect(machine: Machine, shell: Shell, kept: Sequence[GuestDisk]) -> None:
+    """Make the kept disks read-only for as long as this installer runs."""
+    for disk in kept:
+        done = shell.run(f"blockdev --setro {disk.device}")
+        if done.status != 0:
+            raise CommandFailed(
+                f"{machine.name}: the kept disk {disk.device} could not be made read-only: {done.stderr.strip()}",
+                status=done.status,
+                hint="nothing was written; the installer must have blockdev (util-linux)",
+            )
