@@ -1,0 +1,135 @@
+"""Scripts for the guest that make a system the current one, and what their output means.
+
+The scripts are POSIX sh, and a broken connection does no harm: the switch runs in a session of its own, and while it
+has not ended well `/run/nixops-proxmox/activating` stands. A system that is current but half activated is not active.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Protocol
+
+from nixops_proxmox.errors import ActivationFailed
+from nixops_proxmox.model import Completed
+
+PROFILE = "/nix/var/nix/profiles/system"
+TIMEOUT = 1800.0  # seconds; restarting services may take its time
+NEEDS_REBOOT = 100  # switch-to-configuration: the new init cannot take over from the running one (NixOS, NixOps)
+UNITS_FAILED = 4  # switch-to-configuration: switched, but some units did not come up (NixOS)
+
+_ACTIVE = f"""\
+[ ! -e /run/nixops-proxmox/activating ] || exit 0
+current=$(readlink -f /run/current-system) || exit 0
+[ "$current" != "$(readlink -f {PROFILE})" ] || echo "$current"
+"""
+
+_SWITCH = """\
+run=/run/nixops-proxmox
+mkdir -p "$run" && chmod 700 "$run" || exit 1
+# An activation that outlived the connection which began it is let finish first.
+while pid=$(cat "$run/activation.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+{choose} || exit 1
+system=$(readlink -f {profile}) || exit 1
+echo "$system" >"$run/activating" || exit 1
+setsid sh -c '
+  "$1/bin/switch-to-configuration" switch
+  status=$?
+  [ "$status" -ne 0 ] || rm -f "$2/activating"
+  rm -f "$2/activation.pid"
+  exit "$status"
+' activation "$system" "$run" </dev/null >"$run/activation.log" 2>&1 &
+job=$!
+echo "$job" >"$run/activation.pid"
+wait "$job"
+status=$?
+rm -f "$run/activation.pid"
+cat "$run/activation.log"
+echo "nixops-proxmox: generation $(readlink {profile})"
+exit "$status"
+"""
+
+
+class Shell(Protocol):
+    """As much of a way into a guest as activation needs."""
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed: ...
+
+
+@dataclass(frozen=True)
+class Activated:
+    """The generation that is current now; `needs_reboot`: it takes effect only then. `output` is its own words."""
+
+    generation: int
+    needs_reboot: bool = False
+    output: str = ""
+
+
+def active_script() -> str:
+    """Prints the active system's store path: current, fully activated, and what the next boot takes; else nothing."""
+    return _ACTIVE
+
+
+def activate_script(system: str) -> str:
+    """Make `system` the next generation (none is added if it is the current one) and switch to it."""
+    choose = shlex.join(["nix-env", "-p", PROFILE, "--set", system])
+    return _SWITCH.format(choose=choose, profile=PROFILE)
+
+
+def rollback_script(generation: int | None = None) -> str:
+    """Go back to `generation`, or to the one before the current one, and switch to it."""
+    how = ["--rollback"] if generation is None else ["--switch-generation", str(generation)]
+    return _SWITCH.format(choose=shlex.join(["nix-env", "-p", PROFILE, *how]), profile=PROFILE)
+
+
+def generations_script() -> str:
+    """Prints `NUMBER STORE-PATH` for each generation."""
+    return f"""\
+for link in {PROFILE}-*-link; do
+  [ -L "$link" ] || continue
+  number=${{link#{PROFILE}-}}
+  echo "${{number%-link}} $(readlink -f "$link")"
+done
+"""
+
+
+def parse_activation(done: Completed, machine: str) -> Activated:
+    """What became of a switch; raises ActivationFailed with what it said last."""
+    found = re.search(r"^nixops-proxmox: generation (?:.*/)?system-(\d+)-link$", done.stdout, re.MULTILINE)
+    output = re.sub(r"^nixops-proxmox: generation .*\n?", "", done.stdout, flags=re.MULTILINE).strip()
+    if done.status in (0, NEEDS_REBOOT) and found:
+        return Activated(int(found[1]), done.status == NEEDS_REBOOT, output)
+    words = "\n".join(text for text in (output[-2000:], done.stderr.strip()[-2000:]) if text)
+    what, hint = _explain(done.status, machine) if found else ("it could not be made the current generation", "")
+    raise ActivationFailed(f"{machine}: the new system: {what}\n{words}".rstrip(), hint=hint)
+
+
+def _explain(status: int, machine: str) -> tuple[str, str]:
+    """What happened, and what to try."""
+    if status == UNITS_FAILED:
+        return (
+            "it is active, but some of its services did not start",
+            "look at them with `systemctl --failed` in the guest; the next deploy activates again",
+        )
+    return (
+        f"the activation ended with status {status}",
+        f"its log is in the guest, /run/nixops-proxmox/activation.log; go back with `nixops-proxmox rollback {machine}`",
+    )
+
+
+def parse_generations(text: str) -> dict[int, str]:
+    """Store path by generation number; lines that are something else are passed over."""
+    found = re.findall(r"^(\d+) (/\S+)$", text, re.MULTILINE)
+    return dict(sorted((int(number), system) for number, system in found))
+
+
+def find_active_system(shell: Shell) -> str:
+    """The store path of the guest's active system, or an empty string."""
+    return shell.run(active_script()).stdout.strip()
+
+
+def activate_system(system: str, shell: Shell, *, machine: str, timeout: float = TIMEOUT) -> Activated:
+    return parse_activation(shell.run(activate_script(system), timeout=timeout), machine)
+
+
+def roll_back(shell: Shell, *, machine: str, generation: int | None = None, timeout: float = TIMEOUT) -> Activated:
+    return parse_activation(shell.run(rollback_script(generation), timeout=timeout), machine)

@@ -1,0 +1,93 @@
+"""What Nix does for a machine's life, in the shape that the lifecycle asks for."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nixops_proxmox.errors import ActivationFailed
+from nixops_proxmox.model import Machine
+from nixops_proxmox.nixeval.activate import Shell, activate_system, find_active_system
+from nixops_proxmox.nixeval.build import Built, build_systems
+from nixops_proxmox.nixeval.copy import Destination, copy_closure
+from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.runner import Runner, Tell
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.spec import MachineSpec
+
+TARGET = "/mnt"  # where an installer has the machine's own file systems
+
+WayIn = Callable[[Machine, MachineSpec, bool], Destination]  # the last: into the installer's target
+
+
+class Systems:
+    """The systems of one evaluation: built all at once when the first is asked for, by whichever thread asks."""
+
+    def __init__(
+        self, nix: Nix, toplevels: Mapping[str, Toplevel], *, roots: Path, run: Runner, tell: Tell | None = None
+    ) -> None:
+        self._nix = nix
+        self._toplevels = toplevels
+        self._roots = roots
+        self._run = run
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._built: Built | None = None
+
+    def get(self, name: str) -> str:
+        """The store path; empty for a machine without a toplevel; raises that machine's own BuildFailed."""
+        if name not in self._toplevels:
+            return ""
+        with self._lock:
+            if self._built is None:
+                self._built = build_systems(
+                    self._nix, self._toplevels, roots=self._roots, run=self._run, tell=self._tell
+                )
+        if name in self._built.failures:
+            raise self._built.failures[name]
+        return self._built.systems[name]
+
+
+class NixBuilder:
+    """Builds, copies and activates with the Nix of this machine."""
+
+    def __init__(
+        self,
+        nix: Nix,
+        systems: Systems,
+        way_in: WayIn,
+        *,
+        run: Runner,
+        tell: Callable[[Machine, str], None] = lambda _machine, _line: None,
+    ) -> None:
+        self._nix = nix
+        self._systems = systems
+        self._way_in = way_in
+        self._run = run
+        self._tell = tell
+
+    def wanted_system(self, machine: Machine) -> str:
+        return self._systems.get(machine.name)
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        destination = self._way_in(machine, spec, into_target)
+        copy_closure(
+            self._nix,
+            system,
+            destination.into(TARGET) if into_target else destination,
+            machine=machine.name,
+            run=self._run,
+            tell=lambda line: self._tell(machine, line),
+        )
+
+    def active_system(self, shell: Shell) -> str:
+        return find_active_system(shell)
+
+    def activate(self, system: str, shell: Shell) -> int:
+        """The generation's number; a system that only a reboot can start is an ActivationFailed that says so."""
+        done = activate_system(system, shell, machine="the guest")
+        if done.needs_reboot:
+            raise ActivationFailed(
+                f"generation {done.generation} takes effect only after a reboot, for its init differs",
+                hint="run `nixops-proxmox reboot` for this machine, then the same command again",
+            )
+        return done.generation

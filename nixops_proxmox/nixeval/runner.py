@@ -1,0 +1,160 @@
+"""Runs a program: its lines as they come, a deadline, an end on request, and a command line that can be pasted."""
+
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Protocol
+
+from nixops_proxmox.model import Completed
+
+log = logging.getLogger(__name__)
+
+Tell = Callable[[str], None]  # called with each line that a program writes to its standard error
+
+TICK = 0.1  # seconds between two looks at deadline and cancellation
+GRACE = 5.0  # seconds a program has between SIGTERM and SIGKILL
+
+_SECRETS = (
+    re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)"),  # https://user:password@host
+    re.compile(r"(?i)(?<=[?&])((?:access[_-]?)?token|password|secret)=[^&\s]+"),
+    re.compile(r"(?i)(?<=access-tokens )\S.*|(?<=access-tokens=)\S.*"),
+)
+
+
+class Cancelled(KeyboardInterrupt):
+    """The run was called off; what Nix had begun is as safe as Nix makes it."""
+
+
+class OutOfTime(Exception):
+    """The program did not end before its deadline and was ended; `stderr` is what it had said."""
+
+    def __init__(self, argv: Sequence[str], timeout: float, stderr: str) -> None:
+        super().__init__(f"{argv[0]} did not end within {timeout:g} s")
+        self.stderr = stderr
+
+
+class Runner(Protocol):
+    """Runs `argv` with `env` added to the environment; `timeout` in seconds, None: as long as it takes.
+
+    The exit status is in what comes back; FileNotFoundError when there is no such program, OutOfTime, Cancelled.
+    """
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        tell: Tell | None = None,
+        timeout: float | None = None,
+    ) -> Completed: ...
+
+
+def without_secrets(text: str) -> str:
+    """The text with passwords in URLs, token parameters and Nix's access-tokens blanked."""
+    for pattern in _SECRETS:
+        text = pattern.sub("***", text)
+    return text
+
+
+def pasteable(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
+    """A shell command line that does the same, secrets removed."""
+    words = [f"{name}={shlex.quote(without_secrets(value))}" for name, value in (env or {}).items()]
+    return " ".join([*words, *(shlex.quote(without_secrets(word)) for word in argv)])
+
+
+@dataclass
+class ProcessRunner:
+    """Runs real programs, each in a session of its own, so that ending one ends its children too."""
+
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        tell: Tell | None = None,
+        timeout: float | None = None,
+    ) -> Completed:
+        log.info("run: %s", pasteable(argv, env))
+        process = subprocess.Popen(
+            list(argv),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        out, err = _Reader(process.stdout), _Reader(process.stderr, tell)
+        try:
+            self._follow(process, argv, timeout, err)
+        finally:
+            _end(process)
+            out.finish()
+            err.finish()
+        return Completed(process.returncode, out.text, err.text)
+
+    def _follow(
+        self, process: subprocess.Popen[bytes], argv: Sequence[str], timeout: float | None, err: "_Reader"
+    ) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                process.wait(TICK)
+            except subprocess.TimeoutExpired:
+                if self.cancelled.is_set():
+                    raise Cancelled from None
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise OutOfTime(argv, timeout or 0, err.text) from None
+            else:
+                return
+
+
+class _Reader:
+    """Drains one pipe on a thread; undecodable bytes are replaced."""
+
+    def __init__(self, pipe: IO[bytes] | None, tell: Tell | None = None) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self._tell = tell
+        self._lines: list[str] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._lines)
+
+    def finish(self) -> None:
+        # A child left behind (an SSH master, say) may hold the pipe open for ever: what it says is not waited for.
+        self._thread.join(2)
+        if not self._thread.is_alive():
+            self._pipe.close()
+
+    def _read(self) -> None:
+        try:
+            for raw in self._pipe:
+                line = raw.decode("utf-8", "replace")
+                self._lines.append(line)
+                if self._tell is not None:
+                    self._tell(line.rstrip("\r\n"))
+        finally:  # whoever listens may fail, loudly; the program must not come to a halt on a full pipe
+            self._lines.extend(raw.decode("utf-8", "replace") for raw in self._pipe)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
