@@ -1,0 +1,21 @@
+"""The durable record, in SQLite or PostgreSQL by one path; never a secret in it."""
+
+from nixops_proxmox.state.database import ENVIRONMENT, has_password
+from nixops_proxmox.state.holder import Holder
+from nixops_proxmox.state.journal import Entry, Journal, Outcome
+from nixops_proxmox.state.lease import Held, Lease
+from nixops_proxmox.state.store import Deployment, State, open_state
+
+__all__ = [
+    "ENVIRONMENT",
+    "Deployment",
+    "Entry",
+    "Held",
+    "Holder",
+    "Journal",
+    "Lease",
+    "Outcome",
+    "State",
+    "has_password",
+    "open_state",
+]

@@ -1,0 +1,193 @@
+"""Opens SQLite or PostgreSQL by URL; the one place where database errors become ours."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from nixops_proxmox import paths
+from nixops_proxmox.errors import ConfigError, StateError
+
+ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
+BUSY_TIMEOUT = 30  # seconds to wait for another process's write
+CONNECT_TIMEOUT = 10  # seconds to wait for a PostgreSQL server
+POSTGRES = "postgresql+psycopg"
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a state is kept."""
+
+    url: URL
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file; None: it is on a server."""
+        return Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
+
+    @property
+    def title(self) -> str:
+        """For people: without a password."""
+        return str(self.file or self.url.render_as_string(hide_password=True))
+
+
+def parse_location(location: str) -> Location:
+    """A file's path, `sqlite:///path`, `postgresql://…`, or empty: the default file in the user's state directory."""
+    if not location:
+        return _at_file(paths.state_dir() / "state.sqlite")
+    if "://" not in location:
+        return _at_file(Path(location).expanduser().absolute())
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(
+            "the state's URL cannot be read", hint=_FORMS
+        ) from error  # not quoted: it may hold a password
+    match url.drivername:
+        case "sqlite" if url.database and url.database != ":memory:":
+            return Location(url)
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return Location(url.set(drivername=POSTGRES))
+    raise ConfigError(f"the state cannot be kept in {url.render_as_string(hide_password=True)}", hint=_FORMS)
+
+
+def _at_file(file: Path) -> Location:
+    return Location(URL.create("sqlite", database=str(file)))
+
+
+_FORMS = "give a file's path, sqlite:////path/to/file, or postgresql://user@host/database"
+
+
+def has_password(location: str) -> bool:
+    """Does the location spell out a password (which then must not come from a command line)?"""
+    return "://" in location and parse_location(location).url.password is not None
+
+
+def open_engine(location: Location) -> Engine:
+    """An engine for the location; of SQLite, the file is made first (0600, in a directory of 0700)."""
+    if location.file is not None:
+        ensure_private_file(location.file)
+        return _open_sqlite(location)
+    try:
+        return create_engine(
+            location.url,
+            hide_parameters=True,
+            pool_pre_ping=True,  # a server that restarted costs one round trip, not a failed deploy
+            pool_size=8,
+            max_overflow=8,
+            pool_timeout=60,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "nixops-proxmox"},
+        )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a state in PostgreSQL needs the Python package {error.name}",
+            hint="pip install 'nixops-proxmox[postgres]'",
+        ) from error
+
+
+def ensure_private_file(file: Path) -> None:
+    """Make the file, empty and for its owner alone, unless it is there; SQLite gives its side files the same mode."""
+    try:
+        if not file.parent.is_dir():
+            file.parent.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            mode = file.stat().st_mode
+            if not stat.S_ISREG(mode):
+                raise StateError(f"the state {file} is not a file") from None
+            if mode & stat.S_IWOTH:
+                raise StateError(
+                    f"the state {file} can be written by everybody", hint=f"chmod 600 {file}, if its content is trusted"
+                ) from None
+    except OSError as error:
+        raise StateError(
+            f"cannot open the state {file}: {error.strerror}",
+            hint=f"set {ENVIRONMENT} or --state to a place you may write to",
+        ) from error
+
+
+def _open_sqlite(location: Location) -> Engine:
+    engine = create_engine(
+        location.url,
+        hide_parameters=True,
+        poolclass=QueuePool,
+        pool_size=4,
+        max_overflow=12,
+        pool_timeout=60,
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: SqliteConnection, _record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves, below
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            # FULL: a record of identity must survive a power cut, too, or a VM would be left that nobody knows.
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA foreign_keys=ON")
+        finally:
+            cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a writer fails at once when another wrote meanwhile: no timeout helps.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A consistent look."""
+    with translated(engine), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes: everything in it is recorded, or nothing."""
+    with translated(engine), engine.execution_options(writes=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def translated(engine: Engine) -> Iterator[None]:
+    """Database errors as StateError, without the URL's password."""
+    where = Location(engine.url).title
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StateError(f"the state {where} is too busy: no connection was free for a minute") from error
+    except DBAPIError as error:
+        said = " ".join(str(error.orig).split())
+        raise StateError(f"the state {where} cannot be used: {said}", hint=_hint(said)) from error
+    except JSONDecodeError as error:
+        raise StateError(f"the state {where} is damaged: {error}", hint="restore it from a backup") from error
+    except SQLAlchemyError as error:
+        raise StateError(f"the state {where} cannot be used: {type(error).__name__}") from error
+
+
+def _hint(said: str) -> str:
+    if "locked" in said:
+        return f"another program has held it for {BUSY_TIMEOUT} seconds; is one stopped in the middle of a write?"
+    if "not a database" in said or "malformed" in said:
+        return "it is damaged or something else: move it away, and restore it from a backup"
+    if "readonly" in said or "read-only" in said:
+        return f"set {ENVIRONMENT} or --state to a place you may write to"
+    if "password" in said:
+        return "give the password in ~/.pgpass or PGPASSWORD"
+    return ""

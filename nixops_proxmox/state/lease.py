@@ -1,0 +1,136 @@
+"""The run lock of a deployment: one run at a time, known by name, kept alive by a heartbeat."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+
+from nixops_proxmox.errors import Locked, StateError
+from nixops_proxmox.state.database import reading, writing
+from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
+from nixops_proxmox.state.schema import deployments, journal, leases
+
+HEARTBEAT = 20.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease as it is recorded; times in seconds since the epoch."""
+
+    token: str
+    holder: Holder
+    since: float
+    heartbeat: float
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to change a deployment, as long as nobody has broken it. `took_over`: the dead holder's, if any."""
+
+    deployment_id: int
+    token: str
+    took_over: Held | None = None
+
+    def check(self, connection: Connection) -> None:
+        """Raises Locked if the lease was broken; in the same transaction as the write that it guards."""
+        query = select(leases.c.token).where(leases.c.deployment_id == self.deployment_id).with_for_update(read=True)
+        if connection.execute(query).scalar_one_or_none() != self.token:
+            raise Locked(
+                "somebody else has taken over this deployment; this run stops without recording anything more",
+                hint="look at the other run; when it is done, run the same command to continue",
+            )
+
+
+def find_held(engine: Engine, deployment_id: int) -> Held | None:
+    with reading(engine) as connection:
+        return _find(connection, deployment_id)
+
+
+def _find(connection: Connection, deployment_id: int) -> Held | None:
+    row = connection.execute(select(leases).where(leases.c.deployment_id == deployment_id)).one_or_none()
+    return None if row is None else Held(row.token, Holder(**row.holder), row.since, row.heartbeat)
+
+
+@contextmanager
+def hold(
+    engine: Engine,
+    deployment_id: int,
+    name: str,
+    *,
+    break_lock: bool = False,
+    now: Callable[[], float] = time.time,
+    who: Callable[[], Holder] = this_process,
+    heartbeat: float = HEARTBEAT,
+) -> Iterator[Lease]:
+    """Hold the deployment's lease; Locked if somebody does who is not provably gone, unless told to break it."""
+    lease = _acquire(engine, deployment_id, name, break_lock=break_lock, now=now(), we=who())
+    stop = threading.Event()
+    beating = threading.Thread(
+        target=_beat, args=(engine, lease, stop, heartbeat, now), name=f"lease of {name}", daemon=True
+    )
+    beating.start()
+    try:
+        yield lease
+    finally:
+        stop.set()
+        beating.join()
+        _release(engine, lease)
+
+
+def _acquire(engine: Engine, deployment_id: int, name: str, *, break_lock: bool, now: float, we: Holder) -> Lease:
+    with writing(engine) as connection:
+        # The row lock makes two takers of PostgreSQL one after the other; in SQLite the transaction has done so.
+        connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
+        held = _find(connection, deployment_id)
+        if held is not None and not break_lock and not is_provably_gone(held.holder, we):
+            raise locked(name, held, now)
+        connection.execute(delete(leases).where(leases.c.deployment_id == deployment_id))
+        lease = Lease(deployment_id, uuid4().hex, took_over=held)
+        connection.execute(
+            insert(leases).values(
+                deployment_id=deployment_id, token=lease.token, holder=we.to_json(), since=now, heartbeat=now
+            )
+        )
+        # Nobody else runs now, so what never ended was cut off.
+        connection.execute(
+            update(journal)
+            .where(journal.c.deployment_id == deployment_id, journal.c.outcome == "running")
+            .values(outcome="interrupted")
+        )
+    return lease
+
+
+def locked(name: str, held: Held, now: float) -> Locked:
+    since = datetime.fromtimestamp(held.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    silent = max(0, round(now - held.heartbeat))
+    return Locked(
+        f"deployment {name!r} is being changed by {held.holder.title} since {since};"
+        f" it last gave a sign of life {silent} seconds ago",
+        hint="wait for it to end; if it is certain that it no longer runs, add --break-lock",
+    )
+
+
+def _beat(engine: Engine, lease: Lease, stop: threading.Event, every: float, now: Callable[[], float]) -> None:
+    ours = (leases.c.deployment_id == lease.deployment_id) & (leases.c.token == lease.token)
+    while not stop.wait(every):
+        try:
+            with writing(engine) as connection:
+                if connection.execute(update(leases).where(ours).values(heartbeat=now())).rowcount == 0:
+                    return  # broken: the next write of the journal says so
+        except StateError as error:
+            log.info("no heartbeat this time: %s", error)  # it only informs; a lease does not expire by silence
+
+
+def _release(engine: Engine, lease: Lease) -> None:
+    with writing(engine) as connection:
+        connection.execute(
+            delete(leases).where(leases.c.deployment_id == lease.deployment_id, leases.c.token == lease.token)
+        )

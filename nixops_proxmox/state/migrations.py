@@ -1,0 +1,56 @@
+"""Brings a database of any earlier version to today's tables, in one transaction; refuses a later version."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, inspect, select, text
+
+from nixops_proxmox.errors import StateError, StateTooNew
+from nixops_proxmox.state.schema import metadata, schema_version
+
+Migration = Callable[[Connection], None]
+
+# MIGRATIONS[n] leads from version n + 1 to n + 2, and a new file is of the version they all lead to. They spell their
+# statements out: `schema` moves on, they do not.
+MIGRATIONS: Sequence[Migration] = ()
+
+_ADVISORY_LOCK = 0x6E_78_70_6D  # any number that is ours alone: "nxpm"
+
+
+def find_version(connection: Connection) -> int | None:
+    """The version the database was written by; None: it is empty."""
+    if not inspect(connection).has_table(schema_version.name):
+        return None
+    found = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
+    if found is None:
+        raise StateError("the state database has lost its version", hint="restore it from a backup")
+    return int(found)
+
+
+def is_current(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> bool:
+    """Are the tables today's? Raises StateTooNew for those of a later version."""
+    found = find_version(connection)
+    newest = len(migrations) + 1
+    if found is not None and found > newest:
+        raise StateTooNew(
+            f"the state was written by a newer version (its tables are version {found}, ours {newest})",
+            hint="upgrade nixops-proxmox to at least the version that wrote the state",
+        )
+    return found == newest
+
+
+def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Make the tables today's; `connection` is in a transaction that excludes other writers' migrations."""
+    if connection.dialect.name == "postgresql":
+        # CREATE TABLE IF NOT EXISTS of two sessions at once fails there on the catalogue's own unique index.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    if is_current(connection, migrations):
+        return
+    newest = len(migrations) + 1
+    found = find_version(connection)
+    if found is None:
+        metadata.create_all(connection)
+        connection.execute(schema_version.insert().values(version=newest))
+        return
+    for migration in migrations[found - 1 :]:
+        migration(connection)
+    connection.execute(schema_version.update().values(version=newest))

@@ -1,0 +1,64 @@
+"""The tables of the state, for SQLite and PostgreSQL alike."""
+
+from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("created", Double, nullable=False),  # all times are seconds since the epoch
+)
+
+machines = Table(
+    "machines",
+    metadata,
+    Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("phase", String(32), nullable=False),
+    Column("facts", JSON, nullable=False),  # model.Facts.to_json
+    Column("changed", Double, nullable=False),
+)
+
+# Rows are only added; an attempt's row is completed once, when the attempt ends.
+journal = Table(
+    "journal",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("deployment_id", ForeignKey("deployments.id"), nullable=False),
+    Column("machine", String(255), nullable=False),  # no foreign key: history outlives the machine
+    Column("label", Text, nullable=False),
+    Column("phase_from", String(32), nullable=False),
+    Column("phase_to", String(32), nullable=False),
+    Column("began", Double, nullable=False),
+    Column("ended", Double),
+    Column("outcome", String(16), nullable=False),
+    Column("error", Text, nullable=False, default=""),
+    Column("tasks", JSON, nullable=False),  # UPIDs, in the order they were noted
+    Index("journal_by_machine", "deployment_id", "machine", "id"),
+    sqlite_autoincrement=True,  # an ID never comes back, not even after rows were deleted
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
+    Column("token", String(64), nullable=False),
+    Column("holder", JSON, nullable=False),  # holder.Holder
+    Column("since", Double, nullable=False),
+    Column("heartbeat", Double, nullable=False),
+)
+
+winners = Table(
+    "winners",
+    metadata,
+    Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
+    Column("machine", String(255), primary_key=True),
+    Column("site", String(255), primary_key=True),  # where the operator was when it won
+    Column("endpoint", JSON, nullable=False),  # model.Endpoint
+    Column("won", Double, nullable=False),
+)

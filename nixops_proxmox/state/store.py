@@ -1,0 +1,183 @@
+"""The state: deployments, their machines, history, endpoint winners; and who may change them."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Engine, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from nixops_proxmox.errors import StateError, StateTooNew
+from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
+from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
+from nixops_proxmox.state.holder import Holder, this_process
+from nixops_proxmox.state.journal import Entry, Journal, parse_entry
+from nixops_proxmox.state.lease import Held, Lease, find_held, hold
+from nixops_proxmox.state.migrations import is_current, migrate
+from nixops_proxmox.state.schema import deployments, journal, leases, machines, winners
+
+
+def open_state(url: str = "", *, now: Callable[[], float] = time.time) -> "State":
+    """Open (and make or upgrade) the state: a file, a `sqlite:///` or `postgresql://` URL; empty: the user's own file.
+
+    Close it, or use it in a `with`.
+    """
+    engine = open_engine(parse_location(url))
+    try:
+        with reading(engine) as connection:
+            current = is_current(connection)
+        if not current:
+            with writing(engine) as connection:
+                migrate(connection)
+    except BaseException:
+        engine.dispose()
+        raise
+    return State(engine, now)
+
+
+class State:
+    """An open state database."""
+
+    def __init__(self, engine: Engine, now: Callable[[], float] = time.time) -> None:
+        self.engine = engine
+        self.now = now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @property
+    def title(self) -> str:
+        """Where it is, for people: without a password."""
+        return Location(self.engine.url).title
+
+    def deployments(self) -> list[str]:
+        with reading(self.engine) as connection:
+            return list(connection.execute(select(deployments.c.name).order_by(deployments.c.name)).scalars())
+
+    def has_deployment(self, name: str) -> bool:
+        return name in self.deployments()
+
+    def deployment(self, name: str) -> "Deployment":
+        """The deployment of that name; an empty one is made if there is none."""
+        by_name = select(deployments.c.id).where(deployments.c.name == name)
+        with reading(self.engine) as connection:
+            found = connection.execute(by_name).scalar_one_or_none()
+        if found is None:
+            with translated(self.engine):
+                try:
+                    with self.engine.execution_options(writes=True).begin() as connection:
+                        connection.execute(insert(deployments).values(name=name, created=self.now()))
+                except IntegrityError:
+                    pass  # another run made it a moment ago
+            with reading(self.engine) as connection:
+                found = connection.execute(by_name).scalar_one()
+        return Deployment(self, int(found), name)
+
+
+class Deployment:
+    """A network's record."""
+
+    def __init__(self, state: State, identity: int, name: str) -> None:
+        self.name = name
+        self._state = state
+        self._engine = state.engine
+        self._id = identity
+
+    def machines(self) -> list[Machine]:
+        """Everything that is recorded, by name."""
+        query = select(machines).where(machines.c.deployment_id == self._id).order_by(machines.c.name)
+        with reading(self._engine) as connection:
+            return [self._parse(row) for row in connection.execute(query)]
+
+    def machine(self, name: str) -> Machine:
+        """The machine's record; absent if there is none."""
+        query = select(machines).where(machines.c.deployment_id == self._id, machines.c.name == name)
+        with reading(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        return Machine(self.name, name) if row is None else self._parse(row)
+
+    def forget(self, name: str, lease: Lease | None = None) -> None:
+        """Drop the machine's record and its endpoint winners; its history stays."""
+        with writing(self._engine) as connection:
+            if lease is not None:
+                lease.check(connection)
+            connection.execute(delete(machines).where(machines.c.deployment_id == self._id, machines.c.name == name))
+            connection.execute(delete(winners).where(winners.c.deployment_id == self._id, winners.c.machine == name))
+
+    def forget_all(self) -> None:
+        """Drop the deployment with all of its history. Raises StateError while machines are recorded."""
+        if left := [machine.name for machine in self.machines()]:
+            raise StateError(f"deployment {self.name!r} still has {', '.join(left)}", hint="destroy them first")
+        with writing(self._engine) as connection:
+            for table in (winners, leases, journal, machines):
+                connection.execute(delete(table).where(table.c.deployment_id == self._id))
+            connection.execute(delete(deployments).where(deployments.c.id == self._id))
+
+    def history(self, name: str | None = None, limit: int | None = None) -> list[Entry]:
+        """What happened, oldest first; of one machine, or of all; `limit`: only the latest so many."""
+        query = select(journal).where(journal.c.deployment_id == self._id).order_by(journal.c.id.desc())
+        if name is not None:
+            query = query.where(journal.c.machine == name)
+        if limit is not None:
+            query = query.limit(limit)
+        with reading(self._engine) as connection:
+            return [parse_entry(row) for row in reversed(connection.execute(query).all())]
+
+    def lease(
+        self, *, break_lock: bool = False, who: Callable[[], Holder] = this_process
+    ) -> AbstractContextManager[Lease]:
+        """Hold the deployment for one run. Raises Locked, unless told to break another's hold."""
+        return hold(self._engine, self._id, self.name, break_lock=break_lock, now=self._state.now, who=who)
+
+    def held(self) -> Held | None:
+        """Who holds the lease now, dead or alive."""
+        return find_held(self._engine, self._id)
+
+    def journal(self, lease: Lease | None = None) -> Journal:
+        """What the engine writes to. With a lease, a broken lease stops the writing."""
+        return Journal(self._engine, self._id, lease, self._state.now)
+
+    def find_winner(self, machine: str, site: str) -> Endpoint | None:
+        """The endpoint that last won for this machine, seen from this operator's site."""
+        query = select(winners.c.endpoint).where(
+            winners.c.deployment_id == self._id, winners.c.machine == machine, winners.c.site == site
+        )
+        with reading(self._engine) as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        return None if found is None else Endpoint(**found)
+
+    def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None:
+        key = {"deployment_id": self._id, "machine": machine, "site": site}
+        values = {"endpoint": asdict(endpoint), "won": self._state.now()}
+        here = [winners.c[column] == value for column, value in key.items()]
+        with writing(self._engine) as connection:
+            if connection.execute(update(winners).where(*here).values(values)).rowcount == 0:
+                connection.execute(insert(winners).values(**key, **values))
+
+    def _parse(self, row: Row[Any]) -> Machine:
+        try:
+            phase = Phase(row.phase)
+        except ValueError as error:
+            raise StateTooNew(
+                f"the state has {row.name} in a phase that this version does not know: {row.phase}",
+                hint="upgrade nixops-proxmox to at least the version that wrote the state",
+            ) from error
+        try:
+            if not isinstance(row.facts, dict):
+                raise TypeError("its facts are not an object")
+            return Machine(self.name, row.name, phase, Facts.from_json(row.facts))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StateError(
+                f"the record of {row.name} is damaged: {error}", hint="restore the state from a backup"
+            ) from error

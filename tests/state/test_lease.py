@@ -1,0 +1,206 @@
+import os
+import threading
+from dataclasses import replace
+
+import pytest
+
+from nixops_proxmox.errors import Locked
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.state import Holder, Outcome, State, open_state
+from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
+from nixops_proxmox.state.lease import hold
+
+from .conftest import start_python
+
+US = Holder("ann", "desk", "m1", "boot1", "pid:[1]", 4711, "100")
+
+
+def test_a_held_deployment_is_refused_with_who_since_when_and_how_to_break_it(state: State) -> None:
+    deployment = state.deployment("net")
+    with deployment.lease(), pytest.raises(Locked) as caught, deployment.lease():
+        pytest.fail("two at once")
+    assert f"process {os.getpid()}" in caught.value.message
+    assert "since 20" in caught.value.message
+    assert "sign of life" in caught.value.message
+    assert "--break-lock" in caught.value.hint
+
+
+def test_it_is_free_again_afterwards_even_after_an_error(state: State) -> None:
+    deployment = state.deployment("net")
+    with pytest.raises(ZeroDivisionError), deployment.lease():
+        raise ZeroDivisionError
+    assert deployment.held() is None
+    with deployment.lease() as lease:
+        assert lease.took_over is None
+
+
+def test_another_deployment_is_not_held(state: State) -> None:
+    with state.deployment("one").lease(), state.deployment("two").lease():
+        assert state.deployment("one").held() is not None
+
+
+def test_a_dead_holder_is_replaced_and_its_open_attempts_are_interrupted(state: State) -> None:
+    deployment = state.deployment("net")
+    gone = replace(this_process(), pid_started="1")  # our PID, but of a process that started at another time
+    with deployment.lease(who=lambda: gone):
+        deployment.journal().begin(Machine("net", "web"), "Reserve", Phase.RESERVED)
+        with deployment.lease() as lease:
+            assert lease.took_over is not None
+            assert lease.took_over.holder == gone
+            (entry,) = deployment.history()
+            assert (entry.outcome, entry.ended) == (Outcome.INTERRUPTED, None)
+
+
+def test_a_broken_lease_stops_its_run_from_writing(state: State) -> None:
+    deployment = state.deployment("net")
+    web = Machine("net", "web")
+    with deployment.lease() as first:
+        journal = deployment.journal(first)
+        attempt = journal.begin(web, "Reserve", Phase.RESERVED)
+        with deployment.lease(break_lock=True) as second:
+            for write in (
+                lambda: journal.commit(attempt, web.moved(Phase.RESERVED, Facts(vmid=1))),
+                lambda: journal.begin(web, "Again", Phase.RESERVED),
+                lambda: journal.record(web, "Found"),
+                lambda: deployment.forget("web", first),
+            ):
+                with pytest.raises(Locked, match="taken over"):
+                    write()
+            deployment.journal(second).record(web.moved(Phase.READY, Facts()), "Found")
+        assert deployment.machine("web").phase is Phase.READY
+
+
+def test_a_run_that_ends_does_not_release_the_lease_of_the_one_that_broke_it(state: State) -> None:
+    deployment = state.deployment("net")
+    first = deployment.lease()
+    first.__enter__()
+    with deployment.lease(break_lock=True) as second:
+        first.__exit__(None, None, None)
+        held = deployment.held()
+        assert held is not None
+        assert held.token == second.token
+
+
+def test_the_heartbeat_moves_and_survives_an_unusable_moment(url: str) -> None:
+    times = iter(range(1000, 9000))
+    beaten = threading.Event()
+
+    def now() -> float:
+        at = float(next(times))
+        if at > 1005:
+            beaten.set()
+        return at
+
+    with open_state(url, now=now) as state:
+        deployment = state.deployment("net")
+        with hold(state.engine, 1, "net", now=now, heartbeat=0.01):
+            assert beaten.wait(20)
+            held = deployment.held()
+            assert held is not None
+            assert held.heartbeat > held.since
+
+
+def test_this_process_is_never_gone() -> None:
+    assert find_start(os.getpid())
+    assert not is_provably_gone(this_process(), this_process())
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        ({}, False),
+        ({"pid_started": "99"}, True),  # the PID was used again
+        ({"pid": 1}, True),  # no such process
+        ({"boot_id": "boot0"}, True),  # the host was booted since
+        ({"boot_id": ""}, False),
+        ({"boot_id": "boot0", "machine_id": ""}, False),
+        ({"host": "laptop", "pid": 1}, False),
+        ({"machine_id": "m2", "boot_id": "boot0"}, False),  # a twin by name
+        ({"pid_namespace": "pid:[2]", "pid": 1}, False),  # another container: its PIDs are not ours
+    ],
+)
+def test_only_what_can_be_proven_counts_as_gone(change: dict[str, str | int], gone: bool) -> None:
+    held_by = replace(US, **change)  # type: ignore[arg-type]
+    assert is_provably_gone(held_by, US, lambda pid: "100" if pid == US.pid else "") is gone
+
+
+def test_without_proc_a_free_pid_is_proof_and_a_used_one_is_none() -> None:
+    mac = replace(US, boot_id="", pid_namespace="", pid_started="")
+    assert not is_provably_gone(replace(mac, pid=os.getpid()), mac)
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert is_provably_gone(replace(mac, pid=child), mac)
+
+
+TAKE = """
+import sys
+from nixops_proxmox.errors import Locked
+from nixops_proxmox.state import open_state
+with open_state(sys.argv[1]) as state:
+    deployment = state.deployment("net")
+    print("ready", flush=True); sys.stdin.readline()
+    try:
+        with deployment.lease():
+            print("held", flush=True); sys.stdin.readline()
+    except Locked as error:
+        print("locked", flush=True)
+"""
+
+
+def test_of_several_runs_at_once_exactly_one_holds_it(url: str) -> None:
+    open_state(url).close()
+    runs = [start_python(TAKE, url) for _ in range(4)]
+    try:
+        for run in runs:
+            assert run.stdout is not None
+            assert run.stdout.readline() == "ready\n"
+        for run in runs:
+            assert run.stdin is not None
+            run.stdin.write("go\n")
+            run.stdin.flush()
+        said = [run.stdout.readline() for run in runs if run.stdout is not None]
+        assert sorted(said) == ["held\n", "locked\n", "locked\n", "locked\n"]
+    finally:
+        for run in runs:
+            run.communicate("end\n", timeout=60)
+    with open_state(url) as state:
+        assert state.deployment("net").held() is None
+
+
+WORK = """
+import sys
+from dataclasses import replace
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.state import open_state
+with open_state(sys.argv[1]) as state:
+    deployment = state.deployment("net")
+    with deployment.lease() as lease:
+        journal = deployment.journal(lease)
+        machine = Machine("net", "web")
+        for number in range(1, 100000):
+            attempt = journal.begin(machine, "Count", Phase.READY)
+            journal.commit(attempt, machine.moved(Phase.READY, Facts(vmid=number)))
+            print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 7, 20])
+def test_a_killed_run_has_lost_nothing_it_was_told_is_recorded_and_the_next_takes_over(url: str, after: int) -> None:
+    run = start_python(WORK, url)
+    assert run.stdout is not None
+    for _ in range(after):
+        last = run.stdout.readline()
+    run.kill()
+    rest = run.communicate(timeout=60)[0].split()
+    told = int(rest[-1] if rest else last)
+    with open_state(url) as state:
+        deployment = state.deployment("net")
+        counted = deployment.machine("web").facts.vmid
+        assert told <= counted <= told + 1, "the last one may have been recorded and not told"
+        with deployment.lease() as lease:
+            assert lease.took_over is not None
+        done = [entry for entry in deployment.history() if entry.outcome is Outcome.DONE]
+        assert len(done) == counted, "phase, facts and the attempt's end are one transaction"
+        assert not [entry for entry in deployment.history() if entry.outcome is Outcome.RUNNING]
