@@ -1,0 +1,409 @@
+"""A cluster, its guests and a record that outlive a process, and a fuse that breaks a run at its n-th boundary.
+
+Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot be started, a taken VMID cannot be
+used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, VmidTaken, WrongDisk
+from nixops_proxmox.lifecycle.engine import pursue
+from nixops_proxmox.lifecycle.ports import InstallerSeen, Note
+from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.model import (
+    Change,
+    Completed,
+    Endpoint,
+    Facts,
+    GuestDisk,
+    Job,
+    JobPhase,
+    Machine,
+    Phase,
+    Place,
+    Power,
+    Vm,
+)
+from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic
+
+SPEC = MachineSpec(
+    name="web",
+    disks=(Disk(slot="scsi0", storage="local-lvm", size=8 << 30),),
+    network=(Nic(slot="net0", bridge="vmbr0"),),
+    memory=1024,
+    install=Install.model_validate({"from": "iso", "iso": "local:iso/nixos.iso", "partition": "make-partitions"}),
+)
+SYSTEM = "/nix/store/00000000000000000000000000000000-system"
+
+
+class Crash(BaseException):
+    """The process is gone; a BaseException, so that nothing can swallow it."""
+
+
+class Fuse:
+    """Counts boundaries, before and after every effect, and blows at the n-th."""
+
+    def __init__(self, at: int = -1, bang: Callable[[], BaseException] = Crash) -> None:
+        self.at, self.bang, self.count = at, bang, 0
+
+    def boundary(self) -> None:
+        self.count += 1
+        if self.count - 1 == self.at:
+            raise self.bang()
+
+
+@dataclass
+class FakeVm:
+    vmid: int
+    uuid: str
+    memory: int
+    running: bool = False
+    boot: str = "installer"  # what it boots from the next start on
+    pending: set[str] = field(default_factory=set)
+    system: str = ""  # what runs: installer, installed or nothing
+    boots: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)  # of the installer boot that runs
+    partitioned: bool = False  # on disk
+    mounted: bool = False  # in the installer
+    installed: str = ""  # the system on disk
+    active: str = ""
+    host_key: str = ""
+
+    def start(self) -> None:
+        if self.running:
+            raise PveRefused(f"VM {self.vmid} already running")
+        self.running, self.boots, self.jobs, self.mounted = True, self.boots + 1, {}, False
+        self.pending.clear()
+        self.system = "installer" if self.boot == "installer" else "installed"
+        if self.system == "installed":
+            assert self.installed, "a disk without a system was booted"
+            self.active = self.installed
+
+    def stop(self) -> None:
+        self.running, self.system, self.jobs, self.mounted = False, "", {}, False
+        self.pending.clear()
+
+
+class Cluster:
+    """What is out there; outlives every process."""
+
+    def __init__(self) -> None:
+        self.vms: dict[int, FakeVm] = {}
+        self.calls: list[str] = []
+        self.tasks: list[str] = []
+
+    def ours(self, facts: Facts) -> FakeVm | None:
+        vm = self.vms.get(facts.vmid)
+        return vm if vm is not None and vm.uuid == facts.uuid else None
+
+    def get(self, facts: Facts) -> FakeVm:
+        vm = self.ours(facts)
+        if vm is None:
+            raise NotFound(f"VM {facts.vmid} does not exist")
+        return vm
+
+
+class Hypervisor:
+    def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
+        self.cluster, self.fuse = cluster, fuse
+
+    def _effect(self, name: str, act: Callable[[], object], note: Note | None = None) -> None:
+        self.fuse.boundary()
+        self.cluster.calls.append(name)
+        act()
+        self.fuse.boundary()
+        if note is not None:
+            upid = f"UPID:pve1:{len(self.cluster.tasks)}:{name}:"
+            self.cluster.tasks.append(upid)
+            note(upid)
+            self.fuse.boundary()
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        vm = self.cluster.ours(facts)
+        if vm is None:
+            return None
+        power = Power.RUNNING if vm.running else Power.STOPPED
+        return Vm(vm.vmid, "pve1", vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
+
+    def choose_place(self, spec: MachineSpec) -> Place:
+        return Place("pve1", next(n for n in range(100, 200) if n not in self.cluster.vms))
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def act() -> None:
+            if machine.facts.vmid in self.cluster.vms:
+                raise VmidTaken(f"VM {machine.facts.vmid} already exists")
+            vmid = machine.facts.vmid
+            self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
+
+        self._effect("create_vm", act, note)
+
+    def start_vm(self, facts: Facts, note: Note) -> None:
+        if not self.cluster.get(facts).running:
+            self._effect("start_vm", lambda: self.cluster.get(facts).start(), note)
+
+    def stop_vm(self, facts: Facts, note: Note) -> None:
+        self._effect("stop_vm", lambda: self.cluster.get(facts).stop(), note)
+
+    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+        self._effect("shut_down_vm", lambda: self.cluster.get(facts).stop(), note)
+
+    def wait_for_task(self, upid: str) -> None:
+        if upid not in self.cluster.tasks:
+            raise NotFound("no such task")
+
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
+        return self.cluster.vms[vm.vmid].boot == "installer"
+
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        def act() -> None:
+            fake = self.cluster.vms[vm.vmid]
+            fake.boot = "installer" if installer else "disk"
+            if fake.running:
+                fake.pending.add("boot")
+
+        self._effect("set_boot", act)
+
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        have = str(self.cluster.vms[vm.vmid].memory)
+        want = str(spec.memory)
+        return [] if have == want else [Change("memory", have, want, restart=True)]
+
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def act() -> None:
+            fake = self.cluster.vms[vm.vmid]
+            fake.memory = spec.memory or 512
+            if fake.running:
+                fake.pending.add("memory")
+
+        self._effect("apply_changes", act, note)
+
+    def destroy_vm(self, facts: Facts, note: Note) -> None:
+        self._effect("destroy_vm", lambda: self.cluster.vms.pop(self.cluster.get(facts).vmid), note)
+
+
+class Shell:
+    def __init__(self, vm: FakeVm, fuse: Fuse, spec: MachineSpec) -> None:
+        self.vm, self.fuse, self.spec, self.boot = vm, fuse, spec, vm.boots
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("10.0.0.2")
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        self.fuse.boundary()
+        if "/proc/self/mounts" in script:
+            return Completed(0 if self.vm.mounted else 1)
+        if "tar -x" in script:
+            assert self.vm.mounted
+            self.vm.host_key = "delivered"
+        self.fuse.boundary()
+        return Completed(0)
+
+    def start_job(self, name: str, script: str) -> None:
+        self.fuse.boundary()
+        assert self.vm.system == "installer" and self.vm.boots == self.boot
+        if name in self.vm.jobs:
+            return
+        self.vm.jobs[name] = Job(JobPhase.RUNNING)
+        if name.startswith("partition"):
+            self.vm.partitioned, self.vm.mounted = True, True
+        else:
+            assert self.vm.mounted and self.vm.host_key, "installed without target or identity"
+            self.vm.installed = SYSTEM
+        self.fuse.boundary()
+
+    def find_job(self, name: str) -> Job:
+        return self.vm.jobs.get(name, Job(JobPhase.ABSENT))
+
+    def discard_job(self, name: str) -> None:
+        job = self.vm.jobs.pop(name, None)
+        assert job is None or job.phase is not JobPhase.RUNNING
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+        self.fuse.boundary()
+        job = self.vm.jobs[name] = Job(JobPhase.DONE, 0)
+        return job
+
+
+class Guest:
+    def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
+        self.cluster, self.fuse = cluster, fuse
+
+    def _installer(self, machine: Machine) -> FakeVm:
+        vm = self.cluster.get(machine.facts)
+        if vm.system != "installer":
+            raise GuestLost(f"{machine.name}: the installer does not run")
+        return vm
+
+    def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
+        self.fuse.boundary()
+        vm = self._installer(machine)
+        self.fuse.boundary()
+        return InstallerSeen(str(vm.boots), ("ssh-ed25519 INSTALLER",), machine.facts)
+
+    def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        vm = self._installer(machine)
+        if machine.facts.boot_id != str(vm.boots):
+            raise GuestLost(f"{machine.name}: the installer was restarted")
+        return Shell(vm, self.fuse, spec)
+
+    def list_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        return [GuestDisk("/dev/sda", 8 << 30)]
+
+    def prove_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        if shell.vm.partitioned and machine.facts.claimed < 0:
+            raise WrongDisk("the disk carries data that is not accounted for")
+        return self.list_disks(shell, machine, spec)
+
+    def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        assert vm.system == "installed" and vm.host_key
+        return replace(machine.facts, endpoint=Endpoint("10.0.0.3"))
+
+    def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        return Shell(self.cluster.get(machine.facts), self.fuse, spec)
+
+
+class Builder:
+    def __init__(self, fuse: Fuse, system: str = SYSTEM) -> None:
+        self.fuse, self.system = fuse, system
+
+    def wanted_system(self, machine: Machine) -> str:
+        return self.system
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        self.fuse.boundary()
+
+    def active_system(self, shell: Any) -> str:
+        return str(shell.vm.active)
+
+    def activate(self, system: str, shell: Any) -> int:
+        self.fuse.boundary()
+        shell.vm.active = shell.vm.installed = system
+        self.fuse.boundary()
+        return 2
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+
+    def host_key(self, uuid: str) -> tuple[str, str]:
+        return self.keys.setdefault(uuid, f"private of {uuid}"), f"ssh-ed25519 {uuid}"
+
+    def has_host_key(self, uuid: str) -> bool:
+        return uuid in self.keys
+
+    def keep_host_key(self, uuid: str, private: str) -> None:
+        self.keys[uuid] = private
+
+    def forget(self, uuid: str) -> None:
+        self.keys.pop(uuid, None)
+
+    def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
+        return ["ssh-ed25519 CLIENT"]
+
+
+class SteppedClock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.steps: list[str] = []
+
+    def step(self, machine: Machine, label: str, to: str) -> None:
+        self.steps.append(label)
+
+    def detail(self, machine: Machine, text: str) -> None: ...
+
+    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
+
+    def warn(self, machine: Machine, text: str) -> None:
+        self.warnings.append(text)
+
+
+class Record:
+    """The journal, in memory; what is in it survives the process."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.fuse = machine, Fuse()
+        self.entries: list[tuple[str, str]] = []
+
+    def begin(self, machine: Machine, label: str, to: str) -> int:
+        self.fuse.boundary()
+        self.entries.append((label, "began"))
+        return len(self.entries) - 1
+
+    def _write(self, machine: Machine) -> None:
+        assert Facts.from_json(machine.facts.to_json()) == machine.facts
+        self.machine = machine
+
+    def note(self, attempt: int, machine: Machine) -> None:
+        assert machine.phase is self.machine.phase, "a note never changes the phase"
+        self._write(machine)
+
+    def commit(self, attempt: int, machine: Machine) -> None:
+        self.fuse.boundary()
+        self._write(machine)
+        self.entries[attempt] = (self.entries[attempt][0], "done")
+        self.fuse.boundary()
+
+    def fail(self, attempt: int, error: Exception) -> None:
+        self.entries[attempt] = (self.entries[attempt][0], f"failed: {error}")
+
+    def record(self, machine: Machine, label: str) -> None:
+        self.fuse.boundary()
+        self._write(machine)
+        self.entries.append((label, "seen"))
+
+
+class Bench:
+    """One machine's record and its cluster, which outlive the processes that `run` starts."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.record = Record(Machine("demo", "web"))
+        self.keys = Keys()
+        self.reporter = Quiet()
+
+    def run(
+        self,
+        goal: Phase = Phase.READY,
+        fuse: Fuse | None = None,
+        *,
+        spec: MachineSpec = SPEC,
+        words: Words | None = None,
+        system: str = SYSTEM,
+        hypervisor: type[Hypervisor] = Hypervisor,
+        enough: Callable[[Machine], bool] = lambda _: False,
+    ) -> Machine:
+        fuse = fuse or Fuse()
+        self.record.fuse = fuse
+        world = World(
+            spec=spec,
+            hypervisor=hypervisor(self.cluster, fuse),
+            guest=Guest(self.cluster, fuse),
+            builder=Builder(fuse, system),
+            keys=self.keys,
+            clock=SteppedClock(),
+            reporter=self.reporter,
+            words=words or Words(),
+        )
+        return pursue(goal, self.record.machine, world, self.record, enough=enough)
+
+    @property
+    def vm(self) -> FakeVm:
+        (vm,) = self.cluster.vms.values()
+        return vm

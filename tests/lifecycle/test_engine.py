@@ -1,0 +1,170 @@
+"""Moves, turns, failures, refusals."""
+
+import pytest
+
+from nixops_proxmox.errors import NeedsWord, NoPath, PveRefused, VmidTaken, WrongDisk
+from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.model import Phase
+from tests.lifecycle.cluster import SPEC, SYSTEM, Bench, FakeVm, Fuse, Hypervisor
+
+OTHER = "/nix/store/11111111111111111111111111111111-system"
+
+
+def test_a_machine_goes_from_nothing_to_ready() -> None:
+    bench = Bench()
+    machine = bench.run()
+    assert machine.phase is Phase.READY
+    assert machine.facts.system == SYSTEM
+    assert machine.facts.endpoint is not None
+    assert bench.vm.uuid == machine.facts.uuid
+    assert machine.facts.macs and machine.facts.macs[0].startswith("bc:24:11:")
+
+
+def test_deploying_a_ready_machine_again_does_nothing() -> None:
+    bench = Bench()
+    bench.run()
+    calls, steps = list(bench.cluster.calls), list(bench.reporter.steps)
+    bench.run()
+    assert (bench.cluster.calls, bench.reporter.steps) == (calls, steps)
+
+
+def test_a_taken_vmid_is_a_turn_and_another_one_is_chosen() -> None:
+    bench = Bench()
+
+    def steal(vmid: int) -> None:
+        bench.cluster.vms[vmid] = FakeVm(vmid, "somebody-else", 512)
+
+    bench.run(Phase.ABSENT)
+    original = Hypervisor.choose_place
+    stolen: list[int] = []
+
+    class Thief(Hypervisor):
+        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+            if not stolen:
+                stolen.append(machine.facts.vmid)
+                steal(machine.facts.vmid)
+            super().create_vm(spec, machine, note)
+
+    assert original is Hypervisor.choose_place
+    machine = bench.run(hypervisor=Thief)
+    assert machine.phase is Phase.READY
+    assert machine.facts.vmid != stolen[0]
+    assert bench.cluster.vms[stolen[0]].uuid == "somebody-else"
+
+
+def test_a_vmid_that_is_always_taken_ends_with_an_error_and_not_in_a_loop() -> None:
+    bench = Bench()
+
+    class Full(Hypervisor):
+        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+            raise VmidTaken("taken")
+
+    with pytest.raises(NoPath, match="turned back"):
+        bench.run(hypervisor=Full)
+
+
+def test_a_refusal_is_journaled_and_raised() -> None:
+    bench = Bench()
+
+    class Refuses(Hypervisor):
+        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+            raise PveRefused("storage 'nope' does not exist")
+
+    with pytest.raises(PveRefused, match="nope"):
+        bench.run(hypervisor=Refuses)
+    assert bench.record.machine.phase is Phase.RESERVED
+    assert bench.record.entries[-1] == ("Create the VM and its disks", "failed: storage 'nope' does not exist")
+
+
+def test_a_machine_that_was_switched_off_is_started_again() -> None:
+    bench = Bench()
+    bench.run()
+    bench.vm.stop()
+    assert bench.run().phase is Phase.READY
+    assert bench.vm.running
+
+
+def test_an_installer_that_was_restarted_partitions_again_because_the_record_accounts_for_the_data() -> None:
+    bench = Bench()
+    fuse = Fuse()
+    bench.run(Phase.READY, fuse, enough=lambda m: m.phase is Phase.PARTITIONED)
+    bench.vm.stop()
+    bench.vm.start()
+    assert bench.run().phase is Phase.READY
+
+
+def test_a_disk_with_data_that_is_not_accounted_for_is_refused() -> None:
+    bench = Bench()
+    bench.run(enough=lambda m: m.phase is Phase.REACHABLE)
+    bench.vm.partitioned = True
+    with pytest.raises(WrongDisk):
+        bench.run()
+
+
+def test_another_system_is_only_activated() -> None:
+    bench = Bench()
+    bench.run()
+    calls = list(bench.cluster.calls)
+    machine = bench.run(system=OTHER)
+    assert machine.facts.system == OTHER and bench.vm.active == OTHER
+    assert bench.cluster.calls == calls
+
+
+def test_more_memory_waits_for_a_restart_unless_that_is_allowed() -> None:
+    bench = Bench()
+    bench.run()
+    more = SPEC.model_copy(update={"memory": 2048})
+    bench.run(spec=more)
+    assert bench.vm.pending == {"memory"}
+    assert any("--allow-reboot" in warning for warning in bench.reporter.warnings)
+    boots = bench.vm.boots
+    bench.run(spec=more, words=Words(allow_reboot=True))
+    assert not bench.vm.pending and bench.vm.boots == boots + 1
+
+
+def test_a_change_that_cannot_be_made_in_place_changes_nothing_and_says_so() -> None:
+    bench = Bench()
+    bench.run()
+
+    class Shrinks(Hypervisor):
+        def changes(self, vm, spec, machine):  # type: ignore[no-untyped-def]
+            from nixops_proxmox.model import Change
+
+            return [Change("scsi0", "8G", "4G", forbidden="a disk cannot shrink")]
+
+    with pytest.raises(NeedsWord, match="scsi0 from 8G to 4G"):
+        bench.run(hypervisor=Shrinks)
+    assert "apply_changes" not in bench.cluster.calls
+
+
+def test_a_reinstall_keeps_vmid_uuid_macs_and_host_key() -> None:
+    bench = Bench()
+    before = bench.run().facts
+    bench.run(Phase.DEFINED)
+    after = bench.run().facts
+    assert (after.vmid, after.uuid, after.macs, after.host_key) == (
+        before.vmid,
+        before.uuid,
+        before.macs,
+        before.host_key,
+    )
+    assert after.round == before.round + 1
+    assert bench.cluster.calls.count("create_vm") == 1
+
+
+def test_rescue_boots_the_installer_beside_the_system_and_back() -> None:
+    bench = Bench()
+    bench.run()
+    machine = bench.run(Phase.RESCUE)
+    assert bench.vm.system == "installer" and machine.facts.installer_keys
+    assert bench.run().phase is Phase.READY
+    assert bench.vm.system == "installed"
+
+
+def test_a_changed_partition_script_is_told_and_not_run() -> None:
+    bench = Bench()
+    bench.run()
+    changed = SPEC.model_copy(update={"install": SPEC.install.model_copy(update={"partition": "other"})})
+    bench.run(spec=changed, system=OTHER)
+    assert any("reinstall web" in warning for warning in bench.reporter.warnings)
+    assert bench.vm.boots == 2
