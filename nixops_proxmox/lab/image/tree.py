@@ -1,0 +1,165 @@
+"""Turns Debian packages into the image's root file system and first stage, without running any of their scripts."""
+
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nixops_proxmox.lab.image import cpio, packages
+from nixops_proxmox.lab.image.debs import ImageFailed, run
+
+OVERLAY = Path(__file__).parent / "overlay"
+FOLDERS = (
+    *("dev", "proc", "sys", "run", "tmp", "mnt", "root", "boot", "home", "nix/store", ".media"),
+    *("var/lib", "var/log", "var/empty", "var/tmp"),
+)
+LINKS = {
+    "usr/bin/sh": "bash",
+    "usr/bin/awk": "gawk",
+    "usr/sbin/init": "../bin/busybox",
+    "usr/sbin/shutdown": "../lib/lab/halt",
+    "usr/sbin/poweroff": "../lib/lab/halt",
+    "usr/sbin/reboot": "../lib/lab/halt",
+    "usr/sbin/halt": "../lib/lab/halt",
+    "var/run": "../run",
+    "var/lock": "../run/lock",
+    "etc/mtab": "../proc/self/mounts",
+}
+APPLETS = ("vi", "less", "wget", "nc", "ping6", "nslookup", "telnet", "unzip", "time", "clear", "which", "killall", "xxd")
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+
+
+def unpack(debs: Sequence[Path], root: Path) -> None:
+    """All packages into one tree whose /bin, /sbin and /lib are links into /usr, so that /usr is all there is to mount."""
+    for name in MERGED:
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as packed:
+            argv = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "--delay-directory-restore", "-C", str(root)]
+            done = subprocess.run(argv, stdin=packed.stdout, capture_output=True, check=False, timeout=120)
+        if done.returncode != 0 or packed.returncode != 0:
+            raise ImageFailed(f"unpacking {deb.name} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")
+
+
+def trim(root: Path) -> None:
+    for name in packages.TRIMMED:
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+def parse_dependencies(text: str) -> dict[str, tuple[str, list[str]]]:
+    """modules.dep: module name (dashes as underscores) → its file and the files it needs."""
+    found = {}
+    for line in text.splitlines():
+        file, _, needs = line.partition(":")
+        found[module_name(file)] = (file, needs.split())
+    return found
+
+
+def module_name(file: str) -> str:
+    return Path(file).name.partition(".")[0].replace("-", "_")
+
+
+def close_over(wanted: Iterable[str], known: dict[str, tuple[str, list[str]]]) -> list[str]:
+    """Files of the modules wanted and of all they need, in loading order; built-in ones are not there and fine."""
+    order: list[str] = []
+    for name in wanted:
+        file, needs = known.get(name.replace("-", "_"), ("", []))
+        order += [found for found in (*reversed(needs), file) if found and found not in order]
+    return order
+
+
+def kernel_release(root: Path) -> str:
+    releases = sorted(path.name for path in (root / "usr/lib/modules").iterdir())
+    if len(releases) != 1:
+        raise ImageFailed(f"expected one kernel in the image, found {releases}")
+    return releases[0]
+
+
+def keep_modules(root: Path) -> dict[str, tuple[str, list[str]]]:
+    """Drop the kernel modules that nothing here loads; what is left, by name."""
+    folder = root / "usr/lib/modules" / kernel_release(root)
+    run(["depmod", "-b", str(root), "-C", "/dev/null", folder.name])
+    known = parse_dependencies((folder / "modules.dep").read_text(encoding="utf-8"))
+    wanted = (*packages.BOOT_MODULES, *packages.ROOT_MODULES, *packages.SYSTEM_MODULES)
+    kept = close_over(wanted, known)
+    for path in (folder / "kernel").rglob("*.ko"):
+        if str(path.relative_to(folder)) not in kept:
+            path.unlink()
+    files = [str(folder / file) for file in kept]
+    run(["strip", "-g", *files])  # signatures go with it: the kernel is tainted, and loads them faster
+    run(["depmod", "-b", str(root), "-C", "/dev/null", folder.name])
+    return known
+
+
+def lay_over(root: Path) -> None:
+    """Our own files on top; scripts get their x bit here, for a wheel does not keep it."""
+    for source in sorted(OVERLAY.rglob("*")):
+        target = root / source.relative_to(OVERLAY)
+        if source.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.unlink(missing_ok=True)
+        data = source.read_bytes()
+        target.write_bytes(data)
+        target.chmod(0o755 if data.startswith(b"#!") else 0o644)
+
+
+def finish_root(root: Path) -> None:
+    """Links and folders that maintainer scripts, or NixOS, would have made."""
+    for folder in FOLDERS:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, to in LINKS.items():
+        link(root / name, to)
+    for applet in APPLETS:
+        path = root / "usr/bin" / applet
+        if not path.exists():
+            link(path, "busybox")
+    collect_certificates(root)
+
+
+def link(path: Path, to: str) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(to)
+
+
+def collect_certificates(root: Path) -> None:
+    """What update-ca-certificates would do."""
+    folder = root / "etc/ssl/certs"
+    folder.mkdir(parents=True, exist_ok=True)
+    certificates = sorted((root / "usr/share/ca-certificates").rglob("*.crt"))
+    (folder / "ca-certificates.crt").write_bytes(b"".join(path.read_bytes() for path in certificates))
+
+
+def build_first_stage(root: Path, known: dict[str, tuple[str, list[str]]], work: Path) -> bytes:
+    """The initrd: busybox, the modules a root file system may need, and the script that finds it. Uncompressed cpio."""
+    stage = work / "first-stage"
+    (stage / "bin").mkdir(parents=True)
+    for folder in ("dev", "proc", "sys", "root", "base", "live", "tmp"):
+        (stage / folder).mkdir()
+    shutil.copy2(root / "usr/bin/busybox", stage / "bin/busybox")
+    shutil.copy2(root / "usr/lib/lab/first-stage", stage / "init")
+    release = kernel_release(root)
+    source, target = root / "usr/lib/modules" / release, stage / "lib/modules" / release
+    for file in close_over((*packages.BOOT_MODULES, *packages.ROOT_MODULES), known):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / file, target / file)
+    run(["depmod", "-b", str(stage), "-C", "/dev/null", release])
+    at_once = close_over(packages.BOOT_MODULES, known)
+    (stage / "modules").write_text("".join(f"/lib/modules/{release}/{file}\n" for file in at_once), encoding="utf-8")
+    return cpio.pack(stage)
+
+
+def build_tree(debs: Sequence[Path], root: Path, grub: Path, work: Path) -> bytes:
+    """Fill `root`, and `grub` with GRUB's EFI modules (only the ISO needs them); returns the first stage's archive."""
+    root.mkdir()
+    unpack(debs, root)
+    shutil.move(root / "usr/lib/grub/x86_64-efi", grub)
+    trim(root)
+    known = keep_modules(root)
+    lay_over(root)
+    finish_root(root)
+    return build_first_stage(root, known, work)
