@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Sequence
 
 from nixops_proxmox.model import GuestDisk, Machine
-from nixops_proxmox.spec import MachineSpec, Method
+from nixops_proxmox.spec import Ip, MachineSpec, Method
 
 DEFAULT_LAYOUT = """\
 # The whole first disk: one ext4 root, and what the firmware needs to boot it.
@@ -69,6 +69,7 @@ def delivery(
         "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (public.rstrip() + "\n", 0o644),
         "root/.ssh/authorized_keys": ("".join(f"{key.strip()}\n" for key in authorized), 0o600),
+        "etc/hostname": (f"{machine.name}\n", 0o644),
         "etc/nixops-proxmox/machine": (f"{machine.facts.uuid}\n", 0o644),
         "etc/nixops-proxmox/network.json": (network_declaration(machine, spec), 0o644),
     }
@@ -79,16 +80,20 @@ def delivery(
 
 
 def network_declaration(machine: Machine, spec: MachineSpec) -> str:
-    """What the description says of the NICs, by MAC, as JSON for systems that are not built by NixOS modules."""
-    nics = [
-        {
-            "mac": mac,
-            "ipv4": nic.ipv4.model_dump(mode="json", exclude_none=True),
-            "ipv6": nic.ipv6.model_dump(mode="json", exclude_none=True),
-        }
-        for mac, nic in zip(machine.facts.macs, spec.network, strict=False)
-    ]
-    return json.dumps({"hostname": machine.name, "nics": nics}, indent=2, sort_keys=True) + "\n"
+    """The description's addresses by MAC, as JSON, for small systems that no NixOS module configures."""
+    interfaces = []
+    for mac, nic in zip(machine.facts.macs, spec.network, strict=False):
+        entry = {"mac": mac, "ipv4": _ip_word(nic.ipv4), "ipv6": _ip_word(nic.ipv6)}
+        if nic.ipv4.gateway is not None:
+            entry["gateway4"] = str(nic.ipv4.gateway)
+        if nic.ipv6.gateway is not None:
+            entry["gateway6"] = str(nic.ipv6.gateway)
+        interfaces.append(entry)
+    return json.dumps({"interfaces": interfaces, "nameservers": []}, indent=2, sort_keys=True) + "\n"
+
+
+def _ip_word(ip: Ip) -> str:
+    return f"{ip.address}/{ip.prefix}" if ip.method == "static" else ip.method
 
 
 def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Sequence[str], boot_device: str) -> str:
