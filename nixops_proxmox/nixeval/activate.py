@@ -112,7 +112,7 @@ def _explain(status: int, machine: str) -> tuple[str, str]:
         )
     return (
         f"the activation ended with status {status}",
-        f"its log is in the guest, /run/nixops-proxmox/activation.log; go back with `nixops-proxmox rollback {machine}`",
+        f"its log is /run/nixops-proxmox/activation.log in the guest; go back with `nixops-proxmox rollback {machine}`",
     )
 
 

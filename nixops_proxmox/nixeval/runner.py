@@ -24,7 +24,7 @@ GRACE = 5.0  # seconds a program has between SIGTERM and SIGKILL
 _SECRETS = (
     re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)"),  # https://user:password@host
     re.compile(r"(?i)(?<=[?&])((?:access[_-]?)?token|password|secret)=[^&\s]+"),
-    re.compile(r"(?i)(?<=access-tokens )\S.*|(?<=access-tokens=)\S.*"),
+    re.compile(r"(?i)(?<=access-tokens)[ =].*"),
 )
 
 
@@ -71,8 +71,12 @@ def pasteable(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
 
 @dataclass
 class ProcessRunner:
-    """Runs real programs, each in a session of its own, so that ending one ends its children too."""
+    """Runs real programs, each in a session of its own, so that ending one ends its children too.
 
+    `environment` is added to this process's own for every program; `cancelled`, once set, ends what runs.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def __call__(
@@ -86,7 +90,7 @@ class ProcessRunner:
         log.info("run: %s", pasteable(argv, env))
         process = subprocess.Popen(
             list(argv),
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **self.environment, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,193 @@
+"""The scripts are run by a real sh on a small tree that looks like a guest's root."""
+
+import os
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import ActivationFailed
+from nixops_proxmox.model import Completed
+from nixops_proxmox.nixeval.activate import (
+    activate_script,
+    activate_system,
+    active_script,
+    find_active_system,
+    generations_script,
+    parse_activation,
+    parse_generations,
+    roll_back,
+    rollback_script,
+)
+
+NIX_ENV = """\
+#!/bin/sh
+# As much of nix-env as a profile needs: --set, --rollback, --switch-generation.
+profile=$2
+number() { link=$(readlink "$profile"); link=${link##*system-}; echo "${link%-link}"; }
+case $3 in
+  --set) last=$(ls -d "$profile"-*-link 2>/dev/null | wc -l); new=$((last + 1)); ln -s "$4" "$profile-$new-link" ;;
+  --rollback) new=$(($(number) - 1)) ;;
+  --switch-generation) new=$4 ;;
+esac
+[ -e "$profile-$new-link" ] || { echo "error: no generation $new" >&2; exit 1; }
+ln -sfn "system-$new-link" "$profile"
+"""
+
+
+@dataclass
+class SmallGuest:
+    """Runs scripts with every absolute path of theirs moved below `root`."""
+
+    root: Path
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        done = self.start(script).communicate(stdin, timeout)
+        return Completed(self.status, done[0].decode(), done[1].decode())
+
+    def start(self, script: str) -> "subprocess.Popen[bytes]":
+        moved = re.sub(r"(?<![\w.}/])/(?=run/|nix/)", f"{self.root}/", script)
+        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
+        self.process = subprocess.Popen(
+            ["sh", "-c", moved], stdin=-1, stdout=-1, stderr=-1, env=environment, start_new_session=True
+        )
+        return self.process
+
+    @property
+    def status(self) -> int:
+        return self.process.returncode
+
+    def make_system(self, name: str, switch: str) -> str:
+        system = self.root / "nix" / "store" / name
+        (system / "bin").mkdir(parents=True)
+        program = system / "bin" / "switch-to-configuration"
+        current = self.root / "run" / "current-system"
+        program.write_text(f"#!/bin/sh\necho {name} $1\n{switch}\nln -sfn {system} {current}\n")
+        program.chmod(0o755)
+        return str(system)
+
+    @property
+    def profile(self) -> Path:
+        return self.root / "nix" / "var" / "nix" / "profiles" / "system"
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> SmallGuest:
+    for directory in ("bin", "run", "nix/var/nix/profiles"):
+        (tmp_path / directory).mkdir(parents=True)
+    (tmp_path / "bin" / "nix-env").write_text(NIX_ENV)
+    (tmp_path / "bin" / "nix-env").chmod(0o755)
+    return SmallGuest(tmp_path)
+
+
+def _activate(guest: SmallGuest, system: str) -> int:
+    return activate_system(system, guest, machine="web").generation
+
+
+def test_a_system_becomes_generation_after_generation(guest: SmallGuest) -> None:
+    one, two = guest.make_system("one", ""), guest.make_system("two", "")
+    assert find_active_system(guest) == ""
+    assert _activate(guest, one) == 1
+    assert find_active_system(guest) == one
+    assert _activate(guest, two) == 2
+    assert find_active_system(guest) == two
+
+
+def test_rolling_back_activates_the_one_before(guest: SmallGuest) -> None:
+    one, two = guest.make_system("one", ""), guest.make_system("two", "")
+    _activate(guest, one)
+    _activate(guest, two)
+    assert roll_back(guest, machine="web").generation == 1
+    assert find_active_system(guest) == one
+    assert roll_back(guest, machine="web", generation=2).generation == 2
+    assert find_active_system(guest) == two
+
+
+def test_there_is_nothing_before_the_first_generation(guest: SmallGuest) -> None:
+    _activate(guest, guest.make_system("one", ""))
+    with pytest.raises(ActivationFailed, match="could not be made the current generation"):
+        roll_back(guest, machine="web")
+
+
+def test_a_switch_that_fails_leaves_no_active_system(guest: SmallGuest) -> None:
+    one, bad = guest.make_system("one", ""), guest.make_system("bad", "echo oh no >&2; exit 2")
+    _activate(guest, one)
+    with pytest.raises(ActivationFailed, match=r"web: .*status 2\nbad switch\noh no") as caught:
+        _activate(guest, bad)
+    assert "rollback web" in caught.value.hint
+    assert find_active_system(guest) == ""
+    assert roll_back(guest, machine="web").generation == 1
+    assert find_active_system(guest) == one
+
+
+def test_status_100_asks_for_a_reboot(guest: SmallGuest) -> None:
+    done = activate_system(guest.make_system("new", "exit 100"), guest, machine="web")
+    assert done.needs_reboot and done.generation == 1
+    assert find_active_system(guest) == ""
+
+
+def test_a_system_that_the_next_boot_would_not_take_is_not_active(guest: SmallGuest) -> None:
+    one, two = guest.make_system("one", ""), guest.make_system("two", "")
+    _activate(guest, one)
+    (guest.root / "run" / "current-system").unlink()
+    (guest.root / "run" / "current-system").symlink_to(two)
+    assert find_active_system(guest) == ""
+
+
+def test_a_broken_connection_does_not_break_the_switch(guest: SmallGuest) -> None:
+    gate = guest.root / "gate"
+    wait = f"while [ ! -e {gate} ]; do sleep 0.01; done"
+    slow = guest.make_system("slow", wait)
+    connection = guest.start(activate_script(slow))
+    _wait_for(guest.root / "run" / "nixops-proxmox" / "activation.pid")
+    connection.kill()  # as sshd does to its child
+    connection.communicate()
+    assert find_active_system(guest) == "", "half activated is not active"
+    gate.touch()
+    deadline = time.monotonic() + 5
+    while find_active_system(guest) != slow and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert find_active_system(guest) == slow
+
+
+def test_a_second_activation_waits_for_the_first(guest: SmallGuest) -> None:
+    order, gate = guest.root / "order", guest.root / "gate"
+    slow = guest.make_system("slow", f"while [ ! -e {gate} ]; do sleep 0.01; done; echo slow >>{order}")
+    quick = guest.make_system("quick", f"echo quick >>{order}")
+    first = guest.start(activate_script(slow))
+    _wait_for(guest.root / "run" / "nixops-proxmox" / "activation.pid")
+    first.kill()
+    first.communicate()
+    second = guest.start(activate_script(quick))
+    gate.touch()
+    out, _ = second.communicate(timeout=10)
+    assert parse_activation(Completed(second.returncode, out.decode()), "web").output == "quick switch"
+    assert order.read_text() == "slow\nquick\n"
+
+
+def test_generations_are_listed(guest: SmallGuest) -> None:
+    one, two = guest.make_system("one", ""), guest.make_system("two", "")
+    _activate(guest, one)
+    _activate(guest, two)
+    assert parse_generations(guest.run(generations_script()).stdout) == {1: one, 2: two}
+
+
+def test_failed_units_are_told_apart_from_a_failed_activation() -> None:
+    done = Completed(4, "warning: the following units failed: x.service\nnixops-proxmox: generation system-3-link\n")
+    with pytest.raises(ActivationFailed, match=r"some of its services did not start\nwarning: .*x\.service"):
+        parse_activation(done, "web")
+
+
+@pytest.mark.parametrize("script", [active_script(), activate_script("/nix/store/x"), rollback_script(3)])
+def test_scripts_are_posix(script: str) -> None:
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 5
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.01)

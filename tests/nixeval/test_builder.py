@@ -1,0 +1,91 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import ActivationFailed, BuildFailed
+from nixops_proxmox.lifecycle.ports import Builder
+from nixops_proxmox.model import Completed, Machine
+from nixops_proxmox.nixeval.builder import NixBuilder, Systems
+from nixops_proxmox.nixeval.copy import Destination
+from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.spec import MachineSpec
+from tests.nixeval.scripted import ScriptedRunner
+
+WEB = Machine("demo", "web")
+SPEC = MachineSpec(name="web")
+
+
+class Says:
+    """A shell that answers every script with the same."""
+
+    def __init__(self, done: Completed) -> None:
+        self.done = done
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        return self.done
+
+
+def _systems(nix: Nix, run: ScriptedRunner, tmp_path: Path, *names: str) -> Systems:
+    toplevels = {name: Toplevel(f"/n/{name}.drv", f"/n/{name}") for name in names}
+    return Systems(nix, toplevels, roots=tmp_path / "roots", run=run)
+
+
+def _builder(nix: Nix, run: ScriptedRunner, tmp_path: Path, told: list[str] | None = None) -> NixBuilder:
+    def way_in(machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
+        return Destination(f"ssh://{machine.name}", ("-p", "1" if into_target else "2"))
+
+    tell = (told if told is not None else []).append
+    return NixBuilder(nix, _systems(nix, run, tmp_path), way_in, run=run, tell=lambda _machine, line: tell(line))
+
+
+def test_it_has_the_shape_that_the_lifecycle_asks_for(fake_nix: Nix, tmp_path: Path) -> None:
+    builder: Builder = _builder(fake_nix, ScriptedRunner([]), tmp_path)  # mypy checks this line
+    assert builder.wanted_system(WEB) == "", "a machine without a toplevel asks nothing of Nix"
+
+
+def test_many_threads_build_once(fake_nix: Nix, tmp_path: Path) -> None:
+    run = ScriptedRunner([Completed(0), Completed(0), Completed(0)])
+    systems = _systems(fake_nix, run, tmp_path, "web", "app")
+    threads = [threading.Thread(target=systems.get, args=(name,)) for name in ("web", "app", "web", "app")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [call[1] for call in run.calls].count("--realise") == 3, "one build, then a root for each"
+    assert systems.get("app") == "/n/app"
+
+
+def test_only_the_machine_whose_build_failed_hears_of_it(fake_nix: Nix, tmp_path: Path) -> None:
+    failed = Completed(1, "", "error: builder for '/n/web.drv' failed with exit code 1")
+    run = ScriptedRunner([failed, Completed(0, "/n/web\n"), Completed(0, "/n/web.drv\n"), Completed(0)])
+    systems = _systems(fake_nix, run, tmp_path, "web", "app")
+    assert systems.get("app") == "/n/app"
+    with pytest.raises(BuildFailed, match="web: "):
+        systems.get("web")
+
+
+@pytest.mark.parametrize(
+    ("into_target", "url"), [(True, "ssh://web?remote-store=local%3Froot=/mnt"), (False, "ssh://web")]
+)
+def test_a_system_is_copied_to_the_guest_or_below_its_mnt(
+    fake_nix: Nix, tmp_path: Path, into_target: bool, url: str
+) -> None:
+    told: list[str] = []
+    run = ScriptedRunner([Completed(0, "", "a line")])
+    _builder(fake_nix, run, tmp_path, told).copy_system("/n/web", WEB, SPEC, into_target=into_target)
+    assert run.calls[0][-2:] == [url, "/n/web"]
+    assert run.environments == [{"NIX_SSHOPTS": "-p 1" if into_target else "-p 2"}]
+    assert told == ["a line"]
+
+
+def test_activation_tells_the_generation(fake_nix: Nix, tmp_path: Path) -> None:
+    shell = Says(Completed(0, "done\nnixops-proxmox: generation system-7-link\n"))
+    assert _builder(fake_nix, ScriptedRunner([]), tmp_path).activate("/n/web", shell) == 7
+
+
+def test_a_system_that_needs_a_reboot_is_not_called_active(fake_nix: Nix, tmp_path: Path) -> None:
+    shell = Says(Completed(100, "nixops-proxmox: generation system-7-link\n"))
+    with pytest.raises(ActivationFailed, match="generation 7 takes effect only after a reboot"):
+        _builder(fake_nix, ScriptedRunner([]), tmp_path).activate("/n/web", shell)

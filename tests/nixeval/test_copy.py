@@ -1,0 +1,70 @@
+import pytest
+
+from nixops_proxmox.errors import CopyFailed, Retry
+from nixops_proxmox.model import Completed
+from nixops_proxmox.nixeval.copy import (
+    CopyProgress,
+    Destination,
+    copy_argv,
+    copy_closure,
+    copy_environment,
+    under_root,
+)
+from nixops_proxmox.nixeval.tools import Nix
+from tests.nixeval.scripted import ScriptedRunner
+
+SYSTEM = "/nix/store/vzdzgmfypv8sjfw9zczpvkdvx5aghyaz-web"
+GUEST = Destination("ssh://root@[fd77::1]", ("-F", "none", "-i", "/k"))
+
+
+@pytest.mark.parametrize(
+    ("url", "root", "result"),
+    [
+        ("ssh://root@[fd77::1]", "/mnt", "ssh://root@[fd77::1]?remote-store=local%3Froot=/mnt"),
+        ("ssh://a?compress=true", "/mnt", "ssh://a?compress=true&remote-store=local%3Froot=/mnt"),
+        ("ssh://a", "/m t", "ssh://a?remote-store=local%3Froot=/m%20t"),
+    ],
+)
+def test_a_store_below_a_root_is_named_in_the_url(url: str, root: str, result: str) -> None:
+    assert under_root(url, root) == result
+
+
+def test_the_copy_is_one_command_run_through_what_it_was_given(fake_nix: Nix) -> None:
+    through = Destination(GUEST.store_url, GUEST.ssh_options, through=("nsenter", "-t", "7", "-n"))
+    assert copy_argv(fake_nix, [SYSTEM], through) == [
+        *("nsenter", "-t", "7", "-n"),
+        *("/n/bin/nix", "--extra-experimental-features", "nix-command", "copy"),
+        *("--to", "ssh://root@[fd77::1]", SYSTEM),
+    ]
+    assert through.into("/mnt").through == through.through
+
+
+def test_the_users_own_caches_are_used_by_the_guest_when_asked(fake_nix: Nix) -> None:
+    argv = copy_argv(fake_nix, [SYSTEM], Destination("ssh://a", from_caches=True))
+    assert "--substitute-on-destination" in argv
+
+
+def test_ssh_options_travel_in_the_environment(fake_nix: Nix) -> None:
+    run = ScriptedRunner([Completed(0)])
+    copy_closure(fake_nix, SYSTEM, GUEST, machine="web", run=run)
+    assert run.environments == [{"NIX_SSHOPTS": "-F none -i /k"}]
+
+
+def test_an_option_that_nix_would_tear_apart_is_refused() -> None:
+    with pytest.raises(CopyFailed, match="contains blanks"):
+        copy_environment(Destination("ssh://a", ("-i", "/home/a b/key")))
+
+
+def test_a_failed_copy_names_machine_and_target_and_may_be_repeated(fake_nix: Nix) -> None:
+    run = ScriptedRunner([Completed(1, "", "warning: x\nerror: cannot connect to 'root@fd77::1'\n")])
+    with pytest.raises(CopyFailed, match=r"web: .*\nerror: cannot connect to 'root@fd77::1'$") as caught:
+        copy_closure(fake_nix, SYSTEM, GUEST, machine="web", run=run)
+    assert caught.value.retry is Retry.SAFE
+
+
+def test_progress_counts_paths() -> None:
+    lines: list[str] = []
+    progress = CopyProgress(lines.append)
+    for line in ("copying 2 paths...", f"copying path '{SYSTEM}' to 'ssh://a'...", "", "something else"):
+        progress(line)
+    assert lines == ["copying 1/2 web", "something else"]

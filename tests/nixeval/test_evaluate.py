@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import EvaluationFailed
+from nixops_proxmox.model import Completed
+from nixops_proxmox.nixeval.evaluate import (
+    Source,
+    Toplevel,
+    evaluate_argv,
+    evaluate_network,
+    find_blamed_machine,
+    nix_message,
+    parse_evaluation,
+    parse_source,
+)
+from nixops_proxmox.nixeval.runner import ProcessRunner
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.paths import nix_dir
+from tests.nixeval.scripted import ScriptedRunner
+
+EVAL = Path("/n/eval.nix")
+
+
+def test_a_file_is_evaluated_as_the_contract_says(fake_nix: Nix) -> None:
+    assert evaluate_argv(fake_nix, EVAL, Source(file=Path("/w/network.nix"), search_path=("nixpkgs=/p",))) == [
+        *("/n/bin/nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "-I", "nixpkgs=/p"),
+        *("/n/eval.nix", "--arg", "networkExpr", "/w/network.nix", "-A", "info"),
+    ]
+
+
+def test_a_folder_means_its_default_nix(tmp_path: Path) -> None:
+    (tmp_path / "default.nix").touch()
+    assert parse_source(str(tmp_path)) == Source(file=tmp_path)
+
+
+def test_a_folder_with_only_a_flake_is_a_flake(tmp_path: Path) -> None:
+    (tmp_path / "flake.nix").touch()
+    assert parse_source(".", base=tmp_path) == Source(flake=str(tmp_path))
+
+
+@pytest.mark.parametrize("reference", [".#net", "github:me/net", "git+ssh://host/net", "flake:net#x"])
+def test_flake_references_are_known_by_their_look(reference: str, tmp_path: Path) -> None:
+    assert parse_source(reference, base=tmp_path).flake == reference
+
+
+def test_a_file_that_is_not_there_is_an_error_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationFailed, match=r"there is no network file .*/nowhere.nix"):
+        parse_source("nowhere.nix", base=tmp_path)
+
+
+def test_what_nix_said_comes_without_the_noise_before_it() -> None:
+    assert nix_message("warning: a\ntrace: b\nerror: c\n\n   at d\n") == "error: c\n\n   at d"
+    assert nix_message("no error line\n") == "no error line"
+
+
+@pytest.mark.parametrize(
+    ("trace", "machine"),
+    [
+        ("… while evaluating machine 'web':\nerror: x", "web"),
+        ("… while evaluating the machine ‘web’\n… machine ‘web’", "web"),
+        ("machine 'web' and machine 'app'", None),
+        ("machine 'web1'", None),
+        ("error: x", None),
+    ],
+)
+def test_a_machine_is_blamed_only_when_it_alone_is_named(trace: str, machine: str | None) -> None:
+    assert find_blamed_machine(trace, ["web", "app"]) == machine
+
+
+def test_systems_are_taken_out_of_what_nix_printed() -> None:
+    text = json.dumps({"machines": {"a": {"toplevel": {"drvPath": "/d", "outPath": "/o"}}, "b": {"toplevel": None}}})
+    assert parse_evaluation(text).toplevels == {"a": Toplevel("/d", "/o")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", '{"machines": []}', '{"machines": {"a": {"toplevel": 1}}}', "[" * 100_000],
+)
+def test_anything_else_is_an_evaluation_error(text: str) -> None:
+    with pytest.raises(EvaluationFailed):
+        parse_evaluation(text)
+
+
+def test_a_failure_shows_nix_own_words_and_the_machine(fake_nix: Nix) -> None:
+    run = ScriptedRunner(
+        [Completed(1, "", "error: boo"), Completed(1, "", "error: … while evaluating machine 'web'\nerror: boo")]
+    )
+    with pytest.raises(EvaluationFailed, match=r"^/w/n.nix, machine web: the evaluation failed\nerror: boo$"):
+        evaluate_network(fake_nix, EVAL, Source(file=Path("/w/n.nix")), run=run)
+    assert "--show-trace" in run.calls[1]
+
+
+NETWORK = """\
+{ size ? 1, name ? "demo" }:
+{
+  network.description = name;
+  web = {
+    deployment.proxmox.memory = size;
+    toplevel = derivation { name = "web"; system = builtins.currentSystem; builder = "/bin/sh"; };
+  };
+}
+"""
+
+
+@pytest.mark.nix
+def test_our_expression_reads_a_plain_network(nix: Nix, nix_run: ProcessRunner, tmp_path: Path) -> None:
+    expression = _our_expression()
+    file = tmp_path / "network.nix"
+    file.write_text(
+        NETWORK.removeprefix(NETWORK.splitlines()[0] + "\n").replace("size;", "512;").replace("name;", '"x";')
+    )
+    evaluated = evaluate_network(nix, expression, Source(file=file), run=nix_run)
+    assert evaluated.data["machines"]["web"]["deployment"]["proxmox"]["memory"] == 512
+    assert Path(evaluated.toplevels["web"].drv_path).exists(), "it can be built"
+
+
+@pytest.mark.nix
+def test_a_broken_machine_is_named(nix: Nix, nix_run: ProcessRunner, tmp_path: Path) -> None:
+    expression = _our_expression()
+    file = tmp_path / "network.nix"
+    file.write_text('{ good.deployment.proxmox = {}; bad.deployment.proxmox.memory = throw "out of memory"; }')
+    with pytest.raises(EvaluationFailed, match=r"machine bad: the evaluation failed\n(?s:.*)out of memory"):
+        evaluate_network(nix, expression, Source(file=file), run=nix_run)
+
+
+@pytest.mark.nix
+def test_a_syntax_error_is_shown_with_its_place(nix: Nix, nix_run: ProcessRunner, tmp_path: Path) -> None:
+    expression = _our_expression()
+    file = tmp_path / "network.nix"
+    file.write_text("{ web = ; }")
+    with pytest.raises(EvaluationFailed, match=r"error: syntax error.*(?s:.*)network.nix:1:9"):
+        evaluate_network(nix, expression, Source(file=file), run=nix_run)
+
+
+def _our_expression() -> Path:
+    expression = nix_dir() / "eval.nix"
+    if not expression.exists():
+        pytest.skip("nix/eval.nix is not there yet")
+    return expression

@@ -1,0 +1,101 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.nixeval.runner import Cancelled, OutOfTime, ProcessRunner, pasteable, without_secrets
+
+
+def test_output_status_and_lines_come_back() -> None:
+    lines: list[str] = []
+    done = ProcessRunner()(["sh", "-c", "echo out; echo one >&2; echo two >&2; exit 3"], tell=lines.append)
+    assert (done.status, done.stdout, done.stderr) == (3, "out\n", "one\ntwo\n")
+    assert lines == ["one", "two"]
+
+
+def test_lines_are_told_before_the_program_ends(tmp_path: Path) -> None:
+    heard = threading.Event()
+    gate = tmp_path / "gate"
+
+    def tell(line: str) -> None:
+        heard.set()
+        gate.touch()
+
+    script = f"echo working >&2; while [ ! -e {gate} ]; do sleep 0.01; done"
+    assert ProcessRunner()(["sh", "-c", script], tell=tell, timeout=10).status == 0
+    assert heard.is_set()
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    assert ProcessRunner()(["printf", r"a\377b"]).stdout == "a�b"
+
+
+def test_a_flood_on_both_pipes_does_not_block() -> None:
+    script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done"
+    done = ProcessRunner()(["sh", "-c", f"({script}) & ({script}) >&2; wait"], timeout=30)
+    assert len(done.stdout) == len(done.stderr) == 3000 * 41
+
+
+def test_the_deadline_ends_the_program_and_its_children(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with pytest.raises(OutOfTime, match=r"sh did not end within 0\.3 s") as caught:
+        ProcessRunner()(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo so far >&2; wait"], timeout=0.3)
+    assert caught.value.stderr == "so far\n"
+    _wait_until_gone(int(pid_file.read_text()))
+
+
+def test_cancelling_ends_the_program() -> None:
+    runner = ProcessRunner()
+    threading.Timer(0.2, runner.cancelled.set).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        runner(["sleep", "60"])
+    assert time.monotonic() - started < 5
+
+
+def test_a_background_child_that_keeps_the_pipe_is_not_waited_for() -> None:
+    started = time.monotonic()
+    assert ProcessRunner()(["sh", "-c", "sleep 20 & exit 0"]).status == 0
+    assert time.monotonic() - started < 15
+
+
+def test_the_environment_is_added_to_ours() -> None:
+    run = ProcessRunner(environment={"A": "1", "B": "1"})
+    assert run(["sh", "-c", "echo $A $B ${PATH:+path}"], env={"B": "2"}).stdout == "1 2 path\n"
+
+
+def test_a_missing_program_is_told_apart() -> None:
+    with pytest.raises(FileNotFoundError):
+        ProcessRunner()(["/no/such/program"])
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://me:hunter2@cache.example/x", "https://***@cache.example/x"),
+        ("https://cache.example/x?token=hunter2&a=b", "https://cache.example/x?***&a=b"),
+        ("access-tokens = github.com=hunter2", "access-tokens***"),
+        ("ssh://root@[fd77::1]", "ssh://root@[fd77::1]"),
+        ("github:nixos/nixpkgs#web", "github:nixos/nixpkgs#web"),
+    ],
+)
+def test_secrets_are_blanked(text: str, clean: str) -> None:
+    assert without_secrets(text) == clean
+    assert "hunter2" not in pasteable(["nix", text], {"NIX_CONFIG": text})
+
+
+def test_a_command_line_can_be_pasted() -> None:
+    assert pasteable(["nix", "copy", "a b"], {"NIX_SSHOPTS": "-i /k"}) == "NIX_SSHOPTS='-i /k' nix copy 'a b'"
+
+
+def _wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} is still there")
