@@ -1,0 +1,87 @@
+"""What a powered-on guest is made of, as agent and SSH server see it."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nixops_proxmox.lab.machines.simulated.addresses import Nic
+
+PATH = (
+    "/run/lab/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh", "LANG": "C.UTF-8"}
+
+
+@dataclass
+class Output:
+    """What a command left behind. `signal` is 0 unless one ended it."""
+
+    status: int = 0
+    out: bytes = b""
+    err: bytes = b""
+    signal: int = 0
+
+
+@dataclass(frozen=True)
+class Pipes:
+    """The three streams of an SSH session. `read` gives b"" at the end; writing waits while the window is full."""
+
+    read: Callable[[], Awaitable[bytes]]
+    write: Callable[[bytes], Awaitable[None]]
+    write_err: Callable[[bytes], Awaitable[None]]
+
+
+class NoSuchProgram(Exception):
+    """execve failed; the text is the agent's."""
+
+
+class OpenFile(Protocol):
+    """A file that the agent holds open."""
+
+    def read(self, count: int) -> bytes: ...
+    def write(self, data: bytes) -> int: ...
+    def seek(self, offset: int, whence: int) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def at_end(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class About:
+    """What a system says of itself."""
+
+    installer: bool
+    hostname: str
+    boot_id: str
+    uuid: str
+    nics: tuple[Nic, ...] = ()
+    os_release: Mapping[str, str] = field(default_factory=dict)
+
+
+class GuestBody(Protocol):
+    """One boot of one guest."""
+
+    @property
+    def about(self) -> About: ...
+
+    async def start_program(
+        self, argv: Sequence[str], environment: Mapping[str, str], given: bytes
+    ) -> tuple[int, Awaitable[Output]]:
+        """For the agent: (process id, what becomes of it). Raises NoSuchProgram."""
+        ...
+
+    async def run_session(self, command: str, pipes: Pipes) -> Output:
+        """For SSH: run a shell command until it ended and its output is closed."""
+        ...
+
+    async def open_file(self, path: str, mode: str) -> OpenFile:
+        """Raises OSError."""
+        ...
+
+    async def read_text(self, path: str) -> str | None:
+        """A small file, None if it is not there."""
+        ...
+
+    async def stop(self) -> None:
+        """It is gone at once, with everything that ran in it."""
+        ...

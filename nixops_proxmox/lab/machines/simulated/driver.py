@@ -1,0 +1,127 @@
+"""All simulated machines of one lab: satisfies `Driver`."""
+
+import asyncio
+import itertools
+import logging
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from nixops_proxmox.lab.machines.base import Ended, Hardware, Running, Volume
+from nixops_proxmox.lab.machines.simulated import volumes
+from nixops_proxmox.lab.machines.simulated.addresses import Leases
+from nixops_proxmox.lab.machines.simulated.body import GuestBody
+from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
+from nixops_proxmox.lab.machines.simulated.options import Options
+from nixops_proxmox.lab.machines.simulated.sandbox import Boot, Sandbox, nix_binds
+from nixops_proxmox.lab.machines.simulated.sshd import Connect
+from nixops_proxmox.lab.network import LabNetwork
+
+logger = logging.getLogger(__name__)
+
+
+class SimulatedDriver:
+    """`directory` is the driver's own; `sleep` is the lab's clock."""
+
+    def __init__(
+        self, directory: Path, options: Options | None = None, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self.options = options or Options()
+        self.leases = Leases()
+        self.machines: dict[int, SimulatedMachine] = {}
+        self._directory = directory
+        self._sleep = sleep
+        self._pids = itertools.count(20_000)
+        self._network: LabNetwork | None = None
+        self._nix: list[list[Any]] = []
+
+    @property
+    def network(self) -> LabNetwork:
+        if self._network is None:
+            raise RuntimeError("the driver is not open")
+        return self._network
+
+    async def open(self) -> None:
+        """Raises NamespaceError where sandboxes cannot be had."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._network = await LabNetwork.start()
+        self._nix = await asyncio.to_thread(find_nix_binds)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(machine.power_off() for machine in list(self.machines.values())))
+        if self._network is not None:
+            await self._network.close()
+            self._network = None
+
+    async def power_on(self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None) -> Running:
+        """`state` is looked at no further: there is no RAM to restore, the guest boots."""
+        del state
+        machine = SimulatedMachine(self, hardware, ended)
+        self.machines[hardware.vmid] = machine
+        machine.boot()
+        return machine
+
+    # What machines need of us
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            await self._sleep(seconds)
+
+    def next_pid(self) -> int:
+        return next(self._pids)
+
+    def forget(self, vmid: int) -> None:
+        self.machines.pop(vmid, None)
+
+    def log(self, vmid: int, text: str) -> None:
+        logger.warning("guest %d: %s", vmid, text)
+
+    def stage(self, hardware: Hardware) -> Path:
+        return self._directory / "stages" / str(hardware.vmid)
+
+    async def make_body(self, boot: Boot, event: Callable[[str], None]) -> GuestBody:
+        return await Sandbox.start(boot, self.network, event, self._nix)
+
+    def way_out(self, body: GuestBody) -> Connect | None:
+        return body.holder.connect if isinstance(body, Sandbox) else None
+
+    # Volumes
+
+    async def allocate(self, volume: Volume) -> None:
+        await asyncio.to_thread(volumes.allocate, volume)
+
+    async def free(self, volume: Volume) -> None:
+        await asyncio.to_thread(volumes.free, volume)
+
+    async def resize(self, volume: Volume, size: int) -> None:
+        await asyncio.to_thread(volumes.resize, volume, size)
+
+    async def copy(self, source: Volume, target: Volume) -> None:
+        await asyncio.to_thread(volumes.copy, source, target)
+
+    async def link(self, base: Volume, target: Volume) -> None:
+        await asyncio.to_thread(volumes.copy, base, target)
+
+    async def snapshot(self, volume: Volume, name: str) -> None:
+        await asyncio.to_thread(volumes.snapshot, volume, name)
+
+    async def rollback(self, volume: Volume, name: str) -> None:
+        await asyncio.to_thread(volumes.rollback, volume, name)
+
+    async def drop_snapshot(self, volume: Volume, name: str) -> None:
+        await asyncio.to_thread(volumes.drop_snapshot, volume, name)
+
+    def screenshot(self, vmid: int) -> Path | None:
+        del vmid
+        return None
+
+
+def find_nix_binds() -> list[list[Any]]:
+    program = shutil.which("nix-store")
+    resolved = str(Path(program).resolve()) if program else None
+    if resolved is None or not resolved.startswith("/nix/store/"):
+        return []
+    asked = subprocess.run([resolved, "-qR", "/".join(resolved.split("/")[:4])], capture_output=True, text=True, check=True)
+    return nix_binds(resolved, asked.stdout.split())

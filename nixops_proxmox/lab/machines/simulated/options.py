@@ -1,0 +1,41 @@
+"""How simulated guests behave: chosen once for a lab."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Body(StrEnum):
+    """What a guest is made of."""
+
+    SANDBOX = "sandbox"  # namespaces; every command really runs
+    SCRIPTED = "scripted"  # a table of known commands; no process, for fleets of a thousand
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """What a scripted guest does on a command that matches `pattern` (searched, not anchored)."""
+
+    pattern: str
+    out: str = ""
+    err: str = ""
+    status: int = 0
+    seconds: float = 0.0
+    effect: str = ""  # "installed": the first disk boots from now on; "reboot", "poweroff"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Times in seconds of the lab's clock; probability-like choices are made from the VM's identity, never at random."""
+
+    body: Body = Body.SANDBOX
+    installer_boot: float = 0.0  # power-on until agent and sshd answer
+    system_boot: float = 0.0
+    shutdown: float = 0.0
+    agent_latency: float = 0.0
+    new_addresses: bool = True  # the installed system gets other addresses than the installer
+    decoys: bool = True  # docker0 and tailscale0 are reported too
+    disk_order: str = "slot"  # "slot" or "reversed": /dev names need not follow the slots
+    wrong_size: frozenset[str] = frozenset()  # slots ("scsi1") whose guest sees half the size
+    wrong_serial: frozenset[str] = frozenset()  # slots whose guest sees another serial
+    modelled: tuple[Modelled, ...] = field(default=())
+    ssh_port: int = 22

@@ -1,0 +1,170 @@
+"""A guest's SSH server: public keys only, host key and authorized keys as the guest has them, commands by its body."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import asyncssh
+
+from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes
+
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+AUTHORIZED = ("/root/.ssh/authorized_keys", "/etc/ssh/authorized_keys.d/root")
+CHUNK = 1 << 16
+Connect = Callable[[str, int], Awaitable[socket.socket]]
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """An ed25519 host key in OpenSSH's formats."""
+
+    private: str
+    public: str
+
+
+def make_host_key(comment: str) -> HostKey:
+    key = asyncssh.generate_private_key("ssh-ed25519", comment)
+    return HostKey(key.export_private_key().decode(), key.export_public_key().decode())
+
+
+def find_authorized(text: str, key: asyncssh.SSHKey) -> bool:
+    """Is `key` in the text of an authorized_keys file? Lines that cannot be read count for nothing."""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            if asyncssh.import_authorized_keys(line).validate(key, "", "") is not None:
+                return True
+    return False
+
+
+class Login(asyncssh.SSHServer):
+    """Who may come in: root, with a key that the guest's files name at that moment."""
+
+    def __init__(self, body: GuestBody, connect: Connect | None, opened: Callable[[asyncssh.SSHServerConnection], None]):
+        self._body = body
+        self._connect = connect
+        self._opened = opened
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._opened(conn)
+
+    def begin_auth(self, username: str) -> bool:
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def password_auth_supported(self) -> bool:
+        return False
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        if username != "root":
+            return False
+        texts = [await self._body.read_text(path) for path in AUTHORIZED]
+        return any(text is not None and find_authorized(text, key) for text in texts)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int):  # type: ignore[no-untyped-def]
+        """`ssh -J`: the way on starts in the guest's network."""
+        if self._connect is None:
+            return False
+        return lambda reader, writer: self._forward(dest_host, dest_port, reader, writer)
+
+    async def _forward(self, host: str, port: int, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+        assert self._connect is not None
+        try:
+            made = await self._connect(host, port)
+        except OSError:
+            writer.channel.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection(sock=made)
+        try:
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        finally:
+            far_writer.close()
+
+
+async def copy(reader, writer) -> None:  # type: ignore[no-untyped-def]
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+async def run_process(body: GuestBody, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    """One session. As with OpenSSH, a client that goes away does not end the command."""
+
+    async def read() -> bytes:
+        return await process.stdin.read(CHUNK)
+
+    async def write(data: bytes) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            process.stdout.write(data)
+            await process.stdout.drain()
+
+    async def write_err(data: bytes) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            process.stderr.write(data)
+            await process.stderr.drain()
+
+    if process.command is None:
+        await write_err(b"the lab's simulated guests run commands; they have no terminal\r\n")
+        process.exit(1)
+        return
+    output = await body.run_session(process.command, Pipes(read, write, write_err))
+    finish(process, output)
+
+
+def finish(process: asyncssh.SSHServerProcess[bytes], output: Output) -> None:
+    with contextlib.suppress(OSError, asyncssh.Error):
+        if output.signal:
+            process.exit_with_signal(signal_name(output.signal))
+        else:
+            process.exit(output.status)
+
+
+def signal_name(number: int) -> str:
+    return {1: "HUP", 2: "INT", 3: "QUIT", 6: "ABRT", 9: "KILL", 13: "PIPE", 15: "TERM"}.get(number, "TERM")
+
+
+class SshServer:
+    """Listens until closed; closing cuts every connection at once, as a power-off does."""
+
+    def __init__(self, body: GuestBody, connect: Connect | None = None) -> None:
+        self._body = body
+        self._connect = connect
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._options: asyncssh.SSHServerConnectionOptions | None = None
+
+    async def prepare(self, private_key: str) -> None:
+        self._options = asyncssh.SSHServerConnectionOptions(
+            server_factory=lambda: Login(self._body, self._connect, self._opened),
+            server_host_keys=[asyncssh.import_private_key(private_key)],
+            process_factory=lambda process: run_process(self._body, process),
+            encoding=None, server_version="OpenSSH_9.9", allow_scp=False, sftp_factory=False, x11_forwarding=False,
+            agent_forwarding=False, keepalive_interval=0, login_timeout=30, allow_pty=False,
+            kex_algs=["curve25519-sha256"], signature_algs=SIGNATURES, compression_algs=["none"], gss_host=None,
+        )  # fmt: skip
+
+    async def listen(self, listener: socket.socket) -> None:
+        self._acceptor = await asyncssh.listen(sock=listener, options=self._options)
+
+    async def serve(self, connection: socket.socket) -> None:
+        """A connection that somebody else accepted."""
+        await asyncssh.run_server(connection, options=self._options)
+
+    def _opened(self, connection: asyncssh.SSHServerConnection) -> None:
+        self._connections = {known for known in self._connections if not known.is_closed()} | {connection}
+
+    async def close(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+        for connection in self._connections:
+            connection.abort()
+
+
+SIGNATURES = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256"]
