@@ -24,6 +24,7 @@ DeployError                 message, hint; retry; exit_status
 │   ├── AgentSilent             no answer from the guest agent yet                   retry SAFE
 │   ├── AgentRefused            the agent said no (blocked command, no such file)
 │   ├── CommandFailed           argv, exit status, tail of the output
+│   ├── JobStillRunning         we stopped waiting for a detached job; it goes on       retry LOOK_FIRST
 │   ├── GuestLost               the guest was restarted under us: what ran in it is gone
 │   ├── WrongDisk               a disk is not the declared one, or holds data we did not put there
 │   └── NoEndpoint              no address answered as this machine: each attempt's reason
@@ -184,6 +185,10 @@ class CommandFailed(GuestError):
         super().__init__(message, hint=hint)
         self.status = status
         self.output = output
+
+
+class JobStillRunning(GuestError):
+    retry = Retry.LOOK_FIRST
 
 
 class GuestLost(GuestError):

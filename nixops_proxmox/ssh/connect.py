@@ -1,0 +1,302 @@
+"""From an address to a paramiko transport whose host key is proven: sockets, jump hosts, and errors, once for all."""
+
+import getpass
+import io
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
+
+from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
+from nixops_proxmox.model import Endpoint
+from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host, parse_jump
+from nixops_proxmox.ssh.known_hosts import USER_FILES, find_host_keys
+
+RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
+DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connection is gone (TCP_USER_TIMEOUT)
+
+
+class Stop(Protocol):
+    """Somebody may call the attempt off."""
+
+    def is_set(self) -> bool: ...
+    def when_set(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which keys to offer: private keys as text (OpenSSH's PEM), a file, and the SSH agent's, in this order."""
+
+    keys: tuple[str, ...] = field(default=(), repr=False)
+    file: Path | None = None
+    agent: bool = False
+
+
+@dataclass(frozen=True)
+class Login:
+    """Everything that a connection needs: where, which host keys are the machine's, and who we are there.
+
+    `jump_identity` is who we are on jump hosts (default: the user's own agent and keys); their host keys come from
+    `jump_known_hosts`, and one that is not in there is never accepted.
+    """
+
+    endpoint: Endpoint
+    host_keys: tuple[str, ...]
+    identity: Identity = Identity()
+    timeout: float = 15.0  # seconds for TCP and key exchange, and again for the login
+    jump_identity: Identity | None = None
+    jump_known_hosts: tuple[Path, ...] = USER_FILES
+
+
+@dataclass
+class Link:
+    """An open transport and those it goes through, to be closed together."""
+
+    transport: paramiko.Transport
+    connected: float  # when TCP was there, monotonic
+    below: tuple[paramiko.Transport, ...] = ()
+
+    def close(self) -> None:
+        for transport in (self.transport, *reversed(self.below)):
+            shut(transport.sock)
+            transport.close()
+
+
+def open_link(login: Login, *, stop: Stop | None = None) -> Link:
+    """Connect and prove the host key, through the jump hosts if there are any; no login yet.
+
+    Raises SshUnreachable, HostKeyChanged, and SshRefused for a jump host that does not let us in.
+    """
+    deadline = monotonic() + login.timeout
+    below: list[paramiko.Transport] = []
+    try:
+        for hop in parse_jump(login.endpoint.jump):
+            below.append(_open_hop(hop, login, below, deadline, stop))
+        channel, connected = _reach(login.endpoint.host, login.endpoint.port, below, deadline, stop)
+        transport = prove(channel, login.host_keys, describe(login.endpoint), deadline, stop)
+    except BaseException:
+        for opened in reversed(below):
+            opened.close()
+        raise
+    return Link(transport, connected, tuple(below))
+
+
+def describe(endpoint: Endpoint) -> str:
+    via = f" through {endpoint.jump}" if endpoint.jump else ""
+    return f"{bracketed(endpoint.host)}:{endpoint.port}{via}"
+
+
+def prove(
+    sock: socket.socket | paramiko.Channel, keys: Sequence[str], what: str, deadline: float, stop: Stop | None = None
+) -> paramiko.Transport:
+    """Key exchange with whoever is at the other end, who must prove to have one of `keys`."""
+    if stop is not None:
+        stop.when_set(lambda: shut(sock))
+    if not keys:
+        shut(sock)
+        raise HostKeyChanged(f"{what}: no host key is known, so nobody there can be accepted")
+    with _translated(what):
+        transport = paramiko.Transport(sock)  # a channel is a socket by shape
+    try:
+        # Only these types: else a server with several keys may show one that we do not have, and be taken for another.
+        transport.get_security_options().key_types = key_algorithms(keys)
+        left = max(0.1, deadline - monotonic())
+        transport.banner_timeout = transport.handshake_timeout = left
+        with _translated(what):
+            transport.start_client(timeout=left)
+        check_host_key(transport, keys, what)
+    except BaseException:
+        shut(sock)
+        transport.close()
+        raise
+    return transport
+
+
+def key_algorithms(keys: Sequence[str]) -> tuple[str, ...]:
+    """The signature algorithms by which these public keys can be proven."""
+    types = dict.fromkeys(key.split()[0] for key in keys)
+    return tuple(name for kind in types for name in (RSA_SIGNATURES if kind == "ssh-rsa" else (kind,)))
+
+
+def check_host_key(transport: paramiko.Transport, keys: Sequence[str], what: str) -> None:
+    if not transport.initial_kex_done:  # start_client says nothing when its time is over
+        raise SshUnreachable(f"{what}: connected, but it does not speak SSH in time")
+    shown = presented_key(transport)
+    if shown not in {" ".join(key.split()[:2]) for key in keys}:
+        raise HostKeyChanged(
+            f"{what}: ANOTHER MACHINE ANSWERS: it shows the host key {shown}, not {' or '.join(keys)}",
+            hint="another machine has this address, or somebody is in between; nothing was sent to it",
+        )
+
+
+def presented_key(transport: paramiko.Transport) -> str:
+    """The proven host key, "ssh-ed25519 AAAA…"."""
+    key = transport.get_remote_server_key()
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+def authenticate(transport: paramiko.Transport, user: str, identity: Identity, what: str, timeout: float) -> None:
+    """Log in by the first key that is accepted; SshRefused says what was tried."""
+    transport.auth_timeout = timeout
+    tried = []
+    for name, key in _keys_of(identity):
+        tried.append(name)
+        try:
+            with _translated(what):
+                rest = transport.auth_publickey(user, key)
+        except SshRefused:
+            continue
+        if not rest and transport.is_authenticated():
+            return
+    offered = ", ".join(tried) or "no key (none was found)"
+    raise SshRefused(
+        f"{what}: it is the right machine, but it does not let {user} in with {offered}",
+        hint="the key must be in the machine's authorized keys: deploy once more, or add it by the console",
+    )
+
+
+def _keys_of(identity: Identity) -> Iterator[tuple[str, paramiko.PKey]]:
+    for index, text in enumerate(identity.keys):
+        yield f"our key {index + 1}" if len(identity.keys) > 1 else "our key", _parse_key(text.encode(), "our key")
+    if identity.file is not None:
+        path = identity.file.expanduser()
+        yield str(path), _parse_key(_read(path), str(path))
+    if identity.agent:
+        yield from ((f"{key.get_name()} from the SSH agent", key) for key in paramiko.Agent().get_keys())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SshRefused(f"the key {path} cannot be read: {error.strerror}") from error
+
+
+def _parse_key(data: bytes, name: str) -> paramiko.PKey:
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(data.decode()))
+        except paramiko.PasswordRequiredException as error:
+            raise SshRefused(f"{name} has a passphrase", hint="add it to the SSH agent (ssh-add)") from error
+        except (paramiko.SSHException, ValueError, IndexError):  # another type of key
+            continue
+    raise SshRefused(f"{name} is not a private key that can be used")
+
+
+def _open_hop(
+    hop: Hop, login: Login, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
+) -> paramiko.Transport:
+    what = f"jump host {bracketed(hop.host)}:{hop.port}"
+    keys = find_host_keys(hop.host, hop.port, login.jump_known_hosts)
+    if not keys:
+        raise SshRefused(
+            f"{what}: its host key is not in {', '.join(map(str, login.jump_known_hosts))}",
+            hint="connect to it once with ssh, and check the fingerprint it shows",
+        )
+    sock, _ = _reach(hop.host, hop.port, below, deadline, stop)
+    transport = prove(sock, keys, what, deadline, stop)
+    try:
+        authenticate(transport, hop.user or _own_name(), _jump_identity(login), what, max(1.0, deadline - monotonic()))
+    except BaseException:
+        transport.close()
+        raise
+    return transport
+
+
+def _own_name() -> str:
+    return getpass.getuser()
+
+
+def _jump_identity(login: Login) -> Identity:
+    if login.jump_identity is not None:
+        return login.jump_identity
+    files = (Path("~/.ssh", name).expanduser() for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
+    return Identity(file=next((file for file in files if file.exists()), None), agent=True)
+
+
+def _reach(
+    host: str, port: int, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
+) -> tuple[socket.socket | paramiko.Channel, float]:
+    """A byte stream to host and port: by TCP, or by the last transport below."""
+    what = f"{bracketed(host)}:{port}"
+    left = max(0.1, deadline - monotonic())
+    with _translated(what):
+        if not below:
+            return connect_tcp(canonical_host(host), port, left, stop), monotonic()
+        target = (canonical_host(host), port)
+        return below[-1].open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=left), monotonic()
+
+
+def connect_tcp(host: str, port: int, timeout: float, stop: Stop | None = None) -> socket.socket:
+    """The first address of the name that accepts; OSError as the last one failed. A stop ends a connect that hangs."""
+    deadline = monotonic() + timeout
+    failure: OSError = OSError(f"no address for {host}")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        if stop is not None:
+            stop.when_set(lambda sock=sock: shut(sock))  # type: ignore[misc]
+        try:
+            sock.settimeout(max(0.05, deadline - monotonic()))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            failure = error
+            if monotonic() >= deadline or (stop is not None and stop.is_set()):
+                break
+            continue
+        _keep_alive(sock)
+        return sock
+    raise failure
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_MS)
+
+
+def shut(sock: object) -> None:
+    """End what blocks on the socket, now: closing alone would leave another thread's connect or recv waiting."""
+    if isinstance(sock, socket.socket):
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:  # not connected, or closed already: nothing blocks on it
+            return
+    elif isinstance(sock, paramiko.Channel):
+        sock.close()
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """The one table from foreign exceptions to ours, for everything before a command runs."""
+    try:
+        yield
+    except DeployError:
+        raise
+    except paramiko.AuthenticationException as error:
+        raise SshRefused(f"{what}: {error}") from error
+    except IncompatiblePeer as error:
+        if "host key" in str(error):
+            raise HostKeyChanged(f"{what}: it has no host key of the expected type: {error}") from error
+        raise SshUnreachable(f"{what}: {error}") from error
+    except paramiko.ChannelException as error:
+        raise SshUnreachable(f"{what}: the jump host cannot connect to it ({error.text})") from error
+    except TimeoutError as error:
+        raise SshUnreachable(f"{what}: no answer (timeout)") from error
+    except socket.gaierror as error:
+        raise SshUnreachable(f"{what}: the name has no address ({error.strerror})") from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise SshUnreachable(f"{what}: {_text(error)}") from error
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or "the connection was closed during the key exchange"

@@ -1,0 +1,110 @@
+"""Ed25519 key pairs: minted, kept in private files, or only in memory."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_ssh_private_key,
+)
+
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.ssh.files import create_file, ensure_private_directory, start_private_file
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """`private` in OpenSSH's PEM (never shown), `public` as "ssh-ed25519 AAAA… comment"."""
+
+    public: str
+    private: str = field(repr=False)
+
+
+def new_key_pair(comment: str = "") -> KeyPair:
+    return _pair(Ed25519PrivateKey.generate(), comment)
+
+
+def load_key_pair(private: str, comment: str = "") -> KeyPair:
+    """From OpenSSH's PEM without a passphrase; raises ConfigError."""
+    try:
+        key = load_ssh_private_key(private.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"not a private key in OpenSSH's format: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ConfigError("not an Ed25519 key")
+    return _pair(key, comment)
+
+
+def _pair(key: Ed25519PrivateKey, comment: str) -> KeyPair:
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return KeyPair(f"{public} {comment}".strip(), private)
+
+
+@contextmanager
+def start_identity_file(pair: KeyPair) -> Iterator[Path]:
+    """The private key as a 0600 file for programs that want one, gone at the end."""
+    with start_private_file("id_ed25519", pair.private) as path:
+        yield path
+
+
+class KeyStore:
+    """A deployment's private keys: a 0700 folder with a 0600 file for each; satisfies `lifecycle.ports.KeyStore`.
+
+    Two runs that mint the same key at once agree on one of the two.
+    """
+
+    def __init__(self, directory: Path, deployment: str) -> None:
+        self._directory = directory
+        self._deployment = deployment
+
+    @property
+    def client_key_file(self) -> Path:
+        """For programs that want a file; it is there once `client_key` was called."""
+        return self._directory / "client" / "id_ed25519"
+
+    def client_key(self) -> KeyPair:
+        """The key by which this deployment logs in."""
+        return self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
+
+    def host_key(self, uuid: str) -> tuple[str, str]:
+        """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        pair = self._ensure(self._host_key_file(uuid), "")
+        return pair.private, pair.public
+
+    def forget_host_key(self, uuid: str) -> None:
+        """For a machine that was destroyed; one that is not there is fine."""
+        self._host_key_file(uuid).unlink(missing_ok=True)
+
+    def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
+        """Who may log in: the deployment's own client key and those of the description, each once."""
+        keys = (self.client_key().public, *(key.strip() for key in spec.ssh.authorized_keys))
+        return tuple(dict.fromkeys(key for key in keys if key))
+
+    def _host_key_file(self, uuid: str) -> Path:
+        if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]*", uuid):
+            raise ConfigError(f"not a machine's UUID: {uuid!r}")
+        return self._directory / "host" / uuid.lower()
+
+    def _ensure(self, path: Path, comment: str) -> KeyPair:
+        ensure_private_directory(self._directory)
+        ensure_private_directory(path.parent)
+        if not path.exists():
+            create_file(path, new_key_pair(comment).private)
+        try:
+            return load_key_pair(path.read_text(), comment)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error.message}", hint="restore the file from a backup") from error
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)

@@ -1,0 +1,150 @@
+"""One SSH connection to a proven machine, and scripts run over it."""
+
+import select
+import shlex
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+import paramiko
+
+from nixops_proxmox.errors import ConnectionLost
+from nixops_proxmox.model import Completed, Endpoint
+from nixops_proxmox.ssh.connect import Link, Login, authenticate, describe, open_link
+
+KEEPALIVE = 15.0  # seconds; a firewall in between forgets silent connections
+LONG_SCRIPT = 60_000  # bytes; Linux takes at most 128 KiB in one argument
+CHUNK = 32_768
+LINGER = 0.5  # seconds
+MOST_OUTPUT = 64 * 1024 * 1024
+
+
+class Session:
+    """Use it from one thread at a time; many sessions may be used by as many threads."""
+
+    def __init__(self, link: Link, endpoint: Endpoint) -> None:
+        self._link = link
+        self.endpoint = endpoint
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._link.transport.is_active()
+
+    def close(self) -> None:
+        self._link.close()
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        """Run a `/bin/sh` script; it gets `stdin`, and its end.
+
+        ConnectionLost if the connection broke on the way or it did not end in `timeout` seconds: it may still run.
+        """
+        deadline = monotonic() + timeout
+        command, prefix = script_command(script)
+        try:
+            channel = self._link.transport.open_session(timeout=min(timeout, 30.0))
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost("before the command was sent") from error
+        try:
+            channel.exec_command(command)
+            return self._converse(channel, prefix + stdin, deadline, timeout)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._lost("while a command ran") from error
+        finally:
+            channel.close()
+
+    def _converse(self, channel: paramiko.Channel, stdin: bytes, deadline: float, timeout: float) -> Completed:
+        """Feed and drain until the command ends and its outputs do."""
+        channel.setblocking(0)
+        unsent, out, err = stdin, bytearray(), bytearray()
+        if not unsent:
+            channel.shutdown_write()
+        linger = 0.0  # what the command left in the background may hold its outputs open: no longer than until here
+        while True:
+            sent = self._feed(channel, unsent)
+            unsent = unsent[sent:]
+            got = self._drain(channel, out, err)
+            if channel.exit_status_ready():
+                linger = linger or monotonic() + LINGER
+                if not got and (channel.eof_received or channel.closed or monotonic() > linger):
+                    return self._completed(channel.recv_exit_status(), out, err)
+            elif channel.closed or not self.is_alive:
+                raise self._lost("while a command ran")
+            if monotonic() > deadline:
+                raise ConnectionLost(
+                    f"{describe(self.endpoint)}: a command did not end within {timeout:g} s; it may still run"
+                )
+            if not sent and not got:
+                _wait(channel, 0.02 if unsent or linger else 0.25)
+
+    @staticmethod
+    def _feed(channel: paramiko.Channel, unsent: bytes) -> int:
+        """Send what the window takes; the end of stdin follows its last byte."""
+        if not unsent or not channel.send_ready():
+            return 0
+        sent = channel.send(unsent[:CHUNK])
+        if sent == len(unsent):
+            channel.shutdown_write()
+        return sent
+
+    @staticmethod
+    def _drain(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool:
+        """Take what is there; True if there was something."""
+        before = len(out) + len(err)
+        while channel.recv_ready():
+            out += channel.recv(CHUNK)
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(CHUNK)
+        if len(out) + len(err) > MOST_OUTPUT:
+            raise OSError("the command printed more than 64 MiB")
+        return len(out) + len(err) > before
+
+    def _completed(self, status: int, out: bytearray, err: bytearray) -> Completed:
+        if status < 0:  # sshd tells a signal in a message that paramiko does not keep; a reboot looks the same
+            raise ConnectionLost(f"{describe(self.endpoint)}: a command was killed, or the machine goes down")
+        return Completed(status, out.decode(errors="replace"), err.decode(errors="replace"))
+
+    def _lost(self, when: str) -> ConnectionLost:
+        return ConnectionLost(f"{describe(self.endpoint)}: the connection broke {when}")
+
+
+def _wait(channel: paramiko.Channel, seconds: float) -> None:
+    """Until there is output, or the exit status once the outputs are closed; at most so long."""
+    if channel.eof_received:  # the descriptor stays readable from now on
+        channel.status_event.wait(seconds)
+    else:
+        poller = select.poll()
+        poller.register(channel.fileno(), select.POLLIN)
+        poller.poll(seconds * 1000)
+
+
+def open_session(login: Login) -> Session:
+    """Connect, prove the host key, log in. Raises SshUnreachable, HostKeyChanged, SshRefused."""
+    link = open_link(login)
+    try:
+        authenticate(
+            link.transport, login.endpoint.user, login.identity, describe(login.endpoint), timeout=login.timeout
+        )
+    except BaseException:
+        link.close()
+        raise
+    link.transport.set_keepalive(int(KEEPALIVE))
+    return Session(link, login.endpoint)
+
+
+def script_command(script: str) -> tuple[str, bytes]:
+    """(the command line for sshd, what must be sent before the script's own stdin); whatever the login shell is.
+
+    A long script goes through stdin: `dd bs=1` takes exactly its bytes and leaves the rest.
+    """
+    data = script.encode()
+    if len(data) <= LONG_SCRIPT:
+        return f"exec /bin/sh -c {shlex.quote(script)}", b""
+    return f"exec /bin/sh -c 'eval \"$(dd bs=1 count={len(data)} 2>/dev/null)\"'", data

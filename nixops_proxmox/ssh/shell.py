@@ -1,0 +1,74 @@
+"""Commands and jobs in one guest over one SSH connection, opened when needed; is a `lifecycle.ports.Shell`."""
+
+from collections.abc import Callable
+from threading import RLock
+from types import TracebackType
+from typing import Self
+
+from nixops_proxmox.model import Completed, Endpoint, Job
+from nixops_proxmox.ssh import jobs
+from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.ssh.session import Session, open_session
+
+
+class SshShell:
+    """One connection, kept; a dead one is replaced before the next command, never in the middle of one."""
+
+    def __init__(
+        self, login: Login, *, connect: Callable[[Login], Session] = open_session, job_directory: str = jobs.DIRECTORY
+    ) -> None:
+        self._login = login
+        self._connect = connect
+        self._job_directory = job_directory
+        self._session: Session | None = None
+        self._lock = RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._login.endpoint
+
+    @property
+    def login(self) -> Login:
+        return self._login
+
+    def ensure_open(self) -> None:
+        """Log in now; raises SshUnreachable, HostKeyChanged, SshRefused."""
+        with self._lock:
+            self._alive()
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        """Run a `/bin/sh` script. ConnectionLost if it broke on the way; SshUnreachable: nothing was sent."""
+        with self._lock:
+            return self._alive().run(script, stdin=stdin, timeout=timeout)
+
+    def start_job(self, name: str, script: str) -> None:
+        """Start a detached job unless a job of that name exists (running or done): never a second one."""
+        jobs.start_job(self.run, name, script, self._job_directory)
+
+    def find_job(self, name: str) -> Job:
+        return jobs.find_job(self.run, name, self._job_directory)
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+        """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
+        return jobs.wait_for_job(self.run, name, timeout=timeout, tell=tell, directory=self._job_directory)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _alive(self) -> Session:
+        if self._session is not None and not self._session.is_alive:
+            self.close()
+        if self._session is None:
+            self._session = self._connect(self._login)
+        return self._session
