@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nixops_proxmox.lab.image.debs import ImageFailed, fetch_debs
 from nixops_proxmox.lab.image.iso import make_iso
-from nixops_proxmox.lab.image.tree import OVERLAY, build_tree
+from nixops_proxmox.lab.image.tree import build_tree, overlay_files
 
 HOST_TOOLS = {
     "apt-get": "apt",
@@ -37,8 +37,9 @@ def content_key() -> str:
     """Hash of everything of ours that decides what is in the image; Debian's point releases do not change it."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in sorted([*here.glob("*.py"), *(path for path in OVERLAY.rglob("*") if path.is_file())]):
-        digest.update(f"{path.relative_to(here)}\0{path.stat().st_size}\0".encode())
+    files = {path: path.name for path in sorted(here.glob("*.py"))} | overlay_files()
+    for path, name in files.items():
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

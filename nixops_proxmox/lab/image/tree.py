@@ -9,6 +9,8 @@ from nixops_proxmox.lab.image import cpio, packages
 from nixops_proxmox.lab.image.debs import ImageFailed, run
 
 OVERLAY = Path(__file__).parent / "overlay"
+# The very same file as in simulated guests.
+SHARED = {Path(__file__).parents[1] / "guestfs/bin/lab-services": "usr/bin/lab-services"}
 FOLDERS = (
     *("dev", "proc", "sys", "run", "tmp", "mnt", "root", "boot", "home", "nix/store", ".media"),
     *("var/lib", "var/log", "var/empty", "var/tmp"),
@@ -94,15 +96,19 @@ def keep_modules(root: Path) -> dict[str, tuple[str, list[str]]]:
 
 def lay_over(root: Path) -> None:
     """Our own files on top; scripts get their x bit here, for a wheel does not keep it."""
-    for source in sorted(OVERLAY.rglob("*")):
-        target = root / source.relative_to(OVERLAY)
-        if source.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-            continue
+    for source, name in overlay_files().items():
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         data = source.read_bytes()
         target.write_bytes(data)
         target.chmod(0o755 if data.startswith(b"#!") else 0o644)
+
+
+def overlay_files() -> dict[Path, str]:
+    """Our files in the image: where they are here → where they are there."""
+    ours = {path: str(path.relative_to(OVERLAY)) for path in sorted(OVERLAY.rglob("*")) if path.is_file()}
+    return {**ours, **{path: name for path, name in SHARED.items() if path.exists()}}
 
 
 def finish_root(root: Path) -> None:
