@@ -1,0 +1,84 @@
+"""Writes the generated blocks of docs/*.md: the lifecycle's picture and table, and the command line's help.
+
+A block stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`; the text around it is written by hand.
+With --check nothing is written: what is out of date is named, and the exit status is 1.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class NoSuchBlock(Exception):
+    """A document asks for a block that nobody writes."""
+
+
+def lifecycle_block() -> str:
+    from nixops_proxmox.lifecycle.diagram import mermaid, table
+    from nixops_proxmox.lifecycle.table import LIFECYCLE
+
+    return f"```mermaid\n{mermaid(LIFECYCLE)}```\n\n```text\n{table(LIFECYCLE)}```"
+
+
+def command_line_block() -> str:
+    from nixops_proxmox.cli import build_parser
+
+    return "\n\n".join(f"## {title}\n\n```text\n{text.rstrip()}\n```" for title, text in help_texts(build_parser()))
+
+
+def help_texts(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
+    """(command, its --help) of a parser and of all its subcommands, in their order."""
+    yield parser.prog, parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in dict.fromkeys(action.choices.values()):
+                yield from help_texts(below)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {"lifecycle": lifecycle_block, "command line": command_line_block}
+
+
+def with_blocks(text: str, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> str:
+    """The document with each of its blocks written anew."""
+
+    def replace(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in blocks:
+            raise NoSuchBlock(f"there is no generated block {name!r}; known: {', '.join(blocks)}")
+        return f"<!-- generated: {name} -->\n{blocks[name]()}\n<!-- end: {name} -->"
+
+    pattern = r"<!-- generated: (?P<name>[^>]+?) -->\n(?s:.*?)<!-- end: (?P=name) -->"
+    return re.sub(pattern, replace, text)
+
+
+def outdated(folder: Path, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> Iterator[tuple[Path, str]]:
+    """Each document below `folder` that is not what it would be if it was generated now, and that text."""
+    for path in sorted(folder.rglob("*.md")):
+        have = path.read_text(encoding="utf-8")
+        want = with_blocks(have, blocks)
+        if have != want:
+            yield path, want
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Writes the generated blocks of docs/*.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if something is out of date")
+    check = parser.parse_args(arguments).check
+    os.environ["COLUMNS"] = "100"  # argparse wraps its help to the terminal's width
+    found = list(outdated(ROOT / "docs"))
+    for path, want in found:
+        if check:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run scripts/docs\n")
+        else:
+            path.write_text(want, encoding="utf-8")
+            sys.stderr.write(f"wrote {path.relative_to(ROOT)}\n")
+    return 1 if check and found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
