@@ -1,0 +1,170 @@
+"""The command line: the parser, and errors as exit statuses. One file for each verb."""
+
+import argparse
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from types import ModuleType
+from typing import Any, NoReturn
+
+from typing_extensions import override
+
+from nixops_proxmox import __version__
+from nixops_proxmox.cli import (
+    check,
+    completion,
+    deploy,
+    destroy,
+    history,
+    lifecycle,
+    plan,
+    reboot,
+    reinstall,
+    rescue,
+    scp,
+    ssh,
+    start,
+    status,
+    stop,
+)
+from nixops_proxmox.cli.arguments import add_common
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.progress import INTERRUPTED_STATUS
+from nixops_proxmox.cli.report import Line, explain
+from nixops_proxmox.errors import DeployError
+
+PROGRAM = "nixops-proxmox"
+VERBS: dict[str, ModuleType] = {
+    "deploy": deploy,
+    "plan": plan,
+    "status": status,
+    "history": history,
+    "ssh": ssh,
+    "scp": scp,
+    "start": start,
+    "stop": stop,
+    "reboot": reboot,
+    "rescue": rescue,
+    "reinstall": reinstall,
+    "destroy": destroy,
+    "check": check,
+    "lifecycle": lifecycle,
+    "completion": completion,
+}
+COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}
+USAGE_STATUS = 2
+DEFECT_STATUS = 70  # sysexits' EX_SOFTWARE
+
+EPILOG = """\
+exit status: 0 all is well; 2 the description, a profile or an argument is wrong; 3 the record forbids it;
+4 Proxmox VE; 5 the guest; 6 SSH; 7 Nix; 1 several of these; 130 interrupted; 70 a defect of this program
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that knows what a wrong word may have been meant to be."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            choices = [choice.strip(" '") for choice in found[2].split(",")]
+            near = get_close_matches(found[1], choices, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(choices)}"
+            message = f"{message.partition('invalid choice')[0]}there is no {found[1]!r}\nhint: {hint}"
+        self.exit(USAGE_STATUS, f"error: {message}\n`{self.prog} --help` shows how it is used\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog=PROGRAM,
+        description="Describe NixOS machines in Nix; get them installed, running and reachable on Proxmox VE.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    add_common(parser)
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
+    for name, module in VERBS.items():
+        about = (module.__doc__ or "").strip()
+        first = about.splitlines()[0]
+        verb = verbs.add_parser(
+            name,
+            help=first.rstrip("."),
+            description=about,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(verb)
+        add_common(verb)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., Any] | None = None) -> int:
+    """Run one command; returns the exit status. `open_deployment` is `wiring`'s, unless another is given."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args = parse(words)
+    except SystemExit as end:  # argparse has said what there is to say
+        return int(end.code or 0) if not isinstance(end.code, str) else USAGE_STATUS
+    args.open_deployment = open_deployment
+    args.command = command_line(words)
+    console = Console(verbosity=args.verbose)
+    console.log_to_stderr()
+    return run(args, console)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    args = build_parser().parse_args(words)
+    for name, value in COMMON.items():
+        if not hasattr(args, name):
+            setattr(args, name, value)
+    return args
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """The verb, with every error in words."""
+    try:
+        status: int = VERBS[args.verb].run(args, console)
+        sys.stdout.flush()
+    except DeployError as error:
+        if console.verbosity > 1:
+            console.show([Line(traceback.format_exc(), "dim")])
+        console.show(explain(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        console.show([Line(f"interrupted; run the same command to continue: {args.command}", "yellow")])
+        return INTERRUPTED_STATUS
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0  # whoever read our results has had enough
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: a defect is named, not dumped
+        _show_defect(error, console)
+        return DEFECT_STATUS
+    return status
+
+
+def _show_defect(error: Exception, console: Console) -> None:
+    if console.verbosity > 1:
+        console.show([Line(traceback.format_exc(), "dim")])
+    console.show([Line(f"error: a defect in {PROGRAM}: {type(error).__name__}: {error}", "bold red")])
+    if console.verbosity < 2:
+        console.show([Line("hint: -vv shows where; please report it with that", "yellow")])
+
+
+def _silence_stdout() -> None:
+    """Python flushes stdout once more at its end, and would complain."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def command_line(words: Sequence[str]) -> str:
+    """What the user typed, to be typed again."""
+    import shlex
+
+    return shlex.join([PROGRAM, *words])

@@ -1,0 +1,227 @@
+"""The arguments that verbs share, and what they come to: which network, which deployment, which machines."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.errors import ConfigError
+
+if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
+    from nixops_proxmox.wiring import Deployed, Options
+
+DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
+STATE_VARIABLE = "NIXOPS_PROXMOX_STATE"
+PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"
+NETWORK_FILES = ("network.nix", "nixops.nix", "flake.nix")  # looked for in the current folder, in this order
+JOBS = 128
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """What every verb takes. Nothing has a default here: the same options may stand before the verb."""
+    group = parser.add_argument_group("common options")
+    quiet = argparse.SUPPRESS
+    group.add_argument("-v", "--verbose", action="count", default=quiet, help="tell more; -vv: all of it")
+    group.add_argument("--state", metavar="FILE|URL", default=quiet, help=f"the state (or ${STATE_VARIABLE})")
+    group.add_argument(
+        "--deployment",
+        metavar="NAME",
+        default=quiet,
+        help=f"the deployment (or ${DEPLOYMENT_VARIABLE}; the folder's name)",
+    )
+    file = group.add_argument("-f", "--file", metavar="FILE", default=quiet, help="the network, as a Nix file")
+    complete(file, "file")
+    group.add_argument("--flake", metavar="REF", default=quiet, help="the network, as a flake, such as .#name")
+    group.add_argument(
+        "--profile",
+        metavar="NAME",
+        default=quiet,
+        help=f"the hypervisor, instead of the machines' own (or ${PROFILE_VARIABLE})",
+    )
+
+
+def add_machines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machines", metavar="MACHINE", nargs="*", help="only these machines (shell patterns)")
+    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="only these machines")
+    parser.add_argument("--except", dest="omit", metavar="PATTERN", action="append", default=[], help="all but these")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """For verbs that change something."""
+    parser.add_argument("--jobs", metavar="N", type=positive, default=JOBS, help=f"machines at a time ({JOBS})")
+    parser.add_argument(
+        "--break-lock", action="store_true", help="take the deployment from a run that is certain not to run any more"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def complete(action: argparse.Action, kind: str) -> None:
+    """Tell the completion that this argument is a file or a folder (read by shtab)."""
+    from shtab import DIRECTORY, FILE
+
+    action.complete = FILE if kind == "file" else DIRECTORY  # type: ignore[attr-defined]
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+# --- what was meant -------------------------------------------------------------------------------------------------
+
+
+def find_source(args: argparse.Namespace, folder: Path | None = None) -> str:
+    """The reference of the network: as given, or the current folder's; empty if there is none."""
+    if args.file and args.flake:
+        raise ConfigError("--file and --flake say two things", hint="give one of them")
+    if given := args.file or args.flake:
+        return str(given)
+    here = folder or Path.cwd()
+    found = next((here / name for name in NETWORK_FILES if (here / name).is_file()), None)
+    if found is None:
+        return ""
+    return str(here) if found.name == "flake.nix" else str(found)
+
+
+def get_source(args: argparse.Namespace) -> str:
+    source = find_source(args)
+    if not source:
+        raise ConfigError(
+            f"there is no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
+            hint="go to the folder of your network, or give --file or --flake",
+        )
+    return source
+
+
+def deployment_name(source: str) -> str:
+    """A deployment's name by its network: `shop/network.nix` is shop, `shop/test.nix` is shop-test, `…/shop#eu` is
+    shop-eu. Machines of two networks must never meet in one record, so there is no common default."""
+    reference, _, part = source.partition("#")
+    path = Path(reference.split("?")[0].removeprefix("path:")).expanduser()
+    if path.suffix == ".nix":
+        part = part or ("" if path.name in (*NETWORK_FILES, "default.nix") else path.stem)
+        path = path.absolute().parent
+    elif path.is_dir():
+        path = path.resolve()
+    words = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, (path.name.rsplit(":")[-1], part)))).strip("-.")
+    return words or "default"
+
+
+def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+    """The deployment's name as far as arguments, environment and folder tell; empty: they do not."""
+    environment = os.environ if environment is None else environment
+    source = find_source(args)
+    name = args.deployment or environment.get(DEPLOYMENT_VARIABLE, "") or (deployment_name(source) if source else "")
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ConfigError(
+            f"{name!r} cannot be a deployment's name", hint="letters, digits, and _ . - after the first, please"
+        )
+    return str(name)
+
+
+def get_deployment(args: argparse.Namespace, known: Callable[[], Sequence[str]]) -> str:
+    """Like `find_deployment`; where nothing tells, the only one in the state. `known` lists those in the state."""
+    if name := find_deployment(args):
+        return name
+    names = known()
+    if len(names) == 1:
+        return names[0]
+    have = f"the state has {', '.join(names)}" if names else "the state has none yet"
+    raise ConfigError(f"which deployment? {have}", hint="go to the folder of your network, or give --deployment NAME")
+
+
+def state_location(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+    """Raises ConfigError for a password on the command line, where every user of the computer could read it."""
+    from nixops_proxmox.state import has_password
+
+    environment = os.environ if environment is None else environment
+    if args.state and has_password(args.state):
+        raise ConfigError(
+            "--state has a password in it, which every user of this computer could read",
+            hint=f"put it into ~/.pgpass, PGPASSWORD or {STATE_VARIABLE}",
+        )
+    return str(args.state or environment.get(STATE_VARIABLE, ""))
+
+
+def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The machines that are meant, in their order; ConfigError for a pattern that means none, with the nearest name."""
+    wanted = [*args.machines, *args.only]
+    for pattern in [*wanted, *args.omit]:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise unknown_machine(pattern, names)
+    chosen = [name for name in names if not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)]
+    return [name for name in chosen if not any(fnmatchcase(name, pattern) for pattern in args.omit)]
+
+
+def unknown_machine(name: str, names: Sequence[str]) -> ConfigError:
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    have = ", ".join(names[:20]) + (" …" if len(names) > 20 else "") if names else "none"
+    return ConfigError(
+        f"there is no machine {name!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are: {have}"
+    )
+
+
+def get_machine(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise unknown_machine(name, names)
+    return name
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def open_deployed(
+    args: argparse.Namespace, console: Console, *, described: bool | None = True
+) -> "AbstractContextManager[Deployed]":
+    """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
+    False works from the record alone."""
+    options = build_options(args, console, described=described)
+    opener = args.open_deployment
+    if opener is None:
+        from nixops_proxmox.wiring import open_deployment
+
+        opener = open_deployment
+    opened: AbstractContextManager[Deployed] = opener(options)
+    return opened
+
+
+def build_options(args: argparse.Namespace, console: Console, *, described: bool | None) -> "Options":
+    from nixops_proxmox.lifecycle.shape import Words
+    from nixops_proxmox.nixeval.evaluate import parse_source
+    from nixops_proxmox.wiring import Options
+
+    reference = get_source(args) if described else find_source(args) if described is None else ""
+    state = state_location(args)
+    return Options(
+        deployment=get_deployment(args, lambda: list_deployments(state)),
+        source=parse_source(reference) if reference else None,
+        state=state,
+        profile=args.profile or os.environ.get(PROFILE_VARIABLE, ""),
+        jobs=getattr(args, "jobs", JOBS),
+        words=Words(allow_reboot=getattr(args, "allow_reboot", False), check=getattr(args, "check", False)),
+        break_lock=getattr(args, "break_lock", False),
+        reporter=console.reporter,
+        environment=dict(os.environ),
+    )
+
+
+def list_deployments(state: str) -> list[str]:
+    from nixops_proxmox.state import open_state
+
+    with open_state(state) as opened:
+        return opened.deployments()

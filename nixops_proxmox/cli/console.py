@@ -1,0 +1,118 @@
+"""Where words go: results to stdout; progress, warnings, questions and errors to stderr. Colours only on a terminal."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console as Rich
+from rich.text import Text
+
+from nixops_proxmox.cli.progress import Plain, Progress, Relay, start_live, start_plain
+from nixops_proxmox.cli.report import Line
+from nixops_proxmox.errors import NeedsWord
+
+PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
+
+
+class Console:
+    """The two streams, how much is told (0, 1: -v, 2: -vv), and whether anybody can be asked."""
+
+    def __init__(
+        self,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        *,
+        verbosity: int = 0,
+        ask_from: Callable[[], str] | None = None,
+    ) -> None:
+        self.verbosity = verbosity
+        self.out = _open_rich(out or sys.stdout)
+        self.err = _open_rich(err or sys.stderr)
+        self.reporter = Relay(Plain(self.say, verbosity))
+        self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
+
+    def result(self, text: str) -> None:
+        """A line (or lines) of result, exactly as it is."""
+        self.out.print(Text(text), soft_wrap=True)
+
+    def json(self, value: object) -> None:
+        self.out.print(Text(json.dumps(value, indent=2, ensure_ascii=False)), soft_wrap=True)
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
+        """Aligned columns, never wrapped; `phases`: the column that holds phases, which are coloured."""
+        widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+        for number, row in enumerate([[head.upper() for head in heads], *rows]):
+            line = Text()
+            for column, cell in enumerate(row):
+                style = "bold" if number == 0 else PHASE_STYLES.get(cell, "") if column == phases else ""
+                line.append(cell, style)
+                line.append(" " * (widths[column] - len(cell) + 2))
+            line.rstrip()
+            self.out.print(line, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Something that is good to know."""
+        self.err.print(Text(text), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """A report, as `cli.report` makes them, on stderr."""
+        for line in lines:
+            self.err.print(Text(line.text, line.style), soft_wrap=True)
+
+    def ask(self, question: str, *, yes: bool) -> bool:
+        """Ask for a word; `yes`: it was given already. NeedsWord if there is nobody to ask."""
+        if yes:
+            return True
+        if self._ask_from is None:
+            raise NeedsWord(f"{question} (nobody to ask: this is no terminal)", hint="add --yes, if you mean it")
+        self.err.print(Text(f"{question} [y/N] ", "bold"), end="", soft_wrap=True)
+        return self._ask_from().strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def progress(self, goal: str, total: int) -> Iterator[Progress]:
+        """Show what happens to `total` machines on their way to `goal`: live on a terminal, else line by line."""
+        if self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0:
+            shown: AbstractContextManager[Progress] = start_live(self.err, goal, total)
+        else:
+            shown = start_plain(self.say, self.verbosity)
+        with shown as progress, self.reporter.to(progress):
+            yield progress
+
+    def log_to_stderr(self) -> None:
+        """Show the package's log: from INFO on at -v, all of it at -vv; warnings always."""
+        levels = {0: logging.WARNING, 1: logging.INFO}
+        logger = logging.getLogger("nixops_proxmox")
+        logger.setLevel(levels.get(self.verbosity, logging.DEBUG))
+        logger.handlers = [_LogHandler(self)]
+        logger.propagate = False
+
+
+class _LogHandler(logging.Handler):
+    """Through the console, so that a live display and the log do not write into each other."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: Any) -> None:
+        style = "dim" if record.levelno < logging.WARNING else "yellow"
+        self._console.show([Line(self.format(record), style)])
+
+
+def _open_rich(stream: TextIO) -> Rich:
+    # NO_COLOR is honoured by rich; empty means unset (no-color.org).
+    return Rich(
+        file=stream,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        no_color=True if os.environ.get("NO_COLOR") else None,
+        force_terminal=None if stream.isatty() else False,
+    )

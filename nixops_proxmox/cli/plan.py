@@ -1,0 +1,74 @@
+"""Show what `deploy` would do; looks and builds, and changes nothing."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_deployed, positive, select
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.report import explain
+from nixops_proxmox.model import Change
+
+if TYPE_CHECKING:
+    from nixops_proxmox.wiring import Planned
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_machines(parser)
+    add_json(parser)
+    parser.add_argument("--jobs", metavar="N", type=positive, default=JOBS, help="machines at a time")
+    parser.add_argument("--check", action="store_true", help="trust nothing that can be looked at")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_deployed(args, console) as deployed:
+        names = select(deployed.described(), args)
+        planned = deployed.plan(names)
+        forgotten = deployed.forgotten()
+    if args.json:
+        console.json({"machines": [to_json(plan) for plan in planned], "no longer described": forgotten})
+    else:
+        for plan in planned:
+            console.result("\n".join(describe(plan)))
+        for name in forgotten:
+            console.result(f"{name}: no longer described, and still there; `nixops-proxmox destroy {name}` removes it")
+    errors = [plan.error for plan in planned if plan.error is not None]
+    for plan in planned:
+        if plan.error is not None:
+            console.show(explain(plan.error))
+    return errors[0].exit_status if errors else 0
+
+
+def describe(plan: "Planned") -> list[str]:
+    if plan.error is not None:
+        return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
+    if not plan.moves and not plan.changes and not plan.system:
+        return [f"{plan.name}: {plan.phase}, nothing to do"]
+    lines = [f"{plan.name}: {plan.phase}", *(f"  {move}" for move in plan.moves)]
+    lines += [f"  {describe_change(change)}" for change in plan.changes]
+    return [*lines, f"  system: {plan.system}"] if plan.system else lines
+
+
+def describe_change(change: Change) -> str:
+    note = f"  [cannot be: {change.forbidden}]" if change.forbidden else "  [needs a restart]" if change.restart else ""
+    return f"{change.key}: {change.have or '(none)'} → {change.want or '(none)'}{note}"
+
+
+def change_json(change: Change) -> dict[str, Any]:
+    return {
+        "key": change.key,
+        "have": change.have,
+        "want": change.want,
+        "restart": change.restart,
+        "forbidden": change.forbidden,
+    }
+
+
+def to_json(plan: "Planned") -> dict[str, Any]:
+    return {
+        "machine": plan.name,
+        "phase": plan.phase.value,
+        "moves": list(plan.moves),
+        "changes": [change_json(change) for change in plan.changes],
+        "system": plan.system,
+        "error": None if plan.error is None else plan.error.message,
+    }

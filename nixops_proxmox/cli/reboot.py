@@ -1,0 +1,21 @@
+"""Shut machines down and start them again, which also applies what waits for a restart."""
+
+import argparse
+
+from nixops_proxmox.cli.arguments import add_machines, add_run, open_deployed, select
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.runs import carry_out
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_machines(parser)
+    add_run(parser)
+    parser.add_argument("--hard", action="store_true", help="switch them off instead of asking the guest")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_deployed(args, console, described=None) as deployed:
+        names = select([machine.name for machine in deployed.record.machines()], args)
+        return carry_out(
+            args, console, names, "ready again", lambda: deployed.reboot(names, hard=args.hard), deployed.machines
+        )

@@ -1,0 +1,87 @@
+"""Errors and outcomes in words: what failed, why, and what to do. Pure: lines in, lines out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nixops_proxmox.cli.progress import duration
+from nixops_proxmox.errors import (
+    BadParameter,
+    CommandFailed,
+    DeployError,
+    NoEndpoint,
+    PermissionDenied,
+    Retry,
+    TaskFailed,
+)
+from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.model import Machine
+
+TAIL = 15  # lines of a log that are shown
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line and rich's style for it."""
+
+    text: str
+    style: str = ""
+
+
+def explain(error: DeployError) -> list[Line]:
+    """The error, what belongs to it, and its hint."""
+    first, *rest = error.message.splitlines() or [type(error).__name__]
+    lines = [Line(f"error: {first}", "bold red"), *(Line(f"  {line}") for line in rest)]
+    lines += [Line(f"  {text}", "dim") for text in _particulars(error)]
+    if error.hint:
+        first, *rest = error.hint.splitlines()
+        lines += [Line(f"hint: {first}", "yellow"), *(Line(f"      {line}", "yellow") for line in rest)]
+    return lines
+
+
+def _particulars(error: DeployError) -> list[str]:
+    match error:
+        case TaskFailed():
+            return [f"task {error.upid} ended with: {error.exit_status_text}", *error.log[-TAIL:]]
+        case CommandFailed():
+            return error.output.splitlines()[-TAIL:]
+        case NoEndpoint():
+            return list(error.attempts)
+        case BadParameter():
+            return [f"{name}: {text}" for name, text in error.errors.items() if text not in error.message]
+        case PermissionDenied() if error.privileges and error.path and error.path not in error.message:
+            return [f"needed: {', '.join(error.privileges)} on {error.path}"]
+    return []
+
+
+def explain_outcomes(
+    outcomes: Sequence[Outcome], standing: Mapping[str, Machine], *, goal: str, seconds: float, command: str
+) -> list[Line]:
+    """The end of a run: a sentence if all went well, else each failure in full and how to go on.
+
+    `standing`: what the record says now, by name; `command`: what the user typed.
+    """
+    failed = [(outcome.name, outcome.error) for outcome in outcomes if outcome.error is not None]
+    phases = {name: machine.phase.value for name, machine in standing.items()}
+    lines: list[Line] = []
+    for name, error in failed:
+        lines += [Line(f"{name} failed in phase {phases.get(name, 'absent')}", "bold"), *explain(error), Line("")]
+    reached = f"{len(outcomes) - len(failed)} of {len(outcomes)}" if failed else str(len(outcomes))
+    noun = "machine" if len(outcomes) == 1 else "machines"
+    lines.append(Line(f"{reached} {noun} {goal} in {duration(seconds)}", "yellow" if failed else "green"))
+    if failed:
+        names = ", ".join(f"{name} ({phases.get(name, 'absent')})" for name, _ in failed)
+        lines += [Line(f"failed: {names}", "red"), how_to_go_on([error for _, error in failed], command)]
+    return lines
+
+
+def how_to_go_on(errors: Sequence[DeployError], command: str) -> Line:
+    passing = all(error.retry is not Retry.NEVER for error in errors)
+    return Line(f"{'run' if passing else 'when that is mended, run'} the same command to continue: {command}")
+
+
+def exit_status(outcomes: Sequence[Outcome]) -> int:
+    """0, the status of the failures' family, or 1 if they are of several."""
+    statuses = {outcome.error.exit_status for outcome in outcomes if outcome.error is not None}
+    if not statuses:
+        return 0
+    return statuses.pop() if len(statuses) == 1 else 1

@@ -1,0 +1,33 @@
+"""Copy files to and from a machine: `MACHINE:path` stands for the machine's path."""
+
+import argparse
+import re
+
+from nixops_proxmox.cli.arguments import complete, get_machine, open_deployed
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.ssh import become
+from nixops_proxmox.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-r", "--recursive", action="store_true", help="with all that is below a folder")
+    complete(parser.add_argument("source", metavar="SOURCE", nargs="+", help="a path, or MACHINE:path"), "file")
+    complete(parser.add_argument("target", metavar="TARGET", help="a path, or MACHINE:path"), "file")
+    parser.add_argument("--print", action="store_true", dest="only_print", help="print the command line, do not run it")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_deployed(args, console, described=False) as deployed:
+        known = [machine.name for machine in deployed.machines()]
+        name = get_machine(the_machine([*args.source, args.target]), known)
+        argv = deployed.scp_argv(name, args.source, args.target, recursive=args.recursive)
+    return become(argv, console, only_print=args.only_print)
+
+
+def the_machine(places: list[str]) -> str:
+    """The one machine that is spoken of; a colon after a slash belongs to a local path, as for scp itself."""
+    named = {found[1] for place in places if (found := re.match(r"([^/:]+):", place))}
+    if len(named) != 1:
+        said = f"these are of {', '.join(sorted(named))}" if named else "none of these is a machine's"
+        raise ConfigError(f"one machine's paths are needed, and {said}", hint="write MACHINE:path")
+    return named.pop()

@@ -1,0 +1,107 @@
+"""Show where the machines stand, from the record; with --endpoints, try their addresses now."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox.cli.arguments import add_json, add_machines, get_deployment, open_deployed, select, state_location
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.model import Endpoint, Machine, Phase
+from nixops_proxmox.state import open_state
+
+if TYPE_CHECKING:
+    from nixops_proxmox.wiring import Deployed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_machines(parser)
+    add_json(parser)
+    parser.add_argument("--endpoints", action="store_true", help="try every address and explain the choice")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_state(state_location(args)) as state:
+        deployment = get_deployment(args, state.deployments)
+        known = state.has_deployment(deployment)
+        machines = state.deployment(deployment).machines() if known else []
+        held = state.deployment(deployment).held() if known else None
+    names = select([machine.name for machine in machines], args)
+    shown = [machine for machine in machines if machine.name in names]
+    attempts = explain_all(args, console, shown) if args.endpoints else {}
+    if args.json:
+        rows = [to_json(machine, attempts.get(machine.name)) for machine in shown]
+        console.json({"deployment": deployment, "machines": rows})
+        return 0
+    if held is not None:
+        console.say(f"{deployment} is being changed by {held.holder.title}")
+    if not machines:
+        console.say(f"nothing is deployed in {deployment}")
+        return 0
+    heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
+    console.table(heads, [row(machine) for machine in shown], phases=1)
+    for name, lines in attempts.items():
+        console.result("\n".join([f"{name}:", *(f"  {line}" for line in lines)]))
+    return 0
+
+
+def explain_all(args: argparse.Namespace, console: Console, machines: Sequence[Machine]) -> dict[str, list[str]]:
+    if not machines:
+        return {}
+    with open_deployed(args, console, described=None) as deployed:
+        return {machine.name: explain(deployed, machine) for machine in machines}
+
+
+def explain(deployed: "Deployed", machine: Machine) -> list[str]:
+    if machine.phase in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.STOPPED, Phase.LOST):
+        return [f"not running: it is {machine.phase}"]
+    try:
+        lines, _ = deployed.endpoints(machine.name)
+    except DeployError as error:
+        return [error.message, *([error.hint] if error.hint else [])]
+    return list(lines)
+
+
+def row(machine: Machine) -> list[str]:
+    facts = machine.facts
+    where = [facts.profile or "-", facts.node or "-", str(facts.vmid or "-")]
+    return [
+        machine.name,
+        machine.phase.value,
+        *where,
+        endpoint_text(facts.endpoint) if facts.endpoint else "-",
+        str(facts.generation or "-"),
+    ]
+
+
+def endpoint_text(endpoint: Endpoint) -> str:
+    """`10.0.0.7`, `[fd00::7]:2222`, `admin@10.0.0.7 via bastion`: what is usual is left out."""
+    host = f"[{endpoint.host}]:{endpoint.port}" if endpoint.is_ipv6 else f"{endpoint.host}:{endpoint.port}"
+    host = endpoint.host if endpoint.port == 22 else host
+    user = "" if endpoint.user == "root" else f"{endpoint.user}@"
+    return f"{user}{host}" + (f" via {endpoint.jump}" if endpoint.jump else "")
+
+
+def to_json(machine: Machine, attempts: list[str] | None) -> dict[str, Any]:
+    facts = machine.facts
+    endpoint = None
+    if facts.endpoint is not None:
+        found = facts.endpoint
+        endpoint = {"host": found.host, "port": found.port, "user": found.user, "jump": found.jump}
+    plain: dict[str, Any] = {
+        "machine": machine.name,
+        "phase": machine.phase.value,
+        "hypervisor": facts.profile,
+        "node": facts.node,
+        "vmid": facts.vmid or None,
+        "uuid": facts.uuid,
+        "macs": list(facts.macs),
+        "host_key": facts.host_key,
+        "endpoint": endpoint,
+        "addresses": [
+            {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in facts.addresses
+        ],
+        "system": facts.system,
+        "generation": facts.generation or None,
+    }
+    return plain if attempts is None else {**plain, "attempts": attempts}
