@@ -72,6 +72,7 @@ class Facts:
     """What is known of one machine; typed, JSON both ways, and never a secret. Empty means not known (yet)."""
 
     uuid: str = ""  # the machine's identity; its VM's SMBIOS UUID, and so the mark
+    profile: str = ""  # the hypervisor it is on
     vmid: int = 0
     node: str = ""
     macs: tuple[str, ...] = ()  # lower case, in the order of the NICs

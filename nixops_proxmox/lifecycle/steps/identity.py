@@ -19,6 +19,7 @@ class Reserve(Repeatable):
         return replace(
             machine.facts,
             uuid=identity,
+            profile=world.spec.profile,
             vmid=place.vmid,
             node=place.node,
             macs=macs_for(identity, world.spec),

@@ -1,0 +1,273 @@
+"""The OS inside, for the core: the agent first, then the endpoint race, then SSH; satisfies `lifecycle.ports.Guest`."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nixops_proxmox.endpoints.candidates import Candidate, Choice, choose_candidates, wanted_of
+from nixops_proxmox.endpoints.race import Cancelled, Proof, Result, race
+from nixops_proxmox.errors import AgentSilent, GuestLost, NoEndpoint, SshError
+from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.guest.disks import check_disks, list_disks
+from nixops_proxmox.guest.installer import enter_script, parse_entered
+from nixops_proxmox.lifecycle.ports import InstallerSeen, Reporter
+from nixops_proxmox.lifecycle.ports import Shell as ShellPort
+from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
+from nixops_proxmox.pve.identity import disk_serial
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.ssh.argv import Access
+from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
+from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
+from nixops_proxmox.ssh.probe import probe_host_key
+from nixops_proxmox.ssh.shell import SshShell
+from nixops_proxmox.state import Deployment
+
+BOOT_TIME = 300.0  # seconds from power-on until the agent answers
+SSHD_TIME = 120.0  # seconds from the agent's first answer until an endpoint is proven
+RACE_TIME = 8.0  # seconds for one race; a black hole answers nothing, however long one waits
+PAUSE = 1.0  # seconds between two races
+PROBE_TIME = 5.0
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """This process's way into an installer: the boot it belongs to, and the key that was authorized in it."""
+
+    boot_id: str
+    host_keys: tuple[str, ...]
+    endpoint: Endpoint
+    pair: KeyPair
+    identity: Path
+
+
+def site() -> str:
+    """Where the operator is, as far as reachability goes: the machine this runs on."""
+    return socket.gethostname()
+
+
+class Guests:
+    """One for all machines of a run; each machine is used by one thread at a time."""
+
+    def __init__(
+        self,
+        agents: Callable[[Machine], Agent],
+        keys: KeyStore,
+        record: Deployment,
+        directory: Path,
+        reporter: Reporter,
+        stack: ExitStack,
+    ) -> None:
+        self._agents, self._keys, self._record = agents, keys, record
+        self._directory, self._reporter, self._stack = directory, reporter, stack
+        self._entries: dict[str, _Entry] = {}
+        self._shells: dict[str, SshShell] = {}
+        self._lock = threading.Lock()
+
+    # The installer.
+
+    def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
+        pair = self._ephemeral(machine)
+        agent = self._agents(machine)
+        self._reporter.detail(machine, "waiting for the installer's guest agent")
+        agent.wait_for_agent(BOOT_TIME)
+        done = agent.run(["/bin/sh", "-c", enter_script([pair[0].public, *keys])], timeout=60)
+        seen = parse_entered(done)
+        if not seen.is_installer:
+            raise GuestLost(
+                f"{machine.name}: the installer should run, but {seen.system or 'another system'} answers",
+                hint="is the ISO an installer with our marker? `nix build .#installer-iso` makes one",
+            )
+        addresses, result = self._find_endpoint(machine, spec, agent, seen.host_keys, installer=True)
+        endpoint = result.winner.candidate.endpoint
+        self._entries[machine.name] = _Entry(seen.boot_id, tuple(seen.host_keys), endpoint, *pair)
+        return InstallerSeen(
+            seen.boot_id,
+            tuple(seen.host_keys),
+            replace(machine.facts, addresses=addresses, endpoint=endpoint),
+        )
+
+    def installer_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
+        entry = self._entry(machine, spec)
+        return self._shell(machine.name, Login(entry.endpoint, entry.host_keys, Identity(keys=(entry.pair.private,))))
+
+    def _shell(self, name: str, login: Login) -> SshShell:
+        """One connection for each machine; kept while it is the same way in."""
+        shell = self._shells.get(name)
+        if shell is None or shell.login != login:
+            self.leave(name)
+            shell = self._shells[name] = SshShell(login)
+        return shell
+
+    def leave(self, name: str) -> None:
+        """Close the connection to a machine, if there is one."""
+        shell = self._shells.pop(name, None)
+        if shell is not None:
+            shell.close()
+
+    def _entry(self, machine: Machine, spec: MachineSpec) -> _Entry:
+        """Our way in; entered again if this process has not, or if the installer was started anew."""
+        entry = self._entries.get(machine.name)
+        if entry is None or entry.boot_id != machine.facts.boot_id:
+            self.enter_installer(machine, spec)
+            entry = self._entries[machine.name]
+        if entry.boot_id != machine.facts.boot_id:
+            raise GuestLost(f"{machine.name}: the installer was restarted; what ran in it is gone")
+        return entry
+
+    def _ephemeral(self, machine: Machine) -> tuple[KeyPair, Path]:
+        """The client key of this machine's install: in memory, and in a 0600 file that ends with this process."""
+        entry = self._entries.get(machine.name)
+        if entry is not None:
+            return entry.pair, entry.identity
+        pair = new_key_pair("nixops-proxmox-install")
+        with self._lock:
+            return pair, self._stack.enter_context(start_identity_file(pair))
+
+    def list_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        wanted = [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
+        return check_disks(machine.name, wanted, list_disks(shell.run), accounted=True)
+
+    def prove_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        wanted = [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
+        accounted = machine.facts.claimed >= 0
+        return check_disks(machine.name, wanted, list_disks(shell.run), accounted=accounted)
+
+    # The installed system.
+
+    def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+        agent = self._agents(machine) if spec.agent else None
+        if agent is not None:
+            self._reporter.detail(machine, "waiting for the system's guest agent")
+            agent.wait_for_agent(BOOT_TIME)
+        addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,))
+        endpoint = result.winner.candidate.endpoint
+        self._record.remember_winner(machine.name, site(), endpoint)
+        return replace(machine.facts, addresses=addresses, endpoint=endpoint)
+
+    def system_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
+        return self._shell(machine.name, self.login(machine, spec))
+
+    def login(self, machine: Machine, spec: MachineSpec) -> Login:
+        """How to log in to the installed system, at the endpoint in the facts, or wherever it is now."""
+        endpoint = machine.facts.endpoint
+        if endpoint is None or not self.answers(endpoint, (machine.facts.host_key,)):
+            endpoint = self.meet_system(machine, spec).endpoint
+        assert endpoint is not None
+        return Login(endpoint, (machine.facts.host_key,), self.identity(spec))
+
+    def identity(self, spec: MachineSpec) -> Identity:
+        own = Path(spec.ssh.identity_file).expanduser() if spec.ssh.identity_file else None
+        return Identity(keys=(self._keys.client_key().private,), file=own, agent=True)
+
+    def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
+        try:
+            probe_host_key(Login(endpoint, tuple(keys)), Cancelled(), timeout=PROBE_TIME)
+        except SshError:
+            return False
+        return True
+
+    # Endpoints.
+
+    def choice(self, machine: Machine, spec: MachineSpec, addresses: Sequence[Address]) -> Choice:
+        remembered = self._record.find_winner(machine.name, site())
+        return choose_candidates(addresses, wanted_of(spec, machine.facts.macs), spec=spec, remembered=remembered)
+
+    def race(self, choice: Choice, keys: Sequence[str], deadline: float = RACE_TIME) -> Result:
+        def probe(candidate: Candidate, cancelled: Cancelled) -> Proof:
+            key, connected = probe_host_key(Login(candidate.endpoint, tuple(keys)), cancelled, timeout=deadline)
+            return Proof(key, connected)
+
+        return race(choice.candidates, probe, keys=keys, deadline=deadline)
+
+    def addresses(self, agent: Agent | None, machine: Machine) -> tuple[Address, ...]:
+        return () if agent is None else tuple(agent.addresses(machine.facts.macs))
+
+    def _find_endpoint(
+        self,
+        machine: Machine,
+        spec: MachineSpec,
+        agent: Agent | None,
+        keys: Sequence[str],
+        *,
+        installer: bool = False,
+    ) -> tuple[tuple[Address, ...], Result]:
+        """Race until somebody is proven: leases and sshd come later than the agent, and in any order."""
+        if installer:
+            spec = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
+        deadline = time.monotonic() + SSHD_TIME
+        pause = 0.2
+        while True:
+            addresses = self.addresses(agent, machine)
+            choice = self.choice(machine, spec, addresses)
+            try:
+                return addresses, self.race(choice, keys)
+            except NoEndpoint as error:
+                if time.monotonic() > deadline:
+                    raise NoEndpoint(
+                        f"{machine.name}: {error.message}"
+                        + "".join(f"; {left.address}: {left.reason}" for left in choice.left_out),
+                        attempts=error.attempts,
+                        hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
+                    ) from error
+                self._reporter.detail(machine, "waiting for an address that answers as this machine")
+            time.sleep(pause)
+            pause = min(PAUSE, pause * 2)
+
+    def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
+        """Try every address now; a line for each, tried or not, and the winner."""
+        addresses: tuple[Address, ...] = machine.facts.addresses
+        lines: list[str] = []
+        try:
+            addresses = self.addresses(self._agents(machine), machine) if spec.agent else addresses
+        except AgentSilent as error:
+            lines.append(f"the guest agent is silent ({error.message}); these are the last known addresses")
+        choice = self.choice(machine, spec, addresses)
+        keys = machine.facts.installer_keys or (machine.facts.host_key,)
+        winner = None
+        try:
+            result = self.race(choice, keys)
+            lines += [attempt.explain() for attempt in result.attempts]
+            winner = result.winner.candidate.endpoint
+        except NoEndpoint as error:
+            lines += error.attempts
+        lines += [
+            f"{left.address}{f' ({left.interface})' if left.interface else ''}: {left.reason}"
+            for left in choice.left_out
+        ]
+        return lines, winner
+
+    # For programs that are not ours: ssh, scp, Nix.
+
+    def access(self, machine: Machine, spec: MachineSpec) -> Access:
+        """The installed system, or the rescue system, for other programs; the host key pinned in our own file."""
+        keys = machine.facts.installer_keys or (machine.facts.host_key,)
+        endpoint = machine.facts.endpoint
+        if endpoint is None or not self.answers(endpoint, keys):
+            endpoint = self.meet_system(machine, spec).endpoint
+        assert endpoint is not None
+        self._keys.client_key()
+        own = Path(spec.ssh.identity_file).expanduser() if spec.ssh.identity_file else self._keys.client_key_file
+        return self._access(machine, endpoint, keys, own, spec.ssh.options)
+
+    def installer_access(self, machine: Machine, spec: MachineSpec) -> Access:
+        entry = self._entry(machine, spec)
+        return self._access(machine, entry.endpoint, entry.host_keys, entry.identity, {})
+
+    def _access(
+        self,
+        machine: Machine,
+        endpoint: Endpoint,
+        keys: Sequence[str],
+        identity: Path,
+        options: object,
+    ) -> Access:
+        alias = f"{machine.name}.{machine.deployment}"
+        known = self._directory / "known_hosts" / machine.name
+        host = KnownHost(tuple(keys), alias, ((endpoint.host, endpoint.port),))
+        write_known_hosts(known, {machine.name: host})
+        return Access(endpoint, known, identity, alias, dict(options) if isinstance(options, dict) else {})

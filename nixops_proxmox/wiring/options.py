@@ -1,0 +1,36 @@
+"""What a door was told: which network, which deployment, which state, what is allowed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nixops_proxmox.lifecycle.ports import Reporter
+from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.model import Machine
+from nixops_proxmox.nixeval.evaluate import Source
+
+
+class Silent:
+    """A reporter for whoever does not watch."""
+
+    def step(self, machine: Machine, label: str, to: str) -> None: ...
+    def detail(self, machine: Machine, text: str) -> None: ...
+    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
+    def warn(self, machine: Machine, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """`source` None: work from the record alone (stop, destroy, ssh … of what is deployed)."""
+
+    deployment: str = "default"
+    source: Source | None = None
+    state: str = ""  # URL or file; empty: the user's own
+    profiles: Path | None = None  # the profiles file; None: the user's own
+    profile: str = ""  # overrides every machine's `profile`
+    keys: Path | None = None  # where private keys live; None: beside the user's state
+    jobs: int = 128  # machines at a time; they mostly wait
+    words: Words = field(default_factory=Words)
+    break_lock: bool = False
+    reporter: Reporter = field(default_factory=Silent)
+    environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,126 @@
+"""The real parts of one run, made when they are first needed, and closed together."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nixops_proxmox import paths
+from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.lifecycle.ports import Builder
+from nixops_proxmox.lifecycle.ports import Shell as ShellPort
+from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.model import Machine
+from nixops_proxmox.nixeval.activate import find_active_system
+from nixops_proxmox.nixeval.builder import NixBuilder, Systems
+from nixops_proxmox.nixeval.copy import Destination
+from nixops_proxmox.nixeval.runner import ProcessRunner
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.profiles import load_profile
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
+from nixops_proxmox.ssh.keys import KeyStore
+from nixops_proxmox.state import Deployment
+from nixops_proxmox.wiring.guests import Guests
+from nixops_proxmox.wiring.options import Options
+
+log = logging.getLogger(__name__)
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class NothingToBuild:
+    """The builder of verbs and doors that do not activate: nothing is wanted, so nothing else is ever asked of it."""
+
+    def wanted_system(self, machine: Machine) -> str:
+        del machine
+        return ""
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        raise NotImplementedError(system, machine.name, spec.name, into_target)
+
+    def active_system(self, shell: ShellPort) -> str:
+        return find_active_system(shell)
+
+    def activate(self, system: str, shell: ShellPort) -> int:
+        raise NotImplementedError(system, shell.endpoint)
+
+
+class Parts:
+    """Hypervisors by profile, keys, guests; shared by all machines of a run."""
+
+    def __init__(self, options: Options, record: Deployment) -> None:
+        self._options, self._record = options, record
+        self._directory = (options.keys or paths.state_dir() / "deployments") / record.name
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._hypervisors: dict[str, PveHypervisor] = {}
+        self.keys = KeyStore(self._directory / "keys", record.name)
+        self.guests = Guests(self._agent, self.keys, record, self._directory, options.reporter, self._stack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def roots(self) -> Path:
+        """Where Nix's garbage collector finds what is deployed."""
+        return self._directory / "roots"
+
+    def tell_building(self, line: str) -> None:
+        log.info("nix: %s", line)
+
+    def hypervisor(self, profile: str) -> PveHypervisor:
+        with self._lock:
+            if profile not in self._hypervisors:
+                client = PveClient(load_profile(profile, path=self._options.profiles))
+                self._stack.callback(client.close)
+                self._hypervisors[profile] = PveHypervisor(client, deployment=self._record.name)
+            return self._hypervisors[profile]
+
+    def _agent(self, machine: Machine) -> Agent:
+        hypervisor = self.hypervisor(machine.facts.profile or "default")
+        return Agent(hypervisor.client, machine.facts.node, machine.facts.vmid)
+
+    def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
+        return World(
+            spec=spec,
+            hypervisor=self.hypervisor(spec.profile),
+            guest=self.guests,
+            builder=builder,
+            keys=self.keys,
+            clock=RealClock(),
+            reporter=self._options.reporter,
+            words=words,
+        )
+
+    def builder(self, nix: Nix, systems: Systems) -> Builder:
+        return NixBuilder(nix, systems, self._destination, run=ProcessRunner(), tell=self._options.reporter.detail)
+
+    def _destination(self, machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
+        access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)
+        return Destination(store_url(access.endpoint), tuple(nix_sshopts(access).split(" ")))
+
+    # What verbs ask.
+
+    def ssh_argv(self, machine: Machine, spec: MachineSpec, command: Sequence[str]) -> list[str]:
+        return ssh_argv(self.guests.access(machine, spec), *command)
+
+    def scp_argv(self, machine: Machine, spec: MachineSpec, sources: Sequence[str], target: str) -> list[str]:
+        return scp_argv(self.guests.access(machine, spec), sources, target)
