@@ -85,14 +85,14 @@ class Relay:
 
 @dataclass(frozen=True)
 class Row:
-    """One machine on the board. `began`: when its current step began; 0: it is between steps, or at its end."""
+    """One machine on the board. `began`: when its current step began; None: it is between steps, or at its end."""
 
     name: str
     phase: str
     to: str = ""
     label: str = ""
     detail: str = ""
-    began: float = 0.0
+    began: float | None = None
     told: float = 0.0  # when something was last said about it
     end: str = ""  # "", "done" or "failed"
 
@@ -130,7 +130,7 @@ class Board:
         """The rows whose step goes on and of which nothing was said for so long; each is returned once per time."""
         now = self._now()
         with self._lock:
-            overdue = [row for row in self._rows.values() if row.began and now - row.told >= after]
+            overdue = [row for row in self._rows.values() if row.began is not None and now - row.told >= after]
             self._rows.update({row.name: replace(row, told=now) for row in overdue})
         return overdue
 
@@ -207,7 +207,8 @@ class Plain:
     def say_still(self, after: float = STILL_AFTER) -> None:
         for row in self._board.take_overdue(after):
             more = f": {row.detail}" if row.detail else ""
-            self._say(f"{row.name}  {row.phase} → {row.to}  {row.label}, {duration(self._now() - row.began)}{more}")
+            took = duration(self._now() - (row.began or 0.0))
+            self._say(f"{row.name}  {row.phase} → {row.to}  {row.label}, {took}{more}")
 
 
 @contextmanager
@@ -276,7 +277,7 @@ class LiveBoard:
                 return Text("✗", "red"), name, Text(row.phase, "red"), Text(row.detail, "red", overflow="ellipsis"), ""
             case "done":
                 return Text("✓", "green"), name, Text(row.phase, "green"), "", ""
-        if not row.began:
+        if row.began is None:
             return Text("·", "dim"), name, Text(row.phase), "", ""
         way = Text(f"{row.phase} → {row.to}", no_wrap=True)
         return self._spinner, name, way, self._work(row), Text(duration(self._now() - row.began), "cyan", no_wrap=True)
@@ -296,7 +297,7 @@ def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:
     if len(rows) <= room:
         return list(rows), 0
     weight = {"failed": 0, "": 1, "done": 3}
-    by_need = sorted(rows, key=lambda row: weight[row.end] + (0 if row.began or row.end else 1))
+    by_need = sorted(rows, key=lambda row: weight[row.end] + (1 if row.began is None and not row.end else 0))
     chosen = {row.name for row in by_need[:room]}
     return [row for row in rows if row.name in chosen], len(rows) - room
 
@@ -304,7 +305,7 @@ def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:
 def summary(rows: Sequence[Row], goal: str, total: int, seconds: float) -> str:
     """`3 of 12 ready, 4 at work, 1 failed · 42 s`."""
     count = {kind: sum(row.end == kind for row in rows) for kind in ("done", "failed")}
-    at_work = sum(bool(row.began) for row in rows)
+    at_work = sum(row.began is not None for row in rows)
     parts = [f"{count['done']} of {total} {goal}"]
     parts += [f"{at_work} at work"] if at_work else []
     parts += [f"{count['failed']} failed"] if count["failed"] else []

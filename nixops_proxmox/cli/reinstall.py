@@ -5,6 +5,7 @@ import argparse
 from nixops_proxmox.cli.arguments import add_machines, add_run, add_yes, open_deployed, select
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.spec import MachineSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,10 +18,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     with open_deployed(args, console) as deployed:
         names = select(deployed.described(), args)
         for name in names:
-            disks = deployed.spec(name).disks
-            lost = [f"disk {number} ({disk.size})" for number, disk in enumerate(disks) if not disk.keep]
-            console.say(f"{name}: what is on {', '.join(lost) or 'no disk'} will be lost")
+            console.say(what_is_lost(deployed.spec(name)))
         if names and not console.ask(f"reinstall {', '.join(names)}?", yes=args.yes):
             console.say("nothing was done")
             return 0
         return carry_out(args, console, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
+
+
+def what_is_lost(spec: MachineSpec) -> str:
+    lost = [f"{disk.slot} ({disk.size / 2**30:g} GiB)" for disk in spec.disks if not disk.keep]
+    kept = [disk.slot for disk in spec.disks if disk.keep]
+    more = f"; {', '.join(kept)} will be kept" if kept else ""
+    return f"{spec.name}: what is on {', '.join(lost) or 'no disk'} will be lost{more}"

@@ -1,0 +1,176 @@
+"""The command line over a deployment that only pretends: `python -m tests.cli.fake VERB …`.
+
+Machines, their phases and what goes wrong come from the file that FAKE names, as JSON:
+{"described": [...], "recorded": {name: phase}, "failing": {name: error class}, "seconds": 0.0}
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nixops_proxmox import errors
+from nixops_proxmox.cli import main
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.model import Change, Endpoint, Facts, Machine, Phase
+from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.state import open_state
+from nixops_proxmox.state.store import Deployment
+from nixops_proxmox.wiring import Checked, Options, Planned
+
+ROAD = [Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.INSTALLER, Phase.INSTALLED, Phase.RUNNING, Phase.READY]
+
+
+def make_error(kind: str, name: str) -> DeployError:
+    hint = "do this"
+    match kind:
+        case "TaskFailed":
+            return errors.TaskFailed(
+                f"{name}: no room",
+                upid="UPID:pve1:1",
+                exit_status_text="lvcreate failed",
+                log=["one", "two"],
+                hint=hint,
+            )
+        case "CommandFailed":
+            return errors.CommandFailed(
+                f"{name}: partition failed", status=3, output="parted: no\nreally no", hint=hint
+            )
+        case "NoEndpoint":
+            return errors.NoEndpoint(f"{name}: nobody answered", attempts=["10.0.0.7: timed out"], hint=hint)
+        case "defect":
+            raise KeyError("a defect")
+    error: DeployError = getattr(errors, kind)(f"{name}: it went wrong", hint=hint)
+    return error
+
+
+class FakeDeployed:
+    def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
+        self.options, self.record, self._plan = options, record, plan
+
+    def described(self) -> list[str]:
+        return list(self._plan.get("described", []))
+
+    def forgotten(self) -> list[str]:
+        return [machine.name for machine in self.record.machines() if machine.name not in self.described()]
+
+    def machines(self) -> list[Machine]:
+        found = {machine.name: machine for machine in self.record.machines()}
+        for name in self.described():
+            found.setdefault(name, Machine(self.record.name, name))
+        return [found[name] for name in sorted(found)]
+
+    def spec(self, name: str) -> MachineSpec:
+        disks = (
+            Disk(slot="scsi0", storage="local", size=8 * 2**30),
+            Disk(slot="scsi1", storage="local", size=1, keep=True),
+        )
+        return MachineSpec(name=name, disks=disks)
+
+    def deploy(
+        self, names: Sequence[str], *, until: Phase | None = None, allow_recreate: bool = False
+    ) -> list[Outcome]:
+        return run_all(names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs)
+
+    def start(self, names: Sequence[str]) -> list[Outcome]:
+        return self._set(names, Phase.READY)
+
+    def stop(self, names: Sequence[str]) -> list[Outcome]:
+        return self._set(names, Phase.STOPPED)
+
+    def rescue(self, names: Sequence[str]) -> list[Outcome]:
+        return self._set(names, Phase.RESCUE)
+
+    def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
+        return self._set(names, Phase.READY)
+
+    def reinstall(self, names: Sequence[str]) -> list[Outcome]:
+        return self._set(names, Phase.READY)
+
+    def destroy(self, names: Sequence[str]) -> list[Outcome]:
+        def work(name: str) -> Machine:
+            self.record.forget(name)
+            return Machine(self.record.name, name)
+
+        return run_all(names, work, jobs=1)
+
+    def plan(self, names: Sequence[str]) -> list[Planned]:
+        change = Change("memory", "1024", "2048", restart=True)
+        plans = []
+        for name in names:
+            phase = self.record.machine(name).phase
+            if kind := self._plan.get("failing", {}).get(name):
+                plans.append(Planned(name, phase, error=make_error(kind, name)))
+            elif phase is Phase.READY:
+                plans.append(Planned(name, phase))
+            else:
+                plans.append(Planned(name, phase, ("Create the VM", "Boot it"), (change,), "/nix/store/x-system"))
+        return plans
+
+    def check(self, names: Sequence[str]) -> list[Checked]:
+        failing = self._plan.get("failing", {})
+        return [
+            Checked(name, Phase.READY, True, True, name not in failing, None, problems=(failing.get(name, "ok?"),))
+            if name in failing
+            else Checked(name, Phase.READY, True, True, True, True)
+            for name in names
+        ]
+
+    def endpoints(self, name: str) -> tuple[list[str], Machine]:
+        return ["10.0.0.7: chosen", "192.0.2.7: somebody else's host key"], self.record.machine(name)
+
+    def ssh_argv(self, name: str, command: Sequence[str] = ()) -> list[str]:
+        return ["echo", "ssh", name, *command]
+
+    def scp_argv(self, name: str, sources: Sequence[str], target: str, *, recursive: bool = False) -> list[str]:
+        return ["echo", "scp", name, *sources, target, str(recursive)]
+
+    def _set(self, names: Sequence[str], phase: Phase) -> list[Outcome]:
+        def work(name: str) -> Machine:
+            machine = self.record.machine(name).moved(phase, self.record.machine(name).facts)
+            self.record.journal().record(machine, "Pretend")
+            return machine
+
+        return run_all(names, work, jobs=1)
+
+    def _walk(self, name: str, until: Phase) -> Machine:
+        journal, reporter = self.record.journal(), self.options.reporter
+        machine = self.record.machine(name)
+        start = ROAD.index(machine.phase)
+        for to in ROAD[start + 1 : ROAD.index(until) + 1]:
+            reporter.step(machine, f"Walk to {to}", to)
+            attempt = journal.begin(machine, f"Walk to {to}", to)
+            for percent in range(0, 101, 10):
+                time.sleep(self._plan.get("seconds", 0.0) / 11)
+                if self._plan.get("seconds"):
+                    reporter.detail(machine, f"uploading {percent} %")
+            if to is Phase.INSTALLED and (kind := self._plan.get("failing", {}).get(name)):
+                error = make_error(kind, name)
+                journal.fail(attempt, error)
+                raise error
+            machine = machine.moved(to, Facts(vmid=100, node="pve1", endpoint=Endpoint("fd00::7", 2222)))
+            journal.commit(attempt, machine)
+            reporter.done(machine, f"Walk to {to}", 1.25)
+        return machine
+
+
+@contextmanager
+def open_fake(options: Options) -> Iterator[FakeDeployed]:
+    plan = json.loads(Path(os.environ["FAKE"]).read_text())
+    with open_state(options.state) as state:
+        record = state.deployment(options.deployment)
+        known = {machine.name for machine in record.machines()}
+        for name, phase in plan.get("recorded", {}).items():
+            if name not in known and not record.history(name):
+                facts = Facts(vmid=100, node="pve1", profile="default", endpoint=Endpoint("10.0.0.7"))
+                record.journal().record(Machine(record.name, name, Phase(phase), facts), "Made up")
+        yield FakeDeployed(options, record, plan)
+
+
+if __name__ == "__main__":
+    sys.exit(main(open_deployment=open_fake))
