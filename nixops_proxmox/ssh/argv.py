@@ -50,7 +50,8 @@ class Hop:
 
 def ssh_argv(access: Access, *command: str, options: Sequence[str] = ()) -> list[str]:
     """`command` is one shell command line for the far side, in pieces that ssh joins with blanks."""
-    return ["ssh", *option_args(access), *options, "-l", access.endpoint.user, "--", access.endpoint.host, *command]
+    host = canonical_host(access.endpoint.host)
+    return ["ssh", *option_args(access), *options, "-l", access.endpoint.user, "--", host, *command]
 
 
 def scp_argv(access: Access, sources: Sequence[str], target: str) -> list[str]:

@@ -73,6 +73,8 @@ def open_link(login: Login, *, stop: Stop | None = None) -> Link:
 
     Raises SshUnreachable, HostKeyChanged, and SshRefused for a jump host that does not let us in.
     """
+    if not login.host_keys:
+        raise HostKeyChanged(f"{describe(login.endpoint)}: no host key is known, so nobody there can be accepted")
     deadline = monotonic() + login.timeout
     below: list[paramiko.Transport] = []
     try:
@@ -98,9 +100,6 @@ def prove(
     """Key exchange with whoever is at the other end, who must prove to have one of `keys`."""
     if stop is not None:
         stop.when_set(lambda: shut(sock))
-    if not keys:
-        shut(sock)
-        raise HostKeyChanged(f"{what}: no host key is known, so nobody there can be accepted")
     with _translated(what):
         transport = paramiko.Transport(sock)  # a channel is a socket by shape
     try:

@@ -30,22 +30,23 @@ class KeyPair:
 
 
 def new_key_pair(comment: str = "") -> KeyPair:
-    return _pair(Ed25519PrivateKey.generate(), comment)
+    key = Ed25519PrivateKey.generate()
+    return _pair(key, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(), comment)
 
 
 def load_key_pair(private: str, comment: str = "") -> KeyPair:
-    """From OpenSSH's PEM without a passphrase; raises ConfigError."""
+    """From OpenSSH's PEM without a passphrase, which is kept as it is (its text is never the same twice: it has a
+    random check number in it); raises ConfigError."""
     try:
         key = load_ssh_private_key(private.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ConfigError(f"not a private key in OpenSSH's format: {error}") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError("not an Ed25519 key")
-    return _pair(key, comment)
+    return _pair(key, private, comment)
 
 
-def _pair(key: Ed25519PrivateKey, comment: str) -> KeyPair:
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+def _pair(key: Ed25519PrivateKey, private: str, comment: str) -> KeyPair:
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return KeyPair(f"{public} {comment}".strip(), private)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
+from paramiko.ssh_exception import SSHException
 
 from nixops_proxmox.ssh.argv import known_hosts_pattern
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
@@ -69,7 +70,7 @@ def _lines(files: Iterable[Path]) -> Iterable[str]:
 def _add(hosts: HostKeys, line: str) -> None:
     try:
         entry = HostKeyEntry.from_line(line)
-    except InvalidHostKey:  # a broken line knows nobody
+    except (InvalidHostKey, SSHException, ValueError):  # a broken line knows nobody
         return
     if entry is not None:
         for name in entry.hostnames:

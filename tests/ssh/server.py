@@ -1,0 +1,101 @@
+"""A real OpenSSH server on the loopback interface, with a host key of ours and one that lets a key in."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from getpass import getuser
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from nixops_proxmox.model import Endpoint
+from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+
+@dataclass
+class Sshd:
+    """A running server; `client` is let in, `host` is its host key."""
+
+    port: int
+    host: KeyPair
+    client: KeyPair
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    def login(self, **changes: object) -> Login:
+        values: dict[str, object] = {
+            "endpoint": Endpoint("127.0.0.1", self.port, getuser()),
+            "host_keys": (self.host.public,),
+            "identity": Identity(keys=(self.client.private,)),
+            "timeout": 10.0,
+        }
+        return Login(**(values | changes))  # type: ignore[arg-type]
+
+    def kill_connections(self) -> None:
+        """End the children that serve connections; the listener stays."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def start_sshd(directory: Path, *, extra: str = "", host_keys: int = 1) -> Iterator[Sshd]:
+    if not Path(SSHD).exists():
+        pytest.skip("OpenSSH's sshd is not installed")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    host, client, port = new_key_pair(), new_key_pair(), free_port()
+    key_file = directory / "host_key"
+    key_file.write_text(host.private)
+    key_file.chmod(0o600)
+    (directory / "authorized").write_text(client.public + "\n")
+    config = directory / "sshd_config"
+    config.write_text(
+        f"""Port {port}
+ListenAddress 127.0.0.1
+ListenAddress [::1]
+HostKey {key_file}
+AuthorizedKeysFile {directory}/authorized
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+PasswordAuthentication no
+PidFile none
+Subsystem sftp internal-sftp
+{extra}
+"""
+    )
+    process = subprocess.Popen([SSHD, "-D", "-E", str(directory / "log"), "-f", str(config)])
+    try:
+        _wait_for_banner(port)
+        yield Sshd(port, host, client, directory, process)
+    finally:
+        process.terminate()
+        process.wait(5)
+
+
+def _wait_for_banner(port: int) -> None:
+    until = monotonic() + 10
+    while monotonic() < until:
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1) as sock:
+                if sock.recv(4) == b"SSH-":
+                    return
+        except OSError:
+            sleep(0.02)
+    raise AssertionError("sshd does not answer")

@@ -1,0 +1,102 @@
+"""Key pairs and their files: private, whole, and agreed on by everybody."""
+
+import subprocess
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.spec import MachineSpec, Ssh
+from nixops_proxmox.ssh.keys import KeyPair, KeyStore, load_key_pair, new_key_pair, start_identity_file
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_openssh_reads_our_keys(tmp_path: Path) -> None:
+    pair = new_key_pair("me@here")
+    with start_identity_file(pair) as file:
+        done = subprocess.run(["ssh-keygen", "-y", "-f", file], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[:2] == pair.public.split()[:2]
+        assert (mode(file), mode(file.parent)) == (0o600, 0o700)
+    assert not file.exists() and not file.parent.exists()
+
+
+def test_the_identity_file_is_gone_after_an_error_too() -> None:
+    with pytest.raises(ZeroDivisionError), start_identity_file(new_key_pair()) as file:
+        raise ZeroDivisionError
+    assert not file.exists()
+
+
+def test_a_pair_survives_its_text_and_never_shows_its_private_half() -> None:
+    pair = new_key_pair("c")
+    assert load_key_pair(pair.private, "c") == pair
+    assert "PRIVATE" not in repr(pair)
+
+
+def test_what_is_no_key_is_refused() -> None:
+    for text in ("", "x", new_key_pair().private[:100]):
+        with pytest.raises(ConfigError):
+            load_key_pair(text)
+
+
+def test_a_machines_host_key_is_minted_once(tmp_path: Path) -> None:
+    first, second = KeyStore(tmp_path / "keys", "demo"), KeyStore(tmp_path / "keys", "demo")
+    assert first.host_key("0F-1") == second.host_key("0f-1")
+    assert first.host_key("0F-1") != first.host_key("0F-2")
+    assert first.host_key("0F-1")[1].startswith("ssh-ed25519 ")
+    files = [path for path in (tmp_path / "keys").rglob("*") if path.is_file()]
+    assert len(files) == 2 and {mode(path) for path in files} == {0o600}
+    assert {mode(path) for path in (tmp_path / "keys", tmp_path / "keys" / "host")} == {0o700}
+
+
+def test_a_forgotten_host_key_is_minted_anew(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path, "demo")
+    before = store.host_key("a-1")
+    store.forget_host_key("a-1")
+    store.forget_host_key("a-1")
+    assert store.host_key("a-1") != before
+
+
+def test_threads_that_mint_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    found: list[KeyPair] = []
+    threads = [Thread(target=lambda: found.append(KeyStore(tmp_path / "k", "demo").client_key())) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 16 and len(set(found)) == 1
+    assert [path.name for path in (tmp_path / "k" / "client").iterdir()] == ["id_ed25519"]
+
+
+def test_a_uuid_cannot_leave_the_folder(tmp_path: Path) -> None:
+    for bad in ("../x", "", "a/b", ".hidden"):
+        with pytest.raises(ConfigError):
+            KeyStore(tmp_path, "demo").host_key(bad)
+
+
+def test_a_broken_key_file_is_named_and_not_replaced(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path, "demo")
+    store.client_key()
+    store.client_key_file.write_text("broken")
+    with pytest.raises(ConfigError, match="id_ed25519"):
+        store.client_key()
+    assert store.client_key_file.read_text() == "broken"
+
+
+def test_an_open_folder_is_closed(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir(mode=0o755)
+    KeyStore(folder, "demo").client_key()
+    assert mode(folder) == 0o700
+
+
+def test_authorized_keys_are_ours_and_the_descriptions_each_once(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path, "my net/1")
+    theirs = new_key_pair("them").public
+    spec = MachineSpec(name="web", ssh=Ssh(authorized_keys=(theirs, f" {theirs} ", "")))
+    ours = store.client_key().public
+    assert store.authorized_keys(spec) == (ours, theirs)
+    assert ours.endswith(" nixops-proxmox-my-net-1")
