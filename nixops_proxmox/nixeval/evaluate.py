@@ -151,7 +151,8 @@ def _parse_toplevel(name: str, machine: object) -> Toplevel | None:
     if toplevel is None:
         return None
     match toplevel:
-        case {"drvPath": str(drv), "outPath": str(out)}:
+        # Nix prints a set that has an `outPath` as that alone, so eval.nix says `outputPath`.
+        case {"drvPath": str(drv), "outputPath": str(out)} | {"drvPath": str(drv), "outPath": str(out)}:
             return Toplevel(drv, out)
         case _:
             raise EvaluationFailed(f"machine {name}: its toplevel is not a derivation")

@@ -1,0 +1,207 @@
+# The command line's way in: turns a network file or a flake into plain data (`info`) and systems (`machines`).
+#
+#   nix-instantiate --eval --strict --json --read-write-mode eval.nix --arg networkExpr /path/to/network.nix -A info
+#   nix-build eval.nix --arg networkExpr /path/to/network.nix -A machines.web.toplevel
+#
+# `info` is { network; machines.<name> = { deployment.proxmox; deployment.targetEnv; toplevel = { drvPath; outputPath; } or null; }; }.
+#
+# A machine is plain when it is an attribute set that has a `toplevel`, or when no nixpkgs can be found: then it gives
+# `deployment.proxmox` and its `toplevel` as they are. Every other machine is a NixOS module, as in NixOps.
+{ networkExpr ? null # the network file, or the folder of a default.nix
+, flakeUri ? null # or a flake …
+, flakeName ? null # … and which of its networks (or machines)
+, deploymentName ? "default"
+, uuid ? deploymentName
+, clientKeys ? [ ] # public SSH keys that may log in as root
+, args ? { } # for a network that is a function
+, checkConfigurationOptions ? true
+, nixpkgs ? null # instead of the network's own, the flake's input, or <nixpkgs>
+, system ? builtins.currentSystem or "x86_64-linux"
+}:
+
+let
+  inherit (builtins) addErrorContext attrNames concatMap elem elemAt filter foldl' functionArgs genList getFlake hasAttr head
+    intersectAttrs isAttrs isBool isFloat isFunction isInt isList isPath isString length listToAttrs map mapAttrs removeAttrs
+    toString tryEval;
+
+  # ---- the network, from a file or a flake ----
+
+  reserved = [ "network" "defaults" "resources" "require" "nixpkgs" "_file" ];
+
+  given = { inherit clientKeys deploymentName uuid; } // args;
+
+  call = file: value:
+    if !isFunction value then value
+    else
+      let
+        wanted = functionArgs value;
+        missing = filter (name: !wanted.${name} && !(hasAttr name given)) (attrNames wanted);
+      in
+      if missing != [ ] then
+        throw "the network ${toString file} is a function that wants the argument '${head missing}': pass it (--arg or --argstr)"
+      else value (if wanted == { } then given else intersectAttrs wanted given);
+
+  readFile = file:
+    let network = call file (import file);
+    in
+    if isAttrs network then { _file = toString file; } // network
+    else throw "the network ${toString file} is not an attribute set of machines";
+
+  # A network and all that it requires, each file once.
+  closure = first: map (item: item.network) (builtins.genericClosure {
+    startSet = [ (item first) ];
+    operator = found: map (file: item (readFile file)) (found.network.require or [ ]);
+  });
+  item = network: { key = network._file; inherit network; };
+
+  flake = getFlake flakeUri;
+
+  flakeNetworks = flake.nixopsConfigurations or { };
+  flakeSystems = flake.nixosConfigurations or { };
+
+  fromFlake =
+    if flakeName != null && hasAttr flakeName flakeNetworks then network' flakeName
+    else if flakeName != null && hasAttr flakeName flakeSystems then systems' [ flakeName ]
+    else if flakeName != null then
+      throw "the flake ${flakeUri} has neither nixopsConfigurations.${flakeName} nor nixosConfigurations.${flakeName}"
+    else if hasAttr "default" flakeNetworks then network' "default"
+    else if flakeSystems != { } then systems' (filter isOurs (attrNames flakeSystems))
+    else throw "the flake ${flakeUri} has neither nixopsConfigurations.default nor nixosConfigurations";
+  network' = name: {
+    networks = closure ({ _file = "${flakeUri}#nixopsConfigurations.${name}"; }
+      // call "${flakeUri}#${name}" flakeNetworks.${name});
+    systems = { };
+  };
+  systems' = names: {
+    networks = [ ];
+    systems = listToAttrs (map (name: { inherit name; value = flakeSystems.${name}; }) names);
+  };
+  isOurs = name: flakeSystems.${name}.options ? deployment && flakeSystems.${name}.options.deployment ? proxmox;
+
+  source =
+    if flakeUri != null then fromFlake
+    else if networkExpr != null then { networks = closure (readFile networkExpr); systems = { }; }
+    else throw "eval.nix wants networkExpr (a file) or flakeUri";
+
+  inherit (source) networks;
+
+  network = foldl' (all: one: all // (one.network or { })) { } networks;
+
+  names = attrNames (foldl' (all: one: all // removeAttrs one reserved) { } networks);
+
+  # What the networks say of one machine, each with the file it comes from.
+  sayings = name: concatMap (one: if hasAttr name one then [{ file = one._file; value = one.${name}; }] else [ ]) networks;
+
+  defaults = concatMap (one: if one ? defaults then [{ file = one._file; value = one.defaults; }] else [ ]) networks;
+
+  # ---- nixpkgs, if there is one ----
+
+  searched = tryEval <nixpkgs>;
+  nixpkgsPath =
+    if nixpkgs != null then nixpkgs
+    else if network ? nixpkgs then network.nixpkgs.path or network.nixpkgs.outPath or network.nixpkgs
+    else
+      let own = filter (one: one ? nixpkgs) networks; in
+      if own != [ ] then (head own).nixpkgs.path or (head own).nixpkgs.outPath or (head own).nixpkgs
+      else if searched.success then searched.value
+      else null;
+
+  # ---- plain machines ----
+
+  isPlain = name:
+    let said = map (one: one.value) (sayings name);
+    in filter (value: isAttrs value && value ? toplevel) said != [ ] || nixpkgsPath == null;
+
+  merge = first: second:
+    if isAttrs first && isAttrs second && !(first ? drvPath) && !(second ? drvPath)
+    then first // mapAttrs (name: value: if hasAttr name first then merge first.${name} value else value) second
+    else second;
+
+  plain = name: foldl'
+    (all: one:
+      if isAttrs one.value then merge all one.value
+      else throw "machine '${name}' in ${one.file} is a NixOS module, and there is no nixpkgs: set network.nixpkgs or NIX_PATH")
+    { }
+    (defaults ++ sayings name);
+
+  plainMachine = name:
+    let machine = plain name; in {
+      deployment = machine.deployment or { };
+      toplevel = machine.toplevel or null;
+    };
+
+  # ---- machines that are NixOS modules ----
+
+  moduleNames = filter (name: !(isPlain name)) names;
+
+  nodes = listToAttrs (map (name: { inherit name; value = nixos name; }) moduleNames);
+
+  resources = foldl' (all: one: merge all (one.resources or { })) { } networks
+    // { machines = mapAttrs (_: node: node.config) nodes; };
+
+  nixos = name: import (nixpkgsPath + "/nixos/lib/eval-config.nix") {
+    system = null; # the modules say it (nixpkgs.system, nixpkgs.hostPlatform)
+    specialArgs = { inherit name nodes resources uuid deploymentName; };
+    modules = map (one: { _file = one.file; imports = [ one.value ]; }) (defaults ++ sayings name) ++ [
+      ./proxmox.nix
+      ./nixops.nix
+      ({ lib, ... }: {
+        _file = toString ./eval.nix;
+        networking.hostName = lib.mkOverride 900 name;
+        nixpkgs.system = lib.mkDefault system;
+        _module.check = checkConfigurationOptions;
+        users.users.root.openssh.authorizedKeys.keys = clientKeys;
+      })
+    ];
+  };
+
+  systemMachine = node: {
+    inherit (node.config) deployment;
+    toplevel = node.config.system.build.toplevel;
+  };
+
+  # ---- what is told ----
+
+  all = listToAttrs (map
+    (name: {
+      inherit name;
+      value = if isPlain name then plainMachine name else systemMachine nodes.${name};
+    })
+    names) // mapAttrs (_: systemMachine) source.systems;
+
+  # Only what JSON can say. A path stays a string: it is never copied into the store, which everybody can read.
+  simple = where: value:
+    if value == null || isBool value || isInt value || isFloat value || isString value then value
+    else if isPath value then toString value
+    else if isList value then
+      genList (index: simple "${where}[${toString index}]" (elemAt value index)) (length value)
+    else if isAttrs value then
+      if value ? outPath || value ? __toString then toString value
+      else mapAttrs (name: simple "${where}.${name}") value
+    else throw "${where} is a function, and only data can be written there";
+
+  # The context is only in Nix's trace for what is evaluated within it, hence `whole`.
+  whole = value: builtins.deepSeq value value;
+
+  describe = name: machine: addErrorContext "while evaluating the machine '${name}':" (whole {
+    deployment = mapAttrs (key: simple "${name}.deployment.${key}")
+      ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; } machine.deployment);
+    toplevel =
+      if machine.toplevel == null then null
+      # Not `outPath`: Nix prints an attribute set that has one as that alone.
+      else if isAttrs machine.toplevel && machine.toplevel ? drvPath && machine.toplevel ? outPath
+      then { drvPath = "${machine.toplevel.drvPath}"; outputPath = "${machine.toplevel.outPath}"; }
+      else throw "${name}.toplevel is not a derivation";
+  });
+
+in
+{
+  info = {
+    network = mapAttrs (name: simple "network.${name}")
+      (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
+    machines = mapAttrs describe all;
+  };
+
+  machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;
+  inherit nodes resources;
+}
