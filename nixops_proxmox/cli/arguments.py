@@ -3,8 +3,8 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -185,19 +185,24 @@ def get_machine(name: str, names: Sequence[str]) -> str:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
-def open_deployed(
-    args: argparse.Namespace, console: Console, *, described: bool | None = True
-) -> "AbstractContextManager[Deployed]":
+@contextmanager
+def open_deployed(args: argparse.Namespace, console: Console, *, described: bool | None = True) -> "Iterator[Deployed]":
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False works from the record alone."""
-    options = build_options(args, console, described=described)
-    opener = args.open_deployment
-    if opener is None:
-        from nixops_proxmox.wiring import open_deployment
+    with ExitStack() as stack:
+        with console.busy("reading the network"):
+            options = build_options(args, console, described=described)
+            deployed: Deployed = stack.enter_context(get_opener(args)(options))
+        yield deployed
 
-        opener = open_deployment
-    opened: AbstractContextManager[Deployed] = opener(options)
-    return opened
+
+def get_opener(args: argparse.Namespace) -> "Callable[[Options], AbstractContextManager[Deployed]]":
+    if args.open_deployment is not None:
+        opener: Callable[[Options], AbstractContextManager[Deployed]] = args.open_deployment
+        return opener
+    from nixops_proxmox.wiring import open_deployment
+
+    return open_deployment
 
 
 def build_options(args: argparse.Namespace, console: Console, *, described: bool | None) -> "Options":
@@ -216,6 +221,7 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         words=Words(allow_reboot=getattr(args, "allow_reboot", False), check=getattr(args, "check", False)),
         break_lock=getattr(args, "break_lock", False),
         reporter=console.reporter,
+        ended=lambda outcome: console.reporter.ended(outcome.name, outcome.error),
         environment=dict(os.environ),
     )
 

@@ -18,6 +18,10 @@ from nixops_proxmox.errors import NeedsWord
 PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
 
 
+# Whose log tells what is being done for all machines at once: it is shown while no machine's own step is.
+NOTEWORTHY = frozenset({"nixops_proxmox.wiring.parts"})
+
+
 class Console:
     """The two streams, how much is told (0, 1: -v, 2: -vv), and whether anybody can be asked."""
 
@@ -75,11 +79,24 @@ class Console:
         self.err.print(Text(f"{question} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 
+    @property
+    def _is_lively(self) -> bool:
+        return self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0
+
     @contextmanager
-    def progress(self, goal: str, total: int) -> Iterator[Progress]:
-        """Show what happens to `total` machines on their way to `goal`: live on a terminal, else line by line."""
-        if self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0:
-            shown: AbstractContextManager[Progress] = start_live(self.err, goal, total)
+    def busy(self, text: str) -> Iterator[None]:
+        """Show that something is going on, where it can be taken away again."""
+        if not self._is_lively:
+            yield
+            return
+        with self.err.status(Text(text), spinner="dots"):
+            yield
+
+    @contextmanager
+    def progress(self, goal: str, names: Sequence[str]) -> Iterator[Progress]:
+        """Show what happens to the machines on their way to `goal`: live on a terminal, else line by line."""
+        if self._is_lively:
+            shown: AbstractContextManager[Progress] = start_live(self.err, goal, names)
         else:
             shown = start_plain(self.say, self.verbosity)
         with shown as progress, self.reporter.to(progress):
@@ -87,9 +104,8 @@ class Console:
 
     def log_to_stderr(self) -> None:
         """Show the package's log: from INFO on at -v, all of it at -vv; warnings always."""
-        levels = {0: logging.WARNING, 1: logging.INFO}
         logger = logging.getLogger("nixops_proxmox")
-        logger.setLevel(levels.get(self.verbosity, logging.DEBUG))
+        logger.setLevel(logging.DEBUG if self.verbosity > 1 else logging.INFO)
         logger.handlers = [_LogHandler(self)]
         logger.propagate = False
 
@@ -102,6 +118,10 @@ class _LogHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: Any) -> None:
+        if self._console.verbosity == 0 and record.levelno < logging.WARNING:
+            if record.name in NOTEWORTHY:
+                self._console.reporter.note(self.format(record))
+            return
         style = "dim" if record.levelno < logging.WARNING else "yellow"
         self._console.show([Line(self.format(record), style)])
 

@@ -25,13 +25,15 @@ INTERRUPTED_STATUS = 130  # as a shell says it of SIGINT
 
 
 class Progress(Protocol):
-    """Satisfies `lifecycle.ports.Reporter`; `ended` says that no more is to come for a machine."""
+    """Satisfies `lifecycle.ports.Reporter`. `ended`: no more is to come for a machine; `note`: something that is being
+    done for all of them, such as a build."""
 
     def step(self, machine: Machine, label: str, to: str) -> None: ...
     def detail(self, machine: Machine, text: str) -> None: ...
     def done(self, machine: Machine, label: str, seconds: float) -> None: ...
     def warn(self, machine: Machine, text: str) -> None: ...
-    def ended(self, machine: Machine, error: Exception | None) -> None: ...
+    def ended(self, name: str, error: Exception | None) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 class Interrupted(DeployError):
@@ -79,8 +81,11 @@ class Relay:
     def warn(self, machine: Machine, text: str) -> None:
         self.now.warn(machine, text)
 
-    def ended(self, machine: Machine, error: Exception | None) -> None:
-        self.now.ended(machine, error)
+    def ended(self, name: str, error: Exception | None) -> None:
+        self.now.ended(name, error)
+
+    def note(self, text: str) -> None:
+        self.now.note(text)
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,10 @@ class Row:
 class Board:
     """The rows, from any thread."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, names: Sequence[str] = (), now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._lock = threading.Lock()
-        self._rows: dict[str, Row] = {}
+        self._rows = {name: Row(name, "") for name in names}
         self.started = now()
 
     def rows(self) -> list[Row]:
@@ -122,9 +127,13 @@ class Board:
     def done(self, machine: Machine) -> None:
         self._put(Row(machine.name, machine.phase.value, told=self._now()))
 
-    def ended(self, machine: Machine, error: Exception | None) -> None:
+    def ended(self, name: str, error: Exception | None) -> str:
+        """Returns the phase it stands in, as far as was told."""
         text = "" if error is None else one_line(str(error))
-        self._put(Row(machine.name, machine.phase.value, detail=text, end="done" if error is None else "failed"))
+        with self._lock:
+            phase = self._rows[name].phase if name in self._rows else ""
+            self._rows[name] = Row(name, phase, detail=text, end="done" if error is None else "failed")
+        return phase
 
     def take_overdue(self, after: float) -> list[Row]:
         """The rows whose step goes on and of which nothing was said for so long; each is returned once per time."""
@@ -178,7 +187,8 @@ class Plain:
         self._verbosity = verbosity
         self._now = now
         self._steps: dict[str, tuple[str, str]] = {}  # machine -> (phase it stood in, phase aimed at)
-        self._board = Board(now)
+        self._board = Board(now=now)
+        self._noted = now()
 
     def step(self, machine: Machine, label: str, to: str) -> None:
         self._steps[machine.name] = (machine.phase.value, str(to))
@@ -199,10 +209,15 @@ class Plain:
     def warn(self, machine: Machine, text: str) -> None:
         self._say(f"{machine.name}  warning: {text}")
 
-    def ended(self, machine: Machine, error: Exception | None) -> None:
-        self._board.ended(machine, error)
+    def ended(self, name: str, error: Exception | None) -> None:
+        phase = self._board.ended(name, error)
         if error is not None:
-            self._say(f"{machine.name}  failed in {machine.phase}: {one_line(str(error))}")
+            self._say(f"{name}  failed{' in ' * bool(phase)}{phase}: {one_line(str(error).partition(chr(10))[0])}")
+
+    def note(self, text: str) -> None:
+        if self._now() - self._noted >= STILL_AFTER:
+            self._noted = self._now()
+            self._say(one_line(text))
 
     def say_still(self, after: float = STILL_AFTER) -> None:
         for row in self._board.take_overdue(after):
@@ -235,12 +250,13 @@ def start_plain(say: Callable[[str], None], verbosity: int) -> Iterator[Plain]:
 class LiveBoard:
     """The same events on a board that is drawn again and again."""
 
-    def __init__(self, rich: Rich, goal: str, total: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, rich: Rich, goal: str, names: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
         self._rich = rich
         self._goal = goal
-        self._total = total
+        self._total = len(names)
         self._now = now
-        self._board = Board(now)
+        self._board = Board(names, now)
+        self._note = ""
         self._spinner = Spinner("dots")
 
     def step(self, machine: Machine, label: str, to: str) -> None:
@@ -256,8 +272,11 @@ class LiveBoard:
     def warn(self, machine: Machine, text: str) -> None:
         self._rich.print(Text.assemble((f"{machine.name}: ", "bold"), ("warning: ", "yellow"), text), soft_wrap=True)
 
-    def ended(self, machine: Machine, error: Exception | None) -> None:
-        self._board.ended(machine, error)
+    def ended(self, name: str, error: Exception | None) -> None:
+        self._board.ended(name, error)
+
+    def note(self, text: str) -> None:
+        self._note = one_line(text)
 
     def __rich__(self) -> RenderableType:
         rows = self._board.rows()
@@ -268,6 +287,8 @@ class LiveBoard:
         parts: list[RenderableType] = [table]
         if hidden or self._total > 1:
             parts.append(Text(summary(rows, self._goal, self._total, self._now() - self._board.started), "dim"))
+        if self._note and not any(row.began is not None for row in rows):
+            parts.append(Text(self._note, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 
     def _cells(self, row: Row) -> tuple[RenderableType, ...]:
@@ -313,7 +334,7 @@ def summary(rows: Sequence[Row], goal: str, total: int, seconds: float) -> str:
 
 
 @contextmanager
-def start_live(rich: Rich, goal: str, total: int) -> Iterator[LiveBoard]:
-    board = LiveBoard(rich, goal, total)
+def start_live(rich: Rich, goal: str, names: Sequence[str]) -> Iterator[LiveBoard]:
+    board = LiveBoard(rich, goal, names)
     with Live(board, console=rich, refresh_per_second=FRAMES, redirect_stdout=False, redirect_stderr=False):
         yield board

@@ -29,7 +29,7 @@ def carry_out(
         console.show([Line("nothing to do: no machine is meant")])
         return 0
     began = time.monotonic()
-    with console.progress(goal, len(names)), stop_on_interrupt(console):
+    with console.progress(goal, names), stop_on_interrupt(console):
         outcomes = work()
     seconds = time.monotonic() - began
     now = {machine.name: machine for machine in standing()}

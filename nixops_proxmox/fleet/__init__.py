@@ -19,17 +19,27 @@ class Outcome:
     error: DeployError | None = None
 
 
-def run_all(names: Sequence[str], work: Callable[[str], Machine], *, jobs: int) -> list[Outcome]:
+def run_all(
+    names: Sequence[str],
+    work: Callable[[str], Machine],
+    *,
+    jobs: int,
+    ended: Callable[[Outcome], None] = lambda _: None,
+) -> list[Outcome]:
     """Do `work` for every name, at most `jobs` at a time; the outcomes are in the order of the names. Only errors that
-    we raise on purpose are outcomes: anything else is a defect, and is raised when all have ended."""
+    we raise on purpose are outcomes: anything else is a defect, and is raised when all have ended. `ended` is told each
+    outcome at once, from the machine's own thread."""
 
     def one(name: str) -> Outcome:
         began = time.monotonic()
         try:
             machine = work(name)
         except DeployError as error:
-            return Outcome(name, time.monotonic() - began, error=error)
-        return Outcome(name, time.monotonic() - began, machine=machine)
+            outcome = Outcome(name, time.monotonic() - began, error=error)
+        else:
+            outcome = Outcome(name, time.monotonic() - began, machine=machine)
+        ended(outcome)
+        return outcome
 
     if not names:
         return []

@@ -244,7 +244,9 @@ class Deployed:
 
     def _each(self, names: Sequence[str], work: Callable[[str, Lease], Machine]) -> list[Outcome]:
         with self.record.lease(break_lock=self._options.break_lock) as lease:
-            return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs)
+            return run_all(
+                names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended
+            )
 
     def _world(self, name: str, words: Words, *, builds: bool = True) -> World:
         builder: Builder = NothingToBuild()

@@ -1,9 +1,10 @@
 """What a door was told: which network, which deployment, which state, what is allowed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.lifecycle.ports import Reporter
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine
@@ -33,4 +34,5 @@ class Options:
     words: Words = field(default_factory=Words)
     break_lock: bool = False
     reporter: Reporter = field(default_factory=Silent)
+    ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -75,7 +75,9 @@ class FakeDeployed:
     def deploy(
         self, names: Sequence[str], *, until: Phase | None = None, allow_recreate: bool = False
     ) -> list[Outcome]:
-        return run_all(names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs)
+        return run_all(
+            names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs, ended=self.options.ended
+        )
 
     def start(self, names: Sequence[str]) -> list[Outcome]:
         return self._set(names, Phase.READY)

@@ -1,5 +1,4 @@
 import io
-import time
 
 import pytest
 from rich.console import Console as Rich
@@ -28,7 +27,7 @@ WEB_DEFINED = WEB.moved(Phase.DEFINED, Facts())
 
 def test_every_kind_of_progress_is_a_reporter() -> None:
     plain = Plain(lambda _: None, 0)
-    reporters: list[ports.Reporter] = [plain, LiveBoard(Rich(file=io.StringIO()), "ready", 1), Relay(plain)]
+    reporters: list[ports.Reporter] = [plain, LiveBoard(Rich(file=io.StringIO()), "ready", []), Relay(plain)]
     assert len(reporters) == 3  # mypy checks the fit
 
 
@@ -79,9 +78,15 @@ def test_failures_and_warnings_are_told_at_once() -> None:
     lines: list[str] = []
     with start_plain(lines.append, 0) as plain:
         plain.warn(WEB, "the VMID was taken")
-        plain.ended(WEB, DeployError("no room\nmore"))
-        plain.ended(WEB_DEFINED, None)
-    assert lines == ["web  warning: the VMID was taken", "web  failed in reserved: more"]
+        plain.ended("db", DeployError("not described"))
+        plain.step(WEB, "Create the VM", "defined")
+        plain.ended("web", DeployError("no room\nmore"))
+        plain.ended("app", None)
+    assert lines == [
+        "web  warning: the VMID was taken",
+        "db  failed: not described",
+        "web  failed in reserved: no room",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,12 +130,13 @@ def draw(board: LiveBoard, *, height: int = 24) -> str:
 
 def test_the_live_board_has_a_line_for_each_machine_with_phase_step_time_and_bar() -> None:
     at = [0.0]
-    board = LiveBoard(Rich(file=io.StringIO(), width=100, height=24), "ready", 3, now=lambda: at[0])
+    board = LiveBoard(Rich(file=io.StringIO(), width=100, height=24), "ready", ["web", "db", "app"], now=lambda: at[0])
     board.step(WEB, "Create the VM", "defined")
     board.detail(WEB, "uploading 50 %")
-    db, app = Machine("net", "db", Phase.PARTITIONED), Machine("net", "app", Phase.READY)
-    board.ended(db, DeployError("no room"))
-    board.ended(app, None)
+    board.step(Machine("net", "db", Phase.PARTITIONED), "Install the system", "installed")
+    board.ended("db", DeployError("no room"))
+    board.done(Machine("net", "app", Phase.READY), "Activate", 1.0)
+    board.ended("app", None)
     at[0] = 42.0
     lines = [line.rstrip() for line in draw(board).splitlines()]
     assert "reserved → defined" in lines[0]
@@ -153,12 +159,29 @@ def test_a_fleet_that_does_not_fit_shows_failures_and_work_and_counts_the_rest()
 
 
 def test_the_board_forgets_the_detail_of_a_step_that_is_over() -> None:
-    board = Board(time.monotonic)
+    board = Board()
     board.step(WEB, "Create the VM", "defined")
     board.detail(WEB, "half")
     board.done(WEB_DEFINED)
     (row,) = board.rows()
     assert (row.phase, row.detail, row.began) == ("defined", "", None)
+
+
+def test_what_is_done_for_all_is_shown_while_no_machine_is_at_work() -> None:
+    board = LiveBoard(Rich(file=io.StringIO(), width=100, height=24), "ready", ["web", "db"])
+    board.note("nix: building\n/nix/store/x-system.drv")
+    assert [line.split() for line in draw(board).splitlines()][::3] == [["·", "web"], ["/nix/store/x-system.drv"]]
+    board.step(WEB, "Create the VM", "defined")
+    assert "/nix/store" not in draw(board)
+
+
+def test_without_a_terminal_notes_are_told_now_and_then() -> None:
+    lines: list[str] = []
+    at = [0.0]
+    plain = Plain(lines.append, 0, now=lambda: at[0])
+    for at[0] in (1.0, 31.0, 32.0, 62.0):
+        plain.note(f"building {at[0]}")
+    assert lines == ["building 31.0", "building 62.0"]
 
 
 def test_the_relay_hands_on_to_what_shows_progress_now() -> None:
