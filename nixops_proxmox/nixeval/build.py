@@ -85,7 +85,7 @@ def drop_root(roots: Path, name: str) -> None:
 
 def failed_derivations(stderr: str) -> Sequence[str]:
     """The derivations whose own builder failed, in the order in which Nix named them."""
-    quoted = re.findall(r"(?:builder for|build of|Cannot build) ['‘](/[^'’]+\.drv)['’]", stderr)
+    quoted = re.findall(r"(?:builder for|Cannot build) ['‘](/[^'’]+\.drv)['’]", stderr)
     return list(dict.fromkeys(quoted))
 
 
@@ -103,6 +103,6 @@ def _failure(nix: Nix, name: str, toplevel: Toplevel, stderr: str, run: Runner) 
 
 
 def _lines_about(stderr: str, derivations: Sequence[str]) -> str:
-    """Nix's error paragraphs that name one of these derivations."""
-    paragraphs = re.split(r"(?m)^(?=error:)", stderr)[1:]
+    """Nix's error paragraphs that name one of these derivations, without the summary (`build of 'a', 'b' failed`)."""
+    paragraphs = [p for p in re.split(r"(?m)^(?=error:)", stderr)[1:] if not re.match(r"error: build of ", p)]
     return "\n".join(p.strip() for p in paragraphs if any(drv in p for drv in derivations))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,21 @@ def parse_source(reference: str, *, base: Path | None = None) -> Source:
     )
 
 
-def evaluate_argv(nix: Nix, expression: Path, source: Source, *, trace: bool = False) -> list[str]:
+def evaluate_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
     """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built."""
-    argv = nix.argv("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode")
-    argv += ["--show-trace"] if trace else []
-    for entry in source.search_path:
-        argv += ["-I", entry]
-    argv += [str(expression), *_source_arguments(source), "-A", "info"]
-    return argv
+    what = [str(expression), *_source_arguments(source), "-A", "info"]
+    return nix.argv("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *_search(source), *what)
+
+
+def blame_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
+    """The `nix-instantiate` that fails as the evaluation did, with the machine's name in its trace."""
+    blaming = (
+        f"{{ ... }}@given: builtins.mapAttrs (name: machine: "
+        f"builtins.addErrorContext \"while evaluating machine '${{name}}'\" (builtins.deepSeq machine true)) "
+        f"(import {_nix_string(str(expression))} given).info.machines"
+    )
+    what = ["-E", blaming, *_source_arguments(source)]
+    return nix.argv("nix-instantiate", "--eval", "--strict", "--json", "--show-trace", *_search(source), *what)
 
 
 def evaluate_network(
@@ -108,10 +115,14 @@ def nix_message(stderr: str) -> str:
     return stderr.strip()
 
 
-def find_blamed_machine(trace: str, names: Iterable[str]) -> str | None:
-    """The machine that Nix's trace speaks of, by eval.nix's own words for it; None if it names none or several."""
-    found = {name for name in names if re.search(rf"machine ['‘`\"]{re.escape(name)}['’`\"]", trace)}
+def find_blamed_machine(trace: str) -> str | None:
+    """The machine that a trace of `blame_argv` or of eval.nix speaks of; None if it names none or several."""
+    found = set(re.findall(r"while evaluating (?:the )?machine ['‘]([\w.-]+)['’]", trace))
     return found.pop() if len(found) == 1 else None
+
+
+def _search(source: Source) -> list[str]:
+    return [word for entry in source.search_path for word in ("-I", entry)]
 
 
 def _source_arguments(source: Source) -> Sequence[str]:
@@ -137,11 +148,11 @@ def _failure(
     nix: Nix, expression: Path, source: Source, done: Completed, run: Runner, timeout: float
 ) -> EvaluationFailed:
     message = nix_message(done.stderr) or f"nix-instantiate ended with status {done.status} and no message"
-    try:  # only the full trace has the context that says which machine it was
-        traced = run(evaluate_argv(nix, expression, source, trace=True), timeout=timeout).stderr
+    try:  # only a full trace has the context that says which machine it was
+        traced = run(blame_argv(nix, expression, source), timeout=timeout).stderr
     except OutOfTime:
         traced = done.stderr
-    machine = find_blamed_machine(traced, re.findall(r"machine ['‘`\"]([\w.-]+)['’`\"]", traced))
+    machine = find_blamed_machine(traced)
     where = f"{source.title}, machine {machine}" if machine else source.title
     return EvaluationFailed(f"{where}: the evaluation failed\n{message}")
 

@@ -89,7 +89,7 @@ def test_a_single_build_raises_its_failure(
     [
         "error: builder for '/nix/store/x-a.drv' failed with exit code 3;",
         "error: Cannot build '/nix/store/x-a.drv'.",
-        "error: build of ‘/nix/store/x-a.drv’ failed",
+        "error: builder for ‘/nix/store/x-a.drv’ failed with exit code 3",
     ],
 )
 def test_failed_derivations_are_found_in_the_words_of_old_and_new_nix(line: str) -> None:
