@@ -40,6 +40,7 @@ LIFECYCLE = Lifecycle(
         Sighting(P.LOST,           sees.system_back,        P.INSTALLED),
         Sighting(P.LOST,           sees.vm_back,            P.DEFINED),
         *(Sighting(here,           sees.powered_off,        P.DEFINED) for here in INSTALLING),
+        *(Sighting(here,           sees.differs,            P.DEFINED) for here in (P.INSTALLER, P.REACHABLE)),
         *(Sighting(here,           sees.differs,            P.DRIFTED) for here in SETTLED if here is not P.DRIFTED),
         *(Sighting(here,           sees.powered_off,        P.STOPPED) for here in (P.RUNNING, P.READY, P.RESCUE)),
         Sighting(P.STOPPED,        sees.powered_on,         P.INSTALLED),

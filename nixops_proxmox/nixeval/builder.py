@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from nixops_proxmox.errors import ActivationFailed
 from nixops_proxmox.model import Machine
@@ -47,13 +48,19 @@ class Systems:
         return self._built.systems[name]
 
 
+class Wanted(Protocol):
+    """Which system each machine should run; empty: nothing is wanted."""
+
+    def get(self, name: str) -> str: ...
+
+
 class NixBuilder:
     """Builds, copies and activates with the Nix of this machine."""
 
     def __init__(
         self,
         nix: Nix,
-        systems: Systems,
+        systems: Wanted,
         way_in: WayIn,
         *,
         run: Runner,

@@ -1,8 +1,8 @@
 """The one place that picks real parts and hands them to the core."""
 
 from nixops_proxmox.fleet import Outcome
-from nixops_proxmox.wiring.deployed import Deployed, open_deployment
+from nixops_proxmox.wiring.deployed import Deployed, open_deployment, open_given
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.reports import Checked, Planned
 
-__all__ = ["Checked", "Deployed", "Options", "Outcome", "Planned", "open_deployment"]
+__all__ = ["Checked", "Deployed", "Options", "Outcome", "Planned", "open_deployment", "open_given"]

@@ -1,6 +1,6 @@
 """A deployment, opened: what the doors' verbs do, in terms of the core."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from nixops_proxmox.errors import DeployError, NeedsWord, NoPath, SpecError
@@ -8,11 +8,12 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.shape import Words, World, label
+from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Endpoint, Machine, Phase, Power
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.state import Deployment, Lease, open_state
-from nixops_proxmox.wiring.description import Description, describe
+from nixops_proxmox.wiring.description import Description, describe, given
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
 from nixops_proxmox.wiring.reports import Checked, Planned
@@ -22,10 +23,31 @@ LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 
 @contextmanager
 def open_deployment(options: Options) -> Iterator["Deployed"]:
-    """Open state and description; closes everything that was opened on the way out."""
-    with open_state(options.state) as state, Parts(options, state.deployment(options.deployment)) as parts:
-        description = describe(options, parts) if options.source is not None else None
-        yield Deployed(options, state.deployment(options.deployment), parts, description)
+    """Open the state and, if there is a source, evaluate it; everything opened is closed on the way out."""
+    with _opened(options) as (record, parts):
+        description = None
+        if options.source is not None:
+            description = describe(
+                options.deployment, options.source, profile=options.profile, roots=parts.roots, tell=parts.tell_building
+            )
+        yield Deployed(options, record, parts, description)
+
+
+@contextmanager
+def open_given(
+    options: Options, network: NetworkSpec, systems: Mapping[str, str] | None = None
+) -> Iterator["Deployed"]:
+    """For doors that bring their own description; `systems` None: they activate by their own means."""
+    with _opened(options) as (record, parts):
+        yield Deployed(options, record, parts, given(network, systems))
+
+
+@contextmanager
+def _opened(options: Options) -> Iterator[tuple[Deployment, Parts]]:
+    with open_state(options.state) as state:
+        record = state.deployment(options.deployment)
+        with Parts(options, record) as parts:
+            yield record, parts
 
 
 class Deployed:
@@ -159,7 +181,9 @@ class Deployed:
 
     def _plan(self, world: World, machine: Machine) -> Planned:
         vm = world.hypervisor.find_vm(machine.facts) if machine.facts.vmid and machine.phase is not Phase.LOST else None
-        changes = tuple(world.hypervisor.changes(vm, world.spec, machine)) if vm is not None else ()
+        changes = (
+            tuple(world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))) if vm is not None else ()
+        )
         wanted = world.builder.wanted_system(machine)
         reinstalls = machine.phase in (*SETTLED, Phase.RESCUE) and world.spec.install.generation > machine.facts.asked
         try:
@@ -198,7 +222,11 @@ class Deployed:
         if vm is None:
             gone = f"VM {machine.facts.vmid} with its mark is gone"
             return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
-        changes = tuple(world.hypervisor.changes(vm, world.spec, machine)) if machine.name in self.described() else ()
+        changes = (
+            tuple(world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec)))
+            if machine.name in self.described()
+            else ()
+        )
         if vm.power is Power.STOPPED:
             return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=vm.pending)
         reachable, system_ok, problems = self._check_guest(machine, world)
@@ -244,14 +272,12 @@ class Deployed:
 
     def _each(self, names: Sequence[str], work: Callable[[str, Lease], Machine]) -> list[Outcome]:
         with self.record.lease(break_lock=self._options.break_lock) as lease:
-            return run_all(
-                names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended
-            )
+            return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended)
 
     def _world(self, name: str, words: Words, *, builds: bool = True) -> World:
         builder: Builder = NothingToBuild()
         if builds and self._description is not None:
-            builder = self._parts.builder(self._description.nix, self._description.systems)
+            builder = self._description.builder(self._parts)
         return self._parts.world(self.spec(name), words, builder)
 
     def _looked_at(self, name: str, world: World) -> Machine:

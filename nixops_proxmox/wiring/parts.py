@@ -16,7 +16,7 @@ from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.activate import find_active_system
-from nixops_proxmox.nixeval.builder import NixBuilder, Systems
+from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
@@ -110,7 +110,7 @@ class Parts:
             words=words,
         )
 
-    def builder(self, nix: Nix, systems: Systems) -> Builder:
+    def builder(self, nix: Nix, systems: Wanted) -> Builder:
         return NixBuilder(nix, systems, self._destination, run=ProcessRunner(), tell=self._options.reporter.detail)
 
     def _destination(self, machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nixops_proxmox.errors import NeedsWord, NotFound
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.lifecycle.steps.identity import macs_for
+from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import Change, Facts, Machine, Power, Vm
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
@@ -38,21 +38,26 @@ class Adjust(Repeatable):
     """Change the VM to what is described"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        machine = machine.moved(machine.phase, replace(machine.facts, macs=macs_for(machine.facts.uuid, world.spec)))
-        attempt.note(machine.facts)
         vm = get_vm(world, machine)
-        changes = world.hypervisor.changes(vm, world.spec, machine)
-        refuse_forbidden(machine, changes)
-        if changes:
-            world.reporter.detail(machine, ", ".join(change.key for change in changes))
-            world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task)
-        if vm.power is Power.RUNNING and not world.words.allow_reboot:
-            waiting = [change.key for change in changes if change.restart]
-            if waiting:
-                world.reporter.warn(
-                    machine, f"{', '.join(waiting)}: takes effect at the next restart (deploy --allow-reboot does it)"
-                )
+        changes = change_hardware(world, machine, vm, attempt)
+        waiting = [change.key for change in changes if change.restart]
+        if waiting and vm.power is Power.RUNNING and not world.words.allow_reboot:
+            world.reporter.warn(
+                machine, f"{', '.join(waiting)}: takes effect at the next restart (deploy --allow-reboot does it)"
+            )
         return attempt.facts
+
+
+def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
+    """Make the VM as described, if it is not; returns what was different."""
+    machine = with_macs(machine, world.spec)
+    changes = world.hypervisor.changes(vm, world.spec, machine)
+    refuse_forbidden(machine, changes)
+    if changes:
+        attempt.note(machine.facts)
+        world.reporter.detail(machine, ", ".join(change.key for change in changes))
+        world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task)
+    return changes
 
 
 def refuse_forbidden(machine: Machine, changes: Sequence[Change]) -> None:

@@ -34,6 +34,11 @@ def macs_for(identity: str, spec: MachineSpec) -> tuple[str, ...]:
     return tuple((nic.mac or derived_mac(identity, nic.slot)).lower() for nic in spec.network)
 
 
+def with_macs(machine: Machine, spec: MachineSpec) -> Machine:
+    """The machine with a MAC for every NIC of the description, which may have more of them than when it was made."""
+    return machine.moved(machine.phase, replace(machine.facts, macs=macs_for(machine.facts.uuid, spec)))
+
+
 def derived_mac(identity: str, slot: str) -> str:
     tail = hashlib.sha256(f"{identity}/{slot}".encode()).digest()[:3]
     return "bc:24:11:" + ":".join(f"{byte:02x}" for byte in tail)

@@ -8,7 +8,8 @@ from nixops_proxmox.errors import CommandFailed, GuestLost
 from nixops_proxmox.lifecycle.ports import Shell
 from nixops_proxmox.lifecycle.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, get_vm
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, get_vm
+from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
 from nixops_proxmox.spec import Method
 
@@ -22,11 +23,16 @@ class BootInstaller:
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         vm = get_vm(world, machine)
-        running = vm.power is Power.RUNNING and "boot" not in vm.pending
-        return machine.facts if running and world.hypervisor.boots_installer(vm, world.spec) else None
+        running = vm.power is Power.RUNNING and not vm.pending and world.hypervisor.boots_installer(vm, world.spec)
+        return (
+            machine.facts
+            if running and not world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
+            else None
+        )
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
+        change_hardware(world, machine, vm, attempt)  # nothing is installed yet: the description may still change
         if not world.hypervisor.boots_installer(vm, world.spec):
             world.hypervisor.set_boot(vm, world.spec, installer=True)
         if vm.power is Power.RUNNING:
