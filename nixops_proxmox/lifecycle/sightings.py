@@ -1,7 +1,7 @@
 """What a look at the world can tell that our record does not say."""
 
 from nixops_proxmox.lifecycle.shape import Seen
-from nixops_proxmox.lifecycle.steps.identity import with_macs
+from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.model import Power
 
 
@@ -31,7 +31,7 @@ def differs(seen: Seen) -> bool:
         return False
     if seen.vm.pending and seen.world.words.allow_reboot:
         return True
-    return bool(seen.world.hypervisor.changes(seen.vm, seen.world.spec, with_macs(seen.machine, seen.world.spec)))
+    return bool(find_changes(seen.world, seen.vm, seen.machine))
 
 
 def wants_other_system(seen: Seen) -> bool:

@@ -8,7 +8,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.shape import Words, World, label
-from nixops_proxmox.lifecycle.steps.identity import with_macs
+from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Endpoint, Machine, Phase, Power
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -181,9 +181,7 @@ class Deployed:
 
     def _plan(self, world: World, machine: Machine) -> Planned:
         vm = world.hypervisor.find_vm(machine.facts) if machine.facts.vmid and machine.phase is not Phase.LOST else None
-        changes = (
-            tuple(world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))) if vm is not None else ()
-        )
+        changes = tuple(find_changes(world, vm, machine)) if vm is not None else ()
         wanted = world.builder.wanted_system(machine)
         reinstalls = machine.phase in (*SETTLED, Phase.RESCUE) and world.spec.install.generation > machine.facts.asked
         try:
@@ -222,11 +220,7 @@ class Deployed:
         if vm is None:
             gone = f"VM {machine.facts.vmid} with its mark is gone"
             return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
-        changes = (
-            tuple(world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec)))
-            if machine.name in self.described()
-            else ()
-        )
+        changes = tuple(find_changes(world, vm, machine)) if machine.name in self.described() else ()
         if vm.power is Power.STOPPED:
             return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=vm.pending)
         reachable, system_ok, problems = self._check_guest(machine, world)

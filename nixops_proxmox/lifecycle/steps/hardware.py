@@ -48,10 +48,15 @@ class Adjust(Repeatable):
         return attempt.facts
 
 
+def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
+    """How the VM differs from the description, which may have more NICs than when the machine was made."""
+    return world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
+
+
 def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
     """Make the VM as described, if it is not; returns what was different."""
     machine = with_macs(machine, world.spec)
-    changes = world.hypervisor.changes(vm, world.spec, machine)
+    changes = find_changes(world, vm, machine)
     refuse_forbidden(machine, changes)
     if changes:
         attempt.note(machine.facts)
