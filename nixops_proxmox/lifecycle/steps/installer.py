@@ -23,11 +23,7 @@ class BootInstaller:
     def already(self, world: World, machine: Machine) -> Facts | None:
         vm = get_vm(world, machine)
         running = vm.power is Power.RUNNING and not vm.pending and world.hypervisor.boots_installer(vm, world.spec)
-        return (
-            machine.facts
-            if running and not world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
-            else None
-        )
+        return machine.facts if running and not find_changes(world, vm, machine) else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
