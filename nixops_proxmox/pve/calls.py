@@ -1,0 +1,125 @@
+"""One API call as data: what is asked, where, how long to wait for the answer, and how it looks in a trace."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+from urllib.parse import quote
+
+from nixops_proxmox.errors import BadParameter
+
+Method = Literal["GET", "POST", "PUT", "DELETE"]
+Value = str | int | float | bool | bytes | Sequence[str] | None
+
+SECRET_KEYS = frozenset(
+    {
+        "password",
+        "cipassword",
+        "sshkeys",
+        "otp",
+        "tfa-challenge",
+        "input-data",
+        "content",
+        "value",
+        "vncticket",
+        "ticket",
+    }
+)
+NOTHING: Mapping[str, Value] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds for the connection and for each wait on the answer."""
+
+    connect: float
+    read: float
+
+
+# PVE gives up on a proxied call after 30 s and says 596, so ours is a little longer and hears that.
+QUICK = Patience(5, 35)
+SLOW = Patience(5, 75)  # calls that allocate or hotplug before they answer
+TRANSFER = Patience(10, 900)  # uploads: the read time also covers activating the storage after the last byte
+
+
+@dataclass(frozen=True)
+class Call:
+    """`template` is the path, its {placeholders} are filled from `where`; `poll`: one of many alike, counted apart."""
+
+    method: Method
+    template: str
+    where: Mapping[str, str | int] = field(default_factory=dict)
+    params: Mapping[str, Value] = NOTHING
+    poll: bool = False
+    patience: Patience = QUICK
+
+    @property
+    def name(self) -> str:
+        """How calls are counted: "GET /nodes/{node}/qemu/{vmid}/config"."""
+        return f"{self.method} {self.template}"
+
+    @property
+    def path(self) -> str:
+        """The path below /api2/json, percent-encoded; BadParameter for a value that cannot be a path segment."""
+        return self.template.format_map({key: quote_segment(key, value) for key, value in self.where.items()})
+
+    @property
+    def shown(self) -> str:
+        """For messages and traces: readable, without parameters."""
+        return f"{self.method} {self.template.format_map({key: str(value) for key, value in self.where.items()})}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Parameter values that must not show up in any text."""
+        return tuple(
+            str(value) for key, value in self.params.items() if key in SECRET_KEYS and isinstance(value, str) and value
+        )
+
+
+@dataclass(frozen=True)
+class CallDone:
+    """What a trace is told of each exchange with the server, the failed ones too."""
+
+    call: Call
+    endpoint: str
+    seconds: float
+    status: int = 0  # 0: no answer
+    error: str = ""
+
+
+Trace = Callable[[CallDone], None]
+
+
+def no_trace(_done: CallDone) -> None:
+    """Nobody watches."""
+
+
+def quote_segment(name: str, value: str | int) -> str:
+    """A value as part of a path. Only a volume ID may hold slashes; nothing may climb out of its place."""
+    text = str(value)
+    parts = text.split("/") if name == "volume" else [text]
+    if any(part in ("", ".", "..") for part in parts) or (name != "volume" and "/" in text) or "\0" in text:
+        raise BadParameter(f"{text!r} cannot be used as {name} in a PVE path", errors={name: "not a path segment"})
+    return quote(text, safe=":/" if name == "volume" else ":")
+
+
+def encode_params(params: Mapping[str, Value]) -> dict[str, str | bytes | list[str]]:
+    """As PVE's form decoder wants them: booleans 1 and 0, lists as repeated keys, None left out."""
+    return {key: _encoded(value) for key, value in params.items() if value is not None}
+
+
+def _encoded(value: Value) -> str | bytes | list[str]:
+    match value:
+        case bool():
+            return "1" if value else "0"
+        case str() | bytes():
+            return value
+        case float() if math.isfinite(value) and value == int(value):
+            return str(int(value))
+        case int() | float():
+            return str(value)
+        case None:
+            return ""
+        case _:
+            return [str(item) for item in value]

@@ -1,0 +1,316 @@
+"""Typed façade over the API: one method for each operation that we use, nothing clever."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from nixops_proxmox.errors import NotFound, VmidTaken
+from nixops_proxmox.pve import answers
+from nixops_proxmox.pve.calls import QUICK, SLOW, TRANSFER, Call, Method, Patience, Value
+from nixops_proxmox.pve.tasks import find_upid
+from nixops_proxmox.pve.upload import Progress, Upload, no_progress, sha256_of, stored_name
+from nixops_proxmox.pve.versions import Release, parse_release
+
+VM = "/nodes/{node}/qemu/{vmid}"
+STORAGE = "/nodes/{node}/storage/{storage}"
+Params = Mapping[str, Value]
+
+
+class Sender(Protocol):
+    """What the client needs of a transport."""
+
+    def send(self, call: Call, upload: Upload | None = None) -> Any: ...
+
+
+class PveClient:
+    """Every method may raise the errors of `refusals`; methods that start a task return its UPID."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def _ask(
+        self,
+        method: Method,
+        template: str,
+        params: Params | None = None,
+        *,
+        poll: bool = False,
+        patience: Patience = QUICK,
+        upload: Upload | None = None,
+        **where: str | int,
+    ) -> Any:
+        return self._sender.send(Call(method, template, where, params or {}, poll, patience), upload)
+
+    def _task(self, method: Method, template: str, params: Params | None = None, **where: Any) -> str:
+        data = self._ask(method, template, params, **where)
+        upid = find_upid(data)
+        if upid is None:
+            raise answers.unexpected("a task's UPID", data)
+        return upid.text
+
+    # The cluster
+
+    def get_version(self) -> Release:
+        data = answers.as_map(self._ask("GET", "/version"), "version")
+        return parse_release(str(data.get("version", "")), str(data.get("release", "")))
+
+    def get_resources(self, taken: float) -> answers.Resources:
+        """Nodes, guests and storages, as far as we may see them; figures are up to 10 s old."""
+        return answers.parse_resources(self._ask("GET", "/cluster/resources"), taken)
+
+    def list_nodes(self) -> tuple[answers.NodeSeen, ...]:
+        return answers.parse_nodes(self._ask("GET", "/nodes"))
+
+    def is_vmid_free(self, vmid: int) -> bool:
+        """Authority on the whole cluster, not filtered by permissions. It reserves nothing."""
+        try:
+            answers.as_int(self._ask("GET", "/cluster/nextid", {"vmid": vmid}), "nextid")
+        except VmidTaken:
+            return False
+        return True
+
+    def next_vmid(self) -> int:
+        return answers.as_int(self._ask("GET", "/cluster/nextid"), "nextid")
+
+    def get_permissions(self) -> Mapping[str, frozenset[str]]:
+        """What we may do, by path."""
+        return answers.parse_permissions(self._ask("GET", "/access/permissions"))
+
+    def list_bridges(self, node: str) -> tuple[str, ...]:
+        """Bridges and vnets that we may see on the node."""
+        data = self._ask("GET", "/nodes/{node}/network", {"type": "any_bridge"}, node=node)
+        return tuple(answers.as_text(item.get("iface"), "iface") for item in answers.as_maps(data, "network"))
+
+    def list_pool_members(self, pool: str) -> tuple[int, ...]:
+        data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")
+        members = answers.as_maps(data.get("members", []), "members")
+        return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
+
+    def add_to_pool(self, pool: str, vmid: int) -> None:
+        self._ask("PUT", "/pools/{pool}", {"vms": str(vmid)}, pool=pool)
+
+    def remove_from_pool(self, pool: str, vmid: int) -> None:
+        self._ask("PUT", "/pools/{pool}", {"vms": str(vmid), "delete": True}, pool=pool)
+
+    # Storage
+
+    def list_storages(self, node: str) -> tuple[answers.StorageSeen, ...]:
+        return answers.parse_node_storages(self._ask("GET", "/nodes/{node}/storage", node=node), node)
+
+    def list_volumes(self, node: str, storage: str, content: str = "") -> tuple[answers.VolumeSeen, ...]:
+        params: Params = {"content": content} if content else {}
+        return answers.parse_volumes(self._ask("GET", f"{STORAGE}/content", params, node=node, storage=storage))
+
+    def upload(
+        self,
+        node: str,
+        storage: str,
+        path: Path,
+        *,
+        content: str = "iso",
+        filename: str = "",
+        progress: Progress = no_progress,
+    ) -> str:
+        """Stream a file to a storage; PVE checks its SHA-256. An existing file of that name is replaced."""
+        name = stored_name(filename or path.name)
+        fields: Params = {"content": content, "checksum-algorithm": "sha256", "checksum": sha256_of(path)}
+        return self._task(
+            "POST",
+            f"{STORAGE}/upload",
+            fields,
+            node=node,
+            storage=storage,
+            patience=TRANSFER,
+            upload=Upload(path, name, progress),
+        )
+
+    def download_url(
+        self, node: str, storage: str, url: str, filename: str, *, content: str = "iso", sha256: str = ""
+    ) -> str:
+        """Have the node fetch it itself; a file of that name must fit the checksum, or the task fails."""
+        params: dict[str, Value] = {"url": url, "filename": filename, "content": content}
+        if sha256:
+            params |= {"checksum": sha256, "checksum-algorithm": "sha256"}
+        return self._task("POST", f"{STORAGE}/download-url", params, node=node, storage=storage)
+
+    def delete_volume(self, node: str, volume: str) -> str:
+        storage = volume.partition(":")[0]
+        return self._task("DELETE", f"{STORAGE}/content/{{volume}}", node=node, storage=storage, volume=volume)
+
+    # One VM: what it is
+
+    def get_config(self, node: str, vmid: int) -> answers.ConfigSeen:
+        return answers.parse_config(self._ask("GET", f"{VM}/config", node=node, vmid=vmid))
+
+    def get_pending(self, node: str, vmid: int) -> answers.ConfigSeen:
+        """The configuration and what waits for a restart, in one call."""
+        return answers.parse_pending(self._ask("GET", f"{VM}/pending", node=node, vmid=vmid))
+
+    def get_status(self, node: str, vmid: int, *, poll: bool = False) -> answers.StatusSeen:
+        return answers.parse_status(self._ask("GET", f"{VM}/status/current", node=node, vmid=vmid, poll=poll))
+
+    def create_vm(self, node: str, params: Params) -> str:
+        return self._task("POST", "/nodes/{node}/qemu", params, node=node, patience=SLOW)
+
+    def restore_vm(self, node: str, vmid: int, archive: str, *, storage: str = "", force: bool = False) -> str:
+        params: dict[str, Value] = {"vmid": vmid, "archive": archive, "storage": storage or None}
+        return self._task("POST", "/nodes/{node}/qemu", params | ({"force": True} if force else {}), node=node)
+
+    def change_config(self, node: str, vmid: int, params: Params) -> str | None:
+        """In a task: for anything that allocates or hotplugs. Some releases answer null when nothing was to do."""
+        data = self._ask("POST", f"{VM}/config", params, node=node, vmid=vmid, patience=SLOW)
+        upid = find_upid(data)
+        return None if upid is None else upid.text
+
+    def set_config(self, node: str, vmid: int, params: Params) -> None:
+        """At once: for what is quick; hotplug problems come as BadParameter."""
+        self._ask("PUT", f"{VM}/config", params, node=node, vmid=vmid, patience=SLOW)
+
+    def resize_disk(self, node: str, vmid: int, disk: str, size: str) -> str | None:
+        """`size` like 40G or +8G. 7.4 does it at once and answers null."""
+        data = self._ask("PUT", f"{VM}/resize", {"disk": disk, "size": size}, node=node, vmid=vmid, patience=SLOW)
+        upid = find_upid(data)
+        return None if upid is None else upid.text
+
+    def delete_vm(self, node: str, vmid: int) -> str:
+        """With everything: volumes by name, backup jobs, replication, HA."""
+        params: Params = {"purge": True, "destroy-unreferenced-disks": True}
+        return self._task("DELETE", VM, params, node=node, vmid=vmid)
+
+    # One VM: power
+
+    def start_vm(self, node: str, vmid: int) -> str:
+        return self._task("POST", f"{VM}/status/start", node=node, vmid=vmid)
+
+    def stop_vm(self, node: str, vmid: int, *, overrule: bool = False) -> str:
+        """Pull the plug. `overrule` (>= 8.2) first aborts a shutdown that is waiting for the guest."""
+        params: Params = {"overrule-shutdown": True} if overrule else {}
+        return self._task("POST", f"{VM}/status/stop", params, node=node, vmid=vmid)
+
+    def shut_down_vm(self, node: str, vmid: int, timeout: int) -> str:
+        params: Params = {"timeout": timeout, "forceStop": True}
+        return self._task("POST", f"{VM}/status/shutdown", params, node=node, vmid=vmid)
+
+    def reboot_vm(self, node: str, vmid: int, timeout: int) -> str:
+        """The task's end means that the guest went down; PVE starts it again outside of the task."""
+        return self._task("POST", f"{VM}/status/reboot", {"timeout": timeout}, node=node, vmid=vmid)
+
+    def reset_vm(self, node: str, vmid: int) -> str:
+        return self._task("POST", f"{VM}/status/reset", node=node, vmid=vmid)
+
+    # One VM: copies
+
+    def clone_vm(self, node: str, vmid: int, params: Params) -> str:
+        return self._task("POST", f"{VM}/clone", params, node=node, vmid=vmid, patience=SLOW)
+
+    def make_template(self, node: str, vmid: int) -> str | None:
+        upid = find_upid(self._ask("POST", f"{VM}/template", node=node, vmid=vmid, patience=SLOW))
+        return None if upid is None else upid.text
+
+    def move_disk(self, node: str, vmid: int, disk: str, storage: str, *, delete: bool = True) -> str:
+        params: Params = {"disk": disk, "storage": storage, "delete": delete}
+        return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid, patience=SLOW)
+
+    def migrate_vm(self, node: str, vmid: int, target: str, *, online: bool = False) -> str:
+        params: dict[str, Value] = {"target": target} | ({"online": True} if online else {})
+        return self._task("POST", f"{VM}/migrate", params, node=node, vmid=vmid)
+
+    def list_snapshots(self, node: str, vmid: int) -> tuple[str, ...]:
+        """Names, without PVE's pseudo entry `current`."""
+        data = answers.as_maps(self._ask("GET", f"{VM}/snapshot", node=node, vmid=vmid), "snapshots")
+        names = (answers.as_text(item.get("name"), "snapshot name") for item in data)
+        return tuple(name for name in names if name != "current")
+
+    def create_snapshot(self, node: str, vmid: int, name: str, *, description: str = "", ram: bool = False) -> str:
+        params: dict[str, Value] = {"snapname": name, "description": description or None}
+        return self._task("POST", f"{VM}/snapshot", params | ({"vmstate": True} if ram else {}), node=node, vmid=vmid)
+
+    def roll_back(self, node: str, vmid: int, name: str) -> str:
+        return self._task("POST", f"{VM}/snapshot/{{snapshot}}/rollback", node=node, vmid=vmid, snapshot=name)
+
+    def delete_snapshot(self, node: str, vmid: int, name: str) -> str:
+        return self._task("DELETE", f"{VM}/snapshot/{{snapshot}}", node=node, vmid=vmid, snapshot=name)
+
+    def back_up(self, node: str, vmid: int, storage: str, *, mode: str = "snapshot", compress: str = "zstd") -> str:
+        """NotFound if the VM is not on that node: PVE says "OK" and does nothing."""
+        params: Params = {"vmid": str(vmid), "storage": storage, "mode": mode, "compress": compress}
+        data = self._ask("POST", "/nodes/{node}/vzdump", params, node=node)
+        upid = find_upid(data)
+        if upid is None:
+            raise NotFound(f"VM {vmid} is not on node {node}: nothing was backed up")
+        return upid.text
+
+    def renew_cloudinit(self, node: str, vmid: int) -> None:
+        self._ask("PUT", f"{VM}/cloudinit", node=node, vmid=vmid, patience=SLOW)
+
+    def open_terminal(self, node: str, vmid: int, serial: str = "serial0") -> Mapping[str, Any]:
+        """{port, ticket, user, upid}; the ticket is good for 40 s."""
+        data = self._ask("POST", f"{VM}/termproxy", {"serial": serial}, node=node, vmid=vmid)
+        return answers.as_map(data, "termproxy")
+
+    # The guest agent; PVE pings it before each call, which takes 3 s when it is dead
+
+    def agent_ping(self, node: str, vmid: int) -> None:
+        data = self._ask("POST", f"{VM}/agent/ping", node=node, vmid=vmid, poll=True)
+        answers.agent_result(data, "ping")
+
+    def agent_info(self, node: str, vmid: int) -> Mapping[str, Any]:
+        """version and supported_commands."""
+        data = self._ask("GET", f"{VM}/agent/info", node=node, vmid=vmid)
+        return answers.as_map(answers.agent_result(data, "info"), "agent info")
+
+    def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int:
+        """Start a command and return its PID. `stdin` is ASCII, at most some 60 KiB: PVE mangles anything else."""
+        params: dict[str, Value] = {"command": list(argv), "input-data": stdin or None}
+        data = self._ask("POST", f"{VM}/agent/exec", params, node=node, vmid=vmid)
+        return answers.as_int(answers.as_map(data, "exec").get("pid"), "pid")
+
+    def agent_exec_status(self, node: str, vmid: int, pid: int) -> answers.ExecStatus:
+        """Told once after the exit: a repeated question is refused (AgentRefused)."""
+        data = self._ask("GET", f"{VM}/agent/exec-status", {"pid": pid}, node=node, vmid=vmid, poll=True)
+        return answers.parse_exec_status(data)
+
+    def agent_read_file(self, node: str, vmid: int, path: str) -> answers.FileRead:
+        """At most 16 MiB."""
+        return answers.parse_file(self._ask("GET", f"{VM}/agent/file-read", {"file": path}, node=node, vmid=vmid))
+
+    def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None:
+        """Replace a file; at most 45 KiB of any bytes (PVE allows 60 KiB of base64)."""
+        params: Params = {"file": path, "content": base64.b64encode(content).decode("ascii"), "encode": False}
+        self._ask("POST", f"{VM}/agent/file-write", params, node=node, vmid=vmid)
+
+    def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[answers.AgentInterface, ...]:
+        data = self._ask("GET", f"{VM}/agent/network-get-interfaces", node=node, vmid=vmid, poll=poll)
+        return answers.parse_interfaces(data)
+
+    def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]:
+        data = self._ask("GET", f"{VM}/agent/get-osinfo", node=node, vmid=vmid)
+        return answers.as_map(answers.agent_result(data, "get-osinfo"), "osinfo")
+
+    def agent_fsinfo(self, node: str, vmid: int) -> Sequence[Any]:
+        data = self._ask("GET", f"{VM}/agent/get-fsinfo", node=node, vmid=vmid)
+        return answers.as_list(answers.agent_result(data, "get-fsinfo"), "fsinfo")
+
+    # Tasks
+
+    def get_task(self, node: str, upid: str) -> answers.TaskSeen:
+        return answers.parse_task(
+            self._ask("GET", "/nodes/{node}/tasks/{upid}/status", node=node, upid=upid, poll=True)
+        )
+
+    def task_log(self, node: str, upid: str, *, start: int = 0, limit: int = 500) -> tuple[str, ...]:
+        params: Params = {"start": start, "limit": limit}
+        return answers.parse_log(
+            self._ask("GET", "/nodes/{node}/tasks/{upid}/log", params, node=node, upid=upid, poll=True)
+        )
+
+    def list_tasks(
+        self, node: str, *, vmid: int | None = None, kind: str = "", since: int | None = None
+    ) -> tuple[answers.TaskListed, ...]:
+        """Running and finished ones."""
+        params: Params = {"vmid": vmid, "typefilter": kind or None, "since": since, "source": "all", "limit": 100}
+        return answers.parse_tasks(self._ask("GET", "/nodes/{node}/tasks", params, node=node))
+
+    def stop_task(self, node: str, upid: str) -> None:
+        self._ask("DELETE", "/nodes/{node}/tasks/{upid}", node=node, upid=upid)

@@ -1,0 +1,102 @@
+"""How a VM says that it is ours: its SMBIOS UUID first, a notes block and a tag for people, serials for its disks."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from nixops_proxmox.model import Machine
+from nixops_proxmox.pve.properties import parse_properties
+from nixops_proxmox.spec import Disk
+
+TAG = "nixops"
+LONGEST_NOTES = 8192  # PVE's limit on a description, bytes
+_HEAD = "Managed by nixops-proxmox; please leave these lines alone."
+
+
+@dataclass(frozen=True)
+class Mark:
+    deployment: str
+    machine: str
+    uuid: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is minted before the VM exists. `macs` in the order of the NICs."""
+
+    mark: Mark
+    vmid: int
+    macs: tuple[str, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        return self.mark.uuid
+
+
+def identity_of(machine: Machine) -> Identity:
+    facts = machine.facts
+    return Identity(Mark(machine.deployment, machine.name, facts.uuid), facts.vmid, facts.macs)
+
+
+def uuid_of(config: Mapping[str, str]) -> str:
+    """The SMBIOS UUID, lower case; empty if there is none."""
+    return parse_properties(config.get("smbios1", "")).get("uuid", "").lower()
+
+
+def is_ours(config: Mapping[str, str], uuid: str) -> bool:
+    """By SMBIOS UUID. A clone's call cannot set that, so a VM still locked by its clone is known by its notes."""
+    if not uuid:
+        return False
+    if uuid_of(config) == uuid.lower():
+        return True
+    mark = find_mark(config.get("description", ""))
+    return config.get("lock") == "clone" and mark is not None and mark.uuid.lower() == uuid.lower()
+
+
+def print_mark(mark: Mark) -> str:
+    return "\n".join(
+        (
+            _HEAD,
+            f"- deployment: `{_escaped(mark.deployment)}`",
+            f"- machine: `{_escaped(mark.machine)}`",
+            f"- uuid: `{mark.uuid}`",
+        )
+    )
+
+
+_MARK = re.compile(
+    re.escape(_HEAD) + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`\s*- uuid: `([0-9a-fA-F-]{36})`"
+)
+
+
+def find_mark(notes: str) -> Mark | None:
+    """The mark in a VM's notes."""
+    match = _MARK.search(notes)
+    return Mark(unquote(match[1]), unquote(match[2]), match[3]) if match else None
+
+
+def notes_without_mark(notes: str) -> str:
+    return _MARK.sub("", notes).strip()
+
+
+def notes_with_mark(text: str, mark: Mark) -> str:
+    """The user's text and then the mark, within PVE's limit."""
+    block = print_mark(mark)
+    room = LONGEST_NOTES - len(block.encode()) - 2
+    kept = text.strip().encode()[:room].decode("utf-8", "ignore")
+    return f"{kept}\n\n{block}" if kept else block
+
+
+def _escaped(name: str) -> str:
+    return quote(name, safe=" ._-+@")
+
+
+def disk_serial(uuid: str, disk: Disk) -> str:
+    """The serial that the guest sees (lsblk SERIAL): the declared one, or 16 hex digits that follow from UUID and slot."""
+    return disk.serial or derived_serial(uuid, disk.slot)
+
+
+def derived_serial(uuid: str, slot: str) -> str:
+    return hashlib.sha256(f"{uuid.lower()}/{slot}".encode()).hexdigest()[:16]

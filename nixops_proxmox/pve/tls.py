@@ -1,0 +1,114 @@
+"""Who we talk to: TLS by system trust, CA file or pinned fingerprint, checked before anything is sent."""
+
+import re
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.poolmanager import PoolManager, ProxyManager
+
+from nixops_proxmox.errors import ConfigError
+
+IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must not be the one to find out
+
+
+class _Sending(threading.local):
+    begun = False
+
+
+sending = _Sending()  # per thread: has the current exchange put anything on the wire?
+
+
+class _Connection(HTTPSConnection):
+    """Remembers that a request was begun: until then, nothing was sent (urllib3 connects and verifies first)."""
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        sending.begun = True
+        super().request(*args, **kwargs)
+
+
+class _FreshPool(HTTPSConnectionPool):
+    """Never reuses a connection that the server may be about to close."""
+
+    ConnectionCls = _Connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout)
+        idle_since = getattr(conn, "idle_since", None)
+        if idle_since is not None and time.monotonic() - idle_since > IDLE:
+            conn.close()
+        return conn
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)
+
+
+class TrustingAdapter(HTTPAdapter):
+    """requests' adapter with our own idea of trust; one for all threads, its pool is locked."""
+
+    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 32) -> None:
+        self._tls: dict[str, Any] = {"ssl_context": context}
+        if fingerprint:
+            self._tls["assert_fingerprint"] = fingerprint
+        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
+        self.poolmanager: Any = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **self._tls, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"https": _FreshPool}
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager: Any = super().proxy_manager_for(proxy, **self._tls, **kwargs)
+        if isinstance(manager, ProxyManager):
+            manager.pool_classes_by_scheme = {"https": _FreshPool}
+        return manager
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        host, _tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {}  # the trust is in our context; requests' own would override it
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: requests would load its own CA bundle over our context."""
+
+
+def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:
+    """The system's trust store, or the CA file alone; with only a fingerprint, that is what is checked."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the CA file {ca_file} cannot be used: {error}",
+            hint="it must be readable and hold certificates in PEM; a cluster's is /etc/pve/pve-root-ca.pem",
+        ) from error
+    # PVE's own CAs (made before March 2026) have no keyUsage, which Python >= 3.13 minds by default.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if fingerprint and not ca_file:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def normalized_fingerprint(text: str) -> str:
+    """A SHA-256 fingerprint as 64 lower-case hex digits, from any usual spelling; ConfigError otherwise."""
+    digits = re.sub(r"^(sha-?256[:=/ ])", "", text.strip().lower()).replace(":", "").replace(" ", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ConfigError(
+            f"{text!r} is not a SHA-256 fingerprint",
+            hint="on the node: openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem",
+        )
+    return digits
+
+
+def checked_file(path: str, what: str) -> str:
+    """The path with ~ expanded; ConfigError if there is no such file."""
+    expanded = Path(path).expanduser()
+    if not expanded.is_file():
+        raise ConfigError(f"{what} {path} does not exist")
+    return str(expanded)
