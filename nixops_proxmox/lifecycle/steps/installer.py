@@ -8,7 +8,7 @@ from nixops_proxmox.errors import CommandFailed, GuestLost
 from nixops_proxmox.lifecycle.ports import Shell
 from nixops_proxmox.lifecycle.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, get_vm
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, find_changes, get_vm
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
 from nixops_proxmox.spec import Method
 
