@@ -1,4 +1,4 @@
 """What runs inside a simulated guest: its process 1 and stand-ins for tools that need real block devices.
 
-These files are started by path, with Python's standard library alone; the lab never imports them.
+They are started in the guest by whatever Python is there, with its standard library alone.
 """

@@ -90,17 +90,17 @@ def find_declared(declared: Mapping[str, Any], name: str, mac: str) -> Mapping[s
 
 def ipv4(net: Subnet, leases: Leases, identity: str, said: Mapping[str, Any]) -> Iterable[ipaddress.IPv4Interface]:
     wanted = said.get("ipv4", "dhcp")
-    if wanted not in ("dhcp", "none"):
+    if wanted not in ("dhcp", "auto", "none"):
         yield ipaddress.IPv4Interface(wanted)
-    elif wanted == "dhcp" and (lease := leases.lease(net, identity)) is not None:
+    elif wanted != "none" and (lease := leases.lease(net, identity)) is not None:
         yield lease
 
 
 def ipv6(net: Subnet, mac: str, identity: str, said: Mapping[str, Any]) -> Iterable[ipaddress.IPv6Interface]:
     wanted = said.get("ipv6", "auto")
-    if wanted not in ("auto", "none"):
+    if wanted not in ("auto", "dhcp", "none"):
         yield ipaddress.IPv6Interface(wanted)
-    elif wanted == "auto":
+    elif wanted != "none":
         for prefix in net.v6:
             live = identity.endswith("/live")
             yield eui64(prefix, mac) if live else stable_private(prefix, mac, identity)

@@ -54,8 +54,16 @@ class SimulatedMachine:
         return self._started
 
     @property
+    def hardware(self) -> Hardware:
+        return self._hardware
+
+    @property
     def body(self) -> GuestBody | None:
         return self._body
+
+    def is_up(self) -> bool:
+        """Agent and sshd answer."""
+        return self._ssh is not None
 
     def boot(self) -> None:
         """Begin to boot; the power is on at once, agent and sshd come later."""
@@ -84,8 +92,7 @@ class SimulatedMachine:
         server = SshServer(body, self._driver.way_out(body))
         await server.prepare(await self._host_key(boot))
         if isinstance(body, Sandbox):
-            if not installer:
-                await self._run_boot_script(body)
+            await self._run_init(body, ["udevadm", "settle"] if installer else ["/bin/sh", BOOT_SCRIPT])
             await server.listen(await body.holder.listen("", self._driver.options.ssh_port))
         self._ssh = server
 
@@ -120,9 +127,9 @@ class SimulatedMachine:
         text = sight.read_in(boot.root, HOST_KEY) if boot.root else None
         return text or make_host_key(boot.about.hostname).private
 
-    async def _run_boot_script(self, body: Sandbox) -> None:
-        """What init does; a failing activation is the guest's own trouble: sshd and agent still come up."""
-        _, ending = await body.start_program(["/bin/sh", BOOT_SCRIPT], {}, b"")
+    async def _run_init(self, body: Sandbox, argv: list[str]) -> None:
+        """A failing activation is the guest's own trouble: sshd and agent still come up."""
+        _, ending = await body.start_program(argv, {}, b"")
         output = await ending
         if output.status or output.signal:
             self._driver.log(self._hardware.vmid, f"boot: status {output.status}: {output.err.decode(errors='replace')[-2000:]}")

@@ -7,23 +7,19 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nixops_proxmox.lab.guestfs.tools import TOOLS
 from nixops_proxmox.lab.machines.simulated.addresses import Nic
 from nixops_proxmox.lab.machines.simulated.body import ENVIRONMENT, About, NoSuchProgram, OpenFile, Output, Pipes
 from nixops_proxmox.lab.network import Holder, LabNetwork, NamespaceError, Privilege, nsenter_argv, subnet
 
 GUESTFS = Path(__file__).parents[2] / "guestfs"
 CHUNK = 1 << 16
-TOOLS = (
-    "blkid", "blockdev", "fetch-http", "findmnt", "lsblk", "mkfs.btrfs", "mkfs.ext4", "mkfs.fat", "mkfs.vfat", "mkswap",
-    "mount", "mountpoint", "nixos-enter", "nixos-generate-config", "nixos-install", "nixos-version", "parted", "partprobe",
-    "serve-http", "sfdisk", "sgdisk", "swapoff", "swapon", "systemctl", "udevadm", "umount", "wipefs",
-    "reboot", "poweroff", "halt", "shutdown",
-)  # fmt: skip
+LAUNCH = "import sys; sys.path.insert(0, '/opt/lab-python'); from nixops_proxmox.lab.guestfs.tools import main; main()"
 FOLDERS = (
     "boot", "etc/nix", "etc/nixops-proxmox", "etc/ssh", "home", "mnt", "nix/store", "nix/var/nix/profiles", "opt/lab",
     "root", "root/.ssh", "var/empty", "var/log/services", "var/tmp",
@@ -110,6 +106,7 @@ def set_up_spec(boot: Boot, nix: list[list[Any]]) -> dict[str, Any]:
     more_binds, more_links = python_binds(*find_python())
     about = boot.about
     binds += [*more_binds, [str(GUESTFS), "/opt/lab", True], *nix]
+    binds.append([str(GUESTFS), "/opt/lab-python/nixops_proxmox/lab/guestfs", True])
     binds += [[str(disk.path), f"/run/lab/disks/{disk.name}", False] for disk in boot.disks if not disk.rom]
     links += [*more_links, ["/etc/mtab", "/proc/self/mounts"]]
     links += [[f"/dev/disk/by-id/{disk.by_id}", f"../../{disk.name}"] for disk in boot.disks]
@@ -146,7 +143,7 @@ def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
     if about.installer:
         files["/etc/nixops-proxmox-installer"] = ("simulated\n", 0o644)
     for tool in TOOLS:
-        files[f"/run/lab/bin/{tool}"] = (f'#!/bin/sh\nexec /run/lab/python -I -S /opt/lab/tools.py {tool} "$@"\n', 0o755)
+        files[f"/run/lab/bin/{tool}"] = (f'#!/bin/sh\nexec /run/lab/python -I -S -c "{LAUNCH}" {tool} "$@"\n', 0o755)
     files["/run/lab/bin/lab-services"] = ('#!/bin/sh\nexec /bin/sh /opt/lab/bin/lab-services "$@"\n', 0o755)
     return files | {path: (text, 0o600) for path, text in dict(boot.files).items()}
 
@@ -192,6 +189,7 @@ class Sandbox:
         self._boot = boot
         self.holder = holder
         self._network = network
+        self._work: set[asyncio.Task[Output]] = set()
 
     @classmethod
     async def start(cls, boot: Boot, network: LabNetwork, event: Any, nix: list[list[Any]]) -> "Sandbox":
@@ -251,7 +249,14 @@ class Sandbox:
         if not await self._is_program(argv[0]):
             raise NoSuchProgram(f"Failed to execute child process “{argv[0]}” (No such file or directory)")
         process = await self._spawn(argv, {**ENVIRONMENT, **environment})
-        return process.pid, asyncio.ensure_future(self._collect(process, given))
+        return process.pid, self._keep(self._collect(process, given))
+
+    def _keep(self, work: Coroutine[Any, Any, Output]) -> asyncio.Task[Output]:
+        """What runs in the guest ends with it: `stop` waits for all of it."""
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+        return task
 
     async def _is_program(self, name: str) -> bool:
         for place in [""] if "/" in name else ENVIRONMENT["PATH"].split(":"):
@@ -267,6 +272,9 @@ class Sandbox:
 
     async def run_session(self, command: str, pipes: Pipes) -> Output:
         process = await self._spawn(["/bin/sh", "-c", command], ENVIRONMENT)
+        return await asyncio.shield(self._keep(self._converse(process, pipes)))
+
+    async def _converse(self, process: asyncio.subprocess.Process, pipes: Pipes) -> Output:
         assert process.stdin and process.stdout and process.stderr
         feeding = asyncio.ensure_future(feed(pipes, process.stdin))
         try:
@@ -296,6 +304,8 @@ class Sandbox:
 
     async def stop(self) -> None:
         await self.holder.close()
+        if self._work:
+            await asyncio.wait(self._work, timeout=5)
         await self._unwire()
 
 
