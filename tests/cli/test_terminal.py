@@ -1,0 +1,142 @@
+"""On a terminal: the live board, colours, questions, Ctrl-C."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Terminal:
+    """A program on a pseudo terminal."""
+
+    def __init__(self, fd: int, process: "subprocess.Popen[bytes]") -> None:
+        self.fd, self.process, self.seen = fd, process, ""
+
+    def read_until(self, text: str, timeout: float = 20) -> None:
+        deadline = time.monotonic() + timeout
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"{text!r} did not come; seen: {self.seen!r}"
+            if not self._read(0.2) and self.process.poll() is not None:
+                assert text in self.seen, self.seen
+                return
+
+    def end(self, timeout: float = 30) -> int:
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f"it does not end; seen: {self.seen!r}"
+            self._read(0.1)
+        while self._read(0.1):
+            pass
+        return self.process.returncode
+
+    def write(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def _read(self, timeout: float) -> bool:
+        if not select.select([self.fd], [], [], timeout)[0]:
+            return False
+        try:
+            self.seen += os.read(self.fd, 65536).decode(errors="replace")
+        except OSError:  # the other end is closed
+            return False
+        return True
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
+
+
+@contextmanager
+def start_terminal(tmp_path: Path, *words: str, plan: object = None, **environment: str) -> Iterator[Terminal]:
+    folder = tmp_path / "shop"
+    folder.mkdir(exist_ok=True)
+    (folder / "network.nix").write_text("{ }")
+    (tmp_path / "fake.json").write_text(json.dumps(plan or {"described": ["web", "db"], "seconds": 0.2}))
+    ours, theirs = pty.openpty()
+    variables = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "FAKE": str(tmp_path / "fake.json"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "HOME": str(tmp_path),
+        "TERM": "xterm-256color",
+        "COLUMNS": "100",
+        "LINES": "30",
+        **environment,
+    }
+    argv = [sys.executable, "-m", "tests.cli.fake", *words]
+    process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=variables)
+    os.close(theirs)
+    try:
+        yield Terminal(ours, process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_the_board_lives_on_a_terminal_in_colours(tmp_path: Path) -> None:
+    with start_terminal(tmp_path, "deploy") as terminal:
+        assert terminal.end() == 0
+        assert "installer → installed" in terminal.text
+        assert "✓" in terminal.text
+        assert "2 of 2 ready" in terminal.text
+        assert "2 machines ready in" in terminal.text
+        assert re.search(r"\x1b\[[0-9;]*32m", terminal.seen), "green"
+        assert terminal.seen.rstrip().endswith("\x1b[0m") or "\x1b[?25h" in terminal.seen, "the cursor is shown again"
+
+
+def test_no_color_is_honoured(tmp_path: Path) -> None:
+    with start_terminal(tmp_path, "deploy", NO_COLOR="1") as terminal:
+        assert terminal.end() == 0
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", terminal.seen)
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("\n", 2), ("no\n", 2)])
+def test_destroy_takes_yes_for_an_answer(tmp_path: Path, answer: str, left: int) -> None:
+    plan = {"described": ["web", "db"], "recorded": {"web": "ready", "db": "ready"}}
+    with start_terminal(tmp_path, "destroy", plan=plan) as terminal:
+        terminal.read_until("[y/N]")
+        terminal.write(answer)
+        assert terminal.end() == 0
+    with start_terminal(tmp_path, "status", "--json", plan=plan) as terminal:
+        assert terminal.end() == 0
+        assert terminal.seen.count('"machine":') == left
+
+
+def test_the_first_interrupt_lets_the_steps_under_way_finish_and_says_how_to_go_on(tmp_path: Path) -> None:
+    plan = {"described": ["web", "db"], "seconds": 1.0}
+    with start_terminal(tmp_path, "deploy", plan=plan) as terminal:
+        terminal.read_until("reserved → defined")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+        assert "stopping when the steps under way are done" in terminal.text
+        assert "run the same command to continue" in terminal.text
+    with start_terminal(tmp_path, "history", "--json", plan=plan) as terminal:
+        assert terminal.end() == 0
+        assert '"outcome": "running"' not in terminal.text
+        assert '"outcome": "done"' in terminal.text
+
+
+def test_the_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
+    plan = {"described": ["web", "db"], "seconds": 60.0}
+    with start_terminal(tmp_path, "deploy", plan=plan) as terminal:
+        terminal.read_until("absent → reserved")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_until("stopping when")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end(timeout=5) == 130
+        assert terminal.seen.rstrip().endswith("\x1b[?25h"), "the cursor is shown again"

@@ -1,0 +1,311 @@
+"""The verbs as a user meets them: exit statuses, what is on stdout, what is on stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READY = {"app": "ready", "db": "ready", "web": "ready"}
+
+
+@dataclass
+class Done:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        return [line.split() for line in self.out.splitlines()]
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Runs the command line in a folder `shop` with a network, over a pretended deployment."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    (folder / "network.nix").write_text("{ }")
+
+    def run(*words: str, stdin: str = "", real: bool = False, **plan: Any) -> Done:
+        described = plan.setdefault("described", ["app", "db", "web"])
+        assert isinstance(described, list)
+        (tmp_path / "fake.json").write_text(json.dumps(plan))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "FAKE": str(tmp_path / "fake.json"),
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+            "HOME": str(tmp_path),
+        }
+        module = "nixops_proxmox" if real else "tests.cli.fake"
+        argv = [sys.executable, "-W", "error", "-m", module, *words]
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, cwd=folder, env=environment, timeout=60, check=False
+        )
+        assert "Traceback" not in done.stderr or "-vv" in words, done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def test_deploy_tells_each_move_and_a_summary_on_stderr_alone(cli: Cli) -> None:
+    done = cli("deploy")
+    assert done.status == 0, done.err
+    assert done.out == ""
+    assert "web  absent → reserved  Walk to reserved  1.2 s" in done.err
+    assert "3 machines ready in" in done.err.splitlines()[-1]
+    assert "\x1b" not in done.err
+
+
+def test_deploy_again_finds_nothing_to_do(cli: Cli) -> None:
+    assert cli("deploy").status == 0
+    done = cli("deploy")
+    assert (done.status, len(done.err.splitlines())) == (0, 1)
+
+
+def test_a_failure_does_not_stop_the_others_and_ends_with_what_to_do(cli: Cli) -> None:
+    done = cli("deploy", "--jobs", "2", failing={"db": "TaskFailed"})
+    assert done.status == 4
+    assert done.err.splitlines()[-10:-3] == [
+        "db failed in phase installer",
+        "error: db: no room",
+        "  task UPID:pve1:1 ended with: lvcreate failed",
+        "  one",
+        "  two",
+        "hint: do this",
+        "",
+    ]
+    assert "2 of 3 machines ready" in done.err
+    assert "when that is mended, run the same command to continue: nixops-proxmox deploy --jobs 2" in done.err
+    assert [row[1] for row in cli("status").rows[1:]] == ["ready", "installer", "ready"]
+    assert cli("deploy").status == 0, "it goes on where it stopped"
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("SpecError", 2),
+        ("NoPath", 3),
+        ("NeedsWord", 3),
+        ("PveBusy", 4),
+        ("CommandFailed", 5),
+        ("NoEndpoint", 5),
+        ("HostKeyChanged", 6),
+        ("BuildFailed", 7),
+    ],
+)
+def test_the_exit_status_tells_the_family_of_the_error(cli: Cli, kind: str, status: int) -> None:
+    assert cli("deploy", "web", failing={"web": kind}).status == status
+
+
+def test_failures_of_several_families_are_status_1(cli: Cli) -> None:
+    assert cli("deploy", failing={"web": "PveBusy", "db": "NoEndpoint"}).status == 1
+
+
+def test_a_defect_is_named_and_its_traceback_is_shown_only_at_vv(cli: Cli) -> None:
+    done = cli("deploy", failing={"web": "defect"})
+    assert done.status == 70
+    assert "a defect in nixops-proxmox: KeyError: 'a defect'" in done.err
+    assert "Traceback" in cli("-vv", "deploy", failing={"web": "defect"}).err
+
+
+def test_until_stops_where_it_is_told(cli: Cli) -> None:
+    assert cli("deploy", "--until", "defined").status == 0
+    assert {row[1] for row in cli("status").rows[1:]} == {"defined"}
+
+
+def test_verbose_tells_more(cli: Cli) -> None:
+    done = cli("deploy", "-v", "web", seconds=0.01)
+    assert "web  absent → reserved  Walk to reserved …" in done.err
+    assert "web    uploading 50 %" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["deplyo"], "did you mean 'deploy'?"),
+        (["deploy", "wbe"], "did you mean 'web'?"),
+        (["deploy", "--until", "instaled"], "did you mean 'installed'?"),
+        (["deploy", "--unknown"], "unrecognized arguments: --unknown"),
+        (["deploy", "--jobs", "0"], "must be at least 1"),
+        (["ssh", "wbe"], "did you mean 'web'?"),
+        (["scp", "a", "b"], "none of these is a machine's"),
+        (["scp", "web:a", "db:b"], "these are of db, web"),
+        (["history", "wbe"], "did you mean 'web'?"),
+        ([], "required: VERB"),
+        (["--state", "postgresql://u:secret@h/d", "status"], "every user of this computer"),
+        (["--state", "mysql://h/d", "status"], "postgresql://user@host/database"),
+        (["deploy", "-f", "missing.nix"], "missing.nix"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_said_with_what_may_be_meant(
+    cli: Cli, words: list[str], told: str
+) -> None:
+    done = cli(*words, recorded=READY)
+    if words[:1] == ["history"]:  # a record is made by the first look
+        cli("deploy")
+        done = cli(*words)
+    assert told in done.err
+    assert done.status in (2, 7)
+    assert "secret" not in done.err
+
+
+def test_status_is_a_table_of_the_record(cli: Cli) -> None:
+    cli("deploy", "web")
+    done = cli("status")
+    assert done.rows == [
+        ["MACHINE", "PHASE", "HYPERVISOR", "NODE", "VMID", "ENDPOINT", "GENERATION"],
+        ["web", "ready", "-", "pve1", "100", "[fd00::7]:2222", "-"],
+    ]
+
+
+def test_status_in_json_has_it_all(cli: Cli) -> None:
+    cli("deploy", "web")
+    value = cli("status", "--json").value
+    assert value["deployment"] == "shop"
+    (web,) = value["machines"]
+    assert web["phase"] == "ready"
+    assert web["endpoint"] == {"host": "fd00::7", "port": 2222, "user": "root", "jump": ""}
+
+
+def test_status_of_nothing_says_so(cli: Cli) -> None:
+    done = cli("status")
+    assert (done.status, done.out) == (0, "")
+    assert "nothing is deployed in shop" in done.err
+    assert cli("status", "--json").value == {"deployment": "shop", "machines": []}
+
+
+def test_status_explains_endpoints(cli: Cli) -> None:
+    cli("deploy", "web")
+    assert "  192.0.2.7: somebody else's host key" in cli("status", "--endpoints").out.splitlines()
+    assert cli("status", "--endpoints", "--json").value["machines"][0]["attempts"][0] == "10.0.0.7: chosen"
+
+
+def test_history_tells_what_happened_and_how_it_ended(cli: Cli) -> None:
+    cli("deploy", "web", failing={"web": "CommandFailed"})
+    done = cli("history", "web")
+    assert "failed: web: partition failed" in done.out
+    entries = cli("history", "--json", "--limit", "2").value["history"]
+    assert [entry["outcome"] for entry in entries] == ["done", "failed"]
+    assert entries[-1]["from"] == "installer"
+
+
+def test_history_of_a_deployment_that_is_not_there_names_those_that_are(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("history", "--deployment", "shap")
+    assert done.status == 2
+    assert "shop" in done.err
+
+
+def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
+    done = cli("plan", "web")
+    assert done.out.splitlines() == [
+        "web: absent",
+        "  Create the VM",
+        "  Boot it",
+        "  memory: 1024 → 2048  [needs a restart]",
+        "  system: /nix/store/x-system",
+    ]
+    assert cli("status").out == ""
+    assert cli("plan", recorded=READY).out.splitlines()[0] == "app: ready, nothing to do"
+    assert cli("plan", "--json", "web").value["machines"][0]["machine"] == "web"
+
+
+def test_a_plan_that_cannot_be_has_the_errors_status(cli: Cli) -> None:
+    done = cli("plan", failing={"web": "NoPath"})
+    assert done.status == 3
+    assert "hint: do this" in done.err
+
+
+def test_check_is_0_only_if_all_is_well(cli: Cli) -> None:
+    assert cli("check", recorded=READY).status == 0
+    done = cli("check", recorded=READY, failing={"web": "it does not answer"})
+    assert done.status == 1
+    assert "web: it does not answer" in done.out
+    assert cli("check", "--json", recorded=READY).value["machines"][0]["ok"] is True
+
+
+def test_ssh_and_scp_become_the_real_programs(cli: Cli) -> None:
+    cli("deploy")
+    assert cli("ssh", "web", "--", "ls", "-l").out == "ssh web ls -l\n"
+    assert cli("ssh", "web", "uptime", "-p").out == "ssh web uptime -p\n"
+    assert cli("ssh", "--print", "web", "echo a b").out == "echo ssh web 'echo a b'\n"
+    assert cli("scp", "-r", "file", "web:/tmp").out == "scp web file web:/tmp True\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "phase"), [("stop", "stopped"), ("start", "ready"), ("rescue", "rescue"), ("reboot", "ready")]
+)
+def test_power_verbs_bring_the_machines_there(cli: Cli, verb: str, phase: str) -> None:
+    cli("deploy")
+    assert cli(verb, "web").status == 0
+    assert {row[0]: row[1] for row in cli("status").rows[1:]}["web"] == phase
+
+
+def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("destroy", "web")
+    assert done.status == 3, "nobody can be asked, and no word was given"
+    assert "web  ready  VM 100 on pve1, with all of its disks" in done.err
+    assert "--yes" in done.err
+    assert len(cli("status").rows) == 4
+    assert cli("destroy", "web", "--yes").status == 0
+    assert [row[0] for row in cli("status").rows[1:]] == ["app", "db"]
+
+
+def test_reinstall_says_what_will_be_lost_and_what_kept(cli: Cli) -> None:
+    cli("deploy")
+    assert cli("reinstall", "web").status == 3
+    done = cli("reinstall", "web", "-y")
+    assert done.status == 0
+    assert "web: what is on scsi0 (8 GiB) will be lost; scsi1 will be kept" in done.err
+
+
+def test_a_machine_that_is_no_longer_described_is_mentioned(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("deploy", described=["web"])
+    assert "db is no longer described, and still there; `nixops-proxmox destroy db` removes it" in done.err
+
+
+def test_two_folders_of_different_name_are_two_deployments(cli: Cli, tmp_path: Path) -> None:
+    cli("deploy")
+    other = tmp_path / "blog"
+    other.mkdir()
+    (other / "network.nix").write_text("{ }")
+    assert "nothing is deployed in blog" in cli("status", "-f", str(other / "network.nix")).err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_verbs_and_is_valid(cli: Cli, shell: str) -> None:
+    script = cli("completion", shell, real=True).out
+    assert "deploy" in script
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_the_lifecycle_is_shown_as_text_diagram_and_json(cli: Cli) -> None:
+    assert cli("lifecycle", real=True).rows[0][:2] == ["asked", "for"]
+    assert cli("lifecycle", "--mermaid", real=True).out.startswith("stateDiagram-v2")
+    assert {"goal", "standing", "step", "to"} == set(cli("lifecycle", "--json", real=True).value["moves"][0])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["deploy", "--help"]])
+def test_help_needs_nothing(cli: Cli, words: list[str]) -> None:
+    done = cli(*words, real=True)
+    assert done.status == 0
+    assert "nixops-proxmox" in done.out
