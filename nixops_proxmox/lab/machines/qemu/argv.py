@@ -128,6 +128,14 @@ def tpm_argv(hardware: Hardware) -> list[str]:
     ]
 
 
+def swtpm_argv(state: Path) -> list[str]:
+    """The TPM's own process; it ends when QEMU hangs up."""
+    return [
+        *("swtpm", "socket", "--tpm2", "--terminate"),
+        *("--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={TPM}"),
+    ]
+
+
 def listening(name: str, path: str, **more: str) -> list[str]:
     return ["-chardev", joined("socket", id=name, path=path, server="on", wait="off", **more)]
 

@@ -131,10 +131,7 @@ class QemuMachine:
         if self._tpm is not None:
             await end_owned(self._tpm, self.folder / "swtpm.pid", grace=1.0)
         state.mkdir(parents=True, exist_ok=True)
-        self._tpm = await self._run(
-            ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={argv.TPM}"],
-            "swtpm", "swtpm.log",
-        )  # fmt: skip
+        self._tpm = await self._run(argv.swtpm_argv(state), "swtpm", "swtpm.log")
         async with asyncio.timeout(QUIT_SECONDS):
             while not (self.folder / argv.TPM).exists() and self._tpm.returncode is None:
                 await asyncio.sleep(0.01)

@@ -163,7 +163,7 @@ def address_lines(nics: Sequence[Nic]) -> list[str]:
     lines = ["link set lo up"]
     for nic in nics:
         if not nic.bridge:
-            lines.append(f"link add {nic.name} type dummy")
+            lines.append(f"link add {nic.name} type bridge")  # there is no `dummy` everywhere
         lines.append(f"link set {nic.name} up")
         for address in nic.addresses:
             if not address.is_link_local:
@@ -296,11 +296,10 @@ class Sandbox:
 
     async def read_text(self, path: str) -> str | None:
         try:
-            descriptor = await self._open(path, os.O_RDONLY)
-        except OSError:
+            reply, _ = await self.holder.ask("read", path=path)
+        except NamespaceError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(CHUNK).decode("utf-8", "replace")
+        return str(reply["text"])
 
     async def stop(self) -> None:
         await self.holder.close()
