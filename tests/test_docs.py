@@ -1,0 +1,105 @@
+"""What the documents say must be so: links lead somewhere, commands and phases exist, generated parts are of today."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nixops_proxmox.cli import VERBS
+from nixops_proxmox.model import Phase
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
+PLANNED = {"doctor", "lab", "profile", "rollback"}  # named, and on their way
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _anchors(text: str) -> set[str]:
+    heads = re.findall(r"(?m)^#+ (.+)$", text)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"(?s)```.*?```", "", path.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file) if file else path
+        assert there.exists(), f"{_name(path)}: {target}"
+        if anchor:
+            assert anchor in _anchors(there.read_text()), f"{_name(path)}: {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_commands_that_are_shown_exist(path: Path) -> None:
+    for verb in re.findall(r"(?m)(?:^\s*[$#] |`)nixops-proxmox ([a-z]\w+)", path.read_text()):
+        assert verb in VERBS or verb in PLANNED, f"{_name(path)}: nixops-proxmox {verb}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_scripts_that_are_shown_exist(path: Path) -> None:
+    for script in re.findall(r"(?<![\w/])scripts/(\w+)", path.read_text()):
+        assert (ROOT / "scripts" / script).exists(), f"{_name(path)}: scripts/{script}"
+
+
+def test_every_phase_is_explained() -> None:
+    text = (ROOT / "docs" / "lifecycle.md").read_text()
+    assert set(re.findall(r"(?m)^\| `(\w+)` \|", text)) == {phase.value for phase in Phase}
+
+
+def test_every_decision_is_listed_with_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = dict(re.findall(r"\]\((\d{4}-[\w-]+\.md)\) \| (.+) \|", (folder / "README.md").read_text()))
+    written = {path.name: path.read_text().splitlines()[0].partition(": ")[2] for path in folder.glob("[0-9]*.md")}
+    assert listed == written
+
+
+def test_every_part_of_the_package_is_on_the_map() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "nixops_proxmox"
+    parts = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {part for part in parts if not re.search(rf"`{part}`", text)} == set()
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_block_is_written_anew_and_the_rest_is_left_alone(generate: ModuleType) -> None:
+    text = "before\n<!-- generated: x -->\nold\n<!-- end: x -->\nafter\n"
+    want = "before\n<!-- generated: x -->\nnew\n<!-- end: x -->\nafter\n"
+    assert generate.with_blocks(text, {"x": lambda: "new"}) == want
+    assert generate.with_blocks(want, {"x": lambda: "new"}) == want
+
+
+def test_a_block_that_nobody_writes_is_an_error(generate: ModuleType) -> None:
+    with pytest.raises(generate.NoSuchBlock, match="'y'; known: x"):
+        generate.with_blocks("<!-- generated: y -->\n<!-- end: y -->", {"x": str})
+
+
+def test_an_outdated_document_is_found(generate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("<!-- generated: x -->\nold\n<!-- end: x -->")
+    (tmp_path / "b.md").write_text("nothing generated")
+    assert [path.name for path, _ in generate.outdated(tmp_path, {"x": lambda: "new"})] == ["a.md"]
