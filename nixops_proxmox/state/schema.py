@@ -62,3 +62,15 @@ winners = Table(
     Column("endpoint", JSON, nullable=False),  # model.Endpoint
     Column("won", Double, nullable=False),
 )
+
+# A document of JSON Patches (RFC 6902), for NixOps 4's state resource: the n-th event leads from n to n + 1.
+events = Table(
+    "events",
+    metadata,
+    Column("document", String(255), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("event", Text, nullable=False),
+    Column("version", Text, nullable=False),  # of the NixOps that told it
+    Column("patch", JSON, nullable=False),
+    Column("at", Double, nullable=False),
+)

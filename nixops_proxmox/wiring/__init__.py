@@ -4,5 +4,16 @@ from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.wiring.deployed import Deployed, open_deployment, open_given
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.reports import Checked, Planned
+from nixops_proxmox.wiring.volumes import Volumes, open_volumes
 
-__all__ = ["Checked", "Deployed", "Options", "Outcome", "Planned", "open_deployment", "open_given"]
+__all__ = [
+    "Checked",
+    "Deployed",
+    "Options",
+    "Outcome",
+    "Planned",
+    "Volumes",
+    "open_deployment",
+    "open_given",
+    "open_volumes",
+]

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from nixops_proxmox.errors import DeployError, NeedsWord, NoPath, SpecError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.engine import pursue
-from nixops_proxmox.lifecycle.ports import Builder
+from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World, label
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
@@ -281,9 +282,25 @@ class Deployed:
         journal = self.record.journal(lease)
         reached = until or goal
         try:
-            return pursue(goal, self.record.machine(name), world, journal, enough=lambda m: m.phase is reached)
+            return pursue(
+                goal,
+                self._kept(self.record.machine(name), journal),
+                world,
+                journal,
+                enough=lambda m: m.phase is reached,
+            )
         finally:
             self._parts.guests.leave(name)
+
+    def _kept(self, machine: Machine, journal: Journal) -> Machine:
+        """The machine with what the door wants in its facts; recorded at once where no move may follow."""
+        extra = {**machine.facts.extra, **self._options.keep}
+        if extra == dict(machine.facts.extra):
+            return machine
+        machine = machine.moved(machine.phase, replace(machine.facts, extra=extra))
+        if machine.phase is not Phase.ABSENT:
+            journal.record(machine, "the description changed")
+        return machine
 
     def _refuse_undescribed(self, names: Sequence[str]) -> None:
         unknown = [name for name in names if name not in self.described()]

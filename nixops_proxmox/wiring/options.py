@@ -35,4 +35,4 @@ class Options:
     break_lock: bool = False
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
-    environment: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)  # what a door wants in the machines' facts (`extra`)

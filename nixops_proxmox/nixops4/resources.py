@@ -1,0 +1,228 @@
+"""The resource types: `vm`, `nixos`, `iso`, `image` and `state`; each refuses inputs that it does not know, by name."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nixops_proxmox.errors import SpecError, StateError
+from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
+from nixops_proxmox.nixops4.patch import apply_patch
+from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
+from nixops_proxmox.state import open_state
+from nixops_proxmox.state.documents import Document, Patch
+from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
+
+DEPLOYMENT = "nixops4"
+SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
+
+
+class _Inputs(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VmInputs(_Inputs):
+    """`proxmox`: what `deployment.proxmox` is elsewhere."""
+
+    name: str
+    deployment: str = DEPLOYMENT
+    proxmox: dict[str, Any]
+    allowReboot: bool = False
+
+
+class NixosInputs(_Inputs):
+    """`system`: the store path of a system's toplevel, built; `vm`: the UUID that the `vm` resource gave out."""
+
+    name: str
+    deployment: str = DEPLOYMENT
+    vm: str
+    system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
+
+
+class VolumeInputs(_Inputs):
+    """`path`: a file here; it is uploaded under a name that holds its hash, once."""
+
+    path: str
+    storage: str
+    node: str | None = None
+    profile: str = "default"
+
+
+class StateInputs(_Inputs):
+    name: str
+
+
+EMPTY_STATE: Mapping[str, Any] = {"_type": "nixopsState", "resources": {}, "deployments": {}}
+
+Model = TypeVar("Model", bound=_Inputs)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the requests come to. `state`: where our own record is, an SQL URL or a file."""
+
+    state: str = ""
+    profiles: Path | None = None
+    keys: Path | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Resources":
+        return cls(state=environment.get("NIXOPS_PROXMOX_STATE", ""))
+
+    def create(self, request: Create) -> Mapping[str, Any]:
+        """Create or, if an earlier answer was lost, find again; safe to repeat."""
+        if request.type in ("vm", "nixos") and not request.is_stateful:
+            raise StateError(
+                f"a {request.type!r} resource must be stateful: what was created would be forgotten",
+                hint="give the resource a `state` provider in the NixOps 4 deployment",
+            )
+        return self._apply(request.type, request.inputs)
+
+    def update(self, request: Update) -> Mapping[str, Any]:
+        before, now = request.resource.inputs, request.inputs
+        for key in ("name", "deployment", "vm"):
+            if before.get(key) != now.get(key) and request.resource.type in ("vm", "nixos"):
+                raise SpecError(
+                    f"cannot change from {before.get(key)!r} to {now.get(key)!r} on a machine that exists",
+                    path=f"{request.resource.type}.{key}",
+                    hint="declare a new resource, and destroy the old one with `nixops-proxmox destroy`",
+                )
+        return self._apply(request.resource.type, now)
+
+    def read_state(self, request: StateRead) -> Mapping[str, Any]:
+        inputs = self._state_inputs(request.resource.type, request.resource.inputs)
+        with open_state(self.state) as state:
+            result = replay([event.patch for event in Document(state, inputs.name).read()])
+        if not isinstance(result, dict):
+            raise StateError(f"the document {inputs.name!r} is not an object")
+        return result
+
+    def change_state(self, request: StateEvent) -> None:
+        inputs = self._state_inputs(request.resource.type, request.resource.inputs)
+        with open_state(self.state) as state:
+            Document(state, inputs.name).append(request.event, request.nixops_version, request.patch, replay)
+
+    # The types.
+
+    def _apply(self, kind: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        match kind:
+            case "vm":
+                return self._vm(parse_inputs(VmInputs, kind, inputs))
+            case "nixos":
+                return self._nixos(parse_inputs(NixosInputs, kind, inputs))
+            case "iso" | "image":
+                return self._volume(parse_inputs(VolumeInputs, kind, inputs), kind)
+            case "state":
+                parse_inputs(StateInputs, kind, inputs)
+                return {}
+            case _:
+                raise SpecError(f"unknown resource type {kind!r}; known are vm, nixos, iso, image, state")
+
+    def _vm(self, inputs: VmInputs) -> Mapping[str, Any]:
+        spec = parse_machine(inputs.name, {"deployment": {"proxmox": inputs.proxmox}})
+        with self._opened(inputs.deployment, spec, allow_reboot=inputs.allowReboot) as deployed:
+            stands = deployed.record.machine(inputs.name).phase
+            installed = stands not in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.INSTALLER, Phase.REACHABLE)
+            machine = finish(deployed, inputs.name, until=None if installed else Phase.REACHABLE)
+        return vm_outputs(machine)
+
+    def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
+        spec = self._recorded_spec(inputs)
+        with self._opened(inputs.deployment, spec, systems={inputs.name: inputs.system}) as deployed:
+            machine = finish(deployed, inputs.name)
+        endpoint = machine.facts.endpoint
+        return {
+            "system": machine.facts.system,
+            "generation": machine.facts.generation,
+            "sshHost": endpoint.host if endpoint else "",
+            "sshPort": endpoint.port if endpoint else 22,
+            "sshHostKey": machine.facts.host_key,
+        }
+
+    def _volume(self, inputs: VolumeInputs, kind: str) -> Mapping[str, Any]:
+        with open_volumes(inputs.profile, self.profiles) as volumes:
+            content = "iso" if kind == "iso" else "import"
+            return {"volume": volumes.ensure(Path(inputs.path), inputs.storage, content, node=inputs.node or "")}
+
+    def _recorded_spec(self, inputs: NixosInputs) -> MachineSpec:
+        with open_state(self.state) as state:
+            facts = state.deployment(inputs.deployment).machine(inputs.name).facts
+        if facts.uuid != inputs.vm:
+            raise SpecError(
+                f"there is no `vm` {inputs.name!r} with the UUID {inputs.vm} in the deployment {inputs.deployment!r}",
+                path="nixos.vm",
+                hint="use the `uuid` output of the `vm` resource, and the same name and deployment",
+            )
+        return MachineSpec.model_validate_json(facts.extra[SPEC])
+
+    def _opened(
+        self,
+        deployment: str,
+        spec: MachineSpec,
+        *,
+        systems: Mapping[str, str] | None = None,
+        allow_reboot: bool = False,
+    ) -> Any:
+        options = Options(
+            deployment=deployment,
+            state=self.state,
+            profiles=self.profiles,
+            keys=self.keys,
+            words=Words(allow_reboot=allow_reboot),
+            reporter=StderrReporter(),
+            keep={SPEC: spec.model_dump_json(by_alias=True)},
+        )
+        return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
+
+    def _state_inputs(self, kind: str, inputs: Mapping[str, Any]) -> StateInputs:
+        if kind != "state":
+            raise SpecError(f"a {kind!r} resource keeps no state for others; `state` does")
+        return parse_inputs(StateInputs, kind, inputs)
+
+
+def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Machine:
+    (outcome,) = deployed.deploy([name], until=until)
+    if outcome.error is not None:
+        raise outcome.error
+    return deployed.record.machine(name)
+
+
+def vm_outputs(machine: Machine) -> Mapping[str, Any]:
+    facts, endpoint = machine.facts, machine.facts.endpoint
+    return {
+        "uuid": facts.uuid,
+        "vmid": facts.vmid,
+        "node": facts.node,
+        "macs": list(facts.macs),
+        "addresses": [str(address.ip) for address in facts.addresses],
+        "sshHost": endpoint.host if endpoint else "",
+        "sshPort": endpoint.port if endpoint else 22,
+        "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
+    }
+
+
+def replay(patches: Sequence[Patch]) -> Any:
+    """The document that the patches lead to; BadPatch if one does not fit."""
+    document: Any = EMPTY_STATE
+    for patch in patches:
+        document = apply_patch(document, patch)
+    return document
+
+
+def parse_inputs(model: type[Model], kind: str, inputs: Mapping[str, Any]) -> Model:
+    """Raises SpecError that names every input that is unknown, missing or wrong."""
+    try:
+        return model.model_validate(dict(inputs))
+    except ValidationError as error:
+        lines = [f"{kind}.{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
+        known = ", ".join(model.model_fields)
+        raise SpecError("\n".join(lines), hint=f"the inputs of {kind!r} are: {known}") from error
+
+
+def _explain(kind: str, message: str) -> str:
+    return "unknown input" if kind == "extra_forbidden" else message
