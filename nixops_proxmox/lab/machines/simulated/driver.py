@@ -23,10 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 class SimulatedDriver:
-    """`directory` is the driver's own; `sleep` is the lab's clock."""
+    """`directory` is the driver's own; `sleep` is the lab's clock. `network`: the lab's, if it already has one."""
 
     def __init__(
-        self, directory: Path, options: Options | None = None, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        directory: Path,
+        options: Options | None = None,
+        *,
+        network: LabNetwork | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.options = options or Options()
         self.leases = Leases()
@@ -34,7 +39,8 @@ class SimulatedDriver:
         self._directory = directory
         self._sleep = sleep
         self._pids = itertools.count(20_000)
-        self._network: LabNetwork | None = None
+        self._given = network
+        self._network = network
         self._nix: list[list[Any]] = []
 
     @property
@@ -46,12 +52,13 @@ class SimulatedDriver:
     async def open(self) -> None:
         """Raises NamespaceError where sandboxes cannot be had."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._network = await LabNetwork.start()
+        if self._network is None:
+            self._network = await LabNetwork.start()
         self._nix = await asyncio.to_thread(find_nix_binds)
 
     async def close(self) -> None:
         await asyncio.gather(*(machine.power_off() for machine in list(self.machines.values())))
-        if self._network is not None:
+        if self._network is not None and self._given is None:
             await self._network.close()
             self._network = None
 
