@@ -22,6 +22,7 @@ from nixops_proxmox.cli import (
     history,
     lifecycle,
     plan,
+    profile,
     reboot,
     reinstall,
     rescue,
@@ -52,6 +53,7 @@ VERBS: dict[str, ModuleType] = {
     "reinstall": reinstall,
     "destroy": destroy,
     "check": check,
+    "profile": profile,
     "lifecycle": lifecycle,
     "completion": completion,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.namespace import enter
 from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
@@ -189,11 +190,35 @@ def get_machine(name: str, names: Sequence[str]) -> str:
 def open_deployed(args: argparse.Namespace, console: Console, *, described: bool | None = True) -> "Iterator[Deployed]":
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False works from the record alone."""
+    options = build_options(args, console, described=described)
+    if options.profile:
+        enter_networks([options.profile])  # before the description is evaluated, rather than do that twice
     with ExitStack() as stack:
         with console.busy("reading the network"):
-            options = build_options(args, console, described=described)
             deployed: Deployed = stack.enter_context(get_opener(args)(options))
+        enter_networks(used_profiles(deployed))
         yield deployed
+
+
+def used_profiles(deployed: "Deployed") -> list[str]:
+    """The hypervisors of the described and the recorded machines."""
+    described = [deployed.spec(name).profile for name in deployed.described()]
+    return sorted({*described, *(machine.facts.profile for machine in deployed.record.machines())} - {""})
+
+
+def enter_networks(profiles: Sequence[str]) -> None:
+    """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
+    from nixops_proxmox.pve.profiles import list_profiles, load_profile
+
+    known = list_profiles()
+    namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
+    if len(namespaces) > 1:
+        raise ConfigError(
+            f"{', '.join(profiles)} are labs with networks of their own, and nobody can be in two at once",
+            hint="name machines of one of them at a time",
+        )
+    for namespace in namespaces:
+        enter(namespace)
 
 
 def get_opener(args: argparse.Namespace) -> "Callable[[Options], AbstractContextManager[Deployed]]":
@@ -222,7 +247,6 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         break_lock=getattr(args, "break_lock", False),
         reporter=console.reporter,
         ended=lambda outcome: console.reporter.ended(outcome.name, outcome.error),
-        environment=dict(os.environ),
     )
 
 

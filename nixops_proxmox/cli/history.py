@@ -2,6 +2,7 @@
 
 import argparse
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import (
     add_json,
@@ -14,7 +15,9 @@ from nixops_proxmox.cli.arguments import (
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.progress import duration, one_line
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.state import Entry, State, open_state
+
+if TYPE_CHECKING:
+    from nixops_proxmox.state import Entry, State
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.state import open_state
+
     with open_state(state_location(args)) as state:
         entries = read(args, state)
     if args.json:
@@ -39,7 +44,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def read(args: argparse.Namespace, state: State) -> list[Entry]:
+def read(args: argparse.Namespace, state: "State") -> "list[Entry]":
     name = get_deployment(args, state.deployments)
     if not state.has_deployment(name):
         if find_deployment(args) == args.deployment:
@@ -53,11 +58,11 @@ def read(args: argparse.Namespace, state: State) -> list[Entry]:
     return entries
 
 
-def when(entry: Entry) -> str:
+def when(entry: "Entry") -> str:
     return datetime.fromtimestamp(entry.began).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def row(entry: Entry) -> list[str]:
+def row(entry: "Entry") -> list[str]:
     took = "" if entry.seconds is None or entry.outcome == "seen" else duration(entry.seconds)
     outcome = f"{entry.outcome}: {one_line(entry.error.partition(chr(10))[0])}" if entry.error else entry.outcome.value
     if len(outcome) > 70:

@@ -4,9 +4,6 @@ import argparse
 
 from nixops_proxmox.cli.arguments import add_json
 from nixops_proxmox.cli.console import Console
-from nixops_proxmox.lifecycle.diagram import mermaid, table
-from nixops_proxmox.lifecycle.shape import label
-from nixops_proxmox.lifecycle.table import LIFECYCLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lifecycle.diagram import mermaid, table
+    from nixops_proxmox.lifecycle.shape import label
+    from nixops_proxmox.lifecycle.table import LIFECYCLE
+
     if args.json:
         moves = [
             {"goal": m.goal.value, "standing": m.standing.value, "step": label(m.step), "to": m.to.value}

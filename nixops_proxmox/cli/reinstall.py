@@ -1,11 +1,14 @@
 """Install machines anew: same VMID, UUID, MACs and host key; disks marked `keep` are not written."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import add_machines, add_run, add_yes, open_deployed, select
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.runs import carry_out
-from nixops_proxmox.spec import MachineSpec
+
+if TYPE_CHECKING:
+    from nixops_proxmox.spec import MachineSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +28,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return carry_out(args, console, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
 
 
-def what_is_lost(spec: MachineSpec) -> str:
+def what_is_lost(spec: "MachineSpec") -> str:
     lost = [f"{disk.slot} ({disk.size / 2**30:g} GiB)" for disk in spec.disks if not disk.keep]
     kept = [disk.slot for disk in spec.disks if disk.keep]
     more = f"; {', '.join(kept)} will be kept" if kept else ""

@@ -8,7 +8,6 @@ from nixops_proxmox.cli.arguments import add_json, add_machines, get_deployment,
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Endpoint, Machine, Phase
-from nixops_proxmox.state import open_state
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring import Deployed
@@ -21,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.state import open_state
+
     with open_state(state_location(args)) as state:
         deployment = get_deployment(args, state.deployments)
         known = state.has_deployment(deployment)

@@ -1,0 +1,57 @@
+"""The way into a lab's own network: the whole command runs again inside of it, where its addresses mean something."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nixops_proxmox.errors import ConfigError
+
+INSIDE_VARIABLE = "NIXOPS_PROXMOX_INSIDE"  # the namespace we have entered: never twice
+
+Link = Callable[[str], str]  # readlink
+
+
+def find_holder(namespace: str) -> int:
+    """The process whose network it is: from `/proc/PID/ns/net`, or from a file with a PID in it."""
+    if found := re.fullmatch(r"/proc/(\d+)(/ns/net)?", namespace):
+        return int(found[1])
+    try:
+        return int(Path(namespace).expanduser().read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the network of the lab is not there: {namespace}", hint=_HINT) from error
+
+
+_HINT = "start the lab: nixops-proxmox lab up"
+
+
+def needs_entering(holder: int, environment: Mapping[str, str], link: Link = os.readlink) -> bool:
+    """Is its network another than ours? ConfigError if there is no such process (any more)."""
+    try:
+        theirs = link(f"/proc/{holder}/ns/net")
+    except OSError as error:
+        raise ConfigError("the lab does not run, and its network is gone with it", hint=_HINT) from error
+    if environment.get(INSIDE_VARIABLE) == str(holder):
+        return False
+    return theirs != link("/proc/self/ns/net")
+
+
+def enter_argv(holder: int, argv: Sequence[str], *, other_user_namespace: bool) -> list[str]:
+    """`argv` in the network of `holder`; of an unprivileged lab, its user namespace must be entered first."""
+    user = ["--user", "--preserve-credentials"] if other_user_namespace else []
+    return ["nsenter", "--target", str(holder), *user, "--net", "--", *argv]
+
+
+def enter(namespace: str) -> None:
+    """Go on inside of the network, as the same command, or return if we are there."""
+    holder = find_holder(namespace)
+    if not needs_entering(holder, os.environ):
+        return
+    other_user = os.readlink(f"/proc/{holder}/ns/user") != os.readlink("/proc/self/ns/user")  # noqa: PTH115 -- a name, no path
+    argv = enter_argv(holder, [sys.executable, *sys.orig_argv[1:]], other_user_namespace=other_user)
+    sys.stdout.flush()
+    try:
+        os.execvpe(argv[0], argv, {**os.environ, INSIDE_VARIABLE: str(holder)})  # noqa: S606 -- no shell is wanted
+    except FileNotFoundError as error:
+        raise ConfigError("there is no nsenter on this computer", hint="install util-linux") from error

@@ -1,0 +1,193 @@
+"""The hypervisors that are known here: list, show (never a secret), add and remove."""
+
+import argparse
+import getpass
+import json
+import os
+import re
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nixops_proxmox.cli.arguments import add_json, add_yes, complete
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    add_json(actions.add_parser("list", help="all of them"))
+    show = actions.add_parser("show", help="one of them, without its secrets")
+    show.add_argument("name", metavar="NAME")
+    add_json(show)
+    add = actions.add_parser("add", help="write one; a secret is asked for, or read from standard input")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--url", required=True, help="https://pve.example.org:8006; a comma between several of a cluster")
+    who = add.add_mutually_exclusive_group(required=True)
+    who.add_argument("--token-id", metavar="USER@REALM!NAME", help="an API token's name")
+    who.add_argument("--username", metavar="USER@REALM", help="a user who has a password")
+    add.add_argument("--secret-command", metavar="COMMAND", help="prints the secret, so that it is not kept here")
+    trust = add.add_mutually_exclusive_group()
+    trust.add_argument("--fingerprint", metavar="SHA256", help="of the server's certificate")
+    complete(trust.add_argument("--ca-file", metavar="FILE", help="the CA that signed it"), "file")
+    add_yes(add)
+    remove = actions.add_parser("remove", help="take one out of the file")
+    remove.add_argument("name", metavar="NAME")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    actions: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+        "list": run_list,
+        "show": run_show,
+        "add": run_add,
+        "remove": run_remove,
+    }
+    return actions[args.action](args, console)
+
+
+def run_list(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.pve.profiles import list_profiles, profiles_file
+
+    shown = [describe(name) for name in list_profiles()]
+    if args.json:
+        console.json({"file": str(profiles_file()), "profiles": shown})
+    elif shown:
+        rows = [[one["name"], " ".join(one["endpoints"]), one["identity"] or "-", one["trust"]] for one in shown]
+        console.table(("name", "endpoints", "identity", "trust"), rows)
+    else:
+        console.say(f"there is none yet in {profiles_file()}; `nixops-proxmox profile add` writes one")
+    return 0
+
+
+def run_show(args: argparse.Namespace, console: Console) -> int:
+    shown = describe(args.name)
+    if args.json:
+        console.json(shown)
+    else:
+        width = max(len(key) for key in shown)
+        for key, value in shown.items():
+            text = " ".join(value) if isinstance(value, list) else str(value)
+            console.result(f"{key.ljust(width)}  {text or '-'}")
+    return 0
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A profile without its secrets."""
+    from nixops_proxmox.pve.profiles import load_profile
+
+    profile = load_profile(name)
+    pinned = f"fingerprint {profile.fingerprint}" if profile.fingerprint else ""
+    return {
+        "name": name,
+        "endpoints": [endpoint.url for endpoint in profile.endpoints],
+        "identity": profile.token.partition("=")[0] if profile.token else profile.username,
+        "secret": "by a command" if profile.token_command or profile.password_command else "kept",
+        "trust": pinned or (f"CA {profile.ca_file}" if profile.ca_file else "the system's"),
+        "vmids": f"{profile.vmids[0]}-{profile.vmids[1]}",
+        "namespace": profile.namespace,
+    }
+
+
+def run_add(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.pve.profiles import parse_profile, profiles_file, read_profiles
+
+    file = profiles_file()
+    if args.name in read_profiles(file) and not console.ask(f"replace the profile {args.name!r}?", yes=args.yes):
+        console.say("nothing was done")
+        return 0
+    values: dict[str, Any] = {"url": args.url}
+    if args.token_id:
+        values["token_id"] = args.token_id
+    else:
+        values["username"] = args.username
+    kind = "token" if args.token_id else "password"
+    if args.secret_command:
+        values[f"{kind}_command"] = args.secret_command
+    else:
+        values["token_secret" if args.token_id else "password"] = read_secret(
+            f"{kind} of {args.token_id or args.username}: "
+        )
+    values |= {key: value for key in ("fingerprint", "ca_file") if (value := getattr(args, key))}
+    parse_profile(args.name, values)  # what is wrong with it is said before it is written
+    write_profile(file, args.name, values)
+    console.say(f"written to {file}; `nixops-proxmox doctor --profile {args.name}` tries it")
+    return 0
+
+
+def run_remove(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.pve.profiles import profiles_file, read_profiles
+
+    file = profiles_file()
+    if args.name not in read_profiles(file):
+        raise ConfigError(f"there is no profile {args.name!r} in {file}")
+    remove_profile(file, args.name)
+    console.say(f"removed from {file}")
+    return 0
+
+
+def read_secret(prompt: str) -> str:
+    """Asked for without an echo on a terminal; else the first line of standard input. Never an argument."""
+    secret = getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+    if not secret:
+        raise ConfigError("no secret was given", hint="type it, or give --secret-command")
+    return secret
+
+
+def write_profile(file: Path, name: str, values: Mapping[str, str]) -> None:
+    """Add or replace one profile and leave the rest of the file as it is, comments and all; 0600, all or nothing."""
+    kept = without_table(read_text(file), name)
+    table = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    gap = "\n" if kept and not kept.endswith("\n\n") else ""
+    replace_file(file, f"{kept}{gap}[{toml_key(name)}]\n{table}", name)
+
+
+def remove_profile(file: Path, name: str) -> None:
+    replace_file(file, without_table(read_text(file), name), name)
+
+
+def read_text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def without_table(text: str, name: str) -> str:
+    """The TOML text without the table `[name]` (or `[profiles.name]`)."""
+    spelled = "|".join(re.escape(form) for form in (name, json.dumps(name), f"'{name}'"))
+    heading = re.compile(rf"\s*\[\s*(profiles\s*\.\s*)?({spelled})\s*\]\s*(#.*)?")
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith("["):
+            inside = heading.fullmatch(line.rstrip("\r\n")) is not None
+        if not inside:
+            kept.append(line)
+    return "".join(kept)
+
+
+def toml_key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def replace_file(file: Path, text: str, changed: str) -> None:
+    """Write the text in the file's place, if all profiles but `changed` are in it as they were."""
+    if others(text, changed) != others(read_text(file), changed):
+        raise ConfigError(f"{file} is written in a way that only people can edit", hint=f"edit [{changed}] yourself")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600 from the first byte
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(temporary).replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def others(text: str, name: str) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {"": text}  # equal to nothing but itself
+    nested = data.pop("profiles", {})
+    return {key: value for key, value in {**data, **nested}.items() if key != name}

@@ -1,0 +1,96 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.cli.namespace import INSIDE_VARIABLE, enter_argv, find_holder, needs_entering
+from nixops_proxmox.errors import ConfigError
+
+LINKS = {"/proc/7/ns/net": "net:[7]", "/proc/8/ns/net": "net:[1]", "/proc/self/ns/net": "net:[1]"}
+
+
+def link(path: str) -> str:
+    if path not in LINKS:
+        raise FileNotFoundError(path)
+    return LINKS[path]
+
+
+def test_a_namespace_is_a_process_or_a_file_that_names_one(tmp_path: Path) -> None:
+    (tmp_path / "holder.pid").write_text("4711\n")
+    assert find_holder("/proc/815/ns/net") == 815
+    assert find_holder("/proc/815") == 815
+    assert find_holder(str(tmp_path / "holder.pid")) == 4711
+
+
+@pytest.mark.parametrize("content", [None, "", "x", "12 13"])
+def test_a_lab_that_does_not_run_is_named_with_how_to_start_it(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "holder.pid").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        find_holder(str(tmp_path / "holder.pid"))
+    assert "nixops-proxmox lab up" in caught.value.hint
+
+
+def test_the_network_is_entered_once_and_only_if_it_is_another() -> None:
+    assert needs_entering(7, {}, link)
+    assert not needs_entering(8, {}, link)
+    assert not needs_entering(7, {INSIDE_VARIABLE: "7"}, link)
+    with pytest.raises(ConfigError, match="does not run"):
+        needs_entering(9, {}, link)
+
+
+def test_an_unprivileged_lab_is_entered_by_its_user_namespace() -> None:
+    assert enter_argv(7, ["p", "x"], other_user_namespace=False) == [
+        "nsenter",
+        "--target",
+        "7",
+        "--net",
+        "--",
+        "p",
+        "x",
+    ]
+    assert "--user" in enter_argv(7, ["p"], other_user_namespace=True)
+
+
+@pytest.fixture(params=["root", "user"])
+def holder(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A process with a network of its own."""
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("only root makes a network namespace without a user namespace")
+    flags = ["--net"] if request.param == "root" else ["--user", "--map-root-user", "--net"]
+    try:
+        process = subprocess.Popen(
+            ["unshare", *flags, "sh", "-c", "echo here; exec sleep 60"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+    except FileNotFoundError:
+        pytest.skip("no unshare here")
+    with process:
+        try:
+            assert process.stdout is not None
+            if process.stdout.readline() != "here\n":
+                pytest.skip("namespaces cannot be made here")
+            yield process.pid
+        finally:
+            process.kill()
+
+
+SCRIPT = """
+import os, sys
+from nixops_proxmox.cli.namespace import enter
+enter(sys.argv[1])
+enter(sys.argv[1])
+print(os.readlink("/proc/self/ns/net"), sys.argv[2])
+"""
+
+
+@pytest.mark.netns
+def test_the_whole_command_goes_on_inside(holder: int) -> None:
+    argv = [sys.executable, "-c", SCRIPT, f"/proc/{holder}/ns/net", "an argument"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    assert done.stdout == f"{os.readlink(f'/proc/{holder}/ns/net')} an argument\n", done.stderr
