@@ -26,10 +26,9 @@ class Run(Protocol):
 
 def start_script(name: str, size: int, directory: str = DIRECTORY) -> str:
     """Start job `name`, whose script of `size` bytes comes by stdin; does nothing if there is one of that name."""
-    job = shlex.quote(f"{directory}/{check_job_name(name)}")
     return f"""set -u
 umask 077
-job={job}
+job={_job_path(name, directory)}
 [ -d "$job" ] && {{ cat >/dev/null; exit 0; }}
 mkdir -p {shlex.quote(directory)} || exit 1
 new="$job.new.$$"
@@ -66,33 +65,8 @@ def find_script(name: str, directory: str = DIRECTORY, *, tail: int = TAIL, pati
 
     With `patience` it looks again for so many seconds while the job runs (a poll that waits at the far end).
     """
-    job = shlex.quote(f"{directory}/{check_job_name(name)}")
-    return f"""job={job}
-alive() {{
-  # Claimed and not started: for a minute it may still start.
-  [ -e "$job/pid" ] || {{ [ -n "$(find "$job" -maxdepth 0 -mmin -1 2>/dev/null)" ]; return; }}
-  read -r pid start < "$job/pid"
-  # The leader by number and start time (numbers are used again), or anything left in its session.
-  for f in "/proc/$pid/stat" /proc/[0-9]*/stat; do
-    {{ read -r stat < "$f"; }} 2>/dev/null || continue
-    set -- ${{stat##*) }}
-    [ "$1" = Z ] && continue
-    if [ "$f" = "/proc/$pid/stat" ]; then
-      shift 19; [ "$1" = "$start" ] && return 0
-      return 1
-    fi
-    [ "$4" = "$pid" ] && return 0
-  done
-  return 1
-}}
-look() {{
-  if [ ! -d "$job" ]; then phase=absent
-  elif [ -e "$job/status" ]; then phase=done
-  elif alive; then phase=running
-  elif [ -e "$job/status" ]; then phase=done
-  else phase=vanished
-  fi
-}}
+    return f"""job={_job_path(name, directory)}
+{_LOOK}
 n=0
 look
 while [ $phase = running ] && [ $n -lt {int(patience * 5)} ]; do n=$((n+1)); sleep 0.2; look; done
@@ -102,6 +76,49 @@ echo "{HEADER} $phase $status"
 [ -e "$job/log" ] && tail -c {tail} "$job/log"
 exit 0
 """
+
+
+def discard_script(name: str, directory: str = DIRECTORY) -> str:
+    """Set the record of job `name` aside, with its log; fails while it runs."""
+    return f"""job={_job_path(name, directory)}
+{_LOOK}
+look
+[ $phase = absent ] && exit 0
+[ $phase = running ] && {{ echo "it runs" >&2; exit 1; }}
+mv "$job" "$job.old.$(date +%s).$$"
+"""
+
+
+# Sets `phase` of the job in the folder $job. It lives while its session's leader does (told by number and start time,
+# for numbers are used again), or anything else in its session: the script goes on if only the runner was killed.
+_LOOK = r"""alive() {
+  # Claimed and not started: for a minute it may still start.
+  [ -e "$job/pid" ] || { [ -n "$(find "$job" -maxdepth 0 -mmin -1 2>/dev/null)" ]; return; }
+  read -r pid start < "$job/pid"
+  for f in "/proc/$pid/stat" /proc/[0-9]*/stat; do
+    { read -r stat < "$f"; } 2>/dev/null || continue
+    set -- ${stat##*) }
+    [ "$1" = Z ] && continue
+    if [ "$f" = "/proc/$pid/stat" ]; then
+      shift 19; [ "$1" = "$start" ] && return 0
+      return 1
+    fi
+    [ "$4" = "$pid" ] && return 0
+  done
+  return 1
+}
+look() {
+  if [ ! -d "$job" ]; then phase=absent
+  elif [ -e "$job/status" ]; then phase=done
+  elif alive; then phase=running
+  elif [ -e "$job/status" ]; then phase=done
+  else phase=vanished
+  fi
+}"""
+
+
+def _job_path(name: str, directory: str) -> str:
+    return shlex.quote(f"{directory}/{check_job_name(name)}")
 
 
 def check_job_name(name: str) -> str:
@@ -128,6 +145,13 @@ def start_job(run: Run, name: str, script: str, directory: str = DIRECTORY) -> N
 
 def find_job(run: Run, name: str, directory: str = DIRECTORY, *, patience: float = 0) -> Job:
     return parse_job(run(find_script(name, directory, patience=patience), timeout=patience + 60).stdout)
+
+
+def discard_job(run: Run, name: str, directory: str = DIRECTORY) -> None:
+    """Free the name of a job that is not running; fine if there is none."""
+    done = run(discard_script(name, directory), timeout=60)
+    if done.status:
+        raise CommandFailed(f"job {name} cannot be set aside: {done.stderr.strip()}", status=done.status)
 
 
 def wait_for_job(

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.ssh.files import create_file, ensure_private_directory, start_private_file
+from nixops_proxmox.ssh.files import create_file, ensure_private_directory, replace_file, start_private_file
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,18 @@ class KeyStore:
         pair = self._ensure(self._host_key_file(uuid), "")
         return pair.private, pair.public
 
-    def forget_host_key(self, uuid: str) -> None:
-        """For a machine that was destroyed; one that is not there is fine."""
+    def has_host_key(self, uuid: str) -> bool:
+        return self._host_key_file(uuid).exists()
+
+    def keep_host_key(self, uuid: str, private: str) -> None:
+        """Take over a private key that was read from the guest itself, in place of any other; Ed25519 only."""
+        load_key_pair(private)
+        path = self._host_key_file(uuid)
+        self._ensure_directory(path.parent)
+        replace_file(path, private)
+
+    def forget(self, uuid: str) -> None:
+        """Remove the machine's private key; fine if there is none."""
         self._host_key_file(uuid).unlink(missing_ok=True)
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
@@ -97,14 +107,17 @@ class KeyStore:
         return self._directory / "host" / uuid.lower()
 
     def _ensure(self, path: Path, comment: str) -> KeyPair:
-        ensure_private_directory(self._directory)
-        ensure_private_directory(path.parent)
+        self._ensure_directory(path.parent)
         if not path.exists():
             create_file(path, new_key_pair(comment).private)
         try:
             return load_key_pair(path.read_text(), comment)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error.message}", hint="restore the file from a backup") from error
+
+    def _ensure_directory(self, directory: Path) -> None:
+        ensure_private_directory(self._directory)
+        ensure_private_directory(directory)
 
 
 def _word(text: str) -> str:

@@ -56,6 +56,10 @@ class SshShell:
     def find_job(self, name: str) -> Job:
         return jobs.find_job(self.run, name, self._job_directory)
 
+    def discard_job(self, name: str) -> None:
+        """Set the record of a job that is not running aside, so that the name can be started again."""
+        jobs.discard_job(self.run, name, self._job_directory)
+
     def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
         """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
         return jobs.wait_for_job(self.run, name, timeout=timeout, tell=tell, directory=self._job_directory)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.model import Completed, Job, JobPhase
-from nixops_proxmox.ssh.jobs import find_job, last_line, parse_job, start_job, start_script, wait_for_job
+from nixops_proxmox.ssh.jobs import discard_job, find_job, last_line, parse_job, start_job, start_script, wait_for_job
 from nixops_proxmox.ssh.shell import SshShell
 
 from .server import Sshd, start_sshd
@@ -72,6 +72,18 @@ def test_a_second_start_never_makes_a_second_one(directory: str, tmp_path: Path)
     start_job(here, "j", script, directory)
     assert (tmp_path / "count").read_text() == "ran\n"
     assert sorted(path.name for path in Path(directory).iterdir()) == ["j"]
+
+
+def test_a_discarded_name_can_be_started_again_but_not_while_it_runs(directory: str) -> None:
+    discard_job(here, "j", directory)
+    start_job(here, "j", "sleep 0.3; echo first; exit 1", directory)
+    with pytest.raises(CommandFailed, match="it runs"):
+        discard_job(here, "j", directory)
+    settle(directory)
+    discard_job(here, "j", directory)
+    assert find_job(here, "j", directory).phase is JobPhase.ABSENT
+    start_job(here, "j", "echo second", directory)
+    assert settle(directory).log_tail == "second\n"
 
 
 def test_half_a_script_is_never_run(directory: str) -> None:

@@ -55,9 +55,20 @@ def test_a_machines_host_key_is_minted_once(tmp_path: Path) -> None:
 def test_a_forgotten_host_key_is_minted_anew(tmp_path: Path) -> None:
     store = KeyStore(tmp_path, "demo")
     before = store.host_key("a-1")
-    store.forget_host_key("a-1")
-    store.forget_host_key("a-1")
+    store.forget("a-1")
+    store.forget("a-1")
     assert store.host_key("a-1") != before
+
+
+def test_a_key_read_from_the_guest_replaces_ours(tmp_path: Path) -> None:
+    store, theirs = KeyStore(tmp_path, "demo"), new_key_pair()
+    assert not store.has_host_key("a-1")
+    store.keep_host_key("a-1", theirs.private)
+    assert store.has_host_key("a-1")
+    assert store.host_key("a-1") == (theirs.private, theirs.public)
+    with pytest.raises(ConfigError):
+        store.keep_host_key("a-1", "rubbish")
+    assert store.host_key("a-1") == (theirs.private, theirs.public)
 
 
 def test_threads_that_mint_at_once_agree_on_one_key(tmp_path: Path) -> None:

@@ -1,0 +1,275 @@
+"""The guest agent as PVE lets us use it: commands, files of any size, waiting for it. What PVE 7.4 to 9.x really do:
+
+- A finished command's result is told once. When the answer is lost, so is the result: use `run_script`, which leaves
+  it in a file and can be asked again, and never runs twice.
+- Only ASCII goes in safely, and 64 KiB at most.
+- A file is written in pieces of 45 KiB (60 KiB of base64), neither atomically nor with a mode; so pieces are written
+  beside, in a private folder, and joined by a command.
+"""
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from secrets import token_hex
+from time import monotonic, sleep
+from typing import Any, Protocol, TypeVar
+
+from nixops_proxmox.errors import (
+    AgentRefused,
+    AgentSilent,
+    CommandFailed,
+    DeployError,
+    GuestLost,
+    PveBusy,
+    PveOutcomeUnknown,
+    PveUnreachable,
+)
+from nixops_proxmox.model import Completed
+from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
+
+CHUNK = 45 * 1024  # raw bytes of one file-write: PVE takes 61440 characters of base64
+INPUT = 60_000  # characters of input-data: 65536 by the schema, 64 KiB for the whole body before 8.4
+FOLDER = "/run/nixops-proxmox"
+SEARCH = "PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
+T = TypeVar("T")
+NOT_NOW = (AgentSilent, PveBusy, PveUnreachable, PveOutcomeUnknown)
+
+
+class AgentApi(Protocol):
+    """PVE's agent calls for one VM on one node, one to one; `pve.client.Client` has them."""
+
+    def agent_ping(self, node: str, vmid: int) -> None: ...
+    def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int: ...
+    def agent_exec_status(self, node: str, vmid: int, pid: int) -> ExecStatus: ...
+    def agent_read_file(self, node: str, vmid: int, path: str) -> FileRead: ...
+    def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None: ...
+    def agent_interfaces(self, node: str, vmid: int) -> tuple[AgentInterface, ...]: ...
+    def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]: ...
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class RealClock:
+    def now(self) -> float:
+        return monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished command, in bytes."""
+
+    status: int  # 128 + signal for one that was killed
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+    def completed(self) -> Completed:
+        return Completed(self.status, self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace"))
+
+
+class Agent:
+    """The agent of one VM. One call at a time: its channel is serial."""
+
+    def __init__(
+        self, api: AgentApi, node: str, vmid: int, *, clock: Clock | None = None, folder: str = FOLDER
+    ) -> None:
+        self._api = api
+        self._at = (node, vmid)
+        self._folder = folder  # in the guest; in memory, so that it is of one boot
+        self._clock = clock or RealClock()
+
+    def wait_for_agent(
+        self,
+        timeout: float,
+        *,
+        is_running: Callable[[], bool] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Until the agent answers. AgentSilent says which layer is missing: the VM, its agent device, the service.
+
+        A dead agent costs PVE 3 s per ping, which paces the loop; `is_running` is asked between pings.
+        """
+        deadline, pause = self._clock.now() + timeout, 0.2
+        while True:
+            try:
+                self._api.agent_ping(*self._at)
+            except NOT_NOW as error:
+                last: DeployError = error
+            except GuestLost as error:
+                raise self._silent("the VM is not running", "it was switched off, or it crashed") from error
+            except AgentRefused as error:
+                if "No QEMU guest agent configured" in error.message:
+                    raise self._silent("the VM has no agent device", "set `agent`, then stop and start it") from error
+                raise
+            else:
+                return
+            if is_running is not None and not is_running():
+                raise self._silent("the VM is not running", "it was switched off, or it crashed") from last
+            if self._clock.now() >= deadline:
+                raise self._silent(
+                    f"no agent service answered within {timeout:g} s: {last.message}",
+                    "is qemu-guest-agent in what it boots? Look at the console; a device added to a running VM is only"
+                    " there after a stop and a start",
+                ) from last
+            tell("waiting for the guest agent")
+            self._clock.sleep(min(pause, max(0.0, deadline - self._clock.now())))
+            pause = min(2.0, pause * 1.5)
+
+    def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60) -> Result:
+        """Run a program (absolute path, no shell) and wait.
+
+        For what may be repeated: PveOutcomeUnknown if the result was lost. Words and stdin must be ASCII (ValueError).
+        """
+        deadline = self._clock.now() + timeout
+        text = stdin.decode("ascii")
+        if len(text) > INPUT or not all(word.isascii() for word in argv):
+            raise ValueError("PVE's agent call takes 60000 characters of ASCII at most: use run_script or write_file")
+        pid = self._api.agent_exec(*self._at, list(argv), text)
+        return self._wait_for_exit(pid, deadline, timeout, shlex.join(argv)[:80])
+
+    def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
+        """Run a `/bin/sh` script once, whatever answers get lost; asked again with the same token (letters, digits,
+        dashes), the result of the first run is given again, for as long as this boot of the guest lasts."""
+        argv = run_once_argv(token or token_hex(8), self._folder)
+        packed = base64.b64encode(script.encode())
+        deadline = self._clock.now() + timeout
+        while True:
+            try:
+                return self.exec(argv, stdin=packed, timeout=max(0.0, deadline - self._clock.now())).completed()
+            except NOT_NOW as error:
+                if self._clock.now() >= deadline:
+                    raise
+                if isinstance(error, AgentSilent):
+                    self._clock.sleep(0.5)
+
+    def read_file(self, path: str) -> bytes:
+        """A whole file, of any size; AgentRefused if there is none."""
+        first = self._repeat(lambda: self._api.agent_read_file(*self._at, path))
+        data, truncated = first.content, first.truncated
+        while truncated:  # 16 MiB is all that one answer holds
+            piece = self.exec(["/bin/sh", "-c", _tail_command(path, len(data))]).stdout
+            data, truncated = data + piece, bool(piece)
+        return data
+
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Write it as a whole, with its folder; readers see the old or the new one. Safe to repeat."""
+        digest = hashlib.sha256(data).hexdigest()
+        parts = f"{self._folder}/files/{digest[:16]}-{token_hex(4)}"
+        self._demand(["/bin/sh", "-c", f"{SEARCH}umask 077; mkdir -p {shlex.quote(parts)}"], f"prepare {path}")
+        for index, start in enumerate(range(0, max(1, len(data)), CHUNK)):
+            write = partial(self._api.agent_write_file, *self._at, f"{parts}/{index:06}", data[start : start + CHUNK])
+            self._repeat(write)
+        self._demand(["/bin/sh", "-c", join_script(parts, path, digest, mode)], f"write {path}")
+
+    def interfaces(self) -> tuple[AgentInterface, ...]:
+        return self._repeat(lambda: self._api.agent_interfaces(*self._at))
+
+    def osinfo(self) -> Mapping[str, Any]:
+        """os-release and uname, as {"id": …, "variant-id": …, …}."""
+        return self._repeat(lambda: self._api.agent_osinfo(*self._at))
+
+    def _wait_for_exit(self, pid: int, deadline: float, timeout: float, what: str) -> Result:
+        pause = 0.05
+        while True:
+            try:
+                seen = self._api.agent_exec_status(*self._at, pid)
+            except NOT_NOW:
+                seen = ExecStatus(
+                    exited=False
+                )  # asking is safe; whether it took the result along, the next answer shows
+            except AgentRefused as error:
+                if is_lost_pid(error.message):
+                    raise PveOutcomeUnknown(f"VM {self._at[1]}: the result of a command was lost: {what}") from error
+                raise
+            if seen.exited:
+                return self._result(seen, what)
+            if self._clock.now() >= deadline:
+                raise PveOutcomeUnknown(
+                    f"VM {self._at[1]}: a command did not end within {timeout:g} s; it may still run: {what}"
+                )
+            self._clock.sleep(pause)
+            pause = min(2.0, pause * 1.5)
+
+    def _result(self, seen: ExecStatus, what: str) -> Result:
+        status = 128 + seen.signal if seen.signal else seen.status
+        if seen.truncated:
+            raise CommandFailed(f"VM {self._at[1]}: a command printed over 16 MiB: {what}", status=status)
+        return Result(status, seen.stdout, seen.stderr)
+
+    def _demand(self, argv: Sequence[str], purpose: str) -> None:
+        result = self._repeat(lambda: self.exec(argv))
+        if result.status:
+            text = (result.stderr or result.stdout).decode(errors="replace").strip()
+            raise CommandFailed(
+                f"VM {self._at[1]}: could not {purpose}: {text or f'status {result.status}'}",
+                status=result.status,
+                output=text,
+            )
+
+    def _repeat(self, call: Callable[[], T], times: int = 5) -> T:
+        """For calls that may be repeated: a few times, while the answer is "not now"."""
+        for attempt in range(1, times):
+            try:
+                return call()
+            except NOT_NOW:
+                self._clock.sleep(0.2 * 2**attempt)
+        return call()
+
+    def _silent(self, why: str, hint: str) -> AgentSilent:
+        return AgentSilent(f"VM {self._at[1]}: the guest agent does not answer: {why}", hint=hint)
+
+
+def is_lost_pid(message: str) -> bool:
+    """qemu-ga forgets a process with its first "exited" answer (the words: since 5.1, and before)."""
+    return "Invalid parameter 'pid'" in message or ("PID" in message and "does not exist" in message)
+
+
+def run_once_argv(token: str, folder: str = FOLDER) -> list[str]:
+    """A command that runs the script on its stdin (base64) once per token, and else gives the first run's result."""
+    if not token.replace("-", "").isalnum() or not token.isascii():
+        raise ValueError(f"not a token: {token!r}")
+    return ["/bin/sh", "-c", _RUN_ONCE, "nixops-proxmox", f"{folder}/once/{token}"]
+
+
+_RUN_ONCE = (
+    SEARCH
+    + """d=$1; umask 077; mkdir -p "${d%/*}" || exit 1
+if mkdir "$d" 2>/dev/null; then
+  base64 -d > "$d/script" || { rm -rf "$d"; exit 1; }
+  ( umask 022; exec /bin/sh "$d/script" ) < /dev/null > "$d/out" 2> "$d/err"
+  echo $? > "$d/new" && mv "$d/new" "$d/status"
+else
+  cat > /dev/null
+  n=0
+  while [ ! -e "$d/status" ] && [ $n -lt 3000 ]; do n=$((n+1)); sleep 0.2; done
+fi
+cat "$d/out"; cat "$d/err" >&2; read -r s < "$d/status"; exit "$s"
+"""
+)
+
+
+def join_script(parts: str, path: str, digest: str, mode: int) -> str:
+    """Make a file of its parts; right away done if it is there already (an answer was lost)."""
+    target, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0] or "/")
+    return f"""{SEARCH}umask 077; parts={shlex.quote(parts)}; target={target}; new="$target.new.$$"
+whole() {{ [ "$(sha256sum < "$1" | cut -c1-64)" = {digest} ]; }}
+if [ -d "$parts" ]; then
+  ( umask 022; mkdir -p {folder} ) && cat "$parts"/* > "$new" || exit 1
+  whole "$new" || {{ rm -f "$new"; echo "it did not arrive whole" >&2; exit 1; }}
+  chmod {mode:o} "$new" && mv -f "$new" "$target" && rm -rf "$parts"
+else
+  whole "$target"
+fi
+"""
+
+
+def _tail_command(path: str, skip: int) -> str:
+    return f"{SEARCH}tail -c +{skip + 1} {shlex.quote(path)} | head -c 8388608"

@@ -1,0 +1,163 @@
+"""A guest's disks: the script that lists them, what it printed, and the proof that they are the declared ones."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nixops_proxmox.errors import CommandFailed, WrongDisk
+from nixops_proxmox.model import GuestDisk
+from nixops_proxmox.pve.identity import disk_serial
+from nixops_proxmox.spec import Disk
+
+HEADER = "nixops-proxmox-disks"
+SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
+
+# wipefs probes the disk itself; lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
+LIST_DISKS = f"""set -u
+echo {HEADER} lsblk
+lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE || exit 1
+echo {HEADER} signatures
+for name in $(lsblk -d -n -o NAME); do
+  wipefs -n "/dev/$name" 2>/dev/null | while read -r device offset type rest; do
+    case $offset in 0x*) echo "$name $type";; esac
+  done
+done
+echo {HEADER} links
+for link in /dev/disk/by-id/*; do
+  [ -e "$link" ] && echo "$(readlink -f "$link") $link"
+done
+echo {HEADER} end
+"""
+
+
+def parse_disks(text: str) -> tuple[GuestDisk, ...]:
+    """What LIST_DISKS printed; raises CommandFailed for anything else."""
+    parts = _sections(text)
+    try:
+        rows = json.loads("\n".join(parts["lsblk"]))["blockdevices"]
+        if "end" not in parts:
+            raise KeyError("end")
+        return tuple(_disks(rows, parts["signatures"], parts["links"]))
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CommandFailed("the guest's list of disks cannot be read", status=0, output=text[-2000:]) from error
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(f"{HEADER} "):
+            lines = parts.setdefault(line.removeprefix(f"{HEADER} ").strip(), [])
+        else:
+            lines.append(line)
+    return parts
+
+
+def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str]) -> Iterable[GuestDisk]:
+    probed = [tuple(line.split(maxsplit=1)) for line in signatures if len(line.split()) > 1]
+    linked = [tuple(line.split(maxsplit=1)) for line in links if len(line.split()) > 1]
+    for row in rows:
+        name, size = str(row["name"]), int(row["size"])
+        if row["type"] != "disk" or not size or name.startswith(("zram", "ram", "fd", "nbd")):
+            continue
+        device = f"/dev/{name}"
+        kinds = [kind for probed_name, kind in probed if probed_name == name] + [*_kinds(row)]
+        by_id = tuple(sorted(link for target, link in linked if target == device))
+        yield GuestDisk(device, size, str(row.get("serial") or "").strip(), by_id, tuple(dict.fromkeys(kinds)))
+
+
+def _kinds(row: Any) -> Iterable[str]:
+    """What lsblk knows to be on a disk, its partitions included."""
+    for key in ("pttype", "fstype"):
+        if row.get(key):
+            yield str(row[key])
+    for child in row.get("children") or ():
+        yield from _kinds(child)
+        if child.get("type") == "part" and not child.get("fstype"):
+            yield "partition"
+
+
+def check_disks(
+    wanted: Sequence[Disk], found: Sequence[GuestDisk], *, uuid: str, accounted: bool
+) -> tuple[GuestDisk, ...]:
+    """The guest's disks in the order of `wanted`, proven to be those, and blank unless their content is `accounted`
+    for by the machine's own record; raises WrongDisk before anything is written."""
+    disks = match_disks(wanted, found, uuid=uuid)
+    for disk, seen in zip(wanted, disks, strict=True):
+        if seen.signatures and not accounted:
+            raise WrongDisk(
+                f"disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
+                " and this machine's record does not account for it; nothing was written",
+                hint="if its data may go, wipe it (wipefs -a) or have a new disk made; then run the same command again",
+            )
+    return disks
+
+
+def match_disks(wanted: Sequence[Disk], found: Sequence[GuestDisk], *, uuid: str) -> tuple[GuestDisk, ...]:
+    """Each declared disk's counterpart in the guest, told apart by serial (declared, or derived from the machine's
+    UUID), the size being right; raises WrongDisk. Names like /dev/sda come in the order of probing and say nothing."""
+    result: dict[str, GuestDisk] = {}
+    for disk in wanted:
+        seen = _find_by_name(disk, found, uuid) or _only_one_of_its_size(disk, wanted, found, uuid)
+        _refuse_size(disk, seen)
+        other = next((slot for slot, taken in result.items() if taken.device == seen.device), None)
+        if other is not None:
+            raise WrongDisk(f"disks {other} and {disk.slot} are the same in the guest: {seen.device}")
+        result[disk.slot] = seen
+    return tuple(result.values())
+
+
+def _refuse_size(disk: Disk, seen: GuestDisk) -> None:
+    if not disk.size <= seen.size < disk.size + SLACK:
+        raise WrongDisk(
+            f"disk {disk.slot} ({seen.device}) has {seen.size} bytes, not the declared {disk.size}; nothing is written",
+            hint="correct the size in the description, or find out whose disk it is",
+        )
+
+
+def _find_by_name(disk: Disk, found: Sequence[GuestDisk], uuid: str) -> GuestDisk | None:
+    named = [seen for seen in found if _has_name(seen, disk, uuid)]
+    if len(named) > 1:
+        raise WrongDisk(
+            f"disk {disk.slot}: several disks have the serial {disk_serial(uuid, disk)}: {_names(named)}",
+            hint="give every disk a serial of its own",
+        )
+    return named[0] if named else None
+
+
+def _has_name(seen: GuestDisk, disk: Disk, uuid: str) -> bool:
+    """virtio-blk shows 20 characters of a serial; virtio-scsi shows PVE's name of a drive that has none, and from
+    machine type 10.0 on that in its link even if it has one."""
+    serial = disk_serial(uuid, disk)
+    if seen.serial in (serial, serial[:20]) or _is_linked(seen, f"_{serial}", f"virtio-{serial[:20]}"):
+        return True
+    return not disk.serial and (seen.serial == f"drive-{disk.slot}" or _is_linked(seen, f"_drive-{disk.slot}"))
+
+
+def _is_linked(seen: GuestDisk, *ends: str) -> bool:
+    return any(link.endswith(ends) for link in seen.by_id)
+
+
+def _only_one_of_its_size(disk: Disk, wanted: Sequence[Disk], found: Sequence[GuestDisk], uuid: str) -> GuestDisk:
+    """For a VM whose disks were made without serials by somebody else (virtio-blk and SATA have no other name)."""
+    serial = disk_serial(uuid, disk)
+    if disk.serial:
+        raise WrongDisk(
+            f"disk {disk.slot}: no disk in the guest has the serial {serial}; it sees {_names(found)}",
+            hint="a disk added to a running VM may need a stop and a start",
+        )
+    rivals = [other for other in wanted if other.size == disk.size and not _find_by_name(other, found, uuid)]
+    free = [seen for seen in found if not seen.serial and not any(_has_name(seen, other, uuid) for other in wanted)]
+    fitting = [seen for seen in free if disk.size <= seen.size < disk.size + SLACK]
+    if len(rivals) == 1 and len(fitting) == 1:
+        return fitting[0]
+    raise WrongDisk(
+        f"disk {disk.slot} is not there, or cannot be told apart: no disk has the serial {serial}, and the guest sees"
+        f" {_names(found)}",
+        hint=f"set `serial` for {disk.slot} in the description",
+    )
+
+
+def _names(disks: Sequence[GuestDisk]) -> str:
+    names = [f"{disk.device} ({disk.size} bytes, serial {disk.serial or 'none'})" for disk in disks]
+    return ", ".join(names) or "no disks at all"

@@ -1,0 +1,160 @@
+"""Which disk is which, and what must not be written."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nixops_proxmox.errors import CommandFailed, WrongDisk
+from nixops_proxmox.guest.disks import HEADER, LIST_DISKS, check_disks, match_disks, parse_disks
+from nixops_proxmox.model import GuestDisk
+from nixops_proxmox.pve.identity import derived_serial
+from nixops_proxmox.spec import Disk
+
+UUID = "0f0c1a2b-0000-4000-8000-000000000001"
+GIB = 1 << 30
+
+
+def disk(slot: str, size: int = 8 * GIB, serial: str | None = None) -> Disk:
+    return Disk(slot=slot, storage="local", size=size, serial=serial)
+
+
+def seen(
+    device: str, size: int = 8 * GIB, serial: str = "", *links: str, signatures: tuple[str, ...] = ()
+) -> GuestDisk:
+    return GuestDisk(device, size, serial, links, signatures)
+
+
+def printed(rows: Any, signatures: str = "", links: str = "") -> str:
+    lsblk = json.dumps({"blockdevices": rows}, indent=1)
+    return f"noise\n{HEADER} lsblk\n{lsblk}\n{HEADER} signatures\n{signatures}{HEADER} links\n{links}{HEADER} end\n"
+
+
+ROWS = [
+    {"name": "loop0", "type": "loop", "size": 5, "serial": None},
+    {"name": "sr0", "type": "rom", "size": 1000, "serial": "QM00003", "fstype": "iso9660"},
+    {"name": "zram0", "type": "disk", "size": 100, "serial": None},
+    {"name": "sdb", "type": "disk", "size": "0", "serial": None},
+    {"name": "sda", "type": "disk", "size": str(8 * GIB), "serial": "root-1 ", "pttype": "gpt", "children": [
+        {"name": "sda1", "type": "part", "size": 5, "fstype": "vfat"},
+        {"name": "sda2", "type": "part", "size": 5, "fstype": None},
+    ]},
+    {"name": "vda", "type": "disk", "size": GIB, "serial": "data"},
+]  # fmt: skip
+
+
+def test_disks_are_read_with_everything_that_is_on_them() -> None:
+    links = "/dev/sda /dev/disk/by-id/scsi-0QEMU_root-1\n/dev/sda1 /dev/disk/by-id/scsi-0QEMU_root-1-part1\n"
+    assert parse_disks(printed(ROWS, "sda gpt\nsda PMBR\nvda ext4\n", links)) == (
+        GuestDisk(
+            "/dev/sda", 8 * GIB, "root-1", ("/dev/disk/by-id/scsi-0QEMU_root-1",), ("gpt", "PMBR", "vfat", "partition")
+        ),
+        GuestDisk("/dev/vda", GIB, "data", (), ("ext4",)),
+    )
+
+
+@pytest.mark.skipif(shutil.which("lsblk") is None, reason="needs lsblk")
+def test_the_script_runs_here_and_is_understood() -> None:
+    done = subprocess.run(["/bin/sh", "-c", LIST_DISKS], capture_output=True, text=True, check=True)
+    assert isinstance(parse_disks(done.stdout), tuple)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "rubbish", printed([]).replace(f"{HEADER} end", ""), printed(5), printed([{"name": "sda"}]), printed("x")],
+)
+def test_a_broken_list_is_our_own_error(text: str) -> None:
+    with pytest.raises(CommandFailed, match="cannot be read"):
+        parse_disks(text)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+ROW = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": JSON,
+        "type": JSON | st.just("disk"),
+        "size": JSON,
+        "serial": JSON,
+        "children": JSON,
+        "pttype": JSON,
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(JSON | st.lists(ROW | JSON, max_size=4), st.text(max_size=40), st.text(max_size=40))
+def test_any_list_is_disks_or_our_own_error(rows: Any, signatures: str, links: str) -> None:
+    try:
+        found = parse_disks(printed(rows, signatures + "\n", links + "\n"))
+    except CommandFailed:
+        return
+    assert all(isinstance(entry, GuestDisk) for entry in found)
+
+
+def test_disks_are_told_apart_by_serial_whatever_their_names() -> None:
+    first, second = disk("scsi0"), disk("scsi1", serial="data")
+    found = [seen("/dev/sda", serial="data"), seen("/dev/sdb", serial=derived_serial(UUID, "scsi0"))]
+    assert [entry.device for entry in match_disks([first, second], found, uuid=UUID)] == ["/dev/sdb", "/dev/sda"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (disk("virtio0", serial="a-serial-longer-than-twenty"), seen("/dev/vda", serial="a-serial-longer-than")),
+        (disk("scsi0", serial="s1"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_s1")),
+        (disk("scsi0"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0")),
+        (disk("scsi0"), seen("/dev/sda", serial="drive-scsi0")),
+        (disk("virtio0"), seen("/dev/vda", 8 * GIB + 4096)),
+    ],
+)
+def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) -> None:
+    other = seen("/dev/sdz", 3 * GIB, "other")
+    assert match_disks([wanted], [other, found], uuid=UUID) == (found,)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "words"),
+    [
+        ([disk("scsi0", serial="s1")], [seen("/dev/sda", serial="s2")], "no disk in the guest has the serial s1"),
+        ([disk("scsi0")], [seen("/dev/sda", serial="s2")], "not there, or cannot be told apart"),
+        ([disk("scsi0")], [], "no disks at all"),
+        ([disk("scsi0", serial="s")], [seen("/dev/sda", 4 * GIB, "s")], "not the declared"),
+        ([disk("scsi0", serial="s")], [seen("/dev/sda", 9 * GIB, "s")], "not the declared"),
+        ([disk("virtio0"), disk("virtio1")], [seen("/dev/vda"), seen("/dev/vdb")], "cannot be told apart"),
+        ([disk("virtio0")], [seen("/dev/vda"), seen("/dev/vdb")], "cannot be told apart"),
+        (
+            [disk("scsi0", serial="s")],
+            [seen("/dev/sda", 8 * GIB, "s"), seen("/dev/sdb", 8 * GIB, "s")],
+            "several disks",
+        ),
+        ([disk("scsi0", serial="s"), disk("scsi1", serial="s")], [seen("/dev/sda", 8 * GIB, "s")], "are the same"),
+    ],
+)
+def test_a_wrong_disk_is_refused_with_the_reason(wanted: list[Disk], found: list[GuestDisk], words: str) -> None:
+    with pytest.raises(WrongDisk, match=words):
+        match_disks(wanted, found, uuid=UUID)
+
+
+def test_data_that_nobody_accounts_for_is_never_written_over() -> None:
+    wanted, full = [disk("scsi0", serial="s")], seen("/dev/sda", 8 * GIB, "s", signatures=("gpt", "ext4"))
+    with pytest.raises(WrongDisk, match="holds gpt, ext4") as caught:
+        check_disks(wanted, [full], uuid=UUID, accounted=False)
+    assert "wipefs" in caught.value.hint
+    assert check_disks(wanted, [full], uuid=UUID, accounted=True) == (full,)
+    blank = replace(full, signatures=())
+    assert check_disks(wanted, [blank], uuid=UUID, accounted=False) == (blank,)
+
+
+def test_an_undeclared_disk_beside_is_nobodys_business() -> None:
+    found = [seen("/dev/sda", serial="s"), seen("/dev/sdb", serial="alien", signatures=("xfs",))]
+    assert len(check_disks([disk("scsi0", serial="s")], found, uuid=UUID, accounted=False)) == 1
