@@ -1,4 +1,4 @@
-"""Pure: how a VM's configuration differs from its description, and the calls that make it so. Semantic, never textual."""
+"""Pure: how a VM differs from its description, and the calls that make it so; compared by meaning, never by text."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +36,9 @@ from nixops_proxmox.pve.requests import (
 from nixops_proxmox.spec import Disk, MachineSpec
 
 # §8.3 of PVE's behaviour: these act on a running VM at once; everything else waits for a full stop and start.
-HOT = frozenset("name description onboot tags protection startup hotplug cpulimit cpuunits shares".split())
+HOT = frozenset(
+    {"name", "description", "onboot", "tags", "protection", "startup", "hotplug", "cpulimit", "cpuunits", "shares"}
+)
 HOT_DISK_OPTIONS = frozenset({"backup"})
 SLACK = 64 * MIB  # storages round sizes up: LVM to 4 MiB extents, others to more
 DEFAULT_KEYS = {"cpu": "cputype", "agent": "enabled", "vga": "type", "machine": "type", "memory": "current"}
@@ -185,7 +187,7 @@ def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> I
     if not have:
         yield _Step(Change(key, "", want, restart=True), value=want)
         return
-    has, wants = defaults | parse_drive(have), parse_drive(want)
+    has, wants = {**defaults, **parse_drive(have)}, parse_drive(want)
     if any(_scalar(has[name]) != _scalar(wants[name]) for name in defaults):
         why = "it is made once: its content cannot be converted"
         yield _Step(Change(key, have, want, restart=True, forbidden=why))

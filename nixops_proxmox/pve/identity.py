@@ -94,7 +94,7 @@ def _escaped(name: str) -> str:
 
 
 def disk_serial(uuid: str, disk: Disk) -> str:
-    """The serial that the guest sees (lsblk SERIAL): the declared one, or 16 hex digits that follow from UUID and slot."""
+    """What the guest sees as lsblk's SERIAL: the declared one, or 16 hex digits that follow from UUID and slot."""
     return disk.serial or derived_serial(uuid, disk.slot)
 
 

@@ -1,0 +1,40 @@
+"""From a profile to a client: the only place where trust, credentials and transport are put together."""
+
+import time
+from collections.abc import Callable
+
+from nixops_proxmox.pve.calls import Trace, no_trace
+from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.credentials import Runner, run_command, secret_of
+from nixops_proxmox.pve.login import Login, TicketLogin, TokenLogin
+from nixops_proxmox.pve.profiles import Profile
+from nixops_proxmox.pve.tls import TrustingAdapter, build_context, checked_file
+from nixops_proxmox.pve.transport import Transport
+
+
+def connect(
+    profile: Profile,
+    *,
+    trace: Trace = no_trace,
+    runner: Runner = run_command,
+    sleep: Callable[[float], None] = time.sleep,
+) -> PveClient:
+    """A client for the profile's cluster; nothing is sent before the first call. ConfigError for bad credentials."""
+    ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
+    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
+    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy)
+    transport.use_login(_login(profile, secret_of(profile, runner), transport))
+    return PveClient(transport)
+
+
+def _login(profile: Profile, secret: str, transport: Transport) -> Login:
+    if profile.is_token:
+        identity, _, value = secret.partition("=")
+        return TokenLogin(identity, value)
+    return TicketLogin(
+        profile.username,
+        secret,
+        transport.send_unauthenticated,
+        otp=profile.otp,
+        totp_secret=profile.totp_secret,
+    )
