@@ -34,7 +34,7 @@ class Document:
             return self._events(connection)
 
     def append(self, event: str, version: str, patch: Patch, check: Callable[[Sequence[Patch]], object]) -> Event:
-        """Add an event, if `check` allows it, in one transaction; of two writers at once one fails, and nothing is lost."""
+        """Add an event if `check` allows it; of two writers at the same moment one fails, and nothing is lost."""
         with writing(self._state.engine) as connection:
             before = self._events(connection)
             check([*(e.patch for e in before), patch])

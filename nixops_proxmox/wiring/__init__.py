@@ -2,8 +2,8 @@
 
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.wiring.deployed import Deployed, open_deployment, open_given
+from nixops_proxmox.wiring.looks import Checked, Planned
 from nixops_proxmox.wiring.options import Options
-from nixops_proxmox.wiring.reports import Checked, Planned
 from nixops_proxmox.wiring.volumes import Volumes, open_volumes
 
 __all__ = [

@@ -4,20 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from nixops_proxmox.errors import DeployError, NeedsWord, NoPath, SpecError
+from nixops_proxmox.errors import NoPath, SpecError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import Builder, Journal
-from nixops_proxmox.lifecycle.shape import Words, World, label
-from nixops_proxmox.lifecycle.steps.hardware import find_changes
-from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
-from nixops_proxmox.model import Endpoint, Machine, Phase, Power
+from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.model import Endpoint, Machine, Phase
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.state import Deployment, Lease, open_state
 from nixops_proxmox.wiring.description import Description, describe, given
+from nixops_proxmox.wiring.looks import Checked, Planned, check_machine, plan_machine
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
-from nixops_proxmox.wiring.reports import Checked, Planned
+from nixops_proxmox.wiring.pursuit import Pursuit
 
 LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 
@@ -99,18 +97,10 @@ class Deployed:
         """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped."""
         self._refuse_undescribed(names)
 
-        def work(name: str, lease: Lease) -> Machine:
-            world = self._world(name, self._options.words)
-            self._refuse_moved(name, world.spec)
-            world.builder.wanted_system(self.record.machine(name))  # fail before anything is made
-            machine = self._looked_at(name, world)
-            if machine.phase is Phase.LOST and allow_recreate:
-                self._pursue(Phase.ABSENT, name, world, lease)
-            elif machine.phase in (*SETTLED, Phase.RESCUE) and world.spec.install.generation > machine.facts.asked:
-                self._pursue(Phase.DEFINED, name, world, lease)
-            return self._pursue(Phase.READY, name, world, lease, until)
-
-        return self._each(names, work)
+        return self._each(
+            names,
+            lambda name, lease: self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate),
+        )
 
     def stop(self, names: Sequence[str]) -> list[Outcome]:
         return self._to(Phase.STOPPED, names)
@@ -125,30 +115,13 @@ class Deployed:
     def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
         """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
 
-        def work(name: str, lease: Lease) -> Machine:
-            world = self._world(name, LOOKING, builds=False)
-            machine = self.record.machine(name)
-            if hard:
-                world.hypervisor.stop_vm(machine.facts, lambda _upid: None)
-            else:
-                self._pursue(Phase.STOPPED, name, world, lease)
-            return self._pursue(Phase.READY, name, world, lease)
-
-        return self._each(names, work)
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).reboot(hard=hard))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
         self._refuse_undescribed(names)
 
-        def work(name: str, lease: Lease) -> Machine:
-            world = self._world(name, self._options.words)
-            world.builder.wanted_system(self.record.machine(name))
-            under_way = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)
-            if self._looked_at(name, world).phase not in under_way:
-                self._pursue(Phase.DEFINED, name, world, lease)
-            return self._pursue(Phase.READY, name, world, lease)
-
-        return self._each(names, work)
+        return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
 
     def destroy(self, names: Sequence[str]) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine."""
@@ -156,7 +129,7 @@ class Deployed:
         def work(name: str, lease: Lease) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
-            machine = self._pursue(Phase.ABSENT, name, self._world(name, LOOKING, builds=False), lease)
+            machine = self._pursuit(name, lease, LOOKING).to(Phase.ABSENT)
             self.record.forget(name, lease)
             return machine
 
@@ -170,41 +143,21 @@ class Deployed:
 
         def work(name: str) -> Machine:
             world = self._world(name, self._options.words)
-            self._refuse_moved(name, world.spec)
-            machine = self._looked_at(name, world)
-            planned[name] = self._plan(world, machine)
-            return machine
+            planned[name] = plan_machine(self.record.machine(name), world)
+            return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)
         return [
             planned.get(o.name) or Planned(o.name, self.record.machine(o.name).phase, error=o.error) for o in outcomes
         ]
 
-    def _plan(self, world: World, machine: Machine) -> Planned:
-        vm = world.hypervisor.find_vm(machine.facts) if machine.facts.vmid and machine.phase is not Phase.LOST else None
-        changes = tuple(find_changes(world, vm, machine)) if vm is not None else ()
-        wanted = world.builder.wanted_system(machine)
-        reinstalls = machine.phase in (*SETTLED, Phase.RESCUE) and world.spec.install.generation > machine.facts.asked
-        try:
-            moves = [*LIFECYCLE.road(machine, Phase.DEFINED)] if reinstalls else []
-            standing = machine.moved(Phase.DEFINED, machine.facts) if reinstalls else machine
-            moves += LIFECYCLE.road(standing, Phase.READY)
-        except NoPath as error:
-            return Planned(machine.name, machine.phase, error=error)
-        return Planned(
-            machine.name,
-            machine.phase,
-            tuple(label(move.step) for move in moves),
-            changes,
-            wanted if wanted != machine.facts.system else "",
-        )
-
     def check(self, names: Sequence[str]) -> list[Checked]:
         """What is true right now, from the cluster and from the guests themselves."""
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            found[name] = self._check(self.record.machine(name), self._world(name, self._options.words))
+            world = self._world(name, self._options.words)
+            found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
             return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)
@@ -213,32 +166,6 @@ class Deployed:
             or Checked(o.name, self.record.machine(o.name).phase, problems=(o.error.message if o.error else "",))
             for o in outcomes
         ]
-
-    def _check(self, machine: Machine, world: World) -> Checked:
-        if machine.phase in (Phase.ABSENT, Phase.RESERVED):
-            return Checked(machine.name, machine.phase, exists=False, problems=("it has not been made",))
-        vm = world.hypervisor.find_vm(machine.facts)
-        if vm is None:
-            gone = f"VM {machine.facts.vmid} with its mark is gone"
-            return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
-        changes = tuple(find_changes(world, vm, machine)) if machine.name in self.described() else ()
-        if vm.power is Power.STOPPED:
-            return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=vm.pending)
-        reachable, system_ok, problems = self._check_guest(machine, world)
-        return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, vm.pending, problems)
-
-    def _check_guest(self, machine: Machine, world: World) -> tuple[bool, bool | None, tuple[str, ...]]:
-        if machine.phase not in (Phase.RUNNING, Phase.READY):
-            return False, None, (f"it is {machine.phase}: deploy it",)
-        try:
-            shell = world.guest.system_shell(machine, world.spec)
-            wanted = world.builder.wanted_system(machine) or machine.facts.system
-            active = world.builder.active_system(shell) if wanted else ""
-        except DeployError as error:
-            return False, None, (error.message,)
-        if active == wanted:
-            return True, True, ()
-        return True, False, (f"{active or 'an unknown system'} is active, and {wanted} is wanted",)
 
     def endpoints(self, name: str) -> tuple[list[str], Endpoint | None]:
         """Every address and why it was or was not chosen, a line each, and the winner; tries them now."""
@@ -261,36 +188,24 @@ class Deployed:
         return machine
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
-        return self._each(
-            names, lambda name, lease: self._pursue(goal, name, self._world(name, LOOKING, builds=False), lease)
-        )
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).to(goal))
 
     def _each(self, names: Sequence[str], work: Callable[[str, Lease], Machine]) -> list[Outcome]:
         with self.record.lease(break_lock=self._options.break_lock) as lease:
             return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended)
+
+    def _pursuit(self, name: str, lease: Lease, words: Words | None = None) -> Pursuit:
+        """With `words`: a verb that leaves hardware and system as they are."""
+        world = self._world(name, words or self._options.words, builds=words is None)
+        journal = self.record.journal(lease)
+        machine = self._kept(self.record.machine(name), journal)
+        return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
 
     def _world(self, name: str, words: Words, *, builds: bool = True) -> World:
         builder: Builder = NothingToBuild()
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
         return self._parts.world(self.spec(name), words, builder)
-
-    def _looked_at(self, name: str, world: World) -> Machine:
-        return LIFECYCLE.look(world, self.record.machine(name))
-
-    def _pursue(self, goal: Phase, name: str, world: World, lease: Lease, until: Phase | None = None) -> Machine:
-        journal = self.record.journal(lease)
-        reached = until or goal
-        try:
-            return pursue(
-                goal,
-                self._kept(self.record.machine(name), journal),
-                world,
-                journal,
-                enough=lambda m: m.phase is reached,
-            )
-        finally:
-            self._parts.guests.leave(name)
 
     def _kept(self, machine: Machine, journal: Journal) -> Machine:
         """The machine with what the door wants in its facts; recorded at once where no move may follow."""
@@ -306,12 +221,3 @@ class Deployed:
         unknown = [name for name in names if name not in self.described()]
         if unknown:
             raise SpecError(f"not in the description: {', '.join(unknown)}")
-
-    def _refuse_moved(self, name: str, spec: MachineSpec) -> None:
-        """A machine stays on the hypervisor it was made on."""
-        have = self.record.machine(name).facts.profile
-        if have and have != spec.profile:
-            raise NeedsWord(
-                f"{name}: it is on the hypervisor {have!r}, and the description says {spec.profile!r}",
-                hint="machines stay on their hypervisor: destroy it and deploy it anew, or change `profile` back",
-            )

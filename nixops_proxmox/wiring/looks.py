@@ -1,0 +1,85 @@
+"""What verbs that only look find out about one machine."""
+
+from dataclasses import dataclass
+
+from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.lifecycle.shape import World, label
+from nixops_proxmox.lifecycle.steps.hardware import find_changes
+from nixops_proxmox.lifecycle.table import LIFECYCLE
+from nixops_proxmox.model import Change, Machine, Phase, Power
+from nixops_proxmox.wiring.pursuit import asks_for_reinstall, refuse_moved
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a deploy would do to one machine."""
+
+    name: str
+    phase: Phase  # where it stands, looked at now
+    moves: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    system: str = ""  # the system it would get, empty if it has it already
+    error: DeployError | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is true of one machine right now; None: could not be told."""
+
+    name: str
+    phase: Phase
+    exists: bool | None = None
+    running: bool | None = None
+    reachable: bool | None = None
+    system_ok: bool | None = None
+    changes: tuple[Change, ...] = ()
+    pending: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def plan_machine(machine: Machine, world: World) -> Planned:
+    """What `deploy` would do; looks and builds, and changes nothing."""
+    refuse_moved(machine, world)
+    seen = LIFECYCLE.look(world, machine)
+    gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
+    vm = None if gone else world.hypervisor.find_vm(seen.facts)
+    changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
+    wanted = world.builder.wanted_system(seen)
+    try:
+        moves = LIFECYCLE.road(seen, Phase.DEFINED) if asks_for_reinstall(seen, world) else []
+        standing = seen.moved(Phase.DEFINED, seen.facts) if moves else seen
+        moves = [*moves, *LIFECYCLE.road(standing, Phase.READY)]
+    except NoPath as error:
+        return Planned(seen.name, seen.phase, error=error)
+    steps = tuple(label(move.step) for move in moves)
+    return Planned(seen.name, seen.phase, steps, changes, wanted if wanted != seen.facts.system else "")
+
+
+def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
+    """What is true right now, from the cluster and from the guest itself."""
+    if machine.phase in (Phase.ABSENT, Phase.RESERVED):
+        return Checked(machine.name, machine.phase, exists=False, problems=("it has not been made",))
+    vm = world.hypervisor.find_vm(machine.facts)
+    if vm is None:
+        gone = f"VM {machine.facts.vmid} with its mark is gone"
+        return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
+    changes = tuple(find_changes(world, vm, machine)) if described else ()
+    if vm.power is Power.STOPPED:
+        return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=vm.pending)
+    reachable, system_ok, problems = _check_guest(machine, world)
+    return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, vm.pending, problems)
+
+
+def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tuple[str, ...]]:
+    """(reachable, its system is the wanted one, problems)"""
+    if machine.phase not in (Phase.RUNNING, Phase.READY):
+        return False, None, (f"it is {machine.phase}: deploy it",)
+    try:
+        shell = world.guest.system_shell(machine, world.spec)
+        wanted = world.builder.wanted_system(machine) or machine.facts.system
+        active = world.builder.active_system(shell) if wanted else ""
+    except DeployError as error:
+        return False, None, (error.message,)
+    if active == wanted:
+        return True, True, ()
+    return True, False, (f"{active or 'an unknown system'} is active, and {wanted} is wanted",)

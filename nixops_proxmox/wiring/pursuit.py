@@ -1,0 +1,78 @@
+"""What the doors' verbs mean for one machine, in goals of the table; the same for every door."""
+
+from collections.abc import Callable
+
+from nixops_proxmox.errors import NeedsWord
+from nixops_proxmox.lifecycle.engine import pursue
+from nixops_proxmox.lifecycle.ports import Journal
+from nixops_proxmox.lifecycle.shape import World
+from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
+from nixops_proxmox.model import Machine, Phase
+
+UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
+
+
+class Pursuit:
+    """One machine, its world and its journal; `machine` is where it stands after the last goal."""
+
+    def __init__(
+        self, machine: Machine, world: World, journal: Journal, *, leave: Callable[[], None] = lambda: None
+    ) -> None:
+        self.machine, self.world = machine, world
+        self._journal, self._leave = journal, leave
+
+    def to(self, goal: Phase, *, until: Phase | None = None) -> Machine:
+        reached = until or goal
+        try:
+            self.machine = pursue(
+                goal, self.machine, self.world, self._journal, enough=lambda machine: machine.phase is reached
+            )
+        finally:
+            self._leave()
+        return self.machine
+
+    def looked_at(self) -> Machine:
+        """As the world shows it; recorded only when something follows."""
+        return LIFECYCLE.look(self.world, self.machine)
+
+    def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
+        """To `ready`, whatever it stands in; a VM that is gone is made anew only by word."""
+        refuse_moved(self.machine, self.world)
+        self.world.builder.wanted_system(self.machine)  # fail before anything is made
+        if allow_recreate and self.looked_at().phase is Phase.LOST:
+            self.to(Phase.ABSENT)
+        if asks_for_reinstall(self.machine, self.world):
+            self.to(Phase.DEFINED)
+        return self.to(Phase.READY, until=until)
+
+    def reinstall(self) -> Machine:
+        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
+        refuse_moved(self.machine, self.world)
+        self.world.builder.wanted_system(self.machine)
+        if self.machine.phase not in UNDER_WAY:
+            self.to(Phase.DEFINED)
+        return self.to(Phase.READY)
+
+    def reboot(self, *, hard: bool = False) -> Machine:
+        """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
+        if hard:
+            self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)
+        else:
+            self.to(Phase.STOPPED)
+        return self.to(Phase.READY)
+
+
+def asks_for_reinstall(machine: Machine, world: World) -> bool:
+    """The description's `install.generation` was raised since the machine was installed."""
+    settled = machine.phase in (*SETTLED, Phase.RESCUE)
+    return settled and world.spec.install.generation > machine.facts.asked
+
+
+def refuse_moved(machine: Machine, world: World) -> None:
+    """A machine stays on the hypervisor it was made on."""
+    have, wanted = machine.facts.profile, world.spec.profile
+    if have and have != wanted:
+        raise NeedsWord(
+            f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
+            hint="machines stay on their hypervisor: destroy it and deploy it anew, or change `profile` back",
+        )
