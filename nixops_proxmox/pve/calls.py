@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 from urllib.parse import quote
 
@@ -26,7 +25,6 @@ SECRET_KEYS = frozenset(
         "ticket",
     }
 )
-NOTHING: Mapping[str, Value] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Call:
     method: Method
     template: str
     where: Mapping[str, str | int] = field(default_factory=dict)
-    params: Mapping[str, Value] = NOTHING
+    params: Mapping[str, Value] = field(default_factory=dict)  # a mappingproxy has no hash before Python 3.12
     poll: bool = False
     patience: Patience = QUICK
 
