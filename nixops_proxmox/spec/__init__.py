@@ -1,0 +1,38 @@
+"""What is wanted: a network and its machines, parsed once, frozen. None means "leave alone"."""
+
+from nixops_proxmox.spec.machine import (
+    Bus,
+    Cpu,
+    Disk,
+    Efi,
+    EndpointPolicy,
+    Install,
+    Ip,
+    MachineSpec,
+    Method,
+    NetworkSpec,
+    Nic,
+    Source,
+    Ssh,
+    Tpm,
+)
+from nixops_proxmox.spec.parse import parse_machine, parse_network
+
+__all__ = [
+    "Bus",
+    "Cpu",
+    "Disk",
+    "Efi",
+    "EndpointPolicy",
+    "Install",
+    "Ip",
+    "MachineSpec",
+    "Method",
+    "NetworkSpec",
+    "Nic",
+    "Source",
+    "Ssh",
+    "Tpm",
+    "parse_machine",
+    "parse_network",
+]

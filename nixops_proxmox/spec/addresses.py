@@ -1,0 +1,89 @@
+"""How a NIC's addresses may be written, and what they must agree on."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+
+from nixops_proxmox.spec.machine import Ip
+from nixops_proxmox.spec.tree import Mistakes, Node, below
+
+_METHODS = ("dhcp", "auto", "none")
+
+
+def spell_out(node: Node, *, family: int) -> Node:
+    """The attribute set that a short form means: "dhcp", "none", "10.0.0.2/24"; or an address that is one of these."""
+    if isinstance(node.value, str):
+        return Node(node.path, _from_text(node))
+    if not isinstance(node.value, dict):
+        return node
+    fields = dict(node.value)
+    address, prefix = fields.get("address"), fields.get("prefix")
+    if prefix is not None and isinstance(prefix.value, str) and prefix.value.isdecimal() and len(prefix.value) < 4:
+        fields["prefix"] = Node(prefix.path, int(prefix.value))
+    if address is not None and isinstance(address.value, str):
+        del fields["address"]
+        fields = _from_text(address) | fields
+    if "method" not in fields:
+        method = "static" if "address" in fields else "dhcp" if family == 4 else "auto"
+        fields["method"] = Node(node.path, method)
+    return Node(node.path, fields)
+
+
+def _from_text(node: Node) -> dict[str, Node]:
+    text = str(node.value).strip()
+    if text in _METHODS:
+        return {"method": Node(node.path, text)}
+    address, slash, prefix = text.partition("/")
+    fields = {"method": Node(node.path, "static"), "address": Node(node.path, address)}
+    if slash:
+        fields["prefix"] = Node(
+            node.path, int(prefix) if prefix.isascii() and prefix.isdecimal() and len(prefix) < 4 else prefix
+        )
+    return fields
+
+
+def check_ip(ip: Ip, node: Node, mistakes: Mistakes, *, family: int) -> None:
+    """`node` is where the family's addresses were written."""
+    name = f"IPv{family}"
+    if ip.method != "static":
+        if ip.method == "auto" and family == 4:
+            mistakes.add(node.path, 'IPv4 has no "auto": expected dhcp, none, or an address with its prefix')
+        for field in ("address", "prefix", "gateway"):
+            if getattr(ip, field) is not None:
+                mistakes.add(below(node.path, field), f"has no meaning with the method {ip.method}")
+        return
+    if ip.address is None or ip.prefix is None:
+        lacking = "address" if ip.address is None else "prefix"
+        mistakes.add(node.path, f'a static address needs its {lacking}, as in "{_example(family)}"')
+        return
+    if ip.address.version != family or (ip.gateway is not None and ip.gateway.version != family):
+        mistakes.add(node.path, f'expected {name} addresses such as "{_example(family)}"')
+        return
+    if ip.prefix > ip.address.max_prefixlen:
+        mistakes.add(node.path, f"expected a prefix from 0 to {ip.address.max_prefixlen}, got {ip.prefix}")
+        return
+    _check_host(ip.address, ip.prefix, node, mistakes)
+    if ip.gateway is not None:
+        _check_gateway(ip.gateway, ip.address, ip.prefix, node, mistakes)
+
+
+def _check_host(address: IPv4Address | IPv6Address, prefix: int, node: Node, mistakes: Mistakes) -> None:
+    network = ip_network(f"{address}/{prefix}", strict=False)
+    if address.is_multicast or address.is_loopback or address.is_unspecified:
+        mistakes.add(node.path, f"{address} cannot be a machine's address")
+    elif address.version == 4 and prefix < 31 and address in (network.network_address, network.broadcast_address):
+        mistakes.add(node.path, f"{address} is the network's own address or its broadcast address in {network}")
+
+
+def _check_gateway(
+    gateway: IPv4Address | IPv6Address, address: IPv4Address | IPv6Address, prefix: int, node: Node, mistakes: Mistakes
+) -> None:
+    """A gateway outside is right for a single address (/32, /128), as some providers hand them out, and if it is
+    link-local."""
+    network = ip_network(f"{address}/{prefix}", strict=False)
+    if gateway == address:
+        mistakes.add(node.path, f"the gateway {gateway} is the machine's own address")
+    elif prefix < address.max_prefixlen and gateway not in network and not gateway.is_link_local:
+        mistakes.add(node.path, f"the gateway {gateway} is not in {network}")
+
+
+def _example(family: int) -> str:
+    return "10.0.0.2/24" if family == 4 else "fd00::2/64"

@@ -1,0 +1,126 @@
+"""What the values of a machine, and the machines of a network, must agree on."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from nixops_proxmox.spec.extra import objection
+from nixops_proxmox.spec.machine import Disk, Install, MachineSpec, Method, Nic, Source, Ssh
+from nixops_proxmox.spec.tree import Mistakes
+
+T = TypeVar("T")
+
+At = Callable[[str], str]  # the path of a field
+
+# OpenSSH options that are ours: they decide who is believed to be the machine, or have an option of their own.
+_SSH_PROOF = (
+    "StrictHostKeyChecking", "UserKnownHostsFile", "GlobalKnownHostsFile", "KnownHostsCommand", "HostKeyAlias",
+    "NoHostAuthenticationForLocalhost", "VerifyHostKeyDNS", "UpdateHostKeys", "HashKnownHosts",
+)  # fmt: skip
+_SSH_OWN = {
+    "port": "port",
+    "user": "user",
+    "identityfile": "identityFile",
+    "proxyjump": "endpoint.jump",
+    "hostname": "endpoint.address",
+}
+
+
+def check_disk(disk: Disk, at: At, mistakes: Mistakes) -> None:
+    bus = disk.slot.rstrip("0123456789")
+    if disk.iothread and bus == "sata":
+        mistakes.add(at("iothread"), "sata disks have none: expected the bus scsi or virtio")
+    if disk.ssd and bus == "virtio":
+        mistakes.add(at("ssd"), "virtio disks cannot look like SSDs: expected the bus scsi or sata")
+    if disk.aio == "native" and disk.cache not in (None, "none", "directsync"):
+        mistakes.add(at("aio"), f"native needs the cache none or directsync, and it is {disk.cache}")
+
+
+def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
+    if nic.model != "virtio":
+        for field in ("mtu", "queues"):
+            if getattr(nic, field) is not None:
+                mistakes.add(at(field), f"needs the model virtio, and it is {nic.model}")
+    if nic.mtu is not None and 1 < nic.mtu < 576:
+        mistakes.add(at("mtu"), f"expected 1 (the bridge's) or 576 to 65520, got {nic.mtu}")
+
+
+def check_install(install: Install, at: At, mistakes: Mistakes) -> None:
+    wanted = {Source.IMAGE: install.image, Source.TEMPLATE: install.template}
+    for source, value in wanted.items():
+        field = source.value
+        if install.source is source and value is None:
+            mistakes.add(at(field), f"must be set when install.from is {field}")
+        if install.source is not source and value is not None:
+            mistakes.add(at(field), f'has no meaning unless install.from is "{field}"')
+    if install.full_clone and install.source is not Source.TEMPLATE:
+        mistakes.add(at("full_clone"), 'has no meaning unless install.from is "template"')
+    if install.configuration is not None and install.method is not Method.CONFIGURATION:
+        mistakes.add(at("configuration"), 'has no meaning unless install.method is "configuration"')
+
+
+def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
+    proof = {name.lower(): name for name in _SSH_PROOF}
+    for name, value in ssh.options.items():
+        path = f"{at('options')}.{name}"
+        if not (name.isascii() and name.isalnum()):
+            mistakes.add(path, "is not the name of an OpenSSH option")
+        elif name.lower() in proof:
+            mistakes.add(path, "cannot be set: the machine's host key is pinned, always")
+        elif name.lower() in _SSH_OWN:
+            mistakes.add(path, f"is set by the option {_SSH_OWN[name.lower()]}")
+        elif any(ord(letter) < 32 for letter in value):
+            mistakes.add(path, "expected a value on one line")
+
+
+def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    if spec.balloon is not None and spec.memory is not None and spec.balloon > spec.memory:
+        mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
+    if spec.efi is not None and spec.bios == "seabios":
+        mistakes.add(at("bios"), "an EFI disk needs ovmf, and this says seabios")
+    _check_extra(spec, at, mistakes)
+    _check_enough(spec, at, mistakes)
+    for serial, slots in _twice((disk.serial, disk.slot) for disk in spec.disks):
+        mistakes.add(at("disks"), f"{' and '.join(slots)} have the same serial, {serial}")
+
+
+def _check_extra(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    for key, value in spec.extra.items():
+        reason = objection(key)
+        if reason:
+            mistakes.add(f"{at('extra')}.{key}" if key.isidentifier() else f"{at('extra')}.{key!a}", reason)
+        elif isinstance(value, str) and not value.strip():
+            mistakes.add(f"{at('extra')}.{key}", "must not be empty: PVE takes that for not set")
+
+
+def _check_enough(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    if spec.install.source is Source.TEMPLATE:
+        return
+    if not spec.disks and not mistakes.below(at("disks")):
+        mistakes.add(at("disks"), "a machine needs at least one disk to be installed on")
+    passed_through = any(key.startswith("hostpci") for key in spec.extra)
+    reachable = spec.network or passed_through or spec.endpoint.address
+    if not reachable and not mistakes.below(at("network")):
+        mistakes.add(at("network"), "a machine needs at least one NIC to be reached by")
+
+
+def check_network(machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes) -> None:
+    """`path_of` a machine's name."""
+    machines = list(machines)
+    for mac, owners in _twice((nic.mac, f"{m.name}.{nic.slot}") for m in machines for nic in m.network):
+        first, *others = owners
+        for other in others:
+            mistakes.add(f"{path_of(other.rpartition('.')[0])}.network", f"{other} has the MAC {mac} of {first}")
+    for (_, vmid), names in _twice(((m.profile, m.vmid) if m.vmid else None, m.name) for m in machines):
+        first, *others = names
+        for other in others:
+            mistakes.add(f"{path_of(other)}.vmid", f"{vmid} is the VMID of {first} already")
+
+
+def _twice(pairs: Iterable[tuple[T | None, str]]) -> Iterator[tuple[T, list[str]]]:
+    """Each value that more than one has, and who."""
+    owners: dict[T, list[str]] = defaultdict(list)
+    for value, owner in pairs:
+        if value is not None:
+            owners[value].append(owner)
+    yield from ((value, names) for value, names in owners.items() if len(names) > 1)

@@ -1,0 +1,178 @@
+"""The description's words as frozen models; option names are the field names in camel case."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nixops_proxmox.spec import words as w
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+
+class Bus(StrEnum):
+    SCSI = "scsi"
+    VIRTIO = "virtio"
+    SATA = "sata"
+
+
+class Disk(_Frozen):
+    """A disk of the VM. `serial`: None lets the hypervisor's layer derive one, so that the guest can tell it apart."""
+
+    slot: w.DiskSlot  # PVE's key: scsi0, virtio1, …
+    storage: w.Storage
+    size: Annotated[int, Field(ge=1 << 20, le=1 << 50)]  # bytes
+    cache: Literal["none", "writethrough", "writeback", "unsafe", "directsync"] | None = None
+    aio: Literal["native", "threads", "io_uring"] | None = None
+    discard: bool | None = None
+    ssd: bool | None = None
+    iothread: bool | None = None
+    serial: w.Serial | None = None
+    backup: bool | None = None
+    keep: bool = False  # reinstall never writes it
+
+
+class Ip(_Frozen):
+    """One family on one NIC."""
+
+    method: Literal["dhcp", "auto", "static", "none"]
+    address: w.Address | None = None
+    prefix: Annotated[int, Field(ge=0, le=128)] | None = None
+    gateway: w.Address | None = None
+
+
+class Nic(_Frozen):
+    """A network interface of the VM. `mac`: None lets one be minted. `mtu`: 1 takes the bridge's. `rate`: MB/s."""
+
+    slot: w.NicSlot  # net0, net1, …
+    model: Literal[
+        "virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "e1000-82540em", "e1000-82544gc", "e1000-82545em",
+        "i82551", "i82557b", "i82559er", "ne2k_isa", "ne2k_pci", "pcnet",
+    ] = "virtio"  # fmt: skip
+    bridge: w.Bridge
+    tag: w.Vlan | None = None
+    trunks: Annotated[tuple[w.Trunk, ...], w.Unique] = ()
+    mac: w.Mac | None = None
+    mtu: Annotated[int, Field(ge=1, le=65520)] | None = None
+    queues: Annotated[int, Field(ge=0, le=64)] | None = None
+    rate: Annotated[float, Field(ge=0)] | None = None
+    firewall: bool | None = None
+    ipv4: Ip = Ip(method="dhcp")
+    ipv6: Ip = Ip(method="auto")
+
+
+class Cpu(_Frozen):
+    """`limit`: of CPU time, in CPUs; `units`: the weight against other guests."""
+
+    type: w.CpuType | None = None
+    sockets: Annotated[int, Field(ge=1, le=256)] | None = None
+    cores: Annotated[int, Field(ge=1, le=512)] | None = None
+    limit: Annotated[float, Field(ge=0, le=128)] | None = None
+    units: Annotated[int, Field(ge=1, le=262144)] | None = None
+    numa: bool | None = None
+
+
+class Efi(_Frozen):
+    storage: w.Storage
+    type: Literal["2m", "4m"] = "4m"
+    secure_boot_keys: bool = False
+
+
+class Tpm(_Frozen):
+    storage: w.Storage
+    version: Literal["v1.2", "v2.0"] = "v2.0"
+
+
+class Source(StrEnum):
+    ISO = "iso"
+    IMAGE = "image"
+    TEMPLATE = "template"
+
+
+class Method(StrEnum):
+    CLOSURE = "closure"
+    CONFIGURATION = "configuration"
+
+
+class Install(_Frozen):
+    source: Source = Field(default=Source.ISO, validation_alias="from", serialization_alias="from")
+    iso: w.Volume | None = None  # a volume ID
+    image: w.Script | None = None
+    template: w.Script | None = None  # a VMID or a name
+    full_clone: bool = False
+    partition: w.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
+    method: Method = Method.CLOSURE
+    configuration: w.Script | None = None  # for method=configuration: the configuration.nix to install with
+    generation: Annotated[int, Field(ge=0, le=1 << 31)] = 0  # raise it to ask for a reinstall
+
+
+class EndpointPolicy(_Frozen):
+    families: Annotated[tuple[Literal["ipv4", "ipv6"], ...], w.OneOrMore] = ("ipv6", "ipv4")
+    reaches: Annotated[tuple[Literal["private", "public"], ...], w.OneOrMore] = ("private", "public")
+    allow: tuple[w.Cidr, ...] = ()
+    deny: tuple[w.Cidr, ...] = ()
+    deny_interfaces: tuple[w.Pattern, ...] = ()  # shell patterns
+    address: w.Host | None = None  # only this one
+    jump: w.Jump | None = None  # OpenSSH ProxyJump syntax
+
+
+class Ssh(_Frozen):
+    user: w.UnixUser = "root"
+    port: w.Port = 22
+    options: Mapping[str, str] = {}
+    identity_file: w.KeyFile | None = None
+    authorized_keys: tuple[w.PublicKey, ...] = ()
+
+
+class MachineSpec(_Frozen):
+    """One machine; the field names are the option names below `deployment.proxmox`, in snake case."""
+
+    name: w.DnsName
+    profile: w.ProfileName = "default"  # the hypervisor's profile
+    server_url: w.ServerUrl | None = None  # these three: instead of what the profile says
+    username: w.Login | None = None
+    token_name: w.TokenName | None = None
+    node: w.NodeName | None = None
+    vmid: w.Vmid | None = None
+    disks: tuple[Disk, ...] = ()
+    network: tuple[Nic, ...] = ()
+    cpu: Cpu = Cpu()
+    memory: Annotated[int, Field(ge=16, le=1 << 24)] | None = None  # MiB
+    balloon: Annotated[int, Field(ge=0, le=1 << 24)] | None = None  # MiB; 0: no balloon device
+    bios: Literal["seabios", "ovmf"] | None = None
+    efi: Efi | None = None
+    tpm: Tpm | None = None
+    machine: w.MachineType | None = None
+    arch: Literal["x86_64", "aarch64"] | None = None  # PVE lets only root@pam say it
+    scsi_controller: (
+        Literal["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"] | None
+    ) = None
+    display: w.Display | None = None
+    serial_port: bool = True
+    agent: bool = True
+    tags: Annotated[tuple[w.Tag, ...], w.Unique] = ()
+    pool: w.Pool | None = None
+    onboot: bool | None = None
+    startup: w.Startup | None = None
+    protection: bool | None = None
+    hotplug: w.Hotplug | None = None
+    description: w.Description | None = None
+    expert_args: w.Script | None = None  # QEMU's own arguments; PVE lets only root@pam give them
+    extra: Mapping[str, str | int | bool] = {}
+    install: Install = Install()
+    endpoint: EndpointPolicy = EndpointPolicy()
+    ssh: Ssh = Ssh()
+
+
+class NetworkSpec(_Frozen):
+    """`warnings`: old option names that were used, and what of them has no effect any more. `foreign`: machines of
+    other backends (`deployment.targetEnv`), which are none of ours."""
+
+    name: str
+    description: str = ""
+    machines: tuple[MachineSpec, ...] = ()
+    foreign: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

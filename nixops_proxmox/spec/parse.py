@@ -1,0 +1,263 @@
+"""From what Nix evaluated to the frozen description; every mistake is told, each with its option's full path."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from nixops_proxmox.spec import check
+from nixops_proxmox.spec.addresses import check_ip, spell_out
+from nixops_proxmox.spec.explain import explain
+from nixops_proxmox.spec.legacy import rewrite_machine
+from nixops_proxmox.spec.machine import Disk, Install, Ip, MachineSpec, NetworkSpec, Nic, Ssh
+from nixops_proxmox.spec.names import (
+    NIX_ONLY,
+    SECRETS,
+    WHERE_SECRETS_GO,
+    all_names,
+    key_of,
+    option_name,
+    options_of,
+    with_our_names,
+)
+from nixops_proxmox.spec.quantities import UNITS, parse_size
+from nixops_proxmox.spec.slots import disk_slots, nic_slots
+from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
+
+M = TypeVar("M", bound=BaseModel)
+
+Read = Callable[[Node, Mistakes], object]  # what goes into the model; None: nothing
+
+
+def parse_network(name: str, data: Mapping[str, Any]) -> NetworkSpec:
+    """Parse `{"network": {"description": …}, "machines": {name: {"deployment": {"proxmox": {…}}}, …}}`.
+
+    A machine may also be just `{"proxmox": {…}}`. One whose `deployment.targetEnv` is another backend's is left out and
+    named in `foreign`. Raises one SpecError with a line for each mistake of the whole network.
+    """
+    mistakes = Mistakes()
+    machines = data.get("machines") if isinstance(data, Mapping) else None
+    if not isinstance(machines, Mapping):
+        mistakes.add(name, "expected a network: an attribute set with machines")
+        raise mistakes.error()
+    foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
+    ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
+    found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
+    check.check_network(found, _path, mistakes)
+    if mistakes.found:
+        raise mistakes.error()
+    network = data.get("network")
+    description = network.get("description") if isinstance(network, Mapping) else None
+    return NetworkSpec(
+        name=name,
+        description=description if isinstance(description, str) else "",
+        machines=tuple(found),
+        foreign=foreign,
+        warnings=tuple(mistakes.warnings),
+    )
+
+
+def parse_machine(name: str, data: Mapping[str, Any]) -> MachineSpec:
+    """Parse one machine: `{"deployment": {"proxmox": {…}}}` or `{"proxmox": {…}}`. Raises one SpecError with a line
+    for each mistake."""
+    mistakes = Mistakes()
+    spec = _machine(name, data, mistakes)
+    if spec is None or mistakes.found:
+        raise mistakes.error()
+    return spec
+
+
+def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None:
+    path = _path(name)
+    options: object = None
+    if isinstance(entry, Mapping):
+        deployment = entry.get("deployment")
+        options = deployment.get("proxmox") if isinstance(deployment, Mapping) else entry.get("proxmox")
+    if options is None:
+        mistakes.add(path, "is not set: a machine says here what it is made of")
+        return None
+    node = grow(path, options, mistakes)
+    return _read(MachineSpec, node, mistakes, given={"name": name})
+
+
+def _path(machine: str) -> str:
+    return f"{below('', machine)}.deployment.proxmox"
+
+
+def _target(entry: object) -> object:
+    deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
+    return deployment.get("targetEnv") if isinstance(deployment, Mapping) else None
+
+
+def _read(model: type[M], node: Node, mistakes: Mistakes, *, given: Mapping[str, object] | None = None) -> M | None:
+    """One attribute set as a model. `given`: fields that are known from elsewhere."""
+    if not isinstance(node.value, dict):
+        mistakes.add(node.path, f"expected an attribute set, got {show(node.plain())}")
+        return None
+    node = _rewrite(model, with_our_names(model, node, mistakes), mistakes)
+    fields, data = _known(model, node, mistakes), dict(given or {})
+    for field, child in fields.items():
+        value = _reader(model, field)(child, mistakes)
+        if value is not None:
+            data.setdefault(key_of(model, field), value)
+    places = {key_of(model, field): child.path for field, child in fields.items()}
+    places |= dict.fromkeys(given or {}, node.path)
+    made = _build(model, data, places, node, mistakes)
+    if made is not None and model in _CHECKS:
+        _CHECKS[model](
+            made, lambda field: places.get(key_of(model, field)) or below(node.path, option_name(field)), mistakes
+        )
+    return made
+
+
+def _build(
+    model: type[M], data: Mapping[str, object], places: Mapping[str, str], node: Node, mistakes: Mistakes
+) -> M | None:
+    """The model; what cannot be in it becomes a mistake, and the rest is looked at without it."""
+    try:
+        # As JSON, for there pydantic's strict mode turns lists into tuples and words into enums, and nothing else.
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        for path, text in explain(error, node.path, places):
+            mistakes.add(path, text)
+        rest = {
+            name: value
+            for name, value in data.items()
+            if name not in {str(d["loc"][0]) for d in error.errors() if d["loc"]}
+        }
+        return _build(model, rest, places, node, mistakes) if len(rest) < len(data) else None
+
+
+def _known(model: type[BaseModel], node: Node, mistakes: Mistakes) -> dict[str, Node]:
+    """The children by field name; others are mistakes."""
+    options, found = options_of(model), {}
+    secrets = SECRETS.get(model, frozenset())
+    for name, child in cast(dict[str, Node], node.value).items():
+        if name in options:
+            found[options[name]] = child
+        elif name in secrets:
+            mistakes.add(child.path, "is a secret, and secrets cannot be options", hint=WHERE_SECRETS_GO)
+        elif model is not MachineSpec or name not in NIX_ONLY:
+            mistakes.add(child.path, f"there is no such option{nearest(name, all_names(model))}")
+    return found
+
+
+def _reader(model: type[BaseModel], field: str) -> Read:
+    if (model, field) in _READERS:
+        return _READERS[model, field]
+    section = _section_of(model, field)
+    return _section(section) if section else _plain
+
+
+def _section_of(model: type[BaseModel], field: str) -> type[BaseModel] | None:
+    annotation = model.model_fields[field].annotation
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _plain(node: Node, _mistakes: Mistakes) -> object:
+    return node.plain()
+
+
+def _section(model: type[BaseModel]) -> Read:
+    return lambda node, mistakes: _dump(_read(model, node, mistakes))
+
+
+def _dump(model: BaseModel | None) -> object:
+    return None if model is None else model.model_dump(mode="json", by_alias=True)
+
+
+def _read_disks(node: Node, mistakes: Mistakes) -> object:
+    found = (_read(Disk, child, mistakes, given={"slot": slot}) for slot, child in disk_slots(node, mistakes))
+    return [_dump(disk) for disk in found if disk is not None]
+
+
+def _read_nics(node: Node, mistakes: Mistakes) -> object:
+    found = (_read(Nic, child, mistakes, given={"slot": slot}) for slot, child in nic_slots(node, mistakes))
+    return [_dump(nic) for nic in found if nic is not None]
+
+
+def _read_ip(family: int) -> Read:
+    def read(node: Node, mistakes: Mistakes) -> object:
+        ours = with_our_names(Ip, node, mistakes) if isinstance(node.value, dict) else node
+        ip = _read(Ip, spell_out(ours, family=family), mistakes)
+        if ip is not None:
+            check_ip(ip, node, mistakes, family=family)
+        return _dump(ip)
+
+    return read
+
+
+def _read_size(unit: str, *, divisor: int = 1) -> Read:
+    """A size in `divisor` bytes."""
+
+    def read(node: Node, mistakes: Mistakes) -> object:
+        try:
+            size = parse_size(node.plain(), unit=unit)
+            if size % divisor:
+                raise ValueError(f"expected a size in whole {unit}iB")
+        except ValueError as error:
+            mistakes.add(node.path, f"{error}, got {show(node.plain())}")
+            return None
+        return size // divisor
+
+    return read
+
+
+def _read_number_as_text(node: Node, _mistakes: Mistakes) -> object:
+    value = node.plain()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _read_trunks(node: Node, mistakes: Mistakes) -> object:
+    return (
+        [_read_number_as_text(child, mistakes) for child in node.value]
+        if isinstance(node.value, tuple)
+        else node.plain()
+    )
+
+
+def _read_ssh_options(node: Node, _mistakes: Mistakes) -> object:
+    """OpenSSH's own words for what Nix has types for."""
+    if not isinstance(node.value, dict):
+        return node.plain()
+    words = {True: "yes", False: "no"}
+    plain = {name: child.plain() for name, child in node.value.items()}
+    return {
+        name: words[value] if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+        for name, value in plain.items()
+    }
+
+
+def _rewrite(model: type[BaseModel], node: Node, mistakes: Mistakes) -> Node:
+    if model is MachineSpec:
+        return rewrite_machine(node, mistakes)
+    if model is Disk and isinstance(node.value, dict):  # the bus has become the slot's name
+        return Node(node.path, {name: child for name, child in node.value.items() if name != "bus"})
+    return node
+
+
+_READERS: Mapping[tuple[type[BaseModel], str], Read] = {
+    (MachineSpec, "disks"): _read_disks,
+    (MachineSpec, "network"): _read_nics,
+    (MachineSpec, "memory"): _read_size("M", divisor=UNITS["M"]),
+    (MachineSpec, "balloon"): _read_size("M", divisor=UNITS["M"]),
+    (MachineSpec, "startup"): _read_number_as_text,
+    (Disk, "size"): _read_size("G"),
+    (Nic, "ipv4"): _read_ip(4),
+    (Nic, "ipv6"): _read_ip(6),
+    (Nic, "trunks"): _read_trunks,
+    (Install, "template"): _read_number_as_text,
+    (Ssh, "options"): _read_ssh_options,
+}
+
+_CHECKS: Mapping[type[BaseModel], Callable[..., None]] = {
+    Disk: check.check_disk,
+    Nic: check.check_nic,
+    Install: check.check_install,
+    Ssh: check.check_ssh,
+    MachineSpec: check.check_machine,
+}

@@ -1,0 +1,197 @@
+"""The single values of a description: what each may be, as types that check themselves."""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+
+Check = Callable[[str], str]
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+def _matching(pattern: str, expected: str) -> Check:
+    """A whole match, where `$` would let a newline through."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return check
+
+
+def _mac(text: str) -> str:
+    """PVE refuses multicast addresses (pve-common, mac-addr)."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}", text):
+        raise ValueError("expected a MAC address such as BC:24:11:00:00:01")
+    if int(text[:2], 16) & 1:
+        raise ValueError("expected a unicast MAC address: its first byte must be even")
+    return text.upper()
+
+
+def _tag(text: str) -> str:
+    """PVE lower-cases tags when a configuration is changed, so they are compared in lower case."""
+    return _matching(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*", "a tag: letters, digits and _ + - . inside")(text).lower()
+
+
+def _trunk(text: str) -> str:
+    expected = "expected a VLAN (1 to 4094) or a range such as 5-7"
+    found = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", text)
+    if not found:
+        raise ValueError(expected)
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not 1 <= first <= last <= 4094:
+        raise ValueError(expected)
+    return text
+
+
+def _hotplug(text: str) -> str:
+    parts = text.split(",")
+    known = {"network", "disk", "cpu", "memory", "usb", "cloudinit"}
+    if text not in ("0", "1") and (set(parts) - known or len(parts) != len(set(parts))):
+        raise ValueError(f"expected 0, 1 or a list such as network,disk,usb of {', '.join(sorted(known))}")
+    return text
+
+
+def _server_url(text: str) -> str:
+    """The value itself is never shown: it might hold a password."""
+    found = re.fullmatch(r"(?:https://)?[^\s/@?#]+(?:/\S*)?", text)
+    if not found:
+        raise ValueError("expected https://host:8006 without user and password")
+    return text
+
+
+def _no_store_path(text: str) -> str:
+    if "/nix/store/" in text:
+        raise ValueError(
+            "a private key must not be in the Nix store, which everybody can read: give its path as a string"
+        )
+    return _matching(r"[^\x00-\x1f]+", "the path of a private key")(text)
+
+
+def _public_key(text: str) -> str:
+    if "PRIVATE KEY" in text:
+        raise ValueError("this is a private key; give the public one")
+    stripped = text.strip()
+    if not re.fullmatch(r"(?:\S.*\s)?(?:ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}(?: [^\r\n]*)?", stripped):
+        raise ValueError("expected a public SSH key such as ssh-ed25519 AAAA…")
+    return stripped
+
+
+def _description(text: str) -> str:
+    if len(text.encode()) > 7 * 1024:
+        raise ValueError("expected at most 7 KiB: PVE keeps 8, and the lines that say whose VM it is need some")
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"expected each value once, and {value!r} is there {values.count(value)} times")
+    return values
+
+
+def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise ValueError("expected at least one value")
+    return _unique(values)
+
+
+def _address(value: Any) -> IPv4Address | IPv6Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    try:
+        return ip_address(value if isinstance(value, str) else repr(value))
+    except ValueError:
+        raise ValueError("expected an IPv4 or IPv6 address") from None
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return ip_network(value if isinstance(value, str) else repr(value))
+    except ValueError as error:
+        detail = " (it has host bits set)" if "host bits" in str(error) else ""
+        raise ValueError(f"expected a network such as 10.0.0.0/8 or fd00::/8{detail}") from None
+
+
+# PVE's own ranges and patterns: pve-common JSONSchema.pm, qemu-server Drive.pm and QemuServer.pm, 8.4 and 9.1.
+DnsName = Annotated[str, AfterValidator(_matching(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", "a DNS name"))]
+NodeName = Annotated[str, AfterValidator(_matching(_LABEL, "the name of a node"))]
+Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
+Storage = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]", "the name of a storage such as local-lvm"))
+]
+Bridge = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]{0,31}", "a bridge such as vmbr0"))]
+Volume = Annotated[
+    str,
+    AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*:[^\s,]+", "a volume such as local:iso/installer.iso")),
+]
+DiskSlot = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"scsi(?:[12]?[0-9]|30)|virtio(?:1[0-5]|[0-9])|sata[0-5]",
+            "a slot: scsi0 to scsi30, virtio0 to virtio15 or sata0 to sata5",
+        )
+    ),
+]
+NicSlot = Annotated[str, AfterValidator(_matching(r"net(?:[12]?[0-9]|3[01])", "a slot: net0 to net31"))]
+Serial = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]{1,20}", "1 to 20 letters, digits and _ . -"))]
+Mac = Annotated[str, AfterValidator(_mac)]
+Vlan = Annotated[int, Field(ge=1, le=4094)]
+Trunk = Annotated[str, AfterValidator(_trunk)]
+Tag = Annotated[str, AfterValidator(_tag)]
+Pool = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+){0,2}", "the name of a pool"))]
+ProfileName = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a profile"))]
+CpuType = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9_.+,;=-]*", "a CPU type such as host"))]
+MachineType = Annotated[str, AfterValidator(_matching(r"[a-z0-9][A-Za-z0-9_.+,=-]*", "a machine type such as q35"))]
+Display = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?:cirrus|qxl[234]?|none|serial[0-3]|std|virtio(?:-gl)?|vmware)(?:,[a-z]+=[a-z0-9]+)*",
+            "a display such as std, serial0, virtio or qxl",
+        )
+    ),
+]
+Startup = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?:order=)?[0-9]+(?:,(?:up|down)=[0-9]+)*|(?:up|down)=[0-9]+(?:,(?:up|down)=[0-9]+)*", "order=1,up=30"
+        )
+    ),
+]
+Hotplug = Annotated[str, AfterValidator(_hotplug)]
+Description = Annotated[str, AfterValidator(_description)]
+Script = Annotated[str, AfterValidator(_not_blank)]
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
+Login = Annotated[
+    str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[A-Za-z][A-Za-z0-9._-]+)?", "a user such as deploy@pve"))
+]
+TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]
+UnixUser = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", "a user's name"))]
+Port = Annotated[int, Field(ge=1, le=65535)]
+KeyFile = Annotated[str, AfterValidator(_no_store_path)]
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+Host = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9.:_%\[\]-]*[A-Za-z0-9\]][.]?", "an address or a host name"))]
+Jump = Annotated[str, AfterValidator(_matching(r"(?!-)[^\s,-][^\s]*", "a jump host such as gate.example.org:22"))]
+Pattern = Annotated[str, AfterValidator(_matching(r"!?[^\s!]+", "a pattern for interface names such as docker*"))]
+
+_AS_TEXT = (PlainSerializer(str, when_used="json"), WithJsonSchema({"type": "string"}))
+Address = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), *_AS_TEXT]
+Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_network), *_AS_TEXT]
+Unique = AfterValidator(_unique)
+OneOrMore = AfterValidator(_not_empty)
