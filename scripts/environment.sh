@@ -1,5 +1,5 @@
 # Read by the other scripts: finds a Python, makes the virtualenv in .venv, and gets Debian packages where it may.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 VENV=${NIXOPS_PROXMOX_VENV:-$ROOT/.venv}

@@ -1,0 +1,105 @@
+"""The examples that people copy: they parse, they evaluate, and what they say is a valid description."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.nixeval.build import build_systems
+from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
+from nixops_proxmox.nixeval.runner import ProcessRunner
+from nixops_proxmox.nixeval.tools import Nix, find_nix
+from nixops_proxmox.paths import nix_dir
+from nixops_proxmox.spec import MachineSpec, parse_network
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+STUBS = "{ lib.mkDefault = value: value; pkgs = { }; config = { }; }"
+
+pytestmark = pytest.mark.nix
+
+
+@pytest.fixture(scope="module")
+def nix() -> Nix:
+    found = find_nix()
+    if found is None:
+        pytest.skip("there is no Nix on this machine: apt install nix-bin")
+    return found
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ProcessRunner:
+    """Runs Nix on a store below the test's own directory."""
+    folders = {f"NIX_{name}_DIR": str(tmp_path / "nix" / name.lower()) for name in ("STORE", "STATE", "LOG", "CONF")}
+    settings = "substituters =\nsandbox = false\nbuild-users-group ="
+    return ProcessRunner(environment={**folders, "NIX_REMOTE": "", "NIX_PATH": "", "NIX_CONFIG": settings})
+
+
+def _evaluate(nix: Nix, run: ProcessRunner, version: str = "") -> Evaluated:
+    with_version = ProcessRunner(environment={**run.environment, "DEMO_VERSION": version})
+    source = Source(file=EXAMPLES / "demo" / "network.nix")
+    return evaluate_network(nix, nix_dir() / "eval.nix", source, run=with_version)
+
+
+def _real(nix: Nix, run: ProcessRunner, name: str) -> Mapping[str, Any]:
+    """The machines' own options of an example of NixOS modules, read without nixpkgs: modules are called with stubs."""
+    merge = (
+        "let merge = a: b: a // builtins.mapAttrs (n: v: if a ? ${n} && builtins.isAttrs v && builtins.isAttrs a.${n} "
+        "then merge a.${n} v else v) b; "
+        f"read = m: (if builtins.isFunction m then m {STUBS} else m).deployment.proxmox; "
+        f"network = import {EXAMPLES / name}; in "
+        "builtins.mapAttrs (n: m: merge (read network.defaults) (read m)) "
+        '(removeAttrs network [ "network" "defaults" ])'
+    )
+    done = run(nix.argv("nix-instantiate", "--eval", "--strict", "--json", "-E", merge))
+    assert done.status == 0, done.stderr
+    machines: dict[str, Any] = json.loads(done.stdout)
+    return {"network": {}, "machines": {n: {"deployment": {"proxmox": options}} for n, options in machines.items()}}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.nix")), ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_every_example_parses(nix: Nix, run: ProcessRunner, path: Path) -> None:
+    done = run(nix.argv("nix-instantiate", "--parse", str(path)))
+    assert done.status == 0, done.stderr
+
+
+def test_the_demo_is_a_valid_description_of_three_machines(nix: Nix, run: ProcessRunner) -> None:
+    network = parse_network("demo", _evaluate(nix, run).data)
+    assert {machine.name for machine in network.machines} == {"web", "app", "db"}
+    assert network.warnings == ()
+
+
+def test_the_demos_systems_are_built_with_nothing_but_a_shell(nix: Nix, run: ProcessRunner, tmp_path: Path) -> None:
+    built = build_systems(nix, _evaluate(nix, run).toplevels, roots=tmp_path / "roots", run=run)
+    assert built.failures == {}
+    for name, system in built.systems.items():
+        top = Path(system)
+        assert os.access(top / "bin" / "switch-to-configuration", os.X_OK) and os.access(top / "activate", os.X_OK)
+        assert os.access(top / "services" / name, os.X_OK)
+        hosts = (top / "etc" / "hosts").read_text()
+        assert "fd77:77::12 app\n" in hosts and "10.77.0.13 db\n" in hosts
+        said = subprocess.run([top / "bin" / "switch-to-configuration", "dry-activate"], capture_output=True, text=True)
+        assert said.stdout == f"would activate {system}\n"
+
+
+def test_another_version_changes_web_and_nothing_else(nix: Nix, run: ProcessRunner) -> None:
+    one, two = _evaluate(nix, run, "1").toplevels, _evaluate(nix, run, "2").toplevels
+    assert {name for name in one if one[name] != two[name]} == {"web"}
+    assert _evaluate(nix, run).toplevels == one, "version 1 is what it is without being told"
+
+
+def test_the_example_for_a_real_proxmox_is_a_valid_description(nix: Nix, run: ProcessRunner) -> None:
+    data = _real(nix, run, "proxmox/network.nix")
+    for machine in data["machines"].values():
+        assert machine["deployment"]["proxmox"]["ssh"]["authorizedKeys"] == [
+            "ssh-ed25519 AAAA…replace-me me@example"
+        ], "the placeholder is meant to be refused until it is replaced"
+        del machine["deployment"]["proxmox"]["ssh"]
+    network = parse_network("proxmox", data)
+    machines: dict[str, MachineSpec] = {machine.name: machine for machine in network.machines}
+    assert set(machines) == {"web", "bastion", "db"} and network.warnings == ()
+    assert [disk.keep for disk in machines["db"].disks] == [False, True]
+    assert machines["web"].tpm is not None and machines["db"].endpoint.jump == "root@bastion.example.org"
