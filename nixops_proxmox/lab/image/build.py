@@ -30,6 +30,8 @@ HOST_TOOLS = {
 @dataclass(frozen=True)
 class ImagePaths:
     iso: Path
+    kernel: Path  # the same as on the ISO, for who boots it directly
+    initrd: Path
     key: str  # the content hash
 
 
@@ -59,7 +61,8 @@ def build_image(cache: Path, progress: Callable[[str], None]) -> ImagePaths:
     Raises ImageFailed. About 100 MiB of packages are kept in `cache`/apt, 110 MiB per image.
     """
     key = content_key()
-    image = ImagePaths(iso=cache / f"nixos-lab-{key}.iso", key=key)
+    name = f"nixos-lab-{key}"
+    image = ImagePaths(cache / f"{name}.iso", cache / f"{name}.kernel", cache / f"{name}.initrd", key)
     if image.iso.exists():
         return image
     missing = missing_tools()
@@ -84,5 +87,7 @@ def build_into(cache: Path, image: ImagePaths, progress: Callable[[str], None]) 
         progress("writing the image")
         unfinished = work / "image.iso"
         make_iso(root, first_stage, grub, work, unfinished)
-        unfinished.replace(image.iso)
+        shutil.move(work / "iso/lab/kernel", image.kernel)
+        shutil.move(work / "iso/lab/initrd", image.initrd)
+        unfinished.replace(image.iso)  # last: its presence says that all is there
     progress(f"image ready: {image.iso.name}, {image.iso.stat().st_size // 2**20} MiB")

@@ -57,7 +57,13 @@ def apt_argv(state: Path, *words: str) -> list[str]:
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",
     }
-    return ["apt-get", "-q", "-y", *(word for key, value in options.items() for word in ("-o", f"{key}={value}")), *words]
+    return [
+        "apt-get",
+        "-q",
+        "-y",
+        *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
+        *words,
+    ]
 
 
 def parse_uris(printed: str) -> list[str]:

@@ -7,7 +7,19 @@ from nixops_proxmox.lab.image.debs import ImageFailed, run
 
 LABEL = "NIXOSLAB"
 KERNEL_ARGUMENTS = "console=ttyS0,115200 console=tty0 loglevel=3 quiet"
-GRUB_MODULES = ("part_gpt", "part_msdos", "iso9660", "fat", "normal", "linux", "search", "search_label", "configfile", "echo", "all_video")
+GRUB_MODULES = (
+    "part_gpt",
+    "part_msdos",
+    "iso9660",
+    "fat",
+    "normal",
+    "linux",
+    "search",
+    "search_label",
+    "configfile",
+    "echo",
+    "all_video",
+)
 
 ISOLINUX = f"""\
 SERIAL 0 115200
@@ -26,7 +38,9 @@ menuentry "installer" {{
   initrd /lab/initrd
 }}
 """
-GRUB_EARLY = f"search --no-floppy --set=root --label {LABEL}\nset prefix=($root)/boot/grub\nconfigfile /boot/grub/grub.cfg\n"
+GRUB_EARLY = (
+    f"search --no-floppy --set=root --label {LABEL}\nset prefix=($root)/boot/grub\nconfigfile /boot/grub/grub.cfg\n"
+)
 
 
 def squash_argv(root: Path, target: Path) -> list[str]:

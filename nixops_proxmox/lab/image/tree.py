@@ -27,18 +27,40 @@ LINKS = {
     "var/lock": "../run/lock",
     "etc/mtab": "../proc/self/mounts",
 }
-APPLETS = ("vi", "less", "wget", "nc", "ping6", "nslookup", "telnet", "unzip", "time", "clear", "which", "killall", "xxd")
+APPLETS = (
+    "vi",
+    "less",
+    "wget",
+    "nc",
+    "ping6",
+    "nslookup",
+    "telnet",
+    "unzip",
+    "time",
+    "clear",
+    "which",
+    "killall",
+    "xxd",
+)
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 
 def unpack(debs: Sequence[Path], root: Path) -> None:
-    """All packages into one tree whose /bin, /sbin and /lib are links into /usr, so that /usr is all there is to mount."""
+    """All packages into one tree whose /bin, /sbin and /lib are links into /usr, so that /usr is all to mount."""
     for name in MERGED:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(f"usr/{name}")
     for deb in debs:
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as packed:
-            argv = ["tar", "-x", "--keep-directory-symlink", "--no-same-owner", "--delay-directory-restore", "-C", str(root)]
+            argv = [
+                "tar",
+                "-x",
+                "--keep-directory-symlink",
+                "--no-same-owner",
+                "--delay-directory-restore",
+                "-C",
+                str(root),
+            ]
             done = subprocess.run(argv, stdin=packed.stdout, capture_output=True, check=False, timeout=120)
         if done.returncode != 0 or packed.returncode != 0:
             raise ImageFailed(f"unpacking {deb.name} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")

@@ -146,14 +146,17 @@ class QemuMachine:
 
     async def _watch(self) -> None:
         """Stay with the process; a guest's reboot is a new one, under the same power-on."""
-        reason = await self._wait_for_end()
-        while reason in RESETS and not self._wanted_off:
-            try:
-                await self._spawn()
-            except (StartFailed, OSError, volumes.VolumeFailed):
-                break
+        reason = ""
+        try:
             reason = await self._wait_for_end()
-        await self._clean_up()
+            while reason in RESETS and not self._wanted_off:
+                await self._spawn()
+                reason = await self._wait_for_end()
+        except (StartFailed, volumes.VolumeFailed, OSError) as error:
+            with (self.folder / argv.QEMU_LOG).open("a", encoding="utf-8") as log:
+                log.write(f"after the guest's reboot: {error}\n")
+        finally:
+            await self._clean_up()
         if self._wanted_off:
             self._ended(Ended.HOST)
         else:
