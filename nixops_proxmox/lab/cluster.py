@@ -1,0 +1,201 @@
+"""The cluster's state: nodes, VMs, pools, storages, tasks and users, and the locks around them."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from nixops_proxmox.lab.access import Access, Auth
+from nixops_proxmox.lab.clock import Clock, within
+from nixops_proxmox.lab.latency import Latency
+from nixops_proxmox.lab.machines.base import Driver
+from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.release import Release
+from nixops_proxmox.lab.storage import Storage, Stores, default_storages
+from nixops_proxmox.lab.tasks import TaskList
+from nixops_proxmox.lab.vm import Vm
+
+GIB = 1024**3
+
+
+@dataclass
+class Node:
+    name: str
+    address: str
+    online: bool = True
+    cpus: int = 16
+    memory: int = 64 * GIB
+    base_memory: int = 2 * GIB  # what the host itself uses
+    disk: int = 100 * GIB
+
+
+@dataclass
+class Bridge:
+    iface: str
+    cidr: str = ""
+    vlan_aware: bool = True
+    ports: str = ""
+    nodes: tuple[str, ...] = ()
+    comment: str = ""
+
+
+@dataclass
+class Pool:
+    comment: str = ""
+    vms: set[int] = field(default_factory=set)
+    storages: set[str] = field(default_factory=set)
+
+
+class Cluster:
+    """One Proxmox VE cluster. Everything happens on one event loop."""
+
+    def __init__(
+        self,
+        directory: Path,
+        driver: Driver,
+        release: Release,
+        clock: Clock,
+        latency: Latency,
+        nodes: Iterable[str],
+        storages: Iterable[Storage] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.driver = driver
+        self.release = release
+        self.clock = clock
+        self.latency = latency
+        self.name = "lab"
+        self.fingerprint = ""  # of the API's certificate, and the certificate itself: nodes show both
+        self.certificate = ""
+        self.nodes = {name: Node(name, f"192.0.2.{index + 11}") for index, name in enumerate(nodes)}
+        self.stores = Stores(directory, driver, clock, default_storages() if storages is None else storages, self.nodes)
+        self.stores.lock_wait = latency.cluster_lock
+        self.bridges = {
+            "vmbr0": Bridge("vmbr0", "192.0.2.1/24", ports="eno1"),
+            "vmbr1": Bridge("vmbr1", comment="isolated"),
+        }
+        self.started = clock.time()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget VMs, tasks, pools and faults' effects; users, storages and files on them stay."""
+        self.vms: dict[int, Vm] = {}
+        self.pools: dict[str, Pool] = {}
+        self.tasks = TaskList(self.clock, self.latency)
+        self.options: dict[str, str] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
+        self.backup_jobs: dict[str, dict[str, str]] = {}
+        self.ha_rules: dict[str, dict[str, str]] = {}
+        self.ha_groups: dict[str, dict[str, str]] = {}
+        self.quorate = True
+        for node in self.nodes.values():
+            node.online = True
+        if not hasattr(self, "access"):
+            self.access = Access(self.release, self.clock.time)
+            self.access.permissions.pool_of = self._pool_of_path
+
+    @property
+    def standalone(self) -> bool:
+        return len(self.nodes) == 1
+
+    # Finding.
+
+    def get_vm(self, node: str, vmid: int, *, missing: str = "Configuration file '{file}' does not exist") -> Vm:
+        vm = self.vms.get(vmid)
+        if vm is None or vm.node != node:
+            die(missing.format(file=f"nodes/{node}/qemu-server/{vmid}.conf", vmid=vmid, node=node))
+        return vm
+
+    def find_running_config(self, node: str, vmid: int) -> Vm:
+        """The other text, of calls that look whether it runs first."""
+        return self.get_vm(node, vmid, missing="unable to find configuration file for VM {vmid} on node '{node}'")
+
+    def vms_on(self, node: str) -> Iterator[Vm]:
+        return (vm for vm in list(self.vms.values()) if vm.node == node)
+
+    def pool_of(self, vmid: int) -> str | None:
+        return next((name for name, pool in self.pools.items() if vmid in pool.vms), None)
+
+    def _pool_of_path(self, path: str) -> str | None:
+        kind, _, name = path.strip("/").partition("/")
+        if kind == "vms" and name.isdigit():
+            return self.pool_of(int(name))
+        if kind == "storage":
+            return next((pool for pool, members in self.pools.items() if name in members.storages), None)
+        return None
+
+    def free_vmid(self) -> int:
+        lower = int(self.options.get("next-id-lower", "100"))
+        return next(vmid for vmid in range(lower, 1_000_000) if vmid not in self.vms)
+
+    def volume_free(self, vmid: int) -> bool:
+        return not any(stored.vmid == vmid for stored in self.stores.volumes.values())
+
+    # Allowing.
+
+    def allows(self, auth: Auth, path: str, *names: str, any_of: bool = False) -> bool:
+        return self.access.permissions.allows(auth.who, path, names, any_of=any_of)
+
+    def require(self, auth: Auth, path: str, *names: str, any_of: bool = False) -> None:
+        if not self.allows(auth, path, *names, any_of=any_of):
+            raise Refused(403, f"Permission check failed ({path}, {('|' if any_of else ', ').join(names)})")
+
+    def check_quorum(self) -> None:
+        if not self.quorate:
+            die("cluster not ready - no quorum?")
+
+    # Changing.
+
+    def claim(self, vmid: int, node: str, *, lock: str) -> Vm:
+        """Reserve the id: a configuration with nothing but a lock, at once."""
+        self.check_quorum()
+        directory = self.directory / "vms" / str(vmid)
+        directory.mkdir(parents=True, exist_ok=True)
+        vm = Vm(vmid, node, directory, self.clock.time(), {"lock": lock})
+        self.vms[vmid] = vm
+        return vm
+
+    def already_there(self, vmid: int) -> NoReturn:
+        die(f"unable to create VM {vmid} - VM {vmid} already exists on node '{self.vms[vmid].node}'")
+
+    def drop(self, vm: Vm) -> None:
+        """Forget a VM: configuration, pool membership, ACLs on it."""
+        self.vms.pop(vm.vmid, None)
+        for pool in self.pools.values():
+            pool.vms.discard(vm.vmid)
+        path = f"/vms/{vm.vmid}"
+        self.access.permissions.entries = [entry for entry in self.access.permissions.entries if entry.path != path]
+
+    @asynccontextmanager
+    async def flocked(self, vm: Vm, wait: float | None = None) -> AsyncIterator[None]:
+        """The lock file beside the configuration: one change at a time."""
+        try:
+            await within(self.clock, self.latency.flock if wait is None else wait, vm.flock.acquire())
+        except TimeoutError:
+            die(f"can't lock file '/var/lock/qemu-server/lock-{vm.vmid}.conf' - got timeout")
+        try:
+            yield
+        finally:
+            vm.flock.release()
+
+    def new_mac(self) -> str:
+        """From the datacenter's prefix; before 8.1 a random locally administered address."""
+        prefix = self.options.get("mac_prefix")
+        octets = [int(part, 16) for part in prefix.split(":")] if prefix else [secrets.randbelow(256) & 0xFE | 0x02]
+        octets += list(secrets.token_bytes(6 - len(octets)))
+        return ":".join(f"{octet:02X}" for octet in octets)
+
+    def new_uuid(self) -> str:
+        return str(uuid.uuid4())
+
+    async def settle(self) -> None:
+        await self.tasks.settle()
+
+    async def stop_all(self) -> None:
+        """End every task and every machine."""
+        await self.tasks.end()
+        running = [vm.running for vm in self.vms.values() if vm.running]
+        await asyncio.gather(*(machine.power_off() for machine in running))

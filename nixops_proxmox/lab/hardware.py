@@ -1,0 +1,68 @@
+"""From a VM's active configuration to what a driver is told to start."""
+
+from collections.abc import Callable
+
+from nixops_proxmox.lab.config import (
+    agent_enabled,
+    cores_of,
+    disk_keys,
+    is_cdrom,
+    is_nic,
+    memory_of,
+    parse_boot,
+    parse_disk,
+    parse_nic,
+    uuid_of,
+)
+from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, NicSlot, Volume
+from nixops_proxmox.lab.schema import properties
+from nixops_proxmox.lab.vm import Vm
+
+FindVolume = Callable[[str], Volume]
+
+
+def hardware_of(vm: Vm, find: FindVolume, config: dict[str, str] | None = None) -> Hardware:
+    """`find` gives a volid's volume, and raises when it is not there."""
+    config = vm.config if config is None else config
+    vga = properties.split(config.get("vga", "std"), "type").get("type", "std")
+    return Hardware(
+        vmid=vm.vmid,
+        node=vm.node,
+        name=vm.name,
+        uuid=uuid_of(config),
+        memory=memory_of(config),
+        cores=int(config.get("cores", "1")) if "vcpus" not in config else cores_of(config),
+        sockets=int(config.get("sockets", "1")),
+        cpu=properties.split(config.get("cpu", "kvm64"), "cputype").get("cputype", "kvm64"),
+        bios=config.get("bios", "seabios"),
+        machine=properties.split(config.get("machine", "pc"), "type").get("type", "pc"),
+        agent=agent_enabled(config),
+        boot=tuple(parse_boot(config)),
+        disks=tuple(_disk(key, config[key], find) for key in disk_keys(config)),
+        nics=tuple(_nic(key, config[key]) for key in sorted(config, key=_natural) if is_nic(key)),
+        serial=config.get("serial0") == "socket",
+        vga=vga,
+        smbios=properties.split(config.get("smbios1", "")),
+        directory=vm.directory,
+    )
+
+
+def _natural(key: str) -> tuple[str, int]:
+    digits = "".join(char for char in key if char.isdigit())
+    return key.rstrip("0123456789"), int(digits or 0)
+
+
+def _disk(key: str, value: str, find: FindVolume) -> DiskSlot:
+    disk = parse_disk(key, value)
+    file = disk["file"]
+    options = {name: text for name, text in disk.items() if name != "file"}
+    volume = None if file in ("none", "cdrom") else find(file)
+    return DiskSlot(key, volume, is_cdrom(disk), options)
+
+
+def _nic(key: str, value: str) -> NicSlot:
+    nic = parse_nic(value)
+    options = {name: text for name, text in nic.items() if name not in ("model", "macaddr", "bridge", "tag", "link_down")}
+    return NicSlot(
+        key, nic["model"], nic["macaddr"].upper(), nic.get("bridge", ""), int(nic.get("tag", "0")), nic.get("link_down") == "1", options
+    )

@@ -1,0 +1,1 @@
+"""What parameters PVE takes: the lab's own tables, and the check that speaks PVE's texts."""

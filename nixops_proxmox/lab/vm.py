@@ -1,0 +1,92 @@
+"""One VM of the cluster: its configuration, what is pending, its snapshots, and the machine while it runs."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nixops_proxmox.lab.config import agent_enabled, digest_of
+from nixops_proxmox.lab.machines.base import Running
+from nixops_proxmox.lab.refusals import die
+
+
+@dataclass
+class Snapshot:
+    config: dict[str, str]  # with snaptime, parent, vmstate …
+    description: str = ""
+    state: Path | None = None  # RAM
+
+
+@dataclass
+class Vm:
+    vmid: int
+    node: str
+    directory: Path
+    created: float
+    config: dict[str, str] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
+    deleted: dict[str, bool] = field(default_factory=dict)  # pending deletions; True: with force
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    running: Running | None = None
+    started: dict[str, str] = field(default_factory=dict)  # the configuration the running machine was started with
+    paused: bool = False
+    suspended: bool = False  # the guest said so itself (S3)
+    flock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    agent_busy: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    agent_silent: int = 0  # calls that get no answer (a fault)
+    ha_state: str = ""
+    firewall: dict[str, Any] = field(default_factory=dict)
+    rules: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.config.get("name", f"VM {self.vmid}")
+
+    @property
+    def lock(self) -> str:
+        return self.config.get("lock", "")
+
+    @property
+    def is_template(self) -> bool:
+        return self.config.get("template") == "1"
+
+    @property
+    def status(self) -> str:
+        return "running" if self.running else "stopped"
+
+    @property
+    def qmpstatus(self) -> str:
+        if not self.running:
+            return "stopped"
+        return "suspended" if self.suspended else "paused" if self.paused else "running"
+
+    @property
+    def digest(self) -> str:
+        pending = {**self.pending, **{f"delete {key}": str(force) for key, force in self.deleted.items()}}
+        snapshots = {name: {**snapshot.config, "description": snapshot.description} for name, snapshot in self.snapshots.items()}
+        return digest_of({"": self.config, "PENDING": pending, **snapshots})
+
+    @property
+    def has_agent_device(self) -> bool:
+        """The channel appears with a start, not with the option."""
+        return agent_enabled(self.started)
+
+    def check_lock(self, *but: str) -> None:
+        if self.lock and self.lock not in but:
+            die(f"VM is locked ({self.lock})")
+
+    def merged(self) -> dict[str, str]:
+        """What GET config shows: pending values over active ones."""
+        return {key: value for key, value in {**self.config, **self.pending}.items() if key not in self.deleted}
+
+    def volids(self) -> list[str]:
+        """Every volume that the configuration or a snapshot names."""
+        from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_disk, volume_of
+
+        found: dict[str, None] = {}
+        for config in (self.config, self.pending, *(snapshot.config for snapshot in self.snapshots.values())):
+            for key, value in config.items():
+                mine = UNUSED.match(key) or (is_disk(key) and (not is_cdrom(parse_disk(key, value)) or "cloudinit" in value))
+                if mine and (volid := volume_of(value)):
+                    found[volid] = None
+        return list(found)

@@ -1,0 +1,1 @@
+"""What can be done to VMs: the work behind the routes."""

@@ -1,0 +1,71 @@
+"""Pending changes: what waits for a full stop and start, and making it so."""
+
+import re
+
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_boot, parse_disk, volume_of
+from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vm import Vm
+
+
+async def apply_pending(cluster: Cluster, vm: Vm, log: Log, keys: set[str] | None = None) -> None:
+    """Make pending deletions and values active; `keys`: only these."""
+    for key in [key for key in vm.deleted if keys is None or key in keys]:
+        force = vm.deleted.pop(key)
+        await delete_key(cluster, vm, key, force=force, log=log)
+    for key in [key for key in vm.pending if keys is None or key in keys]:
+        value = vm.pending.pop(key)
+        if is_disk(key):
+            keep_old_volume(vm, key, value)
+        if key == "boot" and "order=" in value:
+            vm.config.pop("bootdisk", None)
+        vm.config[key] = value
+
+
+def keep_old_volume(vm: Vm, key: str, value: str) -> None:
+    """A disk that is replaced by another becomes unused: its data stays."""
+    old = vm.config.get(key)
+    if old is None or volume_of(old) in ("", volume_of(value)):
+        return
+    if not is_cdrom(parse_disk(key, old)):
+        add_unused(vm, volume_of(old))
+
+
+def add_unused(vm: Vm, volid: str) -> None:
+    if any(UNUSED.match(key) and volume_of(value) == volid for key, value in vm.config.items()):
+        return
+    number = next(n for n in range(256) if f"unused{n}" not in vm.config)
+    vm.config[f"unused{number}"] = volid
+
+
+async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool, log: Log) -> None:
+    value = vm.config.get(key)
+    if value is None:
+        return
+    volid = volume_of(value)
+    if UNUSED.match(key):
+        await _free(cluster, vm, volid)
+    elif is_disk(key) and volid:
+        disk = parse_disk(key, value)
+        if "cloudinit" in volid or (force and not is_cdrom(disk)):
+            await _free(cluster, vm, volid)
+        elif not is_cdrom(disk):
+            add_unused(vm, volid)
+    del vm.config[key]
+    _drop_from_boot_order(vm, key)
+
+
+def _drop_from_boot_order(vm: Vm, key: str) -> None:
+    if "order=" in vm.config.get("boot", "") and key in parse_boot(vm.config):
+        rest = [device for device in parse_boot(vm.config) if device != key]
+        vm.config["boot"] = f"order={';'.join(rest)}" if rest else " "
+
+
+async def _free(cluster: Cluster, vm: Vm, volid: str) -> None:
+    if any(re.search(re.escape(volid), value) for snapshot in vm.snapshots.values() for value in snapshot.config.values()):
+        die(f"unable to delete '{volid}' - volume is still in use (snapshot?)")
+    stored = cluster.stores.find(volid, vm.node)
+    if stored is not None:
+        cluster.stores.check_unused_base(stored)
+        await cluster.stores.free(stored)
