@@ -81,10 +81,10 @@ def choose_candidates(
     seen: Sequence[Address],
     wanted: Wanted,
     *,
-    declared: Sequence[Address] = (),
+    spec: MachineSpec | None = None,
     remembered: Endpoint | None = None,
 ) -> Choice:
-    """Order the guest's addresses by the policy.
+    """Order the guest's addresses, and those that `spec` declares, by the policy.
 
     Reach is the first criterion; within one reach the families take turns, the preferred one first (RFC 8305 §4). The
     remembered winner comes first if the machine still has it, or if nothing was seen. An explicit address is the only
@@ -95,6 +95,7 @@ def choose_candidates(
         return Choice((_explicit(policy.address, wanted),))
     kept: dict[Ip, Candidate] = {}
     left: list[LeftOut] = []
+    declared = declared_addresses(spec) if spec is not None else ()
     origins = [(address, "agent") for address in seen] + [(address, "declared") for address in declared]
     for address, origin in origins:
         if address.ip in kept:

@@ -135,9 +135,13 @@ class Agent:
         pid = self._api.agent_exec(*self._at, list(argv), text)
         return self._wait_for_exit(pid, deadline, timeout, shlex.join(argv)[:80])
 
+    def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
+        """Run a program without a shell between; words may be any text. Exactly once, as `run_script`."""
+        return self.run_script(f"exec {shlex.join(argv)}", timeout=timeout)
+
     def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
-        """Run a `/bin/sh` script once, whatever answers get lost; asked again with the same token (letters, digits,
-        dashes), the result of the first run is given again, for as long as this boot of the guest lasts."""
+        """Run a `/bin/sh` script (of 45 KB at most) once, whatever answers get lost. Asked again with the same token
+        (letters, digits, dashes) it gives the first run's result, for as long as this boot of the guest lasts."""
         argv = run_once_argv(token or token_hex(8), self._folder)
         packed = base64.b64encode(script.encode())
         deadline = self._clock.now() + timeout

@@ -1,12 +1,11 @@
 """A guest's disks: the script that lists them, what it printed, and the proof that they are the declared ones."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed, WrongDisk
-from nixops_proxmox.model import GuestDisk
-from nixops_proxmox.pve.identity import disk_serial
+from nixops_proxmox.model import Completed, GuestDisk
 from nixops_proxmox.spec import Disk
 
 HEADER = "nixops-proxmox-disks"
@@ -77,59 +76,70 @@ def _kinds(row: Any) -> Iterable[str]:
             yield "partition"
 
 
-def check_disks(
-    wanted: Sequence[Disk], found: Sequence[GuestDisk], *, uuid: str, accounted: bool
-) -> tuple[GuestDisk, ...]:
+Wanted = Sequence[tuple[Disk, str]]
+"""The declared disks, each with the serial that PVE gives it (declared, or derived from the machine's UUID)."""
+
+
+def list_disks(run: Callable[[str], Completed]) -> tuple[GuestDisk, ...]:
+    """Ask the guest; `run` runs a shell script there."""
+    done = run(LIST_DISKS)
+    if done.status:
+        raise CommandFailed(
+            f"the guest's disks could not be listed: {done.stderr.strip()}", status=done.status, output=done.stderr
+        )
+    return parse_disks(done.stdout)
+
+
+def check_disks(machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, accounted: bool) -> tuple[GuestDisk, ...]:
     """The guest's disks in the order of `wanted`, proven to be those, and blank unless their content is `accounted`
     for by the machine's own record; raises WrongDisk before anything is written."""
-    disks = match_disks(wanted, found, uuid=uuid)
-    for disk, seen in zip(wanted, disks, strict=True):
+    disks = match_disks(machine, wanted, found)
+    for (disk, _), seen in zip(wanted, disks, strict=True):
         if seen.signatures and not accounted:
             raise WrongDisk(
-                f"disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
-                " and this machine's record does not account for it; nothing was written",
+                f"{machine}: disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
+                " and the machine's record does not account for it; nothing was written",
                 hint="if its data may go, wipe it (wipefs -a) or have a new disk made; then run the same command again",
             )
     return disks
 
 
-def match_disks(wanted: Sequence[Disk], found: Sequence[GuestDisk], *, uuid: str) -> tuple[GuestDisk, ...]:
-    """Each declared disk's counterpart in the guest, told apart by serial (declared, or derived from the machine's
-    UUID), the size being right; raises WrongDisk. Names like /dev/sda come in the order of probing and say nothing."""
+def match_disks(machine: str, wanted: Wanted, found: Sequence[GuestDisk]) -> tuple[GuestDisk, ...]:
+    """Each declared disk's counterpart in the guest, told apart by serial, the size being right; raises WrongDisk.
+    Names like /dev/sda come in the order of probing and say nothing."""
     result: dict[str, GuestDisk] = {}
-    for disk in wanted:
-        seen = _find_by_name(disk, found, uuid) or _only_one_of_its_size(disk, wanted, found, uuid)
-        _refuse_size(disk, seen)
+    for disk, serial in wanted:
+        seen = _find_by_name(machine, disk, serial, found) or _only_one_of_its_size(machine, disk, wanted, found)
+        _refuse_size(machine, disk, seen)
         other = next((slot for slot, taken in result.items() if taken.device == seen.device), None)
         if other is not None:
-            raise WrongDisk(f"disks {other} and {disk.slot} are the same in the guest: {seen.device}")
+            raise WrongDisk(f"{machine}: disks {other} and {disk.slot} are the same in the guest: {seen.device}")
         result[disk.slot] = seen
     return tuple(result.values())
 
 
-def _refuse_size(disk: Disk, seen: GuestDisk) -> None:
+def _refuse_size(machine: str, disk: Disk, seen: GuestDisk) -> None:
     if not disk.size <= seen.size < disk.size + SLACK:
         raise WrongDisk(
-            f"disk {disk.slot} ({seen.device}) has {seen.size} bytes, not the declared {disk.size}; nothing is written",
+            f"{machine}: disk {disk.slot} ({seen.device}) has {seen.size} bytes, not the declared {disk.size};"
+            " nothing was written",
             hint="correct the size in the description, or find out whose disk it is",
         )
 
 
-def _find_by_name(disk: Disk, found: Sequence[GuestDisk], uuid: str) -> GuestDisk | None:
-    named = [seen for seen in found if _has_name(seen, disk, uuid)]
+def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDisk]) -> GuestDisk | None:
+    named = [seen for seen in found if _has_name(seen, disk, serial)]
     if len(named) > 1:
         raise WrongDisk(
-            f"disk {disk.slot}: several disks have the serial {disk_serial(uuid, disk)}: {_names(named)}",
+            f"{machine}: disk {disk.slot}: several disks have the serial {serial}: {_names(named)}",
             hint="give every disk a serial of its own",
         )
     return named[0] if named else None
 
 
-def _has_name(seen: GuestDisk, disk: Disk, uuid: str) -> bool:
-    """virtio-blk shows 20 characters of a serial; virtio-scsi shows PVE's name of a drive that has none, and from
-    machine type 10.0 on that in its link even if it has one."""
-    serial = disk_serial(uuid, disk)
-    if seen.serial in (serial, serial[:20]) or _is_linked(seen, f"_{serial}", f"virtio-{serial[:20]}"):
+def _has_name(seen: GuestDisk, disk: Disk, serial: str) -> bool:
+    """By serial; virtio-scsi shows PVE's name of the drive where there is none."""
+    if seen.serial == serial or _is_linked(seen, f"_{serial}", f"virtio-{serial}"):
         return True
     return not disk.serial and (seen.serial == f"drive-{disk.slot}" or _is_linked(seen, f"_drive-{disk.slot}"))
 
@@ -138,21 +148,21 @@ def _is_linked(seen: GuestDisk, *ends: str) -> bool:
     return any(link.endswith(ends) for link in seen.by_id)
 
 
-def _only_one_of_its_size(disk: Disk, wanted: Sequence[Disk], found: Sequence[GuestDisk], uuid: str) -> GuestDisk:
+def _only_one_of_its_size(machine: str, disk: Disk, wanted: Wanted, found: Sequence[GuestDisk]) -> GuestDisk:
     """For a VM whose disks were made without serials by somebody else (virtio-blk and SATA have no other name)."""
-    serial = disk_serial(uuid, disk)
     if disk.serial:
         raise WrongDisk(
-            f"disk {disk.slot}: no disk in the guest has the serial {serial}; it sees {_names(found)}",
+            f"{machine}: disk {disk.slot}: no disk in the guest has the serial {disk.serial}; it sees {_names(found)}",
             hint="a disk added to a running VM may need a stop and a start",
         )
-    rivals = [other for other in wanted if other.size == disk.size and not _find_by_name(other, found, uuid)]
-    free = [seen for seen in found if not seen.serial and not any(_has_name(seen, other, uuid) for other in wanted)]
+    unnamed = [other for other, serial in wanted if not _find_by_name(machine, other, serial, found)]
+    rivals = [other for other in unnamed if other.size == disk.size]
+    free = [seen for seen in found if not seen.serial and not any(_has_name(seen, *other) for other in wanted)]
     fitting = [seen for seen in free if disk.size <= seen.size < disk.size + SLACK]
     if len(rivals) == 1 and len(fitting) == 1:
         return fitting[0]
     raise WrongDisk(
-        f"disk {disk.slot} is not there, or cannot be told apart: no disk has the serial {serial}, and the guest sees"
+        f"{machine}: disk {disk.slot} is not there, or cannot be told apart: none has its serial, and the guest sees"
         f" {_names(found)}",
         hint=f"set `serial` for {disk.slot} in the description",
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.model import Completed
 
 HEADER = "nixops-proxmox-installer 1"
 _KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,2000}={0,3}")
@@ -14,13 +15,15 @@ _PUBLIC = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?")
 
 
 @dataclass(frozen=True)
-class Entrance:
-    """What answered: the installer or not; its boot, its SMBIOS UUID (may be empty), its public host keys."""
+class Entered:
+    """What answered: the installer or not; its boot, its SMBIOS UUID (may be empty), its public host keys, and what it
+    calls itself (os-release)."""
 
     is_installer: bool
     boot_id: str
     uuid: str = ""
     host_keys: tuple[str, ...] = ()
+    system: str = ""
 
 
 def enter_script(public_keys: Sequence[str]) -> str:
@@ -52,6 +55,7 @@ fi
 echo '{HEADER}'
 echo "kind $kind"
 echo "boot-id $(cat /proc/sys/kernel/random/boot_id)"
+echo "system $(. /etc/os-release 2>/dev/null; echo "${{PRETTY_NAME:-${{NAME:-unknown}}}}")"
 echo "uuid $(cat /sys/class/dmi/id/product_uuid 2>/dev/null)"
 for file in /etc/ssh/ssh_host_*_key.pub; do
   [ -e "$file" ] && while read -r type key rest; do echo "host-key $type $key"; done < "$file"
@@ -60,14 +64,20 @@ echo end
 """
 
 
-def parse_entrance(text: str) -> Entrance:
+def parse_entered(done: Completed) -> Entered:
     """What `enter_script` printed; raises CommandFailed for anything else."""
+    text = done.stdout
     _, _, body = text.partition(f"{HEADER}\n")
     lines = body.splitlines()
     fields = dict(line.split(" ", 1) for line in lines if " " in line and not line.startswith("host-key "))
     keys = [line.removeprefix("host-key ") for line in lines if line.startswith("host-key ")]
     boot_id = fields.get("boot-id", "").strip().lower()
     if "end" not in lines or fields.get("kind") not in ("installer", "other") or not _BOOT_ID.fullmatch(boot_id):
-        raise CommandFailed("what the installer told about itself cannot be read", status=0, output=text[-2000:])
+        raise CommandFailed(
+            f"the installer could not be entered: {done.stderr.strip()[-500:] or 'it told nothing that can be read'}",
+            status=done.status,
+            output=(text + done.stderr)[-2000:],
+        )
     good = tuple(dict.fromkeys(key for key in keys if _KEY.fullmatch(key)))
-    return Entrance(fields["kind"] == "installer", boot_id, fields.get("uuid", "").strip().lower(), good)
+    uuid, system = fields.get("uuid", "").strip().lower(), fields.get("system", "").strip()
+    return Entered(fields["kind"] == "installer", boot_id, uuid, good, system)

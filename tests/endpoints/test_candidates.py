@@ -148,7 +148,7 @@ def test_declared_addresses_count_without_an_interface() -> None:
     spec = MachineSpec(name="web", network=nics, ssh=Ssh(port=2022, user="deploy"))
     declared = declared_addresses(spec)
     assert [str(a.ip) for a in declared] == ["10.0.0.9", "fd00::9"]
-    choice = choose_candidates([], wanted_of(spec, [MAC]), declared=declared)
+    choice = choose_candidates([], wanted_of(spec, [MAC]), spec=spec)
     assert [(c.endpoint.host, c.endpoint.port, c.origin) for c in choice.candidates] == [
         ("fd00::9", 2022, "declared"),
         ("10.0.0.9", 2022, "declared"),

@@ -184,6 +184,11 @@ def test_a_script_of_the_same_token_gives_the_first_result_again(agent: Agent, t
         agent.run_script("true", token="../x")
 
 
+def test_a_program_with_words_of_any_kind_runs_once_too(agent: Agent, api: Here) -> None:
+    api.late_faults[("status", 1)] = LOST
+    assert agent.run(["/bin/echo", "ü 'x' $HOME", "y"]).stdout == "ü 'x' $HOME y\n"
+
+
 def test_a_script_may_hold_any_text(agent: Agent) -> None:
     assert agent.run_script("printf %s 'ü \"x\" \\n'").stdout == 'ü "x" \\n'
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nixops_proxmox.errors import CommandFailed, WrongDisk
-from nixops_proxmox.guest.disks import HEADER, LIST_DISKS, check_disks, match_disks, parse_disks
-from nixops_proxmox.model import GuestDisk
+from nixops_proxmox.guest.disks import HEADER, check_disks, list_disks, match_disks, parse_disks
+from nixops_proxmox.model import Completed, GuestDisk
 from nixops_proxmox.pve.identity import derived_serial
 from nixops_proxmox.spec import Disk
 
@@ -22,6 +22,10 @@ GIB = 1 << 30
 
 def disk(slot: str, size: int = 8 * GIB, serial: str | None = None) -> Disk:
     return Disk(slot=slot, storage="local", size=size, serial=serial)
+
+
+def named(*disks: Disk) -> list[tuple[Disk, str]]:
+    return [(disk, disk.serial or derived_serial(UUID, disk.slot)) for disk in disks]
 
 
 def seen(
@@ -60,8 +64,16 @@ def test_disks_are_read_with_everything_that_is_on_them() -> None:
 
 @pytest.mark.skipif(shutil.which("lsblk") is None, reason="needs lsblk")
 def test_the_script_runs_here_and_is_understood() -> None:
-    done = subprocess.run(["/bin/sh", "-c", LIST_DISKS], capture_output=True, text=True, check=True)
-    assert isinstance(parse_disks(done.stdout), tuple)
+    def run(script: str) -> Completed:
+        done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    assert all(disk.device.startswith("/dev/") for disk in list_disks(run))
+
+
+def test_a_guest_without_the_tools_is_told_apart_from_one_without_disks() -> None:
+    with pytest.raises(CommandFailed, match="could not be listed: lsblk: not found"):
+        list_disks(lambda script: Completed(1, "", "lsblk: not found\n"))
 
 
 @pytest.mark.parametrize(
@@ -104,13 +116,13 @@ def test_any_list_is_disks_or_our_own_error(rows: Any, signatures: str, links: s
 def test_disks_are_told_apart_by_serial_whatever_their_names() -> None:
     first, second = disk("scsi0"), disk("scsi1", serial="data")
     found = [seen("/dev/sda", serial="data"), seen("/dev/sdb", serial=derived_serial(UUID, "scsi0"))]
-    assert [entry.device for entry in match_disks([first, second], found, uuid=UUID)] == ["/dev/sdb", "/dev/sda"]
+    assert [entry.device for entry in match_disks("web", named(first, second), found)] == ["/dev/sdb", "/dev/sda"]
 
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (disk("virtio0", serial="a-serial-longer-than-twenty"), seen("/dev/vda", serial="a-serial-longer-than")),
+        (disk("virtio0", serial="v1"), seen("/dev/vda", 8 * GIB, "", "/dev/disk/by-id/virtio-v1")),
         (disk("scsi0", serial="s1"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_s1")),
         (disk("scsi0"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0")),
         (disk("scsi0"), seen("/dev/sda", serial="drive-scsi0")),
@@ -119,7 +131,7 @@ def test_disks_are_told_apart_by_serial_whatever_their_names() -> None:
 )
 def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) -> None:
     other = seen("/dev/sdz", 3 * GIB, "other")
-    assert match_disks([wanted], [other, found], uuid=UUID) == (found,)
+    assert match_disks("web", named(wanted), [other, found]) == (found,)
 
 
 @pytest.mark.parametrize(
@@ -142,19 +154,19 @@ def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) 
 )
 def test_a_wrong_disk_is_refused_with_the_reason(wanted: list[Disk], found: list[GuestDisk], words: str) -> None:
     with pytest.raises(WrongDisk, match=words):
-        match_disks(wanted, found, uuid=UUID)
+        match_disks("web", named(*wanted), found)
 
 
 def test_data_that_nobody_accounts_for_is_never_written_over() -> None:
-    wanted, full = [disk("scsi0", serial="s")], seen("/dev/sda", 8 * GIB, "s", signatures=("gpt", "ext4"))
+    wanted, full = named(disk("scsi0", serial="s")), seen("/dev/sda", 8 * GIB, "s", signatures=("gpt", "ext4"))
     with pytest.raises(WrongDisk, match="holds gpt, ext4") as caught:
-        check_disks(wanted, [full], uuid=UUID, accounted=False)
+        check_disks("web", wanted, [full], accounted=False)
     assert "wipefs" in caught.value.hint
-    assert check_disks(wanted, [full], uuid=UUID, accounted=True) == (full,)
+    assert check_disks("web", wanted, [full], accounted=True) == (full,)
     blank = replace(full, signatures=())
-    assert check_disks(wanted, [blank], uuid=UUID, accounted=False) == (blank,)
+    assert check_disks("web", wanted, [blank], accounted=False) == (blank,)
 
 
 def test_an_undeclared_disk_beside_is_nobodys_business() -> None:
     found = [seen("/dev/sda", serial="s"), seen("/dev/sdb", serial="alien", signatures=("xfs",))]
-    assert len(check_disks([disk("scsi0", serial="s")], found, uuid=UUID, accounted=False)) == 1
+    assert len(check_disks("web", named(disk("scsi0", serial="s")), found, accounted=False)) == 1

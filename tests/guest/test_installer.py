@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nixops_proxmox.errors import CommandFailed
-from nixops_proxmox.guest.installer import HEADER, Entrance, enter_script, parse_entrance
+from nixops_proxmox.guest.installer import HEADER, Entered, enter_script, parse_entered
+from nixops_proxmox.model import Completed
 
 OURS = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHIWXgLWgfIN/gKlF9rJMirx23k5yYL1SJwNxsCIDJ0S it's ours"
 HOST = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE23C1+K4Nsm9kgqDKJFQ1H3yZfa3Q1eE8Z0kXo3uWzW"
@@ -25,10 +26,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def enter(root: Path, *keys: str) -> Entrance:
+def enter(root: Path, *keys: str) -> Entered:
     script = enter_script(keys or (OURS,)).replace("/etc/", f"{root}/etc/")
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    return parse_entrance(done.stdout)
+    return parse_entered(Completed(0, done.stdout))
 
 
 def authorized(root: Path) -> Path:
@@ -45,10 +46,10 @@ def authorized(root: Path) -> Path:
 )
 def test_in_the_installer_our_key_is_let_in_privately(root: Path, file: str, text: str) -> None:
     (root / file).write_text(text)
-    entrance = enter(root)
-    assert entrance.is_installer
-    assert entrance.host_keys == (HOST,)
-    assert len(entrance.boot_id) == 36
+    entered = enter(root)
+    assert entered.is_installer
+    assert entered.host_keys == (HOST,)
+    assert len(entered.boot_id) == 36
     assert authorized(root).read_text() == OURS + "\n"
     assert authorized(root).stat().st_mode & 0o777 == 0o600
     assert authorized(root).parent.stat().st_mode & 0o777 == 0o700
@@ -64,9 +65,11 @@ def test_entering_again_adds_nothing_and_others_keys_stay(root: Path) -> None:
 
 
 def test_in_an_installed_system_it_only_looks(root: Path) -> None:
-    entrance = enter(root)
-    assert not entrance.is_installer
-    assert entrance.host_keys == (HOST,)
+    (root / "etc/os-release").write_text('ID=nixos\nPRETTY_NAME="The Installed One"\n')
+    entered = enter(root)
+    assert not entered.is_installer
+    assert entered.system == "The Installed One"
+    assert entered.host_keys == (HOST,)
     assert not authorized(root).parent.exists()
 
 
@@ -85,15 +88,15 @@ def test_only_public_keys_get_into_the_script(key: str) -> None:
 
 def test_the_answer_is_read_with_noise_around_it() -> None:
     text = f"motd\n{HEADER}\nkind installer\nboot-id {BOOT}\nuuid ABC\nhost-key {HOST}\nhost-key evil; x\nend\nmore\n"
-    assert parse_entrance(text) == Entrance(True, BOOT, "abc", (HOST,))
+    assert parse_entered(Completed(0, text)) == Entered(True, BOOT, "abc", (HOST,))
 
 
 @pytest.mark.parametrize("missing", ["kind installer\n", f"boot-id {BOOT}\n", "end\n", f"{HEADER}\n"])
 def test_half_an_answer_is_none(missing: str) -> None:
     text = f"{HEADER}\nkind installer\nboot-id {BOOT}\nuuid \nhost-key {HOST}\nend\n"
-    parse_entrance(text)
-    with pytest.raises(CommandFailed, match="cannot be read"):
-        parse_entrance(text.replace(missing, ""))
+    parse_entered(Completed(0, text))
+    with pytest.raises(CommandFailed, match="could not be entered"):
+        parse_entered(Completed(0, text.replace(missing, "")))
 
 
 @settings(max_examples=300, deadline=None)
@@ -101,4 +104,4 @@ def test_half_an_answer_is_none(missing: str) -> None:
 def test_rubbish_is_our_own_error(text: str) -> None:
     for answer in (text, f"{HEADER}\nkind installer\n{text}\nend\n"):
         with pytest.raises(CommandFailed):
-            parse_entrance(answer)
+            parse_entered(Completed(0, answer))

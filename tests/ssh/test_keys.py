@@ -107,7 +107,7 @@ def test_an_open_folder_is_closed(tmp_path: Path) -> None:
 def test_authorized_keys_are_ours_and_the_descriptions_each_once(tmp_path: Path) -> None:
     store = KeyStore(tmp_path, "my net/1")
     theirs = new_key_pair("them").public
-    spec = MachineSpec(name="web", ssh=Ssh(authorized_keys=(theirs, f" {theirs} ", "")))
+    spec = MachineSpec(name="web", ssh=Ssh(authorized_keys=(theirs, f" {theirs} ")))
     ours = store.client_key().public
     assert store.authorized_keys(spec) == (ours, theirs)
     assert ours.endswith(" nixops-proxmox-my-net-1")
