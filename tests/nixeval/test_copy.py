@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from nixops_proxmox.errors import CopyFailed, Retry
@@ -10,6 +12,7 @@ from nixops_proxmox.nixeval.copy import (
     copy_environment,
     under_root,
 )
+from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from tests.nixeval.scripted import ScriptedRunner
 
@@ -68,3 +71,23 @@ def test_progress_counts_paths() -> None:
     for line in ("copying 2 paths...", f"copying path '{SYSTEM}' to 'ssh://a'...", "", "something else"):
         progress(line)
     assert lines == ["copying 1/2 web", "something else"]
+
+
+@pytest.mark.nix
+def test_a_real_nix_takes_the_command_and_its_progress_is_read(
+    nix: Nix, nix_run: ProcessRunner, tmp_path: Path
+) -> None:
+    text = """
+      let make = name: text: derivation {
+        inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${text} >$out" ];
+      }; in make "outer" (make "inner" "x")"""
+    drv = nix_run(nix.argv("nix-instantiate", "-E", text)).stdout.strip()
+    system = nix_run(nix.argv("nix-store", "--realise", drv)).stdout.strip()
+    lines: list[str] = []
+    there = Destination(f"local?require-sigs=false&root={tmp_path / 'there'}")
+    copy_closure(nix, system, there, machine="web", run=nix_run, tell=lines.append)
+    assert lines == ["copying 1/2 inner", "copying 2/2 outer"]
+    copy_closure(nix, system, there, machine="web", run=nix_run, tell=lines.append)
+    assert len(lines) == 2, "what is there is not copied again"
+    with pytest.raises(CopyFailed, match=r"web: .* could not be copied to .*\n.*no-such-path"):
+        copy_closure(nix, f"{system}-no-such-path", there, machine="web", run=nix_run)
