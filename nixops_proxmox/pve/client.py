@@ -21,6 +21,7 @@ class Sender(Protocol):
     """What the client needs of a transport."""
 
     def send(self, call: Call, upload: Upload | None = None) -> Any: ...
+    def close(self) -> None: ...
 
 
 class PveClient:
@@ -28,6 +29,10 @@ class PveClient:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._sender.close()
 
     def _ask(
         self,

@@ -36,5 +36,7 @@ def secret_of(profile: Profile, runner: Runner = run_command) -> str:
         raise ConfigError(f"{where} printed nothing")
     if profile.token_command:
         secret = secret.strip().removeprefix("PVEAPIToken=")
+        if profile.token_id and "!" not in secret:
+            secret = f"{profile.token_id}={secret}"
         check_token(secret, where)
     return secret

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from nixops_proxmox.errors import (
@@ -23,14 +24,17 @@ from nixops_proxmox.errors import (
 from nixops_proxmox.model import Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve import config as differences
 from nixops_proxmox.pve.answers import ConfigSeen, GuestSeen, NodeSeen, Resources
+from nixops_proxmox.pve.calls import Trace, no_trace
 from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.identity import find_mark, identity_of, is_ours, uuid_of
 from nixops_proxmox.pve.placement import LAG, Reservations, candidates, is_shared, no_place, space_wanted
-from nixops_proxmox.pve.profiles import DEFAULT_VMIDS
+from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB, parse_flag, storage_of
 from nixops_proxmox.pve.refusals import LockTimeout, VmLocked, VmRunning, WrongPlace, translate_task_text
 from nixops_proxmox.pve.requests import boot_params, create_params
 from nixops_proxmox.pve.tasks import Failed, TaskWaiter, parse_upid
+from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import ClusterView
 from nixops_proxmox.spec import MachineSpec
@@ -101,6 +105,27 @@ class PveHypervisor:
         if self._release is None:
             self._release = self.client.get_version()
         return self._release
+
+    def resources(self) -> Resources:
+        """The cluster as it was a few seconds ago, shared by everybody who asks."""
+        return self._view.get(VIEW_AGE)
+
+    def upload(
+        self,
+        node: str,
+        storage: str,
+        path: Path,
+        *,
+        content: str = "iso",
+        filename: str = "",
+        progress: Progress = no_progress,
+    ) -> str:
+        """Put a file on a storage, wait, and return its volume ID."""
+        name = stored_name(filename or path.name)
+        upid = self.client.upload(node, storage, path, content=content, filename=name, progress=progress)
+        self._finish(upid, f"uploading {name} to {storage} on {node}")
+        self._isos.pop((node, storage), None)
+        return f"{storage}:{content}/{name}"
 
     # Looking
 
@@ -559,6 +584,23 @@ class PveHypervisor:
                     gate = self._gates.setdefault((node, storage), threading.Semaphore(self._parallel))
                 stack.enter_context(gate)
             yield
+
+
+@contextmanager
+def open_hypervisor(
+    profile: str = DEFAULT,
+    *,
+    profiles: Path | None = None,
+    trace: Trace = no_trace,
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[PveHypervisor]:
+    """The hypervisor of a profile, by name; its connections are dropped at the end."""
+    read = load_profile(profile, path=profiles)
+    client = connect(read, trace=trace)
+    try:
+        yield PveHypervisor(client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, warn=warn)
+    finally:
+        client.close()
 
 
 def _is_nameless(seen: ConfigSeen) -> bool:

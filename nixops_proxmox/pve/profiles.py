@@ -27,6 +27,7 @@ class Profile:
     name: str
     endpoints: tuple[ApiEndpoint, ...]
     token: str = field(default="", repr=False)  # user@realm!name=secret
+    token_id: str = ""  # user@realm!name, for a token_command that prints only the secret
     token_command: tuple[str, ...] = ()
     username: str = ""  # user@realm
     password: str = field(default="", repr=False)
@@ -50,13 +51,13 @@ def profiles_file() -> Path:
     return config_dir() / "profiles.toml"
 
 
-def load_profile(name: str = DEFAULT, *, file: Path | None = None, environ: Mapping[str, str] | None = None) -> Profile:
+def load_profile(name: str = DEFAULT, *, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Profile:
     """The profile of that name; PROXMOX_VE_* variables count for the one that PROXMOX_VE_PROFILE names (`default`).
 
     Raises ConfigError, which names the file, the key, and the nearest known one.
     """
     environment = os.environ if environ is None else environ
-    path = file or profiles_file()
+    path = path or profiles_file()
     table = dict(read_profiles(path).get(name, {}))
     if name == environment.get("PROXMOX_VE_PROFILE", DEFAULT):
         table = _with_environment(table, environment)
@@ -69,10 +70,10 @@ def load_profile(name: str = DEFAULT, *, file: Path | None = None, environ: Mapp
     return parse_profile(name, table)
 
 
-def list_profiles(*, file: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+def list_profiles(*, path: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Names, those of the environment included."""
     environment = os.environ if environ is None else environ
-    names = set(read_profiles(file or profiles_file()))
+    names = set(read_profiles(path or profiles_file()))
     if environment.get("PROXMOX_VE_ENDPOINT"):
         names.add(environment.get("PROXMOX_VE_PROFILE", DEFAULT))
     return tuple(sorted(names))
@@ -142,6 +143,7 @@ def parse_profile(name: str, table: Mapping[str, Any]) -> Profile:
         name,
         reader.endpoints(),
         token=reader.token(),
+        token_id=reader.text("token_id"),
         token_command=reader.command("token_command"),
         password_command=reader.command("password_command"),
         fingerprint=normalized_fingerprint(reader.text("fingerprint")) if reader.text("fingerprint") else "",
