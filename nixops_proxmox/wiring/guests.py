@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nixops_proxmox.endpoints.candidates import Candidate, Choice, choose_candidates, wanted_of
+from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.endpoints.race import Cancelled, Proof, Result, race
 from nixops_proxmox.errors import AgentSilent, GuestLost, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.disks import check_disks, list_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
+from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Reporter
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
@@ -71,12 +73,11 @@ class Guests:
     # The installer.
 
     def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
-        pair = self._ephemeral(machine)
+        pair, identity = self._ephemeral(machine)
         agent = self._agents(machine)
         self._reporter.detail(machine, "waiting for the installer's guest agent")
         agent.wait_for_agent(BOOT_TIME)
-        done = agent.run(["/bin/sh", "-c", enter_script([pair[0].public, *keys])], timeout=60)
-        seen = parse_entered(done)
+        seen = parse_entered(agent.run_script(enter_script([pair.public, *keys])))
         if not seen.is_installer:
             raise GuestLost(
                 f"{machine.name}: the installer should run, but {seen.system or 'another system'} answers",
@@ -84,10 +85,10 @@ class Guests:
             )
         addresses, result = self._find_endpoint(machine, spec, agent, seen.host_keys, installer=True)
         endpoint = result.winner.candidate.endpoint
-        self._entries[machine.name] = _Entry(seen.boot_id, tuple(seen.host_keys), endpoint, *pair)
+        self._entries[machine.name] = _Entry(seen.boot_id, seen.host_keys, endpoint, pair, identity)
         return InstallerSeen(
             seen.boot_id,
-            tuple(seen.host_keys),
+            seen.host_keys,
             replace(machine.facts, addresses=addresses, endpoint=endpoint),
         )
 
@@ -129,12 +130,13 @@ class Guests:
             return pair, self._stack.enter_context(start_identity_file(pair))
 
     def list_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        wanted = [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
-        return check_disks(machine.name, wanted, list_disks(shell.run), accounted=True)
+        return self._disks(shell, machine, spec, accounted=True)
 
     def prove_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        return self._disks(shell, machine, spec, accounted=machine.facts.claimed >= 0)
+
+    def _disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec, *, accounted: bool) -> Sequence[GuestDisk]:
         wanted = [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
-        accounted = machine.facts.claimed >= 0
         return check_disks(machine.name, wanted, list_disks(shell.run), accounted=accounted)
 
     # The installed system.
@@ -175,7 +177,12 @@ class Guests:
 
     def choice(self, machine: Machine, spec: MachineSpec, addresses: Sequence[Address]) -> Choice:
         remembered = self._record.find_winner(machine.name, site())
-        return choose_candidates(addresses, wanted_of(spec, machine.facts.macs), spec=spec, remembered=remembered)
+        return choose_candidates(
+            addresses,
+            wanted_of(spec, machine.facts.macs),
+            spec=spec,
+            remembered=remembered,
+        )
 
     def race(self, choice: Choice, keys: Sequence[str], deadline: float = RACE_TIME) -> Result:
         def probe(candidate: Candidate, cancelled: Cancelled) -> Proof:
@@ -185,7 +192,7 @@ class Guests:
         return race(choice.candidates, probe, keys=keys, deadline=deadline)
 
     def addresses(self, agent: Agent | None, machine: Machine) -> tuple[Address, ...]:
-        return () if agent is None else tuple(agent.addresses(machine.facts.macs))
+        return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(), find_reach)
 
     def _find_endpoint(
         self,

@@ -9,6 +9,7 @@ from nixops_proxmox.lifecycle.ports import Reporter
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.evaluate import Source
+from nixops_proxmox.pve.calls import Trace, no_trace
 
 
 class Silent:
@@ -35,4 +36,5 @@ class Options:
     break_lock: bool = False
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
+    trace: Trace = no_trace  # told every API call
     keep: Mapping[str, str] = field(default_factory=dict)  # what a door wants in the machines' facts (`extra`)

@@ -20,9 +20,7 @@ from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.profiles import load_profile
+from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.keys import KeyStore
@@ -86,17 +84,24 @@ class Parts:
     def tell_building(self, line: str) -> None:
         log.info("nix: %s", line)
 
-    def hypervisor(self, profile: str) -> PveHypervisor:
+    def hypervisor(self, name: str) -> PveHypervisor:
+        """The hypervisor of a profile; connected to when it is first asked."""
         with self._lock:
-            if profile not in self._hypervisors:
-                client = PveClient(load_profile(profile, path=self._options.profiles))
-                self._stack.callback(client.close)
-                self._hypervisors[profile] = PveHypervisor(client, deployment=self._record.name)
-            return self._hypervisors[profile]
+            if name not in self._hypervisors:
+                self._hypervisors[name] = self._stack.enter_context(
+                    open_hypervisor(
+                        name,
+                        profiles=self._options.profiles,
+                        trace=self._options.trace,
+                        warn=lambda text: log.warning("%s: %s", name, text),
+                    )
+                )
+            return self._hypervisors[name]
 
     def _agent(self, machine: Machine) -> Agent:
         hypervisor = self.hypervisor(machine.facts.profile or "default")
-        return Agent(hypervisor.client, machine.facts.node, machine.facts.vmid)
+        vm = hypervisor.find_vm(machine.facts)  # it may have been moved to another node
+        return Agent(hypervisor.client, vm.node if vm is not None else machine.facts.node, machine.facts.vmid)
 
     def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
         return World(
@@ -122,5 +127,12 @@ class Parts:
     def ssh_argv(self, machine: Machine, spec: MachineSpec, command: Sequence[str]) -> list[str]:
         return ssh_argv(self.guests.access(machine, spec), *command)
 
-    def scp_argv(self, machine: Machine, spec: MachineSpec, sources: Sequence[str], target: str) -> list[str]:
-        return scp_argv(self.guests.access(machine, spec), sources, target)
+    def scp_argv(
+        self, machine: Machine, spec: MachineSpec, sources: Sequence[str], target: str, *, recursive: bool
+    ) -> list[str]:
+        here = [
+            place.removeprefix(machine.name) if place.startswith(f"{machine.name}:") else place for place in sources
+        ]
+        there = target.removeprefix(machine.name) if target.startswith(f"{machine.name}:") else target
+        program, *rest = scp_argv(self.guests.access(machine, spec), here, there)
+        return [program, *(["-r"] if recursive else []), *rest]

@@ -26,8 +26,8 @@ class Volumes:
         client = self._hypervisor.client
         found = next((v for v in client.list_volumes(node, storage, content) if v.volid.endswith(f"/{name}")), None)
         if found is None:
-            self._hypervisor.upload(node, storage, path, content=content, filename=name)
-        return found.volid if found is not None else f"{storage}:{content}/{name}"
+            return self._hypervisor.upload(node, storage, path, content=content, filename=name)
+        return found.volid
 
     def _node_of(self, storage: str) -> str:
         for seen in self._hypervisor.resources().storages:
