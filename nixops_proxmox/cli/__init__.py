@@ -20,6 +20,7 @@ from nixops_proxmox.cli import (
     deploy,
     destroy,
     history,
+    lab,
     lifecycle,
     plan,
     profile,
@@ -55,6 +56,7 @@ VERBS: dict[str, ModuleType] = {
     "check": check,
     "profile": profile,
     "lifecycle": lifecycle,
+    "lab": lab,
     "completion": completion,
 }
 COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}

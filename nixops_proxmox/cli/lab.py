@@ -1,0 +1,274 @@
+"""A Proxmox VE in a box, on this machine: for trying things without touching anything of yours."""
+
+import argparse
+import json
+import os
+import socket
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox import paths
+from nixops_proxmox.cli.arguments import add_json
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.namespace import INSIDE_VARIABLE
+from nixops_proxmox.cli.profile import write_profile
+from nixops_proxmox.cli.ssh import become
+from nixops_proxmox.errors import ConfigError, DeployError
+
+if TYPE_CHECKING:
+    from nixops_proxmox.lab.service import Running
+
+NAME = "lab"
+VERSIONS = ("7.4", "8.4", "9.0", "9.1")
+PORT = 8006
+UP_SECONDS = {"simulated": 60.0, "qemu": 1800.0}  # the first start with QEMU builds the installer's image
+
+
+class LabError(DeployError):
+    """The lab did not come up, did not go down, or did not answer."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", metavar="NAME", default=NAME, help=f"of several labs, and of its profile ({NAME})")
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    up = actions.add_parser("up", help="start it, and write the profile that leads to it")
+    guests = up.add_mutually_exclusive_group()
+    guests.add_argument("--simulated", action="store_true", help="simulated guests: quick, and nothing is needed")
+    guests.add_argument("--qemu", action="store_true", help="real guests, in QEMU")
+    up.add_argument("--pve", metavar="VERSION", choices=VERSIONS, default="8.4", help=f"{', '.join(VERSIONS)} (8.4)")
+    up.add_argument("--nodes", metavar="N", type=int, choices=range(1, 17), default=3, help="how many nodes (3)")
+    up.add_argument("--realistic", action="store_true", help="take as long as a small cluster does")
+    up.add_argument("--port", type=int, default=PORT, help=f"of the first node's API ({PORT}, or any that is free)")
+    add_json(actions.add_parser("status", help="is it up, where, and what is in it"))
+    actions.add_parser("down", help="stop it with all of its guests")
+    actions.add_parser("reset", help="empty it")
+    inside = actions.add_parser("exec", help="run a command in its network, such as curl to a guest")
+    inside.add_argument("command_words", metavar="COMMAND", nargs=argparse.REMAINDER)
+    actions.add_parser("log", help="what it has said")
+    actions.add_parser("image", help="build the installer's image for QEMU guests")
+    screenshot = actions.add_parser("screenshot", help="a picture of a QEMU guest's display")
+    screenshot.add_argument("vmid", metavar="VMID", type=int)
+    screenshot.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a PNG file (VMID.png)")
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    missing = [name for name in ("aiohttp", "asyncssh") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the lab needs the Python packages {' and '.join(missing)}", hint="pip install 'nixops-proxmox[lab]'"
+        )
+    actions: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+        "up": run_up,
+        "status": run_status,
+        "down": run_down,
+        "reset": run_reset,
+        "exec": run_exec,
+        "log": run_log,
+        "image": run_image,
+        "screenshot": run_screenshot,
+    }
+    from nixops_proxmox.lab.service import ServiceError
+
+    try:
+        return actions[args.action](args, console)
+    except ServiceError as error:
+        hint = f"what it said last:\n{error.log}" if error.log else ""
+        raise LabError(str(error), hint=hint) from error
+
+
+def directory(args: argparse.Namespace) -> Path:
+    if not args.name.replace("-", "").isalnum():
+        raise ConfigError(f"{args.name!r} cannot be a lab's name", hint="letters, digits and - please")
+    return paths.state_dir() / "labs" / str(args.name)
+
+
+def image_cache() -> Path:
+    """Where the installer's image is kept; shared by all labs, and made again if it is deleted."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "nixops-proxmox" / "lab-image"
+
+
+def get_running(args: argparse.Namespace) -> "Running":
+    from nixops_proxmox.lab.service import find_running
+
+    running = find_running(directory(args))
+    if running is None:
+        raise LabError(f"the lab {args.name!r} is not up", hint=up_command(args.name))
+    return running
+
+
+def up_command(name: str) -> str:
+    return f"nixops-proxmox lab{'' if name == NAME else f' --name {name}'} up"
+
+
+# --- up and down ----------------------------------------------------------------------------------------------------
+
+
+def run_up(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.service import Settings, find_running, up
+
+    guests = "qemu" if args.qemu else "simulated"
+    settings = Settings(
+        driver=guests,
+        version=args.pve,
+        nodes=tuple(f"pve{number}" for number in range(1, args.nodes + 1)),
+        port=args.port if are_free(args.port, args.nodes) else 0,
+        realistic=args.realistic,
+        image_cache=str(image_cache()) if args.qemu else "",
+    )
+    before = find_running(directory(args))
+    if before is not None and before.settings.driver != guests and (args.qemu or args.simulated):
+        raise LabError(
+            f"the lab {args.name!r} is up already, with {before.settings.driver} guests",
+            hint="nixops-proxmox lab down, and then up again: what is in it is lost",
+        )
+    with console.busy(f"starting the lab with {guests} guests"):
+        running = up(directory(args), settings, timeout=UP_SECONDS[guests], tell=lambda line: tell(console, line))
+    write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
+    console.say(
+        f"the lab is up: Proxmox VE {running.settings.version}, {running.settings.driver} guests, {running.url}"
+    )
+    console.say(f"its profile is {args.name!r}: nixops-proxmox --profile {args.name} deploy")
+    return 0
+
+
+def profiles_file() -> Path:
+    from nixops_proxmox.pve.profiles import profiles_file as file
+
+    return file()
+
+
+def profile_of(running: "Running", folder: Path) -> dict[str, str]:
+    from nixops_proxmox.lab.service import NAMESPACE
+
+    network = {"namespace": str(folder / NAMESPACE)} if running.namespace else {}
+    return {"url": running.url, "token": running.token, "fingerprint": running.fingerprint, **network}
+
+
+def are_free(port: int, count: int) -> bool:
+    """May we listen on these ports of the loopback?"""
+    for number in range(port, port + count):
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", number))
+            except OSError:
+                return False
+    return True
+
+
+def tell(console: Console, line: str) -> None:
+    """A line of the lab's log: what it says, without time and level."""
+    _, _, said = line.partition(" INFO ")
+    if said or console.verbosity:
+        console.say(f"lab: {said or line}")
+
+
+def run_down(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.service import down
+
+    console.say("the lab is down" if down(directory(args)) else "the lab was not up")
+    return 0
+
+
+def run_reset(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.service import reset
+
+    running = reset(directory(args), timeout=UP_SECONDS["qemu"])
+    if running is not None:
+        write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
+    console.say("the lab is empty" + ("" if running else ", and not up"))
+    return 0
+
+
+def run_image(args: argparse.Namespace, console: Console) -> int:
+    del args
+    from nixops_proxmox.lab.image import ImageFailed, build_image
+
+    try:
+        image = build_image(image_cache(), console.say)
+    except ImageFailed as error:
+        raise LabError(f"the image could not be built: {error}") from error
+    console.result(str(image.iso))
+    return 0
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+def run_status(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.service import find_running
+
+    running = find_running(directory(args))
+    if running is None:
+        console.json({"up": False}) if args.json else console.say(
+            f"the lab is not up; start it: {up_command(args.name)}"
+        )
+        return 0
+    state = ask(running, "state")
+    calls = len(ask(running, "calls"))
+    if args.json:
+        settings = {"pve": running.settings.version, "guests": running.settings.driver, "nodes": state["nodes"]}
+        console.json({"up": True, "url": running.url, **settings, "calls": calls, "vms": state["vms"]})
+        return 0
+    since = datetime.fromtimestamp(running.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    console.result(f"up since {since}: Proxmox VE {running.settings.version}, {running.settings.driver} guests")
+    console.result(f"{running.url}, {calls} API calls so far; root@pam's password: {running.root_password}")
+    rows = [[vmid, vm["name"] or "-", vm["node"], vm["status"]] for vmid, vm in sorted(state["vms"].items())]
+    if rows:
+        console.table(("vmid", "name", "node", "status"), rows)
+    return 0
+
+
+def ask(running: "Running", what: str) -> Any:
+    """The lab's own door beside the API, over the same TLS."""
+    request = urllib.request.Request(  # noqa: S310 -- the lab's URL is https
+        f"{running.url}/lab/{what}", headers={"Authorization": f"Bearer {running.control_token}"}
+    )
+    trust = ssl.create_default_context(cafile=running.ca_file)
+    try:
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:  # noqa: S310
+            return json.load(answer)
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        raise LabError(f"the lab does not answer: {error}", hint="nixops-proxmox lab log") from error
+
+
+def run_log(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.service import log_tail
+
+    console.result(log_tail(directory(args), 1_000_000))
+    return 0
+
+
+def run_exec(args: argparse.Namespace, console: Console) -> int:
+    words = args.command_words[1:] if args.command_words[:1] == ["--"] else args.command_words
+    running = get_running(args)
+    os.environ[INSIDE_VARIABLE] = str(running.namespace)
+    sys.stdout.flush()
+    return become(running.enter_argv(words or [os.environ.get("SHELL", "/bin/sh")]), console)
+
+
+def run_screenshot(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.lab.machines.qemu.argv import MONITOR_TOO
+    from nixops_proxmox.lab.machines.qemu.monitor import ask_at_once
+
+    get_running(args)
+    monitor = next(directory(args).glob(f"**/{args.vmid}/{MONITOR_TOO}"), None)
+    if monitor is None:
+        raise LabError(f"VM {args.vmid} is not running in QEMU here", hint="nixops-proxmox lab status")
+    picture = monitor.with_name("screen.png")
+    try:
+        ask_at_once(monitor, "screendump", {"filename": picture.name, "format": "png"})
+        target = args.file or Path(f"{args.vmid}.png")
+        target.write_bytes(picture.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LabError(f"VM {args.vmid}: no picture could be taken: {error}") from error
+    console.result(str(target))
+    return 0
