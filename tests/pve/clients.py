@@ -1,0 +1,31 @@
+"""Clients of stub servers; they never really sleep."""
+
+from typing import Any
+
+from nixops_proxmox.pve.calls import CallDone
+from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.connection import connect
+from nixops_proxmox.pve.profiles import parse_profile
+from tests.pve.stub import Stub
+
+TOKEN = "deploy@pve!ops=11111111-2222-3333-4444-555555555555"
+
+
+class Clients:
+    """Makes clients of stubs; remembers what they traced and how long they would have slept."""
+
+    def __init__(self) -> None:
+        self.traced: list[CallDone] = []
+        self.slept: list[float] = []
+        self.made: list[PveClient] = []
+
+    def __call__(self, *stubs: Stub, **settings: Any) -> PveClient:
+        urls = [stub.url for stub in stubs]
+        table: dict[str, Any] = {"endpoints": urls, "fingerprint": stubs[0].certificates.fingerprint}
+        table |= settings
+        if not {"password", "password_command", "token_command"} & table.keys():
+            table.setdefault("token", TOKEN)
+        table = {key: value for key, value in table.items() if value is not None}
+        client = connect(parse_profile("test", table), trace=self.traced.append, sleep=self.slept.append)
+        self.made.append(client)
+        return client
