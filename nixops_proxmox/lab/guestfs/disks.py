@@ -59,7 +59,17 @@ class Disk:
     def tree(self, part: str) -> str:
         return f"{self.folder}/parts/{part}"
 
+    @property
+    def read_only(self) -> bool:
+        """Until the next boot, by `blockdev --setro`."""
+        return self.rom or os.path.exists(f"/run/lab/read-only/{self.name}")
+
+    def refuse_read_only(self) -> None:
+        if self.read_only:
+            raise ToolError(f"/dev/{self.name}: cannot open for writing: Operation not permitted (the device is read-only)")
+
     def save(self) -> None:
+        self.refuse_read_only()
         fresh = f"{self.folder}/disk.new"
         with open(fresh, "w", encoding="utf-8") as file:
             json.dump(self.content, file, indent=1)
@@ -67,6 +77,7 @@ class Disk:
 
     def drop_fs(self, part: str) -> None:
         """What was on it is gone."""
+        self.refuse_read_only()
         self.content["fs"].pop(part, None)
         shutil.rmtree(self.tree(part), ignore_errors=True)
         boot = self.content["boot"]
@@ -74,6 +85,7 @@ class Disk:
             self.content["boot"] = None
 
     def drop_table(self) -> None:
+        self.refuse_read_only()
         for part in list(self.content["parts"]):
             self.drop_fs(part)
         self.content.update({"table": None, "ptuuid": "", "parts": {}, "boot": None})

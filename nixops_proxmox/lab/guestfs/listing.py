@@ -45,7 +45,7 @@ def row(device: Device, points: list[str], plain: bool) -> dict[str, Any]:
         "PARTUUID": tag(device, "PARTUUID") or None, "PARTTYPE": part.get("type"),
         "PTTYPE": disk.content["table"], "PTUUID": disk.content["ptuuid"] or None,
         "MOUNTPOINT": points[0] if points else None, "MOUNTPOINTS": points or [None],
-        "RO": disk.rom, "RM": disk.rom, "ROTA": True, "TRAN": None, "HOTPLUG": False, "MAJ:MIN": "8:0",
+        "RO": disk.read_only, "RM": disk.rom, "ROTA": True, "TRAN": None, "HOTPLUG": False, "MAJ:MIN": "8:0",
     }  # fmt: skip
 
 
@@ -206,14 +206,26 @@ def blockdev(argv: list[str]) -> None:
         if device is None:
             raise ToolError(f"blockdev: cannot open {name}: No such file or directory")
         size = device.disk.part_size(device.part)
-        answers = {"--getsize64": size, "--getsz": size // 512, "--getss": 512, "--getpbsz": 512, "--getro": int(device.disk.rom)}
+        answers = {"--getsize64": size, "--getsz": size // 512, "--getss": 512, "--getpbsz": 512, "--getro": int(device.disk.read_only)}
         for word in words:
             if word in answers:
                 say(str(answers[word]))
+            elif word in ("--setro", "--setrw"):
+                set_read_only(device.disk.name, word == "--setro")
             elif word in ("--rereadpt", "--flushbufs"):
                 refresh(disks)
             else:
                 raise ToolError(f"blockdev: Unknown command: {word}")
+
+
+def set_read_only(name: str, on: bool) -> None:
+    os.makedirs("/run/lab/read-only", exist_ok=True)
+    path = f"/run/lab/read-only/{name}"
+    if on:
+        with open(path, "w", encoding="utf-8"):
+            pass
+    elif os.path.exists(path):
+        os.unlink(path)
 
 
 def settle(_: list[str]) -> None:

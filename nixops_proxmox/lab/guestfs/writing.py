@@ -346,7 +346,7 @@ def mount_device(device: Device, target: str, kind: str, options: list[str], dis
         if not os.path.isdir(tree):
             raise ToolError(f"mount: {target}: mount(2) system call failed: No such file or directory.", 32)
     subprocess.run(["/bin/mount", "--bind", tree, real], check=True)
-    if "ro" in options:
+    if "ro" in options or device.disk.read_only:
         subprocess.run(["/bin/mount", "-o", "remount,bind,ro", real], check=True)
 
 

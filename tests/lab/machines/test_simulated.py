@@ -329,6 +329,20 @@ def test_a_disk_that_nobody_writes_keeps_its_checksum(play: Play) -> None:
     play(scenario)
 
 
+def test_a_disk_made_read_only_takes_no_writes_until_the_next_boot(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        await bench.must(machine, "mkfs.ext4 -q /dev/sda && mount /dev/sda /mnt && echo x >/mnt/x && umount /mnt")
+        await bench.must(machine, "blockdev --setro /dev/sda && mount /dev/sda /mnt && cat /mnt/x")
+        for attempt in ("echo y >/mnt/y", "umount /mnt; wipefs -a /dev/sda", "sgdisk -Z /dev/sda", "mkfs.ext4 -q -F /dev/sda"):
+            assert (await bench.run(machine, attempt)).status != 0, attempt
+        await machine.reset()
+        await bench.wait_for_agent(machine)
+        await bench.must(machine, "mount /dev/sda /mnt && cat /mnt/x && echo y >/mnt/y")
+
+    play(scenario)
+
+
 def test_a_copied_volume_and_a_snapshot_hold_what_was_there(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         disk = await bench.new_disk("scsi0", 7)

@@ -13,9 +13,11 @@ from nixops_proxmox.lab.machines.base import Ended, Hardware, Running, Volume
 from nixops_proxmox.lab.machines.simulated import volumes
 from nixops_proxmox.lab.machines.simulated.addresses import Leases
 from nixops_proxmox.lab.machines.simulated.body import GuestBody
+from nixops_proxmox.lab.machines.simulated.front import Front, make_stranger
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
-from nixops_proxmox.lab.machines.simulated.options import Options
+from nixops_proxmox.lab.machines.simulated.options import Body, Options
 from nixops_proxmox.lab.machines.simulated.sandbox import Boot, Sandbox, nix_binds
+from nixops_proxmox.lab.machines.simulated.scripted import ScriptedGuest
 from nixops_proxmox.lab.machines.simulated.sshd import Connect
 from nixops_proxmox.lab.network import LabNetwork
 
@@ -41,6 +43,7 @@ class SimulatedDriver:
         self._pids = itertools.count(20_000)
         self._given = network
         self._network = network
+        self._front: Front | None = None
         self._nix: list[list[Any]] = []
 
     @property
@@ -49,15 +52,25 @@ class SimulatedDriver:
             raise RuntimeError("the driver is not open")
         return self._network
 
+    @property
+    def front(self) -> Front:
+        if self._front is None:
+            raise RuntimeError("the driver is not open")
+        return self._front
+
     async def open(self) -> None:
         """Raises NamespaceError where sandboxes cannot be had."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._network is None:
             self._network = await LabNetwork.start()
+        self._front = Front(self._network, self.options.ssh_port)
         self._nix = await asyncio.to_thread(find_nix_binds)
 
     async def close(self) -> None:
         await asyncio.gather(*(machine.power_off() for machine in list(self.machines.values())))
+        if self._front is not None:
+            await self._front.close()
+            self._front = None
         if self._network is not None and self._given is None:
             await self._network.close()
             self._network = None
@@ -89,10 +102,16 @@ class SimulatedDriver:
         return self._directory / "stages" / str(hardware.vmid)
 
     async def make_body(self, boot: Boot, event: Callable[[str], None]) -> GuestBody:
+        if self.options.body is Body.SCRIPTED:
+            return ScriptedGuest(boot, self.options, self.sleep, event)
         return await Sandbox.start(boot, self.network, event, self._nix)
 
     def way_out(self, body: GuestBody) -> Connect | None:
         return body.holder.connect if isinstance(body, Sandbox) else None
+
+    async def add_decoy(self, address: str) -> None:
+        """Somebody else's machine answers SSH at `address`, with a host key of its own."""
+        await self.front.attach([address], await make_stranger())
 
     # Volumes
 

@@ -15,7 +15,7 @@ from nixops_proxmox.lab.machines.simulated.agent import GuestAgent
 from nixops_proxmox.lab.machines.simulated.body import About, GuestBody
 from nixops_proxmox.lab.machines.simulated.sandbox import Boot, GuestDisk, Sandbox
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY, SshServer, make_host_key
-from nixops_proxmox.lab.network import NamespaceError
+from nixops_proxmox.lab.network import NamespaceError, subnet
 
 if TYPE_CHECKING:
     from nixops_proxmox.lab.machines.simulated.driver import SimulatedDriver
@@ -94,7 +94,15 @@ class SimulatedMachine:
         if isinstance(body, Sandbox):
             await self._run_init(body, ["udevadm", "settle"] if installer else ["/bin/sh", BOOT_SCRIPT])
             await server.listen(await body.holder.listen("", self._driver.options.ssh_port))
+        else:
+            await self._driver.front.attach(self._shown(body), server)
         self._ssh = server
+
+    @staticmethod
+    def _shown(body: GuestBody) -> list[str]:
+        """Where the operator's side can reach it."""
+        reachable = [nic for nic in body.about.nics if nic.bridge and not nic.link_down and not subnet(nic.bridge, nic.tag).isolated]
+        return [str(address.ip) for nic in reachable for address in nic.addresses if not address.is_link_local]
 
     def _plan(self, choice: firmware.Choice, installer: bool) -> Boot:
         hardware, options = self._hardware, self._driver.options
@@ -164,6 +172,8 @@ class SimulatedMachine:
         self._agent = self._ssh = self._body = None
         if ssh is not None:
             await ssh.close()
+            if body is not None and not isinstance(body, Sandbox):
+                await self._driver.front.detach(self._shown(body))
         if body is not None:
             await body.stop()
         if agent is not None:
@@ -237,6 +247,12 @@ class SimulatedMachine:
             await self._driver.sleep(seconds)
             if isinstance(self._body, Sandbox):
                 await self._body.set_link(up=True)
+        elif self._body is not None:
+            shown, server = self._shown(self._body), self._ssh
+            await self._driver.front.detach(shown)
+            await self._driver.sleep(seconds)
+            if server is not None and server is self._ssh:
+                await self._driver.front.attach(shown, server)
 
     async def change(self, old: Hardware, new: Hardware) -> None:
         """Media and NIC link changes are taken; what a guest's kernel would have to notice waits for the next boot."""

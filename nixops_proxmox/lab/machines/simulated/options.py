@@ -13,14 +13,18 @@ class Body(StrEnum):
 
 @dataclass(frozen=True)
 class Modelled:
-    """What a scripted guest does on a command that matches `pattern` (searched, not anchored)."""
+    """What a scripted guest does on a command or job that matches `pattern` (searched, not anchored).
+
+    `effect`: "partition" (the first disk has a root file system, mounted), "install" (it boots from now on), "reboot",
+    "poweroff", or nothing.
+    """
 
     pattern: str
     out: str = ""
     err: str = ""
     status: int = 0
     seconds: float = 0.0
-    effect: str = ""  # "installed": the first disk boots from now on; "reboot", "poweroff"
+    effect: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,5 +41,7 @@ class Options:
     disk_order: str = "slot"  # "slot" or "reversed": /dev names need not follow the slots
     wrong_size: frozenset[str] = frozenset()  # slots ("scsi1") whose guest sees half the size
     wrong_serial: frozenset[str] = frozenset()  # slots whose guest sees another serial
-    modelled: tuple[Modelled, ...] = field(default=())
+    partition: float = 0.0  # of scripted guests: how long the two jobs of an installation take
+    install: float = 0.0
+    modelled: tuple[Modelled, ...] = field(default=())  # looked at before what scripted guests know by themselves
     ssh_port: int = 22

@@ -1,0 +1,109 @@
+"""One SSH listener for many hosts: it tells by the address that was called which of them answers.
+
+For scripted guests (a listener each would be thousands of sockets) and for decoys.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+
+import asyncssh
+
+from nixops_proxmox.lab.machines.simulated.body import About, NoSuchProgram, OpenFile, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.sshd import SshServer, make_host_key
+from nixops_proxmox.lab.network import LabNetwork
+
+
+class Front:
+    """On all addresses of the operator's side of the lab's network."""
+
+    def __init__(self, network: LabNetwork, port: int) -> None:
+        self._network = network
+        self._port = port
+        self._servers: dict[str, SshServer] = {}
+        self._serving: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def attach(self, addresses: list[str], server: SshServer) -> None:
+        """From now on these addresses exist and `server` answers there."""
+        async with self._starting:
+            if self._serving is None:
+                listener = await self._network.holder.listen("", self._port)
+                listener.setblocking(False)
+                self._serving = asyncio.create_task(self._serve(listener), name="ssh front")
+        self._servers |= dict.fromkeys(addresses, server)
+        await self._network.holder.ip([address_line("replace", address) for address in addresses])
+
+    async def detach(self, addresses: list[str]) -> None:
+        for address in addresses:
+            self._servers.pop(address, None)
+        await self._network.holder.ip([address_line("delete", address) for address in addresses])
+
+    async def _serve(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                server = self._servers.get(plain(connection.getsockname()[0]))
+                if server is None:
+                    connection.close()
+                    continue
+                task = asyncio.create_task(self._handle(server, connection))
+                self._connections.add(task)
+                task.add_done_callback(self._connections.discard)
+
+    async def _handle(self, server: SshServer, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError, asyncssh.Error):
+            await server.serve(connection)
+
+    async def close(self) -> None:
+        tasks = [*self._connections, *([self._serving] if self._serving else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+        self._serving = None
+
+
+def plain(address: str) -> str:
+    """An IPv4 address out of its IPv6-mapped form."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def address_line(verb: str, address: str) -> str:
+    """For `ip -batch`."""
+    if ":" not in address:
+        return f"address {verb} {address}/32 dev lo"
+    return f"address {verb} {address}/128 dev lo" + (" nodad" if verb == "replace" else "")
+
+
+class Stranger:
+    """Somebody else's machine: it has a host key of its own and lets nobody in. Satisfies `GuestBody`."""
+
+    def __init__(self) -> None:
+        self.about = About(installer=False, hostname="stranger", boot_id="", uuid="")
+
+    async def start_program(self, argv, environment, given):  # type: ignore[no-untyped-def]
+        raise NoSuchProgram(argv[0])
+
+    async def run_session(self, command: str, pipes: Pipes) -> Output:
+        return Output(255)
+
+    async def open_file(self, path: str, mode: str) -> OpenFile:
+        raise FileNotFoundError(path)
+
+    async def read_text(self, path: str) -> str | None:
+        return None
+
+    async def stop(self) -> None:
+        return None
+
+
+async def make_stranger() -> SshServer:
+    server = SshServer(Stranger())
+    await server.prepare(make_host_key("root@stranger").private)
+    return server

@@ -1,0 +1,99 @@
+"""Guests of which only a model exists, a thousand at a time; and hosts that only look like ours."""
+
+import asyncio
+import io
+import tarfile
+import time
+from collections.abc import Callable
+
+import asyncssh
+import pytest
+
+from nixops_proxmox.lab.machines.simulated import Body, Options
+from nixops_proxmox.lab.machines.simulated.options import Modelled
+from tests.lab.machines.simulated_bench import Bench
+
+Play = Callable[..., None]
+pytestmark = pytest.mark.netns
+JOB = """job=/run/nixops-proxmox/jobs/install-0
+new="$job.new.$$"
+"""
+FIND = """job=/run/nixops-proxmox/jobs/install-0
+echo "nixops-proxmox-job $phase $status"
+"""
+
+
+def test_a_scripted_guest_is_installed_and_boots_with_the_delivered_host_key(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware(boot=("scsi0", "ide2"))
+        machine = await bench.power_on(hardware)
+        entered = await bench.must(machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'")
+        assert "kind installer" in entered
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        async with await bench.ssh(machine) as connection:
+            assert (await connection.run("grep -qs ' /mnt ' /proc/self/mounts")).exit_status == 1
+            await connection.run(JOB.replace("install", "partition"), input="sgdisk something")
+            await connection.run(FIND.replace("install", "partition"))
+            assert (await connection.run("grep -qs ' /mnt ' /proc/self/mounts")).exit_status == 0
+            await connection.run("set -e\ncd /mnt\ntar -xpf -\n", input=archive(bench, key), encoding=None)
+            await connection.run(JOB, input="nixos-install --root /mnt")
+            assert (await connection.run(FIND)).stdout == "nixops-proxmox-job done 0\n"
+        await machine.power_off()
+
+        machine = await bench.power_on(hardware)
+        assert machine.body is not None and not machine.body.about.installer
+        async with await bench.ssh(machine) as connection:
+            assert (await connection.run("hostname")).stdout == "db\n"
+            shown = connection.get_server_host_key()
+        assert shown is not None and shown.export_public_key() == key.export_public_key()
+
+    play(scenario, Options(body=Body.SCRIPTED))
+
+
+def archive(bench: Bench, key: asyncssh.SSHKey) -> bytes:
+    packed = io.BytesIO()
+    files = {
+        "etc/ssh/ssh_host_ed25519_key": key.export_private_key(), "etc/ssh/ssh_host_ed25519_key.pub": key.export_public_key(),
+        "root/.ssh/authorized_keys": bench.public.encode(), "etc/hostname": b"db\n",
+    }  # fmt: skip
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def test_what_a_scripted_guest_does_not_know_fails_and_what_it_was_taught_does_not(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        assert (await bench.run(machine, "frobnicate")).status == 127
+        answer = await bench.run(machine, "greet the world")
+        assert (answer.status, answer.out) == (4, "hello")
+
+    play(scenario, Options(body=Body.SCRIPTED, modelled=(Modelled("^greet", out="hello", status=4),)))
+
+
+def test_a_hundred_scripted_guests_are_up_in_no_time(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = [await bench.hardware(1000 + number) for number in range(100)]
+        before = time.monotonic()
+        await asyncio.gather(*(bench.power_on(one) for one in hardware))
+        assert time.monotonic() - before < 5
+
+    play(scenario, Options(body=Body.SCRIPTED))
+
+
+@pytest.mark.parametrize("address", ["172.17.0.1", "10.77.0.99", "fd77:77::dec0"])
+def test_a_decoy_answers_with_another_key_and_lets_nobody_in(play: Play, address: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        await bench.driver.add_decoy(address)
+        sock = await bench.driver.network.holder.connect(address, 22)
+        seen = await asyncssh.get_server_host_key(sock=sock, config=None)
+        ours = await bench.must(machine, "cat /etc/ssh/ssh_host_ed25519_key.pub")
+        assert seen is not None and seen.export_public_key().decode().split()[1] != ours.split()[1]
+        with pytest.raises(asyncssh.PermissionDenied):
+            await bench.ssh(machine, address)
+
+    play(scenario)
