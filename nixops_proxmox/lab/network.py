@@ -198,7 +198,9 @@ class Holder:
             raise NamespaceError(f"{do}: {reply['error']}", reply["errno"])
         return reply, descriptors
 
-    async def new_socket(self, family: socket.AddressFamily, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    async def new_socket(
+        self, family: socket.AddressFamily, kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> socket.socket:
         """A fresh socket of the namespace: connect it from here."""
         _, [descriptor] = await self.ask("socket", family=int(family), kind=int(kind))
         return socket.socket(fileno=descriptor)
@@ -270,7 +272,9 @@ class LabNetwork:
         """Make the namespace; raises NamespaceError where there is none to be had."""
         privilege = find_privilege() if privilege is None else privilege
         if privilege is Privilege.NONE:
-            raise NamespaceError("this machine allows us no network namespace (neither as root nor in a user namespace)")
+            raise NamespaceError(
+                "this machine allows us no network namespace (neither as root nor in a user namespace)"
+            )
         flags = ["-n"] if privilege is Privilege.ROOT else ["-Urn"]
         unshare = shutil.which("unshare") or "unshare"
         holder = await Holder.start([unshare, *flags], sys.executable, lambda _: None)

@@ -99,7 +99,9 @@ def find_running(directory: Path) -> Running | None:
     return Running(**{**told, "settings": Settings.load(told["settings"])})
 
 
-def up(directory: Path, settings: Settings, *, timeout: float = 60.0, tell: Callable[[str], None] = lambda _: None) -> Running:
+def up(
+    directory: Path, settings: Settings, *, timeout: float = 60.0, tell: Callable[[str], None] = lambda _: None
+) -> Running:
     """Start the lab and wait until its API answers; one that is up already is left as it is.
 
     `tell` gets the lines that the lab logs meanwhile. Raises ServiceError.
@@ -217,7 +219,9 @@ def _spawn(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
     return process
 
 
-def _wait_until_up(directory: Path, process: subprocess.Popen[bytes], timeout: float, tell: Callable[[str], None]) -> Running:
+def _wait_until_up(
+    directory: Path, process: subprocess.Popen[bytes], timeout: float, tell: Callable[[str], None]
+) -> Running:
     deadline = time.monotonic() + timeout
     told = 0
     while True:
@@ -232,7 +236,9 @@ def _wait_until_up(directory: Path, process: subprocess.Popen[bytes], timeout: f
             return found
         if process.poll() is not None:
             (directory / STARTING).unlink(missing_ok=True)
-            raise ServiceError(f"the lab ended while it started (exit status {process.returncode})", log_tail(directory))
+            raise ServiceError(
+                f"the lab ended while it started (exit status {process.returncode})", log_tail(directory)
+            )
         if time.monotonic() > deadline:
             _end(process.pid, 5.0)
             process.wait()

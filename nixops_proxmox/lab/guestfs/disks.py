@@ -66,7 +66,9 @@ class Disk:
 
     def refuse_read_only(self) -> None:
         if self.read_only:
-            raise ToolError(f"/dev/{self.name}: cannot open for writing: Operation not permitted (the device is read-only)")
+            raise ToolError(
+                f"/dev/{self.name}: cannot open for writing: Operation not permitted (the device is read-only)"
+            )
 
     def save(self) -> None:
         self.refuse_read_only()
@@ -201,7 +203,12 @@ def refresh(disks: list[Disk]) -> None:
         if device.part != "0":
             make_node(device.path)
         wanted[f"by-id/{disk.by_id}{suffix}"] = device.path
-        for key, folder in (("UUID", "by-uuid"), ("LABEL", "by-label"), ("PARTLABEL", "by-partlabel"), ("PARTUUID", "by-partuuid")):
+        for key, folder in (
+            ("UUID", "by-uuid"),
+            ("LABEL", "by-label"),
+            ("PARTLABEL", "by-partlabel"),
+            ("PARTUUID", "by-partuuid"),
+        ):
             value = tag(device, key)
             if value:
                 wanted.setdefault(f"{folder}/{value}", device.path)

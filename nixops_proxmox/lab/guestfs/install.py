@@ -11,7 +11,7 @@ from typing import Any
 from nixops_proxmox.lab.guestfs.disks import Device, ToolError, load_disks, mounts, read_lab, say
 
 VERSION = "24.11.lab"
-STUBS = "{ config = {}; options = {}; pkgs = {}; lib = {}; modulesPath = \"/modules\"; utils = {}; specialArgs = {}; }"
+STUBS = '{ config = {}; options = {}; pkgs = {}; lib = {}; modulesPath = "/modules"; utils = {}; specialArgs = {}; }'
 READ_CONFIGURATION = """
 let
   path = %s;
@@ -60,7 +60,9 @@ def mounted_below(root: str) -> list[tuple[Device, str]]:
 
 
 def nixos_generate_config(argv: list[str]) -> None:
-    options, _ = getopt.gnu_getopt(argv, "", ["root=", "dir=", "force", "no-filesystems", "show-hardware-config", "flake"])
+    options, _ = getopt.gnu_getopt(
+        argv, "", ["root=", "dir=", "force", "no-filesystems", "show-hardware-config", "flake"]
+    )
     given = dict(options)
     root = given.get("--root", "").rstrip("/")
     if root and not os.path.isdir(root):
@@ -80,7 +82,9 @@ def nixos_generate_config(argv: list[str]) -> None:
         return
     say(f"writing {path}...")
     with open(path, "w", encoding="utf-8") as file:
-        file.write('{ config, lib, pkgs, ... }:\n{\n  imports = [ ./hardware-configuration.nix ];\n  system.stateVersion = "24.11";\n}\n')
+        file.write(
+            '{ config, lib, pkgs, ... }:\n{\n  imports = [ ./hardware-configuration.nix ];\n  system.stateVersion = "24.11";\n}\n'
+        )
 
 
 def hardware_configuration(found: list[tuple[Device, str]]) -> str:
@@ -148,7 +152,9 @@ def check_root(root: str) -> None:
     while path != "/":
         mode = os.stat(path).st_mode & 0o777
         if mode & 0o5 != 0o5:
-            raise ToolError(f"path {path} should have permissions 755, but had permissions {mode:o}. Consider running 'chmod o+rx {path}'.")
+            raise ToolError(
+                f"path {path} should have permissions 755, but had permissions {mode:o}. Consider running 'chmod o+rx {path}'."
+            )
         path = os.path.dirname(path)
 
 
@@ -171,7 +177,11 @@ def build_configuration(root: str) -> str:
     path = f"{root}/etc/nixos/configuration.nix"
     if not os.path.exists(path):
         raise ToolError(f"configuration file {path} doesn't exist")
-    say("building the configuration in /mnt/etc/nixos/configuration.nix..." if root == "/mnt" else f"building the configuration in {path}...")
+    say(
+        "building the configuration in /mnt/etc/nixos/configuration.nix..."
+        if root == "/mnt"
+        else f"building the configuration in {path}..."
+    )
     nix(["nix-instantiate", "--parse", path], stderr=None)
     text = nix(["nix-instantiate", "--eval", "--strict", "--json", "-E", READ_CONFIGURATION % path])
     told = json.loads(text)
@@ -204,12 +214,24 @@ def install_boot_loader(root: str) -> None:
     places = mounted_below(root)
     top = next((device for device, place in places if place == "/"), None)
     if top is None:
-        raise ToolError(f"Failed to get blkid info (returned 512) for / on tmpfs at {root}: nothing is mounted there\nfailed to install the boot loader", 1)
+        raise ToolError(
+            f"Failed to get blkid info (returned 512) for / on tmpfs at {root}: nothing is mounted there\nfailed to install the boot loader",
+            1,
+        )
     if read_lab()["uefi"]:
-        esp = [place for device, place in places if place in ("/boot", "/boot/efi", "/efi") and (device.fs or {}).get("type") == "vfat"]
+        esp = [
+            place
+            for device, place in places
+            if place in ("/boot", "/boot/efi", "/efi") and (device.fs or {}).get("type") == "vfat"
+        ]
         if not esp:
-            raise ToolError("File system \"/boot\" is not a FAT EFI System Partition (ESP) file system.\nfailed to install the boot loader", 1)
-    elif top.disk.content["table"] == "gpt" and not any(part["type"].lower() == "ef02" for part in top.disk.content["parts"].values()):
+            raise ToolError(
+                'File system "/boot" is not a FAT EFI System Partition (ESP) file system.\nfailed to install the boot loader',
+                1,
+            )
+    elif top.disk.content["table"] == "gpt" and not any(
+        part["type"].lower() == "ef02" for part in top.disk.content["parts"].values()
+    ):
         raise ToolError(
             "grub-install: warning: this GPT partition label contains no BIOS Boot Partition; embedding won't be possible.\n"
             "grub-install: error: will not proceed with blocklists.\nfailed to install the boot loader", 1,
@@ -227,7 +249,9 @@ def nixos_enter(argv: list[str]) -> None:
         raise ToolError(f"{root} is not a NixOS system", 126)
     text = given.get("-c") or given.get("--command")
     environment = {**os.environ, "PATH": "/run/current-system/sw/bin:" + os.environ["PATH"]}
-    done = subprocess.run(["chroot", root, *(["/bin/sh", "-c", text] if text else command or ["/bin/sh"])], env=environment, check=False)
+    done = subprocess.run(
+        ["chroot", root, *(["/bin/sh", "-c", text] if text else command or ["/bin/sh"])], env=environment, check=False
+    )
     if done.returncode:
         raise ToolError("", done.returncode)
 

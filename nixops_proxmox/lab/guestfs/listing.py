@@ -50,7 +50,21 @@ def row(device: Device, points: list[str], plain: bool) -> dict[str, Any]:
 
 
 def lsblk(argv: list[str]) -> None:
-    longs = ["bytes", "json", "pairs", "output=", "noheadings", "nodeps", "paths", "raw", "list", "all", "fs", "exclude=", "include="]
+    longs = [
+        "bytes",
+        "json",
+        "pairs",
+        "output=",
+        "noheadings",
+        "nodeps",
+        "paths",
+        "raw",
+        "list",
+        "all",
+        "fs",
+        "exclude=",
+        "include=",
+    ]
     try:
         options, named = getopt.gnu_getopt(argv, "bJPo:ndprlafe:I:", longs)
     except getopt.GetoptError as error:
@@ -71,7 +85,9 @@ def lsblk(argv: list[str]) -> None:
         wanted.append(found)
     rows = []
     for device in devices(disks):
-        if (flat and device.part != "0") or (wanted and not any(w.disk is device.disk and w.part in ("0", device.part) for w in wanted)):
+        if (flat and device.part != "0") or (
+            wanted and not any(w.disk is device.disk and w.part in ("0", device.part) for w in wanted)
+        ):
             continue
         full = row(device, [point for mounted, point in where if mounted == device], "b" in given)
         unknown = [column for column in columns if column not in full]
@@ -87,7 +103,11 @@ def lsblk(argv: list[str]) -> None:
         say(" ".join(columns))
     for _, shown in rows:
         texts = {column: cell(value) for column, value in shown.items()}
-        say(" ".join(f'{column}="{text}"' for column, text in texts.items()) if "P" in given else " ".join(texts.values()).rstrip())
+        say(
+            " ".join(f'{column}="{text}"' for column, text in texts.items())
+            if "P" in given
+            else " ".join(texts.values()).rstrip()
+        )
 
 
 def cell(value: Any) -> str:
@@ -118,12 +138,18 @@ def blkid(argv: list[str]) -> None:
         say(found.path)
         return
     asked = [find_device(name, disks) for name in named] if named else list(devices(disks))
-    keys = given["s"].split(",") if "s" in given else ["LABEL", "UUID", "TYPE", "PTTYPE", "PTUUID", "PARTLABEL", "PARTUUID"]
+    keys = (
+        given["s"].split(",")
+        if "s" in given
+        else ["LABEL", "UUID", "TYPE", "PTTYPE", "PTUUID", "PARTLABEL", "PARTUUID"]
+    )
     some = False
     for device in asked:
         if device is None:
             continue
-        tags = {key: tag(device, key) for key in keys if tag(device, key) and not (key == "PTUUID" and device.part != "0")}
+        tags = {
+            key: tag(device, key) for key in keys if tag(device, key) and not (key == "PTUUID" and device.part != "0")
+        }
         if "t" in given and tag(device, given["t"].split("=")[0]) != given["t"].split("=", 1)[1]:
             continue
         if not tags:
@@ -144,7 +170,21 @@ def blkid(argv: list[str]) -> None:
 
 
 def findmnt(argv: list[str]) -> None:
-    longs = ["noheadings", "output=", "target=", "mountpoint=", "source=", "json", "raw", "pairs", "list", "submounts", "types=", "first-only", "real"]
+    longs = [
+        "noheadings",
+        "output=",
+        "target=",
+        "mountpoint=",
+        "source=",
+        "json",
+        "raw",
+        "pairs",
+        "list",
+        "submounts",
+        "types=",
+        "first-only",
+        "real",
+    ]
     options, named = getopt.gnu_getopt(argv, "no:T:M:S:JrPlRt:fek", longs)
     given = {name.lstrip("-"): value for name, value in options}
     disks = load_disks()
@@ -152,7 +192,9 @@ def findmnt(argv: list[str]) -> None:
     target = given.get("T") or given.get("target")
     if target:
         real = os.path.realpath(target)
-        inside = [entry for entry in entries if real == entry["TARGET"] or real.startswith(entry["TARGET"].rstrip("/") + "/")]
+        inside = [
+            entry for entry in entries if real == entry["TARGET"] or real.startswith(entry["TARGET"].rstrip("/") + "/")
+        ]
         entries = sorted(inside, key=lambda entry: len(entry["TARGET"]))[-1:]
     point = given.get("M") or given.get("mountpoint")
     if point:
@@ -171,7 +213,9 @@ def findmnt(argv: list[str]) -> None:
         raise ToolError("", 1)
     columns = (given.get("o") or given.get("output") or "TARGET,SOURCE,FSTYPE,OPTIONS").upper().split(",")
     if "J" in given or "json" in given:
-        say(json.dumps({"filesystems": [{c.lower(): entry.get(c, "") for c in columns} for entry in entries]}, indent=3))
+        say(
+            json.dumps({"filesystems": [{c.lower(): entry.get(c, "") for c in columns} for entry in entries]}, indent=3)
+        )
         return
     if not ("n" in given or "noheadings" in given):
         say(" ".join(columns))
@@ -206,7 +250,13 @@ def blockdev(argv: list[str]) -> None:
         if device is None:
             raise ToolError(f"blockdev: cannot open {name}: No such file or directory")
         size = device.disk.part_size(device.part)
-        answers = {"--getsize64": size, "--getsz": size // 512, "--getss": 512, "--getpbsz": 512, "--getro": int(device.disk.read_only)}
+        answers = {
+            "--getsize64": size,
+            "--getsz": size // 512,
+            "--getss": 512,
+            "--getpbsz": 512,
+            "--getro": int(device.disk.read_only),
+        }
         for word in words:
             if word in answers:
                 say(str(answers[word]))

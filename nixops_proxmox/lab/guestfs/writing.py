@@ -38,7 +38,9 @@ def get_disk(name: str, disks: list[Disk], tool: str) -> Disk:
 
 
 def wipefs(argv: list[str]) -> None:
-    options, named = getopt.gnu_getopt(argv, "afnqt:o:Jp", ["all", "force", "no-act", "quiet", "types=", "offset=", "json", "noheadings"])
+    options, named = getopt.gnu_getopt(
+        argv, "afnqt:o:Jp", ["all", "force", "no-act", "quiet", "types=", "offset=", "json", "noheadings"]
+    )
     disks = load_disks()
     wiping = any(name in ("-a", "--all") for name, _ in options)
     for name in named:
@@ -99,7 +101,9 @@ def add_part(disk: Disk, number: str, start: str, end: str) -> str:
         last -= 1
     overlaps = any(first <= part["end"] and part["start"] <= last for part in parts.values())
     if overlaps or last > limit or last <= first:
-        raise ToolError(f"Could not create partition {number} from {first} to {last}\nError encountered; not saving changes.", 4)
+        raise ToolError(
+            f"Could not create partition {number} from {first} to {last}\nError encountered; not saving changes.", 4
+        )
     parts[number] = {"start": first, "end": last, "type": "8300", "name": "", "uuid": new_uuid()}
     return number
 
@@ -177,7 +181,9 @@ def show(disk: Disk) -> None:
     say(f"Number of partitions: {len(disk.content['parts'])}")
     say("Number  Start (sector)    End (sector)  Size       Code  Name")
     for number, part in sorted(disk.content["parts"].items(), key=lambda item: int(item[0])):
-        say(f"{number:>4}  {part['start']:>14}  {part['end']:>14}   {disk.part_size(number) >> 20} MiB  {part['type']:>6}  {part['name']}")
+        say(
+            f"{number:>4}  {part['start']:>14}  {part['end']:>14}   {disk.part_size(number) >> 20} MiB  {part['type']:>6}  {part['name']}"
+        )
 
 
 def parted(argv: list[str]) -> None:
@@ -190,7 +196,17 @@ def parted(argv: list[str]) -> None:
     if not words:
         raise ToolError("Error: no device", 1)
     disk, words = get_disk(words[0], disks, "parted"), [word for word in words[1:] if word != "--"]
-    table = {"mklabel": 1, "mktable": 1, "rm": 1, "print": 0, "name": 2, "set": 3, "disk_set": 2, "align-check": 2, "unit": 1}
+    table = {
+        "mklabel": 1,
+        "mktable": 1,
+        "rm": 1,
+        "print": 0,
+        "name": 2,
+        "set": 3,
+        "disk_set": 2,
+        "align-check": 2,
+        "unit": 1,
+    }
     while words:
         command, words = words[0], words[1:]
         if command == "mkpart":
@@ -288,7 +304,10 @@ def make_fs(argv: list[str], tool: str, kind: str) -> None:
             raise ToolError(f"{tool}: {named[0]} contains a partition table; use the force option", 1)
         device.disk.drop_table()
     if kind == "btrfs" and device.fs and not force:
-        raise ToolError(f"ERROR: {named[0]} appears to contain an existing filesystem ({device.fs['type']})\nERROR: use the -f option to force overwrite of {named[0]}", 1)
+        raise ToolError(
+            f"ERROR: {named[0]} appears to contain an existing filesystem ({device.fs['type']})\nERROR: use the -f option to force overwrite of {named[0]}",
+            1,
+        )
     device.disk.drop_fs(device.part)
     if kind == "vfat":
         uuid = f"{uuid[:4]}-{uuid[4:8]}".upper()
@@ -327,14 +346,17 @@ def mount(argv: list[str]) -> None:
     mount_device(device, target, kind, options, disks, make=make)
 
 
-def mount_device(device: Device, target: str, kind: str, options: list[str], disks: list[Disk], *, make: bool = False) -> None:
+def mount_device(
+    device: Device, target: str, kind: str, options: list[str], disks: list[Disk], *, make: bool = False
+) -> None:
     if make:
         os.makedirs(target, exist_ok=True)
     if not os.path.isdir(target):
         raise ToolError(f"mount: {target}: mount point does not exist.", 32)
     if device.fs is None or device.fs["type"] == "swap" or kind not in ("", "auto", device.fs["type"]):
         raise ToolError(
-            f"mount: {target}: wrong fs type, bad option, bad superblock on {device.path}, missing codepage or helper program, or other error.", 32
+            f"mount: {target}: wrong fs type, bad option, bad superblock on {device.path}, missing codepage or helper program, or other error.",
+            32,
         )
     real = os.path.realpath(target)
     if (device, real) in mounts(disks):

@@ -75,7 +75,12 @@ class Bench:
 
     async def run(self, machine: SimulatedMachine, script: str, given: bytes = b"") -> Answer:
         """A shell script, through the agent."""
-        asked = {"path": "sh", "arg": ["-c", script], "capture-output": True, "input-data": base64.b64encode(given).decode()}
+        asked = {
+            "path": "sh",
+            "arg": ["-c", script],
+            "capture-output": True,
+            "input-data": base64.b64encode(given).decode(),
+        }
         pid = (await machine.agent("guest-exec", asked, 5))["pid"]
         while True:
             told = await machine.agent("guest-exec-status", {"pid": pid}, 5)
@@ -94,7 +99,9 @@ class Bench:
 
     def addresses(self, machine: SimulatedMachine) -> list[str]:
         assert machine.body is not None
-        return [str(a.ip) for nic in machine.body.about.nics for a in nic.addresses if nic.bridge and not a.is_link_local]
+        return [
+            str(a.ip) for nic in machine.body.about.nics for a in nic.addresses if nic.bridge and not a.is_link_local
+        ]
 
     async def ssh(self, machine: SimulatedMachine, address: str | None = None) -> asyncssh.SSHClientConnection:
         sock = await self.driver.network.holder.connect(address or self.addresses(machine)[0], 22)

@@ -9,7 +9,11 @@ import pytest
 from tests.lab.machines.simulated_bench import PARTITION, Bench, until
 
 Play = Callable[..., None]
-pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.skipif(shutil.which("nix-store") is None, reason="no Nix here")]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.nix,
+    pytest.mark.skipif(shutil.which("nix-store") is None, reason="no Nix here"),
+]
 
 NETWORK = """
 let
@@ -78,7 +82,10 @@ def test_a_closure_is_installed_activated_and_updated(play: Play) -> None:
         await bench.must(machine, PARTITION)
         await operator.copy(one, bench.addresses(machine)[1], "?remote-store=local%3Froot=/mnt")
         await bench.must(machine, f"nixos-install --root /mnt --system {one} --no-root-passwd --no-channel-copy")
-        await bench.must(machine, f"mkdir -p /mnt/root/.ssh; echo '{bench.public}' >/mnt/root/.ssh/authorized_keys; echo web >/mnt/etc/hostname")
+        await bench.must(
+            machine,
+            f"mkdir -p /mnt/root/.ssh; echo '{bench.public}' >/mnt/root/.ssh/authorized_keys; echo web >/mnt/etc/hostname",
+        )
         await machine.power_off()
 
         machine = await bench.power_on(replace(hardware, boot=("scsi0",)))
@@ -86,7 +93,9 @@ def test_a_closure_is_installed_activated_and_updated(play: Play) -> None:
         assert await bench.must(machine, "readlink -f /run/current-system /run/booted-system") == f"{one}\n{one}\n"
         assert await answer(bench, address) == "one /x from web\n"
         await operator.copy(two, address)
-        await bench.must(machine, f"nix-store --check-validity {two} && nix-env -p /nix/var/nix/profiles/system --set {two}")
+        await bench.must(
+            machine, f"nix-store --check-validity {two} && nix-env -p /nix/var/nix/profiles/system --set {two}"
+        )
         async with await bench.ssh(machine) as connection:
             switched = await connection.run(f"{two}/bin/switch-to-configuration switch")
         assert switched.exit_status == 0, switched

@@ -27,7 +27,9 @@ def test_a_scripted_guest_is_installed_and_boots_with_the_delivered_host_key(pla
     async def scenario(bench: Bench) -> None:
         hardware = await bench.hardware(boot=("scsi0", "ide2"))
         machine = await bench.power_on(hardware)
-        entered = await bench.must(machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'")
+        entered = await bench.must(
+            machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'"
+        )
         assert "kind installer" in entered
         key = asyncssh.generate_private_key("ssh-ed25519")
         async with await bench.ssh(machine) as connection:

@@ -14,7 +14,9 @@ from nixops_proxmox.lab.machines.simulated import Options, volumes
 from tests.lab.machines.simulated_bench import GIB, PARTITION, Bench, until
 
 Play = Callable[..., None]
-MAKE_KEY = "mkdir -p /mnt/etc/ssh; ssh-keygen -q -t ed25519 -N '' -f /mnt/etc/ssh/ssh_host_ed25519_key; cat /mnt/etc/ssh/*.pub"
+MAKE_KEY = (
+    "mkdir -p /mnt/etc/ssh; ssh-keygen -q -t ed25519 -N '' -f /mnt/etc/ssh/ssh_host_ed25519_key; cat /mnt/etc/ssh/*.pub"
+)
 pytestmark = pytest.mark.netns
 
 
@@ -23,7 +25,9 @@ def test_the_installer_boots_from_the_cd_and_says_so(play: Play) -> None:
         machine = await bench.power_on(await bench.hardware())
         assert (await machine.agent("guest-get-osinfo", {}, 3))["variant-id"] == "installer"
         assert await bench.must(machine, "cat /etc/nixops-proxmox-installer") == "simulated\n"
-        assert await bench.must(machine, "cat /sys/class/dmi/id/product_uuid") == "6f0a3c52-0000-4000-8000-00000000ab01\n"
+        assert (
+            await bench.must(machine, "cat /sys/class/dmi/id/product_uuid") == "6f0a3c52-0000-4000-8000-00000000ab01\n"
+        )
 
     play(scenario)
 
@@ -46,7 +50,9 @@ def test_a_file_of_bytes_goes_in_and_out_through_the_agent(play: Play) -> None:
         machine = await bench.power_on(await bench.hardware())
         data = bytes(range(256)) * 100
         handle = await machine.agent("guest-file-open", {"path": "/root/x", "mode": "w"}, 3)
-        wrote = await machine.agent("guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(data).decode()}, 3)
+        wrote = await machine.agent(
+            "guest-file-write", {"handle": handle, "buf-b64": base64.b64encode(data).decode()}, 3
+        )
         assert wrote == {"count": len(data), "eof": False}
         await machine.agent("guest-file-close", {"handle": handle}, 3)
         handle = await machine.agent("guest-file-open", {"path": "/root/x"}, 3)
@@ -168,7 +174,10 @@ async def install_plain(bench: Bench, machine, partition: str = PARTITION) -> No
         ("true", "/mnt/etc/nixos/configuration.nix doesn't exist"),
         ("mkdir -p /mnt/etc/nixos; echo '{' >/mnt/etc/nixos/configuration.nix", "syntax error"),
         ("mkdir -p /mnt/etc/nixos; echo '{ }' >/mnt/etc/nixos/configuration.nix", "failed to install the boot loader"),
-        (PARTITION.replace("ef02", "8300") + "mkdir -p /mnt/etc/nixos; echo '{ }' >/mnt/etc/nixos/configuration.nix", "no BIOS Boot Partition"),
+        (
+            PARTITION.replace("ef02", "8300") + "mkdir -p /mnt/etc/nixos; echo '{ }' >/mnt/etc/nixos/configuration.nix",
+            "no BIOS Boot Partition",
+        ),
     ],
 )
 def test_nixos_install_fails_as_the_original_does(play: Play, prepare: str, complaint: str) -> None:
@@ -194,7 +203,10 @@ def test_uefi_wants_an_esp(play: Play) -> None:
         await machine.power_off()
         hardware = machine.hardware
         machine = await bench.power_on(replace(hardware, boot=("scsi0",)))
-        assert await bench.must(machine, "cat /boot/kernel; findmnt -n -o SOURCE,FSTYPE /boot") == "kernel\n/dev/sda1 vfat\n"
+        assert (
+            await bench.must(machine, "cat /boot/kernel; findmnt -n -o SOURCE,FSTYPE /boot")
+            == "kernel\n/dev/sda1 vfat\n"
+        )
 
     play(scenario)
 
@@ -269,9 +281,14 @@ def test_a_cut_cable_stalls_and_heals(play: Play) -> None:
 
 def test_an_isolated_bridge_is_reached_through_a_jump_host_alone(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
-        nics = (NicSlot("net0", "virtio", "BC:24:11:00:01:01", "vmbr0"), NicSlot("net1", "virtio", "BC:24:11:00:01:02", "vmbr1"))
+        nics = (
+            NicSlot("net0", "virtio", "BC:24:11:00:01:01", "vmbr0"),
+            NicSlot("net1", "virtio", "BC:24:11:00:01:02", "vmbr1"),
+        )
         jump = await bench.power_on(await bench.hardware(101, nics=nics))
-        inner = await bench.power_on(await bench.hardware(102, nics=(NicSlot("net0", "virtio", "BC:24:11:00:02:01", "vmbr1"),)))
+        inner = await bench.power_on(
+            await bench.hardware(102, nics=(NicSlot("net0", "virtio", "BC:24:11:00:02:01", "vmbr1"),))
+        )
         for machine in (jump, inner):
             await bench.authorize(machine)
         for address in bench.addresses(inner):
@@ -317,7 +334,9 @@ def test_a_disk_that_nobody_writes_keeps_its_checksum(play: Play) -> None:
         assert data.volume is not None
         hardware = replace(hardware, disks=(*hardware.disks, data))
         machine = await bench.power_on(hardware)
-        await bench.must(machine, "mkfs.ext4 -q /dev/sdb && mkdir /d && mount /dev/sdb /d && echo precious >/d/file && umount /d")
+        await bench.must(
+            machine, "mkfs.ext4 -q /dev/sdb && mkdir /d && mount /dev/sdb /d && echo precious >/d/file && umount /d"
+        )
         before = volumes.checksum(data.volume)
         await install_plain(bench, machine)
         await machine.reset()
@@ -334,7 +353,12 @@ def test_a_disk_made_read_only_takes_no_writes_until_the_next_boot(play: Play) -
         machine = await bench.power_on(await bench.hardware())
         await bench.must(machine, "mkfs.ext4 -q /dev/sda && mount /dev/sda /mnt && echo x >/mnt/x && umount /mnt")
         await bench.must(machine, "blockdev --setro /dev/sda && mount /dev/sda /mnt && cat /mnt/x")
-        for attempt in ("echo y >/mnt/y", "umount /mnt; wipefs -a /dev/sda", "sgdisk -Z /dev/sda", "mkfs.ext4 -q -F /dev/sda"):
+        for attempt in (
+            "echo y >/mnt/y",
+            "umount /mnt; wipefs -a /dev/sda",
+            "sgdisk -Z /dev/sda",
+            "mkfs.ext4 -q -F /dev/sda",
+        ):
             assert (await bench.run(machine, attempt)).status != 0, attempt
         await machine.reset()
         await bench.wait_for_agent(machine)

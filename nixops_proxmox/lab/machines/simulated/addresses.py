@@ -125,7 +125,8 @@ def qga_interface(nic: Nic) -> dict[str, Any]:
     addresses = () if nic.link_down else nic.addresses
     if addresses:
         told["ip-addresses"] = [
-            {"ip-address": str(a.ip), "ip-address-type": f"ipv{a.version}", "prefix": a.network.prefixlen} for a in addresses
+            {"ip-address": str(a.ip), "ip-address-type": f"ipv{a.version}", "prefix": a.network.prefixlen}
+            for a in addresses
         ]
     counters = ("rx-bytes", "rx-packets", "rx-errs", "rx-dropped", "tx-bytes", "tx-packets", "tx-errs", "tx-dropped")
     told["statistics"] = dict.fromkeys(counters, 0)

@@ -240,5 +240,3 @@ def exec_status(output: Output, capture: str) -> dict[str, Any]:
         told |= {"err-data": base64.b64encode(err[:CAPTURE_MAX]).decode()}
         told |= {"err-truncated": True} if len(err) > CAPTURE_MAX else {}
     return told
-
-

@@ -75,7 +75,9 @@ class SimulatedDriver:
             await self._network.close()
             self._network = None
 
-    async def power_on(self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None) -> Running:
+    async def power_on(
+        self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None
+    ) -> Running:
         """`state` is looked at no further: there is no RAM to restore, the guest boots."""
         del state
         machine = SimulatedMachine(self, hardware, ended)
@@ -149,5 +151,7 @@ def find_nix_binds() -> list[list[Any]]:
     resolved = str(Path(program).resolve()) if program else None
     if resolved is None or not resolved.startswith("/nix/store/"):
         return []
-    asked = subprocess.run([resolved, "-qR", "/".join(resolved.split("/")[:4])], capture_output=True, text=True, check=True)
+    asked = subprocess.run(
+        [resolved, "-qR", "/".join(resolved.split("/")[:4])], capture_output=True, text=True, check=True
+    )
     return nix_binds(resolved, asked.stdout.split())

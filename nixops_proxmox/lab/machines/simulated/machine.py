@@ -101,7 +101,11 @@ class SimulatedMachine:
     @staticmethod
     def _shown(body: GuestBody) -> list[str]:
         """Where the operator's side can reach it."""
-        reachable = [nic for nic in body.about.nics if nic.bridge and not nic.link_down and not subnet(nic.bridge, nic.tag).isolated]
+        reachable = [
+            nic
+            for nic in body.about.nics
+            if nic.bridge and not nic.link_down and not subnet(nic.bridge, nic.tag).isolated
+        ]
         return [str(address.ip) for nic in reachable for address in nic.addresses if not address.is_link_local]
 
     def _plan(self, choice: firmware.Choice, installer: bool) -> Boot:
@@ -113,7 +117,9 @@ class SimulatedMachine:
             hardware.nics, self._driver.leases, declared, installer=installer, renew=options.new_addresses,
             decoys=options.decoys,
         )  # fmt: skip
-        hostname = "nixos-installer" if installer else ((root and sight.read_in(root, "/etc/hostname")) or "nixos").strip()
+        hostname = (
+            "nixos-installer" if installer else ((root and sight.read_in(root, "/etc/hostname")) or "nixos").strip()
+        )
         about = About(installer, hostname, str(uuid.uuid4()), hardware.uuid, tuple(nics), os_release(installer))
         files = {}
         if root is None or sight.read_in(root, HOST_KEY) is None:
@@ -140,7 +146,9 @@ class SimulatedMachine:
         _, ending = await body.start_program(argv, {}, b"")
         output = await ending
         if output.status or output.signal:
-            self._driver.log(self._hardware.vmid, f"boot: status {output.status}: {output.err.decode(errors='replace')[-2000:]}")
+            self._driver.log(
+                self._hardware.vmid, f"boot: status {output.status}: {output.err.decode(errors='replace')[-2000:]}"
+            )
 
     # What comes from inside
 
@@ -274,5 +282,11 @@ class SimulatedMachine:
 
 
 def os_release(installer: bool) -> dict[str, str]:
-    release = {"ID": "nixos", "NAME": "NixOS", "PRETTY_NAME": "NixOS 24.11 (lab)", "VERSION": "24.11 (lab)", "VERSION_ID": "24.11"}
+    release = {
+        "ID": "nixos",
+        "NAME": "NixOS",
+        "PRETTY_NAME": "NixOS 24.11 (lab)",
+        "VERSION": "24.11 (lab)",
+        "VERSION_ID": "24.11",
+    }
     return release | ({"VARIANT": "Installer", "VARIANT_ID": "installer"} if installer else {})

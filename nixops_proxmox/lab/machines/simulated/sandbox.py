@@ -240,7 +240,12 @@ class Sandbox:
         inside = ["/bin/sh", "-c", 'cd; exec "$@"', "sh", *argv]
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            *self.enter_argv(inside), stdin=pipe, stdout=pipe, stderr=pipe, env=dict(environment), start_new_session=True
+            *self.enter_argv(inside),
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=dict(environment),
+            start_new_session=True,
         )
 
     async def start_program(

@@ -115,7 +115,9 @@ class ScriptedGuest:
         disk = self._first_disk()
         content = json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
         content |= {"table": "gpt", "ptuuid": "1", "boot": None}
-        content["parts"] = {"1": {"start": 2048, "end": disk.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}}
+        content["parts"] = {
+            "1": {"start": 2048, "end": disk.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}
+        }
         content["fs"] = {"1": {"type": "ext4", "uuid": f"{self.about.uuid}", "label": "nixos"}}
         self._target().mkdir(exist_ok=True)
         (disk.path / "disk.json").write_text(json.dumps(content), encoding="utf-8")
@@ -146,7 +148,11 @@ class ScriptedGuest:
 
     async def _work(self, job: Job, script: str) -> None:
         installs = "nixos-install" in script
-        plain = Modelled("", seconds=self._options.install if installs else self._options.partition, effect="install" if installs else "partition")
+        plain = Modelled(
+            "",
+            seconds=self._options.install if installs else self._options.partition,
+            effect="install" if installs else "partition",
+        )
         rule = next((rule for rule in self._options.modelled if re.search(rule.pattern, script)), plain)
         output = await self.do(rule)
         job.log = (output.out + output.err).decode()
@@ -179,7 +185,13 @@ class ScriptedGuest:
         data = self.find_file(path)
         if plain.startswith("r") and data is None:
             raise FileNotFoundError(2, "No such file or directory", path)
-        return MemoryFile(self.files, path, b"" if plain.startswith("w") else data or b"", append=plain.startswith("a"), writes=plain != "r")
+        return MemoryFile(
+            self.files,
+            path,
+            b"" if plain.startswith("w") else data or b"",
+            append=plain.startswith("a"),
+            writes=plain != "r",
+        )
 
     async def stop(self) -> None:
         tasks = list(self._tasks)
@@ -235,7 +247,9 @@ def said(text: str, status: int = 0) -> Output:
     return Output(status, text.encode())
 
 
-async def run_once(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def run_once(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     """A script in base64 on stdin, once per folder (the second argument)."""
     del script, found
     token = arguments[1] if len(arguments) > 1 else ""
@@ -248,7 +262,9 @@ async def run_once(guest: ScriptedGuest, script: str, given: bytes, found: re.Ma
     return guest.once[token]
 
 
-async def enter(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def enter(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del given, arguments
     about = guest.about
     if about.installer and (keys := re.search(r"^ *for key in (.*); do$", script, re.MULTILINE)):
@@ -261,13 +277,17 @@ async def enter(guest: ScriptedGuest, script: str, given: bytes, found: re.Match
     return said(f"{found[0]}\nkind {kind}\nboot-id {about.boot_id}\nuuid {about.uuid.lower()}\n{key}end\n")
 
 
-async def job_start(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def job_start(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del found, arguments
     guest.start_job(job_name(script), given.decode())
     return said("")
 
 
-async def job_find(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def job_find(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del given, arguments
     name = job_name(script)
     patience = re.search(r"-lt (\d+) \]; do n=\$\(\(n\+1\)\); sleep 0\.2; look", script)
@@ -277,7 +297,9 @@ async def job_find(guest: ScriptedGuest, script: str, given: bytes, found: re.Ma
     return said(f"{found[1]} {phase} {job.status or 0 if job else 0}\n{job.log if job else ''}")
 
 
-async def job_discard(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def job_discard(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del given, found, arguments
     job = guest.jobs.get(job_name(script))
     if job is not None and job.status is None:
@@ -291,21 +313,43 @@ def job_name(script: str) -> str:
     return shlex.split(found[1])[0].rpartition("/")[2] if found else ""
 
 
-async def list_disks(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def list_disks(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, given, arguments
     header = found[1]
     rows, signatures = [], []
     for disk in guest.disks:
         content = {"table": None} if disk.rom else json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
         kind = "rom" if disk.rom else "disk"
-        rows.append({"name": disk.name, "type": kind, "size": disk.size, "serial": disk.serial or None, "wwn": None, "fstype": None, "pttype": content["table"]})
+        rows.append(
+            {
+                "name": disk.name,
+                "type": kind,
+                "size": disk.size,
+                "serial": disk.serial or None,
+                "wwn": None,
+                "fstype": None,
+                "pttype": content["table"],
+            }
+        )
         signatures += [f"{disk.name} {content['table']}"] if content["table"] else []
     links = [f"/dev/{disk.name} /dev/disk/by-id/{disk.by_id}" for disk in guest.disks]
-    parts = [f"{header} lsblk", json.dumps({"blockdevices": rows}), f"{header} signatures", *signatures, f"{header} links", *links, f"{header} end"]
+    parts = [
+        f"{header} lsblk",
+        json.dumps({"blockdevices": rows}),
+        f"{header} signatures",
+        *signatures,
+        f"{header} links",
+        *links,
+        f"{header} end",
+    ]
     return said("\n".join(parts) + "\n")
 
 
-async def deliver(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def deliver(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, found, arguments
     if not guest.partitioned:
         return Output(1, b"", b"nothing is mounted on /mnt\n")
@@ -313,12 +357,16 @@ async def deliver(guest: ScriptedGuest, script: str, given: bytes, found: re.Mat
     return said("")
 
 
-async def is_mounted(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def is_mounted(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, given, found, arguments
     return said("", 0 if guest.partitioned else 1)
 
 
-async def join_file(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def join_file(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, given, arguments
     parts, target = shlex.split(found[1])[0], shlex.split(found[2])[0]
     pieces = sorted(path for path in guest.files if path.startswith(f"{parts}/"))
@@ -327,25 +375,33 @@ async def join_file(guest: ScriptedGuest, script: str, given: bytes, found: re.M
     return said("", 0 if target in guest.files else 1)
 
 
-async def active_system(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def active_system(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, given, found, arguments
     return said("" if guest.about.installer else f"{guest.system}\n")
 
 
-async def activate(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def activate(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del given, found, arguments
     chosen = re.search(r"--set (\S+)", script)
     guest.system = shlex.split(chosen[1])[0] if chosen else guest.system
     return said("nixops-proxmox: generation system-1-link\n")
 
 
-async def show(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def show(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del script, given, arguments
     known = {"boot_id": guest.about.boot_id, "product_uuid": guest.about.uuid.lower(), "hostname": guest.about.hostname}
     return said(known[found[1]] + "\n")
 
 
-async def nothing(guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]) -> Output:
+async def nothing(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
     del guest, script, given, found, arguments
     return said("")
 

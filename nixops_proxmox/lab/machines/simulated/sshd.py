@@ -41,7 +41,9 @@ def find_authorized(text: str, key: asyncssh.SSHKey) -> bool:
 class Login(asyncssh.SSHServer):
     """Who may come in: root, with a key that the guest's files name at that moment."""
 
-    def __init__(self, body: GuestBody, connect: Connect | None, opened: Callable[[asyncssh.SSHServerConnection], None]):
+    def __init__(
+        self, body: GuestBody, connect: Connect | None, opened: Callable[[asyncssh.SSHServerConnection], None]
+    ):
         self._body = body
         self._connect = connect
         self._opened = opened
@@ -70,7 +72,9 @@ class Login(asyncssh.SSHServer):
             return False
         return lambda reader, writer: self._forward(dest_host, dest_port, reader, writer)
 
-    async def _forward(self, host: str, port: int, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+    async def _forward(
+        self, host: str, port: int, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]
+    ) -> None:
         assert self._connect is not None
         try:
             made = await self._connect(host, port)
@@ -167,4 +171,11 @@ class SshServer:
             connection.abort()
 
 
-SIGNATURES = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256"]
+SIGNATURES = [
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+]

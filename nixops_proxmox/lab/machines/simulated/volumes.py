@@ -58,7 +58,9 @@ def copy(source: Volume, target: Volume) -> None:
     if source.path.is_file():
         (now(target) / "parts").mkdir(parents=True)
         disk = {**new_disk(target.size), "table": "gpt", "ptuuid": "image", "image": True}
-        disk["parts"] = {"1": {"start": 2048, "end": target.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}}
+        disk["parts"] = {
+            "1": {"start": 2048, "end": target.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}
+        }
         disk["fs"] = {"1": {"type": "ext4", "uuid": f"image-{source.path.name}", "label": "nixos"}}
         disk["boot"] = {"root": "1", "mounts": {}}
         (now(target) / "parts" / "1").mkdir()
