@@ -392,10 +392,10 @@ def parse_volumes(data: Any) -> tuple[VolumeSeen, ...]:
     )
 
 
-def parse_permissions(data: Any) -> Mapping[str, frozenset[str]]:
-    """GET /access/permissions: {path: privileges}."""
+def parse_permissions(data: Any) -> Mapping[str, Mapping[str, bool]]:
+    """GET /access/permissions: {path: {privilege: does it hold below the path, too}}."""
     return {
-        path: frozenset(as_map(privileges, f"permissions on {path}"))
+        path: {name: as_flag(value, name) for name, value in as_map(privileges, f"permissions on {path}").items()}
         for path, privileges in as_map(data, "permissions").items()
     }
 

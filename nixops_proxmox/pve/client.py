@@ -78,8 +78,8 @@ class PveClient:
     def next_vmid(self) -> int:
         return answers.as_int(self._ask("GET", "/cluster/nextid"), "nextid")
 
-    def get_permissions(self) -> Mapping[str, frozenset[str]]:
-        """What we may do, by path."""
+    def get_permissions(self) -> Mapping[str, Mapping[str, bool]]:
+        """What we may do: {path: {privilege: propagates}}."""
         return answers.parse_permissions(self._ask("GET", "/access/permissions"))
 
     def list_bridges(self, node: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from nixops_proxmox.pve.placement import LAG, Reservations, candidates, is_share
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB, parse_flag, storage_of
 from nixops_proxmox.pve.refusals import LockTimeout, VmLocked, VmRunning, WrongPlace, translate_task_text
-from nixops_proxmox.pve.requests import boot_params, create_params
+from nixops_proxmox.pve.requests import CDROM, boot_params, create_params
 from nixops_proxmox.pve.tasks import Failed, TaskWaiter, parse_upid
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
@@ -384,6 +384,8 @@ class PveHypervisor:
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
         """Boot from the installer ISO (inserted) or from the disk (ISO ejected): one call, from the next start on."""
         params = boot_params(spec, installer=installer)
+        if not installer and CDROM not in vm.config:
+            del params[CDROM]  # no drive, nothing to eject
 
         def change() -> None:
             try:
