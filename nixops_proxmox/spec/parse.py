@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, get_args
+from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,7 +30,7 @@ M = TypeVar("M", bound=BaseModel)
 Read = Callable[[Node, Mistakes], object]  # what goes into the model; None: nothing
 
 
-def parse_network(name: str, data: Mapping[str, Any]) -> NetworkSpec:
+def parse_network(name: str, data: object) -> NetworkSpec:
     """Parse `{"network": {"description": …}, "machines": {name: {"deployment": {"proxmox": {…}}}, …}}`.
 
     A machine may also be just `{"proxmox": {…}}`. One whose `deployment.targetEnv` is another backend's is left out and
@@ -38,7 +38,7 @@ def parse_network(name: str, data: Mapping[str, Any]) -> NetworkSpec:
     """
     mistakes = Mistakes()
     machines = data.get("machines") if isinstance(data, Mapping) else None
-    if not isinstance(machines, Mapping):
+    if not isinstance(data, Mapping) or not isinstance(machines, Mapping):
         mistakes.add(name, "expected a network: an attribute set with machines")
         raise mistakes.error()
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
@@ -58,7 +58,7 @@ def parse_network(name: str, data: Mapping[str, Any]) -> NetworkSpec:
     )
 
 
-def parse_machine(name: str, data: Mapping[str, Any]) -> MachineSpec:
+def parse_machine(name: str, data: object) -> MachineSpec:
     """Parse one machine: `{"deployment": {"proxmox": {…}}}` or `{"proxmox": {…}}`. Raises one SpecError with a line
     for each mistake."""
     mistakes = Mistakes()
@@ -73,7 +73,8 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
     options: object = None
     if isinstance(entry, Mapping):
         deployment = entry.get("deployment")
-        options = deployment.get("proxmox") if isinstance(deployment, Mapping) else entry.get("proxmox")
+        options = deployment.get("proxmox") if isinstance(deployment, Mapping) else None
+        options = entry.get("proxmox") if options is None else options
     if options is None:
         mistakes.add(path, "is not set: a machine says here what it is made of")
         return None
@@ -101,8 +102,8 @@ def _read(model: type[M], node: Node, mistakes: Mistakes, *, given: Mapping[str,
         value = _reader(model, field)(child, mistakes)
         if value is not None:
             data.setdefault(key_of(model, field), value)
-    places = {key_of(model, field): child.path for field, child in fields.items()}
-    places |= dict.fromkeys(given or {}, node.path)
+    places = dict.fromkeys(given or {}, node.path)
+    places |= {key_of(model, field): child.path for field, child in fields.items()}
     made = _build(model, data, places, node, mistakes)
     if made is not None and model in _CHECKS:
         _CHECKS[model](
@@ -184,7 +185,7 @@ def _read_ip(family: int) -> Read:
     def read(node: Node, mistakes: Mistakes) -> object:
         ours = with_our_names(Ip, node, mistakes) if isinstance(node.value, dict) else node
         ip = _read(Ip, spell_out(ours, family=family), mistakes)
-        if ip is not None:
+        if ip is not None and not mistakes.below(node.path):
             check_ip(ip, node, mistakes, family=family)
         return _dump(ip)
 

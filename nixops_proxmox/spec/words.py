@@ -59,8 +59,8 @@ def _hotplug(text: str) -> str:
 
 def _server_url(text: str) -> str:
     """The value itself is never shown: it might hold a password."""
-    found = re.fullmatch(r"(?:https://)?[^\s/@?#]+(?:/\S*)?", text)
-    if not found:
+    host = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?"
+    if not re.fullmatch(rf"(?:https://)?{host}(?:/[A-Za-z0-9/]*)?", text):
         raise ValueError("expected https://host:8006 without user and password")
     return text
 
@@ -111,7 +111,10 @@ def _address(value: Any) -> IPv4Address | IPv6Address:
     if isinstance(value, IPv4Address | IPv6Address):
         return value
     try:
-        return ip_address(value if isinstance(value, str) else repr(value))
+        found = ip_address(value if isinstance(value, str) else repr(value))
+        if getattr(found, "scope_id", None):
+            raise ValueError("a scope is only known inside the guest")
+        return found
     except ValueError:
         raise ValueError("expected an IPv4 or IPv6 address") from None
 
