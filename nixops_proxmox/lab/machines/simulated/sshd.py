@@ -150,7 +150,7 @@ class SshServer:
             process_factory=lambda process: run_process(self._body, process),
             encoding=None, server_version="OpenSSH_9.9", allow_scp=False, sftp_factory=False, x11_forwarding=False,
             agent_forwarding=False, keepalive_interval=0, login_timeout=30, allow_pty=False,
-            kex_algs=["curve25519-sha256"], signature_algs=SIGNATURES, compression_algs=["none"], gss_host=None,
+            kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org"], signature_algs=SIGNATURES, compression_algs=["none"], gss_host=None,
         )  # fmt: skip
 
     async def listen(self, listener: socket.socket) -> None:
