@@ -241,13 +241,28 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         deployment=get_deployment(args, lambda: list_deployments(state)),
         source=parse_source(reference) if reference else None,
         state=state,
-        profile=args.profile or os.environ.get(PROFILE_VARIABLE, ""),
+        profile=choose_profile(args, console),
         jobs=getattr(args, "jobs", JOBS),
         words=Words(allow_reboot=getattr(args, "allow_reboot", False), check=getattr(args, "check", False)),
         break_lock=getattr(args, "break_lock", False),
         reporter=console.reporter,
         ended=lambda outcome: console.reporter.ended(outcome.name, outcome.error),
     )
+
+
+def choose_profile(args: argparse.Namespace, console: Console, environment: Mapping[str, str] | None = None) -> str:
+    """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
+    and only one other, that one is."""
+    from nixops_proxmox.pve.profiles import DEFAULT, list_profiles
+
+    environment = os.environ if environment is None else environment
+    if given := args.profile or environment.get(PROFILE_VARIABLE, ""):
+        return str(given)
+    known = list_profiles()
+    if len(known) != 1 or DEFAULT in known:
+        return ""
+    console.say(f"the hypervisor is {known[0]}: there is no other profile")
+    return known[0]
 
 
 def list_deployments(state: str) -> list[str]:

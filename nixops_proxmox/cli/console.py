@@ -43,6 +43,10 @@ class Console:
         """A line (or lines) of result, exactly as it is."""
         self.out.print(Text(text), soft_wrap=True)
 
+    def result_lines(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            self.out.print(Text(line.text, line.style), soft_wrap=True)
+
     def json(self, value: object) -> None:
         self.out.print(Text(json.dumps(value, indent=2, ensure_ascii=False)), soft_wrap=True)
 

@@ -100,7 +100,7 @@ def get_running(args: argparse.Namespace) -> "Running":
 
     running = find_running(directory(args))
     if running is None:
-        raise LabError(f"the lab {args.name!r} is not up", hint=up_command(args.name))
+        raise LabError(f"the lab {args.name!r} is not up", hint=f"start it: {up_command(args.name)}")
     return running
 
 

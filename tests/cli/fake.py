@@ -68,7 +68,7 @@ class FakeDeployed:
     def spec(self, name: str) -> MachineSpec:
         disks = (
             Disk(slot="scsi0", storage="local", size=8 * 2**30),
-            Disk(slot="scsi1", storage="local", size=1, keep=True),
+            Disk(slot="scsi1", storage="local", size=2**30, keep=True),
         )
         return MachineSpec(name=name, disks=disks)
 
@@ -123,8 +123,8 @@ class FakeDeployed:
             for name in names
         ]
 
-    def endpoints(self, name: str) -> tuple[list[str], Machine]:
-        return ["10.0.0.7: chosen", "192.0.2.7: somebody else's host key"], self.record.machine(name)
+    def endpoints(self, name: str) -> tuple[list[str], Endpoint | None]:
+        return ["10.0.0.7: chosen", "192.0.2.7: somebody else's host key"], None
 
     def ssh_argv(self, name: str, command: Sequence[str] = ()) -> list[str]:
         return ["echo", "ssh", name, *command]

@@ -1,0 +1,82 @@
+"""What this computer must have: Nix, OpenSSH, a state that can be used. One finding each."""
+
+import argparse
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nixops_proxmox.cli.arguments import state_location
+from nixops_proxmox.errors import DeployError
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `hint` says what mends it."""
+
+    level: Level
+    subject: str
+    text: str
+    hint: str = ""
+
+
+Find = Callable[[str], str | None]  # shutil.which
+Ask = Callable[[Sequence[str]], str]  # what a program prints
+
+OLDEST_SSH = (7, 3)  # ProxyJump
+
+
+def find_all(args: argparse.Namespace) -> list[Finding]:
+    return [find_nix_version(), *find_ssh(), find_state(args)]
+
+
+def find_nix_version() -> Finding:
+    from nixops_proxmox.nixeval.tools import get_nix
+
+    try:
+        nix = get_nix()
+    except DeployError as error:
+        return Finding(Level.PROBLEM, "Nix", error.message, error.hint)
+    return Finding(Level.OK, "Nix", f"{'.'.join(map(str, nix.version))} in {nix.directory}")
+
+
+def ask_version(argv: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stdout + done.stderr
+
+
+def find_ssh(find: Find = shutil.which, ask: Ask = ask_version) -> list[Finding]:
+    missing = [program for program in ("ssh", "scp") if find(program) is None]
+    if missing:
+        return [
+            Finding(Level.PROBLEM, "OpenSSH", f"there is no {' and no '.join(missing)}", "install OpenSSH's client")
+        ]
+    said = ask(["ssh", "-V"]).strip()
+    version = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    if version is None:
+        return [Finding(Level.WARNING, "OpenSSH", f"this is some other ssh: {said}", "OpenSSH is what was tried")]
+    if (int(version[1]), int(version[2])) < OLDEST_SSH:
+        return [Finding(Level.PROBLEM, "OpenSSH", f"{said} is too old", "at least 7.3 is needed, for jump hosts")]
+    return [Finding(Level.OK, "OpenSSH", said.partition(",")[0])]
+
+
+def find_state(args: argparse.Namespace) -> Finding:
+    from nixops_proxmox.state import open_state
+
+    try:
+        with open_state(state_location(args)) as state:
+            names = state.deployments()
+            return Finding(Level.OK, "state", f"{state.title}, with {', '.join(names) or 'no deployment yet'}")
+    except DeployError as error:
+        return Finding(Level.PROBLEM, "state", error.message, error.hint)
