@@ -16,14 +16,30 @@ def spell_out(node: Node, *, family: int) -> Node:
         return node
     fields = dict(node.value)
     address, prefix = fields.get("address"), fields.get("prefix")
-    if prefix is not None and isinstance(prefix.value, str) and _is_small_number(prefix.value):
-        number = int(prefix) if _is_small_number(prefix) else prefix
-        fields["prefix"] = Node(node.path, number)
-    return fields
+    if prefix is not None and isinstance(prefix.value, str):
+        fields["prefix"] = _number(prefix)
+    if address is not None and isinstance(address.value, str):
+        del fields["address"]
+        fields = _from_text(address) | fields
+    if "method" not in fields:
+        method = "static" if "address" in fields else "dhcp" if family == 4 else "auto"
+        fields["method"] = Node(node.path, method)
+    return Node(node.path, fields)
 
 
-def _is_small_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 4
+def _from_text(node: Node) -> dict[str, Node]:
+    text = str(node.value).strip()
+    if text in _METHODS:
+        return {"method": Node(node.path, text)}
+    address, slash, prefix = text.partition("/")
+    fields = {"method": Node(node.path, "static"), "address": Node(node.path, address)}
+    return {**fields, "prefix": _number(Node(node.path, prefix))} if slash else fields
+
+
+def _number(node: Node) -> Node:
+    """Text that is a small number as that number; other text as it is, to be refused."""
+    text = str(node.value)
+    return Node(node.path, int(text)) if text.isascii() and text.isdecimal() and len(text) < 4 else node
 
 
 def check_ip(ip: Ip, node: Node, mistakes: Mistakes, *, family: int) -> None:
