@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 from timeline import Span, as_svg, as_text
 
 ROOT = Path(__file__).resolve().parents[1]
-NETWORK = ROOT / "examples" / "demo" / "network.nix"
+NETWORK = ("--file", str(ROOT / "examples" / "demo" / "network.nix"))
+LAB = ("--profile", "lab")  # the hypervisor: what `lab up` wrote
 MACHINES = ("web", "app", "db")
 WEB = "http://[fd77:77::11]/", "http://10.77.0.11/"
 FETCH = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
@@ -127,29 +128,28 @@ def require(true: bool, what: str) -> None:
 
 
 def run(demo: Demo) -> None:
-    network = ("--file", str(NETWORK))
     with demo.part("Start the lab"):
         demo.tool("lab", "up", f"--{demo.guests}")
     with demo.part("Deploy web, app and db"):
-        demo.tool("deploy", *network)
+        demo.tool("deploy", *NETWORK, *LAB)
     with demo.part("Ask web, which asks app, which asks db"):
         for url in WEB:
             answer = demo.fetch(url)
             require("web (version 1) -> app -> db: 42 rows" in answer, f"{url} answered {answer!r}")
     with demo.part("Look at them"):
-        demo.tool("status", *network)
-        machines = demo.ask("status", *network)["machines"]
+        demo.tool("status", *NETWORK)
+        machines = demo.ask("status", *NETWORK)["machines"]
         require([m["phase"] for m in machines] == ["ready"] * len(MACHINES), "not every machine is ready")
     with demo.part("Deploy again: nothing changes"):
         before, last = demo.calls(), len(history(demo))
-        demo.tool("deploy", *network)
+        demo.tool("deploy", *NETWORK, *LAB)
         calls = demo.calls() - before
         say(f"API calls: {calls}")
         require(calls <= 1 + len(MACHINES), f"a deploy without a change took {calls} API calls")
         require(len(history(demo)) == last, "a deploy without a change took a step")
     with demo.part("Deploy a change: it is only activated"):
         last = len(history(demo))
-        demo.tool("deploy", *network, env={"DEMO_VERSION": "2"})
+        demo.tool("deploy", *NETWORK, *LAB, env={"DEMO_VERSION": "2"})
         answer = demo.fetch(WEB[0])
         require("web (version 2) -> app -> db: 42 rows" in answer, f"{WEB[0]} answered {answer!r}")
         steps = [(entry["machine"], entry["from"], entry["to"]) for entry in history(demo)[last:]]
@@ -157,7 +157,7 @@ def run(demo: Demo) -> None:
         require({to for _, _, to in steps} <= {"running", "ready"}, f"more than an activation was done: {steps}")
     demo.spans += machine_spans(history(demo))
     with demo.part("Destroy everything"):
-        demo.tool("destroy", "--yes", *network)
+        demo.tool("destroy", "--yes", *NETWORK, *LAB)
         vms = demo.ask("lab", "status")["vms"]
         require(not vms, f"the lab still has VMs: {vms}")
     with demo.part("Stop the lab"):
@@ -165,7 +165,7 @@ def run(demo: Demo) -> None:
 
 
 def history(demo: Demo) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = demo.ask("history", "--file", str(NETWORK))["history"]
+    entries: list[dict[str, Any]] = demo.ask("history", *NETWORK)["history"]
     return entries
 
 

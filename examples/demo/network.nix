@@ -18,6 +18,7 @@ let
   machine = name: service: {
     deployment.proxmox = {
       disks = [ { storage = "local-lvm"; size = "2G"; } ];
+      install.iso = "local:iso/lab-installer.iso"; # the lab puts it there
       memory = 512;
       cpu.cores = 1;
       network = [
