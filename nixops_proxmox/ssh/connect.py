@@ -2,6 +2,7 @@
 
 import getpass
 import io
+import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from nixops_proxmox.ssh.known_hosts import USER_FILES, find_host_keys
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
 DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connection is gone (TCP_USER_TIMEOUT)
+
+# What paramiko has to say comes as an exception too, which we translate; its log would print tracebacks besides.
+# For debugging: lower this logger's level.
+LOG_CHANNEL = "nixops_proxmox.ssh.paramiko"
+logging.getLogger(LOG_CHANNEL).setLevel(logging.CRITICAL)
 
 
 class Stop(Protocol):
@@ -102,6 +108,7 @@ def prove(
         stop.when_set(lambda: shut(sock))
     with _translated(what):
         transport = paramiko.Transport(sock)  # a channel is a socket by shape
+    transport.set_log_channel(LOG_CHANNEL)
     try:
         # Only these types: else a server with several keys may show one that we do not have, and be taken for another.
         transport.get_security_options().key_types = key_algorithms(keys)

@@ -10,7 +10,7 @@ from time import monotonic, sleep
 import pytest
 
 from nixops_proxmox.endpoints.candidates import Candidate
-from nixops_proxmox.endpoints.race import Cancelled, Outcome, Proof, Result, race
+from nixops_proxmox.endpoints.race import STAGGER, Cancelled, Outcome, Proof, Result, race
 from nixops_proxmox.errors import HostKeyChanged, NoEndpoint, SshUnreachable
 from nixops_proxmox.model import Endpoint
 
@@ -60,7 +60,7 @@ def test_the_first_that_is_proven_wins_and_nobody_else_is_bothered() -> None:
 def test_a_failure_starts_the_next_at_once() -> None:
     began = monotonic()
     result = run([refuses] * 20 + [answers(OURS)])
-    assert monotonic() - began < 0.04 * 20 / 2
+    assert monotonic() - began < STAGGER * 20 / 2
     assert outcomes(result) == [Outcome.FAILED] * 20 + [Outcome.WON]
     assert result.attempts[3].reason == "connection refused"
 
