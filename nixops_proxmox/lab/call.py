@@ -129,7 +129,7 @@ class Operation:
     until: tuple[int, int] = (99, 0)
     reads_body: bool = False  # the handler reads the body itself (upload)
 
-    def table(self, number: tuple[int, int]) -> dict[str, Param]:
+    def table(self) -> dict[str, Param]:
         uri = {name: URI_PARAMS[name] for name in re.findall(r"\{(\w+)\}", self.path)}
         return {**self.params, **uri}
 
@@ -140,23 +140,33 @@ class Routes:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
 
-    def add(self, method: str, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any) -> Callable[[Handler], Handler]:
+    def add(
+        self, method: str, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any
+    ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             self.operations.append(Operation(method, path, handler, params or {}, permission, **more))
             return handler
 
         return register
 
-    def get(self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any) -> Callable[[Handler], Handler]:
+    def get(
+        self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any
+    ) -> Callable[[Handler], Handler]:
         return self.add("GET", path, params, permission, **more)
 
-    def post(self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any) -> Callable[[Handler], Handler]:
+    def post(
+        self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any
+    ) -> Callable[[Handler], Handler]:
         return self.add("POST", path, params, permission, **more)
 
-    def put(self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any) -> Callable[[Handler], Handler]:
+    def put(
+        self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any
+    ) -> Callable[[Handler], Handler]:
         return self.add("PUT", path, params, permission, **more)
 
-    def delete(self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any) -> Callable[[Handler], Handler]:
+    def delete(
+        self, path: str, params: Table | None = None, permission: Permission | None = anyone, **more: Any
+    ) -> Callable[[Handler], Handler]:
         return self.add("DELETE", path, params, permission, **more)
 
 

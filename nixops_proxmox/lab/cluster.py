@@ -90,6 +90,8 @@ class Cluster:
         self.backup_jobs: dict[str, dict[str, str]] = {}
         self.ha_rules: dict[str, dict[str, str]] = {}
         self.ha_groups: dict[str, dict[str, str]] = {}
+        self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
+        self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.quorate = True
         for node in self.nodes.values():
             node.online = True
@@ -180,6 +182,10 @@ class Cluster:
             yield
         finally:
             vm.flock.release()
+
+    def node_lock(self, what: str, node: str) -> asyncio.Lock:
+        """A lock that a node has one of: only one vzdump runs at a time."""
+        return self._node_locks.setdefault((what, node), asyncio.Lock())
 
     def new_mac(self) -> str:
         """From the datacenter's prefix; before 8.1 a random locally administered address."""

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.release import Release
@@ -19,8 +19,19 @@ UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": GIB, "T": 1024**4}
 NIC = re.compile(r"^net\d+$")
 UNUSED = re.compile(r"^unused\d+$")
 # Kept in the configuration, but not parameters of create or update.
-INTERNAL = {"digest", "meta", "parent", "snaptime", "snapstate", "vmstate", "runningmachine", "runningcpu", "running-nets-host-mtu", "lock"}
-SECRET = "**********"
+INTERNAL = {
+    "digest",
+    "meta",
+    "parent",
+    "snaptime",
+    "snapstate",
+    "vmstate",
+    "runningmachine",
+    "runningcpu",
+    "running-nets-host-mtu",
+    "lock",
+}
+MASK = "**********"  # what a cipassword reads back as
 
 
 def is_disk(key: str) -> bool:
@@ -49,7 +60,7 @@ def format_size(size: int) -> str:
 
 def parse_size(text: str) -> int | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
-    return int(math.ceil(float(found[1]) * UNITS[found[2]])) if found else None
+    return math.ceil(float(found[1]) * UNITS[found[2]]) if found else None
 
 
 def gib_to_bytes(text: str) -> int:
@@ -96,7 +107,12 @@ def default_boot_order(config: Mapping[str, str]) -> list[str]:
     """The first hard disk (ide, scsi, virtio, sata), the first CD-ROM, the first NIC."""
     disks = [key for key in disk_keys(config) if key not in ("efidisk0", "tpmstate0")]
     cdroms = [key for key in disks if is_cdrom(parse_disk(key, config[key]))]
-    hard = [key for bus in ("ide", "scsi", "virtio", "sata") for key in sorted(disks, key=_index) if key.startswith(bus) and key not in cdroms]
+    hard = [
+        key
+        for bus in ("ide", "scsi", "virtio", "sata")
+        for key in sorted(disks, key=_index)
+        if key.startswith(bus) and key not in cdroms
+    ]
     nics = sorted((key for key in config if is_nic(key)), key=_index)
     return [*hard[:1], *sorted(cdroms, key=_index)[:1], *nics[:1]]
 
@@ -127,7 +143,7 @@ def typed(key: str, value: str, release: Release) -> Any:
 
 
 def shown(config: Mapping[str, str], release: Release) -> dict[str, Any]:
-    return {key: SECRET if key == "cipassword" else typed(key, value, release) for key, value in config.items()}
+    return {key: MASK if key == "cipassword" else typed(key, value, release) for key, value in config.items()}
 
 
 def stored(value: Any) -> str:
@@ -177,6 +193,11 @@ def volume_of(value: str) -> str:
     """The volid a disk's (or unused disk's) string begins with; "" where there is none."""
     file = properties.split(value, "file").get("file", "")
     return file if ":" in file else ""
+
+
+def decode_keys(value: str) -> list[str]:
+    """The SSH keys in a percent-encoded `sshkeys`."""
+    return [line for line in unquote(value).splitlines() if line.strip()]
 
 
 def kind_of(key: str) -> Param | None:

@@ -71,4 +71,7 @@ def _flat(value: Any) -> Any:
 
 def join_lists(values: dict[str, Any], lists: Iterable[str]) -> dict[str, Any]:
     """Arrays given for `-list` strings."""
-    return {key: ",".join(map(str, value)) if key in lists and isinstance(value, list) else value for key, value in values.items()}
+    return {
+        key: ",".join(map(str, value)) if key in lists and isinstance(value, list) else value
+        for key, value in values.items()
+    }

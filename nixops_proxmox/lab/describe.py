@@ -3,7 +3,17 @@
 from typing import Any
 
 from nixops_proxmox.lab.cluster import Cluster, Node
-from nixops_proxmox.lab.config import agent_enabled, cores_of, disk_keys, is_cdrom, is_nic, memory_of, parse_boot, parse_disk, parse_size
+from nixops_proxmox.lab.config import (
+    agent_enabled,
+    cores_of,
+    disk_keys,
+    is_cdrom,
+    is_nic,
+    memory_of,
+    parse_boot,
+    parse_disk,
+    parse_size,
+)
 from nixops_proxmox.lab.storage import Storage
 from nixops_proxmox.lab.vm import Vm
 
@@ -13,7 +23,11 @@ COUNTERS = ("netin", "netout", "diskread", "diskwrite")
 
 def disk_size(vm: Vm) -> int:
     """`maxdisk`: the first hard disk of the boot order."""
-    hard = [key for key in disk_keys(vm.config) if key not in ("efidisk0", "tpmstate0") and not is_cdrom(parse_disk(key, vm.config[key]))]
+    hard = [
+        key
+        for key in disk_keys(vm.config)
+        if key not in ("efidisk0", "tpmstate0") and not is_cdrom(parse_disk(key, vm.config[key]))
+    ]
     first = next((key for key in parse_boot(vm.config) if key in hard), hard[0] if hard else None)
     return parse_size(parse_disk(first, vm.config[first]).get("size", "0")) or 0 if first else 0
 
@@ -58,18 +72,30 @@ async def describe_vm_status(cluster: Cluster, vm: Vm) -> dict[str, Any]:
         status["serial"] = 1
     if vm.running:
         status["nics"] = {
-            f"tap{vm.vmid}i{key[3:]}": {"netin": live.get("netin", 0), "netout": live.get("netout", 0)} for key in vm.started if is_nic(key)
+            f"tap{vm.vmid}i{key[3:]}": {"netin": live.get("netin", 0), "netout": live.get("netout", 0)}
+            for key in vm.started
+            if is_nic(key)
         }
     if cluster.release.since(9):
         status["memhost"] = status["mem"]
-        status |= {name: 0 for name in ("pressurecpufull", "pressurecpusome", "pressureiofull", "pressureiosome", "pressurememoryfull", "pressurememorysome")}
+        status |= {
+            name: 0
+            for name in (
+                "pressurecpufull",
+                "pressurecpusome",
+                "pressureiofull",
+                "pressureiosome",
+                "pressurememoryfull",
+                "pressurememorysome",
+            )
+        }
     return status
 
 
 async def describe_vm_resource(cluster: Cluster, vm: Vm, *, with_pool: bool = True) -> dict[str, Any]:
     """/cluster/resources: what pvestatd has broadcast; until then the status is unknown and the name missing."""
     base: dict[str, Any] = {"id": f"qemu/{vm.vmid}", "type": "qemu", "vmid": vm.vmid, "node": vm.node}
-    fresh = {key: vm.config[key] for key in ("tags", "lock") if key in vm.config}
+    fresh: dict[str, Any] = {key: vm.config[key] for key in ("tags", "lock") if key in vm.config}
     pool = cluster.pool_of(vm.vmid) if with_pool else None
     if pool:
         base["pool"] = pool
@@ -80,7 +106,10 @@ async def describe_vm_resource(cluster: Cluster, vm: Vm, *, with_pool: bool = Tr
     figures = await vm_figures(cluster, vm)
     return {
         **base,
-        **{key: figures[key] for key in ("name", "cpu", "mem", "maxmem", "disk", "maxdisk", "uptime", "netin", "netout")},
+        **{
+            key: figures[key]
+            for key in ("name", "cpu", "mem", "maxmem", "disk", "maxdisk", "uptime", "netin", "netout")
+        },
         "maxcpu": figures["cpus"],
         "template": int(vm.is_template),
         "status": vm.qmpstatus if vm.suspended or vm.paused else vm.status,
@@ -96,27 +125,43 @@ def node_memory(cluster: Cluster, node: Node) -> int:
 
 def describe_node(cluster: Cluster, node: Node, stats: bool, *, resource: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "id": f"node/{node.name}", "node": node.name, "type": "node", "level": "", "status": "online" if node.online else "offline",
-    }  # fmt: skip
+        "id": f"node/{node.name}",
+        "node": node.name,
+        "type": "node",
+        "level": "",
+        "status": "online" if node.online else "offline",
+    }
     if resource and cluster.release.since(8):
         found["cgroup-mode"] = 2
     if not resource:
         found["ssl_fingerprint"] = cluster.fingerprint
     if stats and node.online:
         found |= {
-            "cpu": 0.03, "maxcpu": node.cpus, "mem": node_memory(cluster, node), "maxmem": node.memory, "disk": 8 * 1024**3, "maxdisk": node.disk,
+            "cpu": 0.03,
+            "maxcpu": node.cpus,
+            "mem": node_memory(cluster, node),
+            "maxmem": node.memory,
+            "disk": 8 * 1024**3,
+            "maxdisk": node.disk,
             "uptime": int(cluster.clock.time() - cluster.started) + 86400,
-        }  # fmt: skip
+        }
     return found
 
 
 def describe_storage_resource(cluster: Cluster, storage: Storage, node: str) -> dict[str, Any]:
     online = cluster.nodes[node].online
     return {
-        "id": f"storage/{node}/{storage.name}", "type": "storage", "storage": storage.name, "node": node, "plugintype": storage.kind,
-        "status": "available" if online else "unknown", "content": ",".join(storage.content), "shared": int(storage.shared),
-        "maxdisk": storage.total if online else 0, "disk": cluster.stores.used(storage, node) if online else 0,
-    }  # fmt: skip
+        "id": f"storage/{node}/{storage.name}",
+        "type": "storage",
+        "storage": storage.name,
+        "node": node,
+        "plugintype": storage.kind,
+        "status": "available" if online else "unknown",
+        "content": ",".join(storage.content),
+        "shared": int(storage.shared),
+        "maxdisk": storage.total if online else 0,
+        "disk": cluster.stores.used(storage, node) if online else 0,
+    }
 
 
 def describe_storage(cluster: Cluster, storage: Storage, node: str) -> dict[str, Any]:
@@ -124,7 +169,13 @@ def describe_storage(cluster: Cluster, storage: Storage, node: str) -> dict[str,
     active = not storage.disabled
     used = cluster.stores.used(storage, node) if active else 0
     return {
-        "storage": storage.name, "type": storage.kind, "content": ",".join(storage.content), "shared": int(storage.shared),
-        "enabled": int(active), "active": int(active), "total": storage.total if active else 0, "used": used,
+        "storage": storage.name,
+        "type": storage.kind,
+        "content": ",".join(storage.content),
+        "shared": int(storage.shared),
+        "enabled": int(active),
+        "active": int(active),
+        "total": storage.total if active else 0,
+        "used": used,
         "avail": storage.total - used if active else 0,
-    }  # fmt: skip
+    }

@@ -1,4 +1,4 @@
-"""From an HTTP request to an operation and back: credentials, limits, permissions, parameters, faults, PVE's answers."""
+"""From an HTTP request to an operation and back: credentials, permissions, parameters, faults, PVE's answers."""
 
 import asyncio
 import json
@@ -41,7 +41,13 @@ class Dispatcher:
         self._served: WeakKeyDictionary[asyncio.Transport, int] = WeakKeyDictionary()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        record = {"n": len(self.calls) + 1, "method": request.method, "path": _plain_path(request), "status": 0, "time": self.cluster.clock.time()}
+        record = {
+            "n": len(self.calls) + 1,
+            "method": request.method,
+            "path": _plain_path(request),
+            "status": 0,
+            "time": self.cluster.clock.time(),
+        }
         self.calls.append(record)
         try:
             response = await self._answer(request, record)
@@ -63,7 +69,7 @@ class Dispatcher:
             entry = self._entry(request)
             await self.cluster.clock.sleep(self.cluster.latency.request)
             struck = self.faults.struck(request.method, path)
-            await self._before(struck, request, path)
+            await self._before(struck, path)
             call = await self._limited(self._act(request, path, entry, struck, record), struck)
             if any(fault.action == "drop_after" for fault in struck):
                 raise Hangup
@@ -105,7 +111,7 @@ class Dispatcher:
 
     # Faults.
 
-    async def _before(self, struck: list[Fault], request: web.Request, path: str) -> None:
+    async def _before(self, struck: list[Fault], path: str) -> None:
         for fault in struck:
             match fault.action:
                 case "refuse":
@@ -136,7 +142,9 @@ class Dispatcher:
 
     # Acting.
 
-    async def _act(self, request: web.Request, path: str, entry: str, struck: list[Fault], record: dict[str, Any]) -> Any:
+    async def _act(
+        self, request: web.Request, path: str, entry: str, struck: list[Fault], record: dict[str, Any]
+    ) -> Any:
         self._check_request(request)
         found = self._directory.find(request.method, path, self.cluster.release.number)
         auth = self._authenticate(request, found[0] if found else None)
@@ -148,10 +156,12 @@ class Dispatcher:
         for name, value in params.items():
             if name in uri and str(value) != uri[name]:
                 raise bad_parameter(name, "duplicate parameter (already defined in URI) with conflicting values!")
-        call = Call(self.cluster, auth or Auth("", False), request.method, path, uri, {**params, **uri}, entry, request=request)
+        call = Call(
+            self.cluster, auth or Auth("", False), request.method, path, uri, {**params, **uri}, entry, request=request
+        )
         self._check_permission(operation, call)
         await self._check_node(call)
-        table = operation.table(self.cluster.release.number)
+        table = operation.table()
         if not operation.reads_body:
             call.params = check(call.params, table, self.cluster.release)
         with_fate = strike_after(self.cluster, struck, call)
@@ -189,13 +199,19 @@ class Dispatcher:
         release = self.cluster.release
         params = decode_body(body, request.headers.get("Content-Type", ""), release) if body else {}
         params |= decode_form(request.rel_url.raw_query_string, release)
-        lists = [name for name, param in operation.params.items() if isinstance(param.format, str) and param.format.endswith("-list")]
+        lists = [
+            name
+            for name, param in operation.params.items()
+            if isinstance(param.format, str) and param.format.endswith("-list")
+        ]
         return join_lists(params, lists)
 
     @staticmethod
     def _check_permission(operation: Operation, call: Call) -> None:
         if call.auth.token and not operation.allow_token:
-            raise Refused(403, f"Permission check failed (URI '{call.path}' not available with API token, need proper ticket.\n)")
+            raise Refused(
+                403, f"Permission check failed (URI '{call.path}' not available with API token, need proper ticket.\n)"
+            )
         if operation.permission is not None:
             operation.permission(call)
 
@@ -218,8 +234,16 @@ class Dispatcher:
         message = refusal.text if refusal.text.endswith("\n") else f"{refusal.text}\n"
         has_message = self.cluster.release.message_in_body
         if refusal.plain or refusal.empty:
-            body = message if refusal.plain and has_message and refusal.status == 500 else refusal.text if refusal.plain and has_message else ""
-            return web.Response(status=refusal.status, reason=reason, text=body, content_type="text/html", headers=HEADERS)
+            body = (
+                message
+                if refusal.plain and has_message and refusal.status == 500
+                else refusal.text
+                if refusal.plain and has_message
+                else ""
+            )
+            return web.Response(
+                status=refusal.status, reason=reason, text=body, content_type="text/html", headers=HEADERS
+            )
         answer: dict[str, Any] = {"data": None}
         if refusal.errors:
             answer["errors"] = refusal.errors

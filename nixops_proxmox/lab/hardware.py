@@ -62,7 +62,15 @@ def _disk(key: str, value: str, find: FindVolume) -> DiskSlot:
 
 def _nic(key: str, value: str) -> NicSlot:
     nic = parse_nic(value)
-    options = {name: text for name, text in nic.items() if name not in ("model", "macaddr", "bridge", "tag", "link_down")}
+    options = {
+        name: text for name, text in nic.items() if name not in ("model", "macaddr", "bridge", "tag", "link_down")
+    }
     return NicSlot(
-        key, nic["model"], nic["macaddr"].upper(), nic.get("bridge", ""), int(nic.get("tag", "0")), nic.get("link_down") == "1", options
+        key,
+        nic["model"],
+        nic["macaddr"].upper(),
+        nic.get("bridge", ""),
+        int(nic.get("tag", "0")),
+        nic.get("link_down") == "1",
+        options,
     )

@@ -25,8 +25,8 @@ class Permissions:
     roles: dict[str, frozenset[str]]
     entries: list[Entry] = field(default_factory=list)
     groups: dict[str, set[str]] = field(default_factory=dict)
-    separated: Callable[[str], bool] = lambda token: True  # does this token have rights of its own only?
-    pool_of: Callable[[str], str | None] = lambda path: None
+    separated: Callable[[str], bool] = lambda _token: True  # does this token have rights of its own only?
+    pool_of: Callable[[str], str | None] = lambda _path: None
 
     def privileges(self, who: str, path: str) -> Mapping[str, bool]:
         """Privilege → does it propagate. A token has at most what its owner has."""
@@ -85,4 +85,6 @@ def levels(path: str) -> list[str]:
 
 def is_acl_path(path: str) -> bool:
     top = path.strip("/").split("/")[0]
-    return path == "/" or (path.startswith("/") and top in {"access", "mapping", "nodes", "pool", "sdn", "storage", "vms"})
+    return path == "/" or (
+        path.startswith("/") and top in {"access", "mapping", "nodes", "pool", "sdn", "storage", "vms"}
+    )

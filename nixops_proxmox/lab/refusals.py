@@ -7,10 +7,16 @@ PARAMETERS = "Parameter verification failed."
 
 
 class Refused(Exception):
-    """An answer that is not a success. `text` is PVE's, without the newline it ends in; `plain` ones have no JSON body."""
+    """An answer that is not a success. `text` is PVE's; `plain` ones have no JSON body."""
 
     def __init__(
-        self, status: int, text: str, errors: Mapping[str, str] | None = None, *, plain: bool = False, empty: bool = False
+        self,
+        status: int,
+        text: str,
+        errors: Mapping[str, str] | None = None,
+        *,
+        plain: bool = False,
+        empty: bool = False,
     ) -> None:
         super().__init__(text)
         self.status = status

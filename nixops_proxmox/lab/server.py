@@ -42,7 +42,7 @@ class Secrets:
     def load(cls, path: Path) -> "Secrets":
         if path.exists():
             return cls(**json.loads(path.read_text()))
-        made = cls(*(secrets.token_urlsafe(16) for _ in range(2)), token=_uuid(), control_token=secrets.token_urlsafe(24))
+        made = cls(secrets.token_urlsafe(16), secrets.token_urlsafe(16), _uuid(), secrets.token_urlsafe(24))
         path.touch(mode=0o600)
         path.write_text(json.dumps(made.__dict__))
         return made
@@ -70,7 +70,9 @@ class Lab:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory = directory
         self.driver = driver
-        self.cluster = Cluster(directory, driver, get_release(version), clock or RealClock(), latency or Latency(), nodes, storages)
+        self.cluster = Cluster(
+            directory, driver, get_release(version), clock or RealClock(), latency or Latency(), nodes, storages
+        )
         self.faults = Faults()
         self.secrets = Secrets.load(directory / "secrets.json")
         self._add_users()
@@ -175,7 +177,12 @@ class Lab:
         name = f"{content}/{name or path.name}"
         for node in self.cluster.nodes:
             stored = stores.record(
-                target, node, name, size=path.stat().st_size, format="iso" if content == "iso" else path.suffix.lstrip("."), content=content
+                target,
+                node,
+                name,
+                size=path.stat().st_size,
+                format="iso" if content == "iso" else path.suffix.lstrip("."),
+                content=content,
             )
             stored.path.unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+import shutil
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,13 @@ from nixops_proxmox.lab.machines.base import Driver, Volume
 from nixops_proxmox.lab.refusals import Refused, die
 
 MIB = 1024**2
-FILE_CONTENT = {"iso": "template/iso", "vztmpl": "template/cache", "backup": "dump", "snippets": "snippets", "import": "import"}
+FILE_CONTENT = {
+    "iso": "template/iso",
+    "vztmpl": "template/cache",
+    "backup": "dump",
+    "snippets": "snippets",
+    "import": "import",
+}
 LARGEST_FILE = 16 * UNITS["T"]  # ext4
 GRAIN = 4 * MIB  # LVM's extents
 
@@ -70,16 +77,26 @@ class Stored:
 
 def default_storages() -> list[Storage]:
     return [
-        Storage("local", "dir", ("iso", "vztmpl", "backup", "snippets", "import"), path="/var/lib/vz", total=100 * UNITS["G"]),
+        Storage(
+            "local",
+            "dir",
+            ("iso", "vztmpl", "backup", "snippets", "import"),
+            path="/var/lib/vz",
+            total=100 * UNITS["G"],
+        ),
         Storage("local-lvm", "lvmthin", ("images", "rootdir"), total=400 * UNITS["G"]),
-        Storage("shared", "nfs", ("images", "iso", "backup"), shared=True, path="/mnt/pve/shared", total=1000 * UNITS["G"]),
+        Storage(
+            "shared", "nfs", ("images", "iso", "backup"), shared=True, path="/mnt/pve/shared", total=1000 * UNITS["G"]
+        ),
     ]
 
 
 class Stores:
     """All storages of the cluster."""
 
-    def __init__(self, directory: Path, driver: Driver, clock: Clock, storages: Iterable[Storage], nodes: Iterable[str]) -> None:
+    def __init__(
+        self, directory: Path, driver: Driver, clock: Clock, storages: Iterable[Storage], nodes: Iterable[str]
+    ) -> None:
         self._directory = directory
         self._driver = driver
         self._clock = clock
@@ -116,11 +133,17 @@ class Stores:
         return stored
 
     def on(self, storage: str, node: str) -> list[Stored]:
-        mine = [stored for (where, _), stored in self.volumes.items() if stored.storage == storage and where in ("", node)]
+        mine = [
+            stored for (where, _), stored in self.volumes.items() if stored.storage == storage and where in ("", node)
+        ]
         return sorted(mine, key=lambda stored: stored.volid)
 
     def owned_by(self, vmid: int, node: str) -> list[Stored]:
-        return [stored for (where, _), stored in self.volumes.items() if stored.vmid == vmid and where in ("", node) and stored.content == "images"]
+        return [
+            stored
+            for (where, _), stored in self.volumes.items()
+            if stored.vmid == vmid and where in ("", node) and stored.content == "images"
+        ]
 
     def used(self, storage: Storage, node: str) -> int:
         """Bytes written; thin volumes count by what their file takes."""
@@ -152,9 +175,14 @@ class Stores:
                 return content
         die(f"unable to parse directory volume name '{name}'")
 
-    def free_name(self, storage: Storage, node: str, vmid: int, format: str, *, prefix: str = "vm", stem: str = "") -> str:
+    def free_name(
+        self, storage: Storage, node: str, vmid: int, format: str, *, prefix: str = "vm", stem: str = ""
+    ) -> str:
         """The lowest free vm-<id>-disk-<n> on that storage, or vm-<id>-<stem>."""
-        taken = {re.sub(r"\.\w+$", "", stored.volid.rpartition("/")[2].rpartition(":")[2]) for stored in self.on(storage.name, node)}
+        taken = {
+            re.sub(r"\.\w+$", "", stored.volid.rpartition("/")[2].rpartition(":")[2])
+            for stored in self.on(storage.name, node)
+        }
         number = next(n for n in range(len(taken) + 1) if not {f"vm-{vmid}-disk-{n}", f"base-{vmid}-disk-{n}"} & taken)
         name = f"{prefix}-{vmid}-{stem or f'disk-{number}'}"
         return f"{vmid}/{name}.{format}" if storage.on_files else name
@@ -186,7 +214,9 @@ class Stores:
         async with storage.busy:
             yield
 
-    def record(self, storage: Storage, node: str, name: str, *, size: int, format: str, content: str, vmid: int = 0) -> Stored:
+    def record(
+        self, storage: Storage, node: str, name: str, *, size: int, format: str, content: str, vmid: int = 0
+    ) -> Stored:
         """Write a volume down without touching its bytes."""
         where = "" if storage.shared else node
         path, shown = self.place(storage, node, name)
@@ -197,7 +227,16 @@ class Stores:
         return stored
 
     async def allocate(
-        self, storage: Storage, node: str, vmid: int, size: int, format: str, *, name: str = "", stem: str = "", prefix: str = "vm"
+        self,
+        storage: Storage,
+        node: str,
+        vmid: int,
+        size: int,
+        format: str,
+        *,
+        name: str = "",
+        stem: str = "",
+        prefix: str = "vm",
     ) -> Stored:
         async with self.locked(storage):
             if not storage.on_files:
@@ -207,7 +246,9 @@ class Stores:
             if self.find(f"{storage.name}:{name}", node):
                 die(f"disk image '{shown}' already exists")
             if storage.on_files and size > LARGEST_FILE:
-                die(f"unable to create image: qemu-img: {shown}: The image size is too large for file format '{format}'")
+                die(
+                    f"unable to create image: qemu-img: {shown}: The image size is too large for file format '{format}'"
+                )
             stored = self.record(storage, node, name, size=size, format=format, content="images", vmid=vmid)
             try:
                 await self._driver.allocate(stored.volume)
@@ -226,6 +267,7 @@ class Stores:
             await self._driver.free(stored.volume)
         else:
             stored.path.unlink(missing_ok=True)
+            shutil.rmtree(stored.path.with_name(f"{stored.path.name}.disks"), ignore_errors=True)
 
     def clones_of(self, stored: Stored) -> list[Stored]:
         return [other for other in self.volumes.values() if other.parent == stored.volid]
@@ -262,7 +304,12 @@ class Stores:
         if stored.path.exists():
             stored.path.rename(path)
         return self._replace(
-            stored, volid=f"{stored.storage}:{name}", path=path, shown=shown, vmid=vmid, node="" if storage.shared else node
+            stored,
+            volid=f"{stored.storage}:{name}",
+            path=path,
+            shown=shown,
+            vmid=vmid,
+            node="" if storage.shared else node,
         )
 
     async def take_snapshot(self, stored: Stored, name: str) -> None:
@@ -292,7 +339,9 @@ def written(stored: Stored) -> int:
 
 def check_file_name(content: str, name: str) -> None:
     """Extensions that PVE takes for a content type."""
-    allowed = {"iso": r"\.(iso|img)$", "vztmpl": r"\.tar\.(gz|xz|zst|bz2)$", "import": r"\.(ova|ovf|qcow2|raw|vmdk)$"}[content]
+    allowed = {"iso": r"\.(iso|img)$", "vztmpl": r"\.tar\.(gz|xz|zst|bz2)$", "import": r"\.(ova|ovf|qcow2|raw|vmdk)$"}[
+        content
+    ]
     if not re.search(allowed, name, re.IGNORECASE):
         raise Refused(400, "Parameter verification failed.", {"filename": "wrong file extension"})
 

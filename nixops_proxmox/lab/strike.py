@@ -27,6 +27,14 @@ def _later(cluster: Cluster, seconds: float, undo: Callable[[], None]) -> None:
     task.add_done_callback(_UNDOING.discard)
 
 
+class _Unlock:
+    def __init__(self, vm: Vm) -> None:
+        self._vm = vm
+
+    def __call__(self) -> None:
+        self._vm.config.pop("lock", None)
+
+
 def _vm(cluster: Cluster, fault: Fault, path: str) -> Vm | None:
     found = re.search(r"/qemu/(\d+)", path)
     vmid = int(fault.target) if fault.target.isdigit() else int(found[1]) if found else 0
@@ -39,7 +47,7 @@ async def strike_before(cluster: Cluster, fault: Fault, path: str) -> None:
         case "lock_vm":
             if vm := _vm(cluster, fault, path):
                 vm.config["lock"] = fault.text or "backup"
-                _later(cluster, fault.seconds, lambda: vm.config.pop("lock", None) and None)
+                _later(cluster, fault.seconds, _Unlock(vm))
         case "flock_vm":
             if vm := _vm(cluster, fault, path):
                 await vm.flock.acquire()

@@ -63,7 +63,9 @@ class Vm:
     @property
     def digest(self) -> str:
         pending = {**self.pending, **{f"delete {key}": str(force) for key, force in self.deleted.items()}}
-        snapshots = {name: {**snapshot.config, "description": snapshot.description} for name, snapshot in self.snapshots.items()}
+        snapshots = {
+            name: {**snapshot.config, "description": snapshot.description} for name, snapshot in self.snapshots.items()
+        }
         return digest_of({"": self.config, "PENDING": pending, **snapshots})
 
     @property
@@ -86,7 +88,9 @@ class Vm:
         found: dict[str, None] = {}
         for config in (self.config, self.pending, *(snapshot.config for snapshot in self.snapshots.values())):
             for key, value in config.items():
-                mine = UNUSED.match(key) or (is_disk(key) and (not is_cdrom(parse_disk(key, value)) or "cloudinit" in value))
+                mine = UNUSED.match(key) or (
+                    is_disk(key) and (not is_cdrom(parse_disk(key, value)) or "cloudinit" in value)
+                )
                 if mine and (volid := volume_of(value)):
                     found[volid] = None
         return list(found)

@@ -29,9 +29,10 @@ class Guest:
 
     answers: dict[str, Any] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
+    folders: tuple[str, ...] = ("/tmp", "/etc", "/root")  # noqa: S108  # of a guest that does not exist
     alive: bool = True  # does the agent answer?
     obeys: bool = True  # does the guest shut down when asked?
-    run: Callable[[list[str], bytes], Mapping[str, Any]] = lambda argv, stdin: {"exitcode": 0, "out": b"", "err": b""}
+    run: Callable[[list[str], bytes], Mapping[str, Any]] = lambda _argv, _stdin: {"exitcode": 0}
 
 
 class InertMachine:
@@ -72,6 +73,7 @@ class InertMachine:
     async def resume(self) -> None: ...
 
     async def change(self, old: Hardware, new: Hardware) -> None:
+        del old
         self.hardware = new
 
     async def status(self) -> Mapping[str, Any]:
@@ -114,7 +116,10 @@ class InertMachine:
 
     def _guest_info(self, _: Mapping[str, Any]) -> Any:
         names = [name[1:].replace("_", "-") for name in dir(self) if name.startswith("_guest_")]
-        return {"version": "7.2.22", "supported_commands": [{"name": name, "enabled": True, "success-response": True} for name in names]}
+        return {
+            "version": "7.2.22",
+            "supported_commands": [{"name": name, "enabled": True, "success-response": True} for name in names],
+        }
 
     def _guest_get_time(self, _: Mapping[str, Any]) -> Any:
         return int(self.started * 1e9)
@@ -162,9 +167,11 @@ class InertMachine:
     def _guest_file_open(self, arguments: Mapping[str, Any]) -> Any:
         path, mode = arguments["path"], arguments.get("mode", "r")
         folder = path.rpartition("/")[0]
-        missing = path not in self.guest.files if mode.startswith("r") else folder not in ("", "/tmp", "/etc", "/root")
+        missing = path not in self.guest.files if mode.startswith("r") else folder not in ("", *self.guest.folders)
         if missing:
-            raise AgentError("GenericError", f"failed to open file '{path}' (mode: '{mode}'): No such file or directory")
+            raise AgentError(
+                "GenericError", f"failed to open file '{path}' (mode: '{mode}'): No such file or directory"
+            )
         if mode.startswith("w"):
             self.guest.files[path] = b""
         handle = next(self._numbers)
@@ -209,7 +216,10 @@ class InertDriver:
     async def open(self) -> None: ...
     async def close(self) -> None: ...
 
-    async def power_on(self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None) -> Running:
+    async def power_on(
+        self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None
+    ) -> Running:
+        del state
         if hardware.vmid in self.fails:
             raise self.fails.pop(hardware.vmid)
         machine = InertMachine(hardware, self.guest(hardware.vmid), ended, self._now())
@@ -253,4 +263,5 @@ class InertDriver:
         self._snapshot(volume, name).unlink(missing_ok=True)
 
     def screenshot(self, vmid: int) -> Path | None:
+        del vmid
         return None

@@ -1,6 +1,20 @@
 """The operations, by subject: parameters and permissions as data, handlers that call the work."""
 
-from nixops_proxmox.lab.routes import access, agent, cluster, config, nodes, power, qemu, storage, tasks, upload
+from nixops_proxmox.lab.routes import (
+    access,
+    agent,
+    cluster,
+    config,
+    console,
+    moves,
+    nodes,
+    power,
+    qemu,
+    snapshots,
+    storage,
+    tasks,
+    upload,
+)
 
 ALL = (
     cluster.routes,
@@ -13,4 +27,7 @@ ALL = (
     config.routes,
     power.routes,
     agent.routes,
+    snapshots.routes,
+    moves.routes,
+    console.routes,
 )

@@ -16,8 +16,11 @@ USERID = re.compile(r"^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$")
 
 
 @routes.get("/access")
-async def index(call: Call) -> Any:
-    return [{"subdir": name} for name in ("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password")]
+async def index(_: Call) -> Any:
+    return [
+        {"subdir": name}
+        for name in ("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password")
+    ]
 
 
 @routes.get("/access/domains", permission=None)
@@ -26,20 +29,28 @@ async def domains(call: Call) -> Any:
 
 
 LOGIN = {
-    "username": text(64, optional=False), "password": text(optional=False), "realm": named("pve-realm"), "otp": text(), "tfa-challenge": text(),
-    "path": text(64, requires="privs"), "privs": text(64, requires="path"), "new-format": boolean(),
-}  # fmt: skip
+    "username": text(64, optional=False),
+    "password": text(optional=False),
+    "realm": named("pve-realm"),
+    "otp": text(),
+    "tfa-challenge": text(),
+    "path": text(64, requires="privs"),
+    "privs": text(64, requires="path"),
+    "new-format": boolean(),
+}
 
 
 @routes.get("/access/ticket", permission=None)
-async def no_ticket(call: Call) -> Any:
+async def no_ticket(_: Call) -> Any:
     return None
 
 
 @routes.post("/access/ticket", LOGIN, None)
 async def ticket(call: Call) -> Any:
     if str(call.request.headers.get("Authorization", "")).startswith("PVEAPIToken"):
-        raise Refused(403, "Permission check failed (URI '/access/ticket' not available with API token, need proper ticket.\n)")
+        raise Refused(
+            403, "Permission check failed (URI '/access/ticket' not available with API token, need proper ticket.\n)"
+        )
     access = call.cluster.access
     userid = call.params["username"]
     if call.get("realm") and "@" not in userid:
@@ -61,14 +72,22 @@ async def ticket(call: Call) -> Any:
 
 def _half(call: Call, userid: str, factors: dict[str, bool]) -> dict[str, Any]:
     access = call.cluster.access
-    return {"username": userid, "ticket": access.issue_challenge(userid, factors), "CSRFPreventionToken": access.issue_csrf(userid), "NeedTFA": 1}
+    return {
+        "username": userid,
+        "ticket": access.issue_challenge(userid, factors),
+        "CSRFPreventionToken": access.issue_csrf(userid),
+        "NeedTFA": 1,
+    }
 
 
 def _session(call: Call, userid: str) -> dict[str, Any]:
     access, cluster = call.cluster.access, call.cluster
     session: dict[str, Any] = {
-        "username": userid, "ticket": access.issue_ticket(userid), "CSRFPreventionToken": access.issue_csrf(userid), "cap": _capabilities(call, userid),
-    }  # fmt: skip
+        "username": userid,
+        "ticket": access.issue_ticket(userid),
+        "CSRFPreventionToken": access.issue_csrf(userid),
+        "cap": _capabilities(call, userid),
+    }
     if not cluster.standalone and access.permissions.allows(userid, "/", ["Sys.Audit"]):
         session["clustername"] = cluster.name
     return session
@@ -77,7 +96,9 @@ def _session(call: Call, userid: str) -> dict[str, Any]:
 def _capabilities(call: Call, userid: str) -> dict[str, dict[str, int]]:
     """Area → privileges, from / and the areas' own paths."""
     permissions = call.cluster.access.permissions
-    found: dict[str, dict[str, int]] = {area: {} for area in ("vms", "storage", "access", "nodes", "dc", "sdn", "mapping")}
+    found: dict[str, dict[str, int]] = {
+        area: {} for area in ("vms", "storage", "access", "nodes", "dc", "sdn", "mapping")
+    }
     for path in ("/", "/access", "/access/groups", "/nodes", "/vms", "/storage", "/sdn", "/mapping"):
         for name in permissions.privileges(userid, path):
             for area, prefix in CAPABILITIES.items():
@@ -107,7 +128,9 @@ async def permissions(call: Call) -> Any:
             raise bad_parameter("path", f"invalid ACL path '{paths[0]}'")
     else:
         paths = sorted({*TOP, *(entry.path for entry in engine.entries)})
-    found = {path: {name: int(propagates) for name, propagates in engine.privileges(who, path).items()} for path in paths}
+    found = {
+        path: {name: int(propagates) for name, propagates in engine.privileges(who, path).items()} for path in paths
+    }
     return {path: names for path, names in found.items() if names or "path" in call.params}
 
 
@@ -115,7 +138,8 @@ async def permissions(call: Call) -> Any:
 async def roles(call: Call) -> Any:
     access = call.cluster.access
     return [
-        {"roleid": name, "privs": ",".join(sorted(names)), "special": int(name in access.predefined)} for name, names in access.permissions.roles.items()
+        {"roleid": name, "privs": ",".join(sorted(names)), "special": int(name in access.predefined)}
+        for name, names in access.permissions.roles.items()
     ]
 
 
@@ -135,7 +159,9 @@ def _privileges(call: Call) -> frozenset[str]:
     return frozenset(names)
 
 
-@routes.post("/access/roles", {"roleid": named("pve-roleid", optional=False), "privs": text()}, needs("/access", "Sys.Modify"))
+@routes.post(
+    "/access/roles", {"roleid": named("pve-roleid", optional=False), "privs": text()}, needs("/access", "Sys.Modify")
+)
 async def create_role(call: Call) -> Any:
     engine, name = call.cluster.access.permissions, call.params["roleid"]
     if name in engine.roles:
@@ -167,16 +193,27 @@ async def delete_role(call: Call) -> Any:
 async def acl(call: Call) -> Any:
     every = call.allows("/access", "Sys.Audit") or call.allows("/", "Permissions.Modify")
     return [
-        {"path": entry.path, "type": entry.kind, "ugid": entry.who, "roleid": entry.role, "propagate": int(entry.propagate)}
+        {
+            "path": entry.path,
+            "type": entry.kind,
+            "ugid": entry.who,
+            "roleid": entry.role,
+            "propagate": int(entry.propagate),
+        }
         for entry in call.cluster.access.permissions.entries
         if every or call.allows(entry.path, "Permissions.Modify")
     ]
 
 
 ACL = {
-    "path": text(optional=False), "roles": named("pve-roleid-list", optional=False), "users": named("string-list"), "groups": named("string-list"),
-    "tokens": named("string-list"), "propagate": boolean(), "delete": boolean(),
-}  # fmt: skip
+    "path": text(optional=False),
+    "roles": named("pve-roleid-list", optional=False),
+    "users": named("string-list"),
+    "groups": named("string-list"),
+    "tokens": named("string-list"),
+    "propagate": boolean(),
+    "delete": boolean(),
+}
 OWN_AREA = {"vms": "VM.Allocate", "storage": "Datastore.Allocate", "pool": "Pool.Allocate"}
 
 
@@ -194,7 +231,11 @@ async def change_acl(call: Call) -> Any:
     access, path = call.cluster.access, call.params["path"]
     if not is_acl_path(path):
         raise bad_parameter("path", f"invalid ACL path '{path}'")
-    whos = [(kind, who) for kind, key in (("user", "users"), ("group", "groups"), ("token", "tokens")) for who in split_list(call.get(key, ""))]
+    whos = [
+        (kind, who)
+        for kind, key in (("user", "users"), ("group", "groups"), ("token", "tokens"))
+        for who in split_list(call.get(key, ""))
+    ]
     if not whos:
         raise bad_parameter("users", "either 'users', 'groups' or 'tokens' is required.")
     for role_name in split_list(call.params["roles"]):
@@ -203,7 +244,9 @@ async def change_acl(call: Call) -> Any:
         for kind, who in whos:
             _check_exists(call, kind, who)
             access.permissions.entries = [
-                entry for entry in access.permissions.entries if (entry.path, entry.kind, entry.who, entry.role) != (path, kind, who, role_name)
+                entry
+                for entry in access.permissions.entries
+                if (entry.path, entry.kind, entry.who, entry.role) != (path, kind, who, role_name)
             ]
             if not call.get("delete"):
                 access.permissions.entries.append(Entry(path, kind, who, role_name, call.get("propagate", True)))
@@ -225,9 +268,15 @@ def _check_exists(call: Call, kind: str, who: str) -> None:
 
 MODIFY_USERS = needs("/access/groups", "User.Modify")
 USER = {
-    "comment": text(2048), "email": text(254), "enable": boolean(), "expire": integer(0), "firstname": text(1024), "groups": named("string-list"),
-    "keys": text(), "lastname": text(1024),
-}  # fmt: skip
+    "comment": text(2048),
+    "email": text(254),
+    "enable": boolean(),
+    "expire": integer(0),
+    "firstname": text(1024),
+    "groups": named("string-list"),
+    "keys": text(),
+    "lastname": text(1024),
+}
 
 
 def _user(call: Call) -> User:
@@ -254,14 +303,18 @@ async def users(call: Call) -> Any:
     ]
 
 
-@routes.post("/access/users", {**USER, "userid": text(optional=False), "password": text(64, min_length=8)}, MODIFY_USERS)
+@routes.post(
+    "/access/users", {**USER, "userid": text(optional=False), "password": text(64, min_length=8)}, MODIFY_USERS
+)
 async def create_user(call: Call) -> Any:
     userid, access = call.params["userid"], call.cluster.access
     if not USERID.match(userid):
         die(f"value '{userid}' does not look like a valid user name")
     if userid in access.users:
         die(f"create user failed: user '{userid}' already exists")
-    access.users[userid] = User(userid, call.get("password", ""), call.get("enable", True), call.get("expire", 0), call.get("comment", ""))
+    access.users[userid] = User(
+        userid, call.get("password", ""), call.get("enable", True), call.get("expire", 0), call.get("comment", "")
+    )
     for group in split_list(call.get("groups", "")):
         access.permissions.groups.setdefault(group, set()).add(userid)
 
@@ -285,10 +338,20 @@ async def change_user(call: Call) -> Any:
 async def delete_user(call: Call) -> Any:
     user, access = _user(call), call.cluster.access
     del access.users[user.userid]
-    access.permissions.entries = [entry for entry in access.permissions.entries if entry.who.partition("!")[0] != user.userid]
+    access.permissions.entries = [
+        entry for entry in access.permissions.entries if entry.who.partition("!")[0] != user.userid
+    ]
 
 
-@routes.put("/access/password", {"userid": text(64, optional=False), "password": text(64, min_length=8, optional=False), "confirmation-password": text()}, allow_token=False)
+@routes.put(
+    "/access/password",
+    {
+        "userid": text(64, optional=False),
+        "password": text(64, min_length=8, optional=False),
+        "confirmation-password": text(),
+    },
+    allow_token=False,
+)
 async def set_password(call: Call) -> Any:
     user = _user(call)
     if user.userid != call.auth.user:
@@ -302,7 +365,11 @@ def may_see_tokens(call: Call) -> None:
 
 
 def _token(token: Any) -> dict[str, Any]:
-    return {"privsep": int(token.privsep), "expire": token.expire, **({"comment": token.comment} if token.comment else {})}
+    return {
+        "privsep": int(token.privsep),
+        "expire": token.expire,
+        **({"comment": token.comment} if token.comment else {}),
+    }
 
 
 @routes.get("/access/users/{userid}/token", permission=may_see_tokens)
@@ -331,7 +398,11 @@ async def create_token(call: Call) -> Any:
     if name in user.tokens:
         raise bad_parameter("tokenid", "Token already exists.")
     secret = call.cluster.access.add_token(
-        user.userid, name, privsep=call.get("privsep", True), expire=call.get("expire", 0), comment=call.get("comment", "")
+        user.userid,
+        name,
+        privsep=call.get("privsep", True),
+        expire=call.get("expire", 0),
+        comment=call.get("comment", ""),
     )
     return {"full-tokenid": f"{user.userid}!{name}", "value": secret, "info": _token(user.tokens[name])}
 

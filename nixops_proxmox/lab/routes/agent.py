@@ -3,7 +3,6 @@
 from typing import Any
 
 from nixops_proxmox.lab.call import Call, Permission, Routes
-from nixops_proxmox.lab.refusals import Refused
 from nixops_proxmox.lab.schema.types import Param, boolean, integer, one_of, text
 from nixops_proxmox.lab.vms import agent
 
@@ -48,7 +47,9 @@ def may(names: str) -> Permission:
         elif names == "Unrestricted":
             call.require(path, "VM.GuestAgent.Unrestricted")
         else:
-            call.require(path, *(f"VM.GuestAgent.{name}" for name in names.split("|")), "VM.GuestAgent.Unrestricted", any_of=True)
+            call.require(
+                path, *(f"VM.GuestAgent.{name}" for name in names.split("|")), "VM.GuestAgent.Unrestricted", any_of=True
+            )
 
     return check
 
@@ -65,7 +66,7 @@ for _name, (_command, _method, _names) in SIMPLE.items():
 
 
 @routes.get(BASE, permission=may("Audit"))
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"name": name} for name in sorted([*SIMPLE, *OTHERS])]
 
 
@@ -97,8 +98,11 @@ async def exec_status(call: Call) -> Any:
 
 
 READ = {
-    "file": text(optional=False), "count": integer(1, agent.READ_LIMIT, since=(9, 1)), "offset": integer(0, since=(9, 1)), "decode": boolean(since=(9, 1)),
-}  # fmt: skip
+    "file": text(optional=False),
+    "count": integer(1, agent.READ_LIMIT, since=(9, 1)),
+    "offset": integer(0, since=(9, 1)),
+    "decode": boolean(since=(9, 1)),
+}
 
 
 @routes.get(f"{BASE}/file-read", READ, may("FileRead"))
@@ -113,12 +117,22 @@ async def file_read(call: Call) -> Any:
     )
 
 
-@routes.post(f"{BASE}/file-write", {"file": text(optional=False), "content": text(CONTENT_LIMIT, optional=False), "encode": boolean()}, may("FileWrite"))
+@routes.post(
+    f"{BASE}/file-write",
+    {"file": text(optional=False), "content": text(CONTENT_LIMIT, optional=False), "encode": boolean()},
+    may("FileWrite"),
+)
 async def file_write(call: Call) -> Any:
-    await agent.write_file(call.cluster, call.vm, call.params["file"], call.params["content"], encode=call.get("encode", True))
+    await agent.write_file(
+        call.cluster, call.vm, call.params["file"], call.params["content"], encode=call.get("encode", True)
+    )
 
 
-PASSWORD = {"username": text(optional=False), "password": text(1024, min_length=5, optional=False), "crypted": boolean()}
+PASSWORD = {
+    "username": text(optional=False),
+    "password": text(1024, min_length=5, optional=False),
+    "crypted": boolean(),
+}
 
 
 @routes.post(f"{BASE}/set-user-password", PASSWORD, may("Unrestricted"))
@@ -128,6 +142,3 @@ async def set_password(call: Call) -> Any:
     password = base64.b64encode(call.params["password"].encode()).decode()
     arguments = {"username": call.params["username"], "password": password, "crypted": call.get("crypted", False)}
     return {"result": await agent.strict(call.cluster, call.vm, "guest-set-user-password", arguments)}
-
-
-_ = Refused

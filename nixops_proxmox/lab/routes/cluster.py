@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nixops_proxmox.lab.call import Call, Routes, anyone, needs
+from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.describe import describe_node, describe_storage_resource, describe_vm_resource
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
 from nixops_proxmox.lab.routes.tasks import describe as describe_task
@@ -19,12 +19,12 @@ async def version(call: Call) -> Any:
 
 
 @routes.get("/")
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"subdir": name} for name in ("version", "cluster", "nodes", "storage", "access", "pools")]
 
 
 @routes.get("/cluster")
-async def cluster_index(call: Call) -> Any:
+async def cluster_index(_: Call) -> Any:
     return [{"name": name} for name in INDEX.split()]
 
 
@@ -37,7 +37,9 @@ async def resources(call: Call) -> Any:
         found += [await describe_vm_resource(cluster, vm) for vm in mine]
     if kind is None:
         found += [
-            {"id": f"/pool/{name}", "type": "pool", "pool": name} for name in cluster.pools if call.allows(f"/pool/{name}", "Pool.Audit")
+            {"id": f"/pool/{name}", "type": "pool", "pool": name}
+            for name in cluster.pools
+            if call.allows(f"/pool/{name}", "Pool.Audit")
         ]
     if kind in (None, "node"):
         found += [
@@ -49,7 +51,9 @@ async def resources(call: Call) -> Any:
             describe_storage_resource(cluster, storage, node)
             for node in cluster.nodes
             for storage in cluster.stores.storages.values()
-            if not storage.disabled and cluster.stores.is_on(storage, node) and call.allows(f"/storage/{storage.name}", "Datastore.Audit")
+            if not storage.disabled
+            and cluster.stores.is_on(storage, node)
+            and call.allows(f"/storage/{storage.name}", "Datastore.Audit")
         ]
     return found
 
@@ -60,15 +64,28 @@ async def status(call: Call) -> Any:
     found: list[dict[str, Any]] = []
     if not cluster.standalone:
         found.append(
-            {"type": "cluster", "id": "cluster", "name": cluster.name, "nodes": len(cluster.nodes), "quorate": int(cluster.quorate), "version": len(cluster.nodes)}
+            {
+                "type": "cluster",
+                "id": "cluster",
+                "name": cluster.name,
+                "nodes": len(cluster.nodes),
+                "quorate": int(cluster.quorate),
+                "version": len(cluster.nodes),
+            }
         )
     for number, node in enumerate(cluster.nodes.values(), start=0 if cluster.standalone else 1):
         found.append(
             {
-                "type": "node", "id": f"node/{node.name}", "name": node.name, "nodeid": number, "ip": node.address,
-                "online": int(node.online), "local": int(node.name == call.entry), "level": "",
+                "type": "node",
+                "id": f"node/{node.name}",
+                "name": node.name,
+                "nodeid": number,
+                "ip": node.address,
+                "online": int(node.online),
+                "local": int(node.name == call.entry),
+                "level": "",
             }
-        )  # fmt: skip
+        )
     return found
 
 
@@ -90,22 +107,50 @@ async def cluster_tasks(call: Call) -> Any:
 
 
 def _sees(call: Call, task: Any) -> bool:
-    return call.allows(f"/nodes/{task.node}", "Sys.Audit") or task.who == call.auth.who or (not call.auth.token and task.user == call.auth.user)
+    return (
+        call.allows(f"/nodes/{task.node}", "Sys.Audit")
+        or task.who == call.auth.who
+        or (not call.auth.token and task.user == call.auth.user)
+    )
 
 
 OPTIONS = {
-    "description": text(), "mac_prefix": text(), "next-id": text(), "registered-tags": text(), "user-tag-access": text(), "tag-style": text(),
-    "keyboard": text(), "language": text(), "console": text(), "migration": text(), "http_proxy": text(), "email_from": text(),
-    "max_workers": integer(1), "bwlimit": text(), "ha": text(), "crs": text(), "fencing": one_of("watchdog", "hardware", "both"),
-}  # fmt: skip
+    "description": text(),
+    "mac_prefix": text(),
+    "next-id": text(),
+    "registered-tags": text(),
+    "user-tag-access": text(),
+    "tag-style": text(),
+    "keyboard": text(),
+    "language": text(),
+    "console": text(),
+    "migration": text(),
+    "http_proxy": text(),
+    "email_from": text(),
+    "max_workers": integer(1),
+    "bwlimit": text(),
+    "ha": text(),
+    "crs": text(),
+    "fencing": one_of("watchdog", "hardware", "both"),
+}
 
 
 @routes.get("/cluster/options")
 async def options(call: Call) -> Any:
     cluster = call.cluster
     if not call.allows("/", "Sys.Audit"):
-        return {"allowed-tags": [], **({"tag-style": cluster.options["tag-style"]} if "tag-style" in cluster.options else {})}
-    known = sorted({tag for vm in cluster.vms.values() for tag in vm.config.get("tags", "").replace(",", ";").split(";") if tag.strip()})
+        return {
+            "allowed-tags": [],
+            **({"tag-style": cluster.options["tag-style"]} if "tag-style" in cluster.options else {}),
+        }
+    known = sorted(
+        {
+            tag
+            for vm in cluster.vms.values()
+            for tag in vm.config.get("tags", "").replace(",", ";").split(";")
+            if tag.strip()
+        }
+    )
     shown = {key: value for key, value in cluster.options.items() if not key.startswith("next-id")}
     return {"description": "", **shown, **({"allowed-tags": known} if cluster.release.since(8) else {})}
 
@@ -116,7 +161,9 @@ async def set_options(call: Call) -> Any:
         call.cluster.options.pop(key, None)
     for key, value in call.params.items():
         if key == "next-id":
-            call.cluster.options |= {f"next-id-{part.partition('=')[0]}": part.partition("=")[2] for part in value.split(",")}
+            call.cluster.options |= {
+                f"next-id-{part.partition('=')[0]}": part.partition("=")[2] for part in value.split(",")
+            }
         elif key != "delete":
             call.cluster.options[key] = str(value)
 
@@ -126,11 +173,18 @@ async def cluster_log(call: Call) -> Any:
     done = [task for task in call.cluster.tasks.tasks.values() if task.status is not None and _sees(call, task)]
     return [
         {
-            "uid": str(number), "id": f"{number}:{task.node}", "time": task.endtime, "msg": f"end task {task.upid} {task.status}",
-            "node": task.node, "user": task.who, "pri": 6 if task.status == "OK" else 3, "tag": "pvedaemon", "pid": task.pid,
+            "uid": str(number),
+            "id": f"{number}:{task.node}",
+            "time": task.endtime,
+            "msg": f"end task {task.upid} {task.status}",
+            "node": task.node,
+            "user": task.who,
+            "pri": 6 if task.status == "OK" else 3,
+            "tag": "pvedaemon",
+            "pid": task.pid,
         }
         for number, task in reversed(list(enumerate(done, 1)))
-    ][: call.get("max", 50)]  # fmt: skip
+    ][: call.get("max", 50)]
 
 
 # Pools.
@@ -144,14 +198,26 @@ def _pool(call: Call, name: str) -> Any:
 
 async def _members(call: Call, name: str) -> list[dict[str, Any]]:
     cluster, pool = call.cluster, _pool(call, name)
-    vms = [await describe_vm_resource(cluster, cluster.vms[vmid], with_pool=False) for vmid in sorted(pool.vms) if vmid in cluster.vms]
+    vms = [
+        await describe_vm_resource(cluster, cluster.vms[vmid], with_pool=False)
+        for vmid in sorted(pool.vms)
+        if vmid in cluster.vms
+    ]
     stores = [
-        describe_storage_resource(cluster, cluster.stores.get(storage), node) for storage in sorted(pool.storages) for node in cluster.nodes
+        describe_storage_resource(cluster, cluster.stores.get(storage), node)
+        for storage in sorted(pool.storages)
+        for node in cluster.nodes
     ]
     return vms + stores
 
 
-@routes.get("/pools", {"poolid": named("pve-poolid", since=(8, 1)), "type": one_of("qemu", "lxc", "storage", since=(8, 1), requires="poolid")})
+@routes.get(
+    "/pools",
+    {
+        "poolid": named("pve-poolid", since=(8, 1)),
+        "type": one_of("qemu", "lxc", "storage", since=(8, 1), requires="poolid"),
+    },
+)
 async def pools(call: Call) -> Any:
     name = call.get("poolid")
     if name:
@@ -165,7 +231,11 @@ async def pools(call: Call) -> Any:
     ]
 
 
-@routes.post("/pools", {"poolid": named("pve-poolid", optional=False), "comment": text()}, needs("/pool/{poolid}", "Pool.Allocate"))
+@routes.post(
+    "/pools",
+    {"poolid": named("pve-poolid", optional=False), "comment": text()},
+    needs("/pool/{poolid}", "Pool.Allocate"),
+)
 async def create_pool(call: Call) -> Any:
     from nixops_proxmox.lab.cluster import Pool
 
@@ -177,8 +247,12 @@ async def create_pool(call: Call) -> Any:
 
 
 CHANGE_POOL = {
-    "comment": text(), "delete": boolean(), "vms": named("string-list"), "storage": named("string-list"), "allow-move": boolean(since=(8, 1)),
-}  # fmt: skip
+    "comment": text(),
+    "delete": boolean(),
+    "vms": named("string-list"),
+    "storage": named("string-list"),
+    "allow-move": boolean(since=(8, 1)),
+}
 
 
 async def change_pool(call: Call) -> Any:
@@ -212,7 +286,12 @@ def _change_member(call: Call, name: str, vmid: int, *, remove: bool) -> None:
     pool.vms.add(vmid)
 
 
-routes.put("/pools", {**CHANGE_POOL, "poolid": named("pve-poolid", optional=False)}, needs("/pool/{poolid}", "Pool.Allocate"), since=(8, 1))(change_pool)
+routes.put(
+    "/pools",
+    {**CHANGE_POOL, "poolid": named("pve-poolid", optional=False)},
+    needs("/pool/{poolid}", "Pool.Allocate"),
+    since=(8, 1),
+)(change_pool)
 routes.put("/pools/{poolid}", CHANGE_POOL, needs("/pool/{poolid}", "Pool.Allocate"))(change_pool)
 
 
@@ -235,7 +314,9 @@ async def delete_pool(call: Call) -> Any:
 
 
 routes.delete("/pools/{poolid}", {}, needs("/pool/{poolid}", "Pool.Allocate"))(delete_pool)
-routes.delete("/pools", {"poolid": named("pve-poolid", optional=False)}, needs("/pool/{poolid}", "Pool.Allocate"), since=(8, 1))(delete_pool)
+routes.delete(
+    "/pools", {"poolid": named("pve-poolid", optional=False)}, needs("/pool/{poolid}", "Pool.Allocate"), since=(8, 1)
+)(delete_pool)
 
 
 # The least of HA and backup jobs.
@@ -244,9 +325,22 @@ routes.delete("/pools", {"poolid": named("pve-poolid", optional=False)}, needs("
 @routes.get("/cluster/ha/status/current", permission=needs("/", "Sys.Audit"))
 async def ha_status(call: Call) -> Any:
     cluster = call.cluster
-    quorum = {"id": "quorum", "type": "quorum", "node": call.entry, "status": "OK" if cluster.quorate else "No quorum on this node!", "quorate": int(cluster.quorate)}
+    quorum = {
+        "id": "quorum",
+        "type": "quorum",
+        "node": call.entry,
+        "status": "OK" if cluster.quorate else "No quorum on this node!",
+        "quorate": int(cluster.quorate),
+    }
     services = [
-        {"id": f"service:vm:{vm.vmid}", "type": "service", "sid": f"vm:{vm.vmid}", "node": vm.node, "state": vm.ha_state, "status": f"vm:{vm.vmid} ({vm.node}, {vm.ha_state})"}
+        {
+            "id": f"service:vm:{vm.vmid}",
+            "type": "service",
+            "sid": f"vm:{vm.vmid}",
+            "node": vm.node,
+            "state": vm.ha_state,
+            "status": f"vm:{vm.vmid} ({vm.node}, {vm.ha_state})",
+        }
         for vm in cluster.vms.values()
         if vm.ha_state
     ]
@@ -255,22 +349,39 @@ async def ha_status(call: Call) -> Any:
 
 @routes.get("/cluster/ha/resources", {"type": one_of("ct", "vm")}, needs("/", "Sys.Audit"))
 async def ha_resources(call: Call) -> Any:
-    return [{"sid": f"vm:{vm.vmid}", "type": "vm", "state": vm.ha_state, "digest": vm.digest} for vm in call.cluster.vms.values() if vm.ha_state]
+    return [
+        {"sid": f"vm:{vm.vmid}", "type": "vm", "state": vm.ha_state, "digest": vm.digest}
+        for vm in call.cluster.vms.values()
+        if vm.ha_state
+    ]
 
 
 HA_STATES = one_of("started", "stopped", "enabled", "disabled", "ignored")
-HA = {"state": HA_STATES, "comment": text(), "max_restart": integer(0), "max_relocate": integer(0), "group": text(until=(8, 4)), "failback": boolean(since=(9, 0))}
+HA = {
+    "state": HA_STATES,
+    "comment": text(),
+    "max_restart": integer(0),
+    "max_relocate": integer(0),
+    "group": text(until=(8, 4)),
+    "failback": boolean(since=(9, 0)),
+}
 
 
 def _ha_vm(call: Call) -> Any:
     sid = str(call.params["sid"])
     vmid = int(sid.removeprefix("vm:")) if sid.removeprefix("vm:").isdigit() else 0
     if vmid not in call.cluster.vms:
-        die(f"unable to find configuration file for VM {vmid} on any node" if vmid else f"unable to parse service ID '{sid}'")
+        die(
+            f"unable to find configuration file for VM {vmid} on any node"
+            if vmid
+            else f"unable to parse service ID '{sid}'"
+        )
     return call.cluster.vms[vmid]
 
 
-@routes.post("/cluster/ha/resources", {**HA, "sid": text(optional=False), "type": one_of("ct", "vm")}, needs("/", "Sys.Console"))
+@routes.post(
+    "/cluster/ha/resources", {**HA, "sid": text(optional=False), "type": one_of("ct", "vm")}, needs("/", "Sys.Console")
+)
 async def ha_add(call: Call) -> Any:
     vm = _ha_vm(call)
     if vm.ha_state:
@@ -278,7 +389,9 @@ async def ha_add(call: Call) -> Any:
     vm.ha_state = call.get("state", "started")
 
 
-@routes.put("/cluster/ha/resources/{sid}", {**HA, "digest": text(), "delete": named("string-list")}, needs("/", "Sys.Console"))
+@routes.put(
+    "/cluster/ha/resources/{sid}", {**HA, "digest": text(), "delete": named("string-list")}, needs("/", "Sys.Console")
+)
 async def ha_change(call: Call) -> Any:
     vm = _ha_vm(call)
     if not vm.ha_state:
@@ -307,10 +420,24 @@ async def ha_rules(call: Call) -> Any:
 
 
 BACKUP_JOB = {
-    "id": text(), "schedule": text(), "enabled": boolean(), "vmid": named("pve-vmid-list"), "all": boolean(), "pool": text(), "storage": text(),
-    "mode": one_of("snapshot", "suspend", "stop"), "node": text(), "prune-backups": text(), "comment": text(), "compress": text(),
-    "notes-template": text(), "mailto": text(), "mailnotification": text(), "starttime": text(), "dow": text(),
-}  # fmt: skip
+    "id": text(),
+    "schedule": text(),
+    "enabled": boolean(),
+    "vmid": named("pve-vmid-list"),
+    "all": boolean(),
+    "pool": text(),
+    "storage": text(),
+    "mode": one_of("snapshot", "suspend", "stop"),
+    "node": text(),
+    "prune-backups": text(),
+    "comment": text(),
+    "compress": text(),
+    "notes-template": text(),
+    "mailto": text(),
+    "mailnotification": text(),
+    "starttime": text(),
+    "dow": text(),
+}
 
 
 @routes.get("/cluster/backup", permission=needs("/", "Sys.Audit"))
@@ -321,7 +448,12 @@ async def backup_jobs(call: Call) -> Any:
 @routes.post("/cluster/backup", BACKUP_JOB, needs("/", "Sys.Modify"))
 async def add_backup_job(call: Call) -> Any:
     name = call.get("id") or f"backup-{len(call.cluster.backup_jobs):08x}-{int(call.cluster.clock.time()) & 0xFFFF:04x}"
-    call.cluster.backup_jobs[name] = {"enabled": "1", "type": "vzdump", **{key: str(value) for key, value in call.params.items()}, "id": name}
+    call.cluster.backup_jobs[name] = {
+        "enabled": "1",
+        "type": "vzdump",
+        **{key: str(value) for key, value in call.params.items()},
+        "id": name,
+    }
 
 
 @routes.get("/cluster/backup/{id}", permission=needs("/", "Sys.Audit"))
@@ -334,6 +466,3 @@ async def backup_job(call: Call) -> Any:
 async def delete_backup_job(call: Call) -> Any:
     if call.cluster.backup_jobs.pop(call.params["id"], None) is None:
         raise Refused(400, "Parameter verification failed.", {"id": f"No such job '{call.params['id']}'"})
-
-
-_ = anyone

@@ -4,11 +4,20 @@ from typing import Any
 
 from nixops_proxmox.lab.call import DIGEST, Call, Routes, needs
 from nixops_proxmox.lab.clock import within
-from nixops_proxmox.lab.config import SECRET, check_digest, format_disk, format_size, parse_disk, parse_size, shown, typed
+from nixops_proxmox.lab.config import (
+    MASK,
+    check_digest,
+    format_disk,
+    format_size,
+    parse_disk,
+    parse_size,
+    shown,
+    typed,
+)
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.routes.qemu import refuse_skiplock
 from nixops_proxmox.lab.schema.types import boolean, integer, matching, named, one_of
-from nixops_proxmox.lab.schema.vm import CONFIG, DISKS
+from nixops_proxmox.lab.schema.vm import CONFIG
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vms.change import apply_change, check_change, described, parse_change, raise_problems
 from nixops_proxmox.lab.vms.rights import ANY_CONFIG
@@ -35,7 +44,11 @@ async def config(call: Call) -> Any:
         if name not in vm.snapshots:
             die(f"snapshot '{name}' does not exist")
         snapshot = vm.snapshots[name]
-        return {**shown(snapshot.config, call.cluster.release), "description": snapshot.description, "digest": vm.digest}
+        return {
+            **shown(snapshot.config, call.cluster.release),
+            "description": snapshot.description,
+            "digest": vm.digest,
+        }
     values = vm.config if call.get("current") else vm.merged()
     return {**shown(values, call.cluster.release), "digest": vm.digest}
 
@@ -45,13 +58,17 @@ async def pending(call: Call) -> Any:
     vm, release = call.vm, call.cluster.release
     found: list[dict[str, Any]] = []
     for key, value in vm.config.items():
-        item: dict[str, Any] = {"key": key, "value": SECRET if key == "cipassword" else typed(key, value, release)}
+        item: dict[str, Any] = {"key": key, "value": MASK if key == "cipassword" else typed(key, value, release)}
         if key in vm.pending:
-            item["pending"] = SECRET if key == "cipassword" else typed(key, vm.pending[key], release)
+            item["pending"] = MASK if key == "cipassword" else typed(key, vm.pending[key], release)
         if key in vm.deleted:
             item["delete"] = 2 if vm.deleted[key] else 1
         found.append(item)
-    found += [{"key": key, "pending": SECRET if key == "cipassword" else typed(key, value, release)} for key, value in vm.pending.items() if key not in vm.config]
+    found += [
+        {"key": key, "pending": MASK if key == "cipassword" else typed(key, value, release)}
+        for key, value in vm.pending.items()
+        if key not in vm.config
+    ]
     return [*found, {"key": "digest", "value": vm.digest}]
 
 
@@ -66,7 +83,11 @@ async def change(call: Call) -> Any:
         raise_problems(await apply_change(call.cluster, vm, wanted, Log()))
 
 
-@routes.post(f"{BASE}/config", {**CHANGE, "background_delay": integer(1, 30), "import-working-storage": named("pve-storage-id", since=(8, 2))}, MAY_CHANGE)
+@routes.post(
+    f"{BASE}/config",
+    {**CHANGE, "background_delay": integer(1, 30), "import-working-storage": named("pve-storage-id", since=(8, 2))},
+    MAY_CHANGE,
+)
 async def change_later(call: Call) -> Any:
     refuse_skiplock(call)
     vm, cluster = call.vm, call.cluster
@@ -100,7 +121,11 @@ async def _wait_a_little(call: Call, upid: str) -> str | None:
     return None
 
 
-@routes.put(f"{BASE}/unlink", {"idlist": named("pve-configid-list", optional=False), "force": boolean()}, needs("/vms/{vmid}", "VM.Config.Disk"))
+@routes.put(
+    f"{BASE}/unlink",
+    {"idlist": named("pve-configid-list", optional=False), "force": boolean()},
+    needs("/vms/{vmid}", "VM.Config.Disk"),
+)
 async def unlink(call: Call) -> Any:
     call.params["delete"] = call.params.pop("idlist")
     await change(call)
@@ -108,13 +133,19 @@ async def unlink(call: Call) -> Any:
 
 RESIZE = {
     "disk": one_of(
-        *[f"{bus}{index}" for bus, last in (("ide", 3), ("scsi", 30), ("virtio", 15), ("sata", 5)) for index in range(last + 1)], "efidisk0", "tpmstate0",
+        *[
+            f"{bus}{index}"
+            for bus, last in (("ide", 3), ("scsi", 30), ("virtio", 15), ("sata", 5))
+            for index in range(last + 1)
+        ],
+        "efidisk0",
+        "tpmstate0",
         optional=False,
     ),
     "size": matching(r"\+?\d+(\.\d+)?[KMGT]?", optional=False),
     "digest": DIGEST,
     "skiplock": boolean(),
-}  # fmt: skip
+}
 
 
 @routes.put(f"{BASE}/resize", RESIZE, needs("/vms/{vmid}", "VM.Config.Disk"))
@@ -155,7 +186,11 @@ async def _resize(call: Call, log: Log) -> None:
         if size >= 2**63:
             _too_large(stored.format, stored.shown, size, log)
         stored = await cluster.stores.resize(stored, size)
-        log.say("Image resized." if cluster.stores.storages[storage].on_files else f"  Size of logical volume pve/{stored.volid.partition(':')[2]} changed.")
+        log.say(
+            "Image resized."
+            if cluster.stores.storages[storage].on_files
+            else f"  Size of logical volume pve/{stored.volid.partition(':')[2]} changed."
+        )
         vm.config[key] = format_disk({**disk, "size": format_size(size)})
         if key in vm.started:
             vm.started[key] = vm.config[key]
@@ -167,6 +202,3 @@ def _too_large(format: str, path: str, size: int, log: Log) -> None:
         "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
     )
     die(f"command '/usr/bin/qemu-img resize -f {format} {path} {size:.15g}' failed: exit code 1")
-
-
-_ = DISKS

@@ -12,21 +12,59 @@ from nixops_proxmox.lab.schema.types import one_of
 routes = Routes()
 AUDIT = needs("/nodes/{node}", "Sys.Audit")
 GIB = 1024**3
-INDEX = (
-    "aplinfo apt capabilities ceph certificates config disks dns firewall hardware hosts journal lxc migrateall netstat network qemu "
-    "query-url-metadata replication report rrd rrddata scan services spiceshell startall status stopall storage subscription suspendall "
-    "syslog tasks termproxy time version vncshell vzdump wakeonlan"
-).split()
+INDEX = [
+    "aplinfo",
+    "apt",
+    "capabilities",
+    "ceph",
+    "certificates",
+    "config",
+    "disks",
+    "dns",
+    "firewall",
+    "hardware",
+    "hosts",
+    "journal",
+    "lxc",
+    "migrateall",
+    "netstat",
+    "network",
+    "qemu",
+    "query-url-metadata",
+    "replication",
+    "report",
+    "rrd",
+    "rrddata",
+    "scan",
+    "services",
+    "spiceshell",
+    "startall",
+    "status",
+    "stopall",
+    "storage",
+    "subscription",
+    "suspendall",
+    "syslog",
+    "tasks",
+    "termproxy",
+    "time",
+    "version",
+    "vncshell",
+    "vzdump",
+    "wakeonlan",
+]
 
 
 @routes.get("/nodes")
 async def nodes(call: Call) -> Any:
     cluster = call.cluster
-    return [describe_node(cluster, node, call.allows(f"/nodes/{node.name}", "Sys.Audit")) for node in cluster.nodes.values()]
+    return [
+        describe_node(cluster, node, call.allows(f"/nodes/{node.name}", "Sys.Audit")) for node in cluster.nodes.values()
+    ]
 
 
 @routes.get("/nodes/{node}")
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"name": name} for name in INDEX]
 
 
@@ -56,14 +94,20 @@ async def status(call: Call) -> Any:
         "rootfs": {"total": node.disk, "used": 8 * GIB, "free": node.disk - 8 * GIB, "avail": node.disk - 8 * GIB},
         "ksm": {"shared": 0},
         "cpuinfo": {
-            "cpus": node.cpus, "cores": node.cpus // 2, "sockets": 1, "model": "Lab CPU", "mhz": "2400.000", "hvm": "1", "user_hz": 100,
+            "cpus": node.cpus,
+            "cores": node.cpus // 2,
+            "sockets": 1,
+            "model": "Lab CPU",
+            "mhz": "2400.000",
+            "hvm": "1",
+            "user_hz": 100,
             "flags": "fpu vme de pse tsc msr pae mce cx8 apic sep vmx",
         },
         "kversion": f"Linux {kernel} #1 SMP",
         "current-kernel": {"sysname": "Linux", "release": kernel, "version": "#1 SMP", "machine": "x86_64"},
         "boot-info": {"mode": "efi", "secureboot": 0},
         "pveversion": f"pve-manager/{cluster.release.version}/{cluster.release.repoid}",
-    }  # fmt: skip
+    }
 
 
 @routes.get("/nodes/{node}/time", permission=AUDIT)
@@ -73,15 +117,24 @@ async def time(call: Call) -> Any:
 
 
 @routes.get("/nodes/{node}/dns", permission=AUDIT)
-async def dns(call: Call) -> Any:
+async def dns(_: Call) -> Any:
     return {"dns1": "192.0.2.53", "search": "lab.test"}
 
 
 def _bridge(bridge: Bridge) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "iface": bridge.iface, "type": "bridge", "active": 1, "autostart": 1, "bridge_fd": "0", "bridge_stp": "off", "bridge_ports": bridge.ports,
-        "method": "static" if bridge.cidr else "manual", "method6": "manual", "families": ["inet"], "priority": 3,
-    }  # fmt: skip
+        "iface": bridge.iface,
+        "type": "bridge",
+        "active": 1,
+        "autostart": 1,
+        "bridge_fd": "0",
+        "bridge_stp": "off",
+        "bridge_ports": bridge.ports,
+        "method": "static" if bridge.cidr else "manual",
+        "method6": "manual",
+        "families": ["inet"],
+        "priority": 3,
+    }
     if bridge.vlan_aware:
         found |= {"bridge_vlan_aware": 1, "bridge_vids": "2-4094"}
     if bridge.cidr:
@@ -93,9 +146,21 @@ def _bridge(bridge: Bridge) -> dict[str, Any]:
 
 
 TYPES = one_of(
-    "bridge", "bond", "eth", "alias", "vlan", "fabric", "OVSBridge", "OVSBond", "OVSPort", "OVSIntPort", "vnet", "any_bridge",
-    "any_local_bridge", "include_sdn",
-)  # fmt: skip
+    "bridge",
+    "bond",
+    "eth",
+    "alias",
+    "vlan",
+    "fabric",
+    "OVSBridge",
+    "OVSBond",
+    "OVSPort",
+    "OVSIntPort",
+    "vnet",
+    "any_bridge",
+    "any_local_bridge",
+    "include_sdn",
+)
 
 
 @routes.get("/nodes/{node}/network", {"type": TYPES})
@@ -122,20 +187,24 @@ async def one_network(call: Call) -> Any:
 
 
 @routes.get("/nodes/{node}/capabilities")
-async def capabilities(call: Call) -> Any:
+async def capabilities(_: Call) -> Any:
     return [{"name": "qemu"}]
 
 
 @routes.get("/nodes/{node}/capabilities/qemu/cpu")
-async def cpu_models(call: Call) -> Any:
+async def cpu_models(_: Call) -> Any:
     return [{"name": name, "vendor": vendor, "custom": 0} for name, vendor in VENDOR.items()]
 
 
 @routes.get("/nodes/{node}/capabilities/qemu/machines")
 async def machines(call: Call) -> Any:
-    versions = {7: ["7.2", "7.1"], 8: ["9.2", "9.0", "8.1"], 9: ["10.0+pve1", "9.2+pve1", "9.0"]}[call.cluster.release.number[0]]
+    versions = {7: ["7.2", "7.1"], 8: ["9.2", "9.0", "8.1"], 9: ["10.0+pve1", "9.2+pve1", "9.0"]}[
+        call.cluster.release.number[0]
+    ]
     return [
-        {"id": f"pc-{long}-{version}", "type": kind, "version": version} for long, kind in (("i440fx", "i440fx"), ("q35", "q35")) for version in versions
+        {"id": f"pc-{long}-{version}", "type": kind, "version": version}
+        for long, kind in (("i440fx", "i440fx"), ("q35", "q35"))
+        for version in versions
     ]
 
 
@@ -143,8 +212,11 @@ async def machines(call: Call) -> Any:
 async def certificates(call: Call) -> Any:
     return [
         {
-            "filename": "pve-ssl.pem", "fingerprint": call.cluster.fingerprint, "pem": call.cluster.certificate,
+            "filename": "pve-ssl.pem",
+            "fingerprint": call.cluster.fingerprint,
+            "pem": call.cluster.certificate,
             "subject": f"/OU=PVE Cluster Node/O=Proxmox Virtual Environment/CN={call.node}.lab.test",
-            "issuer": "/CN=Proxmox Virtual Environment/OU=PVE Cluster Manager CA", "san": ["127.0.0.1", "::1", "localhost", call.node],
+            "issuer": "/CN=Proxmox Virtual Environment/OU=PVE Cluster Manager CA",
+            "san": ["127.0.0.1", "::1", "localhost", call.node],
         }
-    ]  # fmt: skip
+    ]

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.call import Call, Routes, needs
-from nixops_proxmox.lab.config import agent_enabled, properties
 from nixops_proxmox.lab.describe import describe_vm_status
-from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.permissions import ROOT
+from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.routes.qemu import refuse_skiplock
+from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
@@ -16,13 +18,21 @@ routes = Routes()
 BASE = "/nodes/{node}/qemu/{vmid}/status"
 POWER = needs("/vms/{vmid}", "VM.PowerMgmt")
 START = {
-    "timeout": integer(0), "skiplock": boolean(), "stateuri": text(128), "migratedfrom": named("pve-node"), "migration_type": text(),
-    "migration_network": text(), "machine": text(), "force-cpu": text(), "targetstorage": text(), "nets-host-mtu": text(since=(8, 4)),
-}  # fmt: skip
+    "timeout": integer(0),
+    "skiplock": boolean(),
+    "stateuri": text(128),
+    "migratedfrom": named("pve-node"),
+    "migration_type": text(),
+    "migration_network": text(),
+    "machine": text(),
+    "force-cpu": text(),
+    "targetstorage": text(),
+    "nets-host-mtu": text(since=(8, 4)),
+}
 
 
 @routes.get(BASE, permission=needs("/vms/{vmid}", "VM.Audit"))
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"subdir": name} for name in ("current", "start", "stop", "reset", "shutdown", "suspend", "reboot")]
 
 
@@ -34,14 +44,14 @@ async def current(call: Call) -> Any:
 def _ha(call: Call, what: str) -> str | None:
     """HA-managed VMs: only a request is queued; the state changes a little later."""
     vm = call.cluster.vms.get(call.vmid)
-    if vm is None or vm.ha_state in ("", "ignored") or call.auth.user == "root@pam" and call.auth.token == "ha":
+    if vm is None or vm.ha_state in ("", "ignored") or (call.auth.user == "root@pam" and call.auth.token == "ha"):
         return None
 
     async def request(log: Log) -> None:
         log.say(f"Requesting HA {what} for VM {vm.vmid}")
         vm.ha_state = "started" if what == "start" else "stopped"
         if what == "start" and not vm.running:
-            power.start_task(call.cluster, power.Auth(power.ROOT), vm.node, vm.vmid)
+            power.start_task(call.cluster, Auth(ROOT), vm.node, vm.vmid)
         elif what == "stop" and vm.running:
             await power.stop(call.cluster, vm)
 
@@ -50,14 +60,22 @@ def _ha(call: Call, what: str) -> str | None:
 
 @routes.post(f"{BASE}/start", START, POWER)
 async def start(call: Call) -> Any:
-    refuse_skiplock(call, "stateuri", "migratedfrom", "migration_type", "migration_network", "targetstorage", "force-cpu")
+    refuse_skiplock(
+        call, "stateuri", "migratedfrom", "migration_type", "migration_network", "targetstorage", "force-cpu"
+    )
     call.cluster.check_quorum()
     return _ha(call, "start") or power.start_task(call.cluster, call.auth, call.node, call.vmid)
 
 
 @routes.post(
     f"{BASE}/stop",
-    {"timeout": integer(0), "skiplock": boolean(), "keepActive": boolean(), "migratedfrom": named("pve-node"), "overrule-shutdown": boolean(since=(8, 2))},
+    {
+        "timeout": integer(0),
+        "skiplock": boolean(),
+        "keepActive": boolean(),
+        "migratedfrom": named("pve-node"),
+        "overrule-shutdown": boolean(since=(8, 2)),
+    },
     POWER,
 )
 async def stop(call: Call) -> Any:
@@ -87,7 +105,11 @@ def _down_timeout(vm: Vm, given: Any) -> float:
     return float(properties.split(vm.config.get("startup", "")).get("down", 60))
 
 
-@routes.post(f"{BASE}/shutdown", {"timeout": integer(0), "forceStop": boolean(), "keepActive": boolean(), "skiplock": boolean()}, POWER)
+@routes.post(
+    f"{BASE}/shutdown",
+    {"timeout": integer(0), "forceStop": boolean(), "keepActive": boolean(), "skiplock": boolean()},
+    POWER,
+)
 async def shutdown(call: Call) -> Any:
     refuse_skiplock(call, "keepActive")
     cluster, force = call.cluster, call.get("forceStop", False)
@@ -141,7 +163,9 @@ async def reset(call: Call) -> Any:
     return call.cluster.tasks.start(call.node, "qmreset", str(vm.vmid), call.auth, work)
 
 
-@routes.post(f"{BASE}/suspend", {"skiplock": boolean(), "statestorage": named("pve-storage-id"), "todisk": boolean()}, POWER)
+@routes.post(
+    f"{BASE}/suspend", {"skiplock": boolean(), "statestorage": named("pve-storage-id"), "todisk": boolean()}, POWER
+)
 async def suspend(call: Call) -> Any:
     refuse_skiplock(call)
     vm = _running(call)
@@ -174,6 +198,3 @@ async def resume(call: Call) -> Any:
         await power.resume(vm)
 
     return call.cluster.tasks.start(call.node, "qmresume", str(vm.vmid), call.auth, work)
-
-
-_ = (agent_enabled, Refused)

@@ -2,19 +2,37 @@
 
 from typing import Any
 
-from nixops_proxmox.lab.call import Call, Routes, anyone, either, needs
+from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.describe import vm_figures
-from nixops_proxmox.lab.refusals import Refused, bad_parameter, no_permission
+from nixops_proxmox.lab.refusals import bad_parameter, no_permission
 from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 from nixops_proxmox.lab.schema.vm import CONFIG
 from nixops_proxmox.lab.vms.create import start_create
 from nixops_proxmox.lab.vms.remove import start_remove
 
 routes = Routes()
-INDEX = (
-    "config cloudinit pending status unlink vncproxy termproxy migrate resize move rrd rrddata monitor agent snapshot spiceproxy sendkey "
-    "firewall mtunnel remote_migrate"
-).split()
+INDEX = [
+    "config",
+    "cloudinit",
+    "pending",
+    "status",
+    "unlink",
+    "vncproxy",
+    "termproxy",
+    "migrate",
+    "resize",
+    "move",
+    "rrd",
+    "rrddata",
+    "monitor",
+    "agent",
+    "snapshot",
+    "spiceproxy",
+    "sendkey",
+    "firewall",
+    "mtunnel",
+    "remote_migrate",
+]
 CREATE = {
     **{name: param for name, param in CONFIG.items() if not name.startswith("unused")},
     "vmid": integer(100, 999999999, format="pve-vmid", optional=False),
@@ -63,7 +81,7 @@ async def create(call: Call) -> Any:
 
 
 @routes.get("/nodes/{node}/qemu/{vmid}")
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"subdir": name} for name in INDEX]
 
 
@@ -89,6 +107,3 @@ def refuse_skiplock(call: Call, *more: str) -> None:
     for name in ("skiplock", *more):
         if call.get(name) and not call.auth.is_root:
             raise bad_parameter(name, "Only root may use this option.")
-
-
-_ = (anyone, either, Refused)

@@ -15,7 +15,17 @@ from nixops_proxmox.lab.tasks import Log
 routes = Routes()
 BASE = "/nodes/{node}/storage/{storage}"
 SEE = needs("/storage/{storage}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)
-INDEX = "content download-url file-restore import-metadata prunebackups rrd rrddata status upload".split()
+INDEX = [
+    "content",
+    "download-url",
+    "file-restore",
+    "import-metadata",
+    "prunebackups",
+    "rrd",
+    "rrddata",
+    "status",
+    "upload",
+]
 
 
 def _sees(call: Call, storage: Storage) -> bool:
@@ -26,11 +36,20 @@ def _sees(call: Call, storage: Storage) -> bool:
 async def definitions(call: Call) -> Any:
     storages = list(call.cluster.stores.storages.values())
     digest = config_digest(storages)
-    return [_definition(storage, digest) for storage in storages if _sees(call, storage) and call.get("type", storage.kind) == storage.kind]
+    return [
+        _definition(storage, digest)
+        for storage in storages
+        if _sees(call, storage) and call.get("type", storage.kind) == storage.kind
+    ]
 
 
 def _definition(storage: Storage, digest: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"storage": storage.name, "type": storage.kind, "content": ",".join(storage.content), "digest": digest}
+    found: dict[str, Any] = {
+        "storage": storage.name,
+        "type": storage.kind,
+        "content": ",".join(storage.content),
+        "digest": digest,
+    }
     if storage.path:
         found["path"] = storage.path
     if storage.kind == "lvmthin":
@@ -51,8 +70,12 @@ async def definition(call: Call) -> Any:
 
 
 FILTERS = {
-    "content": named("pve-storage-content-list"), "enabled": boolean(), "format": boolean(), "storage": named("pve-storage-id"), "target": named("pve-node"),
-}  # fmt: skip
+    "content": named("pve-storage-content-list"),
+    "enabled": boolean(),
+    "format": boolean(),
+    "storage": named("pve-storage-id"),
+    "target": named("pve-node"),
+}
 
 
 @routes.get("/nodes/{node}/storage", FILTERS)
@@ -61,9 +84,15 @@ async def storages(call: Call) -> Any:
     wanted = set(str(call.get("content", "")).replace(";", ",").split(",")) - {""}
     found = []
     for storage in stores.storages.values():
-        if not stores.is_on(storage, call.node) or not _sees(call, storage) or call.get("storage", storage.name) != storage.name:
+        if (
+            not stores.is_on(storage, call.node)
+            or not _sees(call, storage)
+            or call.get("storage", storage.name) != storage.name
+        ):
             continue
-        if (wanted and (storage.disabled or not wanted & set(storage.content))) or (call.get("enabled") and storage.disabled):
+        if (wanted and (storage.disabled or not wanted & set(storage.content))) or (
+            call.get("enabled") and storage.disabled
+        ):
             continue
         if "target" in call.params and not storage.shared and call.params["target"] != call.node:
             continue
@@ -72,14 +101,16 @@ async def storages(call: Call) -> Any:
             entry["used_fraction"] = entry["used"] / entry["total"]
         if call.get("format"):
             entry["formats" if call.cluster.release.since(9) else "format"] = (
-                {"supported": list(storage.formats()), "default": "raw"} if call.cluster.release.since(9) else [{name: 1 for name in storage.formats()}, "raw"]
+                {"supported": list(storage.formats()), "default": "raw"}
+                if call.cluster.release.since(9)
+                else [{name: 1 for name in storage.formats()}, "raw"]
             )
         found.append(entry)
     return found
 
 
 @routes.get(BASE, permission=SEE)
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"subdir": name} for name in INDEX]
 
 
@@ -97,7 +128,13 @@ async def status(call: Call) -> Any:
 
 
 def _item(stored: Stored) -> dict[str, Any]:
-    found: dict[str, Any] = {"volid": stored.volid, "content": stored.content, "format": stored.format, "size": stored.size, "ctime": stored.ctime}
+    found: dict[str, Any] = {
+        "volid": stored.volid,
+        "content": stored.content,
+        "format": stored.format,
+        "size": stored.size,
+        "ctime": stored.ctime,
+    }
     if stored.vmid:
         found["vmid"] = stored.vmid
     if stored.content == "images":
@@ -122,21 +159,29 @@ def _may_see(call: Call, stored: Stored) -> bool:
     return call.allows(path, "Datastore.Audit") and call.allows(f"/vms/{stored.vmid}", "VM.Config.Disk")
 
 
-@routes.get(f"{BASE}/content", {"content": named("pve-storage-content"), "vmid": integer(100, 999999999, format="pve-vmid")}, SEE)
+@routes.get(
+    f"{BASE}/content",
+    {"content": named("pve-storage-content"), "vmid": integer(100, 999999999, format="pve-vmid")},
+    SEE,
+)
 async def content(call: Call) -> Any:
     stores = call.cluster.stores
     storage = stores.get_usable(call.params["storage"], call.node)
     return [
         _item(stored)
         for stored in stores.on(storage.name, call.node)
-        if call.get("content", stored.content) == stored.content and call.get("vmid", stored.vmid) == stored.vmid and _may_see(call, stored)
+        if call.get("content", stored.content) == stored.content
+        and call.get("vmid", stored.vmid) == stored.vmid
+        and _may_see(call, stored)
     ]
 
 
 ALLOCATE = {
-    "vmid": integer(100, 999999999, format="pve-vmid", optional=False), "filename": text(optional=False), "size": matching(r"\d+[MG]?", optional=False),
+    "vmid": integer(100, 999999999, format="pve-vmid", optional=False),
+    "filename": text(optional=False),
+    "size": matching(r"\d+[MG]?", optional=False),
     "format": one_of("raw", "qcow2", "subvol", "vmdk"),
-}  # fmt: skip
+}
 
 
 @routes.post(f"{BASE}/content", ALLOCATE, needs("/storage/{storage}", "Datastore.AllocateSpace"))
@@ -149,7 +194,11 @@ async def allocate(call: Call) -> Any:
     name, vmid = call.params["filename"], call.params["vmid"]
     format = name.rpartition(".")[2] if storage.on_files else "raw"
     full = f"{vmid}/{name}" if storage.on_files else name
-    return (await stores.allocate(storage, call.node, vmid, size, format if format in storage.formats() else "raw", name=full)).volid
+    return (
+        await stores.allocate(
+            storage, call.node, vmid, size, format if format in storage.formats() else "raw", name=full
+        )
+    ).volid
 
 
 def _volid(call: Call) -> str:
@@ -166,7 +215,12 @@ async def volume(call: Call) -> Any:
         die(f"volume_size_info on '{volid}' failed - no format")
     if not _may_see(call, stored):
         call.require(f"/storage/{stored.storage}", "Datastore.Audit")
-    return {"path": stored.shown, "size": stored.size, "used": written(stored), "format": "raw" if stored.content == "iso" else stored.format}
+    return {
+        "path": stored.shown,
+        "size": stored.size,
+        "used": written(stored),
+        "format": "raw" if stored.content == "iso" else stored.format,
+    }
 
 
 @routes.put(f"{BASE}/content/{{volume}}", {"notes": text(), "protected": boolean()})
@@ -202,7 +256,9 @@ async def delete(call: Call) -> Any:
                 await stores.free(found)
         log.say(f"Removed volume '{volid}'")
 
-    upid = call.cluster.tasks.start(call.node, "imgdel", f"{owner}@{storage.name}" if owner else storage.name, call.auth, work)
+    upid = call.cluster.tasks.start(
+        call.node, "imgdel", f"{owner}@{storage.name}" if owner else storage.name, call.auth, work
+    )
     if "delay" not in call.params:
         return upid
     await call.cluster.clock.sleep(0)

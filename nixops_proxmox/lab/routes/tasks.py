@@ -10,15 +10,29 @@ from nixops_proxmox.lab.tasks import UPID, Task
 
 routes = Routes()
 FILTERS = {
-    "errors": boolean(), "limit": integer(0), "since": integer(), "source": one_of("archive", "active", "all"), "start": integer(0),
-    "statusfilter": named("string-list"), "typefilter": text(), "until": integer(), "userfilter": text(), "vmid": integer(100, 999999999, format="pve-vmid"),
-}  # fmt: skip
+    "errors": boolean(),
+    "limit": integer(0),
+    "since": integer(),
+    "source": one_of("archive", "active", "all"),
+    "start": integer(0),
+    "statusfilter": named("string-list"),
+    "typefilter": text(),
+    "until": integer(),
+    "userfilter": text(),
+    "vmid": integer(100, 999999999, format="pve-vmid"),
+}
 
 
 def describe(task: Task, *, with_pstart: bool = True) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "upid": task.upid, "node": task.node, "pid": task.pid, "starttime": task.starttime, "type": task.type, "id": task.id, "user": task.user,
-    }  # fmt: skip
+        "upid": task.upid,
+        "node": task.node,
+        "pid": task.pid,
+        "starttime": task.starttime,
+        "type": task.type,
+        "id": task.id,
+        "user": task.user,
+    }
     if with_pstart:
         found["pstart"] = task.pstart
     if task.token:
@@ -39,7 +53,11 @@ async def tasks(call: Call) -> Any:
     source = call.get("source", "archive")
     running = [task for task in call.cluster.tasks.tasks.values() if task.status is None and source != "archive"]
     done = [task for task in call.cluster.tasks.tasks.values() if task.status is not None and source != "active"]
-    mine = [task for task in [*reversed(running), *reversed(done)] if task.node == call.node and (every or is_mine(call, task)) and _passes(call, task)]
+    mine = [
+        task
+        for task in [*reversed(running), *reversed(done)]
+        if task.node == call.node and (every or is_mine(call, task)) and _passes(call, task)
+    ]
     call.extra["total"] = len(mine)
     start, limit = call.get("start", 0), call.get("limit", 50) or len(mine)
     return [_listed(task) for task in mine[start : start + limit]]
@@ -86,7 +104,7 @@ def _task(call: Call, *privilege: str) -> Task | None:
 
 
 @routes.get("/nodes/{node}/tasks/{upid}")
-async def index(call: Call) -> Any:
+async def index(_: Call) -> Any:
     return [{"name": "log"}, {"name": "status"}]
 
 
@@ -102,7 +120,9 @@ async def status(call: Call) -> Any:
     return {**found, "status": "stopped", "exitstatus": task.status}
 
 
-@routes.get("/nodes/{node}/tasks/{upid}/log", {"start": integer(0), "limit": integer(0), "download": boolean(since=(8, 0))})
+@routes.get(
+    "/nodes/{node}/tasks/{upid}/log", {"start": integer(0), "limit": integer(0), "download": boolean(since=(8, 0))}
+)
 async def log(call: Call) -> Any:
     task = _task(call, "Sys.Audit")
     if task is None:

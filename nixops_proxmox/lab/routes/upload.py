@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from nixops_proxmox.lab.call import Call, Routes, needs
-from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
+from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.schema.check import check
 from nixops_proxmox.lab.schema.types import boolean, matching, named, one_of, text
 from nixops_proxmox.lab.storage import Storage, check_file_name, normalise_file_name
@@ -28,12 +28,20 @@ def content_types(call: Call) -> Any:
 
 def upload_table(call: Call) -> dict[str, Any]:
     return {
-        "content": content_types(call), "filename": text(255, optional=False), "checksum": text(), "checksum-algorithm": one_of(*CHECKSUMS),
+        "content": content_types(call),
+        "filename": text(255, optional=False),
+        "checksum": text(),
+        "checksum-algorithm": one_of(*CHECKSUMS),
         "tmpfilename": text(),
-    }  # fmt: skip
+    }
 
 
-@routes.post("/nodes/{node}/storage/{storage}/upload", {}, needs("/storage/{storage}", "Datastore.AllocateTemplate"), reads_body=True)
+@routes.post(
+    "/nodes/{node}/storage/{storage}/upload",
+    {},
+    needs("/storage/{storage}", "Datastore.AllocateTemplate"),
+    reads_body=True,
+)
 async def upload(call: Call) -> Any:
     """The privilege has been checked before a byte of the body is read; what is refused then is never read at all."""
     if not call.request.headers.get("Content-Type", "").startswith("multipart/form-data"):
@@ -44,7 +52,9 @@ async def upload(call: Call) -> Any:
     temporary = folder / f"pveupload-{token}"
     try:
         fields = await _receive(call, temporary)
-        check({name: value for name, value in fields.items() if name != "size"}, upload_table(call), call.cluster.release)
+        check(
+            {name: value for name, value in fields.items() if name != "size"}, upload_table(call), call.cluster.release
+        )
         storage = _target(call, fields["content"])
         name = normalise_file_name(fields["filename"])
         check_file_name(fields["content"], name)
@@ -52,7 +62,9 @@ async def upload(call: Call) -> Any:
         temporary.unlink(missing_ok=True)
         raise
     await call.cluster.clock.sleep(call.cluster.latency.upload * fields["size"] / CHUNK)
-    return call.cluster.tasks.start(call.node, "imgcopy", "", call.auth, _import(call, storage, fields, name, temporary))
+    return call.cluster.tasks.start(
+        call.node, "imgcopy", "", call.auth, _import(call, storage, fields, name, temporary)
+    )
 
 
 def _target(call: Call, content: str) -> Storage:
@@ -69,7 +81,9 @@ async def _receive(call: Call, temporary: Path) -> dict[str, Any]:
         if part.filename is None:
             fields[part.name] = (await part.read()).decode()
             continue
-        fields["filename"] = part.headers.get("Content-Disposition", "").partition('filename="')[2].partition('"')[0] or part.filename
+        fields["filename"] = (
+            part.headers.get("Content-Disposition", "").partition('filename="')[2].partition('"')[0] or part.filename
+        )
         with temporary.open("wb") as file:
             while chunk := await part.read_chunk(CHUNK):
                 file.write(chunk)
@@ -77,7 +91,9 @@ async def _receive(call: Call, temporary: Path) -> dict[str, Any]:
     return fields
 
 
-def _import(call: Call, storage: Storage, fields: dict[str, Any], name: str, temporary: Path) -> Callable[[Log], Awaitable[None]]:
+def _import(
+    call: Call, storage: Storage, fields: dict[str, Any], name: str, temporary: Path
+) -> Callable[[Log], Awaitable[None]]:
     async def work(log: Log) -> None:
         shown = f"/var/tmp/{temporary.name}"
         log.say(f"starting file import from: {shown}")
@@ -87,8 +103,12 @@ def _import(call: Call, storage: Storage, fields: dict[str, Any], name: str, tem
             format, virtual = probe(temporary, fields["content"], name, shown, log)
             volume = f"{fields['content']}/{name}"
             _, target = call.cluster.stores.place(storage, call.node, volume)
-            log.say(f"target node: {call.node}\ntarget file: {target}\nfile size is: {fields['size']}\ncommand: cp -- {shown} {target}")
-            stored = call.cluster.stores.record(storage, call.node, volume, size=fields["size"], format=format, content=fields["content"])
+            log.say(
+                f"target node: {call.node}\ntarget file: {target}\nfile size is: {fields['size']}\ncommand: cp -- {shown} {target}"
+            )
+            stored = call.cluster.stores.record(
+                storage, call.node, volume, size=fields["size"], format=format, content=fields["content"]
+            )
             stored.extra["virtual"] = virtual
             temporary.replace(stored.path)
             log.say("finished file import successfully")
@@ -139,10 +159,14 @@ def may_download(call: Call) -> None:
 
 
 DOWNLOAD = {
-    "content": one_of("iso", "vztmpl", "import", optional=False), "filename": text(255, optional=False), "url": matching(r"https?://.*", optional=False),
-    "checksum": text(requires="checksum-algorithm"), "checksum-algorithm": one_of(*CHECKSUMS, requires="checksum"), "verify-certificates": boolean(),
+    "content": one_of("iso", "vztmpl", "import", optional=False),
+    "filename": text(255, optional=False),
+    "url": matching(r"https?://.*", optional=False),
+    "checksum": text(requires="checksum-algorithm"),
+    "checksum-algorithm": one_of(*CHECKSUMS, requires="checksum"),
+    "verify-certificates": boolean(),
     "compression": named("string", since=(8, 0)),
-}  # fmt: skip
+}
 
 
 @routes.post("/nodes/{node}/storage/{storage}/download-url", DOWNLOAD, may_download)
@@ -150,7 +174,9 @@ async def download(call: Call) -> Any:
     storage = _target(call, call.params["content"])
     name = normalise_file_name(call.params["filename"])
     check_file_name(call.params["content"], name)
-    return call.cluster.tasks.start(call.node, "download", quote(name, safe="._-"), call.auth, _download(call, storage, name))
+    return call.cluster.tasks.start(
+        call.node, "download", quote(name, safe="._-"), call.auth, _download(call, storage, name)
+    )
 
 
 def _download(call: Call, storage: Storage, name: str) -> Callable[[Log], Awaitable[None]]:
@@ -173,7 +199,9 @@ def _download(call: Call, storage: Storage, name: str) -> Callable[[Log], Awaita
             if "checksum" in call.params:
                 await _verify(temporary, call.params, log)
             format, virtual = probe(temporary, content, name, target, log)
-            stored = stores.record(storage, call.node, volume, size=temporary.stat().st_size, format=format, content=content)
+            stored = stores.record(
+                storage, call.node, volume, size=temporary.stat().st_size, format=format, content=content
+            )
             stored.extra["virtual"] = virtual
             temporary.replace(stored.path)
             log.say(f"download of '{url}' to '{target}' finished")
@@ -198,6 +226,3 @@ def _fetch(url: str, target: Path, call: Call, log: Log) -> None:
     except urllib.error.URLError as error:
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
         die(f"download failed: Connecting to {host}... failed: {reason}.")
-
-
-_ = bad_parameter

@@ -57,13 +57,15 @@ def _wire(value: Any) -> str:
 
 
 def _check_kind(param: Param, text: str) -> str | None:
-    good = {
-        "string": lambda: True,
-        "integer": lambda: INTEGER.match(text) is not None,
-        "number": lambda: NUMBER.match(text) is not None,
-        "boolean": lambda: text in ("0", "1"),
-        "array": lambda: True,
-    }[param.kind]()
+    match param.kind:
+        case "integer":
+            good = INTEGER.match(text) is not None
+        case "number":
+            good = NUMBER.match(text) is not None
+        case "boolean":
+            good = text in ("0", "1")
+        case _:
+            good = True
     return None if good else f"type check ('{param.kind}') failed - got '{text}'"
 
 

@@ -2,7 +2,15 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, NetmaskValueError, ip_address
+from ipaddress import (
+    AddressValueError,
+    IPv4Address,
+    IPv4Interface,
+    IPv6Address,
+    IPv6Interface,
+    NetmaskValueError,
+    ip_address,
+)
 from urllib.parse import quote, unquote
 
 Check = Callable[[str], str | None]
@@ -12,7 +20,9 @@ CONFIG_ID = r"[a-zA-Z][a-zA-Z0-9_-]+"
 STORAGE_ID = r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]"
 TAG = r"[a-z0-9_][a-z0-9_+.-]*"
 DISK_KEY = re.compile(r"^((ide[0-3]|sata[0-5]|scsi([12]?\d|30)|virtio(1[0-5]|\d))|efidisk0|tpmstate0)$")
-BOOTABLE = re.compile(r"^(ide[0-3]|sata[0-5]|scsi([12]?\d|30)|virtio(1[0-5]|\d)|net([12]?\d|3[01])|usb(1[0-3]|\d)|hostpci(1[0-5]|\d))$")
+BOOTABLE = re.compile(
+    r"^(ide[0-3]|sata[0-5]|scsi([12]?\d|30)|virtio(1[0-5]|\d)|net([12]?\d|3[01])|usb(1[0-3]|\d)|hostpci(1[0-5]|\d))$"
+)
 CONTENT_TYPES = ("images", "rootdir", "vztmpl", "iso", "backup", "snippets", "none", "import")
 HOTPLUG = ("network", "disk", "cpu", "memory", "usb", "cloudinit")
 
@@ -72,7 +82,11 @@ def _content(value: str) -> str | None:
 
 
 def _ipv4_config(value: str) -> str | None:
-    return None if value in ("dhcp", "manual") or _is_cidr(value, 4) else "value does not look like a valid ipv4 network configuration\n"
+    return (
+        None
+        if value in ("dhcp", "manual") or _is_cidr(value, 4)
+        else "value does not look like a valid ipv4 network configuration\n"
+    )
 
 
 def _ipv6_config(value: str) -> str | None:
@@ -105,7 +119,11 @@ def _any_address(value: str) -> str | None:
     try:
         ip_address(value)
     except ValueError:
-        return None if re.fullmatch(rf"{DNS_LABEL}(\.{DNS_LABEL})*", value) else "value does not look like a valid address: " + value + "\n"
+        return (
+            None
+            if re.fullmatch(rf"{DNS_LABEL}(\.{DNS_LABEL})*", value)
+            else "value does not look like a valid address: " + value + "\n"
+        )
     return None
 
 
@@ -119,7 +137,11 @@ def _cpu_model(value: str) -> str | None:
 
 
 def _volume_or_path(value: str) -> str | None:
-    if value in ("none", "cdrom") or value.startswith("/") or re.fullmatch(rf"(({STORAGE_ID}):)?(\d+(\.\d+)?|cloudinit|\S+)", value):
+    if (
+        value in ("none", "cdrom")
+        or value.startswith("/")
+        or re.fullmatch(rf"(({STORAGE_ID}):)?(\d+(\.\d+)?|cloudinit|\S+)", value)
+    ):
         return None
     return "invalid volume ID\n"
 
@@ -130,7 +152,9 @@ FORMATS: dict[str, Check] = {
     "dns-name": _pattern(rf"{DNS_LABEL}(\.{DNS_LABEL})*", "value does not look like a valid DNS name\n"),
     "pve-configid": _pattern(CONFIG_ID, "invalid configuration ID '%s'\n"),
     "pve-storage-id": _pattern(STORAGE_ID, "storage ID '%s' contains illegal characters\n"),
-    "pve-poolid": _pattern(r"[A-Za-z0-9.\-_]+(/[A-Za-z0-9.\-_]+){0,2}", "value '%s' does not look like a valid pool name\n"),
+    "pve-poolid": _pattern(
+        r"[A-Za-z0-9.\-_]+(/[A-Za-z0-9.\-_]+){0,2}", "value '%s' does not look like a valid pool name\n"
+    ),
     "pve-bridge-id": _pattern(r"[-_.\w\d]+", "invalid bridge ID '%s'\n"),
     "pve-userid": lambda value: None,  # checked by the handler, which answers 500
     "pve-roleid": _pattern(r"[A-Za-z0-9.\-_]+", "value '%s' does not look like a valid role name\n"),

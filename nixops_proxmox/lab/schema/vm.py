@@ -1,17 +1,39 @@
 """A VM's configuration keys: types, limits and grammars (qemu-server 7.4 to 9.1)."""
 
-from nixops_proxmox.lab.schema.types import Param, Table, boolean, indexed, integer, matching, named, number, one_of, text
+from nixops_proxmox.lab.schema.types import (
+    Param,
+    Table,
+    boolean,
+    indexed,
+    integer,
+    matching,
+    named,
+    number,
+    one_of,
+    text,
+)
 
 IMAGE_FORMATS = ("raw", "qcow", "qed", "qcow2", "vmdk", "cloop")
-NIC_MODELS = (
-    "e1000 e1000-82540em e1000-82544gc e1000-82545em e1000e i82551 i82557b i82559er ne2k_isa ne2k_pci pcnet rtl8139 virtio vmxnet3"
-).split()
+NIC_MODELS = [
+    "e1000",
+    "e1000-82540em",
+    "e1000-82544gc",
+    "e1000-82545em",
+    "e1000e",
+    "i82551",
+    "i82557b",
+    "i82559er",
+    "ne2k_isa",
+    "ne2k_pci",
+    "pcnet",
+    "rtl8139",
+    "virtio",
+    "vmxnet3",
+]
 VLANS = r"\d+(?:-\d+)?(?:;\d+(?:-\d+)?)*"
 BASE64 = r"[A-Za-z0-9+/]+={0,2}"
 UUID = r"[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}"
-MACHINE = (
-    r"(pc|pc(-i440fx)?-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|q35|pc-q35-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|virt(?:-\d+(\.\d+)+)?(\+pve\d+)?)"
-)
+MACHINE = r"(pc|pc(-i440fx)?-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|q35|pc-q35-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|virt(?:-\d+(\.\d+)+)?(\+pve\d+)?)"
 USB_HOST = r"(0x)?[0-9A-Fa-f]{4}:(0x)?[0-9A-Fa-f]{4}|\d+-\d+(\.\d+)*|[Ss][Pp][Ii][Cc][Ee]"
 
 RATES = [f"{what}{way}" for what in ("bps", "iops", "mbps") for way in ("", "_rd", "_wr")]
@@ -38,7 +60,11 @@ DISK = {
     "size": named("disk-size"),
     "snapshot": boolean(),
     **{rate: number() if rate.startswith("mbps") else integer() for rate in RATES},
-    **{f"{rate}_max": number() if rate.startswith("mbps") else integer() for rate in RATES if not rate.startswith("bps")},
+    **{
+        f"{rate}_max": number() if rate.startswith("mbps") else integer()
+        for rate in RATES
+        if not rate.startswith("bps")
+    },
     **{f"{rate}_max_length": integer(1) for rate in RATES if not rate.startswith("mbps")},
 }
 SSD = {"ssd": boolean(), "wwn": matching(r"0x[0-9a-fA-F]{16}")}
@@ -46,9 +72,15 @@ THREAD = {"iothread": boolean()}
 IDE = {**DISK, **SSD, "model": text(120)}
 SATA = {**DISK, **SSD}
 SCSI = {
-    **DISK, **SSD, **THREAD, "queues": integer(2), "ro": boolean(), "scsiblock": boolean(),
-    "product": matching(r"[A-Za-z0-9\-_\s]{1,16}", since=(8, 0)), "vendor": matching(r"[A-Za-z0-9\-_\s]{1,8}", since=(8, 0)),
-}  # fmt: skip
+    **DISK,
+    **SSD,
+    **THREAD,
+    "queues": integer(2),
+    "ro": boolean(),
+    "scsiblock": boolean(),
+    "product": matching(r"[A-Za-z0-9\-_\s]{1,16}", since=(8, 0)),
+    "vendor": matching(r"[A-Za-z0-9\-_\s]{1,8}", since=(8, 0)),
+}
 VIRTIO = {**DISK, **THREAD, "ro": boolean()}
 EFI_DISK = {
     "file": named("pve-volume-id-or-qm-path", default_key=True, optional=False),
@@ -105,12 +137,25 @@ IPCONFIG = {
 }
 VGA = {
     "type": one_of(
-        "cirrus", "qxl", "qxl2", "qxl3", "qxl4", "none", "serial0", "serial1", "serial2", "serial3", "std", "virtio",
-        "virtio-gl", "vmware", default_key=True,
+        "cirrus",
+        "qxl",
+        "qxl2",
+        "qxl3",
+        "qxl4",
+        "none",
+        "serial0",
+        "serial1",
+        "serial2",
+        "serial3",
+        "std",
+        "virtio",
+        "virtio-gl",
+        "vmware",
+        default_key=True,
     ),
     "memory": integer(4, 512),
     "clipboard": one_of("vnc", since=(8, 0)),
-}  # fmt: skip
+}
 MACHINE_TYPE = {
     "type": matching(MACHINE, default_key=True, max_length=40),
     "viommu": one_of("intel", "virtio"),
@@ -122,7 +167,10 @@ RNG = {
     "max_bytes": integer(),
     "period": integer(),
 }
-WATCHDOG = {"model": one_of("i6300esb", "ib700", default_key=True), "action": one_of("reset", "shutdown", "poweroff", "pause", "debug", "none")}
+WATCHDOG = {
+    "model": one_of("i6300esb", "ib700", default_key=True),
+    "action": one_of("reset", "shutdown", "poweroff", "pause", "debug", "none"),
+}
 USB = {
     "host": matching(USB_HOST, default_key=True),
     "mapping": named("pve-configid", since=(8, 0)),
@@ -136,8 +184,34 @@ NUMA = {
 }
 MEMORY = {"current": integer(16, default_key=True, optional=False)}
 CLOUD_INIT_CUSTOM = {kind: named("pve-volume-id") for kind in ("meta", "network", "user", "vendor")}
-KEYBOARDS = "de de-ch da en-gb en-us es fi fr fr-be fr-ca fr-ch hu is it ja lt mk nl no pl pt pt-br sv sl tr".split()
-LOCKS = "backup clone create migrate rollback snapshot snapshot-delete suspending suspended".split()
+KEYBOARDS = [
+    "de",
+    "de-ch",
+    "da",
+    "en-gb",
+    "en-us",
+    "es",
+    "fi",
+    "fr",
+    "fr-be",
+    "fr-ca",
+    "fr-ch",
+    "hu",
+    "is",
+    "it",
+    "ja",
+    "lt",
+    "mk",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "pt-br",
+    "sv",
+    "sl",
+    "tr",
+]
+LOCKS = ["backup", "clone", "create", "migrate", "rollback", "snapshot", "snapshot-delete", "suspending", "suspended"]
 
 DISKS: Table = {
     **indexed("ide", 3, named(IDE)),
@@ -155,7 +229,9 @@ CONFIG: Table = {
     "amd-sev": text(),
     "arch": one_of("x86_64", "aarch64"),
     "args": text(),
-    "audio0": named({"device": one_of("ich9-intel-hda", "intel-hda", "AC97", optional=False), "driver": one_of("spice", "none")}),
+    "audio0": named(
+        {"device": one_of("ich9-intel-hda", "intel-hda", "AC97", optional=False), "driver": one_of("spice", "none")}
+    ),
     "autostart": boolean(),
     "balloon": integer(0),
     "bios": one_of("seabios", "ovmf"),
@@ -194,7 +270,9 @@ CONFIG: Table = {
     "numa": boolean(),
     **indexed("numa", 7, named(NUMA)),
     "onboot": boolean(),
-    "ostype": one_of("other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26", "solaris"),
+    "ostype": one_of(
+        "other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26", "solaris"
+    ),
     **indexed("parallel", 2, matching(r"/dev/parport\d+|/dev/usb/lp\d+")),
     "protection": boolean(),
     "reboot": boolean(),

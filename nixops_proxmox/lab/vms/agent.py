@@ -126,13 +126,17 @@ async def write_file(cluster: Cluster, vm: Vm, path: str, content: str, *, encod
     await strict(cluster, vm, "guest-file-close", {"handle": handle})
 
 
-async def read_file(cluster: Cluster, vm: Vm, path: str, *, count: int = READ_LIMIT, offset: int = 0, decode: bool = True) -> dict[str, Any]:
+async def read_file(
+    cluster: Cluster, vm: Vm, path: str, *, count: int = READ_LIMIT, offset: int = 0, decode: bool = True
+) -> dict[str, Any]:
     handle = await strict(cluster, vm, "guest-file-open", {"path": path, "mode": "r"})
     if offset:
         await strict(cluster, vm, "guest-file-seek", {"handle": handle, "offset": offset, "whence": 0})
     data, eof = b"", False
     while not eof and len(data) < count:
-        answer = await strict(cluster, vm, "guest-file-read", {"handle": handle, "count": min(READ_CHUNK, count - len(data))})
+        answer = await strict(
+            cluster, vm, "guest-file-read", {"handle": handle, "count": min(READ_CHUNK, count - len(data))}
+        )
         data += base64.b64decode(answer["buf-b64"])
         eof = bool(answer["eof"]) or not answer["count"]
     await strict(cluster, vm, "guest-file-close", {"handle": handle})

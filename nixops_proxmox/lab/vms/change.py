@@ -74,12 +74,16 @@ def parse_change(cluster: Cluster, params: Mapping[str, Any]) -> Change:
             raise bad_parameter("revert", f"you can't use '-{key}' and '-revert {key}' at the same time")
     if not values and not deleted and not reverted:
         die("no options specified")
-    return Change(values, deleted, reverted, params.get("digest"), params.get("force", False), params.get("skiplock", False))
+    return Change(
+        values, deleted, reverted, params.get("digest"), params.get("force", False), params.get("skiplock", False)
+    )
 
 
 def check_change(cluster: Cluster, auth: Auth, vm: Vm, change: Change) -> None:
     """What is refused at once, whichever way the change is made."""
-    check_rights(cluster, auth, vm.vmid, _with_old(vm, change), deleted=[key for key in change.deleted if key not in vm.config])
+    check_rights(
+        cluster, auth, vm.vmid, _with_old(vm, change), deleted=[key for key in change.deleted if key not in vm.config]
+    )
     check_disks(cluster, auth, vm.node, vm.vmid, change.values)
     check_bridges(cluster, auth, change.values)
     cluster.check_quorum()

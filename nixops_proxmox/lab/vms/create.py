@@ -57,7 +57,9 @@ def _guarded(cluster: Cluster, vm: Vm, work: Any) -> Any:
     return guarded
 
 
-async def _create(cluster: Cluster, auth: Auth, vm: Vm, values: dict[str, str], params: Mapping[str, Any], log: Log) -> None:
+async def _create(
+    cluster: Cluster, auth: Auth, vm: Vm, values: dict[str, str], params: Mapping[str, Any], log: Log
+) -> None:
     made = Made()
     try:
         await make_disks(cluster, vm.node, vm.vmid, values, made, log, params.get("storage", ""))

@@ -19,7 +19,9 @@ EFI_SIZE = {"4m": 528 * 1024, "2m": 128 * 1024}
 TPM_SIZE = CLOUD_INIT_SIZE = 4 * 1024**2
 
 
-def check_disks(cluster: Cluster, auth: Auth, node: str, vmid: int, values: Mapping[str, str], default: str = "") -> None:
+def check_disks(
+    cluster: Cluster, auth: Auth, node: str, vmid: int, values: Mapping[str, str], default: str = ""
+) -> None:
     """Everything that PVE refuses at once, before a task is made."""
     for key in disk_keys(values):
         disk = parse_disk(key, values[key])
@@ -27,7 +29,9 @@ def check_disks(cluster: Cluster, auth: Auth, node: str, vmid: int, values: Mapp
             _check_disk(cluster, auth, node, vmid, key, disk, default)
 
 
-def _check_disk(cluster: Cluster, auth: Auth, node: str, vmid: int, key: str, disk: Mapping[str, str], default: str) -> None:
+def _check_disk(
+    cluster: Cluster, auth: Auth, node: str, vmid: int, key: str, disk: Mapping[str, str], default: str
+) -> None:
     file = disk["file"]
     if file.startswith("/"):
         die(ONLY_ROOT_PATHS)
@@ -101,7 +105,9 @@ class Made:
                 await cluster.stores.free(stored)
 
 
-async def make_disks(cluster: Cluster, node: str, vmid: int, values: Mapping[str, str], made: Made, log: Log, default: str = "") -> None:
+async def make_disks(
+    cluster: Cluster, node: str, vmid: int, values: Mapping[str, str], made: Made, log: Log, default: str = ""
+) -> None:
     """Allocate, import or look up every disk, in key order; `made` grows as it goes."""
     for key in disk_keys(values):
         disk = parse_disk(key, values[key])
@@ -126,7 +132,15 @@ async def _make_disk(
 
 
 async def _new_disk(
-    cluster: Cluster, storage: Storage, node: str, vmid: int, key: str, disk: dict[str, str], size: int, made: Made, log: Log
+    cluster: Cluster,
+    storage: Storage,
+    node: str,
+    vmid: int,
+    key: str,
+    disk: dict[str, str],
+    size: int,
+    made: Made,
+    log: Log,
 ) -> dict[str, str]:
     options = {name: text for name, text in disk.items() if name not in ("format", "import-from", "size")}
     format = disk.get("format", "raw") if storage.on_files else "raw"
@@ -146,7 +160,9 @@ async def _new_disk(
     return result
 
 
-async def import_volume(cluster: Cluster, storage: Storage, node: str, vmid: int, source: str, format: str, log: Log) -> Stored:
+async def import_volume(
+    cluster: Cluster, storage: Storage, node: str, vmid: int, source: str, format: str, log: Log
+) -> Stored:
     origin = cluster.stores.find(source, node)
     if origin is None:
         name, volume = cluster.stores.split(source)
@@ -160,7 +176,9 @@ async def import_volume(cluster: Cluster, storage: Storage, node: str, vmid: int
     return stored
 
 
-async def _cloud_init_drive(cluster: Cluster, storage: Storage, node: str, vmid: int, key: str, made: Made, log: Log) -> dict[str, str]:
+async def _cloud_init_drive(
+    cluster: Cluster, storage: Storage, node: str, vmid: int, key: str, made: Made, log: Log
+) -> dict[str, str]:
     stem = "cloudinit"
     format = "qcow2" if storage.on_files else "raw"
     stored = await cluster.stores.allocate(storage, node, vmid, CLOUD_INIT_SIZE, format, stem=stem)

@@ -63,7 +63,9 @@ def _drop_from_boot_order(vm: Vm, key: str) -> None:
 
 
 async def _free(cluster: Cluster, vm: Vm, volid: str) -> None:
-    if any(re.search(re.escape(volid), value) for snapshot in vm.snapshots.values() for value in snapshot.config.values()):
+    if any(
+        re.search(re.escape(volid), value) for snapshot in vm.snapshots.values() for value in snapshot.config.values()
+    ):
         die(f"unable to delete '{volid}' - volume is still in use (snapshot?)")
     stored = cluster.stores.find(volid, vm.node)
     if stored is not None:

@@ -75,7 +75,11 @@ def find_volume(cluster: Cluster, vm: Vm, volid: str) -> Volume:
     storage = cluster.stores.get_usable(cluster.stores.split(volid)[0], vm.node)
     stored = cluster.stores.find(volid, vm.node)
     if stored is None:
-        die(f"volume '{volid}' does not exist" if storage.on_files else f"no such logical volume pve/{volid.partition(':')[2]}")
+        die(
+            f"volume '{volid}' does not exist"
+            if storage.on_files
+            else f"no such logical volume pve/{volid.partition(':')[2]}"
+        )
     return stored.volume
 
 

@@ -9,7 +9,9 @@ from nixops_proxmox.lab.config import is_cdrom, is_disk, parse_disk, parse_nic
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.schema import properties
 
-ANY_CONFIG = tuple(f"VM.Config.{part}" for part in "Disk CDROM CPU Memory Network HWType Options Cloudinit".split())
+ANY_CONFIG = tuple(
+    f"VM.Config.{part}" for part in ["Disk", "CDROM", "CPU", "Memory", "Network", "HWType", "Options", "Cloudinit"]
+)
 FAMILIES = {
     "VM.Config.CPU": r"cores|cpu|cpulimit|cpuunits|numa\d*|sockets|smp|vcpus",
     "VM.Config.Memory": r"memory|balloon|shares|allow-ksm",
@@ -24,7 +26,17 @@ FAMILIES = {
 }
 PATTERNS = [(re.compile(pattern), name) for name, pattern in FAMILIES.items()]
 DEVICES = re.compile(r"(serial|usb|hostpci|virtiofs|parallel)\d+")
-SPECIAL = {"storage", "pool", "start", "force", "unique", "archive", "bwlimit", "live-restore", "import-working-storage"}
+SPECIAL = {
+    "storage",
+    "pool",
+    "start",
+    "force",
+    "unique",
+    "archive",
+    "bwlimit",
+    "live-restore",
+    "import-working-storage",
+}
 
 
 def privilege_of(key: str) -> str | None:
@@ -32,7 +44,14 @@ def privilege_of(key: str) -> str | None:
 
 
 def check_rights(
-    cluster: Cluster, auth: Auth, vmid: int, values: Mapping[str, str], *, pool: str | None = None, creating: bool = False, deleted: Iterable[str] = ()
+    cluster: Cluster,
+    auth: Auth,
+    vmid: int,
+    values: Mapping[str, str],
+    *,
+    pool: str | None = None,
+    creating: bool = False,
+    deleted: Iterable[str] = (),
 ) -> None:
     """Every key that is set or deleted; on create a grant on the pool counts."""
     if auth.is_root:
@@ -55,7 +74,9 @@ def _check_key(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str, po
     if name == "VM.Config.Cloudinit" and (cluster.release.since(8) or key == "cicustom"):
         path = f"/vms/{vmid}"
         names = ("VM.Config.Cloudinit", "VM.Config.Network")
-        if not cluster.allows(auth, path, *names, any_of=True) and not (pool and cluster.allows(auth, f"/pool/{pool}", *names, any_of=True)):
+        if not cluster.allows(auth, path, *names, any_of=True) and not (
+            pool and cluster.allows(auth, f"/pool/{pool}", *names, any_of=True)
+        ):
             cluster.require(auth, path, *names, any_of=True)
         return
     if name == "VM.Config.Cloudinit":
@@ -81,7 +102,11 @@ def _check_device(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str,
     if kind == "usb" and value and parts.get("host", "").lower() != "spice" and "mapping" not in parts:
         die(f"only root can set '{key}' config for real devices")
     if kind == "hostpci" and value and "mapping" not in parts:
-        die(f"only root can set '{key}' config for non-mapped devices" if cluster.release.since(8) else f"only root can set '{key}' config")
+        die(
+            f"only root can set '{key}' config for non-mapped devices"
+            if cluster.release.since(8)
+            else f"only root can set '{key}' config"
+        )
     if kind == "parallel":
         die(f"only root can set '{key}' config")
     _require(cluster, auth, vmid, pool, ("VM.Config.Disk",) if kind == "virtiofs" else ("VM.Config.HWType",))
@@ -121,7 +146,12 @@ def check_tags(cluster: Cluster, auth: Auth, vmid: int, old: str, new: str) -> N
     access = properties.split(cluster.options.get("user-tag-access", "free"), "user-allow")
     allowed = set(re.split(r"[;\s]+", access.get("user-allow-list", ""))) - {""}
     how = access.get("user-allow", "free")
-    seen = {tag for vm in cluster.vms.values() for tag in re.split(r"[;,\s]+", vm.config.get("tags", "")) if how == "existing"}
+    seen = {
+        tag
+        for vm in cluster.vms.values()
+        for tag in re.split(r"[;,\s]+", vm.config.get("tags", ""))
+        if how == "existing"
+    }
     changed = set(filter(None, re.split(r"[;,\s]+", old))) ^ set(filter(None, re.split(r"[;,\s]+", new)))
     for tag in sorted(changed):
         if tag in registered or (how != "free" and tag not in allowed | seen):

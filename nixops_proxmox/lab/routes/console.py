@@ -1,0 +1,273 @@
+"""Cloud-init, keys, monitor, consoles, firewall options, statistics: what is around a VM."""
+
+import asyncio
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from nixops_proxmox.lab.call import Call, Routes, needs
+from nixops_proxmox.lab.config import MASK, decode_keys, typed
+from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
+from nixops_proxmox.lab.tasks import Log
+
+routes = Routes()
+BASE = "/nodes/{node}/qemu/{vmid}"
+AUDIT = needs("/vms/{vmid}", "VM.Audit")
+CONSOLE = needs("/vms/{vmid}", "VM.Console")
+CLOUD_INIT = (
+    "ciuser",
+    "cipassword",
+    "sshkeys",
+    "nameserver",
+    "searchdomain",
+    "citype",
+    "cicustom",
+    "ciupgrade",
+    "name",
+)
+
+
+# Cloud-init.
+
+
+@routes.get(f"{BASE}/cloudinit", permission=AUDIT)
+async def cloud_init(call: Call) -> Any:
+    """Keys whose values the drive does not have yet are pending."""
+    vm = call.vm
+    found = []
+    for key, value in vm.config.items():
+        if key not in CLOUD_INIT and not key.startswith("ipconfig"):
+            continue
+        shown = MASK if key == "cipassword" else typed(key, value, call.cluster.release)
+        old = vm.started.get(key) if vm.running else value
+        found.append({"key": key, "value": shown} if old == value else {"key": key, "value": old, "pending": shown})
+    return found
+
+
+@routes.put(f"{BASE}/cloudinit", permission=needs("/vms/{vmid}", "VM.Config.Cloudinit"))
+async def regenerate(call: Call) -> Any:
+    vm = call.vm
+    vm.check_lock()
+    for key in vm.config:
+        if key in CLOUD_INIT or key.startswith("ipconfig"):
+            vm.started[key] = vm.config[key]
+
+
+@routes.get(f"{BASE}/cloudinit/dump", {"type": one_of("user", "network", "meta", optional=False)}, AUDIT)
+async def dump(call: Call) -> Any:
+    config = call.vm.config
+    name = config.get("name", f"VM{call.vmid}")
+    match call.params["type"]:
+        case "user":
+            lines = ["#cloud-config", f"hostname: {name.partition('.')[0]}", "manage_etc_hosts: true", f"fqdn: {name}"]
+            lines += [f"user: {config['ciuser']}"] if "ciuser" in config else []
+            if "sshkeys" in config:
+                lines += ["ssh_authorized_keys:", *(f"  - {key}" for key in decode_keys(config["sshkeys"]))]
+            upgrade = "true" if config.get("ciupgrade", "1") == "1" else "false"
+            return "\n".join(
+                [*lines, "chpasswd:", "  expire: False", "users:", "  - default", f"package_upgrade: {upgrade}", ""]
+            )
+        case "meta":
+            return f"instance-id: {hashlib.sha1(repr(sorted(config.items())).encode(), usedforsecurity=False).hexdigest()}\n"
+        case _:
+            return "version: 1\nconfig:\n"
+
+
+# Keys and monitor.
+
+
+@routes.put(f"{BASE}/sendkey", {"key": text(optional=False), "skiplock": boolean()}, CONSOLE)
+async def send_key(call: Call) -> Any:
+    vm = call.vm
+    if vm.running is None:
+        die(f"VM {vm.vmid} not running")
+
+
+def may_use_monitor(call: Call) -> None:
+    path = f"/vms/{call.params['vmid']}"
+    if call.cluster.release.since(9):
+        call.require(path, "Sys.Audit", "Sys.Modify", any_of=True)
+    else:
+        call.require(path, "VM.Monitor")
+
+
+@routes.post(f"{BASE}/monitor", {"command": text(optional=False)}, may_use_monitor)
+async def monitor(call: Call) -> Any:
+    vm, command = call.vm, call.params["command"]
+    if not command.startswith(("info", "help")) and not call.auth.is_root:
+        call.require("/", "Sys.Modify")
+    if vm.running is None:
+        return f"ERROR: VM {vm.vmid} not running\n"
+    if command == "info status":
+        return f"VM status: {vm.qmpstatus}\r\n"
+    return ""
+
+
+# Consoles.
+
+
+@routes.post(f"{BASE}/vncproxy", {"websocket": boolean(), "generate-password": boolean()}, CONSOLE)
+async def vnc_proxy(call: Call) -> Any:
+    return await _proxy(call, "vncproxy", {"cert": call.cluster.certificate})
+
+
+@routes.post(f"{BASE}/termproxy", {"serial": one_of("serial0", "serial1", "serial2", "serial3")}, CONSOLE)
+async def term_proxy(call: Call) -> Any:
+    vm = call.vm
+    serial = call.get("serial") or next(
+        (key for key in ("serial0", "serial1", "serial2", "serial3") if vm.config.get(key) == "socket"), None
+    )
+    if serial is None or vm.config.get(serial) != "socket":
+        die("unable to find a serial interface")
+    return await _proxy(call, "vncproxy", {})
+
+
+async def _proxy(call: Call, kind: str, more: dict[str, Any]) -> dict[str, Any]:
+    """A ticket for the websocket, good for 40 seconds; the worker waits 10 for a connection."""
+    vm = call.vm
+    password = secrets.token_urlsafe(6)[:8]
+    ticket = f"PVEVNC:{int(call.cluster.clock.time()):08X}::{secrets.token_urlsafe(32)}"
+    port = 5900 + len(call.cluster.consoles) % 99
+    used = asyncio.Event()
+    call.cluster.consoles[ticket] = (vm.vmid, call.cluster.clock.time() + 40, used)
+
+    async def work(log: Log) -> None:
+        log.say(f"starting {kind} {call.node}")
+        waited = 0.0
+        while not used.is_set() and waited < 10:
+            await call.cluster.clock.sleep(0.5)
+            waited += 0.5
+        if not used.is_set():
+            die("connection timed out")
+
+    upid = call.cluster.tasks.start(call.node, kind, str(vm.vmid), call.auth, work)
+    found = {"user": call.auth.who, "ticket": ticket, "port": str(port), "upid": upid, **more}
+    if kind == "vncproxy" and call.get("generate-password", bool(more)):
+        found["password"] = password
+    return found
+
+
+@routes.get(
+    f"{BASE}/vncwebsocket",
+    {"port": integer(5900, 5999, optional=False), "vncticket": text(512, optional=False)},
+    CONSOLE,
+)
+async def websocket(call: Call) -> Any:
+    """Our own reading of xterm.js's protocol: login line, then the serial log as it grows."""
+    vm, known = call.vm, call.cluster.consoles.pop(call.params["vncticket"], None)
+    if known is None or known[0] != vm.vmid or known[1] < call.cluster.clock.time():
+        raise Refused(401, "permission denied - invalid PVEVNC ticket", empty=True)
+    known[2].set()
+    socket = web.WebSocketResponse(protocols=("binary",))
+    await socket.prepare(call.request)
+    login = await socket.receive()
+    if login.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+        await socket.send_bytes(b"OK")
+        await _stream(socket, vm.directory / "serial.log")
+    await socket.close()
+    return socket
+
+
+async def _stream(socket: web.WebSocketResponse, log: Path) -> None:
+    """Until the client goes away."""
+    position = 0
+    while not socket.closed:
+        data = log.read_bytes()[position:] if log.exists() else b""
+        position += len(data)
+        if data:
+            await socket.send_bytes(data)
+        try:
+            message = await asyncio.wait_for(socket.receive(), 0.2)
+        except TimeoutError:
+            continue
+        if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
+            return
+
+
+# Firewall and statistics: enough for who asks.
+
+FIREWALL = {
+    "enable": boolean(),
+    "dhcp": boolean(),
+    "ipfilter": boolean(),
+    "macfilter": boolean(),
+    "ndp": boolean(),
+    "radv": boolean(),
+    "policy_in": one_of("ACCEPT", "REJECT", "DROP"),
+    "policy_out": one_of("ACCEPT", "REJECT", "DROP"),
+    "log_level_in": text(),
+    "log_level_out": text(),
+    "delete": text(),
+    "digest": text(),
+}
+RULE = {
+    "type": one_of("in", "out", "forward", "group", optional=False),
+    "action": text(20, optional=False),
+    "enable": integer(0),
+    "comment": text(),
+    "proto": text(),
+    "dport": text(),
+    "sport": text(),
+    "source": text(),
+    "dest": text(),
+    "iface": text(),
+    "macro": text(),
+    "log": text(),
+    "pos": integer(0),
+    "digest": text(),
+    "icmp-type": text(),
+}
+
+
+def _firewall_digest(value: object) -> str:
+    return hashlib.sha1(repr(value).encode() if value else b"", usedforsecurity=False).hexdigest()
+
+
+@routes.get(f"{BASE}/firewall/options", permission=AUDIT)
+async def firewall(call: Call) -> Any:
+    """Of a VM that does not exist, too: there is no file, so there are no options."""
+    vm = call.cluster.vms.get(call.vmid)
+    options = vm.firewall if vm else {}
+    return {**options, "digest": _firewall_digest(options)}
+
+
+@routes.put(f"{BASE}/firewall/options", FIREWALL, needs("/vms/{vmid}", "VM.Config.Network"))
+async def set_firewall(call: Call) -> Any:
+    given = {
+        key: int(value) if isinstance(value, bool) else value
+        for key, value in call.params.items()
+        if key not in ("node", "vmid", "digest", "delete")
+    }
+    call.vm.firewall |= given
+
+
+@routes.get(f"{BASE}/firewall/rules", permission=AUDIT)
+async def rules(call: Call) -> Any:
+    digest = _firewall_digest(call.vm.rules)
+    return [{"pos": position, **rule, "digest": digest} for position, rule in enumerate(call.vm.rules)]
+
+
+@routes.post(f"{BASE}/firewall/rules", RULE, needs("/vms/{vmid}", "VM.Config.Network"))
+async def add_rule(call: Call) -> Any:
+    call.vm.rules.insert(
+        0, {key: value for key, value in call.params.items() if key not in ("node", "vmid", "pos", "digest")}
+    )
+
+
+@routes.get(
+    f"{BASE}/rrddata",
+    {"timeframe": one_of("hour", "day", "week", "month", "year", optional=False), "cf": one_of("AVERAGE", "MAX")},
+    AUDIT,
+)
+async def statistics(call: Call) -> Any:
+    if call.vmid not in call.cluster.vms:
+        where = f"/var/lib/rrdcached/db/pve2-vm/{call.vmid}"
+        die(
+            f"RRD error: rrdcached@unix:/var/run/rrdcached.sock: rrd_fetch_r failed: opening '{where}': No such file or directory"
+        )
+    now = int(call.cluster.clock.time()) // 60 * 60
+    return [{"time": now - 60 * index} for index in range(70, 0, -1)]

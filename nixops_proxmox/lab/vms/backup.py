@@ -1,0 +1,130 @@
+"""Backups (vzdump) of a node's VMs into archives on a storage, and restoring them."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nixops_proxmox.lab.access import Auth
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.machines.base import Volume
+from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.storage import Storage, Stored
+from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.snapshots import hard_disks
+
+EXTENSION = {"0": "vma", "1": "vma.zst", "gzip": "vma.gz", "lzo": "vma.lzo", "zstd": "vma.zst"}
+_ONE_AT_A_TIME = "vzdump"
+
+
+def start_backup(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, Any]) -> str:
+    """The UPID, or "OK" where no guest of this node is meant."""
+    vms = _chosen(cluster, node, params)
+    storage = cluster.stores.get_usable(params.get("storage", "local"), node)
+    if "backup" not in storage.content:
+        die(
+            f"could not get storage information for '{storage.name}': storage '{storage.name}' does not support backups"
+        )
+    for vm in vms:
+        cluster.require(auth, f"/vms/{vm.vmid}", "VM.Backup")
+    cluster.require(auth, f"/storage/{storage.name}", "Datastore.AllocateSpace")
+    if not vms:
+        return "OK"
+
+    async def work(log: Log) -> None:
+        failed = 0
+        async with cluster.node_lock(_ONE_AT_A_TIME, node):
+            for vm in vms:
+                failed += 0 if await _backup_one(cluster, vm, storage, params, log) else 1
+        if failed:
+            die("job errors")
+        log.say("INFO: Backup job finished successfully")
+
+    return cluster.tasks.start(node, "vzdump", str(vms[0].vmid) if len(vms) == 1 else "", auth, work)
+
+
+def _chosen(cluster: Cluster, node: str, params: Mapping[str, Any]) -> list[Vm]:
+    """Guests of other nodes are passed over in silence."""
+    here = list(cluster.vms_on(node))
+    if params.get("all"):
+        excluded = _ids(params.get("exclude", ""))
+        return [vm for vm in here if vm.vmid not in excluded]
+    if "pool" in params:
+        return [vm for vm in here if cluster.pool_of(vm.vmid) == params["pool"]]
+    wanted = _ids(params.get("vmid", ""))
+    return [vm for vm in here if vm.vmid in wanted]
+
+
+def _ids(text: str) -> set[int]:
+    return {int(part) for part in text.replace(";", ",").replace(" ", ",").split(",") if part.isdigit()}
+
+
+async def _backup_one(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any], log: Log) -> bool:
+    log.say(f"INFO: Starting Backup of VM {vm.vmid} (qemu)")
+    try:
+        vm.check_lock()
+        vm.config["lock"] = "backup"
+        try:
+            stored = await _write_archive(cluster, vm, storage, params)
+        finally:
+            vm.config.pop("lock", None)
+    except Refused as refusal:
+        log.say(f"ERROR: Backup of VM {vm.vmid} failed - {refusal.text}")
+        return False
+    log.say(
+        f"INFO: creating vzdump archive '{stored.shown}'\nINFO: archive file size: {stored.size}\nINFO: Finished Backup of VM {vm.vmid} (00:00:01)"
+    )
+    return True
+
+
+async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any]) -> Stored:
+    """A folder beside the archive's name holds the disks; the archive itself is the configuration."""
+    stamp = datetime.datetime.fromtimestamp(cluster.clock.time(), datetime.UTC).strftime("%Y_%m_%d-%H_%M_%S")
+    name = f"backup/vzdump-qemu-{vm.vmid}-{stamp}.{EXTENSION[params.get('compress', '0')]}"
+    stored = cluster.stores.record(
+        storage, vm.node, name, size=0, format=name.partition(".")[2], content="backup", vmid=vm.vmid
+    )
+    folder = _disks_folder(stored)
+    folder.mkdir(parents=True, exist_ok=True)
+    disks = {}
+    for key, disk in hard_disks(cluster, vm).items():
+        if "backup=0" in vm.config[key].split(","):
+            continue
+        copy = Volume(disk.volid, folder / key, disk.size, disk.format)
+        await cluster.driver.copy(disk.volume, copy) if copy.path.exists() else await _copy_new(
+            cluster, disk.volume, copy
+        )
+        disks[key] = {"size": disk.size, "format": disk.format}
+    config = {
+        key: value for key, value in vm.config.items() if key not in ("lock", "parent") and not key.startswith("unused")
+    }
+    stored.path.write_text(json.dumps({"config": config, "disks": disks}))
+    stored.size = stored.path.stat().st_size + sum(disk["size"] for disk in disks.values()) // 10
+    stored.notes = (
+        str(params.get("notes-template", "")).replace("{{guestname}}", vm.name).replace("{{vmid}}", str(vm.vmid))
+    )
+    stored.protected = params.get("protected", False)
+    return stored
+
+
+async def _copy_new(cluster: Cluster, source: Volume, copy: Volume) -> None:
+    await cluster.driver.allocate(copy)
+    await cluster.driver.copy(source, copy)
+
+
+def _disks_folder(stored: Stored) -> Path:
+    return stored.path.with_name(f"{stored.path.name}.disks")
+
+
+def read_archive(stored: Stored) -> dict[str, Any]:
+    try:
+        found = json.loads(stored.path.read_text())
+    except (OSError, ValueError):
+        die(f"unable to restore '{stored.volid}': not an archive of this lab")
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def archived_disk(stored: Stored, key: str, disk: Mapping[str, Any]) -> Volume:
+    return Volume(f"{stored.volid}/{key}", _disks_folder(stored) / key, int(disk["size"]), str(disk["format"]))

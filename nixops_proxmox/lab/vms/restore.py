@@ -1,0 +1,133 @@
+"""Restoring an archive: as a new VM, or over one that is stopped."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nixops_proxmox.lab.access import Auth
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import (
+    disk_keys,
+    format_disk,
+    format_nic,
+    format_size,
+    is_cdrom,
+    is_nic,
+    parse_disk,
+    parse_nic,
+)
+from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.storage import Stored
+from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms import power
+from nixops_proxmox.lab.vms.backup import archived_disk, read_archive
+from nixops_proxmox.lab.vms.create import config_values, join_pool
+from nixops_proxmox.lab.vms.disks import Made, allocation_line, refuse_disks_with_archive
+from nixops_proxmox.lab.vms.rights import check_rights
+
+
+def start_restore(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, Any]) -> str:
+    vmid = int(params["vmid"])
+    values = config_values({key: value for key, value in params.items() if key != "archive"})
+    refuse_disks_with_archive(values)
+    check_rights(cluster, auth, vmid, values, pool=params.get("pool"), creating=True)
+    archive = cluster.stores.find(params["archive"], node)
+    if archive is None or archive.content != "backup":
+        die(f"volume '{params['archive']}' does not exist")
+    if not cluster.allows(auth, f"/storage/{archive.storage}", "Datastore.Allocate"):
+        cluster.require(auth, f"/storage/{archive.storage}", "Datastore.AllocateSpace")
+        cluster.require(auth, f"/vms/{archive.vmid}", "VM.Backup")
+    cluster.check_quorum()
+    old = cluster.vms.get(vmid)
+    if old is not None:
+        _check_overwrite(cluster, old, node, params)
+        vm, previous = old, dict(old.config)
+        vm.config["lock"] = "create"
+    else:
+        vm, previous = cluster.claim(vmid, node, lock="create"), {}
+
+    async def work(log: Log) -> None:
+        await _restore(cluster, auth, vm, archive, values, params, previous, log)
+
+    return cluster.tasks.start(node, "qmrestore", str(vmid), auth, work)
+
+
+def _check_overwrite(cluster: Cluster, old: Vm, node: str, params: Mapping[str, Any]) -> None:
+    if not params.get("force"):
+        cluster.already_there(old.vmid)
+    if old.node != node:
+        cluster.already_there(old.vmid)
+    old.check_lock()
+    if old.config.get("protection") == "1":
+        die(f"unable to restore VM {old.vmid} - protection mode enabled")
+    if old.running:
+        die(f"unable to restore VM {old.vmid} - vm is running")
+
+
+async def _restore(
+    cluster: Cluster,
+    auth: Auth,
+    vm: Vm,
+    archive: Stored,
+    values: dict[str, str],
+    params: Mapping[str, Any],
+    previous: dict[str, str],
+    log: Log,
+) -> None:
+    content = read_archive(archive)
+    config: dict[str, str] = dict(content["config"])
+    made = Made()
+    log.say(f"restore vma archive: {archive.shown}")
+    try:
+        for key in disk_keys(config):
+            if key in content["disks"]:
+                config[key] = await _restore_disk(
+                    cluster, vm, archive, key, config[key], content["disks"][key], params, made, log
+                )
+            elif not is_cdrom(parse_disk(key, config[key])):
+                del config[key]
+    except Refused as refusal:
+        await made.undo(cluster)
+        if previous:
+            vm.config = previous
+        else:
+            cluster.drop(vm)
+        raise Refused(500, f"unable to restore VM {vm.vmid} - {refusal.text}") from refusal
+    old_volids = [volid for volid in Vm(vm.vmid, vm.node, vm.directory, 0, previous).volids()]
+    for volid in old_volids:
+        if stored := cluster.stores.find(volid, vm.node):
+            await cluster.stores.free(stored)
+    vm.snapshots.clear()
+    vm.config = {**config, **values}
+    if params.get("unique"):
+        for key in [key for key in vm.config if is_nic(key)]:
+            vm.config[key] = format_nic({**parse_nic(vm.config[key]), "macaddr": cluster.new_mac()})
+        vm.config["smbios1"] = f"uuid={cluster.new_uuid()}"
+    vm.config["vmgenid"] = cluster.new_uuid()
+    join_pool(cluster, vm, params.get("pool"))
+    if params.get("start"):
+        power.begin_start(cluster, auth, vm)
+
+
+async def _restore_disk(
+    cluster: Cluster,
+    vm: Vm,
+    archive: Stored,
+    key: str,
+    value: str,
+    saved: Mapping[str, Any],
+    params: Mapping[str, Any],
+    made: Made,
+    log: Log,
+) -> str:
+    disk = parse_disk(key, value)
+    name = params.get("storage") or disk["file"].partition(":")[0]
+    storage = cluster.stores.get_usable(name, vm.node)
+    source = archived_disk(archive, key, saved)
+    format = source.format if source.format in storage.formats() else "raw"
+    stored = await cluster.stores.allocate(storage, vm.node, vm.vmid, source.size, format)
+    made.volumes.append(stored)
+    log.say(allocation_line(storage, stored))
+    log.say(f"new volume ID is '{stored.volid}'")
+    await cluster.driver.copy(source, stored.volume)
+    return format_disk({**disk, "file": stored.volid, "size": format_size(stored.size)})
