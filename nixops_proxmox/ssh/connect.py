@@ -3,6 +3,7 @@
 import getpass
 import io
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host, parse_jump
 from nixops_proxmox.ssh.known_hosts import USER_FILES, find_host_keys
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
+MOST_KEYS = 5  # sshd's default takes six attempts
 DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connection is gone (TCP_USER_TIMEOUT)
 
 # What paramiko has to say comes as an exception too, which we translate; its log would print tracebacks besides.
@@ -158,6 +160,10 @@ def authenticate(transport: paramiko.Transport, user: str, identity: Identity, w
                 rest = transport.auth_publickey(user, key)
         except SshRefused:
             continue
+        except SshUnreachable:
+            if len(tried) > MOST_KEYS:  # sshd hangs up on whom it has refused so often (MaxAuthTries)
+                break
+            raise
         if not rest and transport.is_authenticated():
             return
     offered = ", ".join(tried) or "no key (none was found)"
@@ -287,7 +293,9 @@ def _translated(what: str) -> Iterator[None]:
     except DeployError:
         raise
     except paramiko.AuthenticationException as error:
-        raise SshRefused(f"{what}: {error}") from error
+        # The same class for a refusal, for a time-out, and for a connection that ended meanwhile.
+        kind = SshUnreachable if re.search(r"timeout|transport shut down", str(error)) else SshRefused
+        raise kind(f"{what}: {error}") from error
     except IncompatiblePeer as error:
         if "host key" in str(error):
             raise HostKeyChanged(f"{what}: it has no host key of the expected type: {error}") from error

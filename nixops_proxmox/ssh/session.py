@@ -8,7 +8,7 @@ from typing import Self
 
 import paramiko
 
-from nixops_proxmox.errors import ConnectionLost
+from nixops_proxmox.errors import ConnectionLost, SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint
 from nixops_proxmox.ssh.connect import Link, Login, authenticate, describe, open_link
 
@@ -22,8 +22,9 @@ MOST_OUTPUT = 64 * 1024 * 1024
 class Session:
     """Use it from one thread at a time; many sessions may be used by as many threads."""
 
-    def __init__(self, link: Link, endpoint: Endpoint) -> None:
+    def __init__(self, link: Link, endpoint: Endpoint, patience: float = 15.0) -> None:
         self._link = link
+        self._patience = patience  # seconds for the other side to answer at all
         self.endpoint = endpoint
 
     def __enter__(self) -> Self:
@@ -44,14 +45,18 @@ class Session:
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         """Run a `/bin/sh` script; it gets `stdin`, and its end.
 
-        ConnectionLost if the connection broke on the way or it did not end in `timeout` seconds: it may still run.
+        SshUnreachable if it could not be started; ConnectionLost if the connection broke on the way or it did not end
+        in `timeout` seconds: it may still run.
         """
         deadline = monotonic() + timeout
         command, prefix = script_command(script)
         try:
-            channel = self._link.transport.open_session(timeout=min(timeout, 30.0))
+            channel = self._link.transport.open_session(timeout=min(timeout, self._patience))
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._lost("before the command was sent") from error
+            self.close()  # it looked alive, and is not: a firewall forgot it, or the machine was cut off
+            raise SshUnreachable(
+                f"{describe(self.endpoint)}: the connection broke before a command was sent"
+            ) from error
         try:
             channel.exec_command(command)
             return self._converse(channel, prefix + stdin, deadline, timeout)
@@ -136,7 +141,7 @@ def open_session(login: Login) -> Session:
         link.close()
         raise
     link.transport.set_keepalive(int(KEEPALIVE))
-    return Session(link, login.endpoint)
+    return Session(link, login.endpoint, login.timeout)
 
 
 def script_command(script: str) -> tuple[str, bytes]:

@@ -5,6 +5,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Self
 
+from nixops_proxmox.errors import SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint, Job
 from nixops_proxmox.ssh import jobs
 from nixops_proxmox.ssh.connect import Login
@@ -47,7 +48,13 @@ class SshShell:
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         """Run a `/bin/sh` script. ConnectionLost if it broke on the way; SshUnreachable: nothing was sent."""
         with self._lock:
-            return self._alive().run(script, stdin=stdin, timeout=timeout)
+            used_before = self._session is not None
+            try:
+                return self._alive().run(script, stdin=stdin, timeout=timeout)
+            except SshUnreachable:
+                if not used_before:
+                    raise
+            return self._alive().run(script, stdin=stdin, timeout=timeout)  # nothing was sent by the dead one
 
     def start_job(self, name: str, script: str) -> None:
         """Start a detached job unless a job of that name exists (running or done): never a second one."""

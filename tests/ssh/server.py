@@ -42,9 +42,12 @@ class Sshd:
 
     def kill_connections(self) -> None:
         """End the children that serve connections; the listener stays."""
+        self.signal_connections(signal.SIGKILL)
+
+    def signal_connections(self, number: signal.Signals) -> None:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
-            os.kill(int(child), signal.SIGKILL)
+            os.kill(int(child), number)
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """Sessions against a real OpenSSH server: what runs, who is let in, and how each failure is called."""
 
+import signal
 import socket
 from dataclasses import replace
 from threading import Event, Thread, Timer
@@ -9,7 +10,7 @@ import pytest
 
 from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Identity
+from nixops_proxmox.ssh.connect import Identity, authenticate, open_link
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.session import LONG_SCRIPT, open_session
 from nixops_proxmox.ssh.shell import SshShell
@@ -170,6 +171,29 @@ def test_a_dead_connection_is_replaced_before_the_next_command(tmp_path) -> None
         server.kill_connections()
         sleep(0.3)
         assert shell.run("echo again").stdout == "again\n"
+
+
+def test_a_connection_that_only_looks_alive_is_replaced_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with start_sshd(tmp_path) as server, SshShell(server.login(timeout=1.0)) as shell:
+        shell.ensure_open()
+        server.signal_connections(signal.SIGSTOP)
+        assert shell.run("echo again").stdout == "again\n"
+        server.kill_connections()
+
+
+def test_more_keys_than_sshd_has_patience_for_is_a_refusal(sshd: Sshd) -> None:
+    keys = tuple(new_key_pair().private for _ in range(8))
+    with pytest.raises(SshRefused, match="does not let"):
+        open_session(sshd.login(identity=Identity(keys=keys)))
+
+
+def test_a_connection_that_ends_during_the_login_is_no_refusal(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with start_sshd(tmp_path, extra="LoginGraceTime 1") as server:
+        link = open_link(server.login())
+        sleep(1.5)
+        with pytest.raises(SshUnreachable):
+            authenticate(link.transport, "root", server.login().identity, "web", 2)
+        link.close()
 
 
 def test_closing_releases_the_threads(sshd: Sshd) -> None:
