@@ -17,45 +17,46 @@ from nixops_proxmox.spec import MachineSpec
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
 
 
-class Verdict(StrEnum):
+class Level(StrEnum):
     OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
+    WARNING = "warning"
+    PROBLEM = "problem"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`what` was looked at, what was `found`, and a `hint` (perhaps of several lines) on what to do."""
+    """What was looked at (`subject`), what was found (`text`), and a `hint`, perhaps of several lines."""
 
-    verdict: Verdict
-    what: str
-    found: str
+    level: Level
+    subject: str
+    text: str
     hint: str = ""
 
 
-def examine(client: PveClient, profile: Profile, specs: Sequence[MachineSpec] = ()) -> list[Finding]:
+def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[MachineSpec] = ()) -> list[Finding]:
     """All checks that make sense; ends early when PVE cannot be reached or does not know us. Never raises PveError."""
+    profile = profile or Profile("", ())
     try:
         release = client.get_version()
     except DeployError as error:
-        return [Finding(Verdict.FAIL, "connection", error.message, error.hint)]
+        return [Finding(Level.PROBLEM, "connection", error.message, error.hint)]
     findings = [_version(release, profile)]
     for check in (_permissions, _nodes, _places, _bridges, _isos):
         try:
             findings.extend(check(client, profile, specs, release))
         except PveError as error:
-            findings.append(Finding(Verdict.FAIL, check.__name__.strip("_"), error.message, error.hint))
+            findings.append(Finding(Level.PROBLEM, check.__name__.strip("_"), error.message, error.hint))
     return findings
 
 
 def _version(release: Release, profile: Profile) -> Finding:
     endpoints = ", ".join(str(endpoint) for endpoint in profile.endpoints)
-    found = f"PVE {release} at {endpoints}, as {who_is(profile)}"
+    found = f"PVE {release}" + (f" at {endpoints}, as {who_is(profile)}" if endpoints else "")
     if release < OLDEST:
-        return Finding(Verdict.WARN, "connection", found, "older than 7.4: upgrade it, nobody has tried this")
+        return Finding(Level.WARNING, "connection", found, "older than 7.4: upgrade it, nobody has tried this")
     if release > NEWEST:
-        return Finding(Verdict.WARN, "connection", found, "newer than this program knows")
-    return Finding(Verdict.OK, "connection", found)
+        return Finding(Level.WARNING, "connection", found, "newer than this program knows")
+    return Finding(Level.OK, "connection", found)
 
 
 def who_is(profile: Profile) -> str:
@@ -71,32 +72,32 @@ def _permissions(
     lacking = missing(needs, granted)
     for need in lacking:
         names = " or ".join(need.privileges)
-        yield Finding(Verdict.FAIL, "permissions", f"{names} is missing on {' or '.join(need.paths)}: {need.purpose}")
+        yield Finding(Level.PROBLEM, "permissions", f"{names} is missing on {' or '.join(need.paths)}: {need.purpose}")
     if lacking:
         commands = grant_commands(lacking, who_is(profile), release)
         yield Finding(
-            Verdict.WARN, "permissions", "on a node, as root, this grants what is missing:", "\n".join(commands)
+            Level.WARNING, "permissions", "on a node, as root, this grants what is missing:", "\n".join(commands)
         )
     elif not granted or not any(granted.values()):
         hint = "a token with privilege separation has only what is granted to the token itself"
-        yield Finding(Verdict.FAIL, "permissions", "we have none at all", hint)
+        yield Finding(Level.PROBLEM, "permissions", "we have none at all", hint)
     else:
-        yield Finding(Verdict.OK, "permissions", f"all {len(needs)} that are needed" if needs else "there are some")
+        yield Finding(Level.OK, "permissions", f"all {len(needs)} that are needed" if needs else "there are some")
 
 
 def _nodes(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
     del profile, specs, release
     seen = client.get_resources(0.0)
     if not seen.nodes:
-        yield Finding(Verdict.FAIL, "nodes", "we may not see any", "grant Sys.Audit on /nodes")
+        yield Finding(Level.PROBLEM, "nodes", "we may not see any", "grant Sys.Audit on /nodes")
     for node in seen.nodes:
         if not node.online:
-            yield Finding(Verdict.WARN, "nodes", f"{node.name} is offline")
+            yield Finding(Level.WARNING, "nodes", f"{node.name} is offline")
         elif node.memory_free is None:
             hint = "grant Sys.Audit on /nodes: without it, machines are only spread by number"
-            yield Finding(Verdict.WARN, "nodes", f"{node.name} does not show us its memory", hint)
+            yield Finding(Level.WARNING, "nodes", f"{node.name} does not show us its memory", hint)
         else:
-            yield Finding(Verdict.OK, "nodes", f"{node.name}: {node.memory_free / GIB:.1f} GiB of memory free")
+            yield Finding(Level.OK, "nodes", f"{node.name}: {node.memory_free / GIB:.1f} GiB of memory free")
     yield from _storages(seen)
 
 
@@ -104,10 +105,10 @@ def _storages(seen: Resources) -> Iterator[Finding]:
     for content, purpose in (("images", "disks"), ("iso", "the installer ISO")):
         names = sorted({item.storage for item in seen.storages if content in item.content and item.available})
         if names:
-            yield Finding(Verdict.OK, "storages", f"for {purpose}: {', '.join(names)}")
+            yield Finding(Level.OK, "storages", f"for {purpose}: {', '.join(names)}")
         else:
             hint = f"enable content type {content!r} on a storage; we see only those with Datastore.Audit"
-            yield Finding(Verdict.FAIL, "storages", f"none that we see takes {purpose}", hint)
+            yield Finding(Level.PROBLEM, "storages", f"none that we see takes {purpose}", hint)
 
 
 def _places(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
@@ -117,9 +118,9 @@ def _places(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], r
         nodes, refused = candidates(spec, seen, Placed(), reserve=profile.reserve << 20)
         reasons = "\n".join(f"{node}: {why}" for node, why in sorted(refused.items()))
         if nodes:
-            yield Finding(Verdict.OK, f"place for {spec.name}", ", ".join(node.name for node in nodes), reasons)
+            yield Finding(Level.OK, f"place for {spec.name}", ", ".join(node.name for node in nodes), reasons)
         else:
-            yield Finding(Verdict.FAIL, f"place for {spec.name}", "no node fits", reasons)
+            yield Finding(Level.PROBLEM, f"place for {spec.name}", "no node fits", reasons)
 
 
 def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
@@ -134,9 +135,9 @@ def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], 
         lacking = sorted(wanted - there)
         if lacking:
             hint = f"we see: {', '.join(sorted(there)) or 'none'}; from 8.0 on, only those with SDN.Use or SDN.Audit"
-            yield Finding(Verdict.WARN, "bridges", f"{node.name} lacks {', '.join(lacking)}", hint)
+            yield Finding(Level.WARNING, "bridges", f"{node.name} lacks {', '.join(lacking)}", hint)
         else:
-            yield Finding(Verdict.OK, "bridges", f"{node.name} has {', '.join(sorted(wanted))}")
+            yield Finding(Level.OK, "bridges", f"{node.name} has {', '.join(sorted(wanted))}")
 
 
 def _isos(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
@@ -151,7 +152,7 @@ def _isos(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], rel
             if any(volume.volid == iso for volume in client.list_volumes(item.node, storage, "iso")):
                 having.append(item.node)
         if having:
-            yield Finding(Verdict.OK, "installer ISO", f"{iso} on {', '.join(sorted(having))}")
+            yield Finding(Level.OK, "installer ISO", f"{iso} on {', '.join(sorted(having))}")
         else:
             hint = "upload it: in PVE's interface, or with `nixops-proxmox iso upload`"
-            yield Finding(Verdict.FAIL, "installer ISO", f"{iso} is on no node that we see", hint)
+            yield Finding(Level.PROBLEM, "installer ISO", f"{iso} is on no node that we see", hint)
