@@ -64,6 +64,7 @@ _PLAN: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 def subnet(bridge: str, tag: int = 0) -> Subnet:
     """The prefixes of a bridge's untagged segment, or of one of its VLANs."""
+    v6: tuple[str, ...]
     if tag:
         v4, v6, isolated = f"10.78.{tag % 256}.0/24", (f"fd77:78:{tag}::/64",), False
     elif bridge in _PLAN:

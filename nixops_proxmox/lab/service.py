@@ -212,9 +212,14 @@ def _spawn(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
     (directory / LOG).unlink(missing_ok=True)
     with (directory / LOG).open("ab") as log:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
             env={**os.environ, "PYTHONPATH": path},
-        )  # fmt: skip
+        )
     _write(directory / STARTING, {"pid": process.pid, "identity": identity(process.pid)})
     return process
 
@@ -300,9 +305,12 @@ async def serve(directory: Path, settings: Settings) -> None:
     network = None if settings.driver == "inert" else await LabNetwork.start()
     try:
         lab = Lab(
-            directory / "cluster", make_driver(directory, settings, network), version=settings.version, nodes=settings.nodes,
+            directory / "cluster",
+            make_driver(directory, settings, network),
+            version=settings.version,
+            nodes=settings.nodes,
             latency=Latency.realistic() if settings.realistic else Latency.instant(),
-        )  # fmt: skip
+        )
         sockets = await api_sockets(settings, network)
         try:
             await lab.start(sockets=sockets)
@@ -329,15 +337,16 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
     if settings.driver == "simulated":
         from nixops_proxmox.lab.machines.simulated import Body, Options, SimulatedDriver
 
-        boots = {"installer_boot": 2.0, "system_boot": 2.0, "shutdown": 0.5} if settings.realistic else {}
-        body = Body.SCRIPTED if settings.scripted else Body.SANDBOX
-        return SimulatedDriver(machines, Options(body=body, **boots), network=network)
+        options = Options(body=Body.SCRIPTED if settings.scripted else Body.SANDBOX)
+        if settings.realistic:
+            options = dataclasses.replace(options, installer_boot=2.0, system_boot=2.0, shutdown=0.5)
+        return SimulatedDriver(machines, options, network=network)
     if settings.driver == "qemu":
-        from nixops_proxmox.lab.machines.qemu import QemuDriver
+        from nixops_proxmox.lab.machines.qemu.driver import MEMORY_CAP, QemuDriver
 
         cache = Path(settings.image_cache) if settings.image_cache else directory / "image"
-        cap = {"memory_cap": settings.memory_cap} if settings.memory_cap else {}
-        return QemuDriver(machines, cache, network=network, progress=logger.info, **cap)
+        cap = settings.memory_cap or MEMORY_CAP
+        return QemuDriver(machines, cache, network=network, progress=logger.info, memory_cap=cap)
     raise ValueError(f"no such driver: {settings.driver}")
 
 
@@ -370,11 +379,20 @@ def _announce(directory: Path, settings: Settings, lab: Any, network: LabNetwork
     if network is not None:
         (directory / NAMESPACE).write_text(f"{network.pid}\n", encoding="ascii")
     running = Running(
-        pid=os.getpid(), since=time.time(), settings=settings, url=lab.url, urls=dict(lab.urls), ca_file=str(lab.ca_file),
-        fingerprint=lab.fingerprint, token=lab.token, root_password=lab.root_password, control_token=lab.control_token,
-        namespace=network.pid if network else 0, user_namespace=network is not None and network.privilege is Privilege.USER,
+        pid=os.getpid(),
+        since=time.time(),
+        settings=settings,
+        url=lab.url,
+        urls=dict(lab.urls),
+        ca_file=str(lab.ca_file),
+        fingerprint=lab.fingerprint,
+        token=lab.token,
+        root_password=lab.root_password,
+        control_token=lab.control_token,
+        namespace=network.pid if network else 0,
         iso=iso,
-    )  # fmt: skip
+        user_namespace=network is not None and network.privilege is Privilege.USER,
+    )
     _write(directory / RUNNING, {**dataclasses.asdict(running), "identity": identity(os.getpid())})
     logger.info("up: %s", lab.url)
 

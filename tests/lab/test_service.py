@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def lab(tmp_path: Path) -> Iterator[Path]:
 def call(running: Running, method: str, path: str, **fields: str) -> object:
     context = ssl.create_default_context(cafile=running.ca_file)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    data = "&".join(f"{key}={urllib.request.quote(value)}" for key, value in fields.items()).encode() or None
+    data = "&".join(f"{key}={urllib.parse.quote(value)}" for key, value in fields.items()).encode() or None
     request = urllib.request.Request(f"{running.url}/api2/json{path}", data=data, method=method)
     request.add_header("Authorization", f"PVEAPIToken={running.token}")
     with opener.open(request, timeout=10) as answer:
@@ -45,7 +46,8 @@ def call(running: Running, method: str, path: str, **fields: str) -> object:
 
 def start_guest(running: Running) -> None:
     """A VM that boots the installer, up to its agent."""
-    call(running, "POST", "/nodes/pve1/qemu", vmid="100", name="web", memory="512", agent="1", net0="virtio,bridge=vmbr0",
+    call(running, "POST", "/nodes/pve1/qemu", vmid="100", name="web", memory="512", agent="1",
+         net0="virtio,bridge=vmbr0",
          scsi0="local-lvm:1", ide2=f"{running.iso},media=cdrom", boot="order=ide2")  # fmt: skip
     wait(lambda: "lock" not in str(call(running, "GET", "/nodes/pve1/qemu/100/config")), "the VM")
     call(running, "POST", "/nodes/pve1/qemu/100/status/start")
@@ -129,9 +131,11 @@ def test_reset_empties_it_and_keeps_url_and_secrets(lab: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_an_error_with_the_log(lab: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(ServiceError, match="ended while it started") as caught:
-            service.up(lab, Settings(port=taken.getsockname()[1], nodes=("pve1",)))
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ServiceError, match="ended while it started") as caught,
+    ):
+        service.up(lab, Settings(port=taken.getsockname()[1], nodes=("pve1",)))
     assert "Address already in use" in caught.value.log
     assert service.find_running(lab) is None and processes_of(lab) == []
 

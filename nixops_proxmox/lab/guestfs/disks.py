@@ -1,6 +1,7 @@
 """The guest's disks as its tools see them: names, partition tables, file systems, and where they are mounted.
 
-A disk is `/run/lab/disks/<name>/`: `disk.json`, and a tree for each file system in `parts/<N>` (N 0: no partition table).
+A disk is `/run/lab/disks/<name>/`: `disk.json`, and a tree for each file system in `parts/<N>` (N 0: there is no
+partition table).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def become(program: str, argv: list[str]) -> NoReturn:
     """The real tool of the host, for what is not about a simulated disk."""
     for folder in ("/usr/bin", "/usr/sbin", "/bin", "/sbin"):
         if os.access(f"{folder}/{program}", os.X_OK):
-            os.execv(f"{folder}/{program}", [program, *argv])
+            os.execv(f"{folder}/{program}", [program, *argv])  # noqa: S606 -- no shell is wanted
     raise ToolError(f"{program}: command not found", 127)
 
 

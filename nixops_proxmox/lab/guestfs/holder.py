@@ -82,7 +82,7 @@ def put_link(path: Path, to: str) -> None:
 
 
 def make_device(path: Path, number: int) -> None:
-    """A block device node which nothing can open (the file system is `nodev`); a plain file where we may not make one."""
+    """A block device node which nothing can open (the file system is `nodev`); a plain file where there may be none."""
     try:
         os.mknod(path, 0o60660, os.makedev(240, number))
     except PermissionError:
@@ -227,11 +227,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.send(json.dumps({"event": "hello"}).encode())
     while True:
-        ready, _, _ = select.select([channel, wake_read], [], [])
+        ready, _, _ = select.select([channel.fileno(), wake_read], [], [])
         if wake_read in ready:
             tell_of(channel, os.read(wake_read, 4096))
             reap()
-        if channel in ready:
+        if channel.fileno() in ready:
             message = channel.recv(MESSAGE)
             if not message:
                 return

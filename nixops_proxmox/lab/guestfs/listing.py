@@ -70,7 +70,8 @@ def lsblk(argv: list[str]) -> None:
     except getopt.GetoptError as error:
         raise ToolError(f"lsblk: {error}") from error
     given = {name.lstrip("-")[0] if name != "--pairs" else "P": value for name, value in options}
-    given |= {"J": "" for name, _ in options if name in ("-J", "--json")}
+    if any(name in ("-J", "--json") for name, _ in options):
+        given["J"] = ""
     flat = any(name in ("-d", "--nodeps") for name, _ in options)
     paths = any(name in ("-p", "--paths") for name, _ in options)
     default = "NAME,FSTYPE,LABEL,UUID,MOUNTPOINTS" if "f" in given else "NAME,MAJ:MIN,RM,SIZE,RO,TYPE,MOUNTPOINTS"
@@ -207,7 +208,9 @@ def findmnt(argv: list[str]) -> None:
         prefix = real.rstrip("/") + "/"
         entries = [
             entry for entry in entries
-            if (device and entry["SOURCE"] == device.path) or entry["TARGET"] == real or (recursive and entry["TARGET"].startswith(prefix))
+            if (device and entry["SOURCE"] == device.path)
+            or entry["TARGET"] == real
+            or (recursive and entry["TARGET"].startswith(prefix))
         ]  # fmt: skip
     if not entries:
         raise ToolError("", 1)

@@ -63,8 +63,7 @@ def service_pid(name: str) -> int | None:
 
 def act_on(verb: str, name: str) -> None:
     pid = service_pid(name)
-    if verb in ("stop", "restart") and pid not in (None, 1):
-        assert pid is not None
+    if verb in ("stop", "restart") and pid is not None and pid != 1:
         os.killpg(pid, signal.SIGTERM)
         deadline = time.monotonic() + 5
         while service_pid(name) is not None and time.monotonic() < deadline:
@@ -77,7 +76,7 @@ def act_on(verb: str, name: str) -> None:
 
 def report(verb: str, names: list[str]) -> None:
     states = ["active" if service_pid(name) is not None else "inactive" for name in names]
-    for name, state in zip(names, states):
+    for name, state in zip(names, states, strict=True):
         say(state if verb != "status" else f"{name}.service: {state}")
     if "inactive" in states:
         raise ToolError("", 3)

@@ -67,7 +67,7 @@ def sectors(text: str, base: int) -> int:
     if match is None:
         raise ToolError(f"Could not parse position {text!r}", 4)
     sign, number, unit = match.groups()
-    count = int(number) * FACTORS.get(unit.upper(), SECTOR) // SECTOR
+    count: int = int(number) * FACTORS.get(unit.upper(), SECTOR) // SECTOR
     return base + count if sign == "+" else base - count if sign == "-" else count
 
 
@@ -83,7 +83,7 @@ def free_start(disk: Disk) -> int:
 
 
 def free_end(disk: Disk, start: int) -> int:
-    later = [part["start"] for part in disk.content["parts"].values() if part["start"] > start]
+    later: list[int] = [part["start"] for part in disk.content["parts"].values() if part["start"] > start]
     return min([*later, disk.size // SECTOR - 33]) - 1
 
 
@@ -109,7 +109,8 @@ def add_part(disk: Disk, number: str, start: str, end: str) -> str:
 
 
 SGDISK_LONG = {
-    "zap-all": "Z", "zap": "z", "clear": "o", "new": "n", "typecode": "t", "change-name": "c", "delete": "d", "print": "p",
+    "zap-all": "Z", "zap": "z", "clear": "o", "new": "n", "typecode": "t", "change-name": "c", "delete": "d",
+    "print": "p",
     "verify": "v", "info": "i", "set-alignment": "a", "attributes": "A", "largest-new": "N", "randomize-guids": "G",
     "move-second-header": "e", "mbrtogpt": "g", "partition-guid": "u", "disk-guid": "U", "sort": "s",
 }  # fmt: skip
@@ -160,7 +161,7 @@ def sgdisk_change(disk: Disk, letter: str, value: str, last: str) -> str:
     """One option that changes a partition; gives the number that `0` means in the next one."""
     fields = value.split(":")
     if letter == "n":
-        return add_part(disk, fields[0], (fields + ["", ""])[1], (fields + ["", ""])[2])
+        return add_part(disk, fields[0], *[*fields[1:], "", ""][:2])
     if letter == "N":
         return add_part(disk, fields[0], "0", "0")
     number = last if fields[0] == "0" else fields[0]
@@ -182,7 +183,8 @@ def show(disk: Disk) -> None:
     say("Number  Start (sector)    End (sector)  Size       Code  Name")
     for number, part in sorted(disk.content["parts"].items(), key=lambda item: int(item[0])):
         say(
-            f"{number:>4}  {part['start']:>14}  {part['end']:>14}   {disk.part_size(number) >> 20} MiB  {part['type']:>6}  {part['name']}"
+            f"{number:>4}  {part['start']:>14}  {part['end']:>14}   {disk.part_size(number) >> 20} MiB"
+            f"  {part['type']:>6}  {part['name']}"
         )
 
 
@@ -305,7 +307,8 @@ def make_fs(argv: list[str], tool: str, kind: str) -> None:
         device.disk.drop_table()
     if kind == "btrfs" and device.fs and not force:
         raise ToolError(
-            f"ERROR: {named[0]} appears to contain an existing filesystem ({device.fs['type']})\nERROR: use the -f option to force overwrite of {named[0]}",
+            f"ERROR: {named[0]} appears to contain an existing filesystem ({device.fs['type']})\n"
+            f"ERROR: use the -f option to force overwrite of {named[0]}",
             1,
         )
     device.disk.drop_fs(device.part)
@@ -355,7 +358,8 @@ def mount_device(
         raise ToolError(f"mount: {target}: mount point does not exist.", 32)
     if device.fs is None or device.fs["type"] == "swap" or kind not in ("", "auto", device.fs["type"]):
         raise ToolError(
-            f"mount: {target}: wrong fs type, bad option, bad superblock on {device.path}, missing codepage or helper program, or other error.",
+            f"mount: {target}: wrong fs type, bad option, bad superblock on {device.path},"
+            " missing codepage or helper program, or other error.",
             32,
         )
     real = os.path.realpath(target)

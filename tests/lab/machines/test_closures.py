@@ -56,7 +56,8 @@ class Operator:
         self.environment = {
             "NIX_STORE_DIR": "/nix/store", "HOME": str(self.home), "NIX_REMOTE": f"local?root={self.home}/store",
             "NIX_SSHOPTS": f"-F none -i {bench.write_key()} {options}",
-            "NIX_CONFIG": "sandbox = true\nsandbox-paths = /bin /lib /lib64 /usr\nbuild-users-group =\nsubstituters =\nexperimental-features = nix-command",
+            "NIX_CONFIG": "sandbox = true\nsandbox-paths = /bin /lib /lib64 /usr\nbuild-users-group =\n"
+            "substituters =\nexperimental-features = nix-command",
         }  # fmt: skip
 
     async def build(self, name: str) -> str:
@@ -84,7 +85,8 @@ def test_a_closure_is_installed_activated_and_updated(play: Play) -> None:
         await bench.must(machine, f"nixos-install --root /mnt --system {one} --no-root-passwd --no-channel-copy")
         await bench.must(
             machine,
-            f"mkdir -p /mnt/root/.ssh; echo '{bench.public}' >/mnt/root/.ssh/authorized_keys; echo web >/mnt/etc/hostname",
+            "mkdir -p /mnt/root/.ssh; echo web >/mnt/etc/hostname;"
+            f"echo '{bench.public}' >/mnt/root/.ssh/authorized_keys",
         )
         await machine.power_off()
 

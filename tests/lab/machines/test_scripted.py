@@ -55,7 +55,8 @@ def test_a_scripted_guest_is_installed_and_boots_with_the_delivered_host_key(pla
 def archive(bench: Bench, key: asyncssh.SSHKey) -> bytes:
     packed = io.BytesIO()
     files = {
-        "etc/ssh/ssh_host_ed25519_key": key.export_private_key(), "etc/ssh/ssh_host_ed25519_key.pub": key.export_public_key(),
+        "etc/ssh/ssh_host_ed25519_key": key.export_private_key(),
+        "etc/ssh/ssh_host_ed25519_key.pub": key.export_public_key(),
         "root/.ssh/authorized_keys": bench.public.encode(), "etc/hostname": b"db\n",
     }  # fmt: skip
     with tarfile.open(fileobj=packed, mode="w") as tar:

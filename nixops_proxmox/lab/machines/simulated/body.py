@@ -6,7 +6,10 @@ from typing import Protocol
 
 from nixops_proxmox.lab.machines.simulated.addresses import Nic
 
-PATH = "/run/lab/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = (
+    "/run/lab/bin:/run/current-system/sw/bin:/nix/var/nix/profiles/default/bin:"
+    "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh", "LANG": "C.UTF-8"}
 
 

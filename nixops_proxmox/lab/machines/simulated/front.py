@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+from collections.abc import Awaitable, Mapping, Sequence
 
 import asyncssh
 
@@ -87,16 +88,21 @@ class Stranger:
     def __init__(self) -> None:
         self.about = About(installer=False, hostname="stranger", boot_id="", uuid="")
 
-    async def start_program(self, argv, environment, given):  # type: ignore[no-untyped-def]
+    async def start_program(
+        self, argv: Sequence[str], environment: Mapping[str, str], given: bytes
+    ) -> tuple[int, Awaitable[Output]]:
+        del environment, given
         raise NoSuchProgram(argv[0])
 
     async def run_session(self, command: str, pipes: Pipes) -> Output:
+        del command, pipes
         return Output(255)
 
     async def open_file(self, path: str, mode: str) -> OpenFile:
-        raise FileNotFoundError(path)
+        raise FileNotFoundError(2, mode, path)
 
     async def read_text(self, path: str) -> str | None:
+        del path
         return None
 
     async def stop(self) -> None:

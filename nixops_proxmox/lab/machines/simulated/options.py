@@ -29,7 +29,7 @@ class Modelled:
 
 @dataclass(frozen=True)
 class Options:
-    """Times in seconds of the lab's clock; probability-like choices are made from the VM's identity, never at random."""
+    """Times in seconds of the lab's clock. Nothing is random: what must differ is made from the VM's identity."""
 
     body: Body = Body.SANDBOX
     installer_boot: float = 0.0  # power-on until agent and sshd answer

@@ -8,9 +8,9 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from nixops_proxmox.lab.guestfs.tools import TOOLS
 from nixops_proxmox.lab.machines.simulated.addresses import Nic
@@ -21,9 +21,21 @@ GUESTFS = Path(__file__).parents[2] / "guestfs"
 CHUNK = 1 << 16
 LAUNCH = "import sys; sys.path.insert(0, '/opt/lab-python'); from nixops_proxmox.lab.guestfs.tools import main; main()"
 FOLDERS = (
-    "boot", "etc/nix", "etc/nixops-proxmox", "etc/ssh", "home", "mnt", "nix/store", "nix/var/nix/profiles", "opt/lab",
-    "root", "root/.ssh", "var/empty", "var/log/services", "var/tmp",
-)  # fmt: skip
+    "boot",
+    "etc/nix",
+    "etc/nixops-proxmox",
+    "etc/ssh",
+    "home",
+    "mnt",
+    "nix/store",
+    "nix/var/nix/profiles",
+    "opt/lab",
+    "root",
+    "root/.ssh",
+    "var/empty",
+    "var/log/services",
+    "var/tmp",
+)
 NIX_CONF = """experimental-features = nix-command flakes
 sandbox = false
 build-users-group =
@@ -32,7 +44,7 @@ require-sigs = false
 trusted-users = root
 fsync-metadata = false
 """
-PASSWD = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
+USERS = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
 
 
 @dataclass(frozen=True)
@@ -111,22 +123,30 @@ def set_up_spec(boot: Boot, nix: list[list[Any]]) -> dict[str, Any]:
     links += [*more_links, ["/etc/mtab", "/proc/self/mounts"]]
     links += [[f"/dev/disk/by-id/{disk.by_id}", f"../../{disk.name}"] for disk in boot.disks]
     return {
-        "stage": str(boot.stage), "root": str(boot.root or ""), "folders": list(FOLDERS), "links": links, "binds": binds,
-        "devices": [disk.name for disk in boot.disks], "boot_id": about.boot_id, "hostname": about.hostname,
+        "stage": str(boot.stage),
+        "root": str(boot.root or ""),
+        "folders": list(FOLDERS),
+        "links": links,
+        "binds": binds,
+        "devices": [disk.name for disk in boot.disks],
+        "boot_id": about.boot_id,
+        "hostname": about.hostname,
         "files": [[path, text, mode] for path, (text, mode) in guest_files(boot).items()],
-    }  # fmt: skip
+    }
 
 
 def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
     about = boot.about
     release = "".join(f'{key}="{value}"\n' for key, value in about.os_release.items())
     description = {
-        "uefi": boot.uefi, "installer": about.installer, "root_device": boot.root_device,
-        "disks": [{"key": d.key, "name": d.name, "size": d.size, "serial": d.serial, "by_id": d.by_id, "rom": d.rom} for d in boot.disks],
-    }  # fmt: skip
+        "uefi": boot.uefi,
+        "installer": about.installer,
+        "root_device": boot.root_device,
+        "disks": [{**asdict(disk), "path": ""} for disk in boot.disks],
+    }
     files = {
         "/etc/os-release": (release, 0o644),
-        "/etc/passwd": (PASSWD, 0o644),
+        "/etc/passwd": (USERS, 0o644),
         "/etc/group": ("root:x:0:\nnogroup:x:65534:\n", 0o644),
         "/etc/nsswitch.conf": ("passwd: files\ngroup: files\nhosts: files dns\n", 0o644),
         "/etc/hosts": (f"127.0.0.1 localhost\n::1 localhost\n127.0.0.2 {about.hostname}\n", 0o644),
@@ -337,7 +357,7 @@ async def drain(stream: asyncio.StreamReader, write: Any) -> None:
 class DescriptorFile:
     """A file of the guest that the agent holds open."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._at_end = False
 
@@ -364,9 +384,13 @@ class DescriptorFile:
 
 
 FLAGS = {
-    "r": os.O_RDONLY, "w": os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-    "r+": os.O_RDWR, "w+": os.O_RDWR | os.O_CREAT | os.O_TRUNC, "a+": os.O_RDWR | os.O_CREAT | os.O_APPEND,
-}  # fmt: skip
+    "r": os.O_RDONLY,
+    "w": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+    "r+": os.O_RDWR,
+    "w+": os.O_RDWR | os.O_CREAT | os.O_TRUNC,
+    "a+": os.O_RDWR | os.O_CREAT | os.O_APPEND,
+}
 
 
 def flags_of(mode: str) -> int:

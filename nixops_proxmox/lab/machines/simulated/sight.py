@@ -1,4 +1,4 @@
-"""What a guest finds when it looks around: its disks by name and serial, and the root file system that it starts from."""
+"""What a guest finds when it looks around: its disks by name and serial, and the root that it starts from."""
 
 import hashlib
 import json

@@ -52,6 +52,7 @@ class Login(asyncssh.SSHServer):
         self._opened(conn)
 
     def begin_auth(self, username: str) -> bool:
+        del username
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -68,6 +69,7 @@ class Login(asyncssh.SSHServer):
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int):  # type: ignore[no-untyped-def]
         """`ssh -J`: the way on starts in the guest's network."""
+        del orig_host, orig_port
         if self._connect is None:
             return False
         return lambda reader, writer: self._forward(dest_host, dest_port, reader, writer)
@@ -148,10 +150,20 @@ class SshServer:
             server_factory=lambda: Login(self._body, self._connect, self._opened),
             server_host_keys=[asyncssh.import_private_key(private_key)],
             process_factory=lambda process: run_process(self._body, process),
-            encoding=None, server_version="OpenSSH_9.9", allow_scp=False, sftp_factory=False, x11_forwarding=False,
-            agent_forwarding=False, keepalive_interval=0, login_timeout=30, allow_pty=False,
-            kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org"], signature_algs=SIGNATURES, compression_algs=["none"], gss_host=None,
-        )  # fmt: skip
+            encoding=None,
+            server_version="OpenSSH_9.9",
+            allow_scp=False,
+            sftp_factory=False,
+            x11_forwarding=False,
+            agent_forwarding=False,
+            keepalive_interval=0,
+            login_timeout=30,
+            allow_pty=False,
+            kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org"],
+            signature_algs=SIGNATURES,
+            compression_algs=["none"],
+            gss_host=None,
+        )
 
     async def listen(self, listener: socket.socket) -> None:
         self._acceptor = await asyncssh.listen(sock=listener, options=self._options)

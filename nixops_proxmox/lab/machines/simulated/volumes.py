@@ -1,4 +1,4 @@
-"""The bytes of a simulated disk: a folder with `disk.json` (partition table, file systems) and a tree for each file system.
+"""The bytes of a simulated disk: a folder with `disk.json` (its tables) and a tree for each file system.
 
 `<path>/now/disk.json`, `<path>/now/parts/<N>/…` (N 0 is a file system without a partition table), and
 `<path>/snapshots/<name>/…` of the same shape. ISO images are plain files, and nobody looks inside.
