@@ -20,7 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["nixops_proxmox", "nixops_proxmox.*"]), "nixops_proxmox.nix"],
     package_dir={"nixops_proxmox.nix": "nix"},
-    package_data={"nixops_proxmox": ["py.typed"], "nixops_proxmox.nix": ["*.nix", "**/*.nix"], "nixops_proxmox.lab": ["**/*.sh", "**/*.json"]},
+    package_data={"nixops_proxmox": ["py.typed"], "nixops_proxmox.nix": ["*.nix", "**/*.nix"], "nixops_proxmox.lab": ["**/*.sh", "**/*.json", "guestfs/bin/*"]},
     include_package_data=True,
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
