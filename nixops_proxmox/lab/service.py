@@ -25,6 +25,7 @@ RUNNING = "running.json"  # written when the API answers; 0600, for it has the A
 STARTING = "starting.json"  # who is about to be the lab
 LOG = "lab.log"
 NAMESPACE = "namespace.pid"
+INSTALLER = "lab-installer.iso"  # in both kinds of lab, so that a description fits both
 KEPT = ("secrets.json", "tls")  # over a restart, so that a profile stays right
 POLL = 0.05
 
@@ -368,8 +369,8 @@ def add_installer(lab: Any, directory: Path) -> str:
     """Put the installer's image into the storage `local`; its volid."""
     image = getattr(lab.driver, "image", None)
     if image is not None:
-        return str(lab.add_file("local", "iso", image.iso))
-    iso = directory / "machines" / "lab-installer.iso"
+        return str(lab.add_file("local", "iso", image.iso, name=INSTALLER))
+    iso = directory / "machines" / INSTALLER
     iso.parent.mkdir(parents=True, exist_ok=True)
     iso.write_bytes(b"the simulated installer\n" * 64)
     return str(lab.add_file("local", "iso", iso))

@@ -123,6 +123,19 @@ def test_the_host_key_is_the_file_that_the_agent_reads(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("method", ["curve25519-sha256", "curve25519-sha256@libssh.org"])
+def test_both_names_of_the_key_exchange_are_taken(play: Play, method: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        await bench.authorize(machine)
+        done = await bench.command(
+            ["ssh", *options(bench), "-o", f"KexAlgorithms={method}", f"root@{bench.addresses(machine)[0]}", "true"]
+        )
+        assert done.status == 0, done
+
+    play(scenario)
+
+
 def test_openssh_gets_in_over_ipv6(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         machine = await bench.power_on(await bench.hardware())

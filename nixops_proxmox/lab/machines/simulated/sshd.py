@@ -13,6 +13,7 @@ from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 AUTHORIZED = ("/root/.ssh/authorized_keys", "/etc/ssh/authorized_keys.d/root")
 CHUNK = 1 << 16
+KEX = ["curve25519-sha256", "curve25519-sha256@libssh.org"]  # one method; paramiko offers only its old name
 Connect = Callable[[str, int], Awaitable[socket.socket]]
 
 
