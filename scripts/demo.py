@@ -26,7 +26,7 @@ NETWORK = ("--file", str(ROOT / "examples" / "demo" / "network.nix"))
 LAB = ("--profile", "lab")  # the hypervisor: what `lab up` wrote
 MACHINES = ("web", "app", "db")
 WEB = "http://[fd77:77::11]/", "http://10.77.0.11/"
-FETCH = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
+READ = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
 
 
 class DemoFailed(Exception):
@@ -68,8 +68,9 @@ class Demo:
 
     def fetch(self, url: str) -> str:
         """An HTTP answer, fetched from the operator's side of the lab's network."""
-        say(f"$ nixops-proxmox lab exec -- curl {url}")
-        argv = tool_argv("lab", "exec", "--", sys.executable, "-c", FETCH, url)
+        words = ["curl", "--silent", "--show-error", url] if shutil.which("curl") else ["python3", "-c", READ, url]
+        say(f"$ nixops-proxmox lab exec -- {shlex.join(words)}")
+        argv = tool_argv("lab", "exec", "--", *words)
         done = subprocess.run(argv, env=self.environment, check=False, stdout=subprocess.PIPE, text=True, timeout=60)
         say(done.stdout.rstrip() or "(no answer)")
         return done.stdout
