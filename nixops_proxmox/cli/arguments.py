@@ -241,7 +241,7 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         deployment=get_deployment(args, lambda: list_deployments(state)),
         source=parse_source(reference) if reference else None,
         state=state,
-        profile=choose_profile(args, console),
+        profile=choose_profile(args),
         jobs=getattr(args, "jobs", JOBS),
         words=Words(allow_reboot=getattr(args, "allow_reboot", False), check=getattr(args, "check", False)),
         break_lock=getattr(args, "break_lock", False),
@@ -250,7 +250,7 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
     )
 
 
-def choose_profile(args: argparse.Namespace, console: Console, environment: Mapping[str, str] | None = None) -> str:
+def choose_profile(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
     """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
     and only one other, that one is."""
     from nixops_proxmox.pve.profiles import DEFAULT, list_profiles
@@ -259,10 +259,7 @@ def choose_profile(args: argparse.Namespace, console: Console, environment: Mapp
     if given := args.profile or environment.get(PROFILE_VARIABLE, ""):
         return str(given)
     known = list_profiles()
-    if len(known) != 1 or DEFAULT in known:
-        return ""
-    console.say(f"the hypervisor is {known[0]}: there is no other profile")
-    return known[0]
+    return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
 
 
 def list_deployments(state: str) -> list[str]:

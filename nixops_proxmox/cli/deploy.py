@@ -38,6 +38,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
     until = Phase(args.until) if args.until else None
     with open_deployed(args, console) as deployed:
         names = select(deployed.described(), args)
+        if names:
+            console.say(
+                f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
+            )
         for name in deployed.forgotten():
             console.warn(f"{name} is no longer described, and still there; `nixops-proxmox destroy {name}` removes it")
         return carry_out(

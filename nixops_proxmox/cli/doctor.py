@@ -1,15 +1,19 @@
 """Look at all that a deploy needs, here and on the cluster, and say what is missing and what mends it."""
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import add_json, choose_profile, enter_networks
+from nixops_proxmox.cli.arguments import add_json, choose_profile, enter_networks, find_source, open_deployed
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import Line
 from nixops_proxmox.cli.tools import Finding, Level, find_all
 from nixops_proxmox.errors import DeployError
+
+if TYPE_CHECKING:
+    from nixops_proxmox.spec import MachineSpec
 
 MARKS = {Level.OK: ("✓", "green"), Level.WARNING: ("!", "yellow"), Level.PROBLEM: ("✗", "red")}
 
@@ -19,32 +23,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from nixops_proxmox.pve.profiles import DEFAULT
-
-    profile = choose_profile(args, console) or DEFAULT
-    status = 0
     findings = find_all(args)
-    try:
-        enter_networks([profile])
-        with console.busy(f"looking at {profile}"):
-            findings += find_remote(profile)
-    except DeployError as error:
-        findings.append(Finding(Level.PROBLEM, profile, error.message, error.hint))
-        status = error.exit_status
+    errors: list[DeployError] = []
+
+    def attempt(subject: str, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except DeployError as error:
+            errors.append(error)
+            findings.append(Finding(Level.PROBLEM, subject, error.message, error.hint))
+
+    needs: dict[str, list[MachineSpec]] = {}
+    attempt("network", lambda: needs.update(find_needs(args, console)))
+    for name, specs in (needs or {choose_profile(args) or "default": []}).items():
+        attempt(name, functools.partial(extend, findings, console, name, specs))
     show(args, console, findings)
-    if any(finding.level is Level.PROBLEM for finding in findings):
-        return status or 1
-    return 0
+    if not any(finding.level is Level.PROBLEM for finding in findings):
+        return 0
+    return errors[0].exit_status if errors else 1
 
 
-def find_remote(profile: str) -> list[Finding]:
-    """What the cluster lacks, for this profile's account."""
+def find_needs(args: argparse.Namespace, console: Console) -> "dict[str, list[MachineSpec]]":
+    """The machines that are described here, by hypervisor; none if nothing is described here."""
+    if not find_source(args):
+        return {}
+    needs: dict[str, list[MachineSpec]] = {}
+    with open_deployed(args, console) as deployed:
+        for spec in map(deployed.spec, deployed.described()):
+            needs.setdefault(spec.profile, []).append(spec)
+    return needs
+
+
+def extend(findings: list[Finding], console: Console, name: str, specs: "Sequence[MachineSpec]") -> None:
+    """What the cluster lacks for these machines and the profile's account."""
     from nixops_proxmox.pve.connection import connect
     from nixops_proxmox.pve.doctor import examine
     from nixops_proxmox.pve.profiles import load_profile
 
-    with closing(connect(load_profile(profile))) as client:
-        return [Finding(Level(one.level), one.subject, one.text, one.hint) for one in examine(client)]
+    profile = load_profile(name)
+    enter_networks([name])
+    with console.busy(f"looking at {name}"), closing(connect(profile)) as client:
+        for one in examine(client, profile, specs):
+            findings.append(Finding(Level(one.level.value), one.subject, one.text, one.hint))
 
 
 def show(args: argparse.Namespace, console: Console, findings: Sequence[Finding]) -> None:

@@ -1,0 +1,67 @@
+"""The lab by the command line; the service itself is tested with the lab."""
+
+import os
+import socket
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.cli.lab import are_free
+
+from .test_verbs import Cli, cli
+
+__all__ = ["cli"]
+
+
+@pytest.fixture
+def lab(cli: Cli) -> Iterator[Cli]:
+    """A command line whose lab is gone afterwards."""
+    yield cli
+    cli("lab", "down", real=True)
+
+
+@pytest.mark.netns
+def test_the_lab_comes_up_leads_to_itself_by_a_profile_and_goes_down(lab: Cli, tmp_path: Path) -> None:
+    up = lab("lab", "up", "--pve", "9.1", "--nodes", "2", "--port", "0", real=True)
+    assert up.status == 0, up.err
+    assert "Proxmox VE 9.1, simulated guests" in up.err
+    profile = tomllib.loads((tmp_path / "config" / "nixops-proxmox" / "profiles.toml").read_text())["lab"]
+    assert profile["url"] in up.err
+    status = lab("lab", "status", "--json", real=True).value
+    assert (status["up"], status["url"], status["calls"], status["vms"]) == (True, profile["url"], 0, {})
+    assert set(status["nodes"]) == {"pve1", "pve2"}
+    doctor = lab("doctor", "--profile", "lab", described=[])
+    assert "✓ connection: PVE 9.1" in doctor.out, "it answers inside of its network on the same URL"
+    assert lab("lab", "status", "--json", real=True).value["calls"] > 0
+    assert lab("lab", "status", real=True).out.startswith("up since")
+    if "namespace" in profile:
+        inside = lab("lab", "exec", "--", "readlink", "/proc/self/ns/net", real=True).out.strip()
+        assert inside != os.readlink("/proc/self/ns/net")
+    assert lab("lab", "reset", real=True).status == 0
+    again = lab("lab", "status", "--json", real=True).value
+    assert (again["url"], again["calls"]) == (profile["url"], 0)
+    assert lab("lab", "down", real=True).err == "the lab is down\n"
+    assert lab("lab", "status", "--json", real=True).value == {"up": False}
+
+
+@pytest.mark.parametrize("words", [["exec", "--", "true"], ["screenshot", "100"]])
+def test_a_lab_that_is_not_up_is_told_with_how_to_start_it(cli: Cli, words: list[str]) -> None:
+    done = cli("lab", "--name", "other", *words, real=True)
+    assert done.status == 1
+    assert "hint: start it: nixops-proxmox lab --name other up" in done.err
+
+
+@pytest.mark.parametrize("words", [["--name", "../x", "status"], ["up", "--pve", "8.5"], ["upp"], []])
+def test_wrong_words_are_status_2(cli: Cli, words: list[str]) -> None:
+    assert cli("lab", *words, real=True).status == 2
+
+
+def test_ports_in_use_are_noticed() -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        one.listen()
+        port = one.getsockname()[1]
+        assert not are_free(port, 1)
+        assert not are_free(port - 1, 2)
