@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nixops_proxmox.lab.machines.base import NicSlot
-from nixops_proxmox.lab.machines.qemu.owned import end_owned, owned_argv, start_owned
 from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Subnet, segment, subnet
+from nixops_proxmox.lab.owned import end_owned, owned_argv, start_owned
 
 LEASE_SECONDS = 3600
 ISOLATED_HOST = 2  # DHCP's own address on an isolated segment: .1 is nobody there
@@ -93,6 +93,7 @@ class Bridges:
         self._turn = asyncio.Lock()
         self._servers: dict[str, asyncio.subprocess.Process] = {}
         self._numbers = itertools.count()
+        self.has_trunks = True  # False: the kernel has no 802.1Q, frames that a guest tags itself go nowhere
 
     async def attach(self, vmid: int, nic: NicSlot) -> str:
         """A tap for the NIC, on its segment; its name. Raises NamespaceError."""
@@ -119,11 +120,20 @@ class Bridges:
             name = await self._network.ensure_segment(bridge, tag)
             if name not in self._ready:
                 if tag:
-                    await self._network.ensure_segment(bridge)
-                    await self._network.holder.ip(vlan_lines(bridge, tag))
+                    await self._join(bridge, tag)
                 await self._serve(name, subnet(bridge, tag))
                 self._ready.add(name)
             return name
+
+    async def _join(self, bridge: str, tag: int) -> None:
+        """For guests that tag their frames themselves. Access ports need none of it: their segment is their own."""
+        await self._network.ensure_segment(bridge)
+        try:
+            await self._network.holder.ip(vlan_lines(bridge, tag))
+        except NamespaceError as error:
+            if "Unknown device type" not in str(error):
+                raise
+            self.has_trunks = False
 
     def reserve(self, bridge: str, tag: int, mac: str, address: str) -> None:
         """From now on DHCP gives `address` to `mac` there; dnsmasq watches the folder."""

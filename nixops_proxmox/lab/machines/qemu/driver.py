@@ -12,8 +12,8 @@ from nixops_proxmox.lab.machines.qemu import argv, volumes
 from nixops_proxmox.lab.machines.qemu.accel import Accel, find_accel
 from nixops_proxmox.lab.machines.qemu.machine import Host, QemuMachine, folder_of
 from nixops_proxmox.lab.machines.qemu.monitor import ask_at_once
-from nixops_proxmox.lab.machines.qemu.owned import sweep
 from nixops_proxmox.lab.network import LabNetwork
+from nixops_proxmox.lab.owned import sweep
 
 MEMORY_CAP = 1024
 

@@ -15,8 +15,8 @@ from nixops_proxmox.lab.machines.qemu import argv, hotplug, usage, volumes
 from nixops_proxmox.lab.machines.qemu.accel import Accel
 from nixops_proxmox.lab.machines.qemu.agent import AgentChannel
 from nixops_proxmox.lab.machines.qemu.monitor import Monitor
-from nixops_proxmox.lab.machines.qemu.owned import end_owned, owned_argv, start_owned
 from nixops_proxmox.lab.network import NamespaceError
+from nixops_proxmox.lab.owned import end_owned, owned_argv, start_owned
 
 RESETS = ("guest-reset", "host-qmp-system-reset")
 GUEST_OFF = ("guest-shutdown",)
