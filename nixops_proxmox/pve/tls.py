@@ -69,6 +69,14 @@ class TrustingAdapter(HTTPAdapter):
             manager.pool_classes_by_scheme = {"https": _FreshPool}
         return manager
 
+    def close(self) -> None:
+        """Now: urllib3 leaves it to the garbage collector, which an exception's traceback can hold up."""
+        for key in self.poolmanager.pools.keys():  # noqa: SIM118  # not a dict, and cannot be iterated
+            pool = self.poolmanager.pools.get(key)
+            if pool is not None:
+                pool.close()
+        super().close()
+
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, _tls = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {}  # the trust is in our context; requests' own would override it
