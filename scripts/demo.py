@@ -26,6 +26,7 @@ NETWORK = ("--file", str(ROOT / "examples" / "demo" / "network.nix"))
 LAB = ("--profile", "lab")  # the hypervisor: what `lab up` wrote
 MACHINES = ("web", "app", "db")
 WEB = "http://[fd77:77::11]/", "http://10.77.0.11/"
+ANSWER_SECONDS = 60.0  # from ready to a first answer
 READ = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
 
 
@@ -66,14 +67,19 @@ class Demo:
             raise DemoFailed(f"nixops-proxmox {shlex.join(words)} --json ended with status {done.returncode}")
         return json.loads(done.stdout)
 
-    def fetch(self, url: str) -> str:
-        """An HTTP answer, fetched from the operator's side of the lab's network."""
+    def fetch(self, url: str, expected: str) -> None:
+        """Ask from the operator's side of the lab's network until it is answered: services need a moment to come up."""
         words = ["curl", "--silent", "--show-error", url] if shutil.which("curl") else ["python3", "-c", READ, url]
         say(f"$ nixops-proxmox lab exec -- {shlex.join(words)}")
-        argv = tool_argv("lab", "exec", "--", *words)
-        done = subprocess.run(argv, env=self.environment, check=False, stdout=subprocess.PIPE, text=True, timeout=60)
-        say(done.stdout.rstrip() or "(no answer)")
-        return done.stdout
+        argv, deadline = tool_argv("lab", "exec", "--", *words), time.monotonic() + ANSWER_SECONDS
+        while True:
+            done = subprocess.run(argv, env=self.environment, check=False, capture_output=True, text=True, timeout=60)
+            if done.stdout.strip() == expected:
+                say(expected)
+                return
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{url} answered {done.stdout!r}, not {expected!r}\n{done.stderr}")
+            time.sleep(0.5)
 
     def calls(self) -> int:
         """How many API calls the lab has answered so far."""
@@ -135,8 +141,7 @@ def run(demo: Demo) -> None:
         demo.tool("deploy", *NETWORK, *LAB)
     with demo.part("Ask web, which asks app, which asks db"):
         for url in WEB:
-            answer = demo.fetch(url)
-            require("web (version 1) -> app -> db: 42 rows" in answer, f"{url} answered {answer!r}")
+            demo.fetch(url, "web (version 1) -> app -> db: 42 rows")
     with demo.part("Look at them"):
         demo.tool("status", *NETWORK)
         machines = demo.ask("status", *NETWORK)["machines"]
@@ -151,8 +156,7 @@ def run(demo: Demo) -> None:
     with demo.part("Deploy a change: it is only activated"):
         last = len(history(demo))
         demo.tool("deploy", *NETWORK, *LAB, env={"DEMO_VERSION": "2"})
-        answer = demo.fetch(WEB[0])
-        require("web (version 2) -> app -> db: 42 rows" in answer, f"{WEB[0]} answered {answer!r}")
+        demo.fetch(WEB[0], "web (version 2) -> app -> db: 42 rows")
         steps = [(entry["machine"], entry["from"], entry["to"]) for entry in history(demo)[last:]]
         require(all(machine == "web" for machine, _, _ in steps), f"more than web was touched: {steps}")
         require({to for _, _, to in steps} <= {"running", "ready"}, f"more than an activation was done: {steps}")
