@@ -57,7 +57,7 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
     place = Path(target)
     if Path(source).is_dir():
         place.mkdir(parents=True, exist_ok=True)
-    else:
+    elif not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     mount(source, target, flags=MS_BIND | (0 if read_only else MS_REC))

@@ -69,9 +69,10 @@ class Bench:
 
     async def wait_for_agent(self, machine: SimulatedMachine) -> None:
         async def answers() -> bool:
+            assert not machine.trouble, machine.trouble
             return machine.is_up()
 
-        await until(answers, lambda: machine.trouble or "the agent")
+        await until(answers, lambda: "the agent")
 
     async def run(self, machine: SimulatedMachine, script: str, given: bytes = b"") -> Answer:
         """A shell script, through the agent."""

@@ -10,6 +10,7 @@ import binascii
 import io
 import itertools
 import json
+import os
 import re
 import shlex
 import tarfile
@@ -132,7 +133,13 @@ class ScriptedGuest:
     def deliver(self, archive: bytes) -> None:
         """A tar archive onto the target."""
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(self._target(), filter="data")
+            for member in tar.getmembers():
+                packed = tar.extractfile(member) if member.isfile() else None
+                path = Path(os.path.normpath(f"/{member.name}"))
+                if packed is not None:
+                    target = self._target() / path.relative_to("/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(packed.read())
 
     def _first_disk(self) -> GuestDisk:
         return next(disk for disk in self.disks if not disk.rom)
