@@ -2,18 +2,20 @@
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import Pool, QueuePool
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
@@ -160,8 +162,21 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: everything in it is recorded, or nothing."""
-    with translated(engine), engine.execution_options(writes=True).begin() as connection:
+    with translated(engine), _turn(engine), engine.execution_options(writes=True).begin() as connection:
         yield connection
+
+
+# SQLite has one writer at a time, and whoever finds it busy sleeps and tries again, without any order: a hundred threads
+# would starve some of their own. So the threads of one process stand in line here, and only processes meet in SQLite.
+_turns: "WeakKeyDictionary[Pool, threading.Lock]" = WeakKeyDictionary()
+_turns_lock = threading.Lock()
+
+
+def _turn(engine: Engine) -> AbstractContextManager[Any]:
+    if engine.dialect.name != "sqlite":
+        return nullcontext()
+    with _turns_lock:
+        return _turns.setdefault(engine.pool, threading.Lock())
 
 
 @contextmanager
