@@ -166,8 +166,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-# SQLite has one writer at a time, and whoever finds it busy sleeps and tries again, without any order: a hundred threads
-# would starve some of their own. So the threads of one process stand in line here, and only processes meet in SQLite.
+# SQLite has one writer at a time, and whoever finds it busy sleeps and tries again, in no order: of a hundred threads
+# some would starve. So the threads of one process stand in line here, and only processes meet in SQLite.
 _turns: "WeakKeyDictionary[Pool, threading.Lock]" = WeakKeyDictionary()
 _turns_lock = threading.Lock()
 
