@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -125,6 +125,7 @@ class Holder:
         self._event = event
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._numbers = itertools.count(1)
+        self._turn = asyncio.Semaphore(16)  # the kernel queues few messages for a socket
         self._hello: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.pid = 0
 
@@ -185,8 +186,12 @@ class Holder:
 
     async def ask(self, do: str, **arguments: Any) -> tuple[dict[str, Any], list[int]]:
         """One request; raises NamespaceError with the errno of what failed."""
+        async with self._turn:
+            return await self._ask(do, arguments)
+
+    async def _ask(self, do: str, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[int]]:
         number = next(self._numbers)
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
             self._channel.send(json.dumps({"id": number, "do": do, **arguments}).encode())
@@ -228,11 +233,12 @@ class Holder:
         _, [descriptor] = await self.ask("open", path=path, flags=flags)
         return descriptor
 
-    async def ip(self, lines: Iterable[str]) -> None:
-        """`ip -batch` in the namespace."""
+    async def ip(self, lines: Iterable[str], *, force: bool = False) -> None:
+        """`ip -batch` in the namespace; `force`: a line that fails is no error."""
         text = "\n".join(lines)
-        reply, _ = await self.ask("run", argv=["ip", "-batch", "-"], input=text + "\n")
-        if reply["status"] != 0:
+        argv = ["ip", *(["-force"] if force else []), "-batch", "-"]
+        reply, _ = await self.ask("run", argv=argv, input=text + "\n")
+        if reply["status"] != 0 and not force:
             raise NamespaceError(f"ip: {reply['err'].strip()}\n{text}")
 
     async def close(self) -> None:

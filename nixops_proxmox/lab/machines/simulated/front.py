@@ -15,6 +15,8 @@ from nixops_proxmox.lab.machines.simulated.body import About, NoSuchProgram, Ope
 from nixops_proxmox.lab.machines.simulated.sshd import SshServer, make_host_key
 from nixops_proxmox.lab.network import LabNetwork
 
+BATCH = 1000  # lines for one `ip`
+
 
 class Front:
     """On all addresses of the operator's side of the lab's network."""
@@ -25,6 +27,9 @@ class Front:
         self._servers: dict[str, SshServer] = {}
         self._serving: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
+        self._changing = asyncio.Lock()
+        self._coming: list[str] = []
+        self._going: list[str] = []
         self._connections: set[asyncio.Task[None]] = set()
 
     async def attach(self, addresses: list[str], server: SshServer) -> None:
@@ -35,12 +40,21 @@ class Front:
                 listener.setblocking(False)
                 self._serving = asyncio.create_task(self._serve(listener), name="ssh front")
         self._servers |= dict.fromkeys(addresses, server)
-        await self._network.holder.ip([address_line("replace", address) for address in addresses])
+        await self._change(self._coming, [address_line("replace", address) for address in addresses])
 
     async def detach(self, addresses: list[str]) -> None:
         for address in addresses:
             self._servers.pop(address, None)
-        await self._network.holder.ip([address_line("delete", address) for address in addresses])
+        await self._change(self._going, [address_line("delete", address) for address in addresses])
+
+    async def _change(self, waiting: list[str], lines: list[str]) -> None:
+        """Whoever has the lock takes along what has gathered meanwhile: one `ip` for many guests."""
+        waiting += lines
+        async with self._changing:
+            while waiting:
+                batch = waiting[:BATCH]
+                del waiting[:BATCH]
+                await self._network.holder.ip(batch, force=waiting is self._going)
 
     async def _serve(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
