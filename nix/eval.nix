@@ -156,7 +156,7 @@ let
   };
 
   systemMachine = node: {
-    inherit (node.config) deployment;
+    deployment = node.config.deployment // { proxmox = import ./export.nix node.config.deployment.proxmox; };
     toplevel = node.config.system.build.toplevel;
   };
 

@@ -1,0 +1,14 @@
+# The plugin as NixOps 2 reads it. It wants a plain attribute set with exactly these three.
+{
+  # Imported into every machine of a deployment, whatever its backend: see the guard in the module.
+  options = [ ./proxmox.nix ];
+
+  # Merged into what NixOps knows of each machine.
+  config_exporters = { optionalAttrs, ... }: [
+    (config: optionalAttrs (config.deployment.targetEnv == "proxmox") {
+      proxmox = import ./export.nix config.deployment.proxmox;
+    })
+  ];
+
+  resources = { ... }: { };
+}

@@ -1,0 +1,177 @@
+# What a guest on Proxmox VE needs, each part with a switch of its own. Everything is a default that a machine may override.
+{ config, lib, options, ... }:
+
+let
+  inherit (lib) mkDefault mkIf mkMerge mkOption optional types;
+  inherit (import ./options.nix { inherit lib; }) given;
+
+  cfg = config.deployment.proxmox;
+  guest = cfg.guest;
+
+  isOurs = if options.deployment ? targetEnv then config.deployment.targetEnv == "proxmox" else true;
+
+  switch = default: defaultText: description: mkOption {
+    type = types.bool;
+    inherit default description;
+    defaultText = lib.literalExpression defaultText;
+  };
+
+  # Disks and NICs by slot, as the specification gives the slots out.
+  bySlot = prefixOf: entries:
+    if builtins.isAttrs entries then lib.mapAttrs (slot: entry: entry // { inherit slot; }) entries
+    else
+      let
+        asked = builtins.filter (slot: slot != null) (map (entry: entry.slot) entries);
+        free = prefix: taken: lib.findFirst (slot: !(lib.elem slot taken)) (throw "too many disks or NICs on ${prefix}")
+          (map (number: "${prefix}${toString number}") (lib.range 0 31));
+        place = done: entry:
+          let slot = if entry.slot != null then entry.slot else free (prefixOf entry) (asked ++ builtins.attrNames done);
+          in done // { ${slot} = entry // { inherit slot; }; };
+      in
+      lib.foldl' place { } entries;
+
+  disks = bySlot (disk: if disk.bus == null then "scsi" else disk.bus) cfg.disks;
+  nics = bySlot (_: "net") cfg.network;
+
+  numberOf = prefix: slot: lib.toInt (lib.removePrefix prefix slot);
+
+  # The names that udev gives to QEMU's disks (60-persistent-storage.rules).
+  byId = disk:
+    if disk.serial == null then null
+    else if lib.hasPrefix "virtio" disk.slot then "/dev/disk/by-id/virtio-${disk.serial}"
+    else if lib.hasPrefix "sata" disk.slot then "/dev/disk/by-id/ata-QEMU_HARDDISK_${disk.serial}"
+    else "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_${disk.serial}";
+
+  firstDisk =
+    let
+      slots = builtins.sort (a: b: order a < order b) (builtins.attrNames disks);
+      order = slot: (if lib.hasPrefix "virtio" slot then 100 else if lib.hasPrefix "sata" slot then 200 else 0)
+        + numberOf (builtins.head (builtins.match "([a-z]+)[0-9]+" slot)) slot;
+      slot = builtins.head slots;
+    in
+    if slots == [ ] then null
+    else if byId disks.${slot} != null then byId disks.${slot}
+    else if lib.hasPrefix "virtio" slot then "/dev/vda"
+    else "/dev/sda";
+
+  # Addresses, spelled out: method, and for a static one address with prefix.
+  spell = other: value:
+    let
+      set = if builtins.isAttrs value then given value else { address = value; };
+      text = set.address or null;
+      static = text != null && !(lib.elem text [ "dhcp" "auto" "none" ]);
+    in
+    {
+      method = set.method or (if static then "static" else if text != null then text else other);
+      address = if !static then null else if lib.hasInfix "/" text then text else "${text}/${toString set.prefix}";
+      gateway = set.gateway or null;
+    };
+  ipv4 = nic: spell "dhcp" nic.ipv4;
+  ipv6 = nic: spell "auto" nic.ipv6;
+
+  isStatic = nic: (ipv4 nic).method == "static" || (ipv6 nic).method == "static";
+
+  # By MAC where it is declared. Otherwise by place: PVE puts net0 to net5 at the PCI addresses 0x12 to 0x17, and systemd
+  # names them ens18, enp0s18 or enp6s18.
+  match = slot: nic:
+    if nic.mac != null then { MACAddress = lib.toLower nic.mac; }
+    else { Name = "en*s${toString (18 + numberOf "net" slot)}"; };
+
+  linkOf = slot: nic: {
+    matchConfig = match slot nic;
+    networkConfig = {
+      DHCP =
+        let v4 = (ipv4 nic).method == "dhcp"; v6 = (ipv6 nic).method == "dhcp";
+        in if v4 && v6 then "yes" else if v4 then "ipv4" else if v6 then "ipv6" else "no";
+      IPv6AcceptRA = (ipv6 nic).method == "auto" || (ipv6 nic).method == "dhcp" || (ipv6 nic).gateway == null && (ipv6 nic).method == "static";
+      LinkLocalAddressing = if (ipv6 nic).method == "none" then "no" else "ipv6";
+    };
+    address = builtins.filter (address: address != null) [ (ipv4 nic).address (ipv6 nic).address ];
+    routes = map (gateway: { Gateway = gateway; GatewayOnLink = true; })
+      (builtins.filter (gateway: gateway != null) [ (ipv4 nic).gateway (ipv6 nic).gateway ]);
+    linkConfig = lib.optionalAttrs (nic.mtu != null && nic.mtu > 1) { MTUBytes = toString nic.mtu; };
+  };
+
+  hasDisko = options ? disko;
+  usesDisko = hasDisko && config.disko.devices.disk != { };
+in
+{
+  options.deployment.proxmox.guest = {
+    hardware = switch true "true" "Whether the initial RAM disk has the drivers of a VM on PVE.";
+    agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
+    ssh = switch true "true" "Whether sshd runs, without passwords, and admits `ssh.authorizedKeys`.";
+    serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether there is a console on the serial port.";
+    growPartition = switch false "false" "Whether the root partition and its file system grow with the disk, at boot.";
+    network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
+      "Whether systemd-networkd gives every declared NIC its declared addresses.";
+    layout = switch (cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
+      "Whether file systems and boot loader are those of the layout that is made when there is no `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
+    devices = mkOption {
+      type = types.attrsOf (types.nullOr types.str);
+      readOnly = true;
+      description = "The stable path of each disk by its slot, for `disko.devices` and `fileSystems`; null for a disk without a `serial`.";
+    };
+  };
+
+  config = mkMerge ([
+    { deployment.proxmox.guest.devices = lib.mapAttrs (_: byId) disks; }
+
+    (mkIf (isOurs && guest.hardware) {
+      boot.initrd.availableKernelModules = [
+        "virtio_pci" "virtio_blk" "virtio_scsi" "virtio_net" "ahci" "ata_piix" "sd_mod" "sr_mod" "uhci_hcd" "ehci_pci" "xhci_pci"
+      ];
+    })
+
+    (mkIf (isOurs && guest.agent) { services.qemuGuest.enable = mkDefault true; })
+
+    (mkIf (isOurs && guest.ssh) {
+      services.openssh = {
+        enable = mkDefault true;
+        ports = mkDefault [ cfg.ssh.port ];
+        settings.PasswordAuthentication = mkDefault false;
+        settings.KbdInteractiveAuthentication = mkDefault false;
+      };
+      users.users.${cfg.ssh.user}.openssh.authorizedKeys.keys = cfg.ssh.authorizedKeys;
+    })
+
+    # The last console is the one that init talks to.
+    (mkIf (isOurs && guest.serialConsole) { boot.kernelParams = [ "console=tty0" "console=ttyS0,115200n8" ]; })
+
+    (mkIf (isOurs && guest.growPartition) {
+      boot.growPartition = mkDefault true;
+      fileSystems."/".autoResize = mkDefault true;
+    })
+
+    (mkIf (isOurs && guest.network) {
+      networking.useDHCP = mkDefault false;
+      networking.useNetworkd = mkDefault true;
+      systemd.network.enable = mkDefault true;
+      systemd.network.networks = lib.mapAttrs' (slot: nic: lib.nameValuePair "40-proxmox-${slot}" (linkOf slot nic)) nics;
+      assertions = lib.mapAttrsToList
+        (slot: nic: {
+          assertion = nic.mac != null || numberOf "net" slot < 6;
+          message = "deployment.proxmox.network: ${slot} needs a mac, for only net0 to net5 can be told by their place";
+        })
+        nics;
+    })
+
+    (mkIf (isOurs && guest.layout) (mkMerge [
+      { fileSystems."/" = { device = mkDefault "/dev/disk/by-label/nixos"; fsType = mkDefault "ext4"; }; }
+      (mkIf (cfg.bios == "ovmf") {
+        fileSystems."/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };
+        boot.loader.systemd-boot.enable = mkDefault true;
+        boot.loader.efi.canTouchEfiVariables = mkDefault false; # the fallback path is enough, and survives a lost EFI disk
+      })
+      (mkIf (cfg.bios != "ovmf" && firstDisk != null) {
+        boot.loader.grub.enable = mkDefault true;
+        boot.loader.grub.devices = mkDefault [ firstDisk ];
+      })
+    ]))
+  ] ++ optional hasDisko {
+    # disko's devices win over a script: it runs in the installer, which has disko's tools in its PATH.
+    deployment.proxmox.install.partition = mkIf usesDisko (lib.mkForce ''
+      set -efux
+      ${config.disko.devices._disko}
+    '');
+  });
+}

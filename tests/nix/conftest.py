@@ -1,0 +1,66 @@
+"""Nix, and a real lib where there is one: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+Evaluate = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
+    """Evaluates an expression (text, or a file) to data, in a store of its own; AssertionError has Nix's words."""
+    if shutil.which("nix-instantiate") is None:
+        pytest.skip("there is no Nix: install nix-bin")
+    home = tmp_path_factory.mktemp("nix")
+    environment = {
+        **os.environ,
+        "NIX_STORE_DIR": f"{home}/store",
+        "NIX_STATE_DIR": f"{home}/var",
+        "NIX_LOCALSTATE_DIR": f"{home}/var",
+        "NIX_LOG_DIR": f"{home}/log",
+        "NIX_CONF_DIR": f"{home}/etc",
+        "NIX_CONFIG": "substituters =\nsandbox = false\nbuild-users-group =",
+        "NIX_REMOTE": "local",
+        "HOME": str(home),
+    }
+
+    def run(expression: str | Path, arguments: Mapping[str, str] | None = None, *, attribute: str = "") -> Any:
+        argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
+        argv += [str(expression)] if isinstance(expression, Path) else ["-E", expression]
+        for name, value in (arguments or {}).items():
+            argv += ["--arg", name, value]
+        argv += ["-A", attribute] if attribute else []
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_lib() -> Path:
+    """The folder of nixpkgs' lib."""
+    entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]
+    found = [os.environ.get("NIXOPS_PROXMOX_NIXPKGS", "")]
+    found += [path for name, _, path in entries if name == "nixpkgs"]
+    for place in found:
+        if place and (Path(place) / "lib" / "modules.nix").exists():
+            return Path(place) / "lib"
+    pytest.skip("there is no nixpkgs: set NIXOPS_PROXMOX_NIXPKGS to a checkout (its lib folder is enough)")
+
+
+@pytest.fixture(params=["stand-in", "nixpkgs"])
+def lib(request: pytest.FixtureRequest) -> str:
+    """Both ways to read the options: a path to a lib as Nix writes it, or null."""
+    return "null" if request.param == "stand-in" else str(request.getfixturevalue("real_lib"))

@@ -1,0 +1,133 @@
+"""eval.nix: networks of plain attribute sets, as the command line asks for them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.nixeval.evaluate import parse_evaluation
+from nixops_proxmox.spec import parse_network
+from tests.nix.conftest import ROOT, Evaluate
+
+pytestmark = pytest.mark.nix
+
+SYSTEM = 'derivation { name = "web"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" ": >$out" ]; }'
+
+
+class Networks:
+    """Network files in a folder, and eval.nix on them."""
+
+    def __init__(self, folder: Path, evaluate: Evaluate) -> None:
+        self.folder = folder
+        self._evaluate = evaluate
+
+    def write(self, text: str, name: str = "network.nix") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        return path
+
+    def info(self, text: str, **arguments: str) -> Any:
+        given = {"networkExpr": str(self.write(text)), **arguments}
+        return self._evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
+
+
+@pytest.fixture
+def networks(tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> Networks:
+    monkeypatch.delenv("NIX_PATH", raising=False)
+    return Networks(tmp_path, evaluate)
+
+
+def test_plain_machines_are_data_and_a_derivation(networks: Networks) -> None:
+    info = networks.info(
+        f'{{ network.description = "one"; web = {{ deployment.proxmox.memory = 512; toplevel = {SYSTEM}; }}; }}'
+    )
+    assert info["network"] == {"description": "one"}
+    web = info["machines"]["web"]
+    assert web["deployment"] == {"proxmox": {"memory": 512}}
+    assert web["toplevel"]["drvPath"].endswith("-web.drv")
+    assert web["toplevel"]["outputPath"].endswith("-web")
+
+
+def test_a_machine_may_do_without_a_system(networks: Networks) -> None:
+    assert networks.info("{ web.deployment.proxmox = { }; }")["machines"]["web"]["toplevel"] is None
+
+
+def test_defaults_lie_under_every_machine(networks: Networks) -> None:
+    info = networks.info(
+        "{ defaults.deployment.proxmox = { memory = 512; cpu.cores = 1; }; a = { }; b.deployment.proxmox.cpu.cores = 2; }"
+    )
+    found = {name: machine["deployment"]["proxmox"] for name, machine in info["machines"].items()}
+    assert found == {"a": {"memory": 512, "cpu": {"cores": 1}}, "b": {"memory": 512, "cpu": {"cores": 2}}}
+
+
+def test_a_network_may_be_a_function_of_what_it_wants(networks: Networks) -> None:
+    text = "{ clientKeys, size ? 1, ... }: { web.deployment.proxmox = { memory = size; ssh.authorizedKeys = clientKeys; }; }"
+    info = networks.info(text, clientKeys='[ "k" ]', args="{ size = 7; }")
+    assert info["machines"]["web"]["deployment"]["proxmox"] == {"memory": 7, "ssh": {"authorizedKeys": ["k"]}}
+
+
+def test_an_argument_that_is_missing_is_named(networks: Networks) -> None:
+    with pytest.raises(AssertionError, match="wants the argument 'region'"):
+        networks.info("{ region }: { }")
+
+
+def test_required_files_are_part_of_the_network_each_once(networks: Networks) -> None:
+    networks.write("{ require = [ ./network.nix ]; app.deployment.proxmox.memory = 2; }", "more.nix")
+    info = networks.info("{ require = [ ./more.nix ]; web.deployment.proxmox.memory = 1; }")
+    assert {name: m["deployment"]["proxmox"]["memory"] for name, m in info["machines"].items()} == {"app": 2, "web": 1}
+
+
+def test_a_path_stays_a_string_and_out_of_the_store(networks: Networks) -> None:
+    networks.write("secret", "key")
+    info = networks.info("{ web.deployment.proxmox.ssh.identityFile = ./key; }")
+    assert info["machines"]["web"]["deployment"]["proxmox"]["ssh"]["identityFile"] == str(networks.folder / "key")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{ web.deployment.proxmox.memory = x: x; }", "web.deployment.proxmox.memory is a function"),
+        ("{ web = { deployment.proxmox = { }; toplevel = 3; }; }", "web.toplevel is not a derivation"),
+        ("{ web = { ... }: { }; }", "machine 'web' .* is a NixOS module, and there is no nixpkgs"),
+        ("3", "is not an attribute set of machines"),
+    ],
+)
+def test_what_cannot_be_is_named(networks: Networks, text: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        networks.info(text)
+
+
+def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> None:
+    """A nixpkgs of one file shows how the modules are put together."""
+    nixpkgs = networks.folder / "nixpkgs" / "nixos" / "lib"
+    nixpkgs.mkdir(parents=True)
+    (nixpkgs / "eval-config.nix").write_text(
+        """
+        { modules, specialArgs, system }:
+        let own = builtins.head (builtins.head modules).imports; made = if builtins.isFunction own then own specialArgs else own;
+        in { config = { deployment = { targetEnv = "proxmox"; proxmox = { disks = [ ]; network = [ ]; } // made.deployment.proxmox; };
+             system.build.toplevel = builtins.trace (toString (builtins.length modules)) (%s); }; }
+        """  # noqa: UP031
+        % SYSTEM
+    )
+    info = networks.info(
+        "{ network.nixpkgs = ./nixpkgs; web = { name, nodes, ... }: { deployment.proxmox.description = name; }; }"
+    )
+    web = info["machines"]["web"]
+    assert web["deployment"] == {
+        "targetEnv": "proxmox",
+        "proxmox": {"disks": [], "network": [], "description": "web"},
+    }
+    assert web["toplevel"]["drvPath"].endswith(".drv")
+
+
+def test_what_it_says_is_what_python_reads(networks: Networks) -> None:
+    info = networks.info(
+        f"""{{ web = {{ toplevel = {SYSTEM}; deployment.targetEnv = "proxmox"; deployment.proxmox = {{
+              disks.scsi0 = {{ storage = "local-lvm"; size = "8G"; }}; network = [ {{ bridge = "vmbr0"; }} ]; }}; }}; }}"""
+    )
+    import json
+
+    evaluated = parse_evaluation(json.dumps(info))
+    assert set(evaluated.toplevels) == {"web"}
+    assert [machine.name for machine in parse_network("demo", evaluated.data).machines] == ["web"]

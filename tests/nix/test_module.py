@@ -1,0 +1,187 @@
+"""The NixOS module, evaluated by the real lib: what it makes of options, and that it leaves other machines alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.spec import parse_machine
+from tests.nix.conftest import ROOT, Evaluate
+
+pytestmark = pytest.mark.nix
+
+Machine = Callable[..., Any]
+
+DISK = '{ storage = "local-lvm"; size = 8; }'
+
+
+@pytest.fixture
+def machine(evaluate: Evaluate, real_lib: Path) -> Machine:
+    def run(options: str, **arguments: str) -> Any:
+        module = f"{{ deployment.proxmox = {{ {options} }}; }}"
+        given = {"lib": str(real_lib), "machine": module, **arguments}
+        return evaluate(ROOT / "tests" / "nix" / "machine.nix", given)
+
+    return run
+
+
+def test_a_machine_of_another_backend_is_left_alone(machine: Machine) -> None:
+    done = machine("", targetEnv='"libvirtd"')
+    empty: dict[str, Any] = dict.fromkeys(["boot", "services", "users", "fileSystems", "networking", "systemd"], {})
+    assert {name: done[name] for name in empty} == empty
+    assert (done["warnings"], done["failed"]) == ([], [])
+
+
+@pytest.mark.parametrize("target", ["null", '"proxmox"'])
+def test_a_machine_of_ours_can_be_reached_and_watched(machine: Machine, target: str) -> None:
+    done = machine(
+        f'disks = [ {DISK} ]; ssh.authorizedKeys = [ "ssh-ed25519 AAAA me" ]; ssh.port = 2022;', targetEnv=target
+    )
+    assert done["services"]["qemuGuest"] == {"enable": True}
+    assert done["services"]["openssh"]["settings"]["PasswordAuthentication"] is False
+    assert done["services"]["openssh"]["ports"] == [2022]
+    assert done["users"]["users"]["root"]["openssh"]["authorizedKeys"]["keys"] == ["ssh-ed25519 AAAA me"]
+    assert done["boot"]["kernelParams"][-1] == "console=ttyS0,115200n8"
+    assert "virtio_scsi" in done["boot"]["initrd"]["availableKernelModules"]
+
+
+def test_the_guest_has_what_is_not_switched_off(machine: Machine) -> None:
+    off = ["hardware", "agent", "ssh", "serialConsole", "network", "layout"]
+    done = machine(f"disks = [ {DISK} ]; " + " ".join(f"guest.{name} = false;" for name in off))
+    assert [done[name] for name in ("boot", "services", "users", "fileSystems", "systemd")] == [{}] * 5
+
+
+def test_static_addresses_are_given_to_the_nic_with_the_mac(machine: Machine) -> None:
+    done = machine(
+        """
+        disks = [ ];
+        network = [
+          { bridge = "vmbr0"; mac = "BC:24:11:00:00:01"; ipv4 = { address = "10.0.0.2/24"; gateway = "10.0.0.1"; };
+            ipv6 = { address = "fd00::2"; prefix = 64; gateway = "fe80::1"; }; }
+          { bridge = "vmbr1"; }
+        ];
+        """
+    )
+    first, second = (done["systemd"]["network"]["networks"][f"40-proxmox-net{n}"] for n in (0, 1))
+    assert first["matchConfig"] == {"MACAddress": "bc:24:11:00:00:01"}
+    assert first["address"] == ["10.0.0.2/24", "fd00::2/64"]
+    assert [route["Gateway"] for route in first["routes"]] == ["10.0.0.1", "fe80::1"]
+    assert (first["networkConfig"]["DHCP"], first["networkConfig"]["IPv6AcceptRA"]) == ("no", False)
+    assert second["matchConfig"] == {"Name": "en*s19"}
+    assert (second["networkConfig"]["DHCP"], second["networkConfig"]["IPv6AcceptRA"]) == ("ipv4", True)
+    assert done["networking"] == {"useDHCP": False, "useNetworkd": True}
+
+
+def test_dynamic_addresses_are_left_to_the_system(machine: Machine) -> None:
+    assert machine('disks = [ ]; network = [ { bridge = "vmbr0"; } ];')["systemd"] == {}
+
+
+def test_a_nic_without_a_mac_and_without_a_known_place_is_refused(machine: Machine) -> None:
+    done = machine('network.net9 = { bridge = "vmbr0"; ipv4 = "10.0.0.2/24"; };')
+    assert any("net9 needs a mac" in message for message in done["failed"])
+
+
+def test_the_default_layout_boots_by_bios(machine: Machine) -> None:
+    done = machine(f"disks = [ {DISK} ];")
+    assert done["fileSystems"] == {"/": {"device": "/dev/disk/by-label/nixos", "fsType": "ext4"}}
+    assert done["boot"]["loader"] == {"grub": {"enable": True, "devices": ["/dev/sda"]}}
+
+
+def test_the_default_layout_boots_by_uefi(machine: Machine) -> None:
+    done = machine(f'disks = [ {DISK} ]; efi.storage = "local";')
+    assert done["exported"]["bios"] == "ovmf"
+    assert done["fileSystems"]["/boot"]["device"] == "/dev/disk/by-label/ESP"
+    assert done["boot"]["loader"]["systemd-boot"] == {"enable": True}
+
+
+def test_a_partition_script_brings_its_own_file_systems(machine: Machine) -> None:
+    assert machine(f'disks = [ {DISK} ]; install.partition = "true";')["fileSystems"] == {}
+
+
+def test_disks_have_stable_paths_when_they_have_serials(machine: Machine) -> None:
+    done = machine(
+        """
+        disks = [
+          { storage = "a1"; size = 8; serial = "root"; }
+          { storage = "a1"; size = 8; bus = "virtio"; serial = "data"; }
+          { storage = "a1"; size = 8; }
+          { storage = "a1"; size = 8; bus = "sata"; serial = "old"; }
+        ];
+        """
+    )
+    assert done["devices"] == {
+        "scsi0": "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_root",
+        "virtio0": "/dev/disk/by-id/virtio-data",
+        "scsi1": None,
+        "sata0": "/dev/disk/by-id/ata-QEMU_HARDDISK_old",
+    }
+    assert done["boot"]["loader"]["grub"]["devices"] == ["/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_root"]
+
+
+def test_slots_are_those_of_the_specification(machine: Machine) -> None:
+    buses = ["", 'bus = "virtio";', 'slot = "scsi1";', "", 'bus = "virtio";', 'bus = "sata";']
+    done = machine(
+        "disks = [ "
+        + " ".join(f'{{ storage = "a1"; size = 1; {bus} }}' for bus in buses)
+        + ' ]; network = [ { bridge = "b"; } ];'
+    )
+    spec = parse_machine("web", {"proxmox": done["exported"]})
+    assert sorted(done["devices"]) == sorted(disk.slot for disk in spec.disks)
+
+
+def test_diskos_devices_win_over_a_script(machine: Machine) -> None:
+    done = machine(f'disks = [ {DISK} ]; install.partition = "mine";', withDisko="true")
+    assert done["exported"]["install"]["partition"].splitlines()[-1] == "disko-made"
+    assert done["fileSystems"] == {}, "disko says what they are"
+
+
+OLD = """
+  disks = [ { volume = "local-lvm"; size = "20G"; enableSSDEmulation = true; enableDiscard = false; } ];
+  network = [ { bridge = "vmbr0"; ip.v4 = { address = "10.0.0.2"; prefixLength = "24"; gateway = "10.0.0.1"; };
+                ip.v6.address = "auto"; } ];
+  uefi = { enable = true; volume = "local"; };
+  nbCpus = 1; nbCores = 2; cpuType = "kvm64"; cpuLimit = 2; memory = 1024;
+  startOnBoot = true; protectVM = false; hotplugFeatures = "disk"; partitions = "true"; installISO = "local:iso/x.iso";
+  usePrivateIPAddress = true; verifySSL = false; arch = "aarch64";
+"""
+
+
+def test_the_old_names_still_work_and_their_new_ones_are_told(machine: Machine) -> None:
+    done = machine(OLD)
+    spec = parse_machine("web", {"proxmox": done["exported"]})
+    assert (spec.cpu.sockets, spec.cpu.cores, spec.cpu.limit, spec.onboot, spec.protection) == (1, 2, 2, True, False)
+    assert (spec.disks[0].storage, spec.disks[0].ssd, spec.disks[0].discard) == ("local-lvm", True, False)
+    assert (str(spec.network[0].ipv4.address), spec.network[0].ipv4.prefix) == ("10.0.0.2", 24)
+    assert spec.network[0].ipv6.method == "auto"
+    assert (spec.bios, spec.efi and spec.efi.storage, spec.endpoint.reaches) == ("ovmf", "local", ("private",))
+    assert (spec.install.partition, spec.install.iso) == ("true", "local:iso/x.iso")
+    assert done["system"] == "aarch64-linux"
+    assert "deployment.proxmox.nbCores is now called deployment.proxmox.cpu.cores" in done["warnings"]
+    assert any("verifySSL has no effect" in warning for warning in done["warnings"])
+
+
+def test_what_is_exported_has_no_old_names_and_nothing_unset(machine: Machine) -> None:
+    exported = machine(OLD)["exported"]
+    assert set(exported) == {
+        "agent", "arch", "bios", "cpu", "disks", "efi", "endpoint", "extra", "hotplug", "install", "memory", "network",
+        "onboot", "profile", "protection", "serialPort", "ssh", "tags",
+    }  # fmt: skip
+    assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep"}
+    assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6"}
+
+
+def test_the_old_and_the_new_name_cannot_say_different_things(machine: Machine) -> None:
+    with pytest.raises(AssertionError, match="conflicting definition values"):
+        machine("nbCores = 2; cpu.cores = 3;")
+
+
+def test_a_secret_is_refused_without_being_repeated(machine: Machine) -> None:
+    (message,) = machine('password = "hunter2";')["failed"]
+    assert "deployment.proxmox.password is a secret" in message
+    assert "hunter2" not in message
+
+
+def test_a_wrong_type_is_refused_with_the_options_name(machine: Machine) -> None:
+    with pytest.raises(AssertionError, match=r"deployment\.proxmox\.vmid"):
+        machine('vmid = "142";')
