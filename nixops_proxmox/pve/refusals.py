@@ -81,7 +81,7 @@ def _permission(told: _Told) -> DeployError:
     match = re.search(r"\((/[^\s,()]*|), ([A-Za-z.|, ]+?)(?: for .*)?\)", told.refusal.text)
     path, names = (match[1], match[2]) if match else ("", "")
     privileges = tuple(name.strip() for name in re.split(r"[|,]", names) if "." in name)
-    if not privileges and told.call.name == "POST /nodes/{node}/qemu":
+    if told.refusal.text.endswith("check failed") and told.call.name == "POST /nodes/{node}/qemu":
         # the bare text: neither VM.Allocate on the VM nor on the pool
         path, privileges = f"/vms/{told.call.params.get('vmid', '')!s}", ("VM.Allocate",)
     wanted = f"grant {' or '.join(privileges)} on {path or '/'}" if privileges else "check the token's permissions"
