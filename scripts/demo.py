@@ -27,6 +27,7 @@ LAB = ("--profile", "lab")  # the hypervisor: what `lab up` wrote
 MACHINES = ("web", "app", "db")
 WEB = "http://[fd77:77::11]/", "http://10.77.0.11/"
 ANSWER_SECONDS = 60.0  # from ready to a first answer
+WORTH_SHOWING = 0.1  # seconds: what took less is only in the picture
 READ = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
 
 
@@ -187,7 +188,8 @@ def machine_spans(entries: Sequence[Mapping[str, Any]]) -> list[Span]:
 
 def show_timeline(demo: Demo, file: Path) -> None:
     rows = [span for span in demo.spans if span.row == "demo"]
-    say("\n" + as_text([*rows, *(span for span in demo.spans if span.row != "demo")]))
+    long = [span for span in demo.spans if span.row != "demo" and span.seconds >= WORTH_SHOWING]
+    say("\n" + as_text([*rows, *long]))
     file.write_text(as_svg(demo.spans, f"nixops-proxmox demo, {demo.guests} guests"), encoding="utf-8")
     say(f"the same as a picture: {file}")
 
