@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from nixops_proxmox.lab.permissions import ROOT, Permissions
 from nixops_proxmox.lab.privileges import roles
-from nixops_proxmox.lab.refusals import unauthorized
+from nixops_proxmox.lab.refusals import login_failed, unauthorized
 from nixops_proxmox.lab.release import Release
 
 TICKET_LIFE = 2 * 3600
@@ -92,11 +92,11 @@ class Access:
         """The user's id, or the second factors it still has to give."""
         user = self.users.get(userid)
         if user is None or not self._is_live(user):
-            raise unauthorized("authentication failure")
+            raise login_failed()
         if self._is_ticket_of(password, userid):
             return userid
         if not user.password or not hmac.compare_digest(user.password.encode(), password.encode()):
-            raise unauthorized("authentication failure")
+            raise login_failed()
         if not user.totp:
             return userid
         if otp is None:
@@ -108,7 +108,7 @@ class Access:
         kind, _, code = response.rpartition(":")
         good = [totp(user.totp, self._now() + drift) for drift in (-30, 0, 30)]
         if kind not in ("totp", "") or code not in good:
-            raise unauthorized("authentication failure")
+            raise login_failed()
 
     def _is_live(self, user: User) -> bool:
         return user.enabled and not (user.expire and user.expire < self._now())

@@ -57,7 +57,7 @@ class Control:
                 return state_of(self._cluster)["nodes"]
             case "POST", "clock":
                 if not isinstance(self._cluster.clock, SteppedClock):
-                    raise ValueError("the lab's clock is not a stepped one")
+                    raise ValueError("the lab's clock is not a stepped one")  # noqa: TRY004
                 self._cluster.clock.advance(float((await request.json())["advance"]))
                 return {"time": self._cluster.clock.time()}
         raise IndexError(f"no {method} /lab/{what}")

@@ -10,7 +10,7 @@ from nixops_proxmox.lab.release import Release
 
 
 def decode_form(text: str, release: Release) -> dict[str, Any]:
-    """Pairs end at `&` and `;`; a repeated key is an array (joined with NUL in 7.4); what follows a second `=` is lost."""
+    """Pairs end at `&` and `;`; a repeated key is an array (NUL-joined in 7.4); what follows a second `=` is lost."""
     found: dict[str, Any] = {}
     for pair in text.replace(";", "&").split("&"):
         if not pair:

@@ -212,8 +212,13 @@ class Dispatcher:
             raise Refused(
                 403, f"Permission check failed (URI '{call.path}' not available with API token, need proper ticket.\n)"
             )
-        if operation.permission is not None:
+        if operation.permission is None:
+            return
+        try:
             operation.permission(call)
+        except Refused as refusal:
+            refusal.empty = operation.reads_body  # pveproxy itself says so, before it reads the upload
+            raise
 
     async def _check_node(self, call: Call) -> None:
         """pveproxy relays to the node of the path: it must exist and be there."""
@@ -231,7 +236,7 @@ class Dispatcher:
         if refusal.status == 401:
             await self.cluster.clock.sleep(self.cluster.latency.refused_login)
         reason = " ".join(refusal.text.split("\n")[:1]) or "error"
-        message = refusal.text if refusal.text.endswith("\n") else f"{refusal.text}\n"
+        message = refusal.text if refusal.text.endswith("\n") or refusal.status == 501 else f"{refusal.text}\n"
         has_message = self.cluster.release.message_in_body
         if refusal.plain or refusal.empty:
             body = (
@@ -250,7 +255,7 @@ class Dispatcher:
         if has_message or format == "extjs":
             answer["message"] = message
         if format == "extjs":
-            answer |= {"success": 0, "status": refusal.status}
+            answer |= {"success": 0, "status": str(refusal.status) if refusal.errors else refusal.status}
             return self._render(answer, None)
         response = self._render(answer, None)
         response.set_status(refusal.status, reason)

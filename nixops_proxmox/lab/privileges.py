@@ -80,6 +80,5 @@ def roles(release: Release) -> dict[str, frozenset[str]]:
     if release.since(8):
         found["PVESDNUser"] = frozenset({"SDN.Audit", "SDN.Use"})
         found["PVEMappingAdmin"] = frozenset(MAPPING)
-        found["PVEMappingAuditor"] = frozenset({"Mapping.Audit"})
         found["PVEMappingUser"] = frozenset({"Mapping.Audit", "Mapping.Use"})
     return found

@@ -39,5 +39,10 @@ def no_permission(detail: str = "") -> Refused:
     return Refused(403, f"Permission check failed ({detail})" if detail else "Permission check failed")
 
 
+def login_failed() -> Refused:
+    """One text for every cause."""
+    return Refused(401, "authentication failure")
+
+
 def unauthorized(text: str) -> Refused:
     return Refused(401, text, empty=True)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,7 +223,7 @@ class Stores:
         path.parent.mkdir(parents=True, exist_ok=True)
         volid = f"{storage.name}:{name}"
         stored = Stored(volid, storage.name, where, path, shown, size, format, content, vmid, int(self._clock.time()))
-        self.volumes[where, volid] = stored
+        self.volumes[where, stored.volid] = stored
         return stored
 
     async def allocate(
@@ -237,7 +237,9 @@ class Stores:
         name: str = "",
         stem: str = "",
         prefix: str = "vm",
+        announce: Callable[[Stored], None] = lambda _stored: None,
     ) -> Stored:
+        """`announce` is told before the bytes are made, as qemu-img does."""
         async with self.locked(storage):
             if not storage.on_files:
                 size = -(-size // GRAIN) * GRAIN
@@ -245,12 +247,12 @@ class Stores:
             _, shown = self.place(storage, node, name)
             if self.find(f"{storage.name}:{name}", node):
                 die(f"disk image '{shown}' already exists")
-            if storage.on_files and size > LARGEST_FILE:
-                die(
-                    f"unable to create image: qemu-img: {shown}: The image size is too large for file format '{format}'"
-                )
             stored = self.record(storage, node, name, size=size, format=format, content="images", vmid=vmid)
             try:
+                announce(stored)
+                if storage.on_files and size > LARGEST_FILE:
+                    wrong = f"The image size is too large for file format '{format}'"
+                    die(f"unable to create image: qemu-img: {shown}: {wrong}")
                 await self._driver.allocate(stored.volume)
             except BaseException:
                 self.forget(stored)

@@ -31,6 +31,8 @@ class Fate:
     late: bool = False  # only after the work has been done (fail)
 
 
+INTERRUPTED = "received interrupt"
+
 # Set by the server around a call's handler; tasks started in it inherit it.
 FATE: ContextVar[Fate | None] = ContextVar("fate", default=None)
 
@@ -41,6 +43,7 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.warnings = 0
+        self.interrupted = False  # TERM is on its way
 
     def say(self, text: str) -> None:
         self.lines.extend(text.rstrip("\n").split("\n"))
@@ -106,7 +109,7 @@ class TaskList:
         try:
             status = await self._outcome(task, worker, fate)
         except asyncio.CancelledError:
-            status = KILLED
+            status = INTERRUPTED if task.log.interrupted else KILLED
         task.status = status
         task.endtime = int(self._clock.time())
         if status == "OK":
@@ -142,10 +145,10 @@ class TaskList:
         await self._clock.sleep(seconds)
         self.kill(task)
 
-    def kill(self, task: Task) -> None:
-        """TERM to the worker: its log ends in the middle."""
+    def kill(self, task: Task, *, politely: bool = False) -> None:
+        """The log ends in the middle; `politely`: TERM, which a worker has the time to write down."""
         if task.job is not None and task.status is None:
-            task.log.say("received interrupt")
+            task.log.interrupted = politely
             task.job.cancel()
 
     def find(self, upid: str) -> Task | None:

@@ -12,15 +12,27 @@ from typing import Any
 
 from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, Hardware, Running, StartFailed, Volume
 
+STATISTICS = {f"{way}-{what}": 0 for way in ("rx", "tx") for what in ("bytes", "packets", "errs", "dropped")}
 INTERFACES = [
     {
         "name": "lo",
         "hardware-address": "00:00:00:00:00:00",
-        "ip-addresses": [{"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8}],
-        "statistics": {},
+        "ip-addresses": [
+            {"ip-address": "127.0.0.1", "ip-address-type": "ipv4", "prefix": 8},
+            {"ip-address": "::1", "ip-address-type": "ipv6", "prefix": 128},
+        ],
+        "statistics": STATISTICS,
     }
 ]
-OS = {"id": "lab", "name": "Lab guest", "pretty-name": "Lab guest 1", "version-id": "1", "machine": "x86_64"}
+OS = {
+    "id": "lab",
+    "name": "Lab guest",
+    "pretty-name": "Lab guest 1",
+    "version-id": "1",
+    "machine": "x86_64",
+    "kernel-release": "6.1.0",
+    "kernel-version": "#1 SMP",
+}
 
 
 @dataclass
@@ -32,6 +44,8 @@ class Guest:
     folders: tuple[str, ...] = ("/tmp", "/etc", "/root")  # noqa: S108  # of a guest that does not exist
     alive: bool = True  # does the agent answer?
     obeys: bool = True  # does the guest shut down when asked?
+    silence: float = 0.05  # how long an agent that does not answer lets one wait
+    patience: float = 0.1  # how long a guest that does not obey lets one wait
     run: Callable[[list[str], bytes], Mapping[str, Any]] = lambda _argv, _stdin: {"exitcode": 0}
 
 
@@ -60,7 +74,7 @@ class InertMachine:
 
     async def shut_down(self, timeout: float) -> bool:
         if not self.guest.obeys:
-            await asyncio.sleep(min(timeout, 0.2))
+            await asyncio.sleep(min(timeout, self.guest.patience))
             return False
         self.end(Ended.HOST)
         return True
@@ -86,7 +100,7 @@ class InertMachine:
 
     async def agent(self, command: str, arguments: Mapping[str, Any], timeout: float) -> Any:
         if not self.guest.alive or self._off:
-            await asyncio.sleep(min(timeout, 0.05))
+            await asyncio.sleep(min(timeout, self.guest.silence))
             raise AgentTimeout(command)
         if command in self.guest.answers:
             answer = self.guest.answers[command]
@@ -103,7 +117,7 @@ class InertMachine:
 
     def _guest_network_get_interfaces(self, _: Mapping[str, Any]) -> Any:
         nics = [
-            {"name": f"eth{index}", "hardware-address": nic.mac.lower(), "statistics": {}}
+            {"name": f"eth{index}", "hardware-address": nic.mac.lower(), "statistics": STATISTICS}
             for index, nic in enumerate(self.hardware.nics)
         ]
         return [*INTERFACES, *nics]
@@ -144,7 +158,7 @@ class InertMachine:
         argv = [arguments["path"], *arguments.get("arg", [])]
         result = self.guest.run(argv, base64.b64decode(arguments.get("input-data", "")))
         if "missing" in result:
-            raise AgentError("GenericError", f'Failed to execute child process "{argv[0]}" (No such file or directory)')
+            raise AgentError("GenericError", f"Failed to execute child process “{argv[0]}” (No such file or directory)")
         self._processes[pid] = result
         return {"pid": pid}
 

@@ -7,7 +7,7 @@ from nixops_proxmox.lab.access import User
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.permissions import Entry, is_acl_path
 from nixops_proxmox.lab.privileges import CAPABILITIES, privileges
-from nixops_proxmox.lab.refusals import Refused, bad_parameter, die, no_permission, unauthorized
+from nixops_proxmox.lab.refusals import Refused, bad_parameter, die, login_failed, no_permission
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 
@@ -61,7 +61,7 @@ async def ticket(call: Call) -> Any:
             raise bad_parameter("otp", "otp and tfa-challenge cannot be used together")
         user = access.users.get(userid)
         if user is None or not access.is_challenge_of(challenge, userid):
-            raise unauthorized("authentication failure")
+            raise login_failed()
         access.prove_second_factor(user, call.params["password"])
     else:
         factors = access.login(userid, call.params["password"], call.get("otp"))
@@ -113,7 +113,7 @@ def _capabilities(call: Call, userid: str) -> dict[str, dict[str, int]]:
 
 # Permissions.
 
-TOP = ("/", "/access", "/access/groups", "/access/realm", "/mapping", "/nodes", "/pool", "/sdn", "/storage", "/vms")
+TOP = ("/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms")
 
 
 @routes.get("/access/permissions", {"path": text(), "userid": text()})
@@ -404,7 +404,11 @@ async def create_token(call: Call) -> Any:
         expire=call.get("expire", 0),
         comment=call.get("comment", ""),
     )
-    return {"full-tokenid": f"{user.userid}!{name}", "value": secret, "info": _token(user.tokens[name])}
+    return {
+        "full-tokenid": f"{user.userid}!{name}",
+        "value": secret,
+        "info": {"privsep": int(user.tokens[name].privsep)},
+    }
 
 
 @routes.put("/access/users/{userid}/token/{tokenid}", TOKEN, may_see_tokens)

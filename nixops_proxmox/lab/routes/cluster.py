@@ -306,8 +306,9 @@ async def delete_pool(call: Call) -> Any:
     name = call.params["poolid"]
     pool = _pool(call, name)
     call.cluster.check_quorum()
-    if pool.vms:
-        die(f"delete pool failed: pool '{name}' is not empty (contains VM {min(pool.vms)})")
+    vms = pool.vms & set(call.cluster.vms)  # ids without a VM do not count
+    if vms:
+        die(f"delete pool failed: pool '{name}' is not empty (contains VM {min(vms)})")
     if pool.storages:
         die(f"delete pool failed: pool '{name}' is not empty (contains storage '{min(pool.storages)}')")
     del call.cluster.pools[name]

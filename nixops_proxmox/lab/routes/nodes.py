@@ -1,5 +1,6 @@
 """/nodes: the nodes themselves."""
 
+import hashlib
 from typing import Any
 
 from nixops_proxmox.lab.call import Call, Routes, needs
@@ -36,6 +37,7 @@ INDEX = [
     "rrd",
     "rrddata",
     "scan",
+    "sdn",
     "services",
     "spiceshell",
     "startall",
@@ -118,7 +120,17 @@ async def time(call: Call) -> Any:
 
 @routes.get("/nodes/{node}/dns", permission=AUDIT)
 async def dns(_: Call) -> Any:
-    return {"dns1": "192.0.2.53", "search": "lab.test"}
+    return {"dns1": "192.0.2.53"}
+
+
+@routes.get("/nodes/{node}/hosts", permission=AUDIT)
+async def hosts(call: Call) -> Any:
+    lines = [
+        "127.0.0.1 localhost",
+        *(f"{node.address} {name}.lab.test {name}" for name, node in call.cluster.nodes.items()),
+    ]
+    text = "\n".join([*lines, ""])
+    return {"data": text, "digest": hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()}
 
 
 def _bridge(bridge: Bridge) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _ha(call: Call, what: str) -> str | None:
         if what == "start" and not vm.running:
             power.start_task(call.cluster, Auth(ROOT), vm.node, vm.vmid)
         elif what == "stop" and vm.running:
-            await power.stop(call.cluster, vm)
+            await power.stop(vm)
 
     return call.cluster.tasks.start(call.node, f"ha{what}", str(vm.vmid), call.auth, request)
 
@@ -84,16 +84,16 @@ async def stop(call: Call) -> Any:
     if call.get("overrule-shutdown"):
         for task in cluster.tasks.tasks.values():
             if task.type == "qmshutdown" and task.id == str(call.vmid) and task.status is None:
-                cluster.tasks.kill(task)
+                cluster.tasks.kill(task, politely=True)
 
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         vm = cluster.find_running_config(call.node, call.vmid)
         if vm.running is None:
             return
         async with cluster.flocked(vm):
             if not call.get("skiplock"):
                 vm.check_lock("backup")
-            await power.stop(cluster, vm)
+            await power.stop(vm)
 
     return _ha(call, "stop") or cluster.tasks.start(call.node, "qmstop", str(call.vmid), call.auth, work)
 
@@ -153,7 +153,7 @@ async def reset(call: Call) -> Any:
     refuse_skiplock(call)
     vm = _running(call)
 
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         async with call.cluster.flocked(vm):
             if vm.running is None:
                 die(f"VM {vm.vmid} not running")
@@ -173,12 +173,12 @@ async def suspend(call: Call) -> Any:
     if to_disk:
         call.require(f"/vms/{vm.vmid}", "VM.Config.Disk")
 
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         async with call.cluster.flocked(vm):
             vm.check_lock()
             if to_disk and vm.running:
                 await vm.running.save_state(vm.directory / "suspend.state")
-                await power.stop(call.cluster, vm)
+                await power.stop(vm)
                 vm.config["lock"] = "suspended"
             else:
                 await power.pause(vm)
@@ -194,7 +194,7 @@ async def resume(call: Call) -> Any:
         return power.start_task(call.cluster, call.auth, call.node, call.vmid)
     _running(call)
 
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         await power.resume(vm)
 
     return call.cluster.tasks.start(call.node, "qmresume", str(vm.vmid), call.auth, work)

@@ -90,7 +90,7 @@ async def rollback(call: Call) -> Any:
     vm, cluster = call.vm, call.cluster
     cluster.check_quorum()
 
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         async with cluster.flocked(vm):
             runs = await snapshots.rollback(cluster, vm, call.params["snapname"])
         if call.get("start") and not runs:

@@ -58,7 +58,8 @@ async def tasks(call: Call) -> Any:
         for task in [*reversed(running), *reversed(done)]
         if task.node == call.node and (every or is_mine(call, task)) and _passes(call, task)
     ]
-    call.extra["total"] = len(mine)
+    if mine:  # a zero is no total
+        call.extra["total"] = len(mine)
     start, limit = call.get("start", 0), call.get("limit", 50) or len(mine)
     return [_listed(task) for task in mine[start : start + limit]]
 
@@ -138,4 +139,4 @@ async def log(call: Call) -> Any:
 async def stop(call: Call) -> Any:
     task = _task(call, "Sys.Modify")
     if task is not None:
-        call.cluster.tasks.kill(task)
+        call.cluster.tasks.kill(task, politely=True)

@@ -51,7 +51,10 @@ async def upload(call: Call) -> Any:
     token = hashlib.md5(f"{call.cluster.clock.time()}{id(call)}".encode(), usedforsecurity=False).hexdigest()
     temporary = folder / f"pveupload-{token}"
     try:
-        fields = await _receive(call, temporary)
+        try:
+            fields = await _receive(call, temporary)
+        except ValueError as error:
+            raise Refused(501, "upload failed: the body is not complete", plain=True) from error
         check(
             {name: value for name, value in fields.items() if name != "size"}, upload_table(call), call.cluster.release
         )

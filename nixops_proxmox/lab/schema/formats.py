@@ -156,7 +156,7 @@ FORMATS: dict[str, Check] = {
         r"[A-Za-z0-9.\-_]+(/[A-Za-z0-9.\-_]+){0,2}", "value '%s' does not look like a valid pool name\n"
     ),
     "pve-bridge-id": _pattern(r"[-_.\w\d]+", "invalid bridge ID '%s'\n"),
-    "pve-userid": lambda value: None,  # checked by the handler, which answers 500
+    "pve-userid": lambda _value: None,  # checked by the handler, which answers 500
     "pve-roleid": _pattern(r"[A-Za-z0-9.\-_]+", "value '%s' does not look like a valid role name\n"),
     "pve-tokenid": _pattern(r"[A-Za-z][A-Za-z0-9.\-_]+", "value '%s' does not look like a valid token ID\n"),
     "pve-realm": _pattern(r"[A-Za-z][A-Za-z0-9.\-_]+", "value '%s' does not look like a valid realm\n"),
@@ -175,11 +175,11 @@ FORMATS: dict[str, Check] = {
     "pve-vm-cpu-conf": _cpu_model,
     "pve-volume-id": _pattern(rf"{STORAGE_ID}:\S+", "unable to parse volume ID '%s'\n"),
     "pve-volume-id-or-qm-path": _volume_or_path,
-    "pve-volume-id-or-absolute-path": lambda value: None,
+    "pve-volume-id-or-absolute-path": lambda _value: None,
     "disk-size": _pattern(r"\d+(\.\d+)?[KMGT]?", "not a valid size: %s\n"),
     "pve-cpuset": _pattern(r"\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*", "unable to parse cpuset '%s'\n"),
     "pve-iface": _pattern(r"[a-zA-Z][a-zA-Z0-9_.:-]{1,20}", "invalid network interface name '%s'\n"),
-    "string": lambda value: None,
+    "string": lambda _value: None,
 }
 
 

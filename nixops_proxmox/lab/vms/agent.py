@@ -8,7 +8,7 @@ from nixops_proxmox.lab.clock import within
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import agent_enabled
 from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout
-from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.vm import Vm
 
 READ_LIMIT = 16 * 1024**2
@@ -58,6 +58,8 @@ async def _send(cluster: Cluster, vm: Vm, command: str, arguments: Mapping[str, 
         return await vm.running.agent(command, arguments, LONG.get(command, cluster.latency.agent))
     except AgentTimeout:
         word = "qga" if cluster.release.since(9, 1) else "qmp"
+        if command == "guest-suspend-ram":  # it sleeps, and cannot say so any more
+            vm.suspended = True
         die(f"VM {vm.vmid} {word} command '{command}' failed - got timeout")
 
 
@@ -74,6 +76,9 @@ async def strict(cluster: Cluster, vm: Vm, command: str, arguments: Mapping[str,
     try:
         return await ask(cluster, vm, command, arguments)
     except AgentError as error:
+        if any(ord(char) > 255 for char in error.desc):
+            # pvedaemon dies of a wide character while it writes the answer; pveproxy sees the pipe break (8.4.21).
+            raise Refused(596, "Broken pipe", empty=True) from error
         die(f"Agent error: {error.desc}")
 
 

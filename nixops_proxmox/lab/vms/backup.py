@@ -37,7 +37,8 @@ def start_backup(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
         failed = 0
         async with cluster.node_lock(_ONE_AT_A_TIME, node):
             for vm in vms:
-                failed += 0 if await _backup_one(cluster, vm, storage, params, log) else 1
+                if not await _backup_one(cluster, vm, storage, params, log):
+                    failed += 1
         if failed:
             die("job errors")
         log.say("INFO: Backup job finished successfully")
@@ -73,9 +74,8 @@ async def _backup_one(cluster: Cluster, vm: Vm, storage: Storage, params: Mappin
     except Refused as refusal:
         log.say(f"ERROR: Backup of VM {vm.vmid} failed - {refusal.text}")
         return False
-    log.say(
-        f"INFO: creating vzdump archive '{stored.shown}'\nINFO: archive file size: {stored.size}\nINFO: Finished Backup of VM {vm.vmid} (00:00:01)"
-    )
+    log.say(f"INFO: creating vzdump archive '{stored.shown}'\nINFO: archive file size: {stored.size}")
+    log.say(f"INFO: Finished Backup of VM {vm.vmid} (00:00:01)")
     return True
 
 

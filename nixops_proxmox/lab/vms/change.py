@@ -191,7 +191,7 @@ async def _hotplug(cluster: Cluster, vm: Vm, log: Log) -> dict[str, str]:
             await apply_pending(cluster, vm, log, {key})
             after = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
             if vm.running is not None and (is_disk(key) or is_nic(key)):
-                await vm.running.change(_running_part(before, vm), _running_part(after, vm))
+                await vm.running.change(before, after)
             if key in vm.config:
                 vm.started[key] = vm.config[key]
             else:
@@ -200,10 +200,6 @@ async def _hotplug(cluster: Cluster, vm: Vm, log: Log) -> dict[str, str]:
             vm.config, vm.pending, vm.deleted = saved
             problems[key] = f"hotplug problem - {error}\n"
     return problems
-
-
-def _running_part(hardware: Any, vm: Vm) -> Any:
-    return hardware
 
 
 def _is_hot(vm: Vm, key: str) -> bool:

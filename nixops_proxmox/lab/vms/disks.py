@@ -152,8 +152,9 @@ async def _new_disk(
     if source:
         stored = await import_volume(cluster, storage, node, vmid, source, format, log)
     else:
-        stored = await cluster.stores.allocate(storage, node, vmid, size, format)
-        log.say(allocation_line(storage, stored))
+        stored = await cluster.stores.allocate(
+            storage, node, vmid, size, format, announce=lambda stored: log.say(allocation_line(storage, stored))
+        )
     made.volumes.append(stored)
     result = {**options, "file": stored.volid, "size": format_size(stored.size)}
     log.say(f"{key}: successfully created disk '{format_disk(result)}'")

@@ -23,28 +23,30 @@ def local_volumes(cluster: Cluster, vm: Vm) -> list[tuple[str, Stored]]:
     return sorted(found, key=lambda item: item[0])
 
 
+def _described(vm: Vm, key: str, stored: Stored) -> dict[str, Any]:
+    unused = UNUSED.match(key) is not None
+    found: dict[str, Any] = {
+        "volid": stored.volid,
+        "shared": 0,
+        "replicate": 1,
+        "is_attached": int(not unused),
+        "is_unused": int(unused),
+        "is_vmstate": 0,
+        "is_tpmstate": int(key == "tpmstate0"),
+        "cdrom": int(not unused and is_cdrom(parse_disk(key, vm.config[key]))),
+    }
+    return found if unused else {**found, "drivename": key, "size": stored.size}
+
+
 def preconditions(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     locals_ = local_volumes(cluster, vm)
-    disks = [
-        {
-            "volid": stored.volid,
-            "drivename": key,
-            "size": stored.size,
-            "shared": 0,
-            "replicate": 1,
-            "is_attached": int(not UNUSED.match(key)),
-            "is_unused": int(bool(UNUSED.match(key))),
-            "is_vmstate": 0,
-            "is_tpmstate": int(key == "tpmstate0"),
-            "cdrom": int(not UNUSED.match(key) and is_cdrom(parse_disk(key, vm.config[key]))),
-        }
-        for key, stored in locals_
-    ]
+    disks = [_described(vm, key, stored) for key, stored in locals_]
     found: dict[str, Any] = {
         "running": int(vm.running is not None),
         "local_disks": disks,
         "local_resources": [],
         "mapped-resources": [],
+        "mapped-resource-info": {},
     }
     if not vm.running:
         others = [name for name, node in cluster.nodes.items() if name != vm.node and node.online]

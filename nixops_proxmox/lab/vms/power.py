@@ -58,7 +58,7 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
 
     def ended(why: Ended) -> None:
         if not began or vm.running is began[0]:
-            _forget_machine(vm, why)
+            _forget_machine(vm)
             began.append(why)
 
     machine = await cluster.driver.power_on(hardware, ended, state=state if isinstance(state, Path) else None)
@@ -67,7 +67,7 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
         vm.running, vm.started, vm.paused, vm.suspended = machine, dict(vm.config), False, False
 
 
-def _forget_machine(vm: Vm, why: Ended) -> None:
+def _forget_machine(vm: Vm) -> None:
     vm.running, vm.started, vm.paused, vm.suspended = None, {}, False, False
 
 
@@ -114,10 +114,10 @@ def _check_memory(cluster: Cluster, vm: Vm) -> None:
 # Ending.
 
 
-async def stop(cluster: Cluster, vm: Vm) -> None:
+async def stop(vm: Vm) -> None:
     if vm.running:
         await vm.running.power_off()
-        _forget_machine(vm, Ended.HOST)
+        _forget_machine(vm)
 
 
 async def shut_down(cluster: Cluster, vm: Vm, timeout: float, *, force: bool, log: Log) -> None:
@@ -127,12 +127,12 @@ async def shut_down(cluster: Cluster, vm: Vm, timeout: float, *, force: bool, lo
     if vm.has_agent_device:
         await _ping(cluster, vm, log)
     if await vm.running.shut_down(timeout):
-        _forget_machine(vm, Ended.HOST)
+        _forget_machine(vm)
         return
     if not force:
         die("VM quit/powerdown failed - got timeout")
     log.say("VM still running - terminating now with SIGTERM")
-    await stop(cluster, vm)
+    await stop(vm)
 
 
 async def _ping(cluster: Cluster, vm: Vm, log: Log) -> None:
@@ -141,6 +141,10 @@ async def _ping(cluster: Cluster, vm: Vm, log: Log) -> None:
         if vm.running and not vm.agent_silent:
             await vm.running.agent("guest-ping", {}, cluster.latency.agent_ping)
             return
+    except asyncio.CancelledError:
+        log.say("QEMU Guest Agent is not running - received interrupt")
+        log.interrupted = False  # that was all it got to write
+        raise
     except (AgentTimeout, AgentError):
         pass
     log.say(f"QEMU Guest Agent is not running - VM {vm.vmid} {word} command 'guest-ping' failed - got timeout")

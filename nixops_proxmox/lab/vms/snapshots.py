@@ -84,7 +84,7 @@ async def rollback(cluster: Cluster, vm: Vm, name: str) -> bool:
     cluster.check_quorum()
     vm.config["lock"] = "rollback"
     try:
-        await power.stop(cluster, vm)
+        await power.stop(vm)
         for stored in hard_disks(cluster, vm, snapshot.config).values():
             await cluster.stores.rollback(stored, name)
     finally:
