@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from nixops_proxmox.lab.image import ImageFailed, build_image
+from nixops_proxmox.lab.image import ImageFailed, build_image, default_cache
 
 
 def main(arguments: list[str]) -> int:
-    cache = Path(arguments[0]) if arguments else Path.home() / ".cache" / "nixops-proxmox" / "lab-image"
+    cache = Path(arguments[0]) if arguments else default_cache()
     try:
         image = build_image(cache, lambda line: print(line, file=sys.stderr))  # noqa: T201
     except ImageFailed as error:

@@ -35,6 +35,11 @@ class ImagePaths:
     key: str  # the content hash
 
 
+def default_cache() -> Path:
+    """Where images are kept unless somebody says otherwise: one place for all labs of a user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nixops-proxmox" / "lab-image"
+
+
 def content_key() -> str:
     """Hash of everything of ours that decides what is in the image; Debian's point releases do not change it."""
     digest = hashlib.sha256()

@@ -32,6 +32,9 @@ class Monitor:
         """Waits until QEMU listens; raises StartFailed if it ends instead."""
         deadline = asyncio.get_running_loop().time() + CONNECT_SECONDS
         while process.returncode is None and asyncio.get_running_loop().time() < deadline:
+            if not path.exists():
+                await asyncio.sleep(0.02)
+                continue
             client = QMPClient(path.parent.name)
             try:
                 with directory_of(path) as folder:
