@@ -115,7 +115,8 @@ def nix_settings(scratch: Path, environment: Mapping[str, str], *, may_write: bo
     """The demo's derivations need /bin/sh and coreutils, and no binary cache. Whoever may write /nix builds there;
     everybody else in a store below the scratch folder."""
     lines = ["substituters =", environment.get("NIX_CONFIG", "")]
-    if os.access("/nix/var/nix", os.W_OK) if may_write is None else may_write:
+    nix = Path("/nix/var/nix")  # a Nix that has never run has made nothing yet
+    if os.access(nix if nix.exists() else "/", os.W_OK) if may_write is None else may_write:
         lines.append("sandbox = false")
     else:
         paths = " ".join(

@@ -45,8 +45,12 @@ install_packages() {
   fi
   say "installing Debian packages: $wanted"
   # shellcheck disable=SC2086  # words are meant
-  $as apt-get update -qq >&2 &&
-    $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted >&2
+  if output=$($as apt-get update -qq 2>&1 &&
+    $as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $wanted 2>&1); then
+    return 0
+  fi
+  printf '%s\n' "$output" >&2
+  return 1
 }
 
 # need_program PROGRAM WHAT-FOR PACKAGE…: there, or installed, or named; 1 when it is still missing.

@@ -105,7 +105,7 @@ def store_flags(
     """Root without a daemon builds as the users of the group nixbld; where that is missing, builds run as root."""
     is_root = os.geteuid() == 0 if is_root is None else is_root
     has_group = _has_members if has_group is None else has_group
-    if kind is Store.LOCAL and is_root and not has_group("nixbld"):
+    if kind is not Store.DAEMON and is_root and not has_group("nixbld"):
         yield from ("--option", "build-users-group", "")
 
 

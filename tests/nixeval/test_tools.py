@@ -85,7 +85,7 @@ def test_the_kind_of_store_follows_nix_own_rule(environment: dict[str, str], wri
         (Store.LOCAL, True, True, False),
         (Store.LOCAL, False, False, False),
         (Store.DAEMON, True, False, False),
-        (Store.OTHER, True, False, False),
+        (Store.OTHER, True, False, True),
     ],
 )
 def test_build_users_are_given_up_only_where_there_are_none(
