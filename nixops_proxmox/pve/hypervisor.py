@@ -96,6 +96,7 @@ class PveHypervisor:
         self._looks: dict[int, tuple[float, ConfigSeen]] = {}
         self._gates: dict[tuple[str, str], threading.Semaphore] = {}
         self._upids: set[str] = set()
+        self._guessed: set[str] = set()  # found where an answer was lost: perhaps somebody else's
         self._release: Release | None = None
         self._bridges: dict[str, tuple[str, ...]] = {}
         self._isos: dict[tuple[str, str], frozenset[str]] = {}
@@ -304,6 +305,8 @@ class PveHypervisor:
                 self._reservations.give_back(facts.vmid)
                 raise
             return
+        if upid in self._guessed and self._look(facts, self._view.get_since(self._clock()), last=False) is None:
+            raise VmidTaken(f"{machine.name}: VMID {facts.vmid} was taken by somebody else at the same moment")
         self._learn(facts, facts.node, Power.STOPPED)
 
     # Power
@@ -342,13 +345,14 @@ class PveHypervisor:
             upid = self._submit(kind, node, facts.vmid, partial(post, node, again))
             note(upid)
             failure = self._failure(upid)
-            if failure is None:
-                if parse_upid(upid).type.startswith("ha"):
-                    self._wait_for_power(facts, goal)  # HA has only been told
+            if parse_upid(upid).type.startswith("ha") and failure is None:
+                self._wait_for_power(facts, goal)  # HA has only been told
                 break
-            if self._is_reached(node, facts.vmid, goal):
+            if (failure is None and upid not in self._guessed) or self._is_reached(node, facts.vmid, goal):
                 break
-            if self._clock() > deadline or not isinstance(translate_task_text(failure.text), PveBusy):
+            busy = failure is None or isinstance(translate_task_text(failure.text), PveBusy)
+            if self._clock() > deadline or not busy:
+                failure = failure or Failed("the answer was lost, and another task was found")
                 raise self._task_failed(upid, failure, f"VM {facts.vmid} on {node}: {kind}")
             again = True
             self._pause()
@@ -483,6 +487,7 @@ class PveHypervisor:
             found = self._find_task(node, vmid, kind, since)
             if found is None:
                 raise
+            self._guessed.add(found)
             upid = found
         finally:
             self._drop_look(vmid)

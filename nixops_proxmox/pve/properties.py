@@ -71,7 +71,7 @@ def storage_of(volume: str) -> str:
 
 def parse_size(text: str) -> int | None:
     """Bytes of "32G", "4608M", "1048578K", "540672"; None if it is no size."""
-    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)([KMGT]?)", text)
+    match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,24})?)([KMGT]?)", text)
     return int(Decimal(match[1]) * _UNITS[match[2]]) if match else None
 
 
