@@ -152,6 +152,37 @@ def options(bench: Bench) -> list[str]:
     return ["-F", "none", "-i", str(bench.write_key()), *(word for setting in settings for word in ("-o", setting))]
 
 
+def test_a_terminal_is_a_terminal_and_a_shell_without_one_reads_commands(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        await bench.authorize(machine)
+        async with await bench.ssh(machine) as connection:
+            shown = await connection.run("tty; stty size; exit 5", term_type="xterm", term_size=(100, 30))
+            assert (shown.exit_status, str(shown.stdout).split()[-2:]) == (5, ["30", "100"])
+            assert "not a tty" not in str(shown.stdout)
+            typed = await connection.run(term_type="xterm", input="echo $((6 * 7))-$TERM\nexit\n")
+            assert "42-xterm" in str(typed.stdout)
+            plain = await connection.run(input="pwd\n")
+            assert plain.stdout == "/root\n"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("protocol", ["-s", "-O"])
+def test_scp_copies_both_ways(play: Play, protocol: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        await bench.authorize(machine)
+        (bench.directory / "file").write_bytes(b"\0" * 300_000)
+        far = f"root@[{bench.addresses(machine)[1]}]:/root/file"
+        there = await bench.command(["scp", protocol, *options(bench), str(bench.directory / "file"), far])
+        back = await bench.command(["scp", protocol, *options(bench), far, str(bench.directory / "again")])
+        assert (there.status, back.status) == (0, 0), (there, back)
+        assert (bench.directory / "again").read_bytes() == b"\0" * 300_000
+
+    play(scenario)
+
+
 def test_an_installed_disk_boots_by_itself_and_keeps_what_was_put_on_it(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         hardware = await bench.hardware(boot=("scsi0", "ide2"))

@@ -24,12 +24,22 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Terminal:
+    """A client's terminal: its TERM, columns and rows."""
+
+    kind: str
+    columns: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Pipes:
     """The three streams of an SSH session. `read` gives b"" at the end; writing waits while the window is full."""
 
     read: Callable[[], Awaitable[bytes]]
     write: Callable[[bytes], Awaitable[None]]
     write_err: Callable[[bytes], Awaitable[None]]
+    terminal: Terminal | None = None
 
 
 class NoSuchProgram(Exception):

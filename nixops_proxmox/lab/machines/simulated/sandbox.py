@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
+import struct
 import sys
+import termios
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +18,20 @@ from typing import IO, Any
 
 from nixops_proxmox.lab.guestfs.tools import TOOLS
 from nixops_proxmox.lab.machines.simulated.addresses import Nic
-from nixops_proxmox.lab.machines.simulated.body import ENVIRONMENT, About, NoSuchProgram, OpenFile, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.body import (
+    ENVIRONMENT,
+    About,
+    NoSuchProgram,
+    OpenFile,
+    Output,
+    Pipes,
+    Terminal,
+)
 from nixops_proxmox.lab.network import Holder, LabNetwork, NamespaceError, Privilege, nsenter_argv, subnet
 
 GUESTFS = Path(__file__).parents[2] / "guestfs"
 CHUNK = 1 << 16
+TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441  # ioctl_tty(2): unlock, and open the far end whatever /dev is seen here
 LAUNCH = "import sys; sys.path.insert(0, '/opt/lab-python'); from nixops_proxmox.lab.guestfs.tools import main; main()"
 FOLDERS = (
     "boot",
@@ -296,8 +309,31 @@ class Sandbox:
         return ended(process.returncode, out, err)
 
     async def run_session(self, command: str, pipes: Pipes) -> Output:
+        if pipes.terminal is not None:
+            return await asyncio.shield(self._keep(self._converse_by_terminal(command, pipes, pipes.terminal)))
         process = await self._spawn(["/bin/sh", "-c", command], ENVIRONMENT)
         return await asyncio.shield(self._keep(self._converse(process, pipes)))
+
+    async def _converse_by_terminal(self, command: str, pipes: Pipes, terminal: Terminal) -> Output:
+        """On a terminal of the guest's own; `setsid -c` makes it the command's controlling one."""
+        ours = await self._open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(ours, TIOCSPTLCK, struct.pack("i", 0))
+        theirs = fcntl.ioctl(ours, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", terminal.rows, terminal.columns, 0, 0))
+        argv = self.enter_argv(["/usr/bin/setsid", "-c", "-w", "/bin/sh", "-c", f"cd; {command}"])
+        environment = {**ENVIRONMENT, "TERM": terminal.kind}
+        with os.fdopen(theirs, "rb") as far:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=far, stdout=far, stderr=far, env=environment, start_new_session=True
+            )
+        reading = asyncio.create_task(write_all(ours, pipes))
+        try:
+            await read_all(ours, pipes)
+            return ended(await process.wait(), b"", b"")
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
+            os.close(ours)
 
     async def _converse(self, process: asyncio.subprocess.Process, pipes: Pipes) -> Output:
         assert process.stdin and process.stdout and process.stderr
@@ -347,6 +383,36 @@ async def feed(pipes: Pipes, stdin: asyncio.StreamWriter) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stdin.close()
         await stdin.wait_closed()
+
+
+async def write_all(descriptor: int, pipes: Pipes) -> None:
+    """What the client types. What is typed faster than a terminal takes it is lost (EAGAIN)."""
+    with contextlib.suppress(OSError):
+        while data := await pipes.read():
+            os.write(descriptor, data)
+
+
+async def read_all(descriptor: int, pipes: Pipes) -> None:
+    """What is shown, until nobody holds the far end (EIO)."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    os.set_blocking(descriptor, False)
+    loop.add_reader(descriptor, readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            try:
+                data = os.read(descriptor, CHUNK)
+            except BlockingIOError:
+                continue
+            if not data:
+                return
+            await pipes.write(data)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def drain(stream: asyncio.StreamReader, write: Any) -> None:

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 import asyncssh
 
-from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes, Terminal
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 AUTHORIZED = ("/root/.ssh/authorized_keys", "/etc/ssh/authorized_keys.d/root")
 CHUNK = 1 << 16
+STDERR = 1  # RFC 4254, SSH_EXTENDED_DATA_STDERR
 KEX = ["curve25519-sha256", "curve25519-sha256@libssh.org"]  # one method; paramiko offers only its old name
+SFTP = (
+    "for server in /usr/lib/openssh/sftp-server /usr/libexec/openssh/sftp-server /usr/lib/ssh/sftp-server; do"
+    ' [ -x "$server" ] && exec "$server"; done; exit 127'
+)
 Connect = Callable[[str, int], Awaitable[socket.socket]]
 
 
@@ -37,6 +42,30 @@ def find_authorized(text: str, key: asyncssh.SSHKey) -> bool:
             if asyncssh.import_authorized_keys(line).validate(key, "", "") is not None:
                 return True
     return False
+
+
+class GuestSession(asyncssh.SSHServerProcess[bytes]):
+    """A session whose `sftp` is the guest's own program too: asyncssh's would show the files of the lab's host."""
+
+    def __init__(self, body: GuestBody) -> None:
+        super().__init__(lambda process: run_process(body, process), None, 0, False)
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return subsystem == "sftp"
+
+    def session_started(self) -> None:
+        channel = self._chan
+        if channel is None or channel.get_subsystem() != "sftp":
+            super().session_started()
+            return
+        streams = (
+            asyncssh.SSHReader(self, channel),
+            asyncssh.SSHWriter(self, channel),
+            asyncssh.SSHWriter(self, channel, STDERR),
+        )
+        handler = self._start_process(*streams)
+        if handler is not None and self._conn is not None:
+            self._conn.create_task(handler, channel.logger)
 
 
 class Login(asyncssh.SSHServer):
@@ -67,6 +96,9 @@ class Login(asyncssh.SSHServer):
             return False
         texts = [await self._body.read_text(path) for path in AUTHORIZED]
         return any(text is not None and find_authorized(text, key) for text in texts)
+
+    def session_requested(self) -> GuestSession:
+        return GuestSession(self._body)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int):  # type: ignore[no-untyped-def]
         """`ssh -J`: the way on starts in the guest's network."""
@@ -104,7 +136,13 @@ async def run_process(body: GuestBody, process: asyncssh.SSHServerProcess[bytes]
     """One session. As with OpenSSH, a client that goes away does not end the command."""
 
     async def read() -> bytes:
-        return await process.stdin.read(CHUNK)
+        while True:
+            try:
+                return await process.stdin.read(CHUNK)
+            except (asyncssh.TerminalSizeChanged, asyncssh.SignalReceived, asyncssh.BreakReceived):
+                continue  # a terminal keeps the size that it began with
+            except (OSError, asyncssh.Error):
+                return b""
 
     async def write(data: bytes) -> None:
         with contextlib.suppress(OSError, asyncssh.Error):
@@ -116,12 +154,15 @@ async def run_process(body: GuestBody, process: asyncssh.SSHServerProcess[bytes]
             process.stderr.write(data)
             await process.stderr.drain()
 
-    if process.command is None:
-        await write_err(b"the lab's simulated guests run commands; they have no terminal\r\n")
-        process.exit(1)
-        return
-    output = await body.run_session(process.command, Pipes(read, write, write_err))
+    command = SFTP if process.subsystem == "sftp" else process.command or "exec /bin/sh -l"
+    output = await body.run_session(command, Pipes(read, write, write_err, find_terminal(process)))
     finish(process, output)
+
+
+def find_terminal(process: asyncssh.SSHServerProcess[bytes]) -> Terminal | None:
+    kind = process.get_terminal_type()
+    columns, rows, _, _ = process.get_terminal_size()
+    return Terminal(kind, columns or 80, rows or 24) if kind else None
 
 
 def finish(process: asyncssh.SSHServerProcess[bytes], output: Output) -> None:
@@ -150,7 +191,6 @@ class SshServer:
         self._options = asyncssh.SSHServerConnectionOptions(
             server_factory=lambda: Login(self._body, self._connect, self._opened),
             server_host_keys=[asyncssh.import_private_key(private_key)],
-            process_factory=lambda process: run_process(self._body, process),
             encoding=None,
             server_version="OpenSSH_9.9",
             allow_scp=False,
@@ -159,7 +199,8 @@ class SshServer:
             agent_forwarding=False,
             keepalive_interval=0,
             login_timeout=30,
-            allow_pty=False,
+            allow_pty=True,
+            line_editor=False,
             kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org"],
             signature_algs=SIGNATURES,
             compression_algs=["none"],
