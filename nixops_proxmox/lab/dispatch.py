@@ -70,6 +70,9 @@ class Dispatcher:
             await self.cluster.clock.sleep(self.cluster.latency.request)
             struck = self.faults.struck(request.method, path)
             await self._before(struck, path)
+            self._check_request(request)
+            if request.method in ("POST", "PUT") and not _is_upload(request):
+                await request.read()  # kept: a delayed call acts when the connection is long gone
             call = await self._limited(self._act(request, path, entry, struck, record), struck)
             if any(fault.action == "drop_after" for fault in struck):
                 raise Hangup
@@ -145,7 +148,6 @@ class Dispatcher:
     async def _act(
         self, request: web.Request, path: str, entry: str, struck: list[Fault], record: dict[str, Any]
     ) -> Any:
-        self._check_request(request)
         found = self._directory.find(request.method, path, self.cluster.release.number)
         auth = self._authenticate(request, found[0] if found else None)
         record["who"] = auth.who if auth else ""
@@ -179,8 +181,7 @@ class Dispatcher:
             raise Refused(501, "chunked transfer encoding not supported", plain=True)
         if request.method in ("GET", "DELETE") and request.content_length:
             raise Refused(501, f"Unexpected content for method '{request.method}'", plain=True)
-        upload = request.headers.get("Content-Type", "").startswith("multipart/form-data")
-        if not upload and (request.content_length or 0) > self.cluster.release.body_limit:
+        if not _is_upload(request) and (request.content_length or 0) > self.cluster.release.body_limit:
             raise Refused(501, "for data too large", plain=True)
 
     def _authenticate(self, request: web.Request, operation: Operation | None) -> Auth | None:
@@ -276,6 +277,10 @@ async def _slowed(work: Awaitable[Any], struck: list[Fault], sleep: Any) -> Any:
     result = await work
     await sleep(sum(fault.seconds for fault in struck if fault.action == "slow"))
     return result
+
+
+def _is_upload(request: web.Request) -> bool:
+    return request.headers.get("Content-Type", "").startswith("multipart/form-data")
 
 
 def _forget(task: "asyncio.Future[Any]") -> None:

@@ -134,7 +134,7 @@ class Lab:
     async def start(
         self, host: str = "127.0.0.1", port: int = 0, *, sockets: Sequence[socket.socket] = (), every_node: bool = False
     ) -> None:
-        """Serve on `host` (the first node's API; with `every_node`, a port for each), or on bound sockets: one a node, in order."""
+        """Serve on `host`: the first node's API, or (`every_node`) a port for each; or on bound sockets, one a node."""
         await self.driver.open()
         names = list(self.cluster.nodes)
         listening = list(sockets) or [_listen(host, port)]

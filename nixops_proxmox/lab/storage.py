@@ -163,17 +163,16 @@ class Stores:
             if re.fullmatch(r"(vm|base)-\d+-\S+", name):
                 return "images"
             die(f"unable to parse lvm volume name '{name}'")
-        for pattern, content in (
+        patterns = (
             (r"(\d+/base-\d+-\S+/)?\d+/[^/\s]+\.(raw|qcow2|vmdk)", "images"),
             (r"iso/[^/]+\.(iso|img)", "iso"),
             (r"vztmpl/[^/]+", "vztmpl"),
             (r"backup/[^/]+", "backup"),
             (r"snippets/[^/]+", "snippets"),
             (r"import/[^/]+", "import"),
-        ):
-            if re.fullmatch(pattern, name, re.IGNORECASE):
-                return content
-        die(f"unable to parse directory volume name '{name}'")
+        )
+        found = next((content for pattern, content in patterns if re.fullmatch(pattern, name, re.IGNORECASE)), None)
+        return found or die(f"unable to parse directory volume name '{name}'")
 
     def free_name(
         self, storage: Storage, node: str, vmid: int, format: str, *, prefix: str = "vm", stem: str = ""

@@ -10,6 +10,9 @@ from urllib.parse import quote, urlencode
 
 from nixops_proxmox.lab.testing import RunningLab
 
+QEMU = "/nodes/pve1/qemu"
+DISK = {"scsi0": "local-lvm:4,discard=on", "net0": "virtio,bridge=vmbr0", "agent": "1", "memory": "1024", "name": "web"}
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import itertools
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -215,6 +215,24 @@ class InertMachine:
         return {}
 
 
+def copy_sparse(source: Path, target: Path) -> None:
+    """What has been written, and the length: holes stay holes."""
+    with source.open("rb") as old, target.open("wb") as new:
+        size, position = os.fstat(old.fileno()).st_size, 0
+        new.truncate(size)
+        while position < size:
+            try:
+                start = os.lseek(old.fileno(), position, os.SEEK_DATA)
+            except OSError:  # nothing but a hole from here on
+                return
+            position = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            while start < position:
+                copied = os.copy_file_range(old.fileno(), new.fileno(), min(position - start, 2**24), start, start)
+                if copied == 0:
+                    return
+                start += copied
+
+
 class InertDriver:
     """Volumes are sparse files; machines are on or off."""
 
@@ -255,8 +273,7 @@ class InertDriver:
             file.truncate(size)
 
     async def copy(self, source: Volume, target: Volume) -> None:
-        if source.path.exists() and source.path.stat().st_blocks:
-            await asyncio.to_thread(shutil.copyfile, source.path, target.path)
+        await asyncio.to_thread(copy_sparse, source.path, target.path)
         await self.resize(target, target.size)
 
     async def link(self, base: Volume, target: Volume) -> None:
@@ -267,11 +284,11 @@ class InertDriver:
         return volume.path.with_name(f"{volume.path.name}@{name}")
 
     async def snapshot(self, volume: Volume, name: str) -> None:
-        shutil.copyfile(volume.path, self._snapshot(volume, name))
+        copy_sparse(volume.path, self._snapshot(volume, name))
 
     async def rollback(self, volume: Volume, name: str) -> None:
         with suppress(FileNotFoundError):
-            shutil.copyfile(self._snapshot(volume, name), volume.path)
+            copy_sparse(self._snapshot(volume, name), volume.path)
 
     async def drop_snapshot(self, volume: Volume, name: str) -> None:
         self._snapshot(volume, name).unlink(missing_ok=True)

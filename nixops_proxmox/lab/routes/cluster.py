@@ -9,7 +9,10 @@ from nixops_proxmox.lab.routes.tasks import describe as describe_task
 from nixops_proxmox.lab.schema.types import boolean, integer, named, one_of, text
 
 routes = Routes()
-INDEX = "acme backup backup-info ceph config firewall ha jobs log mapping metrics notifications nextid options replication resources status tasks sdn"
+INDEX = (
+    "acme backup backup-info ceph config firewall ha jobs log mapping metrics notifications nextid options replication "
+    "resources status tasks sdn"
+)
 
 
 @routes.get("/version")

@@ -72,7 +72,7 @@ async def dump(call: Call) -> Any:
                 [*lines, "chpasswd:", "  expire: False", "users:", "  - default", f"package_upgrade: {upgrade}", ""]
             )
         case "meta":
-            return f"instance-id: {hashlib.sha1(repr(sorted(config.items())).encode(), usedforsecurity=False).hexdigest()}\n"
+            return f"instance-id: {_digest(sorted(config.items()))}\n"
         case _:
             return "version: 1\nconfig:\n"
 
@@ -223,7 +223,7 @@ RULE = {
 }
 
 
-def _firewall_digest(value: object) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha1(repr(value).encode() if value else b"", usedforsecurity=False).hexdigest()
 
 
@@ -232,7 +232,7 @@ async def firewall(call: Call) -> Any:
     """Of a VM that does not exist, too: there is no file, so there are no options."""
     vm = call.cluster.vms.get(call.vmid)
     options = vm.firewall if vm else {}
-    return {**options, "digest": _firewall_digest(options)}
+    return {**options, "digest": _digest(options)}
 
 
 @routes.put(f"{BASE}/firewall/options", FIREWALL, needs("/vms/{vmid}", "VM.Config.Network"))
@@ -247,7 +247,7 @@ async def set_firewall(call: Call) -> Any:
 
 @routes.get(f"{BASE}/firewall/rules", permission=AUDIT)
 async def rules(call: Call) -> Any:
-    digest = _firewall_digest(call.vm.rules)
+    digest = _digest(call.vm.rules)
     return [{"pos": position, **rule, "digest": digest} for position, rule in enumerate(call.vm.rules)]
 
 
@@ -265,9 +265,7 @@ async def add_rule(call: Call) -> Any:
 )
 async def statistics(call: Call) -> Any:
     if call.vmid not in call.cluster.vms:
-        where = f"/var/lib/rrdcached/db/pve2-vm/{call.vmid}"
-        die(
-            f"RRD error: rrdcached@unix:/var/run/rrdcached.sock: rrd_fetch_r failed: opening '{where}': No such file or directory"
-        )
+        wrong = f"rrd_fetch_r failed: opening '/var/lib/rrdcached/db/pve2-vm/{call.vmid}': No such file or directory"
+        die(f"RRD error: rrdcached@unix:/var/run/rrdcached.sock: {wrong}")
     now = int(call.cluster.clock.time()) // 60 * 60
     return [{"time": now - 60 * index} for index in range(70, 0, -1)]

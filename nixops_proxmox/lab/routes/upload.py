@@ -98,7 +98,7 @@ def _import(
     call: Call, storage: Storage, fields: dict[str, Any], name: str, temporary: Path
 ) -> Callable[[Log], Awaitable[None]]:
     async def work(log: Log) -> None:
-        shown = f"/var/tmp/{temporary.name}"
+        shown = f"/var/tmp/{temporary.name}"  # noqa: S108  # what PVE prints; nothing is put there
         log.say(f"starting file import from: {shown}")
         try:
             if "checksum" in fields:
@@ -106,9 +106,8 @@ def _import(
             format, virtual = probe(temporary, fields["content"], name, shown, log)
             volume = f"{fields['content']}/{name}"
             _, target = call.cluster.stores.place(storage, call.node, volume)
-            log.say(
-                f"target node: {call.node}\ntarget file: {target}\nfile size is: {fields['size']}\ncommand: cp -- {shown} {target}"
-            )
+            log.say(f"target node: {call.node}\ntarget file: {target}\nfile size is: {fields['size']}")
+            log.say(f"command: cp -- {shown} {target}")
             stored = call.cluster.stores.record(
                 storage, call.node, volume, size=fields["size"], format=format, content=fields["content"]
             )

@@ -9,7 +9,7 @@ Kind = Literal["string", "integer", "number", "boolean", "array"]
 
 @dataclass(frozen=True)
 class Param:
-    """`format` is a named format (formats.py) or a property-string grammar; `since`/`until` are releases (until: last with it)."""
+    """`format` is a named format (formats.py) or a property-string grammar; `since`/`until`: first and last release."""
 
     kind: Kind = "string"
     optional: bool = True

@@ -33,7 +33,10 @@ NIC_MODELS = [
 VLANS = r"\d+(?:-\d+)?(?:;\d+(?:-\d+)?)*"
 BASE64 = r"[A-Za-z0-9+/]+={0,2}"
 UUID = r"[a-fA-F0-9]{8}(?:-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}"
-MACHINE = r"(pc|pc(-i440fx)?-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|q35|pc-q35-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|virt(?:-\d+(\.\d+)+)?(\+pve\d+)?)"
+MACHINE = (
+    r"(pc|pc(-i440fx)?-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|q35|pc-q35-\d+(\.\d+)+(\+pve\d+)?(\.pxe)?|"
+    r"virt(?:-\d+(\.\d+)+)?(\+pve\d+)?)"
+)
 USB_HOST = r"(0x)?[0-9A-Fa-f]{4}:(0x)?[0-9A-Fa-f]{4}|\d+-\d+(\.\d+)*|[Ss][Pp][Ii][Cc][Ee]"
 
 RATES = [f"{what}{way}" for what in ("bps", "iops", "mbps") for way in ("", "_rd", "_wr")]

@@ -88,14 +88,13 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
     )
     folder = _disks_folder(stored)
     folder.mkdir(parents=True, exist_ok=True)
-    disks = {}
+    disks: dict[str, dict[str, Any]] = {}
     for key, disk in hard_disks(cluster, vm).items():
         if "backup=0" in vm.config[key].split(","):
             continue
         copy = Volume(disk.volid, folder / key, disk.size, disk.format)
-        await cluster.driver.copy(disk.volume, copy) if copy.path.exists() else await _copy_new(
-            cluster, disk.volume, copy
-        )
+        await cluster.driver.allocate(copy)
+        await cluster.driver.copy(disk.volume, copy)
         disks[key] = {"size": disk.size, "format": disk.format}
     config = {
         key: value for key, value in vm.config.items() if key not in ("lock", "parent") and not key.startswith("unused")
@@ -107,11 +106,6 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
     )
     stored.protected = params.get("protected", False)
     return stored
-
-
-async def _copy_new(cluster: Cluster, source: Volume, copy: Volume) -> None:
-    await cluster.driver.allocate(copy)
-    await cluster.driver.copy(source, copy)
 
 
 def _disks_folder(stored: Stored) -> Path:

@@ -98,7 +98,7 @@ def check_change(cluster: Cluster, auth: Auth, vm: Vm, change: Change) -> None:
                 die(f"can't remove unused disk '{key}' - protection mode enabled")
     if "tags" in change.values or "tags" in change.deleted:
         new = "" if "tags" in change.deleted else normalise_tags(change.values["tags"])
-        check_tags(cluster, auth, vm.vmid, vm.config.get("tags", ""), new)
+        check_tags(cluster, auth, vm.config.get("tags", ""), new)
     _check_balloon(vm, change)
 
 
@@ -133,9 +133,9 @@ async def apply_change(cluster: Cluster, vm: Vm, change: Change, log: Log) -> di
         raise
     _queue(vm, values, change)
     if vm.running is None:
-        await apply_pending(cluster, vm, log)
+        await apply_pending(cluster, vm)
         return {}
-    return await _hotplug(cluster, vm, log)
+    return await _hotplug(cluster, vm)
 
 
 def _prepared(cluster: Cluster, key: str, value: str) -> str:
@@ -180,7 +180,7 @@ def _extend_boot_order(vm: Vm, key: str, value: str) -> None:
 # A running VM.
 
 
-async def _hotplug(cluster: Cluster, vm: Vm, log: Log) -> dict[str, str]:
+async def _hotplug(cluster: Cluster, vm: Vm) -> dict[str, str]:
     problems: dict[str, str] = {}
     for key in [*vm.deleted, *vm.pending]:
         if not _is_hot(vm, key):
@@ -188,7 +188,7 @@ async def _hotplug(cluster: Cluster, vm: Vm, log: Log) -> dict[str, str]:
         before = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
         saved = dict(vm.config), dict(vm.pending), dict(vm.deleted)
         try:
-            await apply_pending(cluster, vm, log, {key})
+            await apply_pending(cluster, vm, {key})
             after = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
             if vm.running is not None and (is_disk(key) or is_nic(key)):
                 await vm.running.change(before, after)

@@ -186,12 +186,11 @@ async def link_volume(cluster: Cluster, base: Stored, vm: Vm, log: Log) -> Store
         stored.parent = base.volid
         await cluster.driver.link(base.volume, stored.volume)
     if storage.on_files:
+        file = name.partition("/")[2]
+        log.say(f"clone {base_name}: images, {file}, {vm.vmid} to {file} (base=../{base_name})")
         log.say(
-            f"clone {base_name}: images, {name.partition('/')[2]}, {vm.vmid} to {name.partition('/')[2]} (base=../{base_name})"
-        )
-        log.say(
-            f"Formatting '{stored.shown}', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib size={stored.size} "
-            f"backing_file=../{base_name} backing_fmt=qcow2 lazy_refcounts=off refcount_bits=16"
+            f"Formatting '{stored.shown}', fmt=qcow2 cluster_size=65536 extended_l2=off compression_type=zlib "
+            f"size={stored.size} backing_file=../{base_name} backing_fmt=qcow2 lazy_refcounts=off refcount_bits=16"
         )
     else:
         log.say(f'  Logical volume "{name}" created.')
@@ -219,9 +218,8 @@ def start_template(cluster: Cluster, auth: Auth, vm: Vm, only: str | None) -> st
                     base = cluster.stores.make_base(stored)
                     vm.config[key] = format_disk({**parse_disk(key, vm.config[key]), "file": base.volid})
                     if not cluster.stores.get(base.storage).on_files:
-                        log.say(
-                            f'  Renamed "{stored.volid.partition(":")[2]}" to "{base.volid.partition(":")[2]}" in volume group "pve"'
-                        )
+                        before, after = stored.volid.partition(":")[2], base.volid.partition(":")[2]
+                        log.say(f'  Renamed "{before}" to "{after}" in volume group "pve"')
 
     return cluster.tasks.start(vm.node, "qmtemplate", str(vm.vmid), auth, work)
 

@@ -44,10 +44,10 @@ def start_create(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
     async def work(log: Log) -> None:
         await _create(cluster, auth, vm, values, params, log)
 
-    return cluster.tasks.start(node, "qmcreate", str(vmid), auth, _guarded(cluster, vm, work))
+    return cluster.tasks.start(node, "qmcreate", str(vmid), auth, _guarded(vm, work))
 
 
-def _guarded(cluster: Cluster, vm: Vm, work: Any) -> Any:
+def _guarded(vm: Vm, work: Any) -> Any:
     async def guarded(log: Log) -> None:
         try:
             await work(log)

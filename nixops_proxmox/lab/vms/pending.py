@@ -5,15 +5,14 @@ import re
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_boot, parse_disk, volume_of
 from nixops_proxmox.lab.refusals import die
-from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 
 
-async def apply_pending(cluster: Cluster, vm: Vm, log: Log, keys: set[str] | None = None) -> None:
+async def apply_pending(cluster: Cluster, vm: Vm, keys: set[str] | None = None) -> None:
     """Make pending deletions and values active; `keys`: only these."""
     for key in [key for key in vm.deleted if keys is None or key in keys]:
         force = vm.deleted.pop(key)
-        await delete_key(cluster, vm, key, force=force, log=log)
+        await delete_key(cluster, vm, key, force=force)
     for key in [key for key in vm.pending if keys is None or key in keys]:
         value = vm.pending.pop(key)
         if is_disk(key):
@@ -39,7 +38,7 @@ def add_unused(vm: Vm, volid: str) -> None:
     vm.config[f"unused{number}"] = volid
 
 
-async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool, log: Log) -> None:
+async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool) -> None:
     value = vm.config.get(key)
     if value is None:
         return

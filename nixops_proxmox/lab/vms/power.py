@@ -25,22 +25,22 @@ def begin_start(cluster: Cluster, auth: Auth, vm: Vm) -> str:
 
 
 def start_task(cluster: Cluster, auth: Auth, node: str, vmid: int) -> str:
-    async def work(log: Log) -> None:
+    async def work(_: Log) -> None:
         vm = cluster.get_vm(node, vmid)
         async with cluster.flocked(vm):
-            await start(cluster, vm, log)
+            await start(cluster, vm)
 
     return cluster.tasks.start(node, "qmstart", str(vmid), auth, work)
 
 
-async def start(cluster: Cluster, vm: Vm, log: Log) -> None:
+async def start(cluster: Cluster, vm: Vm) -> None:
     """Within the VM's flock."""
     if vm.is_template:
         die("you can't start a vm if it's a template")
     vm.check_lock("suspended") if not (vm.running and vm.lock == "backup") else None
     if vm.running:
         die(f"VM {vm.vmid} already running")
-    await apply_pending(cluster, vm, log)
+    await apply_pending(cluster, vm)
     state = vm.directory / "suspend.state" if vm.lock == "suspended" else None
     await power_on(cluster, vm, state if state and state.exists() else None)
     if vm.lock == "suspended":

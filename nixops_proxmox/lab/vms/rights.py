@@ -138,7 +138,7 @@ def check_bridges(cluster: Cluster, auth: Auth, values: Mapping[str, str]) -> No
             cluster.require(auth, path, "SDN.Use")
 
 
-def check_tags(cluster: Cluster, auth: Auth, vmid: int, old: str, new: str) -> None:
+def check_tags(cluster: Cluster, auth: Auth, old: str, new: str) -> None:
     """Registered tags need Sys.Modify; what else is free depends on the datacenter's options."""
     if auth.is_root or cluster.allows(auth, "/", "Sys.Modify"):
         return
