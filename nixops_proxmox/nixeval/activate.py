@@ -99,11 +99,11 @@ def parse_activation(done: Completed, machine: str) -> Activated:
     if done.status in (0, NEEDS_REBOOT) and found:
         return Activated(int(found[1]), done.status == NEEDS_REBOOT, output)
     words = "\n".join(text for text in (output[-2000:], done.stderr.strip()[-2000:]) if text)
-    what, hint = _explain(done.status, machine) if found else ("it could not be made the current generation", "")
+    what, hint = _explain(done.status) if found else ("it could not be made the current generation", "")
     raise ActivationFailed(f"{machine}: the new system: {what}\n{words}".rstrip(), hint=hint)
 
 
-def _explain(status: int, machine: str) -> tuple[str, str]:
+def _explain(status: int) -> tuple[str, str]:
     """What happened, and what to try."""
     if status == UNITS_FAILED:
         return (
@@ -112,7 +112,7 @@ def _explain(status: int, machine: str) -> tuple[str, str]:
         )
     return (
         f"the activation ended with status {status}",
-        f"its log is /run/nixops-proxmox/activation.log in the guest; go back with `nixops-proxmox rollback {machine}`",
+"its log is /run/nixops-proxmox/activation.log in the guest; to go back, deploy the description as it was",
     )
 
 
