@@ -260,6 +260,7 @@ class LiveBoard:
         self._spinner = Spinner("dots")
 
     def step(self, machine: Machine, label: str, to: str) -> None:
+        self._note = ""
         self._board.step(machine, label, to)
 
     def detail(self, machine: Machine, text: str) -> None:
@@ -276,7 +277,8 @@ class LiveBoard:
         self._board.ended(name, error)
 
     def note(self, text: str) -> None:
-        self._note = one_line(text)
+        if not any(row.began is not None for row in self._board.rows()):
+            self._note = one_line(text)
 
     def __rich__(self) -> RenderableType:
         rows = self._board.rows()
@@ -285,9 +287,9 @@ class LiveBoard:
         for row in shown:
             table.add_row(*self._cells(row))
         parts: list[RenderableType] = [table]
-        if hidden or self._total > 1:
+        if hidden or (self._total > 1 and not all(row.end for row in rows)):
             parts.append(Text(summary(rows, self._goal, self._total, self._now() - self._board.started), "dim"))
-        if self._note and not any(row.began is not None for row in rows):
+        if self._note:
             parts.append(Text(self._note, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*parts)
 

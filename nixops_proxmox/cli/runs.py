@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,6 +15,10 @@ from nixops_proxmox.cli.progress import INTERRUPTED_STATUS
 from nixops_proxmox.cli.report import Line, exit_status, explain_outcomes
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import Machine
+
+WAKE = 0.25  # seconds
+STOPPING = "stopping when the steps under way are done; Ctrl-C again stops at once, and loses nothing either"
+SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def carry_out(
@@ -30,11 +35,24 @@ def carry_out(
         return 0
     began = time.monotonic()
     with console.progress(goal, names), stop_on_interrupt(console):
-        outcomes = work()
+        outcomes = wait_awake(work, console)
     seconds = time.monotonic() - began
     now = {machine.name: machine for machine in standing()}
     console.show(explain_outcomes(outcomes, now, goal=goal, seconds=seconds, command=args.command))
     return exit_status(outcomes)
+
+
+def wait_awake(work: Callable[[], Sequence[Outcome]], console: Console) -> Sequence[Outcome]:
+    """Do it in another thread. Python runs signal handlers in the main thread alone, and the kernel may give the signal
+    to any: a main thread that slept until all is done would hear of Ctrl-C when all is done."""
+    told = False
+    with ThreadPoolExecutor(1, thread_name_prefix="run") as thread:
+        future = thread.submit(work)
+        while not wait([future], timeout=WAKE).done:
+            if console.reporter.stopping and not told:
+                told = True
+                console.say(STOPPING)
+        return future.result()
 
 
 @contextmanager
@@ -46,11 +64,12 @@ def stop_on_interrupt(console: Console) -> Iterator[None]:
         return
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        # No print here: the streams may be in the middle of one, and are not reentrant.
         if console.reporter.stopping:
-            console.err.show_cursor(True)
+            if console.err.is_terminal:
+                os.write(2, SHOW_CURSOR)
             os._exit(INTERRUPTED_STATUS)
         console.reporter.stop()
-        console.say("stopping when the steps under way are done; Ctrl-C again stops at once, and loses nothing either")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:

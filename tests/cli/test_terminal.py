@@ -93,7 +93,7 @@ def test_the_board_lives_on_a_terminal_in_colours(tmp_path: Path) -> None:
         assert terminal.end() == 0
         assert "installer → installed" in terminal.text
         assert "✓" in terminal.text
-        assert "2 of 2 ready" in terminal.text
+        assert "2 at work" in terminal.text
         assert "2 machines ready in" in terminal.text
         assert re.search(r"\x1b\[[0-9;]*32m", terminal.seen), "green"
         assert terminal.seen.rstrip().endswith("\x1b[0m") or "\x1b[?25h" in terminal.seen, "the cursor is shown again"
