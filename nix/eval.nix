@@ -140,7 +140,7 @@ let
     // { machines = mapAttrs (_: node: node.config) nodes; };
 
   nixos = name: import (nixpkgsPath + "/nixos/lib/eval-config.nix") {
-    system = null; # the modules say it (nixpkgs.system, nixpkgs.hostPlatform)
+    inherit system; # a default below nixpkgs.system and nixpkgs.hostPlatform
     specialArgs = { inherit name nodes resources uuid deploymentName; };
     modules = map (one: { _file = one.file; imports = [ one.value ]; }) (defaults ++ sayings name) ++ [
       ./proxmox.nix
@@ -148,7 +148,6 @@ let
       ({ lib, ... }: {
         _file = toString ./eval.nix;
         networking.hostName = lib.mkOverride 900 name;
-        nixpkgs.system = lib.mkDefault system;
         _module.check = checkConfigurationOptions;
         users.users.root.openssh.authorizedKeys.keys = clientKeys;
       })

@@ -1,5 +1,6 @@
 """eval.nix: networks of plain attribute sets, as the command line asks for them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,21 @@ from tests.nix.conftest import ROOT, Evaluate
 pytestmark = pytest.mark.nix
 
 SYSTEM = 'derivation { name = "web"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" ": >$out" ]; }'
+
+
+EVAL_CONFIG = """
+{ modules, specialArgs, system }:
+let
+  own = builtins.head (builtins.head modules).imports;
+  made = if builtins.isFunction own then own specialArgs else own;
+in {
+  config.deployment = {
+    targetEnv = "proxmox";
+    proxmox = { disks = [ ]; network = [ ]; } // made.deployment.proxmox;
+  };
+  config.system.build.toplevel = %s;
+}
+"""
 
 
 class Networks:
@@ -53,15 +69,15 @@ def test_a_machine_may_do_without_a_system(networks: Networks) -> None:
 
 
 def test_defaults_lie_under_every_machine(networks: Networks) -> None:
-    info = networks.info(
-        "{ defaults.deployment.proxmox = { memory = 512; cpu.cores = 1; }; a = { }; b.deployment.proxmox.cpu.cores = 2; }"
-    )
+    common = "defaults.deployment.proxmox = { memory = 512; cpu.cores = 1; };"
+    info = networks.info(f"{{ {common} a = {{ }}; b.deployment.proxmox.cpu.cores = 2; }}")
     found = {name: machine["deployment"]["proxmox"] for name, machine in info["machines"].items()}
     assert found == {"a": {"memory": 512, "cpu": {"cores": 1}}, "b": {"memory": 512, "cpu": {"cores": 2}}}
 
 
 def test_a_network_may_be_a_function_of_what_it_wants(networks: Networks) -> None:
-    text = "{ clientKeys, size ? 1, ... }: { web.deployment.proxmox = { memory = size; ssh.authorizedKeys = clientKeys; }; }"
+    machine = "{ memory = size; ssh.authorizedKeys = clientKeys; }"
+    text = f"{{ clientKeys, size ? 1, ... }}: {{ web.deployment.proxmox = {machine}; }}"
     info = networks.info(text, clientKeys='[ "k" ]', args="{ size = 7; }")
     assert info["machines"]["web"]["deployment"]["proxmox"] == {"memory": 7, "ssh": {"authorizedKeys": ["k"]}}
 
@@ -101,15 +117,7 @@ def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> Non
     """A nixpkgs of one file shows how the modules are put together."""
     nixpkgs = networks.folder / "nixpkgs" / "nixos" / "lib"
     nixpkgs.mkdir(parents=True)
-    (nixpkgs / "eval-config.nix").write_text(
-        """
-        { modules, specialArgs, system }:
-        let own = builtins.head (builtins.head modules).imports; made = if builtins.isFunction own then own specialArgs else own;
-        in { config = { deployment = { targetEnv = "proxmox"; proxmox = { disks = [ ]; network = [ ]; } // made.deployment.proxmox; };
-             system.build.toplevel = builtins.trace (toString (builtins.length modules)) (%s); }; }
-        """  # noqa: UP031
-        % SYSTEM
-    )
+    (nixpkgs / "eval-config.nix").write_text(EVAL_CONFIG % SYSTEM)
     info = networks.info(
         "{ network.nixpkgs = ./nixpkgs; web = { name, nodes, ... }: { deployment.proxmox.description = name; }; }"
     )
@@ -122,12 +130,8 @@ def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> Non
 
 
 def test_what_it_says_is_what_python_reads(networks: Networks) -> None:
-    info = networks.info(
-        f"""{{ web = {{ toplevel = {SYSTEM}; deployment.targetEnv = "proxmox"; deployment.proxmox = {{
-              disks.scsi0 = {{ storage = "local-lvm"; size = "8G"; }}; network = [ {{ bridge = "vmbr0"; }} ]; }}; }}; }}"""
-    )
-    import json
-
+    hardware = 'disks.scsi0 = { storage = "local-lvm"; size = "8G"; }; network = [ { bridge = "vmbr0"; } ];'
+    info = networks.info(f"{{ web = {{ toplevel = {SYSTEM}; deployment.proxmox = {{ {hardware} }}; }}; }}")
     evaluated = parse_evaluation(json.dumps(info))
     assert set(evaluated.toplevels) == {"web"}
     assert [machine.name for machine in parse_network("demo", evaluated.data).machines] == ["web"]

@@ -28,7 +28,7 @@ def machine(evaluate: Evaluate, real_lib: Path) -> Machine:
 
 def test_a_machine_of_another_backend_is_left_alone(machine: Machine) -> None:
     done = machine("", targetEnv='"libvirtd"')
-    empty: dict[str, Any] = dict.fromkeys(["boot", "services", "users", "fileSystems", "networking", "systemd"], {})
+    empty: dict[str, Any] = {key: {} for key in ("boot", "services", "users", "fileSystems", "networking", "systemd")}
     assert {name: done[name] for name in empty} == empty
     assert (done["warnings"], done["failed"]) == ([], [])
 

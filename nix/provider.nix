@@ -1,0 +1,99 @@
+# The NixOps 4 provider: `providers.proxmox = nixops-proxmox.modules.nixops4Provider.default;`. Its first argument is the
+# flake, which says where the executable is for the system that NixOps runs on.
+{ self }:
+
+{ lib, resourceProviderSystem, ... }:
+
+let
+  inherit (lib) mkOption types;
+  declarations = import ./options.nix { inherit lib; };
+
+  text = description: mkOption { type = types.str; inherit description; };
+  number = description: mkOption { type = types.int; inherit description; };
+  texts = description: mkOption { type = types.listOf types.str; inherit description; };
+
+  machine = {
+    name = text "The machine's name, a DNS name. A machine that exists keeps it.";
+    deployment = mkOption {
+      type = types.str;
+      default = "nixops4";
+      description = "Under which deployment the machine is recorded; `nixops-proxmox -d` takes the same name.";
+    };
+  };
+
+  way = {
+    sshHost = text "The address that was proven to be the machine's.";
+    sshPort = number "The port of its sshd.";
+  };
+
+  volume = what: example: {
+    description = "${what}, uploaded once under a name that holds its hash; the same file is found again.";
+    requireState = false;
+    inputs.options = {
+      path = text "The file here." // { inherit example; };
+      storage = text "The storage that takes it.";
+      node = mkOption { type = types.nullOr types.str; default = null; description = "The node to upload by; null: any that has the storage."; };
+      profile = mkOption { type = types.str; default = "default"; description = "The hypervisor's profile."; };
+    };
+    outputs.options.volume = text "The volume, for `install.iso` or `install.image`.";
+  };
+in
+{
+  name = "Proxmox VE";
+  description = ''
+    Machines on Proxmox VE: their hardware, their installation, and their systems. Credentials come from the operator's
+    profile file (see `nixops-proxmox profile`), never from the deployment.
+
+    The protocol has no way to delete a resource yet: `nixops-proxmox destroy` removes what a `vm` made.
+  '';
+  sourceBaseUrl = "https://github.com/RaitoBezarius/nixops-proxmox/tree/main";
+  sourceName = "nixops-proxmox";
+  executable = "${self.packages.${resourceProviderSystem}.default}/bin/nixops4-resources-proxmox";
+
+  resourceTypes = {
+    vm = {
+      description = "A machine's hardware, through to an installer or image that was reached by SSH and proven to be it.";
+      requireState = true;
+      inputs.options = machine // {
+        proxmox = mkOption {
+          type = types.submodule { inherit (declarations) options; };
+          apply = import ./export.nix;
+          description = "What `deployment.proxmox` is in the NixOS module.";
+        };
+        allowReboot = mkOption { type = types.bool; default = false; description = "Whether a change that needs it may restart the machine."; };
+      };
+      outputs.options = way // {
+        uuid = text "The machine's identity, by which its VM is known. Give it to `nixos`.";
+        vmid = number "The VMID.";
+        node = text "The node it is on.";
+        macs = texts "The MAC addresses of its NICs.";
+        addresses = texts "The addresses that the guest has.";
+        sshHostKeys = texts "The public host keys of its sshd.";
+      };
+    };
+
+    nixos = {
+      description = "A NixOS system on a `vm`: installed if there is none yet, activated if it is another one.";
+      requireState = true;
+      inputs.options = machine // {
+        vm = text "The `uuid` that the `vm` gave out.";
+        system = mkOption { type = types.str; description = "The store path of the built system (`config.system.build.toplevel`)."; };
+      };
+      outputs.options = way // {
+        system = text "The store path of the active system.";
+        generation = number "Its generation.";
+        sshHostKey = text "The machine's public host key.";
+      };
+    };
+
+    iso = volume "An installer ISO" "./nixops-proxmox-installer.iso";
+    image = volume "A disk image" "./nixos.qcow2";
+
+    state = {
+      description = "State of NixOps 4 deployments, in the database that the command line uses (NIXOPS_PROXMOX_STATE): a team shares it.";
+      requireState = false;
+      inputs.options.name = text "The name of the state's document.";
+      outputs.options = { };
+    };
+  };
+}

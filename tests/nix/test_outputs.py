@@ -1,0 +1,77 @@
+"""The flake, the installer's module, the NixOps 2 expression and the NixOps 4 provider, with stand-ins for packages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from nixops_proxmox.nixops4.resources import NixosInputs, StateInputs, VmInputs, VolumeInputs
+from tests.nix.conftest import ROOT, Evaluate
+
+pytestmark = pytest.mark.nix
+
+SYSTEMS = {"x86_64-linux", "aarch64-linux"}
+
+
+@pytest.fixture
+def look(evaluate: Evaluate, real_lib: Path) -> Any:
+    def run(attribute: str) -> Any:
+        return evaluate(
+            f"(import {ROOT}/tests/nix/surroundings.nix {{ lib = {real_lib}; }}).{attribute}",
+        )
+
+    return run
+
+
+def test_the_flake_has_what_it_promises_for_both_systems(look: Any) -> None:
+    flake = look("flake")
+    for kind in ("packages", "apps", "checks", "shells", "plugin"):
+        assert set(flake[kind]) == SYSTEMS, kind
+    assert set(flake["packages"]["x86_64-linux"]) == {"default", "nixops-proxmox", "installer-iso"}
+    assert flake["packages"]["aarch64-linux"]["installer-iso"] == "iso-aarch64-linux"
+    assert flake["apps"]["x86_64-linux"]["default"].endswith("/bin/nixops-proxmox")
+    assert flake["apps"]["x86_64-linux"]["lab"] == "/scripts/nixops-proxmox-lab"
+    assert set(flake["checks"]["x86_64-linux"]) == {"package", "format", "lint", "types", "tests"}
+    assert flake["modules"]["default"] == str(ROOT / "nix" / "proxmox.nix")
+    assert flake["overlay"] == "nixops-proxmox"
+    assert flake["template"] is True
+    assert flake["provider"] == ["default", "proxmox"]
+
+
+def test_the_installer_lets_nobody_in_by_password_and_can_be_told(look: Any) -> None:
+    installer = look("installer")
+    assert installer["environment"]["etc"]["nixops-proxmox-installer"]["text"] == "24.11\n"
+    assert installer["services"]["qemuGuest"]["enable"] is True
+    assert installer["services"]["openssh"]["settings"] == {
+        "PasswordAuthentication": False,
+        "KbdInteractiveAuthentication": False,
+        "PermitRootLogin": "prohibit-password",
+    }
+    assert [key["type"] for key in installer["services"]["openssh"]["hostKeys"]] == ["ed25519"]
+    assert "console=ttyS0,115200n8" in installer["boot"]["kernelParams"]
+
+
+def test_the_plugin_expression_is_what_nixops_reads(look: Any) -> None:
+    plugin = look("plugin")
+    assert plugin["names"] == ["config_exporters", "options", "resources"]
+    assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix")]
+    assert plugin["ours"] == [{"proxmox": {"disks": [], "network": [], "memory": 5}}]
+    assert plugin["other"] == [{}], "machines of other backends say nothing"
+    assert plugin["resources"] == {}
+
+
+def test_the_provider_declares_what_the_executable_takes(look: Any) -> None:
+    provider = look("provider null")
+    assert provider["executable"].endswith("/bin/nixops4-resources-proxmox")
+    models: dict[str, type[BaseModel]] = {
+        "vm": VmInputs,
+        "nixos": NixosInputs,
+        "iso": VolumeInputs,
+        "image": VolumeInputs,
+        "state": StateInputs,
+    }
+    assert {name: set(one["inputs"]) for name, one in provider["types"].items()} == {
+        name: set(model.model_fields) for name, model in models.items()
+    }
+    assert [name for name, one in provider["types"].items() if one["requireState"]] == ["nixos", "vm"]
