@@ -3,14 +3,17 @@
 import asyncio
 import base64
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 
 import asyncssh
 import pytest
 
-from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, NicSlot
+from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, NicSlot, StartFailed
 from nixops_proxmox.lab.machines.simulated import Options, volumes
+from nixops_proxmox.lab.machines.simulated.sandbox import Sandbox
 from tests.lab.machines.simulated_bench import GIB, PARTITION, Bench, until
 
 Play = Callable[..., None]
@@ -306,6 +309,44 @@ def test_a_crash_takes_every_process_along(play: Play) -> None:
         return ((await bench.command(["pgrep", "-f", "sleep 654.321"])).status == 0) is there
 
     play(scenario)
+
+
+def test_a_guest_whose_first_process_is_killed_has_crashed(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        assert isinstance(machine.body, Sandbox)
+        os.kill(machine.body.holder.pid, signal.SIGKILL)
+
+        async def ended() -> bool:
+            return bench.ended == [(101, Ended.CRASHED)]
+
+        await until(ended, lambda: "the news of it")
+        with pytest.raises(AgentTimeout):
+            await machine.agent("guest-ping", {}, 0.05)
+        await bench.power_on(machine.hardware)
+
+    play(scenario)
+
+
+def test_a_machine_that_is_on_cannot_be_powered_on(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(await bench.hardware())
+        with pytest.raises(StartFailed, match="already running"):
+            await bench.power_on(machine.hardware)
+
+    play(scenario)
+
+
+def test_a_slow_boot_is_slow_and_power_off_does_not_wait_for_it(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        machine = await bench.driver.power_on(hardware, lambda why: bench.ended.append((101, why)))
+        with pytest.raises(AgentTimeout):
+            await machine.agent("guest-ping", {}, 0.1)
+        await machine.power_off()
+        assert bench.ended == [(101, Ended.HOST)]
+
+    play(scenario, Options(installer_boot=30))
 
 
 def test_a_cut_cable_stalls_and_heals(play: Play) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.lab.machines.base import Ended, Hardware, Running, Volume
+from nixops_proxmox.lab.machines.base import Ended, Hardware, Running, StartFailed, Volume
 from nixops_proxmox.lab.machines.simulated import volumes
 from nixops_proxmox.lab.machines.simulated.addresses import Leases
 from nixops_proxmox.lab.machines.simulated.body import GuestBody
@@ -80,6 +80,8 @@ class SimulatedDriver:
     ) -> Running:
         """`state` is looked at no further: there is no RAM to restore, the guest boots."""
         del state
+        if hardware.vmid in self.machines:
+            raise StartFailed(f"VM {hardware.vmid} already running")
         machine = SimulatedMachine(self, hardware, ended)
         self.machines[hardware.vmid] = machine
         machine.boot()
