@@ -160,7 +160,7 @@ def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
     files = {
         "/etc/os-release": (release, 0o644),
         "/etc/passwd": (USERS, 0o644),
-        "/etc/group": ("root:x:0:\nnogroup:x:65534:\n", 0o644),
+        "/etc/group": ("root:x:0:\nkeys:x:96:\nnogroup:x:65534:\n", 0o644),
         "/etc/nsswitch.conf": ("passwd: files\ngroup: files\nhosts: files dns\n", 0o644),
         "/etc/hosts": (f"127.0.0.1 localhost\n::1 localhost\n127.0.0.2 {about.hostname}\n", 0o644),
         "/etc/hostname": (about.hostname + "\n", 0o644),

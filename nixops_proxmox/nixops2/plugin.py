@@ -1,0 +1,24 @@
+"""What NixOps 2 loads: asked again and again and from any thread, so cheap and without state."""
+
+import nixops.plugins
+
+from nixops_proxmox import paths
+
+BACKEND = "nixops_proxmox.nixops2.backend"
+
+
+class ProxmoxPlugin(nixops.plugins.Plugin):
+    """The hooks that NixOps asks for."""
+
+    def load(self) -> list[str]:
+        """Importing these is what makes NixOps know the machine type."""
+        return [BACKEND]
+
+    def nixexprs(self) -> list[str]:
+        """The folder whose `default.nix` NixOps reads."""
+        return [str(paths.nix_dir())]
+
+
+@nixops.plugins.hookimpl
+def plugin() -> ProxmoxPlugin:
+    return ProxmoxPlugin()
