@@ -7,6 +7,8 @@ from collections.abc import Callable
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.client import PveClient
 
+VIEW_AGE = 15.0  # seconds that one look at the cluster serves; what we did ourselves since is laid over it
+
 
 class ClusterView:
     def __init__(self, client: PveClient, clock: Callable[[], float] = time.monotonic) -> None:

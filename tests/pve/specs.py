@@ -1,5 +1,6 @@
 """Descriptions and VMs that tests start from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
@@ -62,8 +63,9 @@ def machine(**facts: Any) -> Machine:
     return Machine("demo", "web", Phase.RESERVED, Facts(**(values | facts)))
 
 
-def vm_of(described: MachineSpec, power: Power = Power.RUNNING, **config: str | None) -> Vm:
-    """What PVE would have after creating it: allocated volumes, sizes, its own order."""
+def vm_of(described: MachineSpec, config: Mapping[str, str | None] | None = None, power: Power = Power.RUNNING) -> Vm:
+    """What PVE would have after creating it: volumes, sizes, its own order. `config`: keys changed, or gone."""
+    config = config or {}
     made = {key: _printed(value) for key, value in create_params(described, identity_of(machine())).items()}
     made.pop("vmid")
     made.pop("pool", None)

@@ -183,7 +183,7 @@ def test_sizes_survive(size: int) -> None:
 )
 def test_any_configuration_can_be_compared(config: dict[str, str]) -> None:
     described = full_spec()
-    vm = vm_of(described, **config)
+    vm = vm_of(described, config)
     found = changes(vm, described, identity_of(machine()))
     assert all(change.key for change in found)
     made = update(vm, described, identity_of(machine()))

@@ -39,17 +39,17 @@ def test_what_was_just_created_does_not_differ(described: MachineSpec) -> None:
     ],
 )
 def test_other_spellings_and_what_is_left_unset_are_no_difference(printed: dict[str, str]) -> None:
-    assert changes(vm_of(spec(), **printed), spec(), IDENTITY) == ()
+    assert changes(vm_of(spec(), printed), spec(), IDENTITY) == ()
 
 
 def test_pve_defaults_asked_for_are_no_difference() -> None:
     described = spec(cpu=Cpu(sockets=1, cores=1, numa=False), onboot=False, protection=False, bios="seabios")
-    vm = vm_of(described, sockets=None, cores=None, numa=None, onboot=None, protection=None, bios=None)
+    vm = vm_of(described, dict(sockets=None, cores=None, numa=None, onboot=None, protection=None, bios=None))
     assert changes(vm, described, IDENTITY) == ()
 
 
-def keys(described: MachineSpec, **printed: str | None) -> list[tuple[str, bool, bool]]:
-    return [(c.key, c.restart, bool(c.forbidden)) for c in changes(vm_of(spec(), **printed), described, IDENTITY)]
+def keys(described: MachineSpec, **printed: str) -> list[tuple[str, bool, bool]]:
+    return [(c.key, c.restart, bool(c.forbidden)) for c in changes(vm_of(spec(), printed), described, IDENTITY)]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_nothing_is_plugged_where_hotplug_is_off() -> None:
 def test_efi_disks_are_made_once() -> None:
     described = full_spec()
     small = "local-lvm:vm-101-disk-0,size=528K"  # as PVE made them when nothing was said
-    found = [(c.key, bool(c.forbidden)) for c in changes(vm_of(described, efidisk0=small), described, IDENTITY)]
+    found = [(c.key, bool(c.forbidden)) for c in changes(vm_of(described, dict(efidisk0=small)), described, IDENTITY)]
     assert found == [("efidisk0", True)]
     keyed = full_spec(efi=Efi(storage="local-lvm", secure_boot_keys=True))
     assert [c.key for c in changes(vm_of(described), keyed, IDENTITY) if c.forbidden] == ["efidisk0"]
@@ -117,7 +117,7 @@ def test_an_update_allocates_for_a_new_disk_and_detaches_a_removed_one() -> None
 
 
 def test_an_update_keeps_macs_and_what_others_set_on_a_nic() -> None:
-    vm = vm_of(spec(), net0="virtio=BC:24:11:00:00:01,bridge=vmbr0,link_down=1")
+    vm = vm_of(spec(), dict(net0="virtio=BC:24:11:00:00:01,bridge=vmbr0,link_down=1"))
     made = update(vm, spec(network=(Nic(slot="net0", bridge="vmbr1"),)), IDENTITY)
     assert made.params == {"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr1,link_down=1"}
 
@@ -133,7 +133,7 @@ def test_an_update_leaves_out_what_is_forbidden() -> None:
 
 
 def test_a_lost_mark_is_put_back_beside_the_users_notes() -> None:
-    vm = vm_of(spec(), description="call Bob before touching", tags="other")
+    vm = vm_of(spec(), dict(description="call Bob before touching", tags="other"))
     made = update(vm, spec(), IDENTITY)
     assert str(made.params["description"]).startswith("call Bob before touching\n\nManaged by nixops-proxmox")
     assert made.params["tags"] == "nixops;other"
@@ -141,7 +141,7 @@ def test_a_lost_mark_is_put_back_beside_the_users_notes() -> None:
 
 @pytest.mark.parametrize("power", [Power.RUNNING, Power.STOPPED])
 def test_applied_changes_leave_no_difference(power: Power) -> None:
-    vm = vm_of(spec(), power)
+    vm = vm_of(spec(), power=power)
     described = full_spec(bios=None, efi=None, description="x")
     made = update(vm, described, IDENTITY)
     config = dict(vm.config)
@@ -149,7 +149,7 @@ def test_applied_changes_leave_no_difference(power: Power) -> None:
         if key != "delete":
             config[key] = str(value).replace("shared:4.5", "shared:vm-101-disk-1,size=4608M").replace("True", "1")
     config["tpmstate0"] = "local-lvm:vm-101-disk-2,size=4M,version=v2.0"
-    again = changes(vm_of(spec(), power, **config), described, IDENTITY)
+    again = changes(vm_of(spec(), config, power), described, IDENTITY)
     assert again == ()
 
 
@@ -187,4 +187,4 @@ def test_the_installer_boots_if_a_medium_comes_before_a_disk(boot: str, ide2: st
 
 def test_an_image_is_imported_only_at_creation() -> None:
     described = spec(install=Install.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
-    assert changes(vm_of(spec(), boot="order=scsi0"), described, IDENTITY) == ()
+    assert changes(vm_of(spec(), dict(boot="order=scsi0")), described, IDENTITY) == ()
