@@ -1,19 +1,18 @@
 """Nix, and a real lib where there is one: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
 Evaluate = Callable[..., Any]
 
 
@@ -30,7 +29,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
         "NIX_LOCALSTATE_DIR": f"{home}/var",
         "NIX_LOG_DIR": f"{home}/log",
         "NIX_CONF_DIR": f"{home}/etc",
-        "NIX_CONFIG": "substituters =\nsandbox = false\nbuild-users-group =",
+        "NIX_CONFIG": "substituters =\nsandbox = false\nbuild-users-group =\nexperimental-features = flakes",
         "NIX_REMOTE": "local",
         "HOME": str(home),
     }
@@ -64,3 +63,14 @@ def real_lib() -> Path:
 def lib(request: pytest.FixtureRequest) -> str:
     """Both ways to read the options: a path to a lib as Nix writes it, or null."""
     return "null" if request.param == "stand-in" else str(request.getfixturevalue("real_lib"))
+
+
+@pytest.fixture(scope="session")
+def option_reference() -> ModuleType:
+    """scripts/option_reference.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("option_reference", ROOT / "scripts" / "option_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -46,6 +46,10 @@ class Networks:
         given = {"networkExpr": str(self.write(text)), **arguments}
         return self._evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
 
+    def flake(self, name: str) -> Any:
+        given = {"flakeUri": f'"path:{self.folder}"', "flakeName": f'"{name}"' if name else "null"}
+        return self._evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
+
 
 @pytest.fixture
 def networks(tmp_path: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch) -> Networks:
@@ -127,6 +131,39 @@ def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> Non
         "proxmox": {"disks": [], "network": [], "description": "web"},
     }
     assert web["toplevel"]["drvPath"].endswith(".drv")
+
+
+FLAKE = """
+{
+  outputs = { self }:
+    let
+      system = name: {
+        options.deployment.proxmox = { };
+        config.deployment = { targetEnv = "proxmox"; proxmox = { disks = [ ]; network = [ ]; description = name; }; };
+        config.system.build.toplevel = %s;
+      };
+    in
+    {
+      nixopsConfigurations.lab.one = { deployment.proxmox.memory = 1; toplevel = null; };
+      nixosConfigurations = { web = system "web"; app = system "app"; other = { options = { }; config = { }; }; };
+    };
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "machines"), [("", {"web", "app"}), ("lab", {"one"}), ("web", {"web"})], ids=["all", "network", "machine"]
+)
+def test_a_flake_gives_a_network_or_its_systems(networks: Networks, name: str, machines: set[str]) -> None:
+    networks.write(FLAKE % SYSTEM, "flake.nix")
+    info = networks.flake(name)
+    assert set(info["machines"]) == machines
+
+
+def test_what_a_flake_does_not_have_is_named(networks: Networks) -> None:
+    networks.write(FLAKE % SYSTEM, "flake.nix")
+    with pytest.raises(AssertionError, match=r"has neither nixopsConfigurations\.db nor nixosConfigurations\.db"):
+        networks.flake("db")
 
 
 def test_what_it_says_is_what_python_reads(networks: Networks) -> None:

@@ -1,6 +1,7 @@
 """docs/options.md is what the module says."""
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,9 +10,7 @@ from tests.nix.conftest import ROOT, Evaluate
 
 
 @pytest.mark.nix
-def test_the_option_reference_is_up_to_date(evaluate: Evaluate) -> None:
-    import option_reference
-
+def test_the_option_reference_is_up_to_date(evaluate: Evaluate, option_reference: ModuleType) -> None:
     tree = evaluate(ROOT / "nix" / "reference.nix", {"lib": "null"})
     have = (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
     assert have == option_reference.render(tree), "run `python scripts/option_reference.py`"
@@ -33,7 +32,5 @@ def test_the_stand_in_reads_what_the_real_lib_evaluates(evaluate: Evaluate, real
         ({"a": {"b": []}}, "{ a = { b = [ ]; }; }"),
     ],
 )
-def test_values_are_written_as_nix_writes_them(value: Any, text: str) -> None:
-    import option_reference
-
+def test_values_are_written_as_nix_writes_them(value: Any, text: str, option_reference: ModuleType) -> None:
     assert option_reference.nix_text(value) == text
