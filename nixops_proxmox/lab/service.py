@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, nsenter_argv
+from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, find_privilege, nsenter_argv
 
 RUNNING = "running.json"  # written when the API answers; 0600, for it has the API's secrets
 STARTING = "starting.json"  # who is about to be the lab
@@ -28,6 +28,7 @@ NAMESPACE = "namespace.pid"
 INSTALLER = "lab-installer.iso"  # in both kinds of lab, so that a description fits both
 KEPT = ("secrets.json", "tls")  # over a restart, so that a profile stays right
 POLL = 0.05
+LOOPBACK_SSH = 2222
 
 logger = logging.getLogger(__name__)
 
@@ -272,7 +273,7 @@ def _end(pid: int | None, timeout: float) -> None:
 
 def _sweep(directory: Path) -> None:
     """What a killed lab may have left: QEMU's processes have pid files; namespaces have ended with the lab."""
-    from nixops_proxmox.lab.machines.qemu.owned import sweep
+    from nixops_proxmox.lab.owned import sweep
 
     sweep(directory / "machines")
 
@@ -303,7 +304,7 @@ async def serve(directory: Path, settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, done.set)
     _sweep(directory)
     _clear(directory)
-    network = None if settings.driver == "inert" else await LabNetwork.start()
+    network = await start_network(settings)
     try:
         lab = Lab(
             directory / "cluster",
@@ -328,6 +329,17 @@ async def serve(directory: Path, settings: Settings) -> None:
             (directory / name).unlink(missing_ok=True)
 
 
+async def start_network(settings: Settings) -> LabNetwork | None:
+    """None for machines that need none; NamespaceError says what can be done where there is none to be had."""
+    if settings.driver == "inert":
+        return None
+    privilege = find_privilege()
+    if privilege is Privilege.NONE and settings.driver == "simulated" and settings.scripted:
+        logger.info("no network namespaces here: guests are on 127.77.0.0/16, SSH at port %d", LOOPBACK_SSH)
+        return None
+    return await LabNetwork.start(privilege)
+
+
 def make_driver(directory: Path, settings: Settings, network: LabNetwork | None) -> Any:
     """The machines' driver by its name; raises ValueError for another."""
     machines = directory / "machines"
@@ -339,6 +351,8 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
         from nixops_proxmox.lab.machines.simulated import Body, Options, SimulatedDriver
 
         options = Options(body=Body.SCRIPTED if settings.scripted else Body.SANDBOX)
+        if network is None:
+            options = dataclasses.replace(options, loopback=True, ssh_port=LOOPBACK_SSH)
         if settings.realistic:
             options = dataclasses.replace(options, installer_boot=2.0, system_boot=2.0, shutdown=0.5)
         return SimulatedDriver(machines, options, network=network)

@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import socket
 import tarfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -85,6 +87,28 @@ def test_a_hundred_scripted_guests_are_up_in_no_time(play: Play) -> None:
         assert time.monotonic() - before < 5
 
     play(scenario, Options(body=Body.SCRIPTED))
+
+
+def test_without_namespaces_scripted_guests_are_on_loopback(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.77.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        bench = Bench(tmp_path, Options(body=Body.SCRIPTED, loopback=True, ssh_port=port))
+        await bench.driver.open()
+        try:
+            machine = await bench.power_on(await bench.hardware())
+            assert bench.addresses(machine) == ["127.77.0.1"]
+            await bench.must(machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'")
+            login = {"username": "root", "client_keys": [bench.key], "known_hosts": None, "config": None}
+            async with asyncssh.connect("127.77.0.1", port, **login) as connection:
+                assert (await connection.run("hostname")).stdout == "nixos-installer\n"
+            await machine.power_off()
+            with pytest.raises(OSError):
+                await asyncssh.connect("127.77.0.1", port, **login)
+        finally:
+            await bench.driver.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("address", ["172.17.0.1", "10.77.0.99", "fd77:77::dec0"])

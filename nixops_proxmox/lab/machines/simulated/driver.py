@@ -5,15 +5,16 @@ import itertools
 import logging
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.machines.base import Ended, Hardware, Running, StartFailed, Volume
 from nixops_proxmox.lab.machines.simulated import volumes
-from nixops_proxmox.lab.machines.simulated.addresses import Leases
+from nixops_proxmox.lab.machines.simulated.addresses import Leases, Nic
 from nixops_proxmox.lab.machines.simulated.body import GuestBody
-from nixops_proxmox.lab.machines.simulated.front import Front, make_stranger
+from nixops_proxmox.lab.machines.simulated.front import Front, LoopbackFront, loopback_address, make_stranger
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
 from nixops_proxmox.lab.machines.simulated.options import Body, Options
 from nixops_proxmox.lab.machines.simulated.sandbox import Boot, Sandbox, nix_binds
@@ -43,7 +44,8 @@ class SimulatedDriver:
         self._pids = itertools.count(20_000)
         self._given = network
         self._network = network
-        self._front: Front | None = None
+        self._front: Front | LoopbackFront | None = None
+        self._loopback: dict[str, int] = {}
         self._nix: list[list[Any]] = []
 
     @property
@@ -53,17 +55,31 @@ class SimulatedDriver:
         return self._network
 
     @property
-    def front(self) -> Front:
+    def on_loopback(self) -> bool:
+        return self.options.loopback and self.options.body is Body.SCRIPTED
+
+    def loopback_nics(self, nics: Sequence[Nic]) -> list[Nic]:
+        """The same interfaces, each with an address of the host's loopback, the same at every boot."""
+        numbers = self._loopback
+        return [
+            replace(nic, addresses=(loopback_address(numbers.setdefault(nic.mac, len(numbers))),))
+            for nic in nics
+            if nic.bridge
+        ]
+
+    @property
+    def front(self) -> Front | LoopbackFront:
         if self._front is None:
             raise RuntimeError("the driver is not open")
         return self._front
 
     async def open(self) -> None:
-        """Raises NamespaceError where sandboxes cannot be had."""
+        """Raises NamespaceError where sandboxes cannot be had; scripted guests make do with loopback addresses."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        if self._network is None:
+        if self._network is None and not self.on_loopback:
             self._network = await LabNetwork.start()
-        self._front = Front(self._network, self.options.ssh_port)
+        port = self.options.ssh_port
+        self._front = Front(self._network, port) if self._network is not None else LoopbackFront(port)
         self._nix = await asyncio.to_thread(find_nix_binds)
 
     async def close(self) -> None:

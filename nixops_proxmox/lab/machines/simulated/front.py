@@ -82,6 +82,34 @@ class Front:
         self._serving = None
 
 
+class LoopbackFront:
+    """Where no namespace is to be had: scripted guests on the host's own 127.77.0.0/16, at a port of the lab's.
+
+    An attached address has a listener of its own; a host's sshd on all addresses of port 22 is in the way of it.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._servers: dict[str, SshServer] = {}
+
+    async def attach(self, addresses: list[str], server: SshServer) -> None:
+        for address in addresses:
+            listener = socket.create_server((address, self._port))
+            self._servers[address] = server
+            await server.listen(listener)
+
+    async def detach(self, addresses: list[str]) -> None:
+        for server in {self._servers.pop(address) for address in addresses if address in self._servers}:
+            await server.close()
+
+    async def close(self) -> None:
+        await self.detach(list(self._servers))
+
+
+def loopback_address(number: int) -> ipaddress.IPv4Interface:
+    return ipaddress.IPv4Interface(f"127.77.{number // 250}.{number % 250 + 1}/8")
+
+
 def plain(address: str) -> str:
     """An IPv4 address out of its IPv6-mapped form."""
     parsed = ipaddress.ip_address(address.partition("%")[0])

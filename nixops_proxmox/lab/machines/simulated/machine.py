@@ -117,6 +117,8 @@ class SimulatedMachine:
             hardware.nics, self._driver.leases, declared, installer=installer, renew=options.new_addresses,
             decoys=options.decoys,
         )  # fmt: skip
+        if self._driver.on_loopback:
+            nics = self._driver.loopback_nics(nics)
         hostname = (
             "nixos-installer" if installer else ((root and sight.read_in(root, "/etc/hostname")) or "nixos").strip()
         )

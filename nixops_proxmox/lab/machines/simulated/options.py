@@ -45,3 +45,4 @@ class Options:
     install: float = 0.0
     modelled: tuple[Modelled, ...] = field(default=())  # looked at before what scripted guests know by themselves
     ssh_port: int = 22
+    loopback: bool = False  # scripted guests on 127.77.0.0/16 of the host: where no namespace is to be had

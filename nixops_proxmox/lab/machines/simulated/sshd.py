@@ -184,7 +184,7 @@ class SshServer:
         self._body = body
         self._connect = connect
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._acceptors: list[asyncssh.SSHAcceptor] = []
         self._options: asyncssh.SSHServerConnectionOptions | None = None
 
     async def prepare(self, private_key: str) -> None:
@@ -208,7 +208,7 @@ class SshServer:
         )
 
     async def listen(self, listener: socket.socket) -> None:
-        self._acceptor = await asyncssh.listen(sock=listener, options=self._options)
+        self._acceptors.append(await asyncssh.listen(sock=listener, options=self._options))
 
     async def serve(self, connection: socket.socket) -> None:
         """A connection that somebody else accepted."""
@@ -218,9 +218,9 @@ class SshServer:
         self._connections = {known for known in self._connections if not known.is_closed()} | {connection}
 
     async def close(self) -> None:
-        if self._acceptor is not None:
-            self._acceptor.close()
-            await self._acceptor.wait_closed()
+        for acceptor in self._acceptors:
+            acceptor.close()
+            await acceptor.wait_closed()
         for connection in self._connections:
             connection.abort()
 
