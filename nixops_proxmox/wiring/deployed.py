@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from nixops_proxmox.errors import NoPath, SpecError
 from nixops_proxmox.fleet import Outcome, run_all
@@ -10,12 +11,13 @@ from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Endpoint, Machine, Phase
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
-from nixops_proxmox.state import Deployment, Lease, open_state
+from nixops_proxmox.state import open_state
 from nixops_proxmox.wiring.description import Description, describe, given
 from nixops_proxmox.wiring.looks import Checked, Planned, check_machine, plan_machine
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
 from nixops_proxmox.wiring.pursuit import Pursuit
+from nixops_proxmox.wiring.record import Record
 
 LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 
@@ -42,7 +44,7 @@ def open_given(
 
 
 @contextmanager
-def _opened(options: Options) -> Iterator[tuple[Deployment, Parts]]:
+def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
     with open_state(options.state) as state:
         record = state.deployment(options.deployment)
         with Parts(options, record) as parts:
@@ -53,7 +55,7 @@ class Deployed:
     """One deployment, with the parts that its verbs need."""
 
     def __init__(
-        self, options: Options, record: Deployment, parts: Parts, description: Description | None = None
+        self, options: Options, record: Record, parts: Parts, description: Description | None = None
     ) -> None:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
@@ -126,7 +128,7 @@ class Deployed:
     def destroy(self, names: Sequence[str]) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine."""
 
-        def work(name: str, lease: Lease) -> Machine:
+        def work(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
             machine = self._pursuit(name, lease, LOOKING).to(Phase.ABSENT)
@@ -190,11 +192,11 @@ class Deployed:
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).to(goal))
 
-    def _each(self, names: Sequence[str], work: Callable[[str, Lease], Machine]) -> list[Outcome]:
+    def _each(self, names: Sequence[str], work: Callable[[str, Any], Machine]) -> list[Outcome]:
         with self.record.lease(break_lock=self._options.break_lock) as lease:
             return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended)
 
-    def _pursuit(self, name: str, lease: Lease, words: Words | None = None) -> Pursuit:
+    def _pursuit(self, name: str, lease: Any, words: Words | None = None) -> Pursuit:
         """With `words`: a verb that leaves hardware and system as they are."""
         world = self._world(name, words or self._options.words, builds=words is None)
         journal = self.record.journal(lease)

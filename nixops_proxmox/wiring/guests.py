@@ -27,7 +27,7 @@ from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_ident
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
-from nixops_proxmox.state import Deployment
+from nixops_proxmox.wiring.record import Winners
 
 BOOT_TIME = 300.0  # seconds from power-on until the agent answers
 SSHD_TIME = 120.0  # seconds from the agent's first answer until an endpoint is proven
@@ -59,7 +59,7 @@ class Guests:
         self,
         agents: Callable[[Machine], Agent],
         keys: KeyStore,
-        record: Deployment,
+        record: Winners,
         directory: Path,
         reporter: Reporter,
         stack: ExitStack,
@@ -257,6 +257,11 @@ class Guests:
         if endpoint is None or not self.answers(endpoint, keys):
             endpoint = self.meet_system(machine, spec).endpoint
         assert endpoint is not None
+        return self.access_at(endpoint, machine, spec)
+
+    def access_at(self, endpoint: Endpoint, machine: Machine, spec: MachineSpec) -> Access:
+        """The same for an endpoint that is believed; nothing is asked of the network."""
+        keys = machine.facts.installer_keys or (machine.facts.host_key,)
         self._keys.client_key()
         own = Path(spec.ssh.identity_file).expanduser() if spec.ssh.identity_file else self._keys.client_key_file
         return self._access(machine, endpoint, keys, own, spec.ssh.options)

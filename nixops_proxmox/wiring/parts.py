@@ -24,9 +24,9 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.keys import KeyStore
-from nixops_proxmox.state import Deployment
 from nixops_proxmox.wiring.guests import Guests
 from nixops_proxmox.wiring.options import Options
+from nixops_proxmox.wiring.record import Winners
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class NothingToBuild:
 class Parts:
     """Hypervisors by profile, keys, guests; shared by all machines of a run."""
 
-    def __init__(self, options: Options, record: Deployment) -> None:
+    def __init__(self, options: Options, record: Winners) -> None:
         self._options, self._record = options, record
         self._directory = (options.keys or paths.state_dir() / "deployments") / record.name
         self._stack = ExitStack()

@@ -1,0 +1,153 @@
+"""A machine's record as one JSON value, for a door whose state is somebody else's; never a secret in it."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from nixops_proxmox.errors import StateError, StateTooNew
+from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.state import Entry, Outcome
+
+VERSION = 1
+KEPT = 40  # entries of history
+ERROR_LIMIT = 2000  # characters of an entry's error
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is known of one machine. `hardware`: what the installed system said of itself, and in which round of
+    installation; `backups`: by NixOps's backup ID."""
+
+    phase: Phase = Phase.ABSENT
+    facts: Facts = field(default_factory=Facts)
+    spec: MachineSpec | None = None
+    entries: tuple[Entry, ...] = ()
+    winners: Mapping[str, Endpoint] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    backups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "phase": self.phase.value,
+            "facts": self.facts.to_json(),
+            "spec": None if self.spec is None else self.spec.model_dump(mode="json", by_alias=True),
+            "entries": [entry.to_json() for entry in self.entries],
+            "winners": {site: asdict(endpoint) for site, endpoint in self.winners.items()},
+            "hardware": dict(self.hardware),
+            "backups": {name: dict(backup) for name, backup in self.backups.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Raises StateTooNew for what a later version wrote, StateError for what nobody wrote."""
+        if data.get("version") != VERSION:
+            raise StateTooNew(
+                f"the machine's record is of version {data.get('version')}, and this program knows {VERSION}",
+                hint="upgrade nixops-proxmox to at least the version that wrote it",
+            )
+        try:
+            spec = data.get("spec")
+            return cls(
+                Phase(data["phase"]),
+                Facts.from_json(data["facts"]),
+                None if spec is None else MachineSpec.model_validate(spec),
+                tuple(_entry(entry) for entry in data["entries"]),
+                {site: Endpoint(**endpoint) for site, endpoint in data["winners"].items()},
+                data["hardware"],
+                data["backups"],
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise StateTooNew(
+                f"the recorded description cannot be read: {where}: {first['msg']}",
+                hint="was it written by a newer version of nixops-proxmox?",
+            ) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise StateError(f"the machine's record is damaged: {error!r}", hint="restore NixOps's state") from error
+
+    def machine(self, deployment: str, name: str) -> Machine:
+        return Machine(deployment, name, self.phase, self.facts)
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    return Entry(
+        data["id"],
+        data["machine"],
+        data["label"],
+        data["from"],
+        data["to"],
+        data["began"],
+        data["ended"],
+        Outcome(data["outcome"]),
+        data["error"],
+        tuple(data["tasks"]),
+    )
+
+
+class Book:
+    """The record of one machine in the hands of one thread; satisfies `lifecycle.ports.Journal`.
+
+    Every change is written at once, as a whole, by `write`.
+    """
+
+    def __init__(self, record: Record, write: Callable[[Record], None], now: Callable[[], float] = time.time) -> None:
+        self._write, self._now = write, now
+        cut = tuple(
+            replace(entry, outcome=Outcome.INTERRUPTED) if entry.outcome is Outcome.RUNNING else entry
+            for entry in record.entries
+        )
+        self.record_now = replace(record, entries=cut)
+
+    def keep(self, **changes: Any) -> None:
+        """Change the record and write it."""
+        self.record_now = replace(self.record_now, **changes)
+        self._write(self.record_now)
+
+    def begin(self, machine: Machine, label: str, to: str) -> int:
+        number = max((entry.id for entry in self.record_now.entries), default=0) + 1
+        self._add(Entry(number, machine.name, label, machine.phase, str(to), self._now(), None, Outcome.RUNNING, "", ()))
+        return number
+
+    def note(self, attempt: int, machine: Machine) -> None:
+        entry = self._get(attempt)
+        task = machine.facts.task
+        tasks = (*entry.tasks, task) if task and task not in entry.tasks else entry.tasks
+        self.keep(phase=machine.phase, facts=machine.facts, entries=self._with(replace(entry, tasks=tasks)))
+
+    def commit(self, attempt: int, machine: Machine) -> None:
+        ended = replace(self._get(attempt), phase_to=machine.phase.value, ended=self._now(), outcome=Outcome.DONE)
+        self.keep(phase=machine.phase, facts=machine.facts, entries=self._with(ended))
+
+    def fail(self, attempt: int, error: Exception) -> None:
+        told = (str(error) or type(error).__name__)[:ERROR_LIMIT]
+        ended = replace(self._get(attempt), ended=self._now(), outcome=Outcome.FAILED, error=told)
+        self.keep(entries=self._with(ended))
+
+    def record(self, machine: Machine, label: str) -> None:
+        now, before = self._now(), self.record_now.phase.value
+        number = max((entry.id for entry in self.record_now.entries), default=0) + 1
+        seen = Entry(number, machine.name, label, before, machine.phase.value, now, now, Outcome.SEEN, "", ())
+        self.record_now = replace(self.record_now, phase=machine.phase, facts=machine.facts)
+        self._add(seen)
+
+    def remember_winner(self, site: str, endpoint: Endpoint) -> None:
+        if self.record_now.winners.get(site) != endpoint:
+            self.keep(winners={**self.record_now.winners, site: endpoint})
+
+    def _add(self, entry: Entry) -> None:
+        self.keep(entries=(*self.record_now.entries, entry)[-KEPT:])
+
+    def _get(self, attempt: int) -> Entry:
+        for entry in self.record_now.entries:
+            if entry.id == attempt and entry.outcome is Outcome.RUNNING:
+                return entry
+        raise StateError(f"attempt {attempt} is not running: it has ended already, or never began")
+
+    def _with(self, changed: Entry) -> tuple[Entry, ...]:
+        return tuple(changed if entry.id == changed.id else entry for entry in self.record_now.entries)
