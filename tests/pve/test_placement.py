@@ -17,7 +17,13 @@ def node(name: str, free: int | None = 16, *, online: bool = True) -> NodeSeen:
 
 
 def storage(name: str, on: str, free: int = 100, **more: Any) -> StorageSeen:
-    values = {"available": True, "shared": False, "content": IMAGES, "total": 200 * GIB, "used": (200 - free) * GIB}
+    values: dict[str, Any] = {
+        "available": True,
+        "shared": False,
+        "content": IMAGES,
+        "total": 200 * GIB,
+        "used": (200 - free) * GIB,
+    }
     return StorageSeen(name, on, **(values | more))
 
 
