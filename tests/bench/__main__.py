@@ -1,0 +1,99 @@
+"""`scripts/bench`: measures, says what it does on stderr, and prints one JSON object (or a summary) on stdout."""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.bench.fleet import measure_fleet, start_scripted_lab
+from tests.bench.racing import measure_race
+
+PARTS = ("api_calls", "fleet", "race", "no_change")
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"bench: {text}\n")
+    sys.stderr.flush()
+
+
+def measure(parts: Sequence[str], fleets: Sequence[int], races: int) -> dict[str, Any]:
+    """The object that --json prints; a part that was not asked for is not in it."""
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="nixops-proxmox-bench.") as scratch:
+        folder = Path(scratch)
+        if "api_calls" in parts:
+            say("one machine, created and installed, in a lab that answers at once")
+            with start_scripted_lab(folder / "calls", realistic=False) as lab:
+                result["api_calls"] = measure_fleet(lab, 1, folder / "calls-client")["calls"]
+        if "fleet" in parts:
+            result["fleet"] = measure_fleets(fleets, folder)
+            result["fleet_left_out"] = "Nix's evaluation, build and copy; guests are modelled, and boot in 2 s"
+        if "race" in parts:
+            say(f"{races} races of 8 candidates of which 7 are black holes, and as many with decoys")
+            result["race"] = measure_race(races)
+        if "no_change" in parts:
+            say("100 machines without a change")
+            with start_scripted_lab(folder / "same", realistic=False) as lab:
+                again = measure_fleet(lab, 100, folder / "same-client", times=2)
+                result["no_change"] = {"machines": 100, "api_calls": again["again"]["total"] + again["again"]["polls"]}
+    return result
+
+
+def measure_fleets(fleets: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """A row for each size. The critical path is the time of one machine alone: the machines are all alike."""
+    rows: list[dict[str, Any]] = []
+    alone = 0.0
+    for count in sorted({1, *fleets}):
+        say(f"{count} machine{'s' * (count > 1)}, with the latencies of a small cluster")
+        with start_scripted_lab(folder / f"fleet-{count}", realistic=True) as lab:
+            found = measure_fleet(lab, count, folder / f"client-{count}")
+        alone = alone or found["wall_s"]
+        calls = found["calls"]["total"] + found["calls"]["polls"]
+        rows.append(
+            {
+                "machines": count,
+                "wall_s": round(found["wall_s"], 2),
+                "critical_path_s": round(alone, 2),
+                "ratio": round(found["wall_s"] / alone, 3),
+                "client_cpu_s": round(found["cpu_s"], 2),
+                "peak_rss_mib": round(found["rss_mib"], 1),
+                "api_calls_per_machine": round(calls / count, 2),
+                "ready": found["ready"],
+            }
+        )
+    return [row for row in rows if row["machines"] in fleets]
+
+
+def summary(result: dict[str, Any]) -> str:
+    lines = []
+    if calls := result.get("api_calls"):
+        lines.append(f"one machine: {calls['total']} API calls and {calls['polls']} polls")
+    for row in result.get("fleet", []):
+        lines.append(
+            f"{row['machines']} machines: {row['wall_s']} s ({row['ratio']} of the critical path), client: "
+            f"{row['client_cpu_s']} s CPU, {row['peak_rss_mib']} MiB; {row['api_calls_per_machine']} calls each"
+        )
+    if race := result.get("race"):
+        lines.append(f"race: p50 {race['p50_ms']} ms, p99 {race['p99_ms']} ms, wrong winners {race['wrong_winners']}")
+    if same := result.get("no_change"):
+        lines.append(f"no change, {same['machines']} machines: {same['api_calls']} API calls")
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures what the tool costs.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part (may be repeated)")
+    parser.add_argument("--fleets", default="1,10,100,1000", metavar="N,N,…", help="how many machines at once")
+    parser.add_argument("--races", type=int, default=1000, metavar="N", help="how many races (1000)")
+    args = parser.parse_args(words)
+    result = measure(args.only or PARTS, [int(count) for count in args.fleets.split(",")], args.races)
+    sys.stdout.write((json.dumps(result, indent=2) if args.json else summary(result)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
