@@ -9,6 +9,7 @@ from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.refusals import no_permission
 from nixops_proxmox.lab.schema.types import Param, Table, integer, matching, named, text
+from nixops_proxmox.lab.schema.vm import MEMORY_7
 from nixops_proxmox.lab.vm import Vm
 
 
@@ -129,9 +130,11 @@ class Operation:
     until: tuple[int, int] = (99, 0)
     reads_body: bool = False  # the handler reads the body itself (upload)
 
-    def table(self) -> dict[str, Param]:
+    def table(self, number: tuple[int, int]) -> dict[str, Param]:
+        """Of one release, the path's own parameters included."""
         uri = {name: URI_PARAMS[name] for name in re.findall(r"\{(\w+)\}", self.path)}
-        return {**self.params, **uri}
+        older = {"memory": MEMORY_7} if number < (8, 0) and "memory" in self.params else {}
+        return {**self.params, **older, **uri}
 
 
 class Routes:

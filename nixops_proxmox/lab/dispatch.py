@@ -163,7 +163,7 @@ class Dispatcher:
         )
         self._check_permission(operation, call)
         await self._check_node(call)
-        table = operation.table()
+        table = operation.table(self.cluster.release.number)
         if not operation.reads_body:
             call.params = check(call.params, table, self.cluster.release)
         with_fate = strike_after(self.cluster, struck, call)

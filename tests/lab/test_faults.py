@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,19 +89,25 @@ def test_locks_come_and_go(lab: RunningLab, api: Client, vm: int) -> None:
     assert api.call("PUT", f"{QEMU}/{vm}/config", {"cores": 2}).status == 200
 
 
-def test_a_busy_storage_times_the_allocation_out(lab: RunningLab, api: Client) -> None:
-    lab.faults.add(Fault("lock_storage", "POST", "/qemu$", target="local-lvm", seconds=30))
-    status = api.task("POST", QEMU, {"vmid": 100, "scsi0": "local-lvm:1"})
-    assert status["exitstatus"].endswith("can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout")
-    assert lab.cluster.vms == {}
+IMPATIENT = replace(Latency.instant(), flock=0.2, cluster_lock=0.2)
 
 
-def test_a_held_lock_file_times_a_change_out(lab: RunningLab, api: Client, vm: int) -> None:
-    lab.faults.add(Fault("flock_vm", "PUT", "/config", seconds=30))
-    assert (
-        api.call("PUT", f"{QEMU}/{vm}/config", {"cores": 2}).reason
-        == f"can't lock file '/var/lock/qemu-server/lock-{vm}.conf' - got timeout"
-    )
+def test_a_busy_storage_times_the_allocation_out() -> None:
+    with start_lab(latency=IMPATIENT) as lab, Client(lab) as api:
+        lab.faults.add(Fault("lock_storage", "POST", "/qemu$", target="local-lvm", seconds=30))
+        status = api.task("POST", QEMU, {"vmid": 100, "scsi0": "local-lvm:1"})
+        assert status["exitstatus"].endswith(
+            "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout"
+        )
+        assert lab.cluster.vms == {}
+
+
+def test_a_held_lock_file_times_a_change_out() -> None:
+    with start_lab(latency=IMPATIENT) as lab, Client(lab) as api:
+        api.task("POST", QEMU, {"vmid": 100})
+        lab.faults.add(Fault("flock_vm", "PUT", "/config", seconds=30))
+        answer = api.call("PUT", f"{QEMU}/100/config", {"cores": 2})
+        assert answer.reason == "can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout"
 
 
 def test_without_quorum_nothing_is_written_but_everything_read(lab: RunningLab, api: Client, vm: int) -> None:

@@ -348,7 +348,7 @@ async def delete_user(call: Call) -> Any:
     {
         "userid": text(64, optional=False),
         "password": text(64, min_length=8, optional=False),
-        "confirmation-password": text(),
+        "confirmation-password": text(since=(8, 0)),
     },
     allow_token=False,
 )

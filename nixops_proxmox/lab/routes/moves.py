@@ -5,7 +5,6 @@ from typing import Any
 from nixops_proxmox.lab.call import DIGEST, Call, Routes, needs
 from nixops_proxmox.lab.refusals import bad_parameter, no_permission
 from nixops_proxmox.lab.routes.config import RESIZE
-from nixops_proxmox.lab.routes.qemu import refuse_skiplock
 from nixops_proxmox.lab.schema.types import boolean, integer, named, one_of, text
 from nixops_proxmox.lab.vms.backup import start_backup
 from nixops_proxmox.lab.vms.clone import start_clone, start_move, start_template
@@ -59,7 +58,6 @@ MOVE = {
     "delete": boolean(),
     "digest": DIGEST,
     "bwlimit": integer(0),
-    "skiplock": boolean(),
     "target-vmid": integer(100, 999999999, format="pve-vmid"),
     "target-disk": text(),
     "target-digest": DIGEST,
@@ -74,7 +72,6 @@ def may_move(call: Call) -> None:
 
 @routes.post(f"{BASE}/move_disk", MOVE, may_move)
 async def move_disk(call: Call) -> Any:
-    refuse_skiplock(call)
     return start_move(call.cluster, call.auth, call.vm, call.params)
 
 
@@ -137,7 +134,7 @@ VZDUMP = {
     "tmpdir": text(),
     "dumpdir": text(),
     "script": text(),
-    "job-id": text(),
+    "job-id": text(since=(8, 0)),
     "pigz": integer(),
 }
 

@@ -27,7 +27,7 @@ START = {
     "machine": text(),
     "force-cpu": text(),
     "targetstorage": text(),
-    "nets-host-mtu": text(since=(8, 4)),
+    "nets-host-mtu": text(since=(9, 1)),
 }
 
 

@@ -34,7 +34,7 @@ INDEX = [
     "remote_migrate",
 ]
 CREATE = {
-    **{name: param for name, param in CONFIG.items() if not name.startswith("unused")},
+    **CONFIG,
     "vmid": integer(100, 999999999, format="pve-vmid", optional=False),
     "archive": text(255),
     "force": boolean(requires="archive"),

@@ -229,7 +229,7 @@ CONFIG: Table = {
     "affinity": named("pve-cpuset"),
     "agent": named(AGENT),
     "allow-ksm": boolean(since=(9, 1)),
-    "amd-sev": text(),
+    "amd-sev": text(since=(8, 0)),
     "arch": one_of("x86_64", "aarch64"),
     "args": text(),
     "audio0": named(

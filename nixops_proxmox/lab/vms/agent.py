@@ -41,7 +41,7 @@ async def _take(cluster: Cluster, vm: Vm) -> None:
 async def _ping(cluster: Cluster, vm: Vm) -> None:
     if vm.agent_silent > 0:
         vm.agent_silent -= 1
-        await cluster.clock.sleep(cluster.latency.agent_ping)
+        await cluster.clock.sleep(cluster.latency.agent_silence)
         die("QEMU guest agent is not running")
     if not vm.has_agent_device or vm.running is None or vm.paused:
         die("QEMU guest agent is not running")
