@@ -280,8 +280,9 @@ async def enter(
         guest.files[AUTHORIZED_KEYS] = "".join(f"{key}\n" for key in [*known, *wanted]).encode()
     public = (guest.find_file(f"{HOST_KEY}.pub") or b"").decode().split()
     kind = "installer" if about.installer else "other"
+    system = f"system {about.os_release.get('PRETTY_NAME', 'unknown')}\n"
     key = f"host-key {public[0]} {public[1]}\n" if len(public) > 1 else ""
-    return said(f"{found[0]}\nkind {kind}\nboot-id {about.boot_id}\nuuid {about.uuid.lower()}\n{key}end\n")
+    return said(f"{found[0]}\nkind {kind}\nboot-id {about.boot_id}\n{system}uuid {about.uuid.lower()}\n{key}end\n")
 
 
 async def job_start(
