@@ -32,10 +32,8 @@ def test_the_way_in(play: Callable[..., None]) -> None:
         packed = base64.b64encode(enter_script([bench.public]).encode())
         pid, ending = await guest.start_program(argv, {}, packed)
         entrance = parse_entered(Completed(0, (await ending).out.decode(), ""))
-        assert (
-            pid and entrance.is_installer and entrance.boot_id == guest.about.boot_id and len(entrance.host_keys) == 1
-        assert entrance.system == "NixOS 24.11 (lab)"
-        )
+        assert pid and entrance.is_installer and entrance.boot_id == guest.about.boot_id
+        assert len(entrance.host_keys) == 1 and entrance.system == "NixOS 24.11 (lab)"
         assert bench.public.strip() in guest.files["/root/.ssh/authorized_keys"].decode()
 
     play(scenario, SCRIPTED)
