@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +13,20 @@ from nixops_proxmox.lab.machines.qemu import argv, volumes
 from nixops_proxmox.lab.machines.qemu.accel import Accel, find_accel
 from nixops_proxmox.lab.machines.qemu.machine import Host, QemuMachine, folder_of
 from nixops_proxmox.lab.machines.qemu.monitor import ask_at_once
-from nixops_proxmox.lab.network import LabNetwork
+from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege
 from nixops_proxmox.lab.owned import sweep
 
 MEMORY_CAP = 1024
+
+
+def check_tun(privilege: Privilege, device: Path = Path("/dev/net/tun")) -> None:
+    """Root of a user namespace may make taps only if anybody may. Raises NamespaceError."""
+    if not device.exists():
+        raise NamespaceError(f"there is no {device}: the kernel has no tap devices (modprobe tun)")
+    if privilege is Privilege.USER and not os.access(device, os.R_OK | os.W_OK):
+        raise NamespaceError(
+            f"{device} may not be used: chmod 0666 {device}, as most systems have it, or run the lab as root"
+        )
 
 
 class QemuDriver:
@@ -58,6 +69,7 @@ class QemuDriver:
         self._progress(f"guests run on {self._accel.name}: {self._accel.reason}")
         if self._network is None:
             self._network = await LabNetwork.start()
+        check_tun(self._network.privilege)
         bridges = Bridges(self._network, self.directory / "network")
         enter = self._network.enter_argv
         self._host = Host(self._accel, bridges, enter, self._memory_cap)
