@@ -92,6 +92,9 @@ let
     linkConfig = lib.optionalAttrs (nic.mtu != null && nic.mtu > 1) { MTUBytes = toString nic.mtu; };
   };
 
+  keptDevices = builtins.filter (device: device != null)
+    (lib.mapAttrsToList (slot: disk: if disk.keep then byId disk else null) disks);
+
   hasDisko = options ? disko;
   usesDisko = hasDisko && config.disko.devices.disk != { };
 in
@@ -168,10 +171,20 @@ in
       })
     ]))
   ] ++ optional hasDisko {
-    # disko's devices win over a script: it runs in the installer, which has disko's tools in its PATH.
+    # disko's devices win over a script. Its own way to wipe a disk runs a file of its own store path, which the installer
+    # does not have, hence ours; a disk to keep is not wiped, and disko leaves alone what is on it. It writes bash.
     deployment.proxmox.install.partition = mkIf usesDisko (lib.mkForce ''
-      set -efux
-      ${config.disko.devices._disko}
+      set -eu
+      for disk in ${lib.escapeShellArgs (lib.subtractLists keptDevices (lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk))}; do
+        lsblk -nrpo NAME "$disk" | tac | xargs -r -n1 wipefs -af # the partitions first: disko keeps a file system it finds
+        sgdisk --zap-all "$disk"
+      done
+      script=$(mktemp)
+      cat >"$script" <<'DISKO_SCRIPT'
+      ${config.disko.devices._create}
+      ${config.disko.devices._mount}
+      DISKO_SCRIPT
+      bash -eux "$script"
     '');
   });
 }

@@ -19,8 +19,12 @@ let
   };
   disko = {
     options.disko.devices = {
-      disk = open { root = { device = "/dev/sda"; }; };
-      _disko = mkOption { type = types.str; default = "disko-made"; };
+      disk = open {
+        root.device = "/dev/sda";
+        data.device = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data";
+      };
+      _create = mkOption { type = types.str; default = "disko-makes"; };
+      _mount = mkOption { type = types.str; default = "disko-mounts"; };
     };
   };
 

@@ -131,8 +131,12 @@ def test_slots_are_those_of_the_specification(machine: Machine) -> None:
 
 
 def test_diskos_devices_win_over_a_script(machine: Machine) -> None:
-    done = machine(f'disks = [ {DISK} ]; install.partition = "mine";', withDisko="true")
-    assert done["exported"]["install"]["partition"].splitlines()[-1] == "disko-made"
+    kept = '{ storage = "a1"; size = 8; serial = "data"; keep = true; }'
+    done = machine(f'disks = [ {DISK} {kept} ]; install.partition = "mine";', withDisko="true")
+    script = done["exported"]["install"]["partition"]
+    assert "for disk in /dev/sda; do" in script, "a disk to keep is not wiped"
+    assert "disko-makes\ndisko-mounts\nDISKO_SCRIPT\n" in script
+    assert "mine" not in script
     assert done["fileSystems"] == {}, "disko says what they are"
 
 
