@@ -6,6 +6,7 @@ hands sockets made inside to us: a socket stays in the namespace that it was mad
 
 import asyncio
 import contextlib
+import hashlib
 import ipaddress
 import itertools
 import json
@@ -83,7 +84,10 @@ def segment(bridge: str, tag: int = 0) -> str:
 def bridge_lines(bridge: str, tag: int = 0) -> list[str]:
     """`ip -batch` lines that make a segment, with the operator's addresses on it."""
     name, net = segment(bridge, tag), subnet(bridge, tag)
-    lines = [f"link add {name} type bridge forward_delay 0 mcast_snooping 0", f"link set {name} up"]
+    # A bridge without an address of its own takes its lowest port's, and changes it as guests come and go: whoever
+    # talks to the operator then talks to a station that is gone, until the neighbour cache gives up after 25 s.
+    mac = "02:" + hashlib.sha256(name.encode()).digest()[:5].hex(":")
+    lines = [f"link add {name} address {mac} type bridge forward_delay 0 mcast_snooping 0", f"link set {name} up"]
     if net.isolated:
         return lines
     if net.v4:
