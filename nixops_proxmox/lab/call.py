@@ -177,11 +177,19 @@ class Directory:
     """All routes, as a tree of path components. `{volume}` takes the rest of the path, slashes and all."""
 
     def __init__(self, *routes: Routes) -> None:
-        self._exact: dict[tuple[str, str], list[Operation]] = {}
+        self._tables: dict[tuple[int, tuple[int, int]], dict[str, Param]] = {}
         self._patterns: list[tuple[re.Pattern[str], str, Operation]] = []
         for one in routes:
             for operation in one.operations:
                 self._patterns.append((_pattern(operation.path), operation.method, operation))
+
+    def table(self, operation: Operation, number: tuple[int, int]) -> dict[str, Param]:
+        """An operation's parameters in one release; made once, for there are hundreds of configuration keys."""
+        key = (id(operation), number)
+        if key not in self._tables:
+            full = operation.table(number)
+            self._tables[key] = {name: param.of(number) for name, param in full.items() if param.exists_in(number)}
+        return self._tables[key]
 
     def find(self, method: str, path: str, number: tuple[int, int]) -> tuple[Operation, dict[str, str]] | None:
         for pattern, its_method, operation in self._patterns:

@@ -163,9 +163,9 @@ class Dispatcher:
         )
         self._check_permission(operation, call)
         await self._check_node(call)
-        table = operation.table(self.cluster.release.number)
+        table = self._directory.table(operation, self.cluster.release.number)
         if not operation.reads_body:
-            call.params = check(call.params, table, self.cluster.release)
+            call.params = check(call.params, table)
         with_fate = strike_after(self.cluster, struck, call)
         token = FATE.set(with_fate)
         try:

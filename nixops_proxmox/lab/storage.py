@@ -178,10 +178,10 @@ class Stores:
         self, storage: Storage, node: str, vmid: int, format: str, *, prefix: str = "vm", stem: str = ""
     ) -> str:
         """The lowest free vm-<id>-disk-<n> on that storage, or vm-<id>-<stem>."""
-        taken = {
-            re.sub(r"\.\w+$", "", stored.volid.rpartition("/")[2].rpartition(":")[2])
-            for stored in self.on(storage.name, node)
-        }
+        where = ("", node)
+        mine = [one.volid for one in self.volumes.values() if f"-{vmid}-" in one.volid and one.node in where]
+        here = [volid for volid in mine if volid.startswith(f"{storage.name}:")]
+        taken = {re.sub(r"\.\w+$", "", volid.rpartition("/")[2].rpartition(":")[2]) for volid in here}
         number = next(n for n in range(len(taken) + 1) if not {f"vm-{vmid}-disk-{n}", f"base-{vmid}-disk-{n}"} & taken)
         name = f"{prefix}-{vmid}-{stem or f'disk-{number}'}"
         return f"{vmid}/{name}.{format}" if storage.on_files else name

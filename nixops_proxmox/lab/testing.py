@@ -43,6 +43,7 @@ async def _cancel_rest() -> None:
         task.cancel()
     if rest:
         await asyncio.wait(rest, timeout=5)
+    await asyncio.sleep(0.02)  # aborted connections are closed in the loop's next rounds
 
 
 class RunningLab:

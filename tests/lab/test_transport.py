@@ -1,16 +1,21 @@
 """HTTP as pveproxy speaks it: credentials, tickets, limits, connections, versions."""
 
+import asyncio
 import http.client
 import socket
 import ssl
 import time
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from nixops_proxmox.lab.access import totp
 from nixops_proxmox.lab.clock import SteppedClock
 from nixops_proxmox.lab.latency import Latency
+from nixops_proxmox.lab.machines.inert import InertDriver
+from nixops_proxmox.lab.server import Lab
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from tests.lab.http import QEMU, Client
 
@@ -137,6 +142,18 @@ def test_every_node_can_have_an_api_of_its_own() -> None:
                 client.call("GET", "/version")
 
 
-def test_it_serves_on_sockets_that_somebody_else_has_bound(lab: RunningLab) -> None:
-    with socket.create_connection((lab.host, lab.port)) as raw:
-        assert raw.getpeername()[1] == lab.port
+def test_it_serves_on_a_socket_that_somebody_else_has_bound(tmp_path: Path) -> None:
+    async def serve() -> int:
+        bound = socket.create_server(("127.0.0.1", 0))
+        lab = Lab(tmp_path, InertDriver())
+        await lab.start(sockets=[bound])
+        try:
+            context = ssl.create_default_context(cafile=str(lab.ca_file))
+            async with aiohttp.ClientSession(headers={"Authorization": f"PVEAPIToken={lab.token}"}) as session:
+                assert lab.url == f"https://127.0.0.1:{bound.getsockname()[1]}"
+                async with session.get(f"{lab.url}/api2/json/version", ssl=context) as answer:
+                    return answer.status
+        finally:
+            await lab.stop()
+
+    assert asyncio.run(serve()) == 200

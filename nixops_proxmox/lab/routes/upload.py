@@ -55,9 +55,7 @@ async def upload(call: Call) -> Any:
             fields = await _receive(call, temporary)
         except ValueError as error:
             raise Refused(501, "upload failed: the body is not complete", plain=True) from error
-        check(
-            {name: value for name, value in fields.items() if name != "size"}, upload_table(call), call.cluster.release
-        )
+        check({name: value for name, value in fields.items() if name != "size"}, upload_table(call))
         storage = _target(call, fields["content"])
         name = normalise_file_name(fields["filename"])
         check_file_name(fields["content"], name)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.lab.refusals import PARAMETERS, Refused
-from nixops_proxmox.lab.release import Release
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.schema.formats import check_format
 from nixops_proxmox.lab.schema.types import Grammar, Param, Table
@@ -16,13 +15,12 @@ INTEGER = re.compile(r"^[+-]?\d+$")
 NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 
 
-def check(values: Mapping[str, Any], table: Table, release: Release) -> dict[str, Any]:
-    """Raises Refused 400 with an error for every bad parameter."""
-    known = {name: param for name, param in table.items() if param.exists_in(release.number)}
-    errors = check_object(values, known)
+def check(values: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """`table` is of one release. Raises Refused 400 with an error for every bad parameter."""
+    errors = check_object(values, table)
     if errors:
         raise Refused(400, PARAMETERS, errors)
-    return {name: _convert(known[name], value) for name, value in values.items()}
+    return {name: _convert(table[name], value) for name, value in values.items()}
 
 
 def check_object(values: Mapping[str, Any], table: Table, prefix: str = "") -> dict[str, str]:

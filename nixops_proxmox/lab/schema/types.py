@@ -33,6 +33,12 @@ class Param:
     def required(self) -> "Param":
         return replace(self, optional=False)
 
+    def of(self, number: tuple[int, int]) -> "Param":
+        """As one release has it: its grammar without the keys of others."""
+        if self.format is None or isinstance(self.format, str):
+            return self
+        return replace(self, format={key: param for key, param in self.format.items() if param.exists_in(number)})
+
     def exists_in(self, number: tuple[int, int]) -> bool:
         return self.since <= number <= self.until
 
