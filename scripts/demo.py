@@ -196,13 +196,21 @@ def show_timeline(demo: Demo, file: Path) -> None:
 
 
 def choose_guests(arguments: argparse.Namespace) -> str:
-    """Real guests where QEMU is at hand, simulated ones where it is not or where they are asked for."""
-    if arguments.simulated:
-        return "simulated"
-    if arguments.qemu or shutil.which("qemu-system-x86_64"):
-        return "qemu"
-    say("QEMU is not installed: the guests are simulated ones")
-    return "simulated"
+    """Real guests where everything that they need is at hand; simulated ones where it is not, or when asked for."""
+    if arguments.simulated or arguments.qemu:
+        return "simulated" if arguments.simulated else "qemu"
+    missing = missing_for_qemu()
+    if missing:
+        say(f"simulated guests, for real ones need what is not installed here: {', '.join(missing)}")
+    return "simulated" if missing else "qemu"
+
+
+def missing_for_qemu() -> list[str]:
+    """What real guests need and this machine does not have."""
+    from nixops_proxmox.lab.image.build import missing_tools
+
+    programs = [name for name in ("qemu-system-x86_64", "qemu-img", "dnsmasq") if shutil.which(name) is None]
+    return [*programs, *missing_tools()]
 
 
 def clean_up(demo: Demo) -> None:

@@ -13,7 +13,7 @@ GUEST_PACKAGES="openssh-client iproute2 procps"
 TEST_PACKAGES="openssh-sftp-server git"
 SERVER_PACKAGES="openssh-server postgresql" # Debian starts what is installed, so only where nobody works
 QEMU_PACKAGES="qemu-system-x86 qemu-utils ovmf swtpm xorriso isolinux syslinux-common grub-efi-amd64-bin grub-common
-  mtools dosfstools squashfs-tools dnsmasq-base kmod lz4 cpio"
+  mtools dosfstools squashfs-tools dnsmasq-base kmod lz4 binutils"
 
 say() { printf '\033[1m%s\033[0m\n' "--- $*" >&2; }
 if [ ! -t 2 ]; then say() { printf '%s\n' "--- $*" >&2; }; fi

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nixops_proxmox.lab.image.build import HOST_TOOLS
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 
@@ -81,6 +83,12 @@ def test_another_distribution_is_told_what_is_missing(computer: Computer) -> Non
     done = computer.run("need_nix")
     assert done.returncode == 1
     assert "https://nixos.org/download" in done.stderr
+
+
+def test_what_the_installers_image_is_built_with_is_installed(computer: Computer) -> None:
+    of_every_debian = {"apt", "dpkg", "tar"}
+    installed = computer.run("echo $QEMU_PACKAGES").stdout.split()
+    assert set(HOST_TOOLS.values()) - of_every_debian <= set(installed)
 
 
 def test_a_virtualenv_that_is_up_to_date_is_not_touched(computer: Computer, tmp_path: Path) -> None:
