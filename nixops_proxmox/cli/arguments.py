@@ -187,7 +187,7 @@ def get_machine(name: str, names: Sequence[str]) -> str:
 
 
 @contextmanager
-def open_deployed(args: argparse.Namespace, console: Console, *, described: bool | None = True) -> "Iterator[Deployed]":
+def open_deployed(args: argparse.Namespace, console: Console, *, described: bool | None = True) -> Iterator["Deployed"]:
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False works from the record alone."""
     options = build_options(args, console, described=described)
@@ -221,9 +221,9 @@ def enter_networks(profiles: Sequence[str]) -> None:
         enter(namespace)
 
 
-def get_opener(args: argparse.Namespace) -> "Callable[[Options], AbstractContextManager[Deployed]]":
+def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManager[Deployed]]":
     if args.open_deployment is not None:
-        opener: Callable[[Options], AbstractContextManager[Deployed]] = args.open_deployment
+        opener: Callable[..., AbstractContextManager[Deployed]] = args.open_deployment
         return opener
     from nixops_proxmox.wiring import open_deployment
 
