@@ -111,7 +111,9 @@ class Book:
 
     def begin(self, machine: Machine, label: str, to: str) -> int:
         number = max((entry.id for entry in self.record_now.entries), default=0) + 1
-        self._add(Entry(number, machine.name, label, machine.phase, str(to), self._now(), None, Outcome.RUNNING, "", ()))
+        self._add(
+            Entry(number, machine.name, label, machine.phase, str(to), self._now(), None, Outcome.RUNNING, "", ())
+        )
         return number
 
     def note(self, attempt: int, machine: Machine) -> None:

@@ -29,7 +29,12 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
         description = None
         if options.source is not None:
             description = describe(
-                options.deployment, options.source, profile=options.profile, roots=parts.roots, tell=parts.tell_building
+                options.deployment,
+                options.source,
+                profile=options.profile,
+                client_key=parts.keys.client_key().public,
+                roots=parts.roots,
+                tell=parts.tell_building,
             )
         yield Deployed(options, record, parts, description)
 
@@ -54,9 +59,7 @@ def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
 class Deployed:
     """One deployment, with the parts that its verbs need."""
 
-    def __init__(
-        self, options: Options, record: Record, parts: Parts, description: Description | None = None
-    ) -> None:
+    def __init__(self, options: Options, record: Record, parts: Parts, description: Description | None = None) -> None:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
 
@@ -72,6 +75,13 @@ class Deployed:
         for name in self.described():
             found.setdefault(name, Machine(self.record.name, name))
         return [found[name] for name in sorted(found)]
+
+    def remarks(self) -> list[str]:
+        """What should be said about the description: old option names, machines of other backends."""
+        if self.network is None:
+            return []
+        foreign = [f"{name}: of another backend, and left alone" for name in self.network.foreign]
+        return [*self.network.warnings, *foreign]
 
     def described(self) -> list[str]:
         return [] if self.network is None else [spec.name for spec in self.network.machines]

@@ -1,7 +1,7 @@
 """The description: evaluated by Nix and parsed by the spec, or handed over by a door that has its own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nixops_proxmox import paths
@@ -38,9 +38,10 @@ class GivenSystems:
         return self.paths.get(name, "")
 
 
-def describe(deployment: str, source: Source, *, profile: str, roots: Path, tell: Tell) -> Description:
-    """Evaluate and parse; the systems are built when the first of them is asked for."""
+def describe(deployment: str, source: Source, *, profile: str, client_key: str, roots: Path, tell: Tell) -> Description:
+    """Evaluate and parse; the systems are built when the first of them is asked for, and let `client_key` in."""
     nix, run = get_nix(), ProcessRunner()
+    source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
     evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run)
     network = parse_network(deployment, evaluated.data)
     if profile:

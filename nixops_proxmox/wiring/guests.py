@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nixops_proxmox.endpoints.candidates import Candidate, Choice, choose_candidates, wanted_of
+from nixops_proxmox.endpoints.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.endpoints.race import Cancelled, Proof, Result, race
 from nixops_proxmox.errors import AgentSilent, GuestLost, NoEndpoint, SshError
@@ -21,16 +21,16 @@ from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
 from nixops_proxmox.pve.identity import disk_serial
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.ssh.argv import Access
+from nixops_proxmox.ssh.argv import Access, config_text
 from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
+from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.record import Winners
 
-BOOT_TIME = 300.0  # seconds from power-on until the agent answers
-SSHD_TIME = 120.0  # seconds from the agent's first answer until an endpoint is proven
 RACE_TIME = 8.0  # seconds for one race; a black hole answers nothing, however long one waits
 PAUSE = 1.0  # seconds between two races
 PROBE_TIME = 5.0
@@ -63,7 +63,9 @@ class Guests:
         directory: Path,
         reporter: Reporter,
         stack: ExitStack,
+        patience: Patience = Patience(),
     ) -> None:
+        self._patience = patience
         self._agents, self._keys, self._record = agents, keys, record
         self._directory, self._reporter, self._stack = directory, reporter, stack
         self._entries: dict[str, _Entry] = {}
@@ -76,7 +78,7 @@ class Guests:
         pair, identity = self._ephemeral(machine)
         agent = self._agents(machine)
         self._reporter.detail(machine, "waiting for the installer's guest agent")
-        agent.wait_for_agent(BOOT_TIME)
+        agent.wait_for_agent(self._patience.boot)
         seen = parse_entered(agent.run_script(enter_script([pair.public, *keys])))
         if not seen.is_installer:
             raise GuestLost(
@@ -145,8 +147,8 @@ class Guests:
         agent = self._agents(machine) if spec.agent else None
         if agent is not None:
             self._reporter.detail(machine, "waiting for the system's guest agent")
-            agent.wait_for_agent(BOOT_TIME)
-        addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,))
+            machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(agent)))
+        addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,), known=True)
         endpoint = result.winner.candidate.endpoint
         self._record.remember_winner(machine.name, site(), endpoint)
         return replace(machine.facts, addresses=addresses, endpoint=endpoint)
@@ -191,8 +193,13 @@ class Guests:
 
         return race(choice.candidates, probe, keys=keys, deadline=deadline)
 
-    def addresses(self, agent: Agent | None, machine: Machine) -> tuple[Address, ...]:
-        return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(), find_reach)
+    def addresses(self, agent: Agent | None, machine: Machine, *, again: bool = False) -> tuple[Address, ...]:
+        """As the agent tells them now; without one, as the record does."""
+        return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(again=again), find_reach)
+
+    def _first_addresses(self, agent: Agent) -> tuple[Address, ...]:
+        """Waits until the agent tells them."""
+        return addresses_of(agent.wait_for_interfaces(self._patience.boot), find_reach)
 
     def _find_endpoint(
         self,
@@ -202,28 +209,30 @@ class Guests:
         keys: Sequence[str],
         *,
         installer: bool = False,
+        known: bool = False,
     ) -> tuple[tuple[Address, ...], Result]:
-        """Race until somebody is proven: leases and sshd come later than the agent, and in any order."""
+        """Race until somebody is proven: leases and sshd come later than the agent, and in any order. `known`: the
+        addresses in the facts are fresh, and are tried first."""
         if installer:
             spec = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
-        deadline = time.monotonic() + SSHD_TIME
+        deadline = time.monotonic() + self._patience.sshd
         pause = 0.2
+        addresses = machine.facts.addresses if known else self.addresses(agent, machine)
         while True:
-            addresses = self.addresses(agent, machine)
             choice = self.choice(machine, spec, addresses)
             try:
                 return addresses, self.race(choice, keys)
             except NoEndpoint as error:
                 if time.monotonic() > deadline:
                     raise NoEndpoint(
-                        f"{machine.name}: {error.message}"
-                        + "".join(f"; {left.address}: {left.reason}" for left in choice.left_out),
-                        attempts=error.attempts,
+                        f"{machine.name}: no address answered as this machine within {SSHD_TIME:g} s",
+                        attempts=[*error.attempts, *(_explain(left) for left in choice.left_out)],
                         hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
                     ) from error
                 self._reporter.detail(machine, "waiting for an address that answers as this machine")
             time.sleep(pause)
             pause = min(PAUSE, pause * 2)
+            addresses = self.addresses(agent, machine, again=True)
 
     def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
         """Try every address now; a line for each, tried or not, and the winner."""
@@ -242,11 +251,7 @@ class Guests:
             winner = result.winner.candidate.endpoint
         except NoEndpoint as error:
             lines += error.attempts
-        lines += [
-            f"{left.address}{f' ({left.interface})' if left.interface else ''}: {left.reason}"
-            for left in choice.left_out
-        ]
-        return lines, winner
+        return [*lines, *(_explain(left) for left in choice.left_out)], winner
 
     # For programs that are not ours: ssh, scp, Nix.
 
@@ -282,4 +287,14 @@ class Guests:
         known = self._directory / "known_hosts" / machine.name
         host = KnownHost(tuple(keys), alias, ((endpoint.host, endpoint.port),))
         write_known_hosts(known, {machine.name: host})
-        return Access(endpoint, known, identity, alias, dict(options) if isinstance(options, dict) else {})
+        access = Access(endpoint, known, identity, alias, dict(options) if isinstance(options, dict) else {})
+        if not endpoint.jump:
+            return access
+        config = self._directory / "ssh_config" / machine.name
+        ensure_private_directory(config.parent)
+        replace_file(config, config_text(access))
+        return replace(access, config=config)
+
+
+def _explain(left: LeftOut) -> str:
+    return f"{left.address}{f' ({left.interface})' if left.interface else ''}: {left.reason}"

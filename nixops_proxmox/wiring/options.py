@@ -10,6 +10,7 @@ from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.evaluate import Source
 from nixops_proxmox.pve.calls import Trace, no_trace
+from nixops_proxmox.pve.work import BUSY_TIME
 
 
 class Silent:
@@ -19,6 +20,15 @@ class Silent:
     def detail(self, machine: Machine, text: str) -> None: ...
     def done(self, machine: Machine, label: str, seconds: float) -> None: ...
     def warn(self, machine: Machine, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after which a wait is given up, with an error that names the missing layer."""
+
+    boot: float = 300.0  # from power-on until the agent answers
+    sshd: float = 120.0  # from the agent's first answer until an endpoint is proven
+    busy: float = BUSY_TIME  # for locks that others hold
 
 
 @dataclass(frozen=True)
@@ -37,4 +47,5 @@ class Options:
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
     trace: Trace = no_trace  # told every API call
+    patience: Patience = Patience()
     keep: Mapping[str, str] = field(default_factory=dict)  # what a door wants in the machines' facts (`extra`)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from nixops_proxmox import paths
+from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
@@ -20,7 +21,9 @@ from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.pve.endpoints import parse_endpoint
 from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
+from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.keys import KeyStore
@@ -66,7 +69,9 @@ class Parts:
         self._lock = threading.RLock()
         self._hypervisors: dict[str, PveHypervisor] = {}
         self.keys = KeyStore(self._directory / "keys", record.name)
-        self.guests = Guests(self._agent, self.keys, record, self._directory, options.reporter, self._stack)
+        self.guests = Guests(
+            self.agent, self.keys, record, self._directory, options.reporter, self._stack, options.patience
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -93,17 +98,32 @@ class Parts:
                         name,
                         profiles=self._options.profiles,
                         trace=self._options.trace,
+                        busy=self._options.patience.busy,
                         warn=lambda text: log.warning("%s: %s", name, text),
                     )
                 )
             return self._hypervisors[name]
 
-    def _agent(self, machine: Machine) -> Agent:
+    def agent(self, machine: Machine) -> Agent:
+        """The guest agent of a machine, wherever it is now."""
         hypervisor = self.hypervisor(machine.facts.profile or "default")
-        vm = hypervisor.find_vm(machine.facts)  # it may have been moved to another node
-        return Agent(hypervisor.client, vm.node if vm is not None else machine.facts.node, machine.facts.vmid)
+        node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
+        return Agent(hypervisor.client, node, machine.facts.vmid)
+
+    def _check_hypervisor(self, spec: MachineSpec) -> None:
+        """A description that names its hypervisor must not be carried out on another one."""
+        profile = load_profile(spec.profile, path=self._options.profiles)
+        here = [endpoint.url for endpoint in profile.endpoints]
+        if spec.server_url and parse_endpoint(spec.server_url).url not in here:
+            raise ConfigError(
+                f"{spec.name}: the description says serverUrl = {spec.server_url!r}, and the profile "
+                f"{spec.profile!r} leads to {', '.join(here)}",
+                hint="give the machine the `profile` that leads there, or drop `serverUrl`",
+            )
 
     def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
+        if spec.server_url:
+            self._check_hypervisor(spec)
         return World(
             spec=spec,
             hypervisor=self.hypervisor(spec.profile),

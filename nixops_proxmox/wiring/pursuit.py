@@ -61,6 +61,11 @@ class Pursuit:
             self.to(Phase.STOPPED)
         return self.to(Phase.READY)
 
+    def reset(self) -> None:
+        """Switch off and on again, without waiting for the system."""
+        self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)
+        self.world.hypervisor.start_vm(self.machine.facts, lambda _upid: None)
+
 
 def asks_for_reinstall(machine: Machine, world: World) -> bool:
     """The description's `install.generation` was raised since the machine was installed."""

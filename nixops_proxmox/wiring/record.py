@@ -1,4 +1,4 @@
-"""Where a deployment's record is kept, as the wiring needs it: `state.Deployment` is one, NixOps's own state another."""
+"""Where a deployment's record is kept, as the wiring needs it: our own state, or that of NixOps."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

@@ -1,0 +1,360 @@
+"""The machine backend `proxmox`: what NixOps asks of a machine, in terms of the lifecycle that every door shares."""
+
+# No `from __future__ import annotations` here: NixOps takes the annotation of `config` for a class.
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import nixops.backends
+import nixops.deployment
+import nixops.nix_expr
+import nixops.resources
+import nixops.util
+
+from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.model import Machine, Phase, Reach
+from nixops_proxmox.nixops2.addresses import find_common, find_ipv4
+from nixops_proxmox.nixops2.backups import Backups
+from nixops_proxmox.nixops2.book import Book, Record
+from nixops_proxmox.nixops2.console import read_log
+from nixops_proxmox.nixops2.definition import spec_of
+from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
+from nixops_proxmox.nixops2.hardware import learn_hardware
+from nixops_proxmox.nixops2.physical import physical_module
+from nixops_proxmox.nixops2.run import LOOKING, Run, get_run
+from nixops_proxmox.nixops2.ssh import Way, find_way
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.wiring.looks import Checked, check_machine
+from nixops_proxmox.wiring.pursuit import Pursuit
+
+RECORD = "proxmox.record"
+
+_MachineState = nixops.backends.MachineState
+
+STATES = {
+    Phase.ABSENT: _MachineState.MISSING,
+    Phase.RESERVED: _MachineState.MISSING,
+    Phase.LOST: _MachineState.MISSING,
+    Phase.READY: _MachineState.UP,
+    Phase.DRIFTED: _MachineState.UP,
+    Phase.STOPPED: _MachineState.STOPPED,
+    Phase.RESCUE: _MachineState.RESCUE,
+}  # all others are on their way
+
+
+class ProxmoxOptions(nixops.backends.MachineOptions):
+    """Validated by our own specification, which names the option that is wrong; NixOps's validation does not."""
+
+    proxmox: Mapping[str, Any]
+
+
+class ProxmoxDefinition(nixops.backends.MachineDefinition):
+    """What is wanted of a machine."""
+
+    config: ProxmoxOptions
+
+    @classmethod
+    def get_type(cls) -> str:
+        return "proxmox"
+
+    def __init__(self, name: str, config: nixops.resources.ResourceEval) -> None:
+        super().__init__(name, config)
+        with translated():
+            self.spec = spec_of(name, config["proxmox"], user=self.ssh_user)
+
+    def show_type(self) -> str:
+        return f"{self.get_type()} [{self.spec.profile}]"
+
+
+class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
+    """What is known of a machine: one record, and beside it what NixOps itself reads."""
+
+    definition_type = ProxmoxDefinition
+
+    state = nixops.util.attr_property("state", _MachineState.MISSING, int)
+    public_ipv4 = nixops.util.attr_property("publicIPv4", None)
+    private_ipv4 = nixops.util.attr_property("privateIPv4", None)
+
+    def __init__(self, depl: nixops.deployment.Deployment, name: str, id: Any) -> None:
+        super().__init__(depl, name, id)
+        self._read: tuple[str, Record] = ("", Record())
+        self._way: tuple[Any, Way | None] = (None, None)
+
+    @classmethod
+    def get_type(cls) -> str:
+        return "proxmox"
+
+    # The record.
+
+    @property
+    def record(self) -> Record:
+        """As it was last written; parsed only when it changed."""
+        text = self._get_attr(RECORD)
+        if not isinstance(text, str):
+            return Record()
+        if text != self._read[0]:
+            self._read = (text, Record.from_json(json.loads(text)))
+        return self._read[1]
+
+    def _write(self, record: Record) -> None:
+        """In one go, the record first; NixOps's database is held no longer than that."""
+        facts, old = record.facts, self.record.facts
+        self._set_attrs(
+            {
+                RECORD: json.dumps(record.to_json(), sort_keys=True),
+                "vmId": str(facts.vmid) if facts.vmid else None,
+                "state": STATES.get(record.phase, self.STARTING),
+                "publicIPv4": find_ipv4(facts, Reach.PUBLIC),
+                "privateIPv4": find_ipv4(facts, Reach.PRIVATE),
+            }
+        )
+        if facts.endpoint != old.endpoint or facts.boot_id != old.boot_id or record.phase is not Phase.READY:
+            self._forget_connection()
+
+    def _forget_connection(self) -> None:
+        self.ssh_pinged = False
+        self._ssh_pinged_this_time = False
+        self.ssh.reset()
+
+    def _trust_connection(self) -> None:
+        """The endpoint is proven: NixOps need not wait for it, which it would do without end."""
+        self.ssh_pinged = True
+        self._ssh_pinged_this_time = True
+
+    @property
+    def _run(self) -> Run:
+        machines = self.depl.resources
+        return get_run(self.depl.uuid, self.depl.name or self.depl.uuid, lambda name: machines[name].logger)
+
+    @property
+    def _machine(self) -> Machine:
+        return self.record.machine(self._run.title, self.name)
+
+    def _pursuit(self, spec: MachineSpec | None = None, words: Words = LOOKING) -> tuple[Pursuit, Book]:
+        """With the description as it was recorded, unless there is a newer one."""
+        record = self._taken_over(spec)
+        book = Book(record, self._write)
+        return self._run.pursuit(self.name, spec or self._get_spec(record), book, words), book
+
+    def _taken_over(self, spec: MachineSpec | None) -> Record:
+        """A machine that the original plugin made becomes ours at the first touch."""
+        return self.record
+
+    def _get_spec(self, record: Record) -> MachineSpec:
+        if record.spec is None:
+            raise NoPath(f"{self.name}: it has not been made", hint="`nixops deploy` makes it")
+        return record.spec
+
+    # Made and unmade.
+
+    def create(self, defn: ProxmoxDefinition, check: bool, allow_reboot: bool, allow_recreate: bool) -> None:
+        """Bring it to `ready`: installed, reachable, proven; NixOps then builds, copies and activates."""
+        with translated():
+            self.set_common_state(defn)
+            pursuit, book = self._pursuit(defn.spec, Words(allow_reboot=allow_reboot, check=check))
+            book.keep(spec=defn.spec)
+            machine = pursuit.deploy(allow_recreate=allow_recreate)
+            machine = self._proven(machine, defn.spec, book)
+            learn_hardware(machine, defn.spec, book, self._run)
+            assert machine.facts.endpoint is not None
+            self.ssh_user, self.ssh_port = machine.facts.endpoint.user, machine.facts.endpoint.port
+            self._trust_connection()
+
+    def _proven(self, machine: Machine, spec: MachineSpec, book: Book) -> Machine:
+        """Its address may have changed since it was last proven, and NixOps would wait for the old one without end."""
+        endpoint = machine.facts.endpoint
+        guests = self._run.parts.guests
+        if endpoint is None or not guests.answers(endpoint, (machine.facts.host_key,)):
+            machine = machine.moved(machine.phase, guests.meet_system(machine, spec))
+            book.record(machine, "seen: it has another address")
+        return machine
+
+    def destroy(self, wipe: bool = False) -> bool:
+        record = self.record
+        if record.phase is Phase.ABSENT and not self.vm_id:
+            return True
+        where = f"VM {self.vm_id} on {record.facts.node}" if record.facts.node else f"VM {self.vm_id}"
+        if not self.depl.logger.confirm(
+            f"are you sure you want to destroy ‘{self.name}’ ({where}) with all of its disks?"
+        ):
+            return False
+        if wipe:
+            self.logger.warn("--wipe does nothing here: the storage decides whether freed disks are overwritten")
+        with translated():
+            pursuit, _ = self._pursuit()
+            pursuit.to(Phase.ABSENT)
+        return True
+
+    def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
+        """Machines are made side by side; PVE is protected by gates of our own."""
+        return set()
+
+    # Power.
+
+    def stop(self) -> None:
+        if self.record.phase is Phase.ABSENT and not self.vm_id:
+            self.logger.warn("it has not been made")
+            return
+        if not self.depl.logger.confirm(f"are you sure you want to stop ‘{self.name}’?"):
+            return
+        with translated():
+            self._pursuit()[0].to(Phase.STOPPED)
+
+    def start(self) -> None:
+        with translated():
+            pursuit, book = self._pursuit()
+            machine = pursuit.to(Phase.READY)
+            self._proven(machine, pursuit.world.spec, book)
+        self._trust_connection()
+        self.send_keys()
+
+    def reboot(self, hard: bool = False) -> None:
+        """Without waiting for it to come up again."""
+        if not hard and self.record.phase is not Phase.RESCUE:
+            super().reboot()
+            self._forget_connection()
+            return
+        with translated():
+            pursuit, _ = self._pursuit()
+            pursuit.reset()
+        self.state = self.STARTING
+        self._forget_connection()
+
+    def reboot_sync(self, hard: bool = False) -> None:
+        self.logger.log("rebooting...")
+        with translated():
+            self._pursuit()[0].reboot(hard=hard)
+        self._trust_connection()
+        self.send_keys()
+
+    def reboot_rescue(self, hard: bool = False) -> None:
+        with translated():
+            self._pursuit()[0].to(Phase.RESCUE)
+        self.logger.log("the installer runs beside the untouched system; `nixops start` leads back")
+
+    # Looking.
+
+    @property
+    def resource_id(self) -> str | None:
+        vmid: str | None = self.vm_id
+        return vmid
+
+    @property
+    def public_host_key(self) -> str | None:
+        """Of the installed system; NixOps makes it known to all machines."""
+        return " ".join(self.record.facts.host_key.split()[:2]) or None
+
+    def address_to(self, r: Any) -> str | None:
+        """The best address by which this machine reaches another."""
+        known: str | None = r.public_ipv4
+        if not isinstance(r, ProxmoxState):
+            return known
+        mine, theirs = self.record, r.record
+        if mine.spec is None or theirs.spec is None:
+            return known
+        return find_common(mine.spec, mine.facts, theirs.spec, theirs.facts)
+
+    def _check(self, res: Any) -> None:
+        """The truth in NixOps's table; where the hypervisor cannot tell, nothing is changed."""
+        if self.record.phase is Phase.ABSENT and not self.vm_id:
+            res.exists = False
+            return
+        try:
+            record = self._taken_over(None)
+            spec = self._get_spec(record)
+            self._run.join(self.name, Book(record, self._write))
+            checked = check_machine(self._machine, self._run.world(spec, Words()), described=True)
+        except DeployError as error:
+            res.messages.append(told(error).strip())
+            return
+        finally:
+            self._run.parts.guests.leave(self.name)
+        self._tell(checked, res)
+        if checked.reachable:
+            super()._check(res)
+
+    def _tell(self, checked: Checked, res: Any) -> None:
+        res.exists, res.is_up, res.is_reachable = checked.exists, checked.running, checked.reachable
+        if checked.exists:
+            res.disks_ok = not any(change.key.startswith(("scsi", "virtio", "sata")) for change in checked.changes)
+        res.messages += [
+            f"{c.key}: {c.have or '(none)'}, and {c.want or '(none)'} is described" for c in checked.changes
+        ]
+        res.messages += [f"{key} waits for a stop and start" for key in checked.pending]
+        res.messages += checked.problems
+        if not checked.exists:
+            self.state = self.MISSING
+        elif not checked.running:
+            self.state = self.STOPPED
+        elif checked.phase in (Phase.RUNNING, Phase.READY):
+            self.state = self.UP if checked.reachable else self.UNREACHABLE
+
+    def get_console_output(self) -> str:
+        with translated():
+            record = self._taken_over(None)
+            return read_log(record.machine(self._run.title, self.name), self._run.parts)
+
+    # What NixOps puts into the configuration.
+
+    def get_physical_spec(self) -> dict[Any, Any]:
+        """What keeps it bootable and reachable, however little its configuration says."""
+        record = self.record
+        if record.spec is None or not record.facts.uuid:
+            return {}
+        key = self._run.parts.keys.client_key().public
+        users = dict.fromkeys(("root", record.spec.ssh.user), (key, *record.spec.ssh.authorized_keys))
+        text = physical_module(record.spec, record.facts, record.hardware, users)
+        return {"imports": [nixops.nix_expr.RawValue(text)]}
+
+    # SSH. Called several times for each command: nothing here asks the network.
+
+    def _get_way(self) -> Way:
+        facts, spec = self.record.facts, self.record.spec
+        if spec is None or facts.endpoint is None:
+            raise ProxmoxError(
+                f"error: {self.name}: no address of it is known\nhint: `nixops deploy` makes it reachable\n"
+            )
+        about = (facts.endpoint, facts.installer_keys, facts.host_key, spec)
+        if self._way[0] != about or self._way[1] is None:
+            with translated():
+                self._way = (about, find_way(self._machine, spec, self._run.parts.guests))
+        way = self._way[1]
+        assert way is not None
+        return way
+
+    def get_ssh_name(self) -> str:
+        return self._get_way().name
+
+    def get_ssh_flags(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Ours first: ssh takes the first of each, so what pins the host key cannot be undone."""
+        return [*self._get_way().flags, *self.ssh_options]
+
+    def get_ssh_private_key_file(self) -> str | None:
+        return self._get_way().identity
+
+    def get_ssh_host_keys(self) -> str | None:
+        return self._get_way().host_keys
+
+    # Backups.
+
+    def backup(self, defn: ProxmoxDefinition, backup_id: str, devices: Sequence[str] = ()) -> None:
+        with translated():
+            self._backups().make(backup_id, devices)
+
+    def restore(self, defn: ProxmoxDefinition, backup_id: str | None, devices: Sequence[str] = ()) -> None:
+        with translated():
+            self._backups().restore(backup_id, devices)
+
+    def remove_backup(self, backup_id: str, keep_physical: bool = False) -> None:
+        with translated():
+            self._backups().remove(backup_id, keep_physical=keep_physical)
+
+    def get_backups(self) -> Mapping[str, Mapping[str, Any]]:
+        with translated():
+            return self._backups().find() if self.record.backups else {}
+
+    def _backups(self) -> Backups:
+        pursuit, book = self._pursuit()
+        return Backups(self._run.parts.hypervisor(pursuit.world.spec.profile).client, pursuit, book)

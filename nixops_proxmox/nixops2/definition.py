@@ -1,0 +1,27 @@
+"""From what NixOps evaluated to our description of a machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nixops_proxmox.nixops2.run import usual_profile
+from nixops_proxmox.spec import MachineSpec, Method, parse_machine
+
+DEFAULT = "default"
+
+
+def spec_of(name: str, proxmox: Mapping[str, Any], *, user: str) -> MachineSpec:
+    """Raises SpecError. NixOps builds and activates, so we install no closure; `user`: `deployment.targetUser`."""
+    spec = parse_machine(name, {"proxmox": plain(proxmox)})
+    changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": Method.CONFIGURATION})}
+    if spec.profile == DEFAULT and (usual := usual_profile()):
+        changes["profile"] = usual
+    if user and spec.ssh.user == "root":
+        changes["ssh"] = spec.ssh.model_copy(update={"user": user})
+    return spec.model_copy(update=changes)
+
+
+def plain(value: Any) -> Any:
+    """NixOps's read-only values as dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,27 @@
+"""Our errors as NixOps prints them: in words, with a hint, and without a traceback."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nixops.exceptions import NixError
+
+from nixops_proxmox.cli.report import explain
+from nixops_proxmox.errors import DeployError
+
+
+class ProxmoxError(NixError):
+    """NixOps prints the text as it is, so it ends its line."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except DeployError as error:
+        raise ProxmoxError(told(error)) from error
+
+
+def told(error: DeployError) -> str:
+    """All lines of the explanation; commands are NixOps's own."""
+    lines = "\n".join(line.text for line in explain(error)) + "\n"
+    return lines.replace("`nixops-proxmox ", "`nixops proxmox ")

@@ -1,0 +1,31 @@
+"""Asks the installed system, once after each installation, what its file systems and its boot loader are."""
+
+import json
+
+from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.model import Machine
+from nixops_proxmox.nixops2.book import Book
+from nixops_proxmox.nixops2.physical import HARDWARE_SCRIPT, parse_hardware
+from nixops_proxmox.nixops2.run import Run
+from nixops_proxmox.spec import MachineSpec
+
+
+def learn_hardware(machine: Machine, spec: MachineSpec, book: Book, run: Run) -> None:
+    if book.record_now.hardware.get("round") == machine.facts.round:
+        return
+    guests = run.parts.guests
+    try:
+        shell = guests.system_shell(machine, spec)
+        done = shell.run(HARDWARE_SCRIPT)
+        disks = guests.list_disks(shell, machine, spec) if spec.disks else ()
+        hardware = parse_hardware(json.loads(done.stdout), disks[0] if disks else None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CommandFailed(
+            f"{machine.name}: its file systems cannot be told: {done.stderr.strip() or error}",
+            status=done.status,
+            output=done.stdout,
+            hint="has the installed system findmnt (util-linux)?",
+        ) from error
+    finally:
+        guests.leave(machine.name)
+    book.keep(hardware={**hardware, "round": machine.facts.round})

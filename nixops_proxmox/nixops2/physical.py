@@ -1,0 +1,87 @@
+"""What NixOps adds to a machine's configuration so that it stays reachable and boots: pure, as the text of a module.
+
+Values travel as JSON inside of a Nix string, so nothing that a guest says can be code.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nixops_proxmox.lifecycle.scripts import device_path
+from nixops_proxmox.model import Facts, GuestDisk
+from nixops_proxmox.spec import MachineSpec
+
+# Weaker than what users write, stronger than any default.
+PRIORITY = 900
+
+MODULE = """\
+({{ config, lib, options, ... }}:
+let
+  told = builtins.fromJSON {data};
+  weak = lib.mkOverride {priority};
+in
+{{
+  fileSystems = lib.mapAttrs (_: lib.mapAttrs (_: weak)) told.fileSystems;
+  boot.loader = lib.mapAttrsRecursiveCond (value: builtins.isAttrs value) (_: weak) told.loader;
+  users.users = lib.mapAttrs (_: keys: {{ openssh.authorizedKeys.keys = keys; }}) told.keys;
+  systemd = lib.mkIf (config.deployment.proxmox.guest.network or false) {{
+    network.networks = lib.mapAttrs'
+      (slot: mac: lib.nameValuePair "40-proxmox-${{slot}}" {{ matchConfig = lib.mkForce {{ MACAddress = mac; }}; }})
+      told.macs;
+  }};
+}})"""
+
+
+def physical_module(
+    spec: MachineSpec, facts: Facts, hardware: Mapping[str, Any], keys: Mapping[str, Sequence[str]]
+) -> str:
+    """A NixOS module. `hardware`: as `parse_hardware` has it; `keys`: who may log in, by user."""
+    data = {
+        "fileSystems": hardware.get("fileSystems", {}),
+        "loader": hardware.get("loader", {}),
+        "keys": {user: list(of) for user, of in keys.items()},
+        "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},
+    }
+    return MODULE.format(data=nix_string(json.dumps(data, sort_keys=True)), priority=PRIORITY)
+
+
+def nix_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+# --- what the installed system says of itself ----------------------------------------------------------------------
+
+# One JSON object: where it is mounted, and whether it was booted by UEFI.
+HARDWARE_SCRIPT = """\
+set -e
+printf '{"efi": %s, "mounts": ' "$([ -d /sys/firmware/efi ] && echo true || echo false)"
+findmnt --json --list --real -o TARGET,SOURCE,FSTYPE,OPTIONS,UUID
+printf '}\\n'
+"""
+
+# Not of the root's own making: bind mounts, images, network file systems.
+_DISK_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "vfat", "zfs"})
+
+
+def parse_hardware(told: Mapping[str, Any], disk: GuestDisk | None) -> dict[str, Any]:
+    """File systems and boot loader as installed; `disk`: the first one, which the boot loader is on (without UEFI)."""
+    systems = {}
+    for entry in told["mounts"]["filesystems"]:
+        kind, uuid, source = entry["fstype"], entry.get("uuid") or "", str(entry["source"] or "")
+        if kind not in _DISK_TYPES or not str(entry["target"]).startswith("/"):
+            continue
+        subvolume = [word for word in str(entry.get("options", "")).split(",") if word.startswith("subvol=")]
+        if "[" in source and not subvolume:
+            continue  # a bind mount
+        device = f"/dev/disk/by-uuid/{uuid}" if uuid and kind != "zfs" else source
+        system: dict[str, Any] = {"device": device, "fsType": kind}
+        systems[entry["target"]] = system | ({"options": subvolume} if subvolume else {})
+    return {"fileSystems": systems, "loader": _loader(bool(told["efi"]), disk)}
+
+
+def _loader(efi: bool, disk: GuestDisk | None) -> dict[str, Any]:
+    """What `lifecycle.scripts` wrote into the first configuration."""
+    if efi:
+        return {"systemd-boot": {"enable": True}}
+    return {} if disk is None else {"grub": {"devices": [device_path(disk)]}}

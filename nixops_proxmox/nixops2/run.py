@@ -1,0 +1,103 @@
+"""One NixOps deployment in this process: the parts that all of its machines share, whatever thread they are in."""
+
+import argparse
+import atexit
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.nixops2.book import Book
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.wiring.options import Options
+from nixops_proxmox.wiring.parts import NothingToBuild, Parts
+from nixops_proxmox.wiring.pursuit import Pursuit
+
+LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
+SLOW = 5.0  # seconds after which the end of a step is worth a line
+
+
+class Run:
+    """Keys are kept under the deployment's UUID: NixOps's names may change."""
+
+    def __init__(self, uuid: str, title: str, logger: Callable[[str], Any]) -> None:
+        """`title`: for people, in the VMs' notes; `logger`: NixOps's own, by machine."""
+        self.title = title
+        self._books: dict[str, Book] = {}
+        self._lock = threading.Lock()
+        self.name = f"nixops-{uuid}"
+        self.parts = Parts(Options(deployment=self.name, reporter=NixopsReporter(logger)), self)
+        atexit.register(self.parts.__exit__, None, None, None)
+
+    # What the parts ask: satisfies `wiring.record.Winners`.
+
+    def find_winner(self, machine: str, site: str) -> Endpoint | None:
+        book = self._books.get(machine)
+        return None if book is None else book.record_now.winners.get(site)
+
+    def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None:
+        book = self._books.get(machine)
+        if book is not None:
+            book.remember_winner(site, endpoint)
+
+    # What the machines ask.
+
+    def join(self, name: str, book: Book) -> None:
+        with self._lock:
+            self._books[name] = book
+
+    def world(self, spec: MachineSpec, words: Words = LOOKING) -> World:
+        return self.parts.world(spec, words, NothingToBuild())  # NixOps builds, copies and activates
+
+    def pursuit(self, name: str, spec: MachineSpec, book: Book, words: Words = LOOKING) -> Pursuit:
+        self.join(name, book)
+        machine = book.record_now.machine(self.title, name)
+        return Pursuit(machine, self.world(spec, words), book, leave=lambda: self.parts.guests.leave(name))
+
+
+_runs: dict[str, Run] = {}
+_runs_lock = threading.Lock()
+
+
+def get_run(uuid: str, title: str, logger: Callable[[str], Any]) -> Run:
+    """The run of a deployment; made when it is first asked for."""
+    with _runs_lock:
+        if uuid not in _runs:
+            _runs[uuid] = Run(uuid, title, logger)
+        return _runs[uuid]
+
+
+def usual_profile() -> str:
+    """The hypervisor that is meant where a machine says none: as on the command line."""
+    from nixops_proxmox.cli.arguments import choose_profile
+
+    return choose_profile(argparse.Namespace(profile=""))
+
+
+class NixopsReporter:
+    """Progress in NixOps's log; satisfies `lifecycle.ports.Reporter`."""
+
+    def __init__(self, logger: Callable[[str], Any]) -> None:
+        self._logger = logger
+        self._told: dict[str, str] = {}
+
+    def step(self, machine: Machine, label: str, to: str) -> None:
+        self._logger(machine.name).log(f"{label.lower()} ({machine.phase} → {to})...")
+
+    def detail(self, machine: Machine, text: str) -> None:
+        from nixops_proxmox.cli.progress import one_line
+
+        line = one_line(text)
+        if line and self._told.get(machine.name) != line:
+            self._told[machine.name] = line
+            self._logger(machine.name).log(f"  {line}")
+
+    def done(self, machine: Machine, label: str, seconds: float) -> None:
+        from nixops_proxmox.cli.progress import duration
+
+        if seconds >= SLOW:
+            self._logger(machine.name).log(f"{label.lower()}: done in {duration(seconds)}")
+
+    def warn(self, machine: Machine, text: str) -> None:
+        self._logger(machine.name).warn(text)

@@ -1,0 +1,106 @@
+# As much of NixOS as these tests look at: options that others define, and a system in NixOS's shape. Strict where it
+# matters: only the keys of the configuration may log in once it is active.
+{ config, lib, pkgs, ... }:
+
+let
+  inherit (lib) mkOption types;
+  open = mkOption { type = types.attrsOf types.anything; default = { }; };
+  option = type: default: mkOption { inherit type default; };
+  words = option (types.listOf types.str) [ ];
+
+  failed = builtins.filter (one: !one.assertion) config.assertions;
+
+  # What other tests read: the configuration that became this system.
+  told = builtins.toJSON {
+    inherit (config) fileSystems;
+    inherit (config.boot) loader;
+    inherit (config.networking) hostName extraHosts;
+    publicIPv4 = config.networking.publicIPv4;
+    networks = config.systemd.network.networks;
+    knownHosts = config.services.openssh.knownHosts;
+  };
+in
+{
+  options = {
+    assertions = option (types.listOf types.raw) [ ];
+    warnings = words;
+    environment = open;
+    nixpkgs.system = option types.str builtins.currentSystem;
+    fileSystems = mkOption {
+      default = { };
+      type = types.attrsOf (types.submodule {
+        options = {
+          device = option (types.nullOr types.str) null;
+          fsType = option types.str "auto";
+          options = words;
+        };
+      });
+    };
+    boot = {
+      growPartition = option types.bool false;
+      kernelModules = words;
+      kernelParams = words;
+      initrd.availableKernelModules = words;
+      loader = {
+        grub.enable = option types.bool true;
+        grub.device = option types.str "";
+        grub.devices = words;
+        systemd-boot.enable = option types.bool false;
+        efi.canTouchEfiVariables = option types.bool false;
+      };
+    };
+    networking = {
+      hostName = option types.str "";
+      extraHosts = option types.lines "";
+      firewall = open;
+      useDHCP = option types.bool true;
+      useNetworkd = option types.bool false;
+    };
+    services.openssh = {
+      enable = option types.bool false;
+      ports = option (types.listOf types.port) [ 22 ];
+      settings = open;
+      extraConfig = option types.lines "";
+      knownHosts = open;
+    };
+    services.qemuGuest.enable = option types.bool false;
+    systemd.services = open;
+    systemd.network.enable = option types.bool false;
+    systemd.network.networks = mkOption {
+      default = { };
+      type = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options.matchConfig = option (types.attrsOf types.anything) { };
+      });
+    };
+    users.users = mkOption {
+      default = { };
+      type = types.attrsOf (types.submodule {
+        freeformType = types.attrsOf types.anything;
+        options.openssh.authorizedKeys.keys = words;
+      });
+    };
+    system = {
+      activationScripts = open;
+      stateVersion = option types.str "24.11";
+      nixos.release = option types.str "24.11";
+      nixos.versionSuffix = option types.str "";
+      build.toplevel = mkOption { type = types.raw; };
+    };
+    demo.message = option types.str "hello";
+  };
+
+  config.system.build.toplevel =
+    if failed != [ ] then throw (lib.concatMapStringsSep "\n" (one: one.message) failed)
+    else pkgs.runCommand "nixos-system-${config.networking.hostName}" { inherit told; } ''
+      mkdir -p $out/bin $out/etc
+      printf '%s' "$told" > $out/told.json
+      echo ${lib.escapeShellArg config.demo.message} > $out/message
+      printf '%s\n' ${lib.escapeShellArgs (config.users.users.root.openssh.authorizedKeys.keys or [ ])} > $out/etc/root-keys
+      echo ${config.system.nixos.release} > $out/nixos-version
+      echo ${config.nixpkgs.system} > $out/system
+      sed "s|@system@|$out|" ${./activate.sh} > $out/activate
+      sed "s|@system@|$out|" ${./switch-to-configuration.sh} > $out/bin/switch-to-configuration
+      chmod 0555 $out/activate $out/bin/switch-to-configuration
+    '';
+}
