@@ -56,7 +56,8 @@ class Attempt:
         took = (
             f" after {self.ended - self.started:.2f} s" if self.ended is not None and self.started is not None else ""
         )
-        return f"{host}{via}: {self.reason or self.outcome.value}{took}"
+        why = self.reason.removeprefix(f"{host}{via}: ") or self.outcome.value
+        return f"{host}{via}: {why}{took}"
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _explain(status: int) -> tuple[str, str]:
         )
     return (
         f"the activation ended with status {status}",
-"its log is /run/nixops-proxmox/activation.log in the guest; to go back, deploy the description as it was",
+        "its log is /run/nixops-proxmox/activation.log in the guest; to go back, deploy the description as it was",
     )
 
 

@@ -24,6 +24,8 @@ class Source:
     search_path: tuple[str, ...] = ()  # as -I takes them: nixpkgs=/path
     arguments: Mapping[str, str] = field(default_factory=dict)  # Nix expressions
     string_arguments: Mapping[str, str] = field(default_factory=dict)
+    deployment: str = ""  # its name, for modules that want to know
+    client_keys: tuple[str, ...] = ()  # public SSH keys that the machines' systems shall let in
 
     @property
     def title(self) -> str:
@@ -133,6 +135,10 @@ def _source_arguments(source: Source) -> Sequence[str]:
         words += ["--argstr", "flakeName", name] if name else []
     else:
         words = ["--arg", "networkExpr", str(source.file)]
+    if source.deployment:
+        words += ["--argstr", "deploymentName", source.deployment]
+    if source.client_keys:
+        words += ["--arg", "clientKeys", f"[ {' '.join(map(_nix_string, source.client_keys))} ]"]
     expressions = {**source.arguments, **{name: _nix_string(text) for name, text in source.string_arguments.items()}}
     if expressions:
         words += ["--arg", "args", "{ " + " ".join(f"{name} = {value};" for name, value in expressions.items()) + " }"]

@@ -128,8 +128,16 @@ class Install:
         return f"install-{facts.round}"
 
     def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
-        system = world.builder.wanted_system(machine) if world.spec.install.method is Method.CLOSURE else ""
-        return replace(facts, system=system, method=world.spec.install.method.value, installer_keys=(), endpoint=None)
+        """A closure is the first generation of its fresh profile; a configuration's is built in the guest, unknown."""
+        closure = world.spec.install.method is Method.CLOSURE
+        return replace(
+            facts,
+            system=world.builder.wanted_system(machine) if closure else "",
+            generation=1 if closure else 0,
+            method=world.spec.install.method.value,
+            installer_keys=(),
+            endpoint=None,
+        )
 
 
 class EnterRescue(Repeatable):
