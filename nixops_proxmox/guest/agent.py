@@ -46,7 +46,7 @@ class AgentApi(Protocol):
     def agent_exec_status(self, node: str, vmid: int, pid: int) -> ExecStatus: ...
     def agent_read_file(self, node: str, vmid: int, path: str) -> FileRead: ...
     def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None: ...
-    def agent_interfaces(self, node: str, vmid: int) -> tuple[AgentInterface, ...]: ...
+    def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[AgentInterface, ...]: ...
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]: ...
 
 
@@ -97,10 +97,23 @@ class Agent:
 
         A dead agent costs PVE 3 s per ping, which paces the loop; `is_running` is asked between pings.
         """
+        self._wait(partial(self._api.agent_ping, *self._at), timeout, is_running, tell)
+
+    def wait_for_interfaces(self, timeout: float) -> tuple[AgentInterface, ...]:
+        """The same wait, asking at once for what is wanted: PVE pings the agent before any call."""
+        return self._wait(partial(self._api.agent_interfaces, *self._at, poll=True), timeout)
+
+    def _wait(
+        self,
+        ask: Callable[[], T],
+        timeout: float,
+        is_running: Callable[[], bool] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> T:
         deadline, pause = self._clock.now() + timeout, 0.2
         while True:
             try:
-                self._api.agent_ping(*self._at)
+                return ask()
             except NOT_NOW as error:
                 last: DeployError = error
             except GuestLost as error:
@@ -109,8 +122,6 @@ class Agent:
                 if "No QEMU guest agent configured" in error.message:
                     raise self._silent("the VM has no agent device", "set `agent`, then stop and start it") from error
                 raise
-            else:
-                return
             if is_running is not None and not is_running():
                 raise self._silent("the VM is not running", "it was switched off, or it crashed") from last
             if self._clock.now() >= deadline:
@@ -173,8 +184,9 @@ class Agent:
             self._repeat(write)
         self._demand(["/bin/sh", "-c", join_script(parts, path, digest, mode)], f"write {path}")
 
-    def interfaces(self) -> tuple[AgentInterface, ...]:
-        return self._repeat(lambda: self._api.agent_interfaces(*self._at))
+    def interfaces(self, *, again: bool = False) -> tuple[AgentInterface, ...]:
+        """`again`: asked before, and now for what may have changed."""
+        return self._repeat(lambda: self._api.agent_interfaces(*self._at, poll=again))
 
     def osinfo(self) -> Mapping[str, Any]:
         """os-release and uname, as {"id": …, "variant-id": …, …}."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from nixops_proxmox.errors import (
     BadParameter,
     NeedsWord,
+    NotFound,
     PveBusy,
     PveOutcomeUnknown,
     VmidTaken,
@@ -50,6 +51,7 @@ class PveHypervisor:
         vmids: tuple[int, int] = DEFAULT_VMIDS,
         reserve: int = 0,
         parallel: int = 4,
+        busy: float = BUSY_TIME,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -57,9 +59,10 @@ class PveHypervisor:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
-        once for each node and storage; `warn` gets the warnings of tasks that succeeded."""
+        once for each node and storage; `busy`: seconds to put up with others' locks; `warn` gets the warnings of
+        tasks that succeeded."""
         self.client = client
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._busy = clock, sleep, busy
         self._view = ClusterView(client, clock)
         self._sight = Sight(client, self._view, clock, sleep)
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
@@ -67,6 +70,7 @@ class PveHypervisor:
             client,
             self._sight.drop_look,
             parallel=parallel,
+            busy=busy,
             clock=clock,
             wall=wall,
             sleep=sleep,
@@ -105,6 +109,13 @@ class PveHypervisor:
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""
         return self._sight.find(facts)
+
+    def find_node(self, facts: Facts) -> str | None:
+        """Where our VM is, for calls that do it no harm elsewhere; a look of the last two minutes is good enough."""
+        try:
+            return self._sight.node_of(facts)
+        except NotFound:
+            return None
 
     def choose_place(self, spec: MachineSpec) -> Place:
         """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago."""
@@ -165,7 +176,7 @@ class PveHypervisor:
 
     def _power(self, facts: Facts, note: Note, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
         """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
-        deadline = self._clock() + BUSY_TIME
+        deadline = self._clock() + self._busy
         again = False
         while True:
             node = self._sight.node_of(facts)
@@ -312,12 +323,15 @@ def open_hypervisor(
     *,
     profiles: Path | None = None,
     trace: Trace = no_trace,
+    busy: float = BUSY_TIME,
     warn: Callable[[str], None] | None = None,
 ) -> Iterator[PveHypervisor]:
     """The hypervisor of a profile, by name; its connections are dropped at the end."""
     read = load_profile(profile, path=profiles)
     client = connect(read, trace=trace)
     try:
-        yield PveHypervisor(client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, warn=warn)
+        yield PveHypervisor(
+            client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, busy=busy, warn=warn
+        )
     finally:
         client.close()

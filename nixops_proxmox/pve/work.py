@@ -27,13 +27,14 @@ class Work:
         touched: Callable[[int], None],
         *,
         parallel: int,
+        busy: float,
         clock: Callable[[], float],
         wall: Callable[[], float],
         sleep: Callable[[float], None],
         rng: random.Random,
         warn: Callable[[str], None],
     ) -> None:
-        self._client, self._touched, self._parallel = client, touched, parallel
+        self._client, self._touched, self._parallel, self._busy = client, touched, parallel, busy
         self._clock, self._wall, self._sleep, self._rng, self._warn = clock, wall, sleep, rng, warn
         self._tasks = TaskWaiter(client, clock=clock, sleep=sleep)
         self._lock = threading.Lock()  # guards what follows
@@ -76,7 +77,7 @@ class Work:
 
     def while_locked(self, node: str, vmid: int, call: Callable[[], T]) -> T:
         """Again and again while a lock is in the way; PVE has done nothing then."""
-        deadline = self._clock() + BUSY_TIME
+        deadline = self._clock() + self._busy
         while True:
             try:
                 return call()
@@ -92,7 +93,7 @@ class Work:
         running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
         who = ", ".join(f"{task.type} by {task.user}" for task in running)
         return PveBusy(
-            f"{error.message}, and stayed so for {BUSY_TIME:.0f} s"
+            f"{error.message}, and stayed so for {self._busy:.0f} s"
             + (f"; running: {who}" if who else "; no task runs"),
             hint="wait for that task" if who else f"the lock is stale (a node crashed?): `qm unlock {vmid}` on {node}",
         )

@@ -63,7 +63,7 @@ class Guests:
         directory: Path,
         reporter: Reporter,
         stack: ExitStack,
-        patience: Patience = Patience(),
+        patience: Patience,
     ) -> None:
         self._patience = patience
         self._agents, self._keys, self._record = agents, keys, record
@@ -225,7 +225,7 @@ class Guests:
             except NoEndpoint as error:
                 if time.monotonic() > deadline:
                     raise NoEndpoint(
-                        f"{machine.name}: no address answered as this machine within {SSHD_TIME:g} s",
+                        f"{machine.name}: no address answered as this machine within {self._patience.sshd:g} s",
                         attempts=[*error.attempts, *(_explain(left) for left in choice.left_out)],
                         hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
                     ) from error

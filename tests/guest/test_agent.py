@@ -78,7 +78,7 @@ class Here:
         assert len(content) <= 45 * 1024
         self._go("write", lambda: Path(path).write_bytes(content))
 
-    def agent_interfaces(self, node: str, vmid: int) -> tuple[AgentInterface, ...]:
+    def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[AgentInterface, ...]:
         return self._go("interfaces", lambda: (AgentInterface("eth0"),))  # type: ignore[no-any-return]
 
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]:
