@@ -59,6 +59,14 @@ class Demo:
         if status != 0:
             raise DemoFailed(f"nixops-proxmox {words[0]} ended with status {status}")
 
+    def deploy(self, version: str) -> None:
+        """Deploy. Without root the lab is in a user namespace, where Nix takes itself for root and cannot build: what
+        that deploy will want is built before, out here."""
+        env = {"DEMO_VERSION": version}
+        if os.getuid() != 0:
+            build_systems_of(self.environment | env, self.scratch / "roots")
+        self.tool("deploy", *NETWORK, *LAB, env=env if version != "1" else {})
+
     def ask(self, *words: str) -> Any:
         """What a command prints with --json."""
         done = subprocess.run(
@@ -126,6 +134,20 @@ def nix_settings(scratch: Path, environment: Mapping[str, str], *, may_write: bo
     return {"NIX_CONFIG": "\n".join(line for line in lines if line)}
 
 
+def build_systems_of(environment: Mapping[str, str], roots: Path) -> None:
+    """Have Nix build the systems of the demo's network."""
+    from nixops_proxmox.nixeval.build import build_systems
+    from nixops_proxmox.nixeval.evaluate import evaluate_network, parse_source
+    from nixops_proxmox.nixeval.runner import ProcessRunner
+    from nixops_proxmox.nixeval.tools import get_nix
+    from nixops_proxmox.paths import nix_dir
+
+    nix, run = get_nix(environment), ProcessRunner(environment=environment)
+    toplevels = evaluate_network(nix, nix_dir() / "eval.nix", parse_source(NETWORK[1]), run=run).toplevels
+    for failure in build_systems(nix, toplevels, roots=roots, run=run).failures.values():
+        raise DemoFailed(failure.message)
+
+
 def say(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
@@ -140,7 +162,7 @@ def run(demo: Demo) -> None:
     with demo.part("Start the lab"):
         demo.tool("lab", "up", f"--{demo.guests}")
     with demo.part("Deploy web, app and db"):
-        demo.tool("deploy", *NETWORK, *LAB)
+        demo.deploy("1")
     with demo.part("Ask web, which asks app, which asks db"):
         for url in WEB:
             demo.fetch(url, "web (version 1) -> app -> db: 42 rows")
@@ -150,14 +172,14 @@ def run(demo: Demo) -> None:
         require([m["phase"] for m in machines] == ["ready"] * len(MACHINES), "not every machine is ready")
     with demo.part("Deploy again: nothing changes"):
         before, last = demo.calls(), len(history(demo))
-        demo.tool("deploy", *NETWORK, *LAB)
+        demo.deploy("1")
         calls = demo.calls() - before
         say(f"API calls: {calls}")
         require(calls <= 1 + len(MACHINES), f"a deploy without a change took {calls} API calls")
         require(len(history(demo)) == last, "a deploy without a change took a step")
     with demo.part("Deploy a change: it is only activated"):
         last = len(history(demo))
-        demo.tool("deploy", *NETWORK, *LAB, env={"DEMO_VERSION": "2"})
+        demo.deploy("2")
         demo.fetch(WEB[0], "web (version 2) -> app -> db: 42 rows")
         steps = [(entry["machine"], entry["from"], entry["to"]) for entry in history(demo)[last:]]
         require(all(machine == "web" for machine, _, _ in steps), f"more than web was touched: {steps}")
@@ -187,7 +209,9 @@ def machine_spans(entries: Sequence[Mapping[str, Any]]) -> list[Span]:
     ]
 
 
-def show_timeline(demo: Demo, file: Path) -> None:
+def show_timeline(demo: Demo, file: Path | None) -> None:
+    if file is None:  # a name of its own: /tmp is shared
+        file = Path(tempfile.mkstemp(prefix="nixops-proxmox-demo.", suffix=".svg")[1])
     rows = [span for span in demo.spans if span.row == "demo"]
     long = [span for span in demo.spans if span.row != "demo" and span.seconds >= WORTH_SHOWING]
     say("\n" + as_text([*rows, *long]))
@@ -231,8 +255,7 @@ def main(words: Sequence[str]) -> int:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--simulated", action="store_true", help="simulated guests: quicker, and no QEMU needed")
     kind.add_argument("--qemu", action="store_true", help="real guests in QEMU (the default where there is one)")
-    default = Path(tempfile.gettempdir()) / "nixops-proxmox-demo.svg"
-    parser.add_argument("--timeline", type=Path, default=default, metavar="FILE", help=f"the picture ({default})")
+    parser.add_argument("--timeline", type=Path, metavar="FILE", help="where to draw what took how long, as an SVG")
     arguments = parser.parse_args(words)
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGHUP, interrupted)
