@@ -197,6 +197,8 @@ def open_deployed(args: argparse.Namespace, console: Console, *, described: bool
         with console.busy("reading the network"):
             deployed: Deployed = stack.enter_context(get_opener(args)(options))
         enter_networks(used_profiles(deployed))
+        for remark in deployed.remarks():
+            console.warn(remark)
         yield deployed
 
 

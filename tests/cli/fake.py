@@ -53,6 +53,9 @@ class FakeDeployed:
     def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
         self.options, self.record, self._plan = options, record, plan
 
+    def remarks(self) -> list[str]:
+        return []
+
     def described(self) -> list[str]:
         return list(self._plan.get("described", []))
 
