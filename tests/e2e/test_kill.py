@@ -1,0 +1,62 @@
+"""A real `kill -9` of a real `deploy` at every API call; then the same command again finishes the job."""
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+MOST_CALLS = 60  # more than any one-machine deploy makes; the tests beyond its end find that it was not killed
+EVERY = 1
+
+
+def kill_at(bed: "Bed", call: int, action: str) -> bool:
+    """Deploy, and kill it while the lab sits on its n-th call; False if it has fewer."""
+    bed.fault(action, nth=call, seconds=60)
+    process = bed.start("deploy")
+    try:
+        killed = bed.wait_for_calls(call, process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    bed.control("DELETE", "faults")
+    return killed
+
+
+def check_finished(bed: "Bed") -> None:
+    (machine,) = bed.status()
+    assert machine["phase"] == "ready"
+    ((vmid, vm),) = bed.vms().items()
+    assert int(vmid) == machine["vmid"] and vm["status"] == "running"
+    assert len(bed.images()) == 1, "a disk was left behind"
+    assert len(bed.tasks("qmcreate")) == 1, "a second VM was asked for"
+    assert not bed.tasks("qmdestroy")
+
+
+@pytest.mark.parametrize("action", ["hang", "slow"], ids=["before-it-acts", "after-it-acted"])
+def test_a_deploy_that_was_killed_at_any_call_is_finished_by_the_next_one(bed: "Bed", action: str) -> None:
+    """`hang`: the call was sent and nothing happened; `slow`: it happened, and the answer never came."""
+    for call in range(1, MOST_CALLS + 1):
+        bed.reset()
+        clear_state(bed)
+        if not kill_at(bed, call, action):
+            assert call > 10, "a whole deploy has more calls than that"
+            return
+        bed.run("deploy")
+        check_finished(bed)
+    raise AssertionError("a deploy has more calls than this test expects")
+
+
+def clear_state(bed: "Bed") -> None:
+    import shutil
+
+    state = bed.home / "state" / "nixops-proxmox"
+    for left in state.glob("state.sqlite*"):
+        left.unlink()
+    shutil.rmtree(state / "deployments", ignore_errors=True)
