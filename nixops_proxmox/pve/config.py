@@ -227,6 +227,8 @@ _OPTION_DEFAULTS = {"backup": "1", "cache": "none", "discard": "ignore", "iothre
 
 def _option_steps(disk: Disk, drive: Mapping[str, str], have: str, identity: Identity) -> Iterator[_Step]:
     wanted = disk_options(disk, identity)
+    if disk.serial is None and "serial" not in drive:
+        del wanted["serial"]  # not made by us: its guest knows it by the name that it has without one
     differing = {
         name: value
         for name, value in wanted.items()

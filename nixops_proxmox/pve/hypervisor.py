@@ -50,7 +50,7 @@ class PveHypervisor:
         *,
         vmids: tuple[int, int] = DEFAULT_VMIDS,
         reserve: int = 0,
-        parallel: int = 4,
+        parallel: int = 16,
         busy: float = BUSY_TIME,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -59,8 +59,8 @@ class PveHypervisor:
         warn: Callable[[str], None] | None = None,
     ) -> None:
         """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
-        once for each node and storage; `busy`: seconds to put up with others' locks; `warn` gets the warnings of
-        tasks that succeeded."""
+        once for each node and storage, at most; `busy`: seconds to put up with others' locks; `warn` gets the
+        warnings of tasks that succeeded."""
         self.client = client
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._view = ClusterView(client, clock)
@@ -127,6 +127,17 @@ class PveHypervisor:
 
     def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
         """Create VM and disks and wait. VmidTaken if the VMID is somebody else's; ours from an earlier try is fine."""
+        again = False
+
+        def create() -> None:
+            nonlocal again
+            if not again or self._sight.find_anew(machine.facts) is None:
+                again = True
+                self._create(spec, machine, note)
+
+        self._work.while_busy(create)
+
+    def _create(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
         facts = machine.facts
         params = create_params(spec, identity_of(machine))
         self._sight.expect(facts.vmid)
@@ -249,6 +260,14 @@ class PveHypervisor:
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
         """Make the VM as described: one config task, then a resize for each disk that grows."""
+        seen: list[Vm] = [vm]
+
+        def apply() -> None:
+            self._apply(seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note)
+
+        self._work.while_busy(apply)
+
+    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
         update = differences.update(vm, spec, identity_of(machine))
         doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
         try:
@@ -282,7 +301,7 @@ class PveHypervisor:
         if vm is not None:
             if vm.power is Power.RUNNING:
                 self.stop_vm(facts, note)
-            self._delete(facts, note)
+            self._work.while_busy(lambda: self._delete(facts, note))
         self._sight.forget(facts.vmid)
         self._placer.reservations.give_back(facts.vmid)
 

@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from nixops_proxmox.errors import PveBusy, PveOutcomeUnknown, TaskFailed, VmidTaken
 from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.refusals import LockTimeout, VmLocked, VmRunning, translate_task_text
+from nixops_proxmox.pve.gate import Gate
+from nixops_proxmox.pve.refusals import LockTimeout, StorageBusy, VmLocked, VmRunning, translate_task_text
 from nixops_proxmox.pve.tasks import Failed, TaskWaiter
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Work:
         self._clock, self._wall, self._sleep, self._rng, self._warn = clock, wall, sleep, rng, warn
         self._tasks = TaskWaiter(client, clock=clock, sleep=sleep)
         self._lock = threading.Lock()  # guards what follows
-        self._gates: dict[tuple[str, str], threading.Semaphore] = {}
+        self._gates: dict[tuple[str, str], Gate] = {}
         self._upids: set[str] = set()
         self._guessed: set[str] = set()
 
@@ -121,6 +122,17 @@ class Work:
         shown = "".join(f"\n  {line}" for line in failure.log)
         return TaskFailed(f"{doing}: {failure.text}{shown}", upid=upid, exit_status_text=failure.text, log=failure.log)
 
+    def while_busy(self, act: Callable[[], None]) -> None:
+        """Again and again while others keep a storage or the VM busy; `act` must look first what is done already."""
+        deadline = self._clock() + self._busy
+        while True:
+            try:
+                return act()
+            except (TaskFailed, PveBusy) as error:
+                if not is_busy(error) or self._clock() > deadline:
+                    raise
+            self.pause()
+
     def pause(self) -> None:
         self._sleep(self._rng.uniform(*BUSY_PAUSE))
 
@@ -130,6 +142,13 @@ class Work:
         with ExitStack() as stack:
             for storage in sorted(storages):
                 with self._lock:
-                    gate = self._gates.setdefault((node, storage), threading.Semaphore(self._parallel))
-                stack.enter_context(gate)
+                    gate = self._gates.setdefault((node, storage), Gate(self._parallel))
+                stack.enter_context(gate.passing(is_busy))
             yield
+
+
+def is_busy(error: BaseException) -> bool:
+    """A lock was not had in time, told at once or by the task: it may be tried again, after a look at what is done."""
+    if isinstance(error, TaskFailed):
+        return isinstance(translate_task_text(error.exit_status_text), LockTimeout | StorageBusy)
+    return isinstance(error, LockTimeout | StorageBusy)
