@@ -36,6 +36,6 @@ class Latency:
         return cls(
             request=0.02,
             task=0.5,
-            tasks={"qmcreate": 1.5, "qmstart": 1.2, "qmclone": 6.0, "vzdump": 10.0, "qmrestore": 8.0, "imgcopy": 0.8},
+            tasks={"qmcreate": 2.0, "qmstart": 1.2, "qmclone": 6.0, "vzdump": 10.0, "qmrestore": 8.0, "imgcopy": 0.8},
             upload=0.002,
         )

@@ -354,7 +354,7 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
         if network is None:
             options = dataclasses.replace(options, loopback=True, ssh_port=LOOPBACK_SSH)
         if settings.realistic:
-            options = dataclasses.replace(options, installer_boot=2.0, system_boot=2.0, shutdown=0.5)
+            options = options.realistic()
         return SimulatedDriver(machines, options, network=network)
     if settings.driver == "qemu":
         from nixops_proxmox.lab.machines.qemu.driver import MEMORY_CAP, QemuDriver

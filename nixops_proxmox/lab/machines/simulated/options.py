@@ -1,6 +1,6 @@
 """How simulated guests behave: chosen once for a lab."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -46,3 +46,10 @@ class Options:
     modelled: tuple[Modelled, ...] = field(default=())  # looked at before what scripted guests know by themselves
     ssh_port: int = 22
     loopback: bool = False  # scripted guests on 127.77.0.0/16 of the host: where no namespace is to be had
+
+    def realistic(self) -> "Options":
+        """Guests that take time. Scripted ones have the times of a real machine on SSDs; in the others real commands
+        run, and take as long as they take."""
+        if self.body is Body.SCRIPTED:
+            return replace(self, installer_boot=20.0, partition=5.0, install=60.0, shutdown=3.0, system_boot=20.0)
+        return replace(self, installer_boot=2.0, shutdown=0.5, system_boot=2.0)
