@@ -1,6 +1,7 @@
 """Show what was done to the machines, by whom it was noticed, and how it ended."""
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,10 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     with open_state(state_location(args)) as state:
         entries = read(args, state)
+    return show(args, console, entries)
+
+
+def show(args: argparse.Namespace, console: Console, entries: "Sequence[Entry]") -> int:
     if args.json:
         console.json({"history": [entry.to_json() for entry in entries]})
     elif entries:

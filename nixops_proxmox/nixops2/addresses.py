@@ -9,8 +9,8 @@ Segment = tuple[str, str, int]  # hypervisor, bridge, VLAN (0: none)
 
 
 def find_ipv4(facts: Facts, reach: Reach) -> str | None:
-    """The IPv4 address of that reach; the proven endpoint's, if it is one."""
-    found = [a for a in facts.addresses if a.family is Family.IPV4 and a.reach is reach]
+    """The IPv4 address of that reach on one of our NICs (not of a container's bridge); the proven one first."""
+    found = [a for a in facts.addresses if a.family is Family.IPV4 and a.reach is reach and a.mac in facts.macs]
     proven = facts.endpoint.host if facts.endpoint is not None else ""
     return next((str(a.ip) for a in sorted(found, key=lambda a: str(a.ip) != proven)), None)
 

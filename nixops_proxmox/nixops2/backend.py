@@ -4,6 +4,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import nixops.backends
@@ -22,8 +23,10 @@ from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.definition import spec_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.hardware import learn_hardware
+from nixops_proxmox.nixops2.original import SECRETS, as_it_is, is_originals, take_over
+from nixops_proxmox.nixops2.original import meet as meet_original
 from nixops_proxmox.nixops2.physical import physical_module
-from nixops_proxmox.nixops2.run import LOOKING, Run, get_run
+from nixops_proxmox.nixops2.run import LOOKING, Run, get_run, usual_profile
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.looks import Checked, check_machine
@@ -98,7 +101,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
             self._read = (text, Record.from_json(json.loads(text)))
         return self._read[1]
 
-    def _write(self, record: Record) -> None:
+    def write(self, record: Record) -> None:
         """In one go, the record first; NixOps's database is held no longer than that."""
         facts, old = record.facts, self.record.facts
         self._set_attrs(
@@ -132,14 +135,27 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
     def _machine(self) -> Machine:
         return self.record.machine(self._run.title, self.name)
 
-    def _pursuit(self, spec: MachineSpec | None = None, words: Words = LOOKING) -> tuple[Pursuit, Book]:
-        """With the description as it was recorded, unless there is a newer one."""
-        record = self._taken_over(spec)
-        book = Book(record, self._write)
-        return self._run.pursuit(self.name, spec or self._get_spec(record), book, words), book
+    def _pursuit(
+        self, spec: MachineSpec | None = None, words: Words = LOOKING, *, meet: bool = True
+    ) -> tuple[Pursuit, Book]:
+        """With the description as it was recorded, unless there is a newer one. `meet`: it must be reached."""
+        book = Book(self._take_over(spec, meet=meet), self.write)
+        spec = spec or self._get_spec(book.record_now)
+        return self._run.pursuit(self.name, as_it_is(spec, book.record_now.facts), book, words), book
 
-    def _taken_over(self, spec: MachineSpec | None) -> Record:
+    def _take_over(self, spec: MachineSpec | None, *, meet: bool) -> Record:
         """A machine that the original plugin made becomes ours at the first touch."""
+        record, run = self.record, self._run
+        attributes = self.export()
+        if record.phase is Phase.ABSENT and is_originals(attributes):
+            self.logger.log("taking it over from the original plugin...")
+            profile = spec.profile if spec is not None else usual_profile() or "default"
+            record = take_over(self.name, attributes, profile, run.parts.hypervisor(profile))
+            self.write(record)
+        if meet and is_originals(attributes) and not record.facts.host_key:
+            facts = meet_original(self._machine, run.parts, run.parts.hypervisor(record.facts.profile))
+            self.write(replace(record, phase=Phase.INSTALLED, facts=facts, hardware={"round": facts.round}))
+            self._set_attrs(dict.fromkeys(SECRETS))
         return self.record
 
     def _get_spec(self, record: Record) -> MachineSpec:
@@ -154,10 +170,10 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
         with translated():
             self.set_common_state(defn)
             pursuit, book = self._pursuit(defn.spec, Words(allow_reboot=allow_reboot, check=check))
-            book.keep(spec=defn.spec)
-            machine = pursuit.deploy(allow_recreate=allow_recreate)
-            machine = self._proven(machine, defn.spec, book)
-            learn_hardware(machine, defn.spec, book, self._run)
+            spec = pursuit.world.spec
+            book.keep(spec=spec)
+            machine = self._proven(pursuit.deploy(allow_recreate=allow_recreate), spec, book)
+            learn_hardware(machine, spec, book, self._run)
             assert machine.facts.endpoint is not None
             self.ssh_user, self.ssh_port = machine.facts.endpoint.user, machine.facts.endpoint.port
             self._trust_connection()
@@ -183,8 +199,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
         if wipe:
             self.logger.warn("--wipe does nothing here: the storage decides whether freed disks are overwritten")
         with translated():
-            pursuit, _ = self._pursuit()
-            pursuit.to(Phase.ABSENT)
+            self._pursuit(meet=False)[0].to(Phase.ABSENT)
         return True
 
     def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
@@ -200,7 +215,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
         if not self.depl.logger.confirm(f"are you sure you want to stop ‘{self.name}’?"):
             return
         with translated():
-            self._pursuit()[0].to(Phase.STOPPED)
+            self._pursuit(meet=False)[0].to(Phase.STOPPED)
 
     def start(self) -> None:
         with translated():
@@ -262,10 +277,9 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
             res.exists = False
             return
         try:
-            record = self._taken_over(None)
-            spec = self._get_spec(record)
-            self._run.join(self.name, Book(record, self._write))
-            checked = check_machine(self._machine, self._run.world(spec, Words()), described=True)
+            pursuit, _ = self._pursuit(words=Words(), meet=False)
+            described = bool(pursuit.world.spec.disks)  # nothing is, of a machine that was only taken over
+            checked = check_machine(pursuit.machine, pursuit.world, described=described)
         except DeployError as error:
             res.messages.append(told(error).strip())
             return
@@ -293,7 +307,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
 
     def get_console_output(self) -> str:
         with translated():
-            record = self._taken_over(None)
+            record = self._take_over(None, meet=False)
             return read_log(record.machine(self._run.title, self.name), self._run.parts)
 
     # What NixOps puts into the configuration.

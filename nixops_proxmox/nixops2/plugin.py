@@ -1,5 +1,8 @@
 """What NixOps 2 loads: asked again and again and from any thread, so cheap and without state."""
 
+from argparse import ArgumentParser
+from typing import Any
+
 import nixops.plugins
 
 from nixops_proxmox import paths
@@ -17,6 +20,13 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
     def nixexprs(self) -> list[str]:
         """The folder whose `default.nix` NixOps reads."""
         return [str(paths.nix_dir())]
+
+    def parser(self, parser: ArgumentParser, subparsers: Any) -> None:
+        """`nixops proxmox …`: verbs of the command line, on NixOps's state."""
+        from nixops_proxmox.nixops2.verbs import add_verbs
+
+        del parser
+        add_verbs(subparsers)
 
 
 @nixops.plugins.hookimpl

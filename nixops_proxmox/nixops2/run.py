@@ -26,7 +26,7 @@ class Run:
         self.title = title
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
-        self.name = f"nixops-{uuid}"
+        self.name = name_of(uuid)
         self.parts = Parts(Options(deployment=self.name, reporter=NixopsReporter(logger)), self)
         atexit.register(self.parts.__exit__, None, None, None)
 
@@ -54,6 +54,11 @@ class Run:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
         return Pursuit(machine, self.world(spec, words), book, leave=lambda: self.parts.guests.leave(name))
+
+
+def name_of(uuid: str) -> str:
+    """The folder of a NixOps deployment's keys."""
+    return f"nixops-{uuid}"
 
 
 _runs: dict[str, Run] = {}

@@ -57,6 +57,11 @@ require-sigs = false
 trusted-users = root
 fsync-metadata = false
 """
+# NixOS has a Nix daemon, and NixOps asks for it by name; here root's store is as good.
+NIX_ENV = '''#!/bin/sh
+if [ "${NIX_REMOTE-}" = daemon ] && [ ! -S /nix/var/nix/daemon-socket/socket ]; then unset NIX_REMOTE; fi
+exec /usr/bin/nix-env "$@"
+'''
 USERS = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
 
 
@@ -178,6 +183,7 @@ def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
     for tool in TOOLS:
         files[f"/run/lab/bin/{tool}"] = (f'#!/bin/sh\nexec /run/lab/python -I -S -c "{LAUNCH}" {tool} "$@"\n', 0o755)
     files["/run/lab/bin/lab-services"] = ('#!/bin/sh\nexec /bin/sh /opt/lab/bin/lab-services "$@"\n', 0o755)
+    files["/run/lab/bin/nix-env"] = (NIX_ENV, 0o755)
     return files | {path: (text, 0o600) for path, text in dict(boot.files).items()}
 
 

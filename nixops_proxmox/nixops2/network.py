@@ -1,0 +1,102 @@
+"""NixOps's state as a deployment's record, for the verbs that all doors share; satisfies `wiring.record.Record`."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, Protocol
+
+from nixops_proxmox.errors import StateError
+from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.nixops2.book import Book, Record
+from nixops_proxmox.state import Entry
+
+
+class Kept(Protocol):
+    """One machine in NixOps's state: `backend.ProxmoxState`."""
+
+    @property
+    def record(self) -> Record: ...
+    def write(self, record: Record) -> None: ...
+
+
+class NixopsRecord:
+    """All machines of ours in one NixOps deployment. `name`: of the folder of keys; `title`: for the VMs' notes."""
+
+    def __init__(self, name: str, title: str, kept: Mapping[str, Kept], lock: Any) -> None:
+        """`lock`: makes NixOps's own lock of the deployment, a context manager."""
+        self.name, self.title = name, title
+        self._kept, self._lock = kept, lock
+        self._books: dict[str, Book] = {}
+        self._guard = threading.Lock()
+
+    def machines(self) -> list[Machine]:
+        return [self.machine(name) for name in sorted(self._kept)]
+
+    def machine(self, name: str) -> Machine:
+        kept = self._kept.get(name)
+        return Machine(self.title, name) if kept is None else kept.record.machine(self.title, name)
+
+    def forget(self, name: str, lease: Any = None) -> None:
+        """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
+        raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
+
+    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[Entry]:
+        kept = (one for key, one in self._kept.items() if name in (None, key))
+        found = sorted((entry for one in kept for entry in one.record.entries), key=lambda entry: entry.began)
+        return found[-limit:] if limit else found
+
+    @contextmanager
+    def lease(self, *, break_lock: bool = False) -> Iterator[None]:
+        del break_lock  # NixOps's lock ends with its process
+        with self._lock():
+            yield
+
+    def journal(self, lease: Any = None) -> "Pages":
+        del lease
+        return Pages(self._book)
+
+    # What the parts remember.
+
+    def find_winner(self, machine: str, site: str) -> Endpoint | None:
+        kept = self._kept.get(machine)
+        return None if kept is None else kept.record.winners.get(site)
+
+    def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None:
+        if machine in self._kept:
+            self._book(machine).remember_winner(site, endpoint)
+
+    def _book(self, name: str) -> Book:
+        if name not in self._kept:
+            raise StateError(f"NixOps does not know {name} yet", hint="`nixops deploy` makes it known")
+        with self._guard:
+            return self._books.setdefault(name, Book(self._kept[name].record, self._kept[name].write))
+
+
+class Pages:
+    """All machines' books as one journal; satisfies `lifecycle.ports.Journal`."""
+
+    def __init__(self, book_of: Callable[[str], Book]) -> None:
+        self._book_of = book_of
+        self._attempts: dict[int, tuple[Book, int]] = {}
+        self._numbers = count(1)
+
+    def begin(self, machine: Machine, label: str, to: str) -> int:
+        book, number = self._book_of(machine.name), next(self._numbers)
+        self._attempts[number] = (book, book.begin(machine, label, to))
+        return number
+
+    def note(self, attempt: int, machine: Machine) -> None:
+        book, number = self._attempts[attempt]
+        book.note(number, machine)
+
+    def commit(self, attempt: int, machine: Machine) -> None:
+        book, number = self._attempts.pop(attempt)
+        book.commit(number, machine)
+
+    def fail(self, attempt: int, error: Exception) -> None:
+        book, number = self._attempts.pop(attempt)
+        book.fail(number, error)
+
+    def record(self, machine: Machine, label: str) -> None:
+        self._book_of(machine.name).record(machine, label)
