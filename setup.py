@@ -20,8 +20,11 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["nixops_proxmox", "nixops_proxmox.*"]), "nixops_proxmox.nix"],
     package_dir={"nixops_proxmox.nix": "nix"},
-    package_data={"nixops_proxmox": ["py.typed"], "nixops_proxmox.nix": ["*.nix", "**/*.nix"], "nixops_proxmox.lab": ["**/*.sh", "**/*.json", "guestfs/bin/*"]},
-    include_package_data=True,
+    package_data={
+        "nixops_proxmox": ["py.typed"],
+        "nixops_proxmox.nix": ["*.nix", "**/*.nix"],
+        "nixops_proxmox.lab": ["guestfs/bin/*", "image/overlay/**/*"],  # what goes into guests
+    },
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
         "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it
@@ -48,6 +51,7 @@ setup(
             "ruff>=0.6",
             "import-linter>=2.1",
             "jsonschema>=4.21",
+            "setuptools>=70.1",  # the packaging test builds a wheel
             "types-requests>=2.31",
             "types-paramiko>=3.4",
         ],
