@@ -88,6 +88,7 @@ class ProcessRunner:
         timeout: float | None = None,
     ) -> Completed:
         log.info("run: %s", pasteable(argv, env))
+        began = time.monotonic()
         process = subprocess.Popen(
             list(argv),
             env={**os.environ, **self.environment, **(env or {})},
@@ -103,6 +104,7 @@ class ProcessRunner:
             _end(process)
             out.finish()
             err.finish()
+        log.debug("%s ended with status %d after %.2f s", argv[0], process.returncode, time.monotonic() - began)
         return Completed(process.returncode, out.text, err.text)
 
     def _follow(
