@@ -1,4 +1,4 @@
-"""The run lock of a deployment: one run at a time, known by name, kept alive by a heartbeat."""
+"""The run lock of a deployment, or of one machine of it: one run at a time, known by name, kept alive by a heartbeat."""
 
 import logging
 import threading
@@ -29,19 +29,23 @@ class Held:
     holder: Holder
     since: float
     heartbeat: float
+    machine: str = ""  # empty: all of the deployment
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to change a deployment, as long as nobody has broken it. `took_over`: the dead holder's, if any."""
+    """The right to change a deployment, or one `machine` of it, as long as nobody has broken it. `took_over`: the dead
+    holder's, if any."""
 
     deployment_id: int
     token: str
     took_over: Held | None = None
+    machine: str = ""
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken; in the same transaction as the write that it guards."""
-        query = select(leases.c.token).where(leases.c.deployment_id == self.deployment_id).with_for_update(read=True)
+        ours = (leases.c.deployment_id == self.deployment_id) & (leases.c.machine == self.machine)
+        query = select(leases.c.token).where(ours).with_for_update(read=True)
         if connection.execute(query).scalar_one_or_none() != self.token:
             raise Locked(
                 "somebody else has taken over this deployment; this run stops without recording anything more",
@@ -50,13 +54,20 @@ class Lease:
 
 
 def find_held(engine: Engine, deployment_id: int) -> Held | None:
+    """The lease of the deployment, or that of one of its machines, the oldest first."""
     with reading(engine) as connection:
-        return _find(connection, deployment_id)
+        return next(iter(_list(connection, deployment_id, "")), None)
 
 
-def _find(connection: Connection, deployment_id: int) -> Held | None:
-    row = connection.execute(select(leases).where(leases.c.deployment_id == deployment_id)).one_or_none()
-    return None if row is None else Held(row.token, Holder(**row.holder), row.since, row.heartbeat)
+def _list(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
+    """The leases that exclude one of `machine` (empty: of all): they have a machine in common."""
+    query = select(leases).where(leases.c.deployment_id == deployment_id).order_by(leases.c.since)
+    if machine:
+        query = query.where(leases.c.machine.in_(("", machine)))
+    return [
+        Held(row.token, Holder(**row.holder), row.since, row.heartbeat, row.machine)
+        for row in connection.execute(query)
+    ]
 
 
 @contextmanager
@@ -65,13 +76,15 @@ def hold(
     deployment_id: int,
     name: str,
     *,
+    machine: str = "",
     break_lock: bool = False,
     now: Callable[[], float] = time.time,
     who: Callable[[], Holder] = this_process,
     heartbeat: float = HEARTBEAT,
 ) -> Iterator[Lease]:
-    """Hold the deployment's lease; Locked if somebody does who is not provably gone, unless told to break it."""
-    lease = _acquire(engine, deployment_id, name, break_lock=break_lock, now=now(), we=who())
+    """Hold the lease of the deployment, or of one `machine`; Locked if somebody does who is not provably gone, unless
+    told to break it."""
+    lease = _acquire(engine, deployment_id, name, machine, break_lock=break_lock, now=now(), we=who())
     stop = threading.Event()
     beating = threading.Thread(
         target=_beat, args=(engine, lease, stop, heartbeat, now), name=f"lease of {name}", daemon=True
@@ -85,34 +98,43 @@ def hold(
         _release(engine, lease)
 
 
-def _acquire(engine: Engine, deployment_id: int, name: str, *, break_lock: bool, now: float, we: Holder) -> Lease:
+def _acquire(
+    engine: Engine, deployment_id: int, name: str, machine: str, *, break_lock: bool, now: float, we: Holder
+) -> Lease:
     with writing(engine) as connection:
         # The row lock makes two takers of PostgreSQL one after the other; in SQLite the transaction has done so.
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
-        held = _find(connection, deployment_id)
-        if held is not None and not break_lock and not is_provably_gone(held.holder, we):
-            raise locked(name, held, now)
-        connection.execute(delete(leases).where(leases.c.deployment_id == deployment_id))
-        lease = Lease(deployment_id, uuid4().hex, took_over=held)
+        held = _list(connection, deployment_id, machine)
+        for other in held:
+            if not break_lock and not is_provably_gone(other.holder, we):
+                raise locked(name, other, now)
+        tokens = [other.token for other in held]
+        connection.execute(delete(leases).where(leases.c.deployment_id == deployment_id, leases.c.token.in_(tokens)))
+        lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, machine)
         connection.execute(
             insert(leases).values(
-                deployment_id=deployment_id, token=lease.token, holder=we.to_json(), since=now, heartbeat=now
+                deployment_id=deployment_id,
+                machine=machine,
+                token=lease.token,
+                holder=we.to_json(),
+                since=now,
+                heartbeat=now,
             )
         )
-        # Nobody else runs now, so what never ended was cut off.
-        connection.execute(
-            update(journal)
-            .where(journal.c.deployment_id == deployment_id, journal.c.outcome == "running")
-            .values(outcome="interrupted")
-        )
+        # Nobody else works on these now, so what never ended was cut off.
+        cut_off = (journal.c.deployment_id == deployment_id) & (journal.c.outcome == "running")
+        if machine:
+            cut_off &= journal.c.machine == machine
+        connection.execute(update(journal).where(cut_off).values(outcome="interrupted"))
     return lease
 
 
 def locked(name: str, held: Held, now: float) -> Locked:
     since = datetime.fromtimestamp(held.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     silent = max(0, round(now - held.heartbeat))
+    what = f"{held.machine!r} of deployment {name!r}" if held.machine else f"deployment {name!r}"
     return Locked(
-        f"deployment {name!r} is being changed by {held.holder.title} since {since};"
+        f"{what} is being changed by {held.holder.title} since {since};"
         f" it last gave a sign of life {silent} seconds ago",
         hint="wait for it to end; if it is certain that it no longer runs, add --break-lock",
     )

@@ -9,9 +9,24 @@ from nixops_proxmox.state.schema import metadata, schema_version
 
 Migration = Callable[[Connection], None]
 
+
+def lease_machines(connection: Connection) -> None:
+    """A lease may be of one machine. Leases do not outlive runs, so none is carried over: whoever holds one is told
+    that it was taken from him."""
+    connection.execute(text("DROP TABLE leases"))
+    connection.execute(
+        text(
+            "CREATE TABLE leases (deployment_id INTEGER NOT NULL REFERENCES deployments (id), "
+            "machine VARCHAR(255) NOT NULL, token VARCHAR(64) NOT NULL, holder JSON NOT NULL, "
+            "since DOUBLE PRECISION NOT NULL, heartbeat DOUBLE PRECISION NOT NULL, "
+            "PRIMARY KEY (deployment_id, machine))"
+        )
+    )
+
+
 # MIGRATIONS[n] leads from version n + 1 to n + 2, and a new file is of the version they all lead to. They spell their
 # statements out: `schema` moves on, they do not.
-MIGRATIONS: Sequence[Migration] = ()
+MIGRATIONS: Sequence[Migration] = (lease_machines,)
 
 _ADVISORY_LOCK = 0x6E_78_70_6D  # any number that is ours alone: "nxpm"
 

@@ -1,6 +1,6 @@
 """The tables of the state, for SQLite and PostgreSQL alike."""
 
-from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -47,6 +47,7 @@ leases = Table(
     "leases",
     metadata,
     Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
+    Column("machine", String(255), primary_key=True),  # empty: all of them
     Column("token", String(64), nullable=False),
     Column("holder", JSON, nullable=False),  # holder.Holder
     Column("since", Double, nullable=False),
@@ -73,4 +74,26 @@ events = Table(
     Column("version", Text, nullable=False),  # of the NixOps that told it
     Column("patch", JSON, nullable=False),
     Column("at", Double, nullable=False),
+)
+
+# Whole files of other programs, such as NixOps's state.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("version", Integer, nullable=False),  # grows by one with each writing
+    Column("content", LargeBinary, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("written", Double, nullable=False),
+)
+
+# Who works with such a file.
+locks = Table(
+    "locks",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("token", String(64), nullable=False),
+    Column("holder", JSON, nullable=False),  # holder.Holder
+    Column("purpose", Text, nullable=False),
+    Column("since", Double, nullable=False),
 )

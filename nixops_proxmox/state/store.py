@@ -68,6 +68,14 @@ class State:
     def has_deployment(self, name: str) -> bool:
         return name in self.deployments()
 
+    def find_machine(self, uuid: str) -> Machine | None:
+        """The machine of that UUID, in whichever deployment."""
+        for name in self.deployments():
+            for machine in self.deployment(name).machines():
+                if machine.facts.uuid.lower() == uuid.lower():
+                    return machine
+        return None
+
     def deployment(self, name: str) -> "Deployment":
         """The deployment of that name; an empty one is made if there is none."""
         by_name = select(deployments.c.id).where(deployments.c.name == name)
@@ -88,8 +96,9 @@ class State:
 class Deployment:
     """A network's record."""
 
-    def __init__(self, state: State, identity: int, name: str) -> None:
+    def __init__(self, state: State, identity: int, name: str, *, only: str = "") -> None:
         self.name = name
+        self._only = only
         self._state = state
         self._engine = state.engine
         self._id = identity
@@ -106,6 +115,10 @@ class Deployment:
         with reading(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         return Machine(self.name, name) if row is None else self._parse(row)
+
+    def only(self, machine: str) -> "Deployment":
+        """The same record for a run that works on one machine alone, beside runs that work on others."""
+        return Deployment(self._state, self._id, self.name, only=machine)
 
     def forget(self, name: str, lease: Lease | None = None) -> None:
         """Drop the machine's record and its endpoint winners; its history stays."""
@@ -138,7 +151,15 @@ class Deployment:
         self, *, break_lock: bool = False, who: Callable[[], Holder] = this_process
     ) -> AbstractContextManager[Lease]:
         """Hold the deployment for one run. Raises Locked, unless told to break another's hold."""
-        return hold(self._engine, self._id, self.name, break_lock=break_lock, now=self._state.now, who=who)
+        return hold(
+            self._engine,
+            self._id,
+            self.name,
+            machine=self._only,
+            break_lock=break_lock,
+            now=self._state.now,
+            who=who,
+        )
 
     def held(self) -> Held | None:
         """Who holds the lease now, dead or alive."""

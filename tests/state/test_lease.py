@@ -39,6 +39,37 @@ def test_another_deployment_is_not_held(state: State) -> None:
         assert state.deployment("one").held() is not None
 
 
+def test_runs_on_different_machines_hold_one_deployment_side_by_side(state: State) -> None:
+    deployment = state.deployment("net")
+    with deployment.only("web").lease(), deployment.only("db").lease():
+        for other in (deployment.only("web"), deployment):
+            with pytest.raises(Locked, match="'web' of deployment 'net'"), other.lease():
+                pytest.fail("two at once")
+    with deployment.lease(), pytest.raises(Locked, match="deployment 'net'"), deployment.only("web").lease():
+        pytest.fail("two at once")
+    assert deployment.held() is None
+
+
+def test_whoever_takes_one_machine_leaves_the_attempts_of_the_others_alone(state: State) -> None:
+    deployment = state.deployment("net")
+    for name in ("web", "db"):
+        deployment.journal().begin(Machine("net", name), "Reserve", Phase.RESERVED)
+    with deployment.only("web").lease():
+        assert {entry.machine: entry.outcome for entry in deployment.history()} == {
+            "web": Outcome.INTERRUPTED,
+            "db": Outcome.RUNNING,
+        }
+
+
+def test_breaking_one_machines_lease_leaves_the_others_alone(state: State) -> None:
+    deployment = state.deployment("net")
+    web, db = deployment.only("web"), deployment.only("db")
+    with web.lease() as first, db.lease() as second, web.lease(break_lock=True):
+        with pytest.raises(Locked, match="taken over"):
+            deployment.journal(first).record(Machine("net", "web"), "Found")
+        deployment.journal(second).record(Machine("net", "db"), "Found")
+
+
 def test_a_dead_holder_is_replaced_and_its_open_attempts_are_interrupted(state: State) -> None:
     deployment = state.deployment("net")
     gone = replace(this_process(), pid_started="1")  # our PID, but of a process that started at another time

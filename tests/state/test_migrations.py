@@ -6,9 +6,11 @@ from sqlalchemy import Connection, inspect
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.state import State, open_state
 from nixops_proxmox.state.database import reading, writing
-from nixops_proxmox.state.migrations import find_version, is_current, migrate
+from nixops_proxmox.state.migrations import MIGRATIONS, find_version, is_current, migrate
 
 from .conftest import start_python
+
+NOW = len(MIGRATIONS) + 1
 
 
 def add_colour(connection: Connection) -> None:
@@ -25,12 +27,25 @@ def columns(state: State) -> set[str]:
 
 
 def test_an_earlier_version_is_brought_forward_step_by_step_and_once(state: State) -> None:
-    for migrations in ([add_colour], [add_colour, add_smell], [add_colour, add_smell]):
+    for migrations in ([], [add_colour], [add_colour, add_smell], [add_colour, add_smell]):
         with writing(state.engine) as connection:
-            migrate(connection, migrations)
+            migrate(connection, [*MIGRATIONS, *migrations])
     assert {"colour", "smell"} <= columns(state)
     with reading(state.engine) as connection:
-        assert find_version(connection) == 3
+        assert find_version(connection) == NOW + 2
+
+
+def test_the_first_versions_leases_become_leases_of_machines_too(url: str) -> None:
+    with open_state(url) as state:
+        state.deployment("net")
+    with open_state(url) as state, writing(state.engine) as connection:
+        connection.exec_driver_sql("DROP TABLE leases")
+        connection.exec_driver_sql("CREATE TABLE leases (deployment_id INTEGER PRIMARY KEY, token TEXT)")
+        connection.exec_driver_sql("UPDATE schema_version SET version = 1")
+    with open_state(url) as state:
+        deployment = state.deployment("net")
+        with deployment.only("web").lease(), deployment.only("db").lease():
+            assert deployment.held() is not None
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(state: State) -> None:
@@ -38,7 +53,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(state: State) -> Non
         raise StateError("boom")
 
     with pytest.raises(StateError, match="boom"), writing(state.engine) as connection:
-        migrate(connection, [add_colour, explode])
+        migrate(connection, [*MIGRATIONS, add_colour, explode])
     assert "colour" not in columns(state)
     with reading(state.engine) as connection:
         assert is_current(connection)
@@ -46,8 +61,8 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(state: State) -> Non
 
 def test_a_newer_version_is_refused_before_anything_is_touched(url: str) -> None:
     with open_state(url) as state, writing(state.engine) as connection:
-        migrate(connection, [add_colour])
-    with pytest.raises(StateTooNew, match="version 2, ours 1"):
+        migrate(connection, [*MIGRATIONS, add_colour])
+    with pytest.raises(StateTooNew, match=f"version {NOW + 1}, ours {NOW}"):
         open_state(url)
 
 

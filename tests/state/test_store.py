@@ -270,3 +270,11 @@ def test_a_writer_that_holds_the_file_is_waited_for(tmp_path: Path) -> None:
         other.execute("ROLLBACK")
     finally:
         other.close()
+
+
+def test_a_machine_is_found_by_its_uuid_in_any_deployment(state: State) -> None:
+    web = Machine("two", "web", Phase.READY, Facts(uuid="0f0e0d0c-0000-4000-8000-00000000000a"))
+    state.deployment("one")
+    state.deployment("two").journal().record(web, "Found")
+    assert state.find_machine("0F0E0D0C-0000-4000-8000-00000000000A") == web
+    assert state.find_machine("0f0e0d0c-0000-4000-8000-00000000000b") is None
