@@ -1,7 +1,7 @@
 """The lab's own door beside the API: faults, state, the list of calls, reset, and the stepped clock."""
 
 import hmac
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from nixops_proxmox.lab.faults import Fault, Faults
 
 
 class Control:
-    """/lab/{faults,state,calls,reset,nodes,clock}; bearer authentication with the control token."""
+    """/lab/{faults,state,calls,reset,nodes,decoys,clock}; bearer authentication with the control token."""
 
     def __init__(self, cluster: Cluster, faults: Faults, calls: list[dict[str, Any]], token: str) -> None:
         self._cluster = cluster
@@ -55,6 +55,10 @@ class Control:
                 for name, online in (await request.json()).items():
                     self._cluster.nodes[name].online = bool(online)
                 return state_of(self._cluster)["nodes"]
+            case "POST", "decoys":
+                for address in await request.json():
+                    await cast(Any, self._cluster.driver).add_decoy(str(address))  # the simulated ones can
+                return []
             case "POST", "clock":
                 if not isinstance(self._cluster.clock, SteppedClock):
                     raise ValueError("the lab's clock is not a stepped one")  # noqa: TRY004

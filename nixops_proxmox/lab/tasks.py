@@ -90,10 +90,13 @@ class TaskList:
         self._boot = clock.time() - 1000
         self.tasks: dict[str, Task] = {}
 
-    def start(self, node: str, type: str, id: str, auth: Auth, worker: Worker) -> str:
-        """Fork a worker; its UPID. Work begins when the event loop gets to it."""
+    def start(
+        self, node: str, type: str, id: str, auth: Auth, worker: Worker, undo: Callable[[], None] = lambda: None
+    ) -> str:
+        """Fork a worker; its UPID. Work begins when the event loop gets to it. `undo`: what the call itself has done
+        already, and a worker that fails takes back."""
         task = self.record(node, type, id, auth)
-        task.job = asyncio.get_running_loop().create_task(self._run(task, worker, FATE.get()))
+        task.job = asyncio.get_running_loop().create_task(self._run(task, worker, FATE.get(), undo))
         return task.upid
 
     def record(self, node: str, type: str, id: str, auth: Auth) -> Task:
@@ -104,10 +107,10 @@ class TaskList:
         self.tasks[upid] = task
         return task
 
-    async def _run(self, task: Task, worker: Worker, fate: Fate | None) -> None:
+    async def _run(self, task: Task, worker: Worker, fate: Fate | None, undo: Callable[[], None]) -> None:
         FATE.set(None)  # a task that this one starts has a fate of its own
         try:
-            status = await self._outcome(task, worker, fate)
+            status = await self._outcome(task, worker, fate, undo)
         except asyncio.CancelledError:
             status = INTERRUPTED if task.log.interrupted else KILLED
         task.status = status
@@ -119,7 +122,7 @@ class TaskList:
         elif status != KILLED:
             task.log.say(f"TASK ERROR: {status}")
 
-    async def _outcome(self, task: Task, worker: Worker, fate: Fate | None) -> str:
+    async def _outcome(self, task: Task, worker: Worker, fate: Fate | None, undo: Callable[[], None]) -> str:
         if fate and fate.what == "kill":
             asyncio.get_running_loop().create_task(self._kill_later(task, fate.after))
         try:
@@ -127,6 +130,7 @@ class TaskList:
             if fate and fate.what == "kill" and fate.after <= 0:
                 await asyncio.sleep(3600)  # killed before it could begin
             if fate and fate.what == "fail" and not fate.late:
+                undo()
                 return fate.text
             await worker(task.log)
         except Refused as refusal:

@@ -44,7 +44,7 @@ def start_create(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
     async def work(log: Log) -> None:
         await _create(cluster, auth, vm, values, params, log)
 
-    return cluster.tasks.start(node, "qmcreate", str(vmid), auth, _guarded(vm, work))
+    return cluster.tasks.start(node, "qmcreate", str(vmid), auth, _guarded(vm, work), lambda: cluster.drop(vm))
 
 
 def _guarded(vm: Vm, work: Any) -> Any:
