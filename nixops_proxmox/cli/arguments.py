@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.namespace import enter
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.namespace import enter
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
     from nixops_proxmox.wiring import Deployed, Options

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox import paths
 from nixops_proxmox.cli.arguments import add_json
 from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.namespace import INSIDE_VARIABLE
 from nixops_proxmox.cli.profile import write_profile
 from nixops_proxmox.cli.ssh import become
 from nixops_proxmox.errors import ConfigError, DeployError
+from nixops_proxmox.namespace import INSIDE_VARIABLE
 
 if TYPE_CHECKING:
     from nixops_proxmox.lab.service import Running

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.cli.namespace import INSIDE_VARIABLE, enter_argv, find_holder, needs_entering
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.namespace import INSIDE_VARIABLE, enter_argv, find_holder, needs_entering
 
 LINKS = {"/proc/7/ns/net": "net:[7]", "/proc/8/ns/net": "net:[1]", "/proc/self/ns/net": "net:[1]"}
 
@@ -82,7 +82,7 @@ def holder(request: pytest.FixtureRequest) -> Iterator[int]:
 
 SCRIPT = """
 import os, sys
-from nixops_proxmox.cli.namespace import enter
+from nixops_proxmox.namespace import enter
 enter(sys.argv[1])
 enter(sys.argv[1])
 print(os.readlink("/proc/self/ns/net"), sys.argv[2])
@@ -92,5 +92,5 @@ print(os.readlink("/proc/self/ns/net"), sys.argv[2])
 @pytest.mark.netns
 def test_the_whole_command_goes_on_inside(holder: int) -> None:
     argv = [sys.executable, "-c", SCRIPT, f"/proc/{holder}/ns/net", "an argument"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
     assert done.stdout == f"{os.readlink(f'/proc/{holder}/ns/net')} an argument\n", done.stderr

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from shutil import which
 
 from nixops_proxmox.errors import ConfigError
 
@@ -43,15 +44,16 @@ def enter_argv(holder: int, argv: Sequence[str], *, other_user_namespace: bool) 
     return ["nsenter", "--target", str(holder), *user, "--net", "--", *argv]
 
 
-def enter(namespace: str) -> None:
-    """Go on inside of the network, as the same command, or return if we are there."""
+def enter(namespace: str, prepare: Callable[[], Mapping[str, str]] = dict) -> None:
+    """Go on inside of the network, as the same command, or return if we are there. `prepare` is called when it is
+    certain that this process is replaced, and gives more environment to the one that follows."""
     holder = find_holder(namespace)
     if not needs_entering(holder, os.environ):
         return
     other_user = os.readlink(f"/proc/{holder}/ns/user") != os.readlink("/proc/self/ns/user")  # noqa: PTH115 -- a name, no path
     argv = enter_argv(holder, [sys.executable, *sys.orig_argv[1:]], other_user_namespace=other_user)
+    program = which(argv[0])
+    if program is None:
+        raise ConfigError("there is no nsenter on this computer", hint="install util-linux")
     sys.stdout.flush()
-    try:
-        os.execvpe(argv[0], argv, {**os.environ, INSIDE_VARIABLE: str(holder)})  # noqa: S606 -- no shell is wanted
-    except FileNotFoundError as error:
-        raise ConfigError("there is no nsenter on this computer", hint="install util-linux") from error
+    os.execve(program, argv, {**os.environ, **prepare(), INSIDE_VARIABLE: str(holder)})  # noqa: S606 -- no shell is wanted
