@@ -28,6 +28,7 @@ from nixops_proxmox.nixops2.original import meet as meet_original
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.run import LOOKING, Run, get_run, usual_profile
 from nixops_proxmox.nixops2.ssh import Way, find_way
+from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.looks import Checked, check_machine
 from nixops_proxmox.wiring.pursuit import Pursuit
@@ -113,6 +114,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
                 "privateIPv4": find_ipv4(facts, Reach.PRIVATE),
             }
         )
+        checkpoint()
         if facts.endpoint != old.endpoint or facts.boot_id != old.boot_id or record.phase is not Phase.READY:
             self._forget_connection()
 
@@ -307,8 +309,8 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
 
     def get_console_output(self) -> str:
         with translated():
-            record = self._take_over(None, meet=False)
-            return read_log(record.machine(self._run.title, self.name), self._run.parts)
+            self._get_spec(self.record)
+            return read_log(self._machine, self._run.parts)
 
     # What NixOps puts into the configuration.
 

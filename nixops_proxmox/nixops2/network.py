@@ -37,7 +37,7 @@ class NixopsRecord:
         kept = self._kept.get(name)
         return Machine(self.title, name) if kept is None else kept.record.machine(self.title, name)
 
-    def forget(self, name: str, lease: Any = None) -> None:
+    def forget(self, name: str, lease: Any = None) -> None:  # noqa: ARG002 -- as all records have it
         """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
         raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
 

@@ -16,7 +16,6 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import parse_nic
 from nixops_proxmox.spec import MachineSpec, Method
-
 from nixops_proxmox.wiring.parts import Parts
 
 # What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
@@ -80,7 +79,7 @@ def refuse_strangers(name: str, guest: GuestSeen, config: Mapping[str, str]) -> 
     if not uuid_of(config):
         raise NeedsWord(
             f"{name}: VM {guest.vmid} has no SMBIOS UUID to know it by",
-            hint=f"`qm set {guest.vmid} --smbios1 uuid=$(uuidgen)` on {guest.node} gives it one, from its next start on",
+            hint=f"`qm set {guest.vmid} --smbios1 uuid=$(uuidgen)` on {guest.node} gives it one at its next start",
         )
 
 

@@ -8,6 +8,7 @@ import nixops.plugins
 from nixops_proxmox import paths
 
 BACKEND = "nixops_proxmox.nixops2.backend"
+SQL = "proxmox-sql"
 
 
 class ProxmoxPlugin(nixops.plugins.Plugin):
@@ -27,6 +28,16 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
 
         del parser
         add_verbs(subparsers)
+
+    def storage_backends(self) -> dict[str, Any]:
+        from nixops_proxmox.nixops2.storage import SqlStorage
+
+        return {SQL: SqlStorage}
+
+    def lock_drivers(self) -> dict[str, Any]:
+        from nixops_proxmox.nixops2.storage import SqlLock
+
+        return {SQL: SqlLock}
 
 
 @nixops.plugins.hookimpl

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.network import NixopsRecord
 from nixops_proxmox.nixops2.run import name_of
+from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ def run(args: argparse.Namespace) -> None:
     console = Console(verbosity=args.verbose)
     console.log_to_stderr()
     name = f"nixops proxmox {args.verb}"
-    with nixops.script_defs.deployment(args, CHANGES[args.verb], name) as depl:
+    changes = CHANGES[args.verb]
+    with ExitStack() as stack:
+        if not changes:
+            stack.enter_context(without_checkpoints())
+        depl = stack.enter_context(nixops.script_defs.deployment(args, changes, name))
         record = open_record(depl)
         if args.verb == "history":
             sys.exit(history.show(args, console, record.history(args.machine, args.limit)))

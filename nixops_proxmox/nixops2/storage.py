@@ -1,0 +1,172 @@
+"""NixOps's state and its lock in the database that the command line uses, so that a team shares one.
+
+`network.storage.proxmox-sql` and `network.lock.proxmox-sql`, each with `url` (default: NIXOPS_PROXMOX_STATE, else the
+user's own file) and `name` (of several states in one database).
+"""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nixops.locks
+import nixops.statefile
+import nixops.storage
+import nixops.util
+
+from nixops_proxmox import paths
+from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.nixops2.errors import translated
+from nixops_proxmox.ssh.files import ensure_private_directory
+from nixops_proxmox.state import ENVIRONMENT, State, has_password, open_state
+from nixops_proxmox.state.blobs import BlobStore, Overtaken
+from nixops_proxmox.state.locks import LockStore
+
+NAME = "nixops"
+BREAK = "wait for it to end; if it is certain that it no longer runs: nixops unlock"
+
+
+class SqlOptions(nixops.util.ImmutableValidatedObject):
+    url: str = ""
+    name: str = NAME
+
+
+def checked_options(what: str, given: dict[str, Any]) -> SqlOptions:
+    with translated():
+        unknown = set(given) - {"url", "name"}
+        if unknown:
+            raise ConfigError(f"network.{what}.proxmox-sql: there is no option {', '.join(sorted(unknown))}")
+        if has_password(given.get("url") or ""):
+            raise ConfigError(
+                f"network.{what}.proxmox-sql.url has a password in it, and what is in Nix can be read by everybody",
+                hint=f"put it into ~/.pgpass or PGPASSWORD, or the whole URL into {ENVIRONMENT}",
+            )
+    return SqlOptions(**{key: value for key, value in given.items() if value is not None})
+
+
+def open_shared(options: SqlOptions) -> State:
+    return open_state(options.url or os.environ.get(ENVIRONMENT, ""))
+
+
+class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
+    """The state file as a whole, fetched at the start. It is written back at the end, and whenever a machine's record
+    changes, so that a crash loses nothing. Nobody's changes are ever overwritten."""
+
+    @staticmethod
+    def options(**kwargs: Any) -> SqlOptions:
+        return checked_options("storage", kwargs)
+
+    def __init__(self, args: SqlOptions) -> None:
+        self._options = args
+        self._version, self._digest = 0, ""
+        self._file: Any = None
+        self._asked = self._done = 0
+        self._guard, self._turn = threading.Lock(), threading.Lock()
+
+    def fetchToFile(self, path: str, **kwargs: Any) -> None:
+        with translated(), open_shared(self._options) as state:
+            blob = BlobStore(state).read(self._options.name)
+        self._version = blob.version
+        if blob.version:
+            self._digest = hashlib.sha256(blob.content).hexdigest()
+            Path(path).touch(0o600)
+            Path(path).write_bytes(blob.content)
+
+    def onOpen(self, sf: nixops.statefile.StateFile, **kwargs: Any) -> None:
+        self._file = sf
+        _open.append(self)
+
+    def uploadFromFile(self, path: str, **kwargs: Any) -> None:
+        if self in _open:
+            _open.remove(self)
+        with translated():
+            self._upload(Path(path).read_bytes())
+
+    def checkpoint(self) -> None:
+        """Write back what is recorded so far; threads that come together share one writing."""
+        with self._guard:
+            self._asked += 1
+            mine = self._asked
+        with self._turn:
+            if self._done >= mine:
+                return
+            covered = self._asked
+            with self._file._db:  # for as long as it takes to copy it in memory
+                content = self._file._db.serialize()
+            self._upload(content)
+            self._done = covered
+
+    def _upload(self, content: bytes) -> None:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest == self._digest:
+            return
+        with open_shared(self._options) as state:
+            try:
+                self._version = BlobStore(state).write(self._options.name, content, after=self._version)
+            except Overtaken as error:
+                raise StateError(
+                    error.message,
+                    hint=f"what this run recorded is in {self._save(content)}; network.lock.proxmox-sql avoids this",
+                ) from error
+        self._digest = digest
+
+    def _save(self, content: bytes) -> Path:
+        folder = paths.state_dir() / "overtaken"
+        ensure_private_directory(folder)
+        path = folder / f"{self._options.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.nixops"
+        path.touch(0o600)
+        path.write_bytes(content)
+        return path
+
+
+_open: list[SqlStorage] = []  # of this process; NixOps opens one at a time
+_only_reads = False
+
+
+def checkpoint() -> None:
+    """To be called whenever a machine's record was written; does nothing for other storages."""
+    for storage in () if _only_reads else _open:
+        with translated():
+            storage.checkpoint()
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[None]:
+    """For commands that NixOps runs on a throw-away copy of the state."""
+    global _only_reads
+    before, _only_reads = _only_reads, True
+    try:
+        yield
+    finally:
+        _only_reads = before
+
+
+class SqlLock(nixops.locks.LockDriver[SqlOptions]):
+    """Commands that write exclude each other; those that read get a consistent state without a lock."""
+
+    @staticmethod
+    def options(**kwargs: Any) -> SqlOptions:
+        return checked_options("lock", kwargs)
+
+    def __init__(self, args: SqlOptions) -> None:
+        self._options = args
+        self._token: str | None = None  # empty: nothing to release
+
+    def lock(self, description: str, exclusive: bool, **kwargs: Any) -> None:
+        self._token = ""
+        if exclusive:
+            with translated(), open_shared(self._options) as state:
+                self._token = LockStore(state, hint=BREAK).take(self._options.name, description)
+
+    def unlock(self, **kwargs: Any) -> None:
+        """May be called twice; `nixops unlock` calls it without having locked, to break a lock."""
+        with translated(), open_shared(self._options) as state:
+            if self._token is None:
+                LockStore(state).break_lock(self._options.name)
+            elif self._token:
+                LockStore(state).release(self._options.name, self._token)
+        self._token = ""

@@ -1,0 +1,60 @@
+"""Locks by name, for programs whose state we keep: known by holder and purpose, and never taken by silence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, insert, select
+
+from nixops_proxmox.errors import Locked
+from nixops_proxmox.state.database import writing
+from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
+from nixops_proxmox.state.schema import locks
+from nixops_proxmox.state.store import State
+
+
+@dataclass(frozen=True)
+class LockHeld:
+    token: str
+    holder: Holder
+    purpose: str
+    since: float  # seconds since the epoch
+
+
+class LockStore:
+    """`hint`: how a lock is broken, in the words of the program whose lock it is."""
+
+    def __init__(self, state: State, *, hint: str = "", who: Callable[[], Holder] = this_process) -> None:
+        self._state, self._hint, self._who = state, hint, who
+
+    def take(self, name: str, purpose: str) -> str:
+        """The token to release it by. Raises Locked if somebody holds it who is not provably gone."""
+        we, token = self._who(), uuid4().hex
+        with writing(self._state.engine) as connection:
+            held = self._find(connection, name)
+            if held is not None and not is_provably_gone(held.holder, we):
+                since = datetime.fromtimestamp(held.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+                raise Locked(
+                    f"{name!r} is locked by {held.holder.title} for {held.purpose!r} since {since}", hint=self._hint
+                )
+            connection.execute(delete(locks).where(locks.c.name == name))
+            row = {"name": name, "token": token, "holder": we.to_json(), "purpose": purpose}
+            connection.execute(insert(locks).values(**row, since=self._state.now()))
+        return token
+
+    def release(self, name: str, token: str) -> None:
+        """Fine if it is somebody else's by now."""
+        with writing(self._state.engine) as connection:
+            connection.execute(delete(locks).where(locks.c.name == name, locks.c.token == token))
+
+    def break_lock(self, name: str) -> LockHeld | None:
+        """Whoever holds it; who held it is returned."""
+        with writing(self._state.engine) as connection:
+            held = self._find(connection, name)
+            connection.execute(delete(locks).where(locks.c.name == name))
+        return held
+
+    def _find(self, connection: Connection, name: str) -> LockHeld | None:
+        row = connection.execute(select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
+        return None if row is None else LockHeld(row.token, Holder(**row.holder), row.purpose, row.since)
