@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,9 @@ import pytest
 
 from nixops_proxmox.cli import VERBS
 from nixops_proxmox.model import Phase
+from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.names import all_names
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")])
@@ -102,3 +106,18 @@ def test_an_outdated_document_is_found(generate: ModuleType, tmp_path: Path) -> 
     (tmp_path / "a.md").write_text("<!-- generated: x -->\nold\n<!-- end: x -->")
     (tmp_path / "b.md").write_text("nothing generated")
     assert [path.name for path, _ in generate.outdated(tmp_path, {"x": lambda: "new"})] == ["a.md"]
+
+
+def test_the_profile_in_the_readme_is_one() -> None:
+    found = re.search(r"(?s)```toml\n(.*?)```", (ROOT / "README.md").read_text())
+    assert found is not None
+    table = tomllib.loads(found[1].replace("AB:CD:…", ":".join(["AB"] * 32)))
+    profile = parse_profile("default", table["default"])
+    assert profile.is_token and profile.fingerprint == "ab" * 32
+
+
+def test_the_descriptions_in_the_readme_name_options_that_exist() -> None:
+    shown = re.search(r"(?s)deployment\.proxmox = \{\n(.*?)\n    \};", (ROOT / "README.md").read_text())
+    assert shown is not None
+    known = set(all_names(MachineSpec))
+    assert set(re.findall(r"(?m)^      (\w+)", shown[1])) <= known
