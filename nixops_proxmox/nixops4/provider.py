@@ -1,86 +1,103 @@
 """The loop: a request line in, a response line out, until standard input ends or somebody says stop."""
 
+import argparse
+import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import IO, NoReturn
 
+from nixops_proxmox import __version__
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.namespace import enter
 from nixops_proxmox.nixops4 import messages
+from nixops_proxmox.nixops4.channel import decode, start_channel
+from nixops_proxmox.nixops4.reporter import say
 from nixops_proxmox.nixops4.resources import Resources
+
+PROGRAM = "nixops4-resources-proxmox"
+GONE_STATUS = 1
 
 
 class Stopped(BaseException):
     """SIGTERM or SIGINT: unwinds everything, so that locks are released; what was begun is found again later."""
 
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
 
-def main() -> int:
-    """`nixops4-resources-proxmox`: standard output is for responses alone, whatever libraries may print."""
-    with _own_pipes() as (requests, responses), _stoppable():
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`nixops4-resources-proxmox`: NixOps 4 starts it, without arguments, once for each resource."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="The NixOps 4 resource provider for Proxmox VE: requests on standard input, a JSON object on each"
+        " line; responses on standard output, logs on standard error. NixOps starts it: see docs/with-nixops4.md.",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    with start_channel() as channel, _stoppable():
+        resources = Resources.from_environment(os.environ, enter=partial(enter, prepare=channel.hand_on))
         try:
-            return serve(requests, responses, Resources.from_environment(os.environ))
-        except Stopped:
-            print("nixops4-resources-proxmox: stopped; the next run goes on from here", file=sys.stderr)  # noqa: T201
-            return 128 + signal.SIGTERM
+            return serve(channel.lines, channel.responses, resources)
+        except Stopped as stopped:
+            say(f"{PROGRAM}: stopped; the same request goes on from here")
+            return stopped.exit_status
         except BrokenPipeError:
-            print("nixops4-resources-proxmox: NixOps has gone", file=sys.stderr)  # noqa: T201
-            return 1
+            say(f"{PROGRAM}: NixOps has gone")
+            return GONE_STATUS
 
 
-def serve(requests: IO[str], responses: IO[str], resources: Resources) -> int:
+def serve(lines: Iterable[bytes], responses: IO[str], resources: Resources) -> int:
     """Answer every line; an error is an answer too, and the next line is served."""
-    for line in iter(lambda: requests.readline(messages.LONGEST), ""):
-        if not line.strip():
-            continue
+    for line in lines:
         responses.write(answer(line, resources))
         responses.flush()
     return 0
 
 
-def answer(line: str, resources: Resources) -> str:
+def answer(line: bytes, resources: Resources) -> str:
+    """The response, with its line end."""
     try:
-        request = messages.parse_request(line)
-        match request:
-            case messages.Create():
-                return messages.created(resources.create(request))
-            case messages.Update():
-                return messages.updated(resources.update(request))
-            case messages.StateRead():
-                return messages.state_read(resources.read_state(request))
-            case messages.StateEvent():
-                resources.change_state(request)
-                return messages.state_changed()
+        return _answer(messages.parse_request(decode(line)), resources)
     except DeployError as error:
         return messages.failed(error)
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: NixOps hears what it was, the log hears where
+        say(traceback.format_exc())
+        return messages.failed(DeployError(f"a defect in {PROGRAM}: {type(error).__name__}: {error}"))
 
 
-@contextmanager
-def _own_pipes() -> Iterator[tuple[IO[str], IO[str]]]:
-    """The channels, on descriptors of their own: 0 becomes /dev/null and 1 becomes standard error."""
-    channel_in, channel_out = os.dup(0), os.dup(1)
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123  # a device, not a path of anybody's
-        os.dup2(nothing.fileno(), 0)
-    os.dup2(2, 1)
-    requests = os.fdopen(channel_in, encoding="utf-8", errors="replace")
-    responses = os.fdopen(channel_out, "w", encoding="utf-8")
-    try:
-        yield requests, responses
-    finally:
-        requests.close()
-        try:
-            responses.close()
-        except BrokenPipeError:
-            sys.stderr.write("nixops4-resources-proxmox: the last answer was not read\n")
+def _answer(request: messages.Request, resources: Resources) -> str:
+    match request:
+        case messages.Create():
+            return messages.created(resources.create(request))
+        case messages.Update():
+            return messages.updated(resources.update(request))
+        case messages.StateRead():
+            return messages.state_read(resources.read_state(request))
+        case messages.StateEvent():
+            resources.change_state(request)
+            return messages.state_changed()
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    def stop(_number: int, _frame: object) -> NoReturn:
-        raise Stopped
+    """The first signal unwinds; another one, while that goes on, ends us on the spot."""
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def stop(number: int, _frame: object) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        raise Stopped(number)
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}  # nohup
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:

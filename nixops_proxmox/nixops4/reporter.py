@@ -1,25 +1,29 @@
 """Progress as lines on standard error, where NixOps 4 shows a provider's logs."""
 
 import sys
+from contextlib import suppress
 
 from nixops_proxmox.model import Machine
+
+
+def say(line: str) -> None:
+    """What nobody reads any more need not be said: the work goes on without."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(line.rstrip("\n") + "\n")
+        sys.stderr.flush()
 
 
 class StderrReporter:
     """Satisfies `lifecycle.ports.Reporter`."""
 
     def step(self, machine: Machine, label: str, to: str) -> None:
-        self._say(f"{machine.name}: {label} ({machine.phase} → {to})")
+        say(f"{machine.name}: {label} ({machine.phase} → {to})")
 
     def detail(self, machine: Machine, text: str) -> None:
-        self._say(f"{machine.name}:   {text}")
+        say(f"{machine.name}:   {text}")
 
     def done(self, machine: Machine, label: str, seconds: float) -> None:
-        self._say(f"{machine.name}: {label}: done in {seconds:.1f} s")
+        say(f"{machine.name}: {label}: done in {seconds:.1f} s")
 
     def warn(self, machine: Machine, text: str) -> None:
-        self._say(f"{machine.name}: warning: {text}")
-
-    def _say(self, line: str) -> None:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+        say(f"{machine.name}: warning: {text}")

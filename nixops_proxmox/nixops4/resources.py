@@ -1,24 +1,27 @@
 """The resource types: `vm`, `nixos`, `iso`, `image` and `state`; each refuses inputs that it does not know, by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nixops_proxmox.errors import SpecError, StateError
+from nixops_proxmox.errors import NeedsWord, SpecError, StateError, StateTooNew
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
 from nixops_proxmox.nixops4.patch import apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
-from nixops_proxmox.state import open_state
+from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
 
 DEPLOYMENT = "nixops4"
+DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 
 
@@ -30,7 +33,7 @@ class VmInputs(_Inputs):
     """`proxmox`: what `deployment.proxmox` is elsewhere."""
 
     name: str
-    deployment: str = DEPLOYMENT
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     proxmox: dict[str, Any]
     allowReboot: bool = False
 
@@ -39,7 +42,7 @@ class NixosInputs(_Inputs):
     """`system`: the store path of a system's toplevel, built; `vm`: the UUID that the `vm` resource gave out."""
 
     name: str
-    deployment: str = DEPLOYMENT
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     vm: str
     system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
 
@@ -57,6 +60,16 @@ class StateInputs(_Inputs):
     name: str
 
 
+# How far `vm` goes by where the machine stands; where an installed system is, until that can be reached.
+GOALS: Mapping[Phase, Phase] = {
+    Phase.ABSENT: Phase.REACHABLE,
+    Phase.RESERVED: Phase.REACHABLE,
+    Phase.DEFINED: Phase.REACHABLE,
+    Phase.INSTALLER: Phase.REACHABLE,
+    Phase.REACHABLE: Phase.REACHABLE,
+    Phase.PARTITIONED: Phase.PARTITIONED,
+}
+
 EMPTY_STATE: Mapping[str, Any] = {"_type": "nixopsState", "resources": {}, "deployments": {}}
 
 Model = TypeVar("Model", bound=_Inputs)
@@ -69,10 +82,11 @@ class Resources:
     state: str = ""
     profiles: Path | None = None
     keys: Path | None = None
+    enter: Callable[[str], object] = lambda _: None  # how to get into a lab's network
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> "Resources":
-        return cls(state=environment.get("NIXOPS_PROXMOX_STATE", ""))
+    def from_environment(cls, environment: Mapping[str, str], enter: Callable[[str], object]) -> "Resources":
+        return cls(state=environment.get(ENVIRONMENT, ""), enter=enter)
 
     def create(self, request: Create) -> Mapping[str, Any]:
         """Create or, if an earlier answer was lost, find again; safe to repeat."""
@@ -84,15 +98,17 @@ class Resources:
         return self._apply(request.type, request.inputs)
 
     def update(self, request: Update) -> Mapping[str, Any]:
-        before, now = request.resource.inputs, request.inputs
-        for key in ("name", "deployment", "vm"):
-            if before.get(key) != now.get(key) and request.resource.type in ("vm", "nixos"):
+        kind, before, now = request.resource.type, request.resource.inputs, request.inputs
+        for key in ("name", "deployment"):
+            if before.get(key) != now.get(key) and kind in ("vm", "nixos"):
                 raise SpecError(
                     f"cannot change from {before.get(key)!r} to {now.get(key)!r} on a machine that exists",
-                    path=f"{request.resource.type}.{key}",
-                    hint="declare a new resource, and destroy the old one with `nixops-proxmox destroy`",
+                    path=f"{kind}.{key}",
+                    hint="declare a new resource, and destroy the old machine with `nixops-proxmox destroy --uuid`",
                 )
-        return self._apply(request.resource.type, now)
+        if kind == "vm":
+            self._refuse_another(parse_inputs(VmInputs, kind, now), (request.resource.outputs or {}).get("uuid"))
+        return self._apply(kind, now)
 
     def read_state(self, request: StateRead) -> Mapping[str, Any]:
         inputs = self._state_inputs(request.resource.type, request.resource.inputs)
@@ -106,6 +122,18 @@ class Resources:
         inputs = self._state_inputs(request.resource.type, request.resource.inputs)
         with open_state(self.state) as state:
             Document(state, inputs.name).append(request.event, request.nixops_version, request.patch, replay)
+
+    def _refuse_another(self, inputs: VmInputs, uuid: object) -> None:
+        """An update never makes a second machine, whatever became of the first."""
+        with open_state(self.state) as state:
+            recorded = state.deployment(inputs.deployment).machine(inputs.name).facts.uuid
+        if uuid and recorded != uuid:
+            what = f"the one recorded has {recorded}" if recorded else "there is none in our record"
+            raise NeedsWord(
+                f"{inputs.name}: NixOps knows the machine with the UUID {uuid}, and {what}",
+                hint=f"is this the right state ({ENVIRONMENT})? If the machine was destroyed, take the resource out of"
+                " NixOps's state, too, and it is made anew (docs/with-nixops4.md)",
+            )
 
     # The types.
 
@@ -127,9 +155,7 @@ class Resources:
         spec = parse_machine(inputs.name, {"deployment": {"proxmox": inputs.proxmox}})
         with self._opened(inputs.deployment, spec, allow_reboot=inputs.allowReboot) as deployed:
             stands = deployed.record.machine(inputs.name).phase
-            installed = stands not in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.INSTALLER, Phase.REACHABLE)
-            machine = finish(deployed, inputs.name, until=None if installed else Phase.REACHABLE)
-        return vm_outputs(machine)
+            return vm_outputs(finish(deployed, inputs.name, until=GOALS.get(stands)))
 
     def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
         spec = self._recorded_spec(inputs)
@@ -145,6 +171,7 @@ class Resources:
         }
 
     def _volume(self, inputs: VolumeInputs, kind: str) -> Mapping[str, Any]:
+        self._enter(inputs.profile)
         with open_volumes(inputs.profile, self.profiles) as volumes:
             content = "iso" if kind == "iso" else "import"
             return {"volume": volumes.ensure(Path(inputs.path), inputs.storage, content, node=inputs.node or "")}
@@ -158,7 +185,17 @@ class Resources:
                 path="nixos.vm",
                 hint="use the `uuid` output of the `vm` resource, and the same name and deployment",
             )
-        return MachineSpec.model_validate_json(facts.extra[SPEC])
+        try:
+            return MachineSpec.model_validate_json(facts.extra[SPEC])
+        except KeyError as error:
+            raise SpecError(f"{inputs.name}: it was not made by a `vm` resource", path="nixos.vm") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise StateTooNew(
+                f"{inputs.name}: the recorded description cannot be read: {'.'.join(map(str, first['loc']))}:"
+                f" {first['msg']}",
+                hint="was it written by another version of nixops-proxmox? Apply the `vm` resource first",
+            ) from error
 
     def _opened(
         self,
@@ -167,9 +204,11 @@ class Resources:
         *,
         systems: Mapping[str, str] | None = None,
         allow_reboot: bool = False,
-    ) -> Any:
+    ) -> AbstractContextManager[Deployed]:
+        self._enter(spec.profile)
         options = Options(
             deployment=deployment,
+            only=spec.name,  # NixOps starts a provider for each resource, all at once
             state=self.state,
             profiles=self.profiles,
             keys=self.keys,
@@ -178,6 +217,12 @@ class Resources:
             keep={SPEC: spec.model_dump_json(by_alias=True)},
         )
         return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
+
+    def _enter(self, profile: str) -> None:
+        """Be where the hypervisor's guests can be reached; as far as we need it, the process is replaced."""
+        namespace = load_profile(profile, path=self.profiles).namespace
+        if namespace:
+            self.enter(namespace)
 
     def _state_inputs(self, kind: str, inputs: Mapping[str, Any]) -> StateInputs:
         if kind != "state":
@@ -199,7 +244,7 @@ def vm_outputs(machine: Machine) -> Mapping[str, Any]:
         "vmid": facts.vmid,
         "node": facts.node,
         "macs": list(facts.macs),
-        "addresses": [str(address.ip) for address in facts.addresses],
+        "addresses": [str(a.ip) for a in facts.addresses if a.mac in facts.macs and not a.ip.is_link_local],
         "sshHost": endpoint.host if endpoint else "",
         "sshPort": endpoint.port if endpoint else 22,
         "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),

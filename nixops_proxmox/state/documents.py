@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
 
+from nixops_proxmox.errors import StateError
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.schema import events
 from nixops_proxmox.state.store import State
 
 Patch = Sequence[Mapping[str, Any]]
+
+TRIES = 100  # every one that fails lets another writer through
 
 
 @dataclass(frozen=True)
@@ -34,21 +38,40 @@ class Document:
             return self._events(connection)
 
     def append(self, event: str, version: str, patch: Patch, check: Callable[[Sequence[Patch]], object]) -> Event:
-        """Add an event if `check` allows it; of two writers at the same moment one fails, and nothing is lost."""
-        with writing(self._state.engine) as connection:
-            before = self._events(connection)
-            check([*(e.patch for e in before), patch])
-            new = Event(len(before), event, version, patch, self._state.now())
-            connection.execute(
-                insert(events).values(
-                    document=self.name,
-                    number=new.number,
-                    event=event,
-                    version=version,
-                    patch=[dict(operation) for operation in patch],
-                    at=new.at,
-                )
-            )
+        """Add an event if `check` allows it; of two writers at once one comes after the other, and is checked against
+        what the other has made of it."""
+        for _ in range(TRIES):
+            with writing(self._state.engine) as connection:
+                new = self._append(connection, event, version, patch, check)
+            if new is not None:
+                return new
+        raise StateError(f"the document {self.name!r} is being changed by too many at once", hint="try again")
+
+    def _append(
+        self,
+        connection: Connection,
+        event: str,
+        version: str,
+        patch: Patch,
+        check: Callable[[Sequence[Patch]], object],
+    ) -> Event | None:
+        """None: another writer was faster (in PostgreSQL, where writers do not wait for each other)."""
+        before = self._events(connection)
+        check([*(e.patch for e in before), patch])
+        new = Event(len(before), event, version, patch, self._state.now())
+        values = {
+            "document": self.name,
+            "number": new.number,
+            "event": event,
+            "version": version,
+            "patch": [dict(operation) for operation in patch],
+            "at": new.at,
+        }
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(events).values(values))
+        except IntegrityError:
+            return None
         return new
 
     def _events(self, connection: Connection) -> list[Event]:

@@ -51,7 +51,7 @@ def open_given(
 @contextmanager
 def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
     with open_state(options.state) as state:
-        record = state.deployment(options.deployment)
+        record = state.deployment(options.deployment).only(options.only)
         with Parts(options, record) as parts:
             yield record, parts
 

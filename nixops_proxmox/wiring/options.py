@@ -36,6 +36,7 @@ class Options:
     """`source` None: work from the record alone (stop, destroy, ssh … of what is deployed)."""
 
     deployment: str = "default"
+    only: str = ""  # the one machine that this run is about; runs about others go on beside it
     source: Source | None = None
     state: str = ""  # URL or file; empty: the user's own
     profiles: Path | None = None  # the profiles file; None: the user's own
