@@ -77,6 +77,8 @@ class Cluster:
         self.bridges = {
             "vmbr0": Bridge("vmbr0", "192.0.2.1/24", ports="eno1"),
             "vmbr1": Bridge("vmbr1", comment="isolated"),
+            "vmbr2": Bridge("vmbr2", comment="public addresses"),
+            "vmbr3": Bridge("vmbr3", comment="IPv6 only"),
         }
         self.started = clock.time()
         self.reset()

@@ -64,6 +64,7 @@ def deploy(folder: Path, wanted: dict[str, Any], counted: Counted) -> int:
         profiles=folder / "profiles.toml",
         keys=folder / "keys",
         trace=counted,
+        jobs=wanted["count"],
     )
     with open_given(options, network(wanted["count"], wanted["iso"])) as deployed:
         outcomes = deployed.deploy(deployed.described())

@@ -2,27 +2,26 @@
 
 import json
 import os
-import ssl
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.e2e.door import Door
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 PATIENCE = 120.0  # seconds for any one command
 
 
 @dataclass(frozen=True)
-class Bed:
+class Bed(Door):
     """One lab and one user's own folders."""
 
     home: Path
-    running: Any  # nixops_proxmox.lab.service.Running
     network: Path
 
     @property
@@ -56,43 +55,6 @@ class Bed:
     def status(self) -> list[dict[str, Any]]:
         machines: list[dict[str, Any]] = json.loads(self.run("status", "--json").stdout)["machines"]
         return machines
-
-    # The lab's own door.
-
-    def control(self, method: str, what: str, body: Any = None) -> Any:
-        request = urllib.request.Request(
-            f"{self.running.url}/lab/{what}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {self.running.control_token}", "Content-Type": "application/json"},
-        )
-        trust = ssl.create_default_context(cafile=self.running.ca_file)
-        with urllib.request.urlopen(request, context=trust, timeout=10) as answer:
-            return json.load(answer)
-
-    def fault(self, action: str, **how: Any) -> None:
-        self.control("POST", "faults", {"action": action, **how})
-
-    def calls(self) -> list[dict[str, Any]]:
-        calls: list[dict[str, Any]] = self.control("GET", "calls")
-        return calls
-
-    def forget_calls(self) -> None:
-        self.control("DELETE", "calls")
-
-    def reset(self) -> None:
-        self.control("POST", "reset")
-
-    def vms(self) -> Mapping[str, Mapping[str, Any]]:
-        vms: Mapping[str, Mapping[str, Any]] = self.control("GET", "state")["vms"]
-        return vms
-
-    def images(self) -> list[str]:
-        """Every volume that belongs to a VM, by volume ID."""
-        return [one["volid"] for one in self.control("GET", "state")["volumes"] if one["content"] == "images"]
-
-    def tasks(self, kind: str) -> list[dict[str, Any]]:
-        return [task for task in self.control("GET", "state")["tasks"] if task["type"] == kind]
 
     def wait_for_calls(self, count: int, process: "subprocess.Popen[bytes]") -> bool:
         """Until the lab has seen so many calls; False if the process ended before."""
@@ -135,6 +97,6 @@ def start_bed(home: Path, network: Path, *options: str) -> Iterator[Bed]:
     try:
         running = find_running(home / "state" / "nixops-proxmox" / "labs" / "lab")
         assert running is not None
-        yield Bed(home, running, network)
+        yield Bed(running, home, network)
     finally:
         lab("down")

@@ -64,7 +64,7 @@ def test_what_takes_longer_than_30_seconds_is_a_596_and_happens_all_the_same() -
 @pytest.mark.parametrize(
     ("fault", "status", "exists"),
     [
-        (Fault("fail_task", text="no space left on device"), "no space left on device", True),
+        (Fault("fail_task", text="no space left on device"), "no space left on device", False),
         (Fault("fail_task", text="late", late=True), "late", True),
         (Fault("kill_task"), "unexpected status", True),
         (Fault("warn_task", text="odd"), "WARNINGS: 1", True),
