@@ -1,7 +1,8 @@
 """The table as a picture: a Mermaid state diagram, and the same as text."""
 
-from nixops_proxmox.lifecycle.shape import Lifecycle, label
+from nixops_proxmox.lifecycle.shape import Lifecycle, Move, label
 from nixops_proxmox.model import Phase
+from nixops_proxmox.spec import Source
 
 ANYWHERE = "anywhere"  # one arrow instead of one from each phase
 
@@ -13,7 +14,7 @@ def mermaid(lifecycle: Lifecycle) -> str:
         if goal is Phase.ABSENT:
             continue
         moves = [m for m in lifecycle.moves if m.goal is goal]
-        lines += [f"    {m.standing} --> {m.to}: {label(m.step)}" for m in moves]
+        lines += [f"    {m.standing} --> {m.to}: {label(m.step)}{limits(m)}" for m in moves]
         lines += [f"    {m.standing} --> {phase}: {kind.__name__}" for m in moves for kind, phase in m.turns]
     destroy = next(m for m in lifecycle.moves if m.goal is Phase.ABSENT)
     lines.append(f"    {ANYWHERE} --> {Phase.ABSENT}: {label(destroy.step)}")
@@ -29,10 +30,15 @@ def mermaid(lifecycle: Lifecycle) -> str:
 
 def table(lifecycle: Lifecycle) -> str:
     """The moves as lines of text: asked for, standing in, step, leads to."""
-    rows = [(m.goal.value, m.standing.value, label(m.step), m.to.value) for m in lifecycle.moves]
+    rows = [(m.goal.value, m.standing.value, label(m.step) + limits(m), m.to.value) for m in lifecycle.moves]
     heads = ("asked for", "standing in", "step", "leads to")
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(4)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [heads, *rows]
     ]
     return "\n".join(lines) + "\n"
+
+
+def limits(move: Move) -> str:
+    """Which ways to the first boot take a move, if not all of them do."""
+    return "" if set(move.ways) == set(Source) else f" (from {' or '.join(move.ways)})"

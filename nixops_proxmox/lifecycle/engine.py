@@ -44,7 +44,7 @@ def pursue(
     machine = _look(world, journal, machine)
     turns = 0
     while machine.phase is not goal and not enough(machine):
-        move = LIFECYCLE.next_move(machine, goal)
+        move = LIFECYCLE.next_move(machine, goal, world.spec.install.source)
         before = machine
         machine = _take(move, machine, world, journal)
         if machine.phase is not move.to:

@@ -4,7 +4,7 @@ Every method may raise the errors of `nixops_proxmox.errors`; every wait has a d
 giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,6 +120,13 @@ class Guest(Protocol):
     def prove_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
         """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
         if one is not, or carries data that the record does not account for (`facts.claimed` is negative)."""
+        ...
+
+    def introduce(
+        self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
+    ) -> None:
+        """Wait for a copied system's agent; put files (text and mode, by path from the root) and keys into it, and have
+        its sshd take the host key among them. Before that nobody logs in."""
         ...
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:

@@ -65,18 +65,24 @@ def delivery(
     boot_device: str,
 ) -> tuple[str, bytes]:
     """A script and its standard input: the machine's identity, put on the target's disk before its first boot."""
-    files = {
-        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (public.rstrip() + "\n", 0o644),
+    files = identity_files(machine, spec, private, public) | {
         "root/.ssh/authorized_keys": ("".join(f"{key.strip()}\n" for key in authorized), 0o600),
         "etc/hostname": (f"{machine.name}\n", 0o644),
-        "etc/nixops-proxmox/machine": (f"{machine.facts.uuid}\n", 0o644),
-        "etc/nixops-proxmox/network.json": (network_declaration(machine, spec), 0o644),
     }
     if spec.install.method is Method.CONFIGURATION:
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
     return "set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
+
+
+def identity_files(machine: Machine, spec: MachineSpec, private: str, public: str) -> dict[str, tuple[str, int]]:
+    """What tells a system who it is: text and mode, by path from the root."""
+    return {
+        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (public.rstrip() + "\n", 0o644),
+        "etc/nixops-proxmox/machine": (f"{machine.facts.uuid}\n", 0o644),
+        "etc/nixops-proxmox/network.json": (network_declaration(machine, spec), 0o644),
+    }
 
 
 def network_declaration(machine: Machine, spec: MachineSpec) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, Source
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,15 @@ def label(step: Step) -> str:
 
 @dataclass(frozen=True)
 class Move:
-    """Asked for `goal` and standing in `standing`: take `step`, which leads to `to`; `turns` are expected refusals."""
+    """Asked for `goal` and standing in `standing`: take `step`, which leads to `to`; `turns` are expected refusals;
+    `ways`: the ways to the first boot (`install.from`) that take it."""
 
     goal: Phase
     standing: Phase
     step: Step
     to: Phase
     turns: tuple[tuple[type[DeployError], Phase], ...] = ()
+    ways: tuple[Source, ...] = tuple(Source)
 
     def turn(self, error: DeployError) -> Phase | None:
         return next((phase for kind, phase in self.turns if isinstance(error, kind)), None)
@@ -113,11 +115,11 @@ class Lifecycle:
         phase = next((s.phase for s in possible if s.sees(seen)), machine.phase)
         return machine.moved(phase, machine.facts)
 
-    def find_move(self, standing: Phase, goal: Phase) -> Move | None:
-        return next((m for m in self.moves if m.goal is goal and m.standing is standing), None)
+    def find_move(self, standing: Phase, goal: Phase, way: Source = Source.ISO) -> Move | None:
+        return next((m for m in self.moves if m.goal is goal and m.standing is standing and way in m.ways), None)
 
-    def next_move(self, machine: Machine, goal: Phase) -> Move:
-        move = self.find_move(machine.phase, goal)
+    def next_move(self, machine: Machine, goal: Phase, way: Source = Source.ISO) -> Move:
+        move = self.find_move(machine.phase, goal, way)
         if move is None:
             raise NoPath(
                 f"{machine.name}: it is {machine.phase}, and nothing leads from there to {goal}",
@@ -125,12 +127,12 @@ class Lifecycle:
             )
         return move
 
-    def road(self, machine: Machine, goal: Phase) -> list[Move]:
+    def road(self, machine: Machine, goal: Phase, way: Source = Source.ISO) -> list[Move]:
         """The moves from where the machine stands to `goal`, as far as no turn is taken; raises NoPath."""
         moves: list[Move] = []
         standing = machine
         while standing.phase is not goal:
-            move = self.next_move(standing, goal)
+            move = self.next_move(standing, goal, way)
             if move in moves:
                 raise NoPath(f"the table runs in a circle at {standing.phase} on the way to {goal}")
             moves.append(move)

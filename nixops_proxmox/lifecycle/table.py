@@ -3,22 +3,27 @@
 from nixops_proxmox.errors import GuestLost, VmidTaken
 from nixops_proxmox.lifecycle import sightings as sees
 from nixops_proxmox.lifecycle.shape import Lifecycle, Move, Sighting
-from nixops_proxmox.lifecycle.steps.hardware import Adjust, CreateVm, Destroy, ShutDown
+from nixops_proxmox.lifecycle.steps.copied import BootCopy
+from nixops_proxmox.lifecycle.steps.hardware import Adjust, CreateVm, Destroy, Discard, ShutDown
 from nixops_proxmox.lifecycle.steps.identity import Reserve
 from nixops_proxmox.lifecycle.steps.installer import BootInstaller, EnterInstaller, EnterRescue, Install, Partition
 from nixops_proxmox.lifecycle.steps.system import Activate, BootSystem, ClearForReinstall
 from nixops_proxmox.model import Phase as P
+from nixops_proxmox.spec import Source
 
 INSTALLING = (P.INSTALLER, P.REACHABLE, P.PARTITIONED)  # the installer runs; what it did so far may be lost with it
 SETTLED = (P.INSTALLED, P.DRIFTED, P.RUNNING, P.READY, P.STOPPED)  # a system is on its disks
 WITH_VM = (P.DEFINED, *INSTALLING, *SETTLED, P.RESCUE)  # PVE has it, unless somebody took it away
+
+ISO, COPY = (Source.ISO,), (Source.IMAGE, Source.TEMPLATE)  # ways to the first boot; where none is said, all of them
 
 LIFECYCLE = Lifecycle(
     moves=(
         #    asked for   standing in     step                 leads to
         Move(P.READY,    P.ABSENT,       Reserve(),           P.RESERVED),
         Move(P.READY,    P.RESERVED,     CreateVm(),          P.DEFINED,      turns=((VmidTaken, P.ABSENT),)),
-        Move(P.READY,    P.DEFINED,      BootInstaller(),     P.INSTALLER),
+        Move(P.READY,    P.DEFINED,      BootInstaller(),     P.INSTALLER,    ways=ISO),
+        Move(P.READY,    P.DEFINED,      BootCopy(),          P.RUNNING,      ways=COPY),
         Move(P.READY,    P.INSTALLER,    EnterInstaller(),    P.REACHABLE,    turns=((GuestLost, P.DEFINED),)),
         Move(P.READY,    P.REACHABLE,    Partition(),         P.PARTITIONED,  turns=((GuestLost, P.DEFINED),)),
         Move(P.READY,    P.PARTITIONED,  Install(),           P.INSTALLED,    turns=((GuestLost, P.DEFINED),)),
@@ -31,7 +36,10 @@ LIFECYCLE = Lifecycle(
         *(Move(P.STOPPED, here,          ShutDown(),          P.STOPPED) for here in (*SETTLED, P.RESCUE)
           if here is not P.STOPPED),
         *(Move(P.RESCUE,  here,          EnterRescue(),       P.RESCUE) for here in SETTLED),
-        *(Move(P.DEFINED, here,          ClearForReinstall(), P.DEFINED) for here in (*SETTLED, P.RESCUE)),
+        *(Move(P.DEFINED, here,          ClearForReinstall(), P.DEFINED,      ways=ISO)
+          for here in (*SETTLED, P.RESCUE)),
+        *(Move(P.RESERVED, here,         Discard(),           P.RESERVED,     ways=COPY)
+          for here in (*SETTLED, P.RESCUE, P.LOST)),
         *(Move(P.ABSENT,  here,          Destroy(),           P.ABSENT) for here in P if here is not P.ABSENT),
     ),
     sightings=(

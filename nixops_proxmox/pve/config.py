@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from nixops_proxmox.model import Change, Vm
 from nixops_proxmox.pve.answers import split_list
 from nixops_proxmox.pve.calls import Value
-from nixops_proxmox.pve.identity import Identity, derived_serial, find_mark, notes_with_mark, notes_without_mark
+from nixops_proxmox.pve.identity import (
+    Identity,
+    derived_serial,
+    find_mark,
+    is_unfinished,
+    notes_with_mark,
+    notes_without_mark,
+    uuid_of,
+)
 from nixops_proxmox.pve.properties import (
     MIB,
     has_medium,
@@ -18,10 +26,12 @@ from nixops_proxmox.pve.properties import (
     parse_size,
     print_drive,
     print_nic,
+    print_properties,
     print_size,
     storage_of,
 )
 from nixops_proxmox.pve.requests import (
+    boot_order,
     controller,
     disk_options,
     extra,
@@ -78,12 +88,26 @@ def update(vm: Vm, spec: MachineSpec, identity: Identity) -> Update:
 
 
 def _steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_Step]:
+    yield from _identity_steps(vm, spec, identity)
     yield from _setting_steps(vm, spec, identity)
     yield from _firmware_steps(vm, spec)
     for disk in spec.disks:
         yield from _disk_steps(vm, spec, disk, identity)
     yield from _removed_disks(vm, spec, identity)
     yield from _nic_steps(vm, spec, identity)
+
+
+def _identity_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_Step]:
+    """A clone's first write: PVE gave it a UUID of its own, and it has the template's boot order."""
+    if not is_unfinished(vm.config.get("description", "")):
+        return
+    have = vm.config.get("smbios1", "")
+    if uuid_of(vm.config) != identity.uuid:
+        want = print_properties({**parse_properties(have), "uuid": identity.uuid})
+        yield _Step(Change("smbios1", have, want, restart=True), value=want)
+    if spec.disks and spec.disks[0].slot not in boot_devices(vm.config)[:1]:
+        want = boot_order(spec, installer=False)
+        yield _Step(Change("boot", vm.config.get("boot", ""), want, restart=True), value=want)
 
 
 def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_Step]:
@@ -104,7 +128,7 @@ def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_S
 
 def _own_notes(vm: Vm, identity: Identity) -> str:
     notes = vm.config.get("description", "")
-    if find_mark(notes) == identity.mark:
+    if find_mark(notes) == identity.mark and not is_unfinished(notes):
         return notes
     return notes_with_mark(notes_without_mark(notes), identity.mark)
 

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from nixops_proxmox.errors import (
     NeedsWord,
     NotFound,
     PveBusy,
+    PveError,
     PveOutcomeUnknown,
     VmidTaken,
 )
@@ -21,24 +23,42 @@ from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.calls import Trace, no_trace
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
+from nixops_proxmox.pve.copies import refuse_image
 from nixops_proxmox.pve.identity import identity_of
 from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB
 from nixops_proxmox.pve.refusals import VmRunning, WrongPlace, translate_task_text
-from nixops_proxmox.pve.requests import CDROM, boot_params, create_params
+from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.work import BUSY_TIME, Work
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, Source
 
 Note = Callable[[str], None]
 
 POWER_TIME = 180.0  # seconds for HA to do what it said it would
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A call that makes a VM: its task's type, node and VMID."""
+
+    kind: str
+    node: str
+    vmid: int
+    post: Callable[[], str]
+
+
+def _wrong_guess(machine: Machine, ask: _Ask) -> PveError:
+    """The answer was lost, and the task that was found in its stead did not make our VM."""
+    if ask.kind == "qmcreate":
+        return VmidTaken(f"{machine.name}: VMID {ask.vmid} was taken by somebody else at the same moment")
+    return PveOutcomeUnknown(f"{machine.name}: it is not known if the template {ask.vmid} was cloned")
 
 
 class PveHypervisor:
@@ -64,7 +84,7 @@ class PveHypervisor:
         self.client = client
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._view = ClusterView(client, clock)
-        self._sight = Sight(client, self._view, clock, sleep)
+        self._sight = Sight(client, self._view, clock, sleep, busy)
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
         self._work = Work(
             client,
@@ -103,7 +123,7 @@ class PveHypervisor:
         name = stored_name(filename or path.name)
         upid = self.client.upload(node, storage, path, content=content, filename=name, progress=progress)
         self._work.finish(upid, f"uploading {name} to {storage} on {node}")
-        self._placer.forget_isos(node, storage)
+        self._placer.forget_media(node, storage, content)
         return f"{storage}:{content}/{name}"
 
     def find_vm(self, facts: Facts) -> Vm | None:
@@ -118,7 +138,10 @@ class PveHypervisor:
             return None
 
     def choose_place(self, spec: MachineSpec) -> Place:
-        """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago."""
+        """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago. Raises, before
+        anything is made, if the image or the template cannot become this machine."""
+        if spec.install.source is Source.IMAGE:
+            refuse_image(spec, self.get_release())
         place = self._placer.choose(spec)
         self._sight.reserve(place.vmid)
         return place
@@ -126,7 +149,8 @@ class PveHypervisor:
     # Making
 
     def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
-        """Create VM and disks and wait. VmidTaken if the VMID is somebody else's; ours from an earlier try is fine."""
+        """Create VM and disks, or clone the template, and wait. VmidTaken if the VMID is somebody else's; ours from an
+        earlier try is fine."""
         again = False
 
         def create() -> None:
@@ -139,13 +163,11 @@ class PveHypervisor:
 
     def _create(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
         facts = machine.facts
-        params = create_params(spec, identity_of(machine))
+        ask = self._ask_for(spec, machine)
         self._sight.expect(facts.vmid)
         try:
             with self._work.gate(facts.node, space_wanted(spec)):
-                upid = self._work.submit(
-                    "qmcreate", facts.node, facts.vmid, lambda: self.client.create_vm(facts.node, params)
-                )
+                upid = self._work.submit(ask.kind, ask.node, ask.vmid, ask.post)
                 note(upid)
                 self._work.finish(upid, f"{machine.name}: creating VM {facts.vmid} on {facts.node}")
         except VmidTaken:
@@ -154,9 +176,22 @@ class PveHypervisor:
                 self._placer.reservations.give_back(facts.vmid)
                 raise
             return
+        finally:
+            self._sight.drop_look(facts.vmid)
         if self._work.is_guessed(upid) and self._sight.find_anew(facts) is None:
-            raise VmidTaken(f"{machine.name}: VMID {facts.vmid} was taken by somebody else at the same moment")
+            raise _wrong_guess(machine, ask)
         self._sight.learn(facts, facts.node, Power.STOPPED)
+
+    def _ask_for(self, spec: MachineSpec, machine: Machine) -> "_Ask":
+        """A clone is asked of the template's node, where its task runs under the template's VMID."""
+        facts, identity = machine.facts, identity_of(machine)
+        if spec.install.source is not Source.TEMPLATE:
+            params = create_params(spec, identity)
+            return _Ask("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
+        template = self._placer.get_template(spec)
+        params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
+        post = partial(self.client.clone_vm, template.node, template.vmid, params)
+        return _Ask("qmclone", template.node, template.vmid, post)
 
     # Power
 

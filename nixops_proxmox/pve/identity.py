@@ -12,6 +12,7 @@ from nixops_proxmox.spec import Disk
 
 TAG = "nixops"
 LONGEST_NOTES = 8192  # PVE's limit on a description, bytes
+UNFINISHED = "- unfinished: its SMBIOS UUID is still to be set"
 _HEAD = "Managed by nixops-proxmox; please leave these lines alone."
 
 
@@ -46,13 +47,20 @@ def uuid_of(config: Mapping[str, str]) -> str:
 
 
 def is_ours(config: Mapping[str, str], uuid: str) -> bool:
-    """By SMBIOS UUID. A clone's call cannot set that, so a VM still locked by its clone is known by its notes."""
+    """By SMBIOS UUID. A clone's call cannot set that, so an unfinished clone is known by its notes."""
     if not uuid:
         return False
     if uuid_of(config) == uuid.lower():
         return True
-    mark = find_mark(config.get("description", ""))
-    return config.get("lock") == "clone" and mark is not None and mark.uuid.lower() == uuid.lower()
+    notes = config.get("description", "")
+    mark = find_mark(notes)
+    return is_unfinished(notes) and mark is not None and mark.uuid.lower() == uuid.lower()
+
+
+def is_unfinished(notes: str) -> bool:
+    """Of a clone whose SMBIOS UUID has not been set yet. Whoever clones a finished VM by hand gets no second one of
+    ours: its notes do not say this."""
+    return find_mark(notes) is not None and UNFINISHED in notes
 
 
 def print_mark(mark: Mark) -> str:
@@ -67,7 +75,9 @@ def print_mark(mark: Mark) -> str:
 
 
 _MARK = re.compile(
-    re.escape(_HEAD) + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`\s*- uuid: `([0-9a-fA-F-]{36})`"
+    re.escape(_HEAD)
+    + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`\s*- uuid: `([0-9a-fA-F-]{36})`"
+    + rf"(?:\s*{re.escape(UNFINISHED)})?"
 )
 
 
@@ -81,9 +91,9 @@ def notes_without_mark(notes: str) -> str:
     return _MARK.sub("", notes).strip()
 
 
-def notes_with_mark(text: str, mark: Mark) -> str:
+def notes_with_mark(text: str, mark: Mark, *, unfinished: bool = False) -> str:
     """The user's text and then the mark, within PVE's limit."""
-    block = print_mark(mark)
+    block = print_mark(mark) + (f"\n{UNFINISHED}" if unfinished else "")
     room = LONGEST_NOTES - len(block.encode()) - 2
     kept = text.strip().encode()[:room].decode("utf-8", "ignore")
     return f"{kept}\n\n{block}" if kept else block

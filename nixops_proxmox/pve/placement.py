@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import PveRefused, VmidTaken
 from nixops_proxmox.pve.answers import NodeSeen, Resources, StorageSeen
+from nixops_proxmox.pve.copies import medium_of
 from nixops_proxmox.pve.properties import GIB, MIB, storage_of
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import MachineSpec
 
 DEFAULT_MEMORY = 512 * MIB  # PVE's, for a VM that says nothing
 
@@ -71,11 +72,12 @@ def _why_not(spec: MachineSpec, node: NodeSeen, seen: Resources, placed: Placed,
         why = _storage_refusal(storage, size, node, seen, placed)
         if why:
             return why
-    iso = storage_of(spec.install.iso or "") if spec.install.source is Source.ISO else ""
-    if iso:
-        found = _find_storage(seen, node.name, iso)
+    medium, content = medium_of(spec)
+    if medium:
+        found = _find_storage(seen, node.name, storage_of(medium))
         if found is None or not found.available:
-            return f"storage {iso}, where the ISO is, is not available there"
+            what = "the ISO" if content == "iso" else "the image"
+            return f"storage {storage_of(medium)}, where {what} is, is not available there"
     free = node.memory_free
     if spec.node is None and free is not None:
         left = free - placed.memory.get(node.name, 0) - reserve

@@ -17,12 +17,13 @@ OURS = frozenset({"vmid", "smbios1", "name", "boot", "description", "tags", CDRO
 
 
 def create_params(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
-    """POST /nodes/{node}/qemu: the VM, its disks, its mark; it boots the installer first."""
+    """POST /nodes/{node}/qemu: the VM, its disks, its mark; it boots the installer first, unless it has an image."""
     params: dict[str, Value] = {"vmid": identity.vmid, "ostype": "l26", "smbios1": f"uuid={identity.uuid}"}
     params |= settings(spec, identity)
     params |= firmware(spec)
-    params["boot"] = boot_order(spec, installer=has_installer(spec))
-    if has_installer(spec):
+    installs = has_installer(spec) and spec.install.source is Source.ISO
+    params["boot"] = boot_order(spec, installer=installs)
+    if installs:
         params[CDROM] = inserted(spec)
     for disk in spec.disks:
         params[disk.slot] = new_disk(spec, disk, identity)
@@ -79,9 +80,14 @@ def new_tpm(tpm: Tpm) -> str:
     return print_drive({"file": f"{tpm.storage}:1", "version": tpm.version})
 
 
+def image_of(spec: MachineSpec, disk: Disk) -> str | None:
+    """What the disk is made of: the first one of a machine from an image."""
+    return spec.install.image if spec.install.source is Source.IMAGE and disk is spec.disks[0] else None
+
+
 def new_disk(spec: MachineSpec, disk: Disk, identity: Identity) -> str:
     """Allocation syntax: for creation and for slots that are free, never for a disk that exists (PVE would swap it)."""
-    image = spec.install.image if spec.install.source is Source.IMAGE and disk is spec.disks[0] else None
+    image = image_of(spec, disk)
     volume = f"{disk.storage}:0" if image else f"{disk.storage}:{gib(disk.size)}"
     return print_drive({"file": volume} | ({"import-from": image} if image else {}) | disk_options(disk, identity))
 
@@ -180,7 +186,7 @@ def clone_params(spec: MachineSpec, identity: Identity, *, target: str = "") -> 
     return {
         "newid": identity.vmid,
         "name": dns_name(spec.name),
-        "description": notes_with_mark(spec.description or "", identity.mark),
+        "description": notes_with_mark(spec.description or "", identity.mark, unfinished=True),
         "full": full,
         "storage": spec.disks[0].storage if full and spec.disks else None,
         "pool": spec.pool,

@@ -8,7 +8,7 @@ from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy
 from nixops_proxmox.model import Facts, Power, Vm
 from nixops_proxmox.pve.answers import ConfigSeen, GuestSeen, Resources
 from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.identity import find_mark, is_ours, uuid_of
+from nixops_proxmox.pve.identity import is_ours, uuid_of
 from nixops_proxmox.pve.placement import LAG
 from nixops_proxmox.pve.properties import parse_flag
 from nixops_proxmox.pve.refusals import WrongPlace
@@ -16,7 +16,7 @@ from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 
 LOOK_AGE = 0.5  # seconds that one look at a VM's configuration serves: a step's look and its act
 TRUST = 120.0  # seconds after which a VM is looked at again before it is touched
-CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is
+CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is, when no task works on it
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,15 @@ class Sight:
     """For one cluster, for all threads."""
 
     def __init__(
-        self, client: PveClient, view: ClusterView, clock: Callable[[], float], sleep: Callable[[float], None]
+        self,
+        client: PveClient,
+        view: ClusterView,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        busy: float = CREATION_TIME,
     ) -> None:
-        self._client, self._view, self._clock, self._sleep = client, view, clock, sleep
+        """`busy`: seconds to wait for a VM that is locked by its making, though no task seems to work on it."""
+        self._client, self._view, self._clock, self._sleep, self._busy = client, view, clock, sleep, busy
         self._lock = threading.Lock()  # guards what follows
         self._known: dict[int, _Known] = {}
         self._reserved: set[int] = set()
@@ -101,22 +107,29 @@ class Sight:
             at, cached = self._looks.get(facts.vmid, (float("-inf"), None))
         if cached is not None and self._clock() - at < LOOK_AGE:
             return cached
-        deadline = self._clock() + CREATION_TIME
+        deadline = self._clock() + self._busy
         while True:
             now = self._clock()
             seen = self._client.get_pending(node, facts.vmid)
             if not _is_being_made(seen):
                 break
             # PVE claims a VMID with nothing but `lock: create`; the UUID comes when the disks are there.
-            if now > deadline:
+            if now > deadline and not self._is_worked_on(seen):
                 raise PveBusy(
                     f"VM {facts.vmid} on {node} has been locked ({seen.values.get('lock')}) for a long time",
                     hint=f"if no task works on it (its node crashed): `qm unlock {facts.vmid}` or `qm destroy` there",
                 )
-            self._sleep(1.0)
+            self._sleep(1.0 if now <= deadline else 5.0)
         with self._lock:
             self._looks[facts.vmid] = (now, seen)
         return seen
+
+    def _is_worked_on(self, seen: ConfigSeen) -> bool:
+        """Does a task run that makes VMs this way? Large images and full clones take long; a clone's task runs on the
+        template's node, under the template's VMID."""
+        kind = "qmclone" if seen.values.get("lock") == "clone" else "qmcreate"
+        nodes = [node.name for node in self._view.get(VIEW_AGE).nodes if node.online]
+        return any(task.running for node in nodes for task in self._client.list_tasks(node, kind=kind))
 
     def _look_for_absent(self, facts: Facts, *, last: bool) -> Vm | None:
         """It is not in the list. Lists are filtered by permission, nextid is not."""
@@ -193,6 +206,4 @@ class Sight:
 
 def _is_being_made(seen: ConfigSeen) -> bool:
     """Locked by its own making, and perhaps nothing yet says whose it is."""
-    values = seen.values
-    named = uuid_of(values) or find_mark(values.get("description", ""))
-    return values.get("lock") == "create" or (values.get("lock") == "clone" and not named)
+    return seen.values.get("lock") in ("create", "clone")

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +11,12 @@ from pathlib import Path
 from nixops_proxmox.endpoints.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.endpoints.race import Cancelled, Proof, Result, race
-from nixops_proxmox.errors import AgentSilent, GuestLost, NoEndpoint, SshError
+from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.disks import check_disks, list_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
+from nixops_proxmox.guest.introduction import introduce_script, is_introduced
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Reporter
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
@@ -34,6 +35,7 @@ from nixops_proxmox.wiring.record import Winners
 RACE_TIME = 8.0  # seconds for one race; a black hole answers nothing, however long one waits
 PAUSE = 1.0  # seconds between two races
 PROBE_TIME = 5.0
+INTRODUCE_TIME = 300.0  # cloud-init's first run is waited for
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,23 @@ class Guests:
         return check_disks(machine.name, wanted, list_disks(shell.run), accounted=accounted)
 
     # The installed system.
+
+    def introduce(
+        self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
+    ) -> None:
+        agent = self._agents(machine)
+        self._reporter.detail(machine, "waiting for the copied system's guest agent")
+        agent.wait_for_agent(self._patience.boot)
+        self._reporter.detail(machine, "giving it its host key")
+        users = tuple(dict.fromkeys(("root", spec.ssh.user)))
+        done = agent.run_script(introduce_script(files, authorized, users), timeout=INTRODUCE_TIME)
+        if not is_introduced(done):
+            raise CommandFailed(
+                f"{machine.name}: the copied system did not take its identity: {done.stderr.strip()[-500:]}",
+                status=done.status,
+                output=done.stderr,
+                hint="it must let the guest agent run commands and write below /etc: look at it on its console",
+            )
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
         agent = self._agents(machine) if spec.agent else None

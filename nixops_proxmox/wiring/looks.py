@@ -7,7 +7,7 @@ from nixops_proxmox.lifecycle.shape import World, label
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power
-from nixops_proxmox.wiring.pursuit import asks_for_reinstall, refuse_moved
+from nixops_proxmox.wiring.pursuit import asks_for_reinstall, refuse_moved, start_of_reinstall
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,10 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
     wanted = world.builder.wanted_system(seen)
     try:
-        moves = LIFECYCLE.road(seen, Phase.DEFINED) if asks_for_reinstall(seen, world) else []
-        standing = seen.moved(Phase.DEFINED, seen.facts) if moves else seen
-        moves = [*moves, *LIFECYCLE.road(standing, Phase.READY)]
+        way, start = world.spec.install.source, start_of_reinstall(world.spec)
+        moves = LIFECYCLE.road(seen, start, way) if asks_for_reinstall(seen, world) else []
+        standing = seen.moved(start, seen.facts) if moves else seen
+        moves = [*moves, *LIFECYCLE.road(standing, Phase.READY, way)]
     except NoPath as error:
         return Planned(seen.name, seen.phase, error=error)
     steps = tuple(label(move.step) for move in moves)

@@ -8,6 +8,7 @@ from nixops_proxmox.lifecycle.ports import Journal
 from nixops_proxmox.lifecycle.shape import World
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.spec import MachineSpec, Source
 
 UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
 
@@ -42,7 +43,7 @@ class Pursuit:
         if allow_recreate and self.looked_at().phase is Phase.LOST:
             self.to(Phase.ABSENT)
         if asks_for_reinstall(self.machine, self.world):
-            self.to(Phase.DEFINED)
+            self.to(start_of_reinstall(self.world.spec))
         return self.to(Phase.READY, until=until)
 
     def reinstall(self) -> Machine:
@@ -50,7 +51,7 @@ class Pursuit:
         refuse_moved(self.machine, self.world)
         self.world.builder.wanted_system(self.machine)
         if self.machine.phase not in UNDER_WAY:
-            self.to(Phase.DEFINED)
+            self.to(start_of_reinstall(self.world.spec))
         return self.to(Phase.READY)
 
     def reboot(self, *, hard: bool = False) -> Machine:
@@ -65,6 +66,11 @@ class Pursuit:
         """Switch off and on again, without waiting for the system."""
         self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)
         self.world.hypervisor.start_vm(self.machine.facts, lambda _upid: None)
+
+
+def start_of_reinstall(spec: MachineSpec) -> Phase:
+    """Where a reinstall begins: with the installer, or, where none is used, with a new VM of the same identity."""
+    return Phase.DEFINED if spec.install.source is Source.ISO else Phase.RESERVED
 
 
 def asks_for_reinstall(machine: Machine, world: World) -> bool:

@@ -4,7 +4,7 @@ Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot
 used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from nixops_proxmox.model import (
     Power,
     Vm,
 )
-from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic
+from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic, Source
 
 SPEC = MachineSpec(
     name="web",
@@ -35,6 +35,13 @@ SPEC = MachineSpec(
     memory=1024,
     install=Install.model_validate({"from": "iso", "iso": "local:iso/nixos.iso", "partition": "make-partitions"}),
 )
+COPIES = {
+    "image": SPEC.model_copy(
+        update={"install": Install.model_validate({"from": "image", "image": "local:import/a.raw"})}
+    ),
+    "template": SPEC.model_copy(update={"install": Install.model_validate({"from": "template", "template": "9000"})}),
+}
+PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
 
 
@@ -135,7 +142,11 @@ class Hypervisor:
             if machine.facts.vmid in self.cluster.vms:
                 raise VmidTaken(f"VM {machine.facts.vmid} already exists")
             vmid = machine.facts.vmid
-            self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
+            fake = self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
+            if spec.install.source is not Source.ISO:
+                fake.boot, fake.installed = "disk", PLAIN
+            if spec.install.source is Source.TEMPLATE:
+                fake.memory = 128  # the template's, until the first configuration write
 
         self._effect("create_vm", act, note)
 
@@ -180,7 +191,8 @@ class Hypervisor:
         self._effect("apply_changes", act, note)
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:
-        self._effect("destroy_vm", lambda: self.cluster.vms.pop(self.cluster.get(facts).vmid), note)
+        if self.cluster.ours(facts) is not None:
+            self._effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
 
 
 class Shell:
@@ -256,6 +268,16 @@ class Guest:
         if shell.vm.partitioned and machine.facts.claimed < 0:
             raise WrongDisk("the disk carries data that is not accounted for")
         return self.list_disks(shell, machine, spec)
+
+    def introduce(
+        self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
+    ) -> None:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        assert vm.system == "installed" and spec.install.source is not Source.ISO and authorized
+        assert vm.memory == spec.memory, "booted before it was made what is described"
+        vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
+        self.fuse.boundary()
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
         self.fuse.boundary()

@@ -5,7 +5,7 @@ import pytest
 from nixops_proxmox.errors import NeedsWord, NoPath, PveRefused, VmidTaken, WrongDisk
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Phase
-from tests.lifecycle.cluster import SPEC, SYSTEM, Bench, FakeVm, Fuse, Hypervisor
+from tests.lifecycle.cluster import COPIES, SPEC, SYSTEM, Bench, FakeVm, Fuse, Hypervisor
 
 OTHER = "/nix/store/11111111111111111111111111111111-system"
 
@@ -168,3 +168,34 @@ def test_a_changed_partition_script_is_told_and_not_run() -> None:
     bench.run(spec=changed, system=OTHER)
     assert any("reinstall web" in warning for warning in bench.reporter.warnings)
     assert bench.vm.boots == 2
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copied_machine_goes_from_nothing_to_ready_without_an_installer(way: str) -> None:
+    bench = Bench()
+    machine = bench.run(spec=COPIES[way])
+    assert machine.phase is Phase.READY and machine.facts.method == way
+    assert machine.facts.system == SYSTEM and machine.facts.endpoint is not None
+    assert bench.vm.host_key == bench.keys.host_key(machine.facts.uuid)[0]
+    assert bench.vm.boots == 1 and not bench.vm.partitioned
+    calls, steps = list(bench.cluster.calls), list(bench.reporter.steps)
+    bench.run(spec=COPIES[way])
+    assert (bench.cluster.calls, bench.reporter.steps) == (calls, steps)
+
+
+def test_a_copy_with_a_disk_to_be_kept_is_not_made_anew() -> None:
+    bench = Bench()
+    bench.run(spec=COPIES["image"])
+    kept = tuple(disk.model_copy(update={"keep": True}) for disk in SPEC.disks)
+    with pytest.raises(NeedsWord, match="scsi0 must be kept"):
+        bench.run(Phase.RESERVED, spec=COPIES["image"].model_copy(update={"disks": kept}))
+    assert bench.vm.running
+
+
+def test_a_copy_whose_discarding_was_cut_short_goes_on_when_asked_again() -> None:
+    bench = Bench()
+    before = bench.run(spec=COPIES["image"]).facts
+    bench.cluster.vms.clear()
+    machine = bench.run(Phase.RESERVED, spec=COPIES["image"])
+    assert (machine.facts.uuid, machine.facts.vmid) == (before.uuid, before.vmid)
+    assert bench.run(spec=COPIES["image"]).phase is Phase.READY

@@ -3,10 +3,11 @@
 import pytest
 
 from nixops_proxmox.errors import NoPath
-from nixops_proxmox.lifecycle.diagram import mermaid, table
-from nixops_proxmox.lifecycle.shape import label
+from nixops_proxmox.lifecycle.diagram import limits, mermaid, table
+from nixops_proxmox.lifecycle.shape import Move, label
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED, WITH_VM
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.spec import Source
 
 
 def at(phase: Phase) -> Machine:
@@ -19,14 +20,25 @@ def test_every_phase_is_on_the_map() -> None:
     assert standing | seen == set(Phase)
 
 
-def test_there_is_one_move_for_a_goal_and_a_phase() -> None:
-    pairs = [(m.goal, m.standing) for m in LIFECYCLE.moves]
+@pytest.mark.parametrize("way", Source)
+def test_there_is_one_move_for_a_goal_and_a_phase(way: Source) -> None:
+    pairs = [(m.goal, m.standing) for m in LIFECYCLE.moves if way in m.ways]
     assert len(pairs) == len(set(pairs))
 
 
-@pytest.mark.parametrize("move", LIFECYCLE.moves, ids=lambda m: f"{m.goal}-from-{m.standing}")
-def test_every_road_ends(move: object) -> None:
-    assert LIFECYCLE.road(at(move.standing), move.goal)[-1].to is move.goal  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("move", "way"),
+    [(move, way) for move in LIFECYCLE.moves for way in move.ways],
+    ids=lambda value: f"{value.goal}-from-{value.standing}" if isinstance(value, Move) else value,
+)
+def test_every_road_ends(move: Move, way: Source) -> None:
+    assert LIFECYCLE.road(at(move.standing), move.goal, way)[-1].to is move.goal
+
+
+def test_a_machine_from_an_image_or_a_template_is_never_installed() -> None:
+    for way in (Source.IMAGE, Source.TEMPLATE):
+        road = [move.to for move in LIFECYCLE.road(at(Phase.ABSENT), Phase.READY, way)]
+        assert road == [Phase.RESERVED, Phase.DEFINED, Phase.RUNNING, Phase.READY]
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.ABSENT])
@@ -63,7 +75,7 @@ def test_the_diagram_shows_every_move_and_every_sighting() -> None:
     assert picture.startswith("stateDiagram-v2\n")
     for move in LIFECYCLE.moves:
         if move.goal is not Phase.ABSENT:
-            assert f"{move.standing} --> {move.to}: {label(move.step)}" in picture
+            assert f"{move.standing} --> {move.to}: {label(move.step)}{limits(move)}\n" in picture
     for sighting in LIFECYCLE.sightings:
         assert f"--> {sighting.phase}: seen: {sighting.sees.__name__.replace('_', ' ')}" in picture
 

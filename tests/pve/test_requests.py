@@ -140,8 +140,26 @@ def test_only_the_uuid_makes_a_vm_ours() -> None:
     assert is_ours({"smbios1": f"base64=1,uuid={UUID.upper()}"}, UUID)
     assert not is_ours({"smbios1": "uuid=other", "description": notes}, UUID)
     assert not is_ours({"description": notes}, UUID)
-    assert is_ours({"description": notes, "lock": "clone"}, UUID)
+    assert not is_ours({"description": notes, "lock": "clone"}, UUID)
     assert not is_ours({}, "")
+
+
+def test_an_unfinished_clone_is_known_by_its_notes_and_another_clone_of_it_is_not() -> None:
+    described = spec(install=Install.model_validate({"from": "template", "template": "9000"}))
+    notes = str(clone_params(described, IDENTITY)["description"])
+    assert find_mark(notes) == IDENTITY.mark
+    assert is_ours({"smbios1": "uuid=pve-made-this-one", "description": notes}, IDENTITY.uuid)
+    assert not is_ours({"smbios1": "uuid=pve-made-this-one", "description": notes}, "another")
+    finished = str(create_params(described, IDENTITY)["description"])
+    assert not is_ours({"smbios1": "uuid=pve-made-this-one", "description": finished}, IDENTITY.uuid)
+    assert notes_without_mark(f"mine\n\n{notes}") == "mine"
+
+
+def test_a_machine_from_an_image_boots_its_disk_even_if_there_is_an_iso_to_rescue_it() -> None:
+    install = {"from": "image", "image": "local:import/nixos.qcow2", "iso": "local:iso/nixos.iso"}
+    params = create_params(spec(install=Install.model_validate(install)), IDENTITY)
+    assert params["boot"] == "order=scsi0" and "ide2" not in params
+    assert str(params["scsi0"]).startswith("local-lvm:0,import-from=local:import/nixos.qcow2,")
 
 
 def test_serials_follow_from_uuid_and_slot() -> None:

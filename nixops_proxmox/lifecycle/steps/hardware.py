@@ -27,7 +27,7 @@ class CreateVm:
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         vm = world.hypervisor.find_vm(machine.facts)
-        return None if vm is None or vm.lock == "create" else replace(machine.facts, node=vm.node)
+        return None if vm is None or vm.lock in ("create", "clone") else replace(machine.facts, node=vm.node)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         world.hypervisor.create_vm(world.spec, machine, attempt.note_task)
@@ -105,3 +105,29 @@ class Destroy:
         if machine.facts.uuid:
             world.keys.forget(machine.facts.uuid)
         return Facts()
+
+
+class Discard(Repeatable):
+    """Destroy the VM to make it anew, keeping its identity"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        kept = [disk.slot for disk in world.spec.disks if disk.keep]
+        if kept:
+            raise NeedsWord(
+                f"{machine.name}: {', '.join(kept)} must be kept, and a copy of an image or template is made anew with"
+                " all of its disks",
+                hint="take `keep` away from the disks, or save what is on them and destroy the machine",
+            )
+        world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
+        facts = attempt.facts
+        return Facts(
+            uuid=facts.uuid,
+            profile=facts.profile,
+            vmid=facts.vmid,
+            node=facts.node,
+            macs=facts.macs,
+            host_key=facts.host_key,
+            round=facts.round + 1,
+            asked=world.spec.install.generation,
+            extra=facts.extra,
+        )

@@ -1,0 +1,177 @@
+"""Machines from images and templates against the lab: how they are made, whose they are, and what is refused first."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import NotFound, PveRefused, SpecError
+from nixops_proxmox.model import Machine, Power, Vm
+from nixops_proxmox.pve.properties import GIB, MIB
+from nixops_proxmox.spec import Disk, Install, MachineSpec
+from tests.contract.client_bench import Bench, bare, start_bench
+
+IMAGE = "local:import/plain.raw"
+
+
+@pytest.fixture(params=["7.4", "8.4", "9.1"])
+def any_bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with start_bench(request.param) as bench:
+        yield bench
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with start_bench() as made:
+        yield made
+
+
+def from_image(image: str = IMAGE, **changes: object) -> MachineSpec:
+    return bare(install=Install.model_validate({"from": "image", "image": image}), **changes)
+
+
+def from_template(template: object, *, full: bool = False, **changes: object) -> MachineSpec:
+    install = {"from": "template", "template": str(template), "full_clone": full}
+    return bare(install=Install.model_validate(install), **changes)
+
+
+def put_image(bench: Bench, folder: Path, size: int = MIB) -> None:
+    image = folder / "plain.raw"
+    with image.open("wb") as file:
+        file.truncate(size)
+    bench.hypervisor.upload("pve2", "local", image, content="import")
+
+
+def make_template(bench: Bench, name: str = "plain") -> Machine:
+    """A template of ours, made by hand from a created VM."""
+    described = bare(name=name, memory=512)
+    machine = bench.created(described)
+    client = bench.hypervisor.client
+    upid = client.make_template(machine.facts.node, machine.facts.vmid)
+    assert upid is not None
+    bench.hypervisor.wait_for_task(upid)
+    return machine
+
+
+def get(bench: Bench, machine: Machine) -> Vm:
+    vm = bench.hypervisor.find_vm(machine.facts)
+    assert vm is not None
+    return vm
+
+
+def finish(bench: Bench, described: MachineSpec, machine: Machine) -> Vm:
+    bench.hypervisor.apply_changes(get(bench, machine), described, machine, bench.note)
+    vm = get(bench, machine)
+    assert bench.hypervisor.changes(vm, described, machine) == ()
+    return vm
+
+
+def test_an_image_is_imported_where_it_is_and_grows_to_what_is_described(bench: Bench, tmp_path: Path) -> None:
+    put_image(bench, tmp_path)
+    described = from_image()
+    machine = bench.created(described)
+    assert machine.facts.node == "pve2"
+    vm = get(bench, machine)
+    assert (vm.uuid, vm.config["boot"]) == (machine.facts.uuid, "order=scsi0")
+    assert [change.key for change in bench.hypervisor.changes(vm, described, machine)] == ["scsi0"]
+    assert "size=8G" in finish(bench, described, machine).config["scsi0"]
+
+
+def test_an_image_larger_than_its_disk_is_refused_before_anything_is_made(bench: Bench, tmp_path: Path) -> None:
+    put_image(bench, tmp_path, size=3 * MIB)
+    small = (Disk(slot="scsi0", storage="local-lvm", size=2 * MIB),)
+    with pytest.raises(SpecError, match=r"scsi0 has 2M, and the image local:import/plain\.raw 3M"):
+        bench.machine(from_image(disks=small))
+    assert bench.vmids == []
+
+
+def test_a_release_without_import_says_so_before_anything_is_made() -> None:
+    with start_bench("7.4") as bench:
+        with pytest.raises(PveRefused, match=r"PVE 7\.4 cannot import") as refused:
+            bench.machine(from_image())
+        assert "template" in refused.value.hint
+        assert bench.vmids == [] and not bench.lab.cluster.tasks.tasks
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("local:import/absent.qcow2", "does not have local:import/absent.qcow2"),
+        ("local:iso/a.iso", "cannot be imported"),
+    ],
+)
+def test_an_image_that_is_not_there_is_refused_before_anything_is_made(bench: Bench, image: str, said: str) -> None:
+    with pytest.raises((PveRefused, SpecError), match=said):
+        bench.machine(from_image(image))
+    assert bench.vmids == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_clone_becomes_ours_with_the_first_write(any_bench: Bench, *, full: bool) -> None:
+    bench = any_bench
+    template = make_template(bench)
+    described = from_template(template.facts.vmid, full=full, memory=1024)
+    machine = bench.created(described)
+    assert machine.facts.node == template.facts.node
+    vm = get(bench, machine)
+    assert vm.power is Power.STOPPED
+    assert vm.uuid not in (machine.facts.uuid, template.facts.uuid)
+    waiting = {change.key for change in bench.hypervisor.changes(vm, described, machine)}
+    assert {"smbios1", "description", "memory", "net0", "scsi0"} <= waiting
+    vm = finish(bench, described, machine)
+    assert (vm.uuid, vm.config["memory"]) == (machine.facts.uuid, "1024")
+    assert machine.facts.macs[0].upper() in vm.config["net0"]
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.hypervisor.destroy_vm(machine.facts, bench.note)
+    assert bench.vmids == [template.facts.vmid]
+
+
+def test_a_template_is_found_by_name(bench: Bench) -> None:
+    template = make_template(bench)
+    machine = bench.created(from_template("plain"))
+    assert machine.facts.node == template.facts.node
+
+
+def test_another_process_knows_an_unfinished_clone_as_ours(bench: Bench) -> None:
+    template = make_template(bench)
+    described = from_template(template.facts.vmid)
+    machine = bench.created(described)
+    again = bench.another()
+    assert again.find_vm(machine.facts) is not None
+    again.create_vm(described, machine, bench.note)
+    assert len(bench.vmids) == 2, "a second clone was made"
+
+
+def test_a_lost_answer_to_a_clone_is_looked_up(bench: Bench) -> None:
+    template = make_template(bench)
+    described = from_template(template.facts.vmid)
+    machine = bench.machine(described)
+    bench.fault("drop", "POST", "/nodes/*/qemu/*/clone")
+    bench.hypervisor.create_vm(described, machine, bench.note)
+    assert get(bench, machine).vmid == machine.facts.vmid
+    assert len(bench.vmids) == 2
+
+
+@pytest.mark.parametrize(
+    ("disks", "said"),
+    [
+        ((Disk(slot="virtio0", storage="local-lvm", size=8 * GIB),), "its disks are scsi0"),
+        ((Disk(slot="scsi0", storage="local-lvm", size=2 * GIB),), "described with 2G, and has 8G"),
+        ((Disk(slot="scsi0", storage="shared", size=8 * GIB),), "the clone's will be on local-lvm"),
+    ],
+)
+def test_a_template_that_does_not_fit_is_refused_before_anything_is_made(
+    bench: Bench, disks: tuple[Disk, ...], said: str
+) -> None:
+    template = make_template(bench)
+    with pytest.raises(SpecError, match=said):
+        bench.machine(from_template(template.facts.vmid, disks=disks))
+    assert bench.vmids == [template.facts.vmid]
+
+
+def test_what_is_no_template_is_refused(bench: Bench) -> None:
+    plain = bench.created()
+    with pytest.raises(PveRefused, match="is no template"):
+        bench.machine(from_template(plain.facts.vmid))
+    with pytest.raises(NotFound, match="there is no template nowhere"):
+        bench.machine(from_template("nowhere"))
