@@ -253,6 +253,10 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
 
     # Looking.
 
+    def show_type(self) -> str:
+        facts = self.record.facts
+        return f"{self.get_type()} [{facts.profile}: {facts.node}]" if facts.node else self.get_type()
+
     @property
     def resource_id(self) -> str | None:
         vmid: str | None = self.vm_id

@@ -1,0 +1,175 @@
+"""The real NixOps 2 against the lab, with folders, a state and an environment of its own."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.bed import Bed, command
+
+HERE = Path(__file__).parent
+PATIENCE = 180.0  # seconds for any one command
+
+NIXOPS, NIXPKGS = "NIXOPS_PROXMOX_NIXOPS", "NIXOPS_PROXMOX_NIXPKGS"
+HOW_NIXOPS = (
+    "no NixOps 2: `pip install git+https://github.com/NixOS/nixops` into an environment of its own, "
+    f"`pip install -e .` there too, and {NIXOPS}=…/bin/nixops"
+)
+HOW_LIB = f"no nixpkgs lib: `git clone https://github.com/nix-community/nixpkgs.lib`, and {NIXPKGS}=…/nixpkgs.lib"
+
+
+def find_nixops() -> str:
+    found = os.environ.get(NIXOPS) or shutil.which("nixops")
+    if not found or not Path(found).exists():
+        pytest.skip(HOW_NIXOPS)
+    return found
+
+
+def find_lib() -> Path:
+    entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]
+    places = [os.environ.get(NIXPKGS, ""), *(path for name, _, path in entries if name == "nixpkgs")]
+    for place in places:
+        if place and (Path(place) / "lib" / "modules.nix").exists():
+            return Path(place) / "lib"
+    pytest.skip(HOW_LIB)
+
+
+@dataclass(frozen=True)
+class Nixops:
+    """One network's folder, and NixOps in it. `bed`: the lab and the user's folders."""
+
+    bed: Bed
+    program: str
+    lib: Path
+    folder: Path
+    deployment: str = "shop"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        paths = f"nixpkgs={HERE / 'nixpkgs'}:nixpkgs-lib={self.lib}"
+        settings = "substituters =\nsandbox = false\nbuild-users-group ="
+        return self.bed.environment | {
+            "NIX_PATH": paths,
+            "NIX_CONFIG": settings,
+            "NIXOPS_STATE": str(self.folder / "state.nixops"),
+            "NIXOPS_DEPLOYMENT": self.deployment,
+            "PATH": f"{Path(self.program).parent}:{os.environ['PATH']}",
+        }
+
+    def argv(self, *words: str) -> list[str]:
+        return command("lab", "exec", "--", self.program, *words)
+
+    def run(self, *words: str, check: bool = True, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
+        """`nixops …` in the network's folder, inside of the lab's network, to its end."""
+        done = subprocess.run(
+            self.argv(*words),
+            cwd=self.folder,
+            env=self.environment | extra,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"nixops {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def create(self) -> None:
+        self.run("create")
+
+    def deploy(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("deploy", *words, check=check)
+
+    def ssh(self, machine: str, *words: str) -> str:
+        return self.run("ssh", machine, *words).stdout
+
+    def write(self, network: str) -> None:
+        (self.folder / "nixops.nix").write_text(network)
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "killed.log").open("ab") as log:
+            return subprocess.Popen(
+                self.argv(*words),
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    # What NixOps has recorded.
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The record of each machine."""
+        rows = self.query(
+            "select r.name, a.value from Resources r join ResourceAttrs a on a.machine = r.id where a.name = ?",
+            "proxmox.record",
+        )
+        return {name: json.loads(text) for name, text in rows}
+
+    def attributes(self, machine: str) -> dict[str, str]:
+        return dict(
+            self.query(
+                "select a.name, a.value from Resources r join ResourceAttrs a on a.machine = r.id where r.name = ?",
+                machine,
+            )
+        )
+
+    def query(self, statement: str, *values: object) -> list[Any]:
+        connection = sqlite3.connect(self.folder / "state.nixops", timeout=30)
+        try:
+            found = connection.execute(statement, values).fetchall()
+            connection.commit()
+            return found
+        finally:
+            connection.close()
+
+
+def kill_all(process: "subprocess.Popen[bytes]") -> None:
+    """With everything that it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE)
+
+
+def wait_for_text(path: Path, text: str, process: "subprocess.Popen[bytes]") -> bool:
+    """Until the file has it; False if the process ended before."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if path.exists() and text in path.read_text(errors="replace"):
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.01)
+    raise AssertionError(f"{text!r} did not come within {PATIENCE} s")
+
+
+def machine(*, ipv4: str = "none", ipv6: str = "none", bridge: str = "vmbr0", more: str = "", proxmox: str = "") -> str:
+    """A machine of a network, in Nix."""
+    return f"""
+    {{ ... }}: {{
+      deployment.targetEnv = "proxmox";
+      deployment.proxmox = {{
+        disks = [ {{ storage = "local-lvm"; size = "2G"; }} ];
+        install.iso = "local:iso/lab-installer.iso";
+        network = [ {{ bridge = "{bridge}"; ipv4 = "{ipv4}"; ipv6 = "{ipv6}"; }} ];
+        memory = 512;
+        {proxmox}
+      }};
+      {more}
+    }};
+    """
+
+
+def network(machines: Mapping[str, str], *, more: str = "network.storage.legacy = { };") -> str:
+    body = "".join(f"{name} = {text}\n" for name, text in machines.items())
+    return f'{{\n  network.description = "a shop";\n  {more}\n  {body}}}\n'

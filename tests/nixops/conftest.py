@@ -1,0 +1,44 @@
+"""One lab for all tests of the real NixOps; each test, or each file, has a network of its own in it."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bed import Bed, start_bed
+from tests.nixops.bed import HOW_NIXOPS, Nixops, find_lib, find_nixops
+
+MakeNixops = Callable[..., Nixops]
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    find_nixops(), find_lib()  # before anything is started
+    if not os.access("/nix/store", os.W_OK):
+        pytest.skip("NixOps's closures are of /nix/store, and it cannot be written")
+    home = tmp_path_factory.mktemp("nixops")
+    with start_bed(home / "home", home) as bed:
+        yield bed
+
+
+@pytest.fixture(scope="session")
+def make_nixops(lab: Bed, tmp_path_factory: pytest.TempPathFactory) -> MakeNixops:
+    program, lib = find_nixops(), find_lib()
+    done = subprocess.run([program, "list-plugins"], capture_output=True, text=True, timeout=60, check=False)
+    if "proxmox" not in done.stdout:
+        pytest.skip(f"this NixOps has not our plugin: {done.stderr[-300:]} ({HOW_NIXOPS})")
+
+    def make(network: str, **more: str) -> Nixops:
+        made = Nixops(lab, program, lib, tmp_path_factory.mktemp("network"), **more)
+        made.write(network)
+        made.create()
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return Path(__file__).parents[2]
