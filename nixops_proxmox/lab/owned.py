@@ -1,7 +1,8 @@
 """Child processes that cannot outlive us: the kernel ends them with the lab, and a sweep finds what is left of one.
 
-`setpriv --pdeathsig` runs after whatever enters a namespace, which would clear the signal's setting. The pid file holds
-pid and start time, so that a number given to another process since is not mistaken for ours.
+`setpriv --pdeathsig` runs after whatever enters a namespace, which would clear the signal's setting; a parent that died
+before it did so is seen by the child's having another one. The pid file holds pid and start time, so that a number given
+to another process since is not mistaken for ours.
 """
 
 import asyncio
@@ -15,8 +16,9 @@ KILLED_SECONDS = 10.0
 
 
 def owned_argv(argv: Sequence[str]) -> list[str]:
-    """`argv` that gets SIGKILL when the thread that started it ends."""
-    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    """`argv` that gets SIGKILL when the thread of ours that started it ends."""
+    still_ours = f'[ "$PPID" = {os.getpid()} ] && exec "$@"'
+    return ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", still_ours, "sh", *argv]
 
 
 def find_start_time(pid: int) -> str | None:

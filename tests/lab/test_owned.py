@@ -89,3 +89,10 @@ def test_ending_asks_first_and_then_insists(tmp_path: Path) -> None:
 
     assert asyncio.run(go()) == [-signal.SIGTERM, -signal.SIGKILL]
     assert not list(tmp_path.glob("*.pid"))
+
+
+def test_a_parent_that_died_too_early_for_the_kernel_to_tell_is_noticed() -> None:
+    argv = owned_argv(["echo", "on my own"])
+    # The grandchild's parent is a shell, not us: as if we had died and it was adopted.
+    done = subprocess.run(["sh", "-c", '"$@"; exit 7', "sh", *argv], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "")

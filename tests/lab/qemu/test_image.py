@@ -99,7 +99,7 @@ def test_every_script_of_the_image_parses() -> None:
 
 def test_the_images_python_programs_compile() -> None:
     programs = [path for path in tree.overlay_files() if path.read_bytes().startswith(b"#!/usr/bin/python3")]
-    assert len(programs) == 2
+    assert programs == []
     for path in programs:
         compile(path.read_text(), str(path), "exec")
 
