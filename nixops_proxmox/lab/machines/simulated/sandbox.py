@@ -58,10 +58,10 @@ trusted-users = root
 fsync-metadata = false
 """
 # NixOS has a Nix daemon, and NixOps asks for it by name; here root's store is as good.
-NIX_ENV = '''#!/bin/sh
+NIX_ENV = """#!/bin/sh
 if [ "${NIX_REMOTE-}" = daemon ] && [ ! -S /nix/var/nix/daemon-socket/socket ]; then unset NIX_REMOTE; fi
 exec /usr/bin/nix-env "$@"
-'''
+"""
 USERS = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
 
 
@@ -232,7 +232,7 @@ class Sandbox:
 
     @classmethod
     async def start(cls, boot: Boot, network: LabNetwork, event: Any, nix: list[list[Any]]) -> "Sandbox":
-        """Raises NamespaceError. `event` is told "reboot", "poweroff" and "gone"."""
+        """Raises NamespaceError. `event` is told "reboot", "poweroff", "sshd" (it restarts) and "gone"."""
         boot.stage.mkdir(parents=True, exist_ok=True)
         unshare = shutil.which("unshare") or "unshare"
         prefix = network.enter_argv([unshare, "-m", "-p", "-n", "-u", "-i", "-f"])

@@ -141,6 +141,17 @@ class ScriptedGuest:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(packed.read())
 
+    def keep(self, path: str, data: bytes) -> None:
+        """In memory, and on the disk that was booted."""
+        self.files[path] = data
+        if self._boot.root is not None:
+            target = self._boot.root / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def tell(self, event: str) -> None:
+        self._event(event)
+
     def _first_disk(self) -> GuestDisk:
         return next(disk for disk in self.disks if not disk.rom)
 
@@ -285,6 +296,21 @@ async def enter(
     return said(f"{found[0]}\nkind {kind}\nboot-id {about.boot_id}\n{system}uuid {about.uuid.lower()}\n{key}end\n")
 
 
+async def introduce(
+    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
+) -> Output:
+    """A copied system gets files (in base64) and keys; sshd takes its host key from among them."""
+    del given, arguments
+    for path, text in re.findall(r"^put (\S+) \d+ (\S+)$", script, re.MULTILINE):
+        guest.keep(path, base64.b64decode(text))
+    for words in re.findall(r"^authorize (.*)$", script, re.MULTILINE):
+        user, *keys = shlex.split(words)
+        if user == "root":
+            guest.keep(AUTHORIZED_KEYS, "".join(f"{key}\n" for key in keys).encode())
+    guest.tell("sshd")
+    return said(f"{found[1]}\n")
+
+
 async def job_start(
     guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
 ) -> Output:
@@ -423,6 +449,7 @@ def takes_input(script: str) -> bool:
 RULES: tuple[tuple[str, Handler], ...] = (
     (r"^ *base64 -d > \"\$d/script\"", run_once),
     (r"nixops-proxmox-installer \d+", enter),
+    (r"^echo '(nixops-proxmox-introduced \d+)'$", introduce),
     (r"^new=\"\$job\.new\.\$\$\"", job_start),
     (r"^echo \"(nixops-proxmox-job) \$phase \$status\"", job_find),
     (r"^mv \"\$job\" \"\$job\.old", job_discard),

@@ -207,6 +207,14 @@ class SshServer:
             gss_host=None,
         )
 
+    def take_host_key(self, private_key: str) -> None:
+        """As a restart of sshd does: connections that are open live on."""
+        keys = [asyncssh.import_private_key(private_key)]
+        for acceptor in self._acceptors:
+            acceptor.update(server_host_keys=keys)
+        if self._options is not None:
+            self._options = asyncssh.SSHServerConnectionOptions(self._options, server_host_keys=keys)
+
     async def listen(self, listener: socket.socket) -> None:
         self._acceptors.append(await asyncssh.listen(sock=listener, options=self._options))
 
