@@ -9,10 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nixops_proxmox.lab.latency import Latency
+from nixops_proxmox.lab.machines.simulated import Body, Options
 from nixops_proxmox.lab.service import Running, Settings, down, up
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 900.0  # seconds for one fleet
+
+
+def critical_path() -> float:
+    """Seconds that one machine takes at least in a realistic lab: the modelled times of what comes one after the other,
+    and nothing for our own part in it (calls, waits, SSH)."""
+    cluster, guest = Latency.realistic(), Options(body=Body.SCRIPTED).realistic()
+    tasks = sum(cluster.of_task(kind) for kind in ("qmcreate", "qmstart", "qmstop", "qmstart"))
+    return tasks + guest.installer_boot + guest.partition + guest.install + guest.system_boot
 
 
 @contextmanager
