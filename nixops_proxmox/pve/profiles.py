@@ -39,7 +39,7 @@ class Profile:
     proxy: str = field(default="", repr=False)  # an HTTP proxy's URL; the environment's is not used
     vmids: tuple[int, int] = DEFAULT_VMIDS  # where VMIDs are chosen, inclusive
     reserve: int = 0  # MiB of a node's memory that placement leaves alone
-    parallel: int = 16  # allocating calls at once for each node and storage, at most
+    parallel: int = 32  # allocating calls at once for each node and storage, at most
     namespace: str = ""  # a network namespace through which a lab's guests are reached
 
     @property
@@ -149,7 +149,7 @@ def parse_profile(name: str, table: Mapping[str, Any]) -> Profile:
         fingerprint=normalized_fingerprint(reader.text("fingerprint")) if reader.text("fingerprint") else "",
         vmids=reader.vmids(),
         reserve=reader.number("reserve", 0, 0),
-        parallel=reader.number("parallel", 16, 1),
+        parallel=reader.number("parallel", 32, 1),
         **{key: reader.text(key) for key in _TEXTS},
     )
     _check_credentials(profile)

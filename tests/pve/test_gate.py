@@ -11,23 +11,23 @@ from nixops_proxmox.pve.work import is_busy
 
 
 def test_more_are_let_in_while_it_goes_well() -> None:
-    gate = Gate(6)
+    gate = Gate(FIRST + 2)
     for _ in range(5):
         with gate.passing(is_busy):
             pass
-    assert gate.room == 6
+    assert gate.room == FIRST + 2
 
 
 def test_half_as_many_are_let_in_when_a_lock_was_not_had() -> None:
-    gate = Gate(16)
-    for room in (FIRST // 2, FIRST // 4, 1):
+    gate = Gate(32)
+    for room in (FIRST // 2, FIRST // 4, 1, 1):
         with pytest.raises(StorageBusy), gate.passing(is_busy):
             raise StorageBusy("got timeout")
         assert gate.room == room
 
 
 def test_other_failures_say_nothing_of_the_storage() -> None:
-    gate = Gate(16)
+    gate = Gate(32)
     with pytest.raises(PveRefused), gate.passing(is_busy):
         raise PveRefused("no")
     assert gate.room == FIRST
