@@ -70,7 +70,7 @@ class PveHypervisor:
         *,
         vmids: tuple[int, int] = DEFAULT_VMIDS,
         reserve: int = 0,
-        parallel: int = 16,
+        parallel: int = 32,
         busy: float = BUSY_TIME,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
