@@ -1,8 +1,8 @@
 """Child processes that cannot outlive us: the kernel ends them with the lab, and a sweep finds what is left of one.
 
 `setpriv --pdeathsig` runs after whatever enters a namespace, which would clear the signal's setting; a parent that died
-before it did so is seen by the child's having another one. The pid file holds pid and start time, so that a number given
-to another process since is not mistaken for ours.
+before it did so is seen by the child's having another one. The pid file holds pid and start time, so that a number
+given to another process since is not mistaken for ours.
 """
 
 import asyncio
