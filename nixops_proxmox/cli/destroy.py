@@ -2,19 +2,23 @@
 
 import argparse
 
-from nixops_proxmox.cli.arguments import add_machines, add_run, add_yes, open_deployed, select
+from nixops_proxmox.cli.arguments import add_machines, add_run, add_yes, open_deployed, select, state_location
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
+    parser.add_argument("--uuid", metavar="UUID", help="the machine of that UUID, in whichever deployment it is")
     add_run(parser)
     add_yes(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
+    if args.uuid:
+        aim_at(args, get_machine_by_uuid(args))
     with open_deployed(args, console, described=False) as deployed:
         machines = {machine.name: machine for machine in deployed.record.machines()}
         names = select(list(machines), args)
@@ -24,6 +28,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.say("nothing was done")
             return 0
         return carry_out(args, console, names, "destroyed", lambda: deployed.destroy(names), deployed.machines)
+
+
+def get_machine_by_uuid(args: argparse.Namespace) -> Machine:
+    from nixops_proxmox.state import open_state
+
+    if args.machines or args.only or args.omit:
+        raise ConfigError("--uuid means one machine, and others are named, too", hint="give one or the other")
+    with open_state(state_location(args)) as state:
+        machine = state.find_machine(args.uuid)
+        if machine is None:
+            raise ConfigError(
+                f"no machine with the UUID {args.uuid} is in the state {state.title}",
+                hint="was it deployed with another state? Give it with --state",
+            )
+        return machine
+
+
+def aim_at(args: argparse.Namespace, machine: Machine) -> None:
+    args.deployment, args.machines = machine.deployment, [machine.name]
 
 
 def what_goes(machine: Machine) -> str:

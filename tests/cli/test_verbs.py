@@ -271,6 +271,15 @@ def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
     assert [row[0] for row in cli("status").rows[1:]] == ["app", "db"]
 
 
+def test_destroy_by_uuid_means_that_machine_alone(cli: Cli) -> None:
+    cli("deploy")
+    nobody = "00000000-0000-4000-8000-000000000000"
+    for words, says in (((nobody,), f"no machine with the UUID {nobody}"), ((nobody, "web"), "others are named, too")):
+        done = cli("destroy", "--yes", "--uuid", *words)
+        assert done.status == 2 and says in done.err
+    assert len(cli("status").rows) == 4
+
+
 def test_reinstall_says_what_will_be_lost_and_what_kept(cli: Cli) -> None:
     cli("deploy")
     assert cli("reinstall", "web").status == 3

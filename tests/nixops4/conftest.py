@@ -1,0 +1,77 @@
+"""One lab for the provider, emptied for every test; and the state's databases."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.state.conftest import postgres_server, url  # noqa: F401 -- fixtures: every test of the state runs on both
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+    from tests.nixops4.dialogue import Provider
+
+SYSTEM = """\
+{ version }:
+import DEMO/system.nix { name = "web"; hosts = { }; service = { port = 80; handler = "echo version ${version}"; }; }
+"""
+
+Build = Callable[[str], str]
+
+
+@pytest.fixture(scope="session")
+def provider_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Bed"]:
+    from tests.e2e.bed import start_bed
+
+    home = tmp_path_factory.mktemp("nixops4")
+    with start_bed(home / "user", home / "network.nix") as bed:  # no network file: NixOps 4 brings the description
+        yield bed
+
+
+@pytest.fixture
+def bed(provider_bed: "Bed") -> "Bed":
+    """The lab, emptied, and a user without any state."""
+    provider_bed.reset()
+    state = provider_bed.home / "state" / "nixops-proxmox"
+    for left in state.glob("state.sqlite*"):
+        left.unlink()
+    shutil.rmtree(state / "deployments", ignore_errors=True)
+    return provider_bed
+
+
+@pytest.fixture
+def start(bed: "Bed") -> Iterator[Callable[[], "Provider"]]:
+    """Starts a provider, as NixOps does for each resource; all end with the test."""
+    from contextlib import ExitStack
+
+    from tests.nixops4.dialogue import start_provider
+
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(start_provider(bed.environment, bed.home / "provider.log"))
+
+
+@pytest.fixture
+def provider(start: Callable[[], "Provider"]) -> "Provider":
+    return start()
+
+
+@pytest.fixture(scope="session")
+def build_system(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """The store path of a system that differs by its version."""
+    from tests.e2e.bed import DEMO
+
+    if shutil.which("nix-build") is None:
+        pytest.skip("there is no Nix here")
+    folder = tmp_path_factory.mktemp("system")
+    (folder / "system.nix").write_text(SYSTEM.replace("DEMO", str(DEMO)))
+
+    def build(version: str) -> str:
+        argv = ["nix-build", "--out-link", str(folder / version), "--argstr", "version", version, "system.nix"]
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return str(Path(done.stdout.strip()))
+
+    return build

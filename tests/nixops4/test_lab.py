@@ -1,0 +1,219 @@
+"""The provider's whole dialogue against the lab: a real process, spoken to as NixOps 4 does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.nixops4.conftest import Build
+from tests.nixops4.dialogue import Provider, create, state_event, state_read, update
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns]
+
+PROXMOX: dict[str, Any] = {
+    "profile": "lab",
+    "disks": [{"storage": "local-lvm", "size": "1G"}],
+    "install": {"iso": "local:iso/lab-installer.iso"},
+    "memory": 512,
+    "network": [{"bridge": "vmbr0"}],
+}
+BIGGER = {**PROXMOX, "memory": 1024, "disks": [*PROXMOX["disks"], {"storage": "local-lvm", "size": "2G"}]}
+
+Start = Callable[[], Provider]
+
+
+def vm(proxmox: dict[str, Any] = PROXMOX, name: str = "web", **more: Any) -> dict[str, Any]:
+    return {"name": name, "proxmox": proxmox, **more}
+
+
+def cli(bed: "Bed", *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "nixops_proxmox", *arguments],
+        env=bed.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def config(bed: "Bed") -> dict[str, Any]:
+    """The configuration of the only VM."""
+    ((_, machine),) = bed.vms().items()
+    assert isinstance(machine["config"], dict)
+    return machine["config"]
+
+
+def running_system(bed: "Bed", name: str = "web") -> str:
+    done = cli(bed, "--deployment", "nixops4", "ssh", name, "--", "readlink -f /run/current-system")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.nix
+@pytest.mark.slow
+def test_a_machine_from_nothing_to_another_system_on_more_hardware(
+    bed: "Bed", provider: Provider, build_system: Build
+) -> None:
+    first, second = build_system("1"), build_system("2")
+    provider.ask_outputs(create("state", {"name": "prod"}, stateful=False))
+    made = provider.ask_outputs(create("vm", vm()))
+    assert made["sshHost"] in made["addresses"]
+    assert made["vmid"] == int(next(iter(bed.vms())))
+    assert not any(address.startswith(("fe80:", "127.")) for address in made["addresses"])
+
+    value = {"type": "vm", "input_properties": vm(), "output_properties": made}
+    added = {"op": "add", "path": "/resources/web", "value": value}
+    assert provider.ask(state_event("prod", [added])) == {"stateResourceEventResponse": {}}
+    state = provider.ask(state_read("prod"))["stateResourceReadResponse"]["state"]
+    assert state["resources"] == {"web": value}
+
+    grown = provider.ask_outputs(update("vm", vm(), made, vm(BIGGER)))
+    assert (grown["uuid"], grown["vmid"]) == (made["uuid"], made["vmid"])
+    assert str(config(bed)["memory"]) == "1024" and "size=2G" in config(bed)["scsi1"]
+
+    nixos = {"name": "web", "vm": made["uuid"], "system": first}
+    installed = provider.ask_outputs(create("nixos", nixos))
+    assert (installed["system"], installed["generation"]) == (first, 1)
+    assert running_system(bed) == first
+
+    switched = provider.ask_outputs(update("nixos", nixos, installed, {**nixos, "system": second}))
+    assert (switched["system"], switched["generation"]) == (second, 2)
+    assert running_system(bed) == second
+
+    more = {**BIGGER, "memory": 2048}
+    changed = provider.ask_outputs(update("vm", vm(BIGGER), grown, vm(more, allowReboot=True)))
+    assert changed["sshHostKeys"] == [switched["sshHostKey"]]
+    assert str(config(bed)["memory"]) == "2048"
+    assert running_system(bed) == second, "the hardware's change leaves the system as it is"
+
+    assert provider.ask_outputs(create("vm", vm(more))) == changed, "an answer was lost, and it is asked again"
+    assert len(bed.tasks("qmcreate")) == 1
+    assert provider.close() == 0
+
+
+def test_a_create_again_makes_nothing_new(bed: "Bed", start: Start) -> None:
+    made = start().ask_outputs(create("vm", vm()))
+    assert start().ask_outputs(create("vm", vm())) == made
+    assert len(bed.vms()) == len(bed.images()) == len(bed.tasks("qmcreate")) == 1
+
+
+def test_several_machines_are_made_at_once_as_nixops_asks_for_them(bed: "Bed", start: Start) -> None:
+    """NixOps 4 starts a process for each resource, all at the same time."""
+    names = ["a", "b", "c"]
+    providers = [start() for _ in names]
+    for provider, name in zip(providers, names, strict=True):
+        provider.send(create("vm", vm(name=name)))
+    outputs = [provider.receive()["createResourceResponse"]["outputProperties"] for provider in providers]
+    assert len({one["uuid"] for one in outputs}) == len(bed.vms()) == len(names)
+
+
+def test_two_that_make_the_same_machine_at_once_do_not_make_two(bed: "Bed", start: Start) -> None:
+    providers = [start(), start()]
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda provider: provider.ask(create("vm", vm())), providers))
+    kinds = sorted(next(iter(answer)) for answer in answers)
+    assert kinds in (["createResourceResponse"] * 2, ["createResourceResponse", "errorResponse"])
+    for answer in answers:
+        if "errorResponse" in answer:
+            assert "'web' of deployment 'nixops4' is being changed by" in answer["errorResponse"]["message"]
+    assert len(bed.vms()) == 1
+
+
+def begin_until(bed: "Bed", provider: Provider, call: int) -> bool:
+    """Ask for a VM and wait until the lab sits on its n-th call; False if it takes fewer calls."""
+    bed.fault("slow", nth=call, seconds=60)
+    provider.send(create("vm", vm()))
+    deadline = time.monotonic() + 60
+    assert provider.process.stdout is not None
+    os.set_blocking(provider.process.stdout.fileno(), False)
+    while len(bed.calls()) < call:
+        assert time.monotonic() < deadline, "neither an answer nor the call"
+        if provider.process.stdout.peek():  # type: ignore[attr-defined]
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def check_one(bed: "Bed", outputs: dict[str, Any]) -> None:
+    ((vmid, machine),) = bed.vms().items()
+    assert int(vmid) == outputs["vmid"] and machine["status"] == "running"
+    assert f"uuid={outputs['uuid']}" in machine["config"]["smbios1"]
+    assert len(bed.images()) == 1, "a disk was left behind"
+    assert len(bed.tasks("qmcreate")) == 1, "a second VM was asked for"
+
+
+@pytest.mark.slow
+def test_the_same_request_finds_what_a_killed_provider_made(bed: "Bed", start: Start) -> None:
+    """At every call: it has happened, the answer never came, and NixOps knows nothing of it."""
+    for call in range(1, 40):
+        bed.reset()
+        clear_state(bed)
+        killed = start()
+        if not begin_until(bed, killed, call):
+            assert call > 6, "to make a VM takes more calls than that"
+            return
+        killed.process.send_signal(signal.SIGKILL)
+        killed.process.wait()
+        bed.forget_faults()
+        following = start()
+        check_one(bed, following.ask_outputs(create("vm", vm())))
+        assert following.close() == 0
+    raise AssertionError("this test does not expect so many calls")
+
+
+@pytest.mark.parametrize("call", [3, 6])
+def test_a_stopped_provider_lets_go_and_the_next_one_goes_on(bed: "Bed", start: Start, call: int) -> None:
+    from nixops_proxmox.state import open_state
+
+    stopped = start()
+    assert begin_until(bed, stopped, call)
+    began = time.monotonic()
+    stopped.process.send_signal(signal.SIGTERM)
+    assert stopped.process.wait(20) == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 10, "the call that hangs is not waited for"
+    with open_state(str(bed.home / "state" / "nixops-proxmox" / "state.sqlite")) as state:
+        assert state.deployment("nixops4").held() is None
+    assert "Traceback" not in (bed.home / "provider.log").read_text()
+    bed.forget_faults()
+    check_one(bed, start().ask_outputs(create("vm", vm())))
+
+
+def test_a_machine_that_was_destroyed_by_its_uuid_is_made_anew_only_by_create(bed: "Bed", provider: Provider) -> None:
+    made = provider.ask_outputs(create("vm", vm()))
+    done = cli(bed, "destroy", "--uuid", made["uuid"], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert not bed.vms() and not bed.images()
+    refused = provider.ask_error(update("vm", vm(), made, vm(BIGGER)))
+    assert made["uuid"] in refused and "take the resource out of NixOps's state" in refused
+    assert not bed.vms()
+    assert provider.ask_outputs(create("vm", vm()))["uuid"] != made["uuid"]
+
+
+def test_a_uuid_that_nobody_has_is_an_error_and_nothing_is_destroyed(bed: "Bed", provider: Provider) -> None:
+    provider.ask_outputs(create("vm", vm()))
+    done = cli(bed, "destroy", "--uuid", "00000000-0000-4000-8000-000000000000", "--yes")
+    assert done.returncode == 2
+    assert "00000000-0000-4000-8000-000000000000" in done.stderr
+    assert len(bed.vms()) == 1
+
+
+def test_what_the_provider_makes_the_command_line_knows(bed: "Bed", provider: Provider) -> None:
+    made = provider.ask_outputs(create("vm", vm()))
+    status = cli(bed, "--deployment", "nixops4", "status", "--json")
+    (machine,) = json.loads(status.stdout)["machines"]
+    assert (machine["machine"], machine["phase"], machine["vmid"]) == ("web", "reachable", made["vmid"])
+
+
+def clear_state(bed: "Bed") -> None:
+    for left in (bed.home / "state" / "nixops-proxmox").glob("state.sqlite*"):
+        left.unlink()
