@@ -340,3 +340,21 @@ def start_live(rich: Rich, goal: str, names: Sequence[str]) -> Iterator[LiveBoar
     board = LiveBoard(rich, goal, names)
     with Live(board, console=rich, refresh_per_second=FRAMES, redirect_stdout=False, redirect_stderr=False):
         yield board
+
+
+# --- one file -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def start_transfer(rich: Rich, text: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives a function that is told bytes done and bytes in all; a bar where there is a terminal, else nothing."""
+    if not rich.is_terminal or rich.is_dumb_terminal:
+        yield lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=rich, transient=True) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

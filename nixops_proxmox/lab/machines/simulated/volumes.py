@@ -54,7 +54,10 @@ def resize(volume: Volume, size: int) -> None:
 
 
 def copy(source: Volume, target: Volume) -> None:
-    """Copy what is there now, not the snapshots. An image file becomes a disk that boots a plain system."""
+    """Copy what is there now, not the snapshots. An image file becomes a disk that boots a plain system. The target may
+    be allocated already."""
+    if now(target).exists():
+        remove_tree(now(target))
     if source.path.is_file():
         (now(target) / "parts").mkdir(parents=True)
         disk = {**new_disk(target.size), "table": "gpt", "ptuuid": "image", "image": True}

@@ -1,0 +1,128 @@
+"""Machines from an image and from templates: deployed, reached by their own host key, changed and made anew."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+NETWORK = """\
+let
+  from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
+in
+{
+  web = {
+    deployment.proxmox = {
+      disks = [ { storage = "local-lvm"; size = "1G"; } ];
+      install = { INSTALL };
+      memory = 512;
+      network = [ { bridge = "vmbr0"; } ];
+    };
+    toplevel = import DEMO/system.nix {
+      name = "web";
+      hosts = { };
+      service = { port = 80; handler = "echo version ${from "VERSION" "1"}"; };
+    };
+  };
+}
+"""
+
+
+def with_install(bed: "Bed", folder: Path, install: str) -> "Bed":
+    from tests.e2e.bed import DEMO
+
+    network = folder / "copies" / "network.nix"
+    network.parent.mkdir(exist_ok=True)
+    network.write_text(NETWORK.replace("DEMO", str(DEMO)).replace("INSTALL", install))
+    return replace(bed, network=network)
+
+
+def upload_image(bed: "Bed", folder: Path) -> Any:
+    image = folder / "plain.raw"
+    image.write_bytes(b"a plain system" * 1000)
+    return json.loads(bed.run("iso", "upload", str(image), "--json").stdout)
+
+
+def make_template(bed: "Bed", put: Any) -> int:
+    """As people make them: a VM from an image, agent and all, turned into a template."""
+    node = put["node"]
+    disk = f"local-lvm:0,import-from={put['volume']}"
+    bed.api(
+        "POST",
+        f"/nodes/{node}/qemu",
+        vmid=9000,
+        name="plain",
+        scsi0=disk,
+        scsihw="virtio-scsi-single",
+        net0="virtio,bridge=vmbr0",
+        agent="1",
+        boot="order=scsi0",
+    )
+    wait_for_tasks(bed, "qmcreate")
+    bed.api("POST", f"/nodes/{node}/qemu/9000/template")
+    wait_for_tasks(bed, "qmtemplate")
+    return 9000
+
+
+def wait_for_tasks(bed: "Bed", kind: str) -> None:
+    for _ in range(200):
+        if all(task.get("status") == "OK" for task in bed.tasks(kind)) and bed.tasks(kind):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{kind}: {bed.tasks(kind)}")
+
+
+def check_ready(bed: "Bed", version: str) -> dict[str, Any]:
+    (machine,) = bed.status()
+    assert machine["phase"] == "ready" and machine["generation"]
+    shown = bed.ssh(
+        "web", "cat /etc/ssh/ssh_host_ed25519_key.pub; fetch-http http://127.0.0.1/; cat /sys/class/dmi/id/product_uuid"
+    )
+    key, answer, uuid = shown.splitlines()
+    assert key.split()[:2] == machine["host_key"].split()[:2]
+    assert (answer, uuid) == (f"version {version}", machine["uuid"])
+    return machine
+
+
+def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
+    put = upload_image(bed, tmp_path)
+    assert put["uploaded"] and not upload_image(bed, tmp_path)["uploaded"]
+    bed = with_install(bed, tmp_path, f'from = "image"; image = "{put["volume"]}";')
+    bed.run("deploy")
+    before = check_ready(bed, "1")
+    assert "nothing" in bed.run("plan").stdout + bed.run("plan").stderr or not bed.tasks("qmconfig")
+    bed.forget_calls()
+    bed.run("deploy")
+    assert all(call["method"] == "GET" for call in bed.calls()), "a second deploy changed something"
+    bed.run("deploy", VERSION="2")
+    check_ready(bed, "2")
+    bed.run("reinstall", "--yes")
+    after = check_ready(bed, "1")
+    same = ("vmid", "uuid", "macs", "host_key")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert len(bed.tasks("qmcreate")) == 2 and len(bed.images()) == 1
+    bed.run("destroy", "--yes")
+    assert not bed.vms() and not bed.images()
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["linked", "full"])
+def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) -> None:
+    make_template(bed, upload_image(bed, tmp_path))
+    clone = "fullClone = true;" if full else ""
+    bed = with_install(bed, tmp_path, f'from = "template"; template = "plain"; {clone}')
+    bed.run("deploy")
+    machine = check_ready(bed, "1")
+    vm = bed.vms()[str(machine["vmid"])]
+    assert "unfinished" not in json.dumps(vm)
+    bed.run("stop")
+    bed.run("start")
+    check_ready(bed, "1")
+    bed.run("destroy", "--yes")
+    assert set(bed.vms()) == {"9000"} and len(bed.images()) == 1
