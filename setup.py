@@ -52,6 +52,7 @@ setup(
             "import-linter>=2.1",
             "jsonschema>=4.21",
             "setuptools>=70.1",  # the packaging test builds a wheel
+            "types-jsonschema>=4.21",
             "types-requests>=2.31",
             "types-paramiko>=3.4",
         ],

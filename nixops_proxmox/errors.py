@@ -151,7 +151,9 @@ class VmidTaken(PveRefused):
 class TaskFailed(PveError):
     """A PVE task ended badly: its UPID, exit status and the last lines of its log."""
 
-    def __init__(self, message: str, *, upid: str, exit_status_text: str, log: Sequence[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, upid: str, exit_status_text: str, log: Sequence[str] = (), hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.upid = upid
         self.exit_status_text = exit_status_text

@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_wheel_carries_every_tracked_file_of_the_package(tmp_path: Path) -> None:
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "nixops_proxmox", "nix"], capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "nixops_proxmox", "nix"], capture_output=True, text=True
+    )
     if listed.returncode != 0:
         pytest.skip("this is no git checkout")
     source = tmp_path / "source"

@@ -1,4 +1,4 @@
-"""The run lock of a deployment, or of one machine of it: one run at a time, known by name, kept alive by a heartbeat."""
+"""The run lock of a deployment, or of one machine of it: one run at a time, known by name, with a heartbeat."""
 
 import logging
 import threading

@@ -143,7 +143,9 @@ class Driver(Protocol):
         """End everything this driver started: processes, interfaces, mounts, namespaces."""
         ...
 
-    async def power_on(self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None) -> Running:
+    async def power_on(
+        self, hardware: Hardware, ended: Callable[[Ended], None], *, state: Path | None = None
+    ) -> Running:
         """Start the machine; `ended` is called once, from the event loop, when it stops running for any reason."""
         ...
 
