@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.lab.clock import Clock
+from nixops_proxmox.lab.clock import Clock, within
 from nixops_proxmox.lab.config import UNITS
 from nixops_proxmox.lab.machines.base import Driver, Volume
 from nixops_proxmox.lab.refusals import Refused, die
@@ -101,6 +101,7 @@ class Stores:
         self._driver = driver
         self._clock = clock
         self.lock_wait = 10.0
+        self._busy: dict[tuple[str, str], asyncio.Lock] = {}  # of storages that are not shared, by node
         self.nodes = tuple(nodes)
         self.storages = {storage.name: storage for storage in storages}
         self.volumes: dict[tuple[str, str], Stored] = {}
@@ -198,20 +199,25 @@ class Stores:
     # Changing.
 
     @asynccontextmanager
-    async def locked(self, storage: Storage) -> AsyncIterator[None]:
-        """Allocations on one storage go one after the other; who waits too long gives up."""
-        deadline = self._clock.time() + self.lock_wait
-        while storage.busy.locked():
-            if self._clock.time() >= deadline:
-                name = storage.name
-                die(
-                    f"cfs-lock 'storage-{name}' error: got lock request timeout"
-                    if storage.shared
-                    else f"can't lock file '/var/lock/pve-manager/pve-storage-{name}' - got timeout"
-                )
-            await self._clock.sleep(min(0.2, self.lock_wait / 5))
-        async with storage.busy:
+    async def locked(self, storage: Storage, node: str) -> AsyncIterator[None]:
+        """Allocations on one storage go one after the other; on each node for itself, if it is not shared. Who waits
+        too long gives up."""
+        lock = storage.busy if storage.shared else self._busy.setdefault((storage.name, node), asyncio.Lock())
+        try:
+            if lock is not storage.busy and storage.busy.locked():
+                await within(self._clock, self.lock_wait, storage.busy.acquire())
+                storage.busy.release()
+            await within(self._clock, self.lock_wait, lock.acquire())
+        except TimeoutError:
+            die(
+                f"cfs-lock 'storage-{storage.name}' error: got lock request timeout"
+                if storage.shared
+                else f"can't lock file '/var/lock/pve-manager/pve-storage-{storage.name}' - got timeout"
+            )
+        try:
             yield
+        finally:
+            lock.release()
 
     def record(
         self, storage: Storage, node: str, name: str, *, size: int, format: str, content: str, vmid: int = 0
@@ -239,7 +245,7 @@ class Stores:
         announce: Callable[[Stored], None] = lambda _stored: None,
     ) -> Stored:
         """`announce` is told before the bytes are made, as qemu-img does."""
-        async with self.locked(storage):
+        async with self.locked(storage, node):
             if not storage.on_files:
                 size = -(-size // GRAIN) * GRAIN
             name = name or self.free_name(storage, node, vmid, format, stem=stem, prefix=prefix)

@@ -252,7 +252,7 @@ async def delete(call: Call) -> Any:
             log.say(f"disk image '{shown}' does not exist")
         else:
             stores.check_unused_base(found)
-            async with stores.locked(storage):
+            async with stores.locked(storage, call.node):
                 await stores.free(found)
         log.say(f"Removed volume '{volid}'")
 

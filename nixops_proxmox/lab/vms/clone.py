@@ -171,7 +171,7 @@ async def link_volume(cluster: Cluster, base: Stored, vm: Vm, log: Log) -> Store
     """Directories keep the base in the new volume's name; LVM-thin does not."""
     stores = cluster.stores
     storage = stores.get(base.storage)
-    async with stores.locked(storage):
+    async with stores.locked(storage, vm.node):
         name = stores.free_name(storage, vm.node, vm.vmid, base.format)
         base_name = base.volid.partition(":")[2]
         stored = stores.record(
