@@ -6,7 +6,7 @@ from dataclasses import replace
 from nixops_proxmox.errors import NeedsWord, NotFound
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
 from nixops_proxmox.lifecycle.steps.identity import with_macs
-from nixops_proxmox.model import Change, Facts, Machine, Power, Vm
+from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
 
@@ -94,6 +94,12 @@ class Destroy:
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         if not machine.facts.vmid or world.hypervisor.find_vm(machine.facts) is None:
+            if machine.phase is Phase.LOST:
+                world.reporter.warn(
+                    machine,
+                    f"no VM on the cluster has its mark, so none was destroyed: a VM {machine.facts.vmid}, if there is"
+                    " one, is somebody else's; only the record is forgotten",
+                )
             return self._forgotten(world, machine)
         return None
 
