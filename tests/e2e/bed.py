@@ -29,10 +29,13 @@ class Bed(Door):
         base = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PROXMOX_VE_"))}
         return base | user_folders(self.home)
 
+    def command(self, verb: str, *arguments: str) -> list[str]:
+        return command(verb, "--profile", "lab", "-f", str(self.network), *arguments)
+
     def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         """`nixops-proxmox …` to its end; `extra` is environment."""
         done = subprocess.run(
-            command(*arguments, "--profile", "lab", "-f", str(self.network)),
+            self.command(*arguments),
             env=self.environment | extra,
             capture_output=True,
             text=True,
@@ -45,7 +48,7 @@ class Bed(Door):
         """The same, without waiting; in a session of its own, so that it can be killed whole."""
         with (self.home / "killed.log").open("ab") as log:
             return subprocess.Popen(
-                command(*arguments, "--profile", "lab", "-f", str(self.network)),
+                self.command(*arguments),
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
