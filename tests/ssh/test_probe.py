@@ -55,7 +55,8 @@ def test_real_servers_race_and_the_decoy_loses(sshd: Sshd, tmp_path) -> None:  #
         def probe(candidate: Candidate, cancelled: Cancelled) -> Proof:
             return Proof(*probe_host_key(sshd.login(endpoint=candidate.endpoint), cancelled))
 
-        result = race([Candidate(e, "agent") for e in endpoints], probe, keys=[sshd.host.public])
+        # Enough time for each to fail by itself, on a loaded machine too, before the next one starts.
+        result = race([Candidate(e, "agent") for e in endpoints], probe, keys=[sshd.host.public], stagger=1.5)
     assert [attempt.outcome for attempt in result.attempts] == [
         Outcome.WRONG_KEY,
         Outcome.OVERTAKEN,
