@@ -9,6 +9,7 @@ let
   declarations = import ./options.nix { inherit lib; };
 
   text = description: mkOption { type = types.str; inherit description; };
+  perhaps = description: mkOption { type = types.nullOr types.str; default = null; inherit description; };
   number = description: mkOption { type = types.int; inherit description; };
   texts = description: mkOption { type = types.listOf types.str; inherit description; };
 
@@ -31,8 +32,8 @@ let
     requireState = false;
     inputs.options = {
       path = text "The file here." // { inherit example; };
-      storage = text "The storage that takes it.";
-      node = mkOption { type = types.nullOr types.str; default = null; description = "The node to upload by; null: any that has the storage."; };
+      storage = perhaps "The storage that takes it; null: one that can.";
+      node = perhaps "The node to upload by; null: any that has the storage.";
       profile = mkOption { type = types.str; default = "default"; description = "The hypervisor's profile."; };
     };
     outputs.options.volume = text "The volume, for `install.iso` or `install.image`.";

@@ -12,7 +12,7 @@ from nixops_proxmox.errors import NeedsWord, SpecError, StateError, StateTooNew
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
-from nixops_proxmox.nixops4.patch import apply_patch
+from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
@@ -51,7 +51,7 @@ class VolumeInputs(_Inputs):
     """`path`: a file here; it is uploaded under a name that holds its hash, once."""
 
     path: str
-    storage: str
+    storage: str | None = None
     node: str | None = None
     profile: str = "default"
 
@@ -113,10 +113,7 @@ class Resources:
     def read_state(self, request: StateRead) -> Mapping[str, Any]:
         inputs = self._state_inputs(request.resource.type, request.resource.inputs)
         with open_state(self.state) as state:
-            result = replay([event.patch for event in Document(state, inputs.name).read()])
-        if not isinstance(result, dict):
-            raise StateError(f"the document {inputs.name!r} is not an object")
-        return result
+            return replay([event.patch for event in Document(state, inputs.name).read()])
 
     def change_state(self, request: StateEvent) -> None:
         inputs = self._state_inputs(request.resource.type, request.resource.inputs)
@@ -160,21 +157,13 @@ class Resources:
     def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
         spec = self._recorded_spec(inputs)
         with self._opened(inputs.deployment, spec, systems={inputs.name: inputs.system}) as deployed:
-            machine = finish(deployed, inputs.name)
-        endpoint = machine.facts.endpoint
-        return {
-            "system": machine.facts.system,
-            "generation": machine.facts.generation,
-            "sshHost": endpoint.host if endpoint else "",
-            "sshPort": endpoint.port if endpoint else 22,
-            "sshHostKey": machine.facts.host_key,
-        }
+            return nixos_outputs(finish(deployed, inputs.name))
 
     def _volume(self, inputs: VolumeInputs, kind: str) -> Mapping[str, Any]:
         self._enter(inputs.profile)
         with open_volumes(inputs.profile, self.profiles) as volumes:
             content = "iso" if kind == "iso" else "import"
-            return {"volume": volumes.ensure(Path(inputs.path), inputs.storage, content, node=inputs.node or "")}
+            return {"volume": volumes.ensure(Path(inputs.path), inputs.storage or "", content, node=inputs.node or "")}
 
     def _recorded_spec(self, inputs: NixosInputs) -> MachineSpec:
         with open_state(self.state) as state:
@@ -251,11 +240,24 @@ def vm_outputs(machine: Machine) -> Mapping[str, Any]:
     }
 
 
-def replay(patches: Sequence[Patch]) -> Any:
-    """The document that the patches lead to; BadPatch if one does not fit."""
-    document: Any = EMPTY_STATE
+def nixos_outputs(machine: Machine) -> Mapping[str, Any]:
+    facts, endpoint = machine.facts, machine.facts.endpoint
+    return {
+        "system": facts.system,
+        "generation": facts.generation,
+        "sshHost": endpoint.host if endpoint else "",
+        "sshPort": endpoint.port if endpoint else 22,
+        "sshHostKey": facts.host_key,
+    }
+
+
+def replay(patches: Sequence[Patch]) -> Mapping[str, Any]:
+    """The state that the patches lead to; BadPatch if one does not fit, or leads to something that is no state."""
+    document = EMPTY_STATE
     for patch in patches:
         document = apply_patch(document, patch)
+        if not isinstance(document, dict) or document.get("_type") != EMPTY_STATE["_type"]:
+            raise BadPatch("what the patch leads to is not NixOps's state")
     return document
 
 

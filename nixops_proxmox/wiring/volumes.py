@@ -9,7 +9,7 @@ from pathlib import Path
 from nixops_proxmox.errors import ConfigError, NotFound
 from nixops_proxmox.pve.answers import StorageSeen
 from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
-from nixops_proxmox.pve.upload import Progress, no_progress
+from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 
 
 @contextmanager
@@ -82,4 +82,4 @@ def content_name(path: Path) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    return f"{path.stem}-{digest[:16]}{path.suffix}"
+    return stored_name(f"{path.stem}-{digest[:16]}{path.suffix}")
