@@ -15,7 +15,10 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
     """The hooks that NixOps asks for."""
 
     def load(self) -> list[str]:
-        """Importing these is what makes NixOps know the machine type."""
+        """Importing these is what makes NixOps know the machine type. Called once, before anything is opened."""
+        from nixops_proxmox.nixops2.lab import enter_lab
+
+        enter_lab()
         return [BACKEND]
 
     def nixexprs(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Prints what NixOps 2 asks of plugins, as JSON: run with NixOps's own Python when NixOps has changed.
 
-    python tests/nixops/record_contract.py > tests/nixops/contract.json
+python tests/nixops/record_contract.py > tests/nixops/contract.json
 """
 
 import inspect

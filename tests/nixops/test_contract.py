@@ -72,7 +72,8 @@ def accepts(ours: list[str], theirs: list[str]) -> bool:
             word for word in theirs if not word.startswith("*") and word in ours
         ]
     same = len(ours) >= len(theirs) and all(
-        a.rstrip("=") == b.rstrip("=") and a.endswith("=") >= b.endswith("=") for a, b in zip(ours, theirs, strict=False)
+        a.rstrip("=") == b.rstrip("=") and a.endswith("=") >= b.endswith("=")
+        for a, b in zip(ours, theirs, strict=False)
     )
     return same and all(word.endswith("=") for word in ours[len(theirs) :])
 

@@ -1,0 +1,26 @@
+"""The way into a lab's own network for `nixops`, as the command line has it: before anything is opened."""
+
+import logging
+import sys
+from pathlib import Path
+
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.namespace import enter
+from nixops_proxmox.nixops2.definition import DEFAULT
+from nixops_proxmox.nixops2.run import usual_profile
+from nixops_proxmox.pve.profiles import list_profiles, load_profile
+
+log = logging.getLogger(__name__)
+
+
+def enter_lab() -> None:
+    """Where the usual hypervisor is a lab, go on as the same command inside of its network; never raises."""
+    if Path(sys.argv[0]).name != "nixops":
+        return  # another program that has NixOps as a library
+    try:
+        profile = usual_profile() or DEFAULT
+        namespace = load_profile(profile).namespace if profile in list_profiles() else ""
+        if namespace:
+            enter(namespace)
+    except DeployError as error:
+        log.debug("not in a lab's network: %s", error)  # `nixops --help` must work; what needs the lab will say so
