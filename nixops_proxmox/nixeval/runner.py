@@ -141,18 +141,17 @@ class _Reader:
     def finish(self) -> None:
         # A child left behind (an SSH master, say) may hold the pipe open for ever: what it says is not waited for.
         self._thread.join(2)
-        if not self._thread.is_alive():
-            self._pipe.close()
 
     def _read(self) -> None:
-        try:
-            for raw in self._pipe:
-                line = raw.decode("utf-8", "replace")
-                self._lines.append(line)
-                if self._tell is not None:
-                    self._tell(line.rstrip("\r\n"))
-        finally:  # whoever listens may fail, loudly; the program must not come to a halt on a full pipe
-            self._lines.extend(raw.decode("utf-8", "replace") for raw in self._pipe)
+        with self._pipe:
+            try:
+                for raw in self._pipe:
+                    line = raw.decode("utf-8", "replace")
+                    self._lines.append(line)
+                    if self._tell is not None:
+                        self._tell(line.rstrip("\r\n"))
+            finally:  # whoever listens may fail, loudly; the program must not come to a halt on a full pipe
+                self._lines.extend(raw.decode("utf-8", "replace") for raw in self._pipe)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ def parse_properties(text: str, default_key: str = "") -> dict[str, str]:
     properties: dict[str, str] = {}
     for part in text.split(","):
         key, separator, value = part.strip().partition("=")
-        if separator:
+        if separator and key:
             properties[key] = value
         elif key:
             properties[default_key or key] = key if default_key else ""
