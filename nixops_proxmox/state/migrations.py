@@ -24,9 +24,26 @@ def lease_machines(connection: Connection) -> None:
     )
 
 
+def files_of_others(connection: Connection) -> None:
+    """Whole files of other programs, such as NixOps's state, and the locks on them."""
+    binary = "BYTEA" if connection.dialect.name == "postgresql" else "BLOB"
+    connection.execute(
+        text(
+            "CREATE TABLE IF NOT EXISTS blobs (name VARCHAR(255) NOT NULL PRIMARY KEY, version INTEGER NOT NULL, "
+            f"content {binary} NOT NULL, sha256 VARCHAR(64) NOT NULL, written DOUBLE PRECISION NOT NULL)"
+        )
+    )
+    connection.execute(
+        text(
+            "CREATE TABLE IF NOT EXISTS locks (name VARCHAR(255) NOT NULL PRIMARY KEY, token VARCHAR(64) NOT NULL, "
+            "holder JSON NOT NULL, purpose TEXT NOT NULL, since DOUBLE PRECISION NOT NULL)"
+        )
+    )
+
+
 # MIGRATIONS[n] leads from version n + 1 to n + 2, and a new file is of the version they all lead to. They spell their
 # statements out: `schema` moves on, they do not.
-MIGRATIONS: Sequence[Migration] = (lease_machines,)
+MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others)
 
 _ADVISORY_LOCK = 0x6E_78_70_6D  # any number that is ours alone: "nxpm"
 

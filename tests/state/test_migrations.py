@@ -5,7 +5,9 @@ from sqlalchemy import Connection, inspect
 
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.state import State, open_state
+from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.database import reading, writing
+from nixops_proxmox.state.locks import LockStore
 from nixops_proxmox.state.migrations import MIGRATIONS, find_version, is_current, migrate
 
 from .conftest import start_python
@@ -46,6 +48,17 @@ def test_the_first_versions_leases_become_leases_of_machines_too(url: str) -> No
         deployment = state.deployment("net")
         with deployment.only("web").lease(), deployment.only("db").lease():
             assert deployment.held() is not None
+
+
+def test_the_second_versions_state_gets_a_place_for_files_of_others(url: str) -> None:
+    with open_state(url) as state, writing(state.engine) as connection:
+        for table in ("blobs", "locks"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+        connection.exec_driver_sql("UPDATE schema_version SET version = 2")
+    with open_state(url) as state:
+        assert BlobStore(state).write("nixops", bytes(range(256)), after=0) == 1
+        assert BlobStore(state).read("nixops").content == bytes(range(256))
+        LockStore(state).release("nixops", LockStore(state).take("nixops", "nixops deploy"))
 
 
 def test_a_migration_that_fails_leaves_everything_as_it_was(state: State) -> None:
