@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.errors import EvaluationFailed
+from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
@@ -57,7 +57,7 @@ def parse_source(reference: str, *, base: Path | None = None) -> Source:
         return Source(file=path.resolve())
     if "#" in reference or re.match(r"[a-z][a-z0-9+.-]*:", reference):
         return Source(flake=reference)
-    raise EvaluationFailed(
+    raise ConfigError(
         f"there is no network file {path}", hint="give the path of a network file, or a flake such as .#my-network"
     )
 

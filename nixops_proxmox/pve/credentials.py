@@ -28,7 +28,10 @@ def secret_of(profile: Profile, runner: Runner = run_command) -> str:
     if not command:
         return profile.token or profile.password
     where = f"profile {profile.name!r}: {'token_command' if profile.token_command else 'password_command'}"
-    done = runner(command)
+    try:
+        done = runner(command)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from error
     if done.status != 0:
         raise ConfigError(f"{where} ended with exit status {done.status}")
     secret = done.stdout.removesuffix("\n").removesuffix("\r")

@@ -50,7 +50,7 @@ def test_a_description_that_cannot_be_read_is_a_finding_and_the_rest_is_looked_a
     done = cli("doctor", "-f", "missing.nix")
     assert "✗ network: there is no network file" in done.out
     assert "✗ default" in done.out
-    assert done.status == 7
+    assert done.status == 2
 
 
 def test_an_unusable_state_is_a_finding(cli: Cli) -> None:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -54,10 +54,11 @@ class Life:
     logs: str
     new_in_store: tuple[Path, ...]
     secrets: dict[str, str]
+    scratch: Path  # where temporary files were to be put
 
 
 @pytest.fixture(scope="module")
-def life(lab_bed: "Bed") -> Iterator[Life]:
+def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     bed = lab_bed
     if shutil.which("nix-instantiate") is None:
         pytest.skip("there is no Nix here")
@@ -68,16 +69,18 @@ def life(lab_bed: "Bed") -> Iterator[Life]:
     shutil.rmtree(state / "deployments", ignore_errors=True)
     before = set(os.listdir(STORE)) if STORE.is_dir() else set()
     version = f"secret-{os.getpid()}"  # a system that nobody has built before
+    scratch = tmp_path_factory.mktemp("scratch")
+    extra: dict[str, Any] = {"VERSION": version, "TMPDIR": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
     logs = []
     with Sampler() as sampler:
         for words in (["deploy", "-vv"], ["ssh", "-vv", "web", "--", "true"], ["reinstall", "--yes", "-vv"]):
-            done = bed.run(*words, VERSION=version)
+            done = bed.run(*words, **extra)
             logs += [done.stdout, done.stderr]
         for words in (["status", "--json"], ["status", "--endpoints"], ["history"], ["check", "-vv"], ["plan", "-vv"]):
-            done = bed.run(*words, check=False, VERSION=version)
+            done = bed.run(*words, check=False, **extra)
             logs += [done.stdout, done.stderr]
     new = tuple(STORE / name for name in sorted(set(os.listdir(STORE)) - before)) if STORE.is_dir() else ()
-    yield Life(bed, frozenset(sampler.seen), "\n".join(logs), new, secrets_of(bed))
+    yield Life(bed, frozenset(sampler.seen), "\n".join(logs), new, secrets_of(bed), scratch)
 
 
 def secrets_of(bed: "Bed") -> dict[str, str]:
@@ -161,9 +164,6 @@ def test_no_secret_is_in_a_guests_store(life: Life) -> None:
 
 def test_the_install_key_is_gone_with_the_run(life: Life) -> None:
     """It lived in memory and in a file of its own."""
-    import tempfile
-
-    mine = [path for path in Path(tempfile.gettempdir()).glob("nixops-proxmox*") if path.stat().st_uid == os.getuid()]
-    text = [path for path in mine if path.is_file() and OPENSSH in path.read_text(errors="replace")]
-    assert text == []
-    assert life.secrets
+    files = [path for path in life.scratch.rglob("*") if path.is_file()]
+    assert [path for path in files if OPENSSH in path.read_text(errors="replace")] == []
+    assert any(str(life.scratch).encode() in argv and b"id_ed25519" in argv for argv in life.argv), "it was used"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import EvaluationFailed
+from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.evaluate import (
     Source,
@@ -46,7 +46,7 @@ def test_flake_references_are_known_by_their_look(reference: str, tmp_path: Path
 
 
 def test_a_file_that_is_not_there_is_an_error_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationFailed, match=r"there is no network file .*/nowhere.nix"):
+    with pytest.raises(ConfigError, match=r"there is no network file .*/nowhere.nix"):
         parse_source("nowhere.nix", base=tmp_path)
 
 
