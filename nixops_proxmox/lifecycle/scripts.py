@@ -48,12 +48,14 @@ def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: i
 
 
 def install_script(spec: MachineSpec, system: str) -> str:
-    """nixos-install for the method, then everything written down before anybody pulls the plug."""
+    """nixos-install for the method; then the target is unmounted, for the plug is pulled after this. Written down is not
+    enough: a journal that is replayed at the first boot would undo what a boot loader wrote past it (extlinux in ext4's
+    first block), and boot loaders do not replay any."""
     if spec.install.method is Method.CLOSURE:
         install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
     else:
         install = "nixos-generate-config --root /mnt\nnixos-install --root /mnt --no-root-passwd"
-    return f"set -e\n{install}\nsync\n"
+    return f"set -e\n{install}\nsync\numount -R /mnt || sync\n"
 
 
 def delivery(

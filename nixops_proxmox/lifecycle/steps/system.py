@@ -20,7 +20,7 @@ class BootSystem:
         if world.hypervisor.boots_installer(vm, world.spec):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         if vm.power is Power.RUNNING and from_installer and machine.phase is not Phase.RESCUE:
-            world.hypervisor.stop_vm(machine.facts, attempt.note_task)  # the install job ended with `sync`
+            world.hypervisor.stop_vm(machine.facts, attempt.note_task)  # the install job has unmounted the target
         elif vm.power is Power.RUNNING:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
