@@ -35,6 +35,9 @@
         default = proxmox;
       };
 
+      # A NixOS configuration's `deployment.proxmox`, for the `proxmox` of NixOps 4's `vm`.
+      lib.hardwareOf = nixos: import ./nix/export.nix nixos.config.deployment.proxmox;
+
       overlays.default = final: _prev: {
         nixops-proxmox = final.callPackage ./nix/package.nix { };
       };

@@ -1,5 +1,7 @@
 """nix/provider.nix says what the executable takes and gives: read with plain Nix, name by name, type by type."""
 
+import os
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -15,7 +17,8 @@ from nixops_proxmox.nixops4.resources import (
     nixos_outputs,
     vm_outputs,
 )
-from tests.nix.conftest import ROOT, Evaluate, evaluate  # noqa: F401 -- a fixture
+from nixops_proxmox.spec import parse_machine
+from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
 
 pytestmark = pytest.mark.nix
 
@@ -100,3 +103,66 @@ def test_outputs_have_the_names_and_the_types_that_the_executable_gives(provider
                 name
             )
             assert declared[name]["description"], f"{kind}.{name}"
+
+
+# The example as a user has it: hardware from a NixOS configuration, and all of it read by NixOps 4's own Nix files.
+NIXOPS4 = """
+{ lib, nixops4, root, system }:
+let
+  lib' = import lib;
+  self.packages.here.default = "/tool";
+  declared = import (root + "/nix/options.nix") { lib = lib'; };
+  nixos = lib'.evalModules {
+    modules = [
+      { options.deployment.proxmox = with declared; options // renamedOptions // replaced // secrets; }
+      { config = { inherit (import (root + "/examples/nixops4/web.nix")) deployment; }; }
+    ];
+  };
+  hardware = import (root + "/nix/export.nix") nixos.config.deployment.proxmox;
+  made = (import (nixops4 + "/nix/lib/lib.nix") { lib = lib'; self = null; selfWithSystem = null; }).mkRoot {
+    modules = [
+      { providers.proxmox = import (root + "/nix/provider.nix") { inherit self; }; }
+      (import (root + "/examples/nixops4/deployment.nix") { inherit hardware system; })
+    ];
+  };
+  given = made.rootFunction {
+    resourceProviderSystem = "here";
+    outputValues.web = {
+      uuid = "0f0e";
+      vmid = 100;
+      node = "pve1";
+      macs = [ ];
+      addresses = [ ];
+      sshHost = "::1";
+      sshPort = 22;
+      sshHostKeys = [ ];
+    };
+  };
+in
+builtins.mapAttrs (_: member: { inherit (member.resource) type inputs state; }) given.members
+"""
+
+
+def test_nixops4_itself_makes_requests_of_the_example_that_the_executable_takes(
+    evaluate: Evaluate,  # noqa: F811
+    real_lib: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    nixops4 = os.environ.get("NIXOPS_PROXMOX_NIXOPS4", "")
+    if not nixops4:
+        pytest.skip("there is no NixOps 4: set NIXOPS_PROXMOX_NIXOPS4 to a checkout (its nix folder is enough)")
+    (tmp_path / "read.nix").write_text(NIXOPS4)
+    system = f"/nix/store/{'a' * 32}-nixos-system"
+    arguments = {"lib": str(real_lib), "nixops4": nixops4, "root": str(ROOT), "system": f'"{system}"'}
+    members = evaluate(tmp_path / "read.nix", arguments)
+    assert {name: (one["type"], one["state"]) for name, one in members.items()} == {
+        "state": ("state", None),
+        "web": ("vm", ["state"]),
+        "web-system": ("nixos", ["state"]),
+    }
+    inputs = {name: INPUTS[one["type"]].model_validate(one["inputs"]) for name, one in members.items()}
+    web, nixos = inputs["web"], inputs["web-system"]
+    assert isinstance(web, VmInputs) and isinstance(nixos, NixosInputs)
+    assert (nixos.vm, nixos.system) == ("0f0e", system)
+    spec = parse_machine(web.name, {"deployment": {"proxmox": web.proxmox}})
+    assert (spec.memory, spec.install.iso) == (2048, "local:iso/nixops-proxmox-installer.iso")
