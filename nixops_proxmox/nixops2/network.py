@@ -21,11 +21,11 @@ class Kept(Protocol):
 
 
 class NixopsRecord:
-    """All machines of ours in one NixOps deployment. `name`: of the folder of keys; `title`: for the VMs' notes."""
+    """All machines of ours in one NixOps deployment. `name` stands in the VMs' notes."""
 
-    def __init__(self, name: str, title: str, kept: Mapping[str, Kept], lock: Any) -> None:
+    def __init__(self, name: str, kept: Mapping[str, Kept], lock: Any) -> None:
         """`lock`: makes NixOps's own lock of the deployment, a context manager."""
-        self.name, self.title = name, title
+        self.name = name
         self._kept, self._lock = kept, lock
         self._books: dict[str, Book] = {}
         self._guard = threading.Lock()
@@ -35,7 +35,7 @@ class NixopsRecord:
 
     def machine(self, name: str) -> Machine:
         kept = self._kept.get(name)
-        return Machine(self.title, name) if kept is None else kept.record.machine(self.title, name)
+        return Machine(self.name, name) if kept is None else kept.record.machine(self.name, name)
 
     def forget(self, name: str, lease: Any = None) -> None:  # noqa: ARG002 -- as all records have it
         """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
@@ -71,6 +71,14 @@ class NixopsRecord:
             raise StateError(f"NixOps does not know {name} yet", hint="`nixops deploy` makes it known")
         with self._guard:
             return self._books.setdefault(name, Book(self._kept[name].record, self._kept[name].write))
+
+
+class WithKeysOf:
+    """The record for `wiring.parts`, which keeps keys by its name: NixOps's names may change, its UUIDs do not."""
+
+    def __init__(self, name: str, record: NixopsRecord) -> None:
+        self.name = name
+        self.find_winner, self.remember_winner = record.find_winner, record.remember_winner
 
 
 class Pages:

@@ -31,7 +31,7 @@ def find_way(machine: Machine, spec: MachineSpec, guests: Guests) -> Way:
     if endpoint.is_ipv6:
         # scp wants brackets where ssh wants none, and NixOps gives both the same: a name suits both.
         flags += ["-o", f"HostName={name}"]
-        name = access.alias
+        name = machine.name
     keys = machine.facts.installer_keys or (machine.facts.host_key,)
     lines = known_hosts_lines(KnownHost(tuple(keys), access.alias, ((endpoint.host, endpoint.port),)))
     return Way(name, tuple(flags), str(access.identity or ""), "\n".join(lines))

@@ -16,7 +16,7 @@ from nixops_proxmox.cli import history
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
-from nixops_proxmox.nixops2.network import NixopsRecord
+from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
 from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
@@ -33,13 +33,14 @@ CHANGES: Mapping[str, bool] = {
     "check": False,
     "rescue": True,
     "reinstall": True,
+    "recover": True,
 }
 
 
 def add_verbs(subparsers: Any) -> None:
     parser = nixops.script_defs.add_subparser(subparsers, "proxmox", help="more that can be done on Proxmox VE")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for name in CHANGES:
+    for name in (name for name in CHANGES if name in cli.VERBS):
         about = (cli.VERBS[name].__doc__ or "").strip()
         verb = verbs.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about)
         cli.VERBS[name].add_arguments(verb)
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> None:
         if not changes:
             stack.enter_context(without_checkpoints())
         depl = stack.enter_context(nixops.script_defs.deployment(args, changes, name))
+        if args.verb == "recover":
+            depl.evaluate_active()  # makes NixOps's own rows for what will be found
         record = open_record(depl)
         if args.verb == "history":
             sys.exit(history.show(args, console, record.history(args.machine, args.limit)))
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
 def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
     kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
-    return NixopsRecord(name_of(depl.uuid), depl.name or depl.uuid, kept, depl._get_deployment_lock)
+    return NixopsRecord(depl.name or depl.uuid, kept, depl._get_deployment_lock)
 
 
 def as_ours(args: argparse.Namespace, depl: "nixops.deployment.Deployment", record: NixopsRecord) -> argparse.Namespace:
@@ -91,7 +94,7 @@ def opener(
         from nixops_proxmox.wiring.parts import Parts
 
         network = described(depl) if options.source is not None else recorded(record, depl)
-        with Parts(replace(options, deployment=record.name), record) as parts:
+        with Parts(replace(options, deployment=record.name), WithKeysOf(name_of(depl.uuid), record)) as parts:
             yield Deployed(options, record, parts, given(network))
 
     return open_deployment
@@ -99,18 +102,24 @@ def opener(
 
 def described(depl: "nixops.deployment.Deployment") -> NetworkSpec:
     """As NixOps evaluates it."""
-    try:
+    with explained():
         depl.evaluate()
-    except nixops.evaluation.NixEvalError as error:
-        raise EvaluationFailed("NixOps could not evaluate the network", hint="Nix's own words are above") from error
     definitions = depl.definitions or {}
     ours = {name: one.spec for name, one in definitions.items() if isinstance(one, ProxmoxDefinition)}
     others = tuple(name for name in definitions if name not in ours)
     return NetworkSpec(name=depl.uuid, machines=tuple(ours.values()), foreign=others)
 
 
+@contextmanager
+def explained() -> "Iterator[None]":
+    try:
+        yield
+    except nixops.evaluation.NixEvalError as error:
+        raise EvaluationFailed("NixOps could not evaluate the network", hint="Nix's own words are above") from error
+
+
 def recorded(record: NixopsRecord, depl: "nixops.deployment.Deployment") -> NetworkSpec:
     """As it was when it was last deployed."""
     states = (state for state in depl.machines.values() if isinstance(state, ProxmoxState))
     specs = tuple(state.record.spec for state in states if state.record.spec is not None)
-    return NetworkSpec(name=record.title, machines=specs)
+    return NetworkSpec(name=record.name, machines=specs)

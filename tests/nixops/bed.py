@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.bed import Bed, command
+from tests.e2e.bed import Bed
 
 HERE = Path(__file__).parent
 PATIENCE = 180.0  # seconds for any one command
@@ -65,13 +65,10 @@ class Nixops:
             "PATH": f"{Path(self.program).parent}:{os.environ['PATH']}",
         }
 
-    def argv(self, *words: str) -> list[str]:
-        return command("lab", "exec", "--", self.program, *words)
-
     def run(self, *words: str, check: bool = True, stdin: str = "", **extra: str) -> subprocess.CompletedProcess[str]:
-        """`nixops …` in the network's folder, inside of the lab's network, to its end."""
+        """`nixops …` in the network's folder, to its end; it enters the lab's network by itself."""
         done = subprocess.run(
-            self.argv(*words),
+            [self.program, *words],
             cwd=self.folder,
             env=self.environment | extra,
             capture_output=True,
@@ -98,7 +95,7 @@ class Nixops:
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         with (self.folder / "killed.log").open("ab") as log:
             return subprocess.Popen(
-                self.argv(*words),
+                [self.program, *words],
                 cwd=self.folder,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
