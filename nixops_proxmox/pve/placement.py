@@ -117,7 +117,8 @@ def no_place(spec: MachineSpec, refused: Mapping[str, str]) -> PveRefused:
     reasons = "; ".join(f"{node}: {why}" for node, why in sorted(refused.items())) or "we may not see any node"
     return PveRefused(
         f"{spec.name}: no node can take it: {reasons}",
-        hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on",
+        hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on:"
+        " `nixops-proxmox doctor` names those that are missing",
     )
 
 

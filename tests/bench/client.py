@@ -38,8 +38,8 @@ class Counted:
 def network(count: int, iso: str) -> NetworkSpec:
     """Machines that are all alike, installed by `configuration`: Nix has no part in it."""
     machine = {
-        "disks": [{"storage": "local-lvm", "size": "4G"}],
-        "memory": 512,
+        "disks": [{"storage": "local-lvm", "size": "256M"}],
+        "memory": 64,
         "network": [{"bridge": "vmbr0"}],
         "install": {"iso": iso, "method": "configuration"},
         "profile": "lab",
@@ -68,9 +68,9 @@ def deploy(folder: Path, wanted: dict[str, Any], counted: Counted) -> int:
     )
     with open_given(options, network(wanted["count"], wanted["iso"])) as deployed:
         outcomes = deployed.deploy(deployed.described())
-    for outcome in outcomes:
-        if outcome.error is not None:
-            sys.stderr.write(f"{outcome.name}: {outcome.error}\n")
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed[:5]:
+        sys.stderr.write(f"{outcome.name}: {outcome.error}\n")
     return sum(outcome.machine is not None and outcome.machine.phase is Phase.READY for outcome in outcomes)
 
 

@@ -247,3 +247,68 @@ def test_destroy_takes_away_what_is_ours_and_nothing_else(runs: Runs) -> None:
     left = {vm["name"] for vm in lab.vms().values()}
     assert "somebody-elses" in left
     assert Path(lab.folder).exists()
+
+
+# What is aimed at everybody, one after the other.
+
+
+@pytest.fixture
+def lone(field_bed: "Field") -> "Field":
+    field_bed.clear()
+    return field_bed
+
+
+def one(lab: "Field", **changes: Any) -> dict[str, Any]:
+    return {"web": Case("first").machine(lab.running.iso) | changes}
+
+
+def test_a_token_of_its_own_rights_has_none_until_they_are_given(lone: "Field", runs: Runs) -> None:
+    """Privilege separation: the user may do everything, and the token nothing."""
+    assert runs.first
+    made = lone.api("POST", "/access/users/deploy@pve/token/weak", privsep=1)
+    outcome = lone.run("deploy", one(lone), profile={"token": f"{made['full-tokenid']}={made['value']}"})["web"]
+    assert outcome["error"] in ("PermissionDenied", "PveRefused"), told(outcome)
+    assert re.search(r"doctor|grant|privilege", told(outcome)), told(outcome)
+    assert lone.vms() == {}
+
+
+def test_a_ticket_that_expires_is_renewed(lone: "Field", runs: Runs) -> None:
+    assert runs.first
+    profile = {"username": "root@pam", "password": lone.running.root_password}
+    lone.fault("refuse", method="PUT", path=CONFIG, status=401, text="permission denied - invalid PVE ticket")
+    outcome = lone.run("deploy", one(lone), profile=profile)["web"]
+    assert outcome["phase"] == "ready", told(outcome)
+    logins = [call for call in lone.calls() if call["path"] == "/access/ticket"]
+    assert len(logins) == 2
+    assert lone.running.root_password not in repr(outcome)
+
+
+def test_a_cluster_without_quorum_is_named_and_left_alone(lone: "Field", runs: Runs) -> None:
+    assert runs.first
+    lone.fault("no_quorum", method="POST", path=CREATE, seconds=2.0)
+    outcome = lone.run("deploy", one(lone))["web"]
+    assert outcome["error"] == "PveBusy" and "quorum" in told(outcome), told(outcome)
+    assert lone.vms() == {}
+
+
+def test_wrong_credentials_are_said_to_be_so(lone: "Field", runs: Runs) -> None:
+    assert runs.first
+    outcome = lone.run("deploy", one(lone), profile={"token": "deploy@pve!lab=00000000-0000-0000-0000-000000000000"})
+    assert outcome["web"]["error"] == "NotAuthenticated"
+    assert "00000000" not in told(outcome["web"])
+
+
+def test_an_api_that_is_not_there_is_said_to_be_so(lone: "Field", runs: Runs) -> None:
+    assert runs.first
+    wrong = {"url": "https://127.0.0.1:1", "token": lone.running.token}
+    outcome = lone.run("deploy", one(lone), profile=wrong)["web"]
+    assert outcome["error"] == "PveUnreachable" and "127.0.0.1:1" in told(outcome)
+    assert outcome["exit_status"] == 4
+
+
+def test_a_cluster_that_is_somebody_else_gets_no_credentials(lone: "Field", runs: Runs) -> None:
+    assert runs.first
+    lone.forget_calls()
+    outcome = lone.run("deploy", one(lone), profile={"token": lone.running.token, "fingerprint": ":".join(["AB"] * 32)})
+    assert outcome["web"]["error"] == "ConfigError"
+    assert lone.calls() == []
