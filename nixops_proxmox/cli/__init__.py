@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from nixops_proxmox import __version__
 from nixops_proxmox.cli import (
+    backup,
     check,
     completion,
     deploy,
@@ -27,9 +28,13 @@ from nixops_proxmox.cli import (
     plan,
     profile,
     reboot,
+    recover,
     reinstall,
     rescue,
+    restore,
+    rollback,
     scp,
+    snapshot,
     ssh,
     start,
     status,
@@ -56,6 +61,11 @@ VERBS: dict[str, ModuleType] = {
     "reinstall": reinstall,
     "destroy": destroy,
     "check": check,
+    "recover": recover,
+    "rollback": rollback,
+    "snapshot": snapshot,
+    "backup": backup,
+    "restore": restore,
     "doctor": doctor,
     "iso": iso,
     "profile": profile,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from nixops_proxmox.cli.progress import duration
 from nixops_proxmox.errors import (
@@ -25,6 +26,11 @@ class Line:
 
     text: str
     style: str = ""
+
+
+def epoch_text(seconds: float) -> str:
+    """A moment, in the user's time zone; `-` for none."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
 
 
 def explain(error: DeployError) -> list[Line]:

@@ -118,6 +118,19 @@ class VolumeSeen:
     size: int
     vmid: int = 0
     format: str = ""
+    created: int = 0  # epoch
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class SnapshotSeen:
+    """`created`: epoch; `ram`: it has the memory too; `parent`: empty for the first."""
+
+    name: str
+    description: str = ""
+    created: int = 0
+    ram: bool = False
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -386,10 +399,32 @@ def parse_volumes(data: Any) -> tuple[VolumeSeen, ...]:
     """GET …/storage/{storage}/content."""
     return tuple(
         VolumeSeen(
-            _need(item, "volid"), _text(item, "content"), _int(item, "size"), _int(item, "vmid"), _text(item, "format")
+            _need(item, "volid"),
+            _text(item, "content"),
+            _int(item, "size"),
+            _int(item, "vmid"),
+            _text(item, "format"),
+            _int(item, "ctime"),
+            _text(item, "notes"),
         )
         for item in as_maps(data, "volumes")
     )
+
+
+def parse_snapshots(data: Any) -> tuple[SnapshotSeen, ...]:
+    """GET …/snapshot, the oldest first, without PVE's pseudo entry `current`."""
+    found = [
+        SnapshotSeen(
+            _need(item, "name"),
+            _text(item, "description").strip(),
+            _int(item, "snaptime"),
+            as_flag(item.get("vmstate"), "vmstate"),
+            _text(item, "parent"),
+        )
+        for item in as_maps(data, "snapshots")
+        if item.get("name") != "current"
+    ]
+    return tuple(sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name)))
 
 
 def parse_permissions(data: Any) -> Mapping[str, Mapping[str, bool]]:

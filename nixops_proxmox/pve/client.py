@@ -227,6 +227,9 @@ class PveClient:
         names = (answers.as_text(item.get("name"), "snapshot name") for item in data)
         return tuple(name for name in names if name != "current")
 
+    def describe_snapshots(self, node: str, vmid: int) -> tuple[answers.SnapshotSeen, ...]:
+        return answers.parse_snapshots(self._ask("GET", f"{VM}/snapshot", node=node, vmid=vmid))
+
     def create_snapshot(self, node: str, vmid: int, name: str, *, description: str = "", ram: bool = False) -> str:
         params: dict[str, Value] = {"snapname": name, "description": description or None}
         return self._task("POST", f"{VM}/snapshot", params | ({"vmstate": True} if ram else {}), node=node, vmid=vmid)
@@ -237,9 +240,13 @@ class PveClient:
     def delete_snapshot(self, node: str, vmid: int, name: str) -> str:
         return self._task("DELETE", f"{VM}/snapshot/{{snapshot}}", node=node, vmid=vmid, snapshot=name)
 
-    def back_up(self, node: str, vmid: int, storage: str, *, mode: str = "snapshot", compress: str = "zstd") -> str:
-        """NotFound if the VM is not on that node: PVE says "OK" and does nothing."""
+    def back_up(
+        self, node: str, vmid: int, storage: str, *, mode: str = "snapshot", compress: str = "zstd", notes: str = ""
+    ) -> str:
+        """NotFound if the VM is not on that node: PVE says "OK" and does nothing. `notes`: a line to find it by, in
+        which PVE fills in {{guestname}} and such."""
         params: Params = {"vmid": str(vmid), "storage": storage, "mode": mode, "compress": compress}
+        params = {**params, "notes-template": notes or None}
         data = self._ask("POST", "/nodes/{node}/vzdump", params, node=node)
         upid = find_upid(data)
         if upid is None:

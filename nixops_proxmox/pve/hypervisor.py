@@ -325,6 +325,20 @@ class PveHypervisor:
             note(upid)
             self._work.finish(upid, doing)
 
+    def run_task(
+        self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: Note = lambda _upid: None
+    ) -> None:
+        """Anything else that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
+        node = self._sight.node_of(facts)
+        try:
+            upid = self._work.submit(kind, node, facts.vmid, lambda: post(node) or "")
+            if upid:
+                note(upid)
+                self._work.finish(upid, doing)
+        finally:
+            self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
+        self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))
+
     # Ending
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:

@@ -4,6 +4,7 @@ from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.wiring.deployed import Deployed, open_deployment, open_given
 from nixops_proxmox.wiring.looks import Checked, Planned
 from nixops_proxmox.wiring.options import Options
+from nixops_proxmox.wiring.recovery import Sighted
 from nixops_proxmox.wiring.volumes import Volumes, open_volumes
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Planned",
+    "Sighted",
     "Volumes",
     "open_deployment",
     "open_given",

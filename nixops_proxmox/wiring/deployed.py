@@ -10,6 +10,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Endpoint, Machine, Phase
+from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.wiring.description import Description, describe, given
@@ -18,6 +19,7 @@ from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
 from nixops_proxmox.wiring.pursuit import Pursuit
 from nixops_proxmox.wiring.record import Record
+from nixops_proxmox.wiring.recovery import Lookout, Sighted
 
 LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 
@@ -147,7 +149,40 @@ class Deployed:
 
         return self._each(names, work)
 
+    def work_on(self, names: Sequence[str], work: Callable[[Pursuit, PveHypervisor], Machine]) -> list[Outcome]:
+        """Anything else with machines that are recorded; hardware and system are left as they are."""
+        return self._each(
+            names, lambda name, lease: work(self._pursuit(name, lease, LOOKING), self.hypervisor_of(name))
+        )
+
+    def recover(self, found: Sequence[Sighted]) -> list[Machine]:
+        """Write down the machines that were found on the cluster and are not recorded."""
+        machines = [one.machine for one in found if one.machine is not None]
+        with self.record.lease(break_lock=self._options.break_lock) as lease:
+            for machine in machines:
+                self.record.journal(lease).record(machine, "recovered from its mark on the cluster")
+        return machines
+
     # What can be looked at.
+
+    def looking_at(self, name: str) -> Pursuit:
+        """One machine, for who only looks: what is seen is not recorded."""
+        world = self._world(name, LOOKING, builds=False)
+        return Pursuit(
+            self.record.machine(name), world, self.record.journal(), leave=lambda: self._parts.guests.leave(name)
+        )
+
+    def hypervisor_of(self, name: str) -> PveHypervisor:
+        return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
+
+    def recoverable(self, profile: str) -> list[Sighted]:
+        """Every VM of the hypervisor that carries a mark, of this deployment and of others; touches none."""
+        recorded = {machine.name: machine for machine in self.record.machines() if machine.phase is not Phase.ABSENT}
+        specs = {name: self.spec(name) for name in self.described()}
+        lookout = Lookout(
+            self.record.name, profile, self._parts.hypervisor(profile), self._parts.keys, self._parts.agent
+        )
+        return lookout.look(recorded, specs)
 
     def plan(self, names: Sequence[str]) -> list[Planned]:
         """What `deploy` would do; looks, builds, and changes nothing."""

@@ -62,6 +62,12 @@ class Pursuit:
             self.to(Phase.STOPPED)
         return self.to(Phase.READY)
 
+    def record(self, machine: Machine, what: str) -> Machine:
+        """Something that happened beside the table, such as a restored backup."""
+        self._journal.record(machine, what)
+        self.machine = machine
+        return machine
+
     def reset(self) -> None:
         """Switch off and on again, without waiting for the system."""
         self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)

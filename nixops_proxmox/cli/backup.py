@@ -1,0 +1,90 @@
+"""Back machines up to a storage of the cluster (vzdump), or list the backups that there are."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox.cli.arguments import add_json, add_machines, add_run, open_deployed, select
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.report import epoch_text
+from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.snapshot import MADE
+from nixops_proxmox.model import Phase
+
+if TYPE_CHECKING:
+    from nixops_proxmox.model import Machine
+    from nixops_proxmox.pve.hypervisor import PveHypervisor
+    from nixops_proxmox.wiring import Deployed
+    from nixops_proxmox.wiring.pursuit import Pursuit
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_machines(parser)
+    parser.add_argument("--list", action="store_true", help="only show which there are")
+    parser.add_argument("--storage", metavar="NAME", default="", help="where to; otherwise one is chosen")
+    parser.add_argument(
+        "--mode",
+        choices=("snapshot", "suspend", "stop"),
+        default="snapshot",
+        help="what becomes of a running machine meanwhile (snapshot: it goes on)",
+    )
+    add_run(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_deployed(args, console, described=None) as deployed:
+        phases = (*MADE, Phase.LOST) if args.list else MADE
+        names = select([machine.name for machine in deployed.record.machines() if machine.phase in phases], args)
+        if args.list:
+            return run_list(args, console, deployed, names)
+        return run_backup(args, console, deployed, names)
+
+
+def run_backup(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+    from nixops_proxmox.wiring.backups import back_up
+
+    made: dict[str, str] = {}
+
+    def work(pursuit: "Pursuit", hypervisor: "PveHypervisor") -> "Machine":
+        made[pursuit.machine.name] = back_up(hypervisor, pursuit, storage=args.storage, mode=args.mode).volume
+        return pursuit.machine
+
+    status = carry_out(args, console, names, "backed up", lambda: deployed.work_on(names, work), deployed.machines)
+    if args.json:
+        console.json({"backups": [{"machine": name, "volume": made[name]} for name in sorted(made)]})
+    elif made:
+        console.result("\n".join(f"{name}  {made[name]}" for name in sorted(made)))
+    return status
+
+
+def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+    from nixops_proxmox.wiring.backups import list_archives
+
+    found = [
+        (name, one)
+        for name in names
+        for one in list_archives(deployed.hypervisor_of(name), deployed.record.machine(name).facts)
+    ]
+    rows: list[dict[str, Any]] = [
+        {"machine": name, "volume": one.volume, "created": one.created, "size": one.size, "ours": one.ours}
+        for name, one in found
+    ]
+    if args.json:
+        console.json({"backups": rows})
+    elif rows:
+        console.table(
+            ("machine", "backup", "created", "size", "its own"),
+            [
+                [
+                    row["machine"],
+                    row["volume"],
+                    epoch_text(row["created"]),
+                    f"{row['size'] / 2**30:.1f} GiB",
+                    "yes" if row["ours"] else "not known",
+                ]
+                for row in rows
+            ],
+        )
+    else:
+        console.say("there is none")
+    return 0

@@ -1,0 +1,49 @@
+"""Go back to the system that a machine had before, or to an older generation; the next deploy goes forward again."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.cli.arguments import add_json, add_run, get_machine, open_deployed, positive
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.runs import carry_out
+
+if TYPE_CHECKING:
+    from nixops_proxmox.wiring.generations import Generation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machine", metavar="MACHINE")
+    parser.add_argument(
+        "generation", metavar="GENERATION", nargs="?", type=positive, help="otherwise the one before the current one"
+    )
+    parser.add_argument("--list", action="store_true", help="only show which there are")
+    add_run(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    from nixops_proxmox.wiring.generations import list_generations, return_to
+
+    with open_deployed(args, console, described=None) as deployed:
+        name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
+        if args.list or args.json:
+            show(args, console, list_generations(deployed.looking_at(name)))
+            return 0
+        return carry_out(
+            args,
+            console,
+            [name],
+            "rolled back",
+            lambda: deployed.work_on([name], lambda pursuit, _hypervisor: return_to(pursuit, args.generation)),
+            deployed.machines,
+        )
+
+
+def show(args: argparse.Namespace, console: Console, found: "tuple[Generation, ...]") -> None:
+    if args.json:
+        rows = [{"generation": one.number, "system": one.system, "active": one.active} for one in found]
+        console.json({"machine": args.machine, "generations": rows})
+        return
+    console.table(
+        ("generation", "system", ""), [[str(one.number), one.system, "active" if one.active else ""] for one in found]
+    )

@@ -1,0 +1,109 @@
+"""Snapshots of machines: create, list, delete, and roll back to one."""
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox.cli.arguments import add_common, add_json, add_machines, add_run, add_yes, open_deployed, select
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.report import epoch_text
+from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.model import Phase
+
+if TYPE_CHECKING:
+    from nixops_proxmox.model import Machine
+    from nixops_proxmox.pve.hypervisor import PveHypervisor
+    from nixops_proxmox.wiring import Deployed
+    from nixops_proxmox.wiring.pursuit import Pursuit
+
+    Work = Callable[[Pursuit, PveHypervisor], Machine]
+
+MADE = tuple(phase for phase in Phase if phase not in (Phase.ABSENT, Phase.RESERVED, Phase.LOST))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
+    create = add_action(
+        actions, "create", "take one of all disks of each machine, all disks of a machine at one moment"
+    )
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--ram", action="store_true", help="the memory too, so that the machine goes on from there")
+    create.add_argument("--description", metavar="TEXT", default="")
+    show = add_action(actions, "list", "show which there are")
+    add_json(show)
+    delete = add_action(actions, "delete", "delete one; the machines stay as they are")
+    delete.add_argument("name", metavar="NAME")
+    rollback = add_action(actions, "rollback", "go back to one: what was written since is lost; asks first")
+    rollback.add_argument("name", metavar="NAME")
+    add_yes(rollback)
+    for action in (create, delete, rollback):
+        add_run(action)
+    for action in (create, show, delete, rollback):
+        add_machines(action)
+        add_common(action)
+
+
+def add_action(actions: Any, name: str, about: str) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+    return action
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    with open_deployed(args, console, described=None) as deployed:
+        names = select([machine.name for machine in deployed.record.machines() if machine.phase in MADE], args)
+        if args.action == "list":
+            return run_list(args, console, deployed, names)
+        if args.action == "rollback":
+            question = f"go back to {args.name}, and lose what {', '.join(names)} wrote since?"
+            if names and not console.ask(question, yes=args.yes):
+                console.say("nothing was done")
+                return 0
+        work, said = work_of(args)
+        return carry_out(args, console, names, said, lambda: deployed.work_on(names, work), deployed.machines)
+
+
+def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
+    """What is to be done with each machine, and how it is told."""
+    from nixops_proxmox.wiring import backups
+
+    match args.action:
+        case "create":
+            taken = partial(backups.take_snapshot, name=args.name, description=args.description, ram=args.ram)
+            return lambda pursuit, hypervisor: taken(hypervisor, pursuit), "snapshot"
+        case "delete":
+            return lambda pursuit, hypervisor: backups.delete_snapshot(hypervisor, pursuit, args.name), "rid of it"
+    return lambda pursuit, hypervisor: backups.return_to_snapshot(hypervisor, pursuit, args.name), "rolled back"
+
+
+def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+    from nixops_proxmox.wiring.backups import list_snapshots
+
+    found = [
+        (name, one) for name in names for one in list_snapshots(deployed.hypervisor_of(name), deployed.looking_at(name))
+    ]
+    if args.json:
+        rows = [
+            {
+                "machine": name,
+                "name": one.name,
+                "created": one.created,
+                "ram": one.ram,
+                "parent": one.parent or None,
+                "description": one.description,
+            }
+            for name, one in found
+        ]
+        console.json({"snapshots": rows})
+    elif found:
+        heads = ("machine", "snapshot", "created", "memory", "description")
+        console.table(
+            heads,
+            [
+                [name, one.name, epoch_text(one.created), "yes" if one.ram else "no", one.description]
+                for name, one in found
+            ],
+        )
+    else:
+        console.say("there is none")
+    return 0

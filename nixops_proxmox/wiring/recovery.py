@@ -1,0 +1,159 @@
+"""A record that was lost, made anew from the marks on the cluster and what the guests' agents tell; touches no VM."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.model import Facts, Machine, Phase, Power
+from nixops_proxmox.pve.answers import GuestSeen
+from nixops_proxmox.pve.config import boots_cd
+from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
+from nixops_proxmox.pve.properties import parse_nic
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.ssh.keys import KeyStore
+
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+AGENT_TIME = 5.0  # seconds; a guest that is up answers at once
+NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reason to reinstall
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """A VM with a mark. `machine`: what it is to be recorded as; None: it is not, and `problem` says why."""
+
+    mark: Mark
+    vmid: int
+    node: str
+    machine: Machine | None = None
+    problem: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Marked:
+    guest: GuestSeen
+    mark: Mark
+    config: Mapping[str, str]
+
+
+class Lookout:
+    """For one deployment on one hypervisor."""
+
+    def __init__(
+        self,
+        deployment: str,
+        profile: str,
+        hypervisor: PveHypervisor,
+        keys: KeyStore,
+        agents: Callable[[Machine], Agent],
+    ) -> None:
+        self._deployment, self._profile = deployment, profile
+        self._hypervisor, self._keys, self._agents = hypervisor, keys, agents
+
+    def look(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Sighted]:
+        """By deployment and machine. `recorded`: what the state has already; `specs`: what is described."""
+        marked = self._find_marked()
+        proven = Counter(uuid_of(one.config) for one in marked)
+        twice = {uuid for uuid, count in proven.items() if count > 1}
+        found = []
+        for one in marked:
+            problem = self._find_problem(one, recorded, twice)
+            if problem:
+                found.append(Sighted(one.mark, one.guest.vmid, one.guest.node, problem=problem))
+            else:
+                found.append(self._recognise(one, specs.get(one.mark.machine)))
+        return sorted(found, key=lambda one: (one.mark.deployment, one.mark.machine, one.vmid))
+
+    def _find_marked(self) -> list[_Marked]:
+        """By our tag first, so that a large cluster need not be read whole; an unfinished clone has no tag yet."""
+        guests = self._hypervisor.resources().guests.values()
+        tagged = [guest for guest in guests if guest.kind == "qemu" and (TAG in guest.tags or not guest.tags)]
+        marked = []
+        for guest in tagged:
+            config = self._hypervisor.client.get_config(guest.node, guest.vmid).values
+            mark = find_mark(config.get("description", ""))
+            if mark is not None and not guest.template:
+                marked.append(_Marked(guest, mark, config))
+        return marked
+
+    def _find_problem(self, one: _Marked, recorded: Mapping[str, Machine], twice: set[str]) -> str:
+        if one.mark.deployment != self._deployment:
+            return f"it is of the deployment {one.mark.deployment}"
+        if is_unfinished(one.config.get("description", "")):
+            return "it is an unfinished clone: destroy it in PVE, or deploy the machine and destroy this one then"
+        if uuid_of(one.config) != one.mark.uuid.lower():
+            return "its SMBIOS UUID is not the one in its notes: it is a copy of the machine"
+        if one.mark.uuid.lower() in twice:
+            return "another VM has the same mark: take it away from the one that is not the machine"
+        have = recorded.get(one.mark.machine)
+        if have is not None:
+            same = have.facts.uuid.lower() == one.mark.uuid.lower()
+            return "it is recorded already" if same else f"the record has another VM by that name: {have.facts.vmid}"
+        return ""
+
+    def _recognise(self, one: _Marked, spec: MachineSpec | None) -> Sighted:
+        facts = Facts(
+            uuid=one.mark.uuid.lower(),
+            profile=self._profile,
+            vmid=one.guest.vmid,
+            node=one.guest.node,
+            macs=macs_of(one.config),
+            asked=spec.install.generation if spec is not None else NEVER,
+        )
+        machine = Machine(self._deployment, one.mark.machine, Phase.ABSENT, facts)
+        remarks = [] if spec is not None else ["it is not described here"]
+        vm = self._hypervisor.find_vm(facts)
+        if vm is None:
+            return Sighted(one.mark, one.guest.vmid, one.guest.node, problem="it is gone by now")
+        installed = replace(facts, method=spec.install.source.value if spec is not None else "recovered", claimed=0)
+        if vm.power is Power.STOPPED and boots_cd(vm.config):
+            machine = machine.moved(Phase.DEFINED, facts)
+            remarks.append("it would boot the installer: disks with data on them will not be written")
+        elif vm.power is Power.STOPPED:
+            machine = machine.moved(Phase.STOPPED, installed)
+        else:
+            machine, told = self._ask_guest(machine.moved(Phase.RUNNING, installed))
+            remarks += told
+        machine, told = self._with_host_key(machine)
+        return Sighted(one.mark, one.guest.vmid, vm.node, machine, remarks=(*remarks, *told))
+
+    def _ask_guest(self, machine: Machine) -> tuple[Machine, list[str]]:
+        """Which system runs, and its public host key, which the agent's channel vouches for."""
+        try:
+            agent = self._agents(machine)
+            agent.wait_for_agent(AGENT_TIME)
+            installer = agent.osinfo().get("variant-id") == "installer"
+            key = " ".join(agent.read_file(HOST_KEY).decode("ascii", "replace").split()[:2])
+            boot = agent.read_file(BOOT_ID).decode("ascii", "replace").strip()
+        except DeployError as error:
+            return machine, [f"its agent did not tell what runs: {error.message}"]
+        if not installer:
+            return machine.moved(machine.phase, replace(machine.facts, host_key=key)), []
+        facts = replace(machine.facts, boot_id=boot, installer_keys=(key,))
+        remark = "the installer runs in it: `start` boots its disk; if it never was installed, say `destroy`"
+        return machine.moved(Phase.RESCUE, facts), [remark]
+
+    def _with_host_key(self, machine: Machine) -> tuple[Machine, list[str]]:
+        if self._keys.has_host_key(machine.facts.uuid):
+            _, ours = self._keys.host_key(machine.facts.uuid)
+            told = machine.facts.host_key
+            remarks = ["it shows another host key than ours"] if told and told != " ".join(ours.split()[:2]) else []
+            return machine.moved(machine.phase, replace(machine.facts, host_key=ours)), remarks
+        if machine.facts.host_key:
+            return machine, ["its private keys are not here: let `ssh.identityFile` name a key that it lets in"]
+        if machine.phase is Phase.DEFINED:
+            _, ours = self._keys.host_key(machine.facts.uuid)
+            return machine.moved(machine.phase, replace(machine.facts, host_key=ours)), []
+        return machine, ["its host key is not known: start it in PVE and recover it then"]
+
+
+def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:
+    """Lower case, in the order of the NICs."""
+    slots = sorted(
+        (key for key in config if key.startswith("net") and key[3:].isdecimal()), key=lambda key: int(key[3:])
+    )
+    return tuple(parse_nic(config[slot]).get("macaddr", "").lower() for slot in slots)
