@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nixops_proxmox.errors import NeedsWord, SpecError, StateError, StateTooNew
+from nixops_proxmox.errors import Locked, NeedsWord, NoPath, SpecError, StateError, StateTooNew
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
@@ -20,6 +20,7 @@ from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
 
+BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
 DEPLOYMENT = "nixops4"
 DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
@@ -83,10 +84,15 @@ class Resources:
     profiles: Path | None = None
     keys: Path | None = None
     enter: Callable[[str], object] = lambda _: None  # how to get into a lab's network
+    break_lock: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], enter: Callable[[str], object]) -> "Resources":
-        return cls(state=environment.get(ENVIRONMENT, ""), enter=enter)
+        return cls(
+            state=environment.get(ENVIRONMENT, ""),
+            enter=enter,
+            break_lock=environment.get(BREAK_LOCK, "") not in ("", "0"),
+        )
 
     def create(self, request: Create) -> Mapping[str, Any]:
         """Create or, if an earlier answer was lost, find again; safe to repeat."""
@@ -202,6 +208,7 @@ class Resources:
             profiles=self.profiles,
             keys=self.keys,
             words=Words(allow_reboot=allow_reboot),
+            break_lock=self.break_lock,
             reporter=StderrReporter(),
             keep={SPEC: spec.model_dump_json(by_alias=True)},
         )
@@ -220,10 +227,22 @@ class Resources:
 
 
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Machine:
-    (outcome,) = deployed.deploy([name], until=until)
+    """Deploy the machine, or raise what stopped it, with hints in words that NixOps 4 has."""
+    try:
+        (outcome,) = deployed.deploy([name], until=until)
+    except Locked as error:
+        hint = f"wait for it to end; if it is certain that it no longer runs, apply once with {BREAK_LOCK}=1"
+        raise Locked(error.message, hint=hint) from error
+    machine = deployed.record.machine(name)
+    if machine.phase is Phase.LOST and isinstance(outcome.error, NoPath):
+        raise NoPath(
+            f"{name}: its VM {machine.facts.vmid} is gone from the cluster, or does not carry its mark any more",
+            hint=f"if it is really gone, `nixops-proxmox destroy --uuid {machine.facts.uuid}` forgets it; then take the"
+            " resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
+        ) from outcome.error
     if outcome.error is not None:
         raise outcome.error
-    return deployed.record.machine(name)
+    return machine
 
 
 def vm_outputs(machine: Machine) -> Mapping[str, Any]:

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
     from tests.e2e.bed import Bed
     from tests.nixops4.dialogue import Provider
 
-SYSTEM = """\
-{ version }:
-import DEMO/system.nix { name = "web"; hosts = { }; service = { port = 80; handler = "echo version ${version}"; }; }
-"""
-
+SYSTEM = Path(__file__).parents[2] / "examples" / "nixops4" / "system.nix"
 Build = Callable[[str], str]
 
 
@@ -43,35 +39,32 @@ def bed(provider_bed: "Bed") -> "Bed":
 
 
 @pytest.fixture
-def start(bed: "Bed") -> Iterator[Callable[[], "Provider"]]:
-    """Starts a provider, as NixOps does for each resource; all end with the test."""
+def start(bed: "Bed") -> Iterator[Callable[..., "Provider"]]:
+    """Starts a provider, as NixOps does for each resource, with more environment; all end with the test."""
     from contextlib import ExitStack
 
     from tests.nixops4.dialogue import start_provider
 
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(start_provider(bed.environment, bed.home / "provider.log"))
+        yield lambda **more: stack.enter_context(start_provider(bed.environment | more, bed.home / "provider.log"))
 
 
 @pytest.fixture
-def provider(start: Callable[[], "Provider"]) -> "Provider":
+def provider(start: Callable[..., "Provider"]) -> "Provider":
     return start()
 
 
 @pytest.fixture(scope="session")
 def build_system(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The store path of a system that differs by its version."""
-    from tests.e2e.bed import DEMO
-
     if shutil.which("nix-build") is None:
         pytest.skip("there is no Nix here")
     folder = tmp_path_factory.mktemp("system")
-    (folder / "system.nix").write_text(SYSTEM.replace("DEMO", str(DEMO)))
 
     def build(version: str) -> str:
-        argv = ["nix-build", "--out-link", str(folder / version), "--argstr", "version", version, "system.nix"]
+        argv = ["nix-build", "--out-link", str(folder / version), "--argstr", "version", version, str(SYSTEM)]
         done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-        return str(Path(done.stdout.strip()))
+        return done.stdout.strip()
 
     return build

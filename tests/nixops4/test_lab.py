@@ -29,7 +29,7 @@ PROXMOX: dict[str, Any] = {
 }
 BIGGER = {**PROXMOX, "memory": 1024, "disks": [*PROXMOX["disks"], {"storage": "local-lvm", "size": "2G"}]}
 
-Start = Callable[[], Provider]
+Start = Callable[..., Provider]
 
 
 def vm(proxmox: dict[str, Any] = PROXMOX, name: str = "web", **more: Any) -> dict[str, Any]:
@@ -197,6 +197,58 @@ def test_a_machine_that_was_destroyed_by_its_uuid_is_made_anew_only_by_create(be
     assert made["uuid"] in refused and "take the resource out of NixOps's state" in refused
     assert not bed.vms()
     assert provider.ask_outputs(create("vm", vm()))["uuid"] != made["uuid"]
+
+
+def test_a_vm_that_is_gone_is_replaced_only_by_word(bed: "Bed", provider: Provider) -> None:
+    made = provider.ask_outputs(create("vm", vm()))
+    path = f"/nodes/{made['node']}/qemu/{made['vmid']}"
+    bed.api("POST", f"{path}/status/stop")
+    wait_until(lambda: bed.vms()[str(made["vmid"])]["status"] == "stopped")
+    bed.api("DELETE", path)
+    wait_until(lambda: not bed.vms())
+    for request in (create("vm", vm()), update("vm", vm(), made, vm(BIGGER))):
+        refused = provider.ask_error(request)
+        assert f"its VM {made['vmid']} is gone" in refused
+        assert f"nixops-proxmox destroy --uuid {made['uuid']}" in refused
+    done = cli(bed, "destroy", "--uuid", made["uuid"], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert provider.ask_outputs(create("vm", vm()))["uuid"] != made["uuid"]
+
+
+def test_a_machine_that_somebody_works_on_is_left_alone_unless_the_lock_is_broken(bed: "Bed", start: Start) -> None:
+    from nixops_proxmox.state import open_state
+
+    database = str(bed.home / "state" / "nixops-proxmox" / "state.sqlite")
+    with open_state(database) as state, state.deployment("nixops4").lease():
+        refused = start().ask_error(create("vm", vm()))
+        assert "NIXOPS_PROXMOX_BREAK_LOCK=1" in refused and "--break-lock" not in refused
+        assert start(NIXOPS_PROXMOX_BREAK_LOCK="1").ask_outputs(create("vm", vm()))["vmid"]
+
+
+@pytest.mark.nix
+def test_an_installation_that_was_stopped_is_finished_by_the_next_request(
+    bed: "Bed", start: Start, build_system: Build
+) -> None:
+    system = build_system("1")
+    stopped = start()
+    made = stopped.ask_outputs(create("vm", vm()))
+    nixos = {"name": "web", "vm": made["uuid"], "system": system}
+    log = bed.home / "provider.log"
+    seen = log.stat().st_size
+    stopped.send(create("nixos", nixos))
+    wait_until(lambda: b"Install the system" in log.read_bytes()[seen:])
+    stopped.process.send_signal(signal.SIGTERM)
+    assert stopped.process.wait(20) == 128 + signal.SIGTERM
+    assert start().ask_outputs(create("nixos", nixos))["system"] == system
+    assert running_system(bed) == system
+    check_one(bed, made)
+
+
+def wait_until(true: Callable[[], bool], patience: float = 60.0) -> None:
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, "it never came to be"
+        time.sleep(0.02)
 
 
 def test_a_uuid_that_nobody_has_is_an_error_and_nothing_is_destroyed(bed: "Bed", provider: Provider) -> None:
