@@ -210,3 +210,19 @@ class Job:
     phase: JobPhase
     status: int = 0  # exit status, when DONE
     log_tail: str = ""
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a doctor looked at (`subject`), what was found (`text`), and what mends it, perhaps in several lines."""
+
+    level: Level
+    subject: str
+    text: str
+    hint: str = ""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.cli.arguments import add_json, choose_profile, enter_networks, find_source, open_deployed
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import Line
-from nixops_proxmox.cli.tools import Finding, Level, find_all
+from nixops_proxmox.cli.tools import find_all
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.model import Finding, Level
 
 if TYPE_CHECKING:
     from nixops_proxmox.spec import MachineSpec

@@ -5,28 +5,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from nixops_proxmox.cli.arguments import state_location
 from nixops_proxmox.errors import DeployError
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at; `hint` says what mends it."""
-
-    level: Level
-    subject: str
-    text: str
-    hint: str = ""
-
+from nixops_proxmox.model import Finding, Level
 
 Find = Callable[[str], str | None]  # shutil.which
 Ask = Callable[[Sequence[str]], str]  # what a program prints

@@ -1,10 +1,9 @@
 """What a PVE lacks for a network's machines: found by looking only, each finding with what to do about it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 
 from nixops_proxmox.errors import DeployError, PveError
+from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.permissions import grant_commands, missing, needs_of
@@ -15,22 +14,6 @@ from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.spec import MachineSpec
 
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at (`subject`), what was found (`text`), and a `hint`, perhaps of several lines."""
-
-    level: Level
-    subject: str
-    text: str
-    hint: str = ""
 
 
 def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[MachineSpec] = ()) -> list[Finding]:

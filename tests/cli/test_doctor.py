@@ -2,7 +2,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from nixops_proxmox.cli.tools import Level, find_ssh
+from nixops_proxmox.cli.tools import find_ssh
+from nixops_proxmox.model import Level
 
 from .test_verbs import Cli, cli
 

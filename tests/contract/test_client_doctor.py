@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from nixops_proxmox.pve.doctor import Finding, Level, examine
+from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.pve.doctor import examine
 from nixops_proxmox.pve.permissions import grant_commands, missing, needs_of
 from nixops_proxmox.pve.profiles import parse_profile
 from nixops_proxmox.pve.versions import Release, parse_release
