@@ -64,8 +64,7 @@ def extend(findings: list[Finding], console: Console, name: str, specs: "Sequenc
     profile = load_profile(name)
     enter_networks([name])
     with console.busy(f"looking at {name}"), closing(connect(profile)) as client:
-        for one in examine(client, profile, specs):
-            findings.append(Finding(Level(one.level.value), one.subject, one.text, one.hint))
+        findings += examine(client, profile, specs)
 
 
 def show(args: argparse.Namespace, console: Console, findings: Sequence[Finding]) -> None:
