@@ -30,10 +30,11 @@ def make_nixops(lab: Bed, tmp_path_factory: pytest.TempPathFactory) -> MakeNixop
     if "proxmox" not in done.stdout:
         pytest.skip(f"this NixOps has not our plugin: {done.stderr[-300:]} ({HOW_NIXOPS})")
 
-    def make(network: str, **more: str) -> Nixops:
+    def make(network: str, *, create: bool = True, **more: str) -> Nixops:
         made = Nixops(lab, program, lib, tmp_path_factory.mktemp("network"), **more)
         made.write(network)
-        made.create()
+        if create:
+            made.create()
         return made
 
     return make
