@@ -1,17 +1,19 @@
-"""The resource types: `vm`, `nixos`, `iso`, `image` and `state`; each refuses inputs that it does not know, by name."""
+"""The resource types, `vm`, `nixos`, `iso`, `image` and `state`: what it means to create and to update one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from nixops_proxmox.errors import Locked, NeedsWord, NoPath, SpecError, StateError, StateTooNew
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.nixops4.inputs import DEPLOYMENT, NixosInputs, StateInputs, VmInputs, VolumeInputs, parse_inputs
 from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
+from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.pve.profiles import load_profile
@@ -21,45 +23,8 @@ from nixops_proxmox.state.documents import Document, Patch
 from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
 
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
-DEPLOYMENT = "nixops4"
-DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
-
-
-class _Inputs(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class VmInputs(_Inputs):
-    """`proxmox`: what `deployment.proxmox` is elsewhere."""
-
-    name: str
-    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
-    proxmox: dict[str, Any]
-    allowReboot: bool = False
-
-
-class NixosInputs(_Inputs):
-    """`system`: the store path of a system's toplevel, built; `vm`: the UUID that the `vm` resource gave out."""
-
-    name: str
-    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
-    vm: str
-    system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
-
-
-class VolumeInputs(_Inputs):
-    """`path`: a file here; it is uploaded under a name that holds its hash, once."""
-
-    path: str
-    storage: str | None = None
-    node: str | None = None
-    profile: str = "default"
-
-
-class StateInputs(_Inputs):
-    name: str
-
+SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
 
 # How far `vm` goes by where the machine stands; where an installed system is, until that can be reached.
 GOALS: Mapping[Phase, Phase] = {
@@ -72,8 +37,6 @@ GOALS: Mapping[Phase, Phase] = {
 }
 
 EMPTY_STATE: Mapping[str, Any] = {"_type": "nixopsState", "resources": {}, "deployments": {}}
-
-Model = TypeVar("Model", bound=_Inputs)
 
 
 @dataclass(frozen=True)
@@ -104,11 +67,12 @@ class Resources:
         return self._apply(request.type, request.inputs)
 
     def update(self, request: Update) -> Mapping[str, Any]:
-        kind, before, now = request.resource.type, request.resource.inputs, request.inputs
-        for key in ("name", "deployment"):
-            if before.get(key) != now.get(key) and kind in ("vm", "nixos"):
+        kind, now = request.resource.type, request.inputs
+        for key, default in (("name", None), ("deployment", DEPLOYMENT)):
+            had, wants = request.resource.inputs.get(key, default), now.get(key, default)
+            if had != wants and kind in ("vm", "nixos"):
                 raise SpecError(
-                    f"cannot change from {before.get(key)!r} to {now.get(key)!r} on a machine that exists",
+                    f"cannot change from {had!r} to {wants!r} on a machine that exists",
                     path=f"{kind}.{key}",
                     hint="declare a new resource, and destroy the old machine with `nixops-proxmox destroy --uuid`",
                 )
@@ -128,8 +92,7 @@ class Resources:
 
     def _refuse_another(self, inputs: VmInputs, uuid: object) -> None:
         """An update never makes a second machine, whatever became of the first."""
-        with open_state(self.state) as state:
-            recorded = state.deployment(inputs.deployment).machine(inputs.name).facts.uuid
+        recorded = self._recorded(inputs).facts.uuid
         if uuid and recorded != uuid:
             what = f"the one recorded has {recorded}" if recorded else "there is none in our record"
             raise NeedsWord(
@@ -156,13 +119,16 @@ class Resources:
 
     def _vm(self, inputs: VmInputs) -> Mapping[str, Any]:
         spec = parse_machine(inputs.name, {"deployment": {"proxmox": inputs.proxmox}})
-        with self._opened(inputs.deployment, spec, allow_reboot=inputs.allowReboot) as deployed:
-            stands = deployed.record.machine(inputs.name).phase
-            return vm_outputs(finish(deployed, inputs.name, until=GOALS.get(stands)))
+        machine = self._recorded(inputs)
+        system = system_to_reinstall(machine, spec)
+        until = None if system else GOALS.get(machine.phase)
+        systems = {inputs.name: system} if system else None
+        with self._opened(inputs.deployment, spec, systems=systems, allow_reboot=inputs.allowReboot) as deployed:
+            return vm_outputs(finish(deployed, inputs.name, until=until))
 
     def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
-        spec = self._recorded_spec(inputs)
-        with self._opened(inputs.deployment, spec, systems={inputs.name: inputs.system}) as deployed:
+        spec, systems = self._recorded_spec(inputs), {inputs.name: inputs.system}
+        with self._opened(inputs.deployment, spec, systems=systems, keep={SYSTEM: inputs.system}) as deployed:
             return nixos_outputs(finish(deployed, inputs.name))
 
     def _volume(self, inputs: VolumeInputs, kind: str) -> Mapping[str, Any]:
@@ -171,9 +137,12 @@ class Resources:
             content = "iso" if kind == "iso" else "import"
             return {"volume": volumes.ensure(Path(inputs.path), inputs.storage or "", content, node=inputs.node or "")}
 
-    def _recorded_spec(self, inputs: NixosInputs) -> MachineSpec:
+    def _recorded(self, inputs: VmInputs | NixosInputs) -> Machine:
         with open_state(self.state) as state:
-            facts = state.deployment(inputs.deployment).machine(inputs.name).facts
+            return state.deployment(inputs.deployment).machine(inputs.name)
+
+    def _recorded_spec(self, inputs: NixosInputs) -> MachineSpec:
+        facts = self._recorded(inputs).facts
         if facts.uuid != inputs.vm:
             raise SpecError(
                 f"there is no `vm` {inputs.name!r} with the UUID {inputs.vm} in the deployment {inputs.deployment!r}",
@@ -198,6 +167,7 @@ class Resources:
         spec: MachineSpec,
         *,
         systems: Mapping[str, str] | None = None,
+        keep: Mapping[str, str] | None = None,
         allow_reboot: bool = False,
     ) -> AbstractContextManager[Deployed]:
         self._enter(spec.profile)
@@ -210,7 +180,7 @@ class Resources:
             words=Words(allow_reboot=allow_reboot),
             break_lock=self.break_lock,
             reporter=StderrReporter(),
-            keep={SPEC: spec.model_dump_json(by_alias=True)},
+            keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},
         )
         return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
 
@@ -224,6 +194,15 @@ class Resources:
         if kind != "state":
             raise SpecError(f"a {kind!r} resource keeps no state for others; `state` does")
         return parse_inputs(StateInputs, kind, inputs)
+
+
+def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
+    """The system for a `vm` that asks for a reinstall, or is in the middle of one: NixOps does not apply a `nixos`
+    again whose own inputs are the same. Empty: none is asked for."""
+    facts = machine.facts
+    asked = spec.install.generation > facts.asked
+    in_the_middle = facts.round > 0 and machine.phase in GOALS
+    return facts.extra.get(SYSTEM, "") if asked or in_the_middle else ""
 
 
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Machine:
@@ -245,31 +224,6 @@ def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Mach
     return machine
 
 
-def vm_outputs(machine: Machine) -> Mapping[str, Any]:
-    facts, endpoint = machine.facts, machine.facts.endpoint
-    return {
-        "uuid": facts.uuid,
-        "vmid": facts.vmid,
-        "node": facts.node,
-        "macs": list(facts.macs),
-        "addresses": [str(a.ip) for a in facts.addresses if a.mac in facts.macs and not a.ip.is_link_local],
-        "sshHost": endpoint.host if endpoint else "",
-        "sshPort": endpoint.port if endpoint else 22,
-        "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
-    }
-
-
-def nixos_outputs(machine: Machine) -> Mapping[str, Any]:
-    facts, endpoint = machine.facts, machine.facts.endpoint
-    return {
-        "system": facts.system,
-        "generation": facts.generation,
-        "sshHost": endpoint.host if endpoint else "",
-        "sshPort": endpoint.port if endpoint else 22,
-        "sshHostKey": facts.host_key,
-    }
-
-
 def replay(patches: Sequence[Patch]) -> Mapping[str, Any]:
     """The state that the patches lead to; BadPatch if one does not fit, or leads to something that is no state."""
     document = EMPTY_STATE
@@ -278,17 +232,3 @@ def replay(patches: Sequence[Patch]) -> Mapping[str, Any]:
         if not isinstance(document, dict) or document.get("_type") != EMPTY_STATE["_type"]:
             raise BadPatch("what the patch leads to is not NixOps's state")
     return document
-
-
-def parse_inputs(model: type[Model], kind: str, inputs: Mapping[str, Any]) -> Model:
-    """Raises SpecError that names every input that is unknown, missing or wrong."""
-    try:
-        return model.model_validate(dict(inputs))
-    except ValidationError as error:
-        lines = [f"{kind}.{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
-        known = ", ".join(model.model_fields)
-        raise SpecError("\n".join(lines), hint=f"the inputs of {kind!r} are: {known}") from error
-
-
-def _explain(kind: str, message: str) -> str:
-    return "unknown input" if kind == "extra_forbidden" else message

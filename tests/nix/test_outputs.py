@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from nixops_proxmox.nixops4.resources import NixosInputs, StateInputs, VmInputs, VolumeInputs
+from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, VolumeInputs
 from tests.nix.conftest import ROOT, Evaluate
 
 pytestmark = pytest.mark.nix

@@ -9,14 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixops4.resources import (
-    NixosInputs,
-    StateInputs,
-    VmInputs,
-    VolumeInputs,
-    nixos_outputs,
-    vm_outputs,
-)
+from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, VolumeInputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.spec import parse_machine
 from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
 

@@ -244,6 +244,30 @@ def test_an_installation_that_was_stopped_is_finished_by_the_next_request(
     check_one(bed, made)
 
 
+@pytest.mark.nix
+def test_a_reinstall_that_is_asked_for_ends_with_the_system_that_was_there(
+    bed: "Bed", start: Start, build_system: Build
+) -> None:
+    """NixOps does not apply `nixos` again, since nothing of it has changed; stopped in the middle, `vm` still knows."""
+    system, log = build_system("1"), bed.home / "provider.log"
+    provider = start()
+    made = provider.ask_outputs(create("vm", vm()))
+    provider.ask_outputs(create("nixos", {"name": "web", "vm": made["uuid"], "system": system}))
+    again = {**PROXMOX, "install": {**PROXMOX["install"], "generation": 1}}
+    seen = log.stat().st_size
+    provider.send(update("vm", vm(), made, vm(again)))
+    wait_until(lambda: b"Partition the disks" in log.read_bytes()[seen:])
+    provider.process.send_signal(signal.SIGTERM)
+    assert provider.process.wait(20) == 128 + signal.SIGTERM
+
+    following = start()
+    assert following.ask_outputs(update("vm", vm(), made, vm(again)))["uuid"] == made["uuid"]
+    assert running_system(bed) == system
+    seen = log.stat().st_size
+    following.ask_outputs(update("vm", vm(again), made, vm(again)))
+    assert b"Partition" not in log.read_bytes()[seen:], "once is enough"
+
+
 def wait_until(true: Callable[[], bool], patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not true():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.nixops4.resources import nixos_outputs, vm_outputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from tests.nixops4.test_declaration import INPUTS, MACHINE
 
 ROOT = Path(__file__).parents[2]

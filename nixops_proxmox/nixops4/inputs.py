@@ -1,0 +1,63 @@
+"""What each resource type takes; inputs that it does not know are refused, by name."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nixops_proxmox.errors import SpecError
+
+DEPLOYMENT = "nixops4"
+DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
+
+
+class _Inputs(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VmInputs(_Inputs):
+    """`proxmox`: what `deployment.proxmox` is elsewhere."""
+
+    name: str
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
+    proxmox: dict[str, Any]
+    allowReboot: bool = False
+
+
+class NixosInputs(_Inputs):
+    """`system`: the store path of a system's toplevel, built; `vm`: the UUID that the `vm` resource gave out."""
+
+    name: str
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
+    vm: str
+    system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
+
+
+class VolumeInputs(_Inputs):
+    """`path`: a file here; it is uploaded under a name that holds its hash, once."""
+
+    path: str
+    storage: str | None = None
+    node: str | None = None
+    profile: str = "default"
+
+
+class StateInputs(_Inputs):
+    name: str
+
+
+Model = TypeVar("Model", bound=_Inputs)
+
+
+def parse_inputs(model: type[Model], kind: str, inputs: Mapping[str, Any]) -> Model:
+    """Raises SpecError that names every input that is unknown, missing or wrong."""
+    try:
+        return model.model_validate(dict(inputs))
+    except ValidationError as error:
+        lines = [f"{kind}.{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
+        known = ", ".join(model.model_fields)
+        raise SpecError("\n".join(lines), hint=f"the inputs of {kind!r} are: {known}") from error
+
+
+def _explain(kind: str, message: str) -> str:
+    return "unknown input" if kind == "extra_forbidden" else message

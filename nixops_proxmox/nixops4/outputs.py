@@ -1,0 +1,31 @@
+"""What the resource types of machines give out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nixops_proxmox.model import Machine
+
+
+def vm_outputs(machine: Machine) -> Mapping[str, Any]:
+    facts, endpoint = machine.facts, machine.facts.endpoint
+    return {
+        "uuid": facts.uuid,
+        "vmid": facts.vmid,
+        "node": facts.node,
+        "macs": list(facts.macs),
+        "addresses": [str(a.ip) for a in facts.addresses if a.mac in facts.macs and not a.ip.is_link_local],
+        "sshHost": endpoint.host if endpoint else "",
+        "sshPort": endpoint.port if endpoint else 22,
+        "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
+    }
+
+
+def nixos_outputs(machine: Machine) -> Mapping[str, Any]:
+    facts, endpoint = machine.facts, machine.facts.endpoint
+    return {
+        "system": facts.system,
+        "generation": facts.generation,
+        "sshHost": endpoint.host if endpoint else "",
+        "sshPort": endpoint.port if endpoint else 22,
+        "sshHostKey": facts.host_key,
+    }
