@@ -35,6 +35,7 @@ setup(
         "rich>=13.7",  # progress and tables on a terminal
         "pluggy>=1.3",  # NixOps 2's plugin hooks
         "typeguard>=4.1",  # NixOps 2 validates its options with it
+        "websocket-client>=1.7",  # PVE's terminals are websockets; it takes a connection that we have verified
         "shtab>=1.7",  # shell completion from the argument parser
     ],
     extras_require={

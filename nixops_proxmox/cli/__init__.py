@@ -39,6 +39,7 @@ from nixops_proxmox.cli import (
     start,
     status,
     stop,
+    terminal,
 )
 from nixops_proxmox.cli.arguments import add_common
 from nixops_proxmox.cli.console import Console
@@ -66,6 +67,7 @@ VERBS: dict[str, ModuleType] = {
     "snapshot": snapshot,
     "backup": backup,
     "restore": restore,
+    "console": terminal,
     "doctor": doctor,
     "iso": iso,
     "profile": profile,

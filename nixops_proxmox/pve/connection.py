@@ -12,6 +12,21 @@ from nixops_proxmox.pve.tls import TrustingAdapter, build_context, checked_file
 from nixops_proxmox.pve.transport import Transport
 
 
+def open_transport(
+    profile: Profile,
+    *,
+    trace: Trace = no_trace,
+    runner: Runner = run_command,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Transport:
+    """Nothing is sent before the first call. ConfigError for bad credentials."""
+    ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
+    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
+    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy)
+    transport.use_login(_login(profile, secret_of(profile, runner), transport))
+    return transport
+
+
 def connect(
     profile: Profile,
     *,
@@ -20,11 +35,7 @@ def connect(
     sleep: Callable[[float], None] = time.sleep,
 ) -> PveClient:
     """A client for the profile's cluster; nothing is sent before the first call. ConfigError for bad credentials."""
-    ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
-    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
-    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy)
-    transport.use_login(_login(profile, secret_of(profile, runner), transport))
-    return PveClient(transport)
+    return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep))
 
 
 def _login(profile: Profile, secret: str, transport: Transport) -> Login:

@@ -1,6 +1,8 @@
 """Who we talk to: TLS by system trust, CA file or pinned fingerprint, checked before anything is sent."""
 
+import hashlib
 import re
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +17,21 @@ from urllib3.poolmanager import PoolManager, ProxyManager
 from nixops_proxmox.errors import ConfigError
 
 IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must not be the one to find out
+
+
+def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str, timeout: float) -> ssl.SSLSocket:
+    """A connection that is verified like those of calls, for what is none. Raises OSError (ssl.SSLError is one)."""
+    plain = socket.create_connection((host, port), timeout)
+    try:
+        secured = context.wrap_socket(plain, server_hostname=host)
+    except BaseException:
+        plain.close()
+        raise
+    shown = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+    if fingerprint and shown != normalized_fingerprint(fingerprint):
+        secured.close()
+        raise ssl.SSLCertVerificationError(f"the certificate's fingerprint is {shown}, not the one in the profile")
+    return secured
 
 
 class _Sending(threading.local):
@@ -68,6 +85,10 @@ class TrustingAdapter(HTTPAdapter):
         if isinstance(manager, ProxyManager):
             manager.pool_classes_by_scheme = {"https": _FreshPool}
         return manager
+
+    def connect(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:
+        """A connection of our own, outside of the pool."""
+        return connect_tls(host, port, self._tls["ssl_context"], self._tls.get("assert_fingerprint", ""), timeout)
 
     def close(self) -> None:
         """Now: urllib3 leaves it to the garbage collector, which an exception's traceback can hold up."""

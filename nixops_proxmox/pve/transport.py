@@ -3,9 +3,11 @@
 import http.cookiejar
 import json
 import logging
+import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -24,6 +26,7 @@ for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
     logging.getLogger(_name).disabled = True
 
 PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
+STREAM_TIMEOUT = 10.0  # seconds to connect
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
 
 
@@ -50,6 +53,19 @@ class Transport:
 
     def close(self) -> None:
         self._adapter.close()
+
+    @contextmanager
+    def open_stream(
+        self, timeout: float = STREAM_TIMEOUT
+    ) -> Iterator[tuple[ssl.SSLSocket, ApiEndpoint, Mapping[str, str]]]:
+        """A verified connection to the endpoint that answered last, and what says who we are: for websockets."""
+        endpoint = self._endpoints[self._good]
+        try:
+            stream = self._adapter.connect(endpoint.host, endpoint.port, timeout)
+        except OSError as error:
+            raise PveUnreachable(f"{endpoint} cannot be reached: {error}") from error
+        with stream:
+            yield stream, endpoint, self._login.headers("GET") if self._login is not None else {}
 
     def send(self, call: Call, upload: Upload | None = None) -> Any:
         """The answer's data. GETs are repeated; anything else only while provably nothing was executed."""

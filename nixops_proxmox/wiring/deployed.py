@@ -9,8 +9,10 @@ from nixops_proxmox.errors import NoPath, SpecError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
-from nixops_proxmox.model import Endpoint, Machine, Phase
+from nixops_proxmox.model import Endpoint, Machine, Phase, Power
 from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.profiles import load_profile
+from nixops_proxmox.pve.terminal import Terminal, open_terminal
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.wiring.description import Description, describe, given
@@ -225,6 +227,17 @@ class Deployed:
     def scp_argv(self, name: str, sources: Sequence[str], target: str, *, recursive: bool = False) -> list[str]:
         """`NAME:path` in sources or target stands for the machine's path."""
         return self._parts.scp_argv(self._reachable(name), self.spec(name), sources, target, recursive=recursive)
+
+    @contextmanager
+    def terminal(self, name: str) -> Iterator[Terminal]:
+        """The machine's serial terminal, through the hypervisor's API."""
+        machine = self.record.machine(name)
+        vm = self.hypervisor_of(name).find_vm(machine.facts)
+        if vm is None or vm.power is not Power.RUNNING:
+            raise NoPath(f"{name}: it does not run, so nobody is at its console", hint="start it first")
+        profile = load_profile(machine.facts.profile or "default", path=self._options.profiles)
+        with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
+            yield terminal
 
     # How.
 

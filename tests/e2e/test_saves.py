@@ -122,3 +122,11 @@ def test_a_stopped_machine_and_a_copy_of_it_are_told_apart(bed: "Bed") -> None:
     bed.run("recover", "--yes")
     bed.run("deploy")
     assert machine_of(bed)["uuid"] == machine["uuid"]
+
+
+def test_the_console_is_for_machines_that_run(bed: "Bed") -> None:
+    bed.run("deploy")
+    assert "at the console of web" in bed.run("console", "web", "--seconds", "1").stderr
+    bed.run("stop")
+    refused = bed.run("console", "web", check=False)
+    assert refused.returncode == 3 and "it does not run" in refused.stderr

@@ -12,7 +12,7 @@ let
   packages = names: lib'.genAttrs names package;
 
   python3Packages = packages [
-    "setuptools" "proxmoxer" "requests" "requests-toolbelt" "paramiko" "pydantic" "sqlalchemy" "rich" "pluggy" "typeguard"
+    "setuptools" "proxmoxer" "requests" "requests-toolbelt" "websocket-client" "paramiko" "pydantic" "sqlalchemy" "rich" "pluggy" "typeguard"
     "shtab" "psycopg" "aiohttp" "asyncssh" "qemu-qmp" "virtualenv" "mypy" "pytest" "pytest-timeout" "pytest-xdist"
     "hypothesis" "jsonschema" "types-requests" "types-paramiko"
   ] // {
