@@ -48,9 +48,9 @@ def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: i
 
 
 def install_script(spec: MachineSpec, system: str) -> str:
-    """nixos-install for the method; then the target is unmounted, for the plug is pulled after this. Written down is not
-    enough: a journal that is replayed at the first boot would undo what a boot loader wrote past it (extlinux in ext4's
-    first block), and boot loaders do not replay any."""
+    """nixos-install for the method; then the target is unmounted, for the plug is pulled after this. To have it written
+    down is not enough: a journal replayed at the first boot undoes what a boot loader wrote past it (extlinux, in
+    ext4's first block), and boot loaders do not replay any."""
     if spec.install.method is Method.CLOSURE:
         install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
     else:

@@ -16,6 +16,7 @@ from nixops_proxmox.model import Completed, Job, JobPhase
 DIRECTORY = "/run/nixops-proxmox/jobs"
 HEADER = "nixops-proxmox-job"
 TAIL = 4096  # bytes of the log
+ANSWER = 20.0  # seconds for one answer of many, while waiting: a guest that died in between says nothing any more
 
 
 class Run(Protocol):
@@ -143,8 +144,9 @@ def start_job(run: Run, name: str, script: str, directory: str = DIRECTORY) -> N
         raise CommandFailed(f"job {name} could not be started: {done.stderr.strip()}", status=done.status)
 
 
-def find_job(run: Run, name: str, directory: str = DIRECTORY, *, patience: float = 0) -> Job:
-    return parse_job(run(find_script(name, directory, patience=patience), timeout=patience + 60).stdout)
+def find_job(run: Run, name: str, directory: str = DIRECTORY, *, patience: float = 0, limit: float = 60) -> Job:
+    """`limit`: seconds for the answer, beyond the patience of the far end."""
+    return parse_job(run(find_script(name, directory, patience=patience), timeout=patience + limit).stdout)
 
 
 def discard_job(run: Run, name: str, directory: str = DIRECTORY) -> None:
@@ -173,7 +175,7 @@ def wait_for_job(
     while True:
         failure: ConnectionLost | SshUnreachable | None = None
         try:
-            job = find_job(run, name, directory, patience=min(patience, max(0.0, deadline - now())))
+            job = find_job(run, name, directory, patience=min(patience, max(0.0, deadline - now())), limit=ANSWER)
         except (ConnectionLost, SshUnreachable) as error:
             failure = error
             pause(min(2.0, max(0.05, patience)))

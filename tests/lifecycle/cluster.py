@@ -399,6 +399,7 @@ class Bench:
         self.record = Record(Machine("demo", "web"))
         self.keys = Keys()
         self.reporter = Quiet()
+        self.clock = SteppedClock()
 
     def run(
         self,
@@ -409,6 +410,7 @@ class Bench:
         words: Words | None = None,
         system: str = SYSTEM,
         hypervisor: type[Hypervisor] = Hypervisor,
+        guest: type[Guest] = Guest,
         enough: Callable[[Machine], bool] = lambda _: False,
     ) -> Machine:
         fuse = fuse or Fuse()
@@ -416,10 +418,10 @@ class Bench:
         world = World(
             spec=spec,
             hypervisor=hypervisor(self.cluster, fuse),
-            guest=Guest(self.cluster, fuse),
+            guest=guest(self.cluster, fuse),
             builder=Builder(fuse, system),
             keys=self.keys,
-            clock=SteppedClock(),
+            clock=self.clock,
             reporter=self.reporter,
             words=words or Words(),
         )

@@ -1,5 +1,6 @@
 """The command line against real guests: one deployment each, with everything of the lab and of the user shared."""
 
+import json
 import os
 import re
 import signal
@@ -84,21 +85,19 @@ class GuestBed(Bed):
             raise AssertionError(f"it did not end:\n{self.log.read_text(errors='replace')}") from None
 
     def machine(self, name: str) -> dict[str, Any]:
-        return next(machine for machine in self.status() if machine["name"] == name)
+        return next(machine for machine in self.status() if machine["machine"] == name)
 
     def facts(self, name: str) -> dict[str, Any]:
         """All that the record has, at once and without a program in between."""
-        import json
-
-        query = "select facts from machines join deployments d on d.id = deployment_id where d.name = ? and machines.name = ?"
+        query = (
+            "select facts from machines m join deployments d on d.id = deployment_id where d.name = ? and m.name = ?"
+        )
         with closing(sqlite3.connect(self.home / "state" / "nixops-proxmox" / "state.sqlite")) as state:
             (text,) = state.execute(query, (self.deployment, name)).fetchone()
         facts: dict[str, Any] = json.loads(text)
         return facts
 
     def history(self) -> list[dict[str, Any]]:
-        import json
-
         entries: list[dict[str, Any]] = json.loads(self.run("history", "--json").stdout)["history"]
         return entries
 

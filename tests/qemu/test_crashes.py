@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.
 
 AT_ONCE = 2
 LINK_DOWN_SECONDS = 20.0  # long enough for TCP to back off for seconds, and short of the client's own 60 s
+COUNT = "cd /var/log && cat nixos-install.log | wc -l && cat partitioned | wc -l"
 BLOB = 25_000_000  # bytes
 NETWORK = """\
 # Partitioning takes its time and counts itself; the closure has a file that takes a moment to copy.
@@ -128,7 +130,9 @@ def play(bed: "GuestBed", name: str) -> Ended:
         CRASHES[name](story)
         story.run("deploy")
         machine = story.machine("one")
-        installed, partitioned = story.ssh("one", "cat /var/log/nixos-install.log | wc -l; cat /var/log/partitioned | wc -l").split()
+        installed, partitioned = story.ssh(
+            "one", "cat /var/log/nixos-install.log | wc -l; cat /var/log/partitioned | wc -l"
+        ).split()
         creations = [task for task in story.tasks("qmcreate") if task["id"] == str(machine["vmid"])]
         return Ended(
             machine["phase"],
@@ -143,10 +147,15 @@ def play(bed: "GuestBed", name: str) -> Ended:
         story.run("destroy", "--yes", check=False)
 
 
+NO_PARAMETERS = SimpleNamespace(params={})
+
+
 @pytest.fixture(scope="module")
 def stories(request: pytest.FixtureRequest, guest_bed: "GuestBed") -> Iterator[dict[str, Future[Ended]]]:
     """Those that were asked for, under way."""
-    wanted = [getattr(item, "callspec").params.get("crash") for item in request.session.items if hasattr(item, "callspec")]
+    wanted = [
+        getattr(item, "callspec").params.get("crash") for item in request.session.items if hasattr(item, "callspec")
+    ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         under_way = {name: pool.submit(play, guest_bed, name) for name in CRASHES if name in wanted}
         yield under_way
@@ -177,9 +186,7 @@ def test_a_guest_that_dies_in_the_middle_of_the_install_is_installed_anew(
 
 
 @pytest.mark.parametrize("crash", ["link-down"])
-def test_a_network_that_is_cut_during_the_install_is_waited_for(
-    stories: dict[str, Future[Ended]], crash: str
-) -> None:
+def test_a_network_that_is_cut_during_the_install_is_waited_for(stories: dict[str, Future[Ended]], crash: str) -> None:
     ended = stories[crash].result()
     assert ended.phase == "ready"
     assert (ended.installed, ended.partitioned, ended.creations) == (1, 1, 1), ended.first_run

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nixops_proxmox.errors import CommandFailed, GuestLost
+from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.lifecycle.ports import Shell
 from nixops_proxmox.lifecycle.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
@@ -15,6 +15,7 @@ from nixops_proxmox.spec import Method
 REBOOT_ASKED = 100  # the partition script's exit status for "reboot the installer and go on"
 PARTITION_TIME = 1800.0  # seconds
 INSTALL_TIME = 7200.0
+SPELL = 30.0  # seconds of waiting for a job before a silent guest is looked after
 
 
 class BootInstaller:
@@ -178,7 +179,23 @@ def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:
 
 
 def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: float) -> Job:
-    return shell.wait_for_job(name, timeout=timeout, tell=lambda line: world.reporter.detail(machine, line))
+    """Wait for the job, a spell at a time: after one that nobody answered in, look whether the guest is still there."""
+    deadline = world.clock.now() + timeout
+    while True:
+        left = max(0.0, deadline - world.clock.now())
+        try:
+            return shell.wait_for_job(
+                name, timeout=min(SPELL, left), tell=lambda line: world.reporter.detail(machine, line)
+            )
+        except JobStillRunning:
+            if left <= SPELL:
+                raise
+        except (ConnectionLost, SshUnreachable) as error:
+            if get_vm(world, machine).power is Power.STOPPED:
+                raise GuestLost(f"{machine.name}: the VM stopped while its installer was at work") from error
+            if left <= SPELL:
+                raise
+            world.reporter.detail(machine, f"{error.message}; the VM runs: trying again")
 
 
 def _require_target(machine: Machine, shell: Shell) -> None:

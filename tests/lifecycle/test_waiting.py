@@ -1,0 +1,87 @@
+"""Waiting for a job in the installer: what silence means depends on whether the VM still runs."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nixops_proxmox.errors import DeployError, JobStillRunning, SshUnreachable
+from nixops_proxmox.lifecycle.engine import LOOKS
+from nixops_proxmox.lifecycle.steps.installer import INSTALL_TIME, SPELL
+from nixops_proxmox.model import Job, Machine, Phase
+from nixops_proxmox.spec import MachineSpec
+from tests.lifecycle.cluster import Bench, FakeVm, Guest, Shell
+
+Happening = Callable[[FakeVm], DeployError]
+
+
+def guest_where(kind: str, *happenings: Happening) -> tuple[type[Guest], list[float]]:
+    """A guest with which each of these happens in turn while the job is waited for, and the times it was given."""
+    coming, given = list(happenings), []
+
+    class EventfulShell(Shell):
+        def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+            if name.startswith(kind):
+                given.append(timeout)
+                if coming:
+                    raise coming.pop(0)(self.vm)
+            return super().wait_for_job(name, timeout=timeout, tell=tell)
+
+    class EventfulGuest(Guest):
+        def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+            return EventfulShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
+
+    return EventfulGuest, given
+
+
+def goes_off(vm: FakeVm) -> DeployError:
+    vm.stop()
+    return SshUnreachable("no answer")
+
+
+def is_silent(vm: FakeVm) -> DeployError:
+    return SshUnreachable("no answer")
+
+
+def takes_long(vm: FakeVm) -> DeployError:
+    return JobStillRunning("it still runs")
+
+
+def done(bench: Bench, label: str) -> int:
+    return bench.record.entries.count((label, "done"))
+
+
+@pytest.mark.parametrize("job", ["partition", "install"])
+def test_an_installer_that_went_off_at_work_is_begun_again(job: str) -> None:
+    bench = Bench()
+    guest, _ = guest_where(job, goes_off)
+    assert bench.run(guest=guest).phase is Phase.READY
+    assert done(bench, "Boot the installer") == 2
+    assert bench.cluster.calls.count("create_vm") == 1
+    assert any("the VM stopped while its installer was at work" in warning for warning in bench.reporter.warnings)
+
+
+@pytest.mark.parametrize("happening", [is_silent, takes_long])
+def test_silence_and_slowness_of_a_vm_that_runs_are_waited_out(happening: Happening) -> None:
+    bench = Bench()
+    guest, given = guest_where("install", happening, happening, happening)
+    assert bench.run(guest=guest).phase is Phase.READY
+    assert given == [SPELL] * 4
+    assert done(bench, "Boot the installer") == 1
+
+
+@pytest.mark.parametrize(
+    ("happening", "kind", "looks"), [(is_silent, SshUnreachable, 1), (takes_long, JobStillRunning, LOOKS)]
+)
+def test_the_wait_ends_at_its_deadline(happening: Happening, kind: type[DeployError], looks: int) -> None:
+    """A job that still runs then is an outcome unknown, which the engine looks for a few times more."""
+    bench = Bench()
+
+    def after_a_while(vm: FakeVm) -> DeployError:
+        bench.clock.sleep(SPELL)
+        return happening(vm)
+
+    guest, given = guest_where("install", *[after_a_while] * 1000)
+    with pytest.raises(kind):
+        bench.run(guest=guest)
+    assert sum(given) == INSTALL_TIME * looks
+    assert bench.record.machine.phase is Phase.PARTITIONED
