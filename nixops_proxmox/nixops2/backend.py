@@ -377,4 +377,4 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
 
     def _backups(self) -> Backups:
         pursuit, book = self._pursuit()
-        return Backups(self._run.parts.hypervisor(pursuit.world.spec.profile).client, pursuit, book)
+        return Backups(self._run.parts.hypervisor(pursuit.world.spec.profile), pursuit, book)

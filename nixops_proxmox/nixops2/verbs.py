@@ -31,6 +31,7 @@ CHANGES: Mapping[str, bool] = {
     "history": False,
     "lifecycle": False,
     "check": False,
+    "console": False,
     "rescue": True,
     "reinstall": True,
     "recover": True,

@@ -1,7 +1,9 @@
 """What becomes of a machine with NixOps: changed, killed in the middle, lost, forgotten, refused."""
 
 import json
+import os
 import re
+import signal
 
 import pytest
 
@@ -175,3 +177,51 @@ def test_a_hypervisor_that_does_not_answer_changes_nothing(make_nixops: MakeNixo
     assert one.attributes("web") == before
     one.run("destroy", "--confirm")
     assert vms_of(one) == []
+
+
+def test_a_lost_record_is_made_anew_from_the_cluster(make_nixops: MakeNixops) -> None:
+    one = make_nixops(network({"web": machine(ipv4="10.77.0.53/24")}), deployment="recovered")
+    one.deploy()
+    facts = one.records()["web"]["facts"]
+    one.query("delete from Resources")
+    found = one.run("proxmox", "--confirm", "recover")
+    assert "recorded: web" in found.stderr
+    done = one.deploy()
+    assert "create the vm" not in done.stderr and "copying 0 paths" in done.stderr
+    after = one.records()["web"]["facts"]
+    assert {key: after[key] for key in ("vmid", "uuid", "host_key")} == {
+        key: facts[key] for key in ("vmid", "uuid", "host_key")
+    }
+    assert vms_of(one) == [str(facts["vmid"])]
+    one.run("destroy", "--confirm")
+
+
+def test_interrupted_by_hand_it_goes_on_and_there_is_one_vm(make_nixops: MakeNixops) -> None:
+    one = make_nixops(network({"web": machine(ipv4="10.77.0.54/24")}), deployment="interrupted")
+    process = one.start("deploy")
+    assert wait_for_text(one.folder / "killed.log", "partition the disks", process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) != 0
+    one.deploy()
+    assert len(vms_of(one)) == 1
+    one.run("destroy", "--confirm")
+
+
+def test_where_no_storage_takes_backups_snapshots_are_made(make_nixops: MakeNixops) -> None:
+    one = make_nixops(network({"web": machine(ipv4="10.77.0.55/24")}), deployment="snapshots")
+    one.deploy("--create-only")
+    one.ssh("web", "echo before > /root/data; sync")
+    facts = one.records()["web"]["facts"]
+    one.bed.api("POST", f"/nodes/{facts['node']}/qemu/{facts['vmid']}/snapshot", snapname="nixops-20260101000000")
+    text = one.attributes("web")["proxmox.record"]
+    record = json.loads(text) | {
+        "backups": {"20260101000000": {"kind": "snapshot", "snapshot": "nixops-20260101000000"}}
+    }
+    one.query("update ResourceAttrs set value = ? where value = ?", json.dumps(record), text)
+    wait_until(lambda: "complete" in one.run("backup-status", check=False).stdout)
+    one.ssh("web", "echo after > /root/data; sync")
+    one.run("restore")
+    assert one.ssh("web", "cat", "/root/data") == "before\n"
+    one.run("remove-backup", "20260101000000")
+    assert one.records()["web"]["backups"] == {}
+    one.run("destroy", "--confirm")
