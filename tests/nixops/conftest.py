@@ -27,8 +27,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 def make_nixops(lab: Bed, tmp_path_factory: pytest.TempPathFactory) -> MakeNixops:
     program, lib = find_nixops(), find_lib()
     done = subprocess.run([program, "list-plugins"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"NixOps does not start: {done.stderr[-1000:]}"
     if "proxmox" not in done.stdout:
-        pytest.skip(f"this NixOps has not our plugin: {done.stderr[-300:]} ({HOW_NIXOPS})")
+        pytest.skip(f"this NixOps has not our plugin ({HOW_NIXOPS})")
 
     def make(network: str, *, create: bool = True, **more: str) -> Nixops:
         made = Nixops(lab, program, lib, tmp_path_factory.mktemp("network"), **more)
