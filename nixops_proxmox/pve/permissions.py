@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from nixops_proxmox.pve.copies import medium_of
 from nixops_proxmox.pve.properties import storage_of
 from nixops_proxmox.pve.versions import Release
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, Source
 
 ROLE = "NixOpsProxmox"
 Granted = Mapping[str, Mapping[str, bool]]  # {path: {privilege: propagates}}
@@ -36,6 +37,10 @@ def _vm_needs(spec: MachineSpec, release: Release) -> Iterable[Need]:
         yield Need(paths, (release.agent_privilege,), "use the guest agent")
     if spec.pool:
         yield Need((f"/pool/{spec.pool}",), ("VM.Allocate", "Pool.Allocate"), "put VMs into the pool")
+    if spec.install.source is Source.TEMPLATE:
+        template = spec.install.template or ""
+        path = f"/vms/{template}" if template.isdecimal() else "/vms"
+        yield Need((path,), ("VM.Clone",), f"clone the template {template}")
     if spec.startup is not None:
         yield Need(("/",), ("Sys.Modify",), "set the startup order")
 
@@ -44,9 +49,11 @@ def _storage_needs(spec: MachineSpec) -> Iterable[Need]:
     storages = {disk.storage for disk in spec.disks} | {part.storage for part in (spec.efi, spec.tpm) if part}
     for storage in sorted(storages):
         yield Need((f"/storage/{storage}",), ("Datastore.AllocateSpace",), "make disks")
-    iso = storage_of(spec.install.iso or "")
-    if iso:
-        yield Need((f"/storage/{iso}",), ("Datastore.Audit", "Datastore.AllocateSpace"), "insert the installer ISO")
+    image = medium_of(spec)[0] if spec.install.source is Source.IMAGE else ""
+    for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
+        if storage_of(volume):
+            read = ("Datastore.Audit", "Datastore.AllocateSpace")
+            yield Need((f"/storage/{storage_of(volume)}",), read, purpose)
 
 
 def _bridge_needs(spec: MachineSpec, release: Release) -> Iterable[Need]:

@@ -17,6 +17,7 @@ _SSH_PROOF = (
     "StrictHostKeyChecking", "UserKnownHostsFile", "GlobalKnownHostsFile", "KnownHostsCommand", "HostKeyAlias",
     "NoHostAuthenticationForLocalhost", "VerifyHostKeyDNS", "UpdateHostKeys", "HashKnownHosts",
 )  # fmt: skip
+_A = {Source.IMAGE: "an image", Source.TEMPLATE: "a template"}
 _SSH_OWN = {
     "port": "port",
     "user": "user",
@@ -74,6 +75,8 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
 
 
 def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    if spec.install.source is not Source.ISO and not spec.agent:
+        mistakes.add(at("agent"), f"a machine from {_A[spec.install.source]} gets its identity through the guest agent")
     if spec.balloon is not None and spec.memory is not None and spec.balloon > spec.memory:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
     if spec.efi is not None and spec.bios == "seabios":

@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.model import Machine, Power, Vm
+from nixops_proxmox.pve.permissions import needs_of
 from nixops_proxmox.pve.properties import GIB, MIB
 from nixops_proxmox.spec import Disk, Install, MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
@@ -175,3 +176,13 @@ def test_what_is_no_template_is_refused(bench: Bench) -> None:
         bench.machine(from_template(plain.facts.vmid))
     with pytest.raises(NotFound, match="there is no template nowhere"):
         bench.machine(from_template("nowhere"))
+
+
+def test_the_rights_for_copies_are_asked_for(bench: Bench) -> None:
+    release = bench.hypervisor.get_release()
+    assert any(
+        need.paths == ("/vms/9000",) and need.privileges == ("VM.Clone",)
+        for need in needs_of(from_template(9000), release)
+    )
+    assert any(need.paths == ("/storage/local",) for need in needs_of(from_image(), release))
+    assert not any(need.paths == ("/storage/local",) for need in needs_of(bare(), release))

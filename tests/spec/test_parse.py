@@ -47,7 +47,6 @@ def test_every_option_is_taken_over() -> None:
         scsiController="virtio-scsi-single",
         display="serial0",
         serialPort=False,
-        agent=False,
         tags=["Prod", "web"],
         pool="team/web",
         onboot=True,
@@ -75,6 +74,7 @@ def test_every_option_is_taken_over() -> None:
     )
     assert [str(net) for net in spec.endpoint.allow] == ["10.0.0.0/8", "fd00::/8"]
     assert spec.ssh.options == {"ConnectTimeout": "5", "Compression": "yes"}
+    assert spec.agent and not machine(agent=False).agent
 
 
 @pytest.mark.parametrize("entry", [{"deployment": {"proxmox": options()}}, {"proxmox": options()}])
@@ -202,6 +202,7 @@ def test_an_address_that_cannot_be_is_refused(family: str, written: Any, said: s
         ({"disks": 3}, "disks", "a list, or an attribute set by slot"),
         ({"network": []}, "network", "at least one NIC"),
         ({"install": {"from": "image"}}, "install.image", "must be set"),
+        ({"install": {"from": "template", "template": 9000}, "agent": False}, "agent", "through the guest agent"),
         ({"install": {"fullClone": True}}, "install.fullClone", "no meaning"),
         ({"install": {"configuration": "{ }"}}, "install.configuration", "no meaning"),
         ({"install": {"iso": "installer.iso"}}, "install.iso", "local:iso/installer.iso"),
