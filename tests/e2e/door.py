@@ -19,7 +19,7 @@ class Door:
 
     def api(self, method: str, path: str, **params: Any) -> Any:
         """A call of somebody else's: by the same token, but not through our client."""
-        query = urllib.parse.urlencode(params)
+        query = urllib.parse.urlencode(params, doseq=True)
         body = query.encode() if method in ("POST", "PUT") else None
         path = f"{path}?{query}" if query and body is None else path
         headers = {"Authorization": f"PVEAPIToken={self.running.token}"}

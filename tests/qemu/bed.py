@@ -113,6 +113,12 @@ class GuestBed(Bed):
     def set_config(self, vmid: int, **values: Any) -> None:
         self.api("PUT", f"/nodes/{self.node(vmid)}/qemu/{vmid}/config", **values)
 
+    def wait_until_off(self, vmid: int) -> None:
+        deadline = time.monotonic() + SIGHT_SECONDS
+        while self.vms()[str(vmid)]["status"] != "stopped":
+            assert time.monotonic() < deadline, f"VM {vmid} does not stop"
+            time.sleep(POLL)
+
     @property
     def lab_folder(self) -> Path:
         return self.home / "state" / "nixops-proxmox" / "labs" / "lab"

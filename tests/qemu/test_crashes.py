@@ -153,9 +153,7 @@ NO_PARAMETERS = SimpleNamespace(params={})
 @pytest.fixture(scope="module")
 def stories(request: pytest.FixtureRequest, guest_bed: "GuestBed") -> Iterator[dict[str, Future[Ended]]]:
     """Those that were asked for, under way."""
-    wanted = [
-        getattr(item, "callspec").params.get("crash") for item in request.session.items if hasattr(item, "callspec")
-    ]
+    wanted = {getattr(item, "callspec", NO_PARAMETERS).params.get("crash") for item in request.session.items}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         under_way = {name: pool.submit(play, guest_bed, name) for name in CRASHES if name in wanted}
         yield under_way
