@@ -56,8 +56,8 @@ async def boot_image(bench: Bench, body: Any = None) -> Any:
 async def shown_key(bench: Bench, machine: Any) -> str:
     async with await bench.ssh(machine) as connection:
         key = connection.get_server_host_key()
-        assert key is not None
-        return " ".join(key.export_public_key().decode().split()[:2])
+    assert key is not None
+    return " ".join(key.export_public_key().decode().split()[:2])
 
 
 async def meets(bench: Bench, machine: Any, public: str) -> None:
