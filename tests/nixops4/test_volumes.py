@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.nixops4.conftest import Build
 from tests.nixops4.dialogue import Provider, create, update
 
 if TYPE_CHECKING:
@@ -68,3 +69,24 @@ def test_what_cannot_be_uploaded_is_an_error_that_says_why(
 ) -> None:
     assert says in provider.ask_error(create("iso", volume(file) | changed))
     assert uploads(bed) == 0
+
+
+@pytest.mark.nix
+def test_a_machine_is_made_of_an_image_that_was_uploaded(
+    bed: "Bed", provider: Provider, build_system: Build, tmp_path: Path
+) -> None:
+    image, system = tmp_path / "plain.raw", build_system("1")
+    image.write_bytes(b"a plain system" * 1000)
+    uploaded = provider.ask_outputs(create("image", volume(image)))["volume"]
+    proxmox = {
+        "profile": "lab",
+        "disks": [{"storage": "local-lvm", "size": "1G"}],
+        "install": {"from": "image", "image": uploaded},
+        "memory": 512,
+        "network": [{"bridge": "vmbr0"}],
+    }
+    made = provider.ask_outputs(create("vm", {"name": "web", "proxmox": proxmox}))
+    assert provider.ask_outputs(create("vm", {"name": "web", "proxmox": proxmox})) == made
+    nixos = provider.ask_outputs(create("nixos", {"name": "web", "vm": made["uuid"], "system": system}))
+    assert (nixos["system"], [nixos["sshHostKey"]]) == (system, made["sshHostKeys"])
+    assert len(bed.vms()) == 1
