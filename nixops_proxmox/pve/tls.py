@@ -70,7 +70,7 @@ class _FreshPool(HTTPSConnectionPool):
 class TrustingAdapter(HTTPAdapter):
     """requests' adapter with our own idea of trust; one for all threads, its pool is locked."""
 
-    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 32) -> None:
+    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 64) -> None:
         self._tls: dict[str, Any] = {"ssl_context": context}
         if fingerprint:
             self._tls["assert_fingerprint"] = fingerprint

@@ -27,6 +27,7 @@ for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
 
 PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
 STREAM_TIMEOUT = 10.0  # seconds to connect
+AT_ONCE = 64  # calls; a node has three workers for them, and each of our connections costs memory
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
 
 
@@ -46,6 +47,7 @@ class Transport:
         self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
         self._login: Login | None = None
         self._local = threading.local()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
         self._good = 0  # the endpoint that answered last; a race on it costs a try, no more
 
     def use_login(self, login: Login) -> None:
@@ -120,7 +122,8 @@ class Transport:
         sending.begun = False
         error = ""
         try:
-            return getattr(resource, call.method.lower())(**encode_params(call.params))
+            with self._room:
+                return getattr(resource, call.method.lower())(**encode_params(call.params))
         except ResourceException as refused:
             refusal = _refusal(refused)
             translated = translate_refusal(refusal, call)
