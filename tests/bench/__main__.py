@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.fleet import critical_path, measure_fleet, start_scripted_lab
+from tests.bench.guests import guest_summary, measure_guests
 from tests.bench.racing import measure_race
 
 LEFT_OUT = "Nix's evaluation, build and copy: machines are installed from a configuration.nix, and guests are a model"
@@ -81,21 +82,29 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"race: p50 {race['p50_ms']} ms, p99 {race['p99_ms']} ms, wrong winners {race['wrong_winners']}")
     if same := result.get("no_change"):
         lines.append(f"no change, {same['machines']} machines: {same['api_calls']} API calls")
+    if guests := result.get("qemu"):
+        lines += guest_summary(guests)
     return "\n".join(lines)
+
+
+def measure_real(sizes: Sequence[int]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="nixops-proxmox-bench.") as scratch:
+        return {"qemu": measure_guests(Path(scratch), sizes, say)}
 
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures what the tool costs.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part (may be repeated)")
-    parser.add_argument(
-        "--machines", default="1,10,100,1000", metavar="N,N,…", help="sizes of the fleets (%(default)s)"
-    )
+    parser.add_argument("--machines", metavar="N,N,…", help="sizes of the fleets (1,10,100,1000; --qemu: 1,2,3)")
+    parser.add_argument("--qemu", action="store_true", help="instead: real guests, from nothing to ready")
     parser.add_argument("--quick", action="store_true", help="fleets of 1 and 10, and fewer races")
     parser.add_argument("--races", type=int, default=1000, metavar="N", help="how many races (1000)")
     args = parser.parse_args(words)
-    fleets, races = ("1,10", min(args.races, 100)) if args.quick else (args.machines, args.races)
-    result = measure(args.only or PARTS, [int(count) for count in fleets.split(",")], races)
+    usual = "1,2,3" if args.qemu else "1,10" if args.quick else "1,10,100,1000"
+    sizes = [int(count) for count in (args.machines or usual).split(",")]
+    races = min(args.races, 100) if args.quick else args.races
+    result = measure_real(sizes) if args.qemu else measure(args.only or PARTS, sizes, races)
     sys.stdout.write((json.dumps(result, indent=2) if args.json else summary(result)) + "\n")
     return 0
 

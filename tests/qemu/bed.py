@@ -43,7 +43,8 @@ class GuestBed(Bed):
             timeout=COMMAND_SECONDS,
         )
         said = f"{self.deployment}: {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        print(said)  # noqa: T201 -- pytest shows it if the test fails, and with -s
+        with (self.home / "commands.log").open("a") as log:
+            log.write(f"{said}\n")
         assert not check or done.returncode == 0, said
         return done
 
