@@ -113,7 +113,8 @@ def guest_summary(result: Mapping[str, Any]) -> list[str]:
     return [
         f"{row['machines']} real guests ({result['accel']}, {result['cpus']} CPUs): ready in {row['ready_s']} s; "
         f"agent {row['boot_to_agent_s']} s and sshd {row['boot_to_sshd_s']} s after power-on, "
-        f"partition {row['partition_s']} s, install {row['install_s']} s, reboot {row['reboot_s']} s; the tool's own work {row['tool_cpu_s']} s "
+        f"partition {row['partition_s']} s, install {row['install_s']} s, reboot {row['reboot_s']} s; "
+        f"the tool's own work {row['tool_cpu_s']} s "
         f"({row['tool_share']:.1%})"
         for row in result["runs"]
     ]
