@@ -96,9 +96,10 @@ def parts_of(
 ) -> dict[str, float]:
     """One machine's own times, out of the journal and of the calls that the lab has answered."""
     steps = {entry["to"]: entry for entry in history if entry["machine"] == name and entry["outcome"] == "done"}
-    answered = [call for call in calls if f"/qemu/{vmid}/" in call["path"] and call["status"] == 200]
-    start = next(call["time"] for call in answered if call["path"].endswith("/status/start"))
-    agent = next(call["time"] for call in answered if "/agent/" in call["path"] and call["time"] > start)
+    ours = [call for call in calls if f"/qemu/{vmid}/" in call["path"]]
+    start = next(call["time"] for call in ours if call["path"].endswith("/status/start"))
+    first = next(n for n, call in enumerate(ours) if "/agent/" in call["path"] and call["status"] == 200)
+    agent = ours[first + 1]["time"]  # a call's own time is when it came, and that one waited for the agent
     return {
         "boot_to_agent_s": agent - start,
         "boot_to_sshd_s": steps["reachable"]["ended"] - start,
