@@ -289,7 +289,10 @@ def shut(sock: object) -> None:
         except OSError:  # not connected, or closed already: nothing blocks on it
             return
     elif isinstance(sock, paramiko.Channel):
-        sock.close()
+        try:
+            sock.close()
+        except (EOFError, OSError, paramiko.SSHException):  # the jump host's connection ended before it
+            return
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from nixops_proxmox.endpoints.race import Cancelled
 from nixops_proxmox.errors import HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.argv import Access, config_text, nix_sshopts, scp_argv, ssh_argv, store_url
-from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.connect import Identity, Login, open_link
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
@@ -138,3 +138,17 @@ def test_nix_reaches_a_store_by_our_options_and_url(sshd: Sshd, tmp_path: Path, 
     environment |= {"NIX_SSHOPTS": nix_sshopts(way), "NIX_REMOTE": f"local?root={tmp_path}/store"}
     done = subprocess.run([*argv, store_url(way.endpoint)], env=environment, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_probe_that_is_called_off_after_its_jump_host_has_gone_ends_in_peace(
+    sshd: Sshd, gate: Sshd, tmp_path: Path
+) -> None:
+    """The race ends losers that have ended by themselves a moment ago, their jump host's connection first."""
+    stop = Cancelled()
+    login = through(sshd, f"{getuser()}@127.0.0.1:{gate.port}", gate, known(tmp_path, gate))
+    link = open_link(login, stop=stop)
+    below = link.below[0]
+    below.packetizer.close()  # as seen by whoever sends, an instant before everything is told
+    stop.set()
+    link.close()
+    assert not link.transport.is_active()
