@@ -47,6 +47,7 @@ setup(
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "pytest-timeout>=2.2",
+            "pytest-rerunfailures>=14.0",  # CI tries a test on real processes again before it calls it failed
             "hypothesis>=6.98",
             "mypy>=1.10",
             "ruff>=0.6",
