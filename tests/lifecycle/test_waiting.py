@@ -7,9 +7,9 @@ import pytest
 from nixops_proxmox.errors import DeployError, JobStillRunning, SshUnreachable
 from nixops_proxmox.lifecycle.engine import LOOKS
 from nixops_proxmox.lifecycle.steps.installer import INSTALL_TIME, SPELL
-from nixops_proxmox.model import Job, Machine, Phase
+from nixops_proxmox.model import Job, JobPhase, Machine, Phase
 from nixops_proxmox.spec import MachineSpec
-from tests.lifecycle.cluster import Bench, FakeVm, Guest, Shell
+from tests.lifecycle.cluster import Bench, Crash, FakeVm, Guest, Shell
 
 Happening = Callable[[FakeVm], DeployError]
 
@@ -85,3 +85,34 @@ def test_the_wait_ends_at_its_deadline(happening: Happening, kind: type[DeployEr
         bench.run(guest=guest)
     assert sum(given) == INSTALL_TIME * looks
     assert bench.record.machine.phase is Phase.PARTITIONED
+
+
+@pytest.mark.parametrize("kind", ["partition", "install"])
+def test_a_job_that_ends_between_two_looks_is_not_run_again(kind: str) -> None:
+    """The run that started it was killed; the next one sees it at work, and an instant later it has ended."""
+    bench, begun = Bench(), []
+
+    class LastMomentShell(Shell):
+        def start_job(self, name: str, script: str) -> None:
+            begun.append(name)
+            super().start_job(name, script)
+
+        def find_job(self, name: str) -> Job:
+            job = super().find_job(name)
+            if job.phase is JobPhase.RUNNING:
+                self.vm.jobs[name] = Job(JobPhase.DONE, 0)
+            return job
+
+        def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+            if name.startswith(kind) and self.vm.jobs[name].phase is JobPhase.RUNNING:
+                raise Crash
+            return super().wait_for_job(name, timeout=timeout, tell=tell)
+
+    class LastMomentGuest(Guest):
+        def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+            return LastMomentShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
+
+    with pytest.raises(Crash):
+        bench.run(guest=LastMomentGuest)
+    assert bench.run(guest=LastMomentGuest).phase is Phase.READY
+    assert begun == ["partition-0-0", "install-0"]

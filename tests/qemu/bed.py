@@ -62,6 +62,10 @@ class GuestBed(Bed):
     def log(self) -> Path:
         return self.home / f"{self.deployment}.log"
 
+    @property
+    def state_file(self) -> Path:
+        return self.home / "state" / "nixops-proxmox" / "state.sqlite"
+
     def named(self, deployment: str, network: str) -> "GuestBed":
         """Another deployment, with a network of its own."""
         file = self.home.parent / deployment / "network.nix"
@@ -76,6 +80,16 @@ class GuestBed(Bed):
             assert process.poll() is None, f"it ended without saying {pattern!r}:\n{text}"
             assert time.monotonic() < deadline, f"it did not say {pattern!r} within {SIGHT_SECONDS} s:\n{text}"
             time.sleep(POLL)
+
+    def wait_until_begun(self, to: str, process: "subprocess.Popen[bytes]") -> None:
+        """Until the record has an attempt to get to that phase."""
+        query = "select 1 from journal j join deployments d on d.id = deployment_id where d.name = ? and phase_to = ?"
+        deadline = time.monotonic() + SIGHT_SECONDS
+        with closing(sqlite3.connect(self.state_file)) as state:
+            while state.execute(query, (self.deployment, to)).fetchone() is None:
+                assert process.poll() is None, f"it ended without beginning:\n{self.log.read_text(errors='replace')}"
+                assert time.monotonic() < deadline, f"nothing led to {to} within {SIGHT_SECONDS} s"
+                time.sleep(POLL / 5)
 
     def wait_for_end(self, process: "subprocess.Popen[bytes]") -> int:
         try:
@@ -93,7 +107,7 @@ class GuestBed(Bed):
         query = (
             "select facts from machines m join deployments d on d.id = deployment_id where d.name = ? and m.name = ?"
         )
-        with closing(sqlite3.connect(self.home / "state" / "nixops-proxmox" / "state.sqlite")) as state:
+        with closing(sqlite3.connect(self.state_file)) as state:
             (text,) = state.execute(query, (self.deployment, name)).fetchone()
         facts: dict[str, Any] = json.loads(text)
         return facts

@@ -89,6 +89,17 @@ def kill_when(pattern: str, after: float = 0.0) -> Callable[["GuestBed"], None]:
     return crash
 
 
+def kill_in_the_reboot(bed: "GuestBed") -> None:
+    """`kill -9` while the installer is switched off and the system on: half a second, so the record is asked."""
+    from tests.qemu.bed import kill
+
+    process = bed.start("deploy", "-v")
+    bed.wait_until_said("installation finished!", process)
+    bed.wait_until_begun("running", process)
+    time.sleep(0.15)
+    kill(process)
+
+
 INSTALLING = "installing the base system"
 
 
@@ -116,7 +127,7 @@ CRASHES: dict[str, Callable[["GuestBed"], None]] = {
     "partition": kill_when("begun to partition"),
     "copy": kill_when("copying /nix/store/", after=1.5),
     "install": kill_when(INSTALLING),
-    "reboot": kill_when("installed → running"),
+    "reboot": kill_in_the_reboot,
     "guest-lost": kill_guest,
     "link-down": cut_the_network,
 }

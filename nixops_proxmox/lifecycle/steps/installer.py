@@ -58,7 +58,7 @@ class Partition:
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         shell = world.guest.installer_shell(machine, world.spec)
         name = self._job(machine.facts)
-        if shell.find_job(name).phase is not JobPhase.RUNNING:
+        if not _stands(shell.find_job(name), REBOOT_ASKED):
             self._start(world, machine, attempt, shell, name)
         job = _wait(world, machine, shell, name, PARTITION_TIME)
         if job.status == REBOOT_ASKED:
@@ -96,7 +96,7 @@ class Install:
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         shell = world.guest.installer_shell(machine, world.spec)
         name = self._job(machine.facts)
-        if shell.find_job(name).phase is not JobPhase.RUNNING:
+        if not _stands(shell.find_job(name)):
             _require_target(machine, shell)
             self._start(world, machine, shell, name)
         job = _wait(world, machine, shell, name, INSTALL_TIME)
@@ -176,6 +176,11 @@ def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:
             output=job.log_tail,
             hint=hint,
         )
+
+
+def _stands(job: Job, *also_good: int) -> bool:
+    """Is it at work, or has it ended well (a moment ago, perhaps: it still ran when we looked before)?"""
+    return job.phase is JobPhase.RUNNING or (job.phase is JobPhase.DONE and job.status in (0, *also_good))
 
 
 def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: float) -> Job:
