@@ -37,6 +37,10 @@ class User:
     enabled: bool = True
     expire: int = 0
     comment: str = ""
+    email: str = ""
+    firstname: str = ""
+    lastname: str = ""
+    keys: str = ""  # what an administrator registered as second factors, in PVE's own form
     totp: str = ""  # base32 secret; the second factor, when set
     tokens: dict[str, Token] = field(default_factory=dict)
 
@@ -71,6 +75,7 @@ class Access:
         self._key = secrets.token_bytes(32)
         self.users: dict[str, User] = {ROOT: User(ROOT, secrets.token_urlsafe(12))}
         self.realms = dict(REALMS)
+        self.group_comments: dict[str, str] = {}
         self.own_roles: dict[str, frozenset[str]] = {}
         self.predefined = roles(release)
         self.permissions = Permissions(dict(self.predefined), separated=self._is_separated)

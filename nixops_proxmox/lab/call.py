@@ -114,6 +114,7 @@ URI_PARAMS: Table = {
     "id": text(optional=False),
     "rule": text(optional=False),
     "group": text(optional=False),
+    "groupid": text(optional=False),
     "pos": integer(0, optional=False),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
@@ -31,6 +31,8 @@ class Node:
     memory: int = 64 * GIB
     base_memory: int = 2 * GIB  # what the host itself uses
     disk: int = 100 * GIB
+    timezone: str = "Etc/UTC"
+    dns: dict[str, str] = field(default_factory=lambda: {"search": "lab.test", "dns1": "192.0.2.53"})
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Cluster:
             "vmbr2": Bridge("vmbr2", comment="public addresses"),
             "vmbr3": Bridge("vmbr3", comment="IPv6 only"),
         }
+        self.staged_bridges: dict[str, dict[str, Bridge]] = {}  # node → all its bridges, as they will be
         self.started = clock.time()
         self.reset()
 
@@ -88,8 +91,8 @@ class Cluster:
         self.vms: dict[int, Vm] = {}
         self.pools: dict[str, Pool] = {}
         self.tasks = TaskList(self.clock, self.latency)
-        self.options: dict[str, str] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
-        self.backup_jobs: dict[str, dict[str, str]] = {}
+        self.options: dict[str, Any] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
+        self.backup_jobs: dict[str, dict[str, Any]] = {}
         self.ha_rules: dict[str, dict[str, str]] = {}
         self.ha_groups: dict[str, dict[str, str]] = {}
         self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
@@ -132,8 +135,12 @@ class Cluster:
         return None
 
     def free_vmid(self) -> int:
-        lower = int(self.options.get("next-id-lower", "100"))
-        return next(vmid for vmid in range(lower, 1_000_000) if vmid not in self.vms)
+        """The lowest in the bounds that datacenter.cfg sets; the upper one is exclusive."""
+        text = str(self.options.get("next-id", ""))
+        bounds = dict(part.split("=", 1) for part in text.split(",") if "=" in part)
+        lower, upper = int(bounds.get("lower", 100)), int(bounds.get("upper", 1_000_000))
+        free = next((vmid for vmid in range(lower, upper) if vmid not in self.vms), None)
+        return free or die(f"unable to get any free VMID in range [{lower}, {upper - 1}]")
 
     def volume_free(self, vmid: int) -> bool:
         return not any(stored.vmid == vmid for stored in self.stores.volumes.values())

@@ -152,7 +152,7 @@ class Dispatcher:
         auth = self._authenticate(request, found[0] if found else None)
         record["who"] = auth.who if auth else ""
         if found is None:
-            raise Refused(501, f"Method '{request.method} {path}' not implemented")
+            raise Refused(501, f"Method '{request.method} {path}' not implemented\nthe lab does not do this")
         operation, uri = found
         params = {} if operation.reads_body else await self._parameters(request, operation)
         for name, value in params.items():

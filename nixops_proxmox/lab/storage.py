@@ -39,6 +39,7 @@ class Storage:
     total: int = 200 * UNITS["G"]
     disabled: bool = False
     nodes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)  # what storage.cfg says beside, kept and shown
     busy: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     @property
@@ -360,5 +361,9 @@ def normalise_file_name(name: str) -> str:
 
 
 def config_digest(storages: Iterable[Storage]) -> str:
-    text = "\n".join(f"{storage.kind}: {storage.name} {','.join(sorted(storage.content))}" for storage in storages)
+    text = "\n".join(
+        f"{storage.kind}: {storage.name} {','.join(sorted(storage.content))} {storage.nodes} {storage.disabled} "
+        f"{sorted(storage.settings.items())}"
+        for storage in storages
+    )
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -13,6 +14,8 @@ from nixops_proxmox.lab.clock import Clock
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import StartFailed
 from nixops_proxmox.lab.refusals import Refused
+
+log = logging.getLogger(__name__)
 
 UPID = re.compile(
     r"^UPID:(?P<node>[a-zA-Z0-9-]+):(?P<pid>[0-9A-Fa-f]{8}):(?P<pstart>[0-9A-Fa-f]{8,9}):(?P<start>[0-9A-Fa-f]{8}):"
@@ -113,6 +116,10 @@ class TaskList:
             status = await self._outcome(task, worker, fate, undo)
         except asyncio.CancelledError:
             status = INTERRUPTED if task.log.interrupted else KILLED
+        except Exception as error:  # a worker's process may die of anything: its task ends with what it died of
+            log.exception("a defect of the lab: the worker of %s died", task.upid)
+            undo()
+            status = " ".join(str(error).split()) or type(error).__name__
         task.status = status
         task.endtime = int(self._clock.time())
         if status == "OK":

@@ -1,18 +1,15 @@
 """/access: logging in, users, tokens, roles, ACLs, and one's own permissions."""
 
-import re
 from typing import Any
 
-from nixops_proxmox.lab.access import User
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.permissions import Entry, is_acl_path
 from nixops_proxmox.lab.privileges import CAPABILITIES, privileges
-from nixops_proxmox.lab.refusals import Refused, bad_parameter, die, login_failed, no_permission
+from nixops_proxmox.lab.refusals import Refused, bad_parameter, die, login_failed
 from nixops_proxmox.lab.schema.formats import split_list
-from nixops_proxmox.lab.schema.types import boolean, integer, named, text
+from nixops_proxmox.lab.schema.types import boolean, named, text
 
 routes = Routes()
-USERID = re.compile(r"^[^\s:/]+@[A-Za-z][A-Za-z0-9.\-_]+$")
 
 
 @routes.get("/access")
@@ -262,167 +259,3 @@ def _check_exists(call: Call, kind: str, who: str) -> None:
         userid, _, name = who.partition("!")
         if userid not in access.users or name not in access.users[userid].tokens:
             die(f"ACL update failed: no such token '{name}' for user '{userid}'")
-
-
-# Users and tokens.
-
-MODIFY_USERS = needs("/access/groups", "User.Modify")
-USER = {
-    "comment": text(2048),
-    "email": text(254),
-    "enable": boolean(),
-    "expire": integer(0),
-    "firstname": text(1024),
-    "groups": named("string-list"),
-    "keys": text(),
-    "lastname": text(1024),
-}
-
-
-def _user(call: Call) -> User:
-    user = call.cluster.access.users.get(call.params["userid"])
-    if user is None:
-        die(f"no such user ('{call.params['userid']}')")
-    return user
-
-
-def _shown(user: User) -> dict[str, Any]:
-    found: dict[str, Any] = {"enable": int(user.enabled), "expire": user.expire}
-    if user.comment:
-        found["comment"] = user.comment
-    return found
-
-
-@routes.get("/access/users", {"enabled": boolean(), "full": boolean()})
-async def users(call: Call) -> Any:
-    every = call.allows("/access/groups", "User.Modify") or call.allows("/access/groups", "Sys.Audit")
-    return [
-        {"userid": user.userid, "realm-type": user.userid.rpartition("@")[2], **_shown(user)}
-        for user in call.cluster.access.users.values()
-        if every or (user.userid == call.auth.user and not call.auth.token)
-    ]
-
-
-@routes.post(
-    "/access/users", {**USER, "userid": text(optional=False), "password": text(64, min_length=8)}, MODIFY_USERS
-)
-async def create_user(call: Call) -> Any:
-    userid, access = call.params["userid"], call.cluster.access
-    if not USERID.match(userid):
-        die(f"value '{userid}' does not look like a valid user name")
-    if userid in access.users:
-        die(f"create user failed: user '{userid}' already exists")
-    access.users[userid] = User(
-        userid, call.get("password", ""), call.get("enable", True), call.get("expire", 0), call.get("comment", "")
-    )
-    for group in split_list(call.get("groups", "")):
-        access.permissions.groups.setdefault(group, set()).add(userid)
-
-
-@routes.get("/access/users/{userid}", permission=needs("/access/groups", "User.Modify", "Sys.Audit", any_of=True))
-async def read_user(call: Call) -> Any:
-    user = _user(call)
-    groups = [name for name, members in call.cluster.access.permissions.groups.items() if user.userid in members]
-    return {**_shown(user), "groups": groups, "tokens": {name: _token(token) for name, token in user.tokens.items()}}
-
-
-@routes.put("/access/users/{userid}", {**USER, "append": boolean()}, MODIFY_USERS)
-async def change_user(call: Call) -> Any:
-    user = _user(call)
-    user.enabled = call.get("enable", user.enabled)
-    user.expire = call.get("expire", user.expire)
-    user.comment = call.get("comment", user.comment)
-
-
-@routes.delete("/access/users/{userid}", permission=MODIFY_USERS)
-async def delete_user(call: Call) -> Any:
-    user, access = _user(call), call.cluster.access
-    del access.users[user.userid]
-    access.permissions.entries = [
-        entry for entry in access.permissions.entries if entry.who.partition("!")[0] != user.userid
-    ]
-
-
-@routes.put(
-    "/access/password",
-    {
-        "userid": text(64, optional=False),
-        "password": text(64, min_length=8, optional=False),
-        "confirmation-password": text(since=(8, 0)),
-    },
-    allow_token=False,
-)
-async def set_password(call: Call) -> Any:
-    user = _user(call)
-    if user.userid != call.auth.user:
-        call.require("/access/groups", "User.Modify")
-    user.password = call.params["password"]
-
-
-def may_see_tokens(call: Call) -> None:
-    if call.auth.user != call.params["userid"] and not call.allows("/access/groups", "User.Modify"):
-        raise no_permission()
-
-
-def _token(token: Any) -> dict[str, Any]:
-    return {
-        "privsep": int(token.privsep),
-        "expire": token.expire,
-        **({"comment": token.comment} if token.comment else {}),
-    }
-
-
-@routes.get("/access/users/{userid}/token", permission=may_see_tokens)
-async def tokens(call: Call) -> Any:
-    return [{"tokenid": token.name, **_token(token)} for token in _user(call).tokens.values()]
-
-
-@routes.get("/access/users/{userid}/token/{tokenid}", permission=may_see_tokens)
-async def token(call: Call) -> Any:
-    return _token(_get_token(call))
-
-
-def _get_token(call: Call) -> Any:
-    user, name = _user(call), call.params["tokenid"]
-    if name not in user.tokens:
-        die(f"no such token '{name}' for user '{user.userid}'")
-    return user.tokens[name]
-
-
-TOKEN = {"comment": text(), "expire": integer(0), "privsep": boolean()}
-
-
-@routes.post("/access/users/{userid}/token/{tokenid}", TOKEN, may_see_tokens)
-async def create_token(call: Call) -> Any:
-    user, name = _user(call), call.params["tokenid"]
-    if name in user.tokens:
-        raise bad_parameter("tokenid", "Token already exists.")
-    secret = call.cluster.access.add_token(
-        user.userid,
-        name,
-        privsep=call.get("privsep", True),
-        expire=call.get("expire", 0),
-        comment=call.get("comment", ""),
-    )
-    return {
-        "full-tokenid": f"{user.userid}!{name}",
-        "value": secret,
-        "info": {"privsep": int(user.tokens[name].privsep)},
-    }
-
-
-@routes.put("/access/users/{userid}/token/{tokenid}", TOKEN, may_see_tokens)
-async def change_token(call: Call) -> Any:
-    found = _get_token(call)
-    found.privsep = call.get("privsep", found.privsep)
-    found.expire = call.get("expire", found.expire)
-    return _token(found)
-
-
-@routes.delete("/access/users/{userid}/token/{tokenid}", permission=may_see_tokens)
-async def delete_token(call: Call) -> Any:
-    found = _get_token(call)
-    user = _user(call)
-    del user.tokens[found.name]
-    engine = call.cluster.access.permissions
-    engine.entries = [entry for entry in engine.entries if entry.who != f"{user.userid}!{found.name}"]

@@ -1,4 +1,4 @@
-"""Cloud-init, keys, monitor, consoles, firewall options, statistics: what is around a VM."""
+"""Cloud-init, keys, monitor, consoles, statistics: what is around a VM."""
 
 import asyncio
 import hashlib
@@ -11,6 +11,7 @@ from aiohttp import WSMsgType, web
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.config import MASK, decode_keys, typed
 from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
 from nixops_proxmox.lab.tasks import Log
 
@@ -72,7 +73,8 @@ async def dump(call: Call) -> Any:
                 [*lines, "chpasswd:", "  expire: False", "users:", "  - default", f"package_upgrade: {upgrade}", ""]
             )
         case "meta":
-            return f"instance-id: {_digest(sorted(config.items()))}\n"
+            identity = hashlib.sha1(repr(sorted(config.items())).encode(), usedforsecurity=False).hexdigest()
+            return f"instance-id: {identity}\n"
         case _:
             return "version: 1\nconfig:\n"
 
@@ -188,84 +190,12 @@ async def _stream(socket: web.WebSocketResponse, log: Path) -> None:
             return
 
 
-# Firewall and statistics: enough for who asks.
-
-FIREWALL = {
-    "enable": boolean(),
-    "dhcp": boolean(),
-    "ipfilter": boolean(),
-    "macfilter": boolean(),
-    "ndp": boolean(),
-    "radv": boolean(),
-    "policy_in": one_of("ACCEPT", "REJECT", "DROP"),
-    "policy_out": one_of("ACCEPT", "REJECT", "DROP"),
-    "log_level_in": text(),
-    "log_level_out": text(),
-    "delete": text(),
-    "digest": text(),
-}
-RULE = {
-    "type": one_of("in", "out", "forward", "group", optional=False),
-    "action": text(20, optional=False),
-    "enable": integer(0),
-    "comment": text(),
-    "proto": text(),
-    "dport": text(),
-    "sport": text(),
-    "source": text(),
-    "dest": text(),
-    "iface": text(),
-    "macro": text(),
-    "log": text(),
-    "pos": integer(0),
-    "digest": text(),
-    "icmp-type": text(),
-}
+# Statistics: enough for who asks.
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha1(repr(value).encode() if value else b"", usedforsecurity=False).hexdigest()
-
-
-@routes.get(f"{BASE}/firewall/options", permission=AUDIT)
-async def firewall(call: Call) -> Any:
-    """Of a VM that does not exist, too: there is no file, so there are no options."""
-    vm = call.cluster.vms.get(call.vmid)
-    options = vm.firewall if vm else {}
-    return {**options, "digest": _digest(options)}
-
-
-@routes.put(f"{BASE}/firewall/options", FIREWALL, needs("/vms/{vmid}", "VM.Config.Network"))
-async def set_firewall(call: Call) -> Any:
-    given = {
-        key: int(value) if isinstance(value, bool) else value
-        for key, value in call.params.items()
-        if key not in ("node", "vmid", "digest", "delete")
-    }
-    call.vm.firewall |= given
-
-
-@routes.get(f"{BASE}/firewall/rules", permission=AUDIT)
-async def rules(call: Call) -> Any:
-    digest = _digest(call.vm.rules)
-    return [{"pos": position, **rule, "digest": digest} for position, rule in enumerate(call.vm.rules)]
-
-
-@routes.post(f"{BASE}/firewall/rules", RULE, needs("/vms/{vmid}", "VM.Config.Network"))
-async def add_rule(call: Call) -> Any:
-    call.vm.rules.insert(
-        0, {key: value for key, value in call.params.items() if key not in ("node", "vmid", "pos", "digest")}
-    )
-
-
-@routes.get(
-    f"{BASE}/rrddata",
-    {"timeframe": one_of("hour", "day", "week", "month", "year", optional=False), "cf": one_of("AVERAGE", "MAX")},
-    AUDIT,
-)
+@routes.get(f"{BASE}/rrddata", TIMEFRAME, AUDIT)
 async def statistics(call: Call) -> Any:
     if call.vmid not in call.cluster.vms:
         wrong = f"rrd_fetch_r failed: opening '/var/lib/rrdcached/db/pve2-vm/{call.vmid}': No such file or directory"
         die(f"RRD error: rrdcached@unix:/var/run/rrdcached.sock: {wrong}")
-    now = int(call.cluster.clock.time()) // 60 * 60
-    return [{"time": now - 60 * index} for index in range(70, 0, -1)]
+    return series(call, {})

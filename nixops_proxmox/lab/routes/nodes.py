@@ -1,17 +1,20 @@
 """/nodes: the nodes themselves."""
 
 import hashlib
+import ipaddress
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
-from nixops_proxmox.lab.call import Call, Routes, needs
-from nixops_proxmox.lab.cluster import Bridge
+from nixops_proxmox.lab.call import Call, Routes, either, needs
 from nixops_proxmox.lab.describe import describe_node, node_memory
-from nixops_proxmox.lab.refusals import bad_parameter
+from nixops_proxmox.lab.refusals import Refused, bad_parameter
+from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.cpus import VENDOR
-from nixops_proxmox.lab.schema.types import one_of
+from nixops_proxmox.lab.schema.types import boolean, matching, text
 
 routes = Routes()
-AUDIT = needs("/nodes/{node}", "Sys.Audit")
+AUDIT, MODIFY = needs("/nodes/{node}", "Sys.Audit"), needs("/nodes/{node}", "Sys.Modify")
 GIB = 1024**3
 INDEX = [
     "aplinfo",
@@ -114,13 +117,42 @@ async def status(call: Call) -> Any:
 
 @routes.get("/nodes/{node}/time", permission=AUDIT)
 async def time(call: Call) -> Any:
-    now = int(call.cluster.clock.time())
-    return {"time": now, "localtime": now, "timezone": "Etc/UTC"}
+    """`localtime` is the wall clock, counted as if it was UTC."""
+    now, zone = int(call.cluster.clock.time()), call.cluster.nodes[call.node].timezone
+    offset = datetime.fromtimestamp(now, ZoneInfo(zone)).utcoffset() or timedelta()
+    return {"time": now, "localtime": now + int(offset.total_seconds()), "timezone": zone}
+
+
+@routes.put("/nodes/{node}/time", {"timezone": text(optional=False)}, MODIFY)
+async def set_time(call: Call) -> Any:
+    if call.params["timezone"] not in available_timezones():
+        raise bad_parameter("timezone", "No such timezone.")
+    call.cluster.nodes[call.node].timezone = call.params["timezone"]
 
 
 @routes.get("/nodes/{node}/dns", permission=AUDIT)
-async def dns(_: Call) -> Any:
-    return {"dns1": "192.0.2.53"}
+async def dns(call: Call) -> Any:
+    return dict(call.cluster.nodes[call.node].dns)
+
+
+@routes.put(
+    "/nodes/{node}/dns", {"search": text(optional=False), "dns1": text(), "dns2": text(), "dns3": text()}, MODIFY
+)
+async def set_dns(call: Call) -> Any:
+    """The whole of resolv.conf: a server that is not named is gone."""
+    given: dict[str, str] = {key: call.params[key] for key in ("search", "dns1", "dns2", "dns3") if key in call.params}
+    for key, value in given.items():
+        if key != "search" and not _is_address(value):
+            raise bad_parameter(key, "invalid format - value does not look like a valid IP address\n")
+    call.cluster.nodes[call.node].dns = given
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
 
 
 @routes.get("/nodes/{node}/hosts", permission=AUDIT)
@@ -131,71 +163,6 @@ async def hosts(call: Call) -> Any:
     ]
     text = "\n".join([*lines, ""])
     return {"data": text, "digest": hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()}
-
-
-def _bridge(bridge: Bridge) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "iface": bridge.iface,
-        "type": "bridge",
-        "active": 1,
-        "autostart": 1,
-        "bridge_fd": "0",
-        "bridge_stp": "off",
-        "bridge_ports": bridge.ports,
-        "method": "static" if bridge.cidr else "manual",
-        "method6": "manual",
-        "families": ["inet"],
-        "priority": 3,
-    }
-    if bridge.vlan_aware:
-        found |= {"bridge_vlan_aware": 1, "bridge_vids": "2-4094"}
-    if bridge.cidr:
-        address, _, prefix = bridge.cidr.partition("/")
-        found |= {"cidr": bridge.cidr, "address": address, "netmask": prefix}
-    if bridge.comment:
-        found["comments"] = f"{bridge.comment}\n"
-    return found
-
-
-TYPES = one_of(
-    "bridge",
-    "bond",
-    "eth",
-    "alias",
-    "vlan",
-    "fabric",
-    "OVSBridge",
-    "OVSBond",
-    "OVSPort",
-    "OVSIntPort",
-    "vnet",
-    "any_bridge",
-    "any_local_bridge",
-    "include_sdn",
-)
-
-
-@routes.get("/nodes/{node}/network", {"type": TYPES})
-async def network(call: Call) -> Any:
-    if call.get("type", "bridge") not in ("bridge", "any_bridge", "any_local_bridge", "include_sdn"):
-        return []
-    newer = call.cluster.release.since(8)
-    return [
-        _bridge(bridge)
-        for bridge in call.cluster.bridges.values()
-        if (not bridge.nodes or call.node in bridge.nodes)
-        and (not newer or call.allows(f"/sdn/zones/localnetwork/{bridge.iface}", "SDN.Audit", "SDN.Use", any_of=True))
-    ]
-
-
-@routes.get("/nodes/{node}/network/{iface}", permission=AUDIT)
-async def one_network(call: Call) -> Any:
-    bridge = call.cluster.bridges.get(call.params["iface"])
-    if bridge is None:
-        raise bad_parameter("iface", "interface does not exist")
-    found = _bridge(bridge)
-    del found["iface"]
-    return found
 
 
 @routes.get("/nodes/{node}/capabilities")
@@ -232,3 +199,52 @@ async def certificates(call: Call) -> Any:
             "san": ["127.0.0.1", "::1", "localhost", call.node],
         }
     ]
+
+
+# What clients ask on their way to something else.
+
+
+@routes.get("/nodes/{node}/lxc")
+async def containers(_: Call) -> Any:
+    """The lab has no containers."""
+    return []
+
+
+@routes.get("/nodes/{node}/subscription")
+async def subscription(call: Call) -> Any:
+    found: dict[str, Any] = {"status": "notfound", "message": "There is no subscription key"}
+    if call.allows(f"/nodes/{call.node}", "Sys.Audit"):
+        found |= {"serverid": hashlib.md5(call.node.encode(), usedforsecurity=False).hexdigest().upper()}
+    return found | {"url": "https://www.proxmox.com/en/proxmox-virtual-environment/pricing"}
+
+
+@routes.get("/nodes/{node}/report", permission=AUDIT)
+async def report(call: Call) -> Any:
+    release = call.cluster.release
+    node = call.cluster.nodes[call.node]
+    sections = {
+        "general system info": [f"# hostname\n{node.name}", f"# pveversion\npve-manager/{release.version}"],
+        "overall node status": [f"# guests\n{len(list(call.cluster.vms_on(node.name)))}"],
+    }
+    lines = [line for title, texts in sections.items() for line in (f"==== {title} ====", "", *texts, "")]
+    return "\n".join(lines)
+
+
+@routes.get("/nodes/{node}/rrddata", TIMEFRAME, AUDIT)
+async def node_statistics(call: Call) -> Any:
+    node = call.cluster.nodes[call.node]
+    used = node_memory(call.cluster, node)
+    return series(
+        call, {"cpu": 0.03, "maxcpu": node.cpus, "memtotal": node.memory, "memused": used, "roottotal": node.disk}
+    )
+
+
+@routes.get(
+    "/nodes/{node}/query-url-metadata",
+    {"url": matching(r"https?://.*", optional=False), "verify-certificates": boolean()},
+    either(needs("/", "Sys.Audit", "Sys.Modify"), needs("/nodes/{node}", "Sys.AccessNetwork")),
+)
+async def url_metadata(call: Call) -> Any:
+    """The lab downloads nothing, so it can look at no URL: as a node without a network answers."""
+    host = call.params["url"].split("/")[2]
+    raise Refused(500, f"invalid server response: '500 Can't connect to {host} (the lab reaches no other network)'")

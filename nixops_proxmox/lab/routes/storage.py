@@ -1,4 +1,4 @@
-"""/storage and /nodes/{node}/storage: storages, their content, allocating and deleting volumes."""
+"""/nodes/{node}/storage: storages, their content, allocating and deleting volumes."""
 
 import re
 from typing import Any
@@ -8,8 +8,9 @@ from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.config import parse_size
 from nixops_proxmox.lab.describe import describe_storage
 from nixops_proxmox.lab.refusals import bad_parameter, die
+from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.types import boolean, integer, matching, named, one_of, text
-from nixops_proxmox.lab.storage import Storage, Stored, config_digest, written
+from nixops_proxmox.lab.storage import Storage, Stored, written
 from nixops_proxmox.lab.tasks import Log
 
 routes = Routes()
@@ -30,43 +31,6 @@ INDEX = [
 
 def _sees(call: Call, storage: Storage) -> bool:
     return call.allows(f"/storage/{storage.name}", "Datastore.Audit", "Datastore.AllocateSpace", any_of=True)
-
-
-@routes.get("/storage", {"type": text()})
-async def definitions(call: Call) -> Any:
-    storages = list(call.cluster.stores.storages.values())
-    digest = config_digest(storages)
-    return [
-        _definition(storage, digest)
-        for storage in storages
-        if _sees(call, storage) and call.get("type", storage.kind) == storage.kind
-    ]
-
-
-def _definition(storage: Storage, digest: str) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "storage": storage.name,
-        "type": storage.kind,
-        "content": ",".join(storage.content),
-        "digest": digest,
-    }
-    if storage.path:
-        found["path"] = storage.path
-    if storage.kind == "lvmthin":
-        found |= {"vgname": "pve", "thinpool": "data"}
-    if storage.kind == "nfs":
-        found |= {"server": "192.0.2.9", "export": "/export"}
-    if storage.disabled:
-        found["disable"] = 1
-    if storage.nodes:
-        found["nodes"] = ",".join(storage.nodes)
-    return found
-
-
-@routes.get("/storage/{storage}", permission=needs("/storage/{storage}", "Datastore.Allocate"))
-async def definition(call: Call) -> Any:
-    stores = call.cluster.stores
-    return _definition(stores.get(call.params["storage"]), config_digest(stores.storages.values()))
 
 
 FILTERS = {
@@ -122,6 +86,12 @@ async def status(call: Call) -> Any:
     entry = describe_storage(call.cluster, storage, call.node)
     del entry["storage"]
     return entry
+
+
+@routes.get(f"{BASE}/rrddata", TIMEFRAME, SEE)
+async def statistics(call: Call) -> Any:
+    entry = describe_storage(call.cluster, call.cluster.stores.get(call.params["storage"]), call.node)
+    return series(call, {"total": entry["total"], "used": entry["used"]})
 
 
 # Content.
