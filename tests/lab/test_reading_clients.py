@@ -1,14 +1,16 @@
 """What other people's clients ask on their default path: they stop at a 501, so the lab answers as an idle PVE does."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nixops_proxmox.lab.access import Auth
+from nixops_proxmox.lab.machines.simulated import Body, Options, SimulatedDriver
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.testing import RunningLab, start_lab
-from tests.lab.http import Client
+from tests.lab.http import DISK, QEMU, Client
 
 QUESTIONS: dict[str, Any] = {
     "/nodes/pve1/lxc": [],
@@ -258,7 +260,19 @@ def test_a_worker_that_dies_of_anything_ends_its_task(lab: RunningLab, api: Clie
     assert api.log(upid)[-1] == "TASK ERROR: division by zero"
 
 
+def test_a_simulated_guest_is_snapshotted_with_its_ram(tmp_path: Path) -> None:
+    options = Options(body=Body.SCRIPTED, loopback=True, ssh_port=0)
+    with start_lab(driver=SimulatedDriver(tmp_path / "machines", options)) as lab, Client(lab) as api:
+        api.task("POST", QEMU, {"vmid": 100, **DISK})
+        api.task("POST", f"{QEMU}/100/status/start")
+        _snapshot_and_back(api, 100)
+
+
 def test_a_running_vm_is_snapshotted_with_its_ram(api: Client, running: int) -> None:
+    _snapshot_and_back(api, running)
+
+
+def _snapshot_and_back(api: Client, running: int) -> None:
     base = f"/nodes/pve1/qemu/{running}/snapshot"
 
     assert api.task("POST", base, {"snapname": "warm", "vmstate": 1})["exitstatus"] == "OK"

@@ -295,9 +295,10 @@ class SimulatedMachine:
         }  # fmt: skip
 
     async def save_state(self, path: Path) -> None:
-        """There is no RAM to save: a restored guest boots."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(hashlib.sha256(self._hardware.uuid.encode()).digest())
+        """There is no RAM to save: a restored guest boots. The volume for it is a folder here, as disks are."""
+        target = path / "ram" if path.is_dir() else path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(hashlib.sha256(self._hardware.uuid.encode()).digest())
 
 
 def os_release(installer: bool) -> dict[str, str]:
