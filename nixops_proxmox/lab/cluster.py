@@ -35,6 +35,9 @@ class Node:
     dns: dict[str, str] = field(default_factory=lambda: {"search": "lab.test", "dns1": "192.0.2.53"})
 
 
+LOCAL_ZONE = "localnetwork"  # of bridges that are no vnets
+
+
 @dataclass
 class Bridge:
     iface: str
@@ -43,6 +46,7 @@ class Bridge:
     ports: str = ""
     nodes: tuple[str, ...] = ()
     comment: str = ""
+    zone: str = LOCAL_ZONE  # any other: a vnet of this SDN zone
 
 
 @dataclass

@@ -84,8 +84,17 @@ class PveClient:
 
     def list_bridges(self, node: str) -> tuple[str, ...]:
         """Bridges and vnets that we may see on the node."""
-        data = self._ask("GET", "/nodes/{node}/network", {"type": "any_bridge"}, node=node)
-        return tuple(answers.as_text(item.get("iface"), "iface") for item in answers.as_maps(data, "network"))
+        return tuple(self.describe_bridges(node))
+
+    def describe_bridges(self, node: str) -> Mapping[str, str]:
+        """bridge, OVSBridge or vnet, by name."""
+        data = answers.as_maps(self._ask("GET", "/nodes/{node}/network", {"type": "any_bridge"}, node=node), "network")
+        return {answers.as_text(item.get("iface"), "iface"): str(item.get("type", "")) for item in data}
+
+    def list_vnets(self) -> Mapping[str, str]:
+        """Zones by vnet: only those where we have SDN.Audit or SDN.Allocate."""
+        data = answers.as_maps(self._ask("GET", "/cluster/sdn/vnets"), "vnets")
+        return {answers.as_text(item.get("vnet"), "vnet"): answers.as_text(item.get("zone"), "zone") for item in data}
 
     def list_pool_members(self, pool: str) -> tuple[int, ...]:
         data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")

@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 
-from nixops_proxmox.errors import DeployError, PveError
+from nixops_proxmox.errors import DeployError, PermissionDenied, PveError, PveRefused
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.permissions import grant_commands, missing, needs_of
+from nixops_proxmox.pve.copies import get_template
+from nixops_proxmox.pve.permissions import (
+    LOCAL,
+    Granted,
+    Need,
+    Scene,
+    Template,
+    grant_commands,
+    missing,
+    needs_of,
+    root_only,
+)
 from nixops_proxmox.pve.placement import Placed, candidates
 from nixops_proxmox.pve.profiles import Profile
 from nixops_proxmox.pve.properties import GIB, storage_of
 from nixops_proxmox.pve.versions import Release
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, Source
 
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
 
@@ -24,7 +35,7 @@ def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[M
     except DeployError as error:
         return [Finding(Level.PROBLEM, "connection", error.message, error.hint)]
     findings = [_version(release, profile)]
-    for check in (_permissions, _nodes, _places, _bridges, _isos):
+    for check in (_permissions, _root_only, _pools, _nodes, _storages, _places, _bridges, _isos):
         try:
             findings.extend(check(client, profile, specs, release))
         except PveError as error:
@@ -51,13 +62,14 @@ def _permissions(
     client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release
 ) -> Iterator[Finding]:
     granted = client.get_permissions()
-    needs = tuple(dict.fromkeys(need for spec in specs for need in needs_of(spec, release)))
+    scene = look_around(client, specs, granted)
+    needs = tuple(dict.fromkeys(need for spec in specs for need in needs_of(spec, release, scene)))
     lacking = missing(needs, granted)
     for need in lacking:
-        names = " or ".join(need.privileges)
-        yield Finding(Level.PROBLEM, "permissions", f"{names} is missing on {' or '.join(need.paths)}: {need.purpose}")
+        yield _lack(need)
     if lacking:
-        commands = grant_commands(lacking, who_is(profile), release)
+        who = who_is(profile)
+        commands = grant_commands(lacking, who if "@" in who else "USER@REALM!TOKEN", release, granted)
         yield Finding(
             Level.WARNING, "permissions", "on a node, as root, this grants what is missing:", "\n".join(commands)
         )
@@ -66,6 +78,73 @@ def _permissions(
         yield Finding(Level.PROBLEM, "permissions", "we have none at all", hint)
     else:
         yield Finding(Level.OK, "permissions", f"all {len(needs)} that are needed" if needs else "there are some")
+
+
+def _lack(need: Need) -> Finding:
+    names, paths = " or ".join(need.privileges), " or ".join(need.paths)
+    level = Level.PROBLEM if need.must else Level.WARNING
+    return Finding(level, "permissions", f"{names} is missing on {paths}: {need.purpose}")
+
+
+def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Granted) -> Scene:
+    """The templates and bridges that the descriptions name, as far as PVE shows them to us."""
+    seen = client.get_resources(0.0)
+    templates: dict[str, Template] = {}
+    for spec in specs:
+        if spec.install.source is not Source.TEMPLATE:
+            continue
+        try:
+            guest = get_template(spec, seen)
+            config = client.get_config(guest.node, guest.vmid).values
+        except PveRefused:  # the check of the places says what is wrong with it
+            continue
+        templates[spec.install.template or ""] = Template(guest.vmid, guest.pool, config)
+    return Scene(templates, _zones(client, seen, granted))
+
+
+def _zones(client: PveClient, seen: Resources, granted: Granted) -> dict[str, tuple[str, ...]]:
+    """By bridge. Who may only use a vnet is not told its zone: it is one of those where we have rights."""
+    kinds: dict[str, str] = {}
+    for node in seen.nodes:
+        if node.online:
+            kinds |= client.describe_bridges(node.name)
+    if "vnet" not in kinds.values():
+        return {bridge: (LOCAL,) for bridge in kinds}
+    try:
+        told = client.list_vnets()
+    except PveRefused:
+        told = {}
+    ours = tuple(sorted({path.split("/")[3] for path in granted if path.startswith("/sdn/zones/")} - {LOCAL}))
+    return {
+        bridge: (LOCAL,) if kind != "vnet" else (told[bridge],) if bridge in told else ours
+        for bridge, kind in kinds.items()
+    }
+
+
+def _root_only(
+    client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release
+) -> Iterator[Finding]:
+    del client
+    if who_is(profile) == "root@pam":
+        return
+    for spec in specs:
+        for option in root_only(spec, release):
+            hint = "leave it out, or let the profile log in as root@pam with a password: no privilege replaces that"
+            yield Finding(Level.PROBLEM, "permissions", f"{spec.name}: PVE takes {option} only from root@pam", hint)
+
+
+def _pools(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
+    del profile, release
+    for pool in sorted({spec.pool for spec in specs if spec.pool}):
+        try:
+            client.list_pool_members(pool)
+        except PermissionDenied:  # the check of the permissions says so
+            continue
+        except PveRefused as error:
+            hint = f"create it on a node, as root: pveum pool add {pool}"
+            yield Finding(Level.PROBLEM, "pools", f"there is no pool {pool}: {error.message}", hint)
+        else:
+            yield Finding(Level.OK, "pools", f"{pool} is there")
 
 
 def _nodes(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
@@ -81,11 +160,17 @@ def _nodes(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], re
             yield Finding(Level.WARNING, "nodes", f"{node.name} does not show us its memory", hint)
         else:
             yield Finding(Level.OK, "nodes", f"{node.name}: {node.memory_free / GIB:.1f} GiB of memory free")
-    yield from _storages(seen)
 
 
-def _storages(seen: Resources) -> Iterator[Finding]:
+def _storages(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
+    """For what the descriptions ask for; without any, for what descriptions usually ask for."""
+    del profile, release
+    seen = client.get_resources(0.0)
+    wanted = {"images": not specs or any(spec.disks for spec in specs)}
+    wanted["iso"] = not specs or any(spec.install.iso for spec in specs)
     for content, purpose in (("images", "disks"), ("iso", "the installer ISO")):
+        if not wanted[content]:
+            continue
         names = sorted({item.storage for item in seen.storages if content in item.content and item.available})
         if names:
             yield Finding(Level.OK, "storages", f"for {purpose}: {', '.join(names)}")
@@ -107,20 +192,32 @@ def _places(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], r
 
 
 def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
+    """On each node, the bridges of the machines that may come there. A machine must have one node with all of its."""
     del profile, release
-    wanted = {nic.bridge for spec in specs for nic in spec.network}
-    if not wanted:
-        return
-    for node in client.get_resources(0.0).nodes:
-        if not node.online or any(spec.node not in (None, node.name) for spec in specs):
-            continue
-        there = set(client.list_bridges(node.name))
-        lacking = sorted(wanted - there)
+    nodes = [node.name for node in client.get_resources(0.0).nodes if node.online]
+    there = (
+        {node: frozenset(client.list_bridges(node)) for node in nodes} if any(spec.network for spec in specs) else {}
+    )
+    for node, bridges in there.items():
+        wanted = {nic.bridge for spec in specs for nic in spec.network if spec.node in (None, node)}
+        lacking = sorted(wanted - bridges)
         if lacking:
-            hint = f"we see: {', '.join(sorted(there)) or 'none'}; from 8.0 on, only those with SDN.Use or SDN.Audit"
-            yield Finding(Level.WARNING, "bridges", f"{node.name} lacks {', '.join(lacking)}", hint)
-        else:
-            yield Finding(Level.OK, "bridges", f"{node.name} has {', '.join(sorted(wanted))}")
+            yield Finding(Level.WARNING, "bridges", f"{node} lacks {', '.join(lacking)}", _we_see(bridges))
+        elif wanted:
+            yield Finding(Level.OK, "bridges", f"{node} has {', '.join(sorted(wanted))}")
+    for spec in specs:
+        bridges_wanted = {nic.bridge for nic in spec.network}
+        possible = [node for node in there if spec.node in (None, node)]
+        if possible and not any(bridges_wanted <= there[node] for node in possible):
+            lacking = sorted(bridges_wanted - there[possible[0]]) if len(possible) == 1 else sorted(bridges_wanted)
+            where = f"{possible[0]} lacks" if len(possible) == 1 else "no node has all of"
+            text = f"{where} {', '.join(lacking)}"
+            yield Finding(Level.PROBLEM, f"bridges for {spec.name}", text, _we_see(there[possible[0]]))
+
+
+def _we_see(bridges: frozenset[str]) -> str:
+    shown = ", ".join(sorted(bridges)) or "none"
+    return f"we see: {shown}; from 8.0 on, only those with SDN.Use or SDN.Audit"
 
 
 def _isos(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:

@@ -8,9 +8,8 @@ from nixops_proxmox.errors import PveError
 _COMMON = (
     "VM.Allocate", "VM.Audit", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit", "VM.Config.Disk",
     "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options", "VM.Console", "VM.PowerMgmt",
-    "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup", "VM.Migrate",
-    "Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit",
-    "Pool.Audit", "Pool.Allocate", "Sys.Audit",
+    "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup",
+    "Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit", "Pool.Audit", "Sys.Audit",
 )  # fmt: skip
 
 
@@ -36,6 +35,11 @@ class Release:
         return self >= Release(8, 0)
 
     @property
+    def has_mappings(self) -> bool:
+        """Devices of the host by a name of the cluster's (8.0), which others than root@pam may use."""
+        return self >= Release(8, 0)
+
+    @property
     def has_agent_privileges(self) -> bool:
         """9.0 replaced VM.Monitor by VM.GuestAgent.*."""
         return self >= Release(9, 0)
@@ -57,7 +61,7 @@ class Release:
     @property
     def role_privileges(self) -> tuple[str, ...]:
         """The role that this tool needs; a privilege that the release does not know would be refused with 400."""
-        since_8 = ("SDN.Use", "Sys.AccessNetwork") if self.has_sdn_use else ()
+        since_8 = ("SDN.Use",) if self.has_sdn_use else ()
         return (*_COMMON, *since_8, self.agent_privilege)
 
 

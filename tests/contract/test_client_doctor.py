@@ -7,8 +7,8 @@ import pytest
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.doctor import examine
 from nixops_proxmox.pve.permissions import grant_commands, missing, needs_of
-from nixops_proxmox.pve.profiles import parse_profile
 from nixops_proxmox.pve.versions import Release, parse_release
+from tests.contract.clerk import Clerk
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import ISO, full_spec
 
@@ -32,25 +32,14 @@ def test_a_good_cluster_has_no_problem(bench: Bench) -> None:
 
 
 def test_missing_rights_are_named_with_the_commands_that_grant_them(bench: Bench) -> None:
-    root = bench.another(username="root@pam", password=bench.lab.root_password).client
-    root._ask("POST", "/access/users", {"userid": "new@pve", "password": "password-1"})
-    bench.another(username="new@pve", password="password-1")
-    profile = parse_profile("x", {"endpoint": bench.lab.url, "username": "new@pve", "password": "password-1"})
-    findings = examine(bench.made[-1], profile, [bare()])
-    found = problems(findings)
+    clerk = Clerk(bench, roles={})
+    found = problems(clerk.examine(bare()))
     assert any("VM.Allocate is missing on /vms" in text for text in found)
     assert any("Datastore.AllocateSpace is missing on /storage/local-lvm" in text for text in found)
     assert any("no node fits" in text or "place for web" in text for text in found)
-    hint = next(finding.hint for finding in findings if "pveum" in finding.hint)
-    for line in hint.splitlines():
-        words = line.split()
-        if words[1] == "role":
-            privileges = line.partition('"')[2].rstrip('"').split()
-            root._ask("POST", "/access/roles", {"roleid": words[3], "privs": " ".join(privileges)})
-        else:
-            params = {"path": words[2], "roles": words[4], "users": words[6].strip("'")}
-            root._ask("PUT", "/access/acl", params)
-    assert not [text for text in problems(examine(bench.made[1 + 1], profile, [bare()])) if "permissions" in text]
+    clerk.follow()
+    assert problems(clerk.examine(bare())) == []
+    assert clerk.commands == ""
 
 
 def test_a_missing_iso_and_an_unfit_cluster_are_said(bench: Bench) -> None:
@@ -82,7 +71,8 @@ def test_each_release_is_asked_only_for_privileges_that_it_knows() -> None:
     assert "VM.Monitor" not in new.role_privileges
     assert not [need for need in needs_of(full_spec(), old) if "SDN.Use" in need.privileges]
     paths = {need.paths for need in needs_of(full_spec(), new) if "SDN.Use" in need.privileges}
-    assert paths == {("/sdn/zones/localnetwork/vmbr0/20",), ("/sdn/zones/localnetwork/vmbr1",)}
+    trunk = {(f"/sdn/zones/localnetwork/vmbr1/{vlan}",) for vlan in (2, 5, 6, 7)}
+    assert paths == {("/sdn/zones/localnetwork/vmbr0/20",), *trunk}
 
 
 def test_rights_come_from_above_only_where_they_propagate() -> None:
@@ -97,7 +87,6 @@ def test_rights_come_from_above_only_where_they_propagate() -> None:
 def test_a_tokens_user_is_granted_too() -> None:
     needs = needs_of(bare(), Release(9, 0))
     commands = grant_commands(needs, "u@pve!t", Release(9, 0))
-    assert commands[0].startswith("pveum role add NixOpsProxmox --privs ")
-    assert "pveum aclmod /vms --roles NixOpsProxmox --users 'u@pve'" in commands
-    assert "pveum aclmod /vms --roles NixOpsProxmox --tokens 'u@pve!t'" in commands
+    assert commands[0].startswith("pveum role add NixOpsProxmox ")
+    assert "pveum acl modify /vms --roles NixOpsProxmox --users 'u@pve' --tokens 'u@pve!t'" in commands
     assert grant_commands((), "u@pve", Release(9, 0)) == ()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from nixops_proxmox.lab.call import Call, Routes, needs
-from nixops_proxmox.lab.cluster import Bridge
+from nixops_proxmox.lab.cluster import LOCAL_ZONE, Bridge
 from nixops_proxmox.lab.refusals import Refused, bad_parameter
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.types import boolean, integer, matching, named, one_of, text
@@ -15,6 +15,8 @@ AUDIT, MODIFY = needs("/nodes/{node}", "Sys.Audit"), needs("/nodes/{node}", "Sys
 
 
 def _bridge(bridge: Bridge) -> dict[str, Any]:
+    if bridge.zone != LOCAL_ZONE:
+        return {"iface": bridge.iface, "type": "vnet", "active": "1", "comments": bridge.comment}
     found: dict[str, Any] = {
         "iface": bridge.iface,
         "type": "bridge",
@@ -65,7 +67,8 @@ async def network(call: Call) -> Any:
         _bridge(bridge)
         for bridge in call.cluster.bridges.values()
         if (not bridge.nodes or call.node in bridge.nodes)
-        and (not newer or call.allows(f"/sdn/zones/localnetwork/{bridge.iface}", "SDN.Audit", "SDN.Use", any_of=True))
+        and (bridge.zone == LOCAL_ZONE or call.get("type") in ("any_bridge", "include_sdn"))
+        and (not newer or call.allows(f"/sdn/zones/{bridge.zone}/{bridge.iface}", "SDN.Audit", "SDN.Use", any_of=True))
     ]
 
 

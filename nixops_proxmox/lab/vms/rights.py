@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nixops_proxmox.lab.access import Auth
-from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.cluster import LOCAL_ZONE, Cluster
 from nixops_proxmox.lab.config import is_cdrom, is_disk, parse_disk, parse_nic
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.schema import properties
@@ -110,8 +110,10 @@ def _check_device(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str,
     if kind == "parallel":
         die(f"only root can set '{key}' config")
     _require(cluster, auth, vmid, pool, ("VM.Config.Disk",) if kind == "virtiofs" else ("VM.Config.HWType",))
-    if "mapping" in parts:
-        cluster.require(auth, f"/mapping/{'pci' if kind == 'hostpci' else 'usb'}/{parts['mapping']}", "Mapping.Use")
+    mapping = value.partition(",")[0].removeprefix("dirid=") if kind == "virtiofs" else parts.get("mapping", "")
+    if mapping:
+        area = {"hostpci": "pci", "virtiofs": "dir"}.get(kind, "usb")
+        cluster.require(auth, f"/mapping/{area}/{mapping}", "Mapping.Use")
 
 
 def _require(cluster: Cluster, auth: Auth, vmid: int, pool: str | None, names: tuple[str, ...]) -> None:
@@ -132,10 +134,17 @@ def check_bridges(cluster: Cluster, auth: Auth, values: Mapping[str, str]) -> No
         bridge = nic.get("bridge")
         if bridge is None:
             die("no sdn vnet ID specified")
-        base = f"/sdn/zones/localnetwork/{bridge}"
-        tags = [nic["tag"]] if "tag" in nic else nic["trunks"].split(";") if "trunks" in nic else []
+        known = cluster.bridges.get(bridge)
+        base = f"/sdn/zones/{known.zone if known else LOCAL_ZONE}/{bridge}"
+        tags = [nic["tag"]] if "tag" in nic else _vlans(nic.get("trunks", ""))
         for path in [f"{base}/{tag}" for tag in tags] or [base]:
             cluster.require(auth, path, "SDN.Use")
+
+
+def _vlans(trunks: str) -> list[str]:
+    """2;5-7 → 2, 5, 6, 7"""
+    ends = [part.partition("-") for part in trunks.split(";") if part]
+    return [str(vlan) for first, _, last in ends for vlan in range(int(first), int(last or first) + 1)]
 
 
 def check_tags(cluster: Cluster, auth: Auth, old: str, new: str) -> None:
