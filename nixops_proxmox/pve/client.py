@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve import answers
 from nixops_proxmox.pve.calls import QUICK, SLOW, TRANSFER, Call, Method, Patience, Value
+from nixops_proxmox.pve.guarded import Guarded, Prove
 from nixops_proxmox.pve.tasks import find_upid
 from nixops_proxmox.pve.upload import Progress, Upload, no_progress, sha256_of, stored_name
 from nixops_proxmox.pve.versions import Release, parse_release
@@ -33,6 +34,10 @@ class PveClient:
     def close(self) -> None:
         """Drop the connections."""
         self._sender.close()
+
+    def guarded(self, prove: Prove) -> "PveClient":
+        """The same, but `prove` is asked right before each call that does something to a VM."""
+        return PveClient(Guarded(self._sender.send, self._sender.close, prove))
 
     def _ask(
         self,

@@ -81,10 +81,10 @@ class PveHypervisor:
         """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
         once for each node and storage, at most; `busy`: seconds to put up with others' locks; `warn` gets the
         warnings of tasks that succeeded."""
-        self.client = client
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._view = ClusterView(client, clock)
         self._sight = Sight(client, self._view, clock, sleep, busy)
+        self.client = client = client.guarded(self._sight.prove)
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
         self._work = Work(
             client,
@@ -225,8 +225,7 @@ class PveHypervisor:
         deadline = self._clock() + self._busy
         again = False
         while True:
-            node = self._sight.node_of(facts)
-            upid = self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+            node, upid = self._submit_power(facts, kind, post, again)
             note(upid)
             failure = self._work.failure(upid)
             if parse_upid(upid).type.startswith("ha") and failure is None:
@@ -241,6 +240,16 @@ class PveHypervisor:
             again = True
             self._work.pause()
         self._sight.learn(facts, parse_upid(upid).node, goal)
+
+    def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, bool], str], again: bool) -> tuple[str, str]:
+        """The node that was asked, and the UPID; a VM that was moved since the last look is looked for once more."""
+        node = self._sight.node_of(facts)
+        try:
+            return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+        except WrongPlace:
+            self._sight.forget(facts.vmid)
+        node = self._sight.node_of(facts)
+        return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
 
     def _is_reached(self, node: str, vmid: int, goal: Power) -> bool:
         try:

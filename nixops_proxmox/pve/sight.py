@@ -15,7 +15,7 @@ from nixops_proxmox.pve.refusals import WrongPlace
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 
 LOOK_AGE = 0.5  # seconds that one look at a VM's configuration serves: a step's look and its act
-TRUST = 120.0  # seconds after which a VM is looked at again before it is touched
+TRUST = 120.0  # seconds for which we believe to know a VM's node; before it is touched, it is looked at all the same
 CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is, when no task works on it
 
 
@@ -45,6 +45,7 @@ class Sight:
         self._client, self._view, self._clock, self._sleep, self._busy = client, view, clock, sleep, busy
         self._lock = threading.Lock()  # guards what follows
         self._known: dict[int, _Known] = {}
+        self._ours: dict[int, str] = {}  # VMIDs that were seen to be ours, and by which UUID
         self._reserved: set[int] = set()
         self._looks: dict[int, tuple[float, ConfigSeen]] = {}
 
@@ -91,6 +92,7 @@ class Sight:
         if not is_ours(seen_config.values, facts.uuid):
             return None
         with self._lock:
+            self._ours[facts.vmid] = facts.uuid
             previous = self._known.get(facts.vmid, _Known(node))
             self._known[facts.vmid] = replace(previous, node=node, uuid=facts.uuid, verified=self._clock())
         return self._vm(facts, node, seen_config, guest if known is None else None, known)
@@ -186,11 +188,26 @@ class Sight:
             raise NotFound(f"VM {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
         return vm.node
 
+    def prove(self, node: str, vmid: int) -> None:
+        """Right before something is done to it: the VM is still the one that we saw to be ours. NotFound if not."""
+        with self._lock:
+            uuid = self._ours.get(vmid, "")
+        if is_ours(self._client.get_config(node, vmid).values, uuid):
+            return
+        self.forget(vmid)
+        raise NotFound(
+            f"VM {vmid} on {node} does not carry our mark ({uuid or 'it never was looked at'}): it is somebody else's"
+            " now, and nothing was done to it",
+            hint="run the same command again: it will say what can be done",
+        )
+
     def learn(self, facts: Facts, node: str, power: Power) -> None:
         """We did this ourselves: the cluster's figures may show it only seconds later."""
         now = self._clock()
         verified = now if facts.uuid else float("-inf")
         with self._lock:
+            if facts.uuid:
+                self._ours[facts.vmid] = facts.uuid
             self._known[facts.vmid] = _Known(node, facts.uuid, verified, power, now)
             self._looks.pop(facts.vmid, None)
 

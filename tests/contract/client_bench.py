@@ -34,14 +34,14 @@ class Bench:
     def __post_init__(self) -> None:
         self.hypervisor = self.another()
 
-    def another(self, **settings: Any) -> PveHypervisor:
+    def another(self, *, sleep: Callable[[float], None] | None = None, **settings: Any) -> PveHypervisor:
         """As after a restart: it knows nothing."""
         table = {"endpoint": self.lab.url, "token": self.lab.token, "fingerprint": self.lab.fingerprint} | settings
         if "password" in table:
             del table["token"]
         client = connect(parse_profile("lab", table), trace=self.done.append, sleep=self.sleep)
         self.made.append(client)
-        return PveHypervisor(client, clock=self.now, sleep=self.sleep, warn=self.warned.append)
+        return PveHypervisor(client, clock=self.now, sleep=sleep or self.sleep, warn=self.warned.append)
 
     def now(self) -> float:
         from time import monotonic

@@ -139,13 +139,13 @@ def test_creating_and_starting_takes_few_calls(bench: Bench) -> None:
     vm = bench.hypervisor.find_vm(machine.facts)
     assert vm is not None
     bench.hypervisor.start_vm(machine.facts, bench.note)
-    assert sum(bench.calls().values()) <= 5
+    assert sum(bench.calls().values()) <= 6  # a look right before the start is one of them
     vm = bench.hypervisor.find_vm(machine.facts)
     assert vm is not None
     bench.hypervisor.set_boot(vm, bare(), installer=False)
     bench.hypervisor.stop_vm(machine.facts, bench.note)
     bench.hypervisor.start_vm(machine.facts, bench.note)
-    assert sum(bench.calls().values()) <= 4
+    assert sum(bench.calls().values()) <= 7  # three acts, and a look right before each
 
 
 def test_a_vm_of_somebody_else_with_our_vmid_is_not_ours(bench: Bench) -> None:
