@@ -22,6 +22,7 @@ from nixops_proxmox.nixops2.book import Book, Record
 from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.definition import spec_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
+from nixops_proxmox.nixops2.gate import Gated
 from nixops_proxmox.nixops2.hardware import learn_hardware
 from nixops_proxmox.nixops2.original import SECRETS, as_it_is, is_originals, take_over
 from nixops_proxmox.nixops2.original import meet as meet_original
@@ -72,7 +73,7 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
         return f"{self.get_type()} [{self.spec.profile}]"
 
 
-class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
+class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
     """What is known of a machine: one record, and beside it what NixOps itself reads."""
 
     definition_type = ProxmoxDefinition
@@ -131,7 +132,7 @@ class ProxmoxState(nixops.backends.MachineState[ProxmoxDefinition]):
     @property
     def _run(self) -> Run:
         machines = self.depl.resources
-        return get_run(self.depl.uuid, self.depl.name or self.depl.uuid, lambda name: machines[name].logger)
+        return get_run(self.depl.uuid, self._title(), lambda name: machines[name].logger)
 
     @property
     def _machine(self) -> Machine:

@@ -13,10 +13,13 @@ from nixops_proxmox.pve.profiles import list_profiles, load_profile
 log = logging.getLogger(__name__)
 
 
+def is_nixops() -> bool:
+    """False in another program that has NixOps as a library."""
+    return Path(sys.argv[0]).name == "nixops"
+
+
 def enter_lab() -> None:
     """Where the usual hypervisor is a lab, go on as the same command inside of its network; never raises."""
-    if Path(sys.argv[0]).name != "nixops":
-        return  # another program that has NixOps as a library
     try:
         profile = usual_profile() or DEFAULT
         namespace = load_profile(profile).namespace if profile in list_profiles() else ""

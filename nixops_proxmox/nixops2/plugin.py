@@ -16,9 +16,12 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
 
     def load(self) -> list[str]:
         """Importing these is what makes NixOps know the machine type. Called once, before anything is opened."""
-        from nixops_proxmox.nixops2.lab import enter_lab
+        from nixops_proxmox.nixops2.gate import end_on_signals
+        from nixops_proxmox.nixops2.lab import enter_lab, is_nixops
 
-        enter_lab()
+        if is_nixops():
+            enter_lab()
+            end_on_signals()
         return [BACKEND]
 
     def nixexprs(self) -> list[str]:

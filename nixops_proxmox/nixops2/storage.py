@@ -21,6 +21,7 @@ import nixops.util
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.nixops2.errors import translated
+from nixops_proxmox.nixops2.gate import gate
 from nixops_proxmox.ssh.files import ensure_private_directory
 from nixops_proxmox.state import ENVIRONMENT, State, has_password, open_state
 from nixops_proxmox.state.blobs import BlobStore, Overtaken
@@ -83,7 +84,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
     def uploadFromFile(self, path: str, **kwargs: Any) -> None:
         if self in _open:
             _open.remove(self)
-        with translated():
+        with translated(), self._turn:  # after a signal a checkpoint may still be on its way
             self._upload(Path(path).read_bytes())
 
     def checkpoint(self) -> None:
@@ -95,7 +96,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
             if self._done >= mine:
                 return
             covered = self._asked
-            with self._file._db:  # for as long as it takes to copy it in memory
+            with self._file._db, gate.passed():  # for as long as it takes to copy it in memory
                 content = self._file._db.serialize()
             self._upload(content)
             self._done = covered

@@ -1,9 +1,7 @@
 """What becomes of a machine with NixOps: changed, killed in the middle, lost, forgotten, refused."""
 
 import json
-import os
 import re
-import signal
 
 import pytest
 
@@ -193,17 +191,6 @@ def test_a_lost_record_is_made_anew_from_the_cluster(make_nixops: MakeNixops) ->
         key: facts[key] for key in ("vmid", "uuid", "host_key")
     }
     assert vms_of(one) == [str(facts["vmid"])]
-    one.run("destroy", "--confirm")
-
-
-def test_interrupted_by_hand_it_goes_on_and_there_is_one_vm(make_nixops: MakeNixops) -> None:
-    one = make_nixops(network({"web": machine(ipv4="10.77.0.54/24")}), deployment="interrupted")
-    process = one.start("deploy")
-    assert wait_for_text(one.folder / "killed.log", "partition the disks", process)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(60) != 0
-    one.deploy()
-    assert len(vms_of(one)) == 1
     one.run("destroy", "--confirm")
 
 

@@ -1,0 +1,86 @@
+"""The end of NixOps by a signal: no thread is inside of NixOps's database when the main thread closes it.
+
+NixOps's workers are threads, and its main thread closes the database as soon as Ctrl-C ends it. SQLite does not survive
+a statement in another thread at that moment: the interpreter crashes. So every access of a machine of ours takes the
+gate, and a signal shuts the gate first.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+# Whoever ends us by these wants what Ctrl-C does: the lock is released, and a shared state is written back.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+USUAL = (signal.SIG_DFL, signal.default_int_handler)  # not one that is ignored (nohup), nor another program's
+
+
+class Gate:
+    """Open until a signal shuts it; from then on only the main thread may pass, which closes the database."""
+
+    def __init__(self) -> None:
+        # Reentrant, for a signal handler runs in the main thread, and may find it inside.
+        self._lock = threading.RLock()
+        self._shut = False
+
+    @contextmanager
+    def passed(self) -> Iterator[None]:
+        with self._lock:
+            if self._shut and threading.current_thread() is not threading.main_thread():
+                # Ends a thread without a word, as if the process had ended already; of subclasses there is a traceback.
+                raise SystemExit
+            yield
+
+    def shut(self) -> None:
+        """Waits for the thread that is inside; the flag comes first, so that it does not enter again."""
+        self._shut = True
+        with self._lock:
+            pass
+
+
+gate = Gate()
+
+
+def end_on_signals() -> None:
+    """From the main thread, before any worker begins."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        if signal.getsignal(number) in USUAL:
+            signal.signal(number, _end)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    gate.shut()
+    raise KeyboardInterrupt  # NixOps says "interrupted", and ends with status 1
+
+
+class Gated:
+    """Beside NixOps's `ResourceState`: each of its statements takes the gate. The database's own lock comes first, for
+    the main thread may hold it when the signal comes: so whoever is inside of the gate waits for nobody."""
+
+    depl: Any
+
+    def _set_attrs(self, attrs: dict[str, Any]) -> None:
+        with self.depl._db, gate.passed():
+            super()._set_attrs(attrs)  # type: ignore[misc]
+
+    def _del_attr(self, name: str) -> None:
+        with self.depl._db, gate.passed():
+            super()._del_attr(name)  # type: ignore[misc]
+
+    def _get_attr(self, *what: Any) -> Any:
+        with self.depl._db, gate.passed():
+            return super()._get_attr(*what)  # type: ignore[misc]
+
+    def export(self) -> dict[str, Any]:
+        with self.depl._db, gate.passed():
+            exported: dict[str, Any] = super().export()  # type: ignore[misc]
+            return exported
+
+    def _title(self) -> str:
+        """What the deployment is called."""
+        with self.depl._db, gate.passed():
+            return str(self.depl.name or self.depl.uuid)
