@@ -120,17 +120,12 @@ def scratch_environment(scratch: Path, environment: Mapping[str, str]) -> dict[s
 
 
 def nix_settings(scratch: Path, environment: Mapping[str, str], *, may_write: bool | None = None) -> dict[str, str]:
-    """The demo's derivations need /bin/sh and coreutils, and no binary cache. Whoever may write /nix builds there;
-    everybody else in a store below the scratch folder."""
+    """The demo's derivations need no binary cache. Whoever may write /nix builds there; everybody else in a store below
+    the scratch folder, where Nix can only build in a sandbox."""
     lines = ["substituters =", environment.get("NIX_CONFIG", "")]
     nix = Path("/nix/var/nix")  # a Nix that has never run has made nothing yet
-    if os.access(nix if nix.exists() else "/", os.W_OK) if may_write is None else may_write:
-        lines.append("sandbox = false")
-    else:
-        paths = " ".join(
-            path for path in ("/bin", "/lib", "/lib64", "/usr", "/etc/alternatives") if Path(path).exists()
-        )
-        lines += [f"store = {scratch / 'nix'}", "sandbox = true", f"sandbox-paths = {paths}"]
+    if not (os.access(nix if nix.exists() else "/", os.W_OK) if may_write is None else may_write):
+        lines += [f"store = {scratch / 'nix'}", "sandbox = true"]
     return {"NIX_CONFIG": "\n".join(line for line in lines if line)}
 
 

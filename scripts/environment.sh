@@ -73,6 +73,26 @@ need_nix() {
   need_program nix-instantiate "evaluates, builds and copies systems; or get it from https://nixos.org/download" $NIX_PACKAGES
 }
 
+# need_busybox: what the demo's and the tests' builds run in (examples/demo/builder.nix); 1 when there is none.
+need_busybox() {
+  [ -z "${DEMO_BUSYBOX:-}" ] || return 0
+  DEMO_BUSYBOX=$VENV/busybox/bin/busybox
+  if [ ! -x "$DEMO_BUSYBOX" ]; then
+    # Debian's package `busybox` needs libraries, and cannot be installed beside the static one: that is unpacked then.
+    if command -v dpkg-query >/dev/null && [ -z "$(missing_packages busybox)" ]; then
+      say "unpacking Debian's busybox-static"
+      (cd "$(mktemp -d)" && apt-get download -qq busybox-static && dpkg-deb -x ./*.deb "$VENV/busybox") >&2 || true
+      [ -d "$VENV/busybox/bin" ] || ln -s usr/bin "$VENV/busybox/bin" # where Debian 13 has it
+    else
+      need_program busybox "builds the demo's and the tests' systems" busybox-static || true
+      DEMO_BUSYBOX=$(command -v busybox)
+    fi
+  fi
+  [ -x "$DEMO_BUSYBOX" ] || return 1
+  DEMO_BUSYBOX=$(readlink -f "$DEMO_BUSYBOX")
+  export DEMO_BUSYBOX
+}
+
 is_python() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # The first Python that is new enough; a name on PATH need not run (pyenv's shims).

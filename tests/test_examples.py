@@ -15,6 +15,7 @@ from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix, find_nix
 from nixops_proxmox.paths import nix_dir
 from nixops_proxmox.spec import MachineSpec, parse_network
+from tests.builds import nix_config
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STUBS = "{ lib.mkDefault = value: value; pkgs = { }; config = { }; }"
@@ -34,7 +35,7 @@ def nix() -> Nix:
 def run(tmp_path: Path) -> ProcessRunner:
     """Runs Nix on a store below the test's own directory."""
     folders = {f"NIX_{name}_DIR": str(tmp_path / "nix" / name.lower()) for name in ("STORE", "STATE", "LOG", "CONF")}
-    settings = "substituters =\nsandbox = false\nbuild-users-group ="
+    settings = nix_config()
     return ProcessRunner(environment={**folders, "NIX_REMOTE": "", "NIX_PATH": "", "NIX_CONFIG": settings})
 
 

@@ -1,17 +1,8 @@
-# A system in the shape of NixOS's, made with /bin/sh alone: `activate`, `bin/switch-to-configuration`, and a service.
+# A system in the shape of NixOS's, made by a shell script: `activate`, `bin/switch-to-configuration`, and a service.
 # Stands in for `(import <nixpkgs/nixos> { }).system` where there is no nixpkgs.
 { name, service, hosts }:
 let
-  # Builders end with `:`, because Nix 2.8 kills a builder whose last command is a program that closes its output early.
-  make = title: text: derivation {
-    name = "${name}-${title}";
-    system = builtins.currentSystem;
-    builder = "/bin/sh";
-    args = [ "-euc" "${text}\n:" ];
-    PATH = "/run/current-system/sw/bin:/usr/bin:/bin";
-    allowSubstitutes = false; # no binary cache has it: do not ask
-    preferLocalBuild = true;
-  };
+  make = title: import ./builder.nix "${name}-${title}" { };
 
   # What a service says is in the service's own store path: it is restarted if that has changed, and only then.
   run = make "service" ''

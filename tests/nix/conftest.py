@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.builds import nix_config
+
 ROOT = Path(__file__).resolve().parents[2]
 Evaluate = Callable[..., Any]
 
@@ -29,7 +31,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
         "NIX_LOCALSTATE_DIR": f"{home}/var",
         "NIX_LOG_DIR": f"{home}/log",
         "NIX_CONF_DIR": f"{home}/etc",
-        "NIX_CONFIG": "substituters =\nsandbox = false\nbuild-users-group =\nexperimental-features = flakes",
+        "NIX_CONFIG": nix_config("experimental-features = flakes"),
         "NIX_REMOTE": "local",
         "HOME": str(home),
     }

@@ -1,9 +1,11 @@
-"""A Nix store of its own for every test that asks a real Nix: it needs no daemon, no root, no network, no sandbox."""
+"""A Nix store of its own for every test that asks a real Nix: it needs no daemon, no root, no network."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.builds import nix_config
 
 if TYPE_CHECKING:  # typeguard must see the package's first import, and pytest reads this file before typeguard starts
     from nixops_proxmox.nixeval.runner import ProcessRunner
@@ -41,6 +43,6 @@ def nix_run(tmp_path: Path) -> "ProcessRunner":
             "NIX_CONF_DIR": str(root / "etc"),
             "NIX_REMOTE": "",
             "NIX_PATH": "",
-            "NIX_CONFIG": "substituters =\nsandbox = false\nbuild-users-group =",
+            "NIX_CONFIG": nix_config(),
         }
     )

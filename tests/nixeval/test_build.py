@@ -7,22 +7,18 @@ from nixops_proxmox.nixeval.build import build_argv, build_system, build_systems
 from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
+from tests.builds import BUILDER
 
-DERIVATIONS = """\
+DERIVATIONS = f"""\
 let
-  make = name: text: derivation {
-    inherit name;
-    system = builtins.currentSystem;
-    builder = "/bin/sh";
-    args = [ "-c" text ];
-  };
+  make = name: import {BUILDER} name {{ }};
   shared = make "shared" "echo the shared part is broken >&2; exit 3";
-in {
+in {{
   good = make "good" "echo building good >&2; echo good >$out";
   other = make "other" "echo other >$out";
   broken = make "broken" "echo oh no >&2; exit 1";
-  needs = make "needs" "echo ${shared} >$out";
-}
+  needs = make "needs" "echo ${{shared}} >$out";
+}}
 """
 
 
@@ -82,6 +78,16 @@ def test_a_single_build_raises_its_failure(
 ) -> None:
     with pytest.raises(BuildFailed, match="broken: its system could not be built"):
         build_system(nix, "broken", toplevels["broken"], roots=tmp_path / "roots", run=nix_run)
+
+
+@pytest.mark.nix
+def test_a_builder_that_the_sandbox_does_not_have_is_named(nix: Nix, nix_run: ProcessRunner, tmp_path: Path) -> None:
+    text = 'derivation { name = "plain"; system = builtins.currentSystem; builder = "/no/sh"; }'
+    drv = nix_run(nix.argv("nix-instantiate", "-E", text)).stdout.strip()
+    out = nix_run(nix.argv("nix-store", "--query", "--outputs", drv)).stdout.strip()
+    with pytest.raises(BuildFailed, match="its builder /no/sh does not exist in Nix's sandbox") as caught:
+        build_system(nix, "web", Toplevel(drv, out), roots=tmp_path / "roots", run=nix_run)
+    assert caught.value.hint.startswith("a sandboxed build sees only the store: name a builder from there")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from nixops_proxmox.nixeval.copy import (
 )
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
+from tests.builds import BUILDER
 from tests.nixeval.scripted import ScriptedRunner
 
 SYSTEM = "/nix/store/vzdzgmfypv8sjfw9zczpvkdvx5aghyaz-web"
@@ -77,10 +78,8 @@ def test_progress_counts_paths() -> None:
 def test_a_real_nix_takes_the_command_and_its_progress_is_read(
     nix: Nix, nix_run: ProcessRunner, tmp_path: Path
 ) -> None:
-    text = """
-      let make = name: text: derivation {
-        inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo ${text} >$out" ];
-      }; in make "outer" (make "inner" "x")"""
+    text = f"""
+      let make = name: text: import {BUILDER} name {{ }} "echo ${{text}} >$out"; in make "outer" (make "inner" "x")"""
     drv = nix_run(nix.argv("nix-instantiate", "-E", text)).stdout.strip()
     system = nix_run(nix.argv("nix-store", "--realise", drv)).stdout.strip()
     lines: list[str] = []

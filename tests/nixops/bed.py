@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.builds import nix_config
 from tests.e2e.bed import Bed
 
 HERE = Path(__file__).parent
@@ -56,7 +57,7 @@ class Nixops:
     @property
     def environment(self) -> dict[str, str]:
         paths = f"nixpkgs={HERE / 'nixpkgs'}:nixpkgs-lib={self.lib}"
-        settings = "substituters =\nsandbox = false\nbuild-users-group ="
+        settings = nix_config()
         return self.bed.environment | {
             "NIX_PATH": paths,
             "NIX_CONFIG": settings,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.builds import BUILDER, nix_config
 from tests.lab.machines.simulated_bench import PARTITION, Bench, until
 
 Play = Callable[..., None]
@@ -19,12 +20,8 @@ pytestmark = [
 
 NETWORK = """
 let
-  system = word: derivation {
-    name = "toplevel-${word}";
-    system = builtins.currentSystem;
-    builder = "/bin/sh";
-    args = [ "-c" ''
-      export PATH=/bin:/usr/bin
+  builder = import BUILDER;
+  system = word: builder "toplevel-${word}" { } ''
       mkdir -p $out/bin $out/services
       printf '#!/bin/sh\\necho activated ${word} >>/var/log/activations\\n' >$out/activate
       printf '#!/bin/sh\\necho "${word} $REQUEST_PATH from $(hostname)"\\n' >$out/handler
@@ -39,9 +36,7 @@ let
       esac
       EOF
       chmod +x $out/activate $out/handler $out/services/web $out/bin/switch-to-configuration
-      :
-    '' ];
-  };
+    '';
 in { one = system "one"; two = system "two"; }
 """
 
@@ -53,13 +48,12 @@ class Operator:
         self.bench = bench
         self.home = bench.directory / "operator"
         self.home.mkdir()
-        (self.home / "network.nix").write_text(NETWORK)
+        (self.home / "network.nix").write_text(NETWORK.replace("BUILDER", str(BUILDER)))
         options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o LogLevel=ERROR"
         self.environment = {
             "NIX_STORE_DIR": "/nix/store", "HOME": str(self.home), "NIX_REMOTE": f"local?root={self.home}/store",
             "NIX_SSHOPTS": f"-F none -i {bench.write_key()} {options}",
-            "NIX_CONFIG": "sandbox = true\nsandbox-paths = /bin /lib /lib64 /usr\nbuild-users-group =\n"
-            "substituters =\nexperimental-features = nix-command",
+            "NIX_CONFIG": nix_config("experimental-features = nix-command"),
         }  # fmt: skip
 
     async def build(self, name: str) -> str:

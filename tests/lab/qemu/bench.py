@@ -14,6 +14,7 @@ from nixops_proxmox.lab.machines.base import AgentTimeout, DiskSlot, Ended, Hard
 from nixops_proxmox.lab.machines.qemu import QemuDriver
 from nixops_proxmox.lab.machines.qemu.accel import Accel
 from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
+from tests.builds import BUILDER
 
 GIB = 2**30
 MAC = "BC:24:11:00:00:01"
@@ -36,12 +37,7 @@ PLAIN = Hardware(
 )
 SYSTEM = """
 { motd, system ? "x86_64-linux" }:
-derivation {
-  name = "nixos-system-web-24.11.lab";
-  inherit system motd;
-  builder = "/bin/sh";
-  PATH = "/usr/bin:/bin";
-  args = [ "-c" ''
+import BUILDER "nixos-system-web-24.11.lab" { inherit system motd; } ''
     mkdir -p $out/bin $out/services
     printf '#!/bin/sh\\necho %s > /etc/motd\\n' "$motd" > $out/activate
     printf '#!/bin/sh\\ncase $1 in switch|test) %s/activate
@@ -50,11 +46,9 @@ derivation {
     printf '#!/bin/sh\\nexec serve-http 8080 /usr/bin/hostname\\n' > $out/services/web
     chmod +x $out/activate $out/bin/switch-to-configuration $out/services/web
     echo 24.11.lab > $out/nixos-version
-    :
-  '' ];
-}
+''
 """
-NIX = ("--option", "substituters", "", "--option", "sandbox", "false", "--option", "build-users-group", "")
+NIX = ("--option", "substituters", "", "--option", "build-users-group", "")
 
 
 class Bench:
@@ -180,7 +174,7 @@ class Bench:
     async def build(self, motd: str) -> str:
         """A plain system's store path."""
         file = self.folder / "system.nix"
-        file.write_text(SYSTEM)
+        file.write_text(SYSTEM.replace("BUILDER", str(BUILDER)))
         status, out, err = await self.run(["nix-build", str(file), "--no-out-link", "--argstr", "motd", motd, *NIX])
         assert status == 0, err
         return out.strip()
