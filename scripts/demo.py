@@ -101,8 +101,12 @@ def tool_argv(*words: str) -> list[str]:
 
 def scratch_environment(scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with everything of the user's replaced: home, settings, state, run-time folder, Nix settings."""
+    from nixops_proxmox.lab.starter import STARTERS, name_starter
+
     kept = {
-        name: value for name, value in environment.items() if not name.startswith(("NIXOPS_PROXMOX_", "PROXMOX_VE_"))
+        name: value
+        for name, value in environment.items()
+        if name == STARTERS or not name.startswith(("NIXOPS_PROXMOX_", "PROXMOX_VE_"))
     }
     folders = {
         "HOME": scratch / "home",
@@ -115,6 +119,7 @@ def scratch_environment(scratch: Path, environment: Mapping[str, str]) -> dict[s
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The lab's installer image takes a while to build, and is the same for everybody: that cache alone is shared.
     cache = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME", "/root")) / ".cache")
+    name_starter(kept, os.getpid())
     nix = nix_settings(scratch, environment)
     return {**kept, **{name: str(folder) for name, folder in folders.items()}, "XDG_CACHE_HOME": cache, **nix}
 

@@ -1,6 +1,7 @@
 """What the demo says, draws and leaves alone; the demo as a whole is run by the tests of the command line."""
 
 import importlib.util
+import os
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def test_everything_of_the_users_is_replaced(demo: ModuleType, tmp_path: Path) -
     assert environment["PATH"] == "/bin"
     assert environment["XDG_CACHE_HOME"] == "/home/me/.cache", "the installer image is not built twice"
     assert not {"NIXOPS_PROXMOX_STATE", "PROXMOX_VE_PASSWORD"} & set(environment)
+    assert environment["NIXOPS_PROXMOX_LAB_STARTERS"] == str(os.getpid()), "the lab ends with the demo"
     for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
         assert Path(environment[name]).is_relative_to(tmp_path)
         assert Path(environment[name]).stat().st_mode & 0o077 == 0

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, find_privilege, nsenter_argv
+from nixops_proxmox.lab.processes import identity
+from nixops_proxmox.lab.starter import STARTERS, watch_starters
 
 RUNNING = "running.json"  # written when the API answers; 0600, for it has the API's secrets
 STARTING = "starting.json"  # who is about to be the lab
@@ -80,17 +82,6 @@ class Running:
     def enter_argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` on the operator's side of the lab's network."""
         return nsenter_argv(self.namespace, argv, user=self.user_namespace) if self.namespace else list(argv)
-
-
-def identity(pid: int) -> str | None:
-    """What tells a process from a later one of the same number: host boot and start time. None if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
 
 
 def find_running(directory: Path) -> Running | None:
@@ -420,6 +411,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("asyncssh", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    watch_starters(os.environ.get(STARTERS, ""))
     try:
         asyncio.run(serve(arguments.directory, Settings.load(arguments.settings)))
     except (NamespaceError, OSError, ValueError) as error:

@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nixops_proxmox.lab.starter import name_starter
 from tests.bench.fleet import critical_path, measure_fleet, start_scripted_lab
 from tests.bench.guests import guest_summary, measure_guests
 from tests.bench.racing import measure_race
@@ -101,6 +103,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="fleets of 1 and 10, and fewer races")
     parser.add_argument("--races", type=int, default=1000, metavar="N", help="how many races (1000)")
     args = parser.parse_args(words)
+    name_starter(os.environ, os.getpid())
     usual = "1,2,3" if args.qemu else "1,10" if args.quick else "1,10,100,1000"
     sizes = [int(count) for count in (args.machines or usual).split(",")]
     races = min(args.races, 100) if args.quick else args.races

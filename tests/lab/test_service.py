@@ -7,6 +7,8 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -17,7 +19,9 @@ import pytest
 
 from nixops_proxmox.lab import service
 from nixops_proxmox.lab.network import Privilege, find_privilege
+from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.service import Running, ServiceError, Settings
+from nixops_proxmox.lab.starter import STARTERS, name_starter, watch_starters
 
 pytestmark = [
     pytest.mark.netns,
@@ -81,7 +85,7 @@ def processes_of(directory: Path) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    return service.identity(pid) is not None
+    return identity(pid) is not None
 
 
 def test_it_comes_up_answers_on_both_sides_and_goes_down_whole(lab: Path) -> None:
@@ -98,6 +102,47 @@ def test_it_comes_up_answers_on_both_sides_and_goes_down_whole(lab: Path) -> Non
     assert not [pid for pid in alive if is_alive(pid)]
     assert service.find_running(lab) is None and not service.answers(running, 0.2)
     assert not service.down(lab), "it was down already"
+
+
+START = """
+import sys, time
+from pathlib import Path
+from nixops_proxmox.lab import service
+service.up(Path(sys.argv[1]), service.Settings(port=0))
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lab_ends_with_what_started_it_however_that_ends(lab: Path, number: int) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != STARTERS}
+    starter = subprocess.Popen(["sleep", "600"])
+    name_starter(environment, starter.pid)
+    argv = [sys.executable, "-c", START, str(lab)]
+    with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None and command.stdout.readline() == "up\n"
+        running = service.find_running(lab)
+        assert running is not None
+        start_guest(running)
+        alive = [pid for pid in processes_of(lab) if pid != command.pid]
+        assert len(alive) > 3
+        command.kill()
+    time.sleep(1.5)
+    assert service.find_running(lab) == running, "the command was not named: a lab outlives it"
+    starter.send_signal(number)
+    starter.wait()
+    wait(lambda: not [pid for pid in alive if is_alive(pid)], "the end of the lab and its guests", 30)
+    assert service.find_running(lab) is None
+
+
+def test_a_starter_that_has_ended_already_ends_the_lab_at_once_and_none_never_does() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ended = threading.Event()
+    assert watch_starters(f"{os.getpid()},{gone.pid}", ended.set) is not None
+    assert ended.wait(10)
+    assert watch_starters("") is None
 
 
 def test_up_twice_is_one_lab(lab: Path) -> None:
