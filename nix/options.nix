@@ -125,9 +125,9 @@ in
 
   options = {
     profile = mkOption { type = str; default = "default"; example = "production"; description = "The hypervisor: a profile of the operator's profile file, which has its address and credentials."; };
-    serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address, instead of the profile's.";
-    username = optional' str "deploy@pve" "The user at the hypervisor, instead of the profile's.";
-    tokenName = optional' str "nixops" "The name of the API token, instead of the profile's. Its secret is never an option.";
+    serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address. A profile that leads elsewhere is refused.";
+    username = optional' str "deploy@pve" "The user at the hypervisor (`user@realm`, or without the realm). A profile that logs in as somebody else is refused.";
+    tokenName = optional' str "nixops" "The name of the API token. A profile with another one is refused. Its secret is never an option.";
     node = optional' str "pve1" "The node. Without one: an online node that has the storages and bridges, and the most free memory.";
     vmid = optional' (ints.between 100 999999999) 142 "The VMID. Without one, a free one is taken.";
     disks = mkOption {
@@ -169,7 +169,7 @@ in
         };
       }) "A TPM.";
     machine = optional' str "q35" "The chipset.";
-    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture. PVE lets only `root@pam` say it.";
+    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture, of the guest's system and of the VM. PVE lets only `root@pam` ask for another one than its own default, x86_64.";
     scsiController = optional (enum [ "lsi" "lsi53c810" "virtio-scsi-pci" "virtio-scsi-single" "megasas" "pvscsi" ]) "The controller of scsi disks.";
     display = optional' str "std" "The graphics card, or `none`, or a serial port (`serial0`).";
     serialPort = mkOption { type = bool; default = true; description = "Whether the VM has a serial port, for its console."; };

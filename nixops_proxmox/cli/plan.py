@@ -42,9 +42,10 @@ def describe(plan: "Planned") -> list[str]:
     if plan.error is not None:
         return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
     if not plan.moves and not plan.changes and not plan.system:
-        return [f"{plan.name}: {plan.phase}, nothing to do"]
+        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in plan.stays)]
     lines = [f"{plan.name}: {plan.phase}", *(f"  {move}" for move in plan.moves)]
     lines += [f"  {describe_change(change)}" for change in plan.changes]
+    lines += [f"  {line}" for line in plan.stays]
     return [*lines, f"  system: {plan.system}"] if plan.system else lines
 
 
@@ -70,5 +71,6 @@ def to_json(plan: "Planned") -> dict[str, Any]:
         "moves": list(plan.moves),
         "changes": [change_json(change) for change in plan.changes],
         "system": plan.system,
+        "stays": list(plan.stays),
         "error": None if plan.error is None else plan.error.message,
     }

@@ -57,6 +57,10 @@ class Hypervisor(Protocol):
         """How the VM differs from the description, semantically; what the description leaves unset is no difference."""
         ...
 
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        """What the VM has beyond the description and keeps, a line each, with what resets it."""
+        ...
+
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
         """Make the VM as described. A removed disk is detached, never destroyed."""
         ...

@@ -158,7 +158,7 @@ def same_setting(key: str, have: str, want: str) -> bool:
     if key == "description":
         return have.strip() == want.strip()
     if not have:
-        return _is_default(key, want)
+        return is_default(key, want)
     if _scalar(have) == _scalar(want):
         return True
     default_key = DEFAULT_KEYS.get(key, "")
@@ -170,13 +170,17 @@ def same_setting(key: str, have: str, want: str) -> bool:
 
 _DEFAULTS = {
     "bios": "seabios", "sockets": "1", "cores": "1", "numa": "0", "onboot": "0", "protection": "0", "memory": "512",
-    "scsihw": "lsi", "cpulimit": "0", "hotplug": "network,disk,usb", "agent": "0",
+    "scsihw": "lsi", "cpulimit": "0", "arch": "x86_64", "hotplug": "network,disk,usb", "agent": "0",
 }  # fmt: skip
 
 
-def _is_default(key: str, want: str) -> bool:
+def is_default(key: str, want: str) -> bool:
     """PVE leaves out what was never set; asking for its default then is no difference."""
     return key in _DEFAULTS and _scalar(want) == _scalar(_DEFAULTS[key])
+
+
+def same_scalar(one: str, other: str) -> bool:
+    return _scalar(one) == _scalar(other)
 
 
 def _scalar(text: str) -> str | float | bool:
@@ -246,7 +250,14 @@ def _size_steps(disk: Disk, drive: Mapping[str, str]) -> Iterator[_Step]:
         yield _Step(Change(disk.slot, have, want), size=want)
 
 
-_OPTION_DEFAULTS = {"backup": "1", "cache": "none", "discard": "ignore", "iothread": "0", "ssd": "0", "aio": "io_uring"}
+DISK_OPTION_DEFAULTS = {
+    "backup": "1",
+    "cache": "none",
+    "discard": "ignore",
+    "iothread": "0",
+    "ssd": "0",
+    "aio": "io_uring",
+}
 
 
 def _option_steps(disk: Disk, drive: Mapping[str, str], have: str, identity: Identity) -> Iterator[_Step]:
@@ -256,7 +267,7 @@ def _option_steps(disk: Disk, drive: Mapping[str, str], have: str, identity: Ide
     differing = {
         name: value
         for name, value in wanted.items()
-        if _scalar(drive.get(name, _OPTION_DEFAULTS.get(name, ""))) != _scalar(value)
+        if _scalar(drive.get(name, DISK_OPTION_DEFAULTS.get(name, ""))) != _scalar(value)
     }
     if differing:
         want = print_drive({**drive, **differing})  # starts from what PVE has: its volume, never an allocation

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from nixops_proxmox.errors import DeployError, PermissionDenied, PveError, PveRefused
+from nixops_proxmox.errors import ConfigError, DeployError, PermissionDenied, PveError, PveRefused
 from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.pve.agreement import identity_of, refuse_other_profile
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.copies import get_template
@@ -34,7 +35,7 @@ def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[M
         release = client.get_version()
     except DeployError as error:
         return [Finding(Level.PROBLEM, "connection", error.message, error.hint)]
-    findings = [_version(release, profile)]
+    findings = [_version(release, profile), *_agreement(profile, specs)]
     for check in (_permissions, _root_only, _pools, _nodes, _storages, _places, _bridges, _isos):
         try:
             findings.extend(check(client, profile, specs, release))
@@ -53,9 +54,17 @@ def _version(release: Release, profile: Profile) -> Finding:
     return Finding(Level.OK, "connection", found)
 
 
+def _agreement(profile: Profile, specs: Sequence[MachineSpec]) -> Iterator[Finding]:
+    for spec in specs:
+        try:
+            refuse_other_profile(spec, profile)
+        except ConfigError as error:
+            yield Finding(Level.PROBLEM, "connection", error.message, error.hint)
+
+
 def who_is(profile: Profile) -> str:
     """user@realm, or user@realm!token, as far as the profile says."""
-    return profile.token.partition("=")[0] or profile.token_id or profile.username or "the command's token"
+    return identity_of(profile) or "the command's token"
 
 
 def _permissions(

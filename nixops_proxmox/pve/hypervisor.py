@@ -25,6 +25,7 @@ from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.copies import refuse_image
 from nixops_proxmox.pve.identity import identity_of
+from nixops_proxmox.pve.leftovers import leftovers
 from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
@@ -301,6 +302,10 @@ class PveHypervisor:
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         return differences.changes(vm, spec, identity_of(machine))
+
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
+        return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
         """Make the VM as described: one config task, then a resize for each disk that grows."""

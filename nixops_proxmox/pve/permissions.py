@@ -172,7 +172,11 @@ def _device_needs(config: Mapping[str, str], release: Release) -> Iterator[Need]
 
 def root_only(spec: MachineSpec, release: Release) -> tuple[str, ...]:
     """What of a description PVE takes from root@pam alone, logged in by password: no privilege replaces that."""
-    found = [option for option, value in (("expertArgs", spec.expert_args), ("arch", spec.arch)) if value]
+    found = [
+        option
+        for option, value in (("expertArgs", spec.expert_args), ("arch", spec.arch))
+        if value not in (None, "x86_64")
+    ]
     for key, value in spec.extra.items():
         kind = key.rstrip("0123456789")
         lent = parse_properties(str(value), "host")

@@ -57,6 +57,8 @@ def settings(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
         "startup": spec.startup,
         "protection": spec.protection,
         "hotplug": spec.hotplug,
+        "args": spec.expert_args,
+        "arch": spec.arch if spec.arch != "x86_64" else None,  # PVE's default; only root@pam may say another
     }
     return {key: value for key, value in wanted.items() if value is not None}
 

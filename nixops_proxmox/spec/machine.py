@@ -132,7 +132,7 @@ class MachineSpec(_Frozen):
 
     name: w.DnsName
     profile: w.ProfileName = "default"  # the hypervisor's profile
-    server_url: w.ServerUrl | None = None  # these three: instead of what the profile says
+    server_url: w.ServerUrl | None = None  # these three: what the profile must agree with
     username: w.Login | None = None
     token_name: w.TokenName | None = None
     node: w.NodeName | None = None

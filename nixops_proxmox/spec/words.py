@@ -181,9 +181,7 @@ Hotplug = Annotated[str, AfterValidator(_hotplug)]
 Description = Annotated[str, AfterValidator(_description)]
 Script = Annotated[str, AfterValidator(_not_blank)]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
-Login = Annotated[
-    str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[A-Za-z][A-Za-z0-9._-]+)?", "a user such as deploy@pve"))
-]
+Login = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*", "a user such as deploy@pve"))]
 TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]
 UnixUser = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", "a user's name"))]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -20,6 +20,7 @@ class Planned:
     changes: tuple[Change, ...] = ()
     system: str = ""  # the system it would get, empty if it has it already
     error: DeployError | None = None
+    stays: tuple[str, ...] = ()  # what the VM has, and the description does not say
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
     vm = None if gone else world.hypervisor.find_vm(seen.facts)
     changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
+    stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()
     wanted = world.builder.wanted_system(seen)
     try:
         way, start = world.spec.install.source, start_of_reinstall(world.spec)
@@ -53,7 +55,7 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     except NoPath as error:
         return Planned(seen.name, seen.phase, error=error)
     steps = tuple(label(move.step) for move in moves)
-    return Planned(seen.name, seen.phase, steps, changes, wanted if wanted != seen.facts.system else "")
+    return Planned(seen.name, seen.phase, steps, changes, wanted if wanted != seen.facts.system else "", stays=stays)
 
 
 def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:

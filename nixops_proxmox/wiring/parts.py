@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self
 
 from nixops_proxmox import paths
-from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
@@ -21,7 +20,7 @@ from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
-from nixops_proxmox.pve.endpoints import parse_endpoint
+from nixops_proxmox.pve.agreement import refuse_other_profile
 from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
@@ -110,20 +109,9 @@ class Parts:
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
         return Agent(hypervisor.client, node, machine.facts.vmid)
 
-    def _check_hypervisor(self, spec: MachineSpec) -> None:
-        """A description that names its hypervisor must not be carried out on another one."""
-        profile = load_profile(spec.profile, path=self._options.profiles)
-        here = [endpoint.url for endpoint in profile.endpoints]
-        if spec.server_url and parse_endpoint(spec.server_url).url not in here:
-            raise ConfigError(
-                f"{spec.name}: the description says serverUrl = {spec.server_url!r}, and the profile "
-                f"{spec.profile!r} leads to {', '.join(here)}",
-                hint="give the machine the `profile` that leads there, or drop `serverUrl`",
-            )
-
     def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
-        if spec.server_url:
-            self._check_hypervisor(spec)
+        if spec.server_url or spec.username or spec.token_name:
+            refuse_other_profile(spec, load_profile(spec.profile, path=self._options.profiles))
         return World(
             spec=spec,
             hypervisor=self.hypervisor(spec.profile),

@@ -176,6 +176,9 @@ class Hypervisor:
 
         self._effect("set_boot", act)
 
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        return ()
+
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         have = str(self.cluster.vms[vm.vmid].memory)
         want = str(spec.memory)

@@ -1,0 +1,60 @@
+"""Every field of the description has a reader outside the description's own package: no option is without effect."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.spec import machine as models
+
+PACKAGE = Path(models.__file__).parents[1]
+OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: the last word before the field
+    models.MachineSpec: frozenset({"spec"}),
+    models.Disk: frozenset({"disk"}),
+    models.Nic: frozenset({"nic"}),
+    models.Ip: frozenset({"ip", "ipv4", "ipv6"}),
+    models.Cpu: frozenset({"cpu"}),
+    models.Efi: frozenset({"efi", "part", "device"}),
+    models.Tpm: frozenset({"tpm", "part", "device"}),
+    models.Install: frozenset({"install"}),
+    models.EndpointPolicy: frozenset({"policy", "endpoint"}),
+    models.Ssh: frozenset({"ssh"}),
+}
+NO_EFFECT = ("spec", "lab", "pve/permissions.py", "pve/doctor.py")  # who only looks makes nothing of an option
+IN_NIX = {  # what only the guest's NixOS configuration reads: nix/guest.nix
+    (models.Ip, "gateway"),
+    (models.Ip, "prefix"),
+}
+
+
+def reads() -> set[tuple[str, str]]:
+    """(owner, attribute) of every `owner.attribute` or `….owner.attribute` in our code."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        if any(path.is_relative_to(PACKAGE / part) for part in NO_EFFECT):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                owner = node.value
+                name = (
+                    owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+                )
+                found.add((name, node.attr))
+    return found
+
+
+@pytest.fixture(scope="module")
+def read() -> set[tuple[str, str]]:
+    return reads()
+
+
+@pytest.mark.parametrize("model", OWNERS, ids=lambda model: model.__name__)
+def test_every_field_has_a_reader(model: type, read: set[tuple[str, str]]) -> None:
+    fields = [name for name in model.model_fields if (model, name) not in IN_NIX]  # type: ignore[attr-defined]
+    unread = [field for field in fields if not any((owner, field) in read for owner in OWNERS[model])]
+    assert unread == []
+
+
+def test_no_model_is_forgotten() -> None:
+    found = {item for item in vars(models).values() if isinstance(item, type) and hasattr(item, "model_fields")}
+    assert {item for item in found if item.model_fields} - set(OWNERS) == {models.NetworkSpec}
