@@ -29,12 +29,15 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.model import Completed
 from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
+from nixops_proxmox.pve.refusals import AgentFrozen
 
 CHUNK = 45 * 1024  # raw bytes of one file-write: PVE takes 61440 characters of base64
 INPUT = 60_000  # characters of input-data: 65536 by the schema, 64 KiB for the whole body before 8.4
 FOLDER = "/run/nixops-proxmox"
 SEARCH = "PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
+FROZEN = "waiting for the guest to thaw: a backup or a snapshot froze its file systems"
 T = TypeVar("T")
+THAW_TIME = 300.0  # seconds; PVE freezes a guest for the start of a backup, which is short, but a storage may be slow
 NOT_NOW = (AgentSilent, PveBusy, PveUnreachable, PveOutcomeUnknown)
 
 
@@ -79,8 +82,17 @@ class Agent:
     """The agent of one VM. One call at a time: its channel is serial."""
 
     def __init__(
-        self, api: AgentApi, node: str, vmid: int, *, clock: Clock | None = None, folder: str = FOLDER
+        self,
+        api: AgentApi,
+        node: str,
+        vmid: int,
+        *,
+        clock: Clock | None = None,
+        folder: str = FOLDER,
+        tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        """`tell` hears what is waited for."""
+        self._tell = tell
         self._api = api
         self._at = (node, vmid)
         self._folder = folder  # in the guest; in memory, so that it is of one boot
@@ -130,7 +142,7 @@ class Agent:
                     "is qemu-guest-agent in what it boots? Look at the console; a device added to a running VM is only"
                     " there after a stop and a start",
                 ) from last
-            tell("waiting for the guest agent")
+            tell(FROZEN if isinstance(last, AgentFrozen) else "waiting for the guest agent")
             self._clock.sleep(min(pause, max(0.0, deadline - self._clock.now())))
             pause = min(2.0, pause * 1.5)
 
@@ -162,6 +174,8 @@ class Agent:
             except NOT_NOW as error:
                 if self._clock.now() >= deadline:
                     raise
+                if isinstance(error, AgentFrozen):
+                    self._tell(FROZEN)
                 if isinstance(error, AgentSilent):
                     self._clock.sleep(0.5)
 
@@ -231,13 +245,21 @@ class Agent:
             )
 
     def _repeat(self, call: Callable[[], T], times: int = 5) -> T:
-        """For calls that may be repeated: a few times, while the answer is "not now"."""
-        for attempt in range(1, times):
+        """For calls that may be repeated: a few times, while the answer is "not now"; longer while it is frozen."""
+        thawed_by, tries = self._clock.now() + THAW_TIME, 1
+        while True:
             try:
                 return call()
+            except AgentFrozen:
+                if self._clock.now() > thawed_by:
+                    raise
+                self._tell(FROZEN)
+                self._clock.sleep(2.0)
             except NOT_NOW:
-                self._clock.sleep(0.2 * 2**attempt)
-        return call()
+                if tries == times:
+                    raise
+                self._clock.sleep(0.2 * 2**tries)
+                tries += 1
 
     def _silent(self, why: str, hint: str) -> AgentSilent:
         return AgentSilent(f"VM {self._at[1]}: the guest agent does not answer: {why}", hint=hint)

@@ -21,6 +21,7 @@ Action = Literal[
     "lose_node",  # node `target` goes offline (for `seconds`, if given)
     "no_quorum",  # the cluster loses quorum (for `seconds`, if given)
     "agent_silent",  # the VM's guest agent does not answer its next `count` calls
+    "agent_frozen",  # a backup has frozen the guest's file systems for `seconds`
     "steal_vmid",  # somebody else creates a VM with the id that the call asks for, just before
 ]
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 
 from nixops_proxmox.lab.call import Call
 from nixops_proxmox.lab.cluster import Cluster
@@ -66,6 +67,10 @@ async def strike_before(cluster: Cluster, fault: Fault, path: str) -> None:
         case "agent_silent":
             if vm := _vm(cluster, fault, path):
                 vm.agent_silent = fault.count
+        case "agent_frozen":
+            if vm := _vm(cluster, fault, path):
+                vm.agent_frozen = True
+                _later(cluster, fault.seconds, partial(setattr, vm, "agent_frozen", False))
         case _:
             pass
 

@@ -34,6 +34,7 @@ class Vm:
     flock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     agent_busy: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     agent_silent: int = 0  # calls that get no answer (a fault)
+    agent_frozen: bool = False  # its file systems are frozen, and most of its commands with them (a fault)
     ha_state: str = ""
     firewall: dict[str, Any] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)

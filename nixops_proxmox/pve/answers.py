@@ -4,9 +4,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import islice
 from typing import Any
 
-from nixops_proxmox.errors import AgentRefused, PveError
+from nixops_proxmox.errors import PveError
+from nixops_proxmox.pve.refusals import agent_error
+
+MOST_INTERFACES, MOST_ADDRESSES = 1024, 1024  # that we take from a guest; a host of containers has some hundred
 
 
 @dataclass(frozen=True)
@@ -439,7 +443,8 @@ def agent_result(data: Any, what: str) -> Any:
     """The `result` of a simple agent command. PVE says 200 even where qemu-ga reports an error: AgentRefused."""
     result = as_map(data, what).get("result")
     if isinstance(result, dict) and isinstance(result.get("error"), dict):
-        raise AgentRefused(f"the guest agent refused {what}: {result['error'].get('desc') or result['error']}")
+        said = str(result["error"].get("desc") or result["error"])
+        raise agent_error(f"the guest agent refused {what}: {said}")
     return result
 
 
@@ -464,16 +469,17 @@ def parse_exec_status(data: Any) -> ExecStatus:
 
 
 def parse_interfaces(data: Any) -> tuple[AgentInterface, ...]:
-    """GET agent/network-get-interfaces; links without addresses or MAC are fine, unreadable addresses are left out."""
+    """GET agent/network-get-interfaces; links without addresses or MAC are fine, unreadable addresses are left out.
+
+    A guest may tell anything: only as much of it is read as we can try in the time that there is.
+    """
     result = agent_result(data, "network-get-interfaces")
-    return tuple(
-        AgentInterface(
-            _text(item, "name"),
-            _text(item, "hardware-address").lower(),
-            tuple(_addresses(item.get("ip-addresses"))),
-        )
-        for item in as_maps(result, "interfaces")
-    )
+    room, found = MOST_ADDRESSES, []
+    for item in islice(as_maps(result, "interfaces"), MOST_INTERFACES):
+        addresses = tuple(islice(_addresses(item.get("ip-addresses")), room))
+        room -= len(addresses)
+        found.append(AgentInterface(_text(item, "name"), _text(item, "hardware-address").lower(), addresses))
+    return tuple(found)
 
 
 def _addresses(data: Any) -> Iterator[tuple[IPv4Address | IPv6Address, int]]:

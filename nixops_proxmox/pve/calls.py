@@ -29,16 +29,17 @@ SECRET_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds for the connection and for each wait on the answer."""
+    """Seconds for the connection, for each wait on the answer, and for all of it: a server may send a byte a minute."""
 
     connect: float
     read: float
+    whole: float
 
 
 # PVE gives up on a proxied call after 30 s and says 596, so ours is a little longer and hears that.
-QUICK = Patience(5, 35)
-SLOW = Patience(5, 75)  # calls that allocate or hotplug before they answer
-TRANSFER = Patience(10, 900)  # uploads: the read time also covers activating the storage after the last byte
+QUICK = Patience(5, 35, 60)
+SLOW = Patience(5, 75, 120)  # calls that allocate or hotplug before they answer
+TRANSFER = Patience(10, 900, 4 * 3600)  # uploads: the read time also covers activating the storage after the last byte
 
 
 @dataclass(frozen=True)

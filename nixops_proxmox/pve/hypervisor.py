@@ -15,6 +15,7 @@ from nixops_proxmox.errors import (
     PveBusy,
     PveError,
     PveOutcomeUnknown,
+    TaskFailed,
     VmidTaken,
 )
 from nixops_proxmox.model import Change, Facts, Machine, Place, Power, Vm
@@ -30,14 +31,14 @@ from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB
-from nixops_proxmox.pve.refusals import VmRunning, WrongPlace, translate_task_text
+from nixops_proxmox.pve.refusals import NotObeyed, VmRunning, WrongPlace
 from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
-from nixops_proxmox.pve.work import BUSY_TIME, Work
+from nixops_proxmox.pve.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.spec import MachineSpec, Source
 
 Note = Callable[[str], None]
@@ -78,11 +79,13 @@ class PveHypervisor:
         sleep: Callable[[float], None] = time.sleep,
         rng: random.Random | None = None,
         warn: Callable[[str], None] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
         """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
         once for each node and storage, at most; `busy`: seconds to put up with others' locks; `warn` gets the
-        warnings of tasks that succeeded."""
+        warnings of tasks that succeeded, `tell` what is waited for."""
         self._clock, self._sleep, self._busy = clock, sleep, busy
+        self._warn = warn or (lambda _text: None)
         self._view = ClusterView(client, clock)
         self._sight = Sight(client, self._view, clock, sleep, busy)
         self.client = client = client.guarded(self._sight.prove)
@@ -96,7 +99,8 @@ class PveHypervisor:
             wall=wall,
             sleep=sleep,
             rng=rng or random.Random(),  # noqa: S311  # for pauses
-            warn=warn or (lambda _text: None),
+            warn=self._warn,
+            tell=tell or (lambda _text: None),
         )
         self._release: Release | None = None
 
@@ -160,7 +164,7 @@ class PveHypervisor:
                 again = True
                 self._create(spec, machine, note)
 
-        self._work.while_busy(create)
+        self._work.while_busy(machine.facts.node, machine.facts.vmid, create)
 
     def _create(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
         facts = machine.facts
@@ -211,15 +215,20 @@ class PveHypervisor:
         self._power(facts, note, "qmstop", stop, Power.STOPPED)
 
     def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
-        """Ask the guest to shut down and wait; PVE itself powers it off after `timeout` seconds."""
+        """Ask the guest to shut down and wait; PVE itself powers it off after `timeout` seconds, and if it does not, so
+        do we."""
         seconds = max(1, int(timeout))
-        self._power(
-            facts,
-            note,
-            "qmshutdown",
-            lambda node, _again: self.client.shut_down_vm(node, facts.vmid, seconds),
-            Power.STOPPED,
-        )
+
+        def shut_down(node: str, _again: bool) -> str:
+            return self.client.shut_down_vm(node, facts.vmid, seconds)
+
+        try:
+            self._power(facts, note, "qmshutdown", shut_down, Power.STOPPED)
+        except (TaskFailed, NotObeyed) as error:
+            if not isinstance(known_of(error), NotObeyed):
+                raise
+            self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
+            self.stop_vm(facts, note)
 
     def _power(self, facts: Facts, note: Note, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
         """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
@@ -234,12 +243,13 @@ class PveHypervisor:
                 break
             if (failure is None and not self._work.is_guessed(upid)) or self._is_reached(node, facts.vmid, goal):
                 break
-            busy = failure is None or isinstance(translate_task_text(failure.text), PveBusy)
-            if self._clock() > deadline or not busy:
-                failure = failure or Failed("the answer was lost, and another task was found")
-                raise self._work.task_failed(upid, failure, f"VM {facts.vmid} on {node}: {kind}")
+            doing = f"VM {facts.vmid} on {node}: {kind}"
+            if failure is None:
+                lost = Failed("the answer was lost, and another task was found")
+                self._work.wait_or_raise(self._work.task_failed(upid, lost, doing), deadline)
+            else:
+                self._work.wait_out(self._work.task_failed(upid, failure, doing), node, facts.vmid, deadline)
             again = True
-            self._work.pause()
         self._sight.learn(facts, parse_upid(upid).node, goal)
 
     def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, bool], str], again: bool) -> tuple[str, str]:
@@ -314,7 +324,7 @@ class PveHypervisor:
         def apply() -> None:
             self._apply(seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note)
 
-        self._work.while_busy(apply)
+        self._work.while_busy(vm.node, vm.vmid, apply)
 
     def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
         update = differences.update(vm, spec, identity_of(machine))
@@ -334,10 +344,7 @@ class PveHypervisor:
 
     def _run_maybe(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> None:
         """Calls that are a task on some releases and done at once on others."""
-        upid = self._work.submit(kind, vm.node, vm.vmid, lambda: post() or "")
-        if upid:
-            note(upid)
-            self._work.finish(upid, doing)
+        self._work.run(kind, vm.node, vm.vmid, lambda: post() or "", note, doing)
 
     def run_task(
         self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: Note = lambda _upid: None
@@ -345,10 +352,7 @@ class PveHypervisor:
         """Anything else that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
         node = self._sight.node_of(facts)
         try:
-            upid = self._work.submit(kind, node, facts.vmid, lambda: post(node) or "")
-            if upid:
-                note(upid)
-                self._work.finish(upid, doing)
+            self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)
         finally:
             self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
         self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))
@@ -364,7 +368,7 @@ class PveHypervisor:
         if vm is not None:
             if vm.power is Power.RUNNING:
                 self.stop_vm(facts, note)
-            self._work.while_busy(lambda: self._delete(facts, note))
+            self._work.while_busy(vm.node, facts.vmid, lambda: self._delete(facts, note))
         self._sight.forget(facts.vmid)
         self._placer.reservations.give_back(facts.vmid)
 
@@ -407,13 +411,14 @@ def open_hypervisor(
     trace: Trace = no_trace,
     busy: float = BUSY_TIME,
     warn: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[PveHypervisor]:
     """The hypervisor of a profile, by name; its connections are dropped at the end."""
     read = load_profile(profile, path=profiles)
     client = connect(read, trace=trace)
     try:
         yield PveHypervisor(
-            client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, busy=busy, warn=warn
+            client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, busy=busy, warn=warn, tell=tell
         )
     finally:
         client.close()

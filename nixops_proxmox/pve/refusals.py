@@ -1,17 +1,13 @@
-"""The one table that turns what proxmoxer and requests raise into our errors."""
+"""The one table that turns what PVE says into our errors, by what was asked, who answered, and the text."""
 
 import re
-import ssl
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-
-import requests
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import (
     AgentRefused,
     AgentSilent,
     BadParameter,
-    ConfigError,
     DeployError,
     GuestLost,
     NotAuthenticated,
@@ -35,8 +31,36 @@ class StorageBusy(PveBusy):
     """A storage or cluster lock was not had in time: of several keys in one call, some may be done. Look again."""
 
 
+class NoQuorum(PveBusy):
+    """The cluster's file system does not take changes at the moment: a node or its network is away."""
+
+
+class Overloaded(PveBusy):
+    """PVE, or a proxy in front of it, has no room for the call: nothing was done."""
+
+
 class VmLocked(PveBusy):
-    """A task holds the VM's configuration (`lock:` backup, clone, create, …)."""
+    """Something holds the VM's configuration; `lock` names it as PVE does: backup, clone, create, …"""
+
+    def __init__(self, message: str, *, lock: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.lock = lock
+
+
+class Hibernated(PveRefused):
+    """The VM sleeps with its memory on disk: it can be started or destroyed, and nothing else."""
+
+
+class NotObeyed(PveRefused):
+    """The guest, or its QEMU, did not do what it was asked to do. PVE itself is well."""
+
+
+class HotplugFailed(BadParameter):
+    """The running VM did not take the change: PVE keeps it as pending, until the VM is stopped and started."""
+
+
+class AgentFrozen(AgentSilent):
+    """A backup or a snapshot has frozen the guest's file systems, and its agent with them: it will thaw."""
 
 
 class VmRunning(PveRefused):
@@ -69,9 +93,9 @@ class _Told:
     """What a row of the table gets: the refusal, the match, the call and a finished sentence."""
 
     refusal: Refusal
-    match: re.Match[str]
     call: Call
     message: str
+    match: re.Match[str] | None = None
 
 
 _Build = Callable[[_Told], DeployError]
@@ -97,51 +121,130 @@ def _as(kind: type[DeployError], hint: str = "") -> _Build:
     return lambda told: kind(told.message, hint=hint)
 
 
-_UNLOCK = "wait for the task that holds it; if none runs (a node crashed), `qm unlock VMID` on the node"
-_QUORUM = "the cluster has lost quorum: bring its nodes back; nothing can be changed until then"
-_ON_AGENT = re.compile(r"/agent/")
+def _hotplug(told: _Told) -> DeployError:
+    hint = "the change waits until the VM is stopped and started; what the guest still uses, it does not let go"
+    return HotplugFailed(told.message, errors=told.refusal.errors, hint=hint)
 
-# (status or None for any, pattern of the text, does it need an agent call, what to raise); the first that fits wins.
-_TABLE: tuple[tuple[int | None, str, bool, _Build], ...] = (
-    (401, r"", False, _as(NotAuthenticated, "check the token or password in the profile; tokens are user@realm!name")),
-    (403, r"not available with API token", False, _as(PermissionDenied, "this needs a password login, not a token")),
-    (403, r"", False, _permission),
-    (400, r"no such task", False, _as(NotFound, "PVE keeps only the last one or two thousand tasks")),
-    (400, r"VM \d+ already exists", False, _as(VmidTaken)),
-    (400, r"(No such storage|interface does not exist)", False, _as(NotFound)),
-    (400, r"", False, _bad_parameter),
-    (501, r"^Method '.*' not implemented", False, _as(PveRefused, "this PVE release does not have this call")),
-    (None, r"guest agent is not running", False, _as(AgentSilent)),
-    (None, r"No QEMU guest agent configured", False, _as(AgentRefused, "set `agent = true`, then stop and start")),
-    (None, r"q(mp|ga) command '[\w-]+' failed - (got timeout|client closed connection)", True, _as(AgentSilent)),
-    (None, r"unable to connect to VM \d+ qga socket", False, _as(AgentSilent)),
-    (None, r"^(Agent error:|.*has been disabled)", True, _as(AgentRefused)),
-    (None, r"VM \d+ (is )?not running", True, _as(GuestLost, "the VM was switched off")),
-    (None, r"already exists on node|config file already exists", False, _as(VmidTaken)),
-    (None, r"Configuration file '.*' does not exist|unable to find configuration file for VM", False, _as(WrongPlace)),
-    (None, r"VM is locked \(", False, _as(VmLocked, _UNLOCK)),
-    (None, r"can't lock file '[^']*/lock-\d+\.conf' - got timeout", False, _as(LockTimeout, _UNLOCK)),
-    (None, r"got (lock request )?timeout", False, _as(StorageBusy, "the storage or cluster is busy; try again")),
-    (None, r"no quorum|cluster not ready", False, _as(PveBusy, _QUORUM)),
-    (None, r"checksum mis+match|detected modified configuration", False, _as(ConfigChanged, "run it again")),
-    (None, r"is running - destroy failed|if VM is running", False, _as(VmRunning)),
-    (None, r"VM \d+ (is )?not running", False, _as(VmNotRunning)),
-    (None, r"hostname lookup '.*' failed|certificate verify failed|no such cluster node", False,
-     _as(NotFound, "is the node's name spelled exactly as in the cluster's list?")),
-    (None, r"(storage|volume|snapshot|pool|device|disk|user|role) '.*' does not exist", False, _as(NotFound)),
-    (None, r"no such (user|token|volume)", False, _as(NotFound)),
-    (None, r"is not available on node|is disabled", False, _as(NotFound, "choose another storage or node")),
-    (None, r"only root can|Only root", False, _as(PermissionDenied, "only root@pam with a password may do this")),
-    (None, r"start(ing)? worker failed", False, _as(PveBusy, "the node could not start a task: is it out of memory?")),
-    (595, r"", False, _as(PveUnreachable, "the node is offline or not reachable from the one we talk to")),
-    (596, r"", False, _as(PveOutcomeUnknown)),
-    (597, r"", False, _as(PveOutcomeUnknown)),
-    (598, r"", False, _as(PveOutcomeUnknown)),
-    (599, r"", False, _as(PveOutcomeUnknown)),
-    (502, r"", False, _as(PveOutcomeUnknown, "a proxy in front of PVE answered for it")),
-    (503, r"", False, _as(PveBusy, "a proxy in front of PVE answered for it")),
-    (504, r"", False, _as(PveOutcomeUnknown, "a proxy in front of PVE answered for it")),
-    (429, r"", False, _as(PveBusy, "something in front of PVE limits the rate")),
+
+def _locked(told: _Told) -> DeployError:
+    lock = told.match[1] if told.match is not None else ""
+    if lock == "suspended":
+        hint = "it is hibernated: start it, which gives it its memory back; `qm unlock` would throw that away"
+        return Hibernated(told.message, hint=hint)
+    return VmLocked(told.message, lock=lock, hint=unlock_hint(lock))
+
+
+def unlock_hint(lock: str) -> str:
+    """What to do about a lock that stays. Taking it away is right only where nothing is lost with it."""
+    if lock in ("suspending", "migrate", "rollback", "snapshot-delete"):
+        return f"wait for the task that holds it; if none runs, look in PVE what the `{lock}` left before unlocking it"
+    return "wait for the task that holds it; if none runs (a node crashed), `qm unlock VMID` on the node"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """If `who` answered a call like `asked` with `status` and a text like `text`, it means what `build` makes of it.
+
+    `who`: "call" for an answer at once, "task" for the end of a task, "agent" for a call to the guest's agent.
+    `asked` is searched in the call's name ("POST /nodes/{node}/qemu") or in the task's type ("qmcreate").
+    """
+
+    who: str
+    status: int | None
+    asked: str
+    text: str
+    build: _Build
+
+
+_ANY, _CALL, _TASK, _AGENT = "", "call", "task", "agent"
+_ALLOCATES = (
+    r"^(qmcreate|qmclone|qmrestore|qmconfig|resize|qmmove|move_volume|imgcopy|qmdestroy|imgdel|download|upload)"
+)
+_QUORUM = "the cluster has lost quorum: bring its nodes back; nothing can be changed until then"
+_LOCK = "somebody else works on it, and does not end: the tasks in PVE's interface show who"
+_DISOBEYS = "look at the VM's console; Stop in PVE's interface pulls the plug"
+
+# The first that fits wins: what says exactly who failed comes before what only speaks of a time that ran out.
+_TABLE: tuple[_Row, ...] = (
+    _Row(_CALL, 401, r"", r"",
+         _as(NotAuthenticated, "check the token or password in the profile; tokens are user@realm!name")),
+    _Row(_CALL, 403, r"", r"not available with API token",
+         _as(PermissionDenied, "this needs a password login, not a token")),
+    _Row(_CALL, 403, r"", r"", _permission),
+    _Row(_ANY, None, r"", r"hotplug problem|error hot-?(un)?plug", _hotplug),
+    _Row(_CALL, 400, r"", r"no such task", _as(NotFound, "PVE keeps only the last one or two thousand tasks")),
+    _Row(_CALL, 400, r"", r"VM \d+ already exists", _as(VmidTaken)),
+    _Row(_CALL, 400, r"", r"(No such storage|interface does not exist)", _as(NotFound)),
+    _Row(_CALL, 400, r"", r"", _bad_parameter),
+    _Row(_CALL, 501, r"", r"^Method '.*' not implemented",
+         _as(PveRefused, "this PVE release does not have this call")),
+
+    # The guest's agent, through PVE
+    _Row(_ANY, None, r"", r"guest agent is not running", _as(AgentSilent)),
+    _Row(_ANY, None, r"", r"No QEMU guest agent configured",
+         _as(AgentRefused, "set `agent = true`, then stop and start")),
+    _Row(_AGENT, None, r"", r"agent is in frozen state|file ?systems? (is|are) frozen",
+         _as(AgentFrozen, "a backup or a snapshot froze it; it goes on when that thaws it")),
+    _Row(_AGENT, None, r"", r"q(mp|ga) command '[\w-]+' failed - (got timeout|client closed connection)",
+         _as(AgentSilent)),
+    _Row(_ANY, None, r"", r"unable to connect to VM \d+ qga socket", _as(AgentSilent)),
+    _Row(_AGENT, None, r"", r"^(Agent error:|.*has been disabled)", _as(AgentRefused)),
+    _Row(_AGENT, None, r"", r"VM \d+ (is )?not running", _as(GuestLost, "the VM was switched off")),
+
+    # The guest and its QEMU: PVE waited for them in vain
+    _Row(_ANY, None, r"", r"VM quit/powerdown failed", _as(NotObeyed, _DISOBEYS)),
+    _Row(_ANY, None, r"", r"VM is paused - cannot shutdown", _as(NotObeyed, "resume it in PVE, or stop it hard")),
+    _Row(_ANY, None, r"", r"VM \d+ q(mp|ga) command '[\w-]+' failed|unable to connect to VM \d+ qmp socket",
+         _as(NotObeyed, "the VM's QEMU does not answer: its node is overloaded, or its storage hangs")),
+    _Row(_TASK, None, r"^(qmstart|hastart|qmreboot|qmresume)", r"command '/usr/bin/kvm .*failed: got timeout",
+         _as(NotObeyed, "its QEMU was not up in time: the node is short of memory, or its storage hangs")),
+
+    # Who has the VMID, and where
+    _Row(_ANY, None, r"", r"already exists on node|config file already exists", _as(VmidTaken)),
+    _Row(_ANY, None, r"", r"Configuration file '.*' does not exist|unable to find configuration file for ",
+         _as(WrongPlace)),
+
+    # Locks, of one VM, of a storage, of the cluster
+    _Row(_ANY, None, r"", r"(?:VM|CT|qemu|lxc) is locked \(([\w-]+)\)", _locked),
+    _Row(_ANY, None, r"", r"can't lock file '[^']*/lock-\d+\.conf' - (got timeout|can't acquire)",
+         _as(LockTimeout, _LOCK)),
+    _Row(_ANY, None, r"", r"Failed to obtain guest migration lock", _as(LockTimeout, "it is being replicated")),
+    _Row(_ANY, None, r"", r"no quorum|cluster not ready|Transport endpoint is not connected", _as(NoQuorum, _QUORUM)),
+    _Row(_ANY, None, r"", r"/etc/pve/.*(Permission denied|Read-only file system)|ipcc_send_rec",
+         _as(NoQuorum, _QUORUM)),
+    _Row(_ANY, None, r"", r"can't lock file|cfs-lock|got lock (request )?timeout|trying to acquire (cfs )?lock",
+         _as(StorageBusy, "the storage or cluster is busy; try again")),
+    _Row(_TASK, None, _ALLOCATES, r"got timeout", _as(StorageBusy, "the storage is slow; try again")),
+    _Row(_CALL, None, r"/(storage|config|resize|clone|move_disk)|qemu$", r"got timeout",
+         _as(StorageBusy, "the storage is slow; try again")),
+
+    _Row(_ANY, None, r"", r"checksum mis+match|detected modified configuration", _as(ConfigChanged, "run it again")),
+    _Row(_ANY, None, r"", r"is running - destroy failed|if VM is running", _as(VmRunning)),
+    _Row(_ANY, None, r"", r"VM \d+ (is )?not running", _as(VmNotRunning)),
+    _Row(_ANY, None, r"", r"protection mode enabled",
+         _as(PveRefused, "set `protection = false` in the description and deploy; then it may be destroyed")),
+    _Row(_ANY, None, r"", r"used in HA resources", _as(PveRefused, "take it out of the HA manager's resources first")),
+    _Row(_ANY, None, r"", r"hostname lookup '.*' failed|certificate verify failed",
+         _as(PveUnreachable, "the node that we talk to cannot find that one: is its name spelled as in the cluster's"
+             " list, and is it in /etc/hosts of the nodes?")),
+    _Row(_ANY, None, r"", r"no such cluster node",
+         _as(NotFound, "is the node's name spelled exactly as in the cluster's list?")),
+    _Row(_ANY, None, r"", r"(storage|volume|snapshot|pool|device|disk|user|role) '.*' does not exist", _as(NotFound)),
+    _Row(_ANY, None, r"", r"no such (user|token|volume)", _as(NotFound)),
+    _Row(_ANY, None, r"", r"is not available on node|is disabled", _as(NotFound, "choose another storage or node")),
+    _Row(_ANY, None, r"", r"only root can|Only root",
+         _as(PermissionDenied, "only root@pam with a password may do this")),
+    _Row(_ANY, None, r"", r"start(ing)? worker failed",
+         _as(Overloaded, "the node could not start a task: is it out of memory?")),
+    _Row(_CALL, 595, r"", r"", _as(PveUnreachable, "the node is offline or not reachable from the one we talk to")),
+    _Row(_CALL, 596, r"", r"", _as(PveOutcomeUnknown)),
+    _Row(_CALL, 597, r"", r"", _as(PveOutcomeUnknown)),
+    _Row(_CALL, 598, r"", r"", _as(PveOutcomeUnknown)),
+    _Row(_CALL, 599, r"", r"", _as(PveOutcomeUnknown)),
+    _Row(_CALL, 502, r"", r"", _as(PveOutcomeUnknown, "a proxy in front of PVE answered for it")),
+    _Row(_CALL, 503, r"", r"", _as(Overloaded, "a proxy in front of PVE answered for it")),
+    _Row(_CALL, 504, r"", r"", _as(PveOutcomeUnknown, "a proxy in front of PVE answered for it")),
+    _Row(_CALL, 429, r"", r"", _as(Overloaded, "something in front of PVE limits the rate")),
 )  # fmt: skip
 
 
@@ -151,64 +254,32 @@ def translate_refusal(refusal: Refusal, call: Call) -> DeployError:
     details = "; ".join(f"{key}: {value.strip()}" for key, value in sorted(refusal.errors.items()))
     message = f"{call.shown}: {text}" + (f" ({redact(details, call)})" if details else "")
     searched = f"{refusal.text}\n{details}" if refusal.status == 400 else refusal.text
-    return _first(refusal.status, searched, message, refusal, call) or PveRefused(message)
+    who = _AGENT if "/agent/" in call.template else _CALL
+    return _first(who, call.name, searched, _Told(refusal, call, message)) or PveRefused(message)
 
 
-def translate_task_text(text: str) -> DeployError | None:
-    """The same table for a task's exit status, which carries the texts that other calls get at once; None: no row."""
+def agent_error(message: str) -> DeployError:
+    """What the agent itself said in an answer that PVE calls a success."""
+    call = Call("GET", "/nodes/{node}/qemu/{vmid}/agent/{command}")
+    return _first(_AGENT, call.name, message, _Told(Refusal(200, message), call, message)) or AgentRefused(message)
+
+
+def translate_task_text(text: str, kind: str = "") -> DeployError | None:
+    """The same table for the exit status of a task of type `kind` ("qmcreate"); None: no row."""
     call = Call("GET", "/nodes/{node}/tasks/{upid}/status")
-    return _first(500, text, text, Refusal(500, text), call)
+    return _first("task", kind, text, _Told(Refusal(500, text), call, text))
 
 
-def _first(status: int, searched: str, message: str, refusal: Refusal, call: Call) -> DeployError | None:
-    on_agent = bool(_ON_AGENT.search(call.template))
-    for wanted, pattern, agent_only, build in _TABLE:
-        if wanted is not None and wanted != status:
+def _first(who: str, asked: str, searched: str, told: _Told) -> DeployError | None:
+    for row in _TABLE:
+        if row.who not in (_ANY, who) and not (row.who == _CALL and who == _AGENT):
             continue
-        if agent_only and not on_agent:
+        if row.status not in (None, told.refusal.status) or not re.search(row.asked, asked):
             continue
-        match = re.search(pattern, searched)
+        match = re.search(row.text, searched)
         if match is not None:
-            return build(_Told(refusal, match, call, message))
+            return row.build(replace(told, match=match))
     return None
-
-
-def translate_transport(error: requests.RequestException, call: Call, endpoint: str, *, sent: bool) -> DeployError:
-    """Our error for an exchange without an answer. `sent`: some of the request may have left."""
-    causes = list(_chain(error))
-    text = redact(str(causes[-1]) or type(error).__name__, call)
-    if not sent:
-        for cause in causes:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return _untrusted(endpoint, f"its certificate is not trusted: {cause.verify_message}")
-            if "ingerprint" in str(cause):
-                return _untrusted(endpoint, "its certificate does not have the fingerprint in the profile")
-        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):
-            return ConfigError(f"{endpoint} cannot be asked: {text}")
-        return PveUnreachable(f"{endpoint} cannot be reached: {text}", hint="is the address right, and the node up?")
-    return PveOutcomeUnknown(f"{call.shown}: sent to {endpoint}, but the answer was lost ({text})")
-
-
-def _untrusted(endpoint: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"{endpoint} is not who it should be: {why}; nothing was sent",
-        hint="set `ca_file` (the cluster's is /etc/pve/pve-root-ca.pem) or the SHA-256 `fingerprint` in the profile,"
-        " after checking it on the node",
-    )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what is behind it; requests and urllib3 hide causes in args and `reason` as well."""
-    seen: set[int] = set()
-    todo: list[BaseException] = [error]
-    while todo:
-        current = todo.pop(0)
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        yield current
-        behind = [current.__cause__, getattr(current, "reason", None), *current.args]
-        todo.extend(item for item in behind if isinstance(item, BaseException))
 
 
 def not_pve(call: Call, why: str) -> PveError:

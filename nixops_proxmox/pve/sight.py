@@ -16,6 +16,7 @@ from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 
 LOOK_AGE = 0.5  # seconds that one look at a VM's configuration serves: a step's look and its act
 TRUST = 120.0  # seconds for which we believe to know a VM's node; before it is touched, it is looked at all the same
+LONGEST_MAKING = 4 * 3600.0  # seconds; as long as a task is waited for
 CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is, when no task works on it
 
 
@@ -109,14 +110,19 @@ class Sight:
             at, cached = self._looks.get(facts.vmid, (float("-inf"), None))
         if cached is not None and self._clock() - at < LOOK_AGE:
             return cached
-        deadline = self._clock() + self._busy
+        began = self._clock()
+        deadline, makers = began + self._busy, None
         while True:
             now = self._clock()
             seen = self._client.get_pending(node, facts.vmid)
             if not _is_being_made(seen):
                 break
             # PVE claims a VMID with nothing but `lock: create`; the UUID comes when the disks are there.
-            if now > deadline and not self._is_worked_on(seen):
+            if now > deadline:
+                # whoever began later than this wait did not set the lock; so makers only become fewer
+                working = self._makers(seen, facts.vmid)
+                makers = working if makers is None else makers & working
+            if now > began + LONGEST_MAKING or (makers is not None and not makers):
                 raise PveBusy(
                     f"VM {facts.vmid} on {node} has been locked ({seen.values.get('lock')}) for a long time",
                     hint=f"if no task works on it (its node crashed): `qm unlock {facts.vmid}` or `qm destroy` there",
@@ -126,12 +132,20 @@ class Sight:
             self._looks[facts.vmid] = (now, seen)
         return seen
 
-    def _is_worked_on(self, seen: ConfigSeen) -> bool:
-        """Does a task run that makes VMs this way? Large images and full clones take long; a clone's task runs on the
-        template's node, under the template's VMID."""
-        kind = "qmclone" if seen.values.get("lock") == "clone" else "qmcreate"
+    def _makers(self, seen: ConfigSeen, vmid: int) -> frozenset[str]:
+        """The tasks that may be making this VM now. Large images and full clones take long; a clone's task runs on the
+        template's node, under the template's VMID, so any clone may be ours."""
+        is_clone = seen.values.get("lock") == "clone"
         nodes = [node.name for node in self._view.get(VIEW_AGE).nodes if node.online]
-        return any(task.running for node in nodes for task in self._client.list_tasks(node, kind=kind))
+        listed = (
+            task
+            for node in nodes
+            for task in self._client.list_tasks(
+                node, kind="qmclone" if is_clone else "", vmid=None if is_clone else vmid
+            )
+        )
+        kinds = ("qmclone",) if is_clone else ("qmcreate", "qmrestore", "qmclone")
+        return frozenset(task.upid for task in listed if task.running and task.type in kinds)
 
     def _look_for_absent(self, facts: Facts, *, last: bool) -> Vm | None:
         """It is not in the list. Lists are filtered by permission, nextid is not."""

@@ -1,11 +1,13 @@
 """Who we talk to: TLS by system trust, CA file or pinned fingerprint, checked before anything is sent."""
 
 import hashlib
+import math
 import re
 import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,31 @@ def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str,
 
 class _Sending(threading.local):
     begun = False
+    deadline = math.inf
 
 
-sending = _Sending()  # per thread: has the current exchange put anything on the wire?
+sending = _Sending()  # per thread: has the current exchange put anything on the wire, and when must it be over?
+
+
+class _TimedSocket(ssl.SSLSocket):
+    """Keeps the exchange's deadline. A socket's own timeout is for each wait, so a server that sends a byte now and
+    then would never reach it."""
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self._shorten()
+        return super().recv_into(*args, **kwargs)
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        self._shorten()
+        return super().send(*args, **kwargs)
+
+    def _shorten(self) -> None:
+        left = sending.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the whole exchange took too long")
+        timeout = self.gettimeout()
+        if math.isfinite(left) and (timeout is None or timeout > left):
+            self.settimeout(left)
 
 
 class _Connection(HTTPSConnection):
@@ -47,6 +71,22 @@ class _Connection(HTTPSConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         sending.begun = True
         super().request(*args, **kwargs)
+
+    def _tunnel(self) -> None:
+        """Through a proxy, whose own answer comes before there is TLS: cut off if it takes too long as a whole."""
+        plain, left = self.sock, sending.deadline - time.monotonic()
+        watch = threading.Timer(max(0.0, min(left, threading.TIMEOUT_MAX)), _cut, [plain])
+        watch.daemon = True
+        watch.start()
+        try:
+            super()._tunnel()
+        finally:
+            watch.cancel()
+
+
+def _cut(plain: Any) -> None:
+    with suppress(OSError):  # it is closed already
+        plain.shutdown(socket.SHUT_RDWR)
 
 
 class _FreshPool(HTTPSConnectionPool):
@@ -115,6 +155,7 @@ def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:
             f"the CA file {ca_file} cannot be used: {error}",
             hint="it must be readable and hold certificates in PEM; a cluster's is /etc/pve/pve-root-ca.pem",
         ) from error
+    context.sslsocket_class = _TimedSocket
     # PVE's own CAs (made before March 2026) have no keyUsage, which Python >= 3.13 minds by default.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.minimum_version = ssl.TLSVersion.TLSv1_2

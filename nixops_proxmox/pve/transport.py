@@ -3,6 +3,7 @@
 import http.cookiejar
 import json
 import logging
+import math
 import ssl
 import threading
 import time
@@ -17,7 +18,8 @@ from nixops_proxmox.errors import ConfigError, DeployError, NotAuthenticated, Pv
 from nixops_proxmox.pve.calls import Call, CallDone, Trace, encode_params, no_trace
 from nixops_proxmox.pve.endpoints import ApiEndpoint
 from nixops_proxmox.pve.login import Login
-from nixops_proxmox.pve.refusals import Refusal, not_pve, translate_refusal, translate_transport
+from nixops_proxmox.pve.lost import translate_transport
+from nixops_proxmox.pve.refusals import Refusal, not_pve, translate_refusal
 from nixops_proxmox.pve.tls import TrustingAdapter, sending
 from nixops_proxmox.pve.upload import Upload, multipart
 
@@ -73,6 +75,7 @@ class Transport:
         """The answer's data. GETs are repeated; anything else only while provably nothing was executed."""
         renewed = False
         pauses = iter(PAUSES)
+        deadline = time.monotonic() + call.patience.whole
         while True:
             headers = self._login.headers(call.method) if self._login is not None else {}
             try:
@@ -84,7 +87,7 @@ class Transport:
                 renewed = True
             except DeployError as error:
                 pause = next(pauses, None) if _may_repeat(call, error) else None
-                if pause is None:
+                if pause is None or time.monotonic() > deadline:
                     raise _final(call, error) from error
                 self._sleep(pause)
 
@@ -119,10 +122,10 @@ class Transport:
         resource = ProxmoxResource(
             base_url=f"{endpoint.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
         )
-        sending.begun = False
         error = ""
         try:
             with self._room:
+                sending.begun, sending.deadline = False, time.monotonic() + call.patience.whole
                 return getattr(resource, call.method.lower())(**encode_params(call.params))
         except ResourceException as refused:
             refusal = _refusal(refused)
@@ -138,6 +141,7 @@ class Transport:
             error = str(ours)
             raise
         finally:
+            sending.deadline = math.inf
             self._trace(CallDone(call, endpoint.authority, time.monotonic() - started, wire.status, error))
 
     def _session(self) -> requests.Session:

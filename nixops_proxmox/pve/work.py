@@ -2,17 +2,32 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from nixops_proxmox.errors import PveBusy, PveOutcomeUnknown, TaskFailed, VmidTaken
+from nixops_proxmox.errors import DeployError, NotFound, PveBusy, PveOutcomeUnknown, TaskFailed, VmidTaken
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.gate import Gate
-from nixops_proxmox.pve.refusals import LockTimeout, StorageBusy, VmLocked, VmRunning, translate_task_text
-from nixops_proxmox.pve.tasks import Failed, TaskWaiter
+from nixops_proxmox.pve.refusals import (
+    LockTimeout,
+    NoQuorum,
+    Overloaded,
+    StorageBusy,
+    VmLocked,
+    VmRunning,
+    translate_task_text,
+    unlock_hint,
+)
+from nixops_proxmox.pve.tasks import Failed, TaskWaiter, find_upid
 
 T = TypeVar("T")
+
+# What passes by itself. Told at once, all but the storage's mean that PVE has done nothing; see `refusals`.
+NOTHING_DONE = (LockTimeout, VmLocked, NoQuorum, Overloaded)
+PASSING = (*NOTHING_DONE, StorageBusy)
+LOOKED_AT_FIRST = ("qmcreate", "qmclone", "qmconfig", "resize", "qmdestroy")  # repeated by `while_busy`, after a look
 
 BUSY_TIME = 180.0  # seconds to put up with locks
 BUSY_PAUSE = (1.0, 3.0)  # seconds, drawn at random
@@ -34,7 +49,10 @@ class Work:
         sleep: Callable[[float], None],
         rng: random.Random,
         warn: Callable[[str], None],
+        tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
+        """`busy`: seconds to put up with what passes by itself; `tell` hears what is waited for."""
+        self._tell = tell
         self._client, self._touched, self._parallel, self._busy = client, touched, parallel, busy
         self._clock, self._wall, self._sleep, self._rng, self._warn = clock, wall, sleep, rng, warn
         self._tasks = TaskWaiter(client, clock=clock, sleep=sleep)
@@ -51,8 +69,9 @@ class Work:
     def submit(self, kind: str, node: str, vmid: int, post: Callable[[], str]) -> str:
         """The UPID. Waits for locks; when the answer was lost, looks for the task instead of asking again."""
         since = self._wall()
+        kinds = NOTHING_DONE if kind in LOOKED_AT_FIRST else PASSING
         try:
-            upid = self.while_locked(node, vmid, post)
+            upid = self._repeat(node, vmid, post, kinds)
         except PveOutcomeUnknown:
             found = self._find_task(node, vmid, kind, since)
             if found is None:
@@ -66,6 +85,27 @@ class Work:
             self._upids.add(upid)
         return upid
 
+    def run(
+        self, kind: str, node: str, vmid: int, post: Callable[[], str], note: Callable[[str], None], doing: str
+    ) -> None:
+        """Submit and wait for the end. A lock that only the task met is waited for like one that is told at once.
+
+        `post` may answer "" where nothing was to do, or was done at once.
+        """
+        deadline = self._clock() + self._busy
+        while True:
+            upid = self.submit(kind, node, vmid, post)
+            if not upid:
+                break
+            note(upid)
+            try:
+                self.finish(upid, doing)
+                break
+            except TaskFailed as error:
+                if not isinstance(known_of(error), LockTimeout | VmLocked):
+                    raise
+                self.wait_out(error, node, vmid, deadline)
+
     def _find_task(self, node: str, vmid: int, kind: str, since: float) -> str | None:
         for pause in LOOKS:
             with self._lock:
@@ -77,18 +117,60 @@ class Work:
         return None
 
     def while_locked(self, node: str, vmid: int, call: Callable[[], T]) -> T:
-        """Again and again while a lock is in the way; PVE has done nothing then."""
+        """Again and again while something that passes is in the way; `call` may be made twice with the same effect."""
+        return self._repeat(node, vmid, call, PASSING)
+
+    def _repeat(self, node: str, vmid: int, call: Callable[[], T], kinds: tuple[type[PveBusy], ...]) -> T:
         deadline = self._clock() + self._busy
         while True:
             try:
                 return call()
-            except LockTimeout:
-                if self._clock() > deadline:
-                    raise
-            except VmLocked as error:
-                if self._clock() > deadline:
-                    raise self._locked_for_good(node, vmid, error) from error
+            except kinds as error:
+                self.wait_out(error, node, vmid, deadline)
+
+    def wait_out(self, error: DeployError, node: str, vmid: int, deadline: float) -> None:
+        """Until another try is worth it. Raises what does not pass by itself, and everything after the deadline."""
+        known = known_of(error)
+        if not isinstance(known, PASSING):
+            raise error
+        if isinstance(known, VmLocked):
+            self._wait_for_unlock(known, node, vmid, deadline)
+        else:
+            self.wait_or_raise(error, deadline)
+
+    def wait_or_raise(self, error: DeployError, deadline: float) -> None:
+        """Pause, and say why; raises the error when the time is up."""
+        if self._clock() > deadline:
+            raise error
+        self._tell(f"waiting: {_first_line(error)}")
+        self.pause()
+
+    def _wait_for_unlock(self, error: VmLocked, node: str, vmid: int, deadline: float) -> None:
+        """By reading: asking for the change over and over would keep the node busy, and tells nothing new."""
+        told = False
+        while True:
+            if self._clock() > deadline:
+                raise self._locked_for_good(node, vmid, error) from error
+            if not told:
+                self._tell(f"waiting for {self._holder(node, vmid, error)}")
+                told = True
             self.pause()
+            if not self._is_locked(node, vmid):
+                return
+
+    def _is_locked(self, node: str, vmid: int) -> bool:
+        try:
+            return bool(self._client.get_config(node, vmid).values.get("lock"))
+        except NotFound:  # moved, or gone: the call itself will tell
+            return False
+
+    def _holder(self, node: str, vmid: int, error: VmLocked) -> str:
+        running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
+        if not running:
+            return f"VM {vmid}, which is locked ({error.lock or 'by an unknown task'})"
+        task = running[0]
+        since = time.strftime("%H:%M", time.localtime(task.started))
+        return f"VM {vmid}, which is locked ({error.lock or task.type}) by {task.type} of {task.user} since {since}"
 
     def _locked_for_good(self, node: str, vmid: int, error: VmLocked) -> PveBusy:
         running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
@@ -96,16 +178,21 @@ class Work:
         return PveBusy(
             f"{error.message}, and stayed so for {self._busy:.0f} s"
             + (f"; running: {who}" if who else "; no task runs"),
-            hint="wait for that task" if who else f"the lock is stale (a node crashed?): `qm unlock {vmid}` on {node}",
+            hint="wait for that task"
+            if who
+            else f"the lock is stale (a node crashed?): {unlock_hint(error.lock).replace('VMID', str(vmid))}",
         )
 
     def finish(self, upid: str, doing: str) -> None:
+        """Wait for the task's end. TaskFailed has its log, and the hint of what its text means."""
         try:
             done = self._tasks.require(upid, doing)
         except TaskFailed as error:
-            known = translate_task_text(error.exit_status_text)
+            known = known_of(error)
             if isinstance(known, VmidTaken | VmRunning):
                 raise known from error
+            if known is not None and known.hint:
+                error.hint = known.hint
             raise
         for warning in done.warnings:
             self._warn(f"{doing}: {warning}")
@@ -120,18 +207,21 @@ class Work:
 
     def task_failed(self, upid: str, failure: Failed, doing: str) -> TaskFailed:
         shown = "".join(f"\n  {line}" for line in failure.log)
-        return TaskFailed(f"{doing}: {failure.text}{shown}", upid=upid, exit_status_text=failure.text, log=failure.log)
+        failed = TaskFailed(
+            f"{doing}: {failure.text}{shown}", upid=upid, exit_status_text=failure.text, log=failure.log
+        )
+        known = known_of(failed)
+        failed.hint = known.hint if known is not None else ""
+        return failed
 
-    def while_busy(self, act: Callable[[], None]) -> None:
+    def while_busy(self, node: str, vmid: int, act: Callable[[], None]) -> None:
         """Again and again while others keep a storage or the VM busy; `act` must look first what is done already."""
         deadline = self._clock() + self._busy
         while True:
             try:
                 return act()
             except (TaskFailed, PveBusy) as error:
-                if not is_busy(error) or self._clock() > deadline:
-                    raise
-            self.pause()
+                self.wait_out(error, node, vmid, deadline)
 
     def pause(self) -> None:
         self._sleep(self._rng.uniform(*BUSY_PAUSE))
@@ -147,8 +237,18 @@ class Work:
             yield
 
 
+def known_of(error: DeployError) -> DeployError | None:
+    """What an error means: itself, or what the text means with which a task failed; None: nothing that we know."""
+    if not isinstance(error, TaskFailed):
+        return error
+    upid = find_upid(error.upid)
+    return translate_task_text(error.exit_status_text, upid.type if upid is not None else "")
+
+
 def is_busy(error: BaseException) -> bool:
-    """A lock was not had in time, told at once or by the task: it may be tried again, after a look at what is done."""
-    if isinstance(error, TaskFailed):
-        return isinstance(translate_task_text(error.exit_status_text), LockTimeout | StorageBusy)
-    return isinstance(error, LockTimeout | StorageBusy)
+    """Were too many at it? A lock was not had in time, told at once or by the task."""
+    return isinstance(error, DeployError) and isinstance(known_of(error), LockTimeout | StorageBusy)
+
+
+def _first_line(error: DeployError) -> str:
+    return next(iter(error.message.splitlines()), "")[:160]

@@ -29,6 +29,7 @@ from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.wiring.guests import Guests
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.record import Winners
+from nixops_proxmox.wiring.telling import Telling
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Parts:
         self._directory = (options.keys or paths.state_dir() / "deployments") / record.name
         self._stack = ExitStack()
         self._lock = threading.RLock()
+        self._telling = Telling(options.reporter)
         self._hypervisors: dict[str, PveHypervisor] = {}
         self.keys = KeyStore(self._directory / "keys", record.name)
         self.guests = Guests(
@@ -99,6 +101,7 @@ class Parts:
                         trace=self._options.trace,
                         busy=self._options.patience.busy,
                         warn=lambda text: log.warning("%s: %s", name, text),
+                        tell=self._telling.tell,
                     )
                 )
             return self._hypervisors[name]
@@ -107,7 +110,7 @@ class Parts:
         """The guest agent of a machine, wherever it is now."""
         hypervisor = self.hypervisor(machine.facts.profile or "default")
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
-        return Agent(hypervisor.client, node, machine.facts.vmid)
+        return Agent(hypervisor.client, node, machine.facts.vmid, tell=self._telling.tell)
 
     def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
         if spec.server_url or spec.username or spec.token_name:
@@ -119,7 +122,7 @@ class Parts:
             builder=builder,
             keys=self.keys,
             clock=RealClock(),
-            reporter=self._options.reporter,
+            reporter=self._telling,
             words=words,
         )
 

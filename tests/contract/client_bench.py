@@ -28,6 +28,7 @@ class Bench:
     done: list[CallDone] = field(default_factory=list)
     noted: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # what was waited for
     made: list[PveClient] = field(default_factory=list)
     skew: float = 0.0  # seconds by which the hypervisor's clock was moved on
 
@@ -41,7 +42,9 @@ class Bench:
             del table["token"]
         client = connect(parse_profile("lab", table), trace=self.done.append, sleep=self.sleep)
         self.made.append(client)
-        return PveHypervisor(client, clock=self.now, sleep=sleep or self.sleep, warn=self.warned.append)
+        return PveHypervisor(
+            client, clock=self.now, sleep=sleep or self.sleep, warn=self.warned.append, tell=self.told.append
+        )
 
     def now(self) -> float:
         from time import monotonic

@@ -1,6 +1,7 @@
 """Interfaces as the agent tells them, good, odd and hostile."""
 
 import json
+import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nixops_proxmox.endpoints.candidates import Wanted, choose_candidates
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.guest.interfaces import addresses_of, with_mac
 from nixops_proxmox.model import Address, Reach
-from nixops_proxmox.pve.answers import AgentInterface, parse_interfaces
+from nixops_proxmox.pve.answers import MOST_ADDRESSES, MOST_INTERFACES, AgentInterface, parse_interfaces
+from nixops_proxmox.spec import EndpointPolicy
 
 
 def classify(ip: IPv4Address | IPv6Address) -> Reach | None:
@@ -96,3 +99,15 @@ def test_whatever_a_guest_answers_is_addresses_or_our_own_error(answer: Any) -> 
 @pytest.mark.parametrize("answer", [{"result": []}, {"result": [{"name": "eth0"}]}])
 def test_no_addresses_yet_is_no_error(answer: Any) -> None:
     assert addresses_of(parse_interfaces(answer), classify) == ()
+
+
+def test_a_guest_that_tells_a_flood_of_addresses_costs_no_time() -> None:
+    address = [{"ip-address": f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", "prefix": 8} for i in range(200_000)]
+    answer = {"result": [{"name": "eth0", "hardware-address": "bc:24:11:00:00:01", "ip-addresses": address}] * 3}
+    began = time.monotonic()
+    seen = parse_interfaces(answer)
+    assert sum(len(one.addresses) for one in seen) == MOST_ADDRESSES
+    many = parse_interfaces({"result": [{"name": f"veth{i}"} for i in range(200_000)]})
+    assert len(many) == MOST_INTERFACES
+    choose_candidates(addresses_of(seen, classify), Wanted(EndpointPolicy()))
+    assert time.monotonic() - began < 2

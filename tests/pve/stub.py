@@ -45,6 +45,7 @@ class Reply:
     hang_up: bool = False  # close instead of answering
     after: float = 0.0  # seconds to wait first
     cut: int | None = None  # send only so many bytes of the body, then close
+    drip: float = 0.0  # seconds between two bytes of the answer, its head too
 
 
 def data(value: Any) -> Reply:
@@ -170,6 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             with suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
             return
+        if reply.drip:
+            self._drip(reply)
+            return
         self.send_response_only(reply.status, reply.reason)
         self.send_header("Content-Length", str(len(reply.body)))
         for key, value in reply.headers.items():
@@ -178,6 +182,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body if reply.cut is None else reply.body[: reply.cut])
         if reply.cut is not None or reply.headers.get("Connection") == "close":
             self.close_connection = True
+
+    def _drip(self, reply: Reply) -> None:
+        head = f"HTTP/1.1 {reply.status} {reply.reason}\r\nContent-Length: {len(reply.body)}\r\n\r\n"
+        with suppress(OSError):  # the client need not wait for it all
+            for byte in head.encode() + reply.body:
+                self.wfile.write(bytes([byte]))
+                threading.Event().wait(reply.drip)
+        self.close_connection = True
 
 
 @contextmanager

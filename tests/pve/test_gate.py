@@ -55,6 +55,9 @@ def test_no_more_than_there_is_room_for_are_inside() -> None:
     assert most == 2
 
 
+UPID = "UPID:pve1:00000001:00000001:00000001:qmcreate:100:root@pam:"
+
+
 @pytest.mark.parametrize(
     ("text", "busy"),
     [
@@ -66,4 +69,4 @@ def test_no_more_than_there_is_room_for_are_inside() -> None:
     ],
 )
 def test_a_task_tells_that_it_waited_in_vain(text: str, *, busy: bool) -> None:
-    assert is_busy(TaskFailed(text, upid="", exit_status_text=text)) is busy
+    assert is_busy(TaskFailed(text, upid=UPID, exit_status_text=text)) is busy

@@ -5,6 +5,8 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from nixops_proxmox.errors import (
     PveUnreachable,
 )
 from nixops_proxmox.pve import tls
+from nixops_proxmox.pve.calls import Call, Method, Patience
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.login import totp_code
 from tests.pve.clients import TOKEN, Clients
@@ -261,11 +264,49 @@ def test_no_parameter_is_ever_logged(
 
 
 def test_a_slow_server_is_given_up(stub: Stub, client: PveClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nixops_proxmox.pve.calls import Call, Patience
-
     stub.answer = lambda _: Reply(after=0.5)
     with pytest.raises(PveOutcomeUnknown, match="lost"):
-        client._sender.send(Call("POST", "/x", patience=Patience(1, 0.1)))
+        client._sender.send(Call("POST", "/x", patience=Patience(1, 0.1, 5)))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_answer_that_trickles_is_given_up(stub: Stub, client: PveClient, method: Method) -> None:
+    stub.answer = lambda _: Reply(drip=0.05)  # each byte comes well before a socket's time-out
+    began = time.monotonic()
+    with pytest.raises((PveOutcomeUnknown, PveUnreachable), match=r"took too long|timed out|lost"):
+        client._sender.send(Call(method, "/x", patience=Patience(1, 1, 0.6)))
+    assert 0.5 < time.monotonic() - began < 3
+    assert len(stub.asked) == 1  # its time is over: a read is not asked again either
+
+
+def test_a_proxy_that_trickles_is_given_up(stub: Stub, clients: Clients) -> None:
+    with start_dripping_proxy(0.05) as proxy:
+        client = clients(stub, proxy=proxy)
+        began = time.monotonic()
+        with pytest.raises(PveUnreachable):
+            client._sender.send(Call("POST", "/x", patience=Patience(1, 1, 0.6)))
+        assert time.monotonic() - began < 4 * 3
+
+
+@contextmanager
+def start_dripping_proxy(pause: float) -> Iterator[str]:
+    """Answers CONNECT a byte at a time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+        def drip(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(pause)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_an_upload_streams_in_the_order_that_pve_needs(stub: Stub, client: PveClient, tmp_path: Path) -> None:

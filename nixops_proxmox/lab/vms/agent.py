@@ -13,6 +13,9 @@ from nixops_proxmox.lab.vm import Vm
 
 READ_LIMIT = 16 * 1024**2
 READ_CHUNK = 1024**2
+WHILE_FROZEN = (
+    "guest-ping", "guest-info", "guest-sync", "guest-sync-delimited", "guest-fsfreeze-status", "guest-fsfreeze-thaw",
+)  # fmt: skip
 LONG = {"guest-fsfreeze-freeze": 3600.0, "guest-fsfreeze-thaw": 180.0, "guest-fstrim": 600.0, "guest-shutdown": 600.0}
 
 
@@ -54,6 +57,8 @@ async def _ping(cluster: Cluster, vm: Vm) -> None:
 async def _send(cluster: Cluster, vm: Vm, command: str, arguments: Mapping[str, Any]) -> Any:
     if vm.running is None:
         die(f"VM {vm.vmid} is not running")
+    if vm.agent_frozen and command not in WHILE_FROZEN:
+        raise AgentError("CommandNotFound", f"Command {command} has been disabled: the agent is in frozen state")
     try:
         return await vm.running.agent(command, arguments, LONG.get(command, cluster.latency.agent))
     except AgentTimeout:

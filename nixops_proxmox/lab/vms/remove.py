@@ -25,7 +25,7 @@ def start_remove(cluster: Cluster, auth: Auth, vm: Vm, *, purge: bool, unreferen
             if cluster.vms.get(vm.vmid) is not vm:
                 die(f"Configuration file 'nodes/{vm.node}/qemu-server/{vm.vmid}.conf' does not exist")
             if not skip_lock:
-                vm.check_lock()
+                vm.check_lock("suspended")  # a hibernated VM may be destroyed
             check_removable(vm, purge=purge)
             await _remove(cluster, vm, log, unreferenced=unreferenced)
             if purge:
