@@ -163,6 +163,7 @@ class Vm:
     pending: tuple[str, ...] = ()  # keys that wait for a full stop and start
     lock: str = ""
     protected: bool = False
+    active: Mapping[str, str] = field(default_factory=dict)  # without what is pending; empty: as `config`
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ class Change:
     want: str
     restart: bool = False
     forbidden: str = ""  # why it cannot be done in place, and what to do instead
+    waiting: bool = False  # PVE has been told, and the running VM is not so yet
+    missing: bool = False  # waiting, and a whole device: the running VM does not have it
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,15 @@ def describe(plan: "Planned") -> list[str]:
 
 
 def describe_change(change: Change) -> str:
-    note = f"  [cannot be: {change.forbidden}]" if change.forbidden else "  [needs a restart]" if change.restart else ""
-    return f"{change.key}: {change.have or '(none)'} → {change.want or '(none)'}{note}"
+    return f"{change.key}: {change.have or '(none)'} → {change.want or '(none)'}{_note(change)}"
+
+
+def _note(change: Change) -> str:
+    if change.forbidden:
+        return f"  [cannot be: {change.forbidden}]"
+    if change.waiting:
+        return "  [waits for a restart: deploy --allow-reboot]"
+    return "  [needs a restart]" if change.restart else ""
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -60,6 +67,7 @@ def change_json(change: Change) -> dict[str, Any]:
         "have": change.have,
         "want": change.want,
         "restart": change.restart,
+        "waiting": change.waiting,
         "forbidden": change.forbidden,
     }
 

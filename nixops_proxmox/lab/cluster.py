@@ -1,6 +1,7 @@
 """The cluster's state: nodes, VMs, pools, storages, tasks and users, and the locks around them."""
 
 import asyncio
+import random
 import secrets
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -75,6 +76,7 @@ class Cluster:
         self.clock = clock
         self.latency = latency
         self.name = "lab"
+        self.dice = random.Random()  # noqa: S311  # the order in which PVE walks a hash
         self.fingerprint = ""  # of the API's certificate, and the certificate itself: nodes show both
         self.certificate = ""
         self.nodes = {name: Node(name, f"192.0.2.{index + 11}") for index, name in enumerate(nodes)}

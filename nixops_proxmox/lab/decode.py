@@ -39,8 +39,6 @@ def decode_body(body: bytes, content_type: str, release: Release) -> dict[str, A
 
 
 def _decode_json(body: bytes, release: Release) -> dict[str, Any]:
-    if not body:
-        return {}
     try:
         values = json.loads(body)
     except ValueError as error:

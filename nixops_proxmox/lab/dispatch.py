@@ -198,7 +198,9 @@ class Dispatcher:
     async def _parameters(self, request: web.Request, operation: Operation) -> dict[str, Any]:
         body = await request.read() if request.method in ("POST", "PUT") else b""
         release = self.cluster.release
-        params = decode_body(body, request.headers.get("Content-Type", ""), release) if body else {}
+        params = (
+            decode_body(body, request.headers.get("Content-Type", ""), release) if body or _is_json(request) else {}
+        )
         params |= decode_form(request.rel_url.raw_query_string, release)
         lists = [
             name
@@ -291,3 +293,8 @@ def _forget(task: "asyncio.Future[Any]") -> None:
 
 def _plain_path(request: web.Request) -> str:
     return unquote(request.rel_url.raw_path)
+
+
+def _is_json(request: web.Request) -> bool:
+    """Then even an empty body is parsed, in vain."""
+    return request.method in ("POST", "PUT") and request.content_type == "application/json"

@@ -61,8 +61,9 @@ class Hypervisor(Protocol):
         """What the VM has beyond the description and keeps, a line each, with what resets it."""
         ...
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
-        """Make the VM as described. A removed disk is detached, never destroyed."""
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
+        plugged in or out while it runs: they wait for a restart."""
         ...
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:

@@ -26,12 +26,13 @@ def powered_on(seen: Seen) -> bool:
 
 
 def differs(seen: Seen) -> bool:
-    """The hardware is not as described, or waits for a restart that the user allowed."""
+    """The hardware is not as described, a device that is described is missing, or the user allowed the restart that
+    something waits for."""
     if seen.vm is None or not seen.world.words.adjust:
         return False
     if seen.vm.pending and seen.world.words.allow_reboot:
         return True
-    return bool(find_changes(seen.world, seen.vm, seen.machine))
+    return any(not one.waiting or one.missing for one in find_changes(seen.world, seen.vm, seen.machine))
 
 
 def wants_other_system(seen: Seen) -> bool:

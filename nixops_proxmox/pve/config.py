@@ -1,7 +1,7 @@
 """Pure: how a VM differs from its description, and the calls that make it so; compared by meaning, never by text."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.model import Change, Vm
 from nixops_proxmox.pve.answers import split_list
@@ -57,9 +57,9 @@ DISK_BUSES = ("ide", "sata", "scsi", "virtio")
 
 @dataclass(frozen=True)
 class Update:
-    """Calls to make, in this order: `params` (with `delete`) in one config call, then a resize for each disk."""
+    """Calls to make, in this order: a config call for each of `calls` (with `delete`), then a resize for each disk."""
 
-    params: Mapping[str, Value] = field(default_factory=dict)
+    calls: tuple[Mapping[str, Value], ...] = ()
     resize: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -74,17 +74,64 @@ class _Step:
 
 
 def changes(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]:
-    return tuple(step.change for step in _steps(vm, spec, identity))
+    return tuple(step.change for step in _all_steps(vm, spec, identity))
 
 
 def update(vm: Vm, spec: MachineSpec, identity: Identity) -> Update:
     """What to send. Forbidden changes are left out: whoever asks refuses them first."""
-    steps = [step for step in _steps(vm, spec, identity) if not step.change.forbidden]
+    steps = [step for step in _all_steps(vm, spec, identity) if not step.change.forbidden]
     params: dict[str, Value] = {step.change.key: step.value for step in steps if step.value is not None}
     removed = [step.change.key for step in steps if step.delete]
     if removed:
         params["delete"] = ",".join(removed)
-    return Update(params, {step.change.key: step.size for step in steps if step.size})
+    return Update(tuple(in_order(params)), {step.change.key: step.size for step in steps if step.size})
+
+
+def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
+    """PVE takes the keys of one call in no order, and derives some from others. What decides how the rest is taken
+    (hotplug, an end of protection) goes first; the boot order, to which PVE itself adds and from which it takes
+    devices, goes last, and with it the notes: they say that a clone is finished."""
+    first = {key for key in params if key == "hotplug" or (key == "protection" and not parse_flag(str(params[key])))}
+    last = {"boot", "description"} & params.keys() if "boot" in params else set[str]()
+    for keys in (first, params.keys() - first - last, last):
+        if keys:
+            yield {key: value for key, value in params.items() if key in keys}
+
+
+def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_Step]:
+    """What is not wanted yet, and what PVE knows that we want and the VM does not have yet."""
+    differing = list(_steps(vm, spec, identity))
+    if not vm.pending or not vm.active:
+        yield from differing
+        return
+    by_key = {step.change.key: step for step in _steps(replace(vm, config=vm.active), spec, identity)}
+    for step in differing:  # one that only takes back what was pending has its effect at once
+        waits = step.change.restart and step.change.key in by_key
+        yield replace(step, change=replace(step.change, restart=waits))
+    known = {step.change.key for step in differing}
+    for key in vm.pending:
+        if key in by_key and key not in known:
+            yield _waiting_step(vm, by_key[key])
+
+
+def _waiting_step(vm: Vm, step: _Step) -> _Step:
+    """A device that can be plugged is asked for again, in PVE's own words: others would make a second volume."""
+    key, wanted = step.change.key, vm.config.get(step.change.key)
+    change = replace(
+        step.change,
+        want=wanted or "",
+        restart=True,
+        forbidden="",
+        waiting=True,
+        missing=is_device(key) and key not in vm.active,
+    )
+    if step.change.restart or not is_device(key):
+        return _Step(change)
+    return _Step(change, value=wanted, delete=wanted is None)
+
+
+def is_device(key: str) -> bool:
+    return is_disk_slot(key) or (key.startswith("net") and key[3:].isdecimal()) or key in ("efidisk0", "tpmstate0")
 
 
 def _steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_Step]:

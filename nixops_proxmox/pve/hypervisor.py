@@ -1,12 +1,14 @@
 """One PVE cluster as the core wants it: find, place, create, start, stop, change, destroy; only ever our own VMs."""
 
 import random
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from nixops_proxmox.errors import (
     BadParameter,
@@ -15,13 +17,14 @@ from nixops_proxmox.errors import (
     PveBusy,
     PveError,
     PveOutcomeUnknown,
+    PveRefused,
     TaskFailed,
     VmidTaken,
 )
 from nixops_proxmox.model import Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve import config as differences
 from nixops_proxmox.pve.answers import Resources
-from nixops_proxmox.pve.calls import Trace, no_trace
+from nixops_proxmox.pve.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.copies import refuse_image
@@ -43,6 +46,7 @@ from nixops_proxmox.spec import MachineSpec, Source
 
 Note = Callable[[str], None]
 
+HOTPLUG = "hotplug problem"  # PVE's words for a device that cannot come or go while the VM runs
 POWER_TIME = 180.0  # seconds for HA to do what it said it would
 
 
@@ -61,6 +65,16 @@ def _wrong_guess(machine: Machine, ask: _Ask) -> PveError:
     if ask.kind == "qmcreate":
         return VmidTaken(f"{machine.name}: VMID {ask.vmid} was taken by somebody else at the same moment")
     return PveOutcomeUnknown(f"{machine.name}: it is not known if the template {ask.vmid} was cloned")
+
+
+def _hotplug_problems(text: str) -> list[str]:
+    """The task's one line names each key before its problem: `net1: hotplug problem - …`."""
+    parts = re.split(rf"(\w+): {HOTPLUG}", text)
+    return [f"{key}: {HOTPLUG}{why.rstrip()}" for key, why in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 class PveHypervisor:
@@ -290,25 +304,38 @@ class PveHypervisor:
         return differences.boots_cd(vm.config)
 
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
-        """Boot from the installer ISO (inserted) or from the disk (ISO ejected): one call, from the next start on."""
-        params = boot_params(spec, installer=installer)
+        """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on. The drive,
+        then the order: a drive that PVE finds outside of the active order is added to it. Then read back."""
+        drive, order = boot_params(spec, installer=installer)
         if not installer and CDROM not in vm.config:
-            del params[CDROM]  # no drive, nothing to eject
+            drive = {}  # no drive, nothing to eject
+        try:
+            for params in (drive, order):
+                if params:
+                    self._set_config(vm, params)
+        finally:
+            self._sight.drop_look(vm.vmid)
+        config = self.client.get_pending(vm.node, vm.vmid).values
+        if differences.boots_cd(config) is not installer:
+            raise PveRefused(
+                f"VM {vm.vmid} on {vm.node} would still boot from {'its disk' if installer else 'the installer'}"
+                f" (boot: {config.get('boot', 'not set')}, {CDROM}: {config.get(CDROM, 'not set')})",
+                hint="does somebody else change this VM? run the same command again",
+            )
 
+    def _set_config(self, vm: Vm, params: Mapping[str, Value]) -> None:
         def change() -> None:
             try:
                 self.client.set_config(vm.node, vm.vmid, params)
             except BadParameter as error:
                 # the guest holds its tray: what cannot be done at once waits for the next start, which is what we want
-                if not any("hotplug problem" in text for text in error.errors.values()):
+                if not any(HOTPLUG in text for text in error.errors.values()):
                     raise
 
         try:
             self._work.while_locked(vm.node, vm.vmid, change)
         except PveOutcomeUnknown:
             self._work.while_locked(vm.node, vm.vmid, change)  # the same values once more do no harm
-        finally:
-            self._sight.drop_look(vm.vmid)
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         return differences.changes(vm, spec, identity_of(machine))
@@ -317,30 +344,46 @@ class PveHypervisor:
         guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
         return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
-        """Make the VM as described: one config task, then a resize for each disk that grows."""
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        """Make the VM as described: config tasks, then a resize for each disk that grows. What PVE took and could not
+        plug into the running VM is returned in PVE's words: it waits for a restart."""
         seen: list[Vm] = [vm]
+        problems: list[str] = []
 
         def apply() -> None:
-            self._apply(seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note)
+            problems[:] = self._apply(
+                seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note
+            )
 
         self._work.while_busy(vm.node, vm.vmid, apply)
+        return problems
 
-    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> list[str]:
         update = differences.update(vm, spec, identity_of(machine))
         doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
+        problems: list[str] = []
         try:
-            if update.params:
+            for params in update.calls:
                 with self._work.gate(vm.node, space_wanted(spec)):
-                    self._run_maybe(
-                        "qmconfig", vm, lambda: self.client.change_config(vm.node, vm.vmid, update.params), note, doing
-                    )
+                    post = partial(self.client.change_config, vm.node, vm.vmid, params)
+                    problems += self._run_plugging("qmconfig", vm, post, note, doing)
             for disk, size in update.resize.items():
                 self._run_maybe(
                     "resize", vm, partial(self.client.resize_disk, vm.node, vm.vmid, disk, size), note, doing
                 )
         finally:
             self._sight.drop_look(vm.vmid)
+        return problems
+
+    def _run_plugging(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> Sequence[str]:
+        """A failed hotplug is no failed change: all the values were taken, and wait where they could not act."""
+        try:
+            self._run_maybe(kind, vm, post, note, doing)
+        except TaskFailed as error:
+            return _hotplug_problems(error.exit_status_text) or _raise(error)
+        except BadParameter as error:
+            return [f"{key}: {text.strip()}" for key, text in error.errors.items() if HOTPLUG in text] or _raise(error)
+        return []
 
     def _run_maybe(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> None:
         """Calls that are a task on some releases and done at once on others."""

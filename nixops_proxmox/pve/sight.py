@@ -186,6 +186,7 @@ class Sight:
             seen.pending,
             values.get("lock", ""),
             bool(parse_flag(values.get("protection", "0"))),
+            dict(seen.active),
         )
 
     def live_power(self, node: str, vmid: int) -> Power:

@@ -1,7 +1,7 @@
 """The hypervisor against the lab: everything the core asks of it, and what goes wrong on the way."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,9 +16,9 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.lifecycle.ports import Hypervisor
-from nixops_proxmox.model import Facts, Machine, Power
+from nixops_proxmox.model import Facts, Machine, Power, Vm
 from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec import Disk, MachineSpec, Nic
 from tests.contract.client_bench import MAC, Bench, bare, start_bench
 from tests.pve.specs import GIB, ISO
 
@@ -145,7 +145,7 @@ def test_creating_and_starting_takes_few_calls(bench: Bench) -> None:
     bench.hypervisor.set_boot(vm, bare(), installer=False)
     bench.hypervisor.stop_vm(machine.facts, bench.note)
     bench.hypervisor.start_vm(machine.facts, bench.note)
-    assert sum(bench.calls().values()) <= 7  # three acts, and a look right before each
+    assert sum(bench.calls().values()) <= 8  # three acts, a look right before each, and one at the boot order after
 
 
 def test_a_vm_of_somebody_else_with_our_vmid_is_not_ours(bench: Bench) -> None:
@@ -345,3 +345,50 @@ def test_a_task_of_an_earlier_run_is_waited_for(bench: Bench) -> None:
     vm = again.find_vm(machine.facts)
     assert vm is not None
     assert vm.config["net0"] == f"virtio={MAC.upper()},bridge=vmbr0"
+
+
+def test_what_could_not_be_plugged_in_waits_is_told_and_is_asked_for_again(bench: Bench) -> None:
+    machine = bench.created()
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    described = bare(
+        memory=4096,
+        disks=(*bare().disks, Disk(slot="scsi1", storage="local-lvm", size=GIB)),
+        network=(*bare().network, Nic(slot="net1", bridge="vmbr1")),
+    )
+    guest = bench.lab.driver.guest(machine.facts.vmid)
+    guest.plugs = f"VM {machine.facts.vmid} qmp command 'device_add' failed - got timeout"
+    problems = apply(bench, described, machine)
+    assert sorted(problem.partition(":")[0] for problem in problems) == ["net1", "scsi1"]
+    assert all("hotplug problem" in problem and "got timeout" in problem for problem in problems)
+    waiting = {one.key: one for one in bench.hypervisor.changes(find_vm(bench, machine), described, machine)}
+    assert {key: (one.waiting, one.missing) for key, one in waiting.items()} == {
+        "memory": (True, False),
+        "net1": (True, True),
+        "scsi1": (True, True),
+    }
+    guest.plugs = ""
+    assert list(apply(bench, described, machine)) == []
+    vm = find_vm(bench, machine)
+    assert [one.key for one in bench.hypervisor.changes(vm, described, machine)] == ["memory"]
+    assert {"scsi1", "net1"} <= set(vm.active)
+    assert "unused0" not in vm.config
+
+
+def test_to_take_back_what_is_only_pending_needs_no_restart(bench: Bench) -> None:
+    machine = bench.created()
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    apply(bench, bare(memory=4096), machine)
+    (change,) = bench.hypervisor.changes(find_vm(bench, machine), bare(), machine)
+    assert (change.key, change.restart, change.waiting) == ("memory", False, False)
+    apply(bench, bare(), machine)
+    assert find_vm(bench, machine).pending == ()
+
+
+def find_vm(bench: Bench, machine: Machine) -> Vm:
+    vm = bench.hypervisor.find_vm(machine.facts)
+    assert vm is not None
+    return vm
+
+
+def apply(bench: Bench, described: MachineSpec, machine: Machine) -> Sequence[str]:
+    return bench.hypervisor.apply_changes(find_vm(bench, machine), described, machine, bench.note)

@@ -180,11 +180,12 @@ class Hypervisor:
         return ()
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
-        have = str(self.cluster.vms[vm.vmid].memory)
-        want = str(spec.memory)
-        return [] if have == want else [Change("memory", have, want, restart=True)]
+        fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
+        if str(fake.memory) != want:
+            return [Change("memory", str(fake.memory), want, restart=True)]
+        return [Change(key, "", want, True, waiting=True, missing=key != "memory") for key in sorted(fake.pending)]
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         def act() -> None:
             fake = self.cluster.vms[vm.vmid]
             fake.memory = spec.memory or 512
@@ -192,6 +193,7 @@ class Hypervisor:
                 fake.pending.add("memory")
 
         self._effect("apply_changes", act, note)
+        return ()
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:
         if self.cluster.ours(facts) is not None:

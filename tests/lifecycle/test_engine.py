@@ -122,6 +122,20 @@ def test_more_memory_waits_for_a_restart_unless_that_is_allowed() -> None:
     assert not bench.vm.pending and bench.vm.boots == boots + 1
 
 
+def test_a_machine_without_a_described_device_is_not_ready_until_it_is_there() -> None:
+    bench = Bench()
+    bench.run()
+    bench.vm.pending = {"net1", "memory"}
+    with pytest.raises(NeedsWord, match="the running VM does not have net1") as told:
+        bench.run()
+    assert "--allow-reboot" in str(told.value.hint)
+    assert any(warning.startswith("memory: takes effect") for warning in bench.reporter.warnings)
+    assert bench.run(words=Words(allow_reboot=True)).phase is Phase.READY
+    assert not bench.vm.pending
+    bench.vm.pending = {"memory"}
+    assert bench.run().phase is Phase.READY
+
+
 def test_a_change_that_cannot_be_made_in_place_changes_nothing_and_says_so() -> None:
     bench = Bench()
     bench.run()

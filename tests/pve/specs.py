@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.pve.calls import Value
+from nixops_proxmox.pve.config import Update
 from nixops_proxmox.pve.identity import identity_of
 from nixops_proxmox.pve.requests import create_params
 from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
@@ -11,6 +13,11 @@ from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
 UUID = "1f0c2d3e-4a5b-4c6d-8e7f-001122334455"
 GIB = 1 << 30
 ISO = "local:iso/nixos.iso"
+
+
+def params_of(update: Update) -> dict[str, Value]:
+    """All that is sent, whichever call it goes by."""
+    return {key: value for call in update.calls for key, value in call.items()}
 
 
 def spec(**changes: Any) -> MachineSpec:

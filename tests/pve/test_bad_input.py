@@ -32,7 +32,7 @@ from nixops_proxmox.pve.properties import (
 from nixops_proxmox.pve.refusals import Refusal, translate_refusal
 from nixops_proxmox.pve.upload import Upload, stored_name
 from tests.pve.clients import Clients
-from tests.pve.specs import full_spec, machine, vm_of
+from tests.pve.specs import full_spec, machine, params_of, vm_of
 from tests.pve.stub import Reply, Stub
 
 MANY = settings(max_examples=300, deadline=None)
@@ -188,8 +188,8 @@ def test_any_configuration_can_be_compared(config: dict[str, str]) -> None:
     assert all(change.key for change in found)
     made = update(vm, described, identity_of(machine()))
     for slot in ("scsi0", "virtio1"):
-        if vm.config.get(slot) and made.params.get(slot):
-            assert parse_drive(str(made.params[slot]))["file"] == parse_drive(vm.config[slot])["file"]
+        if vm.config.get(slot) and params_of(made).get(slot):
+            assert parse_drive(str(params_of(made)[slot]))["file"] == parse_drive(vm.config[slot])["file"]
     boot_devices(config)
     boots_cd(config)
 

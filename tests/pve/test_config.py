@@ -6,7 +6,7 @@ from nixops_proxmox.model import Power
 from nixops_proxmox.pve.config import boot_devices, boots_cd, changes, update
 from nixops_proxmox.pve.identity import derived_serial, identity_of
 from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
-from tests.pve.specs import GIB, UUID, full_spec, machine, spec, vm_of
+from tests.pve.specs import GIB, UUID, full_spec, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())
 
@@ -102,7 +102,7 @@ def test_efi_disks_are_made_once() -> None:
 def test_an_update_never_allocates_for_a_disk_that_exists() -> None:
     described = spec(disks=(Disk(slot="scsi0", storage="local-lvm", size=9 * GIB, ssd=True),))
     made = update(vm_of(spec()), described, IDENTITY)
-    value = str(made.params["scsi0"])
+    value = str(params_of(made)["scsi0"])
     assert value.startswith("local-lvm:vm-101-disk-0,")
     assert "ssd=1" in value
     assert made.resize == {"scsi0": "9G"}
@@ -111,32 +111,32 @@ def test_an_update_never_allocates_for_a_disk_that_exists() -> None:
 def test_an_update_allocates_for_a_new_disk_and_detaches_a_removed_one() -> None:
     described = spec(disks=(Disk(slot="scsi1", storage="shared", size=GIB),))
     made = update(vm_of(spec()), described, IDENTITY)
-    assert str(made.params["scsi1"]).startswith("shared:1,")
-    assert made.params["delete"] == "scsi0"
-    assert "force" not in made.params
+    assert str(params_of(made)["scsi1"]).startswith("shared:1,")
+    assert params_of(made)["delete"] == "scsi0"
+    assert "force" not in params_of(made)
 
 
 def test_an_update_keeps_macs_and_what_others_set_on_a_nic() -> None:
     vm = vm_of(spec(), dict(net0="virtio=BC:24:11:00:00:01,bridge=vmbr0,link_down=1"))
     made = update(vm, spec(network=(Nic(slot="net0", bridge="vmbr1"),)), IDENTITY)
-    assert made.params == {"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr1,link_down=1"}
+    assert params_of(made) == {"net0": "virtio=BC:24:11:00:00:01,bridge=vmbr1,link_down=1"}
 
 
 def test_a_model_change_leaves_one_model() -> None:
     made = update(vm_of(spec()), spec(network=(Nic(slot="net0", bridge="vmbr0", model="e1000"),)), IDENTITY)
-    assert made.params == {"net0": "e1000=BC:24:11:00:00:01,bridge=vmbr0"}
+    assert params_of(made) == {"net0": "e1000=BC:24:11:00:00:01,bridge=vmbr0"}
 
 
 def test_an_update_leaves_out_what_is_forbidden() -> None:
     described = spec(bios="ovmf", memory=4096)
-    assert dict(update(vm_of(spec()), described, IDENTITY).params) == {"memory": "4096"}
+    assert params_of(update(vm_of(spec()), described, IDENTITY)) == {"memory": "4096"}
 
 
 def test_a_lost_mark_is_put_back_beside_the_users_notes() -> None:
     vm = vm_of(spec(), dict(description="call Bob before touching", tags="other"))
     made = update(vm, spec(), IDENTITY)
-    assert str(made.params["description"]).startswith("call Bob before touching\n\nManaged by nixops-proxmox")
-    assert made.params["tags"] == "nixops;other"
+    assert str(params_of(made)["description"]).startswith("call Bob before touching\n\nManaged by nixops-proxmox")
+    assert params_of(made)["tags"] == "nixops;other"
 
 
 @pytest.mark.parametrize("power", [Power.RUNNING, Power.STOPPED])
@@ -145,7 +145,7 @@ def test_applied_changes_leave_no_difference(power: Power) -> None:
     described = full_spec(bios=None, efi=None, description="x")
     made = update(vm, described, IDENTITY)
     config = dict(vm.config)
-    for key, value in made.params.items():
+    for key, value in params_of(made).items():
         if key != "delete":
             config[key] = str(value).replace("shared:4.5", "shared:vm-101-disk-1,size=4608M").replace("True", "1")
     config["tpmstate0"] = "local-lvm:vm-101-disk-2,size=4M,version=v2.0"

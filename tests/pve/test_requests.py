@@ -22,7 +22,7 @@ from nixops_proxmox.pve.properties import parse_nic, parse_properties
 from nixops_proxmox.pve.requests import boot_params, clone_params, create_params, dns_name
 from nixops_proxmox.spec import Install, MachineSpec
 from tests.pve import reference
-from tests.pve.specs import ISO, UUID, full_spec, machine, spec, vm_of
+from tests.pve.specs import ISO, UUID, full_spec, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())
 IMAGE = spec(install=Install.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
@@ -71,11 +71,11 @@ def test_all_parameters_are_in_the_schema_of_that_release(version: str, describe
     endpoints = reference.load(f"pve-api-schema-{version}.json")["endpoints"]
     check(endpoints, "POST /nodes/{node}/qemu", dict(create_params(described, IDENTITY)))
     check(endpoints, "POST /nodes/{node}/qemu/{vmid}/clone", dict(clone_params(described, IDENTITY, target="pve2")))
-    changed = update(vm_of(spec()), described, IDENTITY).params
+    changed = params_of(update(vm_of(spec()), described, IDENTITY))
     check(endpoints, "POST /nodes/{node}/qemu/{vmid}/config", dict(changed))
     for installer in (True, False):
-        params = boot_params(spec(), installer=installer)
-        check(endpoints, "PUT /nodes/{node}/qemu/{vmid}/config", dict(params))
+        for params in boot_params(spec(), installer=installer):
+            check(endpoints, "PUT /nodes/{node}/qemu/{vmid}/config", params)
 
 
 def check(endpoints: dict[str, Any], name: str, params: dict[str, Any]) -> None:
@@ -110,9 +110,9 @@ def test_our_own_keys_cannot_be_set_behind_our_back() -> None:
         create_params(spec(extra={}).model_copy(update={"extra": {"smbios1": "uuid=x"}}), IDENTITY)
 
 
-def test_a_boot_change_is_one_call() -> None:
-    assert boot_params(spec(), installer=False) == {"ide2": "none,media=cdrom", "boot": "order=scsi0"}
-    assert boot_params(spec(), installer=True) == {"ide2": f"{ISO},media=cdrom", "boot": "order=ide2;scsi0"}
+def test_a_boot_change_is_two_calls_the_drive_and_then_the_order() -> None:
+    assert boot_params(spec(), installer=False) == ({"ide2": "none,media=cdrom"}, {"boot": "order=scsi0"})
+    assert boot_params(spec(), installer=True) == ({"ide2": f"{ISO},media=cdrom"}, {"boot": "order=ide2;scsi0"})
     with pytest.raises(SpecError, match="no installer"):
         boot_params(IMAGE, installer=True)
 

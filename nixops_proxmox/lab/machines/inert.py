@@ -46,6 +46,7 @@ class Guest:
     obeys: bool = True  # does the guest shut down when asked?
     silence: float = 0.05  # how long an agent that does not answer lets one wait
     patience: float = 0.1  # how long a guest that does not obey lets one wait
+    plugs: str = ""  # why devices cannot come or go while it runs; "": they can
     run: Callable[[list[str], bytes], Mapping[str, Any]] = lambda _argv, _stdin: {"exitcode": 0}
 
 
@@ -87,7 +88,8 @@ class InertMachine:
     async def resume(self) -> None: ...
 
     async def change(self, old: Hardware, new: Hardware) -> None:
-        del old
+        if self.guest.plugs and _devices(old) != _devices(new):
+            raise StartFailed(self.guest.plugs)
         self.hardware = new
 
     async def status(self) -> Mapping[str, Any]:
@@ -213,6 +215,11 @@ class InertMachine:
     def _guest_file_close(self, arguments: Mapping[str, Any]) -> Any:
         self._handles.pop(arguments["handle"], None)
         return {}
+
+
+def _devices(hardware: Hardware) -> set[tuple[str, str]]:
+    disks = {(disk.key, disk.volume.volid if disk.volume else "") for disk in hardware.disks if not disk.cdrom}
+    return disks | {(nic.key, nic.mac) for nic in hardware.nics}
 
 
 def copy_sparse(source: Path, target: Path) -> None:

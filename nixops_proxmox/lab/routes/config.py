@@ -194,6 +194,11 @@ async def _resize(call: Call, log: Log) -> None:
         vm.config[key] = format_disk({**disk, "size": format_size(size)})
         if key in vm.started:
             vm.started[key] = vm.config[key]
+        if key == "efidisk0" and vm.running:  # after the storage has done its part
+            die(
+                f"VM {vm.vmid} qmp command 'block_resize' failed - Conflicts with use by system.flash1 as 'root', "
+                "which does not allow 'resize' on #block"
+            )
 
 
 def _too_large(format: str, path: str, size: int, log: Log) -> None:

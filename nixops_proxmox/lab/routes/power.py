@@ -53,7 +53,7 @@ def _ha(call: Call, what: str) -> str | None:
         if what == "start" and not vm.running:
             power.start_task(call.cluster, Auth(ROOT), vm.node, vm.vmid)
         elif what == "stop" and vm.running:
-            await power.stop(vm)
+            await power.stop_and_tidy(call.cluster, vm)
 
     return call.cluster.tasks.start(call.node, f"ha{what}", str(vm.vmid), call.auth, request)
 
@@ -93,7 +93,7 @@ async def stop(call: Call) -> Any:
         async with cluster.flocked(vm):
             if not call.get("skiplock"):
                 vm.check_lock("backup")
-            await power.stop(vm)
+            await power.stop_and_tidy(cluster, vm)
 
     return _ha(call, "stop") or cluster.tasks.start(call.node, "qmstop", str(call.vmid), call.auth, work)
 

@@ -1,42 +1,23 @@
 """Changing a configuration: checks, new disks, pending values, and what can be applied to a running VM."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.config import (
-    agent_enabled,
-    check_digest,
-    is_cdrom,
-    is_disk,
-    is_nic,
-    normalise_tags,
-    parse_boot,
-    parse_disk,
-    volume_of,
-)
-from nixops_proxmox.lab.hardware import hardware_of
-from nixops_proxmox.lab.machines.base import StartFailed
+from nixops_proxmox.lab.config import check_digest, is_cdrom, is_disk, normalise_tags, parse_disk
 from nixops_proxmox.lab.refusals import PARAMETERS, Refused, bad_parameter, die
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.vm import config_table
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
-from nixops_proxmox.lab.vms.create import config_values, with_mac
-from nixops_proxmox.lab.vms.disks import Made, check_disks, make_disks
+from nixops_proxmox.lab.vms.create import config_values
+from nixops_proxmox.lab.vms.disks import check_disks
 from nixops_proxmox.lab.vms.pending import apply_pending
-from nixops_proxmox.lab.vms.power import find_volume
+from nixops_proxmox.lab.vms.plug import plug
+from nixops_proxmox.lab.vms.queue import queue
 from nixops_proxmox.lab.vms.rights import check_bridges, check_rights, check_tags
-
-# What takes effect on a running VM without anybody doing anything.
-AT_ONCE = re.compile(
-    r"name|description|onboot|autostart|tags|protection|startup|hookscript|shares|vmstatestorage|lock|template|migrate_\w+|cpulimit|cpuunits|balloon|"
-    r"ciuser|cipassword|sshkeys|ipconfig\d+|nameserver|searchdomain|citype|cicustom|ciupgrade|unused\d+|bootdisk"
-)
-DEVICES = re.compile(r"net\d+|scsi\d+|virtio\d+|usb\d+")
 
 
 @dataclass
@@ -123,106 +104,11 @@ async def apply_change(cluster: Cluster, vm: Vm, change: Change, log: Log) -> di
     for key in change.reverted:
         vm.pending.pop(key, None)
         vm.deleted.pop(key, None)
-    made = Made()
-    try:
-        await make_disks(cluster, vm.node, vm.vmid, change.values, made, log)
-        values = {key: _prepared(cluster, key, made.values.get(key, value)) for key, value in change.values.items()}
-        _check_boot(vm, values)
-    except Refused:
-        await made.undo(cluster)
-        raise
-    _queue(vm, values, change)
+    touched = await queue(cluster, vm, change, log)
     if vm.running is None:
         await apply_pending(cluster, vm)
         return {}
-    return await _hotplug(cluster, vm)
-
-
-def _prepared(cluster: Cluster, key: str, value: str) -> str:
-    if is_nic(key):
-        return with_mac(cluster, value)
-    if key == "tags":
-        return normalise_tags(value) or " "
-    return value
-
-
-def _check_boot(vm: Vm, values: Mapping[str, str]) -> None:
-    if "order=" not in values.get("boot", ""):
-        return
-    there = {**vm.merged(), **values}
-    for device in parse_boot(values):
-        if device not in there:
-            die(f"invalid bootorder: device '{device}' does not exist'")
-
-
-def _queue(vm: Vm, values: Mapping[str, str], change: Change) -> None:
-    for key in change.deleted:
-        vm.pending.pop(key, None)
-        if key in vm.config:
-            vm.deleted[key] = change.force
-    for key, value in values.items():
-        vm.deleted.pop(key, None)
-        _extend_boot_order(vm, key, value)
-        if vm.config.get(key) == value:
-            vm.pending.pop(key, None)  # back to what is active: nothing to do
-        else:
-            vm.pending[key] = value
-
-
-def _extend_boot_order(vm: Vm, key: str, value: str) -> None:
-    """A CD-ROM drive that is new joins an existing order."""
-    boot = vm.config.get("boot", "")
-    new = is_disk(key) and key not in vm.merged() and is_cdrom(parse_disk(key, value))
-    if new and "order=" in boot and key not in parse_boot(vm.config):
-        vm.config["boot"] = f"{boot};{key}"
-
-
-# A running VM.
-
-
-async def _hotplug(cluster: Cluster, vm: Vm) -> dict[str, str]:
-    problems: dict[str, str] = {}
-    for key in [*vm.deleted, *vm.pending]:
-        if not _is_hot(vm, key):
-            continue
-        before = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
-        saved = dict(vm.config), dict(vm.pending), dict(vm.deleted)
-        try:
-            await apply_pending(cluster, vm, {key})
-            after = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
-            if vm.running is not None and (is_disk(key) or is_nic(key)):
-                await vm.running.change(before, after)
-            if key in vm.config:
-                vm.started[key] = vm.config[key]
-            else:
-                vm.started.pop(key, None)
-        except (StartFailed, Refused) as error:
-            vm.config, vm.pending, vm.deleted = saved
-            problems[key] = f"hotplug problem - {error}\n"
-    return problems
-
-
-def _is_hot(vm: Vm, key: str) -> bool:
-    features = vm.config.get("hotplug", "network,disk,usb")
-    features = "network,disk,usb" if features == "1" else features
-    if AT_ONCE.fullmatch(key):
-        return True
-    if key == "agent":  # its other settings; whether the device is there needs a new start
-        new = {"agent": vm.pending.get("agent", "0")}
-        return agent_enabled(new) == agent_enabled(vm.config)
-    if is_disk(key) and _is_media_change(vm, key):
-        return True
-    if DEVICES.fullmatch(key):
-        kind = "network" if key.startswith("net") else "usb" if key.startswith("usb") else "disk"
-        return kind in features.split(",")
-    return key in ("cores", "vcpus", "sockets") and "cpu" in features.split(",") and key == "vcpus"
-
-
-def _is_media_change(vm: Vm, key: str) -> bool:
-    old, new = vm.config.get(key), vm.pending.get(key)
-    if old is None or new is None:
-        return False
-    return is_cdrom(parse_disk(key, old)) and is_cdrom(parse_disk(key, new)) and "cloudinit" not in volume_of(new)
+    return await plug(cluster, vm, touched)
 
 
 def raise_problems(problems: Mapping[str, str]) -> None:

@@ -1,9 +1,9 @@
-"""Pending changes: what waits for a full stop and start, and making it so."""
+"""Pending changes: what waits for a full stop, and making it so."""
 
 import re
 
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_boot, parse_disk, volume_of
+from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_disk, volume_of
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.vm import Vm
 
@@ -52,13 +52,6 @@ async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool) -> None
         elif not is_cdrom(disk):
             add_unused(vm, volid)
     del vm.config[key]
-    _drop_from_boot_order(vm, key)
-
-
-def _drop_from_boot_order(vm: Vm, key: str) -> None:
-    if "order=" in vm.config.get("boot", "") and key in parse_boot(vm.config):
-        rest = [device for device in parse_boot(vm.config) if device != key]
-        vm.config["boot"] = f"order={';'.join(rest)}" if rest else " "
 
 
 async def _free(cluster: Cluster, vm: Vm, volid: str) -> None:

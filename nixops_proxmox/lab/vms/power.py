@@ -24,16 +24,17 @@ def begin_start(cluster: Cluster, auth: Auth, vm: Vm) -> str:
     return start_task(cluster, auth, vm.node, vm.vmid)
 
 
-def start_task(cluster: Cluster, auth: Auth, node: str, vmid: int) -> str:
-    async def work(_: Log) -> None:
+def start_task(cluster: Cluster, auth: Auth, node: str, vmid: int, delay: float = 0.0) -> str:
+    async def work(log: Log) -> None:
+        await cluster.clock.sleep(delay)
         vm = cluster.get_vm(node, vmid)
         async with cluster.flocked(vm):
-            await start(cluster, vm)
+            await start(cluster, vm, log)
 
     return cluster.tasks.start(node, "qmstart", str(vmid), auth, work)
 
 
-async def start(cluster: Cluster, vm: Vm) -> None:
+async def start(cluster: Cluster, vm: Vm, log: Log) -> None:
     """Within the VM's flock."""
     if vm.is_template:
         die("you can't start a vm if it's a template")
@@ -41,6 +42,8 @@ async def start(cluster: Cluster, vm: Vm) -> None:
     if vm.running:
         die(f"VM {vm.vmid} already running")
     await apply_pending(cluster, vm)
+    if vm.config.get("bios") == "ovmf" and "efidisk0" not in vm.config:
+        log.warn("no efidisk configured! Using temporary efivars disk.")
     state = vm.directory / "suspend.state" if vm.lock == "suspended" else None
     await power_on(cluster, vm, state if state and state.exists() else None)
     if vm.lock == "suspended":
@@ -83,13 +86,17 @@ def find_volume(cluster: Cluster, vm: Vm, volid: str) -> Volume:
     return stored.volume
 
 
+def has_bridge(cluster: Cluster, node: str, bridge: str) -> bool:
+    known = cluster.bridges.get(bridge)
+    return known is not None and (not known.nodes or node in known.nodes)
+
+
 def _check_bridges(cluster: Cluster, vm: Vm) -> None:
     for key, value in vm.config.items():
         if not is_nic(key):
             continue
         bridge = parse_nic(value).get("bridge")
-        known = cluster.bridges.get(bridge or "")
-        if bridge and (known is None or (known.nodes and vm.node not in known.nodes)):
+        if bridge and not has_bridge(cluster, vm.node, bridge):
             device = f"tap{vm.vmid}i{key[3:]}"
             raise StartFailed(
                 "start failed: QEMU exited with code 1",
@@ -120,6 +127,13 @@ async def stop(vm: Vm) -> None:
         _forget_machine(vm)
 
 
+async def stop_and_tidy(cluster: Cluster, vm: Vm) -> None:
+    """As PVE's own stop and shutdown: what was pending is applied. A guest that powers off by itself leaves it."""
+    if vm.running:
+        await stop(vm)
+        await apply_pending(cluster, vm)
+
+
 async def shut_down(cluster: Cluster, vm: Vm, timeout: float, *, force: bool, log: Log) -> None:
     """Within the flock, all the time that the guest takes."""
     if vm.running is None:
@@ -128,11 +142,12 @@ async def shut_down(cluster: Cluster, vm: Vm, timeout: float, *, force: bool, lo
         await _ping(cluster, vm, log)
     if await vm.running.shut_down(timeout):
         _forget_machine(vm)
+        await apply_pending(cluster, vm)
         return
     if not force:
         die("VM quit/powerdown failed - got timeout")
     log.say("VM still running - terminating now with SIGTERM")
-    await stop(vm)
+    await stop_and_tidy(cluster, vm)
 
 
 async def _ping(cluster: Cluster, vm: Vm, log: Log) -> None:
@@ -151,10 +166,10 @@ async def _ping(cluster: Cluster, vm: Vm, log: Log) -> None:
 
 
 async def reboot(cluster: Cluster, vm: Vm, timeout: float, log: Log) -> None:
-    """The task ends when the guest is down; qmeventd, as root, starts it again."""
+    """The task ends when the guest is down, and it is seen stopped, until qmeventd, as root, starts it again."""
     async with cluster.flocked(vm):
         await shut_down(cluster, vm, timeout, force=False, log=log)
-    start_task(cluster, Auth(ROOT), vm.node, vm.vmid)
+    start_task(cluster, Auth(ROOT), vm.node, vm.vmid, cluster.latency.restart)
 
 
 async def pause(vm: Vm) -> None:

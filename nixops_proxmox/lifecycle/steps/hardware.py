@@ -38,14 +38,26 @@ class Adjust(Repeatable):
     """Change the VM to what is described"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        change_hardware(world, machine, get_vm(world, machine), attempt)
         vm = get_vm(world, machine)
-        changes = change_hardware(world, machine, vm, attempt)
-        waiting = [change.key for change in changes if change.restart]
-        if waiting and vm.power is Power.RUNNING and not world.words.allow_reboot:
-            world.reporter.warn(
-                machine, f"{', '.join(waiting)}: takes effect at the next restart (deploy --allow-reboot does it)"
-            )
+        if vm.power is Power.RUNNING and not world.words.allow_reboot:
+            self._tell_what_waits(world, machine, [c for c in find_changes(world, vm, machine) if c.waiting])
         return attempt.facts
+
+    def _tell_what_waits(self, world: World, machine: Machine, waiting: Sequence[Change]) -> None:
+        """A value that acts later is told; a machine without a device that is described is not ready."""
+        missing = [change.key for change in waiting if change.missing]
+        later = [change.key for change in waiting if not change.missing]
+        if later:
+            world.reporter.warn(
+                machine, f"{', '.join(later)}: takes effect at the next restart (deploy --allow-reboot does it)"
+            )
+        if missing:
+            raise NeedsWord(
+                f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in: "
+                "it comes with the next restart",
+                hint="deploy with --allow-reboot, or deploy again to try to plug it in once more",
+            )
 
 
 def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
@@ -61,7 +73,8 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     if changes:
         attempt.note(machine.facts)
         world.reporter.detail(machine, ", ".join(change.key for change in changes))
-        world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task)
+        for problem in world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task):
+            world.reporter.warn(machine, problem)
     return changes
 
 
