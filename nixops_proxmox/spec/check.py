@@ -15,7 +15,10 @@ At = Callable[[str], str]  # the path of a field
 # OpenSSH options that are ours: they decide who is believed to be the machine, or have an option of their own.
 _SSH_PROOF = (
     "StrictHostKeyChecking", "UserKnownHostsFile", "GlobalKnownHostsFile", "KnownHostsCommand", "HostKeyAlias",
-    "NoHostAuthenticationForLocalhost", "VerifyHostKeyDNS", "UpdateHostKeys", "HashKnownHosts",
+    "NoHostAuthenticationForLocalhost", "VerifyHostKeyDNS", "UpdateHostKeys", "HashKnownHosts", "CheckHostIP",
+    "UserKnownHostsFile2", "GlobalKnownHostsFile2", "ProxyCommand", "ProxyUseFdpass", "ControlMaster", "ControlPath",
+    "ControlPersist", "CanonicalizeHostname", "CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeMaxDots",
+    "CanonicalizePermittedCNAMEs", "Include", "Match", "Host", "IgnoreUnknown",
 )  # fmt: skip
 _A = {Source.IMAGE: "an image", Source.TEMPLATE: "a template"}
 _SSH_OWN = {
@@ -67,7 +70,9 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
         if not (name.isascii() and name.isalnum()):
             mistakes.add(path, "is not the name of an OpenSSH option")
         elif name.lower() in proof:
-            mistakes.add(path, "cannot be set: the machine's host key is pinned, always")
+            mistakes.add(
+                path, "cannot be set: the machine's host key is pinned, always (and endpoint.jump says through whom)"
+            )
         elif name.lower() in _SSH_OWN:
             mistakes.add(path, f"is set by the option {_SSH_OWN[name.lower()]}")
         elif any(ord(letter) < 32 for letter in value):

@@ -41,11 +41,17 @@ class Access:
 
 @dataclass(frozen=True)
 class Hop:
-    """One jump host; an empty user is whoever runs the tool."""
+    """One jump host; an empty user is whoever runs the tool. The rest is what the user's SSH configuration says of it;
+    empty: as usual."""
 
     host: str
     port: int = DEFAULT_PORT
     user: str = ""
+    port_given: bool = field(default=False, compare=False)
+    alias: str = ""  # HostKeyAlias
+    known_hosts: tuple[Path, ...] = ()
+    identity: Path | None = None
+    only_identity: bool = False  # and no key of the agent
 
 
 def ssh_argv(access: Access, *command: str, options: Sequence[str] = ()) -> list[str]:
@@ -119,10 +125,10 @@ def option_args(access: Access) -> list[str]:
     return ["-F", "none", *(word for name, value in _settings(access) for word in ("-o", f"{name}={value}"))]
 
 
-def config_text(access: Access, jump_known_hosts: Sequence[Path] = ()) -> str:
+def config_text(access: Access, jump_known_hosts: Sequence[Path] = (), jump: Sequence[Hop] | None = None) -> str:
     """The same as a file for `-F`, with the jump hosts: their keys must be in `jump_known_hosts` (default: the user's
-    own), and they are offered the user's keys, not ours."""
-    hops = parse_jump(access.endpoint.jump)
+    own), and they are offered the user's keys, not ours. `jump`: as the user's configuration means them."""
+    hops = parse_jump(access.endpoint.jump) if jump is None else jump
     blocks = [_block(_hop_name(index), _hop_settings(hop, index, jump_known_hosts)) for index, hop in enumerate(hops)]
     last = [("ProxyJump", _hop_name(len(hops) - 1))] if hops else []
     return "\n".join([*blocks, _block(f"* !{_hop_name('*')}", [*_settings(access), *last])])
@@ -146,7 +152,7 @@ def _parse_hop(part: str, text: str) -> Hop:
     port = int(groups.get("port") or DEFAULT_PORT)
     if not host or host.startswith("-") or not 0 < port < 65536:
         raise ConfigError(f"not a jump host: {part!r} (in {text!r})", hint="[user@]host[:port], IPv6 in brackets")
-    return Hop(host, port, groups.get("user") or "")
+    return Hop(host, port, groups.get("user") or "", port_given=bool(groups.get("port")))
 
 
 def _settings(access: Access) -> list[tuple[str, str]]:
@@ -181,8 +187,14 @@ def _hop_settings(hop: Hop, index: int, known_hosts: Sequence[Path]) -> list[tup
     ]
     if hop.user:
         settings.append(("User", hop.user))
-    if known_hosts:
-        settings.append(("UserKnownHostsFile", " ".join(map(_quoted, known_hosts))))
+    if hop.known_hosts or known_hosts:
+        settings.append(("UserKnownHostsFile", " ".join(map(_quoted, hop.known_hosts or known_hosts))))
+    if hop.alias:
+        settings.append(("HostKeyAlias", hop.alias))
+    if hop.identity is not None:
+        settings.append(("IdentityFile", _quoted(hop.identity)))
+    if hop.only_identity:
+        settings.append(("IdentitiesOnly", "yes"))
     return settings
 
 

@@ -17,8 +17,10 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host, parse_jump
-from nixops_proxmox.ssh.known_hosts import USER_FILES, find_host_keys
+from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host
+from nixops_proxmox.ssh.certificates import SUFFIX, objection_to
+from nixops_proxmox.ssh.jump import resolve_jump
+from nixops_proxmox.ssh.known_hosts import KEY_TYPES, USER_FILES, Trusted, find_trusted
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
 MOST_KEYS = 5  # sshd's default takes six attempts
@@ -60,6 +62,7 @@ class Login:
     timeout: float = 15.0  # seconds for TCP and key exchange, and again for the login
     jump_identity: Identity | None = None
     jump_known_hosts: tuple[Path, ...] = USER_FILES
+    jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
 
 
 class _Transport(paramiko.Transport):
@@ -93,7 +96,7 @@ def open_link(login: Login, *, stop: Stop | None = None) -> Link:
     deadline = monotonic() + login.timeout
     below: list[paramiko.Transport] = []
     try:
-        for hop in parse_jump(login.endpoint.jump):
+        for hop in resolve_jump(login.endpoint.jump, login.jump_config):
             below.append(_open_hop(hop, login, below, deadline, stop))
         channel, connected = _reach(login.endpoint.host, login.endpoint.port, below, deadline, stop)
         transport = prove(channel, login.host_keys, describe(login.endpoint), deadline, stop)
@@ -110,9 +113,14 @@ def describe(endpoint: Endpoint) -> str:
 
 
 def prove(
-    sock: socket.socket | paramiko.Channel, keys: Sequence[str], what: str, deadline: float, stop: Stop | None = None
+    sock: socket.socket | paramiko.Channel,
+    keys: Sequence[str],
+    what: str,
+    deadline: float,
+    stop: Stop | None = None,
+    authority: "Authority | None" = None,
 ) -> paramiko.Transport:
-    """Key exchange with whoever is at the other end, who must prove to have one of `keys`."""
+    """Key exchange with whoever is at the other end, who must prove to have one of `keys`, or a certificate."""
     if stop is not None:
         stop.when_set(lambda: shut(sock))
     with _translated(what):
@@ -120,12 +128,13 @@ def prove(
     transport.set_log_channel(LOG_CHANNEL)
     try:
         # Only these types: else a server with several keys may show one that we do not have, and be taken for another.
-        transport.get_security_options().key_types = key_algorithms(keys)
+        certified = certificate_algorithms() if authority and authority.trusted.authorities else ()
+        transport.get_security_options().key_types = (*certified, *key_algorithms(keys))
         left = max(0.1, deadline - monotonic())
         transport.banner_timeout = transport.handshake_timeout = left
         with _translated(what):
             transport.start_client(timeout=left)
-        check_host_key(transport, keys, what)
+        check_host_key(transport, keys, what, authority)
     except BaseException:
         shut(sock)
         transport.close()
@@ -139,13 +148,35 @@ def key_algorithms(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for kind in types for name in (RSA_SIGNATURES if kind == "ssh-rsa" else (kind,)))
 
 
-def check_host_key(transport: paramiko.Transport, keys: Sequence[str], what: str) -> None:
+def certificate_algorithms() -> tuple[str, ...]:
+    return tuple(f"{name}{SUFFIX}" for name in key_algorithms(sorted(KEY_TYPES)))
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Whose certificates are believed, for a host that is called `name`."""
+
+    trusted: Trusted
+    name: str
+
+    def objection(self, transport: paramiko.Transport) -> str:
+        return objection_to(transport.get_remote_server_key(), (self.name,), self.trusted)
+
+
+def check_host_key(
+    transport: paramiko.Transport, keys: Sequence[str], what: str, authority: Authority | None = None
+) -> None:
     if not transport.initial_kex_done:  # start_client says nothing when its time is over
         raise SshUnreachable(f"{what}: connected, but it does not speak SSH in time")
     shown = presented_key(transport)
     if shown not in {" ".join(key.split()[:2]) for key in keys}:
+        objection = authority.objection(transport) if authority else ""
+        if authority and not objection:
+            return
+        wanted = " or ".join(keys) or "one that is certified"
         raise HostKeyChanged(
-            f"{what}: ANOTHER MACHINE ANSWERS: it shows the host key {shown}, not {' or '.join(keys)}",
+            f"{what}: ANOTHER MACHINE ANSWERS: it shows the host key {shown}, not {wanted}"
+            + (f"; {objection}" if objection and authority and authority.trusted.authorities else ""),
             hint="another machine has this address, or somebody is in between; nothing was sent to it",
         )
 
@@ -212,16 +243,19 @@ def _open_hop(
     hop: Hop, login: Login, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
 ) -> paramiko.Transport:
     what = f"jump host {bracketed(hop.host)}:{hop.port}"
-    keys = find_host_keys(hop.host, hop.port, login.jump_known_hosts)
-    if not keys:
+    files = hop.known_hosts or login.jump_known_hosts
+    trusted = find_trusted(hop.host, hop.port, files, hop.alias)
+    if not trusted:
         raise SshRefused(
-            f"{what}: its host key is not in {', '.join(map(str, login.jump_known_hosts))}",
+            f"{what}: its host key is not in {', '.join(map(str, files))}",
             hint="connect to it once with ssh, and check the fingerprint it shows",
         )
     sock, _ = _reach(hop.host, hop.port, below, deadline, stop)
-    transport = prove(sock, keys, what, deadline, stop)
+    transport = prove(sock, trusted.keys, what, deadline, stop, Authority(trusted, hop.alias or hop.host))
     try:
-        authenticate(transport, hop.user or _own_name(), _jump_identity(login), what, max(1.0, deadline - monotonic()))
+        authenticate(
+            transport, hop.user or _own_name(), _jump_identity(login, hop), what, max(1.0, deadline - monotonic())
+        )
     except BaseException:
         transport.close()
         raise
@@ -232,9 +266,11 @@ def _own_name() -> str:
     return getpass.getuser()
 
 
-def _jump_identity(login: Login) -> Identity:
+def _jump_identity(login: Login, hop: Hop) -> Identity:
     if login.jump_identity is not None:
         return login.jump_identity
+    if hop.identity is not None:
+        return Identity(file=hop.identity, agent=not hop.only_identity)
     files = (Path("~/.ssh", name).expanduser() for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
     return Identity(file=next((file for file in files if file.exists()), None), agent=True)
 

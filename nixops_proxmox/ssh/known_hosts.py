@@ -1,16 +1,25 @@
 """Host keys as known_hosts lines: our own file per deployment, and a look into the user's for jump hosts."""
 
+import base64
+import hashlib
+import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramiko.hostkeys import HostKeyEntry, HostKeys, InvalidHostKey
-from paramiko.ssh_exception import SSHException
-
-from nixops_proxmox.ssh.argv import known_hosts_pattern
+from nixops_proxmox.ssh.argv import DEFAULT_PORT, known_hosts_pattern
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
 
-USER_FILES = (Path("~/.ssh/known_hosts"), Path("~/.ssh/known_hosts2"), Path("/etc/ssh/ssh_known_hosts"))
+USER_FILES = (
+    Path("~/.ssh/known_hosts"),
+    Path("~/.ssh/known_hosts2"),
+    Path("/etc/ssh/ssh_known_hosts"),
+    Path("/etc/ssh/ssh_known_hosts2"),
+)
+KEY_TYPES = frozenset(
+    {"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"}
+)  # those that paramiko can prove
 
 
 @dataclass(frozen=True)
@@ -44,18 +53,94 @@ def write_known_hosts(path: Path, hosts: Mapping[str, KnownHost]) -> None:
     replace_file(path, known_hosts_text(hosts))
 
 
+@dataclass(frozen=True)
+class Trusted:
+    """What known_hosts files say of one host: its keys, the authorities that may certify it, and what is revoked."""
+
+    keys: tuple[str, ...] = ()
+    authorities: tuple[str, ...] = ()
+    revoked: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.authorities)
+
+
 def find_host_keys(host: str, port: int, files: Sequence[Path] = USER_FILES) -> tuple[str, ...]:
-    """The keys that known_hosts files have for a host (hashed names too), without revoked ones; empty: unknown."""
-    hosts = HostKeys()
-    revoked: set[str] = set()
-    for line in _lines(files):
-        if line.startswith("@revoked"):
-            revoked.add(" ".join(line.split()[2:4]))
-        elif not line.startswith(("@", "#")):
-            _add(hosts, line)
-    found = hosts.lookup(known_hosts_pattern(host, port))
-    keys = (f"{kind} {key.get_base64()}" for kind, key in found.items()) if found else ()
+    """The keys that known_hosts files have for a host, without revoked ones; empty: unknown."""
+    return find_trusted(host, port, files).keys
+
+
+def find_trusted(host: str, port: int, files: Sequence[Path] = USER_FILES, alias: str = "") -> Trusted:
+    """As OpenSSH looks it up: by name and port; where nothing is known of that, by the name alone. With an alias
+    (HostKeyAlias), by that and nothing else."""
+    lines = [entry for entry in map(_parse, _lines(files)) if entry is not None]
+    found = _of(lines, alias.lower() or known_hosts_pattern(host, port))
+    if not found and not alias and port != DEFAULT_PORT:
+        bare = _of(lines, known_hosts_pattern(host))
+        revoked = found.revoked | bare.revoked
+        return Trusted(_without(bare.keys, revoked), _without(bare.authorities, revoked), revoked)
+    return found
+
+
+@dataclass(frozen=True)
+class _Line:
+    marker: str
+    hosts: str
+    key: str
+
+
+def _of(lines: Iterable[_Line], name: str) -> Trusted:
+    mine = [line for line in lines if _matches(line.hosts, name)]
+    revoked = frozenset(line.key for line in mine if line.marker == "@revoked")
+    by_marker = {
+        marker: _without(dict.fromkeys(line.key for line in mine if line.marker == marker), revoked)
+        for marker in ("", "@cert-authority")
+    }
+    return Trusted(by_marker[""], by_marker["@cert-authority"], revoked)
+
+
+def _without(keys: Iterable[str], revoked: frozenset[str]) -> tuple[str, ...]:
     return tuple(key for key in keys if key not in revoked)
+
+
+def _matches(hosts: str, name: str) -> bool:
+    """A list of patterns: one must fit, and none with `!` in front. A hashed name stands alone."""
+    if hosts.startswith("|"):
+        return _is_hash_of(hosts, name)
+    patterns = hosts.lower().split(",")
+    if any(_fits(pattern[1:], name) for pattern in patterns if pattern.startswith("!")):
+        return False
+    return any(_fits(pattern, name) for pattern in patterns)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """OpenSSH knows `*` and `?`, and no brackets of other shells."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), name) is not None
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    """|1|salt|HMAC-SHA1 of the name"""
+    try:
+        _, magic, salt, digest = hashed.split("|")
+        made = hmac.new(base64.b64decode(salt), name.encode(), hashlib.sha1).digest()
+        return magic == "1" and hmac.compare_digest(made, base64.b64decode(digest))
+    except ValueError:
+        return False
+
+
+def _parse(line: str) -> _Line | None:
+    """None for a comment, and for a line that is broken or has a marker that OpenSSH does not know."""
+    words = line.split()
+    marker = words.pop(0) if line.startswith("@") else ""
+    if line.startswith("#") or marker not in ("", "@revoked", "@cert-authority") or len(words) < 3:
+        return None
+    hosts, kind, blob = words[:3]
+    try:
+        data = base64.b64decode(blob, validate=True)
+    except ValueError:
+        return None
+    named = data[4 : 4 + len(kind)] == kind.encode() and int.from_bytes(data[:4], "big") == len(kind)
+    return _Line(marker, hosts, f"{kind} {blob}") if named and kind in KEY_TYPES else None
 
 
 def _lines(files: Iterable[Path]) -> Iterable[str]:
@@ -65,13 +150,3 @@ def _lines(files: Iterable[Path]) -> Iterable[str]:
         except (FileNotFoundError, PermissionError):  # as for ssh: not there, nothing known
             continue
         yield from (line.strip() for line in text.splitlines() if line.strip())
-
-
-def _add(hosts: HostKeys, line: str) -> None:
-    try:
-        entry = HostKeyEntry.from_line(line)
-    except (InvalidHostKey, SSHException, ValueError):  # a broken line knows nobody
-        return
-    if entry is not None:
-        for name in entry.hostnames:
-            hosts.add(name, entry.key.get_name(), entry.key)

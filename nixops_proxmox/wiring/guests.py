@@ -25,6 +25,7 @@ from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
 from nixops_proxmox.ssh.connect import Identity, Login
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
+from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
@@ -312,7 +313,8 @@ class Guests:
         config = self._directory / "ssh_config" / machine.name
         ensure_private_directory(config.parent)
         # Said outright: ssh would look in the home of the password database, and our own connections in $HOME.
-        replace_file(config, config_text(access, [file.expanduser() for file in USER_FILES]))
+        files = [file.expanduser() for file in USER_FILES]
+        replace_file(config, config_text(access, files, resolve_jump(endpoint.jump)))
         return replace(access, config=config)
 
 
