@@ -19,6 +19,10 @@ DENIED_INTERFACES = (
 )  # fmt: skip
 
 
+# A bridge of the guest's own over the NIC has the NIC's MAC address, and the guest's address.
+OVER_THE_NIC = ("br-*", "lxdbr*", "vnet*", "virbr*")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """An endpoint worth trying; `origin` says where it was learnt: agent, declared, remembered, or explicit."""
@@ -124,10 +128,11 @@ def _interface_objection(address: Address, wanted: Wanted) -> str | None:
     name, patterns = address.interface, wanted.policy.deny_interfaces
     if any(fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
         return None
-    for pattern in (*patterns, *DENIED_INTERFACES):
+    macs = {mac.lower() for mac in wanted.macs}
+    over_the_nic = address.mac.lower() in macs and any(fnmatchcase(name, pattern) for pattern in OVER_THE_NIC)
+    for pattern in (*patterns, *(() if over_the_nic else DENIED_INTERFACES)):
         if name and fnmatchcase(name, pattern):
             return f"interface {name} is denied ({pattern})"
-    macs = {mac.lower() for mac in wanted.macs}
     if not macs:
         return None
     if not address.mac:
