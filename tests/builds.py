@@ -6,6 +6,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.pace import patience
+
 BUILDER = Path(__file__).parents[1] / "examples" / "demo" / "builder.nix"
 
 
@@ -25,7 +27,7 @@ def can_sandbox() -> bool:
             ["nix-build", "--no-out-link", "-E", f'import {BUILDER} "sandboxed" {{ }} "echo >$out"'],
             env=os.environ | folders | {"NIX_REMOTE": "", "NIX_CONFIG": settings},
             capture_output=True,
-            timeout=120,
+            timeout=patience(120),
             check=False,
         )
         subprocess.run(["chmod", "-R", "u+w", scratch], check=False)  # Nix makes its store's folders read-only

@@ -1,20 +1,54 @@
-"""What holds for all tests: labs end with the tests that started them, and tests of real guests run one by one."""
+"""What holds for all tests: the measure of deadlines, labs that end with us, real guests one by one, the last lines."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
-STARTERS = (
-    "NIXOPS_PROXMOX_LAB_STARTERS"  # lab/starter.py: typeguard must see the package's first import, so not imported
-)
+from tests.pace import VARIABLE, measure_pace, pace, patience
+from tests.skipped import summary
+
+STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
+TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure() -> None:
+    """Runs in the process that was started, and in each of its workers: a lab ends when one of them has ended."""
+    os.environ[STARTERS] = ",".join(filter(None, [os.environ.get(STARTERS, ""), str(os.getpid())]))
+    if VARIABLE not in os.environ:
+        os.environ[VARIABLE] = str(measure_pace())
+    os.environ.setdefault("PYTEST_TIMEOUT", str(patience(TIME_LIMIT)))
+
+
+def pytest_report_header() -> str:
+    return f"pace: deadlines are {pace():g} times those of an idle machine"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.get_closest_marker("qemu") and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("qemu"))
+        for mark in item.iter_markers("timeout"):
+            if mark.args:
+                item.add_marker(pytest.mark.timeout(patience(mark.args[0])), append=False)
+                break
+        if item.get_closest_marker("qemu"):
+            if not item.get_closest_marker("xdist_group"):
+                # On a small machine they would only wait for each other.
+                item.add_marker(pytest.mark.xdist_group("qemu"))
+            if os.environ.get("CI") == "true":
+                # Without KVM a guest's own timeouts run out now and then; no other test is tried again.
+                item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=3))
 
 
-def pytest_configure() -> None:
-    """Runs in the process that was started, and in each of its workers: a lab ends when one of them has ended."""
-    os.environ[STARTERS] = ",".join(filter(None, [os.environ.get(STARTERS, ""), str(os.getpid())]))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """After all else: what was tried again, and what was not tested."""
+    yield
+    again = sorted({report.nodeid for report in terminalreporter.stats.get("rerun", [])})
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    if again:
+        terminalreporter.section("tried again", bold=True)
+        terminalreporter.write_line("\n".join(f"  {name}" for name in again))
+    if skipped:
+        terminalreporter.section("not tested here, and why", bold=True)
+        terminalreporter.write_line("\n".join(summary(skipped)))

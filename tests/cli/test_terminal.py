@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pace import patience
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,7 +27,7 @@ class Terminal:
         self.fd, self.process, self.seen = fd, process, ""
 
     def read_until(self, text: str, timeout: float = 20) -> None:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while text not in self.seen:
             assert time.monotonic() < deadline, f"{text!r} did not come; seen: {self.seen!r}"
             if not self._read(0.2) and self.process.poll() is not None:
@@ -33,7 +35,7 @@ class Terminal:
                 return
 
     def end(self, timeout: float = 30) -> int:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"it does not end; seen: {self.seen!r}"
             self._read(0.1)
@@ -138,5 +140,5 @@ def test_the_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
         terminal.process.send_signal(signal.SIGINT)
         terminal.read_until("stopping when")
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end(timeout=5) == 130
+        assert terminal.end(timeout=patience(5)) == 130
         assert terminal.seen.rstrip().endswith("\x1b[?25h"), "the cursor is shown again"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.pace import patience
+
 ROOT = Path(__file__).parents[2]
 READY = {"app": "ready", "db": "ready", "web": "ready"}
 
@@ -55,7 +57,14 @@ def cli(tmp_path: Path) -> Cli:
         module = "nixops_proxmox" if real else "tests.cli.fake"
         argv = [sys.executable, "-W", "error", "-m", module, *words]
         done = subprocess.run(
-            argv, input=stdin, capture_output=True, text=True, cwd=folder, env=environment, timeout=60, check=False
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment,
+            timeout=patience(60),
+            check=False,
         )
         assert "Traceback" not in done.stderr or "-vv" in words, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)

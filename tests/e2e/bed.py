@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.door import Door
+from tests.pace import patience
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 PATIENCE = 120.0  # seconds for any one command
@@ -39,7 +40,7 @@ class Bed(Door):
             env=self.environment | extra,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience(PATIENCE),
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -61,7 +62,7 @@ class Bed(Door):
 
     def wait_for_calls(self, count: int, process: "subprocess.Popen[bytes]") -> bool:
         """Until the lab has seen so many calls; False if the process ended before."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience(PATIENCE)
         while time.monotonic() < deadline:
             if len(self.calls()) >= count:
                 return True
@@ -92,7 +93,7 @@ def start_bed(home: Path, network: Path, *options: str) -> Iterator[Bed]:
 
     def lab(*arguments: str) -> None:
         done = subprocess.run(
-            command("lab", *arguments), env=environment, capture_output=True, text=True, timeout=PATIENCE
+            command("lab", *arguments), env=environment, capture_output=True, text=True, timeout=patience(PATIENCE)
         )
         assert done.returncode == 0, f"lab {arguments}: {done.stdout}{done.stderr}"
 

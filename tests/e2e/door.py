@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.pace import patience
+
 
 @dataclass(frozen=True)
 class Door:
@@ -28,7 +30,7 @@ class Door:
     def _ask(self, path: str, method: str, headers: Mapping[str, str], body: bytes | None) -> Any:
         request = urllib.request.Request(f"{self.running.url}{path}", method=method, data=body, headers=dict(headers))
         trust = ssl.create_default_context(cafile=self.running.ca_file)
-        with urllib.request.urlopen(request, context=trust, timeout=10) as answer:
+        with urllib.request.urlopen(request, context=trust, timeout=patience(10)) as answer:
             return json.load(answer)
 
     def fault(self, action: str, **how: Any) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.door import Door
+from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120.0
+TIMEOUT = patience(120.0)
 SHORT = {"boot": 3.0, "sshd": 3.0, "busy": 4.0}
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.pace import patience
+
 if TYPE_CHECKING:
     from tests.e2e.field import Field
 
@@ -26,7 +28,7 @@ QEMU = "start failed: QEMU exited with code 1"
 DENIED = "Permission check failed (/storage/local-lvm, Datastore.AllocateSpace)"
 KILLED = "unexpected status|killed|interrupted"
 STORAGE = "can't lock file '/var/lock/pve-manager/pve-storage-local-lvm' - got timeout"
-DEADLINE = 60.0  # seconds for any one machine
+DEADLINE = patience(60.0)  # seconds for any one machine
 
 
 @dataclass(frozen=True)

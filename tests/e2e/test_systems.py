@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.pace import patience
+
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
@@ -157,7 +159,7 @@ def data_partition(bed: "Bed") -> str:
 def wait_for_tasks(bed: "Bed") -> None:
     import time
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while any(task["status"] == "running" for task in bed.control("GET", "state")["tasks"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -13,6 +13,7 @@ from nixops_proxmox.endpoints.candidates import Candidate
 from nixops_proxmox.endpoints.race import STAGGER, Cancelled, Outcome, Proof, Result, race
 from nixops_proxmox.errors import HostKeyChanged, NoEndpoint, SshUnreachable
 from nixops_proxmox.model import Endpoint
+from tests.pace import patience
 
 OURS, THEIRS = "ssh-ed25519 AAAAours", "ssh-ed25519 AAAAtheirs"
 Behaviour = Callable[[Cancelled], Proof]
@@ -35,7 +36,7 @@ def refuses(cancelled: Cancelled) -> Proof:
 
 
 def black_hole(cancelled: Cancelled) -> Proof:
-    assert cancelled.wait(20), "nobody cancelled the loser"
+    assert cancelled.wait(patience(20)), "nobody cancelled the loser"
     raise SshUnreachable("cancelled")
 
 
@@ -116,7 +117,7 @@ def test_losers_are_cancelled_and_their_sockets_closed() -> None:
         raise SshUnreachable("cancelled")
 
     result = run([blocked, answers(OURS)])
-    assert closed.wait(1)
+    assert closed.wait(patience(1))
     assert outcomes(result) == [Outcome.OVERTAKEN, Outcome.WON]
     right.close()
 
@@ -130,7 +131,7 @@ def test_a_callback_that_comes_after_the_cancellation_is_called_at_once() -> Non
 
 def test_no_thread_stays_behind() -> None:
     run([black_hole, black_hole, answers(OURS)])
-    until = monotonic() + 1
+    until = monotonic() + patience(1)
     while any(thread.name.startswith("race-") for thread in threads()) and monotonic() < until:
         sleep(0.01)
     assert not [thread for thread in threads() if thread.name.startswith("race-")]

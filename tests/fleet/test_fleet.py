@@ -5,8 +5,9 @@ import pytest
 from nixops_proxmox.errors import PveBusy
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.model import Machine
+from tests.pace import patience
 
-TIMEOUT = 10.0
+TIMEOUT = patience(10.0)
 
 
 def _machine(name: str) -> Machine:

@@ -19,6 +19,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.guest.agent import CHUNK, Agent
 from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
+from tests.pace import patience
 
 
 class Clock:
@@ -47,7 +48,7 @@ class Here:
 
     def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int:
         def start() -> int:
-            done = subprocess.run(list(argv), input=stdin.encode(), capture_output=True, timeout=20)
+            done = subprocess.run(list(argv), input=stdin.encode(), capture_output=True, timeout=patience(20))
             pid = 100 + len(self.calls)
             self.done[pid] = ExecStatus(
                 True, max(done.returncode, 0), max(-done.returncode, 0), done.stdout, done.stderr

@@ -81,13 +81,14 @@ from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import Identity, Login
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
+from tests.pace import patience
 
 host, key, file = sys.argv[1:]
 login = Login(Endpoint(host), (key,), Identity(file=Path(file)))
 probe_host_key(login, Cancelled())
 with SshShell(login) as shell:
     shell.start_job("j", "sleep 0.3; echo logged; exit 5")
-    job = shell.wait_for_job("j", timeout=20, tell=lambda line: None)
+    job = shell.wait_for_job("j", timeout=patience(20), tell=lambda line: None)
     done = shell.run("wc -c; echo err >&2; exit 3", stdin=bytes(1000000))
     print(job.status, job.log_tail.strip(), done.status, done.stdout.strip(), done.stderr.strip())
 """

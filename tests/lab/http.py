@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from nixops_proxmox.lab.testing import RunningLab
+from tests.pace import patience
 
 QEMU = "/nodes/pve1/qemu"
 DISK = {"scsi0": "local-lvm:4,discard=on", "net0": "virtio,bridge=vmbr0", "agent": "1", "memory": "1024", "name": "web"}
@@ -38,7 +39,7 @@ class Client:
         self.lab = lab
         self.auth = {"Authorization": f"PVEAPIToken={lab.token}"} if auth is None else dict(auth)
         self._connection = http.client.HTTPSConnection(
-            host, int(port), timeout=20, context=ssl.create_default_context(cafile=str(lab.ca_file))
+            host, int(port), timeout=patience(20), context=ssl.create_default_context(cafile=str(lab.ca_file))
         )
 
     def __enter__(self) -> "Client":

@@ -15,6 +15,7 @@ from nixops_proxmox.lab import bridges
 from nixops_proxmox.lab.bridges import Bridges
 from nixops_proxmox.lab.machines.base import NicSlot
 from nixops_proxmox.lab.network import LabNetwork, Privilege, find_privilege, subnet
+from tests.pace import patience
 
 NET = NicSlot("net0", "virtio", "BC:24:11:00:00:01", "vmbr0")
 
@@ -72,7 +73,7 @@ def play(tmp_path: Path) -> Callable[[Callable[[Bridges, LabNetwork], Awaitable[
         network = await LabNetwork.start()
         made = Bridges(network, tmp_path)
         try:
-            return await asyncio.wait_for(scenario(made, network), 30)
+            return await asyncio.wait_for(scenario(made, network), patience(30))
         finally:
             await made.close()
             await network.close()

@@ -12,6 +12,7 @@ from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from tests.lab.http import QEMU, Answer, Client
+from tests.pace import patience
 
 GONE = (http.client.RemoteDisconnected, ConnectionResetError, ssl.SSLError)
 
@@ -58,7 +59,7 @@ def test_what_takes_longer_than_30_seconds_is_a_596_and_happens_all_the_same() -
             while 100 not in lab.cluster.vms:
                 await lab.cluster.clock.sleep(0.02)
 
-        lab.run(later(), timeout=5)
+        lab.run(later(), timeout=patience(5))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from proxmoxer.tools import Files, Tasks
 
 from nixops_proxmox.lab.testing import RunningLab
 from tests.lab.http import Client
+from tests.pace import patience
 
 COLLECTIONS = Path(os.environ.get("NIXOPS_PROXMOX_TEST_COLLECTIONS", "/nonexistent"))
 BIN = Path(sys.executable).parent
@@ -64,10 +65,10 @@ def test_prometheus_pve_exporter_scrapes_the_cluster_and_a_node(
 
 
 def _scrape(url: str, exporter: "subprocess.Popen[str]") -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
+            with urllib.request.urlopen(url, timeout=patience(60)) as answer:
                 return str(answer.read().decode())
         except OSError:
             if time.monotonic() > deadline or exporter.poll() is not None:
@@ -107,7 +108,7 @@ def test_ansible_lists_the_machines_as_its_inventory(
         LC_ALL="C.UTF-8",
     )
     argv = [_program("ansible-inventory"), "-i", str(source), "--list"]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=patience(300), cwd=tmp_path)
 
     assert done.returncode == 0, done.stderr
     inventory = json.loads(done.stdout)
@@ -128,7 +129,7 @@ def test_proxmoxers_own_helpers_wait_for_tasks_and_upload_files(
 
     upid = proxmox.nodes("pve1").qemu(vm).status.start.post()
     assert Tasks.decode_upid(upid)["type"] == "qmstart"
-    assert Tasks.blocking_status(proxmox, upid, timeout=30)["exitstatus"] == "OK"
+    assert Tasks.blocking_status(proxmox, upid, timeout=patience(30))["exitstatus"] == "OK"
     assert Tasks.decode_log(proxmox.nodes("pve1").tasks(upid).log.get()).endswith("TASK OK")
 
     image = tmp_path / "tiny.iso"

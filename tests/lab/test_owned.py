@@ -17,6 +17,7 @@ from nixops_proxmox.lab.owned import (
     sweep,
     write_pid,
 )
+from tests.pace import patience
 
 PARENT = """
 import asyncio, sys
@@ -32,7 +33,7 @@ asyncio.run(main())
 
 
 def wait_until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while time.monotonic() < deadline:
         if find_start_time(pid) is None:
             return True
@@ -55,7 +56,7 @@ def test_a_sweep_ends_what_the_pid_file_names(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as left:
         write_pid(tmp_path / "101/qemu.pid", left.pid)
         assert sweep(tmp_path) == ["101/qemu.pid"]
-        assert left.wait(5) == -signal.SIGKILL
+        assert left.wait(patience(5)) == -signal.SIGKILL
     assert sweep(tmp_path) == []
 
 

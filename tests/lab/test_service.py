@@ -22,6 +22,7 @@ from nixops_proxmox.lab.network import Privilege, find_privilege
 from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.service import Running, ServiceError, Settings
 from nixops_proxmox.lab.starter import STARTERS, name_starter, watch_starters
+from tests.pace import patience
 
 pytestmark = [
     pytest.mark.netns,
@@ -44,7 +45,7 @@ def call(running: Running, method: str, path: str, **fields: str) -> object:
     data = "&".join(f"{key}={urllib.parse.quote(value)}" for key, value in fields.items()).encode() or None
     request = urllib.request.Request(f"{running.url}/api2/json{path}", data=data, method=method)
     request.add_header("Authorization", f"PVEAPIToken={running.token}")
-    with opener.open(request, timeout=10) as answer:
+    with opener.open(request, timeout=patience(10)) as answer:
         return json.loads(answer.read())["data"]
 
 
@@ -67,7 +68,7 @@ def start_guest(running: Running) -> None:
 
 
 def wait(check: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not check():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.05)
@@ -141,7 +142,7 @@ def test_a_starter_that_has_ended_already_ends_the_lab_at_once_and_none_never_do
     gone.wait()
     ended = threading.Event()
     assert watch_starters(f"{os.getpid()},{gone.pid}", ended.set) is not None
-    assert ended.wait(10)
+    assert ended.wait(patience(10))
     assert watch_starters("") is None
 
 

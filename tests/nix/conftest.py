@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builds import nix_config
+from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 Evaluate = Callable[..., Any]
@@ -42,7 +43,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
         for name, value in (arguments or {}).items():
             argv += ["--arg", name, value]
         argv += ["-A", attribute] if attribute else []
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=patience(120), check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -22,6 +22,7 @@ from nixops_proxmox.nixeval.activate import (
     roll_back,
     rollback_script,
 )
+from tests.pace import patience
 
 NIX_ENV = """\
 #!/bin/sh
@@ -147,7 +148,7 @@ def test_a_broken_connection_does_not_break_the_switch(guest: SmallGuest) -> Non
     connection.communicate()
     assert find_active_system(guest) == "", "half activated is not active"
     gate.touch()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while find_active_system(guest) != slow and time.monotonic() < deadline:
         time.sleep(0.02)
     assert find_active_system(guest) == slow
@@ -163,7 +164,7 @@ def test_a_second_activation_waits_for_the_first(guest: SmallGuest) -> None:
     first.communicate()
     second = guest.start(activate_script(quick))
     gate.touch()
-    out, _ = second.communicate(timeout=10)
+    out, _ = second.communicate(timeout=patience(10))
     assert parse_activation(Completed(second.returncode, out.decode()), "web").output == "quick switch"
     assert order.read_text() == "slow\nquick\n"
 
@@ -187,7 +188,7 @@ def test_scripts_are_posix(script: str) -> None:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.01)

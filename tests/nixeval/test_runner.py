@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.nixeval.runner import Cancelled, OutOfTime, ProcessRunner, pasteable, without_secrets
+from tests.pace import patience
 
 
 def test_output_status_and_lines_come_back() -> None:
@@ -23,7 +24,7 @@ def test_lines_are_told_before_the_program_ends(tmp_path: Path) -> None:
         gate.touch()
 
     script = f"echo working >&2; while [ ! -e {gate} ]; do sleep 0.01; done"
-    assert ProcessRunner()(["sh", "-c", script], tell=tell, timeout=10).status == 0
+    assert ProcessRunner()(["sh", "-c", script], tell=tell, timeout=patience(10)).status == 0
     assert heard.is_set()
 
 
@@ -33,7 +34,7 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
 
 def test_a_flood_on_both_pipes_does_not_block() -> None:
     script = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done"
-    done = ProcessRunner()(["sh", "-c", f"({script}) & ({script}) >&2; wait"], timeout=30)
+    done = ProcessRunner()(["sh", "-c", f"({script}) & ({script}) >&2; wait"], timeout=patience(30))
     assert len(done.stdout) == len(done.stderr) == 3000 * 41
 
 
@@ -90,7 +91,7 @@ def test_a_command_line_can_be_pasted() -> None:
 
 
 def _wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + patience(5)
     while time.monotonic() < deadline:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":

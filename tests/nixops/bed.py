@@ -16,6 +16,7 @@ import pytest
 
 from tests.builds import nix_config
 from tests.e2e.bed import Bed
+from tests.pace import patience
 
 HERE = Path(__file__).parent
 PATIENCE = 180.0  # seconds for any one command
@@ -75,7 +76,7 @@ class Nixops:
             capture_output=True,
             text=True,
             input=stdin,
-            timeout=PATIENCE,
+            timeout=patience(PATIENCE),
             check=False,
         )
         assert not check or done.returncode == 0, f"nixops {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -141,7 +142,7 @@ def kill_all(process: "subprocess.Popen[bytes]") -> None:
 
 def wait_for_text(path: Path, text: str, process: "subprocess.Popen[bytes]") -> bool:
     """Until the file has it; False if the process ended before."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience(PATIENCE)
     while time.monotonic() < deadline:
         if path.exists() and text in path.read_text(errors="replace"):
             return True
@@ -152,7 +153,7 @@ def wait_for_text(path: Path, text: str, process: "subprocess.Popen[bytes]") -> 
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not true():
         assert time.monotonic() < deadline, f"not so within {seconds} s"
         time.sleep(0.05)

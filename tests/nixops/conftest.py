@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.bed import Bed, start_bed
 from tests.nixops.bed import HOW_NIXOPS, Nixops, find_lib, find_nixops
+from tests.pace import patience
 
 MakeNixops = Callable[..., Nixops]
 
@@ -26,7 +27,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 @pytest.fixture(scope="session")
 def make_nixops(lab: Bed, tmp_path_factory: pytest.TempPathFactory) -> MakeNixops:
     program, lib = find_nixops(), find_lib()
-    done = subprocess.run([program, "list-plugins"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([program, "list-plugins"], capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, f"NixOps does not start: {done.stderr[-1000:]}"
     if "proxmox" not in done.stdout:
         pytest.skip(f"this NixOps has not our plugin ({HOW_NIXOPS})")

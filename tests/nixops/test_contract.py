@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.nixops.bed import find_nixops
+from tests.pace import patience
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "nixops_proxmox" / "nixops2"
@@ -115,6 +116,6 @@ def test_the_recorded_table_is_that_of_the_nixops_at_hand() -> None:
     if not python.exists():
         pytest.skip(f"there is no Python beside {find_nixops()}")
     argv = [str(python), str(HERE / "record_contract.py")]
-    done = subprocess.run(argv, capture_output=True, text=True, env=os.environ, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, env=os.environ, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["classes"] == TABLE

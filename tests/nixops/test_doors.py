@@ -11,6 +11,7 @@ from tests.nixops.bed import network
 from tests.nixops.conftest import MakeNixops
 from tests.nixops4.conftest import SYSTEM
 from tests.nixops4.test_doors import NETWORK, comparable
+from tests.pace import patience
 
 pytestmark = [pytest.mark.nixops, pytest.mark.nix, pytest.mark.netns, pytest.mark.slow]
 
@@ -22,7 +23,7 @@ def test_nixops_makes_the_same_vm_as_the_command_line(lab: Bed, make_nixops: Mak
 
     lab.reset()
     command = [sys.executable, "-m", "nixops_proxmox", "-f", str(definition), "deploy"]
-    done = subprocess.run(command, env=lab.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=lab.environment, capture_output=True, text=True, timeout=patience(120))
     assert done.returncode == 0, done.stderr
     by_command = comparable(lab)
 

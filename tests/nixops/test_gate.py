@@ -14,6 +14,7 @@ from nixops_proxmox.nixops2.gate import Gate
 from tests.nixops.bed import Nixops, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
 from tests.nixops.test_changes import vms_of
+from tests.pace import patience
 
 TRIES = 10
 SEED = 5
@@ -77,7 +78,7 @@ def interrupted(one: Nixops, number: signal.Signals, after: float) -> bool:
     assert wait_for_text(log, "web", process)
     time.sleep(after)
     os.killpg(process.pid, number)
-    if process.wait(60) == 0:
+    if process.wait(patience(60)) == 0:
         return False
     text = log.read_text()
     assert (process.returncode, "interrupted" in text, "Traceback" in text) == (1, True, False), text

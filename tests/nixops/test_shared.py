@@ -6,6 +6,7 @@ import pytest
 
 from tests.nixops.bed import Nixops, kill_all, machine, network, wait_for_text, wait_until
 from tests.nixops.conftest import MakeNixops
+from tests.pace import patience
 
 pytestmark = [pytest.mark.nixops, pytest.mark.nix, pytest.mark.netns, pytest.mark.slow]
 
@@ -58,7 +59,7 @@ def test_whoever_writes_excludes_others_and_is_named(make_nixops: MakeNixops, tm
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
     assert "is locked by" in refused.stderr and "nixops deploy" in refused.stderr
     assert one.run("info", "--plain").returncode == 0, "whoever only reads is not kept out"
-    assert process.wait(120) == 0
+    assert process.wait(patience(120)) == 0
     one.run("destroy", "--confirm")
 
 
@@ -68,7 +69,7 @@ def test_without_the_lock_nobody_overwrites_anybody(make_nixops: MakeNixops, tmp
     process = one.start("deploy")
     assert wait_for_text(one.folder / "killed.log", "create the vm", process)
     late = one.run("set-args", "--argstr", "a", "b", check=False)
-    process.wait(120)
+    process.wait(patience(120))
     log = (one.folder / "killed.log").read_text()
     assert (late.returncode == 0) != (process.returncode == 0), "exactly one of them is told"
     assert "somebody else has changed" in (log if late.returncode == 0 else late.stderr)

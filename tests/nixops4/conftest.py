@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.pace import patience
 from tests.state.conftest import postgres_server, url  # noqa: F401 -- fixtures: every test of the state runs on both
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def build_system(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     def build(version: str) -> str:
         argv = ["nix-build", "--out-link", str(folder / version), "--argstr", "version", version, str(SYSTEM)]
-        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=patience(120))
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

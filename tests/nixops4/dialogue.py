@@ -15,6 +15,8 @@ from typing import IO, Any
 
 import jsonschema
 
+from tests.pace import patience
+
 SCHEMA = Path(__file__).parents[2] / "../shared/facts/nixops4-resource-schema-v0.json"
 SCRIPT = Path(sys.executable).with_name("nixops4-resources-proxmox")
 PATIENCE = 90.0  # seconds for any one answer
@@ -109,16 +111,16 @@ class Provider:
         stdin.write(line + b"\n")
         stdin.flush()
 
-    def receive(self, patience: float = PATIENCE) -> dict[str, Any]:
+    def receive(self, seconds: float = PATIENCE) -> dict[str, Any]:
         stdout = self.process.stdout
         assert isinstance(stdout, io.BufferedReader)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + patience(seconds)
         line = b""
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"no answer within {patience} s"
+            assert ready, f"no answer within {patience(seconds)} s"
             chunk = os.read(stdout.fileno(), 1 << 16)
-            assert chunk, f"the provider ended: {self.process.wait(10)}"
+            assert chunk, f"the provider ended: {self.process.wait(patience(10))}"
             line += chunk
         assert line.count(b"\n") == 1, "more than one line for one request"
         message: dict[str, Any] = json.loads(line)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nixops_proxmox.nixops4.channel import Lines, decode
 from nixops_proxmox.nixops4.messages import LONGEST, BadMessage
+from tests.pace import patience
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def pipe(*chunks: bytes) -> Iterator[int]:
         yield reader
     finally:
         os.close(reader)
-        thread.join(10)
+        thread.join(patience(10))
 
 
 @given(st.lists(st.binary(max_size=6)), st.binary(max_size=8))

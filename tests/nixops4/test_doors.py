@@ -12,6 +12,7 @@ import pytest
 
 from tests.nixops4.conftest import SYSTEM, Build
 from tests.nixops4.dialogue import Provider, create
+from tests.pace import patience
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -52,7 +53,7 @@ NETWORK = """\
 
 def evaluate(file: Path, attribute: str) -> Any:
     argv = ["nix-instantiate", "--eval", "--strict", "--json", str(file), "-A", attribute]
-    return json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout)
+    return json.loads(subprocess.run(argv, capture_output=True, check=True, timeout=patience(60)).stdout)
 
 
 def comparable(bed: "Bed") -> dict[str, str]:
@@ -78,7 +79,7 @@ def test_both_doors_make_the_same_vm(
     file.write_text(NETWORK.replace("SYSTEM", str(SYSTEM)))
 
     command = [sys.executable, "-m", "nixops_proxmox", "-f", str(file), "deploy"]
-    done = subprocess.run(command, env=bed.environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=bed.environment, capture_output=True, text=True, timeout=patience(120))
     assert done.returncode == 0, done.stderr
     by_command = comparable(bed)
     bed.reset()

@@ -14,6 +14,7 @@ import pytest
 
 from tests.nixops4.conftest import Build
 from tests.nixops4.dialogue import Provider, create, state_event, state_read, update
+from tests.pace import patience
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -42,7 +43,7 @@ def cli(bed: "Bed", *arguments: str) -> "subprocess.CompletedProcess[str]":
         env=bed.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(120),
     )
 
 
@@ -133,7 +134,7 @@ def begin_until(bed: "Bed", provider: Provider, call: int) -> bool:
     """Ask for a VM and wait until the lab sits on its n-th call; False if it takes fewer calls."""
     bed.fault("slow", nth=call, seconds=60)
     provider.send(create("vm", vm()))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience(60)
     assert provider.process.stdout is not None
     os.set_blocking(provider.process.stdout.fileno(), False)
     while len(bed.calls()) < call:
@@ -179,7 +180,7 @@ def test_a_stopped_provider_lets_go_and_the_next_one_goes_on(bed: "Bed", start: 
     assert begin_until(bed, stopped, call)
     began = time.monotonic()
     stopped.process.send_signal(signal.SIGTERM)
-    assert stopped.process.wait(20) == 128 + signal.SIGTERM
+    assert stopped.process.wait(patience(20)) == 128 + signal.SIGTERM
     assert time.monotonic() - began < 10, "the call that hangs is not waited for"
     with open_state(str(bed.home / "state" / "nixops-proxmox" / "state.sqlite")) as state:
         assert state.deployment("nixops4").held() is None
@@ -238,7 +239,7 @@ def test_an_installation_that_was_stopped_is_finished_by_the_next_request(
     stopped.send(create("nixos", nixos))
     wait_until(lambda: b"Install the system" in log.read_bytes()[seen:])
     stopped.process.send_signal(signal.SIGTERM)
-    assert stopped.process.wait(20) == 128 + signal.SIGTERM
+    assert stopped.process.wait(patience(20)) == 128 + signal.SIGTERM
     assert start().ask_outputs(create("nixos", nixos))["system"] == system
     assert running_system(bed) == system
     check_one(bed, made)
@@ -258,7 +259,7 @@ def test_a_reinstall_that_is_asked_for_ends_with_the_system_that_was_there(
     provider.send(update("vm", vm(), made, vm(again)))
     wait_until(lambda: b"Partition the disks" in log.read_bytes()[seen:])
     provider.process.send_signal(signal.SIGTERM)
-    assert provider.process.wait(20) == 128 + signal.SIGTERM
+    assert provider.process.wait(patience(20)) == 128 + signal.SIGTERM
 
     following = start()
     assert following.ask_outputs(update("vm", vm(), made, vm(again)))["uuid"] == made["uuid"]
@@ -268,8 +269,8 @@ def test_a_reinstall_that_is_asked_for_ends_with_the_system_that_was_there(
     assert b"Partition" not in log.read_bytes()[seen:], "once is enough"
 
 
-def wait_until(true: Callable[[], bool], patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + patience(seconds)
     while not true():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.02)

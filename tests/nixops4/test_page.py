@@ -12,6 +12,7 @@ import pytest
 
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from tests.nixops4.test_declaration import INPUTS, MACHINE
+from tests.pace import patience
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "with-nixops4.md").read_text()
@@ -44,7 +45,9 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
             ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
         )
     finally:
-        subprocess.run([programs / "nixops-proxmox", "lab", "down"], env=environment, capture_output=True, timeout=60)
+        subprocess.run(
+            [programs / "nixops-proxmox", "lab", "down"], env=environment, capture_output=True, timeout=patience(60)
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [next(iter(answer)) for answer in answers] == [

@@ -13,6 +13,7 @@ import pytest
 
 from nixops_proxmox import __version__
 from tests.nixops4.dialogue import Provider, create, start_provider, state_event, state_read
+from tests.pace import patience
 
 DISKS_AND_NICS = {"disks": [{"storage": "local", "size": "1G"}], "network": [{"bridge": "vmbr0"}]}
 
@@ -94,7 +95,7 @@ def test_nobody_who_reads_the_answer_is_no_defect(provider: Provider, log: Path)
     assert provider.process.stdout is not None
     provider.process.stdout.close()
     provider.send(create("state", {"name": "prod"}))
-    assert provider.process.wait(20) == 1
+    assert provider.process.wait(patience(20)) == 1
     assert "NixOps has gone" in log.read_text()
     assert "Traceback" not in log.read_text()
 
@@ -103,7 +104,7 @@ def test_nobody_who_reads_the_answer_is_no_defect(provider: Provider, log: Path)
 def test_a_signal_ends_it_with_the_status_that_says_which(provider: Provider, number: int, log: Path) -> None:
     provider.ask(create("state", {"name": "prod"}))
     provider.process.send_signal(number)
-    assert provider.process.wait(20) == 128 + number
+    assert provider.process.wait(patience(20)) == 128 + number
     assert log.read_text() == "nixops4-resources-proxmox: stopped; the same request goes on from here\n"
 
 
@@ -113,13 +114,15 @@ def test_a_cut_off_request_is_an_error_and_not_acted_on(provider: Provider) -> N
     stdin.write(b'{"createResourceRequest": {"type": "state", "inputProp')
     stdin.close()
     assert "not JSON" in provider.receive()["errorResponse"]["message"]
-    assert provider.process.wait(20) == 0
+    assert provider.process.wait(patience(20)) == 0
 
 
 def test_it_tells_what_it_is_to_whoever_starts_it_by_hand() -> None:
     argv = [sys.executable, "-m", "nixops_proxmox.nixops4.provider"]
-    version = subprocess.run([*argv, "--version"], capture_output=True, text=True, timeout=60)
+    version = subprocess.run([*argv, "--version"], capture_output=True, text=True, timeout=patience(60))
     assert (version.returncode, version.stdout) == (0, f"nixops4-resources-proxmox {__version__}\n")
-    wrong = subprocess.run([*argv, "deploy"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    wrong = subprocess.run(
+        [*argv, "deploy"], capture_output=True, text=True, timeout=patience(60), stdin=subprocess.DEVNULL
+    )
     assert wrong.returncode == 2
     assert wrong.stdout == ""

@@ -15,6 +15,7 @@ from nixops_proxmox.nixops4.resources import EMPTY_STATE, Resources, replay
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.documents import Document, Patch
 from tests.nixops4.dialogue import check_message, create, state_event, state_read
+from tests.pace import patience
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_the_events_are_kept_with_who_told_them(resources: Resources) -> None:
 
 def test_writers_at_the_same_moment_lose_nothing(resources: Resources) -> None:
     writers, events = 4, 5
-    together = threading.Barrier(writers, timeout=30)
+    together = threading.Barrier(writers, timeout=patience(30))
 
     def write(writer: int) -> list[Any]:
         together.wait()
@@ -100,7 +101,7 @@ def test_writers_at_the_same_moment_lose_nothing(resources: Resources) -> None:
 
 def test_of_two_writers_the_second_is_checked_against_what_the_first_has_made(url: str) -> None:
     """Both have read the same state, and both replace what only one of them can find."""
-    met = threading.Barrier(2, timeout=30)
+    met = threading.Barrier(2, timeout=patience(30))
 
     def check(patches: Any) -> None:
         if not met.broken and len(patches) == 2:  # both have looked, and neither has written (in PostgreSQL)

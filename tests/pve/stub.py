@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.pace import patience
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -206,4 +208,4 @@ def start_stub(certificates: Certificates, host: str = "127.0.0.1") -> Iterator[
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(patience(5))

@@ -8,6 +8,7 @@ from nixops_proxmox.errors import PveRefused, TaskFailed
 from nixops_proxmox.pve.gate import FIRST, Gate
 from nixops_proxmox.pve.refusals import StorageBusy
 from nixops_proxmox.pve.work import is_busy
+from tests.pace import patience
 
 
 def test_more_are_let_in_while_it_goes_well() -> None:
@@ -51,7 +52,7 @@ def test_no_more_than_there_is_room_for_are_inside() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=patience(5))
     assert most == 2
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.bed import DEMO, Bed, start_bed
+from tests.pace import patience
 
 COMMAND_SECONDS = 400.0  # of any one command; without KVM, a first boot alone may take half a minute on a busy machine
 SIGHT_SECONDS = 200.0  # until a command says what is waited for
@@ -40,7 +41,7 @@ class GuestBed(Bed):
             env=self.environment | extra,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=patience(COMMAND_SECONDS),
         )
         said = f"{self.deployment}: {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         with (self.home / "commands.log").open("a") as log:
@@ -75,7 +76,7 @@ class GuestBed(Bed):
 
     def wait_until_said(self, pattern: str, process: "subprocess.Popen[bytes]") -> None:
         """Until a command that was started with -v says a line like that."""
-        deadline = time.monotonic() + SIGHT_SECONDS
+        deadline = time.monotonic() + patience(SIGHT_SECONDS)
         while not re.search(pattern, text := self.log.read_text(errors="replace")):
             assert process.poll() is None, f"it ended without saying {pattern!r}:\n{text}"
             assert time.monotonic() < deadline, f"it did not say {pattern!r} within {SIGHT_SECONDS} s:\n{text}"
@@ -84,7 +85,7 @@ class GuestBed(Bed):
     def wait_until_begun(self, to: str, process: "subprocess.Popen[bytes]") -> None:
         """Until the record has an attempt to get to that phase."""
         query = "select 1 from journal j join deployments d on d.id = deployment_id where d.name = ? and phase_to = ?"
-        deadline = time.monotonic() + SIGHT_SECONDS
+        deadline = time.monotonic() + patience(SIGHT_SECONDS)
         with closing(sqlite3.connect(self.state_file)) as state:
             while state.execute(query, (self.deployment, to)).fetchone() is None:
                 assert process.poll() is None, f"it ended without beginning:\n{self.log.read_text(errors='replace')}"
@@ -129,7 +130,7 @@ class GuestBed(Bed):
         self.api("PUT", f"/nodes/{self.node(vmid)}/qemu/{vmid}/config", **values)
 
     def wait_until_off(self, vmid: int) -> None:
-        deadline = time.monotonic() + SIGHT_SECONDS
+        deadline = time.monotonic() + patience(SIGHT_SECONDS)
         while self.vms()[str(vmid)]["status"] != "stopped":
             assert time.monotonic() < deadline, f"VM {vmid} does not stop"
             time.sleep(POLL)

@@ -17,6 +17,7 @@ import pytest
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import Identity, Login
 from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
+from tests.pace import patience
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
@@ -89,11 +90,11 @@ Subsystem sftp internal-sftp
         yield Sshd(port, host, client, directory, process)
     finally:
         process.terminate()
-        process.wait(5)
+        process.wait(patience(5))
 
 
 def _wait_for_banner(port: int) -> None:
-    until = monotonic() + 10
+    until = monotonic() + patience(10)
     while monotonic() < until:
         try:
             with socket.create_connection(("127.0.0.1", port), 1) as sock:

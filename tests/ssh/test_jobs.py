@@ -16,6 +16,7 @@ from nixops_proxmox.errors import CommandFailed, ConnectionLost, JobStillRunning
 from nixops_proxmox.model import Completed, Job, JobPhase
 from nixops_proxmox.ssh.jobs import discard_job, find_job, last_line, parse_job, start_job, start_script, wait_for_job
 from nixops_proxmox.ssh.shell import SshShell
+from tests.pace import patience
 
 from .server import Sshd, start_sshd
 
@@ -32,11 +33,11 @@ def here(script: str, *, stdin: bytes = b"", timeout: float = 60, shell: list[st
 
 
 def settle(directory: str, name: str = "j") -> Job:
-    return wait_for_job(here, name, timeout=10, tell=lambda _: None, directory=directory)
+    return wait_for_job(here, name, timeout=patience(10), tell=lambda _: None, directory=directory)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 5
+    until = time.monotonic() + patience(5)
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -56,7 +57,7 @@ def test_a_job_runs_detached_and_leaves_status_and_log(directory: str, shell: li
     start_job(run, "j", "echo hello; echo oops >&2; sleep 0.5; umask; exit 7", directory)
     job = find_job(run, "j", directory)
     assert (job.phase, job.log_tail) == (JobPhase.RUNNING, "hello\noops\n")
-    job = wait_for_job(run, "j", timeout=10, tell=lambda _: None, directory=directory)
+    job = wait_for_job(run, "j", timeout=patience(10), tell=lambda _: None, directory=directory)
     assert (job.phase, job.status, job.log_tail) == (JobPhase.DONE, 7, "hello\noops\n0022\n")
 
 
@@ -130,7 +131,7 @@ def test_binary_and_long_logs_give_a_readable_tail(directory: str) -> None:
 def test_lines_are_told_as_they_change(directory: str) -> None:
     told: list[str] = []
     start_job(here, "j", "echo one; sleep 0.6; echo two; echo", directory)
-    wait_for_job(here, "j", timeout=10, tell=told.append, directory=directory)
+    wait_for_job(here, "j", timeout=patience(10), tell=told.append, directory=directory)
     assert told == ["one", "two"]
 
 
@@ -143,7 +144,7 @@ def test_waiting_outlasts_broken_connections_and_keeps_to_its_deadline(directory
             raise failures.pop()
         return here(script, stdin=stdin, timeout=timeout)
 
-    job = wait_for_job(shaky, "j", timeout=20, tell=lambda _: None, directory=directory, pause=lambda _: None)
+    job = wait_for_job(shaky, "j", timeout=patience(20), tell=lambda _: None, directory=directory, pause=lambda _: None)
     assert job.status == 4
     now = iter(range(1000))
 
@@ -184,7 +185,7 @@ def test_over_ssh_a_job_outlives_its_connection(tmp_path: Path) -> None:
     with start_sshd(tmp_path) as server, SshShell(server.login(), job_directory=str(tmp_path / "jobs")) as shell:
         shell.start_job("j", "sleep 0.8; echo end")
         server.kill_connections()
-        assert shell.wait_for_job("j", timeout=10, tell=lambda _: None).log_tail == "end\n"
+        assert shell.wait_for_job("j", timeout=patience(10), tell=lambda _: None).log_tail == "end\n"
 
 
 def test_over_ssh_starting_a_job_does_not_hold_the_connection(sshd: Sshd, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.session import open_session
+from tests.pace import patience
 
 from .server import Sshd, free_port, start_sshd
 
@@ -96,18 +97,18 @@ def access(target: Sshd, host: str, directory: Path, jump: str = "") -> Access:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_ssh_and_scp_arrive_by_every_form_of_address(sshd: Sshd, tmp_path: Path, host: str) -> None:
     way = access(sshd, host, tmp_path)
-    done = subprocess.run(ssh_argv(way, "echo", "there"), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(ssh_argv(way, "echo", "there"), capture_output=True, text=True, timeout=patience(20))
     assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
     (tmp_path / "a:b").write_text("data")
     argv = scp_argv(way, [str(tmp_path / "a:b")], f":{tmp_path}/copied")
-    subprocess.run(argv, capture_output=True, check=True, timeout=20)
+    subprocess.run(argv, capture_output=True, check=True, timeout=patience(20))
     assert (tmp_path / "copied").read_text() == "data"
 
 
 def test_ssh_refuses_another_host_key_whatever_the_user_wishes(sshd: Sshd, tmp_path: Path) -> None:
     way = replace(access(sshd, "127.0.0.1", tmp_path), options={"StrictHostKeyChecking": "no"})
     write_known_hosts(way.known_hosts, {"web": KnownHost((new_key_pair().public,), "m-1")})
-    done = subprocess.run(ssh_argv(way, "true"), capture_output=True, text=True, timeout=20)
+    done = subprocess.run(ssh_argv(way, "true"), capture_output=True, text=True, timeout=patience(20))
     assert done.returncode == 255
     assert "Host key verification failed" in done.stderr
 
@@ -136,7 +137,9 @@ def test_nix_reaches_a_store_by_our_options_and_url(sshd: Sshd, tmp_path: Path, 
     argv = ["nix", "--extra-experimental-features", "nix-command", "store", "ping", "--store"]
     environment = {"PATH": f"{Path(shutil.which('nix') or '').parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
     environment |= {"NIX_SSHOPTS": nix_sshopts(way), "NIX_REMOTE": f"local?root={tmp_path}/store"}
-    done = subprocess.run([*argv, store_url(way.endpoint)], env=environment, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [*argv, store_url(way.endpoint)], env=environment, capture_output=True, text=True, timeout=patience(30)
+    )
     assert done.returncode == 0, done.stderr
 
 

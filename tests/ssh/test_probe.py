@@ -13,6 +13,7 @@ from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import Login
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.probe import probe_host_key
+from tests.pace import patience
 
 from .server import Sshd, start_sshd
 
@@ -44,7 +45,7 @@ def test_a_stop_ends_a_connect_that_hangs() -> None:
         Timer(0.2, stop.set).start()
         began = monotonic()
         with pytest.raises(SshUnreachable):
-            probe_host_key(Login(endpoint, ("ssh-ed25519 AAAA",), timeout=10), stop)
+            probe_host_key(Login(endpoint, ("ssh-ed25519 AAAA",), timeout=patience(10)), stop)
         assert monotonic() - began < 1
 
 

@@ -14,6 +14,7 @@ from nixops_proxmox.ssh.connect import Identity, authenticate, open_link
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.session import LONG_SCRIPT, open_session
 from nixops_proxmox.ssh.shell import SshShell
+from tests.pace import patience
 
 from .server import Sshd, free_port, start_sshd
 
@@ -202,7 +203,7 @@ def test_closing_releases_the_threads(sshd: Sshd) -> None:
     before = len(threads())
     for _ in range(5):
         open_session(sshd.login()).close()
-    until = monotonic() + 2
+    until = monotonic() + patience(2)
     while len(threads()) > before and monotonic() < until:
         Event().wait(0.02)
     assert len(threads()) <= before

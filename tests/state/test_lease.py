@@ -9,6 +9,7 @@ from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.state import Holder, Outcome, State, open_state
 from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
 from nixops_proxmox.state.lease import hold
+from tests.pace import patience
 
 from .conftest import start_python
 
@@ -125,7 +126,7 @@ def test_the_heartbeat_moves_and_survives_an_unusable_moment(url: str) -> None:
     with open_state(url, now=now) as state:
         deployment = state.deployment("net")
         with hold(state.engine, 1, "net", now=now, heartbeat=0.01):
-            assert beaten.wait(20)
+            assert beaten.wait(patience(20))
             held = deployment.held()
             assert held is not None
             assert held.heartbeat > held.since
@@ -195,7 +196,7 @@ def test_of_several_runs_at_once_exactly_one_holds_it(url: str) -> None:
         assert sorted(said) == ["held\n", "locked\n", "locked\n", "locked\n"]
     finally:
         for run in runs:
-            run.communicate("end\n", timeout=60)
+            run.communicate("end\n", timeout=patience(60))
     with open_state(url) as state:
         assert state.deployment("net").held() is None
 
@@ -224,7 +225,7 @@ def test_a_killed_run_has_lost_nothing_it_was_told_is_recorded_and_the_next_take
     for _ in range(after):
         last = run.stdout.readline()
     run.kill()
-    rest = run.communicate(timeout=60)[0].split()
+    rest = run.communicate(timeout=patience(60))[0].split()
     told = int(rest[-1] if rest else last)
     with open_state(url) as state:
         deployment = state.deployment("net")

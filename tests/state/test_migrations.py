@@ -9,6 +9,7 @@ from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.locks import LockStore
 from nixops_proxmox.state.migrations import MIGRATIONS, find_version, is_current, migrate
+from tests.pace import patience
 
 from .conftest import start_python
 
@@ -100,7 +101,7 @@ def test_several_first_runs_at_once_make_one_database(url: str, tmp_path: Path) 
     for run in runs:
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
-    told = [run.communicate("go\n", timeout=60)[0] for run in runs]
+    told = [run.communicate("go\n", timeout=patience(60))[0] for run in runs]
     assert [run.returncode for run in runs] == [0] * 4, told
     with open_state(url) as state:
         assert state.deployments() == ["net"]

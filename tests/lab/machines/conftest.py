@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.pace import patience
+
 
 @pytest.fixture(scope="session")
 def namespaces() -> None:
@@ -26,7 +28,7 @@ def play(tmp_path: Path, namespaces: None) -> Callable[..., None]:
         bench = Bench(tmp_path, options)
         await bench.driver.open()
         try:
-            await asyncio.wait_for(scenario(bench), 60)
+            await asyncio.wait_for(scenario(bench), patience(60))
         finally:
             await bench.driver.close()
 

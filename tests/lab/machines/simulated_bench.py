@@ -12,6 +12,7 @@ import asyncssh
 from nixops_proxmox.lab.machines.base import DiskSlot, Ended, Hardware, NicSlot, Volume
 from nixops_proxmox.lab.machines.simulated import Options, SimulatedDriver
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
+from tests.pace import patience
 
 GIB = 1 << 30
 PARTITION = """set -e
@@ -126,7 +127,7 @@ class Bench:
 
 
 async def until(check: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = 10) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
+    deadline = asyncio.get_running_loop().time() + patience(seconds)
     while not await check():
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what()}")

@@ -15,6 +15,7 @@ from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, Ni
 from nixops_proxmox.lab.machines.simulated import Options, volumes
 from nixops_proxmox.lab.machines.simulated.sandbox import Sandbox
 from tests.lab.machines.simulated_bench import GIB, PARTITION, Bench, until
+from tests.pace import patience
 
 Play = Callable[..., None]
 MAKE_KEY = (
@@ -359,7 +360,7 @@ def test_a_cut_cable_stalls_and_heals(play: Play) -> None:
             with pytest.raises(OSError):
                 await bench.driver.network.holder.connect(bench.addresses(machine)[0], 22, timeout=0.1)
             await cut
-            assert (await asyncio.wait_for(connection.run("echo alive"), 10)).stdout == "alive\n"
+            assert (await asyncio.wait_for(connection.run("echo alive"), patience(10))).stdout == "alive\n"
 
     play(scenario)
 

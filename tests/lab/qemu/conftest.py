@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.pace import patience
+
 Scenario = Callable[[Any], Awaitable[Any]]
 
 
@@ -42,7 +44,7 @@ def play(tmp_path: Path, image: Any) -> Callable[..., Any]:
         bench = Bench(tmp_path, image)
         await bench.driver.open()
         try:
-            return await asyncio.wait_for(scenario(bench), limit)
+            return await asyncio.wait_for(scenario(bench), patience(limit))
         finally:
             await bench.driver.close()
 

@@ -18,6 +18,7 @@ from nixops_proxmox.lab.machines.base import AgentTimeout, DiskSlot, Ended, Star
 from nixops_proxmox.lab.machines.qemu import argv
 from nixops_proxmox.lab.owned import find_recorded, find_start_time
 from tests.lab.qemu.bench import GIB, PLAIN, Bench, with_disks
+from tests.pace import patience
 
 pytestmark = pytest.mark.qemu
 
@@ -242,7 +243,7 @@ def test_a_killed_lab_leaves_no_process_behind(tmp_path: Path, image: ImagePaths
         left = [holder, *(pid for pid in pids.values() if pid)]
         lab.kill()
     assert set(pids) == {"qemu.pid", "swtpm.pid", "dnsmasq.pid"}
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patience(10)
     while alive := [pid for pid in left if find_start_time(pid) is not None]:
         assert time.monotonic() < deadline, f"still there: {alive} of {pids}"
         time.sleep(0.02)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.lab.machines.qemu.terminal import LEAVE, attach
+from tests.pace import patience
 
 
 def start_guest(path: Path, heard: list[bytes]) -> threading.Thread:
@@ -50,8 +51,8 @@ def test_keys_reach_the_guest_and_its_words_the_screen_until_one_leaves(tmp_path
     os.write(ours, b"root\x03")  # ^C goes to the guest
     read_until(ours, b"ROOT\x03")
     os.write(ours, b"x" + LEAVE + b"never")
-    terminal.join(5)
-    guest.join(5)
+    terminal.join(patience(5))
+    guest.join(patience(5))
     assert not terminal.is_alive()
     assert b"".join(heard) == b"root\x03x"
     assert termios.tcgetattr(theirs) == before
@@ -77,7 +78,7 @@ def test_a_pipe_may_end_before_the_guest_has_answered(tmp_path: Path) -> None:
     os.write(typing, b"uptime\n")
     os.close(typing)
     attach(tmp_path / "serial.sock", keys, showing)
-    guest.join(5)
+    guest.join(patience(5))
     assert os.read(screen, 100) == b"5 min"
     for descriptor in (keys, screen, showing):
         os.close(descriptor)

@@ -1,0 +1,38 @@
+"""How fast this machine is now, against one with nothing else to do; deadlines of tests are multiplied by it.
+
+Measured once, by the process that starts the tests; its workers inherit the answer. A deadline says that something is
+broken. On a busy machine nothing is broken yet.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+VARIABLE = "NIXOPS_PROXMOX_TEST_PACE"
+WORK = "import asyncio, json, ssl, sqlite3; sum(number * number for number in range(2_000_000))"
+AT_ONCE = 4  # two workers, and what each of them starts
+IDLE_SECONDS = 0.9  # for that work, on two cores with nothing else to do
+MOST = 20.0
+
+
+def measure_pace() -> float:
+    """How many times longer than on an idle machine a little work takes; 1 at least."""
+    began = time.monotonic()
+    started = [subprocess.Popen([sys.executable, "-I", "-c", WORK]) for _ in range(AT_ONCE)]
+    for process in started:
+        process.wait()
+    return pace_of(time.monotonic() - began)
+
+
+def pace_of(seconds: float) -> float:
+    return round(min(max(1.0, seconds / IDLE_SECONDS), MOST), 1)
+
+
+def pace() -> float:
+    return float(os.environ.get(VARIABLE, "1"))
+
+
+def patience(seconds: float) -> float:
+    """A deadline that is `seconds` on an idle machine."""
+    return seconds * pace()
