@@ -99,7 +99,7 @@ def _failure(nix: Nix, name: str, toplevel: Toplevel, stderr: str, run: Runner) 
     guilty = [drv for drv in failed_derivations(stderr) if drv in needed]
     words = _lines_about(stderr, guilty) or nix_message(stderr)
     hint = f"the whole log: nix-store --read-log {guilty[0]}" if guilty else ""
-    if builder := next((b for b in (_builder(nix, drv, run) for drv in guilty) if _is_missing(b, stderr)), ""):
+    if builder := next((b for b in _programs_missing(stderr) if b in (_builder(nix, drv, run) for drv in guilty)), ""):
         words += f"\nits builder {builder} does not exist in Nix's sandbox"
         hint = f"a sandboxed build sees only the store: name a builder from there, such as nixpkgs' bash, not {builder}"
     return BuildFailed(f"{name}: its system could not be built\n{words}", hint=hint)
@@ -109,9 +109,9 @@ def _builder(nix: Nix, drv: str, run: Runner) -> str:
     return run(nix.argv("nix-store", "--query", "--binding", "builder", drv), timeout=60).stdout.strip()
 
 
-def _is_missing(builder: str, stderr: str) -> bool:
-    """Whether Nix said so; a host's program that a sandbox does not have is the usual cause."""
-    return bool(builder) and f"executing '{builder}': No such file or directory" in stderr
+def _programs_missing(stderr: str) -> Sequence[str]:
+    """What Nix could not execute; a host's program that a sandbox does not have is the usual cause."""
+    return re.findall(r"executing '(/[^']+)': No such file or directory", stderr)
 
 
 def _lines_about(stderr: str, derivations: Sequence[str]) -> str:
