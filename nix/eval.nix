@@ -7,7 +7,7 @@
 #
 # A machine is plain when it is an attribute set that has a `toplevel`, or when no nixpkgs can be found: then it gives
 # `deployment.proxmox` and its `toplevel` as they are. Every other machine is a NixOS module, as in NixOps.
-{ networkExpr ? null # the network file, or the folder of a default.nix
+{ networkExpr ? null # the network file, or the folder of a default.nix: a path, or a string
 , flakeUri ? null # or a flake …
 , flakeName ? null # … and which of its networks (or machines)
 , deploymentName ? "default"
@@ -59,14 +59,32 @@ let
   flakeNetworks = flake.nixopsConfigurations or { };
   flakeSystems = flake.nixosConfigurations or { };
 
+  # `web`, or the whole path: `nixosConfigurations.web`.
+  within = set: prefix:
+    let
+      length = builtins.stringLength prefix;
+      short = if builtins.substring 0 length flakeName == prefix then builtins.substring length (-1) flakeName else flakeName;
+    in
+    if hasAttr flakeName set then flakeName else if hasAttr short set then short else null;
+  networkName = within flakeNetworks "nixopsConfigurations.";
+  systemName = within flakeSystems "nixosConfigurations.";
+  has = kind: set: "${kind} has ${if set == { } then "nothing" else builtins.concatStringsSep ", " (attrNames set)}";
+  whatIsThere = "${has "nixopsConfigurations" flakeNetworks}; ${has "nixosConfigurations" flakeSystems}";
+
+  howToImport = "add nixops-proxmox.nixosModules.default to its modules";
+  ours = filter isOurs (attrNames flakeSystems);
+
   fromFlake =
-    if flakeName != null && hasAttr flakeName flakeNetworks then network' flakeName
-    else if flakeName != null && hasAttr flakeName flakeSystems then systems' [ flakeName ]
-    else if flakeName != null then
-      throw "the flake ${flakeUri} has neither nixopsConfigurations.${flakeName} nor nixosConfigurations.${flakeName}"
+    if flakeName != null && networkName != null then network' networkName
+    else if flakeName != null && systemName != null then
+      if isOurs systemName then systems' [ systemName ]
+      else throw "nixosConfigurations.${systemName} does not import our module: ${howToImport}"
+    else if flakeName != null then throw "the flake has no '${flakeName}': ${whatIsThere}"
     else if hasAttr "default" flakeNetworks then network' "default"
-    else if flakeSystems != { } then systems' (filter isOurs (attrNames flakeSystems))
-    else throw "the flake ${flakeUri} has neither nixopsConfigurations.default nor nixosConfigurations";
+    else if ours != [ ] then systems' ours
+    else if flakeNetworks != { } then throw "which network? Say it as FLAKE#NAME: ${whatIsThere}"
+    else if flakeSystems != { } then throw "no machine in nixosConfigurations imports our module: ${howToImport}"
+    else throw "the flake has neither nixopsConfigurations.default nor nixosConfigurations";
   network' = name: {
     networks = closure ({ _file = "${flakeUri}#nixopsConfigurations.${name}"; }
       // call "${flakeUri}#${name}" flakeNetworks.${name});
@@ -76,7 +94,7 @@ let
     networks = [ ];
     systems = listToAttrs (map (name: { inherit name; value = flakeSystems.${name}; }) names);
   };
-  isOurs = name: flakeSystems.${name}.options ? deployment && flakeSystems.${name}.options.deployment ? proxmox;
+  isOurs = name: inMachine name (flakeSystems.${name}.options.deployment.proxmox or null != null);
 
   source =
     if flakeUri != null then fromFlake
@@ -145,14 +163,22 @@ let
     modules = map (one: { _file = one.file; imports = [ one.value ]; }) (defaults ++ sayings name) ++ [
       ./proxmox.nix
       ./nixops.nix
-      ({ lib, ... }: {
+      ({ config, lib, ... }: {
         _file = toString ./eval.nix;
         networking.hostName = lib.mkOverride 900 name;
-        _module.check = checkConfigurationOptions;
-        users.users.root.openssh.authorizedKeys.keys = clientKeys;
+        # A machine of another backend sets options that only that backend's modules declare.
+        _module.check = checkConfigurationOptions && config.deployment.targetEnv == "proxmox";
       })
+      letIn
     ];
   };
+
+  # Our key, in a module of its own: a flake's finished systems get it as well.
+  letIn = {
+    _file = toString ./eval.nix;
+    users.users.root.openssh.authorizedKeys.keys = clientKeys;
+  };
+  flakeSystem = system: systemMachine (system.extendModules { modules = [ letIn ]; });
 
   systemMachine = node: {
     deployment = node.config.deployment // { proxmox = import ./export.nix node.config.deployment.proxmox; };
@@ -166,10 +192,11 @@ let
       inherit name;
       value = if isPlain name then plainMachine name else systemMachine nodes.${name};
     })
-    names) // mapAttrs (_: systemMachine) source.systems;
+    names) // mapAttrs (_: flakeSystem) source.systems;
 
   # Only what JSON can say. A path stays a string: it is never copied into the store, which everybody can read.
-  simple = where: value:
+  simple = where: value: addErrorContext "while evaluating the option '${where}':" (simple' where value);
+  simple' = where: value:
     if value == null || isBool value || isInt value || isFloat value || isString value then value
     else if isPath value then toString value
     else if isList value then
@@ -182,23 +209,35 @@ let
   # The context is only in Nix's trace for what is evaluated within it, hence `whole`.
   whole = value: builtins.deepSeq value value;
 
-  describe = name: machine: addErrorContext "while evaluating the machine '${name}':" (whole {
-    deployment = mapAttrs (key: simple "${name}.deployment.${key}")
-      ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; } machine.deployment);
-    toplevel =
-      if machine.toplevel == null then null
+  inMachine = name: addErrorContext "while evaluating the machine '${name}':";
+
+  # Only whose it is, of another backend's machine: what more it says may mean something to that backend alone.
+  isForeign = machine: (machine.deployment.targetEnv or "proxmox") != "proxmox";
+
+  deployments = mapAttrs
+    (name: machine: inMachine name (whole (
+      if isForeign machine then { proxmox = { }; inherit (machine.deployment) targetEnv; }
+      else mapAttrs (key: simple "${name}.deployment.${key}")
+        ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; } machine.deployment))))
+    all;
+
+  toplevels = mapAttrs
+    (name: machine: inMachine name (whole (
+      if isForeign machine || machine.toplevel == null then null
       # Not `outPath`: Nix prints an attribute set that has one as that alone.
       else if isAttrs machine.toplevel && machine.toplevel ? drvPath && machine.toplevel ? outPath
       then { drvPath = "${machine.toplevel.drvPath}"; outputPath = "${machine.toplevel.outPath}"; }
-      else throw "${name}.toplevel is not a derivation";
-  });
+      else throw "${name}.toplevel is not a derivation")))
+    all;
 
 in
 {
   info = {
     network = mapAttrs (name: simple "network.${name}")
       (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
-    machines = mapAttrs describe all;
+    # What all machines are made of comes first: a wrong type in one is told before the systems, which take minutes.
+    machines = builtins.deepSeq deployments
+      (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }) deployments);
   };
 
   machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import ConfigError
@@ -38,7 +39,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     file = group.add_argument("-f", "--file", metavar="FILE", default=quiet, help="the network, as a Nix file")
     complete(file, "file")
-    group.add_argument("--flake", metavar="REF", default=quiet, help="the network, as a flake, such as .#name")
+    group.add_argument("--flake", metavar="REF", default=quiet, help="the network, as a flake: ., .#name, …")
     group.add_argument(
         "--profile",
         metavar="NAME",
@@ -112,15 +113,25 @@ def get_source(args: argparse.Namespace) -> str:
 def deployment_name(source: str) -> str:
     """A deployment's name by its network: `shop/network.nix` is shop, `shop/test.nix` is shop-test, `…/shop#eu` is
     shop-eu. Machines of two networks must never meet in one record, so there is no common default."""
-    reference, _, part = source.partition("#")
-    path = Path(reference.split("?")[0].removeprefix("path:")).expanduser()
+    from nixops_proxmox.nixeval.flakes import local_folder, split_reference
+
+    reference, part = split_reference(source)
+    path = Path(reference).expanduser()
     if path.suffix == ".nix":
         part = part or ("" if path.name in (*NETWORK_FILES, "default.nix") else path.stem)
-        path = path.absolute().parent
-    elif path.is_dir():
-        path = path.resolve()
-    words = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, (path.name.rsplit(":")[-1], part)))).strip("-.")
-    return words or "default"
+        words = [path.absolute().parent.name, part]
+    elif folder := local_folder(reference, Path.cwd()):
+        words = [folder.name, part]
+    else:
+        words = [*_remote_words(reference), part]
+    text = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(filter(None, words))).strip("-.")
+    return text or "default"
+
+
+def _remote_words(reference: str) -> list[str]:
+    """The repository's name, and the folder in it that `?dir=` gives."""
+    address, _, query = reference.partition("?")
+    return [Path(address).name.rsplit(":")[-1], *parse_qs(query).get("dir", [])]
 
 
 def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
@@ -241,7 +252,7 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
     state = state_location(args)
     return Options(
         deployment=get_deployment(args, lambda: list_deployments(state)),
-        source=parse_source(reference) if reference else None,
+        source=parse_source(reference, is_flake=bool(args.flake)) if reference else None,
         state=state,
         profile=choose_profile(args),
         jobs=getattr(args, "jobs", JOBS),

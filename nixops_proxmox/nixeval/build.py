@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nixops_proxmox.errors import BuildFailed
-from nixops_proxmox.nixeval.evaluate import Toplevel, nix_message
+from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.trace import nix_message
 
 TIMEOUT = 24 * 3600.0  # seconds; a kernel is slow to compile
 

@@ -1,11 +1,11 @@
 """What Nix does for a machine's life, in the shape that the lifecycle asks for."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nixops_proxmox.errors import ActivationFailed
+from nixops_proxmox.errors import ActivationFailed, SpecError
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.activate import Shell, activate_system, find_active_system
 from nixops_proxmox.nixeval.build import Built, build_systems
@@ -24,18 +24,31 @@ class Systems:
     """The systems of one evaluation: built all at once when the first is asked for, by whichever thread asks."""
 
     def __init__(
-        self, nix: Nix, toplevels: Mapping[str, Toplevel], *, roots: Path, run: Runner, tell: Tell | None = None
+        self,
+        nix: Nix,
+        toplevels: Mapping[str, Toplevel],
+        *,
+        roots: Path,
+        run: Runner,
+        tell: Tell | None = None,
+        needed: Collection[str] = (),
     ) -> None:
         self._nix = nix
         self._toplevels = toplevels
         self._roots = roots
         self._run = run
         self._tell = tell
+        self._needed = needed  # machines that are installed with their system, and cannot do without one
         self._lock = threading.Lock()
         self._built: Built | None = None
 
     def get(self, name: str) -> str:
-        """The store path; empty for a machine without a toplevel; raises that machine's own BuildFailed."""
+        """The store path; empty for a machine without a toplevel, if it needs none; raises that machine's own error."""
+        if name in self._needed and name not in self._toplevels:
+            raise SpecError(
+                f"{name}: there is no system to install on it",
+                hint=f"set {name}.toplevel, or copy the machine: {name}.deployment.proxmox.install.from",
+            )
         if name not in self._toplevels:
             return ""
         with self._lock:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from nixops_proxmox.errors import CopyFailed
-from nixops_proxmox.nixeval.evaluate import nix_message
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.trace import nix_message
 
 TIMEOUT = 6 * 3600.0  # seconds; gigabytes over a slow line
 

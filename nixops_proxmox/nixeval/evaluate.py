@@ -1,16 +1,21 @@
 """Turns a network file or a flake into data: what `nix/eval.nix` makes of it, as JSON."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
+from nixops_proxmox.nixeval.flakes import lock_flake, split_reference
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.trace import UntilError, explain_failure, find_warnings
+
+log = logging.getLogger(__name__)
 
 TIMEOUT = 3600.0  # seconds; a network of a hundred NixOS machines takes many minutes
 
@@ -21,6 +26,7 @@ class Source:
 
     file: Path | None = None
     flake: str = ""
+    flake_name: str = ""  # what stood after `#`, once the reference is read
     search_path: tuple[str, ...] = ()  # as -I takes them: nixpkgs=/path
     arguments: Mapping[str, str] = field(default_factory=dict)  # Nix expressions
     string_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -46,10 +52,14 @@ class Evaluated:
 
     data: Mapping[str, Any]
     toplevels: Mapping[str, Toplevel]
+    warnings: tuple[str, ...] = ()  # of Nix, of nixpkgs, and of the network itself
 
 
-def parse_source(reference: str, *, base: Path | None = None) -> Source:
-    """A path that exists is a file; `flake:…`, `github:…`, `…#name` and folders with only a flake.nix are flakes."""
+def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = False) -> Source:
+    """`is_flake`: the words stand where only a flake can be meant. Otherwise a path that exists is a file, and
+    `flake:…`, `github:…`, `…#name` and folders with only a flake.nix are flakes."""
+    if is_flake:
+        return Source(flake=reference)
     path = (base or Path.cwd()) / Path(reference).expanduser()
     if path.is_dir() and not (path / "default.nix").exists() and (path / "flake.nix").exists():
         return Source(flake=str(path.resolve()))
@@ -63,37 +73,37 @@ def parse_source(reference: str, *, base: Path | None = None) -> Source:
 
 
 def evaluate_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
-    """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built."""
+    """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built.
+
+    The trace is asked for at once: only there stands whose fault an error is, and to ask later is to evaluate twice.
+    """
     what = [str(expression), *_source_arguments(source), "-A", "info"]
-    return nix.argv("nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", *_search(source), *what)
-
-
-def blame_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
-    """The `nix-instantiate` that fails as the evaluation did, with the machine's name in its trace."""
-    blaming = (
-        f"{{ ... }}@given: builtins.mapAttrs (name: machine: "
-        f"builtins.addErrorContext \"while evaluating machine '${{name}}'\" (builtins.deepSeq machine true)) "
-        f"(import {_nix_string(str(expression))} given).info.machines"
-    )
-    what = ["-E", blaming, *_source_arguments(source)]
-    return nix.argv("nix-instantiate", "--eval", "--strict", "--json", "--show-trace", *_search(source), *what)
+    how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace"]
+    return nix.argv("nix-instantiate", *how, *_search(source), *what)
 
 
 def evaluate_network(
     nix: Nix, expression: Path, source: Source, *, run: Runner, tell: Tell | None = None, timeout: float = TIMEOUT
 ) -> Evaluated:
-    """Evaluate with `expression` (our eval.nix). EvaluationFailed carries Nix's own words and the machine's name."""
+    """Evaluate with `expression` (our eval.nix). `tell` hears Nix at work; EvaluationFailed carries its error."""
+    listen = None if tell is None else UntilError(tell)
+    title, said = source.title, ""
+    if source.flake:
+        flake, name = split_reference(source.flake)
+        url, said = lock_flake(nix, flake, run=run, tell=listen, timeout=timeout)
+        source = replace(source, flake=url, flake_name=name)
     argv = evaluate_argv(nix, expression, source)
     try:
-        done = run(argv, tell=tell, timeout=timeout)
+        done = run(argv, tell=listen, timeout=timeout)
     except OutOfTime as error:
         raise EvaluationFailed(
-            f"the evaluation of {source.title} did not end within {timeout:g} s\n{error.stderr}".rstrip(),
+            f"the evaluation of {title} did not end within {timeout:g} s\n{error.stderr}".rstrip(),
             hint="Nix may be downloading an input; run the same command again",
         ) from error
     if done.status != 0:
-        raise _failure(nix, expression, source, done, run, timeout)
-    return parse_evaluation(done.stdout)
+        log.info("Nix's whole trace:\n%s", done.stderr)
+        raise _failure(title, expression, done)
+    return replace(parse_evaluation(done.stdout), warnings=tuple(find_warnings(said + done.stderr)))
 
 
 def parse_evaluation(text: str) -> Evaluated:
@@ -108,21 +118,6 @@ def parse_evaluation(text: str) -> Evaluated:
     return Evaluated(data, {name: toplevel for name, toplevel in toplevels.items() if toplevel is not None})
 
 
-def nix_message(stderr: str) -> str:
-    """What Nix said, from its first `error:` on; warnings and progress before it are left out."""
-    lines = stderr.splitlines()
-    for number, line in enumerate(lines):
-        if line.startswith("error:"):
-            return "\n".join(lines[number:]).strip()
-    return stderr.strip()
-
-
-def find_blamed_machine(trace: str) -> str | None:
-    """The machine that a trace of `blame_argv` or of eval.nix speaks of; None if it names none or several."""
-    found = set(re.findall(r"while evaluating (?:the )?machine ['‘]([\w.-]+)['’]", trace))
-    return found.pop() if len(found) == 1 else None
-
-
 def _search(source: Source) -> list[str]:
     return [word for entry in source.search_path for word in ("-I", entry)]
 
@@ -130,11 +125,11 @@ def _search(source: Source) -> list[str]:
 def _source_arguments(source: Source) -> Sequence[str]:
     if source.flake:
         # nix-instantiate knows builtins.getFlake once the feature is on, so both kinds of source take one road.
-        uri, _, name = source.flake.partition("#")
-        words = ["--option", "extra-experimental-features", "flakes nix-command", "--argstr", "flakeUri", uri]
-        words += ["--argstr", "flakeName", name] if name else []
+        words = ["--option", "extra-experimental-features", "flakes nix-command", "--argstr", "flakeUri", source.flake]
+        words += ["--argstr", "flakeName", source.flake_name] if source.flake_name else []
     else:
-        words = ["--arg", "networkExpr", str(source.file)]
+        # As a string: a Nix expression of a path has no way to spell a blank.
+        words = ["--argstr", "networkExpr", str(source.file)]
     if source.deployment:
         words += ["--argstr", "deploymentName", source.deployment]
     if source.client_keys:
@@ -150,17 +145,11 @@ def _nix_string(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _failure(
-    nix: Nix, expression: Path, source: Source, done: Completed, run: Runner, timeout: float
-) -> EvaluationFailed:
-    message = nix_message(done.stderr) or f"nix-instantiate ended with status {done.status} and no message"
-    try:  # only a full trace has the context that says which machine it was
-        traced = run(blame_argv(nix, expression, source), timeout=timeout).stderr
-    except OutOfTime:
-        traced = done.stderr
-    machine = find_blamed_machine(traced)
-    where = f"{source.title}, machine {machine}" if machine else source.title
-    return EvaluationFailed(f"{where}: the evaluation failed\n{message}")
+def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
+    failure = explain_failure(done.stderr, str(expression.parent))
+    words = failure.words or f"nix-instantiate ended with status {done.status} and no message"
+    where = f"{title}, machine {failure.machine}" if failure.machine else title
+    return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint="run again with -v for Nix's whole trace")
 
 
 def _parse_toplevel(name: str, machine: object) -> Toplevel | None:

@@ -81,11 +81,12 @@ class Deployed:
         return [found[name] for name in sorted(found)]
 
     def remarks(self) -> list[str]:
-        """What should be said about the description: old option names, machines of other backends."""
+        """What should be said about the description: Nix's warnings, old option names, machines of other backends."""
         if self.network is None:
             return []
+        warnings = self._description.warnings if self._description is not None else ()
         foreign = [f"{name}: of another backend, and left alone" for name in self.network.foreign]
-        return [*self.network.warnings, *foreign]
+        return [*warnings, *self.network.warnings, *foreign]
 
     def described(self) -> list[str]:
         return [] if self.network is None else [spec.name for spec in self.network.machines]

@@ -62,7 +62,11 @@ def test_common_options_may_stand_before_and_after_the_verb() -> None:
         ("/home/ann/my shop!/network.nix", "my-shop"),
         ("github:ann/shop#eu", "shop-eu"),
         ("github:ann/shop", "shop"),
-        ("path:/home/ann/shop?dir=x#eu", "shop-eu"),
+        ("path:/home/ann/shop?ref=x#eu", "shop-eu"),
+        ("path:/home/ann/all?dir=shop#eu", "shop-eu"),
+        ("git+file:///home/ann/all?dir=shop", "shop"),
+        ("git+ssh://git@host/ann/all?dir=shop#eu", "all-shop-eu"),
+        ('/home/ann/shop#"eu.west"', "shop-eu.west"),
         ("nixpkgs", "nixpkgs"),
         ("flake:shop", "shop"),
         ("/network.nix", "default"),
@@ -75,8 +79,16 @@ def test_a_deployment_is_called_after_its_network(source: str, name: str) -> Non
 def test_a_folder_is_called_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(tmp_path / "shop")
-    assert deployment_name(".#eu") == "shop-eu"
+    for same in (".#eu", "#eu", "path:.#eu", "git+file:.#eu", "../shop#eu", ".?dir=.#eu"):
+        assert deployment_name(same) == "shop-eu", same
     assert deployment_name("network.nix") == "shop"
+
+
+def test_a_folder_below_a_flake_is_called_after_the_flakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shop" / "deep").mkdir(parents=True)
+    (tmp_path / "shop" / "flake.nix").touch()
+    monkeypatch.chdir(tmp_path / "shop" / "deep")
+    assert deployment_name(".") == "shop"
 
 
 def test_the_network_of_the_current_folder_is_found(tmp_path: Path) -> None:

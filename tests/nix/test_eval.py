@@ -35,7 +35,7 @@ class Networks:
 
     def __init__(self, folder: Path, evaluate: Evaluate) -> None:
         self.folder = folder
-        self._evaluate = evaluate
+        self.evaluate = evaluate
 
     def write(self, text: str, name: str = "network.nix") -> Path:
         path = self.folder / name
@@ -44,11 +44,11 @@ class Networks:
 
     def info(self, text: str, **arguments: str) -> Any:
         given = {"networkExpr": str(self.write(text)), **arguments}
-        return self._evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
+        return self.evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
 
-    def flake(self, name: str) -> Any:
-        given = {"flakeUri": f'"path:{self.folder}"', "flakeName": f'"{name}"' if name else "null"}
-        return self._evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
+    def flake(self, name: str, **arguments: str) -> Any:
+        given = {"flakeUri": f'"path:{self.folder}"', "flakeName": f'"{name}"' if name else "null", **arguments}
+        return self.evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")
 
 
 @pytest.fixture
@@ -140,7 +140,14 @@ FLAKE = """
       system = name: {
         options.deployment.proxmox = { };
         config.deployment = { targetEnv = "proxmox"; proxmox = { disks = [ ]; network = [ ]; description = name; }; };
-        config.system.build.toplevel = %s;
+        config.system.build.toplevel = throw "a system without our key";
+        extendModules = { modules }: {
+          config.deployment = { targetEnv = "proxmox"; proxmox = {
+            disks = [ ]; network = [ ];
+            description = toString (builtins.head modules).users.users.root.openssh.authorizedKeys.keys;
+          }; };
+          config.system.build.toplevel = %s;
+        };
       };
     in
     {
@@ -151,19 +158,68 @@ FLAKE = """
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "machines"), [("", {"web", "app"}), ("lab", {"one"}), ("web", {"web"})], ids=["all", "network", "machine"]
-)
+@pytest.mark.parametrize(("name", "machines"), [("", {"web", "app"}), ("web", {"web"})], ids=["all", "machine"])
 def test_a_flake_gives_a_network_or_its_systems(networks: Networks, name: str, machines: set[str]) -> None:
     networks.write(FLAKE % SYSTEM, "flake.nix")
     info = networks.flake(name)
     assert set(info["machines"]) == machines
 
 
-def test_what_a_flake_does_not_have_is_named(networks: Networks) -> None:
+def test_a_flakes_finished_systems_let_our_key_in(networks: Networks) -> None:
     networks.write(FLAKE % SYSTEM, "flake.nix")
-    with pytest.raises(AssertionError, match=r"has neither nixopsConfigurations\.db nor nixosConfigurations\.db"):
-        networks.flake("db")
+    web = networks.flake("web", clientKeys='[ "ssh-ed25519 AAAA ours" ]')["machines"]["web"]
+    assert web["deployment"]["proxmox"]["description"] == "ssh-ed25519 AAAA ours"
+    assert web["toplevel"]["drvPath"].endswith("-web.drv")
+
+
+@pytest.mark.parametrize("name", ["nixopsConfigurations.lab", "lab"])
+def test_a_flakes_network_may_be_named_in_full(networks: Networks, name: str) -> None:
+    networks.write(FLAKE % SYSTEM, "flake.nix")
+    assert set(networks.flake(name)["machines"]) == {"one"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("db", "the flake has no 'db': nixopsConfigurations has lab; nixosConfigurations has app, other, web"),
+        ("other", r"nixosConfigurations\.other does not import our module: add .*nixosModules\.default"),
+    ],
+)
+def test_what_a_flake_does_not_have_is_named(networks: Networks, name: str, said: str) -> None:
+    networks.write(FLAKE % SYSTEM, "flake.nix")
+    with pytest.raises(AssertionError, match=said):
+        networks.flake(name)
+
+
+def test_a_flake_of_several_networks_asks_which(networks: Networks) -> None:
+    networks.write("{ outputs = _: { nixopsConfigurations = { eu = { }; us = { }; }; }; }", "flake.nix")
+    with pytest.raises(AssertionError, match=r"which network.* nixopsConfigurations has eu, us"):
+        networks.flake("")
+
+
+def test_a_machine_of_another_backend_is_not_evaluated(networks: Networks) -> None:
+    info = networks.info(
+        """{ a = { deployment = { targetEnv = "libvirtd"; proxmox = throw "not to be read"; };
+             toplevel = throw "not to be built"; }; b.deployment.proxmox.memory = 1; }"""
+    )
+    assert info["machines"]["a"] == {"deployment": {"proxmox": {}, "targetEnv": "libvirtd"}, "toplevel": None}
+
+
+def test_what_machines_are_made_of_is_read_before_any_system(networks: Networks) -> None:
+    text = (
+        '{ a = { deployment.proxmox = { }; toplevel = throw "system"; }; b.deployment.proxmox.memory = throw "spec"; }'
+    )
+    with pytest.raises(AssertionError, match="error: spec"):
+        networks.info(text)
+
+
+def test_a_blank_in_the_networks_path_does_no_harm(networks: Networks) -> None:
+    folder = networks.folder / "my shop"
+    folder.mkdir()
+    (folder / "more.nix").write_text("{ b.deployment.proxmox = { }; }")
+    (folder / "network.nix").write_text("{ require = [ ./more.nix ]; a.deployment.proxmox = { }; }")
+    given = {"networkExpr": f'"{folder}/network.nix"'}
+    assert set(networks.evaluate(ROOT / "nix" / "eval.nix", given, attribute="info")["machines"]) == {"a", "b"}
 
 
 def test_what_it_says_is_what_python_reads(networks: Networks) -> None:

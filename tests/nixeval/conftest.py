@@ -1,5 +1,6 @@
 """A Nix store of its own for every test that asks a real Nix: it needs no daemon, no root, no network."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ def fake_nix() -> "Nix":
 def nix() -> "Nix":
     from nixops_proxmox.nixeval.tools import find_nix
 
-    found = find_nix()
+    other = os.environ.get("NIXOPS_PROXMOX_NIX", "")  # the folder of another Nix's programs, to try that one
+    found = find_nix({**os.environ, "PATH": other} if other else None)
     if found is None:
         pytest.skip("there is no Nix on this machine: apt install nix-bin")
     return found

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import ActivationFailed, BuildFailed
+from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.model import Completed, Machine
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
@@ -43,6 +43,13 @@ def _builder(nix: Nix, run: ScriptedRunner, tmp_path: Path, told: list[str] | No
 def test_it_has_the_shape_that_the_lifecycle_asks_for(fake_nix: Nix, tmp_path: Path) -> None:
     builder: Builder = _builder(fake_nix, ScriptedRunner([]), tmp_path)  # mypy checks this line
     assert builder.wanted_system(WEB) == "", "a machine without a toplevel asks nothing of Nix"
+
+
+def test_a_machine_that_is_installed_needs_a_system(fake_nix: Nix, tmp_path: Path) -> None:
+    systems = Systems(fake_nix, {}, roots=tmp_path, run=ScriptedRunner([]), needed={"web"})
+    with pytest.raises(SpecError, match="web: there is no system to install"):
+        systems.get("web")
+    assert systems.get("copied") == ""
 
 
 def test_many_threads_build_once(fake_nix: Nix, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from nixops_proxmox.nixeval.evaluate import (
     Toplevel,
     evaluate_argv,
     evaluate_network,
-    find_blamed_machine,
-    nix_message,
     parse_evaluation,
     parse_source,
 )
@@ -25,8 +23,8 @@ EVAL = Path("/n/eval.nix")
 
 def test_a_file_is_evaluated_as_the_contract_says(fake_nix: Nix) -> None:
     assert evaluate_argv(fake_nix, EVAL, Source(file=Path("/w/network.nix"), search_path=("nixpkgs=/p",))) == [
-        *("/n/bin/nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "-I", "nixpkgs=/p"),
-        *("/n/eval.nix", "--arg", "networkExpr", "/w/network.nix", "-A", "info"),
+        *("/n/bin/nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--show-trace"),
+        *("-I", "nixpkgs=/p", "/n/eval.nix", "--argstr", "networkExpr", "/w/network.nix", "-A", "info"),
     ]
 
 
@@ -50,25 +48,6 @@ def test_a_file_that_is_not_there_is_an_error_with_its_path(tmp_path: Path) -> N
         parse_source("nowhere.nix", base=tmp_path)
 
 
-def test_what_nix_said_comes_without_the_noise_before_it() -> None:
-    assert nix_message("warning: a\ntrace: b\nerror: c\n\n   at d\n") == "error: c\n\n   at d"
-    assert nix_message("no error line\n") == "no error line"
-
-
-@pytest.mark.parametrize(
-    ("trace", "machine"),
-    [
-        ("… while evaluating machine 'web':\nerror: x", "web"),
-        ("… while evaluating the machine 'web'\n… while evaluating machine 'web'", "web"),
-        ("while evaluating machine 'web', while evaluating machine 'app'", None),
-        ("'… from call site of machine 'web'", None),
-        ("error: x", None),
-    ],
-)
-def test_a_machine_is_blamed_only_when_it_alone_is_named(trace: str, machine: str | None) -> None:
-    assert find_blamed_machine(trace) == machine
-
-
 def test_systems_are_taken_out_of_what_nix_printed() -> None:
     text = json.dumps({"machines": {"a": {"toplevel": {"drvPath": "/d", "outputPath": "/o"}}, "b": {"toplevel": None}}})
     assert parse_evaluation(text).toplevels == {"a": Toplevel("/d", "/o")}
@@ -83,13 +62,19 @@ def test_anything_else_is_an_evaluation_error(text: str) -> None:
         parse_evaluation(text)
 
 
-def test_a_failure_shows_nix_own_words_and_the_machine(fake_nix: Nix) -> None:
-    run = ScriptedRunner(
-        [Completed(1, "", "error: boo"), Completed(1, "", "error: … while evaluating machine 'web'\nerror: boo")]
-    )
+def test_a_failure_is_told_after_one_evaluation(fake_nix: Nix) -> None:
+    said = "error: boo\n\n       … while evaluating the machine 'web':\n"
+    run = ScriptedRunner([Completed(1, "", said)])
     with pytest.raises(EvaluationFailed, match=r"^/w/n.nix, machine web: the evaluation failed\nerror: boo$"):
         evaluate_network(fake_nix, EVAL, Source(file=Path("/w/n.nix")), run=run)
-    assert "--show-trace" in run.calls[1]
+    assert len(run.calls) == 1
+
+
+def test_what_nix_warns_of_is_kept_and_what_it_does_is_told(fake_nix: Nix) -> None:
+    said = "copying path '/nix/store/x'\ntrace: warning: old option\nsee the manual\nbuilding '/nix/store/y.drv'...\n"
+    run, told = ScriptedRunner([Completed(0, '{"machines": {}}', said)]), list[str]()
+    evaluated = evaluate_network(fake_nix, EVAL, Source(file=Path("/w/n.nix")), run=run, tell=told.append)
+    assert evaluated.warnings == ("old option\nsee the manual",)
 
 
 @pytest.mark.nix
