@@ -2,7 +2,7 @@
 { config, lib, options, ... }:
 
 let
-  inherit (lib) mkDefault mkIf mkMerge mkOption optional types;
+  inherit (lib) mkDefault mkIf mkMerge mkOption mkOverride optional types;
   inherit (import ./options.nix { inherit lib; }) given;
 
   cfg = config.deployment.proxmox;
@@ -16,24 +16,7 @@ let
     defaultText = lib.literalExpression defaultText;
   };
 
-  # Disks and NICs by slot, as the specification gives the slots out.
-  bySlot = prefixOf: entries:
-    if builtins.isAttrs entries then lib.mapAttrs (slot: entry: entry // { inherit slot; }) entries
-    else
-      let
-        asked = builtins.filter (slot: slot != null) (map (entry: entry.slot) entries);
-        free = prefix: taken: lib.findFirst (slot: !(lib.elem slot taken)) (throw "too many disks or NICs on ${prefix}")
-          (map (number: "${prefix}${toString number}") (lib.range 0 31));
-        place = done: entry:
-          let slot = if entry.slot != null then entry.slot else free (prefixOf entry) (asked ++ builtins.attrNames done);
-          in done // { ${slot} = entry // { inherit slot; }; };
-      in
-      lib.foldl' place { } entries;
-
-  disks = bySlot (disk: if disk.bus == null then "scsi" else disk.bus) cfg.disks;
-  nics = bySlot (_: "net") cfg.network;
-
-  numberOf = prefix: slot: lib.toInt (lib.removePrefix prefix slot);
+  inherit (import ./slots.nix { inherit cfg lib; }) disks nics numberOf;
 
   # The names that udev gives to QEMU's disks (60-persistent-storage.rules).
   byId = disk:
@@ -89,8 +72,16 @@ let
     address = builtins.filter (address: address != null) [ (ipv4 nic).address (ipv6 nic).address ];
     routes = map (gateway: { Gateway = gateway; GatewayOnLink = true; })
       (builtins.filter (gateway: gateway != null) [ (ipv4 nic).gateway (ipv6 nic).gateway ]);
+    dns = nic.dns;
+    domains = nic.search;
     linkConfig = lib.optionalAttrs (nic.mtu != null && nic.mtu > 1) { MTUBytes = toString nic.mtu; };
   };
+
+  servers = lib.unique (lib.concatMap (nic: nic.dns) (builtins.attrValues nics));
+  domains = lib.unique (lib.concatMap (nic: nic.search) (builtins.attrValues nics));
+
+  # As NetworkManager names devices.
+  unmanaged = slot: nic: if nic.mac != null then "mac:${lib.toLower nic.mac}" else "interface-name:${(match slot nic).Name}";
 
   keptDevices = builtins.filter (device: device != null)
     (lib.mapAttrsToList (slot: disk: if disk.keep then byId disk else null) disks);
@@ -99,6 +90,8 @@ let
   usesDisko = hasDisko && config.disko.devices.disk != { };
 in
 {
+  imports = [ ./boot-loader.nix ./refusals.nix ];
+
   options.deployment.proxmox.guest = {
     hardware = switch true "true" "Whether the initial RAM disk has the drivers of a VM on PVE.";
     agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
@@ -108,7 +101,14 @@ in
     network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
       "Whether systemd-networkd gives every declared NIC its declared addresses.";
     layout = switch (cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
-      "Whether file systems and boot loader are those of the layout that is made when there is no `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
+      "Whether file systems are those of the layout that is made when there is no `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
+    bootLoader = switch true "true" "Whether there is a boot loader for the firmware when the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
+    bootDevice = mkOption {
+      type = types.nullOr types.str;
+      default = firstDisk;
+      defaultText = lib.literalExpression "the first disk";
+      description = "The disk that GRUB is installed on with SeaBIOS, when the machine chooses no loader.";
+    };
     devices = mkOption {
       type = types.attrsOf (types.nullOr types.str);
       readOnly = true;
@@ -145,31 +145,24 @@ in
       fileSystems."/".autoResize = mkDefault true;
     })
 
+    # Beside whatever else the system configures: networkd takes our NICs alone, whose units come first, and scripted
+    # interfaces, NetworkManager and other units keep theirs. Stronger than what nixos-generate-config writes.
     (mkIf (isOurs && guest.network) {
-      networking.useDHCP = mkDefault false;
-      networking.useNetworkd = mkDefault true;
+      networking.useDHCP = mkOverride 900 false;
+      networking.networkmanager.unmanaged = lib.mapAttrsToList unmanaged nics;
+      networking.nameservers = mkIf (servers != [ ]) (mkDefault servers);
+      networking.search = mkIf (domains != [ ]) (mkDefault domains);
       systemd.network.enable = mkDefault true;
-      systemd.network.networks = lib.mapAttrs' (slot: nic: lib.nameValuePair "40-proxmox-${slot}" (linkOf slot nic)) nics;
-      assertions = lib.mapAttrsToList
-        (slot: nic: {
-          assertion = nic.mac != null || numberOf "net" slot < 6;
-          message = "deployment.proxmox.network: ${slot} needs a mac, for only net0 to net5 can be told by their place";
-        })
-        nics;
+      systemd.network.networks = lib.mapAttrs' (slot: nic: lib.nameValuePair "00-proxmox-${slot}" (linkOf slot nic)) nics;
     })
 
-    (mkIf (isOurs && guest.layout) (mkMerge [
-      { fileSystems."/" = { device = mkDefault "/dev/disk/by-label/nixos"; fsType = mkDefault "ext4"; }; }
-      (mkIf (cfg.bios == "ovmf") {
-        fileSystems."/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };
-        boot.loader.systemd-boot.enable = mkDefault true;
-        boot.loader.efi.canTouchEfiVariables = mkDefault false; # the fallback path is enough, and survives a lost EFI disk
-      })
-      (mkIf (cfg.bios != "ovmf" && firstDisk != null) {
-        boot.loader.grub.enable = mkDefault true;
-        boot.loader.grub.devices = mkDefault [ firstDisk ];
-      })
-    ]))
+    (mkIf (isOurs && guest.layout) {
+      fileSystems = {
+        "/" = { device = mkDefault "/dev/disk/by-label/nixos"; fsType = mkDefault "ext4"; };
+      } // lib.optionalAttrs (cfg.bios == "ovmf") {
+        "/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };
+      };
+    })
   ] ++ optional hasDisko {
     # disko's devices win over a script. Its own way to wipe a disk runs a file of its own store path, which the installer
     # does not have, hence ours; a disk to keep is not wiped, and disko leaves alone what is on it. It writes bash.

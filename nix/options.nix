@@ -91,6 +91,8 @@ let
         example = { address = "fd00::2/64"; gateway = "fe80::1"; };
         description = "`auto` (router advertisements), `dhcp`, `none`, an address with its prefix, or a set of:";
       };
+      dns = mkOption { type = listOf str; default = [ ]; example = [ "10.0.0.1" ]; description = "Name servers, for addresses that are static; DHCP and router advertisements bring their own."; };
+      search = mkOption { type = listOf str; default = [ ]; example = [ "example.org" ]; description = "Domains in which short names are looked up."; };
       ip.v4 = old (either str (submodule ip)) "ipv4";
       ip.v6 = old (either str (submodule ip)) "ipv6";
     };

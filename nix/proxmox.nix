@@ -51,8 +51,11 @@ in
         })
         (builtins.attrNames secrets);
 
-      nixpkgs.system = lib.mkIf (options.nixpkgs ? system && cfg.arch != null)
-        (lib.mkOverride 900 "${cfg.arch}-linux");
+      # Weaker than a user's word, stronger than nixos-generate-config's.
+      nixpkgs = lib.mkIf (cfg.arch != null) (
+        if options.nixpkgs ? hostPlatform then { hostPlatform = lib.mkOverride 900 "${cfg.arch}-linux"; }
+        else { system = lib.mkOverride 900 "${cfg.arch}-linux"; }
+      );
     })
   ];
 }

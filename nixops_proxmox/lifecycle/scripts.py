@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Sequence
 
 from nixops_proxmox.model import GuestDisk, Machine
-from nixops_proxmox.spec import Ip, MachineSpec, Method
+from nixops_proxmox.spec import Ip, MachineSpec, Method, Nic
 
 DEFAULT_LAYOUT = """\
 # The whole first disk: one ext4 root, and what the firmware needs to boot it.
@@ -15,7 +15,8 @@ disk=$DISK_0
 wipefs -a "$disk" >/dev/null
 sgdisk --zap-all "$disk" >/dev/null
 if [ -d /sys/firmware/efi ]; then
-  sgdisk -n 1:0:+256M -t 1:ef00 -c 1:ESP -n 2:0:0 -t 2:8300 -c 2:root "$disk"
+  # The third is for a GRUB that is told to write itself to the disk as well.
+  sgdisk -n 1:0:+256M -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios -n 2:0:0 -t 2:8300 -c 2:root "$disk"
 else
   sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 2:0:0 -t 2:8300 -c 2:root -A 2:set:2 "$disk"
 fi
@@ -97,7 +98,16 @@ def network_declaration(machine: Machine, spec: MachineSpec) -> str:
         if nic.ipv6.gateway is not None:
             entry["gateway6"] = str(nic.ipv6.gateway)
         interfaces.append(entry)
-    return json.dumps({"interfaces": interfaces, "nameservers": []}, indent=2, sort_keys=True) + "\n"
+    told = {"interfaces": interfaces, "nameservers": name_servers(spec), "search": search_domains(spec)}
+    return json.dumps(told, indent=2, sort_keys=True) + "\n"
+
+
+def name_servers(spec: MachineSpec) -> list[str]:
+    return list(dict.fromkeys(str(server) for nic in spec.network for server in nic.dns))
+
+
+def search_domains(spec: MachineSpec) -> list[str]:
+    return list(dict.fromkeys(domain for nic in spec.network for domain in nic.search))
 
 
 def _ip_word(ip: Ip) -> str:
@@ -112,19 +122,57 @@ def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Seque
         if spec.bios == "ovmf"
         else f"boot.loader.grub.enable = true;\n  boot.loader.grub.devices = [ {_nix_string(boot_device)} ];"
     )
-    return f"""\
-{{ ... }}:
-{{
-  imports = [ ./hardware-configuration.nix ];
-  networking.hostName = {_nix_string(machine.name)};
-  {loader}
-  services.openssh.enable = true;
-  services.openssh.settings.PasswordAuthentication = false;
-  services.qemuGuest.enable = true;
-  users.users.root.openssh.authorizedKeys.keys = [ {keys} ];
-  boot.kernelParams = [ "console=tty0" "console=ttyS0" ];
-}}
-"""
+    lines = [
+        "imports = [ ./hardware-configuration.nix ];",
+        f"networking.hostName = {_nix_string(machine.name)};",
+        loader,
+        "services.openssh.enable = true;",
+        f"services.openssh.ports = [ {spec.ssh.port} ];",
+        "services.openssh.settings.PasswordAuthentication = false;",
+        "services.qemuGuest.enable = true;",
+        f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];",
+        'boot.kernelParams = [ "console=tty0" "console=ttyS0" ];',
+        # This system lives until the first deployment, whose own word then holds.
+        "system.stateVersion = lib.mkDefault config.system.nixos.release;",
+        *_static_network(machine, spec),
+    ]
+    return "{ config, lib, ... }:\n{\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
+
+
+def _static_network(machine: Machine, spec: MachineSpec) -> list[str]:
+    """The declared addresses, as nix/guest.nix gives them: where all is dynamic, NixOS's own DHCP does it."""
+    if not any("static" in (nic.ipv4.method, nic.ipv6.method) for nic in spec.network):
+        return []
+    units = {
+        f"00-proxmox-{nic.slot}": _unit(mac, nic) for mac, nic in zip(machine.facts.macs, spec.network, strict=False)
+    }
+    lists = {"nameservers": name_servers(spec), "search": search_domains(spec)}
+    return [
+        "networking.useDHCP = false;",
+        *(f"networking.{name} = {_nix_data(values)};" for name, values in lists.items() if values),
+        "systemd.network.enable = true;",
+        f"systemd.network.networks = {_nix_data(units)};",
+    ]
+
+
+def _unit(mac: str, nic: Nic) -> dict[str, object]:
+    static = [ip for ip in (nic.ipv4, nic.ipv6) if ip.method == "static"]
+    dynamic = {(True, True): "yes", (True, False): "ipv4", (False, True): "ipv6", (False, False): "no"}
+    advertised = nic.ipv6.method in ("auto", "dhcp") or (nic.ipv6.method == "static" and nic.ipv6.gateway is None)
+    return {
+        "matchConfig": {"MACAddress": mac.lower()},
+        "networkConfig": {
+            "DHCP": dynamic[nic.ipv4.method == "dhcp", nic.ipv6.method == "dhcp"],
+            "IPv6AcceptRA": advertised,
+            "LinkLocalAddressing": "no" if nic.ipv6.method == "none" else "ipv6",
+        },
+        "address": [f"{ip.address}/{ip.prefix}" for ip in static],
+        "routes": [{"Gateway": str(ip.gateway), "GatewayOnLink": True} for ip in static if ip.gateway is not None],
+    }
+
+
+def _nix_data(value: object) -> str:
+    return f"builtins.fromJSON {_nix_string(json.dumps(value, sort_keys=True))}"
 
 
 def reads_only(spec: MachineSpec, disks: Sequence[GuestDisk]) -> list[GuestDisk]:

@@ -22,11 +22,11 @@ let
 in
 {{
   fileSystems = lib.mapAttrs (_: lib.mapAttrs (_: weak)) told.fileSystems;
-  boot.loader = lib.mapAttrsRecursiveCond (value: builtins.isAttrs value) (_: weak) told.loader;
+  deployment.proxmox.guest.bootDevice = lib.mkIf (told.bootDevice != null) (weak told.bootDevice);
   users.users = lib.mapAttrs (_: keys: {{ openssh.authorizedKeys.keys = keys; }}) told.keys;
   systemd = lib.mkIf (config.deployment.proxmox.guest.network or false) {{
     network.networks = lib.mapAttrs'
-      (slot: mac: lib.nameValuePair "40-proxmox-${{slot}}" {{ matchConfig = lib.mkForce {{ MACAddress = mac; }}; }})
+      (slot: mac: lib.nameValuePair "00-proxmox-${{slot}}" {{ matchConfig = lib.mkForce {{ MACAddress = mac; }}; }})
       told.macs;
   }};
 }})"""
@@ -38,11 +38,18 @@ def physical_module(
     """A NixOS module. `hardware`: as `parse_hardware` has it; `keys`: who may log in, by user."""
     data = {
         "fileSystems": hardware.get("fileSystems", {}),
-        "loader": hardware.get("loader", {}),
+        "bootDevice": _boot_device(hardware),
         "keys": {user: list(of) for user, of in keys.items()},
         "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},
     }
     return MODULE.format(data=nix_string(json.dumps(data, sort_keys=True)), priority=PRIORITY)
+
+
+def _boot_device(hardware: Mapping[str, Any]) -> str | None:
+    """Records of earlier releases have it as an option of GRUB."""
+    earlier = hardware.get("loader", {}).get("grub", {}).get("devices", [None])
+    found: str | None = hardware.get("bootDevice", earlier[0])
+    return found
 
 
 def nix_string(text: str) -> str:
@@ -65,7 +72,8 @@ _DISK_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcache
 
 
 def parse_hardware(told: Mapping[str, Any], disk: GuestDisk | None) -> dict[str, Any]:
-    """File systems and boot loader as installed; `disk`: the first one, which the boot loader is on (without UEFI)."""
+    """File systems as installed; `disk`: the first one, which GRUB is on without UEFI. The loader itself follows the
+    firmware in the machine's own configuration, where a loader that the user chose wins."""
     systems = {}
     for entry in told["mounts"]["filesystems"]:
         kind, uuid, source = entry["fstype"], entry.get("uuid") or "", str(entry["source"] or "")
@@ -77,11 +85,4 @@ def parse_hardware(told: Mapping[str, Any], disk: GuestDisk | None) -> dict[str,
         device = f"/dev/disk/by-uuid/{uuid}" if uuid and kind != "zfs" else source
         system: dict[str, Any] = {"device": device, "fsType": kind}
         systems[entry["target"]] = system | ({"options": subvolume} if subvolume else {})
-    return {"fileSystems": systems, "loader": _loader(bool(told["efi"]), disk)}
-
-
-def _loader(efi: bool, disk: GuestDisk | None) -> dict[str, Any]:
-    """What `lifecycle.scripts` wrote into the first configuration."""
-    if efi:
-        return {"systemd-boot": {"enable": True}}
-    return {} if disk is None else {"grub": {"devices": [device_path(disk)]}}
+    return {"fileSystems": systems, "bootDevice": device_path(disk) if disk is not None and not told["efi"] else None}

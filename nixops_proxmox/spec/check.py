@@ -20,6 +20,7 @@ _SSH_PROOF = (
     "ControlPersist", "CanonicalizeHostname", "CanonicalDomains", "CanonicalizeFallbackLocal", "CanonicalizeMaxDots",
     "CanonicalizePermittedCNAMEs", "Include", "Match", "Host", "IgnoreUnknown",
 )  # fmt: skip
+OUR_ISO = "/nixops-proxmox-installer"  # how the names of nix/installer-iso.nix begin
 _A = {Source.IMAGE: "an image", Source.TEMPLATE: "a template"}
 _SSH_OWN = {
     "port": "port",
@@ -45,6 +46,8 @@ def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
         for field in ("mtu", "queues"):
             if getattr(nic, field) is not None:
                 mistakes.add(at(field), f"needs the model virtio, and it is {nic.model}")
+    if nic.ipv4.method == nic.ipv6.method == "none":
+        mistakes.warn(at("ipv4"), "the NIC has neither IPv4 nor IPv6: the machine is not reached by it")
     if nic.mtu is not None and 1 < nic.mtu < 576:
         mistakes.add(at("mtu"), f"expected 1 (the bridge's) or 576 to 65520, got {nic.mtu}")
 
@@ -86,10 +89,19 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
     if spec.efi is not None and spec.bios == "seabios":
         mistakes.add(at("bios"), "an EFI disk needs ovmf, and this says seabios")
+    _check_secure_boot(spec, at, mistakes)
     _check_extra(spec, at, mistakes)
     _check_enough(spec, at, mistakes)
     for serial, slots in _twice((disk.serial, disk.slot) for disk in spec.disks):
         mistakes.add(at("disks"), f"{' and '.join(slots)} have the same serial, {serial}")
+
+
+def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    """Our own installer is not signed; whether another one is, only its owner knows."""
+    iso = spec.install.iso if spec.install.source is Source.ISO else None
+    if spec.efi is not None and spec.efi.secure_boot_keys and iso and OUR_ISO in iso:
+        text = f"the firmware refuses installers that are not signed, such as {iso}: set install.iso to a signed one"
+        mistakes.add(f"{at('efi')}.secureBootKeys", text)
 
 
 def _check_extra(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

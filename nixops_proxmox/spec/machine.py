@@ -62,6 +62,8 @@ class Nic(_Frozen):
     firewall: bool | None = None
     ipv4: Ip = Ip(method="dhcp")
     ipv6: Ip = Ip(method="auto")
+    dns: Annotated[tuple[w.Address, ...], w.Unique] = ()
+    search: Annotated[tuple[w.DnsName, ...], w.Unique] = ()
 
 
 class Cpu(_Frozen):

@@ -94,14 +94,14 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _unique(values: tuple[str, ...]) -> tuple[str, ...]:
+def _unique(values: tuple[object, ...]) -> tuple[object, ...]:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"expected each value once, and {value!r} is there {values.count(value)} times")
+            raise ValueError(f"expected each value once, and '{value}' is there {values.count(value)} times")
     return values
 
 
-def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
+def _not_empty(values: tuple[object, ...]) -> tuple[object, ...]:
     if not values:
         raise ValueError("expected at least one value")
     return _unique(values)

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,13 +38,20 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
         "HOME": str(home),
     }
 
-    def run(expression: str | Path, arguments: Mapping[str, str] | None = None, *, attribute: str = "") -> Any:
+    def run(
+        expression: str | Path,
+        arguments: Mapping[str, str] | None = None,
+        *,
+        attribute: str = "",
+        search: Sequence[str] = (),
+    ) -> Any:
         argv = ["nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode"]
         argv += [str(expression)] if isinstance(expression, Path) else ["-E", expression]
         for name, value in (arguments or {}).items():
             argv += ["--arg", name, value]
         argv += ["-A", attribute] if attribute else []
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=patience(120), check=False)
+        argv += [word for entry in search for word in ("-I", entry)]
+        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=patience(300), check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -66,6 +74,34 @@ def real_lib() -> Path:
 def lib(request: pytest.FixtureRequest) -> str:
     """Both ways to read the options: a path to a lib as Nix writes it, or null."""
     return "null" if request.param == "stand-in" else str(request.getfixturevalue("real_lib"))
+
+
+@dataclass(frozen=True)
+class Nixos:
+    """What is evaluated as NixOS: a tree of nixpkgs, or the stand-in for one around the real lib."""
+
+    tree: Path
+    lib: Path
+    disko: Path | None = None
+
+    @property
+    def search(self) -> tuple[str, ...]:
+        return (f"nixpkgs-lib={self.lib}",)
+
+    def arguments(self, disko: str = "disko") -> str:
+        return f"{{ nixpkgs = {self.tree}; {disko} = {self.disko or 'null'}; }}"
+
+
+@pytest.fixture(scope="session", params=["stand-in", "nixos"])
+def nixos(request: pytest.FixtureRequest, real_lib: Path) -> Nixos:
+    """The stand-in, and NixOS's own modules where NIXOPS_PROXMOX_NIXPKGS is a whole tree (with the real disko where
+    NIXOPS_PROXMOX_DISKO has one)."""
+    if request.param == "stand-in":
+        return Nixos(ROOT / "tests" / "nixops" / "nixpkgs", real_lib)
+    tree, disko = real_lib.parent, os.environ.get("NIXOPS_PROXMOX_DISKO")
+    if not (tree / "nixos" / "modules" / "module-list.nix").exists():
+        pytest.skip("there are no NixOS modules: set NIXOPS_PROXMOX_NIXPKGS to a whole nixpkgs")
+    return Nixos(tree, real_lib, Path(disko) if disko else None)
 
 
 @pytest.fixture(scope="session")

@@ -1,43 +1,44 @@
-# One machine, evaluated with the real lib: our module and as much of NixOS around it as the module speaks to.
-# `targetEnv`: null is a NixOS without NixOps; `more`: modules beside the machine.
-{ lib, machine, targetEnv ? null, withDisko ? false }:
+# One machine, evaluated with the real lib beside the stand-in for NixOS. `targetEnv`: null is a NixOS without NixOps;
+# `plain`: the same system without our module, for what is left alone.
+{ machine, targetEnv ? null, withDisko ? false }:
 
 let
-  lib' = import lib;
-  inherit (lib') mkOption types;
-  open = default: mkOption { type = types.attrsOf types.anything; inherit default; };
+  nixpkgs = ../nixops/nixpkgs;
+  rig = import ./rig.nix { inherit nixpkgs; };
+  inherit (rig) lib;
 
-  nixos = {
-    options = lib'.genAttrs [ "boot" "services" "users" "fileSystems" "networking" "systemd" ] (_: open { }) // {
-      warnings = mkOption { type = types.listOf types.str; default = [ ]; };
-      assertions = mkOption { type = types.listOf types.anything; default = [ ]; };
-      nixpkgs.system = mkOption { type = types.nullOr types.str; default = null; };
-    };
+  evaluate = modules: import (nixpkgs + "/nixos/lib/eval-config.nix") {
+    system = "x86_64-linux";
+    inherit modules;
   };
+
   nixops = {
-    options.deployment.targetEnv = mkOption { type = types.str; default = targetEnv; };
+    options.deployment.targetEnv = lib.mkOption { type = lib.types.str; default = targetEnv; };
   };
-  disko = {
-    options.disko.devices = {
-      disk = open {
-        root.device = "/dev/sda";
-        data.device = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data";
-      };
-      _create = mkOption { type = types.str; default = "disko-makes"; };
-      _mount = mkOption { type = types.str; default = "disko-mounts"; };
+  disko = rig.diskoModules ++ [{
+    disko.devices.disk = {
+      root.device = "/dev/sda";
+      data.device = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data";
     };
-  };
+  }];
 
-  inherit (lib'.evalModules {
-    modules = [ nixos ../../nix/proxmox.nix machine ]
-      ++ lib'.optional (targetEnv != null) nixops
-      ++ lib'.optional withDisko disko;
-  }) config;
+  made = evaluate ([ ../../nix/proxmox.nix machine ]
+    ++ lib.optional (targetEnv != null) nixops
+    ++ lib.optionals withDisko disko);
+  inherit (made) config;
+
+  told = config: {
+    boot = removeAttrs config.boot [ "loader" ];
+    loader = removeAttrs config.boot.loader [ "external" ];
+    inherit (config) services users fileSystems warnings networking;
+    network = config.systemd.network;
+  };
 in
-{
+told config // {
   exported = import ../../nix/export.nix config.deployment.proxmox;
-  inherit (config) boot services users fileSystems networking systemd warnings;
   inherit (config.nixpkgs) system;
+  hostPlatform = if made.options.nixpkgs.hostPlatform.isDefined then config.nixpkgs.hostPlatform else null;
   failed = map (one: one.message) (builtins.filter (one: !one.assertion) config.assertions);
   devices = config.deployment.proxmox.guest.devices;
+  plain = told (evaluate [ ]).config;
 }

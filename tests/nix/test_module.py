@@ -20,17 +20,16 @@ DISK = '{ storage = "local-lvm"; size = 8; }'
 def machine(evaluate: Evaluate, real_lib: Path) -> Machine:
     def run(options: str, **arguments: str) -> Any:
         module = f"{{ deployment.proxmox = {{ {options} }}; }}"
-        given = {"lib": str(real_lib), "machine": module, **arguments}
-        return evaluate(ROOT / "tests" / "nix" / "machine.nix", given)
+        search = [f"nixpkgs-lib={real_lib}"]
+        return evaluate(ROOT / "tests" / "nix" / "machine.nix", {"machine": module, **arguments}, search=search)
 
     return run
 
 
 def test_a_machine_of_another_backend_is_left_alone(machine: Machine) -> None:
     done = machine("", targetEnv='"libvirtd"')
-    empty: dict[str, Any] = {key: {} for key in ("boot", "services", "users", "fileSystems", "networking", "systemd")}
-    assert {name: done[name] for name in empty} == empty
-    assert (done["warnings"], done["failed"]) == ([], [])
+    assert {name: done[name] for name in done["plain"]} == done["plain"]
+    assert done["warnings"] == []
 
 
 @pytest.mark.parametrize("target", ["null", '"proxmox"'])
@@ -39,6 +38,7 @@ def test_a_machine_of_ours_can_be_reached_and_watched(machine: Machine, target: 
         f'disks = [ {DISK} ]; ssh.authorizedKeys = [ "ssh-ed25519 AAAA me" ]; ssh.port = 2022;', targetEnv=target
     )
     assert done["services"]["qemuGuest"] == {"enable": True}
+    assert done["failed"] == []
     assert done["services"]["openssh"]["settings"]["PasswordAuthentication"] is False
     assert done["services"]["openssh"]["ports"] == [2022]
     assert done["users"]["users"]["root"]["openssh"]["authorizedKeys"]["keys"] == ["ssh-ed25519 AAAA me"]
@@ -47,9 +47,9 @@ def test_a_machine_of_ours_can_be_reached_and_watched(machine: Machine, target: 
 
 
 def test_the_guest_has_what_is_not_switched_off(machine: Machine) -> None:
-    off = ["hardware", "agent", "ssh", "serialConsole", "network", "layout"]
+    off = ["hardware", "agent", "ssh", "serialConsole", "network", "layout", "bootLoader"]
     done = machine(f"disks = [ {DISK} ]; " + " ".join(f"guest.{name} = false;" for name in off))
-    assert [done[name] for name in ("boot", "services", "users", "fileSystems", "systemd")] == [{}] * 5
+    assert {name: done[name] for name in done["plain"]} == done["plain"]
 
 
 def test_static_addresses_are_given_to_the_nic_with_the_mac(machine: Machine) -> None:
@@ -63,18 +63,21 @@ def test_static_addresses_are_given_to_the_nic_with_the_mac(machine: Machine) ->
         ];
         """
     )
-    first, second = (done["systemd"]["network"]["networks"][f"40-proxmox-net{n}"] for n in (0, 1))
+    first, second = (done["network"]["networks"][f"00-proxmox-net{n}"] for n in (0, 1))
     assert first["matchConfig"] == {"MACAddress": "bc:24:11:00:00:01"}
     assert first["address"] == ["10.0.0.2/24", "fd00::2/64"]
     assert [route["Gateway"] for route in first["routes"]] == ["10.0.0.1", "fe80::1"]
     assert (first["networkConfig"]["DHCP"], first["networkConfig"]["IPv6AcceptRA"]) == ("no", False)
     assert second["matchConfig"] == {"Name": "en*s19"}
     assert (second["networkConfig"]["DHCP"], second["networkConfig"]["IPv6AcceptRA"]) == ("ipv4", True)
-    assert done["networking"] == {"useDHCP": False, "useNetworkd": True}
+    assert done["network"]["enable"]
+    assert not done["networking"]["useDHCP"]
+    assert not done["networking"]["useNetworkd"], "it would change what scripted interfaces mean"
 
 
 def test_dynamic_addresses_are_left_to_the_system(machine: Machine) -> None:
-    assert machine('disks = [ ]; network = [ { bridge = "vmbr0"; } ];')["systemd"] == {}
+    done = machine('disks = [ ]; network = [ { bridge = "vmbr0"; } ];')
+    assert (done["network"], done["networking"]["useDHCP"]) == ({"enable": False, "networks": {}}, True)
 
 
 def test_a_nic_without_a_mac_and_without_a_known_place_is_refused(machine: Machine) -> None:
@@ -84,15 +87,15 @@ def test_a_nic_without_a_mac_and_without_a_known_place_is_refused(machine: Machi
 
 def test_the_default_layout_boots_by_bios(machine: Machine) -> None:
     done = machine(f"disks = [ {DISK} ];")
-    assert done["fileSystems"] == {"/": {"device": "/dev/disk/by-label/nixos", "fsType": "ext4"}}
-    assert done["boot"]["loader"] == {"grub": {"enable": True, "devices": ["/dev/sda"]}}
+    assert done["fileSystems"] == {"/": {"device": "/dev/disk/by-label/nixos", "fsType": "ext4", "options": []}}
+    assert done["loader"]["grub"]["devices"] == ["/dev/sda"]
 
 
 def test_the_default_layout_boots_by_uefi(machine: Machine) -> None:
     done = machine(f'disks = [ {DISK} ]; efi.storage = "local";')
     assert done["exported"]["bios"] == "ovmf"
     assert done["fileSystems"]["/boot"]["device"] == "/dev/disk/by-label/ESP"
-    assert done["boot"]["loader"]["systemd-boot"] == {"enable": True}
+    assert (done["loader"]["systemd-boot"]["enable"], done["loader"]["grub"]["enable"]) == (True, False)
 
 
 def test_a_partition_script_brings_its_own_file_systems(machine: Machine) -> None:
@@ -116,7 +119,7 @@ def test_disks_have_stable_paths_when_they_have_serials(machine: Machine) -> Non
         "scsi1": None,
         "sata0": "/dev/disk/by-id/ata-QEMU_HARDDISK_old",
     }
-    assert done["boot"]["loader"]["grub"]["devices"] == ["/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_root"]
+    assert done["loader"]["grub"]["devices"] == ["/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_root"]
 
 
 def test_slots_are_those_of_the_specification(machine: Machine) -> None:
@@ -137,7 +140,7 @@ def test_diskos_devices_win_over_a_script(machine: Machine) -> None:
     assert "for disk in /dev/sda; do" in script, "a disk to keep is not wiped"
     assert "disko-makes\ndisko-mounts\nDISKO_SCRIPT\n" in script
     assert "mine" not in script
-    assert done["fileSystems"] == {}, "disko says what they are"
+    assert done["fileSystems"]["/"]["device"] == "/dev/disk/by-partlabel/disk-main-root", "disko says what they are"
 
 
 OLD = """
@@ -160,7 +163,7 @@ def test_the_old_names_still_work_and_their_new_ones_are_told(machine: Machine) 
     assert spec.network[0].ipv6.method == "auto"
     assert (spec.bios, spec.efi and spec.efi.storage, spec.endpoint.reaches) == ("ovmf", "local", ("private",))
     assert (spec.install.partition, spec.install.iso) == ("true", "local:iso/x.iso")
-    assert done["system"] == "aarch64-linux"
+    assert done["hostPlatform"] == "aarch64-linux"
     assert "deployment.proxmox.nbCores is now called deployment.proxmox.cpu.cores" in done["warnings"]
     assert any("verifySSL has no effect" in warning for warning in done["warnings"])
 
@@ -172,7 +175,7 @@ def test_what_is_exported_has_no_old_names_and_nothing_unset(machine: Machine) -
         "onboot", "profile", "protection", "serialPort", "ssh", "tags",
     }  # fmt: skip
     assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep"}
-    assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6"}
+    assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6", "dns", "search"}
 
 
 def test_the_old_and_the_new_name_cannot_say_different_things(machine: Machine) -> None:
@@ -181,7 +184,7 @@ def test_the_old_and_the_new_name_cannot_say_different_things(machine: Machine) 
 
 
 def test_a_secret_is_refused_without_being_repeated(machine: Machine) -> None:
-    (message,) = machine('password = "hunter2";')["failed"]
+    (message,) = machine(f'disks = [ {DISK} ]; password = "hunter2";')["failed"]
     assert "deployment.proxmox.password is a secret" in message
     assert "hunter2" not in message
 

@@ -76,7 +76,8 @@ def test_what_the_module_gives_for_nothing_is_what_the_specification_gives_for_n
 ) -> None:
     least = 'disks = [ { storage = "local-lvm"; size = 8; } ]; network = [ { bridge = "vmbr0"; } ];'
     machine = f"{{ deployment.proxmox = {{ {least} }}; }}"
-    exported = evaluate(ROOT / "tests" / "nix" / "machine.nix", {"lib": str(real_lib), "machine": machine})["exported"]
+    search = [f"nixpkgs-lib={real_lib}"]
+    exported = evaluate(ROOT / "tests" / "nix" / "machine.nix", {"machine": machine}, search=search)["exported"]
     assert parse_machine("web", {"proxmox": exported}) == parse_machine("web", {"proxmox": options()})
 
 

@@ -21,7 +21,7 @@ def told(*mounts: dict[str, object], efi: bool = False) -> dict[str, object]:
 def test_file_systems_are_named_by_uuid_and_the_boot_disk_by_id() -> None:
     assert parse_hardware(told(ROOT), DISK) == {
         "fileSystems": {"/": {"device": "/dev/disk/by-uuid/u-1", "fsType": "ext4"}},
-        "loader": {"grub": {"devices": ["/dev/disk/by-id/scsi-s"]}},
+        "bootDevice": "/dev/disk/by-id/scsi-s",
     }
 
 
@@ -29,7 +29,7 @@ def test_uefi_needs_no_disk() -> None:
     boot = {"target": "/boot", "source": "/dev/sda1", "fstype": "vfat", "options": "rw", "uuid": "AB-CD"}
     hardware = parse_hardware(told(ROOT, boot, efi=True), None)
     assert hardware["fileSystems"]["/boot"] == {"device": "/dev/disk/by-uuid/AB-CD", "fsType": "vfat"}
-    assert hardware["loader"] == {"systemd-boot": {"enable": True}}
+    assert hardware["bootDevice"] is None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_the_configuration_has_what_keeps_the_machine_bootable_and_reachable(sho
         assert shop.ssh(name, "findmnt", "-n", "-o", "UUID", "/").strip() == uuid
         assert told["loader"]["grub"]["devices"][0].startswith("/dev/disk/by-id/")
         mac = shop.records()[name]["facts"]["macs"][0]
-        assert told["networks"]["40-proxmox-net0"]["matchConfig"] == {"MACAddress": mac}
+        assert told["networks"]["00-proxmox-net0"]["matchConfig"] == {"MACAddress": mac}
         assert set(told["knownHosts"]) == set(MACHINES)
 
 

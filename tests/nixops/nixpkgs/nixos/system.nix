@@ -13,7 +13,7 @@ let
   # What other tests read: the configuration that became this system.
   told = builtins.toJSON {
     inherit (config) fileSystems;
-    inherit (config.boot) loader;
+    loader = removeAttrs config.boot.loader [ "external" ];
     inherit (config.networking) hostName extraHosts;
     publicIPv4 = config.networking.publicIPv4;
     networks = config.systemd.network.networks;
@@ -21,11 +21,17 @@ let
   };
 in
 {
+  imports = [ ./boot.nix ./network.nix ];
+
   options = {
     assertions = option (types.listOf types.raw) [ ];
     warnings = words;
     environment = open;
     nixpkgs.system = option types.str builtins.currentSystem;
+    nixpkgs.hostPlatform = mkOption { type = types.str; };
+    swapDevices = option (types.listOf types.raw) [ ];
+    hardware = open;
+    security = open;
     fileSystems = mkOption {
       default = { };
       type = types.attrsOf (types.submodule {
@@ -41,38 +47,32 @@ in
       kernelModules = words;
       kernelParams = words;
       initrd.availableKernelModules = words;
-      loader = {
-        grub.enable = option types.bool true;
-        grub.device = option types.str "";
-        grub.devices = words;
-        systemd-boot.enable = option types.bool false;
-        efi.canTouchEfiVariables = option types.bool false;
-      };
+      supportedFilesystems = words;
     };
-    networking = {
-      hostName = option types.str "";
-      extraHosts = option types.lines "";
-      firewall = open;
-      useDHCP = option types.bool true;
-      useNetworkd = option types.bool false;
-    };
+    networking.hostName = option types.str "";
+    networking.extraHosts = option types.lines "";
     services.openssh = {
       enable = option types.bool false;
       ports = option (types.listOf types.port) [ 22 ];
-      settings = open;
+      openFirewall = option types.bool true;
+      authorizedKeysInHomedir = option types.bool true;
+      settings = mkOption {
+        default = { };
+        type = types.submodule {
+          freeformType = types.attrsOf types.anything;
+          options = {
+            PermitRootLogin = option types.str "prohibit-password";
+            AllowUsers = option (types.nullOr (types.listOf types.str)) null;
+            DenyUsers = option (types.nullOr (types.listOf types.str)) null;
+          };
+        };
+      };
       extraConfig = option types.lines "";
       knownHosts = open;
     };
     services.qemuGuest.enable = option types.bool false;
     systemd.services = open;
-    systemd.network.enable = option types.bool false;
-    systemd.network.networks = mkOption {
-      default = { };
-      type = types.attrsOf (types.submodule {
-        freeformType = types.attrsOf types.anything;
-        options.matchConfig = option (types.attrsOf types.anything) { };
-      });
-    };
+    users.mutableUsers = option types.bool true;
     users.users = mkOption {
       default = { };
       type = types.attrsOf (types.submodule {

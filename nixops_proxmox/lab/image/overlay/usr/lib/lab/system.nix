@@ -25,7 +25,7 @@ let
   };
   arguments = {
     inherit lib;
-    config = { };
+    config.system.nixos.release = "24.11";
     options = { };
     pkgs = { inherit lib; };
     modulesPath = ./modules;
