@@ -183,7 +183,10 @@ class Hypervisor:
         fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
         if str(fake.memory) != want:
             return [Change("memory", str(fake.memory), want, restart=True)]
-        return [Change(key, "", want, True, waiting=True, missing=key != "memory") for key in sorted(fake.pending)]
+        return [
+            Change(key, "", want, True, waiting=True, missing=key not in ("memory", "boot"))
+            for key in sorted(fake.pending)
+        ]
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         def act() -> None:
