@@ -49,6 +49,10 @@ class Hypervisor(Protocol):
         """Would the VM boot the installer if it was started now?"""
         ...
 
+    def runs_installer(self, vm: Vm) -> bool:
+        """Was the VM, if it runs, booted from the installer, whatever it boots next?"""
+        ...
+
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
         """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on."""
         ...

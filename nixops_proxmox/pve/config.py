@@ -390,3 +390,11 @@ def boots_cd(config: Mapping[str, str]) -> bool:
         if is_disk_slot(device) and drive and not is_cdrom(drive):
             return False
     return False
+
+
+def booted_cd(active: Mapping[str, str], config: Mapping[str, str]) -> bool:
+    """Did a CD boot the VM that runs with `active`? The medium leaves the running VM at once, and the order only at the
+    next start: a CD drive that was first, and will not be, has booted it. What PVE itself adds to a pending order or
+    takes from it (a new CD drive, a detached disk) leaves the first device as it is."""
+    was_first, is_first = next(iter(boot_devices(active)), ""), next(iter(boot_devices(config)), "")
+    return boots_cd(active) or (was_first != is_first and is_cdrom(parse_drive(active.get(was_first, ""))))

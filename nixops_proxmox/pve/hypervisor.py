@@ -303,6 +303,10 @@ class PveHypervisor:
         """Would the VM boot from a CD if it was started now?"""
         return differences.boots_cd(vm.config)
 
+    def runs_installer(self, vm: Vm) -> bool:
+        """Did a CD boot what runs now, if it runs?"""
+        return differences.booted_cd(vm.active or vm.config, vm.config)
+
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
         """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on. The drive,
         then the order: a drive that PVE finds outside of the active order is added to it. Then read back."""

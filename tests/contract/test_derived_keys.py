@@ -55,6 +55,40 @@ def test_a_running_system_that_has_its_installer_put_in_boots_it(bench: Bench) -
         assert find(bench, machine).config["boot"] == "order=ide2;scsi0"
 
 
+def by_hand(bench: Bench, machine: Machine, params: dict[str, str]) -> None:
+    bench.hypervisor.client.set_config(find(bench, machine).node, machine.facts.vmid, params)
+    bench.skew += 1.0  # our last look is old now
+
+
+def test_the_installer_runs_until_the_next_start_whatever_is_set(bench: Bench) -> None:
+    machine = bench.created(WITH_ISO)
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    assert bench.hypervisor.runs_installer(find(bench, machine))
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    assert bench.hypervisor.runs_installer(find(bench, machine))
+    bench.hypervisor.stop_vm(machine.facts, bench.note)
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    assert not bench.hypervisor.runs_installer(find(bench, machine))
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=True)
+    vm = find(bench, machine)
+    assert bench.hypervisor.boots_installer(vm, WITH_ISO)
+    assert not bench.hypervisor.runs_installer(vm)
+
+
+@pytest.mark.parametrize(
+    "params", [{"ide0": "none,media=cdrom"}, {"ide0": f"{ISO},media=cdrom"}, {"delete": "scsi1"}], ids=str
+)
+def test_a_boot_order_that_pve_changed_by_itself_is_no_installer(bench: Bench, params: dict[str, str]) -> None:
+    machine = bench.created(WITH_ISO.model_copy(update={"disks": MORE}))
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    by_hand(bench, machine, {"boot": "order=scsi0;scsi1"})
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    by_hand(bench, machine, params)
+    vm = find(bench, machine)
+    assert "boot" in vm.pending
+    assert not bench.hypervisor.runs_installer(vm)
+
+
 @pytest.mark.parametrize(
     "described",
     [

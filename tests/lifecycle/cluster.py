@@ -167,6 +167,9 @@ class Hypervisor:
     def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
         return self.cluster.vms[vm.vmid].boot == "installer"
 
+    def runs_installer(self, vm: Vm) -> bool:
+        return self.cluster.vms[vm.vmid].system == "installer"
+
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
         def act() -> None:
             fake = self.cluster.vms[vm.vmid]

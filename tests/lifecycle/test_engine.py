@@ -122,6 +122,23 @@ def test_more_memory_waits_for_a_restart_unless_that_is_allowed() -> None:
     assert not bench.vm.pending and bench.vm.boots == boots + 1
 
 
+def test_a_pending_boot_order_restarts_nothing_by_itself() -> None:
+    """PVE makes one itself whenever a CD drive joins or a boot device leaves."""
+    bench = Bench()
+    bench.run()
+    bench.vm.pending, boots = {"boot"}, bench.vm.boots
+    machine = bench.run(spec=SPEC.model_copy(update={"memory": 2048}))
+    assert (machine.phase, bench.vm.boots, bench.vm.pending) == (Phase.READY, boots, {"boot", "memory"})
+
+
+def test_an_installer_that_would_boot_next_is_taken_back_without_a_restart() -> None:
+    bench = Bench()
+    bench.run()
+    bench.vm.boot, boots = "installer", bench.vm.boots
+    machine = bench.run(spec=SPEC.model_copy(update={"memory": 2048}))
+    assert (machine.phase, bench.vm.boots, bench.vm.boot) == (Phase.READY, boots, "disk")
+
+
 def test_a_machine_without_a_described_device_is_not_ready_until_it_is_there() -> None:
     bench = Bench()
     bench.run()

@@ -149,7 +149,7 @@ class EnterRescue(Repeatable):
         in_installer = world.hypervisor.boots_installer(vm, world.spec)
         if not in_installer:
             world.hypervisor.set_boot(vm, world.spec, installer=True)
-        if vm.power is Power.RUNNING and (not in_installer or "boot" in vm.pending):
+        if vm.power is Power.RUNNING and not (in_installer and world.hypervisor.runs_installer(vm)):
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         seen = world.guest.enter_installer(machine, world.spec, keys=world.keys.authorized_keys(world.spec))

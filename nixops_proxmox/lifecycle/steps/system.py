@@ -12,26 +12,37 @@ class BootSystem:
     """Boot the installed system"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        return None if _needs_start(world, get_vm(world, machine)) else machine.facts
+        if _needs_start(world, get_vm(world, machine)):
+            return None
+        return replace(machine.facts, boot_id="", installer_keys=())
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
-        from_installer = world.hypervisor.boots_installer(vm, world.spec) or "boot" in vm.pending
         if world.hypervisor.boots_installer(vm, world.spec):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
-        if vm.power is Power.RUNNING and from_installer and machine.phase is not Phase.RESCUE:
-            world.hypervisor.stop_vm(machine.facts, attempt.note_task)  # the install job has unmounted the target
-        elif vm.power is Power.RUNNING:
-            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        if vm.power is Power.RUNNING and _runs_other(world, vm):
+            self._end(world, machine, vm, attempt)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         return replace(attempt.facts, boot_id="", installer_keys=())
 
+    def _end(self, world: World, machine: Machine, vm: Vm, attempt: Attempt) -> None:
+        installed = machine.phase is not Phase.RESCUE and machine.facts.boot_id
+        if installed and world.hypervisor.runs_installer(vm):
+            world.hypervisor.stop_vm(machine.facts, attempt.note_task)  # the install job has unmounted the target
+        else:
+            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+
 
 def _needs_start(world: World, vm: Vm) -> bool:
-    """Off, or running something else than the installed system with the configuration that the user wants."""
-    if vm.power is Power.STOPPED or "boot" in vm.pending:
+    """Off, or running something else than the installed system with the configuration that the user wants, or about to
+    boot the installer."""
+    if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
         return True
-    return world.hypervisor.boots_installer(vm, world.spec) or bool(vm.pending and world.words.allow_reboot)
+    return _runs_other(world, vm)
+
+
+def _runs_other(world: World, vm: Vm) -> bool:
+    return world.hypervisor.runs_installer(vm) or bool(vm.pending and world.words.allow_reboot)
 
 
 class Activate(Repeatable):
