@@ -17,6 +17,7 @@ DeployError                 message, hint; retry; exit_status
 │   │   ├── PermissionDenied        names the path and the privilege
 │   │   ├── NotFound                says which thing is not there
 │   │   ├── BadParameter            errors: {parameter: text}
+│   │   ├── NoPlace                 the new machines of a run do not fit together
 │   │   └── VmidTaken               the VMID belongs to another guest
 │   ├── TaskFailed              carries UPID, exit status, last log lines
 │   └── TaskStillRunning        we stopped waiting; UPID kept for the next run       retry LOOK_FIRST
@@ -146,6 +147,10 @@ class BadParameter(PveRefused):
 
 class VmidTaken(PveRefused):
     pass
+
+
+class NoPlace(PveRefused):
+    """The new machines of a run do not fit together."""
 
 
 class TaskFailed(PveError):

@@ -46,6 +46,11 @@ class Storage:
     def on_files(self) -> bool:
         return bool(self.path)
 
+    @property
+    def is_thick(self) -> bool:
+        """LVM allots a volume's whole size, and ZFS reserves it unless told `sparse`."""
+        return self.kind == "lvm" or (self.kind == "zfspool" and str(self.settings.get("sparse", 0)) != "1")
+
     def formats(self) -> tuple[str, ...]:
         return ("raw", "qcow2", "vmdk") if self.on_files else ("raw",)
 
@@ -148,8 +153,9 @@ class Stores:
         ]
 
     def used(self, storage: Storage, node: str) -> int:
-        """Bytes written; thin volumes count by what their file takes."""
-        return 4 * MIB + sum(written(stored) for stored in self.on(storage.name, node))
+        """Bytes taken: of thin volumes those that their file takes, of others the whole size."""
+        volumes = self.on(storage.name, node)
+        return 4 * MIB + sum(stored.size if storage.is_thick else written(stored) for stored in volumes)
 
     # Names.
 

@@ -55,6 +55,7 @@ class StorageSeen:
     total: int = 0
     used: int = 0
     kind: str = ""
+    thin: bool = False  # a new volume takes no room yet; `pve.thin` tells
 
     @property
     def free(self) -> int:

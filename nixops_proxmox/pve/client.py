@@ -87,6 +87,11 @@ class PveClient:
         """What we may do: {path: {privilege: propagates}}."""
         return answers.parse_permissions(self._ask("GET", "/access/permissions"))
 
+    def get_storage_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What storage.cfg says of each storage that we may see, by name."""
+        data = answers.as_maps(self._ask("GET", "/storage"), "storages")
+        return {answers.as_text(item.get("storage"), "storage"): item for item in data}
+
     def list_bridges(self, node: str) -> tuple[str, ...]:
         """Bridges and vnets that we may see on the node."""
         return tuple(self.describe_bridges(node))

@@ -22,6 +22,7 @@ from nixops_proxmox.pve.permissions import (
 from nixops_proxmox.pve.placement import Placed, candidates
 from nixops_proxmox.pve.profiles import Profile
 from nixops_proxmox.pve.properties import GIB, storage_of
+from nixops_proxmox.pve.thin import with_thin
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.spec import MachineSpec, Source
 
@@ -190,7 +191,7 @@ def _storages(client: PveClient, profile: Profile, specs: Sequence[MachineSpec],
 
 def _places(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
     del release
-    seen = client.get_resources(0.0)
+    seen = with_thin(client.get_resources(0.0), client.get_storage_settings()) if specs else Resources(0.0)
     for spec in specs:
         nodes, refused = candidates(spec, seen, Placed(), reserve=profile.reserve << 20)
         reasons = "\n".join(f"{node}: {why}" for node, why in sorted(refused.items()))

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from nixops_proxmox.errors import (
     BadParameter,
+    DeployError,
     NeedsWord,
     NotFound,
     PveBusy,
@@ -155,6 +156,18 @@ class PveHypervisor:
             return self._sight.node_of(facts)
         except NotFound:
             return None
+
+    def place_all(
+        self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
+    ) -> Mapping[str, DeployError]:
+        """Choose places for all new machines of a run before the first is made; `choose_place` then gives each its own.
+        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed."""
+        for spec, place in begun:
+            self._placer.hold(spec, place)
+        errors, warnings = self._placer.choose_all(new)
+        for warning in warnings:
+            self._warn(warning)
+        return errors
 
     def choose_place(self, spec: MachineSpec) -> Place:
         """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago. Raises, before

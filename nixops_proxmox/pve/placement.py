@@ -2,10 +2,10 @@
 
 import random
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nixops_proxmox.errors import PveRefused, VmidTaken
+from nixops_proxmox.errors import NoPlace, PveRefused, VmidTaken
 from nixops_proxmox.pve.answers import NodeSeen, Resources, StorageSeen
 from nixops_proxmox.pve.copies import medium_of
 from nixops_proxmox.pve.properties import GIB, MIB, storage_of
@@ -69,7 +69,7 @@ def _why_not(spec: MachineSpec, node: NodeSeen, seen: Resources, placed: Placed,
     if not node.online:
         return "it is offline"
     for storage, size in space_wanted(spec).items():
-        why = _storage_refusal(storage, size, node, seen, placed)
+        why = _storage_refusal(storage, size, _largest(spec, storage), node, seen, placed)
         if why:
             return why
     medium, content = medium_of(spec)
@@ -86,7 +86,11 @@ def _why_not(spec: MachineSpec, node: NodeSeen, seen: Resources, placed: Placed,
     return ""
 
 
-def _storage_refusal(storage: str, size: int, node: NodeSeen, seen: Resources, placed: Placed) -> str:
+def _largest(spec: MachineSpec, storage: str) -> int:
+    return max((disk.size for disk in spec.disks if disk.storage == storage), default=0)
+
+
+def _storage_refusal(storage: str, size: int, largest: int, node: NodeSeen, seen: Resources, placed: Placed) -> str:
     found = _find_storage(seen, node.name, storage)
     if found is None:
         return f"storage {storage} is not there (or we may not see it)"
@@ -94,10 +98,37 @@ def _storage_refusal(storage: str, size: int, node: NodeSeen, seen: Resources, p
         return f"storage {storage} is not active there"
     if "images" not in found.content:
         return f"storage {storage} does not take disk images (content: {', '.join(sorted(found.content)) or 'none'})"
+    if found.thin:
+        return _thin_refusal(found, largest)
     left = found.free - placed.space.get(_space_key(found), 0)
     if found.total and left < size:
         return f"storage {storage} has {left / GIB:.1f} GiB free, {size / GIB:.1f} GiB are needed"
     return ""
+
+
+def _thin_refusal(storage: StorageSeen, largest: int) -> str:
+    """By what is really there: declared sizes do not add up where a new disk takes no room before it is written to."""
+    if storage.total and not storage.free:
+        return f"storage {storage.storage} is full"
+    if storage.total and storage.total < largest:
+        have, want = storage.total / GIB, largest / GIB
+        return f"storage {storage.storage} has {have:.1f} GiB in all, a single disk of {want:.1f} GiB is wanted"
+    return ""
+
+
+def overcommitted(seen: Resources, placed: Placed) -> list[str]:
+    """A line for each thin storage whose free room is less than what this run's new disks may grow to."""
+    lines = {}
+    for storage in seen.storages:
+        key = _space_key(storage)
+        promised = placed.space.get(key, 0)
+        if storage.thin and storage.total and promised > storage.free:
+            where = f" on {storage.node}" if key[0] else ""
+            lines[key] = (
+                f"storage {storage.storage}{where} is thin and overcommitted: the new disks may grow to"
+                f" {promised / GIB:.1f} GiB, and {storage.free / GIB:.1f} GiB are free; watch how it fills"
+            )
+    return list(lines.values())
 
 
 def _find_storage(seen: Resources, node: str, storage: str) -> StorageSeen | None:
@@ -113,12 +144,27 @@ def is_shared(seen: Resources, node: str, storage: str) -> bool:
     return found is not None and found.shared
 
 
-def no_place(spec: MachineSpec, refused: Mapping[str, str]) -> PveRefused:
+def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = False) -> PveRefused:
+    """`crowded`: it would fit if this run placed nothing else."""
     reasons = "; ".join(f"{node}: {why}" for node, why in sorted(refused.items())) or "we may not see any node"
+    if crowded:
+        return NoPlace(
+            f"{spec.name}: no node can take it beside the other new machines: {reasons}",
+            hint="make room for all of them, or deploy fewer: name those that you want",
+        )
     return PveRefused(
         f"{spec.name}: no node can take it: {reasons}",
         hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on:"
         " `nixops-proxmox doctor` names those that are missing",
+    )
+
+
+def not_made(name: str, without: Sequence[str]) -> NoPlace:
+    """For a machine that has a place, when others of the same run have none."""
+    shown = ", ".join(sorted(without)[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+    return NoPlace(
+        f"{name}: not made: the new machines of a run are placed together, and there is no place for {shown}",
+        hint="make room for all of them, or deploy fewer: name those that you want",
     )
 
 

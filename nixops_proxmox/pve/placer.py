@@ -1,15 +1,27 @@
 """Choosing places one after another, so that the machines of a fleet do not all choose the same."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from nixops_proxmox.errors import PveRefused
+from nixops_proxmox.errors import DeployError, NoPlace, PveRefused, SpecError
 from nixops_proxmox.model import Place
 from nixops_proxmox.pve.answers import GuestSeen, NodeSeen, Resources
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.copies import get_template, medium_of, refuse_larger_image, refuse_template
-from nixops_proxmox.pve.placement import Reservations, candidates, is_shared, no_place
+from nixops_proxmox.pve.placement import (
+    Placed,
+    Reservations,
+    candidates,
+    is_shared,
+    memory_of,
+    no_place,
+    not_made,
+    overcommitted,
+    space_wanted,
+)
 from nixops_proxmox.pve.properties import storage_of
+from nixops_proxmox.pve.thin import depends_on_settings, with_thin
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 from nixops_proxmox.spec import MachineSpec, Source
 
@@ -22,6 +34,8 @@ class Placer:
         self._placing = threading.Lock()
         self._bridges: dict[str, tuple[str, ...]] = {}
         self._media: dict[tuple[str, str, str], Mapping[str, int]] = {}
+        self._settings: Mapping[str, Mapping[str, Any]] | None = None  # of storages, once they were asked for
+        self._chosen: dict[str, tuple[MachineSpec, Place]] = {}  # for the fleet, before anything was made
 
     def forget_media(self, node: str, storage: str, content: str) -> None:
         """A file was put there."""
@@ -34,17 +48,67 @@ class Placer:
         except PveRefused:
             return get_template(spec, self._view.get(0.0))
 
+    def choose_all(self, specs: Sequence[MachineSpec]) -> tuple[Mapping[str, DeployError], Sequence[str]]:
+        """Places for all new machines before the first is made: (errors by name, warnings). If they do not fit
+        together, none gets one; one that would not even fit alone does not hold up the others. `choose`
+        hands them out."""
+        errors: dict[str, DeployError] = {}
+        for spec in sorted(specs, key=_most_demanding_first):
+            try:
+                self._chosen[spec.name] = (spec, self._choose(spec))
+            except (PveRefused, SpecError) as error:
+                errors[spec.name] = error
+            except DeployError:
+                break  # PVE does not answer as it should: this one and the rest meet it when they are worked on
+        without = [name for name, error in errors.items() if isinstance(error, NoPlace)]
+        if not without:
+            seen = self._look(specs)
+            return errors, overcommitted(seen, self.reservations.placed(seen.taken))
+        for name, (_, place) in self._chosen.items():
+            self.reservations.give_back(place.vmid)
+            errors[name] = not_made(name, without)
+        self._chosen.clear()
+        return errors, ()
+
     def choose(self, spec: MachineSpec) -> Place:
-        """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago."""
+        """A node that fits (NoPlace says of each why not) and a VMID that was free a moment ago."""
+        chosen = self._chosen.pop(spec.name, None)
+        if chosen is None:
+            return self._choose(spec)
+        if chosen[0] == spec and self._still_good(chosen[1]):
+            return chosen[1]
+        self.reservations.give_back(chosen[1].vmid)
+        return self._choose(spec)
+
+    def hold(self, spec: MachineSpec, place: Place) -> None:
+        """An earlier run chose this place: while there is no VM, its room is promised and in nobody's figures."""
+        seen = self._look([spec])
+        if place.vmid not in seen.guests:
+            self.reservations.take_room(spec, place.vmid, place.node, seen)
+
+    def _still_good(self, place: Place) -> bool:
+        """Building may have taken long since."""
+        seen = self._view.get(VIEW_AGE)
+        return place.vmid not in seen.guests and any(node.name == place.node and node.online for node in seen.nodes)
+
+    def _look(self, specs: Iterable[MachineSpec]) -> Resources:
+        """The cluster, each storage marked thin or not; their settings are asked for once, and only if needed."""
+        seen = self._view.get(VIEW_AGE)
+        names = {name for spec in specs for name in space_wanted(spec)}
+        if self._settings is None and depends_on_settings(seen.storages, names):
+            self._settings = self._client.get_storage_settings()
+        return with_thin(seen, self._settings or {})
+
+    def _choose(self, spec: MachineSpec) -> Place:
         with self._placing:
-            seen = self._view.get(VIEW_AGE)
+            seen = self._look([spec])
             spec = self._near_its_template(spec)
             placed = self.reservations.placed(seen.taken)
             nodes, refused = candidates(spec, seen, placed, reserve=self._reserve)
             must_look = len(nodes) > 1 or spec.install.source is Source.IMAGE
             node = next((node for node in nodes if not must_look or self._fits(spec, node, seen, refused)), None)
             if node is None:
-                raise no_place(spec, refused)
+                raise no_place(spec, refused, crowded=self._fits_alone(spec, seen))
             if spec.install.source is Source.IMAGE:
                 self._refuse_larger_image(spec, node)
             used: set[int] = set(seen.guests)
@@ -53,6 +117,11 @@ class Placer:
             vmid = self.reservations.take_vmid(spec, used)
             self.reservations.take_room(spec, vmid, node.name, seen)
         return Place(node.name, vmid)
+
+    def _fits_alone(self, spec: MachineSpec, seen: Resources) -> bool:
+        """Without what this run has placed."""
+        nodes, refused = candidates(spec, seen, Placed(), reserve=self._reserve)
+        return any(self._fits(spec, node, seen, refused) for node in nodes)
 
     def _near_its_template(self, spec: MachineSpec) -> MachineSpec:
         """A clone is made where its template is, unless the description says where."""
@@ -99,3 +168,8 @@ class Placer:
             volumes = self._client.list_volumes(node, storage, content)
             self._media[key] = {volume.volid: volume.size for volume in volumes}
         return self._media[key]
+
+
+def _most_demanding_first(spec: MachineSpec) -> tuple[bool, int, int, str]:
+    """Those that can go to one node only, then the largest: small ones fit into what these leave."""
+    return spec.node is None, -memory_of(spec), -sum(space_wanted(spec).values()), spec.name

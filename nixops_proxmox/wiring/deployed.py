@@ -1,15 +1,15 @@
 """A deployment, opened: what the doors' verbs do, in terms of the core."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from nixops_proxmox.errors import NoPath, SpecError
+from nixops_proxmox.errors import DeployError, NoPath, SpecError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
-from nixops_proxmox.model import Endpoint, Machine, Phase, Power
+from nixops_proxmox.model import Endpoint, Machine, Phase, Place, Power
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.pve.terminal import Terminal, open_terminal
@@ -113,11 +113,14 @@ class Deployed:
     ) -> list[Outcome]:
         """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped."""
         self._refuse_undescribed(names)
+        refused: dict[str, DeployError] = {}
 
-        return self._each(
-            names,
-            lambda name, lease: self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate),
-        )
+        def work(name: str, lease: Any) -> Machine:
+            if name in refused:
+                raise refused[name]
+            return self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
+
+        return self._each(names, work, before=lambda: refused.update(self._place(names)))
 
     def stop(self, names: Sequence[str]) -> list[Outcome]:
         return self._to(Phase.STOPPED, names)
@@ -251,8 +254,31 @@ class Deployed:
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).to(goal))
 
-    def _each(self, names: Sequence[str], work: Callable[[str, Any], Machine]) -> list[Outcome]:
+    def _place(self, names: Sequence[str]) -> dict[str, DeployError]:
+        """Places for all new machines before the first is made; errors by name. Whatever else is wrong with one of them
+        is told when it is worked on."""
+        new: dict[str, list[MachineSpec]] = {}
+        begun: dict[str, list[tuple[MachineSpec, Place]]] = {}
+        for machine, spec in ((self.record.machine(name), self.spec(name)) for name in names):
+            if machine.phase is Phase.ABSENT:
+                new.setdefault(spec.profile, []).append(spec)
+            elif machine.phase is Phase.RESERVED and machine.facts.profile == spec.profile:
+                begun.setdefault(spec.profile, []).append((spec, Place(machine.facts.node, machine.facts.vmid)))
+        refused: dict[str, DeployError] = {}
+        for profile, specs in new.items():
+            with suppress(DeployError):  # no profile, no connection: each machine meets that itself
+                refused |= self._parts.hypervisor(profile).place_all(specs, begun.get(profile, ()))
+        return refused
+
+    def _each(
+        self,
+        names: Sequence[str],
+        work: Callable[[str, Any], Machine],
+        *,
+        before: Callable[[], None] = lambda: None,
+    ) -> list[Outcome]:
         with self.record.lease(break_lock=self._options.break_lock) as lease:
+            before()
             return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended)
 
     def _pursuit(self, name: str, lease: Any, words: Words | None = None) -> Pursuit:

@@ -6,7 +6,8 @@ import pytest
 
 from nixops_proxmox.errors import VmidTaken
 from nixops_proxmox.pve.answers import NodeSeen, Resources, StorageSeen
-from nixops_proxmox.pve.placement import LAG, Placed, Reservations, candidates, no_place
+from nixops_proxmox.pve.placement import LAG, Placed, Reservations, candidates, no_place, overcommitted
+from nixops_proxmox.pve.thin import is_thin
 from tests.pve.specs import GIB, full_spec, spec
 
 IMAGES = frozenset({"images"})
@@ -111,3 +112,46 @@ def test_a_declared_vmid_is_taken_or_refused() -> None:
     assert reservations.take_vmid(spec(vmid=5000), set()) == 5000
     with pytest.raises(VmidTaken, match="5000"):
         reservations.take_vmid(spec(vmid=5000), {5000})
+
+
+def thin_cluster(free: int) -> Resources:
+    isos = storage("local", "a", content=frozenset({"iso"}))
+    return cluster(node("a", 64), storages=(storage("local-lvm", "a", free, thin=True), isos))
+
+
+def test_declared_sizes_do_not_fill_a_thin_storage_and_overcommitment_is_told() -> None:
+    reservations = Reservations((100, 200))
+    seen = thin_cluster(20)
+    for vmid in range(100, 140):
+        assert candidates(spec(memory=64), seen, reservations.placed(0.0))[0], f"the {vmid - 99}th has no place"
+        reservations.take_room(spec(memory=64), vmid, "a", seen)
+        assert bool(overcommitted(seen, reservations.placed(0.0))) is (vmid > 101)  # three of 8 GiB exceed 20 GiB
+    (line,) = overcommitted(seen, reservations.placed(0.0))
+    assert "local-lvm on a is thin and overcommitted" in line and "320.0 GiB, and 20.0 GiB are free" in line
+    assert overcommitted(cluster(node("a")), reservations.placed(0.0)) == []
+
+
+@pytest.mark.parametrize(("free", "size", "why"), [(0, 8, "is full"), (200, 201, "200.0 GiB in all, a single disk")])
+def test_a_thin_storage_refuses_when_it_is_full_or_smaller_than_one_disk(free: int, size: int, why: str) -> None:
+    disk = {"slot": "scsi0", "storage": "local-lvm", "size": size * GIB}
+    nodes, refused = candidates(spec(disks=[disk]), thin_cluster(free), Placed())
+    assert nodes == () and why in refused["a"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "thin"),
+    [
+        ("lvmthin", {}, True),
+        ("lvm", {}, False),
+        ("rbd", {}, True),
+        ("zfspool", {}, False),
+        ("zfspool", {"sparse": 1}, True),
+        ("zfspool", {"sparse": "0"}, False),
+        ("dir", {}, True),
+        ("nfs", {"preallocation": "metadata"}, True),
+        ("nfs", {"preallocation": "full"}, False),
+        ("what-comes-next", {}, False),
+    ],
+)
+def test_which_storages_are_thin(kind: str, settings: dict[str, Any], thin: bool) -> None:
+    assert is_thin(kind, settings) is thin
