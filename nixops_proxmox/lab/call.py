@@ -1,7 +1,7 @@
 """One API call, and the table of operations that calls are looked up in."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,12 +177,16 @@ class Routes:
 class Directory:
     """All routes, as a tree of path components. `{volume}` takes the rest of the path, slashes and all."""
 
-    def __init__(self, *routes: Routes) -> None:
+    def __init__(self, *routes: Routes, areas: Mapping[str, Iterable[str]]) -> None:
+        """`areas`: what PVE's indexes list, by the path of the index."""
         self._tables: dict[tuple[int, tuple[int, int]], dict[str, Param]] = {}
         self._patterns: list[tuple[re.Pattern[str], str, Operation]] = []
         for one in routes:
             for operation in one.operations:
                 self._patterns.append((_pattern(operation.path), operation.method, operation))
+        served = {part for _, _, operation in self._patterns for part in _beginnings(operation.path)}
+        paths = [f"{index}/{area}" for index, names in areas.items() for area in names]
+        self._beyond = [_pattern(f"{path}(/.*)?") for path in paths if path not in served]
 
     def table(self, operation: Operation, number: tuple[int, int]) -> dict[str, Param]:
         """An operation's parameters in one release; made once, for there are hundreds of configuration keys."""
@@ -200,6 +204,17 @@ class Directory:
             if found:
                 return operation, found.groupdict()
         return None
+
+    def is_beyond(self, path: str) -> bool:
+        """Whether a path belongs to an area of PVE that the lab does not have. A path that PVE does not know either is
+        answered in PVE's words alone."""
+        return any(pattern.fullmatch(path) for pattern in self._beyond)
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """/a/b → /a, /a/b"""
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(2, len(parts) + 1))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -33,7 +33,7 @@ class Node:
     base_memory: int = 2 * GIB  # what the host itself uses
     disk: int = 100 * GIB
     timezone: str = "Etc/UTC"
-    dns: dict[str, str] = field(default_factory=lambda: {"search": "lab.test", "dns1": "192.0.2.53"})
+    dns: dict[str, str] = field(default_factory=lambda: {"dns1": "192.0.2.53"})
 
 
 LOCAL_ZONE = "localnetwork"  # of bridges that are no vnets

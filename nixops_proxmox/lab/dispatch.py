@@ -15,7 +15,7 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.decode import decode_body, decode_form, join_lists
 from nixops_proxmox.lab.faults import Fault, Faults
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
-from nixops_proxmox.lab.routes import ALL
+from nixops_proxmox.lab.routes import ALL, AREAS
 from nixops_proxmox.lab.schema.check import check
 from nixops_proxmox.lab.strike import strike_after, strike_before
 from nixops_proxmox.lab.tasks import FATE
@@ -37,7 +37,7 @@ class Dispatcher:
         self.calls: list[dict[str, Any]] = []
         self.entries: dict[int, str] = {}  # port → the node whose API it is
         self.stopping = asyncio.Event()
-        self._directory = Directory(*ALL)
+        self._directory = Directory(*ALL, areas=AREAS)
         self._served: WeakKeyDictionary[asyncio.Transport, int] = WeakKeyDictionary()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -152,7 +152,8 @@ class Dispatcher:
         auth = self._authenticate(request, found[0] if found else None)
         record["who"] = auth.who if auth else ""
         if found is None:
-            raise Refused(501, f"Method '{request.method} {path}' not implemented\nthe lab does not do this")
+            reason = "\nthe lab does not do this" if self._directory.is_beyond(path) else ""
+            raise Refused(501, f"Method '{request.method} {path}' not implemented{reason}")
         operation, uri = found
         params = {} if operation.reads_body else await self._parameters(request, operation)
         for name, value in params.items():

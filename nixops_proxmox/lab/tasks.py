@@ -112,14 +112,20 @@ class TaskList:
 
     async def _run(self, task: Task, worker: Worker, fate: Fate | None, undo: Callable[[], None]) -> None:
         FATE.set(None)  # a task that this one starts has a fate of its own
+        status, died = KILLED, None
         try:
             status = await self._outcome(task, worker, fate, undo)
         except asyncio.CancelledError:
             status = INTERRUPTED if task.log.interrupted else KILLED
-        except Exception as error:  # a worker's process may die of anything: its task ends with what it died of
-            log.exception("a defect of the lab: the worker of %s died", task.upid)
+        except Exception as error:  # noqa: BLE001  a worker's process may die of anything
+            status, died = " ".join(str(error).split()) or type(error).__name__, error
+        finally:
+            self._end(task, status)
+        if died is not None:
             undo()
-            status = " ".join(str(error).split()) or type(error).__name__
+            log.error("a defect of the lab: the worker of %s died", task.upid, exc_info=died)
+
+    def _end(self, task: Task, status: str) -> None:
         task.status = status
         task.endtime = int(self._clock.time())
         if status == "OK":

@@ -322,12 +322,16 @@ class PveHypervisor:
 
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
         """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on. The drive,
-        then the order: a drive that PVE finds outside of the active order is added to it. Then read back."""
+        then the order: a drive that PVE finds outside of the active order is added to it. Then read back.
+
+        A running installer is left the other way round: an ejected ISO with the order as it was is what an installed
+        system looks like, and whoever comes after a kill between the two calls would wait for that system."""
         drive, order = boot_params(spec, installer=installer)
         if not installer and CDROM not in vm.config:
             drive = {}  # no drive, nothing to eject
         try:
-            for params in (drive, order):
+            leaves = not installer and vm.power is Power.RUNNING
+            for params in (order, drive) if leaves else (drive, order):
                 if params:
                     self._set_config(vm, params)
         finally:

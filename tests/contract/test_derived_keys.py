@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Machine, Vm
 from nixops_proxmox.pve.config import boots_cd
 from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Nic, Tpm
@@ -73,6 +74,21 @@ def test_the_installer_runs_until_the_next_start_whatever_is_set(bench: Bench) -
     vm = find(bench, machine)
     assert bench.hypervisor.boots_installer(vm, WITH_ISO)
     assert not bench.hypervisor.runs_installer(vm)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_way_out_of_the_installer_that_was_cut_off_is_seen_and_gone_on_with(bench: Bench, nth: int) -> None:
+    """Killed after either call, the VM must not look like one that runs its installed system."""
+    machine = bench.created(WITH_ISO)
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.fault("drop_after", "PUT", r"/config$", nth=nth, times=0)
+    with pytest.raises(DeployError):
+        bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    bench.lab.faults.clear()
+    bench.skew += 1.0
+    assert bench.hypervisor.runs_installer(find(bench, machine))
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    assert not bench.hypervisor.boots_installer(find(bench, machine), WITH_ISO)
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.builds import BUILDER
+
 TRACE = "Traceback (most recent call last)"
 GOOD = """{
   web = {
     deployment.proxmox = { disks = [ { storage = "a1"; size = "1G"; } ]; install.iso = "local:iso/x.iso";
       network = [ { bridge = "vmbr0"; } ]; };
-    toplevel = derivation { name = "x"; system = builtins.currentSystem; builder = "/bin/sh";
-      args = [ "-c" "echo > $out; :" ]; };
+    toplevel = import BUILDER "x" { } "echo >$out";
   };
-}"""
+}""".replace("BUILDER", str(BUILDER))
 needs_nix = pytest.mark.skipif(shutil.which("nix-instantiate") is None, reason="there is no Nix here")
 
 

@@ -51,3 +51,6 @@ ALL = (
     firewall.routes,
     console.routes,
 )
+
+# What PVE's indexes list, by the path of the index: what is here and not in ALL, the lab does not do.
+AREAS = {"/cluster": cluster.INDEX, "/nodes/{node}": nodes.INDEX, "/nodes/{node}/qemu/{vmid}": qemu.INDEX}

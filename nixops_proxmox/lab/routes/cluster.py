@@ -9,10 +9,27 @@ from nixops_proxmox.lab.routes.tasks import describe as describe_task
 from nixops_proxmox.lab.schema.types import integer, one_of
 
 routes = Routes()
-INDEX = (
-    "acme backup backup-info ceph config firewall ha jobs log mapping metrics notifications nextid options replication "
-    "resources status tasks sdn"
-)
+INDEX = [
+    "acme",
+    "backup",
+    "backup-info",
+    "ceph",
+    "config",
+    "firewall",
+    "ha",
+    "jobs",
+    "log",
+    "mapping",
+    "metrics",
+    "notifications",
+    "nextid",
+    "options",
+    "replication",
+    "resources",
+    "status",
+    "tasks",
+    "sdn",
+]
 
 
 @routes.get("/version")
@@ -28,7 +45,7 @@ async def index(_: Call) -> Any:
 
 @routes.get("/cluster")
 async def cluster_index(_: Call) -> Any:
-    return [{"name": name} for name in INDEX.split()]
+    return [{"name": name} for name in INDEX]
 
 
 @routes.get("/cluster/resources", {"type": one_of("vm", "storage", "node", "sdn")})

@@ -89,7 +89,7 @@ CONFIG = {
     "address": text(requires="netmask"),
     "autostart": boolean(),
     "bridge_ports": named("string-list"),
-    "bridge_vids": text(),
+    "bridge_vids": text(since=(8, 4)),
     "bridge_vlan_aware": boolean(),
     "cidr": matching(r"[0-9.]+/[0-9]{1,2}"),
     "comments": text(),

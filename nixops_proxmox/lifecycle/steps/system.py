@@ -18,7 +18,7 @@ class BootSystem:
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
-        if world.hypervisor.boots_installer(vm, world.spec):
+        if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         if vm.power is Power.RUNNING and _runs_other(world, vm):
             self._end(world, machine, vm, attempt)
