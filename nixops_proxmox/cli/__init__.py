@@ -80,8 +80,17 @@ USAGE_STATUS = 2
 DEFECT_STATUS = 70  # sysexits' EX_SOFTWARE
 
 EPILOG = """\
-exit status: 0 all is well; 2 the description, a profile or an argument is wrong; 3 the record forbids it;
-4 Proxmox VE; 5 the guest; 6 SSH; 7 Nix; 1 several of these; 130 interrupted; 70 a defect of this program
+exit status:
+  0    everything succeeded
+  1    errors of several families
+  2    the description, a profile or an argument is wrong
+  3    the recorded state does not allow it
+  4    Proxmox VE refused, failed or did not answer
+  5    the guest failed or did not answer
+  6    SSH failed
+  7    Nix failed
+  70   this program has a defect
+  130  interrupted
 """
 
 
@@ -102,7 +111,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
-        description="Describe NixOS machines in Nix; get them installed, running and reachable on Proxmox VE.",
+        description="Install, run and change NixOS machines on Proxmox VE, described in Nix.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -29,45 +29,49 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     """What every verb takes. Nothing has a default here: the same options may stand before the verb."""
     group = parser.add_argument_group("common options")
     quiet = argparse.SUPPRESS
-    group.add_argument("-v", "--verbose", action="count", default=quiet, help="tell more; -vv: all of it")
-    group.add_argument("--state", metavar="FILE|URL", default=quiet, help=f"the state (or ${STATE_VARIABLE})")
+    group.add_argument("-v", "--verbose", action="count", default=quiet, help="Print more; -vv prints everything")
+    group.add_argument(
+        "--state", metavar="FILE|URL", default=quiet, help=f"Use this state (default: ${STATE_VARIABLE})"
+    )
     group.add_argument(
         "--deployment",
         metavar="NAME",
         default=quiet,
-        help=f"the deployment (or ${DEPLOYMENT_VARIABLE}; the folder's name)",
+        help=f"Use this deployment (or ${DEPLOYMENT_VARIABLE})",
     )
-    file = group.add_argument("-f", "--file", metavar="FILE", default=quiet, help="the network, as a Nix file")
+    file = group.add_argument("-f", "--file", metavar="FILE", default=quiet, help="Read the network from this Nix file")
     complete(file, "file")
-    group.add_argument("--flake", metavar="REF", default=quiet, help="the network, as a flake: ., .#name, …")
+    group.add_argument("--flake", metavar="REF", default=quiet, help="Read the network from this flake: ., .#name, …")
     group.add_argument(
         "--profile",
         metavar="NAME",
         default=quiet,
-        help=f"the hypervisor, instead of the machines' own (or ${PROFILE_VARIABLE})",
+        help=f"Use this hypervisor for all machines (or ${PROFILE_VARIABLE})",
     )
 
 
 def add_machines(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machines", metavar="MACHINE", nargs="*", help="only these machines (shell patterns)")
-    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="only these machines")
-    parser.add_argument("--except", dest="omit", metavar="PATTERN", action="append", default=[], help="all but these")
+    parser.add_argument("machines", metavar="MACHINE", nargs="*", help="Select these machines; shell patterns work")
+    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="Select these machines")
+    parser.add_argument(
+        "--except", dest="omit", metavar="PATTERN", action="append", default=[], help="Leave these machines out"
+    )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """For verbs that change something."""
-    parser.add_argument("--jobs", metavar="N", type=positive, default=JOBS, help=f"machines at a time ({JOBS})")
     parser.add_argument(
-        "--break-lock", action="store_true", help="take the deployment from a run that is certain not to run any more"
+        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
     )
+    parser.add_argument("--break-lock", action="store_true", help="Take the lock from a run that has certainly ended")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
+    parser.add_argument("--json", action="store_true", help="Print one JSON value on stdout")
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("-y", "--yes", action="store_true", help="Answer yes to every question")
 
 
 def complete(action: argparse.Action, kind: str) -> None:

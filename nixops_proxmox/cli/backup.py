@@ -1,4 +1,7 @@
-"""Back machines up to a storage of the cluster (vzdump), or list the backups that there are."""
+"""Back machines up to a storage of the cluster, or list their backups.
+
+Uses vzdump, as the backup button of Proxmox VE does.
+"""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -19,13 +22,15 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
-    parser.add_argument("--list", action="store_true", help="only show which there are")
-    parser.add_argument("--storage", metavar="NAME", default="", help="where to; otherwise one is chosen")
+    parser.add_argument("--list", action="store_true", help="List the backups instead")
+    parser.add_argument(
+        "--storage", metavar="NAME", default="", help="Back up to this storage (default: one is chosen)"
+    )
     parser.add_argument(
         "--mode",
         choices=("snapshot", "suspend", "stop"),
         default="snapshot",
-        help="what becomes of a running machine meanwhile (snapshot: it goes on)",
+        help="Say what a running machine does meanwhile (snapshot: it runs on)",
     )
     add_run(parser)
     add_json(parser)

@@ -1,4 +1,4 @@
-"""Look at the cluster and into the guests: is every machine as the record and the description say?"""
+"""Compare the cluster and the guests with the record and description."""
 
 import argparse
 from dataclasses import replace
@@ -18,7 +18,9 @@ NOT_AS_IT_SHOULD_BE = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_json(parser)
-    parser.add_argument("--jobs", metavar="N", type=positive, default=JOBS, help="machines at a time")
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,7 @@
-"""Print the completion script for a shell: `eval "$(nixops-proxmox completion bash)"`."""
+"""Print a completion script for your shell.
+
+In bash: eval "$(nixops-proxmox completion bash)".
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""Bring machines to `ready`, whatever they stand in; goes on where an earlier run stopped."""
+"""Create, install, change and start machines until they are `ready`.
+
+Goes on where an earlier run stopped.
+"""
 
 import argparse
 
@@ -23,15 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_run(parser)
     parser.add_argument(
-        "--until", metavar="PHASE", choices=[phase.value for phase in STOPS], help=f"stop at: {', '.join(STOPS)}"
+        "--until",
+        metavar="PHASE",
+        choices=[phase.value for phase in STOPS],
+        help="Stop at this phase; `lifecycle` lists them",
     )
     parser.add_argument(
-        "--allow-reboot", action="store_true", help="restart machines for hardware changes that take effect only so"
+        "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
     )
     parser.add_argument(
-        "--allow-recreate", action="store_true", help="make machines anew whose VM is gone; what it held is lost"
+        "--allow-recreate", action="store_true", help="Recreate machines whose VM is gone; their old data is lost"
     )
-    parser.add_argument("--check", action="store_true", help="trust nothing that can be looked at")
+    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,7 @@
-"""Destroy VMs with their disks, and forget the machines; asks first."""
+"""Destroy VMs with their disks, and forget the machines.
+
+Asks first.
+"""
 
 import argparse
 
@@ -11,7 +14,7 @@ from nixops_proxmox.model import Machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
-    parser.add_argument("--uuid", metavar="UUID", help="the machine of that UUID, in whichever deployment it is")
+    parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
     add_run(parser)
     add_yes(parser)
 

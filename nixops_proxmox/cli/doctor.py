@@ -1,4 +1,7 @@
-"""Look at all that a deploy needs, here and on the cluster, and say what is missing and what mends it."""
+"""Find what is missing for a deploy, here and on the cluster.
+
+Looks at everything that a deploy needs, and says how to supply what is missing.
+"""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""Show what was done to the machines, by whom it was noticed, and how it ended."""
+"""List what was done to the machines, and how it ended."""
 
 import argparse
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machine", metavar="MACHINE", nargs="?", help="of this machine only")
-    parser.add_argument("--limit", metavar="N", type=positive, help="only the latest so many")
+    parser.add_argument("machine", metavar="MACHINE", nargs="?", help="Show only this machine")
+    parser.add_argument("--limit", metavar="N", type=positive, help="Show only the last N entries")
     add_json(parser)
 
 

@@ -1,4 +1,7 @@
-"""Put installer ISOs and disk images on a hypervisor's storage; the same content never travels twice."""
+"""Upload installer ISOs and disk images to a hypervisor's storage.
+
+Never sends the same content twice.
+"""
 
 import argparse
 from pathlib import Path
@@ -12,13 +15,15 @@ IMAGES = (".qcow2", ".raw", ".vmdk", ".ova")  # what PVE imports; everything els
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    about = "upload a file, if it is not there yet; prints the volume ID for `install.iso` or `install.image`"
+    about = "Upload a file unless it is there; print its volume ID"
     upload = actions.add_parser("upload", help=about, description=about)
     complete(upload.add_argument("path", metavar="PATH", type=Path), "file")
-    upload.add_argument("--storage", metavar="NAME", default="", help="where to; otherwise one that takes it is chosen")
-    upload.add_argument("--node", metavar="NAME", default="", help="on which node, where the storage is not shared")
     upload.add_argument(
-        "--content", choices=("iso", "import"), help="what it is to PVE; otherwise the file's name tells"
+        "--storage", metavar="NAME", default="", help="Upload to this storage (default: one that takes it)"
+    )
+    upload.add_argument("--node", metavar="NAME", default="", help="Upload to this node, if the storage is not shared")
+    upload.add_argument(
+        "--content", choices=("iso", "import"), help="Set PVE's content type (default: by the file's name)"
     )
     add_json(upload)
     add_common(upload)

@@ -1,4 +1,7 @@
-"""A Proxmox VE in a box, on this machine: for trying things without touching anything of yours."""
+"""Run a Proxmox VE in a box on this machine, to try things safely.
+
+It touches nothing of yours.
+"""
 
 import argparse
 import json
@@ -36,26 +39,36 @@ class LabError(DeployError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--name", metavar="NAME", default=NAME, help=f"of several labs, and of its profile ({NAME})")
+    parser.add_argument("--name", metavar="NAME", default=NAME, help=f"Name the lab and its profile (default: {NAME})")
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    up = actions.add_parser("up", help="start it, and write the profile that leads to it")
+    up = actions.add_parser("up", help="Start the lab, and write a profile for it")
     guests = up.add_mutually_exclusive_group()
-    guests.add_argument("--simulated", action="store_true", help="simulated guests: quick, and nothing is needed")
-    guests.add_argument("--qemu", action="store_true", help="real guests, in QEMU")
-    up.add_argument("--pve", metavar="VERSION", choices=VERSIONS, default="8.4", help=f"{', '.join(VERSIONS)} (8.4)")
-    up.add_argument("--nodes", metavar="N", type=int, choices=range(1, 17), default=3, help="how many nodes (3)")
-    up.add_argument("--realistic", action="store_true", help="take as long as a small cluster does")
-    up.add_argument("--port", type=int, default=PORT, help=f"of the first node's API ({PORT}, or any that is free)")
-    add_json(actions.add_parser("status", help="is it up, where, and what is in it"))
-    actions.add_parser("down", help="stop it with all of its guests")
-    actions.add_parser("reset", help="empty it")
-    inside = actions.add_parser("exec", help="run a command in its network, such as curl to a guest")
+    guests.add_argument("--simulated", action="store_true", help="Simulate the guests: quick, and needs nothing")
+    guests.add_argument("--qemu", action="store_true", help="Run real guests, in QEMU")
+    up.add_argument(
+        "--pve",
+        metavar="VERSION",
+        choices=VERSIONS,
+        default="8.4",
+        help=f"Imitate PVE {', '.join(VERSIONS)} (default: 8.4)",
+    )
+    up.add_argument("--nodes", metavar="N", type=int, choices=range(1, 17), default=3, help="Run N nodes (default: 3)")
+    up.add_argument("--realistic", action="store_true", help="Take as long as a small cluster does")
+    up.add_argument(
+        "--port", type=int, default=PORT, help=f"Serve the first node here (default: {PORT}, or any free port)"
+    )
+    add_json(actions.add_parser("status", help="Show whether the lab runs, where, and its contents"))
+    actions.add_parser("down", help="Stop the lab and all of its guests")
+    actions.add_parser("reset", help="Remove everything from the lab")
+    inside = actions.add_parser("exec", help="Run a command in the lab's network, such as curl to a guest")
     inside.add_argument("command_words", metavar="COMMAND", nargs=argparse.REMAINDER)
-    actions.add_parser("log", help="what it has said")
-    actions.add_parser("image", help="build the installer's image for QEMU guests")
-    screenshot = actions.add_parser("screenshot", help="a picture of a QEMU guest's display")
+    actions.add_parser("log", help="Print the lab's log")
+    actions.add_parser("image", help="Build the installer's image for QEMU guests")
+    screenshot = actions.add_parser("screenshot", help="Save a picture of a QEMU guest's display")
     screenshot.add_argument("vmid", metavar="VMID", type=int)
-    screenshot.add_argument("file", metavar="FILE", type=Path, nargs="?", help="a PNG file (VMID.png)")
+    screenshot.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", help="Write this PNG file (default: VMID.png)"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,7 @@
-"""Show the life of a machine: the phases, what leads from one to the next, and what may be found instead."""
+"""Show the phases of a machine's life and the steps between them.
+
+Also shows what may be found in place of each phase.
+"""
 
 import argparse
 
@@ -7,7 +10,7 @@ from nixops_proxmox.cli.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mermaid", action="store_true", help="as a Mermaid state diagram")
+    parser.add_argument("--mermaid", action="store_true", help="Print a Mermaid state diagram")
     add_json(parser)
 
 

@@ -1,4 +1,7 @@
-"""Show what `deploy` would do; looks and builds, and changes nothing."""
+"""Show what `deploy` would do, and change nothing.
+
+Looks at the cluster, and builds the systems.
+"""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_json(parser)
-    parser.add_argument("--jobs", metavar="N", type=positive, default=JOBS, help="machines at a time")
-    parser.add_argument("--check", action="store_true", help="trust nothing that can be looked at")
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
+    )
+    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

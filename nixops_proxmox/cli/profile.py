@@ -1,4 +1,7 @@
-"""The hypervisors that are known here: list, show (never a secret), add and remove."""
+"""List, show, add and remove the hypervisors that you use.
+
+Never prints a secret.
+"""
 
 import argparse
 import getpass
@@ -19,22 +22,24 @@ from nixops_proxmox.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    add_json(actions.add_parser("list", help="all of them"))
-    show = actions.add_parser("show", help="one of them, without its secrets")
+    add_json(actions.add_parser("list", help="List all profiles"))
+    show = actions.add_parser("show", help="Show a profile without its secrets")
     show.add_argument("name", metavar="NAME")
     add_json(show)
-    add = actions.add_parser("add", help="write one; a secret is asked for, or read from standard input")
+    add = actions.add_parser("add", help="Add a profile; asks for the secret, or reads it from stdin")
     add.add_argument("name", metavar="NAME")
-    add.add_argument("--url", required=True, help="https://pve.example.org:8006; a comma between several of a cluster")
+    add.add_argument("--url", required=True, help="Set the API's address; separate several nodes by commas")
     who = add.add_mutually_exclusive_group(required=True)
-    who.add_argument("--token-id", metavar="USER@REALM!NAME", help="an API token's name")
-    who.add_argument("--username", metavar="USER@REALM", help="a user who has a password")
-    add.add_argument("--secret-command", metavar="COMMAND", help="prints the secret, so that it is not kept here")
+    who.add_argument("--token-id", metavar="USER@REALM!NAME", help="Log in with this API token")
+    who.add_argument("--username", metavar="USER@REALM", help="Log in as this user, with a password")
+    add.add_argument(
+        "--secret-command", metavar="COMMAND", help="Run this command to get the secret, instead of storing it"
+    )
     trust = add.add_mutually_exclusive_group()
-    trust.add_argument("--fingerprint", metavar="SHA256", help="of the server's certificate")
-    complete(trust.add_argument("--ca-file", metavar="FILE", help="the CA that signed it"), "file")
+    trust.add_argument("--fingerprint", metavar="SHA256", help="Trust the certificate with this fingerprint")
+    complete(trust.add_argument("--ca-file", metavar="FILE", help="Trust certificates signed by this CA"), "file")
     add_yes(add)
-    remove = actions.add_parser("remove", help="take one out of the file")
+    remove = actions.add_parser("remove", help="Remove a profile from the file")
     remove.add_argument("name", metavar="NAME")
 
 

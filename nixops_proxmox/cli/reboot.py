@@ -1,4 +1,7 @@
-"""Shut machines down and start them again, which also applies what waits for a restart."""
+"""Restart machines.
+
+A restart also applies the changes that wait for one.
+"""
 
 import argparse
 
@@ -10,7 +13,7 @@ from nixops_proxmox.cli.runs import carry_out
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_run(parser)
-    parser.add_argument("--hard", action="store_true", help="switch them off instead of asking the guest")
+    parser.add_argument("--hard", action="store_true", help="Switch the VMs off instead of asking the guests")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

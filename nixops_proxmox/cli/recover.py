@@ -1,4 +1,7 @@
-"""Make a lost record anew from the marks that the machines' VMs carry on the cluster; no VM is touched."""
+"""Rebuild a lost record from the marks on the cluster's VMs.
+
+Changes no VM.
+"""
 
 import argparse
 from typing import TYPE_CHECKING, Any
@@ -11,10 +14,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only show what is found")
-    parser.add_argument(
-        "--break-lock", action="store_true", help="take the deployment from a run that is certain not to run any more"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="Show what is found, and write nothing")
+    parser.add_argument("--break-lock", action="store_true", help="Take the lock from a run that has certainly ended")
     add_yes(parser)
     add_json(parser)
 

@@ -1,4 +1,7 @@
-"""Install machines anew: same VMID, UUID, MACs and host key; disks marked `keep` are not written."""
+"""Install machines again on their VMs.
+
+The VMID, UUID, MAC addresses and host key stay the same. Disks marked `keep` are not written.
+"""
 
 import argparse
 from typing import TYPE_CHECKING

@@ -1,4 +1,7 @@
-"""Boot the installer beside the untouched system; `start` leads back."""
+"""Boot machines into the installer, beside the untouched system.
+
+`start` leads back.
+"""
 
 import argparse
 

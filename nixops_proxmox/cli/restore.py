@@ -1,4 +1,7 @@
-"""Bring a machine back as it was in a backup, even if its VM is gone; asks first."""
+"""Restore a machine from a backup, even if its VM is gone.
+
+Asks first.
+"""
 
 import argparse
 
@@ -10,7 +13,11 @@ from nixops_proxmox.cli.runs import carry_out
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument(
-        "backup", metavar="BACKUP", nargs="?", default="", help="a volume (`backup --list`); otherwise its newest one"
+        "backup",
+        metavar="BACKUP",
+        nargs="?",
+        default="",
+        help="Restore this volume of `backup --list` (default: the newest)",
     )
     add_run(parser)
     add_yes(parser)

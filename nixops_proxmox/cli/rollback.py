@@ -1,4 +1,7 @@
-"""Go back to the system that a machine had before, or to an older generation; the next deploy goes forward again."""
+"""Go back to the system that a machine ran before.
+
+Takes an older generation as well. The next deploy goes forward again.
+"""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -14,9 +17,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument(
-        "generation", metavar="GENERATION", nargs="?", type=positive, help="otherwise the one before the current one"
+        "generation",
+        metavar="GENERATION",
+        nargs="?",
+        type=positive,
+        help="Go back to this generation (default: the one before)",
     )
-    parser.add_argument("--list", action="store_true", help="only show which there are")
+    parser.add_argument("--list", action="store_true", help="List the generations instead")
     add_run(parser)
     add_json(parser)
 

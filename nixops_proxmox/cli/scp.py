@@ -1,4 +1,7 @@
-"""Copy files to and from a machine: `MACHINE:path` stands for the machine's path."""
+"""Copy files to and from a machine.
+
+`MACHINE:path` is a path on that machine.
+"""
 
 import argparse
 import re
@@ -10,10 +13,14 @@ from nixops_proxmox.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-r", "--recursive", action="store_true", help="with all that is below a folder")
-    complete(parser.add_argument("source", metavar="SOURCE", nargs="+", help="a path, or MACHINE:path"), "file")
-    complete(parser.add_argument("target", metavar="TARGET", help="a path, or MACHINE:path"), "file")
-    parser.add_argument("--print", action="store_true", dest="only_print", help="print the command line, do not run it")
+    parser.add_argument("-r", "--recursive", action="store_true", help="Copy folders with everything in them")
+    complete(
+        parser.add_argument("source", metavar="SOURCE", nargs="+", help="Copy from a path, or MACHINE:path"), "file"
+    )
+    complete(parser.add_argument("target", metavar="TARGET", help="Copy to a path, or MACHINE:path"), "file")
+    parser.add_argument(
+        "--print", action="store_true", dest="only_print", help="Print the command line instead of running it"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

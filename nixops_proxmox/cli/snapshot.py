@@ -1,4 +1,4 @@
-"""Snapshots of machines: create, list, delete, and roll back to one."""
+"""Create, list and delete snapshots of machines, or return to one."""
 
 import argparse
 from collections.abc import Callable
@@ -24,17 +24,15 @@ MADE = tuple(phase for phase in Phase if phase not in (Phase.ABSENT, Phase.RESER
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    create = add_action(
-        actions, "create", "take one of all disks of each machine, all disks of a machine at one moment"
-    )
+    create = add_action(actions, "create", "Take a snapshot of all disks of each machine at one moment")
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--ram", action="store_true", help="the memory too, so that the machine goes on from there")
+    create.add_argument("--ram", action="store_true", help="Save the memory too, so that the machine can resume")
     create.add_argument("--description", metavar="TEXT", default="")
-    show = add_action(actions, "list", "show which there are")
+    show = add_action(actions, "list", "List the snapshots")
     add_json(show)
-    delete = add_action(actions, "delete", "delete one; the machines stay as they are")
+    delete = add_action(actions, "delete", "Delete a snapshot; the machines stay as they are")
     delete.add_argument("name", metavar="NAME")
-    rollback = add_action(actions, "rollback", "go back to one: what was written since is lost; asks first")
+    rollback = add_action(actions, "rollback", "Return to a snapshot, and lose what was written since; asks first")
     rollback.add_argument("name", metavar="NAME")
     add_yes(rollback)
     for action in (create, delete, rollback):

@@ -1,4 +1,7 @@
-"""Log in to a machine, or run a command there; its host key is known."""
+"""Log in to a machine, or run a command there.
+
+Its host key is already known.
+"""
 
 import argparse
 import os
@@ -11,8 +14,10 @@ from nixops_proxmox.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
-    parser.add_argument("command_words", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run there")
-    parser.add_argument("--print", action="store_true", dest="only_print", help="print the command line, do not run it")
+    parser.add_argument("command_words", metavar="COMMAND", nargs=argparse.REMAINDER, help="Run this command there")
+    parser.add_argument(
+        "--print", action="store_true", dest="only_print", help="Print the command line instead of running it"
+    )
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

@@ -1,4 +1,7 @@
-"""Start machines that are stopped or in rescue, as they are installed."""
+"""Start machines that are stopped or in rescue.
+
+They boot their installed system.
+"""
 
 import argparse
 

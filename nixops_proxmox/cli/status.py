@@ -1,4 +1,7 @@
-"""Show where the machines stand, from the record; with --endpoints, try their addresses now."""
+"""Show where the machines stand, from the record.
+
+With --endpoints, tries their addresses now.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_json(parser)
-    parser.add_argument("--endpoints", action="store_true", help="try every address and explain the choice")
+    parser.add_argument("--endpoints", action="store_true", help="Try every address, and explain the choice")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:

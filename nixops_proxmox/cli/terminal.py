@@ -1,4 +1,7 @@
-"""Sit at a machine's serial console, through the hypervisor; Ctrl-] leaves it."""
+"""Open a machine's serial console, through the hypervisor.
+
+Ctrl-] leaves it.
+"""
 
 import argparse
 import os
@@ -25,7 +28,7 @@ ALIVE = 20.0  # seconds between signs of life
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
-    parser.add_argument("--seconds", metavar="N", type=positive, help="leave by itself after so long")
+    parser.add_argument("--seconds", metavar="N", type=positive, help="Leave after N seconds")
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
