@@ -1,13 +1,15 @@
 """examples/demo/builder.nix: a build needs the store, and nothing of the machine that it runs on."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.runner import ProcessRunner
-from nixops_proxmox.nixeval.tools import Nix, find_nix
+from nixops_proxmox.nixeval.tools import Nix, get_nix
 from tests.builds import BUILDER, can_sandbox, nix_config
+from tests.nixes import NIXES, nix_path
 
 pytestmark = pytest.mark.nix
 SCRIPT = f"""import {BUILDER} "tried" {{ word = "hello"; }} ''
@@ -17,12 +19,9 @@ SCRIPT = f"""import {BUILDER} "tried" {{ word = "hello"; }} ''
 ''"""
 
 
-@pytest.fixture(scope="module")
-def nix() -> Nix:
-    found = find_nix()
-    if found is None:
-        pytest.skip("there is no Nix on this machine: apt install nix-bin")
-    return found
+@pytest.fixture(scope="module", params=NIXES)
+def nix(request: pytest.FixtureRequest) -> Nix:
+    return get_nix({**os.environ, "PATH": nix_path(request.param)})
 
 
 def _build(nix: Nix, folder: Path, expression: str, *settings: str, **environment: str) -> Completed:

@@ -12,10 +12,11 @@ import pytest
 from nixops_proxmox.nixeval.build import build_systems
 from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
-from nixops_proxmox.nixeval.tools import Nix, find_nix
+from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.paths import nix_dir
 from nixops_proxmox.spec import MachineSpec, parse_network
 from tests.builds import nix_config
+from tests.nixes import NIXES, nix_path
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STUBS = "{ lib.mkDefault = value: value; pkgs = { }; config = { }; }"
@@ -23,12 +24,9 @@ STUBS = "{ lib.mkDefault = value: value; pkgs = { }; config = { }; }"
 pytestmark = pytest.mark.nix
 
 
-@pytest.fixture(scope="module")
-def nix() -> Nix:
-    found = find_nix()
-    if found is None:
-        pytest.skip("there is no Nix on this machine: apt install nix-bin")
-    return found
+@pytest.fixture(scope="module", params=NIXES)
+def nix(request: pytest.FixtureRequest) -> Nix:
+    return get_nix({**os.environ, "PATH": nix_path(request.param)})
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,17 @@ from typing import Any
 import pytest
 
 from tests.builds import nix_config
+from tests.nixes import NIXES, nix_path
 from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 Evaluate = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
-def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
+@pytest.fixture(scope="session", params=NIXES)
+def evaluate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
     """Evaluates an expression (text, or a file) to data, in a store of its own; AssertionError has Nix's words."""
-    if shutil.which("nix-instantiate") is None:
-        pytest.skip("there is no Nix: install nix-bin")
+    path = nix_path(request.param)
     home = tmp_path_factory.mktemp("nix")
     environment = {
         **os.environ,
@@ -36,6 +35,7 @@ def evaluate(tmp_path_factory: pytest.TempPathFactory) -> Evaluate:
         "NIX_CONFIG": nix_config("experimental-features = flakes"),
         "NIX_REMOTE": "local",
         "HOME": str(home),
+        "PATH": path,
     }
 
     def run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.builds import nix_config
+from tests.nixes import NIXES, nix_path
 
 if TYPE_CHECKING:  # typeguard must see the package's first import, and pytest reads this file before typeguard starts
     from nixops_proxmox.nixeval.runner import ProcessRunner
@@ -20,15 +21,12 @@ def fake_nix() -> "Nix":
     return Nix(Path("/n/bin"), (2, 8, 0), Store.DAEMON)
 
 
-@pytest.fixture(scope="session")
-def nix() -> "Nix":
-    from nixops_proxmox.nixeval.tools import find_nix
+@pytest.fixture(scope="session", params=NIXES)
+def nix(request: pytest.FixtureRequest) -> "Nix":
+    """This machine's, and a current one."""
+    from nixops_proxmox.nixeval.tools import get_nix
 
-    other = os.environ.get("NIXOPS_PROXMOX_NIX", "")  # the folder of another Nix's programs, to try that one
-    found = find_nix({**os.environ, "PATH": other} if other else None)
-    if found is None:
-        pytest.skip("there is no Nix on this machine: apt install nix-bin")
-    return found
+    return get_nix({**os.environ, "PATH": nix_path(request.param)})
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The scripts are run by a real sh on a small tree that looks like a guest's root."""
 
+import json
 import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,9 @@ from nixops_proxmox.nixeval.activate import (
     roll_back,
     rollback_script,
 )
+from nixops_proxmox.nixeval.runner import ProcessRunner
+from nixops_proxmox.nixeval.tools import Nix
+from tests.builds import BUILDER, nix_config
 from tests.pace import patience
 
 NIX_ENV = """\
@@ -44,6 +49,7 @@ class SmallGuest:
     """Runs scripts with every absolute path of theirs moved below `root`."""
 
     root: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         done = self.start(script).communicate(stdin, timeout)
@@ -51,7 +57,7 @@ class SmallGuest:
 
     def start(self, script: str) -> "subprocess.Popen[bytes]":
         moved = re.sub(r"(?<![\w.}/])/(?=run/|nix/)", f"{self.root}/", script)
-        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{self.root}/bin:{os.environ['PATH']}", **self.environment}
         self.process = subprocess.Popen(
             ["sh", "-c", moved], stdin=-1, stdout=-1, stderr=-1, env=environment, start_new_session=True
         )
@@ -174,6 +180,36 @@ def test_generations_are_listed(guest: SmallGuest) -> None:
     _activate(guest, one)
     _activate(guest, two)
     assert parse_generations(guest.run(generations_script()).stdout) == {1: one, 2: two}
+
+
+@pytest.mark.nix
+def test_a_real_nix_env_makes_generations_and_goes_back(nix: Nix, tmp_path: Path) -> None:
+    """In a store and a state below the guest's root; what becomes current must be valid there."""
+    places = {"NIX_STORE_DIR": f"{tmp_path}/nix/store", "NIX_STATE_DIR": f"{tmp_path}/nix/var/nix"}
+    (tmp_path / "nix" / "var" / "nix" / "profiles").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    own = {**places, "NIX_CONF_DIR": f"{tmp_path}/etc", "NIX_REMOTE": "", "NIX_CONFIG": nix_config()}
+    guest = SmallGuest(tmp_path, {**own, "PATH": f"{nix.directory}:{os.environ['PATH']}", "HOME": str(tmp_path)})
+    one, two = (_build_system(nix, guest, name) for name in ("one", "two"))
+    assert [_activate(guest, system) for system in (one, two, two)] == [1, 2, 2], "none is added for the current one"
+    assert find_active_system(guest) == two
+    assert roll_back(guest, machine="web").generation == 1
+    assert find_active_system(guest) == one
+    assert parse_generations(guest.run(generations_script()).stdout) == {1: one, 2: two}
+    with pytest.raises(ActivationFailed, match=r"could not be made the current generation\n.*error: "):
+        roll_back(guest, machine="web", generation=7)
+
+
+def _build_system(nix: Nix, guest: SmallGuest, name: str) -> str:
+    switch = f"#!/bin/sh\nln -sfn $(dirname $(dirname $0)) {guest.root}/run/current-system\n"
+    text = f"""import {BUILDER} "{name}" {{ }} ''
+      mkdir -p $out/bin
+      cp ${{builtins.toFile "switch" {json.dumps(switch)}}} $out/bin/switch-to-configuration
+      chmod +x $out/bin/*
+    ''"""
+    done = ProcessRunner(environment=guest.environment)(nix.argv("nix-build", "--no-out-link", "-E", text))
+    assert done.status == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_failed_units_are_told_apart_from_a_failed_activation() -> None:

@@ -1,4 +1,4 @@
-"""Flakes as people write them, with a real Nix; NIXOPS_PROXMOX_NIX names the folder of another Nix's programs."""
+"""Flakes as people write them, with a real Nix."""
 
 import subprocess
 from collections.abc import Iterator

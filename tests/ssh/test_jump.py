@@ -1,6 +1,5 @@
 """Through jump hosts: ours by paramiko, and the very same way by the installed ssh, scp and Nix."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,11 +17,10 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.session import open_session
+from tests.nixes import NIXES, nix_path
 from tests.pace import patience
 
 from .server import Sshd, free_port, start_sshd
-
-needs_nix = pytest.mark.skipif(shutil.which("nix") is None, reason="needs nix")
 
 
 @pytest.fixture(scope="module")
@@ -130,15 +128,22 @@ def test_ssh_goes_through_a_jump_host_by_a_configuration_file(sshd: Sshd, gate: 
 
 
 @pytest.mark.nix
-@needs_nix
+@pytest.mark.parametrize("scheme", ["ssh", "ssh-ng"])
+@pytest.mark.parametrize("which", NIXES)
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_nix_reaches_a_store_by_our_options_and_url(sshd: Sshd, tmp_path: Path, host: str) -> None:
+def test_nix_reaches_a_store_by_our_options_and_url(
+    sshd: Sshd, tmp_path: Path, host: str, which: str, scheme: str
+) -> None:
     way = access(sshd, host, tmp_path)
     argv = ["nix", "--extra-experimental-features", "nix-command", "store", "ping", "--store"]
-    environment = {"PATH": f"{Path(shutil.which('nix') or '').parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment = {"PATH": nix_path(which), "HOME": str(tmp_path)}
     environment |= {"NIX_SSHOPTS": nix_sshopts(way), "NIX_REMOTE": f"local?root={tmp_path}/store"}
     done = subprocess.run(
-        [*argv, store_url(way.endpoint)], env=environment, capture_output=True, text=True, timeout=patience(30)
+        [*argv, store_url(way.endpoint, scheme=scheme)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=patience(30),
     )
     assert done.returncode == 0, done.stderr
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.builds import BUILDER, nix_config
 from tests.lab.machines.simulated_bench import PARTITION, Bench, until
+from tests.nixes import NIXES, nix_path
 
 Play = Callable[..., None]
 pytestmark = [
@@ -42,10 +43,10 @@ in { one = system "one"; two = system "two"; }
 
 
 class Operator:
-    """Somebody with a Nix of their own."""
+    """Somebody with a Nix of their own, who speaks to the guest's by `scheme`."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, which: str = "own", scheme: str = "ssh") -> None:
+        self.bench, self.scheme = bench, scheme
         self.home = bench.directory / "operator"
         self.home.mkdir()
         (self.home / "network.nix").write_text(NETWORK.replace("BUILDER", str(BUILDER)))
@@ -54,6 +55,7 @@ class Operator:
             "NIX_STORE_DIR": "/nix/store", "HOME": str(self.home), "NIX_REMOTE": f"local?root={self.home}/store",
             "NIX_SSHOPTS": f"-F none -i {bench.write_key()} {options}",
             "NIX_CONFIG": nix_config("experimental-features = nix-command"),
+            "PATH": nix_path(which),
         }  # fmt: skip
 
     async def build(self, name: str) -> str:
@@ -68,7 +70,7 @@ class Operator:
 
     async def copy(self, path: str, address: str, remote_store: str = "") -> None:
         host = f"[{address}]" if ":" in address else address
-        await self._run("nix", "copy", "--no-check-sigs", "--to", f"ssh://root@{host}{remote_store}", path)
+        await self._run("nix", "copy", "--no-check-sigs", "--to", f"{self.scheme}://root@{host}{remote_store}", path)
 
     async def _run(self, *argv: str) -> str:
         done = await self.bench.command(argv, **self.environment)
@@ -76,9 +78,11 @@ class Operator:
         return done.out
 
 
-def test_a_closure_is_installed_activated_and_updated(play: Play) -> None:
+@pytest.mark.parametrize("scheme", ["ssh", "ssh-ng"])
+@pytest.mark.parametrize("which", NIXES)
+def test_a_closure_is_installed_activated_and_updated(play: Play, which: str, scheme: str) -> None:
     async def scenario(bench: Bench) -> None:
-        operator = Operator(bench)
+        operator = Operator(bench, which, scheme)
         one, two = await operator.build("one"), await operator.build("two")
         hardware = await bench.hardware()
         machine = await bench.power_on(hardware)

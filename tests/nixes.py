@@ -1,0 +1,27 @@
+"""The Nix of this machine, and a current one beside it: most users have one, and it says and refuses other things.
+
+`scripts/current-nix` makes the other, and NIXOPS_PROXMOX_NIX_CURRENT is the folder of its programs.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+VARIABLE = "NIXOPS_PROXMOX_NIX_CURRENT"
+NIXES = ("own", "current")
+
+
+def nix_path(which: str) -> str:
+    """A PATH that has this Nix first; skips the test where there is none."""
+    path = os.environ["PATH"]
+    if which == "own":
+        if shutil.which("nix-instantiate") is None:
+            pytest.skip("there is no Nix on this machine: apt install nix-bin")
+        return path
+    folder = os.environ.get(VARIABLE, "")
+    if not folder:
+        pytest.skip(f"there is no current Nix: {VARIABLE}=$(scripts/current-nix)")
+    assert (Path(folder) / "nix-instantiate").exists(), f"{VARIABLE}={folder} has no Nix"
+    return f"{folder}:{path}"
