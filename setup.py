@@ -36,6 +36,10 @@ setup(
         "pluggy>=1.3",  # NixOps 2's plugin hooks
         "typeguard>=4.1",  # NixOps 2 validates its options with it
         "websocket-client>=1.7",  # PVE's terminals are websockets; it takes a connection that we have verified
+        "platformdirs>=4.0",  # the user's folders
+        "pyotp>=2.9",  # the second factor of a login
+        "tomlkit>=0.13",  # profiles are written into the user's file, with comments and order kept
+        "jsonpatch>=1.48",  # NixOps 4 sends changes of its state as patches
         "shtab>=1.7",  # shell completion from the argument parser
     ],
     extras_require={

@@ -1,7 +1,11 @@
 """Where our own files are, and where a user's are kept."""
 
-import os
 from pathlib import Path
+
+from platformdirs.unix import Unix
+
+# The XDG base directories on macOS too, where Nix's own tools also use them.
+_FOLDERS = Unix("nixops-proxmox")
 
 
 def nix_dir() -> Path:
@@ -12,12 +16,10 @@ def nix_dir() -> Path:
 
 
 def config_dir() -> Path:
-    """Where profiles are read from (XDG base directories)."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "nixops-proxmox"
+    """Where profiles are read from."""
+    return _FOLDERS.user_config_path
 
 
 def state_dir() -> Path:
-    """Where state, keys and the lab live (XDG base directories); made private by whoever creates it."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "nixops-proxmox"
+    """Where state, keys and the lab live; made private by whoever creates it."""
+    return _FOLDERS.user_state_path

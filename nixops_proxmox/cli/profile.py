@@ -5,19 +5,19 @@ Never prints a secret.
 
 import argparse
 import getpass
-import json
 import os
-import re
 import sys
 import tempfile
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import add_json, add_yes, complete
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,42 +143,49 @@ def read_secret(prompt: str) -> str:
 
 def write_profile(file: Path, name: str, values: Mapping[str, str]) -> None:
     """Add or replace one profile and leave the rest of the file as it is, comments and all; 0600, all or nothing."""
-    kept = without_table(read_text(file), name)
-    table = "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-    gap = "\n" if kept and not kept.endswith("\n\n") else ""
-    replace_file(file, f"{kept}{gap}[{toml_key(name)}]\n{table}", name)
+    import tomlkit
+
+    document = read_document(file)
+    table = tomlkit.table()
+    table.update(values)
+    parent = find_parent(document, name)
+    parent[name] = table
+    replace_file(file, tomlkit.dumps(document))
 
 
 def remove_profile(file: Path, name: str) -> None:
-    replace_file(file, without_table(read_text(file), name), name)
+    import tomlkit
+
+    document = read_document(file)
+    parent = find_parent(document, name)
+    del parent[name]
+    if not parent and parent is not document:
+        del document["profiles"]
+    replace_file(file, tomlkit.dumps(document))
+
+
+def find_parent(document: "TOMLDocument", name: str) -> MutableMapping[str, Any]:
+    """Profiles are the file's own tables, or stand in its table `profiles`."""
+    nested = document.get("profiles", {})
+    return nested if name in nested else document
+
+
+def read_document(file: Path) -> "TOMLDocument":
+    """Raises ConfigError for what is no TOML."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(read_text(file))
+    except TOMLKitError as error:
+        raise ConfigError(f"{file} is not TOML: {error}", hint="correct it, and run the same command again") from error
 
 
 def read_text(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
-def without_table(text: str, name: str) -> str:
-    """The TOML text without the table `[name]` (or `[profiles.name]`)."""
-    spelled = "|".join(re.escape(form) for form in (name, json.dumps(name), f"'{name}'"))
-    heading = re.compile(rf"\s*\[\s*(profiles\s*\.\s*)?({spelled})\s*\]\s*(#.*)?")
-    kept: list[str] = []
-    inside = False
-    for line in text.splitlines(keepends=True):
-        if line.lstrip().startswith("["):
-            inside = heading.fullmatch(line.rstrip("\r\n")) is not None
-        if not inside:
-            kept.append(line)
-    return "".join(kept)
-
-
-def toml_key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def replace_file(file: Path, text: str, changed: str) -> None:
-    """Write the text in the file's place, if all profiles but `changed` are in it as they were."""
-    if others(text, changed) != others(read_text(file), changed):
-        raise ConfigError(f"{file} is written in a way that only people can edit", hint=f"edit [{changed}] yourself")
+def replace_file(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600 from the first byte
@@ -187,12 +194,3 @@ def replace_file(file: Path, text: str, changed: str) -> None:
         Path(temporary).replace(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
-
-
-def others(text: str, name: str) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return {"": text}  # equal to nothing but itself
-    nested = data.pop("profiles", {})
-    return {key: value for key, value in {**data, **nested}.items() if key != name}

@@ -5,11 +5,12 @@ import hashlib
 import hmac
 import json
 import secrets
-import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
+
+import pyotp
 
 from nixops_proxmox.lab.permissions import ROOT, Permissions
 from nixops_proxmox.lab.privileges import roles
@@ -215,9 +216,10 @@ class Access:
         return unauthorized("Authentication failed!" if self._release.uniform_refusal else cause)
 
 
+class _Totp(pyotp.TOTP):
+    min_secret_length_bits = 0  # PVE takes short secrets
+
+
 def totp(secret: str, when: float) -> str:
     """RFC 6238: six digits, 30 seconds, SHA-1."""
-    key = base64.b32decode(secret.upper() + "=" * (-len(secret) % 8))
-    digest = hmac.new(key, struct.pack(">Q", int(when) // 30), hashlib.sha1).digest()
-    offset = digest[-1] & 15
-    return f"{(struct.unpack('>I', digest[offset : offset + 4])[0] & 0x7FFFFFFF) % 1_000_000:06d}"
+    return _Totp(secret).at(int(when))

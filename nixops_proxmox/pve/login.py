@@ -1,16 +1,13 @@
 """How we say who we are: an API token, or a ticket that is fetched, renewed and kept under a lock."""
 
-import base64
-import binascii
-import hashlib
-import hmac
 import json
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote
+
+import pyotp
 
 from nixops_proxmox.errors import ConfigError, NotAuthenticated
 from nixops_proxmox.pve.calls import Call, Method
@@ -135,13 +132,14 @@ def offered_factors(challenge: str) -> tuple[str, ...]:
     return tuple(str(name) for name, value in offered.items() if value) if isinstance(offered, dict) else ()
 
 
-def totp_code(secret: str, now: float, *, digits: int = 6, step: int = 30) -> str:
-    """RFC 6238 with SHA-1, as PVE's TOTP; `secret` in base32, blanks allowed. ConfigError if it is not."""
+class _Totp(pyotp.TOTP):
+    min_secret_length_bits = 0  # PVE takes short secrets; who has one must be able to log in
+
+
+def totp_code(secret: str, now: float, *, digits: int = 6) -> str:
+    """PVE's TOTP (RFC 6238, SHA-1, 30 seconds); `secret` in base32, blanks allowed. ConfigError if it is not."""
     cleaned = secret.replace(" ", "").replace("-", "").upper()
     try:
-        key = base64.b32decode(cleaned + "=" * (-len(cleaned) % 8))
-    except (binascii.Error, ValueError) as error:
+        return _Totp(cleaned, digits=digits).at(int(now))
+    except ValueError as error:
         raise ConfigError("`totp_secret` is not base32") from error
-    mac = hmac.new(key, struct.pack(">Q", int(now // step)), hashlib.sha1).digest()
-    offset = mac[-1] & 15
-    return f"{(struct.unpack('>I', mac[offset : offset + 4])[0] & 0x7FFFFFFF) % 10**digits:0{digits}d}"

@@ -80,7 +80,7 @@ def test_the_rest_of_the_file_stays_as_it_is(tmp_path: Path) -> None:
     write_profile(file, "lab", {"url": "https://new", "token": 'a"b\\c\u00e9'})
     text = file.read_text()
     assert text.startswith('# mine\n[default]\nurl = "https://a"  # the old one\n')
-    assert tomllib.loads(text)["lab"] == {"url": "https://new", "token": 'a"b\\c\u00e9'}
+    assert tomllib.loads(text)["profiles"]["lab"] == {"url": "https://new", "token": 'a"b\\c\u00e9'}
     write_profile(file, "odd name", {"url": "https://d"})
     remove_profile(file, "lab")
     assert {name: table["url"] for name, table in tomllib.loads(file.read_text()).items()} == {
@@ -90,10 +90,18 @@ def test_the_rest_of_the_file_stays_as_it_is(tmp_path: Path) -> None:
     assert [entry.name for entry in file.parent.iterdir()] == ["profiles.toml"]
 
 
-@pytest.mark.parametrize("text", ['lab = { url = "x" }\n', 'a = """\n[lab]\n"""\nb = 1\n', "not toml at all"])
-def test_a_file_that_cannot_be_edited_safely_is_left_alone(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ['lab = { url = "x" }\n', 'a = """\n[lab]\n"""\nb = 1\n', '"lab".url = "x"\n'])
+def test_a_file_that_is_written_in_another_way_is_edited_as_well(tmp_path: Path, text: str) -> None:
     file = tmp_path / "profiles.toml"
     file.write_text(text)
-    with pytest.raises((ConfigError, tomllib.TOMLDecodeError)):
+    before = tomllib.loads(text)
+    write_profile(file, "lab", {"url": "https://x"})
+    assert tomllib.loads(file.read_text()) == {**before, "lab": {"url": "https://x"}}
+
+
+def test_a_file_that_is_no_toml_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "profiles.toml"
+    file.write_text("not toml at all")
+    with pytest.raises(ConfigError, match="is not TOML"):
         write_profile(file, "lab", {"url": "https://x"})
-    assert file.read_text() == text
+    assert file.read_text() == "not toml at all"
