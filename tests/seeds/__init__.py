@@ -1,0 +1,1 @@
+"""Seeded bugs: is there a test for each promise? See `scripts/seed_bugs`."""
