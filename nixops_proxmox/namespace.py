@@ -8,6 +8,7 @@ from pathlib import Path
 from shutil import which
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.spelling import Verb, command
 
 INSIDE_VARIABLE = "NIXOPS_PROXMOX_INSIDE"  # the namespace we have entered: never twice
 
@@ -24,7 +25,7 @@ def find_holder(namespace: str) -> int:
         raise ConfigError(f"the network of the lab is not there: {namespace}", hint=_HINT) from error
 
 
-_HINT = "start the lab: nixops-proxmox lab up"
+_HINT = f"start the lab: {command(Verb.LAB_UP)}"
 
 
 def needs_entering(holder: int, environment: Mapping[str, str], link: Link = os.readlink) -> bool:

@@ -45,9 +45,9 @@ from nixops_proxmox.cli.arguments import add_common
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.progress import INTERRUPTED_STATUS
 from nixops_proxmox.cli.report import Line, explain
+from nixops_proxmox.cli.spelling import PROGRAM
 from nixops_proxmox.errors import DeployError
 
-PROGRAM = "nixops-proxmox"
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
     "plan": plan,

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from nixops_proxmox.cli.progress import Plain, Progress, Relay, start_live, start_plain
 from nixops_proxmox.cli.report import Line
+from nixops_proxmox.cli.spelling import spelled
 from nixops_proxmox.errors import NeedsWord
 
 PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
@@ -23,7 +24,8 @@ NOTEWORTHY = frozenset({"nixops_proxmox.wiring.parts"})
 
 
 class Console:
-    """The two streams, how much is told (0, 1: -v, 2: -vv), and whether anybody can be asked."""
+    """The two streams, how much is told (0, 1: -v, 2: -vv), and whether anybody can be asked. `spell`: puts the
+    commands that a text recommends into the words of the door that shows it."""
 
     def __init__(
         self,
@@ -32,26 +34,29 @@ class Console:
         *,
         verbosity: int = 0,
         ask_from: Callable[[], str] | None = None,
+        spell: Callable[[str], str] = spelled,
     ) -> None:
+        self.spell = spell
         self.verbosity = verbosity
         self.out = _open_rich(out or sys.stdout)
         self.err = _open_rich(err or sys.stderr)
-        self.reporter = Relay(Plain(self.say, verbosity))
+        self.reporter = Relay(Plain(self.say, verbosity), spell)
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
     def result(self, text: str) -> None:
         """A line (or lines) of result, exactly as it is."""
-        self.out.print(Text(text), soft_wrap=True)
+        self.out.print(Text(self.spell(text)), soft_wrap=True)
 
     def result_lines(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            self.out.print(Text(line.text, line.style), soft_wrap=True)
+            self.out.print(Text(self.spell(line.text), line.style), soft_wrap=True)
 
     def json(self, value: object) -> None:
-        self.out.print(Text(json.dumps(value, indent=2, ensure_ascii=False)), soft_wrap=True)
+        self.out.print(Text(self.spell(json.dumps(value, indent=2, ensure_ascii=False))), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
         """Aligned columns, never wrapped; `phases`: the column that holds phases, which are coloured."""
+        rows = [[self.spell(cell) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
         for number, row in enumerate([[head.upper() for head in heads], *rows]):
             line = Text()
@@ -64,15 +69,15 @@ class Console:
 
     def say(self, text: str) -> None:
         """Something that is good to know."""
-        self.err.print(Text(text), soft_wrap=True)
+        self.err.print(Text(self.spell(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.err.print(Text.assemble(("warning: ", "yellow"), text), soft_wrap=True)
+        self.err.print(Text.assemble(("warning: ", "yellow"), self.spell(text)), soft_wrap=True)
 
     def show(self, lines: Sequence[Line]) -> None:
         """A report, as `cli.report` makes them, on stderr."""
         for line in lines:
-            self.err.print(Text(line.text, line.style), soft_wrap=True)
+            self.err.print(Text(self.spell(line.text), line.style), soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
         """Ask for a word; `yes`: it was given already. NeedsWord if there is nobody to ask."""

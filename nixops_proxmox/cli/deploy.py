@@ -9,6 +9,7 @@ from nixops_proxmox.cli.arguments import add_machines, add_run, open_deployed, s
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.runs import carry_out
 from nixops_proxmox.model import Phase
+from nixops_proxmox.spelling import Verb, command
 
 STOPS = (
     Phase.RESERVED,
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
             )
         for name in deployed.forgotten():
-            console.warn(f"{name} is no longer described, and still there; `nixops-proxmox destroy {name}` removes it")
+            console.warn(f"{name} is no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
         return carry_out(
             args,
             console,

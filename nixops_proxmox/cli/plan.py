@@ -10,6 +10,7 @@ from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_depl
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import explain
 from nixops_proxmox.model import Change
+from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring import Planned
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for plan in planned:
             console.result("\n".join(describe(plan)))
         for name in forgotten:
-            console.result(f"{name}: no longer described, and still there; `nixops-proxmox destroy {name}` removes it")
+            console.result(f"{name}: no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
     errors = [plan.error for plan in planned if plan.error is not None]
     for plan in planned:
         if plan.error is not None:
@@ -62,7 +63,7 @@ def _note(change: Change) -> str:
     if change.forbidden:
         return f"  [cannot be: {change.forbidden}]"
     if change.waiting:
-        return "  [waits for a restart: deploy --allow-reboot]"
+        return f"  [waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
     return "  [needs a restart]" if change.restart else ""
 
 

@@ -47,8 +47,8 @@ class Relay:
     """A reporter that lasts as long as the program, and hands on to whatever shows progress at the moment. When told
     to stop, it ends each machine's road where the next step would begin."""
 
-    def __init__(self, otherwise: Progress) -> None:
-        self._otherwise = otherwise
+    def __init__(self, otherwise: Progress, spell: Callable[[str], str] = str) -> None:
+        self._otherwise, self._spell = otherwise, spell
         self._current: Progress | None = None
         self.stopping = False
 
@@ -73,13 +73,13 @@ class Relay:
         self.now.step(machine, label, to)
 
     def detail(self, machine: Machine, text: str) -> None:
-        self.now.detail(machine, text)
+        self.now.detail(machine, self._spell(text))
 
     def done(self, machine: Machine, label: str, seconds: float) -> None:
         self.now.done(machine, label, seconds)
 
     def warn(self, machine: Machine, text: str) -> None:
-        self.now.warn(machine, text)
+        self.now.warn(machine, self._spell(text))
 
     def ended(self, name: str, error: Exception | None) -> None:
         self.now.ended(name, error)

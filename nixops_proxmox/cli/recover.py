@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import add_json, add_yes, choose_profile, enter_networks, open_deployed
 from nixops_proxmox.cli.console import Console
+from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring import Sighted
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             console.say("nothing was recorded")
             return 0
         deployed.recover(new)
-        console.say(f"recorded: {names}; `nixops-proxmox deploy` goes on from there")
+        console.say(f"recorded: {names}; {command(Verb.DEPLOY)} goes on from there")
     return 0
 
 

@@ -13,6 +13,7 @@ from time import monotonic
 
 from nixops_proxmox.endpoints.candidates import Candidate
 from nixops_proxmox.errors import DeployError, HostKeyChanged, NoEndpoint
+from nixops_proxmox.spelling import Verb, command
 
 # RFC 8305 advises 250 ms, thinking of strangers' servers; it demands 10 ms. Ours are a handful of addresses, all of one
 # machine of ours, and a person waits: the eighth is started before 0.2 s have passed (and sshd minds ten at once).
@@ -136,7 +137,7 @@ def race(
         raise NoEndpoint(
             _no_endpoint_message(attempts),
             attempts=[attempt.explain() for attempt in attempts],
-            hint="status --endpoints shows every address and why it was not used",
+            hint=f"{command(Verb.STATUS, '--endpoints')} shows every address and why it was not used",
         )
     return Result(attempts[winner], attempts)
 

@@ -8,6 +8,7 @@ from nixops_proxmox.lifecycle.ports import Journal
 from nixops_proxmox.lifecycle.shape import Move, World, label
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.spelling import Verb, command
 
 TURNS = 5  # how often a run may be turned back before it gives up: a taken VMID, a guest restarted under us
 LOOKS = 3  # how often a step whose outcome is unknown is looked at again
@@ -52,7 +53,7 @@ def pursue(
             if turns > TURNS:
                 raise NoPath(
                     f"{machine.name}: turned back {turns} times, the last time from {before.phase}: giving up",
-                    hint=f"`nixops-proxmox history {machine.name}` shows what happened each time",
+                    hint=f"{command(Verb.HISTORY, machine.name)} shows what happened each time",
                 )
     return machine
 

@@ -8,6 +8,7 @@ from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
 from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spelling import Verb, command
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Lifecycle:
         if move is None:
             raise NoPath(
                 f"{machine.name}: it is {machine.phase}, and nothing leads from there to {goal}",
-                hint=HINTS.get(machine.phase, "`nixops-proxmox lifecycle` shows which way leads where"),
+                hint=hint_at(machine),
             )
         return move
 
@@ -144,7 +145,11 @@ class Lifecycle:
         return tuple(dict.fromkeys(m.goal for m in self.moves))
 
 
-HINTS = {
-    Phase.LOST: "if the VM is really gone, `deploy --allow-recreate` makes a new one, and `destroy` forgets it",
-    Phase.ABSENT: "`deploy` makes it",
-}
+def hint_at(machine: Machine) -> str:
+    """What to do where no way leads on."""
+    if machine.phase is Phase.LOST:
+        anew, forget = command(Verb.DEPLOY, "--allow-recreate"), command(Verb.DESTROY, machine.name)
+        return f"if the VM is really gone, {anew} makes a new one, and {forget} forgets it"
+    if machine.phase is Phase.ABSENT:
+        return f"{command(Verb.DEPLOY)} makes it"
+    return f"{command(Verb.LIFECYCLE)} shows which way leads where"

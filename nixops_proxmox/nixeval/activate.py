@@ -11,6 +11,7 @@ from typing import Protocol
 
 from nixops_proxmox.errors import ActivationFailed
 from nixops_proxmox.model import Completed
+from nixops_proxmox.spelling import Verb, command
 
 PROFILE = "/nix/var/nix/profiles/system"
 TIMEOUT = 1800.0  # seconds; restarting services may take its time
@@ -108,11 +109,12 @@ def _explain(status: int) -> tuple[str, str]:
     if status == UNITS_FAILED:
         return (
             "it is active, but some of its services did not start",
-            "look at them with `systemctl --failed` in the guest; the next deploy activates again",
+            f"look at them with `systemctl --failed` in the guest; {command(Verb.DEPLOY)} activates again",
         )
     return (
         f"the activation ended with status {status}",
-        "its log is /run/nixops-proxmox/activation.log in the guest; to go back, deploy the description as it was",
+        "its log is /run/nixops-proxmox/activation.log in the guest; to go back, change the description back, then"
+        f" {command(Verb.DEPLOY)}",
     )
 
 

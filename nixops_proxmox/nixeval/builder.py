@@ -14,6 +14,7 @@ from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
 
 TARGET = "/mnt"  # where an installer has the machine's own file systems
 
@@ -108,6 +109,6 @@ class NixBuilder:
         if done.needs_reboot:
             raise ActivationFailed(
                 f"generation {done.generation} takes effect only after a reboot, for its init differs",
-                hint="run `nixops-proxmox reboot` for this machine, then the same command again",
+                hint=f"{command(Verb.REBOOT, 'MACHINE')} restarts the machine; then run the same command again",
             )
         return done.generation

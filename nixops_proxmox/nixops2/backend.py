@@ -28,6 +28,7 @@ from nixops_proxmox.nixops2.original import SECRETS, as_it_is, is_originals, tak
 from nixops_proxmox.nixops2.original import meet as meet_original
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.run import LOOKING, Run, get_run, usual_profile
+from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
@@ -304,7 +305,7 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
             f"{c.key}: {c.have or '(none)'}, and {c.want or '(none)'} is described" for c in checked.changes
         ]
         res.messages += [f"{key} waits for a stop and start" for key in checked.pending]
-        res.messages += checked.problems
+        res.messages += map(spelled, checked.problems)
         if not checked.exists:
             self.state = self.MISSING
         elif not checked.running:

@@ -7,6 +7,7 @@ from nixops.exceptions import NixError
 
 from nixops_proxmox.cli.report import explain
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.nixops2.spelling import spelled
 
 
 class ProxmoxError(NixError):
@@ -22,6 +23,5 @@ def translated() -> Iterator[None]:
 
 
 def told(error: DeployError) -> str:
-    """All lines of the explanation; commands are NixOps's own."""
-    lines = "\n".join(line.text for line in explain(error)) + "\n"
-    return lines.replace("`nixops-proxmox ", "`nixops proxmox ")
+    """All lines of the explanation."""
+    return spelled("\n".join(line.text for line in explain(error)) + "\n")

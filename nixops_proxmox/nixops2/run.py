@@ -9,6 +9,7 @@ from typing import Any
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Endpoint, Machine
 from nixops_proxmox.nixops2.book import Book
+from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
@@ -93,7 +94,7 @@ class NixopsReporter:
     def detail(self, machine: Machine, text: str) -> None:
         from nixops_proxmox.cli.progress import one_line
 
-        line = one_line(text)
+        line = spelled(one_line(text))
         if line and self._told.get(machine.name) != line:
             self._told[machine.name] = line
             self._logger(machine.name).log(f"  {line}")
@@ -105,4 +106,4 @@ class NixopsReporter:
             self._logger(machine.name).log(f"{label.lower()}: done in {duration(seconds)}")
 
     def warn(self, machine: Machine, text: str) -> None:
-        self._logger(machine.name).warn(text)
+        self._logger(machine.name).warn(spelled(text))

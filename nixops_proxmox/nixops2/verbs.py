@@ -18,6 +18,7 @@ from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
+from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
 
@@ -51,7 +52,7 @@ def add_verbs(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """One verb, with NixOps's state open; ends the program with the verb's exit status."""
-    console = Console(verbosity=args.verbose)
+    console = Console(verbosity=args.verbose, spell=spelled)
     console.log_to_stderr()
     name = f"nixops proxmox {args.verb}"
     changes = CHANGES[args.verb]

@@ -1,7 +1,7 @@
 """NixOps 4's resource protocol, version 0, as frozen models: what comes in is parsed, what goes out is built."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -93,9 +93,9 @@ def state_changed() -> str:
     return _line("stateResourceEventResponse", {})
 
 
-def failed(error: DeployError) -> str:
+def failed(error: DeployError, spell: Callable[[str], str] = str) -> str:
     hint = f"\n{error.hint}" if error.hint else ""
-    return _line("errorResponse", {"message": f"{error.message}{hint}"})
+    return _line("errorResponse", {"message": spell(f"{error.message}{hint}")})
 
 
 def _line(kind: str, content: Mapping[str, Any]) -> str:

@@ -17,7 +17,8 @@ from nixops_proxmox.namespace import enter
 from nixops_proxmox.nixops4 import messages
 from nixops_proxmox.nixops4.channel import decode, start_channel
 from nixops_proxmox.nixops4.reporter import say
-from nixops_proxmox.nixops4.resources import Resources
+from nixops_proxmox.nixops4.resources import Resources, deployment_of
+from nixops_proxmox.nixops4.spelling import spelled_for
 
 PROGRAM = "nixops4-resources-proxmox"
 GONE_STATUS = 1
@@ -63,10 +64,12 @@ def serve(lines: Iterable[bytes], responses: IO[str], resources: Resources) -> i
 
 def answer(line: bytes, resources: Resources) -> str:
     """The response, with its line end."""
+    request: messages.Request | None = None
     try:
-        return _answer(messages.parse_request(decode(line)), resources)
+        request = messages.parse_request(decode(line))
+        return _answer(request, resources)
     except DeployError as error:
-        return messages.failed(error)
+        return messages.failed(error, spelled_for(deployment_of(request)))
     except Exception as error:  # noqa: BLE001 -- the last line of defence: NixOps hears what it was, the log hears where
         say(traceback.format_exc())
         return messages.failed(DeployError(f"a defect in {PROGRAM}: {type(error).__name__}: {error}"))

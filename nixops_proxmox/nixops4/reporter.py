@@ -4,6 +4,7 @@ import sys
 from contextlib import suppress
 
 from nixops_proxmox.model import Machine
+from nixops_proxmox.nixops4.spelling import spelled_for
 
 
 def say(line: str) -> None:
@@ -14,16 +15,19 @@ def say(line: str) -> None:
 
 
 class StderrReporter:
-    """Satisfies `lifecycle.ports.Reporter`."""
+    """Satisfies `lifecycle.ports.Reporter`. `deployment`: which one the commands name that a text recommends."""
+
+    def __init__(self, deployment: str) -> None:
+        self._spell = spelled_for(deployment)
 
     def step(self, machine: Machine, label: str, to: str) -> None:
         say(f"{machine.name}: {label} ({machine.phase} → {to})")
 
     def detail(self, machine: Machine, text: str) -> None:
-        say(f"{machine.name}:   {text}")
+        say(f"{machine.name}:   {self._spell(text)}")
 
     def done(self, machine: Machine, label: str, seconds: float) -> None:
         say(f"{machine.name}: {label}: done in {seconds:.1f} s")
 
     def warn(self, machine: Machine, text: str) -> None:
-        say(f"{machine.name}: warning: {text}")
+        say(f"{machine.name}: warning: {self._spell(text)}")

@@ -8,21 +8,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nixops_proxmox.errors import Locked, NeedsWord, NoPath, SpecError, StateError, StateTooNew
+from nixops_proxmox.errors import NeedsWord, NoPath, SpecError, StateError, StateTooNew
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.inputs import DEPLOYMENT, NixosInputs, StateInputs, VmInputs, VolumeInputs, parse_inputs
-from nixops_proxmox.nixops4.messages import Create, StateEvent, StateRead, Update
+from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.nixops4.spelling import BREAK_LOCK
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
 
-BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
 
@@ -74,7 +75,8 @@ class Resources:
                 raise SpecError(
                     f"cannot change from {had!r} to {wants!r} on a machine that exists",
                     path=f"{kind}.{key}",
-                    hint="declare a new resource, and destroy the old machine with `nixops-proxmox destroy --uuid`",
+                    hint="declare a new resource, and remove the old machine:"
+                    f" {command(Verb.DESTROY, '--uuid', uuid_of(request))}",
                 )
         if kind == "vm":
             self._refuse_another(parse_inputs(VmInputs, kind, now), (request.resource.outputs or {}).get("uuid"))
@@ -179,7 +181,7 @@ class Resources:
             keys=self.keys,
             words=Words(allow_reboot=allow_reboot),
             break_lock=self.break_lock,
-            reporter=StderrReporter(),
+            reporter=StderrReporter(deployment),
             keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},
         )
         return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
@@ -196,6 +198,19 @@ class Resources:
         return parse_inputs(StateInputs, kind, inputs)
 
 
+def deployment_of(request: Request | None) -> str:
+    """Which deployment of the command line the request is of; the usual one where it does not say."""
+    resource = getattr(request, "resource", request)
+    found = getattr(resource, "inputs", {}).get("deployment", DEPLOYMENT)
+    return found if isinstance(found, str) else DEPLOYMENT
+
+
+def uuid_of(request: Update) -> str:
+    """As NixOps knows the machine; `UUID` if it does not."""
+    known = (request.resource.outputs or {}).get("uuid") or request.resource.inputs.get("vm")
+    return known if isinstance(known, str) else "UUID"
+
+
 def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
     """The system for a `vm` that asks for a reinstall, or is in the middle of one: NixOps does not apply a `nixos`
     again whose own inputs are the same. Empty: none is asked for."""
@@ -206,18 +221,14 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
 
 
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Machine:
-    """Deploy the machine, or raise what stopped it, with hints in words that NixOps 4 has."""
-    try:
-        (outcome,) = deployed.deploy([name], until=until)
-    except Locked as error:
-        hint = f"wait for it to end; if it is certain that it no longer runs, apply once with {BREAK_LOCK}=1"
-        raise Locked(error.message, hint=hint) from error
+    """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full."""
+    (outcome,) = deployed.deploy([name], until=until)
     machine = deployed.record.machine(name)
     if machine.phase is Phase.LOST and isinstance(outcome.error, NoPath):
         raise NoPath(
             f"{name}: its VM {machine.facts.vmid} is gone from the cluster, or does not carry its mark any more",
-            hint=f"if it is really gone, `nixops-proxmox destroy --uuid {machine.facts.uuid}` forgets it; then take the"
-            " resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
+            hint=f"if it is really gone, {command(Verb.DESTROY, '--uuid', machine.facts.uuid)} forgets it;"
+            " then take the resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
         ) from outcome.error
     if outcome.error is not None:
         raise outcome.error

@@ -25,6 +25,7 @@ from nixops_proxmox.pve.properties import GIB, storage_of
 from nixops_proxmox.pve.thin import with_thin
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spelling import Verb, command
 
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
 
@@ -244,5 +245,5 @@ def _isos(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], rel
         if having:
             yield Finding(Level.OK, "installer ISO", f"{iso} on {', '.join(sorted(having))}")
         else:
-            hint = "upload it: in PVE's interface, or with `nixops-proxmox iso upload`"
+            hint = f"upload it: in PVE's interface, or with {command(Verb.ISO_UPLOAD)}"
             yield Finding(Level.PROBLEM, "installer ISO", f"{iso} is on no node that we see", hint)

@@ -44,6 +44,7 @@ from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spelling import Verb, command
 
 Note = Callable[[str], None]
 
@@ -428,7 +429,10 @@ class PveHypervisor:
         self._sight.drop_look(facts.vmid)
         vm = self._sight.find(facts)
         if vm is not None and vm.protected:
-            raise NeedsWord(f"VM {vm.vmid} is protected", hint="set `protection = false` and deploy, then destroy it")
+            raise NeedsWord(
+                f"VM {vm.vmid} is protected",
+                hint=f"set `protection = false`, then {command(Verb.DEPLOY)}: afterwards it may be destroyed",
+            )
         if vm is not None:
             if vm.power is Power.RUNNING:
                 self.stop_vm(facts, note)

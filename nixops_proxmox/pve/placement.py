@@ -10,6 +10,7 @@ from nixops_proxmox.pve.answers import NodeSeen, Resources, StorageSeen
 from nixops_proxmox.pve.copies import medium_of
 from nixops_proxmox.pve.properties import GIB, MIB, storage_of
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
 
 DEFAULT_MEMORY = 512 * MIB  # PVE's, for a VM that says nothing
 
@@ -150,12 +151,12 @@ def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = F
     if crowded:
         return NoPlace(
             f"{spec.name}: no node can take it beside the other new machines: {reasons}",
-            hint="make room for all of them, or deploy fewer: name those that you want",
+            hint="make room for all of them, or ask for fewer: name those that you want",
         )
     return PveRefused(
         f"{spec.name}: no node can take it: {reasons}",
         hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on:"
-        " `nixops-proxmox doctor` names those that are missing",
+        f" {command(Verb.DOCTOR)} names those that are missing",
     )
 
 
@@ -164,7 +165,7 @@ def not_made(name: str, without: Sequence[str]) -> NoPlace:
     shown = ", ".join(sorted(without)[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
     return NoPlace(
         f"{name}: not made: the new machines of a run are placed together, and there is no place for {shown}",
-        hint="make room for all of them, or deploy fewer: name those that you want",
+        hint="make room for all of them, or ask for fewer: name those that you want",
     )
 
 

@@ -21,6 +21,7 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.pve.calls import Call
+from nixops_proxmox.spelling import Verb, command
 
 
 class LockTimeout(PveBusy):
@@ -109,7 +110,7 @@ def _permission(told: _Told) -> DeployError:
         # the bare text: neither VM.Allocate on the VM nor on the pool
         path, privileges = f"/vms/{told.call.params.get('vmid', '')!s}", ("VM.Allocate",)
     wanted = f"grant {' or '.join(privileges)} on {path or '/'}" if privileges else "check the token's permissions"
-    hint = f"{wanted} to the user and, with privilege separation, to the token; `nixops-proxmox doctor` tells how"
+    hint = f"{wanted} to the user and, with privilege separation, to the token; {command(Verb.DOCTOR)} tells how"
     return PermissionDenied(told.message, path=path, privileges=privileges, hint=hint)
 
 
@@ -129,7 +130,8 @@ def _hotplug(told: _Told) -> DeployError:
 def _locked(told: _Told) -> DeployError:
     lock = told.match[1] if told.match is not None else ""
     if lock == "suspended":
-        hint = "it is hibernated: start it, which gives it its memory back; `qm unlock` would throw that away"
+        start = command(Verb.START, "MACHINE")
+        hint = f"it is hibernated: {start} gives it its memory back; `qm unlock` would throw that away"
         return Hibernated(told.message, hint=hint)
     return VmLocked(told.message, lock=lock, hint=unlock_hint(lock))
 
@@ -222,7 +224,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"is running - destroy failed|if VM is running", _as(VmRunning)),
     _Row(_ANY, None, r"", r"VM \d+ (is )?not running", _as(VmNotRunning)),
     _Row(_ANY, None, r"", r"protection mode enabled",
-         _as(PveRefused, "set `protection = false` in the description and deploy; then it may be destroyed")),
+         _as(PveRefused, f"set `protection = false`, then {command(Verb.DEPLOY)}: afterwards it may be destroyed")),
     _Row(_ANY, None, r"", r"used in HA resources", _as(PveRefused, "take it out of the HA manager's resources first")),
     _Row(_ANY, None, r"", r"hostname lookup '.*' failed|certificate verify failed",
          _as(PveUnreachable, "the node that we talk to cannot find that one: is its name spelled as in the cluster's"

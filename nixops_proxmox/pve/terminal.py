@@ -13,6 +13,7 @@ from nixops_proxmox.errors import NotAuthenticated, PveRefused, PveUnreachable
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import open_transport
 from nixops_proxmox.pve.profiles import Profile
+from nixops_proxmox.spelling import Verb, command
 
 KEEP_ALIVE = 30.0  # seconds; PVE closes terminals that are silent for longer
 LARGEST = 64 * 1024  # bytes of one message: PVE takes 128 KiB
@@ -77,7 +78,8 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
     """Log in to the serial port of a running VM. With API tokens, PVE before 8.4.19 and 9.1 refuses the last step."""
     if config.get("serial0") != "socket":
         raise PveRefused(
-            f"VM {vmid} has no serial port", hint="set `serialPort = true` and deploy; it is there after a restart"
+            f"VM {vmid} has no serial port",
+            hint=f"set `serialPort = true`, then {command(Verb.DEPLOY)}; it is there after a restart",
         )
     transport = open_transport(profile)
     client = PveClient(transport)

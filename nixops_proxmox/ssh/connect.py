@@ -17,6 +17,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host
 from nixops_proxmox.ssh.certificates import SUFFIX, objection_to
 from nixops_proxmox.ssh.jump import resolve_jump
@@ -207,7 +208,8 @@ def authenticate(transport: paramiko.Transport, user: str, identity: Identity, w
     offered = ", ".join(tried) or "no key (none was found)"
     raise SshRefused(
         f"{what}: it is the right machine, but it does not let {user} in with {offered}",
-        hint="the key must be in the machine's authorized keys: deploy once more, or add it by the console",
+        hint=f"the key must be in the machine's authorized keys: {command(Verb.DEPLOY)} puts it there,"
+        " or add it by the console",
     )
 
 

@@ -119,7 +119,7 @@ def ensure_private_file(file: Path) -> None:
     except OSError as error:
         raise StateError(
             f"cannot open the state {file}: {error.strerror}",
-            hint=f"set {ENVIRONMENT} or --state to a place you may write to",
+            hint=f"set {ENVIRONMENT} to a place you may write to",
         ) from error
 
 
@@ -220,7 +220,7 @@ def _hint(said: str) -> str:
     if "not a database" in said or "malformed" in said:
         return "it is damaged or something else: move it away, and restore it from a backup"
     if "readonly" in said or "read-only" in said:
-        return f"set {ENVIRONMENT} or --state to a place you may write to"
+        return f"set {ENVIRONMENT} to a place you may write to"
     if "password" in said:
         return "give the password in ~/.pgpass or PGPASSWORD"
     return ""

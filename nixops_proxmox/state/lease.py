@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from nixops_proxmox.errors import Locked, StateError
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
 from nixops_proxmox.state.schema import deployments, journal, leases
@@ -136,7 +137,7 @@ def locked(name: str, held: Held, now: float) -> Locked:
     return Locked(
         f"{what} is being changed by {held.holder.title} since {since};"
         f" it last gave a sign of life {silent} seconds ago",
-        hint="wait for it to end; if it is certain that it no longer runs, add --break-lock",
+        hint=f"wait for it to end; if it is certain that it no longer runs, {command(Verb.BREAK_LOCK)}",
     )
 
 

@@ -8,6 +8,7 @@ from nixops_proxmox.lifecycle.steps.hardware import get_vm
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.answers import SnapshotSeen, StorageSeen
 from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import Pursuit
 
 MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
@@ -156,7 +157,8 @@ def _choose_storage(hypervisor: PveHypervisor, node: str) -> str:
     fitting = [place for place in _backup_places(hypervisor) if place.shared or place.node == node]
     if not fitting:
         raise NotFound(
-            f"no storage on {node} takes backups", hint="enable content type `backup` on one, or see `doctor`"
+            f"no storage on {node} takes backups",
+            hint=f"enable the content type for backups on one; {command(Verb.DOCTOR)} shows them",
         )
     return max(fitting, key=lambda place: (place.shared, place.free)).storage
 

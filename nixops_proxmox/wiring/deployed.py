@@ -14,6 +14,7 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.pve.terminal import Terminal, open_terminal
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 from nixops_proxmox.wiring.description import Description, describe, given
 from nixops_proxmox.wiring.looks import Checked, Planned, check_machine, plan_machine
@@ -238,7 +239,9 @@ class Deployed:
         machine = self.record.machine(name)
         vm = self.hypervisor_of(name).find_vm(machine.facts)
         if vm is None or vm.power is not Power.RUNNING:
-            raise NoPath(f"{name}: it does not run, so nobody is at its console", hint="start it first")
+            raise NoPath(
+                f"{name}: it does not run, so nobody is at its console", hint=f"{command(Verb.START, name)} starts it"
+            )
         profile = load_profile(machine.facts.profile or "default", path=self._options.profiles)
         with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
             yield terminal
@@ -248,7 +251,10 @@ class Deployed:
     def _reachable(self, name: str) -> Machine:
         machine = self.record.machine(name)
         if machine.phase in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.LOST, Phase.STOPPED):
-            raise NoPath(f"{name}: it is {machine.phase}, so there is nothing to log in to", hint="deploy it first")
+            raise NoPath(
+                f"{name}: it is {machine.phase}, so there is nothing to log in to",
+                hint=f"{command(Verb.DEPLOY)} makes it reachable",
+            )
         return machine
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:

@@ -6,6 +6,7 @@ from nixops_proxmox.errors import CommandFailed, NoPath
 from nixops_proxmox.lifecycle.ports import Shell
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixeval.activate import find_active_system, generations_script, parse_generations, roll_back
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import Pursuit
 
 
@@ -40,7 +41,9 @@ def return_to(pursuit: Pursuit, generation: int | None = None) -> Machine:
     pursuit.world.reporter.detail(machine, "switching back")
     done = roll_back(shell, machine=machine.name, generation=generation)
     if done.needs_reboot:
-        pursuit.world.reporter.warn(machine, "it takes effect at the next restart (`reboot`)")
+        pursuit.world.reporter.warn(
+            machine, f"it takes effect at the next restart ({command(Verb.REBOOT, machine.name)} does it)"
+        )
     facts = replace(machine.facts, system=find_active_system(shell), generation=done.generation)
     return pursuit.record(machine.moved(machine.phase, facts), f"rolled back to generation {done.generation}")
 
@@ -48,5 +51,8 @@ def return_to(pursuit: Pursuit, generation: int | None = None) -> Machine:
 def _shell(pursuit: Pursuit) -> Shell:
     machine = pursuit.machine = pursuit.looked_at()
     if machine.phase not in (Phase.RUNNING, Phase.READY):
-        raise NoPath(f"{machine.name}: it is {machine.phase}, so no system runs there", hint="start it first")
+        raise NoPath(
+            f"{machine.name}: it is {machine.phase}, so no system runs there",
+            hint=f"{command(Verb.START, machine.name)} starts it",
+        )
     return pursuit.world.guest.system_shell(machine, pursuit.world.spec)

@@ -7,6 +7,7 @@ from nixops_proxmox.lifecycle.shape import World, label
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import asks_for_reinstall, refuse_moved, start_of_reinstall
 
 
@@ -73,10 +74,16 @@ def check_machine(machine: Machine, world: World, *, described: bool) -> Checked
     return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, vm.pending, problems)
 
 
+def _what_next(machine: Machine) -> str:
+    if machine.phase is Phase.RESCUE:
+        return f"it is in rescue: {command(Verb.START, machine.name)} boots its disk"
+    return f"it is {machine.phase}: {command(Verb.DEPLOY)} goes on"
+
+
 def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tuple[str, ...]]:
     """(reachable, its system is the wanted one, problems)"""
     if machine.phase not in (Phase.RUNNING, Phase.READY):
-        return False, None, (f"it is {machine.phase}: deploy it",)
+        return False, None, (_what_next(machine),)
     try:
         shell = world.guest.system_shell(machine, world.spec)
         wanted = world.builder.wanted_system(machine) or machine.facts.system

@@ -9,6 +9,7 @@ from nixops_proxmox.lifecycle.shape import World
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spelling import Verb, command
 
 UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
 
@@ -91,5 +92,6 @@ def refuse_moved(machine: Machine, world: World) -> None:
     if have and have != wanted:
         raise NeedsWord(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
-            hint="machines stay on their hypervisor: destroy it and deploy it anew, or change `profile` back",
+            hint="machines stay on their hypervisor: change `profile` back, or make it anew:"
+            f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",
         )

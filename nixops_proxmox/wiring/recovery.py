@@ -13,6 +13,7 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
 from nixops_proxmox.pve.properties import parse_nic
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -84,7 +85,8 @@ class Lookout:
         if one.mark.deployment != self._deployment:
             return f"it is of the deployment {one.mark.deployment}"
         if is_unfinished(one.config.get("description", "")):
-            return "it is an unfinished clone: destroy it in PVE, or deploy the machine and destroy this one then"
+            again = command(Verb.DEPLOY)
+            return f"it is an unfinished clone: destroy it in PVE, or let {again} make the machine and destroy it then"
         if uuid_of(one.config) != one.mark.uuid.lower():
             return "its SMBIOS UUID is not the one in its notes: it is a copy of the machine"
         if one.mark.uuid.lower() in twice:
@@ -134,7 +136,10 @@ class Lookout:
         if not installer:
             return machine.moved(machine.phase, replace(machine.facts, host_key=key)), []
         facts = replace(machine.facts, boot_id=boot, installer_keys=(key,))
-        remark = "the installer runs in it: `start` boots its disk; if it never was installed, say `destroy`"
+        remark = (
+            f"the installer runs in it: {command(Verb.START, machine.name)} boots its disk;"
+            f" if it never was installed, {command(Verb.DESTROY, machine.name)} removes it"
+        )
         return machine.moved(Phase.RESCUE, facts), [remark]
 
     def _with_host_key(self, machine: Machine) -> tuple[Machine, list[str]]:
@@ -148,7 +153,7 @@ class Lookout:
         if machine.phase is Phase.DEFINED:
             _, ours = self._keys.host_key(machine.facts.uuid)
             return machine.moved(machine.phase, replace(machine.facts, host_key=ours)), []
-        return machine, ["its host key is not known: start it in PVE and recover it then"]
+        return machine, [f"its host key is not known: start it in PVE; {command(Verb.RECOVER)} finds it then"]
 
 
 def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from nixops_proxmox.errors import ConfigError, NotFound
 from nixops_proxmox.pve.answers import StorageSeen
 from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
+from nixops_proxmox.spelling import Verb, command
 
 
 @contextmanager
@@ -65,7 +66,7 @@ class Volumes:
             what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
             raise NotFound(
                 f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
-                hint="`nixops-proxmox doctor` lists the storages; the token needs Datastore.Audit on it",
+                hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
             )
         fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
         return list({(seen.storage, _only_node(seen)): seen for seen in reversed(fitting)}.values())[::-1]

@@ -7,8 +7,11 @@ from nixops_proxmox.errors import NeedsWord, NotFound
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
 from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.spelling import Verb, command
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
+
+RESTARTING = command(Verb.DEPLOY, "--allow-reboot")
 
 
 def get_vm(world: World, machine: Machine) -> Vm:
@@ -50,13 +53,14 @@ class Adjust(Repeatable):
         later = [change.key for change in waiting if not change.missing]
         if later:
             world.reporter.warn(
-                machine, f"{', '.join(later)}: takes effect at the next restart (deploy --allow-reboot does it)"
+                machine,
+                f"{', '.join(later)}: takes effect at the next restart ({RESTARTING} does it)",
             )
         if missing:
             raise NeedsWord(
                 f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in: "
                 "it comes with the next restart",
-                hint="deploy with --allow-reboot, or deploy again to try to plug it in once more",
+                hint=f"{RESTARTING} restarts it; {command(Verb.DEPLOY)} tries once more to plug it in",
             )
 
 
@@ -87,7 +91,8 @@ def refuse_forbidden(machine: Machine, changes: Sequence[Change]) -> None:
             + "; ".join(
                 f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden})" for c in refused
             ),
-            hint="change the description back, or destroy the machine and deploy it anew",
+            hint=f"change the description back, or make the machine anew: {command(Verb.DESTROY, machine.name)}, then"
+            f" {command(Verb.DEPLOY)}",
         )
 
 
@@ -135,7 +140,8 @@ class Discard(Repeatable):
             raise NeedsWord(
                 f"{machine.name}: {', '.join(kept)} must be kept, and a copy of an image or template is made anew with"
                 " all of its disks",
-                hint="take `keep` away from the disks, or save what is on them and destroy the machine",
+                hint="take `keep` away from the disks, or save what is on them, then"
+                f" {command(Verb.DESTROY, machine.name)}",
             )
         world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
         facts = attempt.facts

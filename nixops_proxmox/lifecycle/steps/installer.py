@@ -11,6 +11,7 @@ from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
 from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, find_changes, get_vm
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
 from nixops_proxmox.spec import Method
+from nixops_proxmox.spelling import Verb, command
 
 REBOOT_ASKED = 100  # the partition script's exit status for "reboot the installer and go on"
 PARTITION_TIME = 1800.0  # seconds
@@ -65,7 +66,9 @@ class Partition:
             world.hypervisor.stop_vm(attempt.facts, attempt.note_task)
             attempt.note(replace(attempt.facts, passes=attempt.facts.passes + 1))
             raise GuestLost(f"{machine.name}: the partition script asked for a reboot of the installer")
-        refuse_failure(machine, job, "the partition script", "correct `install.partition`, then deploy again")
+        refuse_failure(
+            machine, job, "the partition script", f"correct `install.partition`, then {command(Verb.DEPLOY)}"
+        )
         _require_target(machine, shell)
         return self._facts(world, attempt.facts)
 
@@ -100,7 +103,7 @@ class Install:
             _require_target(machine, shell)
             self._start(world, machine, shell, name)
         job = _wait(world, machine, shell, name, INSTALL_TIME)
-        refuse_failure(machine, job, "nixos-install", "the log's end is above; deploy again to go on")
+        refuse_failure(machine, job, "nixos-install", f"the log's end is above; {command(Verb.DEPLOY)} goes on")
         return self._facts(world, machine, attempt.facts)
 
     def _start(self, world: World, machine: Machine, shell: Shell, name: str) -> None:
@@ -167,7 +170,7 @@ def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:
             f"{machine.name}: {what} was killed without leaving an exit status; its last lines:\n{job.log_tail}",
             status=-1,
             output=job.log_tail,
-            hint="the guest may be out of memory: raise `memory`, then deploy again",
+            hint=f"the guest may be out of memory: raise `memory`, then {command(Verb.DEPLOY)}",
         )
     if job.status != 0:
         raise CommandFailed(

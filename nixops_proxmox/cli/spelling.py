@@ -1,0 +1,17 @@
+"""How the command line calls what texts recommend."""
+
+from collections.abc import Sequence
+
+from nixops_proxmox.spelling import Verb, spell
+
+PROGRAM = "nixops-proxmox"
+
+
+def spelling(verb: Verb, words: Sequence[str]) -> str:
+    if verb is Verb.BREAK_LOCK:
+        return "add --break-lock"
+    return f"`{' '.join([PROGRAM, *verb.value.split('-'), *words])}`"
+
+
+def spelled(text: str) -> str:
+    return spell(text, spelling)

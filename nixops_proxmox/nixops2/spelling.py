@@ -1,0 +1,32 @@
+"""How NixOps 2 calls what texts recommend: its own commands where it has them, `nixops proxmox …` where it has not."""
+
+from collections.abc import Mapping, Sequence
+
+from nixops_proxmox.cli import spelling as of_the_command_line
+from nixops_proxmox.spelling import Verb, spell
+
+COMMANDS: Mapping[Verb, str] = {
+    Verb.DEPLOY: "deploy",
+    Verb.DESTROY: "destroy",
+    Verb.START: "start",
+    Verb.REBOOT: "reboot",
+    Verb.STATUS: "check",
+}
+SHARED = (Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
+
+
+def spelling(verb: Verb, words: Sequence[str]) -> str:
+    if verb is Verb.BREAK_LOCK:
+        return "say `nixops unlock`"
+    if verb in SHARED:
+        return f"`{' '.join(['nixops proxmox', verb.value, *words])}`"
+    if verb not in COMMANDS:
+        return of_the_command_line.spelling(verb, words)  # it needs no state, and is installed beside
+    flags = [word for word in words if word.startswith("--") and verb is not Verb.STATUS]
+    machines = [word for word in words if not word.startswith("--")]
+    include = ["--include", *machines] if machines else []
+    return f"`{' '.join(['nixops', COMMANDS[verb], *flags, *include])}`"
+
+
+def spelled(text: str) -> str:
+    return spell(text, spelling)

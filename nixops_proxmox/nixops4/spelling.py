@@ -1,0 +1,25 @@
+"""How a user of NixOps 4 does what texts recommend: by applying; else with the command line, on the same state."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from nixops_proxmox.spelling import Verb, spell
+
+APPLY = "`nixops4 apply`"
+BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
+LINE = "nixops-proxmox"
+STATELESS = (Verb.DOCTOR, Verb.LIFECYCLE, Verb.ISO_UPLOAD, Verb.LAB_UP)
+
+
+def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:
+    """`deployment`: as the command line calls the machines of the resource."""
+    if verb is Verb.BREAK_LOCK:
+        return f"apply once with {BREAK_LOCK}=1"
+    if verb is Verb.DEPLOY:
+        return f"{APPLY} with `allowReboot = true`" if "--allow-reboot" in words else APPLY
+    where = [] if verb in STATELESS or "--uuid" in words else ["--deployment", deployment]
+    return f"`{' '.join([LINE, *where, *verb.value.split('-'), *words])}`"
+
+
+def spelled_for(deployment: str) -> Callable[[str], str]:
+    return partial(spell, spelling=partial(spelling, deployment))

@@ -1,0 +1,43 @@
+"""Commands that texts recommend: a text says which verb is meant, and each door spells it in its own words.
+
+`f"{command(Verb.DESTROY, 'web')} forgets it"` becomes "`nixops-proxmox destroy web` forgets it" on the command line.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+
+class Verb(StrEnum):
+    """What can be recommended; named as on the command line."""
+
+    DEPLOY = "deploy"
+    DESTROY = "destroy"
+    START = "start"
+    REBOOT = "reboot"
+    STATUS = "status"
+    HISTORY = "history"
+    RECOVER = "recover"
+    DOCTOR = "doctor"
+    LIFECYCLE = "lifecycle"
+    ISO_UPLOAD = "iso-upload"
+    LAB_UP = "lab-up"
+    BREAK_LOCK = "break-lock"  # no verb of its own: the same command again, and it takes the lock
+
+
+Spelling = Callable[[Verb, Sequence[str]], str]
+"""How a door calls a verb with these words (machines, and the command line's flags): all that is to be read."""
+
+_OPEN, _CLOSE = "⟨", "⟩"  # readable, should a text ever be shown as it is
+_WORDS = r"(?: [A-Za-z0-9_.:/=@+-]+)*"
+_COMMAND = re.compile(f"{_OPEN}({'|'.join(Verb)})({_WORDS}){_CLOSE}")
+
+
+def command(verb: Verb, *words: str) -> str:
+    """The command in a text. `words`: machines, and the command line's flags."""
+    return f"{_OPEN}{' '.join([verb.value, *words])}{_CLOSE}"
+
+
+def spell(text: str, spelling: Spelling) -> str:
+    """The text as a door's user reads it."""
+    return _COMMAND.sub(lambda found: spelling(Verb(found[1]), found[2].split()), text)

@@ -1,0 +1,108 @@
+"""Texts recommend verbs, and every door spells them in its own words."""
+
+import argparse
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox import cli
+from nixops_proxmox.cli import spelling as command_line
+from nixops_proxmox.nixops4 import spelling as nixops4
+from nixops_proxmox.spelling import Verb, command, spell
+
+SOURCE = Path(cli.__file__).parents[1]
+PARTS = sorted(
+    path
+    for path in SOURCE.rglob("*.py")
+    if path.relative_to(SOURCE).parts[0] not in ("cli", "lab") and path.name != "spelling.py"
+)
+# Words of the command line that stand for themselves: a program, an option of PVE's or a noun.
+VERBS = "|".join(verb for verb in cli.VERBS if verb not in ("lab", "iso", "profile", "ssh", "scp"))
+FLAGS = r"--(?:allow-re\w+|break-lock|endpoints|uuid|yes|state|flake|file|dry-run)\b"
+ORDERS = r"\bdeploy (?:it|again|once|first|with)\b"
+TOO_PLAIN = re.compile(rf"nixops-proxmox (?:{'|'.join(cli.VERBS)})\b|`(?:{VERBS})(?: --?\w[^`]*)?`|{FLAGS}|{ORDERS}")
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Every string of a module that is no docstring, and no argument of `command`."""
+    tree = ast.parse(path.read_text())
+    silent: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            silent.add(node.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "command":
+            silent |= set(ast.walk(node))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in silent:
+            yield node.lineno, node.value
+
+
+def test_no_text_outside_of_the_command_line_names_its_verbs() -> None:
+    found = [
+        f"{path.relative_to(SOURCE)}:{line}: {text}"
+        for path in PARTS
+        for line, text in texts(path)
+        if TOO_PLAIN.search(text)
+    ]
+    assert found == [], "say command(Verb.…): each door spells it"
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    for text in (
+        "`nixops-proxmox recover`",
+        "start the lab: nixops-proxmox lab up",
+        "`deploy` makes it",
+        "`deploy --x`",
+        "add --break-lock",
+    ):
+        assert TOO_PLAIN.search(text), text
+
+
+WORDS = {Verb.DEPLOY: ["--allow-reboot", "web"], Verb.DESTROY: ["web"], Verb.STATUS: ["--endpoints"]}
+
+
+def commands(spelled: str) -> list[str]:
+    found: list[str] = re.findall(r"`([^`]*)`", spelled)
+    return found
+
+
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.BREAK_LOCK])
+def test_the_command_line_has_what_it_spells(verb: Verb) -> None:
+    (said,) = commands(command_line.spelling(verb, WORDS.get(verb, [])))
+    program, *words = said.split()
+    assert program == "nixops-proxmox"
+    if verb is Verb.ISO_UPLOAD:
+        words.append("file.iso")
+    assert cli.parse(words).verb == words[0]
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_nixops4_has_what_it_spells(verb: Verb) -> None:
+    for said in commands(nixops4.spelling("nixops4", verb, WORDS.get(verb, []))):
+        program, *words = said.split()
+        if program == "nixops-proxmox":
+            words += ["file.iso"] if verb is Verb.ISO_UPLOAD else []
+            assert isinstance(cli.parse(words), argparse.Namespace)
+        else:
+            assert said in ("nixops4 apply", "allowReboot = true")
+
+
+def test_a_text_is_spelled_by_the_door() -> None:
+    text = f"{command(Verb.DEPLOY, '--allow-recreate')} makes it, {command(Verb.DESTROY, 'web')} forgets it"
+    assert spell(text, command_line.spelling) == (
+        "`nixops-proxmox deploy --allow-recreate` makes it, `nixops-proxmox destroy web` forgets it"
+    )
+    assert nixops4.spelled_for("shop")(text) == (
+        "`nixops4 apply` makes it, `nixops-proxmox --deployment shop destroy web` forgets it"
+    )
+    assert nixops4.spelled_for("shop")(f"wait, or {command(Verb.BREAK_LOCK)}") == (
+        "wait, or apply once with NIXOPS_PROXMOX_BREAK_LOCK=1"
+    )
+
+
+def test_what_somebody_else_wrote_is_left_as_it_is() -> None:
+    for text in ("⟨rm -rf⟩", "⟨deploy `x`⟩", "⟨⟩", "deploy"):
+        assert spell(text, command_line.spelling) == text
