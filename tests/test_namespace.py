@@ -8,6 +8,7 @@ import pytest
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.namespace import INSIDE_VARIABLE, enter_argv, find_holder, needs_entering
+from nixops_proxmox.spelling import Verb, command
 
 LINKS = {"/proc/7/ns/net": "net:[7]", "/proc/8/ns/net": "net:[1]", "/proc/self/ns/net": "net:[1]"}
 
@@ -31,7 +32,7 @@ def test_a_lab_that_does_not_run_is_named_with_how_to_start_it(tmp_path: Path, c
         (tmp_path / "holder.pid").write_text(content)
     with pytest.raises(ConfigError) as caught:
         find_holder(str(tmp_path / "holder.pid"))
-    assert "nixops-proxmox lab up" in caught.value.hint
+    assert command(Verb.LAB_UP) in caught.value.hint
 
 
 def test_the_network_is_entered_once_and_only_if_it_is_another() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from nixops_proxmox.errors import Locked
 from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import Holder, Outcome, State, open_state
 from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
 from nixops_proxmox.state.lease import hold
@@ -23,7 +24,7 @@ def test_a_held_deployment_is_refused_with_who_since_when_and_how_to_break_it(st
     assert f"process {os.getpid()}" in caught.value.message
     assert "since 20" in caught.value.message
     assert "sign of life" in caught.value.message
-    assert "--break-lock" in caught.value.hint
+    assert command(Verb.BREAK_LOCK) in caught.value.hint
 
 
 def test_it_is_free_again_afterwards_even_after_an_error(state: State) -> None:
