@@ -79,7 +79,10 @@ class NixBuilder:
         *,
         run: Runner,
         tell: Callable[[Machine, str], None] = lambda _machine, _line: None,
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_act` is asked before anything is copied."""
+        self._may_act = may_act
         self._nix = nix
         self._systems = systems
         self._way_in = way_in
@@ -91,6 +94,7 @@ class NixBuilder:
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
         destination = self._way_in(machine, spec, into_target)
+        self._may_act()
         copy_closure(
             self._nix,
             system,

@@ -8,7 +8,7 @@ from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.credentials import Runner, run_command, secret_of
 from nixops_proxmox.pve.login import Login, TicketLogin, TokenLogin
 from nixops_proxmox.pve.profiles import Profile
-from nixops_proxmox.pve.tls import TrustingAdapter, build_context, checked_file
+from nixops_proxmox.pve.tls import TrustingAdapter, always, build_context, checked_file
 from nixops_proxmox.pve.transport import Transport
 
 
@@ -18,11 +18,12 @@ def open_transport(
     trace: Trace = no_trace,
     runner: Runner = run_command,
     sleep: Callable[[float], None] = time.sleep,
+    may_act: Callable[[], None] = always,
 ) -> Transport:
     """Nothing is sent before the first call. ConfigError for bad credentials."""
     ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
     adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
-    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy)
+    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
     transport.use_login(_login(profile, secret_of(profile, runner), transport))
     return transport
 
@@ -33,9 +34,10 @@ def connect(
     trace: Trace = no_trace,
     runner: Runner = run_command,
     sleep: Callable[[float], None] = time.sleep,
+    may_act: Callable[[], None] = always,
 ) -> PveClient:
     """A client for the profile's cluster; nothing is sent before the first call. ConfigError for bad credentials."""
-    return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep))
+    return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep, may_act=may_act))
 
 
 def _login(profile: Profile, secret: str, transport: Transport) -> Login:

@@ -39,6 +39,7 @@ from nixops_proxmox.pve.refusals import NotObeyed, VmRunning, WrongPlace
 from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
+from nixops_proxmox.pve.tls import always
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
@@ -480,10 +481,12 @@ def open_hypervisor(
     busy: float = BUSY_TIME,
     warn: Callable[[str], None] | None = None,
     tell: Callable[[str], None] | None = None,
+    may_act: Callable[[], None] = always,
 ) -> Iterator[PveHypervisor]:
-    """The hypervisor of a profile, by name; its connections are dropped at the end."""
+    """The hypervisor of a profile, by name; its connections are dropped at the end. `may_act` is asked right before
+    each call that changes something, and raises if it must not be made."""
     read = load_profile(profile, path=profiles)
-    client = connect(read, trace=trace)
+    client = connect(read, trace=trace, may_act=may_act)
     try:
         yield PveHypervisor(
             client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, busy=busy, warn=warn, tell=tell

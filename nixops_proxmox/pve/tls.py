@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,14 @@ def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str,
     return secured
 
 
+def always() -> None:
+    """Nothing stands against it."""
+
+
 class _Sending(threading.local):
     begun = False
     deadline = math.inf
+    may: Callable[[], None] = staticmethod(always)  # asked before the first byte; what it raises ends the exchange
 
 
 sending = _Sending()  # per thread: has the current exchange put anything on the wire, and when must it be over?
@@ -69,6 +75,7 @@ class _Connection(HTTPSConnection):
     """Remembers that a request was begun: until then, nothing was sent (urllib3 connects and verifies first)."""
 
     def request(self, *args: Any, **kwargs: Any) -> None:
+        sending.may()
         sending.begun = True
         super().request(*args, **kwargs)
 

@@ -20,7 +20,7 @@ from nixops_proxmox.pve.endpoints import ApiEndpoint
 from nixops_proxmox.pve.login import Login
 from nixops_proxmox.pve.lost import translate_transport
 from nixops_proxmox.pve.refusals import Refusal, not_pve, translate_refusal
-from nixops_proxmox.pve.tls import TrustingAdapter, sending
+from nixops_proxmox.pve.tls import TrustingAdapter, always, sending
 from nixops_proxmox.pve.upload import Upload, multipart
 
 # proxmoxer logs parameters (passwords too) at INFO and answers (tickets) at DEBUG.
@@ -31,6 +31,7 @@ PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
 STREAM_TIMEOUT = 10.0  # seconds to connect
 AT_ONCE = 64  # calls; a node has three workers for them, and each of our connections costs memory
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
+HARMLESS = ("/access/ticket", "/nodes/{node}/qemu/{vmid}/agent/ping")  # POSTs that change nothing
 
 
 class Transport:
@@ -44,7 +45,11 @@ class Transport:
         trace: Trace = no_trace,
         sleep: Callable[[float], None] = time.sleep,
         proxy: str = "",
+        may_act: Callable[[], None] = always,
     ) -> None:
+        """`may_act` is asked when the connection stands, right before a call that changes something leaves; the error
+        that it raises is raised here."""
+        self._may_act = may_act
         self._endpoints = tuple(endpoints)
         self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
         self._login: Login | None = None
@@ -126,6 +131,7 @@ class Transport:
         try:
             with self._room:
                 sending.begun, sending.deadline = False, time.monotonic() + call.patience.whole
+                sending.may = always if is_harmless(call) else self._may_act
                 return getattr(resource, call.method.lower())(**encode_params(call.params))
         except ResourceException as refused:
             refusal = _refusal(refused)
@@ -141,7 +147,7 @@ class Transport:
             error = str(ours)
             raise
         finally:
-            sending.deadline = math.inf
+            sending.deadline, sending.may = math.inf, always
             self._trace(CallDone(call, endpoint.authority, time.monotonic() - started, wire.status, error))
 
     def _session(self) -> requests.Session:
@@ -154,6 +160,11 @@ class Transport:
             session.headers.update({"Accept": "application/json", "User-Agent": "nixops-proxmox"})
             self._local.session = session
         return session
+
+
+def is_harmless(call: Call) -> bool:
+    """It changes nothing, whoever makes it."""
+    return call.method == "GET" or call.template in HARMLESS
 
 
 def _may_repeat(call: Call, error: DeployError) -> bool:

@@ -1,7 +1,7 @@
 """Ed25519 key pairs: minted, kept in private files, or only in memory."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +64,10 @@ class KeyStore:
     Two runs that mint the same key at once agree on one of the two.
     """
 
-    def __init__(self, directory: Path, deployment: str) -> None:
+    def __init__(self, directory: Path, deployment: str, may_act: Callable[[], None] = lambda: None) -> None:
+        """`may_act` is asked before a key is replaced or removed."""
         self._directory = directory
+        self._may_act = may_act
         self._deployment = deployment
 
     @property
@@ -90,11 +92,14 @@ class KeyStore:
         load_key_pair(private)
         path = self._host_key_file(uuid)
         self._ensure_directory(path.parent)
+        self._may_act()
         replace_file(path, private)
 
     def forget(self, uuid: str) -> None:
         """Remove the machine's private key; fine if there is none."""
-        self._host_key_file(uuid).unlink(missing_ok=True)
+        path = self._host_key_file(uuid)
+        self._may_act()
+        path.unlink(missing_ok=True)
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         """Who may log in: the deployment's own client key and those of the description, each once."""

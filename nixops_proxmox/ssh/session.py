@@ -2,6 +2,7 @@
 
 import select
 import shlex
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -42,8 +43,10 @@ class Session:
     def close(self) -> None:
         self._link.close()
 
-    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
-        """Run a `/bin/sh` script; it gets `stdin`, and its end.
+    def run(
+        self, script: str, *, stdin: bytes = b"", timeout: float = 60, may_act: Callable[[], None] = lambda: None
+    ) -> Completed:
+        """Run a `/bin/sh` script; it gets `stdin`, and its end. `may_act` is asked right before the script leaves.
 
         SshUnreachable if it could not be started; ConnectionLost if the connection broke on the way or it did not end
         in `timeout` seconds: it may still run.
@@ -58,6 +61,7 @@ class Session:
                 f"{describe(self.endpoint)}: the connection broke before a command was sent"
             ) from error
         try:
+            may_act()
             channel.exec_command(command)
             return self._converse(channel, prefix + stdin, deadline, timeout)
         except (paramiko.SSHException, EOFError, OSError) as error:

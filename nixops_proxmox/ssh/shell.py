@@ -16,8 +16,15 @@ class SshShell:
     """One connection, kept; a dead one is replaced before the next command, never in the middle of one."""
 
     def __init__(
-        self, login: Login, *, connect: Callable[[Login], Session] = open_session, job_directory: str = jobs.DIRECTORY
+        self,
+        login: Login,
+        *,
+        connect: Callable[[Login], Session] = open_session,
+        job_directory: str = jobs.DIRECTORY,
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_act` is asked right before each script leaves; what it raises ends the command."""
+        self._may_act = may_act
         self._login = login
         self._connect = connect
         self._job_directory = job_directory
@@ -50,11 +57,12 @@ class SshShell:
         with self._lock:
             used_before = self._session is not None
             try:
-                return self._alive().run(script, stdin=stdin, timeout=timeout)
+                return self._alive().run(script, stdin=stdin, timeout=timeout, may_act=self._may_act)
             except SshUnreachable:
                 if not used_before:
                     raise
-            return self._alive().run(script, stdin=stdin, timeout=timeout)  # nothing was sent by the dead one
+            # nothing was sent by the dead one
+            return self._alive().run(script, stdin=stdin, timeout=timeout, may_act=self._may_act)
 
     def start_job(self, name: str, script: str) -> None:
         """Start a detached job unless a job of that name exists (running or done): never a second one."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Select, delete, insert, select, update
 
 from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.spelling import Verb, command
@@ -45,11 +46,20 @@ class Lease:
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken; in the same transaction as the write that it guards."""
+        self._compare(connection, self._query().with_for_update(read=True))
+
+    def look(self, connection: Connection) -> None:
+        """The same without holding anybody up: it is true at this moment only."""
+        self._compare(connection, self._query())
+
+    def _query(self) -> Select[Any]:
         ours = (leases.c.deployment_id == self.deployment_id) & (leases.c.machine == self.machine)
-        query = select(leases.c.token).where(ours).with_for_update(read=True)
+        return select(leases.c.token).where(ours)
+
+    def _compare(self, connection: Connection, query: Select[Any]) -> None:
         if connection.execute(query).scalar_one_or_none() != self.token:
             raise Locked(
-                "somebody else has taken over this deployment; this run stops without recording anything more",
+                "somebody else has taken over this deployment; this run stops without doing or recording anything more",
                 hint="look at the other run; when it is done, run the same command to continue",
             )
 

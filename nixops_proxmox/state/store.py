@@ -161,6 +161,11 @@ class Deployment:
             who=who,
         )
 
+    def prove(self, lease: Lease) -> None:
+        """Raises Locked if the lease was broken; for effects that no transaction can guard."""
+        with reading(self._engine) as connection:
+            lease.look(connection)
+
     def held(self) -> Held | None:
         """Who holds the lease now, dead or alive."""
         return find_held(self._engine, self._id)

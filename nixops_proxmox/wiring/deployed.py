@@ -165,7 +165,7 @@ class Deployed:
     def recover(self, found: Sequence[Sighted]) -> list[Machine]:
         """Write down the machines that were found on the cluster and are not recorded."""
         machines = [one.machine for one in found if one.machine is not None]
-        with self.record.lease(break_lock=self._options.break_lock) as lease:
+        with self._lease() as lease:
             for machine in machines:
                 self.record.journal(lease).record(machine, "recovered from its mark on the cluster")
         return machines
@@ -283,9 +283,22 @@ class Deployed:
         *,
         before: Callable[[], None] = lambda: None,
     ) -> list[Outcome]:
-        with self.record.lease(break_lock=self._options.break_lock) as lease:
+        def with_right(name: str) -> Machine:
+            self._parts.right.check()  # where nothing is left to do, nobody else would find out
+            return work(name, lease)
+
+        with self._lease() as lease:
             before()
-            return run_all(names, lambda name: work(name, lease), jobs=self._options.jobs, ended=self._options.ended)
+            return run_all(names, with_right, jobs=self._options.jobs, ended=self._options.ended)
+
+    @contextmanager
+    def _lease(self) -> Iterator[Any]:
+        """The right to change the deployment; whoever acts for us asks for it again before each effect."""
+        with (
+            self.record.lease(break_lock=self._options.break_lock) as lease,
+            self._parts.right.held(lambda: self.record.prove(lease)),
+        ):
+            yield lease
 
     def _pursuit(self, name: str, lease: Any, words: Words | None = None) -> Pursuit:
         """With `words`: a verb that leaves hardware and system as they are."""

@@ -67,7 +67,10 @@ class Guests:
         reporter: Reporter,
         stack: ExitStack,
         patience: Patience,
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
+        """`may_act` is asked right before anything is done in a guest, or recorded."""
+        self._may_act = may_act
         self._patience = patience
         self._agents, self._keys, self._record = agents, keys, record
         self._directory, self._reporter, self._stack = directory, reporter, stack
@@ -106,7 +109,7 @@ class Guests:
         shell = self._shells.get(name)
         if shell is None or shell.login != login:
             self.leave(name)
-            shell = self._shells[name] = SshShell(login)
+            shell = self._shells[name] = SshShell(login, may_act=self._may_act)
         return shell
 
     def leave(self, name: str) -> None:
@@ -170,6 +173,7 @@ class Guests:
             machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(agent)))
         addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,), known=True)
         endpoint = result.winner.candidate.endpoint
+        self._may_act()
         self._record.remember_winner(machine.name, site(), endpoint)
         return replace(machine.facts, addresses=addresses, endpoint=endpoint)
 

@@ -29,6 +29,7 @@ from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.wiring.guests import Guests
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.record import Winners
+from nixops_proxmox.wiring.right import Right
 from nixops_proxmox.wiring.telling import Telling
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,17 @@ class Parts:
         self._lock = threading.RLock()
         self._telling = Telling(options.reporter)
         self._hypervisors: dict[str, PveHypervisor] = {}
-        self.keys = KeyStore(self._directory / "keys", record.name)
+        self.right = Right()
+        self.keys = KeyStore(self._directory / "keys", record.name, self.right.check)
         self.guests = Guests(
-            self.agent, self.keys, record, self._directory, options.reporter, self._stack, options.patience
+            self.agent,
+            self.keys,
+            record,
+            self._directory,
+            options.reporter,
+            self._stack,
+            options.patience,
+            self.right.check,
         )
 
     def __enter__(self) -> Self:
@@ -102,6 +111,7 @@ class Parts:
                         busy=self._options.patience.busy,
                         warn=lambda text: log.warning("%s: %s", name, text),
                         tell=self._telling.tell,
+                        may_act=self.right.check,
                     )
                 )
             return self._hypervisors[name]
@@ -127,7 +137,14 @@ class Parts:
         )
 
     def builder(self, nix: Nix, systems: Wanted) -> Builder:
-        return NixBuilder(nix, systems, self._destination, run=ProcessRunner(), tell=self._options.reporter.detail)
+        return NixBuilder(
+            nix,
+            systems,
+            self._destination,
+            run=ProcessRunner(),
+            tell=self._options.reporter.detail,
+            may_act=self.right.check,
+        )
 
     def _destination(self, machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
         access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)

@@ -1,11 +1,13 @@
 """Clients of stub servers; they never really sleep."""
 
+from collections.abc import Callable
 from typing import Any
 
 from nixops_proxmox.pve.calls import CallDone
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.tls import always
 from tests.pve.stub import Stub
 
 TOKEN = "deploy@pve!ops=11111111-2222-3333-4444-555555555555"
@@ -18,6 +20,7 @@ class Clients:
         self.traced: list[CallDone] = []
         self.slept: list[float] = []
         self.made: list[PveClient] = []
+        self.may_act: Callable[[], None] = always  # of those that are made from now on
 
     def __call__(self, *stubs: Stub, **settings: Any) -> PveClient:
         urls = [stub.url for stub in stubs]
@@ -26,6 +29,7 @@ class Clients:
         if not {"password", "password_command", "token_command"} & table.keys():
             table.setdefault("token", TOKEN)
         table = {key: value for key, value in table.items() if value is not None}
-        client = connect(parse_profile("test", table), trace=self.traced.append, sleep=self.slept.append)
+        profile = parse_profile("test", table)
+        client = connect(profile, trace=self.traced.append, sleep=self.slept.append, may_act=self.may_act)
         self.made.append(client)
         return client

@@ -14,6 +14,7 @@ import pytest
 from nixops_proxmox.errors import (
     BadParameter,
     ConfigError,
+    Locked,
     NotAuthenticated,
     PermissionDenied,
     PveBusy,
@@ -466,3 +467,29 @@ def test_busy_is_repeated_for_reads_only(stub: Stub, client: PveClient) -> None:
     with pytest.raises(PveBusy):
         client.start_vm("pve1", 101)
     assert len(stub.asked) == 3
+
+
+def test_whoever_may_not_act_sends_no_change_and_may_still_look(stub: Stub, clients: Clients) -> None:
+    asked: list[int] = []
+
+    def may_act() -> None:
+        asked.append(stub.connections)
+        raise Locked("taken over")
+
+    clients.may_act = may_act
+    client = clients(stub)
+    stub.answer = lambda _: data(UPID)
+    for change in (
+        lambda: client.start_vm("pve1", 101),
+        lambda: client.set_config("pve1", 101, {"memory": 512}),
+        lambda: client.delete_vm("pve1", 101),
+        lambda: client.agent_exec("pve1", 101, ["/bin/true"]),
+    ):
+        with pytest.raises(Locked):
+            change()
+    assert stub.asked == [] and len(asked) == 4
+    assert asked[0] == 1, "it was asked before the connection stood, which may take long"
+    stub.answer = lambda _: data(VERSION)
+    client.agent_ping("pve1", 101)
+    assert str(client.get_version()) == "9.0"
+    assert [one.method for one in stub.asked] == ["POST", "GET"] and len(asked) == 4

@@ -3,12 +3,13 @@
 import signal
 import socket
 from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread, Timer
 from time import monotonic, sleep
 
 import pytest
 
-from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, SshRefused, SshUnreachable
+from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, Locked, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import Identity, authenticate, open_link
 from nixops_proxmox.ssh.keys import new_key_pair
@@ -23,6 +24,16 @@ def test_a_script_gives_status_and_both_outputs(sshd: Sshd) -> None:
     with open_session(sshd.login()) as session:
         done = session.run("echo out; echo err >&2; exit 3")
     assert (done.status, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_whoever_may_not_act_runs_nothing(sshd: Sshd, tmp_path: Path) -> None:
+    def may_act() -> None:
+        raise Locked("taken over")
+
+    with SshShell(sshd.login(), may_act=may_act) as shell, pytest.raises(Locked):
+        shell.run(f"touch {tmp_path}/trace")
+    with SshShell(sshd.login()) as shell:
+        assert shell.run(f"ls {tmp_path}").stdout == ""
 
 
 def test_stdin_of_any_size_arrives_whole_and_ends(sshd: Sshd) -> None:

@@ -10,6 +10,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import Holder, Outcome, State, open_state
 from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
 from nixops_proxmox.state.lease import hold
+from nixops_proxmox.wiring.right import Right
 from tests.pace import patience
 
 from .conftest import start_python
@@ -238,3 +239,44 @@ def test_a_killed_run_has_lost_nothing_it_was_told_is_recorded_and_the_next_take
         done = [entry for entry in deployment.history() if entry.outcome is Outcome.DONE]
         assert len(done) == counted, "phase, facts and the attempt's end are one transaction"
         assert not [entry for entry in deployment.history() if entry.outcome is Outcome.RUNNING]
+
+
+def test_a_lease_is_proven_at_any_moment_and_never_again_after_it_was_broken(state: State) -> None:
+    deployment = state.deployment("net")
+    right = Right()
+    with deployment.lease() as first, right.held(lambda: deployment.prove(first)):
+        right.check()
+        with deployment.lease(break_lock=True), pytest.raises(Locked, match="taken over"):
+            right.check()
+        with pytest.raises(Locked, match="taken over"):
+            right.check()  # the other has ended, and nobody holds it: what was broken stays broken
+    with pytest.raises(Locked, match="taken over"):
+        right.check()
+
+
+def test_who_holds_nothing_may_act_and_whoever_gave_it_back_regularly_too(state: State) -> None:
+    right, deployment = Right(), state.deployment("net")
+    right.check()
+    with deployment.lease() as lease, right.held(lambda: deployment.prove(lease)):
+        right.check()
+    right.check()
+
+
+def test_a_word_that_took_long_to_come_is_asked_for_again_and_given_up(state: State) -> None:
+    """The process may have been stopped after the record was read, and before we heard what it said."""
+    asked: list[float] = []
+    now = 0.0
+
+    def prove() -> None:
+        nonlocal now
+        asked.append(now)
+        now += 60.0 if len(asked) in slow else 0.1
+
+    slow = {1}
+    right = Right(clock=lambda: now)
+    with right.held(prove):
+        right.check()
+        assert len(asked) == 2
+        slow = set(range(100))
+        with pytest.raises(Locked, match="took more than 5 s"):
+            right.check()

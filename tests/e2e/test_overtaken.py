@@ -1,0 +1,93 @@
+"""A run that was stopped (SIGSTOP, a laptop that slept) while another took over: awake again, it changes nothing."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pace import patience
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+HARMLESS = ("/access/ticket", "/agent/ping")
+SLOW = 2.0  # seconds that the lab keeps an answer back: long enough to stop whoever waits for it
+
+
+LOOK = r"/qemu/\d+/config$"  # right before each call that does something to a VM
+NICS = "agent/network-get-interfaces$"
+
+
+@contextmanager
+def stopped(bed: "Bed", path: str, nth: int, *verb: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A run that stands still since its n-th GET of such a path, and goes on at the end."""
+    bed.forget_calls()
+    bed.fault("slow", method="GET", path=path, nth=nth, seconds=SLOW)
+    process = bed.start(*verb)
+    try:
+        wait_for(bed, path, nth, process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        bed.forget_faults()
+        yield process
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+
+
+def wait_for(bed: "Bed", path: str, nth: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + patience(60)
+    while sum(call["method"] == "GET" and bool(re.search(path, call["path"])) for call in bed.calls()) < nth:
+        assert process.poll() is None and time.monotonic() < deadline, f"{path} was not asked for {nth} times"
+        time.sleep(0.02)
+
+
+def changing(bed: "Bed") -> list[str]:
+    calls = [f"{call['method']} {call['path']}" for call in bed.calls() if call["method"] != "GET"]
+    return [call for call in calls if not call.endswith(HARMLESS)]
+
+
+def end_of(process: "subprocess.Popen[bytes]") -> int:
+    return process.wait(patience(60))
+
+
+def machine_of(bed: "Bed") -> dict[str, Any]:
+    (machine,) = bed.status()
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("path", "nth"),
+    [("/storage/local/content$", 1), (LOOK, 1), (NICS, 1), (LOOK, 3)],
+    ids=["create", "start", "install", "boot-order"],
+)
+def test_an_overtaken_deploy_changes_nothing_when_it_wakes_up(bed: "Bed", path: str, nth: int) -> None:
+    with stopped(bed, path, nth, "deploy") as process:
+        bed.run("deploy", "--break-lock")
+        before = machine_of(bed)
+        boot = bed.ssh("web", "cat /proc/sys/kernel/random/boot_id")
+        bed.forget_calls()
+    assert end_of(process) == 3, (bed.home / "killed.log").read_text()
+    assert changing(bed) == []
+    assert machine_of(bed) == before and before["phase"] == "ready"
+    assert bed.ssh("web", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert "somebody else has taken over" in (bed.home / "killed.log").read_text()
+
+
+@pytest.mark.parametrize("nth", [1, 2], ids=["stop", "delete"])
+def test_an_overtaken_destroy_leaves_what_the_other_made(bed: "Bed", nth: int) -> None:
+    bed.run("deploy")
+    with stopped(bed, LOOK, nth, "destroy", "--yes") as process:
+        bed.run("deploy", "--break-lock")
+        before = machine_of(bed)
+        bed.forget_calls()
+    assert end_of(process) == 3, (bed.home / "killed.log").read_text()
+    assert changing(bed) == []
+    assert machine_of(bed) == before and bed.vms()[str(before["vmid"])]["status"] == "running"
+    bed.run("deploy")
