@@ -18,8 +18,9 @@ let
     deployment = mkOption {
       type = types.str;
       default = "nixops4";
-      description = "Under which deployment the machine is recorded; `nixops-proxmox -d` takes the same name.";
+      description = "Under which deployment the machine is recorded; `nixops-proxmox --deployment` takes the same name.";
     };
+    refresh = perhaps "Any text. NixOps 4 passes over a resource whose inputs are the same; another text has it applied.";
   };
 
   way = {

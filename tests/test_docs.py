@@ -121,3 +121,8 @@ def test_the_descriptions_in_the_readme_name_options_that_exist() -> None:
     assert shown is not None
     known = set(all_names(MachineSpec))
     assert set(re.findall(r"(?m)^      (\w+)", shown[1])) <= known
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
+def test_nobody_is_sent_to_a_package_index_for_it(path: Path) -> None:
+    assert not re.search(r"(?m)pip install (?:.*\s)?'?nixops-proxmox\b", path.read_text()), "it is on none"

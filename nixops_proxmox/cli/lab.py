@@ -75,7 +75,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     missing = [name for name in ("aiohttp", "asyncssh") if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"the lab needs the Python packages {' and '.join(missing)}", hint="pip install 'nixops-proxmox[lab]'"
+            f"the lab needs the Python packages {' and '.join(missing)}",
+            hint="pip install '.[lab]' in a checkout of nixops-proxmox",
         )
     actions: dict[str, Callable[[argparse.Namespace, Console], int]] = {
         "up": run_up,

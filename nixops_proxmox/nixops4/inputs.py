@@ -1,9 +1,9 @@
 """What each resource type takes; inputs that it does not know are refused, by name."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import SpecError
 
@@ -11,17 +11,28 @@ DEPLOYMENT = "nixops4"
 DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
 
 
+LONGEST_NAME = 200
+
+
+def _printable(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise ValueError(f"expected a name of 1 to {LONGEST_NAME} printable characters, not {text[:40]!r}")
+    return text
+
+
 class _Inputs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class VmInputs(_Inputs):
-    """`proxmox`: what `deployment.proxmox` is elsewhere."""
+    """`proxmox`: what `deployment.proxmox` is elsewhere. `refresh`: means nothing, but that the resource is applied
+    when it changes: NixOps 4 passes over a resource whose inputs are the same."""
 
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     proxmox: dict[str, Any]
     allowReboot: bool = False
+    refresh: str | None = None
 
 
 class NixosInputs(_Inputs):
@@ -30,6 +41,7 @@ class NixosInputs(_Inputs):
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     vm: str
+    refresh: str | None = None
     system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
 
 
@@ -43,7 +55,7 @@ class VolumeInputs(_Inputs):
 
 
 class StateInputs(_Inputs):
-    name: str
+    name: Annotated[str, AfterValidator(_printable)]
 
 
 Model = TypeVar("Model", bound=_Inputs)
@@ -60,4 +72,6 @@ def parse_inputs(model: type[Model], kind: str, inputs: Mapping[str, Any]) -> Mo
 
 
 def _explain(kind: str, message: str) -> str:
-    return "unknown input" if kind == "extra_forbidden" else message
+    if kind == "string_pattern_mismatch" and DEPLOYMENTS in message:
+        return "expected letters, digits and _ . - after the first"
+    return "unknown input" if kind == "extra_forbidden" else message.removeprefix("Value error, ")

@@ -96,7 +96,7 @@ def open_engine(location: Location) -> Engine:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"a state in PostgreSQL needs the Python package {error.name}",
-            hint="pip install 'nixops-proxmox[postgres]'",
+            hint="pip install '.[postgres]' in a checkout of nixops-proxmox, or psycopg alone",
         ) from error
 
 

@@ -12,6 +12,9 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.spelling import Verb, command
 
+STEM = 200  # characters of a file's name that are kept; PVE takes 255 with all that is added
+ENDINGS = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova")}
+
 
 @contextmanager
 def open_volumes(profile: str, profiles: Path | None = None) -> Iterator["Volumes"]:
@@ -42,6 +45,7 @@ class Volumes:
         self, path: Path, content: str, *, storage: str = "", node: str = "", progress: Progress = no_progress
     ) -> "Put":
         """Like `ensure`, and tells more; without a storage, one is chosen that takes the content (`iso`, `import`)."""
+        refuse_ending(path, content)
         name = content_name(path)
         places = self._find_places(content, storage, node)
         for place in places:
@@ -83,4 +87,15 @@ def content_name(path: Path) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    return stored_name(f"{path.stem}-{digest[:16]}{path.suffix}")
+    except ValueError as error:  # no file of this system can have such a name
+        raise ConfigError(f"{str(path)!r} cannot be a file's name: {error}") from error
+    return stored_name(f"{path.stem[:STEM]}-{digest[:16]}{path.suffix}")
+
+
+def refuse_ending(path: Path, content: str) -> None:
+    """PVE takes files by how their names end, and says so only when all of one has been sent."""
+    endings = ENDINGS[content]
+    if path.suffix.lower() not in endings:
+        raise ConfigError(
+            f"{path.name!r} does not end as the name of such a file does", hint=f"one of {', '.join(endings)} is needed"
+        )
