@@ -60,6 +60,7 @@ setup(
             "setuptools>=70.1",  # the packaging test builds a wheel
             "prometheus-pve-exporter>=3.4",  # two clients that nobody here wrote, run against the lab
             "ansible-core>=2.17",
+            "fakepve>=0.5",  # a PVE server that nobody here wrote, run in a process of its own
             "types-jsonschema>=4.21",
             "types-requests>=2.31",
             "types-paramiko>=3.4",

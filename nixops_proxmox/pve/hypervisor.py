@@ -239,7 +239,12 @@ class PveHypervisor:
 
         def stop(node: str, again: bool) -> str:
             overrule = again and self.get_release().can_overrule_shutdown
-            return self.client.stop_vm(node, facts.vmid, overrule=overrule)
+            try:
+                return self.client.stop_vm(node, facts.vmid, overrule=overrule)
+            except BadParameter as error:
+                if "overrule-shutdown" not in error.errors:
+                    raise
+                return self.client.stop_vm(node, facts.vmid)  # the HA manager stops it, whatever else runs
 
         self._power(facts, note, "qmstop", stop, Power.STOPPED)
 

@@ -190,7 +190,7 @@ class Work:
         except TaskFailed as error:
             known = known_of(error)
             if isinstance(known, VmidTaken | VmRunning):
-                raise known from error
+                raise type(known)(error.message, hint=known.hint) from error
             if known is not None and known.hint:
                 error.hint = known.hint
             raise

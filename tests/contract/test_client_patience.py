@@ -189,6 +189,22 @@ def test_a_guest_that_does_not_shut_down_is_powered_off(bench: Bench) -> None:
     assert "powering it off" in bench.warned[-1]
 
 
+def test_a_stop_that_is_asked_for_again_is_one_that_the_ha_manager_takes(bench: Bench) -> None:
+    """PVE does not let anybody overrule a shutdown there."""
+    machine = bench.created()
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.hypervisor.client._ask("POST", "/cluster/ha/resources", {"sid": f"vm:{machine.facts.vmid}"})
+    bench.fault("fail_task", "POST", r"/status/stop$", text=CFS)
+    bench.hypervisor.stop_vm(machine.facts, bench.note)
+    vm = bench.hypervisor.find_vm(machine.facts)
+    assert vm is not None
+    assert vm.power is Power.STOPPED
+    assert [call.call.params for call in bench.done if call.call.shown.endswith("/status/stop")][1:] == [
+        {"overrule-shutdown": True},
+        {},
+    ]
+
+
 def test_what_failed_is_not_repeated(bench: Bench) -> None:
     bench.created()
     bench.fault("fail_task", "POST", r"/qemu$", text=f"unable to create VM 100 - {QUIT}", times=0)

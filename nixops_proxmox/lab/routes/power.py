@@ -6,7 +6,7 @@ from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.describe import describe_vm_status
 from nixops_proxmox.lab.permissions import ROOT
-from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.routes.qemu import refuse_skiplock
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.schema.types import boolean, integer, named, text
@@ -41,10 +41,15 @@ async def current(call: Call) -> Any:
     return await describe_vm_status(call.cluster, call.vm)
 
 
+def _is_ha(call: Call) -> bool:
+    vm = call.cluster.vms.get(call.vmid)
+    return vm is not None and vm.ha_state not in ("", "ignored")
+
+
 def _ha(call: Call, what: str) -> str | None:
     """HA-managed VMs: only a request is queued; the state changes a little later."""
     vm = call.cluster.vms.get(call.vmid)
-    if vm is None or vm.ha_state in ("", "ignored"):
+    if vm is None or not _is_ha(call):
         return None
 
     async def request(log: Log) -> None:
@@ -82,6 +87,8 @@ async def stop(call: Call) -> Any:
     refuse_skiplock(call, "keepActive", "migratedfrom")
     cluster = call.cluster
     if call.get("overrule-shutdown"):
+        if _is_ha(call):
+            raise bad_parameter("overrule-shutdown", "Not applicable for HA resources.")
         for task in cluster.tasks.tasks.values():
             if task.type == "qmshutdown" and task.id == str(call.vmid) and task.status is None:
                 cluster.tasks.kill(task, politely=True)

@@ -1,0 +1,95 @@
+"""Each call that our client makes, as it is made: its name in the client, and what is asked of whom on the wire."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nixops_proxmox.pve.client import PveClient
+
+NODE, VMID, STORAGE = "pve1", 100, "local"
+UPID = "UPID:pve1:00001234:00005678:6B0BA11B:qmstart:100:root@pam:"
+VM, STORE = f"/nodes/{NODE}/qemu/{VMID}", f"/nodes/{NODE}/storage/{STORAGE}"
+
+
+@dataclass(frozen=True)
+class Made:
+    name: str  # of the client's method
+    make: Callable[[PveClient], object]
+    method: str
+    path: str
+
+
+def made(folder: Path) -> list[Made]:
+    """All of them. `folder` is for a file to upload."""
+    iso = folder / "x.iso"
+    iso.write_bytes(b"CD001")
+    power, agent = f"{VM}/status", f"{VM}/agent"
+    return [
+        Made("get_version", lambda c: c.get_version(), "GET", "/version"),
+        Made("get_resources", lambda c: c.get_resources(0.0), "GET", "/cluster/resources"),
+        Made("list_nodes", lambda c: c.list_nodes(), "GET", "/nodes"),
+        Made("is_vmid_free", lambda c: c.is_vmid_free(VMID), "GET", "/cluster/nextid"),
+        Made("next_vmid", lambda c: c.next_vmid(), "GET", "/cluster/nextid"),
+        Made("get_permissions", lambda c: c.get_permissions(), "GET", "/access/permissions"),
+        Made("get_storage_settings", lambda c: c.get_storage_settings(), "GET", "/storage"),
+        Made("list_bridges", lambda c: c.list_bridges(NODE), "GET", f"/nodes/{NODE}/network"),
+        Made("describe_bridges", lambda c: c.describe_bridges(NODE), "GET", f"/nodes/{NODE}/network"),
+        Made("list_vnets", lambda c: c.list_vnets(), "GET", "/cluster/sdn/vnets"),
+        Made("list_pool_members", lambda c: c.list_pool_members("p"), "GET", "/pools/p"),
+        Made("add_to_pool", lambda c: c.add_to_pool("p", VMID), "PUT", "/pools/p"),
+        Made("remove_from_pool", lambda c: c.remove_from_pool("p", VMID), "PUT", "/pools/p"),
+        Made("list_storages", lambda c: c.list_storages(NODE), "GET", f"/nodes/{NODE}/storage"),
+        Made("list_volumes", lambda c: c.list_volumes(NODE, STORAGE), "GET", f"{STORE}/content"),
+        Made("upload", lambda c: c.upload(NODE, STORAGE, iso), "POST", f"{STORE}/upload"),
+        Made(
+            "download_url",
+            lambda c: c.download_url(NODE, STORAGE, "https://example.org/x.iso", "x.iso"),
+            "POST",
+            f"{STORE}/download-url",
+        ),
+        Made("delete_volume", lambda c: c.delete_volume(NODE, "local:x"), "DELETE", f"{STORE}/content/local:x"),
+        Made("get_config", lambda c: c.get_config(NODE, VMID), "GET", f"{VM}/config"),
+        Made("get_pending", lambda c: c.get_pending(NODE, VMID), "GET", f"{VM}/pending"),
+        Made("get_status", lambda c: c.get_status(NODE, VMID), "GET", f"{power}/current"),
+        Made("create_vm", lambda c: c.create_vm(NODE, {"vmid": VMID}), "POST", f"/nodes/{NODE}/qemu"),
+        Made("restore_vm", lambda c: c.restore_vm(NODE, VMID, "local:backup/a.vma.zst"), "POST", f"/nodes/{NODE}/qemu"),
+        Made("change_config", lambda c: c.change_config(NODE, VMID, {"memory": 512}), "POST", f"{VM}/config"),
+        Made("set_config", lambda c: c.set_config(NODE, VMID, {"memory": 512}), "PUT", f"{VM}/config"),
+        Made("resize_disk", lambda c: c.resize_disk(NODE, VMID, "scsi0", "9G"), "PUT", f"{VM}/resize"),
+        Made("delete_vm", lambda c: c.delete_vm(NODE, VMID), "DELETE", VM),
+        Made("start_vm", lambda c: c.start_vm(NODE, VMID), "POST", f"{power}/start"),
+        Made("stop_vm", lambda c: c.stop_vm(NODE, VMID), "POST", f"{power}/stop"),
+        Made("shut_down_vm", lambda c: c.shut_down_vm(NODE, VMID, 5), "POST", f"{power}/shutdown"),
+        Made("reboot_vm", lambda c: c.reboot_vm(NODE, VMID, 5), "POST", f"{power}/reboot"),
+        Made("reset_vm", lambda c: c.reset_vm(NODE, VMID), "POST", f"{power}/reset"),
+        Made("clone_vm", lambda c: c.clone_vm(NODE, VMID, {"newid": 101}), "POST", f"{VM}/clone"),
+        Made("make_template", lambda c: c.make_template(NODE, VMID), "POST", f"{VM}/template"),
+        Made("move_disk", lambda c: c.move_disk(NODE, VMID, "scsi0", "local-lvm"), "POST", f"{VM}/move_disk"),
+        Made("migrate_vm", lambda c: c.migrate_vm(NODE, VMID, "pve2"), "POST", f"{VM}/migrate"),
+        Made("list_snapshots", lambda c: c.list_snapshots(NODE, VMID), "GET", f"{VM}/snapshot"),
+        Made("describe_snapshots", lambda c: c.describe_snapshots(NODE, VMID), "GET", f"{VM}/snapshot"),
+        Made("create_snapshot", lambda c: c.create_snapshot(NODE, VMID, "s1"), "POST", f"{VM}/snapshot"),
+        Made("roll_back", lambda c: c.roll_back(NODE, VMID, "s1"), "POST", f"{VM}/snapshot/s1/rollback"),
+        Made("delete_snapshot", lambda c: c.delete_snapshot(NODE, VMID, "s1"), "DELETE", f"{VM}/snapshot/s1"),
+        Made("back_up", lambda c: c.back_up(NODE, VMID, STORAGE), "POST", f"/nodes/{NODE}/vzdump"),
+        Made("renew_cloudinit", lambda c: c.renew_cloudinit(NODE, VMID), "PUT", f"{VM}/cloudinit"),
+        Made("open_terminal", lambda c: c.open_terminal(NODE, VMID), "POST", f"{VM}/termproxy"),
+        Made("agent_ping", lambda c: c.agent_ping(NODE, VMID), "POST", f"{agent}/ping"),
+        Made("agent_info", lambda c: c.agent_info(NODE, VMID), "GET", f"{agent}/info"),
+        Made("agent_exec", lambda c: c.agent_exec(NODE, VMID, ["true"]), "POST", f"{agent}/exec"),
+        Made("agent_exec_status", lambda c: c.agent_exec_status(NODE, VMID, 1), "GET", f"{agent}/exec-status"),
+        Made("agent_read_file", lambda c: c.agent_read_file(NODE, VMID, "/x"), "GET", f"{agent}/file-read"),
+        Made("agent_write_file", lambda c: c.agent_write_file(NODE, VMID, "/x", b""), "POST", f"{agent}/file-write"),
+        Made(
+            "agent_interfaces",
+            lambda c: c.agent_interfaces(NODE, VMID),
+            "GET",
+            f"{agent}/network-get-interfaces",
+        ),
+        Made("agent_osinfo", lambda c: c.agent_osinfo(NODE, VMID), "GET", f"{agent}/get-osinfo"),
+        Made("agent_fsinfo", lambda c: c.agent_fsinfo(NODE, VMID), "GET", f"{agent}/get-fsinfo"),
+        Made("get_task", lambda c: c.get_task(NODE, UPID), "GET", f"/nodes/{NODE}/tasks/{UPID}/status"),
+        Made("task_log", lambda c: c.task_log(NODE, UPID), "GET", f"/nodes/{NODE}/tasks/{UPID}/log"),
+        Made("list_tasks", lambda c: c.list_tasks(NODE), "GET", f"/nodes/{NODE}/tasks"),
+        Made("stop_task", lambda c: c.stop_task(NODE, UPID), "DELETE", f"/nodes/{NODE}/tasks/{UPID}"),
+    ]
