@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -43,8 +44,8 @@ from nixops_proxmox.cli import (
 )
 from nixops_proxmox.cli.arguments import add_common
 from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.progress import INTERRUPTED_STATUS
 from nixops_proxmox.cli.report import Line, explain
+from nixops_proxmox.cli.signals import Ended, end, handled, status_of
 from nixops_proxmox.cli.spelling import PROGRAM
 from nixops_proxmox.errors import DeployError
 
@@ -90,7 +91,7 @@ exit status:
   6    SSH failed
   7    Nix failed
   70   this program has a defect
-  130  interrupted
+  130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
 """
 
 
@@ -159,16 +160,17 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace, console: Console) -> int:
     """The verb, with every error in words."""
     try:
-        status: int = VERBS[args.verb].run(args, console)
+        with handled(end):
+            status: int = VERBS[args.verb].run(args, console)
         sys.stdout.flush()
     except DeployError as error:
         if console.verbosity > 1:
             console.show([Line(traceback.format_exc(), "dim")])
         console.show(explain(error))
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         console.show([Line(f"interrupted; run the same command to continue: {args.command}", "yellow")])
-        return INTERRUPTED_STATUS
+        return status_of(interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
     except BrokenPipeError:
         _silence_stdout()
         return 0  # whoever read our results has had enough

@@ -1,5 +1,6 @@
 """Where words go: results to stdout; progress, warnings, questions and errors to stderr. Colours only on a terminal."""
 
+import errno
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ class Console:
         self.spell = spell
         self.verbosity = verbosity
         self.out = _open_rich(out or sys.stdout)
-        self.err = _open_rich(err or sys.stderr)
+        self.err = _open_rich(_Lasting(err or sys.stderr))
         self.reporter = Relay(Plain(self.say, verbosity), spell)
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
@@ -135,7 +136,35 @@ class _LogHandler(logging.Handler):
         self._console.show([Line(self.format(record), style)])
 
 
-def _open_rich(stream: TextIO) -> Rich:
+class _Lasting:
+    """Standard error of a program that outlives its terminal: what cannot be shown any more stops nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with _unless_closed():
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _unless_closed():
+            self._stream.flush()
+
+
+@contextmanager
+def _unless_closed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
+def _open_rich(stream: Any) -> Rich:
     # NO_COLOR is honoured by rich; empty means unset (no-color.org).
     return Rich(
         file=stream,

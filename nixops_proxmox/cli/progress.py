@@ -1,6 +1,7 @@
 """What is happening to which machine: a live table on a terminal, a line for each move otherwise."""
 
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from nixops_proxmox.cli.signals import status_of
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.model import Machine
 
 STILL_AFTER = 30.0  # seconds after which a step that goes on is mentioned again, where nothing moves on its own
 FRAMES = 8  # per second
-INTERRUPTED_STATUS = 130  # as a shell says it of SIGINT
 
 
 class Progress(Protocol):
@@ -40,7 +41,11 @@ class Interrupted(DeployError):
     """The user wants it to stop, and the machine was between two steps."""
 
     retry = Retry.SAFE
-    exit_status = INTERRUPTED_STATUS
+
+    def __init__(self, message: str, number: int) -> None:
+        """`number`: the signal by which they said so."""
+        super().__init__(message)
+        self.exit_status = status_of(number)
 
 
 class Relay:
@@ -50,10 +55,14 @@ class Relay:
     def __init__(self, otherwise: Progress, spell: Callable[[str], str] = str) -> None:
         self._otherwise, self._spell = otherwise, spell
         self._current: Progress | None = None
-        self.stopping = False
+        self._signal = 0
 
-    def stop(self) -> None:
-        self.stopping = True
+    def stop(self, number: int = signal.SIGINT) -> None:
+        self._signal = number
+
+    @property
+    def stopping(self) -> bool:
+        return self._signal != 0
 
     @property
     def now(self) -> Progress:
@@ -69,7 +78,7 @@ class Relay:
 
     def step(self, machine: Machine, label: str, to: str) -> None:
         if self.stopping:
-            raise Interrupted(f"{machine.name}: stopped before the step: {label}")
+            raise Interrupted(f"{machine.name}: stopped before the step: {label}", self._signal)
         self.now.step(machine, label, to)
 
     def detail(self, machine: Machine, text: str) -> None:

@@ -2,8 +2,6 @@
 
 import argparse
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.progress import INTERRUPTED_STATUS
 from nixops_proxmox.cli.report import Line, exit_status, explain_outcomes
+from nixops_proxmox.cli.signals import handled, status_of
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import Machine
 
@@ -57,22 +55,16 @@ def wait_awake(work: Callable[[], Sequence[Outcome]], console: Console) -> Seque
 
 @contextmanager
 def stop_on_interrupt(console: Console) -> Iterator[None]:
-    """The first Ctrl-C lets every machine finish the step it is in; the second one ends us on the spot, which is as
-    safe as any crash: the next run goes on from the journal."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) lets every machine finish the step it is in; the second one ends us on
+    the spot, which is as safe as any crash: the next run goes on from the journal."""
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         # No print here: the streams may be in the middle of one, and are not reentrant.
         if console.reporter.stopping:
             if console.err.is_terminal:
                 os.write(2, SHOW_CURSOR)
-            os._exit(INTERRUPTED_STATUS)
-        console.reporter.stop()
+            os._exit(status_of(number))
+        console.reporter.stop(number)
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
+    with handled(interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)

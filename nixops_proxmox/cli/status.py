@@ -4,16 +4,21 @@ With --endpoints, tries their addresses now.
 """
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import add_json, add_machines, get_deployment, open_deployed, select, state_location
 from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.progress import duration
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Endpoint, Machine, Phase
 
 if TYPE_CHECKING:
+    from nixops_proxmox.state import Held, Holder
     from nixops_proxmox.wiring import Deployed
+
+SILENT = 60.0  # seconds without a heartbeat that are worth a word: the run is stopped, or out of touch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    from nixops_proxmox.state import open_state
+    from nixops_proxmox.state import open_state, this_process
 
     with open_state(state_location(args)) as state:
         deployment = get_deployment(args, state.deployments)
         known = state.has_deployment(deployment)
         machines = state.deployment(deployment).machines() if known else []
-        held = state.deployment(deployment).held() if known else None
+        holders = state.deployment(deployment).holders() if known else []
     names = select([machine.name for machine in machines], args)
     shown = [machine for machine in machines if machine.name in names]
     attempts = explain_all(args, console, shown) if args.endpoints else {}
@@ -37,8 +42,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         rows = [to_json(machine, attempts.get(machine.name)) for machine in shown]
         console.json({"deployment": deployment, "machines": rows})
         return 0
-    if held is not None:
-        console.say(f"{deployment} is being changed by {held.holder.title}")
+    for line in at_work(deployment, holders, this_process(), time.time()):
+        console.say(line)
     if not machines:
         console.say(f"nothing is deployed in {deployment}")
         return 0
@@ -47,6 +52,22 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, lines in attempts.items():
         console.result("\n".join([f"{name}:", *(f"  {line}" for line in lines)]))
     return 0
+
+
+def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float) -> list[str]:
+    """Who changes what; of runs that are provably gone it is only said that they were cut off."""
+    lines = []
+    for held in holders:
+        what = f"{held.machine} of {deployment}" if held.machine else deployment
+        if held.is_gone(we):
+            lines.append(
+                f"the last run on {what}, by {held.holder.title}, was cut off: the next one goes on from there"
+            )
+            continue
+        silent = now - held.heartbeat
+        sign = f"; it last gave a sign of life {duration(silent)} ago" if silent > SILENT else ""
+        lines.append(f"{what} is being changed by {held.holder.title}{sign}")
+    return lines
 
 
 def explain_all(args: argparse.Namespace, console: Console, machines: Sequence[Machine]) -> dict[str, list[str]]:

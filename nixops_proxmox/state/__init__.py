@@ -1,7 +1,7 @@
 """The durable record, in SQLite or PostgreSQL by one path; never a secret in it."""
 
 from nixops_proxmox.state.database import ENVIRONMENT, has_password
-from nixops_proxmox.state.holder import Holder
+from nixops_proxmox.state.holder import Holder, this_process
 from nixops_proxmox.state.journal import Entry, Journal, Outcome
 from nixops_proxmox.state.lease import Held, Lease
 from nixops_proxmox.state.store import Deployment, State, open_state
@@ -18,4 +18,5 @@ __all__ = [
     "State",
     "has_password",
     "open_state",
+    "this_process",
 ]

@@ -42,11 +42,12 @@ def this_process() -> Holder:
 
 
 def find_start(pid: int) -> str:
-    """When the process started; empty: there is no such process (or no /proc to tell)."""
+    """When the process started; empty: there is no such process (or no /proc to tell), or it has ended and its parent
+    has not looked yet."""
     stat = _read(f"/proc/{pid}/stat")
     # The second field is the command's name in parentheses, which may contain spaces and parentheses itself.
     fields = stat.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 else ""
+    return fields[19] if len(fields) > 19 and fields[0] not in ("Z", "X") else ""
 
 
 def is_provably_gone(held_by: Holder, we: Holder, start_of: Callable[[int], str] = find_start) -> bool:

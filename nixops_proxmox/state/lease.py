@@ -33,6 +33,10 @@ class Held:
     heartbeat: float
     machine: str = ""  # empty: all of the deployment
 
+    def is_gone(self, we: Holder) -> bool:
+        """Can its process provably not act any more?"""
+        return is_provably_gone(self.holder, we)
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -64,10 +68,15 @@ class Lease:
             )
 
 
+def list_held(engine: Engine, deployment_id: int) -> list[Held]:
+    """All leases of the deployment and of its machines, dead or alive, the oldest first."""
+    with reading(engine) as connection:
+        return _list(connection, deployment_id, "")
+
+
 def find_held(engine: Engine, deployment_id: int) -> Held | None:
     """The lease of the deployment, or that of one of its machines, the oldest first."""
-    with reading(engine) as connection:
-        return next(iter(_list(connection, deployment_id, "")), None)
+    return next(iter(list_held(engine, deployment_id)), None)
 
 
 def _list(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
@@ -117,7 +126,7 @@ def _acquire(
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
         held = _list(connection, deployment_id, machine)
         for other in held:
-            if not break_lock and not is_provably_gone(other.holder, we):
+            if not break_lock and not other.is_gone(we):
                 raise locked(name, other, now)
         tokens = [other.token for other in held]
         connection.execute(delete(leases).where(leases.c.deployment_id == deployment_id, leases.c.token.in_(tokens)))

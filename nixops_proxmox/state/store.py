@@ -15,7 +15,7 @@ from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
 from nixops_proxmox.state.journal import Entry, Journal, parse_entry
-from nixops_proxmox.state.lease import Held, Lease, find_held, hold
+from nixops_proxmox.state.lease import Held, Lease, find_held, hold, list_held
 from nixops_proxmox.state.migrations import is_current, migrate
 from nixops_proxmox.state.schema import deployments, journal, leases, machines, winners
 
@@ -169,6 +169,10 @@ class Deployment:
     def held(self) -> Held | None:
         """Who holds the lease now, dead or alive."""
         return find_held(self._engine, self._id)
+
+    def holders(self) -> list[Held]:
+        """Everybody who holds it or a machine of it, dead or alive."""
+        return list_held(self._engine, self._id)
 
     def journal(self, lease: Lease | None = None) -> Journal:
         """What the engine writes to. With a lease, a broken lease stops the writing."""

@@ -46,6 +46,13 @@ class Terminal:
     def write(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
+    def hang_up(self) -> None:
+        """Close the window; the kernel tells only those whose controlling terminal it is, so we tell it."""
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, self.fd)
+        os.close(nothing)
+        self.process.send_signal(signal.SIGHUP)
+
     def _read(self, timeout: float) -> bool:
         if not select.select([self.fd], [], [], timeout)[0]:
             return False
@@ -119,18 +126,42 @@ def test_destroy_takes_yes_for_an_answer(tmp_path: Path, answer: str, left: int)
         assert terminal.seen.count('"machine":') == left
 
 
-def test_the_first_interrupt_lets_the_steps_under_way_finish_and_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_interrupt_lets_the_steps_under_way_finish_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     plan = {"described": ["web", "db"], "seconds": 1.0}
     with start_terminal(tmp_path, "deploy", plan=plan) as terminal:
         terminal.read_until("reserved → defined")
-        terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 130
+        terminal.process.send_signal(number)
+        assert terminal.end() == 128 + number
         assert "stopping when the steps under way are done" in terminal.text
         assert "run the same command to continue" in terminal.text
     with start_terminal(tmp_path, "history", "--json", plan=plan) as terminal:
         assert terminal.end() == 0
         assert '"outcome": "running"' not in terminal.text
         assert '"outcome": "done"' in terminal.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_it_asks_ends_it_with_the_same_words(tmp_path: Path, number: signal.Signals) -> None:
+    plan = {"described": ["web"], "recorded": {"web": "ready"}}
+    with start_terminal(tmp_path, "destroy", plan=plan) as terminal:
+        terminal.read_until("[y/N]")
+        terminal.process.send_signal(number)
+        assert terminal.end() == 128 + number
+        assert "interrupted; run the same command to continue: nixops-proxmox destroy" in terminal.text
+
+
+def test_a_terminal_that_is_closed_stops_nothing_in_the_middle(tmp_path: Path) -> None:
+    plan = {"described": ["web", "db"], "seconds": 1.0}
+    with start_terminal(tmp_path, "deploy", plan=plan) as terminal:
+        terminal.read_until("reserved → defined")
+        terminal.hang_up()
+        assert terminal.process.wait(patience(30)) == 128 + signal.SIGHUP
+    with start_terminal(tmp_path, "history", "--json", plan=plan) as terminal:
+        assert terminal.end() == 0
+        assert '"outcome": "running"' not in terminal.text and '"outcome": "failed"' not in terminal.text
 
 
 def test_the_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,15 +28,22 @@ NICS = "agent/network-get-interfaces$"
 
 
 @contextmanager
-def stopped(bed: "Bed", path: str, nth: int, *verb: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A run that stands still since its n-th GET of such a path, and goes on at the end."""
+def standing_still(bed: "Bed", path: str, nth: int) -> Iterator[None]:
+    """The lab keeps back the answer to the n-th GET of such a path."""
     bed.forget_calls()
     bed.fault("slow", method="GET", path=path, nth=nth, seconds=SLOW)
-    process = bed.start(*verb)
-    try:
+    yield
+    bed.forget_faults()
+
+
+@contextmanager
+def stopped(bed: "Bed", path: str, nth: int, *verb: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A run that stands still since its n-th GET of such a path, and goes on at the end."""
+    with standing_still(bed, path, nth):
+        process = bed.start(*verb)
         wait_for(bed, path, nth, process)
         os.killpg(process.pid, signal.SIGSTOP)
-        bed.forget_faults()
+    try:
         yield process
     finally:
         os.killpg(process.pid, signal.SIGCONT)
@@ -91,3 +99,32 @@ def test_an_overtaken_destroy_leaves_what_the_other_made(bed: "Bed", nth: int) -
     assert changing(bed) == []
     assert machine_of(bed) == before and bed.vms()[str(before["vmid"])]["status"] == "running"
     bed.run("deploy")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_deploy_that_is_told_to_end_gives_its_lock_back_and_is_gone_on_with(
+    bed: "Bed", number: signal.Signals
+) -> None:
+    with standing_still(bed, LOOK, 1):
+        process = bed.start("deploy")
+        wait_for(bed, LOOK, 1, process)
+        process.send_signal(number)
+    assert end_of(process) == 128 + number
+    state = sqlite3.connect(bed.home / "state" / "nixops-proxmox" / "state.sqlite")
+    assert state.execute("SELECT count(*) FROM leases").fetchone() == (0,)
+    state.close()
+    assert machine_of(bed)["phase"] == "installer"
+    bed.run("deploy")
+
+
+def test_status_does_not_name_a_dead_process_as_at_work(bed: "Bed") -> None:
+    with standing_still(bed, LOOK, 1):
+        process = bed.start("deploy")
+        wait_for(bed, LOOK, 1, process)
+        assert f"(process {process.pid})" in bed.run("status").stderr
+        os.killpg(process.pid, signal.SIGKILL)
+    said = bed.run("status").stderr  # nobody has waited for the process: it is dead all the same
+    assert "is being changed" not in said and "was cut off: the next one goes on from there" in said
+    process.wait()
+    bed.run("deploy")
+    assert bed.run("status").stderr == ""

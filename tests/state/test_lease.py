@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 from dataclasses import replace
 
@@ -156,6 +157,20 @@ def test_this_process_is_never_gone() -> None:
 def test_only_what_can_be_proven_counts_as_gone(change: dict[str, str | int], gone: bool) -> None:
     held_by = replace(US, **change)  # type: ignore[arg-type]
     assert is_provably_gone(held_by, US, lambda pid: "100" if pid == US.pid else "") is gone
+
+
+def test_a_process_that_was_killed_is_gone_though_its_parent_has_not_looked_yet() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    try:
+        held_by = replace(this_process(), pid=child, pid_started=find_start(child))
+        assert not is_provably_gone(held_by, this_process())
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert is_provably_gone(held_by, this_process())
+    finally:
+        os.waitpid(child, 0)
 
 
 def test_without_proc_a_free_pid_is_proof_and_a_used_one_is_none() -> None:
