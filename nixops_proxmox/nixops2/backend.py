@@ -367,7 +367,7 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
 
     def restore(self, defn: ProxmoxDefinition, backup_id: str | None, devices: Sequence[str] = ()) -> None:
         with translated():
-            self._backups().restore(backup_id, devices)
+            self._backups().restore(backup_id, devices, self.depl.logger.confirm)
 
     def remove_backup(self, backup_id: str, keep_physical: bool = False) -> None:
         with translated():

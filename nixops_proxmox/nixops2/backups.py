@@ -1,12 +1,13 @@
 """NixOps's backups of a machine: vzdump archives where a storage takes them, snapshots where none does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nixops_proxmox.errors import ConfigError, NotFound, PveError, StateError
+from nixops_proxmox.errors import ConfigError, NeedsWord, NotFound, PveError, StateError
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.wiring import backups as of_machines
+from nixops_proxmox.wiring import restoring
 from nixops_proxmox.wiring.pursuit import Pursuit
 
 VZDUMP, SNAPSHOT = "vzdump", "snapshot"
@@ -45,8 +46,9 @@ class Backups:
             return {one: {"status": "unknown", "info": [f"{self._name}: {error.message}"]} for one in kept}
         return {one: self._told(backup, there) for one, backup in kept.items()}
 
-    def restore(self, backup_id: str | None, devices: Sequence[str]) -> None:
-        """The newest, unless one is named. NixOps starts the machine afterwards, if it does not run."""
+    def restore(self, backup_id: str | None, devices: Sequence[str], confirm: Callable[[str], bool]) -> None:
+        """The newest, unless one is named; looked at, and then asked about. NixOps starts the machine afterwards, if it
+        does not run."""
         if devices:
             raise ConfigError(f"{self._name}: a whole machine is restored, not {', '.join(devices)}")
         chosen = backup_id or max(self._book.record_now.backups, default="")
@@ -54,8 +56,17 @@ class Backups:
         if backup is None or not _place(backup):
             have = ", ".join(sorted(self._book.record_now.backups)) or "none"
             raise StateError(f"{self._name}: there is no complete backup {chosen!r}", hint=f"there are: {have}")
-        if backup["kind"] == VZDUMP:
-            of_machines.restore(self._hypervisor, self._pursuit, backup["volume"])
+        archive = backup["kind"] == VZDUMP
+        if archive:
+            self._prove(backup["volume"], f"take another of its backups: {self._others()}")
+        else:
+            of_machines.prove_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
+        if not confirm(
+            f"are you sure you want to restore ‘{self._name}’ from {_place(backup)}, and lose what is on its disks now?"
+        ):
+            return
+        if archive:
+            restoring.restore(self._hypervisor, self._pursuit, backup["volume"])
         else:
             of_machines.return_to_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
 
@@ -70,6 +81,16 @@ class Backups:
         self._book.keep(backups=left)
 
     # How.
+
+    def _prove(self, volume: str, hint: str) -> None:
+        """The archive holds this machine: one that was put there under its name since does not."""
+        try:
+            restoring.choose_archive(self._hypervisor, self._pursuit.machine, volume)
+        except NeedsWord as error:
+            raise NeedsWord(error.message, hint=hint) from error
+
+    def _others(self) -> str:
+        return ", ".join(sorted(self._book.record_now.backups)) or "there is none"
 
     def _there(self) -> set[str]:
         """Every snapshot and every archive that the hypervisor has of the machine."""
@@ -90,6 +111,7 @@ class Backups:
             if backup["kind"] == SNAPSHOT:
                 of_machines.delete_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
             else:
+                self._prove(backup["volume"], "`nixops remove-backup --keep-physical` forgets it and leaves the file")
                 self._hypervisor.wait_for_task(self._hypervisor.client.delete_volume(backup["node"], backup["volume"]))
         except NotFound as error:
             self._pursuit.world.reporter.warn(self._pursuit.machine, error.message)

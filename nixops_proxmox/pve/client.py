@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve import answers
+from nixops_proxmox.pve.archives import parse_config_file
 from nixops_proxmox.pve.calls import QUICK, SLOW, TRANSFER, Call, Method, Patience, Value
 from nixops_proxmox.pve.guarded import Guarded, Prove
 from nixops_proxmox.pve.tasks import find_upid
@@ -162,10 +163,17 @@ class PveClient:
         storage = volume.partition(":")[0]
         return self._task("DELETE", f"{STORAGE}/content/{{volume}}", node=node, storage=storage, volume=volume)
 
+    def get_archive_config(self, node: str, volume: str) -> Mapping[str, str]:
+        """The configuration of the VM that is in a backup."""
+        path = "/nodes/{node}/vzdump/extractconfig"
+        return parse_config_file(self._ask("GET", path, {"volume": volume}, node=node, patience=SLOW))
+
     # One VM: what it is
 
-    def get_config(self, node: str, vmid: int) -> answers.ConfigSeen:
-        return answers.parse_config(self._ask("GET", f"{VM}/config", node=node, vmid=vmid))
+    def get_config(self, node: str, vmid: int, *, snapshot: str = "") -> answers.ConfigSeen:
+        """As it is now, or as it was when the snapshot was taken."""
+        params: Params = {"snapshot": snapshot} if snapshot else {}
+        return answers.parse_config(self._ask("GET", f"{VM}/config", params, node=node, vmid=vmid))
 
     def get_pending(self, node: str, vmid: int) -> answers.ConfigSeen:
         """The configuration and what waits for a restart, in one call."""

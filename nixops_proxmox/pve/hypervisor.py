@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -36,7 +36,7 @@ from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB
 from nixops_proxmox.pve.refusals import NotObeyed, VmRunning, WrongPlace
-from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params
+from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params, mark_params
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.tls import always
@@ -427,6 +427,22 @@ class PveHypervisor:
         finally:
             self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
         self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))
+
+    # Restored
+
+    def forget_vm(self, vmid: int) -> None:
+        """Believe nothing of what was seen of it."""
+        self._sight.forget(vmid)
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name."""
+        there = replace(machine.facts, uuid=uuid)
+        vm = self._sight.find(there)
+        if vm is None:
+            raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
+        self._set_config(vm, mark_params(vm.config, identity_of(machine)))
+        self._sight.forget(vm.vmid)
+        return self._sight.find(machine.facts) or vm
 
     # Ending
 

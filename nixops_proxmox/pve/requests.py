@@ -1,13 +1,13 @@
 """Pure: what a description asks for, as the parameters of PVE's calls."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.calls import Value
-from nixops_proxmox.pve.identity import TAG, Identity, disk_serial, notes_with_mark
-from nixops_proxmox.pve.properties import gib, print_drive, print_nic
+from nixops_proxmox.pve.identity import TAG, Identity, disk_serial, notes_with_mark, notes_without_mark
+from nixops_proxmox.pve.properties import gib, parse_properties, print_drive, print_nic, print_properties
 from nixops_proxmox.spec import Disk, Efi, MachineSpec, Nic, Source, Tpm
 
 CDROM = "ide2"  # works with pc and q35, with SeaBIOS and OVMF
@@ -191,6 +191,18 @@ def clone_params(spec: MachineSpec, identity: Identity, *, target: str = "") -> 
         "storage": spec.disks[0].storage if full and spec.disks else None,
         "pool": spec.pool,
         "target": target or None,
+    }
+
+
+def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Value]:
+    """PUT …/config: a VM that was restored as another machine becomes this one."""
+    smbios = {**parse_properties(config.get("smbios1", "")), "uuid": identity.uuid}
+    tags = [tag for tag in re.split(r"[;, ]+", config.get("tags", "")) if tag]
+    return {
+        "smbios1": print_properties(smbios),
+        "description": notes_with_mark(notes_without_mark(config.get("description", "")), identity.mark),
+        "name": dns_name(identity.mark.machine),
+        "tags": ";".join(dict.fromkeys((*tags, TAG))),
     }
 
 

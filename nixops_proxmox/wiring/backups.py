@@ -1,13 +1,14 @@
-"""Snapshots and backups of machines: taken, listed, gone back to; a machine is never given another one's disks."""
+"""Snapshots and backups of machines: taken, listed, gone back to; how a backup is restored is in `restoring`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nixops_proxmox.errors import NotFound, StateError
+from nixops_proxmox.errors import NeedsWord, NotFound
 from nixops_proxmox.lifecycle.steps.hardware import get_vm
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.answers import SnapshotSeen, StorageSeen
 from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.identity import uuid_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import Pursuit
 
@@ -16,13 +17,15 @@ MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
 
 @dataclass(frozen=True)
 class Archive:
-    """`ours`: its notes have the machine's UUID; others are of a guest that had the same VMID, perhaps of this one."""
+    """`ours`: its notes have the machine's UUID; others are of a guest that had the same VMID, perhaps of this one:
+    what is in them tells. `shared`: every node can read it."""
 
     volume: str
     node: str
     size: int  # bytes
     created: int  # epoch
     ours: bool
+    shared: bool = False
 
 
 # Snapshots
@@ -62,15 +65,30 @@ def delete_snapshot(hypervisor: PveHypervisor, pursuit: Pursuit, name: str) -> M
 def return_to_snapshot(hypervisor: PveHypervisor, pursuit: Pursuit, name: str) -> Machine:
     """What was written since is lost. PVE switches the machine off; it runs afterwards if it ran before."""
     machine = pursuit.machine
-    _require_snapshot(hypervisor, pursuit, name)
+    prove_snapshot(hypervisor, pursuit, name)
     ran = get_vm(pursuit.world, machine).power is Power.RUNNING
 
     def post(node: str) -> str:
         return hypervisor.client.roll_back(node, machine.facts.vmid, name)
 
     hypervisor.run_task("qmrollback", machine.facts, post, f"{machine.name}: going back to the snapshot {name}")
-    machine = _changed(pursuit, machine.facts, f"went back to the snapshot {name}")
+    machine = changed(pursuit, machine.facts, f"went back to the snapshot {name}")
     return pursuit.to(Phase.READY) if ran else machine
+
+
+def prove_snapshot(hypervisor: PveHypervisor, pursuit: Pursuit, name: str) -> None:
+    """Only looks. Raises NotFound, or NeedsWord if going back to it would make another machine of the VM."""
+    machine = pursuit.machine
+    _require_snapshot(hypervisor, pursuit, name)
+    vm = get_vm(pursuit.world, machine)
+    uuid = uuid_of(hypervisor.client.get_config(vm.node, vm.vmid, snapshot=name).values)
+    if uuid != machine.facts.uuid.lower():
+        raise NeedsWord(
+            f"{machine.name}: the snapshot {name} was taken when VM {vm.vmid} had another UUID"
+            f" ({uuid or 'none'}): it is of another machine, and nothing was done",
+            hint="go back to another snapshot; or roll back in PVE, and give the VM the UUID"
+            f" {machine.facts.uuid} again (`qm set {vm.vmid} --smbios1 uuid=…`)",
+        )
 
 
 def _require_snapshot(hypervisor: PveHypervisor, pursuit: Pursuit, name: str) -> None:
@@ -91,7 +109,9 @@ def list_archives(hypervisor: PveHypervisor, facts: Facts) -> tuple[Archive, ...
             if volume.vmid == facts.vmid:
                 ours = f"{MARK}{facts.uuid}" in volume.notes
                 node = "" if place.shared else place.node
-                found[node, volume.volid] = Archive(volume.volid, place.node, volume.size, volume.created, ours)
+                found[node, volume.volid] = Archive(
+                    volume.volid, place.node, volume.size, volume.created, ours, place.shared
+                )
     return tuple(sorted(found.values(), key=lambda archive: (archive.created, archive.volume)))
 
 
@@ -115,43 +135,6 @@ def back_up(hypervisor: PveHypervisor, pursuit: Pursuit, *, storage: str = "", m
     return new[-1]
 
 
-def restore(hypervisor: PveHypervisor, pursuit: Pursuit, archive: str = "") -> Machine:
-    """Everything is as it was in the archive, or in the newest of ours; the machine runs afterwards if it ran before.
-    A machine whose VM is lost comes back with its identity."""
-    chosen = _choose_archive(list_archives(hypervisor, pursuit.machine.facts), archive, pursuit.machine.name)
-    before = pursuit.looked_at()
-    ran = before.phase not in (Phase.STOPPED, Phase.LOST)
-    machine = before if before.phase is Phase.LOST else pursuit.to(Phase.STOPPED)
-    doing = f"{machine.name}: restoring {chosen.volume}"
-    if before.phase is Phase.LOST:
-        upid = hypervisor.client.restore_vm(chosen.node, machine.facts.vmid, chosen.volume)
-        hypervisor.wait_for_task(upid)
-        machine = machine.moved(machine.phase, replace(machine.facts, node=chosen.node))
-    else:
-        hypervisor.run_task(
-            "qmrestore",
-            machine.facts,
-            lambda node: hypervisor.client.restore_vm(node, machine.facts.vmid, chosen.volume, force=True),
-            doing,
-        )
-    if hypervisor.find_vm(machine.facts) is None:
-        raise StateError(
-            f"{doing}: what came back is another machine: it has another UUID",
-            hint="the archive is of a guest that had this VMID; restore one that is marked as this machine's",
-        )
-    machine = _changed(pursuit, machine.facts, f"restored from {chosen.volume}")
-    return pursuit.to(Phase.READY) if ran else machine
-
-
-def _choose_archive(archives: tuple[Archive, ...], wanted: str, name: str) -> Archive:
-    fitting = [one for one in archives if (one.volume == wanted if wanted else one.ours)]
-    if not fitting:
-        have = ", ".join(one.volume for one in archives) or "none"
-        what = f"no backup {wanted!r} of it" if wanted else "no backup of it that is marked as its own"
-        raise NotFound(f"{name}: there is {what}", hint=f"there are: {have}")
-    return fitting[-1]
-
-
 def _choose_storage(hypervisor: PveHypervisor, node: str) -> str:
     """Shared before local, then the most room."""
     fitting = [place for place in _backup_places(hypervisor) if place.shared or place.node == node]
@@ -173,7 +156,7 @@ def _backup_places(hypervisor: PveHypervisor) -> Iterator[StorageSeen]:
             yield place
 
 
-def _changed(pursuit: Pursuit, facts: Facts, what: str) -> Machine:
+def changed(pursuit: Pursuit, facts: Facts, what: str) -> Machine:
     """The disks hold something else now: which system, only the machine itself can tell."""
     facts = replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None)
     vm = pursuit.world.hypervisor.find_vm(facts)

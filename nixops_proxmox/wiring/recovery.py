@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.guest.system import read_boot_id, read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.answers import GuestSeen
 from nixops_proxmox.pve.config import boots_cd
@@ -16,8 +17,6 @@ from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
 
-HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
 AGENT_TIME = 5.0  # seconds; a guest that is up answers at once
 NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reason to reinstall
 
@@ -129,8 +128,7 @@ class Lookout:
             agent = self._agents(machine)
             agent.wait_for_agent(AGENT_TIME)
             installer = agent.osinfo().get("variant-id") == "installer"
-            key = " ".join(agent.read_file(HOST_KEY).decode("ascii", "replace").split()[:2])
-            boot = agent.read_file(BOOT_ID).decode("ascii", "replace").strip()
+            key, boot = read_host_key(agent), read_boot_id(agent)
         except DeployError as error:
             return machine, [f"its agent did not tell what runs: {error.message}"]
         if not installer:

@@ -207,7 +207,9 @@ def test_where_no_storage_takes_backups_snapshots_are_made(make_nixops: MakeNixo
     one.query("update ResourceAttrs set value = ? where value = ?", json.dumps(record), text)
     wait_until(lambda: "complete" in one.run("backup-status", check=False).stdout)
     one.ssh("web", "echo after > /root/data; sync")
-    one.run("restore")
+    one.run("restore")  # nobody says yes
+    assert one.ssh("web", "cat", "/root/data") == "after\n"
+    one.run("restore", "--confirm")
     assert one.ssh("web", "cat", "/root/data") == "before\n"
     one.run("remove-backup", "20260101000000")
     assert one.records()["web"]["backups"] == {}

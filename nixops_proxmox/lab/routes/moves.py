@@ -3,10 +3,10 @@
 from typing import Any
 
 from nixops_proxmox.lab.call import DIGEST, Call, Routes, needs
-from nixops_proxmox.lab.refusals import bad_parameter, no_permission
+from nixops_proxmox.lab.refusals import bad_parameter, die, no_permission
 from nixops_proxmox.lab.routes.config import RESIZE
 from nixops_proxmox.lab.schema.types import boolean, integer, named, one_of, text
-from nixops_proxmox.lab.vms.backup import start_backup
+from nixops_proxmox.lab.vms.backup import archived_config, start_backup
 from nixops_proxmox.lab.vms.clone import start_clone, start_move, start_template
 from nixops_proxmox.lab.vms.migrate import preconditions, start_migration
 
@@ -145,3 +145,15 @@ async def vzdump(call: Call) -> Any:
         if name in call.params and not call.auth.is_root:
             raise bad_parameter(name, "Only root may set this option.")
     return start_backup(call.cluster, call.auth, call.node, call.params)
+
+
+@routes.get("/nodes/{node}/vzdump/extractconfig", {"volume": text(optional=False)})
+async def extract_config(call: Call) -> Any:
+    """An archive's own configuration, as a file. The rights are those of making it."""
+    archive = call.cluster.stores.find(call.params["volume"], call.node)
+    if archive is None or archive.content != "backup":
+        die(f"volume '{call.params['volume']}' does not exist")
+    if not call.allows(f"/storage/{archive.storage}", "Datastore.Allocate"):
+        call.require(f"/storage/{archive.storage}", "Datastore.AllocateSpace")
+    call.require(f"/vms/{archive.vmid}", "VM.Backup")
+    return archived_config(archive)

@@ -8,6 +8,7 @@ from typing import Any
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import render_section
 from nixops_proxmox.lab.machines.base import Volume
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.storage import Storage, Stored
@@ -118,6 +119,14 @@ def read_archive(stored: Stored) -> dict[str, Any]:
     except (OSError, ValueError):
         die(f"unable to restore '{stored.volid}': not an archive of this lab")
     return dict(found) if isinstance(found, dict) else {}
+
+
+def archived_config(stored: Stored) -> str:
+    """The configuration file in the archive, with the map of its disks that vzdump adds."""
+    content = read_archive(stored)
+    config: dict[str, str] = content["config"]
+    maps = [f"#qmdump#map:{key}:drive-{key}::{disk['format']}:" for key, disk in content["disks"].items()]
+    return "\n".join([render_section(config), *maps, ""])
 
 
 def archived_disk(stored: Stored, key: str, disk: Mapping[str, Any]) -> Volume:
