@@ -7,6 +7,7 @@ DeployError                 message, hint; retry; exit_status
 │   ├── Locked                  another run holds it: who, since when
 │   ├── NoPath                  no move leads from here to what was asked
 │   ├── NeedsWord               it destroys or replaces something: say the word (a flag) first
+│   │   └── Unrecorded              the cluster has the machine, and the record has not
 │   └── StateTooNew             written by a newer version
 ├── PveError                                                                                      4
 │   ├── PveUnreachable          nothing was sent                                     retry SAFE
@@ -94,6 +95,10 @@ class NoPath(StateError):
 
 class NeedsWord(StateError):
     pass
+
+
+class Unrecorded(NeedsWord):
+    """A VM bears the machine's mark, and the record knows nothing of it: a deploy would make a second one."""
 
 
 class StateTooNew(StateError):

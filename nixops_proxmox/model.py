@@ -146,6 +146,15 @@ class Place:
     vmid: int
 
 
+@dataclass(frozen=True)
+class Bearer:
+    """A VM on the cluster that bears a machine's mark, notes and UUID alike."""
+
+    vmid: int
+    node: str
+    uuid: str
+
+
 class Power(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"

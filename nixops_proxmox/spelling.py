@@ -18,11 +18,13 @@ class Verb(StrEnum):
     STATUS = "status"
     HISTORY = "history"
     RECOVER = "recover"
+    RESTORE = "restore"
     DOCTOR = "doctor"
     LIFECYCLE = "lifecycle"
     ISO_UPLOAD = "iso-upload"
     LAB_UP = "lab-up"
     BREAK_LOCK = "break-lock"  # no verb of its own: the same command again, and it takes the lock
+    MAKE_ANOTHER = "make-another"  # so, too: it makes a machine though an unrecorded VM bears its mark
 
 
 Spelling = Callable[[Verb, Sequence[str]], str]

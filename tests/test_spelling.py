@@ -61,7 +61,12 @@ def test_the_search_finds_what_it_looks_for() -> None:
         assert TOO_PLAIN.search(text), text
 
 
-WORDS = {Verb.DEPLOY: ["--allow-reboot", "web"], Verb.DESTROY: ["web"], Verb.STATUS: ["--endpoints"]}
+WORDS = {
+    Verb.DEPLOY: ["--allow-reboot", "web"],
+    Verb.DESTROY: ["web"],
+    Verb.STATUS: ["--endpoints"],
+    Verb.RESTORE: ["web"],
+}
 
 
 def commands(spelled: str) -> list[str]:
@@ -69,7 +74,7 @@ def commands(spelled: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.BREAK_LOCK])
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb not in (Verb.BREAK_LOCK, Verb.MAKE_ANOTHER)])
 def test_the_command_line_has_what_it_spells(verb: Verb) -> None:
     (said,) = commands(command_line.spelling(verb, WORDS.get(verb, [])))
     program, *words = said.split()

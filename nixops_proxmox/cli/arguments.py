@@ -260,7 +260,11 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         state=state,
         profile=choose_profile(args),
         jobs=getattr(args, "jobs", JOBS),
-        words=Words(allow_reboot=getattr(args, "allow_reboot", False), check=getattr(args, "check", False)),
+        words=Words(
+            allow_reboot=getattr(args, "allow_reboot", False),
+            make_another=getattr(args, "make_another", False),
+            check=getattr(args, "check", False),
+        ),
         break_lock=getattr(args, "break_lock", False),
         reporter=console.reporter,
         ended=lambda outcome: console.reporter.ended(outcome.name, outcome.error),

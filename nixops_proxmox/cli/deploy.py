@@ -38,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-recreate", action="store_true", help="Recreate machines whose VM is gone; their old data is lost"
     )
+    parser.add_argument(
+        "--make-another", action="store_true", help="Create machines although unrecorded VMs bear their marks"
+    )
     parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_deployed, positive, select
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import explain
+from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.model import Change
 from nixops_proxmox.spelling import Verb, command
 
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def describe(plan: "Planned") -> list[str]:
+    if isinstance(plan.error, Unrecorded):
+        return [f"{plan.name}: not in the record, and on the cluster: a deploy would stop here"]
     if plan.error is not None:
         return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
     if not plan.moves and not plan.changes and not plan.system:

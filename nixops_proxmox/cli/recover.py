@@ -26,10 +26,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         profiles = sorted({deployed.spec(name).profile for name in deployed.described()})
         profiles = profiles or [choose_profile(args) or "default"]
         enter_networks(profiles)
-        found: list[Sighted] = []
-        for profile in profiles:
-            with console.busy(f"looking at {profile}"):
-                found += deployed.recoverable(profile)
+        with console.busy(f"looking at {', '.join(profiles)}"):
+            found = deployed.recoverable(profiles)
         show(args, console, found)
         new = [one for one in found if one.machine is not None]
         if not new:
@@ -48,11 +46,13 @@ def show(args: argparse.Namespace, console: Console, found: "list[Sighted]") -> 
     if args.json:
         console.json({"found": [to_json(one) for one in found]})
         return
+    from nixops_proxmox.wiring.recovery import shown
+
     heads = ("machine", "deployment", "node", "vmid", "phase", "why not")
     rows = [
         [
-            one.mark.machine,
-            one.mark.deployment,
+            shown(one.mark.machine),
+            shown(one.mark.deployment),
             one.node,
             str(one.vmid),
             one.machine.phase.value if one.machine else "-",
@@ -64,7 +64,7 @@ def show(args: argparse.Namespace, console: Console, found: "list[Sighted]") -> 
         console.table(heads, rows, phases=4)
     for one in found:
         for remark in one.remarks:
-            console.warn(f"{one.mark.machine}: {remark}")
+            console.warn(f"{shown(one.mark.machine)}: {remark}")
 
 
 def to_json(one: "Sighted") -> dict[str, Any]:

@@ -10,6 +10,8 @@ PROGRAM = "nixops-proxmox"
 def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.BREAK_LOCK:
         return "add --break-lock"
+    if verb is Verb.MAKE_ANOTHER:
+        return "add --make-another"
     return f"`{' '.join([PROGRAM, *verb.value.split('-'), *words])}`"
 
 

@@ -1,9 +1,11 @@
 """What an installed system's agent tells of it, parsed: a guest may say anything."""
 
 import re
+from collections.abc import Callable
 
 from nixops_proxmox.errors import GuestError
-from nixops_proxmox.guest.agent import Agent
+
+ReadFile = Callable[[str], bytes]  # an agent's
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -11,17 +13,17 @@ _KEY = re.compile(r"(ssh-ed25519 [A-Za-z0-9+/]{40,100}={0,2})(?:[ \t][^\r\n]*)?\
 _BOOT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s*")
 
 
-def read_host_key(agent: Agent) -> str:
+def read_host_key(read_file: ReadFile) -> str:
     """`ssh-ed25519 AAAA…`; GuestError if what is there is no such key."""
-    return _read(agent, HOST_KEY, _KEY, "an Ed25519 host key")
+    return _read(read_file, HOST_KEY, _KEY, "an Ed25519 host key")
 
 
-def read_boot_id(agent: Agent) -> str:
-    return _read(agent, BOOT_ID, _BOOT, "a boot's ID")
+def read_boot_id(read_file: ReadFile) -> str:
+    return _read(read_file, BOOT_ID, _BOOT, "a boot's ID")
 
 
-def _read(agent: Agent, path: str, form: "re.Pattern[str]", what: str) -> str:
-    match = form.fullmatch(agent.read_file(path).decode("ascii", "replace"))
+def _read(read_file: ReadFile, path: str, form: "re.Pattern[str]", what: str) -> str:
+    match = form.fullmatch(read_file(path).decode("ascii", "replace"))
     if match is None:
         raise GuestError(f"the guest's {path} does not hold {what}")
     return match[1]

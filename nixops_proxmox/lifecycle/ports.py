@@ -4,11 +4,11 @@ Every method may raise the errors of `nixops_proxmox.errors`; every wait has a d
 giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nixops_proxmox.model import Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
+from nixops_proxmox.model import Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
 from nixops_proxmox.spec import MachineSpec
 
 Note = Callable[[str], None]  # called with a UPID as soon as PVE has told it
@@ -19,6 +19,10 @@ class Hypervisor(Protocol):
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""
+        ...
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """The VMs that bear this machine's mark, wherever they are, but those with VMIDs in `besides`."""
         ...
 
     def choose_place(self, spec: MachineSpec) -> Place:

@@ -1,6 +1,6 @@
 """What the table is made of: steps, moves, sightings, and how they are looked up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +17,7 @@ class Words:
 
     allow_reboot: bool = False
     check: bool = False  # trust nothing that can be looked at
+    make_another: bool = False  # make a machine though an unrecorded VM bears its mark
     adjust: bool = True  # look for differences between the VM and the description, and mend them
 
 
@@ -32,6 +33,7 @@ class World:
     clock: Clock
     reporter: Reporter
     words: Words = Words()
+    recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
 
 
 class Attempt(Protocol):

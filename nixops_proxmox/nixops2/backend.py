@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: NixOps takes the annotation of `config` for a class.
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import nixops.util
 
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.shape import Words
-from nixops_proxmox.model import Machine, Phase, Reach
+from nixops_proxmox.model import Facts, Machine, Phase, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4
 from nixops_proxmox.nixops2.backups import Backups
 from nixops_proxmox.nixops2.book import Book, Record
@@ -33,6 +34,7 @@ from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.looks import Checked, check_machine
+from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
 from nixops_proxmox.wiring.pursuit import Pursuit
 
 RECORD = "proxmox.record"
@@ -133,7 +135,11 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
     @property
     def _run(self) -> Run:
         machines = self.depl.resources
-        return get_run(self.depl.uuid, self._title(), lambda name: machines[name].logger)
+
+        def facts() -> list[Facts]:
+            return [one.record.facts for one in machines.values() if isinstance(one, ProxmoxState)]
+
+        return get_run(self.depl.uuid, self._title(), lambda name: machines[name].logger, facts)
 
     @property
     def _machine(self) -> Machine:
@@ -173,7 +179,9 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
         """Bring it to `ready`: installed, reachable, proven; NixOps then builds, copies and activates."""
         with translated():
             self.set_common_state(defn)
-            pursuit, book = self._pursuit(defn.spec, Words(allow_reboot=allow_reboot, check=check))
+            another = is_said(MAKE_ANOTHER, os.environ)
+            words = Words(allow_reboot=allow_reboot, make_another=another, check=check)
+            pursuit, book = self._pursuit(defn.spec, words)
             spec = pursuit.world.spec
             book.keep(spec=spec)
             machine = self._proven(pursuit.deploy(allow_recreate=allow_recreate), spec, book)

@@ -3,11 +3,12 @@
 import argparse
 import atexit
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from nixops_proxmox.lifecycle.shape import Words, World
-from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.spec import MachineSpec
@@ -22,9 +23,12 @@ SLOW = 5.0  # seconds after which the end of a step is worth a line
 class Run:
     """Keys are kept under the deployment's UUID: NixOps's names may change."""
 
-    def __init__(self, uuid: str, title: str, logger: Callable[[str], Any]) -> None:
-        """`title`: for people, in the VMs' notes; `logger`: NixOps's own, by machine."""
+    def __init__(
+        self, uuid: str, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple
+    ) -> None:
+        """`title`: for people, in the VMs' notes; `logger`: NixOps's own, by machine; `facts`: of all machines."""
         self.title = title
+        self._facts = facts
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
         self.name = name_of(uuid)
@@ -49,7 +53,11 @@ class Run:
             self._books[name] = book
 
     def world(self, spec: MachineSpec, words: Words = LOOKING) -> World:
-        return self.parts.world(spec, words, NothingToBuild())  # NixOps builds, copies and activates
+        nothing = NothingToBuild()  # NixOps builds, copies and activates
+        return self.parts.world(spec, words, nothing, partial(self._recorded_vmids, spec.profile))
+
+    def _recorded_vmids(self, profile: str) -> list[int]:
+        return [facts.vmid for facts in self._facts() if facts.profile == profile]
 
     def pursuit(self, name: str, spec: MachineSpec, book: Book, words: Words = LOOKING) -> Pursuit:
         self.join(name, book)
@@ -66,11 +74,11 @@ _runs: dict[str, Run] = {}
 _runs_lock = threading.Lock()
 
 
-def get_run(uuid: str, title: str, logger: Callable[[str], Any]) -> Run:
+def get_run(uuid: str, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
     """The run of a deployment; made when it is first asked for."""
     with _runs_lock:
         if uuid not in _runs:
-            _runs[uuid] = Run(uuid, title, logger)
+            _runs[uuid] = Run(uuid, title, logger, facts)
         return _runs[uuid]
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from nixops_proxmox.cli import spelling as of_the_command_line
 from nixops_proxmox.spelling import Verb, spell
+from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 COMMANDS: Mapping[Verb, str] = {
     Verb.DEPLOY: "deploy",
     Verb.DESTROY: "destroy",
     Verb.START: "start",
     Verb.REBOOT: "reboot",
+    Verb.RESTORE: "restore",
     Verb.STATUS: "check",
 }
 SHARED = (Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
@@ -18,6 +20,8 @@ SHARED = (Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
 def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.BREAK_LOCK:
         return "say `nixops unlock`"
+    if verb is Verb.MAKE_ANOTHER:
+        return f"say `{MAKE_ANOTHER}=1 nixops deploy`"
     if verb in SHARED:
         return f"`{' '.join(['nixops proxmox', verb.value, *words])}`"
     if verb not in COMMANDS:
@@ -25,6 +29,8 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
     flags = [word for word in words if word.startswith("--") and verb is not Verb.STATUS]
     machines = [word for word in words if not word.startswith("--")]
     include = ["--include", *machines] if machines else []
+    if verb is Verb.DESTROY and "--forget" in flags:
+        return f"`{' '.join(['nixops delete-resources', *include])}`"
     return f"`{' '.join(['nixops', COMMANDS[verb], *flags, *include])}`"
 
 

@@ -23,6 +23,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
+from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
 
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
@@ -49,13 +50,15 @@ class Resources:
     keys: Path | None = None
     enter: Callable[[str], object] = lambda _: None  # how to get into a lab's network
     break_lock: bool = False
+    make_another: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], enter: Callable[[str], object]) -> "Resources":
         return cls(
             state=environment.get(ENVIRONMENT, ""),
             enter=enter,
-            break_lock=environment.get(BREAK_LOCK, "") not in ("", "0"),
+            break_lock=is_said(BREAK_LOCK, environment),
+            make_another=is_said(MAKE_ANOTHER, environment),
         )
 
     def create(self, request: Create) -> Mapping[str, Any]:
@@ -179,7 +182,7 @@ class Resources:
             state=self.state,
             profiles=self.profiles,
             keys=self.keys,
-            words=Words(allow_reboot=allow_reboot),
+            words=Words(allow_reboot=allow_reboot, make_another=self.make_another),
             break_lock=self.break_lock,
             reporter=StderrReporter(deployment),
             keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},

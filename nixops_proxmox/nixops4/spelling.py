@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nixops_proxmox.spelling import Verb, spell
+from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 APPLY = "`nixops4 apply`"
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
@@ -15,6 +16,8 @@ def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:
     """`deployment`: as the command line calls the machines of the resource."""
     if verb is Verb.BREAK_LOCK:
         return f"apply once with {BREAK_LOCK}=1"
+    if verb is Verb.MAKE_ANOTHER:
+        return f"apply once with {MAKE_ANOTHER}=1"
     if verb is Verb.DEPLOY:
         return f"{APPLY} with `allowReboot = true`" if "--allow-reboot" in words else APPLY
     where = [] if verb in STATELESS or "--uuid" in words else ["--deployment", deployment]

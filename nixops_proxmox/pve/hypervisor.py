@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from nixops_proxmox.errors import (
     TaskFailed,
     VmidTaken,
 )
-from nixops_proxmox.model import Change, Facts, Machine, Place, Power, Vm
+from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve import config as differences
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.calls import Trace, Value, no_trace
@@ -31,6 +31,7 @@ from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.copies import refuse_image
 from nixops_proxmox.pve.identity import identity_of
 from nixops_proxmox.pve.leftovers import leftovers
+from nixops_proxmox.pve.marks import Marks
 from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
@@ -119,6 +120,7 @@ class PveHypervisor:
             warn=self._warn,
             tell=tell or (lambda _text: None),
         )
+        self._marks = Marks(client, self._view, clock)
         self._release: Release | None = None
 
     def get_release(self) -> Release:
@@ -158,6 +160,10 @@ class PveHypervisor:
             return self._sight.node_of(facts)
         except NotFound:
             return None
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """The VMs that bear this machine's mark; `besides`: VMIDs that are known, as those that we made are."""
+        return self._marks.find(deployment, machine, {*besides, *self._sight.known_vmids()})
 
     def place_all(
         self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
@@ -430,10 +436,6 @@ class PveHypervisor:
 
     # Restored
 
-    def forget_vm(self, vmid: int) -> None:
-        """Believe nothing of what was seen of it."""
-        self._sight.forget(vmid)
-
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
         """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name."""
         there = replace(machine.facts, uuid=uuid)
@@ -441,7 +443,7 @@ class PveHypervisor:
         if vm is None:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
         self._set_config(vm, mark_params(vm.config, identity_of(machine)))
-        self._sight.forget(vm.vmid)
+        self._sight.drop_look(vm.vmid)
         return self._sight.find(machine.facts) or vm
 
     # Ending

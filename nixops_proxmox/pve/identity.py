@@ -76,13 +76,14 @@ def print_mark(mark: Mark) -> str:
 
 _MARK = re.compile(
     re.escape(_HEAD)
-    + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`\s*- uuid: `([0-9a-fA-F-]{36})`"
+    + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`"
+    + r"\s*- uuid: `([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})`"
     + rf"(?:\s*{re.escape(UNFINISHED)})?"
 )
 
 
 def find_mark(notes: str) -> Mark | None:
-    """The mark in a VM's notes."""
+    """The mark in a VM's notes, whatever its names are: whoever may edit notes writes what they like."""
     match = _MARK.search(notes)
     return Mark(unquote(match[1]), unquote(match[2]), match[3]) if match else None
 

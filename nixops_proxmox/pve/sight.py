@@ -203,6 +203,11 @@ class Sight:
             raise NotFound(f"VM {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
         return vm.node
 
+    def known_vmids(self) -> set[int]:
+        """Of VMs that were seen to be ours."""
+        with self._lock:
+            return set(self._ours)
+
     def prove(self, node: str, vmid: int) -> None:
         """Right before something is done to it: the VM is still the one that we saw to be ours. NotFound if not."""
         with self._lock:

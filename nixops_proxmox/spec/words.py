@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Wit
 Check = Callable[[str], str]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNS_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*"
 
 
 def _matching(pattern: str, expected: str) -> Check:
@@ -22,6 +23,11 @@ def _matching(pattern: str, expected: str) -> Check:
         return text
 
     return check
+
+
+def is_machine_name(text: str) -> bool:
+    """A name from outside (a VM's notes, an old record) is believed only if a description could have it."""
+    return re.fullmatch(_DNS_NAME, text) is not None
 
 
 def _mac(text: str) -> str:
@@ -130,7 +136,7 @@ def _network(value: Any) -> IPv4Network | IPv6Network:
 
 
 # PVE's own ranges and patterns: pve-common JSONSchema.pm, qemu-server Drive.pm and QemuServer.pm, 8.4 and 9.1.
-DnsName = Annotated[str, AfterValidator(_matching(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*", "a DNS name"))]
+DnsName = Annotated[str, AfterValidator(_matching(_DNS_NAME, "a DNS name"))]
 NodeName = Annotated[str, AfterValidator(_matching(_LABEL, "the name of a node"))]
 Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
 Storage = Annotated[

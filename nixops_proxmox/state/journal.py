@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.model import Machine
+from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import Lease
 from nixops_proxmox.state.schema import journal, machines
@@ -155,6 +156,15 @@ class Journal:
             raise _no_attempt(attempt)
 
 
+def refuse_name(name: str) -> None:
+    """It becomes a file's name and an argument of programs. Raises StateError."""
+    if not is_machine_name(name):
+        raise StateError(
+            f"{name!a} cannot be a machine's name, so it is not recorded",
+            hint="letters, digits and hyphens, in parts with dots between them",
+        )
+
+
 def _no_attempt(attempt: int) -> StateError:
     return StateError(f"attempt {attempt} is not running: it has ended already, or never began")
 
@@ -163,4 +173,5 @@ def _put(connection: Connection, deployment_id: int, machine: Machine, now: floa
     values = {"phase": machine.phase.value, "facts": machine.facts.to_json(), "changed": now}
     here = (machines.c.deployment_id == deployment_id) & (machines.c.name == machine.name)
     if connection.execute(update(machines).where(here).values(values)).rowcount == 0:
+        refuse_name(machine.name)
         connection.execute(insert(machines).values(deployment_id=deployment_id, name=machine.name, **values))

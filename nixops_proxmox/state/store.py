@@ -1,5 +1,6 @@
 """The state: deployments, their machines, history, endpoint winners; and who may change them."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -7,7 +8,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Engine, Row, delete, insert, select, update
+from sqlalchemy import Engine, Row, Text, cast, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
@@ -70,11 +71,18 @@ class State:
 
     def find_machine(self, uuid: str) -> Machine | None:
         """The machine of that UUID, in whichever deployment."""
-        for name in self.deployments():
-            for machine in self.deployment(name).machines():
-                if machine.facts.uuid.lower() == uuid.lower():
-                    return machine
-        return None
+        place = self.find_name(uuid)
+        return None if place is None else self.deployment(place[0]).machine(place[1])
+
+    def find_name(self, uuid: str) -> tuple[str, str] | None:
+        """The deployment and the name of the machine of that UUID; records that cannot be read are in nobody's way."""
+        text = cast(machines.c.facts, Text)
+        query = select(deployments.c.name, machines.c.name.label("machine"), text.label("facts")).join(
+            machines, machines.c.deployment_id == deployments.c.id
+        )
+        with reading(self.engine) as connection:
+            rows = connection.execute(query.order_by(deployments.c.name, machines.c.name)).all()
+        return next(((row.name, row.machine) for row in rows if _uuid_in(row.facts) == uuid.lower()), None)
 
     def deployment(self, name: str) -> "Deployment":
         """The deployment of that name; an empty one is made if there is none."""
@@ -93,6 +101,15 @@ class State:
         return Deployment(self, int(found), name)
 
 
+def _uuid_in(facts: str) -> str:
+    """Lower case; empty if they cannot be read."""
+    try:
+        found = json.loads(facts)
+    except ValueError:
+        return ""
+    return str(found.get("uuid", "")).lower() if isinstance(found, dict) else ""
+
+
 class Deployment:
     """A network's record."""
 
@@ -108,6 +125,12 @@ class Deployment:
         query = select(machines).where(machines.c.deployment_id == self._id).order_by(machines.c.name)
         with reading(self._engine) as connection:
             return [self._parse(row) for row in connection.execute(query)]
+
+    def names(self) -> list[str]:
+        """Of everything that is recorded, also of what this version cannot read."""
+        query = select(machines.c.name).where(machines.c.deployment_id == self._id).order_by(machines.c.name)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
 
     def machine(self, name: str) -> Machine:
         """The machine's record; absent if there is none."""

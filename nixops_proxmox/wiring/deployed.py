@@ -3,17 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from nixops_proxmox.errors import DeployError, NoPath, SpecError
+from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
-from nixops_proxmox.model import Endpoint, Machine, Phase, Place, Power
+from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.pve.terminal import Terminal, open_terminal
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 from nixops_proxmox.wiring.description import Description, describe, given
@@ -22,7 +24,7 @@ from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
 from nixops_proxmox.wiring.pursuit import Pursuit
 from nixops_proxmox.wiring.record import Record
-from nixops_proxmox.wiring.recovery import Lookout, Sighted
+from nixops_proxmox.wiring.recovery import Lookout, Sighted, refuse_ambiguous
 
 LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 
@@ -67,6 +69,7 @@ class Deployed:
     def __init__(self, options: Options, record: Record, parts: Parts, description: Description | None = None) -> None:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
+        self._recorded: list[Facts] | None = None
 
     # What there is.
 
@@ -105,7 +108,7 @@ class Deployed:
         machine = self.record.machine(name)
         if machine.phase is Phase.ABSENT:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
-        return MachineSpec(name=name, profile=machine.facts.profile or "default")
+        return spec_of_record(machine)
 
     # What can be asked for.
 
@@ -150,7 +153,8 @@ class Deployed:
         def work(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
-            machine = self._pursuit(name, lease, LOOKING).to(Phase.ABSENT)
+            spec = spec_of_record(self.record.machine(name), to_destroy=True)
+            machine = self._pursuit(name, lease, LOOKING, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
             return machine
 
@@ -182,8 +186,11 @@ class Deployed:
     def hypervisor_of(self, name: str) -> PveHypervisor:
         return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
 
-    def recoverable(self, profile: str) -> list[Sighted]:
-        """Every VM of the hypervisor that carries a mark, of this deployment and of others; touches none."""
+    def recoverable(self, profiles: Sequence[str]) -> list[Sighted]:
+        """Every VM of the hypervisors that carries a mark, of this deployment and of others; touches none."""
+        return refuse_ambiguous([one for profile in profiles for one in self._recoverable(profile)])
+
+    def _recoverable(self, profile: str) -> list[Sighted]:
         recorded = {machine.name: machine for machine in self.record.machines() if machine.phase is not Phase.ABSENT}
         specs = {name: self.spec(name) for name in self.described()}
         lookout = Lookout(
@@ -300,18 +307,25 @@ class Deployed:
         ):
             yield lease
 
-    def _pursuit(self, name: str, lease: Any, words: Words | None = None) -> Pursuit:
+    def _pursuit(self, name: str, lease: Any, words: Words | None = None, spec: MachineSpec | None = None) -> Pursuit:
         """With `words`: a verb that leaves hardware and system as they are."""
-        world = self._world(name, words or self._options.words, builds=words is None)
+        world = self._world(name, words or self._options.words, spec, builds=words is None)
         journal = self.record.journal(lease)
         machine = self._kept(self.record.machine(name), journal)
         return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
 
-    def _world(self, name: str, words: Words, *, builds: bool = True) -> World:
+    def _world(self, name: str, words: Words, spec: MachineSpec | None = None, *, builds: bool = True) -> World:
         builder: Builder = NothingToBuild()
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
-        return self._parts.world(self.spec(name), words, builder)
+        spec = spec or self.spec(name)
+        return self._parts.world(spec, words, builder, partial(self._recorded_vmids, spec.profile))
+
+    def _recorded_vmids(self, profile: str) -> list[int]:
+        """As they were when this was first asked: those made since, the hypervisor knows itself."""
+        if self._recorded is None:
+            self._recorded = [machine.facts for machine in self.record.machines()]
+        return [facts.vmid for facts in self._recorded if facts.profile == profile]
 
     def _kept(self, machine: Machine, journal: Journal) -> Machine:
         """The machine with what the door wants in its facts; recorded at once where no move may follow."""
@@ -327,3 +341,18 @@ class Deployed:
         unknown = [name for name in names if name not in self.described()]
         if unknown:
             raise SpecError(f"not in the description: {', '.join(unknown)}")
+
+
+def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec:
+    """What the record alone tells. An older version recorded whatever name stood in a VM's notes: of such a machine
+    nothing is done, except that it is destroyed."""
+    profile = machine.facts.profile or "default"
+    if is_machine_name(machine.name):
+        return MachineSpec(name=machine.name, profile=profile)
+    if to_destroy:
+        return MachineSpec(name="nameless", profile=profile)
+    raise StateError(
+        f"{machine.name!a} is recorded, and no machine can be called that: an older version believed a VM's notes",
+        hint=f"{command(Verb.DESTROY, '--uuid', machine.facts.uuid)} destroys it;"
+        f" {command(Verb.DESTROY, '--forget', '--uuid', machine.facts.uuid)} removes only its record",
+    )

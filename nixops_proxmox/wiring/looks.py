@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.shape import World, label
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
+from nixops_proxmox.lifecycle.steps.identity import refuse_unrecorded
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power
 from nixops_proxmox.spelling import Verb, command
@@ -42,6 +43,8 @@ class Checked:
 def plan_machine(machine: Machine, world: World) -> Planned:
     """What `deploy` would do; looks and builds, and changes nothing."""
     refuse_moved(machine, world)
+    if machine.phase is Phase.ABSENT:
+        refuse_unrecorded(world, machine)
     seen = LIFECYCLE.look(world, machine)
     gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
     vm = None if gone else world.hypervisor.find_vm(seen.facts)
@@ -61,6 +64,8 @@ def plan_machine(machine: Machine, world: World) -> Planned:
 
 def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
     """What is true right now, from the cluster and from the guest itself."""
+    if machine.phase is Phase.ABSENT:
+        refuse_unrecorded(world, machine)
     if machine.phase in (Phase.ABSENT, Phase.RESERVED):
         return Checked(machine.name, machine.phase, exists=False, problems=("it has not been made",))
     vm = world.hypervisor.find_vm(machine.facts)

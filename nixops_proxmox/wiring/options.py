@@ -12,6 +12,12 @@ from nixops_proxmox.nixeval.evaluate import Source
 from nixops_proxmox.pve.calls import Trace, no_trace
 from nixops_proxmox.pve.work import BUSY_TIME
 
+MAKE_ANOTHER = "NIXOPS_PROXMOX_MAKE_ANOTHER"  # the word `--make-another`, for doors that have no options of ours
+
+
+def is_said(variable: str, environment: Mapping[str, str]) -> bool:
+    return environment.get(variable, "") not in ("", "0")
+
 
 class Silent:
     """A reporter for whoever does not watch."""

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +122,10 @@ class Parts:
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
         return Agent(hypervisor.client, node, machine.facts.vmid, tell=self._telling.tell)
 
-    def world(self, spec: MachineSpec, words: Words, builder: Builder) -> World:
+    def world(
+        self, spec: MachineSpec, words: Words, builder: Builder, recorded: Callable[[], Collection[int]] = tuple
+    ) -> World:
+        """`recorded`: VMIDs of all machines that the record knows."""
         if spec.server_url or spec.username or spec.token_name:
             refuse_other_profile(spec, load_profile(spec.profile, path=self._options.profiles))
         return World(
@@ -134,6 +137,7 @@ class Parts:
             clock=RealClock(),
             reporter=self._telling,
             words=words,
+            recorded=recorded,
         )
 
     def builder(self, nix: Nix, systems: Wanted) -> Builder:

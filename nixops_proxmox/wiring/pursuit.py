@@ -6,6 +6,7 @@ from nixops_proxmox.errors import NeedsWord
 from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import Journal
 from nixops_proxmox.lifecycle.shape import World
+from nixops_proxmox.lifecycle.steps.identity import refuse_unrecorded
 from nixops_proxmox.lifecycle.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.spec import MachineSpec, Source
@@ -40,8 +41,11 @@ class Pursuit:
     def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
         """To `ready`, whatever it stands in; a VM that is gone is made anew only by word."""
         refuse_moved(self.machine, self.world)
+        if self.machine.phase is Phase.ABSENT:
+            refuse_unrecorded(self.world, self.machine)
         self.world.builder.wanted_system(self.machine)  # fail before anything is made
         if allow_recreate and self.looked_at().phase is Phase.LOST:
+            refuse_unrecorded(self.world, self.looked_at())
             self.to(Phase.ABSENT)
         if asks_for_reinstall(self.machine, self.world):
             self.to(start_of_reinstall(self.world.spec))

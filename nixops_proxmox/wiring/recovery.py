@@ -1,7 +1,6 @@
 """A record that was lost, made anew from the marks on the cluster and what the guests' agents tell; touches no VM."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import DeployError
@@ -14,6 +13,7 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
 from nixops_proxmox.pve.properties import parse_nic
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
 
@@ -57,16 +57,18 @@ class Lookout:
     def look(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Sighted]:
         """By deployment and machine. `recorded`: what the state has already; `specs`: what is described."""
         marked = self._find_marked()
-        proven = Counter(uuid_of(one.config) for one in marked)
-        twice = {uuid for uuid, count in proven.items() if count > 1}
+        same: dict[str, list[_Marked]] = {}
+        for one in marked:
+            same.setdefault(uuid_of(one.config), []).append(one)
         found = []
         for one in marked:
-            problem = self._find_problem(one, recorded, twice)
+            others = [other for other in same[uuid_of(one.config)] if other is not one]
+            problem = self._find_problem(one, recorded, others)
             if problem:
                 found.append(Sighted(one.mark, one.guest.vmid, one.guest.node, problem=problem))
             else:
                 found.append(self._recognise(one, specs.get(one.mark.machine)))
-        return sorted(found, key=lambda one: (one.mark.deployment, one.mark.machine, one.vmid))
+        return refuse_ambiguous(found)
 
     def _find_marked(self) -> list[_Marked]:
         """By our tag first, so that a large cluster need not be read whole; an unfinished clone has no tag yet."""
@@ -80,16 +82,19 @@ class Lookout:
                 marked.append(_Marked(guest, mark, config))
         return marked
 
-    def _find_problem(self, one: _Marked, recorded: Mapping[str, Machine], twice: set[str]) -> str:
+    def _find_problem(self, one: _Marked, recorded: Mapping[str, Machine], others: Sequence[_Marked]) -> str:
         if one.mark.deployment != self._deployment:
-            return f"it is of the deployment {one.mark.deployment}"
+            return f"it is of the deployment {shown(one.mark.deployment)}"
+        if not is_machine_name(one.mark.machine):
+            return f"no machine can be called {shown(one.mark.machine)}: its notes were changed by somebody"
         if is_unfinished(one.config.get("description", "")):
             again = command(Verb.DEPLOY)
             return f"it is an unfinished clone: destroy it in PVE, or let {again} make the machine and destroy it then"
         if uuid_of(one.config) != one.mark.uuid.lower():
             return "its SMBIOS UUID is not the one in its notes: it is a copy of the machine"
-        if one.mark.uuid.lower() in twice:
-            return "another VM has the same mark: take it away from the one that is not the machine"
+        if others:
+            where = ", ".join(f"VM {other.guest.vmid} on {other.guest.node}" for other in others)
+            return f"{where} has the same mark and UUID: take them away from the one that is not the machine"
         have = recorded.get(one.mark.machine)
         if have is not None:
             same = have.facts.uuid.lower() == one.mark.uuid.lower()
@@ -128,7 +133,7 @@ class Lookout:
             agent = self._agents(machine)
             agent.wait_for_agent(AGENT_TIME)
             installer = agent.osinfo().get("variant-id") == "installer"
-            key, boot = read_host_key(agent), read_boot_id(agent)
+            key, boot = read_host_key(agent.read_file), read_boot_id(agent.read_file)
         except DeployError as error:
             return machine, [f"its agent did not tell what runs: {error.message}"]
         if not installer:
@@ -152,6 +157,32 @@ class Lookout:
             _, ours = self._keys.host_key(machine.facts.uuid)
             return machine.moved(machine.phase, replace(machine.facts, host_key=ours)), []
         return machine, [f"its host key is not known: start it in PVE; {command(Verb.RECOVER)} finds it then"]
+
+
+def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
+    """By deployment, machine and VMID. Where several VMs, perhaps of several hypervisors, would be recorded as one
+    machine, none is: each names the others."""
+    claims: dict[tuple[str, str], list[Sighted]] = {}
+    for one in found:
+        if one.machine is not None:
+            claims.setdefault((one.mark.deployment, one.mark.machine), []).append(one)
+    told = []
+    for one in found:
+        others = [other for other in claims.get((one.mark.deployment, one.mark.machine), ()) if other is not one]
+        if one.machine is not None and others:
+            one = replace(one, machine=None, problem=_ambiguous(others), remarks=())
+        told.append(one)
+    return sorted(told, key=lambda one: (one.mark.deployment, one.mark.machine, one.vmid))
+
+
+def _ambiguous(others: Sequence[Sighted]) -> str:
+    where = ", ".join(f"VM {other.vmid} on {other.node} (UUID {other.mark.uuid})" for other in others)
+    return f"{where} says that it is this machine, too: take the lines out of the notes of the one that is not"
+
+
+def shown(name: str) -> str:
+    """A name from somebody's notes, for people: what no terminal should get is escaped."""
+    return name if name.isprintable() and name.isascii() else ascii(name)
 
 
 def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:

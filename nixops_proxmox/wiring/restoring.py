@@ -11,6 +11,7 @@ from nixops_proxmox.pve.config import is_disk_slot
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import is_cdrom, parse_drive, storage_of
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.backups import Archive, changed, list_archives
 from nixops_proxmox.wiring.pursuit import Pursuit
 from nixops_proxmox.wiring.recovery import macs_of
@@ -56,8 +57,8 @@ def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = ""
     if not foreign:
         raise NeedsWord(
             f"{machine.name}: {archive.volume} holds another machine: {chosen.whose()}; nothing was done",
-            hint="restore a backup of its own (`backup --list` shows which there are);"
-            " `restore --foreign` makes this one the machine all the same",
+            hint="take a backup of its own;"
+            f" {command(Verb.RESTORE, '--foreign', machine.name, archive.volume)} makes this one the machine",
         )
     return chosen
 
@@ -158,7 +159,6 @@ def _overwrite(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, stan
 def _prove(hypervisor: PveHypervisor, pursuit: Pursuit, machine: Machine, chosen: Chosen) -> None:
     """What came back is what was looked at. If it is not, that is recorded, so that the next restore may go over it."""
     facts = machine.facts
-    hypervisor.forget_vm(facts.vmid)
     if hypervisor.find_vm(replace(facts, uuid=chosen.uuid)) is not None:
         return
     guest = hypervisor.client.get_resources(0.0).guests.get(facts.vmid)
@@ -167,7 +167,7 @@ def _prove(hypervisor: PveHypervisor, pursuit: Pursuit, machine: Machine, chosen
     raise StateError(
         f"{machine.name}: what came back from {chosen.archive.volume} is another machine, with"
         f" {f'the UUID {uuid}' if uuid else 'no UUID'}",
-        hint=f"`nixops-proxmox restore {machine.name} BACKUP` with another backup goes over it",
+        hint=f"{command(Verb.RESTORE, machine.name)} with a backup of its own goes over it",
     )
 
 
@@ -180,11 +180,12 @@ def _make_ours(hypervisor: PveHypervisor, pursuit: Pursuit, machine: Machine, ch
     try:
         agent = Agent(hypervisor.client, vm.node, vm.vmid)
         agent.wait_for_agent(boot)
-        key = read_host_key(agent)
+        key = read_host_key(agent.read_file)
     except DeployError as error:
         raise StateError(
             f"{machine.name}: it was restored and runs, but its agent did not tell its host key: {error.message}",
-            hint=f"when its agent answers: `destroy --forget {machine.name}` and then `recover` record it with its key",
+            hint=f"when its agent answers: {command(Verb.DESTROY, '--forget', machine.name)} and then"
+            f" {command(Verb.RECOVER)} record it with its key",
         ) from error
     machine = changed(pursuit, replace(machine.facts, host_key=key), "read its host key through its agent")
     return pursuit.to(Phase.READY)

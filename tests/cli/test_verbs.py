@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -287,6 +288,21 @@ def test_destroy_by_uuid_means_that_machine_alone(cli: Cli) -> None:
         done = cli("destroy", "--yes", "--uuid", *words)
         assert done.status == 2 and says in done.err
     assert len(cli("status").rows) == 4
+
+
+def test_forgetting_drops_records_that_nothing_else_can_read(cli: Cli, tmp_path: Path) -> None:
+    cli("deploy")
+    (state,) = (tmp_path / "state").rglob("state.sqlite")
+    hostile = "[x]/../../y"
+    with sqlite3.connect(state) as connection:
+        connection.execute("update machines set name = ?, facts = ? where name = 'web'", (hostile, '{"uuid": "u-1"}'))
+        connection.execute("update machines set facts = 'no json' where name = 'db'")
+    connection.close()
+    assert cli("destroy", "--forget", "db").status == 3, "nobody was there to say yes"
+    assert "forgotten: db" in cli("destroy", "--forget", "db", "--yes").err
+    done = cli("destroy", "--forget", "--uuid", "u-1", "--yes")
+    assert done.status == 0 and hostile in done.err
+    assert [row[0] for row in cli("status").rows[1:]] == ["app"]
 
 
 def test_reinstall_says_what_will_be_lost_and_what_kept(cli: Cli) -> None:

@@ -4,7 +4,7 @@ Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot
 used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Note
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import (
+    Bearer,
     Change,
     Completed,
     Endpoint,
@@ -77,6 +78,7 @@ class FakeVm:
     installed: str = ""  # the system on disk
     active: str = ""
     host_key: str = ""
+    bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
 
     def start(self) -> None:
         if self.running:
@@ -133,6 +135,13 @@ class Hypervisor:
             return None
         power = Power.RUNNING if vm.running else Power.STOPPED
         return Vm(vm.vmid, "pve1", vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """Of machines that this cluster's own record does not know."""
+        unknown = (
+            vm for vm in self.cluster.vms.values() if vm.vmid not in besides and vm.bears == (deployment, machine)
+        )
+        return [Bearer(vm.vmid, "pve1", vm.uuid) for vm in unknown]
 
     def choose_place(self, spec: MachineSpec) -> Place:
         return Place("pve1", next(n for n in range(100, 200) if n not in self.cluster.vms))

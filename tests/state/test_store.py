@@ -155,9 +155,12 @@ def test_winners_are_remembered_per_site_and_the_latest_counts(state: State) -> 
 
 def test_names_of_any_kind_are_kept_as_they_are(state: State) -> None:
     name = "wéb'; DROP TABLE machines; -- %s :x 🦊"
-    state.deployment(name).journal().record(Machine(name, name, Phase.READY), name)
-    assert state.deployment(name).machine(name).phase is Phase.READY
+    state.deployment(name).journal().record(Machine(name, "web", Phase.READY), name)
+    assert state.deployment(name).machine("web").phase is Phase.READY
     assert state.deployments() == [name]
+    with pytest.raises(StateError, match="cannot be a machine's name"):
+        state.deployment(name).journal().record(Machine(name, name, Phase.READY), name)
+    assert state.deployment(name).machine(name).phase is Phase.ABSENT
 
 
 def test_a_phase_of_a_newer_version_is_refused_by_name(url: str, state: State) -> None:

@@ -4,15 +4,18 @@ import hashlib
 import uuid
 from dataclasses import replace
 
+from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
 
 
 class Reserve(Repeatable):
     """Reserve a VMID, a UUID, MACs and a host key"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        refuse_unrecorded(world, machine)
         identity = machine.facts.uuid or str(uuid.uuid4())
         place = world.hypervisor.choose_place(world.spec)
         _, host_key = world.keys.host_key(identity)
@@ -25,6 +28,25 @@ class Reserve(Repeatable):
             macs=macs_for(identity, world.spec),
             host_key=host_key,
             asked=world.spec.install.generation,
+        )
+
+
+def refuse_unrecorded(world: World, machine: Machine) -> None:
+    """Raises Unrecorded if a VM bears the mark of a machine that has no record, or whose recorded VM is gone: the
+    record was lost, or is elsewhere, or the VM was restored under another VMID."""
+    lost = machine.phase is Phase.LOST
+    if world.words.make_another or (machine.facts.uuid and not lost):
+        return
+    found = world.hypervisor.find_bearers(machine.deployment, machine.name, world.recorded())
+    if found:
+        where = " and ".join(f"VM {one.vmid} on {one.node} (UUID {one.uuid})" for one in found)
+        what = "its recorded VM is gone" if lost else "it is not in the record"
+        raise Unrecorded(
+            f"{machine.name}: {what}, but its mark (deployment {machine.deployment}) is on {where};"
+            " a deploy would make a second one",
+            hint=f"{command(Verb.RECOVER)} records it"
+            + (f", after {command(Verb.DESTROY, '--forget', machine.name)}" if lost else "")
+            + f"; {command(Verb.MAKE_ANOTHER)} to make a new machine all the same",
         )
 
 
