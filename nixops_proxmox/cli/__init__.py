@@ -48,6 +48,7 @@ from nixops_proxmox.cli.report import Line, explain
 from nixops_proxmox.cli.signals import Ended, end, handled, status_of
 from nixops_proxmox.cli.spelling import PROGRAM
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.texts import shown
 
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
@@ -106,7 +107,7 @@ class Parser(argparse.ArgumentParser):
             near = get_close_matches(found[1], choices, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(choices)}"
             message = f"{message.partition('invalid choice')[0]}there is no {found[1]!r}\nhint: {hint}"
-        self.exit(USAGE_STATUS, f"error: {message}\n`{self.prog} --help` shows how it is used\n")
+        self.exit(USAGE_STATUS, f"error: {shown(message)}\n`{self.prog} --help` shows how it is used\n")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,7 +1,6 @@
 """Where words go: results to stdout; progress, warnings, questions and errors to stderr. Colours only on a terminal."""
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ from nixops_proxmox.cli.progress import Plain, Progress, Relay, start_live, star
 from nixops_proxmox.cli.report import Line
 from nixops_proxmox.cli.spelling import spelled
 from nixops_proxmox.errors import NeedsWord
+from nixops_proxmox.texts import json_text, shown, shown_line
 
 PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
 
@@ -45,19 +45,19 @@ class Console:
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
     def result(self, text: str) -> None:
-        """A line (or lines) of result, exactly as it is."""
-        self.out.print(Text(self.spell(text)), soft_wrap=True)
+        """A line (or lines) of result."""
+        self.out.print(Text(shown(self.spell(text))), soft_wrap=True)
 
     def result_lines(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            self.out.print(Text(self.spell(line.text), line.style), soft_wrap=True)
+            self.out.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def json(self, value: object) -> None:
-        self.out.print(Text(self.spell(json.dumps(value, indent=2, ensure_ascii=False))), soft_wrap=True)
+        self.out.print(Text(self.spell(json_text(value))), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
         """Aligned columns, never wrapped; `phases`: the column that holds phases, which are coloured."""
-        rows = [[self.spell(cell) for cell in row] for row in rows]
+        rows = [[shown_line(self.spell(cell)) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
         for number, row in enumerate([[head.upper() for head in heads], *rows]):
             line = Text()
@@ -70,15 +70,15 @@ class Console:
 
     def say(self, text: str) -> None:
         """Something that is good to know."""
-        self.err.print(Text(self.spell(text)), soft_wrap=True)
+        self.err.print(Text(shown(self.spell(text))), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.err.print(Text.assemble(("warning: ", "yellow"), self.spell(text)), soft_wrap=True)
+        self.err.print(Text.assemble(("warning: ", "yellow"), shown(self.spell(text))), soft_wrap=True)
 
     def show(self, lines: Sequence[Line]) -> None:
         """A report, as `cli.report` makes them, on stderr."""
         for line in lines:
-            self.err.print(Text(self.spell(line.text), line.style), soft_wrap=True)
+            self.err.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
         """Ask for a word; `yes`: it was given already. NeedsWord if there is nobody to ask."""
@@ -86,7 +86,7 @@ class Console:
             return True
         if self._ask_from is None:
             raise NeedsWord(f"{question} (nobody to ask: this is no terminal)", hint="add --yes, if you mean it")
-        self.err.print(Text(f"{question} [y/N] ", "bold"), end="", soft_wrap=True)
+        self.err.print(Text(f"{shown(question)} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 
     @property
@@ -99,7 +99,7 @@ class Console:
         if not self._is_lively:
             yield
             return
-        with self.err.status(Text(text), spinner="dots"):
+        with self.err.status(Text(shown_line(text)), spinner="dots"):
             yield
 
     @contextmanager

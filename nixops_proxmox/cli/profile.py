@@ -5,9 +5,7 @@ Never prints a secret.
 
 import argparse
 import getpass
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.cli.arguments import add_json, add_yes, complete
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.secrecy import learn
+from nixops_proxmox.ssh import files
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -138,6 +138,7 @@ def read_secret(prompt: str) -> str:
     secret = getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not secret:
         raise ConfigError("no secret was given", hint="type it, or give --secret-command")
+    learn(secret)
     return secret
 
 
@@ -188,9 +189,6 @@ def read_text(file: Path) -> str:
 def replace_file(file: Path, text: str) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")  # 0600 from the first byte
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(temporary).replace(file)
+        files.replace_file(file, text)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error

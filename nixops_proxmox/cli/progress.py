@@ -20,6 +20,7 @@ from rich.text import Text
 from nixops_proxmox.cli.signals import status_of
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.model import Machine
+from nixops_proxmox.texts import shown, shown_line
 
 STILL_AFTER = 30.0  # seconds after which a step that goes on is mentioned again, where nothing moves on its own
 FRAMES = 8  # per second
@@ -160,7 +161,7 @@ class Board:
 def one_line(text: str) -> str:
     """The last line that says something, without control characters."""
     lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]", " ", lines[-1]).strip() if lines else ""
+    return shown_line(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]", " ", lines[-1]).strip()) if lines else ""
 
 
 def find_fraction(detail: str) -> float | None:
@@ -280,7 +281,10 @@ class LiveBoard:
         self._board.done(machine)
 
     def warn(self, machine: Machine, text: str) -> None:
-        self._rich.print(Text.assemble((f"{machine.name}: ", "bold"), ("warning: ", "yellow"), text), soft_wrap=True)
+        self._rich.print(
+            Text.assemble((f"{shown_line(machine.name)}: ", "bold"), ("warning: ", "yellow"), shown(text)),
+            soft_wrap=True,
+        )
 
     def ended(self, name: str, error: Exception | None) -> None:
         self._board.ended(name, error)
@@ -303,7 +307,7 @@ class LiveBoard:
         return Group(*parts)
 
     def _cells(self, row: Row) -> tuple[RenderableType, ...]:
-        name = Text(row.name, "bold", no_wrap=True)
+        name = Text(shown_line(row.name), "bold", no_wrap=True)
         match row.end:
             case "failed":
                 return Text("✗", "red"), name, Text(row.phase, "red"), Text(row.detail, "red", overflow="ellipsis"), ""

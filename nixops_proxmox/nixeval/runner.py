@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, Protocol
 
 from nixops_proxmox.model import Completed
+from nixops_proxmox.secrecy import redact
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +20,6 @@ Tell = Callable[[str], None]  # called with each line that a program writes to i
 
 TICK = 0.1  # seconds between two looks at deadline and cancellation
 GRACE = 5.0  # seconds a program has between SIGTERM and SIGKILL
-
-_SECRETS = (
-    re.compile(r"(?<=://)[^/@\s]+:[^/@\s]+(?=@)"),  # https://user:password@host
-    re.compile(r"(?i)(?<=[?&])((?:access[_-]?)?token|password|secret)=[^&\s]+"),
-    re.compile(r"(?i)(?<=access-tokens)[ =].*"),
-)
 
 
 class Cancelled(KeyboardInterrupt):
@@ -56,17 +50,10 @@ class Runner(Protocol):
     ) -> Completed: ...
 
 
-def without_secrets(text: str) -> str:
-    """The text with passwords in URLs, token parameters and Nix's access-tokens blanked."""
-    for pattern in _SECRETS:
-        text = pattern.sub("***", text)
-    return text
-
-
 def pasteable(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     """A shell command line that does the same, secrets removed."""
-    words = [f"{name}={shlex.quote(without_secrets(value))}" for name, value in (env or {}).items()]
-    return " ".join([*words, *(shlex.quote(without_secrets(word)) for word in argv)])
+    words = [f"{name}={shlex.quote(redact(value))}" for name, value in (env or {}).items()]
+    return " ".join([*words, *(shlex.quote(redact(word)) for word in argv)])
 
 
 @dataclass

@@ -11,6 +11,7 @@ from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.state import Entry, Outcome
+from nixops_proxmox.texts import kept
 
 VERSION = 1
 KEPT = 40  # entries of history
@@ -127,7 +128,7 @@ class Book:
         self.keep(phase=machine.phase, facts=machine.facts, entries=self._with(ended))
 
     def fail(self, attempt: int, error: Exception) -> None:
-        told = (str(error) or type(error).__name__)[:ERROR_LIMIT]
+        told = kept(str(error) or type(error).__name__, ERROR_LIMIT)
         ended = replace(self._get(attempt), ended=self._now(), outcome=Outcome.FAILED, error=told)
         self.keep(entries=self._with(ended))
 

@@ -8,6 +8,7 @@ from nixops.exceptions import NixError
 from nixops_proxmox.cli.report import explain
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.texts import shown
 
 
 class ProxmoxError(NixError):
@@ -24,4 +25,4 @@ def translated() -> Iterator[None]:
 
 def told(error: DeployError) -> str:
     """All lines of the explanation."""
-    return spelled("\n".join(line.text for line in explain(error)) + "\n")
+    return shown(spelled("\n".join(line.text for line in explain(error)) + "\n"))

@@ -18,8 +18,10 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
         """Importing these is what makes NixOps know the machine type. Called once, before anything is opened."""
         from nixops_proxmox.nixops2.gate import end_on_signals
         from nixops_proxmox.nixops2.lab import enter_lab, is_nixops
+        from nixops_proxmox.nixops2.run import log_to_stderr
 
         if is_nixops():
+            log_to_stderr()
             enter_lab()
             end_on_signals()
         return [BACKEND]

@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,6 +13,7 @@ from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.texts import Formatter, shown
 from nixops_proxmox.wiring.options import Options
 from nixops_proxmox.wiring.parts import NothingToBuild, Parts
 from nixops_proxmox.wiring.pursuit import Pursuit
@@ -89,6 +91,15 @@ def usual_profile() -> str:
     return choose_profile(argparse.Namespace(profile=""))
 
 
+def log_to_stderr() -> None:
+    """Warnings of ours, cleaned; NixOps sets up no logging of its own."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("warning: %(message)s"))
+    logger = logging.getLogger("nixops_proxmox")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING)
+
+
 class NixopsReporter:
     """Progress in NixOps's log; satisfies `lifecycle.ports.Reporter`."""
 
@@ -114,4 +125,4 @@ class NixopsReporter:
             self._logger(machine.name).log(f"{label.lower()}: done in {duration(seconds)}")
 
     def warn(self, machine: Machine, text: str) -> None:
-        self._logger(machine.name).warn(spelled(text))
+        self._logger(machine.name).warn(shown(spelled(text)))

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.texts import shown
 
 LONGEST = 64 << 20  # characters of one message; more is nobody's description
 
@@ -95,7 +96,7 @@ def state_changed() -> str:
 
 def failed(error: DeployError, spell: Callable[[str], str] = str) -> str:
     hint = f"\n{error.hint}" if error.hint else ""
-    return _line("errorResponse", {"message": spell(f"{error.message}{hint}")})
+    return _line("errorResponse", {"message": shown(spell(f"{error.message}{hint}"))})
 
 
 def _line(kind: str, content: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from nixops_proxmox.nixops4.channel import decode, start_channel
 from nixops_proxmox.nixops4.reporter import say
 from nixops_proxmox.nixops4.resources import Resources, deployment_of
 from nixops_proxmox.nixops4.spelling import spelled_for
+from nixops_proxmox.texts import Formatter
 
 PROGRAM = "nixops4-resources-proxmox"
 GONE_STATUS = 1
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with start_channel() as channel, _stoppable():
         resources = Resources.from_environment(os.environ, enter=partial(enter, prepare=channel.hand_on))
         try:

@@ -5,12 +5,13 @@ from contextlib import suppress
 
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixops4.spelling import spelled_for
+from nixops_proxmox.texts import shown
 
 
 def say(line: str) -> None:
     """What nobody reads any more need not be said: the work goes on without."""
     with suppress(BrokenPipeError):
-        sys.stderr.write(line.rstrip("\n") + "\n")
+        sys.stderr.write(shown(line.rstrip("\n")) + "\n")
         sys.stderr.flush()
 
 

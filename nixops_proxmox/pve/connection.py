@@ -10,6 +10,7 @@ from nixops_proxmox.pve.login import Login, TicketLogin, TokenLogin
 from nixops_proxmox.pve.profiles import Profile
 from nixops_proxmox.pve.tls import TrustingAdapter, always, build_context, checked_file
 from nixops_proxmox.pve.transport import Transport
+from nixops_proxmox.secrecy import learn
 
 
 def open_transport(
@@ -41,8 +42,10 @@ def connect(
 
 
 def _login(profile: Profile, secret: str, transport: Transport) -> Login:
+    learn(secret, profile.otp, profile.totp_secret, profile.proxy)
     if profile.is_token:
         identity, _, value = secret.partition("=")
+        learn(value)
         return TokenLogin(identity, value)
     return TicketLogin(
         profile.username,

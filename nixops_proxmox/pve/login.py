@@ -11,6 +11,7 @@ import pyotp
 
 from nixops_proxmox.errors import ConfigError, NotAuthenticated
 from nixops_proxmox.pve.calls import Call, Method
+from nixops_proxmox.secrecy import learn
 
 RENEW_AGE = 3600.0  # seconds; a ticket lives for two hours
 
@@ -88,6 +89,7 @@ class TicketLogin:
     def _log_in(self) -> None:
         answer = self._ask(self._call({"username": self._username, "password": self._password}))
         if isinstance(answer, Mapping) and answer.get("NeedTFA"):
+            learn(str(answer.get("ticket", "")))
             answer = self._second_factor(str(answer.get("ticket", "")))
         self._keep(answer)
 
@@ -115,6 +117,7 @@ class TicketLogin:
         csrf = answer.get("CSRFPreventionToken") if isinstance(answer, Mapping) else None
         if not _is_header(ticket) or not _is_header(csrf) or answer.get("NeedTFA"):
             raise NotAuthenticated(f"{self._username}: the login was answered without a ticket")
+        learn(str(ticket), str(csrf))
         self._ticket, self._csrf, self._born = str(ticket), str(csrf), self._clock()
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from nixops_proxmox import secrecy
 from nixops_proxmox.errors import (
     AgentRefused,
     AgentSilent,
@@ -308,4 +309,4 @@ def redact(text: str, call: Call) -> str:
     """The text without the call's secrets, in one line's worth."""
     for secret in call.secrets:
         text = text.replace(secret, "…")
-    return text.strip()[:2000]
+    return secrecy.redact(text).strip()[:2000]

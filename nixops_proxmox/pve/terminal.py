@@ -13,6 +13,7 @@ from nixops_proxmox.errors import NotAuthenticated, PveRefused, PveUnreachable
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import open_transport
 from nixops_proxmox.pve.profiles import Profile
+from nixops_proxmox.secrecy import learn
 from nixops_proxmox.spelling import Verb, command
 
 KEEP_ALIVE = 30.0  # seconds; PVE closes terminals that are silent for longer
@@ -85,6 +86,7 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
     client = PveClient(transport)
     try:
         ticket = client.open_terminal(node, vmid)
+        learn(str(ticket["ticket"]))
         query = urlencode({"port": ticket["port"], "vncticket": ticket["ticket"]}, quote_via=quote)
         path = f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
         with transport.open_stream() as (stream, endpoint, headers):

@@ -22,6 +22,7 @@ from nixops_proxmox.pve.lost import translate_transport
 from nixops_proxmox.pve.refusals import Refusal, not_pve, translate_refusal
 from nixops_proxmox.pve.tls import TrustingAdapter, always, sending
 from nixops_proxmox.pve.upload import Upload, multipart
+from nixops_proxmox.secrecy import redact
 
 # proxmoxer logs parameters (passwords too) at INFO and answers (tickets) at DEBUG.
 for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
@@ -214,7 +215,7 @@ class _Wire:
         if 300 <= response.status_code < 400:
             where = response.headers.get("Location", "elsewhere")
             raise ConfigError(
-                f"{self._call.shown}: redirected to {where[:200]}", hint="give that address in the profile"
+                f"{self._call.shown}: redirected to {redact(where)[:200]}", hint="give that address in the profile"
             )
         return response
 
@@ -242,7 +243,9 @@ class _Serializer:
     def loads(self, response: requests.Response) -> Any:
         body = _json(response)
         if not isinstance(body, dict) or "data" not in body:
-            raise not_pve(self._call, f"the answer is not PVE's JSON: {response.content[:80]!r}")
+            raise not_pve(
+                self._call, f"the answer is not PVE's JSON: {redact(response.content.decode(errors='replace'))[:80]!r}"
+            )
         return body["data"]
 
     def loads_errors(self, response: requests.Response) -> Mapping[str, Any]:

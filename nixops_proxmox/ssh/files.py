@@ -1,12 +1,21 @@
-"""Files that must be whole and private: written beside, synced, then put in place."""
+"""Files that must be whole and private: written beside, synced, then put in place; and nothing is left of a killed run.
 
+What is only there for a moment is locked (flock) by whoever writes it. The system drops the lock with the process,
+however that ends, so whatever can be locked by somebody else belongs to nobody, and the next run removes it.
+"""
+
+import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkstemp
+from tempfile import mkdtemp, mkstemp
 
+from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError
+
+RUNNING = "running"  # a folder of folders, one for each run that needs one
 
 
 def ensure_private_directory(directory: Path) -> None:
@@ -21,38 +30,104 @@ def ensure_private_directory(directory: Path) -> None:
 
 def replace_file(path: Path, text: str) -> None:
     """Write a 0600 file atomically; whoever reads sees the old or the new one."""
-    temporary = _write_beside(path, text)
-    temporary.replace(path)
+    with _written_beside(path, text) as temporary:
+        temporary.replace(path)
 
 
 def create_file(path: Path, text: str) -> bool:
     """The same, but only if there is none; False if there was one (perhaps since a moment ago)."""
-    temporary = _write_beside(path, text)
-    try:
-        path.hardlink_to(temporary)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
+    with _written_beside(path, text) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
     return True
 
 
-def _write_beside(path: Path, text: str) -> Path:
-    descriptor, name = mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    return Path(name)
+@contextmanager
+def _written_beside(path: Path, text: str) -> Iterator[Path]:
+    """The text in a 0600 file beside `path`; what a killed writer left there goes, and so does ours unless it is
+    put in place."""
+    prefix = f".{path.name}."
+    sweep(path.parent, prefix)
+    descriptor, temporary = _locked(lambda: _make_file(path.parent, prefix), os.O_WRONLY)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+            yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def start_private_file(name: str, text: str) -> Iterator[Path]:
-    """A 0600 file in a 0700 folder of its own, gone at the end; in memory (XDG_RUNTIME_DIR) where there is such."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    with TemporaryDirectory(prefix="nixops-proxmox-", dir=base if base and Path(base).is_dir() else None) as directory:
-        path = Path(directory) / name
+    """A 0600 file in a 0700 folder of its own, gone at the end; in memory (XDG_RUNTIME_DIR) where there is such.
+    After a `kill -9` the next `sweep_runs` removes it."""
+    base = running_directories()[0]
+    ensure_private_directory(base)
+    lock, directory = _locked(lambda: Path(mkdtemp(prefix=f"{os.getpid()}-", dir=base)), os.O_RDONLY)
+    try:
+        path = directory / name
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         yield path
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def running_directories() -> list[Path]:
+    """Where runs keep such files: the one to use, and those that a run in another session may have used."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    in_memory = [Path(base) / "nixops-proxmox" / RUNNING] if base and os.access(base, os.W_OK | os.X_OK) else []
+    return [*in_memory, paths.state_dir() / RUNNING]
+
+
+def sweep_runs() -> None:
+    """Remove what killed runs have left."""
+    for directory in running_directories():
+        sweep(directory)
+    sweep(paths.config_dir(), ".profiles.toml.")  # credentials that were about to be put in place
+
+
+def sweep(directory: Path, prefix: str = "") -> None:
+    """Remove what is in the directory and so named, as far as no living process has it locked. What cannot be removed
+    now is left to the next run."""
+    with suppress(OSError):
+        for path in list(directory.iterdir()):
+            if path.name.startswith(prefix):
+                with suppress(OSError):
+                    _remove_unlocked(path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its owner lives
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _make_file(directory: Path, prefix: str) -> Path:
+    descriptor, name = mkstemp(dir=directory, prefix=prefix)  # 0600
+    os.close(descriptor)
+    return Path(name)
+
+
+def _locked(make: Callable[[], Path], flags: int) -> tuple[int, Path]:
+    """Something new and its locked descriptor; made again if a sweep came between making and locking."""
+    while True:
+        path = make()
+        try:
+            descriptor = os.open(path, flags | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        with suppress(OSError):  # a file system without such locks: then nobody sweeps there, either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if path.exists():
+            return descriptor, path
+        os.close(descriptor)

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.secrecy import learn_key
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.ssh.files import create_file, ensure_private_directory, replace_file, start_private_file
+from nixops_proxmox.ssh.files import create_file, ensure_private_directory, replace_file, start_private_file, sweep
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def load_key_pair(private: str, comment: str = "") -> KeyPair:
 
 
 def _pair(key: Ed25519PrivateKey, private: str, comment: str) -> KeyPair:
+    learn_key(private)
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return KeyPair(f"{public} {comment}".strip(), private)
 
@@ -69,6 +71,8 @@ class KeyStore:
         self._directory = directory
         self._may_act = may_act
         self._deployment = deployment
+        for folder in (self.client_key_file.parent, directory / "host"):
+            sweep(folder, ".")
 
     @property
     def client_key_file(self) -> Path:

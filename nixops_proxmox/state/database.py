@@ -22,6 +22,7 @@ from sqlalchemy.pool import Pool, QueuePool
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.secrecy import learn
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
 BUSY_TIMEOUT = 30  # seconds to wait for another process's write
@@ -58,6 +59,7 @@ def parse_location(location: str) -> Location:
         raise ConfigError(
             "the state's URL cannot be read", hint=_FORMS
         ) from error  # not quoted: it may hold a password
+    learn(str(url.password or ""))
     match url.drivername:
         case "sqlite" if url.database and url.database != ":memory:":
             return Location(url)

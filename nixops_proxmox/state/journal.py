@@ -14,6 +14,7 @@ from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import Lease
 from nixops_proxmox.state.schema import journal, machines
+from nixops_proxmox.texts import kept
 
 ERROR_LIMIT = 8000  # characters
 
@@ -113,10 +114,10 @@ class Journal:
 
     def fail(self, attempt: int, error: Exception) -> None:
         """Record that the attempt failed; phase and facts stay as they were noted."""
-        told = str(error) or type(error).__name__
+        told = kept(str(error) or type(error).__name__, ERROR_LIMIT)
         with writing(self._engine) as connection:
             self._check(connection)
-            self._end(connection, attempt, Outcome.FAILED, error=told[:ERROR_LIMIT])
+            self._end(connection, attempt, Outcome.FAILED, error=told)
 
     def record(self, machine: Machine, label: str) -> None:
         """Record a phase that was seen rather than made."""

@@ -25,6 +25,7 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
+from nixops_proxmox.ssh.files import sweep_runs
 from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.wiring.guests import Guests
 from nixops_proxmox.wiring.options import Options
@@ -65,6 +66,7 @@ class Parts:
 
     def __init__(self, options: Options, record: Winners) -> None:
         self._options, self._record = options, record
+        sweep_runs()
         self._directory = (options.keys or paths.state_dir() / "deployments") / record.name
         self._stack = ExitStack()
         self._lock = threading.RLock()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.nixeval.runner import Cancelled, OutOfTime, ProcessRunner, pasteable, without_secrets
+from nixops_proxmox.nixeval.runner import Cancelled, OutOfTime, ProcessRunner, pasteable
+from nixops_proxmox.secrecy import redact
 from tests.pace import patience
 
 
@@ -82,7 +83,7 @@ def test_a_missing_program_is_told_apart() -> None:
     ],
 )
 def test_secrets_are_blanked(text: str, clean: str) -> None:
-    assert without_secrets(text) == clean
+    assert redact(text) == clean
     assert "hunter2" not in pasteable(["nix", text], {"NIX_CONFIG": text})
 
 

@@ -1,0 +1,76 @@
+"""What others wrote, fit to be shown and kept: nothing in it moves a cursor, hides, or is a secret.
+
+Names, notes, logs and messages come from guests, from the cluster and from Nix: from strangers. Every door passes what
+it prints through `shown` or `shown_line`, and what is kept as text goes through `kept`. JSON stays exact, but for
+secrets.
+"""
+
+import json
+import logging
+import re
+import unicodedata
+from typing import Any
+
+from nixops_proxmox.secrecy import redact
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")  # harmless, and so usual that its escape would only disturb
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, format characters, lone surrogates, separators
+
+
+def clean(text: str, *, block: bool = True) -> str:
+    """Controls, bidirectional and zero-width characters and lone surrogates as visible escapes; colours are dropped.
+    `block`: line ends and tabs may stay."""
+    if text.isprintable():
+        return text
+    text = _COLOUR.sub("", text)
+    text = text.replace("\r\n", "\n") if block else text
+    return "".join(_visible(character, block=block) for character in text)
+
+
+def shown(text: str) -> str:
+    """A text of one or several lines, to be printed."""
+    return clean(redact(text))
+
+
+def shown_line(text: str) -> str:
+    """A name, a cell or anything else that has one line."""
+    return clean(redact(text), block=False)
+
+
+def kept(text: str, limit: int) -> str:
+    """The same to be stored, at most `limit` characters; secrets are blanked before it is cut."""
+    return shown(text)[:limit]
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON, indented: exact but for secrets, since JSON has escapes of its own for what hides."""
+    told = json.dumps(_exact(value), indent=2, ensure_ascii=False)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in told)
+
+
+def _exact(value: Any) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case dict():
+            return {key: _exact(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_exact(inner) for inner in value]
+    return value
+
+
+class Formatter(logging.Formatter):
+    """For the handlers of a door's log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+def _visible(character: str, *, block: bool) -> str:
+    if character.isprintable() or (block and character in "\n\t") or unicodedata.category(character) not in _INVISIBLE:
+        return character
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that was no text, as Python carries it in file names
+        number -= 0xDC00
+    width = 2 if number < 0x100 else 4 if number < 0x10000 else 8
+    return f"\\{'xuU'[(2, 4, 8).index(width)]}{number:0{width}x}"
