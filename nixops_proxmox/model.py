@@ -1,6 +1,6 @@
 """What is known: phases, facts, machines, endpoints. Words only; nothing here talks to anything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -66,6 +66,14 @@ class Endpoint:
     def is_ipv6(self) -> bool:
         return ":" in self.host
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `asdict`; TypeError or ValueError for anything else."""
+        endpoint = cls(**_checked(cls("-"), data))
+        if not endpoint.host or not 0 < endpoint.port < 65536:
+            raise ValueError(f"no endpoint: {endpoint.host!r}, port {endpoint.port}")
+        return endpoint
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -111,18 +119,51 @@ class Facts:
                 f"the state has facts that this version does not know: {', '.join(sorted(unknown))}",
                 hint="upgrade nixops-proxmox to at least the version that wrote the state",
             )
-        values = dict(data)
+        special = ("macs", "installer_keys", "addresses", "endpoint")
+        values = {**data, **_checked(cls(), {name: value for name, value in data.items() if name not in special})}
         for name in ("macs", "installer_keys"):
             if name in values:
-                values[name] = tuple(values[name])
+                values[name] = tuple(_text(item) for item in _list(values[name]))
         if "addresses" in values:
             values["addresses"] = tuple(
-                Address(ip_address(a["ip"]), Reach(a["reach"]), a.get("interface", ""), a.get("mac", ""))
-                for a in values["addresses"]
+                Address(
+                    ip_address(_text(a["ip"])),
+                    Reach(a["reach"]),
+                    _text(a.get("interface", "")),
+                    _text(a.get("mac", "")),
+                )
+                for a in _list(values["addresses"])
             )
-        if values.get("endpoint"):
-            values["endpoint"] = Endpoint(**values["endpoint"])
+        if values.get("endpoint") is not None:
+            values["endpoint"] = Endpoint.from_json(values["endpoint"])
         return cls(**values)
+
+
+def _checked(empty: object, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data, if each value is of the kind that the field of `empty` has; TypeError otherwise."""
+    for name, value in data.items():
+        known = getattr(empty, name, None)
+        kind = Mapping if isinstance(known, Mapping) else type(known)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(f"{name} cannot be {value!r}")
+        if isinstance(value, int) and abs(value) >= 1 << 53:
+            raise ValueError(f"{name} is out of all bounds")
+        if isinstance(value, Mapping):
+            for item in (*value.keys(), *value.values()):
+                _text(item)
+    return data
+
+
+def _list(value: object) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"a list cannot be {value!r}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text cannot be {value!r}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from shutil import which
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import Verb, command
 
 INSIDE_VARIABLE = "NIXOPS_PROXMOX_INSIDE"  # the namespace we have entered: never twice
@@ -20,7 +20,7 @@ def find_holder(namespace: str) -> int:
     if found := re.fullmatch(r"/proc/(\d+)(/ns/net)?", namespace):
         return int(found[1])
     try:
-        return int(Path(namespace).expanduser().read_text(encoding="ascii"))
+        return int(expanded(namespace).read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the network of the lab is not there: {namespace}", hint=_HINT) from error
 

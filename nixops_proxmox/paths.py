@@ -15,6 +15,14 @@ def nix_dir() -> Path:
     return checkout if (checkout / "eval.nix").exists() else package / "nix"
 
 
+def expanded(text: str | Path) -> Path:
+    """With the home of `~` and `~user`; left as it is, as a shell does, where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def config_dir() -> Path:
     """Where profiles are read from."""
     return _FOLDERS.user_config_path

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import unicodedata
+from datetime import datetime
 from typing import Any
 
 from nixops_proxmox.secrecy import redact
@@ -57,6 +58,14 @@ def _exact(value: Any) -> Any:
         case list() | tuple():
             return [_exact(inner) for inner in value]
     return value
+
+
+def moment_text(seconds: float) -> str:
+    """Seconds since the epoch in the user's time zone; as a number where no calendar has such a day."""
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:g} s"
 
 
 class Formatter(logging.Formatter):

@@ -1,6 +1,7 @@
 """The command line: the parser, and errors as exit statuses. One file for each verb."""
 
 import argparse
+import errno
 import os
 import re
 import signal
@@ -47,8 +48,8 @@ from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import Line, explain
 from nixops_proxmox.cli.signals import Ended, end, handled, status_of
 from nixops_proxmox.cli.spelling import PROGRAM
-from nixops_proxmox.errors import DeployError
-from nixops_proxmox.texts import shown
+from nixops_proxmox.errors import ConfigError, DeployError
+from nixops_proxmox.texts import shown, shown_line
 
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
@@ -80,6 +81,15 @@ VERBS: dict[str, ModuleType] = {
 COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}
 USAGE_STATUS = 2
 DEFECT_STATUS = 70  # sysexits' EX_SOFTWARE
+HINTS = {  # what the system says of a file, and what mends it
+    errno.ENOSPC: "the disk is full: make room, and run the same command again",
+    errno.EDQUOT: "your quota is used up: make room, and run the same command again",
+    errno.EFBIG: "files may not be that large here (ulimit -f): raise the limit, and run the same command again",
+    errno.EROFS: "it is mounted read-only: mount it writable, or set XDG_STATE_HOME to another place",
+    errno.EACCES: "you may not: change its owner or mode, or use another place",
+    errno.EPERM: "you may not: change its owner or mode, or use another place",
+    errno.ENAMETOOLONG: "give a shorter path",
+}
 
 EPILOG = """\
 exit status:
@@ -161,6 +171,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def run(args: argparse.Namespace, console: Console) -> int:
     """The verb, with every error in words."""
     try:
+        check_text(args)
         with handled(end):
             status: int = VERBS[args.verb].run(args, console)
         sys.stdout.flush()
@@ -175,10 +186,33 @@ def run(args: argparse.Namespace, console: Console) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return 0  # whoever read our results has had enough
+    except OSError as error:
+        if error.filename is None and error.errno not in HINTS:
+            _show_defect(error, console)
+            return DEFECT_STATUS
+        console.show(explain(_no_file(error)))
+        return USAGE_STATUS
     except Exception as error:  # noqa: BLE001 -- the last line of defence: a defect is named, not dumped
         _show_defect(error, console)
         return DEFECT_STATUS
     return status
+
+
+def _no_file(error: OSError) -> ConfigError:
+    """What the system refuses to do with a file is told as it is: it is no defect of ours."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    told = name if len(name) <= 200 else f"{name[:160]}…"
+    what = f"{told}: " if told else ""
+    return ConfigError(f"{what}{error.strerror or error}", hint=HINTS.get(error.errno or 0, ""))
+
+
+def check_text(args: argparse.Namespace) -> None:
+    """Names go into JSON, the state and Nix, which know text only. What ssh and scp are given is theirs."""
+    for name in ("state", "deployment", "file", "flake", "profile", "machine", "machines", "only", "omit", "name"):
+        given = getattr(args, name, None)
+        for word in given if isinstance(given, list) else [given]:
+            if isinstance(word, str) and shown_line(word) != word and any("\ud800" <= one <= "\udfff" for one in word):
+                raise ConfigError(f"{word} cannot be used: it has bytes that are no UTF-8", hint="rename it")
 
 
 def _show_defect(error: Exception, console: Console) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.namespace import enter
+from nixops_proxmox.paths import expanded
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
     from nixops_proxmox.wiring import Deployed, Options
@@ -120,7 +121,7 @@ def deployment_name(source: str) -> str:
     from nixops_proxmox.nixeval.flakes import local_folder, split_reference
 
     reference, part = split_reference(source)
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if path.suffix == ".nix":
         part = part or ("" if path.name in (*NETWORK_FILES, "default.nix") else path.stem)
         words = [path.absolute().parent.name, part]
@@ -143,9 +144,11 @@ def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | N
     environment = os.environ if environment is None else environment
     source = find_source(args)
     name = args.deployment or environment.get(DEPLOYMENT_VARIABLE, "") or (deployment_name(source) if source else "")
-    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        told = name if len(name) <= 100 else f"{name[:60]}…"
         raise ConfigError(
-            f"{name!r} cannot be a deployment's name", hint="letters, digits, and _ . - after the first, please"
+            f"{told!r} cannot be a deployment's name",
+            hint="letters, digits, and _ . - after the first, at most 100; --deployment NAME gives another",
         )
     return str(name)
 

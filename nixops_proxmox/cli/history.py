@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import (
@@ -16,6 +15,7 @@ from nixops_proxmox.cli.arguments import (
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.progress import duration, one_line
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.texts import moment_text
 
 if TYPE_CHECKING:
     from nixops_proxmox.state import Entry, State
@@ -64,7 +64,7 @@ def read(args: argparse.Namespace, state: "State") -> "list[Entry]":
 
 
 def when(entry: "Entry") -> str:
-    return datetime.fromtimestamp(entry.began).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return moment_text(entry.began)
 
 
 def row(entry: "Entry") -> list[str]:

@@ -12,7 +12,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from nixops_proxmox.cli.profile import write_profile
 from nixops_proxmox.cli.ssh import become
 from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.namespace import INSIDE_VARIABLE
+from nixops_proxmox.texts import moment_text
 
 if TYPE_CHECKING:
     from nixops_proxmox.lab.service import Running
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     up.add_argument("--nodes", metavar="N", type=int, choices=range(1, 17), default=3, help="Run N nodes (default: 3)")
     up.add_argument("--realistic", action="store_true", help="Take as long as a small cluster does")
     up.add_argument(
-        "--port", type=int, default=PORT, help=f"Serve the first node here (default: {PORT}, or any free port)"
+        "--port", type=port, default=PORT, help=f"Serve the first node here (default: {PORT}, or any free port)"
     )
     add_json(actions.add_parser("status", help="Show whether the lab runs, where, and its contents"))
     actions.add_parser("down", help="Stop the lab and all of its guests")
@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     screenshot.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", help="Write this PNG file (default: VMID.png)"
     )
+
+
+def port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("must be a port: 1 to 65535")
+    return number
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -168,6 +175,8 @@ def profile_of(running: "Running", folder: Path) -> dict[str, str]:
 
 def are_free(port: int, count: int) -> bool:
     """May we listen on these ports of the loopback?"""
+    if port + count > 65536:
+        return False
     for number in range(port, port + count):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -232,7 +241,7 @@ def run_status(args: argparse.Namespace, console: Console) -> int:
         settings = {"pve": running.settings.version, "guests": running.settings.driver, "nodes": state["nodes"]}
         console.json({"up": True, "url": running.url, **settings, "calls": calls, "vms": state["vms"]})
         return 0
-    since = datetime.fromtimestamp(running.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    since = moment_text(running.since)
     console.result(f"up since {since}: Proxmox VE {running.settings.version}, {running.settings.driver} guests")
     console.result(f"{running.url}, {calls} API calls so far; root@pam's password: {running.root_password}")
     rows = [[vmid, vm["name"] or "-", vm["node"], vm["status"]] for vmid, vm in sorted(state["vms"].items())]

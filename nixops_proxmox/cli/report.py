@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from nixops_proxmox.cli.progress import duration
 from nixops_proxmox.errors import (
@@ -16,6 +15,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import Machine
+from nixops_proxmox.texts import moment_text
 
 TAIL = 15  # lines of a log that are shown
 
@@ -30,7 +30,7 @@ class Line:
 
 def epoch_text(seconds: float) -> str:
     """A moment, in the user's time zone; `-` for none."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+    return moment_text(seconds) if seconds else "-"
 
 
 def explain(error: DeployError) -> list[Line]:

@@ -37,7 +37,7 @@ def parse_disks(text: str) -> tuple[GuestDisk, ...]:
         if "end" not in parts:
             raise KeyError("end")
         return tuple(_disks(rows, parts["signatures"], parts["links"]))
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CommandFailed("the guest's list of disks cannot be read", status=0, output=text[-2000:]) from error
 
 
@@ -57,6 +57,8 @@ def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str]) -> Iterab
     linked = [tuple(line.split(maxsplit=1)) for line in links if len(line.split()) > 1]
     for row in rows:
         name, size = str(row["name"]), int(row["size"])
+        if not 0 <= size < 1 << 63:
+            raise ValueError(f"{name} has {size} bytes")
         if row["type"] != "disk" or not size or name.startswith(("zram", "ram", "fd", "nbd")):
             continue
         device = f"/dev/{name}"

@@ -14,6 +14,7 @@ from nixops_proxmox.nixeval.flakes import lock_flake, split_reference
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.nixeval.trace import UntilError, explain_failure, find_warnings
+from nixops_proxmox.paths import expanded
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = F
     `flake:…`, `github:…`, `…#name` and folders with only a flake.nix are flakes."""
     if is_flake:
         return Source(flake=reference)
-    path = (base or Path.cwd()) / Path(reference).expanduser()
+    path = (base or Path.cwd()) / expanded(reference)
     if path.is_dir() and not (path / "default.nix").exists() and (path / "flake.nix").exists():
         return Source(flake=str(path.resolve()))
     if path.exists():

@@ -15,6 +15,7 @@ from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.nixeval.trace import nix_message
+from nixops_proxmox.paths import expanded
 
 _LOCAL = re.compile(r"(?P<scheme>path:|git\+file:)(?://)?(?P<path>[^?]*)(?P<query>\?.*)?", re.DOTALL)
 
@@ -76,7 +77,7 @@ def local_folder(flake: str, base: Path) -> Path | None:
     path, _, query = address.partition("?")
     if found is None and not path.startswith((".", "/", "~")):
         return None
-    folder = (base / Path(unquote(path)).expanduser()).resolve()
+    folder = (base / expanded(unquote(path))).resolve()
     if inner := parse_qs(query).get("dir"):
         return (folder / inner[0]).resolve()
     above = (one for one in (folder, *folder.parents) if (one / "flake.nix").is_file())

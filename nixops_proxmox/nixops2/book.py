@@ -57,8 +57,8 @@ class Record:
                 Phase(data["phase"]),
                 Facts.from_json(data["facts"]),
                 None if spec is None else MachineSpec.model_validate(spec),
-                tuple(_entry(entry) for entry in data["entries"]),
-                {site: Endpoint(**endpoint) for site, endpoint in data["winners"].items()},
+                tuple(Entry.from_json(entry) for entry in data["entries"]),
+                {site: Endpoint.from_json(endpoint) for site, endpoint in data["winners"].items()},
                 data["hardware"],
                 data["backups"],
             )
@@ -74,21 +74,6 @@ class Record:
 
     def machine(self, deployment: str, name: str) -> Machine:
         return Machine(deployment, name, self.phase, self.facts)
-
-
-def _entry(data: Mapping[str, Any]) -> Entry:
-    return Entry(
-        data["id"],
-        data["machine"],
-        data["label"],
-        data["from"],
-        data["to"],
-        data["began"],
-        data["ended"],
-        Outcome(data["outcome"]),
-        data["error"],
-        tuple(data["tasks"]),
-    )
 
 
 class Book:

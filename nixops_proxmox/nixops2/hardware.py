@@ -19,7 +19,7 @@ def learn_hardware(machine: Machine, spec: MachineSpec, book: Book, run: Run) ->
         done = shell.run(HARDWARE_SCRIPT)
         disks = guests.list_disks(shell, machine, spec) if spec.disks else ()
         hardware = parse_hardware(json.loads(done.stdout), disks[0] if disks else None)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CommandFailed(
             f"{machine.name}: its file systems cannot be told: {done.stderr.strip() or error}",
             status=done.status,

@@ -204,7 +204,7 @@ def as_text(value: Any, what: str) -> str:
 
 def as_int(value: Any, what: str) -> int:
     match value:
-        case int():
+        case int() if abs(value) < 10**18:
             return int(value)
         case float() if value == value and abs(value) < 1e18:
             return int(value)

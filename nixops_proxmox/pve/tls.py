@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -18,6 +17,7 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager, ProxyManager
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.paths import expanded
 
 IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must not be the one to find out
 
@@ -185,7 +185,7 @@ def normalized_fingerprint(text: str) -> str:
 
 def checked_file(path: str, what: str) -> str:
     """The path with ~ expanded; ConfigError if there is no such file."""
-    expanded = Path(path).expanduser()
-    if not expanded.is_file():
+    file = expanded(path)
+    if not file.is_file():
         raise ConfigError(f"{what} {path} does not exist")
-    return str(expanded)
+    return str(file)

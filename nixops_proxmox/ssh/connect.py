@@ -17,6 +17,7 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host
 from nixops_proxmox.ssh.certificates import SUFFIX, objection_to
@@ -217,7 +218,7 @@ def _keys_of(identity: Identity) -> Iterator[tuple[str, paramiko.PKey]]:
     for index, text in enumerate(identity.keys):
         yield f"our key {index + 1}" if len(identity.keys) > 1 else "our key", _parse_key(text.encode(), "our key")
     if identity.file is not None:
-        path = identity.file.expanduser()
+        path = expanded(identity.file)
         yield str(path), _parse_key(_read(path), str(path))
     if identity.agent:
         yield from ((f"{key.get_name()} from the SSH agent", key) for key in paramiko.Agent().get_keys())
@@ -273,7 +274,7 @@ def _jump_identity(login: Login, hop: Hop) -> Identity:
         return login.jump_identity
     if hop.identity is not None:
         return Identity(file=hop.identity, agent=not hop.only_identity)
-    files = (Path("~/.ssh", name).expanduser() for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
+    files = (expanded(Path("~/.ssh", name)) for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
     return Identity(file=next((file for file in files if file.exists()), None), agent=True)
 
 

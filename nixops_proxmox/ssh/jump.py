@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nixops_proxmox.errors import SshRefused
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.ssh.argv import Hop, canonical_host, parse_jump
 
 LOOK_TIME = 20.0  # seconds; `Match exec` in the user's configuration may take its time
@@ -48,7 +49,7 @@ def resolve(hop: Hop, config: Path | None = None) -> Hop:
                 f"jump host {hop.host}: the SSH configuration gives it {name} ({value}), which is not supported here",
                 hint="name every jump host in endpoint.jump (a,b), or write a Host entry without that option",
             )
-    keys = [Path(name).expanduser() for name in said.get("identityfile", []) if name not in _DEFAULT_KEYS]
+    keys = [expanded(name) for name in said.get("identityfile", []) if name not in _DEFAULT_KEYS]
     return replace(
         hop,
         host=canonical_host(said["hostname"][0]),
@@ -68,7 +69,7 @@ def _known_hosts(said: Mapping[str, Sequence[str]]) -> tuple[Path, ...]:
     plain = len(users) == len(_DEFAULT_USER_FILES) and all(map(str.endswith, users, _DEFAULT_USER_FILES))
     if plain and systems == _DEFAULT_GLOBAL_FILES:
         return ()
-    return tuple(Path(name).expanduser() for name in (*users, *systems) if name not in ("none", "/dev/null"))
+    return tuple(expanded(name) for name in (*users, *systems) if name not in ("none", "/dev/null"))
 
 
 def _ask_ssh(hop: Hop, config: Path | None) -> Mapping[str, list[str]]:

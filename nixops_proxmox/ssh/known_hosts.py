@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.ssh.argv import DEFAULT_PORT, known_hosts_pattern
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
 
@@ -146,7 +147,7 @@ def _parse(line: str) -> _Line | None:
 def _lines(files: Iterable[Path]) -> Iterable[str]:
     for file in files:
         try:
-            text = file.expanduser().read_text(errors="replace")
+            text = expanded(file).read_text(errors="replace")
         except (FileNotFoundError, PermissionError):  # as for ssh: not there, nothing known
             continue
         yield from (line.strip() for line in text.splitlines() if line.strip())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, insert, select, update
 
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.state.cells import as_bytes, as_moment, as_number, damaged
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.schema import blobs
 from nixops_proxmox.state.store import State
@@ -32,12 +33,19 @@ class BlobStore:
 
     def read(self, name: str) -> Blob:
         with reading(self._state.engine) as connection:
-            row = connection.execute(select(blobs).where(blobs.c.name == name)).one_or_none()
+            try:
+                row = connection.execute(select(blobs).where(blobs.c.name == name)).one_or_none()
+            except TypeError as error:  # of SQLAlchemy, for what is no bytes
+                raise damaged(f"the content of {name!r}", error) from error
         if row is None:
             return Blob()
-        if hashlib.sha256(row.content).hexdigest() != row.sha256:
+        if hashlib.sha256(as_bytes(row.content, f"the content of {name!r}")).hexdigest() != row.sha256:
             raise StateError(f"{name!r} in {self._state.title} is damaged", hint="restore the database from a backup")
-        return Blob(row.version, row.content, row.written)
+        return Blob(
+            as_number(row.version, f"the version of {name!r}"),
+            row.content,
+            as_moment(row.written, f"the time of {name!r}"),
+        )
 
     def write(self, name: str, content: bytes, *, after: int) -> int:
         """The new version; Overtaken unless the file is still of the version `after`."""
@@ -64,4 +72,4 @@ class BlobStore:
     def _version(self, connection: Connection, name: str) -> int:
         # The row lock makes two writers in PostgreSQL one after the other; in SQLite the transaction has done so.
         query = select(blobs.c.version).where(blobs.c.name == name).with_for_update()
-        return int(connection.execute(query).scalar_one_or_none() or 0)
+        return as_number(connection.execute(query).scalar_one_or_none() or 0, f"the version of {name!r}")

@@ -22,7 +22,10 @@ from sqlalchemy.pool import Pool, QueuePool
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
+from nixops_proxmox.state.cells import load_json
+from nixops_proxmox.texts import shown_line
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
 BUSY_TIMEOUT = 30  # seconds to wait for another process's write
@@ -52,7 +55,7 @@ def parse_location(location: str) -> Location:
     if not location:
         return _at_file(paths.state_dir() / "state.sqlite")
     if "://" not in location:
-        return _at_file(Path(location).expanduser().absolute())
+        return _at_file(expanded(location).absolute())
     try:
         url = make_url(location)
     except (ArgumentError, ValueError) as error:
@@ -89,6 +92,7 @@ def open_engine(location: Location) -> Engine:
         return create_engine(
             location.url,
             hide_parameters=True,
+            json_deserializer=load_json,
             pool_pre_ping=True,  # a server that restarted costs one round trip, not a failed deploy
             pool_size=8,
             max_overflow=8,
@@ -129,6 +133,7 @@ def _open_sqlite(location: Location) -> Engine:
     engine = create_engine(
         location.url,
         hide_parameters=True,
+        json_deserializer=load_json,
         poolclass=QueuePool,
         pool_size=4,
         max_overflow=12,
@@ -209,20 +214,27 @@ def translated(engine: Engine) -> Iterator[None]:
         raise StateError(f"the state {where} is too busy: no connection was free for a minute") from error
     except DBAPIError as error:
         said = " ".join(str(error.orig).split())
-        raise StateError(f"the state {where} cannot be used: {said}", hint=_hint(said)) from error
+        raise StateError(f"the state {where} cannot be used: {said}", hint=_hint(said, where)) from error
+    except UnicodeEncodeError as error:
+        raise StateError(f"the state {where} keeps text only, and {shown_line(error.object)} is none") from error
     except JSONDecodeError as error:
         raise StateError(f"the state {where} is damaged: {error}", hint="restore it from a backup") from error
     except SQLAlchemyError as error:
         raise StateError(f"the state {where} cannot be used: {type(error).__name__}") from error
 
 
-def _hint(said: str) -> str:
+def _hint(said: str, where: str) -> str:
     if "locked" in said:
         return f"another program has held it for {BUSY_TIMEOUT} seconds; is one stopped in the middle of a write?"
     if "not a database" in said or "malformed" in said:
         return "it is damaged or something else: move it away, and restore it from a backup"
-    if "readonly" in said or "read-only" in said:
-        return f"set {ENVIRONMENT} to a place you may write to"
+    if "readonly" in said or "read-only" in said or "unable to open" in said:
+        return (
+            f"make {where} and its folder writable for you (its owner, its mode, how the disk is mounted),"
+            f" or set {ENVIRONMENT} to another place"
+        )
+    if "is full" in said or "disk I/O error" in said:
+        return f"is the disk full, or broken? Make room where {where} is, and run the same command again"
     if "password" in said:
         return "give the password in ~/.pgpass or PGPASSWORD"
     return ""

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.state.cells import as_moment, as_number, as_objects, as_text
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.schema import events
 from nixops_proxmox.state.store import State
@@ -76,4 +77,14 @@ class Document:
 
     def _events(self, connection: Connection) -> list[Event]:
         query = select(events).where(events.c.document == self.name).order_by(events.c.number)
-        return [Event(row.number, row.event, row.version, row.patch, row.at) for row in connection.execute(query)]
+        return [self._parse(row) for row in connection.execute(query)]
+
+    def _parse(self, row: Row[Any]) -> Event:
+        where = f"an event of the document {self.name!r}"
+        return Event(
+            as_number(row.number, f"{where}: its number"),
+            as_text(row.event, f"{where}: its text"),
+            as_text(row.version, f"{where}: its version"),
+            as_objects(row.patch, f"{where}: its patch"),
+            as_moment(row.at, f"{where}: its time"),
+        )

@@ -4,9 +4,11 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from nixops_proxmox.state.cells import as_number, as_object, as_text, damaged
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,15 @@ class Holder:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Any, what: str) -> Self:
+        """The inverse; StateError for anything else. `what` it is the holder of, for the error."""
+        found = as_object(data, what)
+        if found.keys() != {field.name for field in fields(cls)}:
+            raise damaged(what, data)
+        words = {name: as_text(value, f"{what}: {name}") for name, value in found.items() if name != "pid"}
+        return cls(**words, pid=as_number(found["pid"], f"{what}: pid"))
 
 
 def this_process() -> Holder:

@@ -1,16 +1,17 @@
 """What was tried, when, and how it ended; and the writing of it (satisfies `lifecycle.ports.Journal` by shape)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.model import Machine
 from nixops_proxmox.spec.words import is_machine_name
+from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import Lease
 from nixops_proxmox.state.schema import journal, machines
@@ -60,20 +61,31 @@ class Entry:
             "tasks": list(self.tasks),
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`; StateError for anything else."""
+        number = as_number(data.get("id"), "the number of an entry of the history")
+        where = f"entry {number} of the history"
+        outcome = data.get("outcome")
+        if outcome not in [known.value for known in Outcome]:
+            raise damaged(f"{where}: its outcome", outcome)
+        ended = data.get("ended")
+        return cls(
+            number,
+            as_text(data.get("machine"), f"{where}: its machine"),
+            as_text(data.get("label"), f"{where}: its label"),
+            as_text(data.get("from"), f"{where}: the phase before"),
+            as_text(data.get("to"), f"{where}: the phase after"),
+            as_moment(data.get("began"), f"{where}: its beginning"),
+            None if ended is None else as_moment(ended, f"{where}: its end"),
+            Outcome(outcome),
+            as_text(data.get("error"), f"{where}: its error"),
+            as_texts(data.get("tasks"), f"{where}: its tasks"),
+        )
+
 
 def parse_entry(row: Row[Any]) -> Entry:
-    return Entry(
-        row.id,
-        row.machine,
-        row.label,
-        row.phase_from,
-        row.phase_to,
-        row.began,
-        row.ended,
-        Outcome(row.outcome),
-        row.error,
-        tuple(row.tasks),
-    )
+    return Entry.from_json({**row._mapping, "from": row.phase_from, "to": row.phase_to})
 
 
 class Journal:
@@ -101,6 +113,7 @@ class Journal:
             tasks = connection.execute(select(journal.c.tasks).where(journal.c.id == attempt)).scalar_one_or_none()
             if tasks is None:
                 raise _no_attempt(attempt)
+            tasks = as_texts(tasks, "the tasks of an attempt")
             if machine.facts.task and machine.facts.task not in tasks:
                 done = [*tasks, machine.facts.task]
                 connection.execute(update(journal).where(journal.c.id == attempt).values(tasks=done))

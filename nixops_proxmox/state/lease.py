@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, insert, select, update
 
 from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.state.database import reading, writing
+from nixops_proxmox.state.cells import as_moment, as_text
+from nixops_proxmox.state.database import reading, translated, writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
 from nixops_proxmox.state.schema import deployments, journal, leases
+from nixops_proxmox.texts import moment_text
 
 HEARTBEAT = 20.0  # seconds
 
@@ -79,15 +80,34 @@ def find_held(engine: Engine, deployment_id: int) -> Held | None:
     return next(iter(list_held(engine, deployment_id)), None)
 
 
+def _excluding(deployment_id: int, machine: str) -> list[ColumnElement[bool]]:
+    ours = [leases.c.deployment_id == deployment_id]
+    return [*ours, leases.c.machine.in_(("", machine))] if machine else ours
+
+
+def _list_readable(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
+    """For whoever breaks them anyway: a damaged lease must not stay for ever."""
+    try:
+        with translated(connection.engine):
+            return _list(connection, deployment_id, machine)
+    except StateError:
+        return []
+
+
 def _list(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
     """The leases that exclude one of `machine` (empty: of all): they have a machine in common."""
-    query = select(leases).where(leases.c.deployment_id == deployment_id).order_by(leases.c.since)
-    if machine:
-        query = query.where(leases.c.machine.in_(("", machine)))
-    return [
-        Held(row.token, Holder(**row.holder), row.since, row.heartbeat, row.machine)
-        for row in connection.execute(query)
-    ]
+    query = select(leases).where(*_excluding(deployment_id, machine)).order_by(leases.c.since)
+    return [_parse(row) for row in connection.execute(query)]
+
+
+def _parse(row: Row[Any]) -> Held:
+    return Held(
+        as_text(row.token, "a lease's token"),
+        Holder.from_json(row.holder, "a lease's holder"),
+        as_moment(row.since, "a lease's time"),
+        as_moment(row.heartbeat, "a lease's heartbeat"),
+        as_text(row.machine, "a lease's machine"),
+    )
 
 
 @contextmanager
@@ -124,12 +144,15 @@ def _acquire(
     with writing(engine) as connection:
         # The row lock makes two takers of PostgreSQL one after the other; in SQLite the transaction has done so.
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
-        held = _list(connection, deployment_id, machine)
+        held = (
+            _list_readable(connection, deployment_id, machine)
+            if break_lock
+            else _list(connection, deployment_id, machine)
+        )
         for other in held:
             if not break_lock and not other.is_gone(we):
                 raise locked(name, other, now)
-        tokens = [other.token for other in held]
-        connection.execute(delete(leases).where(leases.c.deployment_id == deployment_id, leases.c.token.in_(tokens)))
+        connection.execute(delete(leases).where(*_excluding(deployment_id, machine)))
         lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, machine)
         connection.execute(
             insert(leases).values(
@@ -150,7 +173,7 @@ def _acquire(
 
 
 def locked(name: str, held: Held, now: float) -> Locked:
-    since = datetime.fromtimestamp(held.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    since = moment_text(held.since)
     silent = max(0, round(now - held.heartbeat))
     what = f"{held.machine!r} of deployment {name!r}" if held.machine else f"deployment {name!r}"
     return Locked(

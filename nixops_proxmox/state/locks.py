@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
-from nixops_proxmox.errors import Locked
+from nixops_proxmox.errors import Locked, StateError
+from nixops_proxmox.state.cells import as_moment, as_text
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
 from nixops_proxmox.state.schema import locks
 from nixops_proxmox.state.store import State
+from nixops_proxmox.texts import moment_text
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class LockStore:
         with writing(self._state.engine) as connection:
             held = self._find(connection, name)
             if held is not None and not is_provably_gone(held.holder, we):
-                since = datetime.fromtimestamp(held.since).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+                since = moment_text(held.since)
                 raise Locked(
                     f"{name!r} is locked by {held.holder.title} for {held.purpose!r} since {since}", hint=self._hint
                 )
@@ -49,12 +51,24 @@ class LockStore:
             connection.execute(delete(locks).where(locks.c.name == name, locks.c.token == token))
 
     def break_lock(self, name: str) -> LockHeld | None:
-        """Whoever holds it; who held it is returned."""
+        """Whoever holds it; who held it is returned, if that can be read."""
         with writing(self._state.engine) as connection:
-            held = self._find(connection, name)
+            try:
+                held = self._find(connection, name)
+            except StateError:
+                held = None
             connection.execute(delete(locks).where(locks.c.name == name))
         return held
 
     def _find(self, connection: Connection, name: str) -> LockHeld | None:
         row = connection.execute(select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
-        return None if row is None else LockHeld(row.token, Holder(**row.holder), row.purpose, row.since)
+        return None if row is None else _parse(row)
+
+
+def _parse(row: Row[Any]) -> LockHeld:
+    return LockHeld(
+        as_text(row.token, "a lock's token"),
+        Holder.from_json(row.holder, "a lock's holder"),
+        as_text(row.purpose, "a lock's purpose"),
+        as_moment(row.since, "a lock's time"),
+    )

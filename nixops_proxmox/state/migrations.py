@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Connection, inspect, select, text
 
 from nixops_proxmox.errors import StateError, StateTooNew
+from nixops_proxmox.state.cells import as_number
 from nixops_proxmox.state.schema import metadata, schema_version
 
 Migration = Callable[[Connection], None]
@@ -55,7 +56,7 @@ def find_version(connection: Connection) -> int | None:
     found = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
     if found is None:
         raise StateError("the state database has lost its version", hint="restore it from a backup")
-    return int(found)
+    return as_number(found, "the version of its tables")
 
 
 def is_current(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
+from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
 from nixops_proxmox.state.journal import Entry, Journal, parse_entry
@@ -64,7 +65,8 @@ class State:
 
     def deployments(self) -> list[str]:
         with reading(self.engine) as connection:
-            return list(connection.execute(select(deployments.c.name).order_by(deployments.c.name)).scalars())
+            names = connection.execute(select(deployments.c.name).order_by(deployments.c.name)).scalars()
+            return [as_text(name, "a deployment's name") for name in names]
 
     def has_deployment(self, name: str) -> bool:
         return name in self.deployments()
@@ -208,7 +210,11 @@ class Deployment:
         )
         with reading(self._engine) as connection:
             found = connection.execute(query).scalar_one_or_none()
-        return None if found is None else Endpoint(**found)
+        where = f"the endpoint of {machine}"
+        try:
+            return None if found is None else Endpoint.from_json(as_object(found, where))
+        except (TypeError, ValueError) as error:
+            raise damaged(where, found) from error
 
     def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None:
         key = {"deployment_id": self._id, "machine": machine, "site": site}
@@ -227,9 +233,8 @@ class Deployment:
                 hint="upgrade nixops-proxmox to at least the version that wrote the state",
             ) from error
         try:
-            if not isinstance(row.facts, dict):
-                raise TypeError("its facts are not an object")
-            return Machine(self.name, row.name, phase, Facts.from_json(row.facts))
+            facts = Facts.from_json(as_object(row.facts, f"the facts of {row.name}"))
+            return Machine(self.name, as_text(row.name, "a machine's name"), phase, facts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(
                 f"the record of {row.name} is damaged: {error}", hint="restore the state from a backup"

@@ -20,6 +20,7 @@ from nixops_proxmox.guest.introduction import introduce_script, is_introduced
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Reporter
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
+from nixops_proxmox.paths import expanded
 from nixops_proxmox.pve.identity import disk_serial
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
@@ -189,7 +190,7 @@ class Guests:
         return Login(endpoint, (machine.facts.host_key,), self.identity(spec))
 
     def identity(self, spec: MachineSpec) -> Identity:
-        own = Path(spec.ssh.identity_file).expanduser() if spec.ssh.identity_file else None
+        own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
         return Identity(keys=(self._keys.client_key().private,), file=own, agent=True)
 
     def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
@@ -292,7 +293,7 @@ class Guests:
         """The same for an endpoint that is believed; nothing is asked of the network."""
         keys = machine.facts.installer_keys or (machine.facts.host_key,)
         self._keys.client_key()
-        own = Path(spec.ssh.identity_file).expanduser() if spec.ssh.identity_file else self._keys.client_key_file
+        own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else self._keys.client_key_file
         return self._access(machine, endpoint, keys, own, spec.ssh.options)
 
     def installer_access(self, machine: Machine, spec: MachineSpec) -> Access:
@@ -317,7 +318,7 @@ class Guests:
         config = self._directory / "ssh_config" / machine.name
         ensure_private_directory(config.parent)
         # Said outright: ssh would look in the home of the password database, and our own connections in $HOME.
-        files = [file.expanduser() for file in USER_FILES]
+        files = [expanded(file) for file in USER_FILES]
         replace_file(config, config_text(access, files, resolve_jump(endpoint.jump)))
         return replace(access, config=config)
 

@@ -170,3 +170,13 @@ def test_data_that_nobody_accounts_for_is_never_written_over() -> None:
 def test_an_undeclared_disk_beside_is_nobodys_business() -> None:
     found = [seen("/dev/sda", serial="s"), seen("/dev/sdb", serial="alien", signatures=("xfs",))]
     assert len(check_disks("web", named(disk("scsi0", serial="s")), found, accounted=False)) == 1
+
+
+@pytest.mark.parametrize(
+    "size", ["Infinity", "-Infinity", "NaN", "1e999", "-1", "1e30", "[]", "{}", '"x"', "null", "9" * 5000]
+)
+def test_a_size_that_no_disk_has_is_refused(size: str) -> None:
+    text = f'{HEADER} lsblk\n{{"blockdevices": [{{"name": "sda", "size": {size}, "type": "disk"}}]}}\n'
+    text += f"{HEADER} signatures\n{HEADER} links\n{HEADER} end\n"
+    with pytest.raises(CommandFailed, match="cannot be read"):
+        parse_disks(text)
