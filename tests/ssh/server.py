@@ -60,7 +60,7 @@ def free_port() -> int:
 @contextmanager
 def start_sshd(directory: Path, *, extra: str = "", host_keys: int = 1) -> Iterator[Sshd]:
     if not Path(SSHD).exists():
-        pytest.skip("OpenSSH's sshd is not installed")
+        pytest.skip("the proofs of host keys need OpenSSH's sshd: apt-get install openssh-server")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     host, client, port = new_key_pair(), new_key_pair(), free_port()
