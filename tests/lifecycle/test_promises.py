@@ -1,6 +1,7 @@
 """Promises that no other test looks at: each test here fails when the one line that keeps its promise is taken away."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import CommandFailed, NoPath, VmidTaken
+from nixops_proxmox.errors import CommandFailed, NeedsWord, NoPath, VmidTaken
 from nixops_proxmox.lifecycle.ports import Note
 from nixops_proxmox.lifecycle.scripts import install_script
 from nixops_proxmox.lifecycle.shape import Words
-from nixops_proxmox.model import Completed, Facts, Machine, Phase, Vm
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.lifecycle.steps.identity import macs_for
+from nixops_proxmox.model import Completed, Facts, Job, JobPhase, Machine, Phase, Vm
+from nixops_proxmox.spec import MachineSpec, Nic
 from tests.lifecycle.cluster import SPEC, SYSTEM, Bench, Crash, FakeVm, Guest, Hypervisor, Shell
 
 KEPT = SPEC.model_copy(update={"disks": tuple(disk.model_copy(update={"keep": True}) for disk in SPEC.disks)})
@@ -276,3 +278,61 @@ def test_a_destroyed_machines_keys_are_gone_too(lost: bool) -> None:
         bench.cluster.vms.clear()
     assert bench.run(Phase.ABSENT).facts == Facts()
     assert not bench.keys.keys
+
+
+# Jobs
+
+
+@pytest.mark.parametrize("kind", ["partition", "install"])
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        (Job(JobPhase.DONE, 1, "no space left"), "ended with exit status 1; its last lines:\nno space left"),
+        (Job(JobPhase.VANISHED, 0, "half way"), "was killed without leaving an exit status; its last lines:\nhalf way"),
+    ],
+    ids=["status 1", "killed"],
+)
+def test_a_job_that_fails_is_told_with_its_last_lines_and_run_again_by_the_next_deploy(
+    kind: str, end: Job, told: str
+) -> None:
+    bench = Bench()
+
+    class FailingShell(Shell):
+        def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+            job = super().wait_for_job(name, timeout=timeout, tell=tell)
+            if not name.startswith(kind):
+                return job
+            self.vm.jobs[name] = end
+            return end
+
+    class FailingGuest(Guest):
+        def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+            return FailingShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
+
+    before = Phase.REACHABLE if kind == "partition" else Phase.PARTITIONED
+    with pytest.raises(CommandFailed, match=re.escape(told)):
+        bench.run(guest=FailingGuest)
+    assert bench.record.machine.phase is before
+    assert bench.run().phase is Phase.READY
+
+
+# Hardware
+
+
+def test_a_machine_whose_only_trouble_is_a_missing_device_is_not_ready() -> None:
+    bench = Bench()
+    bench.run()
+    bench.vm.pending = {"net1"}
+    with pytest.raises(NeedsWord, match="does not have net1"):
+        bench.run()
+    assert bench.record.machine.phase is not Phase.READY
+
+
+def test_no_two_machines_share_a_mac_and_another_nic_changes_none() -> None:
+    one, two = "1f0c2d3e-4a5b-4c6d-8e7f-001122334455", "00000000-0000-4000-8000-00000000beef"
+    slots = [f"net{number}" for number in range(8)]
+    nics = tuple(Nic(slot=slot, bridge="vmbr0") for slot in slots)
+    many = SPEC.model_copy(update={"network": nics})
+    macs = [*macs_for(one, many), *macs_for(two, many)]
+    assert len(set(macs)) == 16
+    assert macs_for(one, SPEC.model_copy(update={"network": nics[3:]})) == macs_for(one, many)[3:]
