@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.errors import NoPlace, NotAuthenticated, NotFound, PveOutcomeUnknown, PveUnreachable, VmidTaken
+from nixops_proxmox.errors import (
+    NoPlace,
+    NotAuthenticated,
+    NotFound,
+    PermissionDenied,
+    PveOutcomeUnknown,
+    PveUnreachable,
+    VmidTaken,
+)
 from nixops_proxmox.model import Facts, Power
 from nixops_proxmox.pve.calls import Call
 from nixops_proxmox.pve.client import PveClient
@@ -28,6 +36,17 @@ def test_a_container_with_our_vmid_is_nothing_of_ours() -> None:
     cluster.answers |= {PENDING: scripted.not_there, CONFIG: scripted.not_there}
     assert cluster.hypervisor().find_vm(FACTS) is None
     assert cluster.asked == [RESOURCES]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["where we think", "elsewhere"])
+def test_a_guest_that_is_in_no_list_and_whose_vmid_is_taken_is_hidden_and_not_gone(elsewhere: bool) -> None:
+    cluster = Scripted()
+    cluster.answers |= {RESOURCES: [scripted.node()], "GET /cluster/nextid": VmidTaken("VM 101 already exists")}
+    if elsewhere:
+        cluster.answers[CONFIG] = scripted.not_there
+    with pytest.raises(PermissionDenied, match="we may not see it") as refused:
+        cluster.hypervisor().find_vm(FACTS)
+    assert refused.value.privileges == ("VM.Audit",)
 
 
 @pytest.mark.parametrize("ours", [UUID, UUID.upper()])
