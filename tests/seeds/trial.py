@@ -48,7 +48,7 @@ class Ran:
 
     @property
     def first_failure(self) -> str:
-        found = re.search(r"^(?:FAILED|ERROR) (\S+)", self.output, re.MULTILINE)
+        found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", self.output, re.MULTILINE)
         return found[1] if found else "the time limit" if self.status else ""
 
 
