@@ -8,15 +8,16 @@
       systems = [ "x86_64-linux" "aarch64-linux" ];
       each = make: nixpkgs.lib.genAttrs systems (system: make system nixpkgs.legacyPackages.${system});
 
-      installer = system: nixpkgs.lib.nixosSystem {
+      installer = system: fileSystems: (nixpkgs.lib.nixosSystem {
         inherit system;
-        modules = [ ./nix/installer-iso.nix ];
-      };
+        modules = [ ./nix/installer-iso.nix { installer = { inherit fileSystems; }; } ];
+      }).config.system.build.isoImage;
     in
     {
       packages = each (system: pkgs: rec {
         nixops-proxmox = pkgs.callPackage ./nix/package.nix { };
-        installer-iso = (installer system).config.system.build.isoImage;
+        installer-iso = installer system [ ];
+        installer-iso-zfs = installer system [ "zfs" ];
         default = nixops-proxmox;
       });
 

@@ -1,14 +1,14 @@
 # The installer: a small NixOS that the QEMU guest agent lets us into. It has no passwords and no keys of its own; the key
 # that may log in is written through the agent, for one installation, into memory.
 #
-#   nix build .#installer-iso
+#   nix build .#installer-iso    →  result/iso/nixops-proxmox-installer.iso
 { config, lib, modulesPath, pkgs, ... }:
 
 let
   inherit (lib) mkDefault mkForce;
 in
 {
-  imports = [ "${modulesPath}/installer/cd-dvd/installation-cd-minimal.nix" ];
+  imports = [ "${modulesPath}/installer/cd-dvd/installation-cd-minimal.nix" ./installer-name.nix ];
 
   # By this file we know that it is the installer, and which one.
   environment.etc."nixops-proxmox-installer".text = "${config.system.nixos.label}\n";

@@ -34,21 +34,24 @@ let
 
   # ---- file systems that the installer must know ----
 
+  # installer-name.nix names the ISO by what it has: nixops-proxmox-installer-zfs.iso. Under another name it is the user's
+  # own, and we do not know what it has.
+  named = builtins.match "nixops-proxmox-installer((-[a-z0-9]+)*)[.]iso" iso;
+  more = if named == null then [ ] else filter (kind: builtins.isString kind && kind != "") (builtins.split "-" (builtins.head named));
+
   # What nix/installer-iso.nix has, and what needs no driver of a disk's file system.
   known = [ "auto" "btrfs" "ext2" "ext3" "ext4" "vfat" "xfs" ]
     ++ [ "tmpfs" "ramfs" "none" "overlay" "nfs" "nfs4" "cifs" "9p" "virtiofs" "fuse" "proc" "sysfs" "devtmpfs" "devpts" "bindfs" ]
-    ++ optional (iso == "nixops-proxmox-installer-zfs.iso") "zfs";
+    ++ more;
   strange = lib.filterAttrs
     (_: system: !(elem system.fsType known) && !(hasPrefix "fuse." system.fsType) && !(elem "bind" system.options) && !(elem "noauto" system.options))
     config.fileSystems;
   remedy = kind:
-    if kind == "zfs" then ''build the one with ZFS (nix build .#installer-iso-zfs), upload it, and set install.iso to "STORAGE:iso/nixops-proxmox-installer-zfs.iso"''
-    else "build one with nixosModules.installer and installer.fileSystems = [ \"${kind}\" ], and give it a name of its own";
-  # An ISO under another name is the user's own: we do not know what it has.
+    "build one that can (${if kind == "zfs" && more == [ ] then "nix build .#installer-iso-zfs" else "nixosModules.installer with installer.fileSystems = [ ${lib.concatMapStringsSep " " (one: "\"${one}\"") (more ++ [ kind ])} ]"}), upload it, and name it in install.iso: STORAGE:iso/${lib.concatStringsSep "-" ([ "nixops-proxmox-installer" ] ++ more ++ [ kind ])}.iso";
   formats = lib.mapAttrsToList
     (place: system: refuse true
       ''fileSystems."${place}" is ${system.fsType}, which the installer ${cfg.install.iso} cannot make: ${remedy system.fsType}'')
-    (if elem iso [ "nixops-proxmox-installer.iso" "nixops-proxmox-installer-zfs.iso" ] then strange else { });
+    (if named != null then strange else { });
 
   # ---- the way in ----
 

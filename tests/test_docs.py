@@ -59,7 +59,7 @@ def test_commands_that_are_shown_exist(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
 def test_scripts_that_are_shown_exist(path: Path) -> None:
-    for script in re.findall(r"(?<![\w/])scripts/(\w+(?:\.py)?)", path.read_text()):
+    for script in re.findall(r"(?<![\w/])scripts/([\w-]+(?:\.py)?)", path.read_text()):
         assert (ROOT / "scripts" / script).exists(), f"{_name(path)}: scripts/{script}"
 
 

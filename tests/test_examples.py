@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,15 +44,15 @@ def _evaluate(nix: Nix, run: ProcessRunner, version: str = "") -> Evaluated:
     return evaluate_network(nix, nix_dir() / "eval.nix", source, run=with_version)
 
 
-def _real(nix: Nix, run: ProcessRunner, name: str) -> Mapping[str, Any]:
-    """The machines' own options of an example of NixOS modules, read without nixpkgs: modules are called with stubs."""
+def _real(nix: Nix, run: ProcessRunner, network: str) -> Mapping[str, Any]:
+    """The machines' own options of a network of NixOS modules, read without nixpkgs: modules are called with stubs."""
     merge = (
         "let merge = a: b: a // builtins.mapAttrs (n: v: if a ? ${n} && builtins.isAttrs v && builtins.isAttrs a.${n} "
         "then merge a.${n} v else v) b; "
         f"read = m: (if builtins.isFunction m then m {STUBS} else m).deployment.proxmox; "
-        f"network = import {EXAMPLES / name}; in "
-        "builtins.mapAttrs (n: m: merge (read network.defaults) (read m)) "
-        '(removeAttrs network [ "network" "defaults" ])'
+        f"nixosSystem = {{ modules, ... }}: builtins.foldl' merge {{ }} modules; network = {network}; in "
+        "builtins.mapAttrs (n: m: merge (read (network.defaults or { deployment.proxmox = { }; })) (read m)) "
+        '(removeAttrs network [ "network" "defaults" "nixpkgs" ])'
     )
     done = run(nix.argv("nix-instantiate", "--eval", "--strict", "--json", "-E", merge))
     assert done.status == 0, done.stderr
@@ -91,7 +92,7 @@ def test_another_version_changes_web_and_nothing_else(nix: Nix, run: ProcessRunn
 
 
 def test_the_example_for_a_real_proxmox_is_a_valid_description(nix: Nix, run: ProcessRunner) -> None:
-    data = _real(nix, run, "proxmox/network.nix")
+    data = _real(nix, run, f"import {EXAMPLES / 'proxmox' / 'network.nix'}")
     for machine in data["machines"].values():
         assert machine["deployment"]["proxmox"]["ssh"]["authorizedKeys"] == [
             "ssh-ed25519 AAAA…replace-me me@example"
@@ -102,3 +103,31 @@ def test_the_example_for_a_real_proxmox_is_a_valid_description(nix: Nix, run: Pr
     assert set(machines) == {"web", "bastion", "db"} and network.warnings == ()
     assert [disk.keep for disk in machines["db"].disks] == [False, True]
     assert machines["web"].tpm is not None and machines["db"].endpoint.jump == "root@bastion.example.org"
+
+
+INPUTS = "{ nixpkgs.lib = { inherit nixosSystem; }; nixops-proxmox.nixosModules.default = { }; }"
+
+
+@pytest.mark.parametrize(
+    ("written", "network"),
+    [
+        ("README.md", "import FILE"),
+        ("docs/with-nixops2.md", "import FILE"),
+        ("docs/with-flakes.md", f"((import FILE).outputs {INPUTS}).nixosConfigurations"),
+        ("nix/template/flake.nix", f"((import FILE).outputs {INPUTS}).nixopsConfigurations.default"),
+    ],
+)
+def test_what_people_copy_is_a_valid_description_with_a_state_version(
+    nix: Nix, run: ProcessRunner, tmp_path: Path, written: str, network: str
+) -> None:
+    """Read as data; tests/nix/test_written.py evaluates the same as NixOS."""
+    text = (EXAMPLES.parent / written).read_text()
+    found = re.search(r"(?s)```nix\n(.*?)```", text)
+    file = tmp_path / "written.nix"
+    file.write_text(found[1] if found else text)
+    data = _real(nix, run, network.replace("FILE", str(file)))
+    for machine in data["machines"].values():
+        machine["deployment"]["proxmox"].pop("ssh", None)  # a placeholder for the reader's own key
+    (machine,) = parse_network("written", data).machines
+    assert machine.name == "web" and machine.disks and machine.network
+    assert "system.stateVersion" in file.read_text()

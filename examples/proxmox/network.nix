@@ -6,13 +6,13 @@
   # What all machines have.
   defaults = { lib, ... }: {
     deployment.proxmox = {
-      install.iso = lib.mkDefault "local:iso/nixos-installer.iso"; # nix build .#installer-iso, then upload it
+      install.iso = lib.mkDefault "local:iso/nixops-proxmox-installer.iso"; # nix build .#installer-iso, then upload it
       cpu.type = lib.mkDefault "host";
       scsiController = "virtio-scsi-single";
       tags = [ "nixos" ];
       ssh.authorizedKeys = [ "ssh-ed25519 AAAA…replace-me me@example" ];
     };
-    system.stateVersion = "24.11";
+    system.stateVersion = "25.11";
   };
 
   # IPv4 by DHCP, IPv6 static; UEFI with a TPM; reached over IPv6 first.

@@ -38,7 +38,7 @@ let
     outPath = "/nixpkgs";
     lib = lib' // {
       nixosSystem = { system, modules }: {
-        config.system.build.isoImage = builtins.deepSeq (map import modules) (package "iso-${system}");
+        config.system.build.isoImage = package (installation false modules).isoImage.isoName;
       };
     };
     legacyPackages = lib'.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: pkgs);
@@ -47,6 +47,22 @@ let
   self = { outPath = "/self"; } // (import ../../flake.nix).outputs { inherit self nixpkgs; };
 
   open = lib'.mkOption { type = lib'.types.attrsOf lib'.types.anything; default = { }; };
+
+  installation = newer: modules: (lib'.evalModules {
+    specialArgs = { modulesPath = toString ./modules; pkgs = pkgs; };
+    modules = modules ++ [{
+      options = lib'.genAttrs [ "documentation" "environment" "isoImage" "networking" "nix" "services" "systemd" "zramSwap" ] (_: open) // {
+        system.nixos = open;
+        boot = open' ((lib'.genAttrs [ "supportedFilesystems" "kernelParams" ] (_: words)));
+      } // lib'.optionalAttrs newer { image.fileName = lib'.mkOption { type = lib'.types.str; default = "nixos.iso"; }; };
+      config.system.nixos.label = "24.11";
+    }];
+  }).config;
+  words = lib'.mkOption { type = lib'.types.listOf lib'.types.str; default = [ ]; };
+  open' = options: lib'.mkOption {
+    type = lib'.types.submodule { freeformType = lib'.types.attrsOf lib'.types.anything; inherit options; };
+    default = { };
+  };
 in
 {
   flake = {
@@ -61,19 +77,14 @@ in
     provider = builtins.attrNames self.modules.nixops4Provider;
   };
 
-  installer = (lib'.evalModules {
-    specialArgs = { modulesPath = toString ./modules; pkgs = pkgs; };
-    modules = [
-      ../../nix/installer-iso.nix
-      {
-        options = lib'.genAttrs
-          [ "boot" "documentation" "environment" "isoImage" "networking" "nix" "services" "systemd" "zramSwap" ] (_: open) // {
-          system.nixos = open;
-        };
-        config.system.nixos.label = "24.11";
-      }
-    ];
-  }).config;
+  installer = installation false [ ../../nix/installer-iso.nix ];
+
+  # `newer`: as NixOS is since 25.05.
+  installerWith = { newer, fileSystems }:
+    let made = installation newer [ ../../nix/installer-iso.nix { installer = { inherit fileSystems; }; } ]; in {
+      name = if newer then made.image.fileName else made.isoImage.isoName;
+      fileSystems = lib'.naturalSort made.boot.supportedFilesystems;
+    };
 
   # `nixops4`: the folder of NixOps 4's own Nix files.
   provider = nixops4:

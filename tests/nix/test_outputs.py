@@ -1,5 +1,6 @@
 """The flake, the installer's module, the NixOps 2 expression and the NixOps 4 provider, with stand-ins for packages."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.nix.conftest import ROOT, Evaluate
 
 pytestmark = pytest.mark.nix
 
+ISO = "nixops-proxmox-installer.iso"
 SYSTEMS = {"x86_64-linux", "aarch64-linux"}
 
 
@@ -28,8 +30,10 @@ def test_the_flake_has_what_it_promises_for_both_systems(look: Any) -> None:
     flake = look("flake")
     for kind in ("packages", "apps", "checks", "shells", "plugin"):
         assert set(flake[kind]) == SYSTEMS, kind
-    assert set(flake["packages"]["x86_64-linux"]) == {"default", "nixops-proxmox", "installer-iso"}
-    assert flake["packages"]["aarch64-linux"]["installer-iso"] == "iso-aarch64-linux"
+    isos = {"installer-iso", "installer-iso-zfs"}
+    assert set(flake["packages"]["x86_64-linux"]) == {"default", "nixops-proxmox", *isos}
+    assert flake["packages"]["aarch64-linux"]["installer-iso"] == "nixops-proxmox-installer.iso"
+    assert flake["packages"]["x86_64-linux"]["installer-iso-zfs"] == "nixops-proxmox-installer-zfs.iso"
     assert flake["apps"]["x86_64-linux"]["default"].endswith("/bin/nixops-proxmox")
     assert flake["apps"]["x86_64-linux"]["lab"] == "/scripts/nixops-proxmox-lab"
     assert set(flake["checks"]["x86_64-linux"]) == {"package", "format", "lint", "types", "tests"}
@@ -50,6 +54,22 @@ def test_the_installer_lets_nobody_in_by_password_and_can_be_told(look: Any) -> 
     }
     assert [key["type"] for key in installer["services"]["openssh"]["hostKeys"]] == ["ed25519"]
     assert "console=ttyS0,115200n8" in installer["boot"]["kernelParams"]
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_the_isos_file_is_called_as_every_example_calls_it_and_says_what_is_in_it(look: Any, newer: bool) -> None:
+    installer = look(f"installerWith {{ newer = {str(newer).lower()}; fileSystems = [ ]; }}")
+    assert installer == {"name": ISO, "fileSystems": ["btrfs", "ext4", "vfat", "xfs"]}
+    with_zfs = look(f'installerWith {{ newer = {str(newer).lower()}; fileSystems = [ "zfs" ]; }}')
+    assert with_zfs["name"] == "nixops-proxmox-installer-zfs.iso" and "zfs" in with_zfs["fileSystems"]
+    written = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "examples").rglob("*.*"),
+        *(ROOT / "nix").rglob("*.nix"),
+    ]
+    named = {name for file in written for name in re.findall(r"local:iso/([\w.-]+)", file.read_text())}
+    assert named - {"lab-installer.iso"} == {ISO}
 
 
 def test_the_plugin_expression_is_what_nixops_reads(look: Any) -> None:

@@ -22,6 +22,7 @@ in
       extraInputRules = option types.lines "";
       interfaces = option (types.attrsOf (types.submodule { options = ports; })) { };
     };
+    hostId = option (types.nullOr types.str) null;
     useDHCP = option types.bool true;
     useNetworkd = option types.bool false;
     usePredictableInterfaceNames = option types.bool true;

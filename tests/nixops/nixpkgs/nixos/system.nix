@@ -15,7 +15,7 @@ let
     inherit (config) fileSystems;
     loader = removeAttrs config.boot.loader [ "external" ];
     inherit (config.networking) hostName extraHosts;
-    publicIPv4 = config.networking.publicIPv4;
+    publicIPv4 = config.networking.publicIPv4 or null;
     networks = config.systemd.network.networks;
     knownHosts = config.services.openssh.knownHosts;
   };
@@ -70,6 +70,8 @@ in
       extraConfig = option types.lines "";
       knownHosts = open;
     };
+    services.nginx.enable = option types.bool false;
+    services.postgresql.enable = option types.bool false;
     services.qemuGuest.enable = option types.bool false;
     systemd.services = open;
     users.mutableUsers = option types.bool true;

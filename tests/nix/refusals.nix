@@ -1,0 +1,30 @@
+# Machines that would evaluate and could not boot, or not be reached, and their neighbours that can.
+{ nixpkgs }:
+
+let
+  rig = import ./rig.nix { inherit nixpkgs; };
+  base = { deployment.proxmox.disks.scsi0 = { storage = "local-lvm"; size = 8; }; };
+  iso = name: { deployment.proxmox.install.iso = "local:iso/${name}.iso"; };
+  ours = iso "nixops-proxmox-installer";
+  secure = { deployment.proxmox.efi = { storage = "local-lvm"; secureBootKeys = true; }; };
+  on = fsType: { fileSystems."/data" = { device = "/dev/disk/by-label/data"; inherit fsType; }; };
+  signed = { lib, ... }: {
+    boot.loader = { systemd-boot.enable = lib.mkForce false; external = { enable = true; installHook = "/sign"; }; };
+  };
+  nic = v4: v6: { deployment.proxmox.network.net0 = { bridge = "vmbr0"; ipv4 = v4; ipv6 = v6; }; };
+
+  machines = {
+    plain = [ ours ];
+    secureBootUnsigned = [ secure (iso "signed") ];
+    secureBootOurIso = [ secure signed ours ];
+    secureBootSigned = [ secure signed (iso "signed") ];
+    zfs = [ ours (on "zfs") { networking.hostId = "01234567"; } ];
+    zfsInTheIso = [ (iso "nixops-proxmox-installer-zfs") (on "zfs") { networking.hostId = "01234567"; } ];
+    bcachefs = [ (iso "nixops-proxmox-installer-zfs") (on "bcachefs") ];
+    anotherIso = [ (iso "mine") (on "bcachefs") ];
+    silentNic = [ ours (nic "none" "none") ];
+    static = [ ours (nic "10.0.0.2/24" "none") { networking.nameservers = [ "10.0.0.1" ]; } ];
+    staticWithoutNames = [ ours (nic "10.0.0.2/24" "none") ];
+  };
+in
+builtins.mapAttrs (_: more: builtins.intersectAttrs { failed = null; warnings = null; } (rig.told ([ base ] ++ more))) machines

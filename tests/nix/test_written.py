@@ -1,0 +1,64 @@
+"""What people copy: the examples, the template and the documents' Nix, evaluated whole by the stand-in for NixOS, and
+by NixOS's own modules where they are."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.spec import parse_network
+from tests.nix.conftest import ROOT, Evaluate, Nixos
+
+pytestmark = pytest.mark.nix
+
+ISO = "local:iso/nixops-proxmox-installer.iso"
+FILES = ["examples/proxmox/network.nix", "examples/nixops4/flake.nix", "nix/template/flake.nix"]
+# Documents and the number of a block in them, from the first.
+BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
+FRAGMENTS = ["docs/with-nixops2.md 1", "docs/with-nixops4.md 0"]
+
+
+def _block(name: str) -> str:
+    document, _, number = name.partition(" ")
+    blocks: list[str] = re.findall(r"(?s)```nix\n(.*?)```", (ROOT / document).read_text())
+    return blocks[int(number)]
+
+
+def test_every_block_of_nix_in_the_documents_is_looked_at() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    found = {
+        f"{path.relative_to(ROOT)} {number}"
+        for path in documents
+        for number in range(path.read_text().count("```nix\n"))
+    }
+    assert found == {*BLOCKS, *FRAGMENTS}
+
+
+@pytest.mark.parametrize("name", FRAGMENTS)
+def test_parts_of_a_configuration_parse(evaluate: Evaluate, name: str) -> None:
+    names = "providers: members: hardware: system: "
+    assert evaluate(f"builtins.isFunction ({names}{{ {_block(name)} }})")
+
+
+@pytest.mark.parametrize("name", [*FILES, *BLOCKS])
+def test_it_evaluates_as_it_stands(evaluate: Evaluate, nixos: Nixos, tmp_path: Path, name: str) -> None:
+    file = ROOT / name
+    if name in BLOCKS:
+        file = tmp_path / "written.nix"
+        file.write_text(_block(name))
+    told: dict[str, Any] = evaluate(
+        ROOT / "tests" / "nix" / "written.nix",
+        {"nixpkgs": str(nixos.tree), "file": str(file)},
+        search=nixos.search,
+    )
+    assert told
+    for machine, system in told.items():
+        assert system["failed"] == [], machine
+        assert system["evaluates"] and system["saysStateVersion"], machine
+        iso = system["proxmox"]["install"]["iso"]
+        assert iso in (ISO, "local:iso/lab-installer.iso") and ("lab" in iso) == ("nixops2" in name)
+        keys = system["proxmox"]["ssh"].get("authorizedKeys", [])
+        system["proxmox"]["ssh"]["authorizedKeys"] = [key for key in keys if "AAAA…" not in key]
+    spec = {name: {"deployment": {"proxmox": system["proxmox"]}} for name, system in told.items()}
+    assert parse_network("written", {"network": {}, "machines": spec}).warnings == ()
