@@ -12,7 +12,7 @@
 , flakeName ? null # … and which of its networks (or machines)
 , deploymentName ? "default"
 , uuid ? deploymentName
-, clientKeys ? [ ] # public SSH keys that may log in as root
+, clientKeys ? [ ] # public SSH keys that may log in
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
 , nixpkgs ? null # instead of the network's own, the flake's input, or <nixpkgs>
@@ -174,9 +174,9 @@ let
   };
 
   # Our key, in a module of its own: a flake's finished systems get it as well.
-  letIn = {
+  letIn = { config, ... }: {
     _file = toString ./eval.nix;
-    users.users.root.openssh.authorizedKeys.keys = clientKeys;
+    users.users.${config.deployment.proxmox.ssh.user}.openssh.authorizedKeys.keys = clientKeys;
   };
   flakeSystem = system: systemMachine (system.extendModules { modules = [ letIn ]; });
 

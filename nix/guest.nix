@@ -96,6 +96,8 @@ in
     hardware = switch true "true" "Whether the initial RAM disk has the drivers of a VM on PVE.";
     agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
     ssh = switch true "true" "Whether sshd runs, without passwords, and admits `ssh.authorizedKeys`.";
+    sudo = switch (cfg.ssh.user != "root") ''config.deployment.proxmox.ssh.user != "root"''
+      "Whether `ssh.user` may use sudo without a password, and hand systems to Nix, as a deployment needs it.";
     serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether there is a console on the serial port.";
     growPartition = switch false "false" "Whether the root partition and its file system grow with the disk, at boot.";
     network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
@@ -136,6 +138,18 @@ in
       };
       users.users.${cfg.ssh.user}.openssh.authorizedKeys.keys = cfg.ssh.authorizedKeys;
     })
+
+    (mkIf (isOurs && guest.ssh && cfg.ssh.user != "root") {
+      # A user who is declared nowhere else; weaker than any declaration.
+      users.users.${cfg.ssh.user} = { config, ... }: { isNormalUser = mkOverride 1200 (!config.isSystemUser); };
+    })
+
+    (mkIf (isOurs && guest.sudo && cfg.ssh.user != "root") (
+      let rules = lib.mkAfter [{ users = [ cfg.ssh.user ]; commands = [{ command = "ALL"; options = [ "NOPASSWD" ]; }]; }]; in {
+        nix.settings.trusted-users = [ cfg.ssh.user ];
+        security = { sudo.extraRules = rules; } // lib.optionalAttrs (options.security ? sudo-rs) { sudo-rs.extraRules = rules; };
+      }
+    ))
 
     # The last console is the one that init talks to.
     (mkIf (isOurs && guest.serialConsole) { boot.kernelParams = [ "console=tty0" "console=ttyS0,115200n8" ]; })

@@ -73,6 +73,8 @@ let
   wayIn = [
     (refuse (!sshd.enable)
       "services.openssh.enable is off, and machines are deployed by SSH: switch it on, or set deployment.proxmox.guest.ssh = false if another module runs an sshd")
+    (refuse (user != "root" && !(config.security.sudo.enable or true) && !(config.security.sudo-rs.enable or false) )
+      ''security.sudo.enable is off, and ${user}, whom deployment.proxmox.ssh.user names, needs it to activate systems: switch it on, or set deployment.proxmox.ssh.user = "root"'')
   ] ++ lib.optionals sshd.enable [
     (refuse (!(elem cfg.ssh.port sshd.ports))
       "deployment.proxmox.ssh.port is ${port}, and sshd listens on ${lib.concatMapStringsSep ", " toString sshd.ports} (services.openssh.ports): make them agree")

@@ -72,6 +72,9 @@ def delivery(
         "root/.ssh/authorized_keys": ("".join(f"{key.strip()}\n" for key in authorized), 0o600),
         "etc/hostname": (f"{machine.name}\n", 0o644),
     }
+    if spec.ssh.user != "root":  # the system brings the user; sshd on NixOS looks here, too
+        keys = "".join(f"{key.strip()}\n" for key in authorized)
+        files[f"etc/ssh/authorized_keys.d/{spec.ssh.user}"] = (keys, 0o644)
     if spec.install.method is Method.CONFIGURATION:
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
@@ -130,13 +133,25 @@ def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Seque
         f"services.openssh.ports = [ {spec.ssh.port} ];",
         "services.openssh.settings.PasswordAuthentication = false;",
         "services.qemuGuest.enable = true;",
-        f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];",
+        *_user(spec.ssh.user, keys),
         'boot.kernelParams = [ "console=tty0" "console=ttyS0" ];',
         # This system lives until the first deployment, whose own word then holds.
         "system.stateVersion = lib.mkDefault config.system.nixos.release;",
         *_static_network(machine, spec),
     ]
     return "{ config, lib, ... }:\n{\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
+
+
+def _user(user: str, keys: str) -> list[str]:
+    """Who may log in; another than root becomes root by sudo, as nix/guest.nix has it."""
+    if user == "root":
+        return [f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];"]
+    return [
+        f"users.users.{_nix_string(user)} = {{ isNormalUser = true; openssh.authorizedKeys.keys = [ {keys} ]; }};",
+        f"nix.settings.trusted-users = [ {_nix_string(user)} ];",
+        f"security.sudo.extraRules = [ {{ users = [ {_nix_string(user)} ]; "
+        'commands = [ { command = "ALL"; options = [ "NOPASSWD" ]; } ]; } ];',
+    ]
 
 
 def _static_network(machine: Machine, spec: MachineSpec) -> list[str]:
@@ -192,7 +207,13 @@ def _unmount() -> str:
 def _archive(files: dict[str, tuple[str, int]]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
-        for folder, mode in (("etc", 0o755), ("etc/ssh", 0o755), ("etc/nixops-proxmox", 0o755), ("etc/nixos", 0o755)):
+        for folder, mode in (
+            ("etc", 0o755),
+            ("etc/ssh", 0o755),
+            ("etc/ssh/authorized_keys.d", 0o755),
+            ("etc/nixops-proxmox", 0o755),
+            ("etc/nixos", 0o755),
+        ):
             entry = tarfile.TarInfo(folder)
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)

@@ -85,9 +85,15 @@ def nix_sshopts(access: Access) -> str:
 
 
 def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "") -> str:
-    """A Nix store on the machine; `root`: the store of the system that is mounted there (`/mnt`)."""
-    query = f"?remote-store=local%3Froot%3D{root}" if root else ""
-    return f"{scheme}://{endpoint.user}@{bracketed(endpoint.host)}{query}"
+    """A Nix store on the machine; `root`: the store of the system that is mounted there (`/mnt`).
+
+    Of any other user than root Nix would want signatures, so the store's program is started by sudo.
+    """
+    query = [f"remote-store=local%3Froot%3D{root}"] if root else []
+    if endpoint.user != "root":
+        program = "nix-daemon" if scheme == "ssh-ng" else "nix-store"
+        query.append(f"remote-program=sudo%20-n%20{program}")
+    return f"{scheme}://{endpoint.user}@{bracketed(endpoint.host)}{'?' if query else ''}{'&'.join(query)}"
 
 
 def pve_url(host: str, port: int = 8006) -> str:

@@ -1,5 +1,6 @@
 """One SSH connection to a proven machine, and scripts run over it."""
 
+import re
 import select
 import shlex
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Self
 
 import paramiko
 
-from nixops_proxmox.errors import ConnectionLost, SshUnreachable
+from nixops_proxmox.errors import ConnectionLost, SshRefused, SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint
 from nixops_proxmox.ssh.connect import Link, Login, authenticate, describe, open_link
 
@@ -18,6 +19,13 @@ LONG_SCRIPT = 60_000  # bytes; Linux takes at most 128 KiB in one argument
 CHUNK = 32_768
 LINGER = 0.5  # seconds
 MOST_OUTPUT = 64 * 1024 * 1024
+_AS_ROOT = 'PATH=$PATH:/run/wrappers/bin; exec sudo -n -- /bin/sh -c "$1"'  # NixOS has sudo in a place of its own
+_SUDO_SAID = re.compile(
+    r"^sudo(?:-rs)?: .*(?:password is required|not in the sudoers|not allowed|Authentication|I'm sorry|must be).*"
+    r"|^Sorry, user \S+ (?:is not allowed|may not run).*"
+    r"|^.* is not in the sudoers file.*|^.*sudo: (?:command )?not found.*",
+    re.MULTILINE,
+)
 
 
 class Session:
@@ -46,13 +54,16 @@ class Session:
     def run(
         self, script: str, *, stdin: bytes = b"", timeout: float = 60, may_act: Callable[[], None] = lambda: None
     ) -> Completed:
-        """Run a `/bin/sh` script; it gets `stdin`, and its end. `may_act` is asked right before the script leaves.
+        """Run a `/bin/sh` script as root, by sudo for any other user; it gets `stdin`, and its end. `may_act` is asked
+        right before the script leaves.
 
+        SshRefused if sudo wants a password.
         SshUnreachable if it could not be started; ConnectionLost if the connection broke on the way or it did not end
         in `timeout` seconds: it may still run.
         """
         deadline = monotonic() + timeout
-        command, prefix = script_command(script)
+        user = self.endpoint.user
+        command, prefix = script_command(script, sudo=user != "root")
         try:
             channel = self._link.transport.open_session(timeout=min(timeout, self._patience))
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -63,11 +74,14 @@ class Session:
         try:
             may_act()
             channel.exec_command(command)
-            return self._converse(channel, prefix + stdin, deadline, timeout)
+            done = self._converse(channel, prefix + stdin, deadline, timeout)
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._lost("while a command ran") from error
         finally:
             channel.close()
+        if user != "root":
+            refuse_sudo(done, user, describe(self.endpoint))
+        return done
 
     def _converse(self, channel: paramiko.Channel, stdin: bytes, deadline: float, timeout: float) -> Completed:
         """Feed and drain until the command ends and its outputs do."""
@@ -148,12 +162,26 @@ def open_session(login: Login) -> Session:
     return Session(link, login.endpoint, login.timeout)
 
 
-def script_command(script: str) -> tuple[str, bytes]:
+def script_command(script: str, *, sudo: bool = False) -> tuple[str, bytes]:
     """(the command line for sshd, what must be sent before the script's own stdin); whatever the login shell is.
 
     A long script goes through stdin: `dd bs=1` takes exactly its bytes and leaves the rest.
     """
     data = script.encode()
     if len(data) <= LONG_SCRIPT:
-        return f"exec /bin/sh -c {shlex.quote(script)}", b""
-    return f"exec /bin/sh -c 'eval \"$(dd bs=1 count={len(data)} 2>/dev/null)\"'", data
+        words, prefix = shlex.quote(script), b""
+    else:
+        words, prefix = f"'eval \"$(dd bs=1 count={len(data)} 2>/dev/null)\"'", data
+    if not sudo:
+        return f"exec /bin/sh -c {words}", prefix
+    return f"exec /bin/sh -c {shlex.quote(_AS_ROOT)} sh {words}", prefix
+
+
+def refuse_sudo(done: Completed, user: str, where: str) -> None:
+    """Raises SshRefused if it was sudo that ended the command, or if there is none."""
+    if done.status in (1, 126, 127) and (found := _SUDO_SAID.search(done.stderr)):
+        raise SshRefused(
+            f"{where}: {user} may not run commands as root: {found[0].strip()}",
+            hint=f"let {user} use sudo without a password (deployment.proxmox.guest.sudo does it), "
+            'or set deployment.proxmox.ssh.user = "root"',
+        )

@@ -1,6 +1,6 @@
 # One machine, evaluated with the real lib beside the stand-in for NixOS. `targetEnv`: null is a NixOS without NixOps;
 # `plain`: the same system without our module, for what is left alone.
-{ machine, targetEnv ? null, withDisko ? false }:
+{ machine, targetEnv ? null, withDisko ? false, more ? { } }:
 
 let
   nixpkgs = ../nixops/nixpkgs;
@@ -22,7 +22,7 @@ let
     };
   }];
 
-  made = evaluate ([ ../../nix/proxmox.nix machine ]
+  made = evaluate ([ ../../nix/proxmox.nix machine more ]
     ++ lib.optional (targetEnv != null) nixops
     ++ lib.optionals withDisko disko);
   inherit (made) config;
@@ -30,7 +30,7 @@ let
   told = config: {
     boot = removeAttrs config.boot [ "loader" ];
     loader = removeAttrs config.boot.loader [ "external" ];
-    inherit (config) services users fileSystems warnings networking;
+    inherit (config) services users fileSystems warnings networking nix security;
     network = config.systemd.network;
   };
 in

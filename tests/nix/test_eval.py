@@ -144,7 +144,10 @@ FLAKE = """
         extendModules = { modules }: {
           config.deployment = { targetEnv = "proxmox"; proxmox = {
             disks = [ ]; network = [ ];
-            description = toString (builtins.head modules).users.users.root.openssh.authorizedKeys.keys;
+            description = let ssh.user = "root"; in
+              toString (
+                builtins.head modules { config.deployment.proxmox = { inherit ssh; }; }
+              ).users.users.root.openssh.authorizedKeys.keys;
           }; };
           config.system.build.toplevel = %s;
         };

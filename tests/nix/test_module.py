@@ -32,6 +32,24 @@ def test_a_machine_of_another_backend_is_left_alone(machine: Machine) -> None:
     assert done["warnings"] == []
 
 
+def test_another_user_than_root_may_log_in_and_become_root(machine: Machine) -> None:
+    done = machine(f'disks = [ {DISK} ]; ssh = {{ user = "deploy"; authorizedKeys = [ "ssh-ed25519 AAAA me" ]; }};')
+    assert done["failed"] == []
+    user = done["users"]["users"]["deploy"]
+    assert user["isNormalUser"] and user["openssh"]["authorizedKeys"]["keys"] == ["ssh-ed25519 AAAA me"]
+    rule = {"users": ["deploy"], "commands": [{"command": "ALL", "options": ["NOPASSWD"]}]}
+    assert done["security"] == {"sudo": {"extraRules": [rule]}}
+    assert done["nix"] == {"settings": {"trusted-users": ["deploy"]}}
+    assert "root" not in done["users"]["users"]
+
+
+def test_sudo_may_be_the_users_own_affair_but_must_be_there(machine: Machine) -> None:
+    options = f'disks = [ {DISK} ]; ssh.user = "deploy"; guest.sudo = false;'
+    assert machine(options)["security"] == {}
+    (message,) = machine(options, more="{ security.sudo.enable = false; }")["failed"]
+    assert message.startswith("security.sudo.enable is off, and deploy, whom deployment.proxmox.ssh.user names")
+
+
 @pytest.mark.parametrize("target", ["null", '"proxmox"'])
 def test_a_machine_of_ours_can_be_reached_and_watched(machine: Machine, target: str) -> None:
     done = machine(

@@ -81,6 +81,13 @@ def test_the_store_of_a_mounted_system_is_a_query_of_the_url() -> None:
     assert store_url(Endpoint("10.0.0.5"), scheme="ssh-ng") == "ssh-ng://root@10.0.0.5"
 
 
+def test_the_store_of_another_user_than_root_is_opened_by_sudo() -> None:
+    deploy = Endpoint("fd77::5", user="deploy")
+    assert store_url(deploy) == "ssh://deploy@[fd77::5]?remote-program=sudo%20-n%20nix-store"
+    assert store_url(deploy, scheme="ssh-ng").endswith("?remote-program=sudo%20-n%20nix-daemon")
+    assert store_url(deploy, root="/mnt").endswith("local%3Froot%3D/mnt&remote-program=sudo%20-n%20nix-store")
+
+
 def test_what_nix_would_split_is_refused_and_a_configuration_file_helps() -> None:
     blank = access(known_hosts=Path("/my state/known_hosts"))
     with pytest.raises(ConfigError, match="splits NIX_SSHOPTS"):

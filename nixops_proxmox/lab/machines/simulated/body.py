@@ -81,8 +81,8 @@ class GuestBody(Protocol):
         """For the agent: (process id, what becomes of it). Raises NoSuchProgram."""
         ...
 
-    async def run_session(self, command: str, pipes: Pipes) -> Output:
-        """For SSH: run a shell command until it ended and its output is closed."""
+    async def run_session(self, command: str, pipes: Pipes, user: str = "root") -> Output:
+        """For SSH: run a shell command as `user` until it ended and its output is closed."""
         ...
 
     async def open_file(self, path: str, mode: str) -> OpenFile:

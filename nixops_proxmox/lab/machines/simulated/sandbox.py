@@ -221,6 +221,11 @@ def route_lines(nics: Sequence[Nic]) -> list[str]:
     return lines
 
 
+def as_user(user: str) -> list[str]:
+    """What becomes another user than root (guestfs/users.py)."""
+    return [] if user == "root" else ["/run/lab/bin/lab-user", user, f"/home/{user}"]
+
+
 class Sandbox:
     """A running guest. Made by `Sandbox.start`; satisfies `GuestBody`."""
 
@@ -314,19 +319,19 @@ class Sandbox:
         out, err = await process.communicate(given)
         return ended(process.returncode, out, err)
 
-    async def run_session(self, command: str, pipes: Pipes) -> Output:
+    async def run_session(self, command: str, pipes: Pipes, user: str = "root") -> Output:
         if pipes.terminal is not None:
-            return await asyncio.shield(self._keep(self._converse_by_terminal(command, pipes, pipes.terminal)))
-        process = await self._spawn(["/bin/sh", "-c", command], ENVIRONMENT)
+            return await asyncio.shield(self._keep(self._converse_by_terminal(command, pipes, pipes.terminal, user)))
+        process = await self._spawn([*as_user(user), "/bin/sh", "-c", command], ENVIRONMENT)
         return await asyncio.shield(self._keep(self._converse(process, pipes)))
 
-    async def _converse_by_terminal(self, command: str, pipes: Pipes, terminal: Terminal) -> Output:
+    async def _converse_by_terminal(self, command: str, pipes: Pipes, terminal: Terminal, user: str) -> Output:
         """On a terminal of the guest's own; `setsid -c` makes it the command's controlling one."""
         ours = await self._open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY)
         fcntl.ioctl(ours, TIOCSPTLCK, struct.pack("i", 0))
         theirs = fcntl.ioctl(ours, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", terminal.rows, terminal.columns, 0, 0))
-        argv = self.enter_argv(["/usr/bin/setsid", "-c", "-w", "/bin/sh", "-c", f"cd; {command}"])
+        argv = self.enter_argv(["/usr/bin/setsid", "-c", "-w", *as_user(user), "/bin/sh", "-c", f"cd; {command}"])
         environment = {**ENVIRONMENT, "TERM": terminal.kind}
         with os.fdopen(theirs, "rb") as far:
             process = await asyncio.create_subprocess_exec(

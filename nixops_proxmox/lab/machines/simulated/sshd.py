@@ -11,7 +11,6 @@ import asyncssh
 from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes, Terminal
 
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
-AUTHORIZED = ("/root/.ssh/authorized_keys", "/etc/ssh/authorized_keys.d/root")
 CHUNK = 1 << 16
 STDERR = 1  # RFC 4254, SSH_EXTENDED_DATA_STDERR
 KEX = ["curve25519-sha256", "curve25519-sha256@libssh.org"]  # one method; paramiko offers only its old name
@@ -44,6 +43,13 @@ def find_authorized(text: str, key: asyncssh.SSHKey) -> bool:
     return False
 
 
+def find_home(passwd: str, user: str) -> str:
+    """The user's home; empty if there is no such user. Root is always there."""
+    entries = (line.split(":") for line in passwd.splitlines())
+    found = next((entry[5] for entry in entries if len(entry) > 5 and entry[0] == user), "")
+    return found or ("/root" if user == "root" else "")
+
+
 class GuestSession(asyncssh.SSHServerProcess[bytes]):
     """A session whose `sftp` is the guest's own program too: asyncssh's would show the files of the lab's host."""
 
@@ -69,7 +75,7 @@ class GuestSession(asyncssh.SSHServerProcess[bytes]):
 
 
 class Login(asyncssh.SSHServer):
-    """Who may come in: root, with a key that the guest's files name at that moment."""
+    """Who may come in: a user of the guest's, with a key that the guest's files name at that moment."""
 
     def __init__(
         self, body: GuestBody, connect: Connect | None, opened: Callable[[asyncssh.SSHServerConnection], None]
@@ -92,9 +98,9 @@ class Login(asyncssh.SSHServer):
         return False
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if username != "root":
-            return False
-        texts = [await self._body.read_text(path) for path in AUTHORIZED]
+        home = find_home(await self._body.read_text("/etc/passwd") or "", username)
+        places = ([f"{home}/.ssh/authorized_keys"] if home else []) + [f"/etc/ssh/authorized_keys.d/{username}"]
+        texts = [await self._body.read_text(path) for path in places] if home else []
         return any(text is not None and find_authorized(text, key) for text in texts)
 
     def session_requested(self) -> GuestSession:
@@ -155,7 +161,8 @@ async def run_process(body: GuestBody, process: asyncssh.SSHServerProcess[bytes]
             await process.stderr.drain()
 
     command = SFTP if process.subsystem == "sftp" else process.command or "exec /bin/sh -l"
-    output = await body.run_session(command, Pipes(read, write, write_err, find_terminal(process)))
+    user = str(process.get_extra_info("username"))
+    output = await body.run_session(command, Pipes(read, write, write_err, find_terminal(process)), user)
     finish(process, output)
 
 

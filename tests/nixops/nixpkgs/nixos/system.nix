@@ -32,6 +32,7 @@ in
     swapDevices = option (types.listOf types.raw) [ ];
     hardware = open;
     security = open;
+    nix = open;
     fileSystems = mkOption {
       default = { };
       type = types.attrsOf (types.submodule {
@@ -80,6 +81,8 @@ in
       type = types.attrsOf (types.submodule {
         freeformType = types.attrsOf types.anything;
         options.openssh.authorizedKeys.keys = words;
+        options.isNormalUser = option types.bool false;
+        options.isSystemUser = option types.bool false;
       });
     };
     system = {

@@ -1,0 +1,85 @@
+"""A machine whose operator logs in as another user than root, from its installation to its end."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+NETWORK = """\
+let
+  from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
+  base = import DEMO/system.nix {
+    name = "web";
+    hosts = { };
+    service = { port = 80; handler = "echo version ${from "VERSION" "1"}"; };
+  };
+in
+{
+  web = {
+    deployment.proxmox = {
+      disks = [ { storage = "local-lvm"; size = "1G"; } ];
+      install.iso = "local:iso/lab-installer.iso";
+      memory = 512;
+      network = [ { bridge = "vmbr0"; } ];
+      ssh.user = "deploy";
+    };
+    # What NixOS makes of nix/guest.nix: the user, and sudo without a password.
+    toplevel = import DEMO/builder.nix "web" { } ''
+      cp -a ${base} $out
+      chmod -R u+w $out
+      sed -i "s|${base}|$out|g" $out/activate $out/bin/switch-to-configuration
+      cat >>$out/activate <<'EOF'
+      grep -q '^deploy:' /etc/passwd || echo 'deploy:x:1000:100::/home/deploy:/bin/sh' >>/etc/passwd
+      mkdir -p /etc/sudoers.d
+      echo '${from "SUDOERS" "deploy ALL=(ALL:ALL) NOPASSWD: ALL"}' >/etc/sudoers.d/deploy
+      EOF
+    '';
+  };
+}
+"""
+SYSTEM = "readlink -f /run/current-system"
+
+
+@pytest.fixture
+def own_bed(bed: "Bed", tmp_path: Path) -> "Bed":
+    from tests.e2e.bed import DEMO
+
+    network = tmp_path / "network.nix"
+    network.write_text(NETWORK.replace("DEMO", str(DEMO)))
+    return replace(bed, network=network)
+
+
+def test_another_user_than_root_goes_the_whole_way(own_bed: "Bed", tmp_path: Path) -> None:
+    bed = own_bed
+    bed.run("deploy")
+    said = bed.ssh(
+        "web", "echo $USER; touch /etc/mine 2>/dev/null || echo refused; sudo -n touch /etc/mine; ls /etc/mine"
+    )
+    assert said.split() == ["deploy", "refused", "/etc/mine"]
+    first = bed.ssh("web", SYSTEM)
+    bed.run("deploy", VERSION="2")
+    second = bed.ssh("web", SYSTEM)
+    assert first != second
+    bed.run("rollback", "web")
+    assert bed.ssh("web", SYSTEM) == first
+    (tmp_path / "file").write_text("hello")
+    bed.run("scp", str(tmp_path / "file"), "web:file")
+    assert bed.ssh("web", "cat /home/deploy/file") == "hello"
+    bed.run("rescue", "web")
+    assert bed.ssh("web", "echo $USER; ls /etc/nixops-proxmox-installer").split()[0] == "root", "the installer's own"
+    bed.run("start", "web")
+    bed.run("reinstall", "--yes", "web", VERSION="2")
+    assert (bed.ssh("web", SYSTEM), bed.ssh("web", "echo $USER")) == (second, "deploy\n")
+    refused = bed.run("deploy", SUDOERS="nobody", check=False)
+    assert refused.returncode == 0, "the system that takes the right away is activated with it"
+    refused = bed.run("deploy", check=False)
+    assert refused.returncode != 0
+    assert "deploy may not run commands as root: sudo: a password is required" in refused.stderr
+    assert "deployment.proxmox.guest.sudo" in refused.stderr
+    bed.run("destroy", "--yes")
