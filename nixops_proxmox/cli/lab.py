@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def port(text: str) -> int:
     number = int(text)
-    if not 0 < number < 65536:
-        raise argparse.ArgumentTypeError("must be a port: 1 to 65535")
+    if not 0 <= number < 65536:
+        raise argparse.ArgumentTypeError("must be a port: 1 to 65535, or 0 for any that is free")
     return number
 
 

@@ -48,7 +48,6 @@ def cli(tmp_path: Path) -> Cli:
         ("stop", "--deployment", "shop", "--jobs", "1e30", "web"),
         ("lab", "up", "--simulated", "--port", "99999"),
         ("lab", "up", "--simulated", "--port", "-1"),
-        ("lab", "up", "--simulated", "--port", "0"),
     ],
     ids=str,
 )
