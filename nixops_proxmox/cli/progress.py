@@ -127,7 +127,7 @@ class Board:
 
     def step(self, machine: Machine, label: str, to: str) -> None:
         now = self._now()
-        self._put(Row(machine.name, machine.phase.value, str(to), label, began=now, told=now))
+        self._put(Row(machine.name, machine.phase.value, str(to), shown_line(label), began=now, told=now))
 
     def detail(self, machine: Machine, text: str) -> None:
         with self._lock:

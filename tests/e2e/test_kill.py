@@ -37,6 +37,8 @@ def check_finished(bed: "Bed") -> None:
     assert len(bed.images()) == 1, "a disk was left behind"
     assert len(bed.tasks("qmcreate")) == 1, "a second VM was asked for"
     assert not bed.tasks("qmdestroy")
+    running = bed.home / "state" / "nixops-proxmox" / "running"
+    assert [path for path in running.rglob("*") if path.is_file()] == [], "an install's private key was left behind"
 
 
 @pytest.mark.parametrize("first", range(1, MOST_CALLS, AT_ONCE), ids=lambda first: f"from-call-{first}")

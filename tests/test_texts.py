@@ -1,0 +1,176 @@
+"""Hostile text through every edge: what a terminal gets has no control in it, and no secret."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nixops_proxmox import secrecy
+from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.progress import one_line
+from nixops_proxmox.cli.report import Line, explain
+from nixops_proxmox.errors import BadParameter, CommandFailed, DeployError, NoEndpoint, TaskFailed
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.nixops2.book import Book, Record
+from nixops_proxmox.nixops4 import messages
+from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.state import open_state
+from nixops_proxmox.texts import Formatter, clean, json_text, kept, shown, shown_line
+
+SECRET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+HOSTILE = (
+    "a\x1b[2J\x1b]0;owned\x07b\rc\x08d\x9b1m\u202eevil\u2066x\u200by\ufeffz\udc80\x7f\u2028\x85\x00"
+    f"\x1b[31mred\x1b[0m {SECRET}"
+)
+MACHINE = Machine("shop", HOSTILE, Phase.READY, Facts())
+
+
+@pytest.fixture(autouse=True)
+def known() -> None:
+    secrecy.learn(SECRET)
+
+
+def check(told: str) -> None:
+    """Every line is printable, says the harmless parts, and hides the secret."""
+    assert told.strip()
+    told.encode("utf-8")
+    assert [line for line in told.split("\n") if not line.replace("\t", "").isprintable()] == []
+    assert "evil" in told and SECRET not in told
+
+
+ERRORS: list[DeployError] = [
+    DeployError(HOSTILE, hint=HOSTILE),
+    TaskFailed(HOSTILE, upid=HOSTILE, exit_status_text=HOSTILE, log=[HOSTILE]),
+    CommandFailed(HOSTILE, status=1, output=HOSTILE),
+    NoEndpoint(HOSTILE, attempts=[HOSTILE]),
+    BadParameter("bad", errors={HOSTILE: HOSTILE}),
+]
+
+
+def log_a_line(console: Console) -> None:
+    console.log_to_stderr()
+    logging.getLogger("nixops_proxmox.wiring.parts").warning("%s", HOSTILE)
+
+
+EDGES: dict[str, Callable[[Console], object]] = {
+    "result": lambda console: console.result(HOSTILE),
+    "result_lines": lambda console: console.result_lines([Line(HOSTILE)]),
+    "table": lambda console: console.table(("name",), [(HOSTILE,)]),
+    "say": lambda console: console.say(HOSTILE),
+    "warn": lambda console: console.warn(HOSTILE),
+    "show": lambda console: console.show([Line(HOSTILE, "red")]),
+    "ask": lambda console: console.ask(HOSTILE, yes=False),
+    "json": lambda console: console.json({"name": HOSTILE, "list": [HOSTILE]}),
+    "log": log_a_line,
+    "step": lambda console: console.reporter.step(MACHINE, HOSTILE, "ready"),
+    "detail": lambda console: console.reporter.detail(MACHINE, HOSTILE),
+    "done": lambda console: console.reporter.done(MACHINE, HOSTILE, 1.0),
+    "warning": lambda console: console.reporter.warn(MACHINE, HOSTILE),
+    "ended": lambda console: console.reporter.ended(HOSTILE, DeployError(HOSTILE)),
+} | {f"error {type(error).__name__}": lambda console, error=error: console.show(explain(error)) for error in ERRORS}
+
+
+@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
+def test_the_command_line_prints_nothing_that_steers_a_terminal(edge: Callable[[Console], object]) -> None:
+    out = io.StringIO()
+    edge(Console(out, out, verbosity=1, ask_from=lambda: "n"))
+    check(out.getvalue())
+
+
+def test_the_live_board_is_clean() -> None:
+    """Its own drawing aside, which is what rich writes."""
+    from rich.console import Console as Rich
+
+    from nixops_proxmox.cli.progress import LiveBoard
+
+    out = io.StringIO()
+    rich = Rich(file=out, width=400, color_system=None)
+    board = LiveBoard(rich, "ready", [])
+    board.warn(MACHINE, HOSTILE)
+    board.step(MACHINE, HOSTILE, "ready")
+    board.detail(MACHINE, HOSTILE)
+    board.ended("web", DeployError(HOSTILE))
+    rich.print(board)
+    check(out.getvalue())
+
+
+def test_nixops_4_gets_clean_messages_and_logs() -> None:
+    (message,) = [json.loads(messages.failed(error))["errorResponse"]["message"] for error in ERRORS[:1]]
+    check(message)
+    log = io.StringIO()
+    with redirect_stderr(log):
+        reporter = StderrReporter("shop")
+        reporter.step(MACHINE, HOSTILE, "ready")
+        reporter.detail(MACHINE, HOSTILE)
+        reporter.done(MACHINE, HOSTILE, 1.0)
+        reporter.warn(MACHINE, HOSTILE)
+    check(log.getvalue())
+
+
+def test_nixops_2_gets_clean_messages_and_logs() -> None:
+    pytest.importorskip("nixops")
+    from nixops_proxmox.nixops2.errors import told
+
+    for error in ERRORS:
+        check(told(error))
+
+
+def test_libraries_warnings_and_tracebacks_are_cleaned_by_the_log(tmp_path: Path) -> None:
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "%s", (HOSTILE,), sys.exc_info())
+    check(Formatter("%(message)s").format(record))
+
+
+def test_the_history_keeps_clean_text(tmp_path: Path) -> None:
+    web = Machine("shop", "web", Phase.READY)
+    with open_state(str(tmp_path / "state.sqlite")) as state:
+        journal = state.deployment("shop").journal()
+        journal.fail(journal.begin(web, "Stop it", "stopped"), DeployError(HOSTILE))
+        check(state.deployment("shop").history()[0].error)
+    book = Book(Record(), lambda _: None)
+    book.fail(book.begin(web, "Stop it", "stopped"), DeployError(HOSTILE))
+    check(book.record_now.entries[0].error)
+
+
+def test_json_stays_exact() -> None:
+    value = {"name": HOSTILE.replace(SECRET, ""), "numbers": [1, 1.5, None, True], "emoji": "🙂‍↔️ é"}
+    text = json_text(value)
+    assert json.loads(text) == value
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "block", "line"),
+    [
+        ("plain é ü 漢字 🙂", "plain é ü 漢字 🙂", "plain é ü 漢字 🙂"),
+        ("a\tb\nc\r\nd", "a\tb\nc\nd", r"a\x09b\x0ac\x0d\x0ad"),
+        ("\x1b[31mred\x1b[0m", "red", "red"),
+        ("\x1b[2J", r"\x1b[2J", r"\x1b[2J"),
+        ("\u202ea\u200bb\ufeff", r"\u202ea\u200bb\ufeff", r"\u202ea\u200bb\ufeff"),
+        ("\udc80\ud800", r"\x80\ud800", r"\x80\ud800"),
+        ("\U000e0041", r"\U000e0041", r"\U000e0041"),
+        ("a\u00a0b", "a\u00a0b", "a\u00a0b"),
+    ],
+)
+def test_what_is_seen_of_it(text: str, block: str, line: str) -> None:
+    assert (clean(text), clean(text, block=False)) == (block, line)
+
+
+@given(st.text())
+def test_no_text_gets_through_with_a_control(text: str) -> None:
+    for told in (shown(text).replace("\n", "").replace("\t", ""), shown_line(text), one_line(text)):
+        told.encode("utf-8")
+        assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u202e\u2066\u200b\ufeff\u2028" for c in told)
+
+
+def test_what_is_kept_is_blanked_before_it_is_cut() -> None:
+    assert SECRET[:8] not in kept("x" * 30 + SECRET, 40)
