@@ -10,7 +10,7 @@ from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_depl
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import explain
 from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.model import Change
+from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def describe(plan: "Planned") -> list[str]:
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in plan.stays)]
     lines = [f"{plan.name}: {plan.phase}", *(f"  {move}" for move in plan.moves)]
+    if plan.phase is Phase.RESCUE:
+        lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots it out of there]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
     lines += [f"  {line}" for line in plan.stays]
     return [*lines, f"  system: {plan.system}"] if plan.system else lines

@@ -1,6 +1,6 @@
 """Boot machines into the installer, beside the untouched system.
 
-`start` leads back.
+`start` leads back, and so does `deploy --allow-reboot`.
 """
 
 import argparse

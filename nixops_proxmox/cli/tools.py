@@ -17,7 +17,15 @@ OLDEST_SSH = (7, 3)  # ProxyJump
 
 
 def find_all(args: argparse.Namespace) -> list[Finding]:
-    return [find_nix_version(), *find_ssh(), find_state(args)]
+    others = [find_program(name, why) for name, why in getattr(args, "programs", {}).items()]
+    return [find_nix_version(), *find_ssh(), *others, find_state(args)]
+
+
+def find_program(name: str, why: str, find: Find = shutil.which) -> Finding:
+    """Something that only some doors need."""
+    if find(name) is None:
+        return Finding(Level.WARNING, name, f"there is no {name} on this computer: {why}", f"install {name}")
+    return Finding(Level.OK, name, "is here")
 
 
 def find_nix_version() -> Finding:

@@ -5,6 +5,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +14,18 @@ import nixops.deployment
 import nixops.nix_expr
 import nixops.resources
 import nixops.util
+from nixops.exceptions import NixError
+from nixops.ssh_util import SSHCommandFailed, SSHConnectionFailed
 
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.shape import Words
-from nixops_proxmox.model import Facts, Machine, Phase, Reach
-from nixops_proxmox.nixops2.addresses import find_common, find_ipv4
+from nixops_proxmox.lifecycle.steps.hardware import find_changes
+from nixops_proxmox.model import Facts, Machine, Phase, Power, Reach
+from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups
 from nixops_proxmox.nixops2.book import Book, Record
 from nixops_proxmox.nixops2.console import read_log
+from nixops_proxmox.nixops2.copying import Copying
 from nixops_proxmox.nixops2.definition import spec_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.gate import Gated
@@ -28,9 +33,11 @@ from nixops_proxmox.nixops2.hardware import learn_hardware
 from nixops_proxmox.nixops2.original import SECRETS, as_it_is, is_originals, take_over
 from nixops_proxmox.nixops2.original import meet as meet_original
 from nixops_proxmox.nixops2.physical import physical_module
+from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.run import LOOKING, Run, get_run, usual_profile
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
+from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.looks import Checked, check_machine
@@ -40,16 +47,6 @@ from nixops_proxmox.wiring.pursuit import Pursuit
 RECORD = "proxmox.record"
 
 _MachineState = nixops.backends.MachineState
-
-STATES = {
-    Phase.ABSENT: _MachineState.MISSING,
-    Phase.RESERVED: _MachineState.MISSING,
-    Phase.LOST: _MachineState.MISSING,
-    Phase.READY: _MachineState.UP,
-    Phase.DRIFTED: _MachineState.UP,
-    Phase.STOPPED: _MachineState.STOPPED,
-    Phase.RESCUE: _MachineState.RESCUE,
-}  # all others are on their way
 
 
 class ProxmoxOptions(nixops.backends.MachineOptions):
@@ -76,7 +73,13 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
         return f"{self.get_type()} [{self.spec.profile}]"
 
 
-class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
+class ProxmoxState(
+    Gated,
+    Copying,
+    Planning,
+    nixops.backends.MachineState[ProxmoxDefinition],
+    nixops.resources.DiffEngineResourceState[ProxmoxDefinition],
+):
     """What is known of a machine: one record, and beside it what NixOps itself reads."""
 
     definition_type = ProxmoxDefinition
@@ -109,18 +112,34 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
     def write(self, record: Record) -> None:
         """In one go, the record first; NixOps's database is held no longer than that."""
         facts, old = record.facts, self.record.facts
+        addresses = own_addresses(record.phase, record.spec, facts)
         self._set_attrs(
             {
                 RECORD: json.dumps(record.to_json(), sort_keys=True),
                 "vmId": str(facts.vmid) if facts.vmid else None,
-                "state": STATES.get(record.phase, self.STARTING),
-                "publicIPv4": find_ipv4(facts, Reach.PUBLIC),
-                "privateIPv4": find_ipv4(facts, Reach.PRIVATE),
+                "state": self._standing(record.phase),
+                "publicIPv4": find_ipv4(addresses, facts, Reach.PUBLIC),
+                "privateIPv4": find_ipv4(addresses, facts, Reach.PRIVATE),
             }
         )
         checkpoint()
         if facts.endpoint != old.endpoint or facts.boot_id != old.boot_id or record.phase is not Phase.READY:
             self._forget_connection()
+
+    def _standing(self, phase: Phase, power: Power | None = None, *, reachable: bool | None = None) -> int:
+        before = next((name for name in (UP, STOPPED, UNREACHABLE) if self.state == getattr(self, name)), "")
+        state: int = getattr(self, standing(phase, power, reachable=reachable, before=before))
+        return state
+
+    def _see(self, pursuit: Pursuit, book: Book, former: MachineSpec | None) -> None:
+        """What is true of it after a deploy that failed: its power, and the description that its VM still fits."""
+        machine = self._machine
+        with suppress(DeployError):
+            vm = pursuit.world.hypervisor.find_vm(machine.facts) if machine.facts.vmid else None
+            kept = replace(pursuit.world, spec=former or pursuit.world.spec)
+            if vm is not None and not find_changes(kept, vm, machine):
+                book.keep(spec=kept.spec)  # else `start` would go on with what was refused
+            self.state = self._standing(machine.phase, None if vm is None else vm.power)
 
     def _forget_connection(self) -> None:
         self.ssh_pinged = False
@@ -182,9 +201,13 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
             another = is_said(MAKE_ANOTHER, os.environ)
             words = Words(allow_reboot=allow_reboot, make_another=another, check=check)
             pursuit, book = self._pursuit(defn.spec, words)
-            spec = pursuit.world.spec
+            spec, former = pursuit.world.spec, book.record_now.spec
             book.keep(spec=spec)
-            machine = self._proven(pursuit.deploy(allow_recreate=allow_recreate), spec, book)
+            try:
+                machine = self._proven(pursuit.deploy(allow_recreate=allow_recreate), spec, book)
+            except DeployError:
+                self._see(pursuit, book, former)
+                raise
             learn_hardware(machine, spec, book, self._run)
             assert machine.facts.endpoint is not None
             self.ssh_user, self.ssh_port = machine.facts.endpoint.user, machine.facts.endpoint.port
@@ -279,16 +302,31 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
 
     def address_to(self, r: Any) -> str | None:
         """The best address by which this machine reaches another."""
-        known: str | None = r.public_ipv4
+        known: str | None = getattr(r, "public_ipv4", None)
         if not isinstance(r, ProxmoxState):
             return known
         mine, theirs = self.record, r.record
         if mine.spec is None or theirs.spec is None:
             return known
-        return find_common(mine.spec, mine.facts, theirs.spec, theirs.facts)
+        there = own_addresses(theirs.phase, theirs.spec, theirs.facts)
+        here = own_addresses(mine.phase, mine.spec, mine.facts)
+        return find_common((mine.spec, mine.facts, here), (theirs.spec, theirs.facts, there))
+
+    def _hosts(self) -> dict[str, list[str]]:
+        """The other machines' names by the address at which this one reaches them."""
+        others = {name: one for name, one in self.depl.active_machines.items() if name != self.name}
+        return hosts_of({name: self.address_to(one) for name, one in others.items()})
 
     def _check(self, res: Any) -> None:
-        """The truth in NixOps's table; where the hypervisor cannot tell, nothing is changed."""
+        """The truth in NixOps's table. What stands in the way of the look at one machine is a note in its row, and in
+        the exit status; where the hypervisor cannot tell, nothing is changed."""
+        try:
+            self._look(res)
+        except (DeployError, NixError, SSHConnectionFailed, SSHCommandFailed) as error:
+            res.messages.append((told(error) if isinstance(error, DeployError) else str(error)).strip())
+            res.is_reachable = False
+
+    def _look(self, res: Any) -> None:
         if self.record.phase is Phase.ABSENT and not self.vm_id:
             res.exists = False
             return
@@ -296,9 +334,6 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
             pursuit, _ = self._pursuit(words=Words(), meet=False)
             described = bool(pursuit.world.spec.disks)  # nothing is, of a machine that was only taken over
             checked = check_machine(pursuit.machine, pursuit.world, described=described)
-        except DeployError as error:
-            res.messages.append(told(error).strip())
-            return
         finally:
             self._run.parts.guests.leave(self.name)
         self._tell(checked, res)
@@ -314,12 +349,8 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
         ]
         res.messages += [f"{key} waits for a stop and start" for key in checked.pending]
         res.messages += map(spelled, checked.problems)
-        if not checked.exists:
-            self.state = self.MISSING
-        elif not checked.running:
-            self.state = self.STOPPED
-        elif checked.phase in (Phase.RUNNING, Phase.READY):
-            self.state = self.UP if checked.reachable else self.UNREACHABLE
+        power = Power.RUNNING if checked.running else Power.STOPPED
+        self.state = self._standing(checked.phase, power, reachable=checked.reachable)
 
     def get_console_output(self) -> str:
         with translated():
@@ -335,7 +366,7 @@ class ProxmoxState(Gated, nixops.backends.MachineState[ProxmoxDefinition]):
             return {}
         key = self._run.parts.keys.client_key().public
         users = dict.fromkeys(("root", record.spec.ssh.user), (key, *record.spec.ssh.authorized_keys))
-        text = physical_module(record.spec, record.facts, record.hardware, users)
+        text = physical_module(record.spec, record.facts, record.hardware, users, self._hosts())
         return {"imports": [nixops.nix_expr.RawValue(text)]}
 
     # SSH. Called several times for each command: nothing here asks the network.

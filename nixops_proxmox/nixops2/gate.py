@@ -6,11 +6,12 @@ gate, and a signal shuts the gate first.
 """
 
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 # Whoever ends us by these wants what Ctrl-C does: the lock is released, and a shared state is written back.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,8 +65,20 @@ class Gated:
     depl: Any
 
     def _set_attrs(self, attrs: dict[str, Any]) -> None:
-        with self.depl._db, gate.passed():
-            super()._set_attrs(attrs)  # type: ignore[misc]
+        try:
+            with self.depl._db, gate.passed():
+                super()._set_attrs(attrs)  # type: ignore[misc]
+        except sqlite3.OperationalError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: sqlite3.OperationalError) -> NoReturn:
+        from nixops_proxmox.nixops2.errors import ProxmoxError  # NixOps's; the gate itself is tried without it
+
+        file = self.depl._db.execute("pragma database_list").fetchone()[2]
+        raise ProxmoxError(
+            f"error: NixOps's state {file} cannot be written: {error}\n"
+            "hint: may you write to it and to its folder, and has the disk room? (NIXOPS_STATE names another)\n"
+        ) from error
 
     def _del_attr(self, name: str) -> None:
         with self.depl._db, gate.passed():

@@ -23,6 +23,7 @@ in
 {{
   fileSystems = lib.mapAttrs (_: lib.mapAttrs (_: weak)) told.fileSystems;
   deployment.proxmox.guest.bootDevice = lib.mkIf (told.bootDevice != null) (weak told.bootDevice);
+  networking.hosts = told.hosts;
   users.users = lib.mapAttrs (_: keys: {{ openssh.authorizedKeys.keys = keys; }}) told.keys;
   systemd = lib.mkIf (config.deployment.proxmox.guest.network or false) {{
     network.networks = lib.mapAttrs'
@@ -33,13 +34,19 @@ in
 
 
 def physical_module(
-    spec: MachineSpec, facts: Facts, hardware: Mapping[str, Any], keys: Mapping[str, Sequence[str]]
+    spec: MachineSpec,
+    facts: Facts,
+    hardware: Mapping[str, Any],
+    keys: Mapping[str, Sequence[str]],
+    hosts: Mapping[str, Sequence[str]],
 ) -> str:
-    """A NixOS module. `hardware`: as `parse_hardware` has it; `keys`: who may log in, by user."""
+    """A NixOS module. `hardware`: as `parse_hardware` has it; `keys`: who may log in, by user; `hosts`: the other
+    machines' names, by address."""
     data = {
         "fileSystems": hardware.get("fileSystems", {}),
         "bootDevice": _boot_device(hardware),
         "keys": {user: list(of) for user, of in keys.items()},
+        "hosts": {address: list(names) for address, names in hosts.items()},
         "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},
     }
     return MODULE.format(data=nix_string(json.dumps(data, sort_keys=True)), priority=PRIORITY)

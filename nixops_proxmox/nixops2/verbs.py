@@ -38,6 +38,8 @@ CHANGES: Mapping[str, bool] = {
     "recover": True,
 }
 
+PROGRAMS = {"rsync": "NixOps copies files by it", "sshfs": "`nixops mount` needs it"}
+
 
 def add_verbs(subparsers: Any) -> None:
     parser = nixops.script_defs.add_subparser(subparsers, "proxmox", help="more that can be done on Proxmox VE")
@@ -80,6 +82,7 @@ def as_ours(args: argparse.Namespace, depl: "nixops.deployment.Deployment", reco
     ours.deployment = depl.uuid
     ours.file, ours.flake = ("", network.network) if network.is_flake else (network.network, "")
     ours.state = ours.profile = ""
+    ours.programs = PROGRAMS
     ours.yes = getattr(args, "yes", False) or args.confirm
     ours.command = " ".join(["nixops", *sys.argv[1:]])
     ours.open_deployment = opener(depl, record)

@@ -49,7 +49,19 @@ class Pursuit:
             self.to(Phase.ABSENT)
         if asks_for_reinstall(self.machine, self.world):
             self.to(start_of_reinstall(self.world.spec))
+        elif not self.world.words.allow_reboot:
+            self._refuse_rescue()
         return self.to(Phase.READY, until=until)
+
+    def _refuse_rescue(self) -> None:
+        """Whoever works in there is not thrown out without a word. A VM that is gone is another matter."""
+        if self.machine.phase is not Phase.RESCUE or self.looked_at().phase is not Phase.RESCUE:
+            return
+        name = self.machine.name
+        raise NeedsWord(
+            f"{name}: it is in rescue, and a deploy would boot it out of there",
+            hint=f"{command(Verb.START, name)} boots its own system, as {command(Verb.DEPLOY, '--allow-reboot')} does",
+        )
 
     def reinstall(self) -> Machine:
         """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""

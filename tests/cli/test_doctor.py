@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from nixops_proxmox.cli.tools import find_ssh
+from nixops_proxmox.cli.tools import find_program, find_ssh
 from nixops_proxmox.model import Level
 
 from .test_verbs import Cli, cli
@@ -32,6 +32,16 @@ def test_ssh_must_know_jump_hosts(said: str, level: Level) -> None:
 def test_a_missing_program_is_named() -> None:
     (finding,) = find_ssh(lambda name: None if name == "scp" else "/usr/bin/ssh", lambda _: "")
     assert (finding.level, finding.text) == (Level.PROBLEM, "there is no scp")
+
+
+def test_what_only_one_door_needs_is_a_warning() -> None:
+    missing = find_program("rsync", "NixOps copies files by it", lambda _: None)
+    here = find_program("rsync", "NixOps copies files by it", lambda _: "/usr/bin/rsync")
+    assert (missing.level, missing.text) == (
+        Level.WARNING,
+        "there is no rsync on this computer: NixOps copies files by it",
+    )
+    assert here.level is Level.OK
 
 
 def test_without_a_profile_the_doctor_says_how_to_write_one(cli: Cli) -> None:

@@ -237,6 +237,11 @@ def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
     assert cli("status").out == ""
     assert cli("plan", recorded=READY).out.splitlines()[0] == "app: ready, nothing to do"
     assert cli("plan", "--json", "web").value["machines"][0]["machine"] == "web"
+    rescued = cli("plan", "app", recorded={"app": "rescue"}).out.splitlines()
+    assert rescued[:2] == [
+        "app: rescue",
+        "  [only `nixops-proxmox deploy --allow-reboot` boots it out of there]",
+    ]
 
 
 def test_a_plan_that_cannot_be_has_the_errors_status(cli: Cli) -> None:

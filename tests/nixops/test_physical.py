@@ -56,7 +56,9 @@ def test_subvolumes_and_datasets_stay_what_they_are() -> None:
 
 def test_nothing_that_a_guest_says_becomes_code() -> None:
     evil = {**ROOT, "target": '/" + builtins.readFile /etc/shadow + "${builtins.abort "x"}\\'}
-    module = physical_module(SPEC, Facts(macs=("aa",)), parse_hardware(told(evil), DISK), {"root": ("ssh-ed25519 A",)})
+    module = physical_module(
+        SPEC, Facts(macs=("aa",)), parse_hardware(told(evil), DISK), {"root": ("ssh-ed25519 A",)}, {}
+    )
     literal = re.search(r"builtins\.fromJSON (\".*\");$", module, re.MULTILINE)
     assert literal is not None
     unescaped = re.sub(r"\\(.)", r"\1", literal[1][1:-1])
@@ -69,5 +71,10 @@ def test_a_nix_string_is_the_text_again() -> None:
 
 
 def test_keys_and_macs_are_in_it() -> None:
-    module = physical_module(SPEC, Facts(macs=("bc:24:11:00:00:01",)), {}, {"root": ("ssh-ed25519 AAAA",)})
+    module = physical_module(SPEC, Facts(macs=("bc:24:11:00:00:01",)), {}, {"root": ("ssh-ed25519 AAAA",)}, {})
     assert "ssh-ed25519 AAAA" in module and "bc:24:11:00:00:01" in module and "net0" in module
+
+
+def test_the_other_machines_names_are_in_it() -> None:
+    module = physical_module(SPEC, Facts(), {}, {}, {"10.0.0.6": ["db"]})
+    assert "networking.hosts = told.hosts;" in module and '\\"hosts\\": {\\"10.0.0.6\\": [\\"db\\"]}' in module

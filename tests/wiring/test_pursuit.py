@@ -1,6 +1,7 @@
 """What verbs mean for one machine, on the core's own stand-ins; and what verbs that only look may not do."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -146,3 +147,33 @@ def test_check_says_what_is_true_now() -> None:
     assert seen()[:3] == (True, False, False)
     bench.cluster.vms.clear()
     assert seen()[:2] == (False, False)
+
+
+def in_rescue() -> Bench:
+    bench = deployed()
+    assert pursuit(bench).to(Phase.RESCUE).phase is Phase.RESCUE
+    return bench
+
+
+def test_a_deploy_boots_nobody_out_of_rescue_without_a_word() -> None:
+    bench = in_rescue()
+    vms = dict(bench.cluster.vms)
+    with pytest.raises(NeedsWord, match="it is in rescue") as caught:
+        pursuit(bench).deploy()
+    assert "start web" in caught.value.hint and "--allow-reboot" in caught.value.hint
+    assert (bench.record.machine.phase, bench.cluster.vms) == (Phase.RESCUE, vms)
+    allowed = pursuit(bench)
+    allowed.world = replace(allowed.world, words=Words(allow_reboot=True))
+    assert allowed.deploy().phase is Phase.READY
+
+
+def test_start_and_a_raised_generation_are_words_enough() -> None:
+    assert pursuit(in_rescue()).to(Phase.READY).phase is Phase.READY
+    assert pursuit(in_rescue(), RAISED).deploy().phase is Phase.READY
+
+
+def test_what_is_gone_is_lost_and_not_in_rescue() -> None:
+    bench = in_rescue()
+    bench.cluster.vms.clear()
+    with pytest.raises(NoPath, match="lost"):
+        pursuit(bench).deploy()

@@ -9,7 +9,7 @@ from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
 
 
 class BootSystem:
-    """Boot the installed system"""
+    """Boot the installed system, unless it runs"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         if _needs_start(world, get_vm(world, machine)):

@@ -14,7 +14,7 @@ let
   told = builtins.toJSON {
     inherit (config) fileSystems;
     loader = removeAttrs config.boot.loader [ "external" ];
-    inherit (config.networking) hostName extraHosts;
+    inherit (config.networking) hostName extraHosts hosts;
     publicIPv4 = config.networking.publicIPv4 or null;
     networks = config.systemd.network.networks;
     knownHosts = config.services.openssh.knownHosts;
@@ -51,6 +51,7 @@ in
       supportedFilesystems = words;
     };
     networking.hostName = option types.str "";
+    networking.hosts = option (types.attrsOf (types.listOf types.str)) { };
     networking.extraHosts = option types.lines "";
     services.openssh = {
       enable = option types.bool false;

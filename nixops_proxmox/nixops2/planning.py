@@ -1,0 +1,26 @@
+"""`nixops deploy --plan-only`: NixOps asks only what has its own diff engine for a plan."""
+
+from typing import Any
+
+from nixops_proxmox.cli.plan import describe
+from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
+from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.wiring.looks import plan_machine
+
+
+class Planning:
+    """Before NixOps's `DiffEngineResourceState`, which is what NixOps looks for; its engine is not used."""
+
+    logger: Any
+    _pursuit: Any
+
+    def plan(self, defn: Any) -> None:
+        """What a deploy would do to the hardware; what it would activate, NixOps knows only after it has built it."""
+        with translated():
+            pursuit, _ = self._pursuit(defn.spec, Words(), meet=False)
+            planned = plan_machine(pursuit.machine, pursuit.world)
+        for line in describe(planned):
+            self.logger.log(spelled(line))
+        if planned.error is not None:
+            raise ProxmoxError(told(planned.error))
