@@ -1,6 +1,7 @@
 """`scripts/seed_bugs`: which bugs does no test notice? Exit status 1 if there is one, or one that cannot be tried."""
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.pace import VARIABLE, measure_pace
 from tests.seeds.catalogue import Bug, choose, read_catalogue
 from tests.seeds.trial import Tried, Verdict, copy_code, run_tests, try_bug
 
@@ -68,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if told.list:
         sys.stdout.write("".join(f"{bug.name:<60} {bug.file}\n" for bug in bugs))
         return 0
+    os.environ.setdefault(VARIABLE, str(measure_pace()))  # once: every run of pytest would measure it again
     tried = try_all(bugs, ROOT, jobs=max(1, told.jobs), baseline=not told.no_baseline, tell=_say)
     counted = Counter(one.verdict for one in tried)
     bad = [one for one in tried if one.verdict not in FINE]
