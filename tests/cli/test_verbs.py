@@ -237,8 +237,10 @@ def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
     assert cli("status").out == ""
     assert cli("plan", recorded=READY).out.splitlines()[0] == "app: ready, nothing to do"
     assert cli("plan", "--json", "web").value["machines"][0]["machine"] == "web"
-    rescued = cli("plan", "app", recorded={"app": "rescue"}).out.splitlines()
-    assert rescued[:2] == [
+
+
+def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:
+    assert cli("plan", "app", recorded={"app": "rescue"}).out.splitlines()[:2] == [
         "app: rescue",
         "  [only `nixops-proxmox deploy --allow-reboot` boots it out of there]",
     ]
