@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.model import Change, Vm
 from nixops_proxmox.pve.answers import split_list
+from nixops_proxmox.pve.boot import boot_devices
 from nixops_proxmox.pve.calls import Value
 from nixops_proxmox.pve.identity import (
     Identity,
@@ -17,8 +18,8 @@ from nixops_proxmox.pve.identity import (
 )
 from nixops_proxmox.pve.properties import (
     MIB,
-    has_medium,
     is_cdrom,
+    is_disk_slot,
     parse_drive,
     parse_flag,
     parse_nic,
@@ -52,7 +53,6 @@ HOT = frozenset(
 HOT_DISK_OPTIONS = frozenset({"backup"})
 SLACK = 64 * MIB  # storages round sizes up: LVM to 4 MiB extents, others to more
 DEFAULT_KEYS = {"cpu": "cputype", "agent": "enabled", "vga": "type", "machine": "type", "memory": "current"}
-DISK_BUSES = ("ide", "sata", "scsi", "virtio")
 
 
 @dataclass(frozen=True)
@@ -331,10 +331,6 @@ def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[_S
             yield _Step(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
 
 
-def is_disk_slot(key: str) -> bool:
-    return any(key.startswith(bus) and key[len(bus) :].isdecimal() for bus in DISK_BUSES)
-
-
 def _pluggable(vm: Vm, slot: str) -> bool:
     return "disk" in hotplugged(vm) and slot.startswith(("scsi", "virtio"))
 
@@ -365,36 +361,3 @@ def _same_nic_option(name: str, have: str, want: str) -> bool:
     if name == "firewall" and not have:
         return parse_flag(want) is False
     return have.lower() == want.lower() or (name not in ("bridge", "macaddr") and _scalar(have) == _scalar(want))
-
-
-def boot_devices(config: Mapping[str, str]) -> tuple[str, ...]:
-    """In the order of booting; understands the legacy letters (c: disk, d: CD, n: network)."""
-    boot = parse_properties(config.get("boot", ""), "legacy")
-    if boot.get("order"):
-        return tuple(device for device in boot["order"].split(";") if device)
-    drives = [slot for bus in DISK_BUSES for slot in sorted(config) if is_disk_slot(slot) and slot.startswith(bus)]
-    disks = [slot for slot in drives if not is_cdrom(parse_drive(config[slot]))]
-    cds = [slot for slot in drives if slot not in disks]
-    if config.get("bootdisk") in disks:
-        disks = [config["bootdisk"]]
-    by_letter = {"c": disks, "d": cds}
-    return tuple(device for letter in boot.get("legacy", "cdn") for device in by_letter.get(letter, []))
-
-
-def boots_cd(config: Mapping[str, str]) -> bool:
-    """Does a CD with a medium come before any disk?"""
-    for device in boot_devices(config):
-        drive = parse_drive(config.get(device, ""))
-        if has_medium(drive):
-            return True
-        if is_disk_slot(device) and drive and not is_cdrom(drive):
-            return False
-    return False
-
-
-def booted_cd(active: Mapping[str, str], config: Mapping[str, str]) -> bool:
-    """Did a CD boot the VM that runs with `active`? The medium leaves the running VM at once, and the order only at the
-    next start: a CD drive that was first, and will not be, has booted it. What PVE itself adds to a pending order or
-    takes from it (a new CD drive, a detached disk) leaves the first device as it is."""
-    was_first, is_first = next(iter(boot_devices(active)), ""), next(iter(boot_devices(config)), "")
-    return boots_cd(active) or (was_first != is_first and is_cdrom(parse_drive(active.get(was_first, ""))))

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.pve.answers import GuestSeen, Resources
-from nixops_proxmox.pve.config import is_disk_slot
-from nixops_proxmox.pve.properties import is_cdrom, parse_drive, parse_size, print_size, storage_of
+from nixops_proxmox.pve.properties import is_cdrom, is_disk_slot, parse_drive, parse_size, print_size, storage_of
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.spec import Disk, MachineSpec, Source
 

@@ -23,6 +23,7 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
+from nixops_proxmox.pve import boot
 from nixops_proxmox.pve import config as differences
 from nixops_proxmox.pve.answers import Resources
 from nixops_proxmox.pve.calls import Trace, Value, no_trace
@@ -37,7 +38,7 @@ from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.properties import MIB
 from nixops_proxmox.pve.refusals import NotObeyed, VmRunning, WrongPlace
-from nixops_proxmox.pve.requests import CDROM, boot_params, clone_params, create_params, mark_params
+from nixops_proxmox.pve.requests import clone_params, create_params, mark_params
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.tls import always
@@ -327,21 +328,19 @@ class PveHypervisor:
 
     def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:  # noqa: ARG002  # a medium is a medium
         """Would the VM boot from a CD if it was started now?"""
-        return differences.boots_cd(vm.config)
+        return boot.boots_cd(vm.config)
 
     def runs_installer(self, vm: Vm) -> bool:
         """Did a CD boot what runs now, if it runs?"""
-        return differences.booted_cd(vm.active or vm.config, vm.config)
+        return boot.booted_cd(vm.active or vm.config, vm.config)
 
     def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
-        """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on. The drive,
-        then the order: a drive that PVE finds outside of the active order is added to it. Then read back.
+        """Boot from the installer ISO (in a free slot) or from the disk (ISO out, order as before), from the next
+        start on. The drive, then the order: a drive that is not in the active order is added to it. Then read back.
 
         A running installer is left the other way round: an ejected ISO with the order as it was is what an installed
         system looks like, and whoever comes after a kill between the two calls would wait for that system."""
-        drive, order = boot_params(spec, installer=installer)
-        if not installer and CDROM not in vm.config:
-            drive = {}  # no drive, nothing to eject
+        drive, order = boot.enter_calls(vm, spec) if installer else boot.leave_calls(vm, spec)
         try:
             leaves = not installer and vm.power is Power.RUNNING
             for params in (order, drive) if leaves else (drive, order):
@@ -350,10 +349,11 @@ class PveHypervisor:
         finally:
             self._sight.drop_look(vm.vmid)
         config = self.client.get_pending(vm.node, vm.vmid).values
-        if differences.boots_cd(config) is not installer:
+        if boot.boots_cd(config) is not installer:
+            drives = ", ".join(f"{slot}: {config.get(slot, 'not set')}" for slot in boot.boot_devices(config))
             raise PveRefused(
                 f"VM {vm.vmid} on {vm.node} would still boot from {'its disk' if installer else 'the installer'}"
-                f" (boot: {config.get('boot', 'not set')}, {CDROM}: {config.get(CDROM, 'not set')})",
+                f" (boot: {config.get('boot', 'not set')}; {drives or 'no drives'})",
                 hint="does somebody else change this VM? run the same command again",
             )
 

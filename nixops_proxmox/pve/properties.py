@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+DISK_BUSES = ("ide", "sata", "scsi", "virtio")
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40}
 _TRUE, _FALSE = frozenset({"1", "on", "yes", "true"}), frozenset({"0", "off", "no", "false"})
 NIC_MODELS = frozenset(
@@ -63,6 +64,15 @@ def is_cdrom(drive: Mapping[str, str]) -> bool:
 
 def has_medium(drive: Mapping[str, str]) -> bool:
     return is_cdrom(drive) and drive.get("file", "none") not in ("none", "")
+
+
+def is_cloud_init(drive: Mapping[str, str]) -> bool:
+    """PVE makes its content anew at every start."""
+    return re.search(r"[:/]vm-[0-9]+-cloudinit(\.|$)|:cloudinit$", drive.get("file", "")) is not None
+
+
+def is_disk_slot(key: str) -> bool:
+    return any(key.startswith(bus) and key[len(bus) :].isdecimal() for bus in DISK_BUSES)
 
 
 def storage_of(volume: str) -> str:

@@ -137,14 +137,6 @@ def boot_order(spec: MachineSpec, *, installer: bool) -> str:
     return "order=" + ";".join(device for device in devices if device)
 
 
-def boot_params(spec: MachineSpec, *, installer: bool) -> tuple[dict[str, Value], dict[str, Value]]:
-    """Two config calls, in this order: the ISO in or out, then what to boot."""
-    if installer and not has_installer(spec):
-        raise SpecError("there is no installer to boot", path=f"{spec.name}.deployment.proxmox.install.iso")
-    order: dict[str, Value] = {"boot": boot_order(spec, installer=installer)} if spec.disks or installer else {}
-    return {CDROM: inserted(spec) if installer else EMPTY_TRAY}, order
-
-
 def has_installer(spec: MachineSpec) -> bool:
     return bool(spec.install.iso)
 

@@ -8,7 +8,7 @@ from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_boot_id, read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.answers import GuestSeen
-from nixops_proxmox.pve.config import boots_cd
+from nixops_proxmox.pve.boot import boots_cd
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
 from nixops_proxmox.pve.properties import parse_nic

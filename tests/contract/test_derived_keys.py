@@ -6,7 +6,7 @@ import pytest
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Machine, Vm
-from nixops_proxmox.pve.config import boots_cd
+from nixops_proxmox.pve.boot import boots_cd
 from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Nic, Tpm
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import GIB, ISO
@@ -54,6 +54,42 @@ def test_a_running_system_that_has_its_installer_put_in_boots_it(bench: Bench) -
         bench.hypervisor.stop_vm(machine.facts, bench.note)
         assert boots_cd(find(bench, machine).config)
         assert find(bench, machine).config["boot"] == "order=ide2;scsi0"
+
+
+def test_rescue_leaves_what_others_put_in_ide2_and_the_order_as_they_were(bench: Bench) -> None:
+    machine = bench.created(WITH_ISO)
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    by_hand(bench, machine, {"ide2": "local-lvm:cloudinit"})
+    by_hand(bench, machine, {"boot": "order=scsi0;net0"})
+    before = find(bench, machine)
+    for _ in range(TIMES // 5):
+        bench.hypervisor.start_vm(machine.facts, bench.note)
+        bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=True)
+        assert not bench.hypervisor.runs_installer(find(bench, machine))
+        bench.hypervisor.stop_vm(machine.facts, bench.note)
+        bench.hypervisor.start_vm(machine.facts, bench.note)
+        assert bench.hypervisor.runs_installer(find(bench, machine))
+        bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+        assert bench.hypervisor.runs_installer(find(bench, machine))
+        bench.hypervisor.stop_vm(machine.facts, bench.note)
+        assert find(bench, machine).config["boot"] == "order=scsi0;net0"
+    assert {k: v for k, v in find(bench, machine).config.items() if k != "digest"} == {
+        k: v for k, v in before.config.items() if k != "digest"
+    }
+
+
+def test_a_cd_that_the_user_boots_first_is_not_taken_for_the_installer(bench: Bench) -> None:
+    """Its tray is empty, so the disk runs; a rescue that was cut off right after its calls must still restart it."""
+    machine = bench.created(WITH_ISO)
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=False)
+    by_hand(bench, machine, {"boot": "order=ide2;scsi0"})
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.hypervisor.set_boot(find(bench, machine), WITH_ISO, installer=True)
+    vm = find(bench, machine)
+    assert bench.hypervisor.boots_installer(vm, WITH_ISO)
+    assert not bench.hypervisor.runs_installer(vm)
+    bench.hypervisor.set_boot(vm, WITH_ISO, installer=False)
+    assert find(bench, machine).config["boot"] == "order=ide2;scsi0"
 
 
 def by_hand(bench: Bench, machine: Machine, params: dict[str, str]) -> None:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.pve.answers import agent_bytes
+from nixops_proxmox.pve.boot import boot_devices, boots_cd
 from nixops_proxmox.pve.calls import Call
 from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.config import boot_devices, boots_cd, changes, update
+from nixops_proxmox.pve.config import changes, update
 from nixops_proxmox.pve.endpoints import parse_endpoint
 from nixops_proxmox.pve.identity import find_mark, identity_of, notes_with_mark
 from nixops_proxmox.pve.profiles import load_profile, parse_profile

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.pve.boot import enter_calls, leave_calls
 from nixops_proxmox.pve.calls import encode_params
 from nixops_proxmox.pve.config import update
 from nixops_proxmox.pve.identity import (
@@ -19,7 +20,7 @@ from nixops_proxmox.pve.identity import (
     notes_without_mark,
 )
 from nixops_proxmox.pve.properties import parse_nic, parse_properties
-from nixops_proxmox.pve.requests import boot_params, clone_params, create_params, dns_name
+from nixops_proxmox.pve.requests import clone_params, create_params, dns_name
 from nixops_proxmox.spec import Install, MachineSpec
 from tests.pve import reference
 from tests.pve.specs import ISO, UUID, full_spec, machine, params_of, spec, vm_of
@@ -73,8 +74,8 @@ def test_all_parameters_are_in_the_schema_of_that_release(version: str, describe
     check(endpoints, "POST /nodes/{node}/qemu/{vmid}/clone", dict(clone_params(described, IDENTITY, target="pve2")))
     changed = params_of(update(vm_of(spec()), described, IDENTITY))
     check(endpoints, "POST /nodes/{node}/qemu/{vmid}/config", dict(changed))
-    for installer in (True, False):
-        for params in boot_params(spec(), installer=installer):
+    for calls in (enter_calls, leave_calls):
+        for params in calls(vm_of(spec()), spec()):
             check(endpoints, "PUT /nodes/{node}/qemu/{vmid}/config", params)
 
 
@@ -108,13 +109,6 @@ def check_value(where: str, rule: dict[str, Any], value: str, key: str = "") -> 
 def test_our_own_keys_cannot_be_set_behind_our_back() -> None:
     with pytest.raises(SpecError, match=r"web\.deployment\.proxmox\.extra\.smbios1"):
         create_params(spec(extra={}).model_copy(update={"extra": {"smbios1": "uuid=x"}}), IDENTITY)
-
-
-def test_a_boot_change_is_two_calls_the_drive_and_then_the_order() -> None:
-    assert boot_params(spec(), installer=False) == ({"ide2": "none,media=cdrom"}, {"boot": "order=scsi0"})
-    assert boot_params(spec(), installer=True) == ({"ide2": f"{ISO},media=cdrom"}, {"boot": "order=ide2;scsi0"})
-    with pytest.raises(SpecError, match="no installer"):
-        boot_params(IMAGE, installer=True)
 
 
 @pytest.mark.parametrize(
