@@ -88,6 +88,8 @@ class Facts:
     installer_keys: tuple[str, ...] = ()  # the installer's public host keys, read through the agent
     boot_id: str = ""  # the installer boot that the jobs below belong to
     claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
+    volumes: Mapping[str, str] = field(default_factory=dict)  # by slot: PVE's volumes that `claimed` is about
+    nameless: bool = False  # its disks were made by somebody else, without serials: their volumes tell them
     round: int = 0  # counts installs: 0 is the first, each reinstall adds one
     asked: int = 0  # the description's install.generation that the last install answered
     passes: int = 0  # how often the partition script of this round asked for a reboot (exit status 100)
@@ -106,7 +108,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        plain["extra"] = dict(self.extra)
+        plain["extra"], plain["volumes"] = dict(self.extra), dict(self.volumes)
         empty = Facts()
         return {name: value for name, value in plain.items() if getattr(self, name) != getattr(empty, name)}
 
@@ -227,6 +229,8 @@ class Change:
     forbidden: str = ""  # why it cannot be done in place, and what to do instead
     waiting: bool = False  # PVE has been told, and the running VM is not so yet
     missing: bool = False  # waiting, and a whole device: the running VM does not have it
+    word: str = ""  # why it is not made unless the user says so (`--allow-recreate`)
+    remedy: str = ""  # what can be done about `forbidden` or `word`
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
     )
     parser.add_argument(
-        "--allow-recreate", action="store_true", help="Recreate machines whose VM is gone; their old data is lost"
+        "--allow-recreate",
+        action="store_true",
+        help="Recreate what is gone: a VM without its data, or an empty disk",
     )
     parser.add_argument(
         "--make-another", action="store_true", help="Create machines although unrecorded VMs bear their marks"

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         names = meant or select(list(machines), args)
         for name in names:
             console.say(what_goes(machines[name]))
+            for line in deployed.losses(name):
+                console.say(f"  also deleted: {line}")
         if names and not console.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
             console.say("nothing was done")
             return 0

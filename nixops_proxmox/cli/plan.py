@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_deployed, positive, select
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import explain
+from nixops_proxmox.cli.spelling import spelled
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.spelling import Verb, command
@@ -66,10 +67,16 @@ def describe_change(change: Change) -> str:
 
 def _note(change: Change) -> str:
     if change.forbidden:
-        return f"  [cannot be: {change.forbidden}]"
+        return f"  [cannot be: {change.forbidden}]{_remedy(change)}"
+    if change.word:
+        return f"  [not unasked: {change.word}]{_remedy(change)}"
     if change.waiting:
         return f"  [waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
     return "  [needs a restart]" if change.restart else ""
+
+
+def _remedy(change: Change) -> str:
+    return f"\n    {spelled(change.remedy)}" if change.remedy else ""
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -80,6 +87,8 @@ def change_json(change: Change) -> dict[str, Any]:
         "restart": change.restart,
         "waiting": change.waiting,
         "forbidden": change.forbidden,
+        "word": change.word,
+        "remedy": spelled(change.remedy),
     }
 
 

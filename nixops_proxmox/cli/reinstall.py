@@ -25,10 +25,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
         names = select(deployed.described(), args)
         for name in names:
             console.say(what_is_lost(deployed.spec(name)))
+            for line in () if not makes_anew(deployed.spec(name)) else deployed.losses(name):
+                console.say(f"  also deleted: {line}")
         if names and not console.ask(f"reinstall {', '.join(names)}?", yes=args.yes):
             console.say("nothing was done")
             return 0
         return carry_out(args, console, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
+
+
+def makes_anew(spec: "MachineSpec") -> bool:
+    """A copy of an image or template begins with a new VM."""
+    return spec.install.source.value != "iso"
 
 
 def what_is_lost(spec: "MachineSpec") -> str:

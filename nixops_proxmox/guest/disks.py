@@ -1,7 +1,7 @@
 """A guest's disks: the script that lists them, what it printed, and the proof that they are the declared ones."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed, WrongDisk
@@ -92,12 +92,14 @@ def list_disks(run: Callable[[str], Completed]) -> tuple[GuestDisk, ...]:
     return parse_disks(done.stdout)
 
 
-def check_disks(machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, accounted: bool) -> tuple[GuestDisk, ...]:
-    """The guest's disks in the order of `wanted`, proven to be those, and blank unless their content is `accounted`
-    for by the machine's own record; raises WrongDisk before anything is written."""
-    disks = match_disks(machine, wanted, found)
+def check_disks(
+    machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, accounted: Collection[str], nameless: bool = False
+) -> tuple[GuestDisk, ...]:
+    """The guest's disks in the order of `wanted`, proven to be those, and blank but for the slots whose content is
+    `accounted` for by the machine's own record; raises WrongDisk before anything is written."""
+    disks = match_disks(machine, wanted, found, nameless=nameless)
     for (disk, _), seen in zip(wanted, disks, strict=True):
-        if seen.signatures and not accounted:
+        if seen.signatures and disk.slot not in accounted:
             raise WrongDisk(
                 f"{machine}: disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
                 " and the machine's record does not account for it; nothing was written",
@@ -106,18 +108,32 @@ def check_disks(machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, acc
     return disks
 
 
-def match_disks(machine: str, wanted: Wanted, found: Sequence[GuestDisk]) -> tuple[GuestDisk, ...]:
+def match_disks(
+    machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, nameless: bool = False
+) -> tuple[GuestDisk, ...]:
     """Each declared disk's counterpart in the guest, told apart by serial, the size being right; raises WrongDisk.
-    Names like /dev/sda come in the order of probing and say nothing."""
+    Names like /dev/sda come in the order of probing and say nothing. `nameless`: somebody else made the disks, without
+    serials; those that have none are told apart by what else they have."""
     result: dict[str, GuestDisk] = {}
     for disk, serial in wanted:
-        seen = _find_by_name(machine, disk, serial, found) or _only_one_of_its_size(machine, disk, wanted, found)
+        seen = _find_by_name(machine, disk, serial, found)
+        if seen is None and nameless and not disk.serial:
+            seen = _find_nameless(machine, disk, wanted, found)
+        if seen is None:
+            raise _missing(machine, disk, serial, found)
         _refuse_size(machine, disk, seen)
         other = next((slot for slot, taken in result.items() if taken.device == seen.device), None)
         if other is not None:
             raise WrongDisk(f"{machine}: disks {other} and {disk.slot} are the same in the guest: {seen.device}")
         result[disk.slot] = seen
     return tuple(result.values())
+
+
+def _missing(machine: str, disk: Disk, serial: str, found: Sequence[GuestDisk]) -> WrongDisk:
+    return WrongDisk(
+        f"{machine}: disk {disk.slot}: no disk in the guest has the serial {serial}; it sees {_names(found)}",
+        hint="was the disk exchanged by hand? One that was added to a running VM may need a stop and a start",
+    )
 
 
 def _refuse_size(machine: str, disk: Disk, seen: GuestDisk) -> None:
@@ -130,7 +146,7 @@ def _refuse_size(machine: str, disk: Disk, seen: GuestDisk) -> None:
 
 
 def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDisk]) -> GuestDisk | None:
-    named = [seen for seen in found if _has_name(seen, disk, serial)]
+    named = [seen for seen in found if _has_serial(seen, serial)]
     if len(named) > 1:
         raise WrongDisk(
             f"{machine}: disk {disk.slot}: several disks have the serial {serial}: {_names(named)}",
@@ -139,27 +155,32 @@ def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDi
     return named[0] if named else None
 
 
-def _has_name(seen: GuestDisk, disk: Disk, serial: str) -> bool:
-    """By serial; virtio-scsi shows PVE's name of the drive where there is none."""
-    if seen.serial == serial or _is_linked(seen, f"_{serial}", f"virtio-{serial}"):
-        return True
-    return not disk.serial and (seen.serial == f"drive-{disk.slot}" or _is_linked(seen, f"_drive-{disk.slot}"))
+def _has_serial(seen: GuestDisk, serial: str) -> bool:
+    """The whole of it. A small installer's lsblk may tell none; udev's links then do."""
+    if seen.serial and not _drive_name(seen):
+        return seen.serial == serial
+    return any(link.rpartition("/")[2] in _links(serial) for link in seen.by_id)
 
 
-def _is_linked(seen: GuestDisk, *ends: str) -> bool:
-    return any(link.endswith(ends) for link in seen.by_id)
+def _links(serial: str) -> tuple[str, ...]:
+    kinds = ("scsi-0QEMU_QEMU_HARDDISK", "scsi-SQEMU_QEMU_HARDDISK", "ata-QEMU_HARDDISK")
+    return (f"virtio-{serial}", *(f"{kind}_{serial}" for kind in kinds))
 
 
-def _only_one_of_its_size(machine: str, disk: Disk, wanted: Wanted, found: Sequence[GuestDisk]) -> GuestDisk:
-    """For a VM whose disks were made without serials by somebody else (virtio-blk and SATA have no other name)."""
-    if disk.serial:
-        raise WrongDisk(
-            f"{machine}: disk {disk.slot}: no disk in the guest has the serial {disk.serial}; it sees {_names(found)}",
-            hint="a disk added to a running VM may need a stop and a start",
-        )
-    unnamed = [other for other, serial in wanted if not _find_by_name(machine, other, serial, found)]
+def _drive_name(seen: GuestDisk) -> str:
+    """PVE's own name of the drive, which virtio-scsi shows where there is no serial."""
+    names = [seen.serial, *(link.rpartition("_")[2] for link in seen.by_id)]
+    return next((name for name in names if name.startswith("drive-")), "")
+
+
+def _find_nameless(machine: str, disk: Disk, wanted: Wanted, found: Sequence[GuestDisk]) -> GuestDisk | None:
+    """By PVE's name of the drive, or the only one of its size (virtio-blk and SATA have no other name)."""
+    by_drive = [seen for seen in found if _drive_name(seen) == f"drive-{disk.slot}"]
+    if len(by_drive) == 1:
+        return by_drive[0]
+    unnamed = [other for other, serial in wanted if not any(_is_known(seen, other, serial) for seen in found)]
     rivals = [other for other in unnamed if other.size == disk.size]
-    free = [seen for seen in found if not seen.serial and not any(_has_name(seen, *other) for other in wanted)]
+    free = [seen for seen in found if not seen.serial and not any(_is_known(seen, *other) for other in wanted)]
     fitting = [seen for seen in free if disk.size <= seen.size < disk.size + SLACK]
     if len(rivals) == 1 and len(fitting) == 1:
         return fitting[0]
@@ -168,6 +189,10 @@ def _only_one_of_its_size(machine: str, disk: Disk, wanted: Wanted, found: Seque
         f" {_names(found)}",
         hint=f"set `serial` for {disk.slot} in the description",
     )
+
+
+def _is_known(seen: GuestDisk, disk: Disk, serial: str) -> bool:
+    return _has_serial(seen, serial) or _drive_name(seen) == f"drive-{disk.slot}"
 
 
 def _names(disks: Sequence[GuestDisk]) -> str:

@@ -69,6 +69,18 @@ class Hypervisor(Protocol):
         """What the VM has beyond the description and keeps, a line each, with what resets it."""
         ...
 
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        """Described disks in whose slot is a volume that is not the machine's own: why, and what to do."""
+        ...
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        """Volumes that `destroy_vm` deletes beside the disks that we made: detached ones, and those added by hand."""
+        ...
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        """PVE's names of the disk volumes that the VM has now, whatever is pending, by slot."""
+        ...
+
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
         plugged in or out while it runs: they wait for a restart."""
@@ -130,9 +142,11 @@ class Guest(Protocol):
         """The guest's disks in the order of `spec.disks`, told apart by serial; WrongDisk if one is missing."""
         ...
 
-    def prove_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+    def prove_disks(
+        self, shell: Shell, machine: Machine, spec: MachineSpec, accounted: Collection[str]
+    ) -> Sequence[GuestDisk]:
         """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
-        if one is not, or carries data that the record does not account for (`facts.claimed` is negative)."""
+        if one is not, or carries data and its slot is not among those whose content is accounted for."""
         ...
 
     def introduce(

@@ -18,6 +18,8 @@ class Words:
     allow_reboot: bool = False
     check: bool = False  # trust nothing that can be looked at
     make_another: bool = False  # make a machine though an unrecorded VM bears its mark
+    allow_recreate: bool = False  # make anew what is gone: a VM, or an empty disk beside one that was detached
+    lose_disks: bool = False  # the user was told which volumes go with a VM
     adjust: bool = True  # look for differences between the VM and the description, and mend them
 
 

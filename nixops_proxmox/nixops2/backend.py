@@ -227,8 +227,9 @@ class ProxmoxState(
         if record.phase is Phase.ABSENT and not self.vm_id:
             return True
         where = f"VM {self.vm_id} on {record.facts.node}" if record.facts.node else f"VM {self.vm_id}"
+        more = "".join(f"\n  also deleted: {line}" for line in self._losses())
         if not self.depl.logger.confirm(
-            f"are you sure you want to destroy ‘{self.name}’ ({where}) with all of its disks?"
+            f"are you sure you want to destroy ‘{self.name}’ ({where}) with all of its disks?{more}"
         ):
             return False
         if wipe:
@@ -236,6 +237,14 @@ class ProxmoxState(
         with translated():
             self._pursuit(meet=False)[0].to(Phase.ABSENT)
         return True
+
+    def _losses(self) -> Sequence[str]:
+        """Volumes that go with the VM beside the disks that we made."""
+        machine = self._machine
+        with translated():
+            hypervisor = self._run.parts.hypervisor(machine.facts.profile or usual_profile() or "default")
+            vm = hypervisor.find_vm(machine.facts)
+        return () if vm is None else hypervisor.losses(vm, machine)
 
     def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
         """Machines are made side by side; PVE is protected by gates of our own."""

@@ -12,6 +12,7 @@ from nixops_proxmox.errors import CommandFailed, NeedsWord, NotFound
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Record
 from nixops_proxmox.pve.answers import GuestSeen
+from nixops_proxmox.pve.drives import volumes_of
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import parse_nic
@@ -58,6 +59,8 @@ def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor
         node=guest.node,
         macs=tuple(mac.lower() for mac in macs.values()),
         claimed=0,
+        volumes=volumes_of(config),
+        nameless=True,
         method=Method.CONFIGURATION.value,
         extra={TAKEN: " ".join(f"{slot}={mac}" for slot, mac in macs.items())},
     )

@@ -30,6 +30,7 @@ from nixops_proxmox.pve.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.copies import refuse_image
+from nixops_proxmox.pve.drives import losses, strangers, volumes_of
 from nixops_proxmox.pve.identity import identity_of
 from nixops_proxmox.pve.leftovers import leftovers
 from nixops_proxmox.pve.marks import Marks
@@ -377,6 +378,15 @@ class PveHypervisor:
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
         return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")
+
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return strangers(vm, spec, identity_of(machine))
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        return losses(vm, identity_of(machine))
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        return volumes_of(vm.active or vm.config)
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         """Make the VM as described: config tasks, then a resize for each disk that grows. What PVE took and could not

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from nixops_proxmox.model import Machine
@@ -25,11 +25,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Identity:
-    """What is minted before the VM exists. `macs` in the order of the NICs."""
+    """What is minted before the VM exists, and what is known of its disks since. `macs` in the order of the NICs."""
 
     mark: Mark
     vmid: int
     macs: tuple[str, ...] = ()
+    nameless: bool = False  # its disks were made without serials
+    volumes: Mapping[str, str] = field(default_factory=dict)  # that are its own, by slot
 
     @property
     def uuid(self) -> str:
@@ -38,7 +40,8 @@ class Identity:
 
 def identity_of(machine: Machine) -> Identity:
     facts = machine.facts
-    return Identity(Mark(machine.deployment, machine.name, facts.uuid), facts.vmid, facts.macs)
+    mark = Mark(machine.deployment, machine.name, facts.uuid)
+    return Identity(mark, facts.vmid, facts.macs, facts.nameless, facts.volumes)
 
 
 def uuid_of(config: Mapping[str, str]) -> str:

@@ -7,11 +7,21 @@ from collections.abc import Iterator, Mapping
 
 from nixops_proxmox.model import Vm
 from nixops_proxmox.pve.answers import split_list
-from nixops_proxmox.pve.config import DEFAULT_KEYS, DISK_OPTION_DEFAULTS, is_default, same_scalar
+from nixops_proxmox.pve.config import DEFAULT_KEYS, is_default
+from nixops_proxmox.pve.drives import DISK_OPTION_DEFAULTS, set_aside
 from nixops_proxmox.pve.identity import Identity
-from nixops_proxmox.pve.properties import is_cdrom, parse_drive, parse_nic, parse_properties, print_drive, print_nic
+from nixops_proxmox.pve.properties import (
+    is_cdrom,
+    is_disk_slot,
+    parse_drive,
+    parse_nic,
+    parse_properties,
+    print_drive,
+    print_nic,
+)
 from nixops_proxmox.pve.properties import print_properties as print_parts
 from nixops_proxmox.pve.requests import disk_options, extra, nic_options, settings, wanted_tags
+from nixops_proxmox.pve.step import same_scalar
 from nixops_proxmox.spec import Disk, MachineSpec, Nic
 from nixops_proxmox.spec.extra import objection
 
@@ -31,9 +41,17 @@ SHOWN = 60  # characters of a value
 
 def leftovers(vm: Vm, spec: MachineSpec, identity: Identity, pool: str = "") -> tuple[str, ...]:
     """A line each. `pool`: where the VM is."""
-    found = (*_place(vm, spec, pool), *_settings(vm, spec, identity), *_tags(vm, spec))
+    found = (*_set_aside(vm), *_place(vm, spec, pool), *_settings(vm, spec, identity), *_tags(vm, spec))
     found += tuple(line for disk in spec.disks for line in _disk(vm, disk, identity))
     return found + tuple(line for nic in spec.network for line in _nic(vm, nic))
+
+
+def _set_aside(vm: Vm) -> Iterator[str]:
+    for key, volume in set_aside(vm).items():
+        yield (
+            f"{key}: {volume} was detached and keeps its data; on its node, `qm set {vm.vmid} --SLOT {volume}` attaches"
+            f" it again, `qm set {vm.vmid} --delete {key}` deletes it, and so does destroying the machine"
+        )
 
 
 def _place(vm: Vm, spec: MachineSpec, pool: str) -> Iterator[str]:
@@ -62,7 +80,7 @@ def _settings(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[str]:
         if key not in wanted:
             if not is_default(key, have):
                 yield _line(key, have, f"qm set {vm.vmid} --delete {key}")
-        elif "," in have and (key in DEFAULT_KEYS or "=" in wanted[key]):
+        elif not is_disk_slot(key) and "," in have and (key in DEFAULT_KEYS or "=" in wanted[key]):
             default = DEFAULT_KEYS.get(key, "")
             yield from _parts(vm, key, parse_properties(have, default), parse_properties(wanted[key], default))
 

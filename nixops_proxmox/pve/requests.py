@@ -6,8 +6,17 @@ from urllib.parse import quote
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.calls import Value
-from nixops_proxmox.pve.identity import TAG, Identity, disk_serial, notes_with_mark, notes_without_mark
-from nixops_proxmox.pve.properties import gib, parse_properties, print_drive, print_nic, print_properties
+from nixops_proxmox.pve.identity import TAG, Identity, derived_serial, disk_serial, notes_with_mark, notes_without_mark
+from nixops_proxmox.pve.properties import (
+    gib,
+    is_cdrom,
+    is_disk_slot,
+    parse_drive,
+    parse_properties,
+    print_drive,
+    print_nic,
+    print_properties,
+)
 from nixops_proxmox.spec import Disk, Efi, MachineSpec, Nic, Source, Tpm
 
 CDROM = "ide2"  # works with pc and q35, with SeaBIOS and OVMF
@@ -190,7 +199,13 @@ def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Valu
     """PUT …/config: a VM that was restored as another machine becomes this one."""
     smbios = {**parse_properties(config.get("smbios1", "")), "uuid": identity.uuid}
     tags = [tag for tag in re.split(r"[;, ]+", config.get("tags", "")) if tag]
+    drives = {slot: parse_drive(text) for slot, text in config.items() if is_disk_slot(slot)}
     return {
+        **{
+            slot: print_drive(drive | {"serial": derived_serial(identity.uuid, slot)})
+            for slot, drive in drives.items()
+            if not is_cdrom(drive)
+        },
         "smbios1": print_properties(smbios),
         "description": notes_with_mark(notes_without_mark(config.get("description", "")), identity.mark),
         "name": dns_name(identity.mark.machine),

@@ -160,5 +160,7 @@ def changed(pursuit: Pursuit, facts: Facts, what: str) -> Machine:
     """The disks hold something else now: which system, only the machine itself can tell."""
     facts = replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None)
     vm = pursuit.world.hypervisor.find_vm(facts)
+    if vm is not None and facts.volumes:
+        facts = replace(facts, volumes=pursuit.world.hypervisor.volumes(vm))
     runs = vm is not None and vm.power is Power.RUNNING
     return pursuit.record(pursuit.machine.moved(Phase.RUNNING if runs else Phase.STOPPED, facts), what)

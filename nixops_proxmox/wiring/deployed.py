@@ -176,6 +176,18 @@ class Deployed:
 
     # What can be looked at.
 
+    def losses(self, name: str) -> tuple[str, ...]:
+        """What a machine's end deletes beside the disks that we made, a line each."""
+        machine = self.record.machine(name)
+        if not machine.facts.vmid or machine.phase in (Phase.ABSENT, Phase.RESERVED):
+            return ()
+        try:
+            hypervisor = self.hypervisor_of(name)
+            vm = hypervisor.find_vm(machine.facts)
+        except DeployError as error:
+            return (f"which volumes it has beside could not be told: {error.message}",)
+        return () if vm is None else tuple(hypervisor.losses(vm, machine))
+
     def looking_at(self, name: str) -> Pursuit:
         """One machine, for who only looks: what is seen is not recorded."""
         world = self._world(name, LOOKING, builds=False)

@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.endpoints.race import Cancelled, Proof, Result, race
 from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import Agent
-from nixops_proxmox.guest.disks import check_disks, list_disks
+from nixops_proxmox.guest.disks import Wanted, check_disks, list_disks, match_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
@@ -139,14 +139,13 @@ class Guests:
             return pair, self._stack.enter_context(start_identity_file(pair))
 
     def list_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        return self._disks(shell, machine, spec, accounted=True)
+        return match_disks(machine.name, _wanted(machine, spec), list_disks(shell.run), nameless=machine.facts.nameless)
 
-    def prove_disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        return self._disks(shell, machine, spec, accounted=machine.facts.claimed >= 0)
-
-    def _disks(self, shell: ShellPort, machine: Machine, spec: MachineSpec, *, accounted: bool) -> Sequence[GuestDisk]:
-        wanted = [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
-        return check_disks(machine.name, wanted, list_disks(shell.run), accounted=accounted)
+    def prove_disks(
+        self, shell: ShellPort, machine: Machine, spec: MachineSpec, accounted: Collection[str]
+    ) -> Sequence[GuestDisk]:
+        found, wanted = list_disks(shell.run), _wanted(machine, spec)
+        return check_disks(machine.name, wanted, found, accounted=accounted, nameless=machine.facts.nameless)
 
     # The installed system.
 
@@ -321,6 +320,10 @@ class Guests:
         files = [expanded(file) for file in USER_FILES]
         replace_file(config, config_text(access, files, resolve_jump(endpoint.jump)))
         return replace(access, config=config)
+
+
+def _wanted(machine: Machine, spec: MachineSpec) -> Wanted:
+    return [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
 
 
 def _explain(left: LeftOut) -> str:

@@ -1,6 +1,7 @@
 """What the doors' verbs mean for one machine, in goals of the table; the same for every door."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from nixops_proxmox.errors import NeedsWord
 from nixops_proxmox.lifecycle.engine import pursue
@@ -40,6 +41,8 @@ class Pursuit:
 
     def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
         """To `ready`, whatever it stands in; a VM that is gone is made anew only by word."""
+        if allow_recreate:
+            self._allow(allow_recreate=True, lose_disks=True)
         refuse_moved(self.machine, self.world)
         if self.machine.phase is Phase.ABSENT:
             refuse_unrecorded(self.world, self.machine)
@@ -63,8 +66,13 @@ class Pursuit:
             hint=f"{command(Verb.START, name)} boots its own system, as {command(Verb.DEPLOY, '--allow-reboot')} does",
         )
 
+    def _allow(self, **words: bool) -> None:
+        self.world = replace(self.world, words=replace(self.world.words, **words))
+
     def reinstall(self) -> Machine:
-        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
+        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on. Whoever
+        calls this has told what goes with it."""
+        self._allow(lose_disks=True)
         refuse_moved(self.machine, self.world)
         self.world.builder.wanted_system(self.machine)
         if self.machine.phase not in UNDER_WAY:

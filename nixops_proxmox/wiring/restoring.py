@@ -7,10 +7,9 @@ from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, PveRefused, 
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
-from nixops_proxmox.pve.config import is_disk_slot
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
-from nixops_proxmox.pve.properties import is_cdrom, parse_drive, storage_of
+from nixops_proxmox.pve.properties import is_cdrom, is_disk_slot, parse_drive, storage_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.backups import Archive, changed, list_archives
 from nixops_proxmox.wiring.pursuit import Pursuit

@@ -82,6 +82,9 @@ class FakeDeployed:
             names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs, ended=self.options.ended
         )
 
+    def losses(self, name: str) -> tuple[str, ...]:
+        return (f"unused0: local:vm-100-disk-9 of {name}",)
+
     def start(self, names: Sequence[str]) -> list[Outcome]:
         return self._set(names, Phase.READY)
 

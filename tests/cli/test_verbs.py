@@ -282,6 +282,7 @@ def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
     done = cli("destroy", "web")
     assert done.status == 3, "nobody can be asked, and no word was given"
     assert "web  ready  VM 100 on pve1, with all of its disks" in done.err
+    assert "also deleted: unused0: local:vm-100-disk-9 of web" in done.err
     assert "--yes" in done.err
     assert len(cli("status").rows) == 4
     assert cli("destroy", "web", "--yes").status == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
-from nixops_proxmox.model import Machine
+from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.spec import parse_network
 from nixops_proxmox.wiring import Options, open_given
 from nixops_proxmox.wiring.options import Patience
@@ -69,7 +69,8 @@ def main(folder: Path) -> int:
     )
     machines = {name: {"deployment": {"proxmox": one}} for name, one in wanted["machines"].items()}
     with open_given(options, parse_network("faults", {"machines": machines})) as deployed:
-        outcomes = getattr(deployed, wanted["verb"])(wanted["names"] or deployed.described())
+        until = {"until": Phase(wanted["until"])} if wanted.get("until") else {}
+        outcomes = getattr(deployed, wanted["verb"])(wanted["names"] or deployed.described(), **until)
         answer = {one.name: described(one, deployed.record.machine(one.name), heard) for one in outcomes}
     sys.stdout.write(json.dumps(answer))
     return 0

@@ -30,6 +30,7 @@ class Field(Door):
         names: Sequence[str] = (),
         patience: Mapping[str, float] = SHORT,
         profile: Mapping[str, str] | None = None,
+        until: str = "",
     ) -> dict[str, Any]:
         """One run of a verb with fresh memory: what became of each machine (see crew.py)."""
         profile = profile or {"token": self.running.token}
@@ -37,6 +38,7 @@ class Field(Door):
             "verb": verb,
             "machines": machines,
             "names": list(names),
+            "until": until,
             "patience": dict(patience),
             "profile": {"url": self.running.url, "fingerprint": self.running.fingerprint, **profile},
         }

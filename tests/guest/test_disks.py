@@ -124,9 +124,8 @@ def test_disks_are_told_apart_by_serial_whatever_their_names() -> None:
     [
         (disk("virtio0", serial="v1"), seen("/dev/vda", 8 * GIB, "", "/dev/disk/by-id/virtio-v1")),
         (disk("scsi0", serial="s1"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_s1")),
-        (disk("scsi0"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0")),
-        (disk("scsi0"), seen("/dev/sda", serial="drive-scsi0")),
-        (disk("virtio0"), seen("/dev/vda", 8 * GIB + 4096)),
+        (disk("sata0", serial="s1"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/ata-QEMU_HARDDISK_s1")),
+        (disk("virtio0", serial="v1"), seen("/dev/vda", 8 * GIB + 4096, "v1")),
     ],
 )
 def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) -> None:
@@ -138,12 +137,24 @@ def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) 
     ("wanted", "found", "words"),
     [
         ([disk("scsi0", serial="s1")], [seen("/dev/sda", serial="s2")], "no disk in the guest has the serial s1"),
-        ([disk("scsi0")], [seen("/dev/sda", serial="s2")], "not there, or cannot be told apart"),
+        ([disk("scsi0")], [seen("/dev/sda", serial="s2")], "no disk in the guest has the serial"),
+        ([disk("scsi0")], [seen("/dev/sda")], "no disk in the guest has the serial"),
+        ([disk("scsi0")], [seen("/dev/sda", serial="drive-scsi0")], "no disk in the guest has the serial"),
+        ([disk("scsi0", serial="s1")], [seen("/dev/sda", serial="s10")], "no disk in the guest has the serial s1"),
+        ([disk("scsi0", serial="s10")], [seen("/dev/sda", serial="s1")], "no disk in the guest has the serial s10"),
+        (
+            [disk("scsi0", serial="s1")],
+            [seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_my_s1")],
+            "no disk in the guest has the serial s1",
+        ),
+        (
+            [disk("scsi0", serial="s1")],
+            [seen("/dev/sda", 8 * GIB, "other", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_s1")],
+            "no disk in the guest has the serial s1",
+        ),
         ([disk("scsi0")], [], "no disks at all"),
         ([disk("scsi0", serial="s")], [seen("/dev/sda", 4 * GIB, "s")], "not the declared"),
         ([disk("scsi0", serial="s")], [seen("/dev/sda", 9 * GIB, "s")], "not the declared"),
-        ([disk("virtio0"), disk("virtio1")], [seen("/dev/vda"), seen("/dev/vdb")], "cannot be told apart"),
-        ([disk("virtio0")], [seen("/dev/vda"), seen("/dev/vdb")], "cannot be told apart"),
         (
             [disk("scsi0", serial="s")],
             [seen("/dev/sda", 8 * GIB, "s"), seen("/dev/sdb", 8 * GIB, "s")],
@@ -157,19 +168,45 @@ def test_a_wrong_disk_is_refused_with_the_reason(wanted: list[Disk], found: list
         match_disks("web", named(*wanted), found)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (disk("scsi0"), seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi0")),
+        (disk("scsi0"), seen("/dev/sda", serial="drive-scsi0")),
+        (disk("virtio0"), seen("/dev/vda", 8 * GIB + 4096)),
+    ],
+)
+def test_a_disk_that_the_original_made_has_other_names(wanted: Disk, found: GuestDisk) -> None:
+    other = seen("/dev/sdz", 3 * GIB, "other")
+    assert match_disks("web", named(wanted), [other, found], nameless=True) == (found,)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ([disk("virtio0"), disk("virtio1")], [seen("/dev/vda"), seen("/dev/vdb")]),
+        ([disk("virtio0")], [seen("/dev/vda"), seen("/dev/vdb")]),
+        ([disk("scsi0")], [seen("/dev/sda", serial="s2")]),
+    ],
+)
+def test_disks_without_serials_that_could_be_each_other_are_refused(wanted: list[Disk], found: list[GuestDisk]) -> None:
+    with pytest.raises(WrongDisk, match="cannot be told apart"):
+        match_disks("web", named(*wanted), found, nameless=True)
+
+
 def test_data_that_nobody_accounts_for_is_never_written_over() -> None:
     wanted, full = named(disk("scsi0", serial="s")), seen("/dev/sda", 8 * GIB, "s", signatures=("gpt", "ext4"))
     with pytest.raises(WrongDisk, match="holds gpt, ext4") as caught:
-        check_disks("web", wanted, [full], accounted=False)
+        check_disks("web", wanted, [full], accounted=())
     assert "wipefs" in caught.value.hint
-    assert check_disks("web", wanted, [full], accounted=True) == (full,)
+    assert check_disks("web", wanted, [full], accounted={"scsi0"}) == (full,)
     blank = replace(full, signatures=())
-    assert check_disks("web", wanted, [blank], accounted=False) == (blank,)
+    assert check_disks("web", wanted, [blank], accounted=()) == (blank,)
 
 
 def test_an_undeclared_disk_beside_is_nobodys_business() -> None:
     found = [seen("/dev/sda", serial="s"), seen("/dev/sdb", serial="alien", signatures=("xfs",))]
-    assert len(check_disks("web", named(disk("scsi0", serial="s")), found, accounted=False)) == 1
+    assert len(check_disks("web", named(disk("scsi0", serial="s")), found, accounted=())) == 1
 
 
 @pytest.mark.parametrize(

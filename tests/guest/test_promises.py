@@ -37,7 +37,7 @@ def test_of_two_serials_that_begin_alike_each_is_its_own() -> None:
 @pytest.mark.parametrize("serial", ["drive-scsi10", "drive-scsi", "drive-sata0", OWN[:-1], OWN + "0", "BY-HAND"])
 def test_a_disk_added_by_hand_that_has_a_serial_never_stands_in_for_one_that_is_missing(serial: str) -> None:
     """It is of the right size, and the only disk there is."""
-    with pytest.raises(WrongDisk, match="scsi0 is not there, or cannot be told apart"):
+    with pytest.raises(WrongDisk, match="no disk in the guest has the serial"):
         match_disks("web", named(disk("scsi0")), [seen("/dev/sda", serial=serial)])
 
 

@@ -79,6 +79,8 @@ class FakeVm:
     active: str = ""
     host_key: str = ""
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
+    volume: str = "local-lvm:vm-100-disk-0"
+    lost: tuple[str, ...] = ()  # what else goes with it
 
     def start(self) -> None:
         if self.running:
@@ -191,6 +193,15 @@ class Hypervisor:
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         return ()
 
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return ()
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        return self.cluster.vms[vm.vmid].lost
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        return {"scsi0": self.cluster.vms[vm.vmid].volume}
+
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
         if str(fake.memory) != want:
@@ -284,8 +295,10 @@ class Guest:
     def list_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
         return [GuestDisk("/dev/sda", 8 << 30)]
 
-    def prove_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        if shell.vm.partitioned and machine.facts.claimed < 0:
+    def prove_disks(
+        self, shell: Any, machine: Machine, spec: MachineSpec, accounted: Collection[str]
+    ) -> Sequence[GuestDisk]:
+        if shell.vm.partitioned and "scsi0" not in accounted:
             raise WrongDisk("the disk carries data that is not accounted for")
         return self.list_disks(shell, machine, spec)
 

@@ -101,6 +101,31 @@ def test_a_disk_with_data_that_is_not_accounted_for_is_refused() -> None:
         bench.run()
 
 
+def test_a_claim_is_about_the_volume_that_was_claimed() -> None:
+    """Whatever the record promised earlier: another volume in the slot is looked at for data."""
+    bench = Bench()
+    bench.run(enough=lambda m: m.phase is Phase.PARTITIONED)
+    assert bench.record.machine.facts.volumes == {"scsi0": bench.vm.volume}
+    bench.vm.stop()
+    bench.vm.volume = "local-lvm:vm-100-disk-7"
+    with pytest.raises(WrongDisk):
+        bench.run()
+    bench.vm.partitioned = False
+    assert bench.run().phase is Phase.READY
+
+
+def test_a_copy_is_not_made_anew_over_volumes_that_nobody_was_told_of() -> None:
+    bench = Bench()
+    spec = COPIES["image"]
+    bench.run(spec=spec)
+    bench.vm.lost = ("unused0: local-lvm:vm-100-disk-9",)
+    with pytest.raises(NeedsWord, match="unused0"):
+        bench.run(Phase.RESERVED, spec=spec)
+    assert bench.vm.lost
+    bench.run(Phase.RESERVED, spec=spec, words=Words(lose_disks=True))
+    assert not bench.cluster.vms
+
+
 def test_another_system_is_only_activated() -> None:
     bench = Bench()
     bench.run()

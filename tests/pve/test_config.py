@@ -140,6 +140,22 @@ def test_a_lost_mark_is_put_back_beside_the_users_notes() -> None:
     assert params_of(made)["tags"] == "nixops;other"
 
 
+def test_a_disk_that_somebody_added_by_hand_is_left_alone_whatever_its_serial() -> None:
+    """Also where the serial begins as ours would, or is ours of another slot."""
+    ours = derived_serial(UUID, "scsi5")
+    for serial in (
+        "data",
+        ours[:8],
+        f"{ours}0",
+        derived_serial(UUID, "scsi0"),
+        derived_serial(UUID[:-1] + "9", "scsi5"),
+    ):
+        vm = vm_of(spec(), {"scsi5": f"local-lvm:vm-101-disk-9,serial={serial},size=1G"})
+        assert changes(vm, spec(), IDENTITY) == ()
+    vm = vm_of(spec(), {"scsi5": f"local-lvm:vm-101-disk-9,serial={ours},size=1G"})
+    assert [change.key for change in changes(vm, spec(), IDENTITY)] == ["scsi5"]
+
+
 @pytest.mark.parametrize("power", [Power.RUNNING, Power.STOPPED])
 def test_applied_changes_leave_no_difference(power: Power) -> None:
     vm = vm_of(spec(), power=power)

@@ -78,7 +78,7 @@ def test_data_on_a_disk_is_accounted_for_by_the_machines_own_record_alone(tmp_pa
     with ExitStack() as stack:
         mine = guests(tmp_path, stack)
         with pytest.raises(WrongDisk, match="not blank"):
-            mine.prove_disks(shell, machine(claimed=-1), spec())
-        (found,) = mine.prove_disks(shell, machine(claimed=0), spec())
+            mine.prove_disks(shell, machine(), spec(), ())
+        (found,) = mine.prove_disks(shell, machine(), spec(), {"scsi0"})
         assert found.device == "/dev/sda"
         assert mine.list_disks(shell, machine(claimed=-1), spec()) == (found,)

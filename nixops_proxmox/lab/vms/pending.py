@@ -38,6 +38,12 @@ def add_unused(vm: Vm, volid: str) -> None:
     vm.config[f"unused{number}"] = volid
 
 
+def forget_unused(vm: Vm, volid: str) -> None:
+    """A volume that is attached again is unused no more."""
+    for key in [key for key, value in vm.config.items() if UNUSED.match(key) and volume_of(value) == volid]:
+        del vm.config[key]
+
+
 async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool) -> None:
     value = vm.config.get(key)
     if value is None:

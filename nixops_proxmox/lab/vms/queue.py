@@ -12,7 +12,7 @@ from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.create import with_mac
 from nixops_proxmox.lab.vms.disks import Made, make_disks
-from nixops_proxmox.lab.vms.pending import add_unused
+from nixops_proxmox.lab.vms.pending import add_unused, forget_unused
 
 if TYPE_CHECKING:
     from nixops_proxmox.lab.vms.change import Change
@@ -63,6 +63,8 @@ async def _set(
         _check_boot(vm, change)
     vm.deleted.pop(key, None)
     vm.pending[key] = value
+    if is_disk(key):
+        forget_unused(vm, volume_of(value))
     if is_disk(key) and order and is_cdrom(parse_disk(key, value)) and "cloudinit" not in value and key not in order:
         order.append(key)
         _derive_boot(vm, order, touched)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nixops_proxmox.errors import NeedsWord, NotFound
+from nixops_proxmox.errors import NeedsWord, NotFound, WrongDisk
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
 from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
@@ -73,7 +73,7 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     """Make the VM as described, if it is not; returns what was different."""
     machine = with_macs(machine, world.spec)
     changes = find_changes(world, vm, machine)
-    refuse_forbidden(machine, changes)
+    refuse_forbidden(world, machine, changes)
     if changes:
         attempt.note(machine.facts)
         world.reporter.detail(machine, ", ".join(change.key for change in changes))
@@ -82,17 +82,31 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     return changes
 
 
-def refuse_forbidden(machine: Machine, changes: Sequence[Change]) -> None:
-    """Nothing is changed at all if one of the changes cannot be made in place."""
-    refused = [change for change in changes if change.forbidden]
+def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) -> None:
+    """Nothing is changed at all if one of the changes cannot be made in place, or not unasked."""
+    refused = [change for change in changes if change.forbidden or (change.word and not world.words.allow_recreate)]
     if refused:
+        remedies = [change.remedy for change in refused if change.remedy]
         raise NeedsWord(
             f"{machine.name}: cannot be changed in place: "
             + "; ".join(
-                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden})" for c in refused
+                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden or c.word})"
+                for c in refused
             ),
-            hint=f"change the description back, or make the machine anew: {command(Verb.DESTROY, machine.name)}, then"
+            hint="; ".join(remedies)
+            or f"change the description back, or make the machine anew: {command(Verb.DESTROY, machine.name)}, then"
             f" {command(Verb.DEPLOY)}",
+        )
+
+
+def refuse_strangers(world: World, machine: Machine, vm: Vm) -> None:
+    """Before anything boots from the disks or writes them: each must be the machine's own, whatever was said before."""
+    strange = world.hypervisor.strangers(vm, world.spec, machine)
+    if strange:
+        raise WrongDisk(
+            f"{machine.name}: a disk is not its own; nothing was written: "
+            + "; ".join(f"{change.key}: {change.forbidden}" for change in strange),
+            hint="; ".join(change.remedy for change in strange),
         )
 
 
@@ -143,6 +157,7 @@ class Discard(Repeatable):
                 hint="take `keep` away from the disks, or save what is on them, then"
                 f" {command(Verb.DESTROY, machine.name)}",
             )
+        self._refuse_losses(world, machine)
         world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
         facts = attempt.facts
         return Facts(
@@ -156,3 +171,17 @@ class Discard(Repeatable):
             asked=world.spec.install.generation,
             extra=facts.extra,
         )
+
+    def _refuse_losses(self, world: World, machine: Machine) -> None:
+        """PVE deletes all volumes of a VM with it, those that somebody detached or put there by hand too."""
+        vm = world.hypervisor.find_vm(machine.facts)
+        if vm is None:
+            return
+        refuse_strangers(world, machine, vm)
+        lost = world.hypervisor.losses(vm, machine)
+        if lost and not world.words.lose_disks:
+            raise NeedsWord(
+                f"{machine.name}: these volumes would be deleted with its VM: {'; '.join(lost)}",
+                hint="reinstall it by hand: that asks, and deletes them; or give them to"
+                " another VM (`qm disk move --target-vmid`)",
+            )

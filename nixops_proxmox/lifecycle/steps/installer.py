@@ -1,16 +1,16 @@
 """What happens while the installer runs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.lifecycle.ports import Shell
 from nixops_proxmox.lifecycle.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, find_changes, get_vm
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, find_changes, get_vm, refuse_strangers
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
-from nixops_proxmox.spec import Method
+from nixops_proxmox.spec import MachineSpec, Method
 from nixops_proxmox.spelling import Verb, command
 
 REBOOT_ASKED = 100  # the partition script's exit status for "reboot the installer and go on"
@@ -73,8 +73,11 @@ class Partition:
         return self._facts(world, attempt.facts)
 
     def _start(self, world: World, machine: Machine, attempt: Attempt, shell: Shell, name: str) -> None:
-        disks = world.guest.prove_disks(shell, machine, world.spec)
-        attempt.note(replace(attempt.facts, claimed=machine.facts.round))
+        vm = get_vm(world, machine)
+        refuse_strangers(world, machine, vm)
+        volumes = world.hypervisor.volumes(vm)
+        disks = world.guest.prove_disks(shell, machine, world.spec, accounted(world.spec, machine.facts, volumes))
+        attempt.note(replace(attempt.facts, claimed=machine.facts.round, volumes=volumes))
         again = machine.facts.claimed >= 0 and machine.facts.round > 0
         if again:
             _protect(machine, shell, reads_only(world.spec, disks))
@@ -86,6 +89,16 @@ class Partition:
 
     def _facts(self, world: World, facts: Facts) -> Facts:
         return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0)
+
+
+def accounted(spec: MachineSpec, facts: Facts, volumes: Mapping[str, str]) -> frozenset[str]:
+    """The slots whose disks may hold data: those that a reinstall keeps, and the very volumes that were claimed. A
+    record without volumes is of a machine that was found with its disks."""
+    if facts.claimed < 0:
+        return frozenset()
+    kept = {disk.slot for disk in spec.disks if disk.keep and facts.round > 0}
+    claimed = {slot for slot, volume in volumes.items() if facts.volumes.get(slot) == volume}
+    return frozenset(kept | (claimed if facts.volumes else volumes.keys()))
 
 
 class Install:
@@ -112,6 +125,7 @@ class Install:
             system = world.builder.wanted_system(machine)
             world.reporter.detail(machine, f"copying {system}")
             world.builder.copy_system(system, machine, world.spec, into_target=True)
+        refuse_strangers(world, machine, get_vm(world, machine))
         private, public = world.keys.host_key(machine.facts.uuid)
         boot_device = device_path(world.guest.list_disks(shell, machine, world.spec)[0])
         script, archive = delivery(

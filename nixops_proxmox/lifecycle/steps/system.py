@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
-from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, get_vm
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
 from nixops_proxmox.lifecycle.steps.installer import script_hash
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
 
@@ -22,6 +22,7 @@ class BootSystem:
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         if vm.power is Power.RUNNING and _runs_other(world, vm):
             self._end(world, machine, vm, attempt)
+        refuse_strangers(world, machine, get_vm(world, machine))
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         return replace(attempt.facts, boot_id="", installer_keys=())
 
@@ -80,6 +81,7 @@ class ClearForReinstall(Repeatable):
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
+        refuse_strangers(world, machine, vm)
         if not world.keys.has_host_key(machine.facts.uuid) and vm.power is Power.RUNNING:
             self._rescue_key(world, machine)
         if vm.power is Power.RUNNING:
