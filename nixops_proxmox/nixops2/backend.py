@@ -15,7 +15,8 @@ import nixops.nix_expr
 import nixops.resources
 import nixops.util
 from nixops.exceptions import NixError
-from nixops.ssh_util import SSHCommandFailed, SSHConnectionFailed
+from nixops.ssh_util import SSHConnectionFailed
+from nixops.util import CommandFailed
 
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.shape import Words
@@ -331,7 +332,7 @@ class ProxmoxState(
         the exit status; where the hypervisor cannot tell, nothing is changed."""
         try:
             self._look(res)
-        except (DeployError, NixError, SSHConnectionFailed, SSHCommandFailed) as error:
+        except (DeployError, NixError, SSHConnectionFailed, CommandFailed) as error:
             res.messages.append((told(error) if isinstance(error, DeployError) else str(error)).strip())
             res.is_reachable = False
 
