@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
     parser.add_argument(
-        "--forget", action="store_true", help="Drop only the record, whatever is in it: the VM stays as it is"
+        "--forget", action="store_true", help="Remove only the record; the VM stays as it is"
     )
     add_run(parser)
     add_yes(parser)
