@@ -24,9 +24,7 @@ from nixops_proxmox.model import Machine
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
-    parser.add_argument(
-        "--forget", action="store_true", help="Remove only the record; the VM stays as it is"
-    )
+    parser.add_argument("--forget", action="store_true", help="Remove only the record; the VM stays as it is")
     add_run(parser)
     add_yes(parser)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ def damaged(what: str, value: Any) -> StateError:
     told = shown_line(repr(value))
     return StateError(
         f"the state is damaged: {what} cannot be {told if len(told) < 80 else told[:77] + '...'}",
-        hint="restore the state from a backup; `recover` makes the machines' records anew from the cluster",
+        hint=f"restore the state from a backup; {command(Verb.RECOVER)} rebuilds the records from the cluster",
     )
 
 

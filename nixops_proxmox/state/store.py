@@ -84,7 +84,10 @@ class State:
         )
         with reading(self.engine) as connection:
             rows = connection.execute(query.order_by(deployments.c.name, machines.c.name)).all()
-        return next(((row.name, row.machine) for row in rows if _uuid_in(row.facts) == uuid.lower()), None)
+        found = next((row for row in rows if _uuid_in(row.facts) == uuid.lower()), None)
+        if found is None:
+            return None
+        return as_text(found.name, "a deployment's name"), as_text(found.machine, "a machine's name")
 
     def deployment(self, name: str) -> "Deployment":
         """The deployment of that name; an empty one is made if there is none."""
@@ -107,7 +110,7 @@ def _uuid_in(facts: str) -> str:
     """Lower case; empty if they cannot be read."""
     try:
         found = json.loads(facts)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(found.get("uuid", "")).lower() if isinstance(found, dict) else ""
 
