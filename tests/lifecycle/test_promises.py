@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -323,8 +323,13 @@ def test_a_machine_whose_only_trouble_is_a_missing_device_is_not_ready() -> None
     bench = Bench()
     bench.run()
     bench.vm.pending = {"net1"}
+
+    class WithoutRoom(Hypervisor):
+        def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+            return ["net1: hotplug problem"]
+
     with pytest.raises(NeedsWord, match="does not have net1"):
-        bench.run()
+        bench.run(hypervisor=WithoutRoom)
     assert bench.record.machine.phase is not Phase.READY
 
 
