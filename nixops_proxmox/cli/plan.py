@@ -51,9 +51,10 @@ def describe(plan: "Planned") -> list[str]:
         return [f"{plan.name}: not in the record, and on the cluster: a deploy would stop here"]
     if plan.error is not None:
         return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
+    waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
     if not plan.moves and not plan.changes and not plan.system:
-        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in plan.stays)]
-    lines = [f"{plan.name}: {plan.phase}", *(f"  {move}" for move in plan.moves)]
+        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
+    lines = [f"{plan.name}: {plan.phase}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots it out of there]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
@@ -100,5 +101,6 @@ def to_json(plan: "Planned") -> dict[str, Any]:
         "changes": [change_json(change) for change in plan.changes],
         "system": plan.system,
         "stays": list(plan.stays),
+        "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
     }

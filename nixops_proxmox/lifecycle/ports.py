@@ -81,6 +81,10 @@ class Hypervisor(Protocol):
         """PVE's names of the disk volumes that the VM has now, whatever is pending, by slot."""
         ...
 
+    def lock_told(self, vm: Vm) -> str:
+        """Who holds the VM's lock, and since when, in a sentence; empty: nobody does."""
+        ...
+
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
         plugged in or out while it runs: they wait for a restart."""
@@ -177,6 +181,10 @@ class Builder(Protocol):
         ...
 
     def active_system(self, shell: Shell) -> str: ...
+
+    def inactive_reason(self, shell: Shell, wanted: str) -> str:
+        """Why the wanted system does not count as active, in a sentence; for people."""
+        ...
 
     def activate(self, system: str, shell: Shell) -> int:
         """Make it the next generation and switch to it; returns the generation number."""

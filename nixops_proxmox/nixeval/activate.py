@@ -24,6 +24,18 @@ current=$(readlink -f /run/current-system) || exit 0
 [ "$current" != "$(readlink -f {PROFILE})" ] || echo "$current"
 """
 
+# What _ACTIVE looks at, each by name; then the services that are down, where systemd can tell.
+_SEEN = f"""\
+echo "current $(readlink -f /run/current-system)"
+echo "next $(readlink -f {PROFILE})"
+run=/run/nixops-proxmox
+[ ! -e "$run/activating" ] || echo "half $(cat "$run/activating")"
+if pid=$(cat "$run/activation.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then echo working; fi
+systemctl list-units --failed --plain --no-legend --no-pager 2>/dev/null |
+  while read -r unit _; do echo "down $unit"; done
+exit 0
+"""
+
 _SWITCH = """\
 run=/run/nixops-proxmox
 mkdir -p "$run" && chmod 700 "$run" || exit 1
@@ -68,6 +80,27 @@ class Activated:
 def active_script() -> str:
     """Prints the active system's store path: current, fully activated, and what the next boot takes; else nothing."""
     return _ACTIVE
+
+
+def seen_script() -> str:
+    """Prints a line for each thing that makes a system active or not; see `explain_inactive`."""
+    return _SEEN
+
+
+def explain_inactive(text: str, wanted: str) -> str:
+    """Why the wanted system does not count as active, of what `seen_script` printed."""
+    lines = [line.partition(" ") for line in text.splitlines()]
+    seen = {word: rest for word, _, rest in lines}
+    down = [rest for word, _, rest in lines if word == "down"]
+    if "working" in seen:
+        return f"{seen.get('half') or 'a system'} is being activated right now"
+    if half := seen.get("half"):
+        why = f": these services failed: {', '.join(down)}" if down else ", though no service is down any more"
+        return f"{half} is active, but its activation did not end well{why}"
+    current, following = seen.get("current", ""), seen.get("next", "")
+    if current == wanted and following != wanted:
+        return f"{current} is active, but the next boot takes {following or 'an unknown system'}"
+    return f"{current or 'an unknown system'} is active, and {wanted} is wanted"
 
 
 def activate_script(system: str) -> str:
@@ -127,6 +160,11 @@ def parse_generations(text: str) -> dict[int, str]:
 def find_active_system(shell: Shell) -> str:
     """The store path of the guest's active system, or an empty string."""
     return shell.run(active_script()).stdout.strip()
+
+
+def find_inactive_reason(shell: Shell, wanted: str) -> str:
+    """Why the wanted system is not the guest's active one, in a sentence."""
+    return explain_inactive(shell.run(seen_script()).stdout, wanted)
 
 
 def activate_system(system: str, shell: Shell, *, machine: str, timeout: float = TIMEOUT) -> Activated:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nixops_proxmox.errors import ActivationFailed, SpecError
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixeval.activate import Shell, activate_system, find_active_system
+from nixops_proxmox.nixeval.activate import Shell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.build import Built, build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
@@ -106,6 +106,9 @@ class NixBuilder:
 
     def active_system(self, shell: Shell) -> str:
         return find_active_system(shell)
+
+    def inactive_reason(self, shell: Shell, wanted: str) -> str:
+        return find_inactive_reason(shell, wanted)
 
     def activate(self, system: str, shell: Shell) -> int:
         """The generation's number; a system that only a reboot can start is an ActivationFailed that says so."""

@@ -343,7 +343,8 @@ class ProxmoxState(
         try:
             pursuit, _ = self._pursuit(words=Words(), meet=False)
             described = bool(pursuit.world.spec.disks)  # nothing is, of a machine that was only taken over
-            checked = check_machine(pursuit.machine, pursuit.world, described=described)
+            world = self._run.parts.looking(pursuit.world)
+            checked = check_machine(pursuit.machine, world, described=described)
         finally:
             self._run.parts.guests.leave(self.name)
         self._tell(checked, res)

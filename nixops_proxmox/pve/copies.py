@@ -1,5 +1,6 @@
 """Pure: what speaks against making a machine from its image or its template, found out before anything is made."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
@@ -32,12 +33,24 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
             path=path,
             hint="put it on a storage with content type `import` (PVE 8.3 or later)",
         )
+    if is_vma(image):
+        raise SpecError(
+            f"{image} is a VMA: a backup of a whole VM, and no image of a disk",
+            path=path,
+            hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
+            " template (`qm template VMID`), and set `install.from` to `template`",
+        )
     if medium_of(spec)[1] == "import" and not release.has_import_content:
         raise PveRefused(
             f"{spec.name}: PVE {release} cannot import {image}: content of type `import` came with 8.3",
             hint="make a VM of the image by hand (`qm importdisk`), turn it into a template and use"
             ' install.from = "template"; or install from the ISO',
         )
+
+
+def is_vma(image: str) -> bool:
+    """As vzdump and NixOS's `proxmox` image format name them: `vzdump-qemu-nixos.vma.zst`."""
+    return bool(re.search(r"\.vma(\.(zst|gz|lzo))?$", image)) or image.partition(":")[2].startswith("backup/")
 
 
 def get_template(spec: MachineSpec, seen: Resources) -> GuestSeen:

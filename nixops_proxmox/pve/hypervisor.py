@@ -375,6 +375,9 @@ class PveHypervisor:
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         return differences.changes(vm, spec, identity_of(machine))
 
+    def lock_told(self, vm: Vm) -> str:
+        return self._work.lock_told(vm.node, vm.vmid, vm.lock) if vm.lock else ""
+
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
         return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")

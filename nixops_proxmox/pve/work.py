@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from nixops_proxmox.errors import DeployError, NotFound, PveBusy, PveOutcomeUnknown, TaskFailed, VmidTaken
+from nixops_proxmox.pve.answers import TaskListed
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.gate import Gate
 from nixops_proxmox.pve.refusals import (
@@ -29,6 +30,18 @@ NOTHING_DONE = (LockTimeout, VmLocked, NoQuorum, Overloaded)
 PASSING = (*NOTHING_DONE, StorageBusy)
 LOOKED_AT_FIRST = ("qmcreate", "qmclone", "qmconfig", "resize", "qmdestroy")  # repeated by `while_busy`, after a look
 
+LOCKS = {  # what PVE calls them, in words
+    "backup": "a backup",
+    "clone": "a clone",
+    "create": "its creation or a restore",
+    "disk": "a disk that is moved or resized",
+    "migrate": "a migration",
+    "rollback": "a rollback to a snapshot",
+    "snapshot": "a snapshot",
+    "snapshot-delete": "a snapshot's removal",
+    "suspended": "its hibernation",
+    "suspending": "its hibernation",
+}
 BUSY_TIME = 180.0  # seconds to put up with locks
 BUSY_PAUSE = (1.0, 3.0)  # seconds, drawn at random
 LOOKS = (0.5, 2.0, 5.0)  # seconds between looks for a task whose answer was lost
@@ -152,7 +165,7 @@ class Work:
             if self._clock() > deadline:
                 raise self._locked_for_good(node, vmid, error) from error
             if not told:
-                self._tell(f"waiting for {self._holder(node, vmid, error)}")
+                self._tell(f"waiting: {self.lock_told(node, vmid, error.lock)}")
                 told = True
             self.pause()
             if not self._is_locked(node, vmid):
@@ -164,16 +177,28 @@ class Work:
         except NotFound:  # moved, or gone: the call itself will tell
             return False
 
-    def _holder(self, node: str, vmid: int, error: VmLocked) -> str:
-        running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
+    def lock_told(self, node: str, vmid: int, lock: str) -> str:
+        """`VM 100 is locked by a backup since 14:02 (vzdump of root@pam)`."""
+        locked = f"VM {vmid} is locked by {LOCKS.get(lock, 'a task')}"
+        running = self._holders(node, vmid, lock)
         if not running:
-            return f"VM {vmid}, which is locked ({error.lock or 'by an unknown task'})"
-        task = running[0]
-        since = time.strftime("%H:%M", time.localtime(task.started))
-        return f"VM {vmid}, which is locked ({error.lock or task.type}) by {task.type} of {task.user} since {since}"
+            return f"{locked} ({lock or 'no name'}), and no task works on it"
+        task = min(running, key=lambda one: one.started)
+        began = time.localtime(task.started)
+        today = time.strftime("%F", began) == time.strftime("%F", time.localtime(self._wall()))
+        since = time.strftime("%H:%M" if today else "%F %H:%M", began)
+        return f"{locked} since {since} ({task.type} of {task.user})"
+
+    def _holders(self, node: str, vmid: int, lock: str) -> list[TaskListed]:
+        """The running tasks that may hold the VM's lock. A backup of several VMs is one task, without any VMID."""
+        running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
+        if lock == "backup" and not running:
+            jobs = self._client.list_tasks(node, kind="vzdump")
+            running = [task for task in jobs if task.running and task.id in ("", str(vmid))]
+        return running
 
     def _locked_for_good(self, node: str, vmid: int, error: VmLocked) -> PveBusy:
-        running = [task for task in self._client.list_tasks(node, vmid=vmid) if task.running]
+        running = self._holders(node, vmid, error.lock)
         who = ", ".join(f"{task.type} by {task.user}" for task in running)
         return PveBusy(
             f"{error.message}, and stayed so for {self._busy:.0f} s"

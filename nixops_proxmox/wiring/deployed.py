@@ -230,6 +230,7 @@ class Deployed:
 
         def work(name: str) -> Machine:
             world = self._world(name, self._options.words)
+            world = self._parts.looking(world)
             found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
             return self.record.machine(name)
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from nixops_proxmox.wiring.record import Winners
 RACE_TIME = 8.0  # seconds for one race; a black hole answers nothing, however long one waits
 PAUSE = 1.0  # seconds between two races
 PROBE_TIME = 5.0
+LOOK_TIME = 8.0  # seconds that a look waits for the agent, and for an address
 INTRODUCE_TIME = 300.0  # cloud-init's first run is waited for
 
 
@@ -78,6 +80,12 @@ class Guests:
         self._entries: dict[str, _Entry] = {}
         self._shells: dict[str, SshShell] = {}
         self._lock = threading.Lock()
+
+    def hurried(self) -> "Guests":
+        """The same ways in, for who only looks: a guest that does not answer soon is told as unreachable."""
+        looking = copy(self)
+        looking._patience = replace(self._patience, boot=LOOK_TIME, sshd=LOOK_TIME)
+        return looking
 
     # The installer.
 

@@ -23,6 +23,7 @@ class Planned:
     system: str = ""  # the system it would get, empty if it has it already
     error: DeployError | None = None
     stays: tuple[str, ...] = ()  # what the VM has, and the description does not say
+    lock: str = ""  # who holds the VM's lock now, and since when: a deploy waits for that
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     vm = None if gone else world.hypervisor.find_vm(seen.facts)
     changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
     stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()
+    lock = world.hypervisor.lock_told(vm) if vm is not None else ""
     wanted = world.builder.wanted_system(seen)
     try:
         way, start = world.spec.install.source, start_of_reinstall(world.spec)
@@ -59,7 +61,8 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     except NoPath as error:
         return Planned(seen.name, seen.phase, error=error)
     steps = tuple(label(move.step) for move in moves)
-    return Planned(seen.name, seen.phase, steps, changes, wanted if wanted != seen.facts.system else "", stays=stays)
+    system = wanted if wanted != seen.facts.system else ""
+    return Planned(seen.name, seen.phase, steps, changes, system, stays=stays, lock=lock)
 
 
 def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
@@ -92,9 +95,8 @@ def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tup
     try:
         shell = world.guest.system_shell(machine, world.spec)
         wanted = world.builder.wanted_system(machine) or machine.facts.system
-        active = world.builder.active_system(shell) if wanted else ""
+        if not wanted or world.builder.active_system(shell) == wanted:
+            return True, True, ()
+        return True, False, (world.builder.inactive_reason(shell, wanted),)
     except DeployError as error:
         return False, None, (error.message,)
-    if active == wanted:
-        return True, True, ()
-    return True, False, (f"{active or 'an unknown system'} is active, and {wanted} is wanted",)

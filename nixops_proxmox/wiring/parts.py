@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,7 +16,7 @@ from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixeval.activate import find_active_system
+from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
@@ -56,6 +57,9 @@ class NothingToBuild:
 
     def active_system(self, shell: ShellPort) -> str:
         return find_active_system(shell)
+
+    def inactive_reason(self, shell: ShellPort, wanted: str) -> str:
+        return find_inactive_reason(shell, wanted)
 
     def activate(self, system: str, shell: ShellPort) -> int:
         raise NotImplementedError(system, shell.endpoint)
@@ -141,6 +145,10 @@ class Parts:
             words=words,
             recorded=recorded,
         )
+
+    def looking(self, world: World) -> World:
+        """The same for who only looks: a guest that does not answer soon is not waited for."""
+        return replace(world, guest=self.guests.hurried())
 
     def builder(self, nix: Nix, systems: Wanted) -> Builder:
         return NixBuilder(

@@ -1,5 +1,6 @@
 """What is waited for, for how long, and what is not: each blip passes, failures are told in time."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, PveBusy, TaskFailed
 from nixops_proxmox.guest.agent import THAW_TIME, Agent
-from nixops_proxmox.model import Machine, Power
+from nixops_proxmox.model import Machine, Power, Vm
 from nixops_proxmox.pve.answers import TaskListed, agent_result
+from nixops_proxmox.pve.calls import Call
 from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.refusals import AgentFrozen, Hibernated, NoQuorum, NotObeyed, Overloaded
 from nixops_proxmox.pve.sight import CREATION_TIME, Sight
 from nixops_proxmox.pve.view import ClusterView
@@ -131,7 +134,7 @@ def test_a_lock_that_only_the_task_meets_is_waited_for_like_one_that_is_told_at_
         start(bench, machine)
     bench.fault("fail_task", method, path, text="VM is locked (backup)")
     do(bench, machine)
-    assert any("locked (backup)" in told for told in bench.told)
+    assert any("locked by a backup" in told for told in bench.told)
 
 
 def test_a_create_waits_for_quorum(bench: Bench) -> None:
@@ -163,7 +166,47 @@ def test_a_lock_is_waited_for_by_reading(bench: Bench) -> None:
         change(bench, machine)
     calls = bench.calls()
     assert calls["POST /nodes/{node}/qemu/{vmid}/config"] == 1
-    assert [told for told in bench.told if "locked (backup)" in told]
+    assert [told for told in bench.told if "is locked by a backup" in told]
+
+
+class Tasks:
+    """A node that has nothing but a list of tasks: (type, ID, seconds ago)."""
+
+    def __init__(self, *tasks: tuple[str, str, int]) -> None:
+        self._tasks = tasks
+
+    def send(self, call: Call, upload: object = None) -> object:
+        del upload
+        vmid, kind = call.params.get("vmid"), call.params.get("typefilter")
+        return [
+            {"upid": "U", "type": of, "id": one, "user": "root@pam", "starttime": int(NOON) - ago, "status": "RUNNING"}
+            for of, one, ago in self._tasks
+            if vmid in (None, int(one or 0)) and kind in (None, of)
+        ]
+
+    def close(self) -> None: ...
+
+
+NOON = time.mktime((2026, 3, 4, 12, 0, 0, 0, 0, -1))
+
+
+@pytest.mark.parametrize(
+    ("lock", "tasks", "said"),
+    [
+        ("", (), ""),
+        ("backup", (("vzdump", "100", 600),), "VM 100 is locked by a backup since 11:50 (vzdump of root@pam)"),
+        ("backup", (("vzdump", "", 600),), "VM 100 is locked by a backup since 11:50 (vzdump of root@pam)"),
+        ("backup", (("vzdump", "101", 600),), "VM 100 is locked by a backup (backup), and no task works on it"),
+        ("snapshot", (("qmsnapshot", "100", 86400),), "a snapshot since 2026-03-03 12:00 (qmsnapshot of root@pam)"),
+        ("migrate", (), "VM 100 is locked by a migration (migrate), and no task works on it"),
+        ("new-word", (("qmx", "100", 60),), "VM 100 is locked by a task since 11:59 (qmx of root@pam)"),
+    ],
+)
+def test_a_lock_is_told_with_whose_it_is_and_since_when(
+    lock: str, tasks: Sequence[tuple[str, str, int]], said: str
+) -> None:
+    hypervisor = PveHypervisor(PveClient(Tasks(*tasks)), wall=lambda: NOON)
+    assert hypervisor.lock_told(Vm(100, "pve1", "", Power.RUNNING, {}, (), lock)).endswith(said)
 
 
 def test_the_guest_that_does_not_obey_is_no_busy_storage(bench: Bench) -> None:

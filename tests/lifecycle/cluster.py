@@ -202,6 +202,9 @@ class Hypervisor:
     def volumes(self, vm: Vm) -> Mapping[str, str]:
         return {"scsi0": self.cluster.vms[vm.vmid].volume}
 
+    def lock_told(self, vm: Vm) -> str:
+        return ""
+
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
         if str(fake.memory) != want:
@@ -334,6 +337,9 @@ class Builder:
 
     def active_system(self, shell: Any) -> str:
         return str(shell.vm.active)
+
+    def inactive_reason(self, shell: Any, wanted: str) -> str:
+        return f"{shell.vm.active} is active, and {wanted} is wanted"
 
     def activate(self, system: str, shell: Any) -> int:
         self.fuse.boundary()

@@ -17,12 +17,15 @@ from nixops_proxmox.nixeval.activate import (
     activate_script,
     activate_system,
     active_script,
+    explain_inactive,
     find_active_system,
+    find_inactive_reason,
     generations_script,
     parse_activation,
     parse_generations,
     roll_back,
     rollback_script,
+    seen_script,
 )
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
@@ -130,6 +133,33 @@ def test_a_switch_that_fails_leaves_no_active_system(guest: SmallGuest) -> None:
     assert find_active_system(guest) == one
 
 
+def test_what_a_switch_with_failed_services_left_is_told(guest: SmallGuest) -> None:
+    bad = guest.make_system("bad", "exit 4")
+    with pytest.raises(ActivationFailed, match="some of its services did not start"):
+        _activate(guest, bad)
+    assert find_active_system(guest) == ""
+    said = find_inactive_reason(guest, bad)
+    assert said.startswith(f"{bad} is active, but its activation did not end well")
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (
+            "current /x\nnext /x\nhalf /x\ndown a.service\ndown b.service\n",
+            "these services failed: a.service, b.service",
+        ),
+        ("current /x\nnext /x\nhalf /x\n", "/x is active, but its activation did not end well, though no service is"),
+        ("current /w\nnext /x\nhalf /x\nworking\n", "/x is being activated right now"),
+        ("current /x\nnext /w\n", "/x is active, but the next boot takes /w"),
+        ("current /w\nnext /w\n", "/w is active, and /x is wanted"),
+        ("", "an unknown system is active, and /x is wanted"),
+    ],
+)
+def test_why_a_system_does_not_count_as_active(seen: str, said: str) -> None:
+    assert said in explain_inactive(seen, "/x")
+
+
 def test_status_100_asks_for_a_reboot(guest: SmallGuest) -> None:
     done = activate_system(guest.make_system("new", "exit 100"), guest, machine="web")
     assert done.needs_reboot and done.generation == 1
@@ -218,7 +248,9 @@ def test_failed_units_are_told_apart_from_a_failed_activation() -> None:
         parse_activation(done, "web")
 
 
-@pytest.mark.parametrize("script", [active_script(), activate_script("/nix/store/x"), rollback_script(3)])
+@pytest.mark.parametrize(
+    "script", [active_script(), seen_script(), activate_script("/nix/store/x"), rollback_script(3)]
+)
 def test_scripts_are_posix(script: str) -> None:
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
 

@@ -1,0 +1,31 @@
+"""What verbs that only look say, and how soon."""
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pace import patience
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+CUT_OFF = "(sleep 1; for one in /sys/class/net/*; do ip link set ${one##*/} down; done) >/dev/null 2>&1 &"
+
+
+def test_looks_at_a_machine_that_is_locked_and_at_one_that_does_not_answer(bed: "Bed") -> None:
+    bed.run("deploy")
+    ((vmid, vm),) = bed.vms().items()
+    bed.ssh("web", CUT_OFF)
+    time.sleep(2)
+    began = time.monotonic()
+    done = bed.run("check", check=False)
+    took = time.monotonic() - began
+    assert done.returncode == 1 and "no address answered" in done.stdout, done.stdout + done.stderr
+    assert took < patience(60), "a deploy waits for two minutes; a look does not"
+    bed.fault("lock_vm", method="PUT", path=r"/config$", text="backup")
+    with pytest.raises(OSError, match="500"):
+        bed.api("PUT", f"/nodes/{vm['node']}/qemu/{vmid}/config", description="x")
+    assert f"VM {vmid} is locked by a backup (backup), and no task works on it" in bed.run("plan").stdout
