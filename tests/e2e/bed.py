@@ -49,7 +49,7 @@ class Bed(Door):
         """The same, without waiting; in a session of its own, so that it can be killed whole."""
         with (self.home / "killed.log").open("ab") as log:
             return subprocess.Popen(
-                self.command(*arguments),
+                ["env", "--default-signal=INT,TERM,HUP", *self.command(*arguments)],  # whatever is ignored here (nohup)
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
