@@ -238,6 +238,7 @@ def test_a_stop_that_is_asked_for_again_is_one_that_the_ha_manager_takes(bench: 
     bench.hypervisor.start_vm(machine.facts, bench.note)
     bench.hypervisor.client._ask("POST", "/cluster/ha/resources", {"sid": f"vm:{machine.facts.vmid}"})
     bench.fault("fail_task", "POST", r"/status/stop$", text=CFS)
+    bench.done.clear()
     bench.hypervisor.stop_vm(machine.facts, bench.note)
     vm = bench.hypervisor.find_vm(machine.facts)
     assert vm is not None
