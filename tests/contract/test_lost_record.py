@@ -68,7 +68,8 @@ def test_a_vm_that_was_renamed_or_lost_its_tag_is_known_all_the_same(made: Deplo
 def test_what_is_not_this_machine_stops_nobody(made: Deployment) -> None:
     other = replace(made, name="other").make()  # of another deployment
     copied = made.make()
-    made.by_hand("PUT", f"/nodes/pve1/qemu/{copied.facts.vmid}/config", smbios1=f"uuid={'1' + copied.facts.uuid[1:]}")
+    uuid = ("2" if copied.facts.uuid.startswith("1") else "1") + copied.facts.uuid[1:]
+    made.by_hand("PUT", f"/nodes/pve1/qemu/{copied.facts.vmid}/config", smbios1=f"uuid={uuid}")
     Path(made.state).unlink()
     assert deploy(made) is None
     assert {other.facts.vmid, copied.facts.vmid} < set(made.bench.vmids)
