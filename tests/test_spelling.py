@@ -10,8 +10,11 @@ import pytest
 
 from nixops_proxmox import cli
 from nixops_proxmox.cli import spelling as command_line
+from nixops_proxmox.cli.plan import change_json, describe
+from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
 from nixops_proxmox.spelling import Verb, command, spell
+from nixops_proxmox.wiring.looks import Planned
 
 SOURCE = Path(cli.__file__).parents[1]
 PARTS = sorted(
@@ -111,3 +114,10 @@ def test_a_text_is_spelled_by_the_door() -> None:
 def test_what_somebody_else_wrote_is_left_as_it_is() -> None:
     for text in ("⟨rm -rf⟩", "⟨deploy `x`⟩", "⟨⟩", "deploy"):
         assert spell(text, command_line.spelling) == text
+
+
+def test_a_plan_leaves_the_spelling_to_the_door_that_shows_it() -> None:
+    again = command(Verb.DEPLOY, "--allow-recreate")
+    change = Change("scsi1", "", "local:1", word="unused0 holds data", remedy=f"{again} makes a new one")
+    assert any(again in line for line in describe(Planned("web", Phase.READY, changes=(change,))))
+    assert again in change_json(change)["remedy"]

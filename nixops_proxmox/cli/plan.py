@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_deployed, positive, select
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import explain
-from nixops_proxmox.cli.spelling import spelled
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.spelling import Verb, command
@@ -77,7 +76,7 @@ def _note(change: Change) -> str:
 
 
 def _remedy(change: Change) -> str:
-    return f"\n    {spelled(change.remedy)}" if change.remedy else ""
+    return f"\n    {change.remedy}" if change.remedy else ""
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def change_json(change: Change) -> dict[str, Any]:
         "waiting": change.waiting,
         "forbidden": change.forbidden,
         "word": change.word,
-        "remedy": spelled(change.remedy),
+        "remedy": change.remedy,
     }
 
 
