@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+PROGRAM = "nixops-proxmox"  # the command line
+
 
 class Verb(StrEnum):
     """What can be recommended; named as on the command line."""
@@ -38,6 +40,11 @@ _COMMAND = re.compile(f"{_OPEN}({'|'.join(Verb)})({_WORDS}){_CLOSE}")
 def command(verb: Verb, *words: str) -> str:
     """The command in a text. `words`: machines, and the command line's flags."""
     return f"{_OPEN}{' '.join([verb.value, *words])}{_CLOSE}"
+
+
+def on_the_line(verb: Verb, *words: str, common: Sequence[str] = ()) -> str:
+    """As the command line has it, which is there beside every other door. `common`: options before the verb."""
+    return f"`{' '.join([PROGRAM, *common, *verb.value.split('-'), *words])}`"
 
 
 def spell(text: str, spelling: Spelling) -> str:

@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.pace import VARIABLE, measure_pace, pace, patience
 from tests.skipped import summary
+
+if TYPE_CHECKING:
+    from tests.pve.stub import Certificates, Stub
 
 STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
@@ -52,3 +56,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     if skipped:
         terminalreporter.section("not tested here, and why", bold=True)
         terminalreporter.write_line("\n".join(summary(skipped)))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> "Certificates":
+    from tests.pve.stub import make_certificates
+
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def stub(certificates: "Certificates") -> Iterator["Stub"]:
+    """An API that answers what a test tells it to."""
+    from tests.pve.stub import start_stub
+
+    with start_stub(certificates) as server:
+        yield server

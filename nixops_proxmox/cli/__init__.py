@@ -47,9 +47,9 @@ from nixops_proxmox.cli.arguments import add_common
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.report import Line, explain
 from nixops_proxmox.cli.signals import Ended, end, handled, status_of
-from nixops_proxmox.cli.spelling import PROGRAM
 from nixops_proxmox.errors import ConfigError, DeployError
-from nixops_proxmox.texts import shown, shown_line
+from nixops_proxmox.spelling import PROGRAM
+from nixops_proxmox.texts import shown
 
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
@@ -211,7 +211,7 @@ def check_text(args: argparse.Namespace) -> None:
     for name in ("state", "deployment", "file", "flake", "profile", "machine", "machines", "only", "omit", "name"):
         given = getattr(args, name, None)
         for word in given if isinstance(given, list) else [given]:
-            if isinstance(word, str) and shown_line(word) != word and any("\ud800" <= one <= "\udfff" for one in word):
+            if isinstance(word, str) and any("\ud800" <= one <= "\udfff" for one in word):
                 raise ConfigError(f"{word} cannot be used: it has bytes that are no UTF-8", hint="rename it")
 
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from nixops_proxmox.spelling import Verb, spell
-
-PROGRAM = "nixops-proxmox"
+from nixops_proxmox.spelling import Verb, on_the_line, spell
 
 
 def spelling(verb: Verb, words: Sequence[str]) -> str:
@@ -12,7 +10,7 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
         return "add --break-lock"
     if verb is Verb.MAKE_ANOTHER:
         return "add --make-another"
-    return f"`{' '.join([PROGRAM, *verb.value.split('-'), *words])}`"
+    return on_the_line(verb, *words)
 
 
 def spelled(text: str) -> str:

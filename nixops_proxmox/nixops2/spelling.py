@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from nixops_proxmox.cli import spelling as of_the_command_line
-from nixops_proxmox.spelling import Verb, spell
+from nixops_proxmox.spelling import Verb, on_the_line, spell
 from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 COMMANDS: Mapping[Verb, str] = {
@@ -25,7 +24,7 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb in SHARED:
         return f"`{' '.join(['nixops proxmox', verb.value, *words])}`"
     if verb not in COMMANDS:
-        return of_the_command_line.spelling(verb, words)  # it needs no state, and is installed beside
+        return on_the_line(verb, *words)  # it needs no state, and is installed beside
     flags = [word for word in words if word.startswith("--") and verb is not Verb.STATUS]
     machines = [word for word in words if not word.startswith("--")]
     include = ["--include", *machines] if machines else []

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nixops_proxmox.spelling import Verb, spell
+from nixops_proxmox.spelling import Verb, on_the_line, spell
 from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 APPLY = "`nixops4 apply`"
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
-LINE = "nixops-proxmox"
 STATELESS = (Verb.DOCTOR, Verb.LIFECYCLE, Verb.ISO_UPLOAD, Verb.LAB_UP)
 
 
@@ -21,7 +20,7 @@ def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.DEPLOY:
         return f"{APPLY} with `allowReboot = true`" if "--allow-reboot" in words else APPLY
     where = [] if verb in STATELESS or "--uuid" in words else ["--deployment", deployment]
-    return f"`{' '.join([LINE, *where, *verb.value.split('-'), *words])}`"
+    return on_the_line(verb, *words, common=where)
 
 
 def spelled_for(deployment: str) -> Callable[[str], str]:

@@ -33,7 +33,7 @@ from nixops_proxmox.pve.requests import (
     settings,
     wanted_tags,
 )
-from nixops_proxmox.pve.step import Step, as_scalar, hotplugged
+from nixops_proxmox.pve.step import Step, hotplugged, same_scalar
 from nixops_proxmox.spec import MachineSpec
 
 # §8.3 of PVE's behaviour: these act on a running VM at once; everything else waits for a full stop and start.
@@ -174,13 +174,13 @@ def same_setting(key: str, have: str, want: str) -> bool:
         return have.strip() == want.strip()
     if not have:
         return is_default(key, want)
-    if as_scalar(have) == as_scalar(want):
+    if same_scalar(have, want):
         return True
     default_key = DEFAULT_KEYS.get(key, "")
     if not default_key and "=" not in want:
         return False
     has, wants = parse_properties(have, default_key), parse_properties(want, default_key)
-    return all(name in has and as_scalar(has[name]) == as_scalar(value) for name, value in wants.items())
+    return all(name in has and same_scalar(has[name], value) for name, value in wants.items())
 
 
 _DEFAULTS = {
@@ -191,7 +191,7 @@ _DEFAULTS = {
 
 def is_default(key: str, want: str) -> bool:
     """PVE leaves out what was never set; asking for its default then is no difference."""
-    return key in _DEFAULTS and as_scalar(want) == as_scalar(_DEFAULTS[key])
+    return key in _DEFAULTS and same_scalar(want, _DEFAULTS[key])
 
 
 def _tags(text: str) -> frozenset[str]:
@@ -227,4 +227,4 @@ def _same_nic_option(name: str, have: str, want: str) -> bool:
         return frozenset(split_list(have)) == frozenset(split_list(want))
     if name == "firewall" and not have:
         return parse_flag(want) is False
-    return have.lower() == want.lower() or (name not in ("bridge", "macaddr") and as_scalar(have) == as_scalar(want))
+    return have.lower() == want.lower() or (name not in ("bridge", "macaddr") and same_scalar(have, want))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.pve.answers import GuestSeen, Resources
-from nixops_proxmox.pve.properties import is_cdrom, is_disk_slot, parse_drive, parse_size, print_size, storage_of
+from nixops_proxmox.pve.properties import drives_of, is_cdrom, parse_size, print_size, storage_of
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.spec import Disk, MachineSpec, Source
 
@@ -88,7 +88,7 @@ def refuse_template(spec: MachineSpec, config: Mapping[str, str]) -> None:
 
 
 def _objections(spec: MachineSpec, config: Mapping[str, str]) -> Iterator[str]:
-    have = {slot: parse_drive(text) for slot, text in config.items() if is_disk_slot(slot)}
+    have = drives_of(config)
     have = {slot: drive for slot, drive in have.items() if not is_cdrom(drive)}
     if spec.disks and spec.disks[0].slot not in have:
         yield f"its disks are {', '.join(sorted(have)) or 'none'}, and the first one described is {spec.disks[0].slot}"

@@ -11,6 +11,7 @@ from nixops_proxmox.pve.identity import Identity, derived_serial, disk_serial, i
 from nixops_proxmox.pve.properties import (
     GIB,
     MIB,
+    drives_of,
     is_cdrom,
     is_cloud_init,
     is_disk_slot,
@@ -233,9 +234,8 @@ def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[St
     """Disks that we made (their serial says so) and that are described no more: detached, their volume kept.
     A disk that somebody added by hand is left alone."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
-    for slot in sorted(vm.config):
-        drive = parse_drive(vm.config[slot]) if is_disk_slot(slot) else {}
-        if slot not in described and drive and drive.get("serial") == derived_serial(identity.uuid, slot):
+    for slot, drive in sorted(drives_of(vm.config).items()):
+        if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):
             yield Step(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
 
 
@@ -245,10 +245,9 @@ def _pluggable(vm: Vm, slot: str) -> bool:
 
 def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
     """What goes with the VM beside the disks that we made: a line each. PVE leaves alone what another guest owns."""
-    slots = {slot: parse_drive(text) for slot, text in sorted(vm.config.items()) if is_disk_slot(slot)}
     added = {
         slot: drive.get("file", "")
-        for slot, drive in slots.items()
+        for slot, drive in sorted(drives_of(vm.config).items())
         if not is_cdrom(drive) and drive.get("serial") != derived_serial(identity.uuid, slot)
     }
     lines = [f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm).items()]
@@ -258,5 +257,4 @@ def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
 
 def volumes_of(config: Mapping[str, str]) -> dict[str, str]:
     """The disks' volumes by slot."""
-    drives = {slot: parse_drive(text) for slot, text in config.items() if is_disk_slot(slot)}
-    return {slot: drive.get("file", "") for slot, drive in sorted(drives.items()) if not is_cdrom(drive)}
+    return {slot: drive.get("file", "") for slot, drive in sorted(drives_of(config).items()) if not is_cdrom(drive)}

@@ -75,6 +75,11 @@ def is_disk_slot(key: str) -> bool:
     return any(key.startswith(bus) and key[len(bus) :].isdecimal() for bus in DISK_BUSES)
 
 
+def drives_of(config: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """A VM's disks and CD drives, parsed, by slot; in the order of the configuration."""
+    return {key: parse_drive(text) for key, text in config.items() if is_disk_slot(key)}
+
+
 def storage_of(volume: str) -> str:
     return volume.partition(":")[0] if ":" in volume else ""
 

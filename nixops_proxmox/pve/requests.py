@@ -8,10 +8,9 @@ from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.calls import Value
 from nixops_proxmox.pve.identity import TAG, Identity, derived_serial, disk_serial, notes_with_mark, notes_without_mark
 from nixops_proxmox.pve.properties import (
+    drives_of,
     gib,
     is_cdrom,
-    is_disk_slot,
-    parse_drive,
     parse_properties,
     print_drive,
     print_nic,
@@ -199,7 +198,7 @@ def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Valu
     """PUT …/config: a VM that was restored as another machine becomes this one."""
     smbios = {**parse_properties(config.get("smbios1", "")), "uuid": identity.uuid}
     tags = [tag for tag in re.split(r"[;, ]+", config.get("tags", "")) if tag]
-    drives = {slot: parse_drive(text) for slot, text in config.items() if is_disk_slot(slot)}
+    drives = drives_of(config)
     return {
         **{
             slot: print_drive(drive | {"serial": derived_serial(identity.uuid, slot)})

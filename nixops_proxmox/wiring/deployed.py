@@ -229,8 +229,7 @@ class Deployed:
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            world = self._world(name, self._options.words)
-            world = self._parts.looking(world)
+            world = self._parts.looking(self._world(name, self._options.words))
             found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
             return self.record.machine(name)
 

@@ -47,8 +47,8 @@ class Pursuit:
         if self.machine.phase is Phase.ABSENT:
             refuse_unrecorded(self.world, self.machine)
         self.world.builder.wanted_system(self.machine)  # fail before anything is made
-        if allow_recreate and self.looked_at().phase is Phase.LOST:
-            refuse_unrecorded(self.world, self.looked_at())
+        if allow_recreate and (seen := self.looked_at()).phase is Phase.LOST:
+            refuse_unrecorded(self.world, seen)
             self.to(Phase.ABSENT)
         if asks_for_reinstall(self.machine, self.world):
             self.to(start_of_reinstall(self.world.spec))

@@ -7,9 +7,10 @@ from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, PveRefused, 
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.pve.answers import GuestSeen
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
-from nixops_proxmox.pve.properties import is_cdrom, is_disk_slot, parse_drive, storage_of
+from nixops_proxmox.pve.properties import drives_of, is_cdrom, storage_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.backups import Archive, changed, list_archives
 from nixops_proxmox.wiring.pursuit import Pursuit
@@ -100,10 +101,9 @@ def _find_standing(hypervisor: PveHypervisor, machine: Machine) -> _Standing | N
         vm = hypervisor.find_vm(replace(facts, uuid=uuid))
         if vm is not None:
             return _Standing(uuid, vm)
-    guest = hypervisor.client.get_resources(0.0).guests.get(facts.vmid)
+    guest, uuid = _find_guest(hypervisor, facts.vmid)
     if guest is None:
         return None
-    uuid = uuid_of(hypervisor.client.get_config(guest.node, guest.vmid).values) if guest.kind == "qemu" else ""
     what = f"the UUID {uuid}" if uuid else "no UUID"
     raise StateError(
         f"{machine.name}: at its VMID {facts.vmid}, on {guest.node}, stands {guest.name or 'a guest'} with {what},"
@@ -112,6 +112,14 @@ def _find_standing(hypervisor: PveHypervisor, machine: Machine) -> _Standing | N
         f" {guest.node} makes it the machine again, and the same command overwrites it; if it is somebody else's,"
         " it must go to another VMID first",
     )
+
+
+def _find_guest(hypervisor: PveHypervisor, vmid: int) -> tuple[GuestSeen | None, str]:
+    """Whatever stands at the VMID now, and its UUID; a container has none."""
+    guest = hypervisor.client.get_resources(0.0).guests.get(vmid)
+    if guest is None or guest.kind != "qemu":
+        return guest, ""
+    return guest, uuid_of(hypervisor.client.get_config(guest.node, vmid).values)
 
 
 def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, standing: _Standing | None) -> None:
@@ -128,7 +136,7 @@ def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, s
             f"{machine.name}: it is on {node}, which cannot read {archive.volume}: that is on {archive.node}",
             hint=f"migrate the VM to {archive.node} first, or copy the backup to a storage that both have",
         )
-    drives = [parse_drive(value) for slot, value in chosen.config.items() if is_disk_slot(slot)]
+    drives = drives_of(chosen.config).values()
     wanted = {storage_of(drive.get("file", "")) for drive in drives if not is_cdrom(drive)} - {""}
     have = {one.storage for one in hypervisor.resources().storages if one.available and one.node == node}
     if missing := sorted(wanted - have):
@@ -160,8 +168,7 @@ def _prove(hypervisor: PveHypervisor, pursuit: Pursuit, machine: Machine, chosen
     facts = machine.facts
     if hypervisor.find_vm(replace(facts, uuid=chosen.uuid)) is not None:
         return
-    guest = hypervisor.client.get_resources(0.0).guests.get(facts.vmid)
-    uuid = uuid_of(hypervisor.client.get_config(guest.node, guest.vmid).values) if guest is not None else ""
+    _, uuid = _find_guest(hypervisor, facts.vmid)
     _remember(pursuit, machine.moved(Phase.LOST, facts), uuid, "what was restored is another machine")
     raise StateError(
         f"{machine.name}: what came back from {chosen.archive.volume} is another machine, with"

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pace import patience
-from tests.pve.stub import Asked, Certificates, Reply, Stub, data, make_certificates, refuse, start_stub
+from tests.pve.stub import Asked, Reply, Stub, data, refuse
 
 if TYPE_CHECKING:
     pass
@@ -22,17 +21,6 @@ PASSWORD = "correct horse battery"
 TICKET = "PVE:root@pam:6650A1B2::dGhpcyBpcyBub3QgYSByZWFsIHNpZ25hdHVyZQ=="
 UUID = "5e0b9a44-8d0e-4f1e-9a3e-3f0a2c1b7d55"
 CSRF = "6650A1B2:c29tZXRoaW5nIHRoYXQgbG9va3MgbGlrZSBhIHRva2Vu"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def stub(certificates: Certificates) -> Iterator[Stub]:
-    with start_stub(certificates) as server:
-        yield server
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What is waited for, for how long, and what is not: each blip passes, failures are told in time."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,25 +18,11 @@ from nixops_proxmox.pve.sight import CREATION_TIME, Sight
 from nixops_proxmox.pve.view import ClusterView
 from nixops_proxmox.pve.work import BUSY_TIME, known_of
 from nixops_proxmox.spec import MachineSpec
-from tests.contract.client_bench import Bench, bare, start_bench
+from tests.contract.client_bench import Bench, bare
 
 QUIT = "VM quit/powerdown failed - got timeout"
 CFS = "cfs-lock 'storage-local-lvm' error: got lock request timeout"
 WIDER = bare(memory=4096)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Bench]:
-    with start_bench() as made:
-        yield made
-
-
-@pytest.fixture
-def bench(shared: Bench) -> Iterator[Bench]:
-    yield shared
-    shared.lab.faults.clear()
-    shared.told.clear()
-    shared.warned.clear()
 
 
 def change(bench: Bench, machine: Machine, described: MachineSpec = WIDER) -> Sequence[str]:

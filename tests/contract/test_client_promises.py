@@ -1,28 +1,14 @@
 """Locks that only a task met, in PVE's other words: each is waited for, and a failure that does not pass is not."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from nixops_proxmox.errors import TaskFailed
-from tests.contract.client_bench import Bench, start_bench
+from tests.contract.client_bench import Bench
 from tests.contract.test_client_patience import DEEDS, start
 
 LOCK = "can't lock file '/var/lock/qemu-server/lock-101.conf' - got timeout"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Bench]:
-    with start_bench() as made:
-        yield made
-
-
-@pytest.fixture
-def bench(shared: Bench) -> Iterator[Bench]:
-    yield shared
-    shared.lab.faults.clear()
-    shared.told.clear()
 
 
 @pytest.mark.parametrize("deed", DEEDS)

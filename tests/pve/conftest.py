@@ -5,22 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pve.stub import Certificates, Stub, make_certificates, start_stub
-
 if TYPE_CHECKING:
     from nixops_proxmox.pve.client import PveClient
     from tests.pve.clients import Clients
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def stub(certificates: Certificates) -> Iterator[Stub]:
-    with start_stub(certificates) as server:
-        yield server
+    from tests.pve.stub import Stub
 
 
 @pytest.fixture
@@ -34,5 +22,5 @@ def clients() -> Iterator["Clients"]:
 
 
 @pytest.fixture
-def client(stub: Stub, clients: "Clients") -> "PveClient":
+def client(stub: "Stub", clients: "Clients") -> "PveClient":
     return clients(stub)
