@@ -31,7 +31,7 @@ class Fault:
     """Happens at the `nth` match (1: the first) and the `times - 1` after it; `times=0`: from then on always."""
 
     action: Action
-    method: str = "*"
+    method: str = "*"  # any; else one or several: "POST|PUT|DELETE"
     path: str = ".*"  # regular expression, searched in the path without /api2/json
     nth: int = 1
     times: int = 1
@@ -56,7 +56,7 @@ class Fault:
 
     def strikes(self, method: str, path: str) -> bool:
         """Count this call if it matches; is it the one?"""
-        if self.method not in ("*", method) or not re.search(self.path, path):
+        if (self.method != "*" and method not in self.method.split("|")) or not re.search(self.path, path):
             return False
         self.seen += 1
         return self.seen >= self.nth and (self.times == 0 or self.seen < self.nth + self.times)

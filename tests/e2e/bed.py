@@ -60,11 +60,11 @@ class Bed(Door):
         machines: list[dict[str, Any]] = json.loads(self.run("status", "--json").stdout)["machines"]
         return machines
 
-    def wait_for_calls(self, count: int, process: "subprocess.Popen[bytes]") -> bool:
-        """Until the lab has seen so many calls; False if the process ended before."""
+    def wait_for_calls(self, count: int, process: "subprocess.Popen[bytes]", methods: str = "*") -> bool:
+        """Until the lab has seen so many calls (with such a method); False if the process ended before."""
         deadline = time.monotonic() + patience(PATIENCE)
         while time.monotonic() < deadline:
-            if len(self.calls()) >= count:
+            if sum(methods == "*" or call["method"] in methods.split("|") for call in self.calls()) >= count:
                 return True
             if process.poll() is not None:
                 return False

@@ -181,7 +181,7 @@ def test_the_summary_says_which_machine_failed_where_why_and_what_to_do(story: S
     done = story.said["one fails"]
     said = done.stdout + done.stderr
     assert done.returncode == 5
-    for wanted in ("bad", "reachable", "no such disk layout", "exit status 3", "install.partition", "again"):
+    for wanted in ("bad", "reachable", "no such disk layout", "exit status 3", "install.partition", "the same command"):
         assert wanted in said, said
     assert "Traceback" not in said
 

@@ -48,6 +48,12 @@ def made(folder: Path) -> list[Made]:
             f"{STORE}/download-url",
         ),
         Made("delete_volume", lambda c: c.delete_volume(NODE, "local:x"), "DELETE", f"{STORE}/content/local:x"),
+        Made(
+            "get_archive_config",
+            lambda c: c.get_archive_config(NODE, "local:backup/a.vma.zst"),
+            "GET",
+            f"/nodes/{NODE}/vzdump/extractconfig",
+        ),
         Made("get_config", lambda c: c.get_config(NODE, VMID), "GET", f"{VM}/config"),
         Made("get_pending", lambda c: c.get_pending(NODE, VMID), "GET", f"{VM}/pending"),
         Made("get_status", lambda c: c.get_status(NODE, VMID), "GET", f"{power}/current"),
