@@ -59,11 +59,13 @@ class Clock(Protocol):
 
 
 class RealClock:
+    """`sleep` is what every wait sleeps with."""
+
+    def __init__(self, sleep: Callable[[float], None] = sleep) -> None:
+        self.sleep = sleep
+
     def now(self) -> float:
         return monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        sleep(seconds)
 
 
 @dataclass(frozen=True)

@@ -518,14 +518,22 @@ def open_hypervisor(
     warn: Callable[[str], None] | None = None,
     tell: Callable[[str], None] | None = None,
     may_act: Callable[[], None] = always,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[PveHypervisor]:
     """The hypervisor of a profile, by name; its connections are dropped at the end. `may_act` is asked right before
     each call that changes something, and raises if it must not be made."""
     read = load_profile(profile, path=profiles)
-    client = connect(read, trace=trace, may_act=may_act)
+    client = connect(read, trace=trace, may_act=may_act, sleep=sleep)
     try:
         yield PveHypervisor(
-            client, vmids=read.vmids, reserve=read.reserve, parallel=read.parallel, busy=busy, warn=warn, tell=tell
+            client,
+            sleep=sleep,
+            vmids=read.vmids,
+            reserve=read.reserve,
+            parallel=read.parallel,
+            busy=busy,
+            warn=warn,
+            tell=tell,
         )
     finally:
         client.close()

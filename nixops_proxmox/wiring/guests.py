@@ -71,9 +71,10 @@ class Guests:
         stack: ExitStack,
         patience: Patience,
         may_act: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`may_act` is asked right before anything is done in a guest, or recorded."""
-        self._may_act = may_act
+        self._may_act, self._sleep = may_act, sleep
         self._patience = patience
         self._agents, self._keys, self._record = agents, keys, record
         self._directory, self._reporter, self._stack = directory, reporter, stack
@@ -262,7 +263,7 @@ class Guests:
                         hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
                     ) from error
                 self._reporter.detail(machine, "waiting for an address that answers as this machine")
-            time.sleep(pause)
+            self._sleep(pause)
             pause = min(PAUSE, pause * 2)
             addresses = self.addresses(agent, machine, again=True)
 

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from nixops_proxmox import paths
-from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.guest.agent import Agent, RealClock
 from nixops_proxmox.lifecycle.ports import Builder
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.lifecycle.shape import Words, World
@@ -35,14 +34,6 @@ from nixops_proxmox.wiring.right import Right
 from nixops_proxmox.wiring.telling import Telling
 
 log = logging.getLogger(__name__)
-
-
-class RealClock:
-    def now(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 class NothingToBuild:
@@ -87,6 +78,7 @@ class Parts:
             self._stack,
             options.patience,
             self.right.check,
+            self.right.sleep,
         )
 
     def __enter__(self) -> Self:
@@ -118,6 +110,7 @@ class Parts:
                         warn=lambda text: log.warning("%s: %s", name, text),
                         tell=self._telling.tell,
                         may_act=self.right.check,
+                        sleep=self.right.sleep,
                     )
                 )
             return self._hypervisors[name]
@@ -126,7 +119,8 @@ class Parts:
         """The guest agent of a machine, wherever it is now."""
         hypervisor = self.hypervisor(machine.facts.profile or "default")
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
-        return Agent(hypervisor.client, node, machine.facts.vmid, tell=self._telling.tell)
+        clock = RealClock(self.right.sleep)
+        return Agent(hypervisor.client, node, machine.facts.vmid, clock=clock, tell=self._telling.tell)
 
     def world(
         self, spec: MachineSpec, words: Words, builder: Builder, recorded: Callable[[], Collection[int]] = tuple
@@ -140,7 +134,7 @@ class Parts:
             guest=self.guests,
             builder=builder,
             keys=self.keys,
-            clock=RealClock(),
+            clock=RealClock(self.right.sleep),
             reporter=self._telling,
             words=words,
             recorded=recorded,

@@ -62,3 +62,8 @@ class Right:
             f"the record took more than {FRESH:g} s to say whether this run still has its lock; nothing more was done",
             hint="run the same command again when the record answers faster",
         )
+
+    def sleep(self, seconds: float) -> None:
+        """What every wait sleeps with: a run whose lock was broken does not wait to the end of its patience."""
+        self.check()
+        time.sleep(seconds)

@@ -267,6 +267,8 @@ def test_a_lease_is_proven_at_any_moment_and_never_again_after_it_was_broken(sta
             right.check()  # the other has ended, and nobody holds it: what was broken stays broken
     with pytest.raises(Locked, match="taken over"):
         right.check()
+    with pytest.raises(Locked, match="taken over"):
+        right.sleep(3600)  # whoever waits ends, too
 
 
 def test_who_holds_nothing_may_act_and_whoever_gave_it_back_regularly_too(state: State) -> None:
