@@ -61,5 +61,5 @@ def find_twins(bugs: Iterable[Bug]) -> list[str]:
 
 
 def choose(bugs: Sequence[Bug], only: Sequence[str]) -> list[Bug]:
-    """Those whose name has one of the words in it; without words, all."""
-    return [bug for bug in bugs if not only or any(word in bug.name for word in only)]
+    """Those whose name, or whose file's, has one of the words in it (`/guest/` is a part); without words, all."""
+    return [bug for bug in bugs if not only or any(word in bug.name or word in bug.file for word in only)]
