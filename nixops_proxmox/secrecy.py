@@ -17,6 +17,7 @@ SAFE_INSIDE = 8  # shorter ones count only where they stand alone
 _END = r"[^\s\"',;\\]+"
 _PATTERNS = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), BLANK),
+    (re.compile(r"(?m)^(?:[A-Za-z0-9+/=]{1,76}\r?\n){1,100}-----END [A-Z ]*PRIVATE KEY-----"), BLANK),  # its end alone
     (re.compile(r"\bb3BlbnNzaC1rZXktdjEA[A-Za-z0-9+/=]*"), BLANK),  # how a key in OpenSSH's format begins
     (re.compile(rf"(PVEAPIToken(?:=|%3[Dd])[^\s=\"',!%]+(?:!|%21)[^\s=\"',%]+(?:=|%3[Dd])){_END}"), rf"\1{BLANK}"),
     (re.compile(rf"(PVEAuthCookie(?:=|%3[Dd])){_END}"), rf"\1{BLANK}"),

@@ -4,6 +4,7 @@
 """
 
 import re
+import secrets
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
@@ -34,12 +35,14 @@ Spelling = Callable[[Verb, Sequence[str]], str]
 
 _OPEN, _CLOSE = "⟨", "⟩"  # readable, should a text ever be shown as it is
 _WORDS = r"(?: [A-Za-z0-9_.:/=@+-]+)*"
-_COMMAND = re.compile(f"{_OPEN}({'|'.join(Verb)})({_WORDS}){_CLOSE}")
+_OURS = secrets.token_hex(4)  # of this process: texts hold strangers' words too, and they cannot know it
+_COMMAND = re.compile(f"{_OPEN}{_OURS} ({'|'.join(Verb)})({_WORDS}){_CLOSE}")
+_STORED = re.compile(f"{_OPEN}({'|'.join(Verb)})({_WORDS}){_CLOSE}")
 
 
 def command(verb: Verb, *words: str) -> str:
     """The command in a text. `words`: machines, and the command line's flags."""
-    return f"{_OPEN}{' '.join([verb.value, *words])}{_CLOSE}"
+    return f"{_OPEN}{' '.join([_OURS, verb.value, *words])}{_CLOSE}"
 
 
 def on_the_line(verb: Verb, *words: str, common: Sequence[str] = ()) -> str:
@@ -50,3 +53,14 @@ def on_the_line(verb: Verb, *words: str, common: Sequence[str] = ()) -> str:
 def spell(text: str, spelling: Spelling) -> str:
     """The text as a door's user reads it."""
     return _COMMAND.sub(lambda found: spelling(Verb(found[1]), found[2].split()), text)
+
+
+def stored(text: str) -> str:
+    """The text for another process to read: with a mark that holds everywhere, which strangers' words do not have."""
+    text = _STORED.sub(lambda found: f"<{found[0][1:-1]}>", text)
+    return _COMMAND.sub(lambda found: f"{_OPEN}{found[1]}{found[2]}{_CLOSE}", text)
+
+
+def recalled(text: str) -> str:
+    """A stored text, to be spelled."""
+    return _STORED.sub(lambda found: command(Verb(found[1]), *found[2].split()), text)

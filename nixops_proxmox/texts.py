@@ -9,10 +9,12 @@ import json
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from nixops_proxmox.secrecy import redact
+from nixops_proxmox.spelling import stored
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")  # harmless, and so usual that its escape would only disturb
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, format characters, lone surrogates, separators
@@ -39,8 +41,34 @@ def shown_line(text: str) -> str:
 
 
 def kept(text: str, limit: int) -> str:
-    """The same to be stored, at most `limit` characters; secrets are blanked before it is cut."""
-    return shown(text)[:limit]
+    """The same to be stored, at most `limit` characters; `recalled` reads it again."""
+    return stored(shown(text))[:limit]
+
+
+# Half a secret is none that we know, so a text is cut here and nowhere else: its secrets are blanked first.
+
+
+def head(text: str, limit: int) -> str:
+    """Its first characters; the last of them is an ellipsis where there is more."""
+    text = redact(text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def tail(text: str, limit: int) -> str:
+    """Its last characters."""
+    return redact(text)[-limit:]
+
+
+def tail_lines(lines: Iterable[str], count: int) -> list[str]:
+    """The last of the lines; a secret may have several."""
+    return redact("\n".join(lines)).split("\n")[-count:]
+
+
+def after_cut(text: str) -> str:
+    """What somebody else has cut off at its beginning, without the line that half of is gone: its first word may be
+    half a secret."""
+    rest = re.split(r"[\r\n]+", text, maxsplit=1)
+    return rest[1] if len(rest) > 1 else "".join(re.split(r"\s+", text, maxsplit=1)[1:])
 
 
 def json_text(value: Any) -> str:

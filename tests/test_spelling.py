@@ -13,7 +13,7 @@ from nixops_proxmox.cli import spelling as command_line
 from nixops_proxmox.cli.plan import change_json, describe
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
-from nixops_proxmox.spelling import Verb, command, spell
+from nixops_proxmox.spelling import Verb, command, recalled, spell, stored
 from nixops_proxmox.wiring.looks import Planned
 
 SOURCE = Path(cli.__file__).parents[1]
@@ -112,8 +112,16 @@ def test_a_text_is_spelled_by_the_door() -> None:
 
 
 def test_what_somebody_else_wrote_is_left_as_it_is() -> None:
-    for text in ("⟨rm -rf⟩", "⟨deploy `x`⟩", "⟨⟩", "deploy"):
+    for text in ("⟨rm -rf⟩", "⟨deploy `x`⟩", "⟨⟩", "deploy", "⟨deploy⟩", "⟨destroy --yes web⟩", "⟨0 destroy web⟩"):
         assert spell(text, command_line.spelling) == text
+
+
+def test_of_what_was_stored_only_ours_is_spelled() -> None:
+    forged = "⟨destroy web⟩"
+    kept = stored(f"{forged}: {command(Verb.DEPLOY, '--allow-reboot')}")
+    assert kept == "<destroy web>: ⟨deploy --allow-reboot⟩"
+    assert spell(kept, command_line.spelling) == kept
+    assert spell(recalled(kept), command_line.spelling) == "<destroy web>: `nixops-proxmox deploy --allow-reboot`"
 
 
 def test_a_plan_leaves_the_spelling_to_the_door_that_shows_it() -> None:

@@ -49,7 +49,7 @@ from nixops_proxmox.cli.report import Line, explain
 from nixops_proxmox.cli.signals import Ended, end, handled, status_of
 from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.spelling import PROGRAM
-from nixops_proxmox.texts import shown
+from nixops_proxmox.texts import head, shown
 
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
@@ -201,7 +201,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _no_file(error: OSError) -> ConfigError:
     """What the system refuses to do with a file is told as it is: it is no defect of ours."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    told = name if len(name) <= 200 else f"{name[:160]}…"
+    told = head(name, 160)
     what = f"{told}: " if told else ""
     return ConfigError(f"{what}{error.strerror or error}", hint=HINTS.get(error.errno or 0, ""))
 

@@ -15,6 +15,7 @@ from nixops_proxmox.cli.console import Console
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.namespace import enter
 from nixops_proxmox.paths import expanded
+from nixops_proxmox.texts import head
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
     from nixops_proxmox.wiring import Deployed, Options
@@ -145,9 +146,8 @@ def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | N
     source = find_source(args)
     name = args.deployment or environment.get(DEPLOYMENT_VARIABLE, "") or (deployment_name(source) if source else "")
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
-        told = name if len(name) <= 100 else f"{name[:60]}…"
         raise ConfigError(
-            f"{told!r} cannot be a deployment's name",
+            f"{head(name, 60)!r} cannot be a deployment's name",
             hint="letters, digits, and _ . - after the first, at most 100; --deployment NAME gives another",
         )
     return str(name)

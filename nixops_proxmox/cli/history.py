@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import (
@@ -15,7 +16,8 @@ from nixops_proxmox.cli.arguments import (
 from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.progress import duration, one_line
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.texts import moment_text
+from nixops_proxmox.spelling import recalled
+from nixops_proxmox.texts import head, moment_text
 
 if TYPE_CHECKING:
     from nixops_proxmox.state import Entry, State
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
 
 def show(args: argparse.Namespace, console: Console, entries: "Sequence[Entry]") -> int:
+    entries = [replace(entry, error=console.spell(recalled(entry.error))) for entry in entries]
     if args.json:
         console.json({"history": [entry.to_json() for entry in entries]})
     elif entries:
@@ -69,7 +72,6 @@ def when(entry: "Entry") -> str:
 
 def row(entry: "Entry") -> list[str]:
     took = "" if entry.seconds is None or entry.outcome == "seen" else duration(entry.seconds)
-    outcome = f"{entry.outcome}: {one_line(entry.error.partition(chr(10))[0])}" if entry.error else entry.outcome.value
-    if len(outcome) > 70:
-        outcome = outcome[:69] + "…"
+    error = one_line(entry.error.partition("\n")[0])
+    outcome = head(f"{entry.outcome}: {error}", 70) if error else entry.outcome.value
     return [when(entry), entry.machine, entry.phase_from, entry.phase_to, entry.label, outcome, took]

@@ -20,6 +20,7 @@ from rich.text import Text
 from nixops_proxmox.cli.signals import status_of
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.model import Machine
+from nixops_proxmox.secrecy import redact
 from nixops_proxmox.texts import shown, shown_line
 
 STILL_AFTER = 30.0  # seconds after which a step that goes on is mentioned again, where nothing moves on its own
@@ -160,7 +161,7 @@ class Board:
 
 def one_line(text: str) -> str:
     """The last line that says something, without control characters."""
-    lines = [line for line in re.split(r"[\r\n]+", text) if line.strip()]
+    lines = [line for line in re.split(r"[\r\n]+", redact(text)) if line.strip()]
     return shown_line(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]", " ", lines[-1]).strip()) if lines else ""
 
 

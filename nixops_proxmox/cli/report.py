@@ -15,7 +15,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import Machine
-from nixops_proxmox.texts import moment_text
+from nixops_proxmox.texts import moment_text, tail_lines
 
 TAIL = 15  # lines of a log that are shown
 
@@ -47,9 +47,9 @@ def explain(error: DeployError) -> list[Line]:
 def _particulars(error: DeployError) -> list[str]:
     match error:
         case TaskFailed():
-            return [f"task {error.upid} ended with: {error.exit_status_text}", *error.log[-TAIL:]]
+            return [f"task {error.upid} ended with: {error.exit_status_text}", *tail_lines(error.log, TAIL)]
         case CommandFailed():
-            return error.output.splitlines()[-TAIL:]
+            return tail_lines(error.output.splitlines(), TAIL) if error.output else []
         case NoEndpoint():
             return list(error.attempts)
         case BadParameter():

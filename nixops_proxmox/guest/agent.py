@@ -30,6 +30,7 @@ from nixops_proxmox.errors import (
 from nixops_proxmox.model import Completed
 from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
 from nixops_proxmox.pve.refusals import AgentFrozen
+from nixops_proxmox.texts import head
 
 CHUNK = 45 * 1024  # raw bytes of one file-write: PVE takes 61440 characters of base64
 INPUT = 60_000  # characters of input-data: 65536 by the schema, 64 KiB for the whole body before 8.4
@@ -158,7 +159,7 @@ class Agent:
         if len(text) > INPUT or not all(word.isascii() for word in argv):
             raise ValueError("PVE's agent call takes 60000 characters of ASCII at most: use run_script or write_file")
         pid = self._api.agent_exec(*self._at, list(argv), text)
-        return self._wait_for_exit(pid, deadline, timeout, shlex.join(argv)[:80])
+        return self._wait_for_exit(pid, deadline, timeout, head(shlex.join(argv), 80))
 
     def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         """Run a program without a shell between; words may be any text. Exactly once, as `run_script`."""

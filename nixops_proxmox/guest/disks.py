@@ -7,6 +7,7 @@ from typing import Any
 from nixops_proxmox.errors import CommandFailed, WrongDisk
 from nixops_proxmox.model import Completed, GuestDisk
 from nixops_proxmox.spec import Disk
+from nixops_proxmox.texts import tail
 
 HEADER = "nixops-proxmox-disks"
 SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
@@ -38,7 +39,7 @@ def parse_disks(text: str) -> tuple[GuestDisk, ...]:
             raise KeyError("end")
         return tuple(_disks(rows, parts["signatures"], parts["links"]))
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise CommandFailed("the guest's list of disks cannot be read", status=0, output=text[-2000:]) from error
+        raise CommandFailed("the guest's list of disks cannot be read", status=0, output=tail(text, 2000)) from error
 
 
 def _sections(text: str) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nixops_proxmox.errors import CommandFailed
 from nixops_proxmox.model import Completed
+from nixops_proxmox.texts import tail
 
 HEADER = "nixops-proxmox-installer 1"
 _KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,2000}={0,3}")
@@ -73,10 +74,11 @@ def parse_entered(done: Completed) -> Entered:
     keys = [line.removeprefix("host-key ") for line in lines if line.startswith("host-key ")]
     boot_id = fields.get("boot-id", "").strip().lower()
     if "end" not in lines or fields.get("kind") not in ("installer", "other") or not _BOOT_ID.fullmatch(boot_id):
+        said = tail(done.stderr.strip(), 500) or "it told nothing that can be read"
         raise CommandFailed(
-            f"the installer could not be entered: {done.stderr.strip()[-500:] or 'it told nothing that can be read'}",
+            f"the installer could not be entered: {said}",
             status=done.status,
-            output=(text + done.stderr)[-2000:],
+            output=tail(text + done.stderr, 2000),
         )
     good = tuple(dict.fromkeys(key for key in keys if _KEY.fullmatch(key)))
     uuid, system = fields.get("uuid", "").strip().lower(), fields.get("system", "").strip()

@@ -12,6 +12,7 @@ from typing import Protocol
 from nixops_proxmox.errors import ActivationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import tail
 
 PROFILE = "/nix/var/nix/profiles/system"
 TIMEOUT = 1800.0  # seconds; restarting services may take its time
@@ -132,7 +133,7 @@ def parse_activation(done: Completed, machine: str) -> Activated:
     output = re.sub(r"^nixops-proxmox: generation .*\n?", "", done.stdout, flags=re.MULTILINE).strip()
     if done.status in (0, NEEDS_REBOOT) and found:
         return Activated(int(found[1]), done.status == NEEDS_REBOOT, output)
-    words = "\n".join(text for text in (output[-2000:], done.stderr.strip()[-2000:]) if text)
+    words = "\n".join(text for text in (tail(output, 2000), tail(done.stderr.strip(), 2000)) if text)
     what, hint = _explain(done.status) if found else ("it could not be made the current generation", "")
     raise ActivationFailed(f"{machine}: the new system: {what}\n{words}".rstrip(), hint=hint)
 

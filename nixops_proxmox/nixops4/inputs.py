@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.texts import head
 
 DEPLOYMENT = "nixops4"
 DEPLOYMENTS = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"  # it names a folder, too
@@ -16,7 +17,7 @@ LONGEST_NAME = 200
 
 def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > LONGEST_NAME:
-        raise ValueError(f"expected a name of 1 to {LONGEST_NAME} printable characters, not {text[:40]!r}")
+        raise ValueError(f"expected a name of 1 to {LONGEST_NAME} printable characters, not {head(text, 40)!r}")
     return text
 
 

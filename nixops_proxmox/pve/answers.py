@@ -9,6 +9,7 @@ from typing import Any
 
 from nixops_proxmox.errors import PveError
 from nixops_proxmox.pve.refusals import agent_error
+from nixops_proxmox.texts import head
 
 MOST_INTERFACES, MOST_ADDRESSES = 1024, 1024  # that we take from a guest; a host of containers has some hundred
 
@@ -166,9 +167,8 @@ class FileRead:
 
 
 def unexpected(what: str, value: Any) -> PveError:
-    shown = repr(value)
     return PveError(
-        f"unexpected answer: {what} cannot be {shown if len(shown) < 120 else shown[:117] + '...'}",
+        f"unexpected answer: {what} cannot be {head(repr(value), 120)}",
         hint="is the address that of a PVE API of version 7.4, 8.x or 9.x?",
     )
 

@@ -24,6 +24,7 @@ from nixops_proxmox.pve.requests import disk_options, extra, nic_options, settin
 from nixops_proxmox.pve.step import same_scalar
 from nixops_proxmox.spec import Disk, MachineSpec, Nic
 from nixops_proxmox.spec.extra import objection
+from nixops_proxmox.texts import head
 
 # Set by PVE, by us at creation, or shown elsewhere.
 _NOT_SAID = frozenset(
@@ -127,5 +128,5 @@ def _nic(vm: Vm, nic: Nic) -> Iterator[str]:
 
 
 def _line(key: str, have: str, command: str) -> str:
-    shown = re.sub(r"[^ -~]", "?", have[:SHOWN]) + ("…" if len(have) > SHOWN else "")
+    shown = re.sub(r"[^ -~…]", "?", head(have, SHOWN))
     return f"{key}: {shown} is not described and stays as it is; on its node, `{command}` resets it"

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nixops_proxmox import secrecy
 from nixops_proxmox.errors import (
     AgentRefused,
     AgentSilent,
@@ -23,6 +22,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.pve.calls import Call
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import head
 
 
 class LockTimeout(PveBusy):
@@ -309,4 +309,4 @@ def redact(text: str, call: Call) -> str:
     """The text without the call's secrets, in one line's worth."""
     for secret in call.secrets:
         text = text.replace(secret, "…")
-    return secrecy.redact(text).strip()[:2000]
+    return head(text.strip(), 2000)

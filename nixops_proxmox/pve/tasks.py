@@ -14,6 +14,7 @@ from nixops_proxmox.errors import (
     TaskFailed,
     TaskStillRunning,
 )
+from nixops_proxmox.texts import tail_lines
 
 if TYPE_CHECKING:
     from nixops_proxmox.pve.client import PveClient
@@ -170,7 +171,7 @@ class TaskWaiter:
     def _tail(self, task: Upid) -> tuple[str, ...]:
         lines = self._client.task_log(task.node, task.text, start=0, limit=0)
         said = [line for line in lines if line.strip() and not line.startswith(("TASK ERROR", "TASK WARNINGS"))]
-        return tuple(said[-TAIL:])
+        return tuple(tail_lines(said, TAIL))
 
     def _look_at_log(self, task: Upid, watch: "_Watch", tell: Callable[[str], None] | None) -> None:
         now = self._clock()

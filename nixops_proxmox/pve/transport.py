@@ -22,7 +22,7 @@ from nixops_proxmox.pve.lost import translate_transport
 from nixops_proxmox.pve.refusals import Refusal, not_pve, translate_refusal
 from nixops_proxmox.pve.tls import TrustingAdapter, always, sending
 from nixops_proxmox.pve.upload import Upload, multipart
-from nixops_proxmox.secrecy import redact
+from nixops_proxmox.texts import head
 
 # proxmoxer logs parameters (passwords too) at INFO and answers (tickets) at DEBUG.
 for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
@@ -215,7 +215,7 @@ class _Wire:
         if 300 <= response.status_code < 400:
             where = response.headers.get("Location", "elsewhere")
             raise ConfigError(
-                f"{self._call.shown}: redirected to {redact(where)[:200]}", hint="give that address in the profile"
+                f"{self._call.shown}: redirected to {head(where, 200)}", hint="give that address in the profile"
             )
         return response
 
@@ -244,7 +244,7 @@ class _Serializer:
         body = _json(response)
         if not isinstance(body, dict) or "data" not in body:
             raise not_pve(
-                self._call, f"the answer is not PVE's JSON: {redact(response.content.decode(errors='replace'))[:80]!r}"
+                self._call, f"the answer is not PVE's JSON: {head(response.content.decode(errors='replace'), 80)!r}"
             )
         return body["data"]
 

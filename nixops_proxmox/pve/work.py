@@ -22,6 +22,7 @@ from nixops_proxmox.pve.refusals import (
     unlock_hint,
 )
 from nixops_proxmox.pve.tasks import Failed, TaskWaiter, find_upid
+from nixops_proxmox.texts import head
 
 T = TypeVar("T")
 
@@ -276,4 +277,4 @@ def is_busy(error: BaseException) -> bool:
 
 
 def _first_line(error: DeployError) -> str:
-    return next(iter(error.message.splitlines()), "")[:160]
+    return head(next(iter(error.message.splitlines()), ""), 160)

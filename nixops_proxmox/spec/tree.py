@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.texts import head
 
 Scalar = None | bool | int | float | str
 Value = Scalar | tuple["Node", ...] | dict[str, "Node"]
@@ -87,7 +88,7 @@ def grow(path: str, data: object, mistakes: Mistakes, depth: int = 0) -> Node:
         case list() | tuple():
             return Node(path, tuple(grow(f"{path}[{i}]", item, mistakes, depth + 1) for i, item in enumerate(data)))
         case _:
-            mistakes.add(path, f"is no value that an option can have: {ascii(data)[:_LONGEST]}")
+            mistakes.add(path, f"is no value that an option can have: {head(ascii(data), _LONGEST)}")
             return Node(path, None)
 
 
@@ -101,8 +102,7 @@ def below(path: str, name: object) -> str:
 
 def show(value: object) -> str:
     """A value on one line of bounded length, as JSON."""
-    text = json.dumps(value, ensure_ascii=True, default=str)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return head(json.dumps(value, ensure_ascii=True, default=str), _LONGEST)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.model import Completed, Job, JobPhase
+from nixops_proxmox.texts import after_cut, tail
 
 DIRECTORY = "/run/nixops-proxmox/jobs"
 HEADER = "nixops-proxmox-job"
@@ -62,7 +63,8 @@ echo $? > "$job/status.new" && mv "$job/status.new" "$job/status"
 
 
 def find_script(name: str, directory: str = DIRECTORY, *, tail: int = TAIL, patience: float = 0) -> str:
-    """Tell how job `name` is: a line "nixops-proxmox-job PHASE STATUS", then the end of its log.
+    """Tell how job `name` is: a line "nixops-proxmox-job PHASE STATUS", then the end of its log; where
+    that is not all of it, the line ends in " cut".
 
     With `patience` it looks again for so many seconds while the job runs (a poll that waits at the far end).
     """
@@ -73,7 +75,8 @@ look
 while [ $phase = running ] && [ $n -lt {int(patience * 5)} ]; do n=$((n+1)); sleep 0.2; look; done
 status=0
 [ $phase = done ] && read -r status < "$job/status"
-echo "{HEADER} $phase $status"
+cut=; [ -e "$job/log" ] && [ $(wc -c < "$job/log") -gt {tail} ] && cut=" cut"
+echo "{HEADER} $phase $status$cut"
 [ -e "$job/log" ] && tail -c {tail} "$job/log"
 exit 0
 """
@@ -130,10 +133,11 @@ def check_job_name(name: str) -> str:
 
 def parse_job(text: str) -> Job:
     """What `find_script` printed; a login shell's own noise in front does not matter. Raises CommandFailed."""
-    match = re.search(rf"^{HEADER} (absent|running|done|vanished) (\d{{1,3}})$\n?", text, re.MULTILINE)
+    match = re.search(rf"^{HEADER} (absent|running|done|vanished) (\d{{1,3}})( cut)?$\n?", text, re.MULTILINE)
     if match is None:
-        raise CommandFailed("the state of a job in the guest could not be read", status=0, output=text[-TAIL:])
-    return Job(JobPhase(match[1]), int(match[2]), text[match.end() :])
+        raise CommandFailed("the state of a job in the guest could not be read", status=0, output=tail(text, TAIL))
+    log = text[match.end() :]
+    return Job(JobPhase(match[1]), int(match[2]), after_cut(log) if match[3] else log)
 
 
 def start_job(run: Run, name: str, script: str, directory: str = DIRECTORY) -> None:

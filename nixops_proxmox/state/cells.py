@@ -7,16 +7,15 @@ from typing import Any, TypeVar
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.texts import shown_line
+from nixops_proxmox.texts import head, shown_line
 
 T = TypeVar("T")
 LAST_MOMENT = 32_503_680_000.0  # seconds since the epoch: the year 3000
 
 
 def damaged(what: str, value: Any) -> StateError:
-    told = shown_line(repr(value))
     return StateError(
-        f"the state is damaged: {what} cannot be {told if len(told) < 80 else told[:77] + '...'}",
+        f"the state is damaged: {what} cannot be {head(shown_line(repr(value)), 80)}",
         hint=f"restore the state from a backup; {command(Verb.RECOVER)} rebuilds the records from the cluster",
     )
 

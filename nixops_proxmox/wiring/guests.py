@@ -32,6 +32,7 @@ from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_ident
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
+from nixops_proxmox.texts import tail
 from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.record import Winners
 
@@ -169,7 +170,7 @@ class Guests:
         done = agent.run_script(introduce_script(files, authorized, users), timeout=INTRODUCE_TIME)
         if not is_introduced(done):
             raise CommandFailed(
-                f"{machine.name}: the copied system did not take its identity: {done.stderr.strip()[-500:]}",
+                f"{machine.name}: the copied system did not take its identity: {tail(done.stderr.strip(), 500)}",
                 status=done.status,
                 output=done.stderr,
                 hint="it must let the guest agent run commands and write below /etc: look at it on its console",

@@ -10,6 +10,7 @@ import pytest
 from nixops_proxmox.errors import DeployError, Unrecorded
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import Phase
+from nixops_proxmox.spelling import Verb, command
 from tests.contract.client_bench import bare, start_bench
 from tests.contract.machines import Deployment
 
@@ -35,7 +36,7 @@ def test_a_lost_record_stops_a_deploy_and_the_plan_and_the_check_say_so(made: De
     made.forget()
     error = deploy(made)
     assert isinstance(error, Unrecorded) and f"VM {machine.facts.vmid} on pve1" in error.message
-    assert "⟨recover⟩" in error.hint and "⟨make-another⟩" in error.hint
+    assert command(Verb.RECOVER) in error.hint and command(Verb.MAKE_ANOTHER) in error.hint
     assert made.bench.vmids == [machine.facts.vmid] and made.recorded().phase is Phase.ABSENT
     with made.opened() as deployed:
         (planned,) = deployed.plan(["web"])
@@ -80,7 +81,7 @@ def test_a_lost_vm_that_stands_under_another_vmid_is_not_made_anew_silently(made
     made.record(machine.moved(Phase.STOPPED, replace(machine.facts, vmid=machine.facts.vmid + 50)))
     error = deploy(made, allow_recreate=True)
     assert isinstance(error, Unrecorded) and "its recorded VM is gone" in error.message
-    assert "⟨destroy --forget web⟩" in error.hint
+    assert command(Verb.DESTROY, "--forget", "web") in error.hint
     assert made.recorded().facts.uuid == machine.facts.uuid, "nothing was forgotten"
 
 

@@ -59,7 +59,9 @@ def try_all(
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/seed_bugs", description=__doc__)
-    parser.add_argument("--only", action="append", default=[], metavar="WORD", help="bugs with this word in their name or file")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="bugs with this word in their name or file"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="so many at once, each in a copy of its own")
     parser.add_argument("--no-baseline", action="store_true", help="do not see first that the tests pass without a bug")
     parser.add_argument("--list", action="store_true", help="name the bugs, and try none")
