@@ -1,8 +1,12 @@
 """Deadlines grow with what the machine showed; skipped tests are told by reason; only tests on QEMU are tried again."""
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.pace import IDLE_SECONDS, MOST, VARIABLE, measure_pace, pace_of
 from tests.skipped import summary
@@ -34,6 +38,60 @@ def test_a_machine_that_takes_three_times_as_long_gets_three_times_as_long() -> 
     assert pace_of(IDLE_SECONDS / 2) == 1
     assert pace_of(1000) == MOST
     assert 1 <= measure_pace() <= MOST
+
+
+CLOCKS = {"monotonic", "perf_counter", "now"}  # not process_time: that stands still while others work
+
+
+def raw_limits(text: str) -> Iterator[int]:
+    """Lines where a test fails because a clock passed a fixed number of seconds."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Lt | ast.LtE):
+            *sides, limit = node.left, *node.comparators
+            passed = [side for side in sides if isinstance(side, ast.BinOp) and names(side) & CLOCKS]
+            if passed and is_fixed(limit):
+                yield node.lineno
+        if isinstance(node, ast.Call):
+            named = names(node.func)
+            limits = [word.value for word in node.keywords if word.arg == "timeout" and "subprocess" in named]
+            limits += node.args if named == {"asyncio", "timeout"} else []
+            limits += node.args[1:2] if named == {"asyncio", "wait_for"} else []
+            if any(is_fixed(limit) for limit in limits):
+                yield node.lineno
+
+
+def is_fixed(limit: ast.AST) -> bool:
+    """A number, or a constant; a variable comes from a caller, who is looked at."""
+    called = names(limit)
+    return "patience" not in called and all(name.isupper() for name in called)
+
+
+def names(tree: ast.AST) -> set[str]:
+    return {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(tree)} - {""}
+
+
+@pytest.mark.parametrize(
+    ("line", "raw"),
+    [
+        ("assert time.monotonic() - began < 2", True),
+        ("assert 0.5 < monotonic() - began < 3", True),
+        ("assert time.monotonic() - began < patience(2)", False),
+        ("assert time.process_time() - began < 2", False),
+        ("subprocess.run([], timeout=20)", True),
+        ("subprocess.run([], timeout=patience(20))", False),
+        ("asyncio.timeout(5)", True),
+        ("asyncio.wait_for(work(), patience(5))", False),
+    ],
+)
+def test_a_raw_limit_is_seen(line: str, raw: bool) -> None:
+    assert bool(list(raw_limits(line))) is raw
+
+
+def test_no_test_fails_by_a_fixed_number_of_seconds() -> None:
+    tests = Path(__file__).parent
+    files = sorted(set(tests.rglob("*.py")) - set((tests / "bench").rglob("*.py")))
+    found = [f"{file.relative_to(ROOT)}:{line}" for file in files for line in raw_limits(file.read_text())]
+    assert found == [], "say patience(…): a busy machine is not broken"
 
 
 def test_reasons_are_counted() -> None:

@@ -15,6 +15,7 @@ from nixops_proxmox.guest.interfaces import addresses_of, with_mac
 from nixops_proxmox.model import Address, Reach
 from nixops_proxmox.pve.answers import MOST_ADDRESSES, MOST_INTERFACES, AgentInterface, parse_interfaces
 from nixops_proxmox.spec import EndpointPolicy
+from tests.pace import patience
 
 
 def classify(ip: IPv4Address | IPv6Address) -> Reach | None:
@@ -104,10 +105,10 @@ def test_no_addresses_yet_is_no_error(answer: Any) -> None:
 def test_a_guest_that_tells_a_flood_of_addresses_costs_no_time() -> None:
     address = [{"ip-address": f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", "prefix": 8} for i in range(200_000)]
     answer = {"result": [{"name": "eth0", "hardware-address": "bc:24:11:00:00:01", "ip-addresses": address}] * 3}
-    began = time.monotonic()
+    began = time.process_time()
     seen = parse_interfaces(answer)
     assert sum(len(one.addresses) for one in seen) == MOST_ADDRESSES
     many = parse_interfaces({"result": [{"name": f"veth{i}"} for i in range(200_000)]})
     assert len(many) == MOST_INTERFACES
     choose_candidates(addresses_of(seen, classify), Wanted(EndpointPolicy()))
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < patience(2)

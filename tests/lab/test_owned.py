@@ -81,7 +81,7 @@ def test_ending_asks_first_and_then_insists(tmp_path: Path) -> None:
             owned_argv(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]),
             pid_file=tmp_path / "b.pid", log=tmp_path / "ready", cwd=tmp_path,
         )  # fmt: skip
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(patience(5)):
             while (tmp_path / "ready").read_text() != "ready\n":
                 await asyncio.sleep(0.01)
         await end_owned(polite, tmp_path / "a.pid", grace=5)

@@ -17,6 +17,7 @@ from nixops_proxmox.lifecycle.steps.identity import macs_for
 from nixops_proxmox.model import Completed, Facts, Job, JobPhase, Machine, Phase, Vm
 from nixops_proxmox.spec import MachineSpec, Nic
 from tests.lifecycle.cluster import SPEC, SYSTEM, Bench, Crash, FakeVm, Guest, Hypervisor, Shell
+from tests.pace import patience
 
 KEPT = SPEC.model_copy(update={"disks": tuple(disk.model_copy(update={"keep": True}) for disk in SPEC.disks)})
 Answer = Callable[[FakeVm, str], Completed | None]
@@ -231,7 +232,9 @@ def test_the_system_is_on_the_disk_before_the_plug_is_pulled(tmp_path: Path, umo
         program.write_text(f'#!/bin/sh\necho "{name} $*" >>{told}\n{end}\n')
         program.chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", install_script(SPEC, SYSTEM)], env=environment, check=False, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", install_script(SPEC, SYSTEM)], env=environment, check=False, timeout=patience(60)
+    )
     lines = told.read_text().splitlines()
     assert done.returncode == 0
     assert [line[: len(word)] for line, word in zip(lines, log, strict=True)] == log

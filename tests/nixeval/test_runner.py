@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -41,8 +43,9 @@ def test_a_flood_on_both_pipes_does_not_block() -> None:
 
 def test_the_deadline_ends_the_program_and_its_children(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    with pytest.raises(OutOfTime, match=r"sh did not end within 0\.3 s") as caught:
-        ProcessRunner()(["sh", "-c", f"sleep 60 & echo $! > {pid_file}; echo so far >&2; wait"], timeout=0.3)
+    seconds = patience(0.5)
+    with pytest.raises(OutOfTime, match=f"sh did not end within {seconds:g} s") as caught:
+        ProcessRunner()(["sh", "-c", f"sleep 3600 & echo $! > {pid_file}; echo so far >&2; wait"], timeout=seconds)
     assert caught.value.stderr == "so far\n"
     _wait_until_gone(int(pid_file.read_text()))
 
@@ -52,14 +55,16 @@ def test_cancelling_ends_the_program() -> None:
     threading.Timer(0.2, runner.cancelled.set).start()
     started = time.monotonic()
     with pytest.raises(Cancelled):
-        runner(["sleep", "60"])
-    assert time.monotonic() - started < 5
+        runner(["sleep", "3600"])
+    assert time.monotonic() - started < patience(10)
 
 
 def test_a_background_child_that_keeps_the_pipe_is_not_waited_for() -> None:
     started = time.monotonic()
-    assert ProcessRunner()(["sh", "-c", "sleep 20 & exit 0"]).status == 0
-    assert time.monotonic() - started < 15
+    done = ProcessRunner()(["sh", "-c", "sleep 3600 & echo $!; exit 0"])
+    assert time.monotonic() - started < patience(15)
+    os.kill(int(done.stdout), signal.SIGTERM)  # an error if it were gone
+    assert done.status == 0
 
 
 def test_the_environment_is_added_to_ours() -> None:

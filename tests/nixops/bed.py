@@ -125,7 +125,7 @@ class Nixops:
         )
 
     def query(self, statement: str, *values: object) -> list[Any]:
-        connection = sqlite3.connect(self.folder / "state.nixops", timeout=30)
+        connection = sqlite3.connect(self.folder / "state.nixops", timeout=patience(30))
         try:
             found = connection.execute(statement, values).fetchall()
             connection.commit()

@@ -42,7 +42,7 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
     }
     try:
         done = subprocess.run(
-            ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
+            ["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=patience(240)
         )
     finally:
         subprocess.run(

@@ -37,7 +37,7 @@ class Sshd:
             "endpoint": Endpoint("127.0.0.1", self.port, getuser()),
             "host_keys": (self.host.public,),
             "identity": Identity(keys=(self.client.private,)),
-            "timeout": 10.0,
+            "timeout": patience(10),
         }
         return Login(**(values | changes))  # type: ignore[arg-type]
 

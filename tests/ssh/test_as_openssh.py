@@ -17,6 +17,7 @@ from nixops_proxmox.ssh.jump import resolve, resolve_jump
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import find_host_keys, find_trusted
 from nixops_proxmox.ssh.session import open_session
+from tests.pace import patience
 
 from .server import Sshd, start_sshd
 
@@ -47,7 +48,7 @@ def we_accept(server: Sshd, host: str, file: Path) -> bool:
         return False
     sock = connect_tcp(host, server.port, 10)
     try:
-        prove(sock, trusted.keys, host, monotonic() + 10, authority=Authority(trusted, host)).close()
+        prove(sock, trusted.keys, host, monotonic() + patience(10), authority=Authority(trusted, host)).close()
     except SshError:
         return False
     return True
@@ -62,7 +63,9 @@ def openssh_accepts(server: Sshd, host: str, file: Path) -> bool:
         "UpdateHostKeys=no", "IdentitiesOnly=yes", "CheckHostIP=no",
     ]  # fmt: skip
     argv = ["ssh", "-F", "none", *(word for option in options for word in ("-o", option)), "-i", str(identity)]
-    done = subprocess.run([*argv, "-p", str(server.port), host, "true"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [*argv, "-p", str(server.port), host, "true"], capture_output=True, text=True, timeout=patience(20)
+    )
     assert done.returncode == 0 or "Host key verification failed" in done.stderr, done.stderr
     return done.returncode == 0
 

@@ -122,7 +122,7 @@ def test_ssh_goes_through_a_jump_host_by_a_configuration_file(sshd: Sshd, gate: 
     config = tmp_path / "config"
     config.write_text(text)
     done = subprocess.run(
-        ssh_argv(replace(way, config=config), "echo", "there"), capture_output=True, text=True, timeout=20
+        ssh_argv(replace(way, config=config), "echo", "there"), capture_output=True, text=True, timeout=patience(20)
     )
     assert (done.returncode, done.stdout) == (0, "there\n"), done.stderr
 

@@ -21,7 +21,7 @@ from .server import Sshd, start_sshd
 def test_the_host_key_is_proven_without_a_login(sshd: Sshd) -> None:
     key, connected = probe_host_key(sshd.login(), Cancelled())
     assert key == sshd.host.public
-    assert 0 <= connected < 1
+    assert 0 <= connected < patience(5)
 
 
 def test_a_wrong_key_is_told(sshd: Sshd) -> None:
@@ -35,8 +35,10 @@ def test_a_stop_ends_a_probe_that_waits_for_a_silent_server(sshd: Sshd) -> None:
         Timer(0.2, stop.set).start()
         began = monotonic()
         with pytest.raises(SshUnreachable):
-            probe_host_key(sshd.login(endpoint=Endpoint("127.0.0.1", silent.getsockname()[1])), stop)
-        assert monotonic() - began < 1
+            probe_host_key(
+                sshd.login(endpoint=Endpoint("127.0.0.1", silent.getsockname()[1]), timeout=patience(60)), stop
+            )
+        assert monotonic() - began < patience(10)
 
 
 def test_a_stop_ends_a_connect_that_hangs() -> None:
@@ -45,8 +47,8 @@ def test_a_stop_ends_a_connect_that_hangs() -> None:
         Timer(0.2, stop.set).start()
         began = monotonic()
         with pytest.raises(SshUnreachable):
-            probe_host_key(Login(endpoint, ("ssh-ed25519 AAAA",), timeout=patience(10)), stop)
-        assert monotonic() - began < 1
+            probe_host_key(Login(endpoint, ("ssh-ed25519 AAAA",), timeout=patience(60)), stop)
+        assert monotonic() - began < patience(10)
 
 
 def test_real_servers_race_and_the_decoy_loses(sshd: Sshd, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -1,5 +1,6 @@
 """Sessions against a real OpenSSH server: what runs, who is let in, and how each failure is called."""
 
+import os
 import signal
 import socket
 from dataclasses import replace
@@ -68,15 +69,14 @@ def test_a_script_too_long_for_an_argument_runs_and_keeps_its_stdin(sshd: Sshd) 
 
 
 def test_what_a_command_leaves_in_the_background_does_not_hold_it(sshd: Sshd) -> None:
-    began = monotonic()
     with open_session(sshd.login()) as session:
-        assert session.run("sleep 3 & echo started").stdout == "started\n"
-    assert monotonic() - began < 2.5
+        left = int(session.run("sleep 3600 & echo $!", timeout=patience(30)).stdout)
+    os.kill(left, signal.SIGTERM)  # an error if it were gone
 
 
 def test_a_command_over_its_time_may_still_run_and_says_so(sshd: Sshd) -> None:
     with open_session(sshd.login()) as session, pytest.raises(ConnectionLost, match=r"within 0\.3 s; it may still run"):
-        session.run("sleep 2", timeout=0.3)
+        session.run("sleep 30", timeout=0.3)
 
 
 def test_one_session_runs_many_scripts_and_many_threads_have_their_own(sshd: Sshd) -> None:
@@ -156,7 +156,7 @@ def test_a_port_that_is_silent_or_no_ssh_is_unreachable_in_time(sshd: Sshd) -> N
         began = monotonic()
         with pytest.raises(SshUnreachable):
             open_session(sshd.login(endpoint=endpoint, timeout=0.5))
-        assert monotonic() - began < 2
+        assert monotonic() - began < patience(5)
 
 
 def test_ipv6_literals_connect(sshd: Sshd) -> None:
@@ -172,7 +172,7 @@ def test_a_connection_that_breaks_on_the_way_is_lost_and_the_shell_opens_another
         cut = Timer(0.3, server.kill_connections)
         cut.start()
         with pytest.raises(ConnectionLost):
-            shell.run("sleep 5")
+            shell.run("sleep 60")
         cut.join()
         assert shell.run("echo two").stdout == "two\n"
 
@@ -186,7 +186,7 @@ def test_a_dead_connection_is_replaced_before_the_next_command(tmp_path) -> None
 
 
 def test_a_connection_that_only_looks_alive_is_replaced_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with start_sshd(tmp_path) as server, SshShell(server.login(timeout=1.0)) as shell:
+    with start_sshd(tmp_path) as server, SshShell(server.login(timeout=patience(1))) as shell:
         shell.ensure_open()
         server.signal_connections(signal.SIGSTOP)
         assert shell.run("echo again").stdout == "again\n"
@@ -204,7 +204,7 @@ def test_a_connection_that_ends_during_the_login_is_no_refusal(tmp_path) -> None
         link = open_link(server.login())
         sleep(1.5)
         with pytest.raises(SshUnreachable):
-            authenticate(link.transport, "root", server.login().identity, "web", 2)
+            authenticate(link.transport, "root", server.login().identity, "web", patience(2))
         link.close()
 
 

@@ -126,7 +126,7 @@ class Bench:
         return path
 
 
-async def until(check: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = 10) -> None:
+async def until(check: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = 30) -> None:
     deadline = asyncio.get_running_loop().time() + patience(seconds)
     while not await check():
         if asyncio.get_running_loop().time() > deadline:

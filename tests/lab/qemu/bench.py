@@ -15,6 +15,7 @@ from nixops_proxmox.lab.machines.qemu import QemuDriver
 from nixops_proxmox.lab.machines.qemu.accel import Accel
 from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
 from tests.builds import BUILDER
+from tests.pace import patience
 
 GIB = 2**30
 MAC = "BC:24:11:00:00:01"
@@ -82,7 +83,7 @@ class Bench:
         self._since = now
 
     async def wait_for_end(self, timeout: float = 20) -> Ended:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience(timeout)):
             while not self.ended:
                 await asyncio.sleep(0.02)
         return self.ended.pop()
@@ -90,10 +91,10 @@ class Bench:
     # Through the agent.
 
     async def wait_for_agent(self, machine: QemuMachine, timeout: float = 90) -> None:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience(timeout)):
             while True:
                 try:
-                    await machine.agent("guest-ping", {}, timeout)
+                    await machine.agent("guest-ping", {}, patience(timeout))
                 except AgentTimeout:  # the socket is gone for a moment while the machine reboots
                     await asyncio.sleep(0.05)
                 else:
@@ -102,9 +103,9 @@ class Bench:
     async def execute(self, machine: QemuMachine, script: str, timeout: float = 60) -> str:
         """Output of a script; AssertionError if it failed."""
         asked = {"path": "/bin/sh", "arg": ["-c", script], "capture-output": True}
-        pid = (await machine.agent("guest-exec", asked, 10))["pid"]
-        async with asyncio.timeout(timeout):
-            while not (seen := await machine.agent("guest-exec-status", {"pid": pid}, 10))["exited"]:
+        pid = (await machine.agent("guest-exec", asked, patience(10)))["pid"]
+        async with asyncio.timeout(patience(timeout)):
+            while not (seen := await machine.agent("guest-exec-status", {"pid": pid}, patience(10)))["exited"]:
                 await asyncio.sleep(0.05)
         text = base64.b64decode(seen.get("out-data", "")).decode()
         assert seen.get("exitcode") == 0, (script, text, base64.b64decode(seen.get("err-data", "")))
@@ -112,7 +113,7 @@ class Bench:
 
     async def wait_for(self, machine: QemuMachine, script: str, timeout: float = 30) -> str:
         """The output of a script once it succeeds."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience(timeout)):
             while True:
                 try:
                     return await self.execute(machine, script)
@@ -137,8 +138,8 @@ class Bench:
             "UserKnownHostsFile": self.folder / "known_hosts",
             "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
-            "ConnectTimeout": "5",
-            "ServerAliveInterval": "5",
+            "ConnectTimeout": f"{patience(5):.0f}",
+            "ServerAliveInterval": f"{patience(5):.0f}",
         }
         words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         return ["-F", "none", "-i", str(self.folder / "client"), *words]
@@ -151,7 +152,7 @@ class Bench:
             env={**os.environ, **environment},
         )  # fmt: skip
         try:
-            out, err = await asyncio.wait_for(process.communicate(), timeout)
+            out, err = await asyncio.wait_for(process.communicate(), patience(timeout))
         except TimeoutError:
             process.kill()
             await process.wait()
@@ -165,7 +166,7 @@ class Bench:
         return out
 
     async def wait_for_ssh(self, timeout: float = 60) -> None:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(patience(timeout)):
             while (await self.run(["ssh", *self.ssh_options(), f"root@{ADDRESS}", "true"]))[0] != 0:
                 await asyncio.sleep(0.2)
 

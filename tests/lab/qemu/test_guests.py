@@ -15,6 +15,7 @@ import pytest
 from nixops_proxmox.lab.machines.base import DiskSlot, Ended
 from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
 from tests.lab.qemu.bench import ADDRESS, GIB, PLAIN, Bench, with_disks
+from tests.pace import patience
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.nix, pytest.mark.timeout(600)]
 
@@ -67,7 +68,7 @@ async def reboot(bench: Bench, machine: QemuMachine) -> None:
     """From inside; what answers then has the delivered host key."""
     installer = machine.pid
     await bench.ssh("sync; reboot")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(patience(30)):
         while machine.pid == installer:
             await asyncio.sleep(0.02)
     bench.stamp("reboot → power on")

@@ -58,7 +58,7 @@ def test_a_reset_machine_goes_on_running_since_its_power_on(play: Callable[..., 
         machine = await bench.start(with_disks(PLAIN, await bench.disk("scsi0")))
         first, started = machine.pid, machine.started
         await machine.reset()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(patience(10)):
             while machine.pid == first:
                 await asyncio.sleep(0.02)
             while (await machine.status())["qmpstatus"] != "running":
