@@ -5,8 +5,10 @@ Asks first.
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import (
+    add_json,
     add_machines,
     add_run,
     add_yes,
@@ -20,12 +22,18 @@ from nixops_proxmox.cli.runs import carry_out
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Machine
 
+if TYPE_CHECKING:
+    from nixops_proxmox.fleet import Outcome
+    from nixops_proxmox.state.store import Deployment
+    from nixops_proxmox.wiring import Deployed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
     parser.add_argument("--forget", action="store_true", help="Remove only the record; the VM stays as it is")
     add_run(parser)
+    add_json(parser)
     add_yes(parser)
 
 
@@ -42,8 +50,28 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 console.say(f"  also deleted: {line}")
         if names and not console.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
             console.say("nothing was done")
-            return 0
-        return carry_out(args, console, names, "destroyed", lambda: deployed.destroy(names), deployed.machines)
+            return tell(args, console, {"machines": []})
+        return run_destroy(args, console, deployed, [machines[name] for name in names])
+
+
+def run_destroy(args: argparse.Namespace, console: Console, deployed: "Deployed", machines: Sequence[Machine]) -> int:
+    """JSON tells of each machine as it was, and what kept it."""
+    outcomes: list[Outcome] = []
+    names = [machine.name for machine in machines]
+
+    def work() -> "Sequence[Outcome]":
+        outcomes.extend(deployed.destroy(names))
+        return outcomes
+
+    status = carry_out(args, console, names, "destroyed", work, deployed.machines)
+    errors = {one.name: one.error.message for one in outcomes if one.error is not None}
+    return tell(args, console, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
+
+
+def tell(args: argparse.Namespace, console: Console, value: object, status: int = 0) -> int:
+    if args.json:
+        console.json(value)
+    return status
 
 
 def run_forget(args: argparse.Namespace, console: Console, meant: Sequence[str]) -> int:
@@ -54,17 +82,19 @@ def run_forget(args: argparse.Namespace, console: Console, meant: Sequence[str])
         record = state.deployment(get_deployment(args, state.deployments))
         names = meant or select(record.names(), args)
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in names)
-        if not names:
-            console.say("nothing to do: no machine is meant")
-            return 0
-        if not console.ask(f"forget {shown}, and leave the VMs as they are?", yes=args.yes):
-            console.say("nothing was done")
-            return 0
-        with record.lease(break_lock=args.break_lock) as lease:
-            for name in names:
-                record.forget(name, lease)
-    console.say(f"forgotten: {shown}; `nixops-proxmox recover` records again what carries its mark")
-    return 0
+        meant_so = bool(names) and console.ask(f"forget {shown}, and leave the VMs as they are?", yes=args.yes)
+        if not meant_so:
+            console.say("nothing was done" if names else "nothing to do: no machine is meant")
+        else:
+            forget(record, names, break_lock=args.break_lock)
+            console.say(f"forgotten: {shown}; `nixops-proxmox recover` records again what carries its mark")
+    return tell(args, console, {"forgotten": list(names) if meant_so else []})
+
+
+def forget(record: "Deployment", names: Sequence[str], *, break_lock: bool) -> None:
+    with record.lease(break_lock=break_lock) as lease:
+        for name in names:
+            record.forget(name, lease)
 
 
 def aim(args: argparse.Namespace) -> list[str]:
@@ -90,3 +120,15 @@ def what_goes(machine: Machine) -> str:
     where = f" ({facts.profile})" if facts.profile else ""
     name = machine.name if machine.name.isprintable() else ascii(machine.name)
     return f"{name}  {machine.phase}  {vm}{where}"
+
+
+def to_json(machine: Machine, error: str | None) -> dict[str, Any]:
+    facts = machine.facts
+    return {
+        "machine": machine.name,
+        "uuid": facts.uuid or None,
+        "vmid": facts.vmid or None,
+        "node": facts.node or None,
+        "destroyed": error is None,
+        "error": error,
+    }

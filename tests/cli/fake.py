@@ -102,6 +102,8 @@ class FakeDeployed:
 
     def destroy(self, names: Sequence[str]) -> list[Outcome]:
         def work(name: str) -> Machine:
+            if kind := self._plan.get("failing", {}).get(name):
+                raise make_error(kind, name)
             self.record.forget(name)
             return Machine(self.record.name, name)
 

@@ -298,6 +298,16 @@ def test_destroy_by_uuid_means_that_machine_alone(cli: Cli) -> None:
     assert len(cli("status").rows) == 4
 
 
+def test_destroy_tells_in_json_what_is_gone_and_what_is_not(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("destroy", "web", "app", "--json", "--yes", failing={"app": "PveBusy"})
+    app, web = sorted(done.value["machines"], key=lambda one: str(one["machine"]))
+    assert done.status == 4 and (app["machine"], web["machine"]) == ("app", "web")
+    assert (web["destroyed"], web["vmid"], web["node"], web["error"]) == (True, 100, "pve1", None)
+    assert (app["destroyed"], app["vmid"]) == (False, 100) and "app" in app["error"]
+    assert cli("destroy", "--forget", "db", "--json", "--yes").value == {"forgotten": ["db"]}
+
+
 def test_forgetting_drops_records_that_nothing_else_can_read(cli: Cli, tmp_path: Path) -> None:
     cli("deploy")
     (state,) = (tmp_path / "state").rglob("state.sqlite")
