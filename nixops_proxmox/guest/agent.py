@@ -205,6 +205,14 @@ class Agent:
         """`again`: asked before, and now for what may have changed."""
         return self._repeat(lambda: self._api.agent_interfaces(*self._at, poll=again))
 
+    def is_booting(self) -> bool:
+        """Does its init say that the system is still starting? False, too, where nobody can tell."""
+        try:
+            told = self.exec(["/bin/sh", "-c", f"{SEARCH}systemctl is-system-running"], timeout=10).stdout
+        except DeployError:
+            return False
+        return told.strip() in (b"initializing", b"starting")
+
     def osinfo(self) -> Mapping[str, Any]:
         """os-release and uname, as {"id": …, "variant-id": …, …}."""
         return self._repeat(lambda: self._api.agent_osinfo(*self._at))

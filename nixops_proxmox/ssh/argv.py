@@ -20,6 +20,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Endpoint
 
 DEFAULT_PORT = 22
+ANSWER_TIME = 120.0  # seconds for a guest that took the connection to prove itself; the same for all programs
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,13 @@ def _settings(access: Access) -> list[tuple[str, str]]:
         settings += [("IdentityFile", _quoted(access.identity)), ("IdentitiesOnly", "yes"), ("IdentityAgent", "none")]
     fixed = {name.lower() for name, _ in settings}
     theirs = [(name, value) for name, value in access.options.items() if name.lower() not in fixed]
-    return [*settings, *theirs, ("ConnectTimeout", "15"), ("ServerAliveInterval", "15"), ("ServerAliveCountMax", "4")]
+    return [
+        *settings,
+        *theirs,
+        ("ConnectTimeout", f"{ANSWER_TIME:.0f}"),
+        ("ServerAliveInterval", "15"),
+        ("ServerAliveCountMax", "4"),
+    ]
 
 
 def _hop_settings(hop: Hop, index: int, known_hosts: Sequence[Path]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUn
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host
+from nixops_proxmox.ssh.argv import ANSWER_TIME, Hop, bracketed, canonical_host
 from nixops_proxmox.ssh.certificates import SUFFIX, objection_to
 from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.known_hosts import KEY_TYPES, USER_FILES, Trusted, find_trusted
@@ -61,7 +61,12 @@ class Login:
     endpoint: Endpoint
     host_keys: tuple[str, ...]
     identity: Identity = Identity()
-    timeout: float = 15.0  # seconds for TCP and key exchange, and again for the login
+    timeout: float = (
+        15.0  # seconds for TCP, and for each jump host: a black hole answers nothing, however long one waits
+    )
+    answer: float = (
+        ANSWER_TIME  # seconds for the key exchange, and again for the login, of a guest that took the connection
+    )
     jump_identity: Identity | None = None
     jump_known_hosts: tuple[Path, ...] = USER_FILES
     jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
@@ -88,8 +93,9 @@ class Link:
             transport.close()
 
 
-def open_link(login: Login, *, stop: Stop | None = None) -> Link:
-    """Connect and prove the host key, through the jump hosts if there are any; no login yet.
+def open_link(login: Login, *, stop: Stop | None = None, reached: Callable[[], None] = lambda: None) -> Link:
+    """Connect and prove the host key, through the jump hosts if there are any; no login yet. `reached` is called when
+    the connection is there, and nothing is proven.
 
     Raises SshUnreachable, HostKeyChanged, and SshRefused for a jump host that does not let us in.
     """
@@ -101,7 +107,8 @@ def open_link(login: Login, *, stop: Stop | None = None) -> Link:
         for hop in resolve_jump(login.endpoint.jump, login.jump_config):
             below.append(_open_hop(hop, login, below, deadline, stop))
         channel, connected = _reach(login.endpoint.host, login.endpoint.port, below, deadline, stop)
-        transport = prove(channel, login.host_keys, describe(login.endpoint), deadline, stop)
+        reached()
+        transport = prove(channel, login.host_keys, describe(login.endpoint), connected + login.answer, stop)
     except BaseException:
         for opened in reversed(below):
             opened.close()

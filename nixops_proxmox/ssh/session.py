@@ -28,6 +28,9 @@ _SUDO_SAID = re.compile(
 )
 
 
+USED_TIME = 15.0  # seconds for a connection that has worked to do so again; longer, and it only looks alive
+
+
 class Session:
     """Use it from one thread at a time; many sessions may be used by as many threads."""
 
@@ -71,6 +74,7 @@ class Session:
             raise SshUnreachable(
                 f"{describe(self.endpoint)}: the connection broke before a command was sent"
             ) from error
+        self._patience = min(self._patience, USED_TIME)
         try:
             may_act()
             channel.exec_command(command)
@@ -153,13 +157,13 @@ def open_session(login: Login) -> Session:
     link = open_link(login)
     try:
         authenticate(
-            link.transport, login.endpoint.user, login.identity, describe(login.endpoint), timeout=login.timeout
+            link.transport, login.endpoint.user, login.identity, describe(login.endpoint), timeout=login.answer
         )
     except BaseException:
         link.close()
         raise
     link.transport.set_keepalive(int(KEEPALIVE))
-    return Session(link, login.endpoint, login.timeout)
+    return Session(link, login.endpoint, login.answer)
 
 
 def script_command(script: str, *, sudo: bool = False) -> tuple[str, bytes]:

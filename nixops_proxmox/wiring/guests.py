@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nixops_proxmox.endpoints.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
@@ -35,11 +36,10 @@ from nixops_proxmox.ssh.shell import SshShell
 from nixops_proxmox.texts import tail
 from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.record import Winners
+from nixops_proxmox.wiring.vigil import Vigil
 
-RACE_TIME = 8.0  # seconds for one race; a black hole answers nothing, however long one waits
 PAUSE = 1.0  # seconds between two races
 PROBE_TIME = 5.0
-LOOK_TIME = 8.0  # seconds that a look waits for the agent, and for an address
 INTRODUCE_TIME = 300.0  # cloud-init's first run is waited for
 
 
@@ -77,6 +77,7 @@ class Guests:
         """`may_act` is asked right before anything is done in a guest, or recorded."""
         self._may_act, self._sleep = may_act, sleep
         self._patience = patience
+        self._quiet = patience.sshd  # seconds that a guest which shows nothing is waited for
         self._agents, self._keys, self._record = agents, keys, record
         self._directory, self._reporter, self._stack = directory, reporter, stack
         self._entries: dict[str, _Entry] = {}
@@ -84,9 +85,11 @@ class Guests:
         self._lock = threading.Lock()
 
     def hurried(self) -> "Guests":
-        """The same ways in, for who only looks: a guest that does not answer soon is told as unreachable."""
+        """The same ways in, for who only looks: a guest that shows nothing is soon told as unreachable, and one that is
+        slow is waited for as everywhere else."""
         looking = copy(self)
-        looking._patience = replace(self._patience, boot=LOOK_TIME, sshd=LOOK_TIME)
+        looking._patience = replace(self._patience, boot=self._patience.look)
+        looking._quiet = self._patience.look
         return looking
 
     # The installer.
@@ -113,7 +116,9 @@ class Guests:
 
     def installer_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
         entry = self._entry(machine, spec)
-        return self._shell(machine.name, Login(entry.endpoint, entry.host_keys, Identity(keys=(entry.pair.private,))))
+        return self._shell(
+            machine.name, self._login(entry.endpoint, entry.host_keys, Identity(keys=(entry.pair.private,)))
+        )
 
     def _shell(self, name: str, login: Login) -> SshShell:
         """One connection for each machine; kept while it is the same way in."""
@@ -196,7 +201,10 @@ class Guests:
         if endpoint is None or not self.answers(endpoint, (machine.facts.host_key,)):
             endpoint = self.meet_system(machine, spec).endpoint
         assert endpoint is not None
-        return Login(endpoint, (machine.facts.host_key,), self.identity(spec))
+        return self._login(endpoint, (machine.facts.host_key,), self.identity(spec))
+
+    def _login(self, endpoint: Endpoint, keys: Sequence[str], identity: Identity) -> Login:
+        return Login(endpoint, tuple(keys), identity, answer=self._patience.sshd)
 
     def identity(self, spec: MachineSpec) -> Identity:
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
@@ -220,12 +228,23 @@ class Guests:
             remembered=remembered,
         )
 
-    def race(self, choice: Choice, keys: Sequence[str], deadline: float = RACE_TIME) -> Result:
+    def race(
+        self,
+        choice: Choice,
+        keys: Sequence[str],
+        deadline: float | None = None,
+        reached: Callable[[Endpoint], None] = lambda _: None,
+    ) -> Result:
+        """`reached` hears of the endpoints that took a connection, proven or not yet."""
+        seconds = deadline or self._patience.race
+
         def probe(candidate: Candidate, cancelled: Cancelled) -> Proof:
-            key, connected = probe_host_key(Login(candidate.endpoint, tuple(keys)), cancelled, timeout=deadline)
+            login = Login(candidate.endpoint, tuple(keys))
+            tell = partial(reached, candidate.endpoint)
+            key, connected = probe_host_key(login, cancelled, timeout=seconds, reached=tell)
             return Proof(key, connected)
 
-        return race(choice.candidates, probe, keys=keys, deadline=deadline)
+        return race(choice.candidates, probe, keys=keys, deadline=seconds)
 
     def addresses(self, agent: Agent | None, machine: Machine, *, again: bool = False) -> tuple[Address, ...]:
         """As the agent tells them now; without one, as the record does."""
@@ -249,24 +268,27 @@ class Guests:
         addresses in the facts are fresh, and are tried first."""
         if installer:
             spec = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
-        deadline = time.monotonic() + self._patience.sshd
-        pause = 0.2
+        vigil = Vigil(self._quiet, self._patience.sshd, self._patience.most)
+        pause, length = 0.2, self._patience.race
         addresses = machine.facts.addresses if known else self.addresses(agent, machine)
         while True:
             choice = self.choice(machine, spec, addresses)
+            reached: list[Endpoint] = []
             try:
-                return addresses, self.race(choice, keys)
+                return addresses, self.race(choice, keys, length, reached.append)
             except NoEndpoint as error:
-                if time.monotonic() > deadline:
-                    raise NoEndpoint(
-                        f"{machine.name}: no address answered as this machine within {self._patience.sshd:g} s",
-                        attempts=[*error.attempts, *(_explain(left) for left in choice.left_out)],
-                        hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
-                    ) from error
-                self._reporter.detail(machine, "waiting for an address that answers as this machine")
+                vigil.see([f"it takes connections at {endpoint.host}" for endpoint in reached])
+                booting = agent is not None and agent.is_booting()
+                if booting:
+                    vigil.extend()
+                if vigil.is_over:
+                    raise _no_endpoint(machine, vigil, error, choice) from error
+                self._reporter.detail(machine, _waiting_for(reached, booting=booting))
+                length = min(2 * length, self._patience.sshd) if reached else self._patience.race
             self._sleep(pause)
             pause = min(PAUSE, pause * 2)
-            addresses = self.addresses(agent, machine, again=True)
+            known_before, addresses = addresses, self.addresses(agent, machine, again=True)
+            vigil.see([str(address) for address in addresses if address not in known_before])
 
     def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
         """Try every address now; a line for each, tried or not, and the winner."""
@@ -334,6 +356,22 @@ class Guests:
 
 def _wanted(machine: Machine, spec: MachineSpec) -> Wanted:
     return [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
+
+
+def _no_endpoint(machine: Machine, vigil: Vigil, error: NoEndpoint, choice: Choice) -> NoEndpoint:
+    return NoEndpoint(
+        f"{machine.name}: no address answered as this machine within {vigil.waited:.0f} s",
+        attempts=[*error.attempts, *(_explain(left) for left in choice.left_out)],
+        hint="is there a route from here to one of these networks, or a jump host (`endpoint.jump`)?",
+    )
+
+
+def _waiting_for(reached: Sequence[Endpoint], *, booting: bool) -> str:
+    if reached:
+        hosts = " and ".join(dict.fromkeys(endpoint.host for endpoint in reached))
+        return f"{hosts} takes connections, and is slow to prove that it is this machine"
+    doing = "; its system is still starting" if booting else ""
+    return f"waiting for an address that answers as this machine{doing}"
 
 
 def _explain(left: LeftOut) -> str:

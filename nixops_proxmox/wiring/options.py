@@ -11,6 +11,7 @@ from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.evaluate import Source
 from nixops_proxmox.pve.calls import Trace, no_trace
 from nixops_proxmox.pve.work import BUSY_TIME
+from nixops_proxmox.ssh.argv import ANSWER_TIME
 
 MAKE_ANOTHER = "NIXOPS_PROXMOX_MAKE_ANOTHER"  # the word `--make-another`, for doors that have no options of ours
 
@@ -33,7 +34,12 @@ class Patience:
     """Seconds after which a wait is given up, with an error that names the missing layer."""
 
     boot: float = 300.0  # from power-on until the agent answers
-    sshd: float = 120.0  # from the agent's first answer until an endpoint is proven
+    sshd: float = (
+        ANSWER_TIME  # from the agent's first answer, or a later sign that it is getting on, to a proven endpoint
+    )
+    most: float = 900.0  # for that in all, whatever it shows
+    race: float = 8.0  # for one race; a black hole answers nothing, however long one waits
+    look: float = 8.0  # that a look waits for a guest that shows nothing
     busy: float = BUSY_TIME  # for locks that others hold
 
 

@@ -60,7 +60,7 @@ def test_ssh_is_cut_off_from_every_configuration_but_ours_and_never_asks() -> No
         "ssh", "-F", "none", "-o", "Port=22", "-o", "UserKnownHostsFile=/s/known_hosts",
         "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes", "-o", "UpdateHostKeys=no",
         "-o", "CheckHostIP=no", "-o", "BatchMode=yes", "-o", "HostKeyAlias=m-1", "-o", "IdentityFile=/s/id",
-        "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "ConnectTimeout=15",
+        "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "ConnectTimeout=120",
         "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4", "-l", "root", "--", "10.0.0.5", "uptime",
     ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_ssh_is_cut_off_from_every_configuration_but_ours_and_never_asks() -> No
 def test_a_users_option_counts_unless_it_would_undo_the_pinning() -> None:
     args = option_args(access(options={"stricthostkeychecking": "no", "ConnectTimeout": "3", "Compression": "yes"}))
     assert "stricthostkeychecking=no" not in args
-    assert args.index("ConnectTimeout=3") < args.index("ConnectTimeout=15")
+    assert args.index("ConnectTimeout=3") < args.index("ConnectTimeout=120")
     assert "Compression=yes" in args
 
 

@@ -155,7 +155,7 @@ def test_a_port_that_is_silent_or_no_ssh_is_unreachable_in_time(sshd: Sshd) -> N
         endpoint = Endpoint("127.0.0.1", silent.getsockname()[1])
         began = monotonic()
         with pytest.raises(SshUnreachable):
-            open_session(sshd.login(endpoint=endpoint, timeout=0.5))
+            open_session(sshd.login(endpoint=endpoint, timeout=0.5, answer=0.5))
         assert monotonic() - began < patience(5)
 
 
@@ -186,7 +186,7 @@ def test_a_dead_connection_is_replaced_before_the_next_command(tmp_path) -> None
 
 
 def test_a_connection_that_only_looks_alive_is_replaced_too(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with start_sshd(tmp_path) as server, SshShell(server.login(timeout=patience(1))) as shell:
+    with start_sshd(tmp_path) as server, SshShell(server.login(timeout=patience(1), answer=patience(1))) as shell:
         shell.ensure_open()
         server.signal_connections(signal.SIGSTOP)
         assert shell.run("echo again").stdout == "again\n"

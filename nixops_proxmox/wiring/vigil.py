@@ -1,0 +1,34 @@
+"""How long a guest is waited for: as long as it shows that it is getting on."""
+
+import time
+from collections.abc import Callable, Collection
+
+
+class Vigil:
+    """One wait. `quiet`: seconds until the first sign of life; `patience`: seconds after each new one; `most`: seconds
+    in all, whatever the guest shows."""
+
+    def __init__(self, quiet: float, patience: float, most: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._patience, self._most, self._now = patience, most, now
+        self._began = now()
+        self._until = self._began + quiet
+        self._seen: set[str] = set()
+
+    def see(self, signs: Collection[str]) -> None:
+        """Signs that were seen before count no more: a guest that stands still is not waited for any longer."""
+        if not self._seen.issuperset(signs):
+            self._seen.update(signs)
+            self.extend()
+
+    def extend(self) -> None:
+        """It is at work right now."""
+        self._until = max(self._until, self._now() + self._patience)
+
+    @property
+    def is_over(self) -> bool:
+        return self._now() >= min(self._until, self._began + self._most)
+
+    @property
+    def waited(self) -> float:
+        """Seconds."""
+        return self._now() - self._began
