@@ -100,6 +100,7 @@ class Facts:
     addresses: tuple[Address, ...] = ()
     endpoint: Endpoint | None = None  # the last proven one
     task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
+    errand: Mapping[str, str] = field(default_factory=dict)  # what a run was at beside the table, until it has ended
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        plain["extra"], plain["volumes"] = dict(self.extra), dict(self.volumes)
+        plain["extra"], plain["volumes"], plain["errand"] = dict(self.extra), dict(self.volumes), dict(self.errand)
         empty = Facts()
         return {name: value for name, value in plain.items() if getattr(self, name) != getattr(empty, name)}
 

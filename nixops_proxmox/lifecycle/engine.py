@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nixops_proxmox.errors import DeployError, NoPath, NotFound, PveError, Retry, TaskFailed
+from nixops_proxmox.lifecycle.errand import TASK, WHAT, Errand
 from nixops_proxmox.lifecycle.ports import Journal
-from nixops_proxmox.lifecycle.shape import Move, World, label
+from nixops_proxmox.lifecycle.shape import Move, Step, World, label
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spelling import Verb, command
@@ -22,11 +23,18 @@ class _Attempt:
         self._journal, self._machine, self._key = journal, machine, key
 
     @property
+    def machine(self) -> Machine:
+        return self._machine
+
+    @property
     def facts(self) -> Facts:
         return self._machine.facts
 
     def note(self, facts: Facts) -> None:
-        self._machine = self._machine.moved(self._machine.phase, facts)
+        self.doubt(self._machine.phase, facts)
+
+    def doubt(self, phase: Phase, facts: Facts) -> None:
+        self._machine = self._machine.moved(phase, facts)
         self._journal.note(self._key, self._machine)
 
     def note_task(self, upid: str) -> None:
@@ -42,6 +50,7 @@ def pursue(
     enough: Callable[[Machine], bool] = lambda _: False,
 ) -> Machine:
     """Take one durable move after another until `machine` is in `goal`, or `enough` says that it may stop there."""
+    wait_for_errand(world, machine)
     machine = _look(world, journal, machine)
     turns = 0
     while machine.phase is not goal and not enough(machine):
@@ -58,6 +67,38 @@ def pursue(
     return machine
 
 
+def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal) -> Machine:
+    """One act beside the table; goes on with it if `machine` was left in the middle of the same one."""
+    wait_for_errand(world, machine)
+    begun = machine.facts.errand.get(WHAT) == errand.what
+    memory = machine.facts.errand if begun else errand.remember(world, machine)
+    began = world.clock.now()
+    world.reporter.step(machine, errand.what, machine.phase)
+    key = journal.begin(machine, errand.what, machine.phase)
+    attempt = _Attempt(journal, machine, key)
+    try:
+        attempt.note(replace(attempt.facts, errand={**memory, WHAT: errand.what, TASK: errand.task}))
+        facts = _carry_out(errand, world, attempt, begun=begun)
+        machine = attempt.machine.moved(attempt.machine.phase, facts)
+        machine = machine.moved(errand.lands(world, machine), replace(facts, task="", errand={}))
+    except DeployError as error:
+        journal.fail(key, error)
+        raise
+    journal.commit(key, machine)
+    world.reporter.done(machine, errand.what, world.clock.now() - began)
+    return machine
+
+
+def wait_for_errand(world: World, machine: Machine) -> None:
+    """Wait for the task of an errand whose run was killed: in the middle of it, a look could see anything."""
+    errand = machine.facts.errand
+    if not errand:
+        return
+    running = world.hypervisor.find_task(machine.facts, errand[TASK]) if errand.get(TASK) else ""
+    for task in dict.fromkeys((machine.facts.task, running)):  # a run may have been killed before it noted the UPID
+        _finish_task(world, machine.moved(machine.phase, replace(machine.facts, task=task)))
+
+
 def _look(world: World, journal: Journal, machine: Machine) -> Machine:
     seen = LIFECYCLE.look(world, machine)
     if seen.phase is not machine.phase:
@@ -72,33 +113,40 @@ def _take(move: Move, machine: Machine, world: World, journal: Journal) -> Machi
     key = journal.begin(machine, label(move.step), move.to)
     attempt = _Attempt(journal, machine, key)
     try:
-        facts = _carry_out(move, machine, world, attempt)
+        facts = _carry_out(move.step, world, attempt, expected=lambda error: move.turn(error) is not None)
     except DeployError as error:
         turn = move.turn(error)
         if turn is None:
             journal.fail(key, error)
             raise
         world.reporter.warn(machine, f"{error.message}: back to {turn}")
-        machine = machine.moved(turn, replace(attempt.facts, task=""))
+        machine = machine.moved(turn, replace(attempt.facts, task="", errand={}))
     else:
-        machine = machine.moved(move.to, replace(facts, task=""))
+        machine = machine.moved(move.to, replace(facts, task="", errand={}))
     journal.commit(key, machine)
     world.reporter.done(machine, label(move.step), world.clock.now() - began)
     return machine
 
 
-def _carry_out(move: Move, machine: Machine, world: World, attempt: _Attempt) -> Facts:
-    """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace."""
+def _carry_out(
+    step: Step,
+    world: World,
+    attempt: _Attempt,
+    *,
+    begun: bool = True,
+    expected: Callable[[DeployError], bool] = lambda _: False,
+) -> Facts:
+    """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace.
+    What was not `begun` before is not looked for: what is there is of somebody else, or of another time."""
     for look in range(1, LOOKS + 1):
-        _finish_task(world, machine.moved(machine.phase, attempt.facts))
-        current = machine.moved(machine.phase, attempt.facts)
+        _finish_task(world, attempt.machine)
         try:
-            facts = move.step.already(world, current)
-            return facts if facts is not None else move.step.do(world, current, attempt)
+            facts = step.already(world, attempt.machine) if begun or look > 1 else None
+            return facts if facts is not None else step.do(world, attempt.machine, attempt)
         except DeployError as error:
-            if move.turn(error) is not None or error.retry is not Retry.LOOK_FIRST or look == LOOKS:
+            if expected(error) or error.retry is not Retry.LOOK_FIRST or look == LOOKS:
                 raise
-            world.reporter.warn(machine, f"{error.message}: looking what became of it")
+            world.reporter.warn(attempt.machine, f"{error.message}: looking what became of it")
             world.clock.sleep(PAUSE)
     raise AssertionError("unreachable: the last look returns or raises")
 

@@ -49,6 +49,10 @@ class Hypervisor(Protocol):
         """Wait for a task of an earlier run; raises TaskFailed, or NotFound if PVE has forgotten it."""
         ...
 
+    def find_task(self, facts: Facts, kind: str) -> str:
+        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        ...
+
     def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
         """Would the VM boot the installer if it was started now?"""
         ...
@@ -235,7 +239,7 @@ class Journal(Protocol):
 
     def begin(self, machine: Machine, label: str, to: str) -> int: ...
     def note(self, attempt: int, machine: Machine) -> None:
-        """Facts that must survive a crash in the middle of the attempt (a UPID, a claim), phase unchanged."""
+        """What must survive a crash in the middle of the attempt: a UPID, a claim; that the phase is in doubt."""
         ...
 
     def commit(self, attempt: int, machine: Machine) -> None: ...

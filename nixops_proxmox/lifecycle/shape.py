@@ -42,9 +42,16 @@ class Attempt(Protocol):
     """The current try of a step: what must survive a crash in the middle of it is noted here."""
 
     @property
+    def machine(self) -> Machine: ...
+
+    @property
     def facts(self) -> Facts: ...
 
     def note(self, facts: Facts) -> None: ...
+
+    def doubt(self, phase: Phase, facts: Facts) -> None:
+        """Before an effect that makes the record untrue: note a phase and facts that hold whatever comes of it."""
+        ...
 
     def note_task(self, upid: str) -> None: ...
 
@@ -67,7 +74,7 @@ class Repeatable:
         return None
 
 
-def label(step: Step) -> str:
+def label(step: object) -> str:
     """The sentence that users and the diagram show for a step."""
     return (step.__doc__ or type(step).__name__).strip().splitlines()[0].rstrip(".")
 

@@ -499,6 +499,13 @@ class PveHypervisor:
             else:
                 return
 
+    def find_task(self, facts: Facts, kind: str) -> str:
+        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        guest = self.client.get_resources(0.0).guests.get(facts.vmid)
+        node = facts.node if guest is None else guest.node
+        running = (task for task in self.client.list_tasks(node, vmid=facts.vmid, kind=kind) if task.running)
+        return next((task.upid for task in running), "")
+
     def wait_for_task(self, upid: str) -> None:
         """A task of an earlier run; TaskFailed, TaskStillRunning, or NotFound if PVE has forgotten it."""
         task = parse_upid(upid)

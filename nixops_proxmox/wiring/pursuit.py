@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nixops_proxmox.errors import NeedsWord
-from nixops_proxmox.lifecycle.engine import pursue
+from nixops_proxmox.lifecycle.engine import pursue, run_errand, wait_for_errand
+from nixops_proxmox.lifecycle.errand import Errand
+from nixops_proxmox.lifecycle.errands.power import HardReboot, Reset
 from nixops_proxmox.lifecycle.ports import Journal
 from nixops_proxmox.lifecycle.shape import World
 from nixops_proxmox.lifecycle.steps.identity import refuse_unrecorded
@@ -37,6 +39,7 @@ class Pursuit:
 
     def looked_at(self) -> Machine:
         """As the world shows it; recorded only when something follows."""
+        wait_for_errand(self.world, self.machine)
         return LIFECYCLE.look(self.world, self.machine)
 
     def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
@@ -82,21 +85,28 @@ class Pursuit:
     def reboot(self, *, hard: bool = False) -> Machine:
         """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
         if hard:
-            self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)
+            self.run(HardReboot())
         else:
             self.to(Phase.STOPPED)
         return self.to(Phase.READY)
+
+    def reset(self) -> None:
+        """Switch off and on again, without waiting for the system."""
+        self.run(Reset())
+
+    def run(self, errand: Errand) -> Machine:
+        """One act beside the table."""
+        try:
+            self.machine = run_errand(errand, self.machine, self.world, self._journal)
+        finally:
+            self._leave()
+        return self.machine
 
     def record(self, machine: Machine, what: str) -> Machine:
         """Something that happened beside the table, such as a restored backup."""
         self._journal.record(machine, what)
         self.machine = machine
         return machine
-
-    def reset(self) -> None:
-        """Switch off and on again, without waiting for the system."""
-        self.world.hypervisor.stop_vm(self.machine.facts, lambda _upid: None)
-        self.world.hypervisor.start_vm(self.machine.facts, lambda _upid: None)
 
 
 def start_of_reinstall(spec: MachineSpec) -> Phase:

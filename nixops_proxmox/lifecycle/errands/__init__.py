@@ -1,0 +1,1 @@
+"""One class for each verb that works beside the table."""

@@ -1,0 +1,53 @@
+"""Switched off and on again, without asking the guest."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nixops_proxmox.lifecycle.errand import Errand, unsettled
+from nixops_proxmox.lifecycle.shape import Attempt, World
+from nixops_proxmox.lifecycle.steps.hardware import get_vm
+from nixops_proxmox.lifecycle.steps.system import BootSystem
+from nixops_proxmox.model import Facts, Machine, Phase, Power
+
+OFF, BEFORE = "off", "before"
+
+
+class HardReboot(Errand):
+    """Switch the machine off and boot its system"""
+
+    task = "qmstop"
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: that it was switched off is noted before it is started, and not done again after that."""
+        vm = get_vm(world, machine)
+        if OFF not in machine.facts.errand:
+            attempt.doubt(unsettled(machine), attempt.facts)
+            if vm.power is Power.RUNNING:
+                world.hypervisor.stop_vm(machine.facts, attempt.note_task)
+            attempt.note(replace(attempt.facts, errand={**attempt.facts.errand, OFF: "yes"}))
+        return self.start(world, attempt)
+
+    def start(self, world: World, attempt: Attempt) -> Facts:
+        """A machine that is not installed yet is left to the table."""
+        if attempt.machine.phase is not Phase.INSTALLED:
+            return attempt.facts
+        return BootSystem().do(world, attempt.machine, attempt)
+
+    def lands(self, world: World, machine: Machine) -> Phase:  # noqa: ARG002  # what it booted is known
+        return Phase.RUNNING if machine.phase is Phase.INSTALLED else machine.phase
+
+
+class Reset(HardReboot):
+    """Switch the machine off and on"""
+
+    def remember(self, world: World, machine: Machine) -> Mapping[str, str]:  # noqa: ARG002  # only what is recorded
+        return {BEFORE: machine.phase.value}
+
+    def start(self, world: World, attempt: Attempt) -> Facts:
+        """As it was: a machine in rescue boots the installer again."""
+        world.hypervisor.start_vm(attempt.facts, attempt.note_task)
+        return attempt.facts
+
+    def lands(self, world: World, machine: Machine) -> Phase:  # noqa: ARG002  # nobody waits for what boots
+        before = Phase(machine.facts.errand[BEFORE])
+        return before if machine.phase is Phase.INSTALLED else machine.phase
