@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from nixops_proxmox.errors import StateTooNew
 
@@ -172,6 +172,8 @@ def _text(value: object) -> str:
 @dataclass(frozen=True)
 class Machine:
     """One machine of a deployment: where it stands and what is known of it."""
+
+    kind: ClassVar[str] = "machine"
 
     deployment: str
     name: str

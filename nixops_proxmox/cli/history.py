@@ -61,7 +61,7 @@ def read(args: argparse.Namespace, state: "State") -> "list[Entry]":
         return []
     entries = state.deployment(name).history(args.machine, args.limit)
     if args.machine and not entries:
-        known = sorted({entry.machine for entry in state.deployment(name).history()})
+        known = sorted({entry.name for entry in state.deployment(name).history()})
         raise unknown_machine(args.machine, known)
     return entries
 
@@ -74,4 +74,4 @@ def row(entry: "Entry") -> list[str]:
     took = "" if entry.seconds is None or entry.outcome == "seen" else duration(entry.seconds)
     error = one_line(entry.error.partition("\n")[0])
     outcome = head(f"{entry.outcome}: {error}", 70) if error else entry.outcome.value
-    return [when(entry), entry.machine, entry.phase_from, entry.phase_to, entry.label, outcome, took]
+    return [when(entry), entry.name, entry.phase_from, entry.phase_to, entry.label, outcome, took]

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 
+from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.model import Machine
 from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import Lease
-from nixops_proxmox.state.schema import journal, machines
+from nixops_proxmox.state.schema import journal, things
 from nixops_proxmox.texts import kept
 
 ERROR_LIMIT = 8000  # characters
+MACHINE = "machine"  # the kind of what was recorded before there were others
 
 
 class Outcome(StrEnum):
@@ -33,7 +34,7 @@ class Entry:
     """One line of history. Times in seconds since the epoch; `ended` is None while running and when interrupted."""
 
     id: int
-    machine: str
+    name: str
     label: str
     phase_from: str
     phase_to: str
@@ -42,6 +43,7 @@ class Entry:
     outcome: Outcome
     error: str
     tasks: tuple[str, ...]  # UPIDs
+    kind: str = MACHINE
 
     @property
     def seconds(self) -> float | None:
@@ -50,7 +52,8 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
-            "machine": self.machine,
+            "machine": self.name,  # of whatever kind: programs have read it by this key before there was another
+            "kind": self.kind,
             "label": self.label,
             "from": self.phase_from,
             "to": self.phase_to,
@@ -72,7 +75,7 @@ class Entry:
         ended = data.get("ended")
         return cls(
             number,
-            as_text(data.get("machine"), f"{where}: its machine"),
+            as_text(data.get("machine"), f"{where}: its name"),
             as_text(data.get("label"), f"{where}: its label"),
             as_text(data.get("from"), f"{where}: the phase before"),
             as_text(data.get("to"), f"{where}: the phase after"),
@@ -81,11 +84,12 @@ class Entry:
             Outcome(outcome),
             as_text(data.get("error"), f"{where}: its error"),
             as_texts(data.get("tasks"), f"{where}: its tasks"),
+            as_text(data.get("kind", MACHINE), f"{where}: its kind"),
         )
 
 
 def parse_entry(row: Row[Any]) -> Entry:
-    return Entry.from_json({**row._mapping, "from": row.phase_from, "to": row.phase_to})
+    return Entry.from_json({**row._mapping, "machine": row.name, "from": row.phase_from, "to": row.phase_to})
 
 
 class Journal:
@@ -99,31 +103,31 @@ class Journal:
         self._lease = lease
         self._now = now
 
-    def begin(self, machine: Machine, label: str, to: str) -> int:
+    def begin(self, thing: AnyThing, label: str, to: str) -> int:
         """Record that a move begins; returns the attempt's ID."""
         with writing(self._engine) as connection:
             self._check(connection)
-            return self._add(connection, machine, label, came_from=machine.phase, to=to, outcome=Outcome.RUNNING)
+            return self._add(connection, thing, label, came_from=thing.phase, to=to, outcome=Outcome.RUNNING)
 
-    def note(self, attempt: int, machine: Machine) -> None:
+    def note(self, attempt: int, thing: AnyThing) -> None:
         """Record facts in the middle of an attempt; a UPID among them is kept with the attempt for good."""
         with writing(self._engine) as connection:
             self._check(connection)
-            _put(connection, self._deployment_id, machine, self._now())
+            _put(connection, self._deployment_id, thing, self._now())
             tasks = connection.execute(select(journal.c.tasks).where(journal.c.id == attempt)).scalar_one_or_none()
             if tasks is None:
                 raise _no_attempt(attempt)
             tasks = as_texts(tasks, "the tasks of an attempt")
-            if machine.facts.task and machine.facts.task not in tasks:
-                done = [*tasks, machine.facts.task]
+            if thing.facts.task and thing.facts.task not in tasks:
+                done = [*tasks, thing.facts.task]
                 connection.execute(update(journal).where(journal.c.id == attempt).values(tasks=done))
 
-    def commit(self, attempt: int, machine: Machine) -> None:
+    def commit(self, attempt: int, thing: AnyThing) -> None:
         """Record phase, facts, and that the attempt succeeded: all of it or nothing."""
         with writing(self._engine) as connection:
             self._check(connection)
-            _put(connection, self._deployment_id, machine, self._now())
-            self._end(connection, attempt, Outcome.DONE, phase_to=machine.phase.value)
+            _put(connection, self._deployment_id, thing, self._now())
+            self._end(connection, attempt, Outcome.DONE, phase_to=str(thing.phase))
 
     def fail(self, attempt: int, error: Exception) -> None:
         """Record that the attempt failed; phase and facts stay as they were noted."""
@@ -132,26 +136,27 @@ class Journal:
             self._check(connection)
             self._end(connection, attempt, Outcome.FAILED, error=told)
 
-    def record(self, machine: Machine, label: str) -> None:
+    def record(self, thing: AnyThing, label: str) -> None:
         """Record a phase that was seen rather than made."""
-        here = (machines.c.deployment_id == self._deployment_id) & (machines.c.name == machine.name)
+        here = row_of(self._deployment_id, thing.kind, thing.name)
         with writing(self._engine) as connection:
             self._check(connection)
-            before = connection.execute(select(machines.c.phase).where(here)).scalar_one_or_none()
-            _put(connection, self._deployment_id, machine, self._now())
-            self._add(connection, machine, label, came_from=before or "absent", to=machine.phase, outcome=Outcome.SEEN)
+            before = connection.execute(select(things.c.phase).where(here)).scalar_one_or_none()
+            _put(connection, self._deployment_id, thing, self._now())
+            self._add(connection, thing, label, came_from=before or "absent", to=thing.phase, outcome=Outcome.SEEN)
 
     def _check(self, connection: Connection) -> None:
         if self._lease is not None:
             self._lease.check(connection)
 
     def _add(
-        self, connection: Connection, machine: Machine, label: str, *, came_from: str, to: str, outcome: Outcome
+        self, connection: Connection, thing: AnyThing, label: str, *, came_from: str, to: str, outcome: Outcome
     ) -> int:
         now = self._now()
         row = {
             "deployment_id": self._deployment_id,
-            "machine": machine.name,
+            "kind": thing.kind,
+            "name": thing.name,
             "label": label,
             "phase_from": str(came_from),
             "phase_to": str(to),
@@ -183,9 +188,15 @@ def _no_attempt(attempt: int) -> StateError:
     return StateError(f"attempt {attempt} is not running: it has ended already, or never began")
 
 
-def _put(connection: Connection, deployment_id: int, machine: Machine, now: float) -> None:
-    values = {"phase": machine.phase.value, "facts": machine.facts.to_json(), "changed": now}
-    here = (machines.c.deployment_id == deployment_id) & (machines.c.name == machine.name)
-    if connection.execute(update(machines).where(here).values(values)).rowcount == 0:
-        refuse_name(machine.name)
-        connection.execute(insert(machines).values(deployment_id=deployment_id, name=machine.name, **values))
+def _put(connection: Connection, deployment_id: int, thing: AnyThing, now: float) -> None:
+    values = {"phase": str(thing.phase), "facts": dict(thing.facts.to_json()), "changed": now}
+    here = row_of(deployment_id, thing.kind, thing.name)
+    if connection.execute(update(things).where(here).values(values)).rowcount == 0:
+        refuse_name(thing.name)
+        key = {"deployment_id": deployment_id, "kind": thing.kind, "name": thing.name}
+        connection.execute(insert(things).values(**key, **values))
+
+
+def row_of(deployment_id: int, kind: str, name: str) -> ColumnElement[bool]:
+    """Where a thing's row is."""
+    return (things.c.deployment_id == deployment_id) & (things.c.kind == kind) & (things.c.name == name)

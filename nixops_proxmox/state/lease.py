@@ -167,7 +167,7 @@ def _acquire(
         # Nobody else works on these now, so what never ended was cut off.
         cut_off = (journal.c.deployment_id == deployment_id) & (journal.c.outcome == "running")
         if machine:
-            cut_off &= journal.c.machine == machine
+            cut_off &= journal.c.name == machine
         connection.execute(update(journal).where(cut_off).values(outcome="interrupted"))
     return lease
 

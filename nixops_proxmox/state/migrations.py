@@ -42,9 +42,28 @@ def files_of_others(connection: Connection) -> None:
     )
 
 
+def things_of_any_kind(connection: Connection) -> None:
+    """What was a machine's is a thing's, of the kind `machine`. The leases stay by name: whoever works on one machine
+    works on what bears its name."""
+    double = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "DOUBLE"
+    for statement in (
+        "CREATE TABLE things (deployment_id INTEGER NOT NULL REFERENCES deployments (id), kind VARCHAR(32) NOT NULL, "
+        "name VARCHAR(255) NOT NULL, phase VARCHAR(32) NOT NULL, facts JSON NOT NULL, "
+        f"changed {double} NOT NULL, PRIMARY KEY (deployment_id, kind, name))",
+        "INSERT INTO things (deployment_id, kind, name, phase, facts, changed) "
+        "SELECT deployment_id, 'machine', name, phase, facts, changed FROM machines",
+        "DROP TABLE machines",
+        "ALTER TABLE journal ADD COLUMN kind VARCHAR(32) NOT NULL DEFAULT 'machine'",
+        "DROP INDEX journal_by_machine",
+        "ALTER TABLE journal RENAME COLUMN machine TO name",
+        "CREATE INDEX journal_by_thing ON journal (deployment_id, kind, name, id)",
+    ):
+        connection.execute(text(statement))
+
+
 # MIGRATIONS[n] leads from version n + 1 to n + 2, and a new file is of the version they all lead to. They spell their
 # statements out: `schema` moves on, they do not.
-MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others)
+MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others, things_of_any_kind)
 
 _ADVISORY_LOCK = 0x6E_78_70_6D  # any number that is ours alone: "nxpm"
 

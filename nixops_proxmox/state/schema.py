@@ -14,13 +14,16 @@ deployments = Table(
     Column("created", Double, nullable=False),  # all times are seconds since the epoch
 )
 
-machines = Table(
-    "machines",
+# One table for things of every kind: phase and facts are all that the record needs to know of any of them, and a kind
+# that somebody else wrote must not need a migration of ours.
+things = Table(
+    "things",
     metadata,
     Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
+    Column("kind", String(32), primary_key=True),  # machine, medium, …
     Column("name", String(255), primary_key=True),
     Column("phase", String(32), nullable=False),
-    Column("facts", JSON, nullable=False),  # model.Facts.to_json
+    Column("facts", JSON, nullable=False),  # as the kind's facts write themselves; of machines: model.Facts.to_json
     Column("changed", Double, nullable=False),
 )
 
@@ -30,7 +33,8 @@ journal = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("deployment_id", ForeignKey("deployments.id"), nullable=False),
-    Column("machine", String(255), nullable=False),  # no foreign key: history outlives the machine
+    Column("kind", String(32), nullable=False, server_default="machine"),
+    Column("name", String(255), nullable=False),  # no foreign key: history outlives the thing
     Column("label", Text, nullable=False),
     Column("phase_from", String(32), nullable=False),
     Column("phase_to", String(32), nullable=False),
@@ -39,7 +43,7 @@ journal = Table(
     Column("outcome", String(16), nullable=False),
     Column("error", Text, nullable=False, default=""),
     Column("tasks", JSON, nullable=False),  # UPIDs, in the order they were noted
-    Index("journal_by_machine", "deployment_id", "machine", "id"),
+    Index("journal_by_thing", "deployment_id", "kind", "name", "id"),
     sqlite_autoincrement=True,  # an ID never comes back, not even after rows were deleted
 )
 

@@ -1,14 +1,14 @@
-"""The state: deployments, their machines, history, endpoint winners; and who may change them."""
+"""The state: deployments, the things that they have, history, endpoint winners; and who may change them."""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import Engine, Row, Text, cast, delete, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Row, Text, cast, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
@@ -16,10 +16,10 @@ from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
-from nixops_proxmox.state.journal import Entry, Journal, parse_entry
+from nixops_proxmox.state.journal import MACHINE, Entry, Journal, parse_entry, row_of
 from nixops_proxmox.state.lease import Held, Lease, find_held, hold, list_held
 from nixops_proxmox.state.migrations import is_current, migrate
-from nixops_proxmox.state.schema import deployments, journal, leases, machines, winners
+from nixops_proxmox.state.schema import deployments, journal, leases, things, winners
 
 
 def open_state(url: str = "", *, now: Callable[[], float] = time.time) -> "State":
@@ -38,6 +38,26 @@ def open_state(url: str = "", *, now: Callable[[], float] = time.time) -> "State
         engine.dispose()
         raise
     return State(engine, now)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is recorded of one thing; its kind reads the rest."""
+
+    kind: str
+    name: str
+    phase: str
+    facts: Mapping[str, Any]
+
+
+def _parse_stored(row: Row[Any]) -> Stored:
+    name = as_text(row.name, "a thing's name")
+    return Stored(
+        as_text(row.kind, f"the kind of {name}"),
+        name,
+        as_text(row.phase, f"the phase of {name}"),
+        as_object(row.facts, f"the facts of {name}"),
+    )
 
 
 class State:
@@ -78,12 +98,14 @@ class State:
 
     def find_name(self, uuid: str) -> tuple[str, str] | None:
         """The deployment and the name of the machine of that UUID; records that cannot be read are in nobody's way."""
-        text = cast(machines.c.facts, Text)
-        query = select(deployments.c.name, machines.c.name.label("machine"), text.label("facts")).join(
-            machines, machines.c.deployment_id == deployments.c.id
+        text = cast(things.c.facts, Text)
+        query = (
+            select(deployments.c.name, things.c.name.label("machine"), text.label("facts"))
+            .join(things, things.c.deployment_id == deployments.c.id)
+            .where(things.c.kind == MACHINE)
         )
         with reading(self.engine) as connection:
-            rows = connection.execute(query.order_by(deployments.c.name, machines.c.name)).all()
+            rows = connection.execute(query.order_by(deployments.c.name, things.c.name)).all()
         found = next((row for row in rows if _uuid_in(row.facts) == uuid.lower()), None)
         if found is None:
             return None
@@ -126,50 +148,57 @@ class Deployment:
         self._id = identity
 
     def machines(self) -> list[Machine]:
-        """Everything that is recorded, by name."""
-        query = select(machines).where(machines.c.deployment_id == self._id).order_by(machines.c.name)
-        with reading(self._engine) as connection:
-            return [self._parse(row) for row in connection.execute(query)]
+        """All machines that are recorded, by name."""
+        return [self._parse(stored) for stored in self.stored(MACHINE)]
 
     def names(self) -> list[str]:
-        """Of everything that is recorded, also of what this version cannot read."""
-        query = select(machines.c.name).where(machines.c.deployment_id == self._id).order_by(machines.c.name)
+        """Of all machines that are recorded, also of those that this version cannot read."""
+        return self._names(things.c.kind == MACHINE)
+
+    def stored(self, kind: str) -> list[Stored]:
+        """Everything of that kind that is recorded, by name."""
+        query = select(things).where(things.c.deployment_id == self._id, things.c.kind == kind).order_by(things.c.name)
         with reading(self._engine) as connection:
-            return list(connection.execute(query).scalars())
+            return [_parse_stored(row) for row in connection.execute(query)]
+
+    def find_stored(self, kind: str, name: str) -> Stored | None:
+        with reading(self._engine) as connection:
+            row = connection.execute(select(things).where(row_of(self._id, kind, name))).one_or_none()
+        return None if row is None else _parse_stored(row)
 
     def machine(self, name: str) -> Machine:
         """The machine's record; absent if there is none."""
-        query = select(machines).where(machines.c.deployment_id == self._id, machines.c.name == name)
-        with reading(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return Machine(self.name, name) if row is None else self._parse(row)
+        stored = self.find_stored(MACHINE, name)
+        return Machine(self.name, name) if stored is None else self._parse(stored)
 
     def only(self, machine: str) -> "Deployment":
         """The same record for a run that works on one machine alone, beside runs that work on others."""
         return Deployment(self._state, self._id, self.name, only=machine)
 
-    def forget(self, name: str, lease: Lease | None = None) -> None:
-        """Drop the machine's record and its endpoint winners; its history stays."""
+    def forget(self, name: str, lease: Lease | None = None, *, kind: str = MACHINE) -> None:
+        """Drop the thing's record, and a machine's endpoint winners; its history stays."""
         with writing(self._engine) as connection:
             if lease is not None:
                 lease.check(connection)
-            connection.execute(delete(machines).where(machines.c.deployment_id == self._id, machines.c.name == name))
-            connection.execute(delete(winners).where(winners.c.deployment_id == self._id, winners.c.machine == name))
+            connection.execute(delete(things).where(row_of(self._id, kind, name)))
+            if kind == MACHINE:
+                ours = (winners.c.deployment_id == self._id) & (winners.c.machine == name)
+                connection.execute(delete(winners).where(ours))
 
     def forget_all(self) -> None:
-        """Drop the deployment with all of its history. Raises StateError while machines are recorded."""
-        if left := [machine.name for machine in self.machines()]:
+        """Drop the deployment with all of its history. Raises StateError while anything is recorded."""
+        if left := self._names():
             raise StateError(f"deployment {self.name!r} still has {', '.join(left)}", hint="destroy them first")
         with writing(self._engine) as connection:
-            for table in (winners, leases, journal, machines):
+            for table in (winners, leases, journal, things):
                 connection.execute(delete(table).where(table.c.deployment_id == self._id))
             connection.execute(delete(deployments).where(deployments.c.id == self._id))
 
     def history(self, name: str | None = None, limit: int | None = None) -> list[Entry]:
-        """What happened, oldest first; of one machine, or of all; `limit`: only the latest so many."""
+        """What happened, oldest first; of the things of one name, or of all; `limit`: only the latest so many."""
         query = select(journal).where(journal.c.deployment_id == self._id).order_by(journal.c.id.desc())
         if name is not None:
-            query = query.where(journal.c.machine == name)
+            query = query.where(journal.c.name == name)
         if limit is not None:
             query = query.limit(limit)
         with reading(self._engine) as connection:
@@ -227,7 +256,12 @@ class Deployment:
             if connection.execute(update(winners).where(*here).values(values)).rowcount == 0:
                 connection.execute(insert(winners).values(**key, **values))
 
-    def _parse(self, row: Row[Any]) -> Machine:
+    def _names(self, *where: ColumnElement[bool]) -> list[str]:
+        query = select(things.c.name).where(things.c.deployment_id == self._id, *where).order_by(things.c.name)
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def _parse(self, row: Stored) -> Machine:
         try:
             phase = Phase(row.phase)
         except ValueError as error:
@@ -236,8 +270,8 @@ class Deployment:
                 hint="upgrade nixops-proxmox to at least the version that wrote the state",
             ) from error
         try:
-            facts = Facts.from_json(as_object(row.facts, f"the facts of {row.name}"))
-            return Machine(self.name, as_text(row.name, "a machine's name"), phase, facts)
+            facts = Facts.from_json(row.facts)
+            return Machine(self.name, row.name, phase, facts)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(
                 f"the record of {row.name} is damaged: {error}", hint="restore the state from a backup"

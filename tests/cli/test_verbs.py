@@ -313,8 +313,8 @@ def test_forgetting_drops_records_that_nothing_else_can_read(cli: Cli, tmp_path:
     (state,) = (tmp_path / "state").rglob("state.sqlite")
     hostile = "[x]/../../y"
     with sqlite3.connect(state) as connection:
-        connection.execute("update machines set name = ?, facts = ? where name = 'web'", (hostile, '{"uuid": "u-1"}'))
-        connection.execute("update machines set facts = 'no json' where name = 'db'")
+        connection.execute("update things set name = ?, facts = ? where name = 'web'", (hostile, '{"uuid": "u-1"}'))
+        connection.execute("update things set facts = 'no json' where name = 'db'")
     connection.close()
     assert cli("destroy", "--forget", "db").status == 3, "nobody was there to say yes"
     assert "forgotten: db" in cli("destroy", "--forget", "db", "--yes").err

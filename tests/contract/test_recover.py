@@ -74,10 +74,10 @@ def rename_record(made: Deployment, name: str) -> None:
     """As an older version recorded it."""
     from sqlalchemy import update
 
-    from nixops_proxmox.state.schema import machines
+    from nixops_proxmox.state.schema import things
 
     with open_state(made.state) as state, state.engine.execution_options(writes=True).begin() as connection:
-        connection.execute(update(machines).values(name=name, phase="running"))
+        connection.execute(update(things).values(name=name, phase="running"))
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name], ids=ascii)
@@ -116,10 +116,8 @@ def test_records_that_cannot_be_read_are_found_and_forgotten(made: Deployment) -
     made.record(replace(machine, name="db").moved(Phase.STOPPED, Facts(uuid="0" * 8 + machine.facts.uuid[8:])))
     with open_state(made.state) as state, state.engine.execution_options(writes=True).begin() as connection:
         facts = json.dumps({"uuid": machine.facts.uuid, "what": "ever"})
-        connection.execute(
-            text("update machines set facts = :facts, phase = 'odd' where name = 'web'"), {"facts": facts}
-        )
-        connection.execute(text("update machines set facts = 'no json' where name = 'db'"))
+        connection.execute(text("update things set facts = :facts, phase = 'odd' where name = 'web'"), {"facts": facts})
+        connection.execute(text("update things set facts = 'no json' where name = 'db'"))
     with open_state(made.state) as state:
         assert state.find_name(machine.facts.uuid) == (made.name, "web")
         record = state.deployment(made.name)

@@ -61,8 +61,8 @@ def test_history_is_of_all_machines_in_the_order_of_time() -> None:
     journal = record.journal()
     for name in ("web", "db", "web"):
         journal.commit(journal.begin(Machine("shop", name), "x", "ready"), Machine("shop", name))
-    assert [entry.machine for entry in record.history()] == ["web", "db", "web"]
-    assert [entry.machine for entry in record.history("web")] == ["web", "web"]
+    assert [entry.name for entry in record.history()] == ["web", "db", "web"]
+    assert [entry.name for entry in record.history("web")] == ["web", "web"]
     assert len(record.history(limit=1)) == 1
 
 

@@ -47,7 +47,18 @@ NONSENSE: dict[str, Any] = {
     "json-deep": "[" * 100_000,
     "surrogate": '{"host": "\\ud800"}',
 }
-UNREAD = {"id", "deployment_id", "name", "site", "document", "machine", "created", "changed", "won"}  # or as keys only
+UNREAD = {
+    "id",
+    "deployment_id",
+    "kind",
+    "name",
+    "site",
+    "document",
+    "machine",
+    "created",
+    "changed",
+    "won",
+}  # or as keys only
 CELLS = [(table.name, column.name) for table in metadata.sorted_tables for column in table.columns]
 
 

@@ -59,7 +59,7 @@ def test_whoever_takes_one_machine_leaves_the_attempts_of_the_others_alone(state
     for name in ("web", "db"):
         deployment.journal().begin(Machine("net", name), "Reserve", Phase.RESERVED)
     with deployment.only("web").lease():
-        assert {entry.machine: entry.outcome for entry in deployment.history()} == {
+        assert {entry.name: entry.outcome for entry in deployment.history()} == {
             "web": Outcome.INTERRUPTED,
             "db": Outcome.RUNNING,
         }

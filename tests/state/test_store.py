@@ -117,9 +117,9 @@ def test_history_is_in_order_by_machine_and_the_latest_when_limited(state: State
     deployment = state.deployment("net")
     for name in ("web", "db", "web"):
         deployment.journal().record(Machine("net", name, Phase.READY), f"saw {name}")
-    assert [entry.machine for entry in deployment.history()] == ["web", "db", "web"]
+    assert [entry.name for entry in deployment.history()] == ["web", "db", "web"]
     assert len(deployment.history("web")) == 2
-    assert [entry.machine for entry in deployment.history(limit=2)] == ["db", "web"]
+    assert [entry.name for entry in deployment.history(limit=2)] == ["db", "web"]
     assert deployment.history("nobody") == []
 
 
@@ -167,7 +167,7 @@ def test_a_phase_of_a_newer_version_is_refused_by_name(url: str, state: State) -
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
     with state.engine.execution_options(writes=True).begin() as connection:
-        connection.exec_driver_sql("UPDATE machines SET phase = 'levitating'")
+        connection.exec_driver_sql("UPDATE things SET phase = 'levitating'")
     with pytest.raises(StateTooNew, match="levitating"):
         deployment.machines()
 
@@ -176,7 +176,7 @@ def test_facts_of_a_newer_version_are_refused_by_name(state: State) -> None:
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
     with state.engine.execution_options(writes=True).begin() as connection:
-        connection.exec_driver_sql("UPDATE machines SET facts = '" + json.dumps({"colour": "red"}) + "'")
+        connection.exec_driver_sql("UPDATE things SET facts = '" + json.dumps({"colour": "red"}) + "'")
     with pytest.raises(StateTooNew, match="colour"):
         deployment.machine("web")
 
@@ -186,7 +186,7 @@ def test_damaged_facts_are_an_error_that_names_the_machine(state: State, facts: 
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
     with state.engine.execution_options(writes=True).begin() as connection:
-        connection.exec_driver_sql(f"UPDATE machines SET facts = '{facts}'")
+        connection.exec_driver_sql(f"UPDATE things SET facts = '{facts}'")
     with pytest.raises(StateError):
         deployment.machine("web")
 

@@ -1,0 +1,34 @@
+"""What the core and the state know of a thing, whatever kind it is of."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class AnyFacts(Protocol):
+    """What is known of one thing; never a secret."""
+
+    @property
+    def task(self) -> str:
+        """The UPID of a PVE task that the current move started and that must be waited for; empty: none."""
+        ...
+
+    def to_json(self) -> Mapping[str, Any]: ...
+
+
+class AnyThing(Protocol):
+    """Something that a deployment has: a machine, a medium. Kind and name tell it from all others of the deployment."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def deployment(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def phase(self) -> str: ...
+
+    @property
+    def facts(self) -> AnyFacts: ...
