@@ -111,3 +111,8 @@ def _visible(character: str, *, block: bool) -> str:
         number -= 0xDC00
     width = 2 if number < 0x100 else 4 if number < 0x10000 else 8
     return f"\\{'xuU'[(2, 4, 8).index(width)]}{number:0{width}x}"
+
+
+def shown_name(name: str) -> str:
+    """A name from somebody's notes, for people: what no terminal should get is escaped."""
+    return name if name.isprintable() and name.isascii() else ascii(name)

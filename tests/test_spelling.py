@@ -10,7 +10,7 @@ import pytest
 
 from nixops_proxmox import cli
 from nixops_proxmox.cli import spelling as command_line
-from nixops_proxmox.cli.plan import change_json, describe
+from nixops_proxmox.messages.plans import change_json, describe
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
 from nixops_proxmox.spelling import Verb, command, recalled, spell, stored
@@ -20,7 +20,7 @@ SOURCE = Path(cli.__file__).parents[1]
 PARTS = sorted(
     path
     for path in SOURCE.rglob("*.py")
-    if path.relative_to(SOURCE).parts[0] not in ("cli", "lab") and path.name != "spelling.py"
+    if path.relative_to(SOURCE).parts[0] not in ("cli", "display", "lab") and path.name != "spelling.py"
 )
 # Words of the command line that stand for themselves: a program, an option of PVE's or a noun.
 VERBS = "|".join(verb for verb in cli.VERBS if verb not in ("lab", "iso", "profile", "ssh", "scp"))

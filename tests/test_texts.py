@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nixops_proxmox import secrecy, texts
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.progress import one_line
-from nixops_proxmox.cli.report import Line, explain
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import BadParameter, CommandFailed, DeployError, NoEndpoint, TaskFailed
+from nixops_proxmox.messages.amounts import one_line
+from nixops_proxmox.messages.explaining import explain
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Book, Record
 from nixops_proxmox.nixops4 import messages
@@ -67,33 +68,33 @@ ERRORS: list[DeployError] = [
 ]
 
 
-def log_a_line(console: Console) -> None:
-    console.log_to_stderr()
+def log_a_line(screen: Screen) -> None:
+    screen.log_to_stderr()
     logging.getLogger("nixops_proxmox.wiring.parts").warning("%s", HOSTILE)
 
 
-EDGES: dict[str, Callable[[Console], object]] = {
-    "result": lambda console: console.result(HOSTILE),
-    "result_lines": lambda console: console.result_lines([Line(HOSTILE)]),
-    "table": lambda console: console.table(("name",), [(HOSTILE,)]),
-    "say": lambda console: console.say(HOSTILE),
-    "warn": lambda console: console.warn(HOSTILE),
-    "show": lambda console: console.show([Line(HOSTILE, "red")]),
-    "ask": lambda console: console.ask(HOSTILE, yes=False),
-    "json": lambda console: console.json({"name": HOSTILE, "list": [HOSTILE]}),
+EDGES: dict[str, Callable[[Screen], object]] = {
+    "result": lambda screen: screen.result(HOSTILE),
+    "result_lines": lambda screen: screen.result_lines([Line(HOSTILE)]),
+    "table": lambda screen: screen.table(("name",), [(HOSTILE,)]),
+    "say": lambda screen: screen.say(HOSTILE),
+    "warn": lambda screen: screen.warn(HOSTILE),
+    "show": lambda screen: screen.show([Line(HOSTILE, "red")]),
+    "ask": lambda screen: screen.ask(HOSTILE, yes=False),
+    "json": lambda screen: screen.json({"name": HOSTILE, "list": [HOSTILE]}),
     "log": log_a_line,
-    "step": lambda console: console.reporter.step(MACHINE, HOSTILE, "ready"),
-    "detail": lambda console: console.reporter.detail(MACHINE, HOSTILE),
-    "done": lambda console: console.reporter.done(MACHINE, HOSTILE, 1.0),
-    "warning": lambda console: console.reporter.warn(MACHINE, HOSTILE),
-    "ended": lambda console: console.reporter.ended(HOSTILE, DeployError(HOSTILE)),
+    "step": lambda screen: screen.reporter.step(MACHINE, HOSTILE, "ready"),
+    "detail": lambda screen: screen.reporter.detail(MACHINE, HOSTILE),
+    "done": lambda screen: screen.reporter.done(MACHINE, HOSTILE, 1.0),
+    "warning": lambda screen: screen.reporter.warn(MACHINE, HOSTILE),
+    "ended": lambda screen: screen.reporter.ended(HOSTILE, DeployError(HOSTILE)),
 } | {f"error {type(error).__name__}": lambda console, error=error: console.show(explain(error)) for error in ERRORS}
 
 
 @pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
-def test_the_command_line_prints_nothing_that_steers_a_terminal(edge: Callable[[Console], object]) -> None:
+def test_the_command_line_prints_nothing_that_steers_a_terminal(edge: Callable[[Screen], object]) -> None:
     out = io.StringIO()
-    edge(Console(out, out, verbosity=1, ask_from=lambda: "n"))
+    edge(Screen(out, out, verbosity=1, ask_from=lambda: "n"))
     check(out.getvalue())
 
 
@@ -101,7 +102,7 @@ def test_the_live_board_is_clean() -> None:
     """Its own drawing aside, which is what rich writes."""
     from rich.console import Console as Rich
 
-    from nixops_proxmox.cli.progress import LiveBoard
+    from nixops_proxmox.display.progress import LiveBoard
 
     out = io.StringIO()
     rich = Rich(file=out, width=400, color_system=None)

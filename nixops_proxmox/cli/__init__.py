@@ -1,14 +1,9 @@
 """The command line: the parser, and errors as exit statuses. One file for each verb."""
 
 import argparse
-import errno
-import os
 import re
-import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, NoReturn
@@ -20,6 +15,7 @@ from nixops_proxmox.cli import (
     backup,
     check,
     completion,
+    console,
     deploy,
     destroy,
     doctor,
@@ -41,15 +37,14 @@ from nixops_proxmox.cli import (
     start,
     status,
     stop,
-    terminal,
 )
 from nixops_proxmox.cli.arguments import add_common
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.report import Line, explain
-from nixops_proxmox.cli.signals import Ended, end, handled, status_of
-from nixops_proxmox.errors import ConfigError, DeployError
+from nixops_proxmox.cli.spelling import spelled
+from nixops_proxmox.display.program import USAGE_STATUS, told_in_words
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.spelling import PROGRAM
-from nixops_proxmox.texts import head, shown
+from nixops_proxmox.texts import shown
 
 VERBS: dict[str, ModuleType] = {
     "deploy": deploy,
@@ -70,7 +65,7 @@ VERBS: dict[str, ModuleType] = {
     "snapshot": snapshot,
     "backup": backup,
     "restore": restore,
-    "console": terminal,
+    "console": console,
     "doctor": doctor,
     "iso": iso,
     "profile": profile,
@@ -79,18 +74,6 @@ VERBS: dict[str, ModuleType] = {
     "completion": completion,
 }
 COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}
-USAGE_STATUS = 2
-DEFECT_STATUS = 70  # sysexits' EX_SOFTWARE
-HINTS = {  # what the system says of a file, and what mends it
-    errno.ENOSPC: "the disk is full: make room, and run the same command again",
-    errno.EDQUOT: "your quota is used up: make room, and run the same command again",
-    errno.EFBIG: "files may not be that large here (ulimit -f): raise the limit, and run the same command again",
-    errno.EROFS: "it is mounted read-only: mount it writable, or set XDG_STATE_HOME to another place",
-    errno.EACCES: "you may not: change its owner or mode, or use another place",
-    errno.EPERM: "you may not: change its owner or mode, or use another place",
-    errno.ENAMETOOLONG: "give a shorter path",
-}
-
 EPILOG = """\
 exit status:
   0    everything succeeded
@@ -155,9 +138,9 @@ def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., An
         return int(end.code or 0) if not isinstance(end.code, str) else USAGE_STATUS
     args.open_deployment = open_deployment
     args.command = command_line(words)
-    console = Console(verbosity=args.verbose)
-    console.log_to_stderr()
-    return run(args, console)
+    screen = Screen(verbosity=args.verbose, spell=spelled)
+    screen.log_to_stderr()
+    return run(args, screen)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -168,42 +151,15 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     """The verb, with every error in words."""
-    try:
+
+    def work() -> int:
         check_text(args)
-        with handled(end):
-            status: int = VERBS[args.verb].run(args, console)
-        sys.stdout.flush()
-    except DeployError as error:
-        if console.verbosity > 1:
-            console.show([Line(traceback.format_exc(), "dim")])
-        console.show(explain(error))
-        return error.exit_status
-    except KeyboardInterrupt as interrupt:
-        console.show([Line(f"interrupted; run the same command to continue: {args.command}", "yellow")])
-        return status_of(interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
-    except BrokenPipeError:
-        _silence_stdout()
-        return 0  # whoever read our results has had enough
-    except OSError as error:
-        if error.filename is None and error.errno not in HINTS:
-            _show_defect(error, console)
-            return DEFECT_STATUS
-        console.show(explain(_no_file(error)))
-        return USAGE_STATUS
-    except Exception as error:  # noqa: BLE001 -- the last line of defence: a defect is named, not dumped
-        _show_defect(error, console)
-        return DEFECT_STATUS
-    return status
+        status: int = VERBS[args.verb].run(args, screen)
+        return status
 
-
-def _no_file(error: OSError) -> ConfigError:
-    """What the system refuses to do with a file is told as it is: it is no defect of ours."""
-    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    told = head(name, 160)
-    what = f"{told}: " if told else ""
-    return ConfigError(f"{what}{error.strerror or error}", hint=HINTS.get(error.errno or 0, ""))
+    return told_in_words(work, screen, args.command)
 
 
 def check_text(args: argparse.Namespace) -> None:
@@ -213,20 +169,6 @@ def check_text(args: argparse.Namespace) -> None:
         for word in given if isinstance(given, list) else [given]:
             if isinstance(word, str) and any("\ud800" <= one <= "\udfff" for one in word):
                 raise ConfigError(f"{word} cannot be used: it has bytes that are no UTF-8", hint="rename it")
-
-
-def _show_defect(error: Exception, console: Console) -> None:
-    if console.verbosity > 1:
-        console.show([Line(traceback.format_exc(), "dim")])
-    console.show([Line(f"error: a defect in {PROGRAM}: {type(error).__name__}: {error}", "bold red")])
-    if console.verbosity < 2:
-        console.show([Line("hint: -vv shows where; please report it with that", "yellow")])
-
-
-def _silence_stdout() -> None:
-    """Python flushes stdout once more at its end, and would complain."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_line(words: Sequence[str]) -> str:

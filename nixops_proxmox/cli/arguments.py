@@ -5,15 +5,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.namespace import enter
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.texts import head
 
@@ -52,42 +49,11 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_machines(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machines", metavar="MACHINE", nargs="*", help="Select these machines; shell patterns work")
-    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="Select these machines")
-    parser.add_argument(
-        "--except", dest="omit", metavar="PATTERN", action="append", default=[], help="Leave these machines out"
-    )
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """For verbs that change something."""
-    parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
-    )
-    parser.add_argument("--break-lock", action="store_true", help="Take the lock from a run that has certainly ended")
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="Print one JSON value on stdout")
-
-
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="Answer yes to every question")
-
-
 def complete(action: argparse.Action, kind: str) -> None:
     """Tell the completion that this argument is a file or a folder (read by shtab)."""
     from shtab import DIRECTORY, FILE
 
     action.complete = FILE if kind == "file" else DIRECTORY  # type: ignore[attr-defined]
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 # --- what was meant -------------------------------------------------------------------------------------------------
@@ -177,68 +143,25 @@ def state_location(args: argparse.Namespace, environment: Mapping[str, str] | No
     return str(args.state or environment.get(STATE_VARIABLE, ""))
 
 
-def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """The machines that are meant, in their order; ConfigError for a pattern that means none, with the nearest name."""
-    wanted = [*args.machines, *args.only]
-    for pattern in [*wanted, *args.omit]:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise unknown_machine(pattern, names)
-    chosen = [name for name in names if not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)]
-    return [name for name in chosen if not any(fnmatchcase(name, pattern) for pattern in args.omit)]
-
-
-def unknown_machine(name: str, names: Sequence[str]) -> ConfigError:
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    have = ", ".join(names[:20]) + (" …" if len(names) > 20 else "") if names else "none"
-    return ConfigError(
-        f"there is no machine {name!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are: {have}"
-    )
-
-
-def get_machine(name: str, names: Sequence[str]) -> str:
-    if name not in names:
-        raise unknown_machine(name, names)
-    return name
-
-
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def open_deployed(args: argparse.Namespace, console: Console, *, described: bool | None = True) -> Iterator["Deployed"]:
+def open_deployed(args: argparse.Namespace, screen: Screen, *, described: bool | None = True) -> Iterator["Deployed"]:
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False works from the record alone."""
-    options = build_options(args, console, described=described)
+    from nixops_proxmox.wiring.networks import enter_networks, used_profiles
+
+    options = build_options(args, screen, described=described)
     if options.profile:
         enter_networks([options.profile])  # before the description is evaluated, rather than do that twice
     with ExitStack() as stack:
-        with console.busy("reading the network"):
+        with screen.busy("reading the network"):
             deployed: Deployed = stack.enter_context(get_opener(args)(options))
         enter_networks(used_profiles(deployed))
         for remark in deployed.remarks():
-            console.warn(remark)
+            screen.warn(remark)
         yield deployed
-
-
-def used_profiles(deployed: "Deployed") -> list[str]:
-    """The hypervisors of the described and the recorded machines."""
-    described = [deployed.spec(name).profile for name in deployed.described()]
-    return sorted({*described, *(machine.facts.profile for machine in deployed.record.machines())} - {""})
-
-
-def enter_networks(profiles: Sequence[str]) -> None:
-    """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
-    from nixops_proxmox.pve.profiles import list_profiles, load_profile
-
-    known = list_profiles()
-    namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
-    if len(namespaces) > 1:
-        raise ConfigError(
-            f"{', '.join(profiles)} are labs with networks of their own, and nobody can be in two at once",
-            hint="name machines of one of them at a time",
-        )
-    for namespace in namespaces:
-        enter(namespace)
 
 
 def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManager[Deployed]]":
@@ -250,10 +173,11 @@ def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManage
     return open_deployment
 
 
-def build_options(args: argparse.Namespace, console: Console, *, described: bool | None) -> "Options":
+def build_options(args: argparse.Namespace, screen: Screen, *, described: bool | None) -> "Options":
     from nixops_proxmox.lifecycle.shape import Words
     from nixops_proxmox.nixeval.evaluate import parse_source
     from nixops_proxmox.wiring import Options
+    from nixops_proxmox.wiring.networks import choose_profile
 
     reference = get_source(args) if described else find_source(args) if described is None else ""
     state = state_location(args)
@@ -261,7 +185,7 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
         deployment=get_deployment(args, lambda: list_deployments(state)),
         source=parse_source(reference, is_flake=bool(args.flake)) if reference else None,
         state=state,
-        profile=choose_profile(args),
+        profile=choose_profile(args.profile),
         jobs=getattr(args, "jobs", JOBS),
         words=Words(
             allow_reboot=getattr(args, "allow_reboot", False),
@@ -269,21 +193,9 @@ def build_options(args: argparse.Namespace, console: Console, *, described: bool
             check=getattr(args, "check", False),
         ),
         break_lock=getattr(args, "break_lock", False),
-        reporter=console.reporter,
-        ended=lambda outcome: console.reporter.ended(outcome.name, outcome.error),
+        reporter=screen.reporter,
+        ended=lambda outcome: screen.reporter.ended(outcome.name, outcome.error),
     )
-
-
-def choose_profile(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
-    """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
-    and only one other, that one is."""
-    from nixops_proxmox.pve.profiles import DEFAULT, list_profiles
-
-    environment = os.environ if environment is None else environment
-    if given := args.profile or environment.get(PROFILE_VARIABLE, ""):
-        return str(given)
-    known = list_profiles()
-    return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
 
 
 def list_deployments(state: str) -> list[str]:

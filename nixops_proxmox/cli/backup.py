@@ -6,11 +6,12 @@ Uses vzdump, as the backup button of Proxmox VE does.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import add_json, add_machines, add_run, open_deployed, select
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.report import epoch_text
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.cli.snapshot import MADE
+from nixops_proxmox.display.arguments import add_json, add_machines, add_run, select
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.messages.amounts import epoch_text
 from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
@@ -36,16 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console, described=None) as deployed:
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen, described=None) as deployed:
         phases = (*MADE, Phase.LOST) if args.list else MADE
         names = select([machine.name for machine in deployed.record.machines() if machine.phase in phases], args)
         if args.list:
-            return run_list(args, console, deployed, names)
-        return run_backup(args, console, deployed, names)
+            return run_list(args, screen, deployed, names)
+        return run_backup(args, screen, deployed, names)
 
 
-def run_backup(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
     from nixops_proxmox.wiring.backups import back_up
 
     made: dict[str, str] = {}
@@ -54,15 +55,17 @@ def run_backup(args: argparse.Namespace, console: Console, deployed: "Deployed",
         made[pursuit.machine.name] = back_up(hypervisor, pursuit, storage=args.storage, mode=args.mode).volume
         return pursuit.machine
 
-    status = carry_out(args, console, names, "backed up", lambda: deployed.work_on(names, work), deployed.machines)
+    status = carry_out(
+        args.command, screen, names, "backed up", lambda: deployed.work_on(names, work), deployed.machines
+    )
     if args.json:
-        console.json({"backups": [{"machine": name, "volume": made[name]} for name in sorted(made)]})
+        screen.json({"backups": [{"machine": name, "volume": made[name]} for name in sorted(made)]})
     elif made:
-        console.result("\n".join(f"{name}  {made[name]}" for name in sorted(made)))
+        screen.result("\n".join(f"{name}  {made[name]}" for name in sorted(made)))
     return status
 
 
-def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
     from nixops_proxmox.wiring.backups import list_archives
 
     found = [
@@ -75,9 +78,9 @@ def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", n
         for name, one in found
     ]
     if args.json:
-        console.json({"backups": rows})
+        screen.json({"backups": rows})
     elif rows:
-        console.table(
+        screen.table(
             ("machine", "backup", "created", "size", "its own"),
             [
                 [
@@ -91,5 +94,5 @@ def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", n
             ],
         )
     else:
-        console.say("there is none")
+        screen.say("there is none")
     return 0

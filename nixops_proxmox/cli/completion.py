@@ -5,17 +5,17 @@ In bash: eval "$(nixops-proxmox completion bash)".
 
 import argparse
 
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.display.screen import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     import shtab
 
     from nixops_proxmox.cli import build_parser
 
-    console.result(str(shtab.complete(build_parser(), args.shell)).rstrip("\n"))
+    screen.result(str(shtab.complete(build_parser(), args.shell)).rstrip("\n"))
     return 0

@@ -1,176 +1,21 @@
-"""Where words go: results to stdout; progress, warnings, questions and errors to stderr. Colours only on a terminal."""
+"""Open a machine's serial console, through the hypervisor.
 
-import errno
-import logging
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TextIO
+Ctrl-] leaves it.
+"""
 
-from rich.console import Console as Rich
-from rich.text import Text
+import argparse
 
-from nixops_proxmox.cli.progress import Plain, Progress, Relay, start_live, start_plain
-from nixops_proxmox.cli.report import Line
-from nixops_proxmox.cli.spelling import spelled
-from nixops_proxmox.errors import NeedsWord
-from nixops_proxmox.texts import json_text, shown, shown_line
-
-PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_console, get_machine
+from nixops_proxmox.display.dialogs import attach_console
+from nixops_proxmox.display.screen import Screen
 
 
-# Whose log tells what is being done for all machines at once: it is shown while no machine's own step is.
-NOTEWORTHY = frozenset({"nixops_proxmox.wiring.parts"})
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_console(parser)
 
 
-class Console:
-    """The two streams, how much is told (0, 1: -v, 2: -vv), and whether anybody can be asked. `spell`: puts the
-    commands that a text recommends into the words of the door that shows it."""
-
-    def __init__(
-        self,
-        out: TextIO | None = None,
-        err: TextIO | None = None,
-        *,
-        verbosity: int = 0,
-        ask_from: Callable[[], str] | None = None,
-        spell: Callable[[str], str] = spelled,
-    ) -> None:
-        self.spell = spell
-        self.verbosity = verbosity
-        self.out = _open_rich(out or sys.stdout)
-        self.err = _open_rich(_Lasting(err or sys.stderr))
-        self.reporter = Relay(Plain(self.say, verbosity), spell)
-        self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
-
-    def result(self, text: str) -> None:
-        """A line (or lines) of result."""
-        self.out.print(Text(shown(self.spell(text))), soft_wrap=True)
-
-    def result_lines(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            self.out.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
-
-    def json(self, value: object) -> None:
-        self.out.print(Text(self.spell(json_text(value))), soft_wrap=True)
-
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
-        """Aligned columns, never wrapped; `phases`: the column that holds phases, which are coloured."""
-        rows = [[shown_line(self.spell(cell)) for cell in row] for row in rows]
-        widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
-        for number, row in enumerate([[head.upper() for head in heads], *rows]):
-            line = Text()
-            for column, cell in enumerate(row):
-                style = "bold" if number == 0 else PHASE_STYLES.get(cell, "") if column == phases else ""
-                line.append(cell, style)
-                line.append(" " * (widths[column] - len(cell) + 2))
-            line.rstrip()
-            self.out.print(line, soft_wrap=True)
-
-    def say(self, text: str) -> None:
-        """Something that is good to know."""
-        self.err.print(Text(shown(self.spell(text))), soft_wrap=True)
-
-    def warn(self, text: str) -> None:
-        self.err.print(Text.assemble(("warning: ", "yellow"), shown(self.spell(text))), soft_wrap=True)
-
-    def show(self, lines: Sequence[Line]) -> None:
-        """A report, as `cli.report` makes them, on stderr."""
-        for line in lines:
-            self.err.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
-
-    def ask(self, question: str, *, yes: bool) -> bool:
-        """Ask for a word; `yes`: it was given already. NeedsWord if there is nobody to ask."""
-        if yes:
-            return True
-        if self._ask_from is None:
-            raise NeedsWord(f"{question} (nobody to ask: this is no terminal)", hint="add --yes, if you mean it")
-        self.err.print(Text(f"{shown(question)} [y/N] ", "bold"), end="", soft_wrap=True)
-        return self._ask_from().strip().lower() in ("y", "yes")
-
-    @property
-    def _is_lively(self) -> bool:
-        return self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0
-
-    @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """Show that something is going on, where it can be taken away again."""
-        if not self._is_lively:
-            yield
-            return
-        with self.err.status(Text(shown_line(text)), spinner="dots"):
-            yield
-
-    @contextmanager
-    def progress(self, goal: str, names: Sequence[str]) -> Iterator[Progress]:
-        """Show what happens to the machines on their way to `goal`: live on a terminal, else line by line."""
-        if self._is_lively:
-            shown: AbstractContextManager[Progress] = start_live(self.err, goal, names)
-        else:
-            shown = start_plain(self.say, self.verbosity)
-        with shown as progress, self.reporter.to(progress):
-            yield progress
-
-    def log_to_stderr(self) -> None:
-        """Show the package's log: from INFO on at -v, all of it at -vv; warnings always."""
-        logger = logging.getLogger("nixops_proxmox")
-        logger.setLevel(logging.DEBUG if self.verbosity > 1 else logging.INFO)
-        logger.handlers = [_LogHandler(self)]
-        logger.propagate = False
-
-
-class _LogHandler(logging.Handler):
-    """Through the console, so that a live display and the log do not write into each other."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: Any) -> None:
-        if self._console.verbosity == 0 and record.levelno < logging.WARNING:
-            if record.name in NOTEWORTHY:
-                self._console.reporter.note(self.format(record))
-            return
-        style = "dim" if record.levelno < logging.WARNING else "yellow"
-        self._console.show([Line(self.format(record), style)])
-
-
-class _Lasting:
-    """Standard error of a program that outlives its terminal: what cannot be shown any more stops nothing."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with _unless_closed():
-            return self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with _unless_closed():
-            self._stream.flush()
-
-
-@contextmanager
-def _unless_closed() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-
-
-def _open_rich(stream: Any) -> Rich:
-    # NO_COLOR is honoured by rich; empty means unset (no-color.org).
-    return Rich(
-        file=stream,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        no_color=True if os.environ.get("NO_COLOR") else None,
-        force_terminal=None if stream.isatty() else False,
-    )
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen, described=False) as deployed:
+        name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
+        return attach_console(screen, deployed, name, args.seconds)

@@ -5,9 +5,10 @@ Goes on where an earlier run stopped.
 
 import argparse
 
-from nixops_proxmox.cli.arguments import add_machines, add_run, open_deployed, select
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_machines, add_run, select
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
 
@@ -46,19 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     until = Phase(args.until) if args.until else None
-    with open_deployed(args, console) as deployed:
+    with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)
         if names:
-            console.say(
+            screen.say(
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
             )
         for name in deployed.forgotten():
-            console.warn(f"{name} is no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
+            screen.warn(f"{name} is no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
         return carry_out(
-            args,
-            console,
+            args.command,
+            screen,
             names,
             (until or Phase.READY).value,
             lambda: deployed.deploy(names, until=until, allow_recreate=args.allow_recreate),

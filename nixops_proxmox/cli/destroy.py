@@ -7,18 +7,10 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import (
-    add_json,
-    add_machines,
-    add_run,
-    add_yes,
-    get_deployment,
-    open_deployed,
-    select,
-    state_location,
-)
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
+from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Machine
 
@@ -37,24 +29,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_yes(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     meant = aim(args) if args.uuid else []
     if args.forget:
-        return run_forget(args, console, meant)
-    with open_deployed(args, console, described=False) as deployed:
+        return run_forget(args, screen, meant)
+    with open_deployed(args, screen, described=False) as deployed:
         machines = {machine.name: machine for machine in deployed.record.machines()}
         names = meant or select(list(machines), args)
         for name in names:
-            console.say(what_goes(machines[name]))
+            screen.say(what_goes(machines[name]))
             for line in deployed.losses(name):
-                console.say(f"  also deleted: {line}")
-        if names and not console.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
-            console.say("nothing was done")
-            return tell(args, console, {"machines": []})
-        return run_destroy(args, console, deployed, [machines[name] for name in names])
+                screen.say(f"  also deleted: {line}")
+        if names and not screen.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
+            screen.say("nothing was done")
+            return tell(args, screen, {"machines": []})
+        return run_destroy(args, screen, deployed, [machines[name] for name in names])
 
 
-def run_destroy(args: argparse.Namespace, console: Console, deployed: "Deployed", machines: Sequence[Machine]) -> int:
+def run_destroy(args: argparse.Namespace, screen: Screen, deployed: "Deployed", machines: Sequence[Machine]) -> int:
     """JSON tells of each machine as it was, and what kept it."""
     outcomes: list[Outcome] = []
     names = [machine.name for machine in machines]
@@ -63,18 +55,18 @@ def run_destroy(args: argparse.Namespace, console: Console, deployed: "Deployed"
         outcomes.extend(deployed.destroy(names))
         return outcomes
 
-    status = carry_out(args, console, names, "destroyed", work, deployed.machines)
+    status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines)
     errors = {one.name: one.error.message for one in outcomes if one.error is not None}
-    return tell(args, console, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
+    return tell(args, screen, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
 
 
-def tell(args: argparse.Namespace, console: Console, value: object, status: int = 0) -> int:
+def tell(args: argparse.Namespace, screen: Screen, value: object, status: int = 0) -> int:
     if args.json:
-        console.json(value)
+        screen.json(value)
     return status
 
 
-def run_forget(args: argparse.Namespace, console: Console, meant: Sequence[str]) -> int:
+def run_forget(args: argparse.Namespace, screen: Screen, meant: Sequence[str]) -> int:
     """Asks nothing of any cluster, and reads no record: this is for those that nothing else removes."""
     from nixops_proxmox.state import open_state
 
@@ -82,13 +74,13 @@ def run_forget(args: argparse.Namespace, console: Console, meant: Sequence[str])
         record = state.deployment(get_deployment(args, state.deployments))
         names = meant or select(record.names(), args)
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in names)
-        meant_so = bool(names) and console.ask(f"forget {shown}, and leave the VMs as they are?", yes=args.yes)
+        meant_so = bool(names) and screen.ask(f"forget {shown}, and leave the VMs as they are?", yes=args.yes)
         if not meant_so:
-            console.say("nothing was done" if names else "nothing to do: no machine is meant")
+            screen.say("nothing was done" if names else "nothing to do: no machine is meant")
         else:
             forget(record, names, break_lock=args.break_lock)
-            console.say(f"forgotten: {shown}; `nixops-proxmox recover` records again what carries its mark")
-    return tell(args, console, {"forgotten": list(names) if meant_so else []})
+            screen.say(f"forgotten: {shown}; `nixops-proxmox recover` records again what carries its mark")
+    return tell(args, screen, {"forgotten": list(names) if meant_so else []})
 
 
 def forget(record: "Deployment", names: Sequence[str], *, break_lock: bool) -> None:

@@ -6,9 +6,10 @@ Never sends the same content twice.
 import argparse
 from pathlib import Path
 
-from nixops_proxmox.cli.arguments import add_common, add_json, choose_profile, complete, enter_networks
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.progress import start_transfer
+from nixops_proxmox.cli.arguments import add_common, complete
+from nixops_proxmox.display.arguments import add_json
+from nixops_proxmox.display.progress import start_transfer
+from nixops_proxmox.display.screen import Screen
 
 IMAGES = (".qcow2", ".raw", ".vmdk", ".ova")  # what PVE imports; everything else is an ISO
 
@@ -29,18 +30,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common(upload)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.wiring import open_volumes
+    from nixops_proxmox.wiring.networks import choose_profile, enter_networks
 
-    profile = choose_profile(args) or "default"
+    profile = choose_profile(args.profile) or "default"
     enter_networks([profile])
     content = args.content or ("import" if args.path.suffix.lower() in IMAGES else "iso")
-    with open_volumes(profile) as volumes, start_transfer(console.err, f"uploading {args.path.name}") as progress:
+    with open_volumes(profile) as volumes, start_transfer(screen.err, f"uploading {args.path.name}") as progress:
         put = volumes.put(args.path, content, storage=args.storage, node=args.node, progress=progress)
     if args.json:
-        console.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})
+        screen.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})
         return 0
     where = f" on {put.node}" if put.node else ""
-    console.say(f"{'uploaded' if put.uploaded else 'it is there already'}{where}")
-    console.result(put.volume)
+    screen.say(f"{'uploaded' if put.uploaded else 'it is there already'}{where}")
+    screen.result(put.volume)
     return 0

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox import paths
-from nixops_proxmox.cli.arguments import add_json
-from nixops_proxmox.cli.console import Console
 from nixops_proxmox.cli.profile import write_profile
 from nixops_proxmox.cli.ssh import become
+from nixops_proxmox.display.arguments import add_json
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.namespace import INSIDE_VARIABLE
 from nixops_proxmox.texts import moment_text
@@ -78,14 +78,14 @@ def port(text: str) -> int:
     return number
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     missing = [name for name in ("aiohttp", "asyncssh") if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"the lab needs the Python packages {' and '.join(missing)}",
             hint="pip install '.[lab]' in a checkout of nixops-proxmox",
         )
-    actions: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+    actions: dict[str, Callable[[argparse.Namespace, Screen], int]] = {
         "up": run_up,
         "status": run_status,
         "down": run_down,
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     from nixops_proxmox.lab.service import ServiceError
 
     try:
-        return actions[args.action](args, console)
+        return actions[args.action](args, screen)
     except ServiceError as error:
         hint = f"what it said last:\n{error.log}" if error.log else ""
         raise LabError(str(error), hint=hint) from error
@@ -132,7 +132,7 @@ def up_command(name: str) -> str:
 # --- up and down ----------------------------------------------------------------------------------------------------
 
 
-def run_up(args: argparse.Namespace, console: Console) -> int:
+def run_up(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import Settings, find_running, up
 
     guests = "qemu" if args.qemu else "simulated"
@@ -150,13 +150,11 @@ def run_up(args: argparse.Namespace, console: Console) -> int:
             f"the lab {args.name!r} is up already, with {before.settings.driver} guests",
             hint="nixops-proxmox lab down, and then up again: what is in it is lost",
         )
-    with console.busy(f"starting the lab with {guests} guests"):
-        running = up(directory(args), settings, timeout=UP_SECONDS[guests], tell=lambda line: tell(console, line))
+    with screen.busy(f"starting the lab with {guests} guests"):
+        running = up(directory(args), settings, timeout=UP_SECONDS[guests], tell=lambda line: tell(screen, line))
     write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
-    console.say(
-        f"the lab is up: Proxmox VE {running.settings.version}, {running.settings.driver} guests, {running.url}"
-    )
-    console.say(f"its profile is {args.name!r}: nixops-proxmox --profile {args.name} deploy")
+    screen.say(f"the lab is up: Proxmox VE {running.settings.version}, {running.settings.driver} guests, {running.url}")
+    screen.say(f"its profile is {args.name!r}: nixops-proxmox --profile {args.name} deploy")
     return 0
 
 
@@ -187,66 +185,64 @@ def are_free(port: int, count: int) -> bool:
     return True
 
 
-def tell(console: Console, line: str) -> None:
+def tell(screen: Screen, line: str) -> None:
     """A line of the lab's log: what it says, without time and level."""
     _, _, said = line.partition(" INFO ")
-    if said or console.verbosity:
-        console.say(f"lab: {said or line}")
+    if said or screen.verbosity:
+        screen.say(f"lab: {said or line}")
 
 
-def run_down(args: argparse.Namespace, console: Console) -> int:
+def run_down(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import down
 
-    console.say("the lab is down" if down(directory(args)) else "the lab was not up")
+    screen.say("the lab is down" if down(directory(args)) else "the lab was not up")
     return 0
 
 
-def run_reset(args: argparse.Namespace, console: Console) -> int:
+def run_reset(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import reset
 
     running = reset(directory(args), timeout=UP_SECONDS["qemu"])
     if running is not None:
         write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
-    console.say("the lab is empty" + ("" if running else ", and not up"))
+    screen.say("the lab is empty" + ("" if running else ", and not up"))
     return 0
 
 
-def run_image(args: argparse.Namespace, console: Console) -> int:
+def run_image(args: argparse.Namespace, screen: Screen) -> int:
     del args
     from nixops_proxmox.lab.image import ImageFailed, build_image
 
     try:
-        image = build_image(image_cache(), console.say)
+        image = build_image(image_cache(), screen.say)
     except ImageFailed as error:
         raise LabError(f"the image could not be built: {error}") from error
-    console.result(str(image.iso))
+    screen.result(str(image.iso))
     return 0
 
 
 # --- looking --------------------------------------------------------------------------------------------------------
 
 
-def run_status(args: argparse.Namespace, console: Console) -> int:
+def run_status(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import find_running
 
     running = find_running(directory(args))
     if running is None:
-        console.json({"up": False}) if args.json else console.say(
-            f"the lab is not up; start it: {up_command(args.name)}"
-        )
+        screen.json({"up": False}) if args.json else screen.say(f"the lab is not up; start it: {up_command(args.name)}")
         return 0
     state = ask(running, "state")
     calls = len(ask(running, "calls"))
     if args.json:
         settings = {"pve": running.settings.version, "guests": running.settings.driver, "nodes": state["nodes"]}
-        console.json({"up": True, "url": running.url, **settings, "calls": calls, "vms": state["vms"]})
+        screen.json({"up": True, "url": running.url, **settings, "calls": calls, "vms": state["vms"]})
         return 0
     since = moment_text(running.since)
-    console.result(f"up since {since}: Proxmox VE {running.settings.version}, {running.settings.driver} guests")
-    console.result(f"{running.url}, {calls} API calls so far; root@pam's password: {running.root_password}")
+    screen.result(f"up since {since}: Proxmox VE {running.settings.version}, {running.settings.driver} guests")
+    screen.result(f"{running.url}, {calls} API calls so far; root@pam's password: {running.root_password}")
     rows = [[vmid, vm["name"] or "-", vm["node"], vm["status"]] for vmid, vm in sorted(state["vms"].items())]
     if rows:
-        console.table(("vmid", "name", "node", "status"), rows)
+        screen.table(("vmid", "name", "node", "status"), rows)
     return 0
 
 
@@ -263,22 +259,22 @@ def ask(running: "Running", what: str) -> Any:
         raise LabError(f"the lab does not answer: {error}", hint="nixops-proxmox lab log") from error
 
 
-def run_log(args: argparse.Namespace, console: Console) -> int:
+def run_log(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import log_tail
 
-    console.result(log_tail(directory(args), 1_000_000))
+    screen.result(log_tail(directory(args), 1_000_000))
     return 0
 
 
-def run_exec(args: argparse.Namespace, console: Console) -> int:
+def run_exec(args: argparse.Namespace, screen: Screen) -> int:
     words = args.command_words[1:] if args.command_words[:1] == ["--"] else args.command_words
     running = get_running(args)
     os.environ[INSIDE_VARIABLE] = str(running.namespace)
     sys.stdout.flush()
-    return become(running.enter_argv(words or [os.environ.get("SHELL", "/bin/sh")]), console)
+    return become(running.enter_argv(words or [os.environ.get("SHELL", "/bin/sh")]), screen)
 
 
-def run_screenshot(args: argparse.Namespace, console: Console) -> int:
+def run_screenshot(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.machines.qemu.argv import MONITOR_TOO
     from nixops_proxmox.lab.machines.qemu.monitor import ask_at_once
 
@@ -293,5 +289,5 @@ def run_screenshot(args: argparse.Namespace, console: Console) -> int:
         target.write_bytes(picture.read_bytes())
     except (OSError, ValueError) as error:
         raise LabError(f"VM {args.vmid}: no picture could be taken: {error}") from error
-    console.result(str(target))
+    screen.result(str(target))
     return 0

@@ -4,102 +4,23 @@ Looks at the cluster, and builds the systems.
 """
 
 import argparse
-from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import JOBS, add_json, add_machines, open_deployed, positive, select
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.report import explain
-from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.model import Change, Phase
-from nixops_proxmox.spelling import Verb, command
-
-if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Planned
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, add_verify, select
+from nixops_proxmox.display.results import show_plans
+from nixops_proxmox.display.screen import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_json(parser)
-    parser.add_argument(
-        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
-    )
-    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
+    add_jobs(parser)
+    add_verify(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console) as deployed:
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)
         planned = deployed.plan(names)
         forgotten = deployed.forgotten()
-    if args.json:
-        console.json({"machines": [to_json(plan) for plan in planned], "no longer described": forgotten})
-    else:
-        for plan in planned:
-            console.result("\n".join(describe(plan)))
-        for name in forgotten:
-            console.result(f"{name}: no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
-    errors = [plan.error for plan in planned if plan.error is not None]
-    for plan in planned:
-        if plan.error is not None:
-            console.show(explain(plan.error))
-    return errors[0].exit_status if errors else 0
-
-
-def describe(plan: "Planned") -> list[str]:
-    if isinstance(plan.error, Unrecorded):
-        return [f"{plan.name}: not in the record, and on the cluster: a deploy would stop here"]
-    if plan.error is not None:
-        return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
-    waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
-    if not plan.moves and not plan.changes and not plan.system:
-        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
-    lines = [f"{plan.name}: {plan.phase}", *(f"  {line}" for line in (*waits, *plan.moves))]
-    if plan.phase is Phase.RESCUE:
-        lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots it out of there]")
-    lines += [f"  {describe_change(change)}" for change in plan.changes]
-    lines += [f"  {line}" for line in plan.stays]
-    return [*lines, f"  system: {plan.system}"] if plan.system else lines
-
-
-def describe_change(change: Change) -> str:
-    return f"{change.key}: {change.have or '(none)'} → {change.want or '(none)'}{_note(change)}"
-
-
-def _note(change: Change) -> str:
-    if change.forbidden:
-        return f"  [cannot be: {change.forbidden}]{_remedy(change)}"
-    if change.word:
-        return f"  [not unasked: {change.word}]{_remedy(change)}"
-    if change.waiting:
-        return f"  [waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
-    return "  [needs a restart]" if change.restart else ""
-
-
-def _remedy(change: Change) -> str:
-    return f"\n    {change.remedy}" if change.remedy else ""
-
-
-def change_json(change: Change) -> dict[str, Any]:
-    return {
-        "key": change.key,
-        "have": change.have,
-        "want": change.want,
-        "restart": change.restart,
-        "waiting": change.waiting,
-        "forbidden": change.forbidden,
-        "word": change.word,
-        "remedy": change.remedy,
-    }
-
-
-def to_json(plan: "Planned") -> dict[str, Any]:
-    return {
-        "machine": plan.name,
-        "phase": plan.phase.value,
-        "moves": list(plan.moves),
-        "changes": [change_json(change) for change in plan.changes],
-        "system": plan.system,
-        "stays": list(plan.stays),
-        "lock": plan.lock or None,
-        "error": None if plan.error is None else plan.error.message,
-    }
+    return show_plans(screen, planned, forgotten, as_json=args.json)

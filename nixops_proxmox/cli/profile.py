@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import add_json, add_yes, complete
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.arguments import complete
+from nixops_proxmox.display.arguments import add_json, add_yes
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.ssh import files
@@ -43,39 +44,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("name", metavar="NAME")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    actions: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    actions: dict[str, Callable[[argparse.Namespace, Screen], int]] = {
         "list": run_list,
         "show": run_show,
         "add": run_add,
         "remove": run_remove,
     }
-    return actions[args.action](args, console)
+    return actions[args.action](args, screen)
 
 
-def run_list(args: argparse.Namespace, console: Console) -> int:
+def run_list(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.pve.profiles import list_profiles, profiles_file
 
     shown = [describe(name) for name in list_profiles()]
     if args.json:
-        console.json({"file": str(profiles_file()), "profiles": shown})
+        screen.json({"file": str(profiles_file()), "profiles": shown})
     elif shown:
         rows = [[one["name"], " ".join(one["endpoints"]), one["identity"] or "-", one["trust"]] for one in shown]
-        console.table(("name", "endpoints", "identity", "trust"), rows)
+        screen.table(("name", "endpoints", "identity", "trust"), rows)
     else:
-        console.say(f"there is none yet in {profiles_file()}; `nixops-proxmox profile add` writes one")
+        screen.say(f"there is none yet in {profiles_file()}; `nixops-proxmox profile add` writes one")
     return 0
 
 
-def run_show(args: argparse.Namespace, console: Console) -> int:
+def run_show(args: argparse.Namespace, screen: Screen) -> int:
     shown = describe(args.name)
     if args.json:
-        console.json(shown)
+        screen.json(shown)
     else:
         width = max(len(key) for key in shown)
         for key, value in shown.items():
             text = " ".join(value) if isinstance(value, list) else str(value)
-            console.result(f"{key.ljust(width)}  {text or '-'}")
+            screen.result(f"{key.ljust(width)}  {text or '-'}")
     return 0
 
 
@@ -96,12 +97,12 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def run_add(args: argparse.Namespace, console: Console) -> int:
+def run_add(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.pve.profiles import parse_profile, profiles_file, read_profiles
 
     file = profiles_file()
-    if args.name in read_profiles(file) and not console.ask(f"replace the profile {args.name!r}?", yes=args.yes):
-        console.say("nothing was done")
+    if args.name in read_profiles(file) and not screen.ask(f"replace the profile {args.name!r}?", yes=args.yes):
+        screen.say("nothing was done")
         return 0
     values: dict[str, Any] = {"url": args.url}
     if args.token_id:
@@ -118,18 +119,18 @@ def run_add(args: argparse.Namespace, console: Console) -> int:
     values |= {key: value for key in ("fingerprint", "ca_file") if (value := getattr(args, key))}
     parse_profile(args.name, values)  # what is wrong with it is said before it is written
     write_profile(file, args.name, values)
-    console.say(f"written to {file}; `nixops-proxmox doctor --profile {args.name}` tries it")
+    screen.say(f"written to {file}; `nixops-proxmox doctor --profile {args.name}` tries it")
     return 0
 
 
-def run_remove(args: argparse.Namespace, console: Console) -> int:
+def run_remove(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.pve.profiles import profiles_file, read_profiles
 
     file = profiles_file()
     if args.name not in read_profiles(file):
         raise ConfigError(f"there is no profile {args.name!r} in {file}")
     remove_profile(file, args.name)
-    console.say(f"removed from {file}")
+    screen.say(f"removed from {file}")
     return 0
 
 

@@ -5,9 +5,10 @@ Asks first.
 
 import argparse
 
-from nixops_proxmox.cli.arguments import add_run, add_yes, get_machine, open_deployed
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_run, add_yes, get_machine
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_yes(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.wiring.restoring import choose_archive, restore
 
-    with open_deployed(args, console, described=None) as deployed:
+    with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
         chosen = choose_archive(
             deployed.hypervisor_of(name), deployed.record.machine(name), args.backup, foreign=args.foreign
@@ -35,12 +36,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         what = chosen.archive.volume
         if chosen.uuid != deployed.record.machine(name).facts.uuid.lower():
             what += f", which holds another machine ({chosen.whose()})"
-        if not console.ask(f"restore {name} from {what}, and lose what is on its disks now?", yes=args.yes):
-            console.say("nothing was done")
+        if not screen.ask(f"restore {name} from {what}, and lose what is on its disks now?", yes=args.yes):
+            screen.say("nothing was done")
             return 0
         return carry_out(
-            args,
-            console,
+            args.command,
+            screen,
             [name],
             "restored",
             lambda: deployed.work_on(

@@ -6,9 +6,10 @@ Takes an older generation as well. The next deploy goes forward again.
 import argparse
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.cli.arguments import add_json, add_run, get_machine, open_deployed, positive
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_json, add_run, get_machine, positive
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring.generations import Generation
@@ -28,17 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.wiring.generations import list_generations, return_to
 
-    with open_deployed(args, console, described=None) as deployed:
+    with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
         if args.list or args.json:
-            show(args, console, list_generations(deployed.looking_at(name)))
+            show(args, screen, list_generations(deployed.looking_at(name)))
             return 0
         return carry_out(
-            args,
-            console,
+            args.command,
+            screen,
             [name],
             "rolled back",
             lambda: deployed.work_on([name], lambda pursuit, _hypervisor: return_to(pursuit, args.generation)),
@@ -46,11 +47,11 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
 
 
-def show(args: argparse.Namespace, console: Console, found: "tuple[Generation, ...]") -> None:
+def show(args: argparse.Namespace, screen: Screen, found: "tuple[Generation, ...]") -> None:
     if args.json:
         rows = [{"generation": one.number, "system": one.system, "active": one.active} for one in found]
-        console.json({"machine": args.machine, "generations": rows})
+        screen.json({"machine": args.machine, "generations": rows})
         return
-    console.table(
+    screen.table(
         ("generation", "system", ""), [[str(one.number), one.system, "active" if one.active else ""] for one in found]
     )

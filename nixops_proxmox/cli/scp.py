@@ -6,9 +6,10 @@
 import argparse
 import re
 
-from nixops_proxmox.cli.arguments import complete, get_machine, open_deployed
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.arguments import complete, open_deployed
 from nixops_proxmox.cli.ssh import become
+from nixops_proxmox.display.arguments import get_machine
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
 
@@ -23,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console, described=False) as deployed:
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen, described=False) as deployed:
         known = [machine.name for machine in deployed.machines()]
         name = get_machine(the_machine([*args.source, args.target]), known)
         argv = deployed.scp_argv(name, args.source, args.target, recursive=args.recursive)
-    return become(argv, console, only_print=args.only_print)
+    return become(argv, screen, only_print=args.only_print)
 
 
 def the_machine(places: list[str]) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import add_common, add_json, add_machines, add_run, add_yes, open_deployed, select
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.report import epoch_text
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import add_common, open_deployed
+from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.messages.amounts import epoch_text
 from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
@@ -47,18 +48,18 @@ def add_action(actions: Any, name: str, about: str) -> argparse.ArgumentParser:
     return action
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console, described=None) as deployed:
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen, described=None) as deployed:
         names = select([machine.name for machine in deployed.record.machines() if machine.phase in MADE], args)
         if args.action == "list":
-            return run_list(args, console, deployed, names)
+            return run_list(args, screen, deployed, names)
         if args.action == "rollback":
             question = f"go back to {args.name}, and lose what {', '.join(names)} wrote since?"
-            if names and not console.ask(question, yes=args.yes):
-                console.say("nothing was done")
+            if names and not screen.ask(question, yes=args.yes):
+                screen.say("nothing was done")
                 return 0
         work, said = work_of(args)
-        return carry_out(args, console, names, said, lambda: deployed.work_on(names, work), deployed.machines)
+        return carry_out(args.command, screen, names, said, lambda: deployed.work_on(names, work), deployed.machines)
 
 
 def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
@@ -74,7 +75,7 @@ def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
     return lambda pursuit, hypervisor: backups.return_to_snapshot(hypervisor, pursuit, args.name), "rolled back"
 
 
-def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", names: list[str]) -> int:
+def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
     from nixops_proxmox.wiring.backups import list_snapshots
 
     found = [
@@ -92,10 +93,10 @@ def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", n
             }
             for name, one in found
         ]
-        console.json({"snapshots": rows})
+        screen.json({"snapshots": rows})
     elif found:
         heads = ("machine", "snapshot", "created", "memory", "description")
-        console.table(
+        screen.table(
             heads,
             [
                 [name, one.name, epoch_text(one.created), "yes" if one.ram else "no", one.description]
@@ -103,5 +104,5 @@ def run_list(args: argparse.Namespace, console: Console, deployed: "Deployed", n
             ],
         )
     else:
-        console.say("there is none")
+        screen.say("there is none")
     return 0

@@ -7,8 +7,9 @@ import argparse
 import os
 import shlex
 
-from nixops_proxmox.cli.arguments import get_machine, open_deployed
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import get_machine
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
 
@@ -20,18 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     words = args.command_words[1:] if args.command_words[:1] == ["--"] else args.command_words
-    with open_deployed(args, console, described=False) as deployed:
+    with open_deployed(args, screen, described=False) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.machines()])
         argv = deployed.ssh_argv(name, words)
-    return become(argv, console, only_print=args.only_print)
+    return become(argv, screen, only_print=args.only_print)
 
 
-def become(argv: list[str], console: Console, *, only_print: bool = False) -> int:
+def become(argv: list[str], screen: Screen, *, only_print: bool = False) -> int:
     """Go on as that program; all that we opened is closed by now."""
-    if only_print or console.verbosity:
-        (console.result if only_print else console.say)(shlex.join(argv))
+    if only_print or screen.verbosity:
+        (screen.result if only_print else screen.say)(shlex.join(argv))
     if only_print:
         return 0
     try:

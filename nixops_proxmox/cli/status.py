@@ -8,10 +8,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.cli.arguments import add_json, add_machines, get_deployment, open_deployed, select, state_location
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.progress import duration
+from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
+from nixops_proxmox.display.arguments import add_json, add_machines, select
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.messages.amounts import duration
 from nixops_proxmox.model import Endpoint, Machine, Phase
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoints", action="store_true", help="Try every address, and explain the choice")
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
+def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.state import open_state, this_process
 
     with open_state(state_location(args)) as state:
@@ -37,20 +38,20 @@ def run(args: argparse.Namespace, console: Console) -> int:
         holders = state.deployment(deployment).holders() if known else []
     names = select([machine.name for machine in machines], args)
     shown = [machine for machine in machines if machine.name in names]
-    attempts = explain_all(args, console, shown) if args.endpoints else {}
+    attempts = explain_all(args, screen, shown) if args.endpoints else {}
     if args.json:
         rows = [to_json(machine, attempts.get(machine.name)) for machine in shown]
-        console.json({"deployment": deployment, "machines": rows})
+        screen.json({"deployment": deployment, "machines": rows})
         return 0
     for line in at_work(deployment, holders, this_process(), time.time()):
-        console.say(line)
+        screen.say(line)
     if not machines:
-        console.say(f"nothing is deployed in {deployment}")
+        screen.say(f"nothing is deployed in {deployment}")
         return 0
     heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
-    console.table(heads, [row(machine) for machine in shown], phases=1)
+    screen.table(heads, [row(machine) for machine in shown], phases=1)
     for name, lines in attempts.items():
-        console.result("\n".join([f"{name}:", *(f"  {line}" for line in lines)]))
+        screen.result("\n".join([f"{name}:", *(f"  {line}" for line in lines)]))
     return 0
 
 
@@ -70,10 +71,10 @@ def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float
     return lines
 
 
-def explain_all(args: argparse.Namespace, console: Console, machines: Sequence[Machine]) -> dict[str, list[str]]:
+def explain_all(args: argparse.Namespace, screen: Screen, machines: Sequence[Machine]) -> dict[str, list[str]]:
     if not machines:
         return {}
-    with open_deployed(args, console, described=None) as deployed:
+    with open_deployed(args, screen, described=None) as deployed:
         return {machine.name: explain(deployed, machine) for machine in machines}
 
 

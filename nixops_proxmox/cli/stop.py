@@ -2,9 +2,10 @@
 
 import argparse
 
-from nixops_proxmox.cli.arguments import add_machines, add_run, open_deployed, select
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.runs import carry_out
+from nixops_proxmox.cli.arguments import open_deployed
+from nixops_proxmox.display.arguments import add_machines, add_run, select
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console, described=None) as deployed:
+def run(args: argparse.Namespace, screen: Screen) -> int:
+    with open_deployed(args, screen, described=None) as deployed:
         names = select([machine.name for machine in deployed.record.machines()], args)
-        return carry_out(args, console, names, "stopped", lambda: deployed.stop(names), deployed.machines)
+        return carry_out(args.command, screen, names, "stopped", lambda: deployed.stop(names), deployed.machines)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nixops_proxmox.nixops2.run import usual_profile
 from nixops_proxmox.spec import MachineSpec, Method, parse_machine
+from nixops_proxmox.wiring.networks import choose_profile
 
 DEFAULT = "default"
 
@@ -13,7 +13,7 @@ def spec_of(name: str, proxmox: Mapping[str, Any], *, user: str) -> MachineSpec:
     """Raises SpecError. NixOps builds and activates, so we install no closure; `user`: `deployment.targetUser`."""
     spec = parse_machine(name, {"proxmox": plain(proxmox)})
     changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": Method.CONFIGURATION})}
-    if spec.profile == DEFAULT and (usual := usual_profile()):
+    if spec.profile == DEFAULT and (usual := choose_profile()):
         changes["profile"] = usual
     if user and spec.ssh.user == "root":
         changes["ssh"] = spec.ssh.model_copy(update={"user": user})

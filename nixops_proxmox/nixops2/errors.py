@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from nixops.exceptions import NixError
 
-from nixops_proxmox.cli.report import explain
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.texts import shown
 

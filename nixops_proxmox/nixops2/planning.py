@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from nixops_proxmox.cli.plan import describe
 from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.wiring.looks import plan_machine

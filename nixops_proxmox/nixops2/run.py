@@ -1,6 +1,5 @@
 """One NixOps deployment in this process: the parts that all of its machines share, whatever thread they are in."""
 
-import argparse
 import atexit
 import logging
 import threading
@@ -9,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.spelling import spelled
@@ -84,13 +84,6 @@ def get_run(uuid: str, title: str, logger: Callable[[str], Any], facts: Callable
         return _runs[uuid]
 
 
-def usual_profile() -> str:
-    """The hypervisor that is meant where a machine says none: as on the command line."""
-    from nixops_proxmox.cli.arguments import choose_profile
-
-    return choose_profile(argparse.Namespace(profile=""))
-
-
 def log_to_stderr() -> None:
     """Warnings of ours, cleaned; NixOps sets up no logging of its own."""
     handler = logging.StreamHandler()
@@ -111,16 +104,12 @@ class NixopsReporter:
         self._logger(machine.name).log(f"{label.lower()} ({machine.phase} → {to})...")
 
     def detail(self, machine: Machine, text: str) -> None:
-        from nixops_proxmox.cli.progress import one_line
-
         line = spelled(one_line(text))
         if line and self._told.get(machine.name) != line:
             self._told[machine.name] = line
             self._logger(machine.name).log(f"  {line}")
 
     def done(self, machine: Machine, label: str, seconds: float) -> None:
-        from nixops_proxmox.cli.progress import duration
-
         if seconds >= SLOW:
             self._logger(machine.name).log(f"{label.lower()}: done in {duration(seconds)}")
 

@@ -1,20 +1,37 @@
-"""`nixops proxmox VERB`: the command line's own verbs, on NixOps's state and NixOps's descriptions."""
+"""`nixops proxmox VERB`: what NixOps has no verb for, on NixOps's state and NixOps's descriptions."""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import nixops.deployment
 import nixops.evaluation
 import nixops.script_defs
 
-from nixops_proxmox import cli
-from nixops_proxmox.cli import history
-from nixops_proxmox.cli.console import Console
+from nixops_proxmox.display import dialogs
+from nixops_proxmox.display.arguments import (
+    JOBS,
+    add_console,
+    add_history,
+    add_jobs,
+    add_json,
+    add_machines,
+    add_mermaid,
+    add_recover,
+    add_run,
+    add_verify,
+    add_yes,
+    get_machine,
+    select,
+)
+from nixops_proxmox.display.program import told_in_words
+from nixops_proxmox.display.results import show_checks, show_findings, show_history, show_lifecycle, show_plans
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import EvaluationFailed
+from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
@@ -23,51 +40,199 @@ from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Deployed, Options
+    from nixops_proxmox.wiring import Deployed
 
-# The verbs that NixOps has none for, and whether they change anything.
-CHANGES: Mapping[str, bool] = {
-    "plan": False,
-    "doctor": False,
-    "history": False,
-    "lifecycle": False,
-    "check": False,
-    "console": False,
-    "rescue": True,
-    "reinstall": True,
-    "recover": True,
-}
-
+PROGRAM = "nixops"
 PROGRAMS = {"rsync": "NixOps copies files by it", "sshfs": "`nixops mount` needs it"}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """NixOps's deployment and its record, for one verb."""
+
+    args: argparse.Namespace
+    screen: Screen
+    depl: "nixops.deployment.Deployment"
+    record: NixopsRecord
+
+    @property
+    def typed(self) -> str:
+        return " ".join([PROGRAM, *sys.argv[1:]])
+
+    @property
+    def yes(self) -> bool:
+        return bool(getattr(self.args, "yes", False) or self.args.confirm)
+
+    @contextmanager
+    def deployed(self, *, described: bool = True) -> "Iterator[Deployed]":
+        """`described`: with the machines as NixOps evaluates them now, else as they were last deployed."""
+        from nixops_proxmox.wiring import Deployed, Options
+        from nixops_proxmox.wiring.description import given
+        from nixops_proxmox.wiring.networks import enter_networks, used_profiles
+        from nixops_proxmox.wiring.parts import Parts
+
+        args, reporter = self.args, self.screen.reporter
+        options = Options(
+            deployment=self.record.name,
+            jobs=getattr(args, "jobs", JOBS),
+            words=Words(check=getattr(args, "check", False)),
+            break_lock=getattr(args, "break_lock", False),
+            reporter=reporter,
+            ended=lambda outcome: reporter.ended(outcome.name, outcome.error),
+        )
+        with self.screen.busy("reading the network"):
+            network = evaluated(self.depl) if described else recorded(self.record, self.depl)
+        with Parts(options, WithKeysOf(name_of(self.depl.uuid), self.record)) as parts:
+            deployed = Deployed(options, self.record, parts, given(network))
+            enter_networks(used_profiles(deployed))
+            for remark in deployed.remarks():
+                self.screen.warn(remark)
+            yield deployed
+
+
+class Arguments(Protocol):
+    def __call__(self, parser: argparse.ArgumentParser) -> None: ...
+
+
+@dataclass(frozen=True)
+class ProxmoxVerb:
+    """One verb: what it is for, what it takes, and what it does. `changes`: it writes NixOps's state."""
+
+    about: str
+    run: Callable[[Opened], int]
+    takes: Sequence[Arguments] = ()
+    changes: bool = False
+
+
+def run_plan(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        planned = deployed.plan(select(deployed.described(), opened.args))
+        return show_plans(opened.screen, planned, deployed.forgotten(), as_json=opened.args.json)
+
+
+def run_check(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        names = select([machine.name for machine in deployed.machines()], opened.args)
+        return show_checks(opened.screen, deployed.check(names), as_json=opened.args.json)
+
+
+def run_doctor(opened: Opened) -> int:
+    from nixops_proxmox.wiring.doctor import Needs, diagnose, needs_of
+    from nixops_proxmox.wiring.networks import choose_profile
+    from nixops_proxmox.wiring.tools import find_all
+
+    def needs() -> Needs:
+        with opened.deployed() as deployed:
+            return needs_of(deployed)
+
+    found = diagnose(find_all(str, PROGRAMS), needs, lambda: choose_profile() or "default", opened.screen.busy)
+    return show_findings(opened.screen, found.findings, found.errors, as_json=opened.args.json)
+
+
+def run_history(opened: Opened) -> int:
+    args = opened.args
+    found = opened.record.history(args.machine, args.limit)
+    return show_history(opened.screen, found, in_full=bool(args.machine), as_json=args.json)
+
+
+def run_lifecycle(opened: Opened) -> int:
+    from nixops_proxmox.lifecycle.table import LIFECYCLE
+
+    return show_lifecycle(opened.screen, LIFECYCLE, as_mermaid=opened.args.mermaid, as_json=opened.args.json)
+
+
+def run_console(opened: Opened) -> int:
+    with opened.deployed(described=False) as deployed:
+        name = get_machine(opened.args.machine, [machine.name for machine in opened.record.machines()])
+        return dialogs.attach_console(opened.screen, deployed, name, opened.args.seconds)
+
+
+def run_rescue(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        names = select([machine.name for machine in opened.record.machines()], opened.args)
+        return dialogs.rescue(opened.screen, deployed, names, opened.typed)
+
+
+def run_reinstall(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        names = select(deployed.described(), opened.args)
+        return dialogs.reinstall(opened.screen, deployed, names, opened.typed, yes=opened.yes)
+
+
+def run_recover(opened: Opened) -> int:
+    opened.depl.evaluate_active()  # makes NixOps's own rows for what will be found
+    from nixops_proxmox.wiring.networks import choose_profile, enter_networks
+
+    with opened.deployed() as deployed:
+        profiles = sorted({deployed.spec(name).profile for name in deployed.described()})
+        profiles = profiles or [choose_profile() or "default"]
+        enter_networks(profiles)
+        args = opened.args
+        return dialogs.recover(
+            opened.screen, deployed, profiles, dry_run=args.dry_run, yes=opened.yes, as_json=args.json
+        )
+
+
+# The verbs that NixOps has none for.
+VERBS: Mapping[str, ProxmoxVerb] = {
+    "plan": ProxmoxVerb(
+        "Show what a deploy would do to the VMs, and change nothing.",
+        run_plan,
+        (add_machines, add_json, add_jobs, add_verify),
+    ),
+    "doctor": ProxmoxVerb("Find what is missing for a deploy, here and on the cluster.", run_doctor, (add_json,)),
+    "history": ProxmoxVerb(
+        "List what was done to the machines, and how it ended.", run_history, (add_history, add_json)
+    ),
+    "lifecycle": ProxmoxVerb(
+        "Show the phases of a machine's life and the steps between them.", run_lifecycle, (add_mermaid, add_json)
+    ),
+    "check": ProxmoxVerb(
+        "Compare the cluster and the guests with the record and description.",
+        run_check,
+        (add_machines, add_json, add_jobs),
+    ),
+    "console": ProxmoxVerb("Open a machine's serial console, through the hypervisor.", run_console, (add_console,)),
+    "rescue": ProxmoxVerb(
+        "Boot machines into the installer, beside the untouched system.",
+        run_rescue,
+        (add_machines, add_run),
+        changes=True,
+    ),
+    "reinstall": ProxmoxVerb(
+        "Install machines again on their VMs.", run_reinstall, (add_machines, add_run, add_yes), changes=True
+    ),
+    "recover": ProxmoxVerb(
+        "Rebuild a lost record from the marks on the cluster's VMs.",
+        run_recover,
+        (add_recover, add_yes, add_json),
+        changes=True,
+    ),
+}
 
 
 def add_verbs(subparsers: Any) -> None:
     parser = nixops.script_defs.add_subparser(subparsers, "proxmox", help="more that can be done on Proxmox VE")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for name in (name for name in CHANGES if name in cli.VERBS):
-        about = (cli.VERBS[name].__doc__ or "").strip()
-        verb = verbs.add_parser(name, help=about.splitlines()[0].rstrip("."), description=about)
-        cli.VERBS[name].add_arguments(verb)
-        verb.add_argument("-v", "--verbose", action="count", default=0, help="tell more; -vv: all of it")
+    for name, verb in VERBS.items():
+        arguments = verbs.add_parser(name, help=verb.about.rstrip("."), description=verb.about)
+        for take in verb.takes:
+            take(arguments)
+        arguments.add_argument("-v", "--verbose", action="count", default=0, help="Print more; -vv prints everything")
     parser.set_defaults(op=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """One verb, with NixOps's state open; ends the program with the verb's exit status."""
-    console = Console(verbosity=args.verbose, spell=spelled)
-    console.log_to_stderr()
-    name = f"nixops proxmox {args.verb}"
-    changes = CHANGES[args.verb]
+    screen = Screen(verbosity=args.verbose, spell=spelled)
+    screen.log_to_stderr()
+    verb = VERBS[args.verb]
     with ExitStack() as stack:
-        if not changes:
+        if not verb.changes:
             stack.enter_context(without_checkpoints())
-        depl = stack.enter_context(nixops.script_defs.deployment(args, changes, name))
-        if args.verb == "recover":
-            depl.evaluate_active()  # makes NixOps's own rows for what will be found
-        record = open_record(depl)
-        if args.verb == "history":
-            sys.exit(history.show(args, console, record.history(args.machine, args.limit)))
-        sys.exit(cli.run(as_ours(args, depl, record), console))
+        depl = stack.enter_context(nixops.script_defs.deployment(args, verb.changes, f"{PROGRAM} proxmox {args.verb}"))
+        opened = Opened(args, screen, depl, open_record(depl))
+        sys.exit(told_in_words(lambda: verb.run(opened), screen, opened.typed))
 
 
 def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
@@ -75,37 +240,7 @@ def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
     return NixopsRecord(depl.name or depl.uuid, kept, depl._get_deployment_lock)
 
 
-def as_ours(args: argparse.Namespace, depl: "nixops.deployment.Deployment", record: NixopsRecord) -> argparse.Namespace:
-    """What the command line's parser would have made of it."""
-    network = depl.network_expr
-    ours = argparse.Namespace(**{**cli.COMMON, **vars(args)})
-    ours.deployment = depl.uuid
-    ours.file, ours.flake = ("", network.network) if network.is_flake else (network.network, "")
-    ours.state = ours.profile = ""
-    ours.programs = PROGRAMS
-    ours.yes = getattr(args, "yes", False) or args.confirm
-    ours.command = " ".join(["nixops", *sys.argv[1:]])
-    ours.open_deployment = opener(depl, record)
-    return ours
-
-
-def opener(
-    depl: "nixops.deployment.Deployment", record: NixopsRecord
-) -> "Callable[[Options], AbstractContextManager[Deployed]]":
-    @contextmanager
-    def open_deployment(options: "Options") -> "Iterator[Deployed]":
-        from nixops_proxmox.wiring import Deployed
-        from nixops_proxmox.wiring.description import given
-        from nixops_proxmox.wiring.parts import Parts
-
-        network = described(depl) if options.source is not None else recorded(record, depl)
-        with Parts(replace(options, deployment=record.name), WithKeysOf(name_of(depl.uuid), record)) as parts:
-            yield Deployed(options, record, parts, given(network))
-
-    return open_deployment
-
-
-def described(depl: "nixops.deployment.Deployment") -> NetworkSpec:
+def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:
     """As NixOps evaluates it."""
     with explained():
         depl.evaluate()

@@ -16,6 +16,7 @@ from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
+from nixops_proxmox.texts import shown_name
 
 AGENT_TIME = 5.0  # seconds; a guest that is up answers at once
 NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reason to reinstall
@@ -84,9 +85,9 @@ class Lookout:
 
     def _find_problem(self, one: _Marked, recorded: Mapping[str, Machine], others: Sequence[_Marked]) -> str:
         if one.mark.deployment != self._deployment:
-            return f"it is of the deployment {shown(one.mark.deployment)}"
+            return f"it is of the deployment {shown_name(one.mark.deployment)}"
         if not is_machine_name(one.mark.machine):
-            return f"no machine can be called {shown(one.mark.machine)}: its notes were changed by somebody"
+            return f"no machine can be called {shown_name(one.mark.machine)}: its notes were changed by somebody"
         if is_unfinished(one.config.get("description", "")):
             again = command(Verb.DEPLOY)
             return f"it is an unfinished clone: destroy it in PVE, or let {again} make the machine and destroy it then"
@@ -178,11 +179,6 @@ def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
 def _ambiguous(others: Sequence[Sighted]) -> str:
     where = ", ".join(f"VM {other.vmid} on {other.node} (UUID {other.mark.uuid})" for other in others)
     return f"{where} says that it is this machine, too: take the lines out of the notes of the one that is not"
-
-
-def shown(name: str) -> str:
-    """A name from somebody's notes, for people: what no terminal should get is escaped."""
-    return name if name.isprintable() and name.isascii() else ascii(name)
 
 
 def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:

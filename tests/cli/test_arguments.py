@@ -9,9 +9,9 @@ from nixops_proxmox.cli.arguments import (
     find_source,
     get_deployment,
     get_source,
-    select,
     state_location,
 )
+from nixops_proxmox.display.arguments import select
 from nixops_proxmox.errors import ConfigError
 
 NAMES = ["app", "db1", "db2", "web"]

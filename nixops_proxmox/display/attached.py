@@ -1,9 +1,5 @@
-"""Open a machine's serial console, through the hypervisor.
+"""This terminal, attached to a machine's serial console."""
 
-Ctrl-] leaves it.
-"""
-
-import argparse
 import os
 import shutil
 import sys
@@ -16,28 +12,11 @@ from contextlib import contextmanager
 from select import select
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.cli.arguments import get_machine, open_deployed, positive
-from nixops_proxmox.cli.console import Console
-
 if TYPE_CHECKING:
     from nixops_proxmox.pve.terminal import Terminal
 
 LEAVE = b"\x1d"  # Ctrl-], as with telnet and virsh
 ALIVE = 20.0  # seconds between signs of life
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machine", metavar="MACHINE")
-    parser.add_argument("--seconds", metavar="N", type=positive, help="Leave after N seconds")
-
-
-def run(args: argparse.Namespace, console: Console) -> int:
-    with open_deployed(args, console, described=False) as deployed:
-        name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
-        with deployed.terminal(name) as terminal:
-            console.say(f"at the console of {name}; Ctrl-] leaves it")
-            attach(terminal, args.seconds)
-    return 0
 
 
 def attach(terminal: "Terminal", seconds: float | None) -> None:

@@ -1,6 +1,5 @@
 """What the verbs that change machines have in common: progress, then a summary, then the exit status."""
 
-import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
 
-from nixops_proxmox.cli.console import Console
-from nixops_proxmox.cli.report import Line, exit_status, explain_outcomes
-from nixops_proxmox.cli.signals import handled, status_of
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.display.signals import handled, status_of
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.messages.explaining import exit_status, explain_outcomes
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Machine
 
 WAKE = 0.25  # seconds
@@ -20,51 +20,52 @@ SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def carry_out(
-    args: argparse.Namespace,
-    console: Console,
+    command: str,
+    screen: Screen,
     names: Sequence[str],
     goal: str,
     work: Callable[[], Sequence[Outcome]],
     standing: Callable[[], Sequence[Machine]],
 ) -> int:
-    """Do `work` on the machines while it is watched; tell how it ended. `standing` looks them up afterwards."""
+    """Do `work` on the machines while it is watched; tell how it ended. `command`: what the user typed; `standing`
+    looks the machines up afterwards."""
     if not names:
-        console.show([Line("nothing to do: no machine is meant")])
+        screen.show([Line("nothing to do: no machine is meant")])
         return 0
     began = time.monotonic()
-    with console.progress(goal, names), stop_on_interrupt(console):
-        outcomes = wait_awake(work, console)
+    with screen.progress(goal, names), stop_on_interrupt(screen):
+        outcomes = wait_awake(work, screen)
     seconds = time.monotonic() - began
     now = {machine.name: machine for machine in standing()}
-    console.show(explain_outcomes(outcomes, now, goal=goal, seconds=seconds, command=args.command))
+    screen.show(explain_outcomes(outcomes, now, goal=goal, seconds=seconds, command=command))
     return exit_status(outcomes)
 
 
-def wait_awake(work: Callable[[], Sequence[Outcome]], console: Console) -> Sequence[Outcome]:
+def wait_awake(work: Callable[[], Sequence[Outcome]], screen: Screen) -> Sequence[Outcome]:
     """Do it in another thread. Python runs signal handlers in the main thread alone, and the kernel may give the signal
     to any: a main thread that slept until all is done would hear of Ctrl-C when all is done."""
     told = False
     with ThreadPoolExecutor(1, thread_name_prefix="run") as thread:
         future = thread.submit(work)
         while not wait([future], timeout=WAKE).done:
-            if console.reporter.stopping and not told:
+            if screen.reporter.stopping and not told:
                 told = True
-                console.say(STOPPING)
+                screen.say(STOPPING)
         return future.result()
 
 
 @contextmanager
-def stop_on_interrupt(console: Console) -> Iterator[None]:
+def stop_on_interrupt(screen: Screen) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM, or SIGHUP) lets every machine finish the step it is in; the second one ends us on
     the spot, which is as safe as any crash: the next run goes on from the journal."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         # No print here: the streams may be in the middle of one, and are not reentrant.
-        if console.reporter.stopping:
-            if console.err.is_terminal:
+        if screen.reporter.stopping:
+            if screen.err.is_terminal:
                 os.write(2, SHOW_CURSOR)
             os._exit(status_of(number))
-        console.reporter.stop(number)
+        screen.reporter.stop(number)
 
     with handled(interrupt):
         yield

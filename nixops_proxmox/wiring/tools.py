@@ -1,12 +1,10 @@
 """What this computer must have: Nix, OpenSSH, a state that can be used. One finding each."""
 
-import argparse
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from nixops_proxmox.cli.arguments import state_location
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Finding, Level
 
@@ -16,9 +14,10 @@ Ask = Callable[[Sequence[str]], str]  # what a program prints
 OLDEST_SSH = (7, 3)  # ProxyJump
 
 
-def find_all(args: argparse.Namespace) -> list[Finding]:
-    others = [find_program(name, why) for name, why in getattr(args, "programs", {}).items()]
-    return [find_nix_version(), *find_ssh(), *others, find_state(args)]
+def find_all(locate_state: Callable[[], str], programs: Mapping[str, str]) -> list[Finding]:
+    """`locate_state`: where the state is, or an error about it; `programs`: what a door needs beside, and what for."""
+    others = [find_program(name, why) for name, why in programs.items()]
+    return [find_nix_version(), *find_ssh(), *others, find_state(locate_state)]
 
 
 def find_program(name: str, why: str, find: Find = shutil.which) -> Finding:
@@ -61,11 +60,11 @@ def find_ssh(find: Find = shutil.which, ask: Ask = ask_version) -> list[Finding]
     return [Finding(Level.OK, "OpenSSH", said.partition(",")[0])]
 
 
-def find_state(args: argparse.Namespace) -> Finding:
+def find_state(locate: Callable[[], str]) -> Finding:
     from nixops_proxmox.state import open_state
 
     try:
-        with open_state(state_location(args)) as state:
+        with open_state(locate()) as state:
             names = state.deployments()
             return Finding(Level.OK, "state", f"{state.title}, with {', '.join(names) or 'no deployment yet'}")
     except DeployError as error:

@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console as Rich
 
-from nixops_proxmox.cli.progress import (
+from nixops_proxmox.display.progress import (
     Board,
     Interrupted,
     LiveBoard,
@@ -11,14 +11,12 @@ from nixops_proxmox.cli.progress import (
     Relay,
     Row,
     choose_rows,
-    duration,
-    find_fraction,
-    one_line,
     start_plain,
     summary,
 )
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.lifecycle import ports
+from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
 from nixops_proxmox.model import Facts, Machine, Phase
 
 WEB = Machine("net", "web", Phase.RESERVED)

@@ -1,6 +1,5 @@
 """What is happening to which machine: a live table on a terminal, a line for each move otherwise."""
 
-import re
 import signal
 import threading
 import time
@@ -17,10 +16,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from nixops_proxmox.cli.signals import status_of
+from nixops_proxmox.display.signals import status_of
 from nixops_proxmox.errors import DeployError, Retry
+from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
 from nixops_proxmox.model import Machine
-from nixops_proxmox.secrecy import redact
 from nixops_proxmox.texts import shown, shown_line
 
 STILL_AFTER = 30.0  # seconds after which a step that goes on is mentioned again, where nothing moves on its own
@@ -157,34 +156,6 @@ class Board:
     def _put(self, row: Row) -> None:
         with self._lock:
             self._rows[row.name] = row
-
-
-def one_line(text: str) -> str:
-    """The last line that says something, without control characters."""
-    lines = [line for line in re.split(r"[\r\n]+", redact(text)) if line.strip()]
-    return shown_line(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]", " ", lines[-1]).strip()) if lines else ""
-
-
-def find_fraction(detail: str) -> float | None:
-    """How far an upload, a copy or a download is, if its text says so: "37 %", "[3/12 copied]", "3 of 12"."""
-    if found := re.search(r"(?<![\d.])(\d{1,3}(?:\.\d+)?) ?%", detail):
-        return min(float(found[1]) / 100, 1.0)
-    if found := re.search(r"(?<![\w./])(\d+(?:\.\d+)?)(?:/| of )(\d+(?:\.\d+)?)(?![\w./])", detail):
-        whole = float(found[2])
-        return min(float(found[1]) / whole, 1.0) if whole > 0 else None
-    return None
-
-
-def duration(seconds: float) -> str:
-    """`4.1 s`, `42 s`, `3 min 05 s`, `2 h 07 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 # --- line by line ---------------------------------------------------------------------------------------------------

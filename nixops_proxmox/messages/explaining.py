@@ -1,9 +1,7 @@
 """Errors and outcomes in words: what failed, why, and what to do. Pure: lines in, lines out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from nixops_proxmox.cli.progress import duration
 from nixops_proxmox.errors import (
     BadParameter,
     CommandFailed,
@@ -14,23 +12,12 @@ from nixops_proxmox.errors import (
     TaskFailed,
 )
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Machine
-from nixops_proxmox.texts import moment_text, tail_lines
+from nixops_proxmox.texts import tail_lines
 
 TAIL = 15  # lines of a log that are shown
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line and rich's style for it."""
-
-    text: str
-    style: str = ""
-
-
-def epoch_text(seconds: float) -> str:
-    """A moment, in the user's time zone; `-` for none."""
-    return moment_text(seconds) if seconds else "-"
 
 
 def explain(error: DeployError) -> list[Line]:

@@ -1,9 +1,9 @@
 import pytest
 
 from nixops_proxmox import errors
-from nixops_proxmox.cli.report import exit_status, explain, explain_outcomes
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.messages.explaining import exit_status, explain, explain_outcomes
 from nixops_proxmox.model import Machine, Phase
 
 

@@ -1,0 +1,96 @@
+"""The arguments that verbs of several doors share, and which machines they mean."""
+
+import argparse
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from nixops_proxmox.errors import ConfigError
+
+JOBS = 128
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
+    )
+
+
+def add_break_lock(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--break-lock", action="store_true", help="Take the lock from a run that has certainly ended")
+
+
+def add_machines(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machines", metavar="MACHINE", nargs="*", help="Select these machines; shell patterns work")
+    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="Select these machines")
+    parser.add_argument(
+        "--except", dest="omit", metavar="PATTERN", action="append", default=[], help="Leave these machines out"
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """For verbs that change something."""
+    add_jobs(parser)
+    add_break_lock(parser)
+
+
+def add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machine", metavar="MACHINE", nargs="?", help="Show only this machine")
+    parser.add_argument("--limit", metavar="N", type=positive, help="Show only the last N entries")
+
+
+def add_mermaid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mermaid", action="store_true", help="Print a Mermaid state diagram")
+
+
+def add_console(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("machine", metavar="MACHINE")
+    parser.add_argument("--seconds", metavar="N", type=positive, help="Leave after N seconds")
+
+
+def add_recover(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="Show what is found, and write nothing")
+    add_break_lock(parser)
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print one JSON value on stdout")
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-y", "--yes", action="store_true", help="Answer yes to every question")
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
+    """The machines that are meant, in their order; ConfigError for a pattern that means none, with the nearest name."""
+    wanted = [*args.machines, *args.only]
+    for pattern in [*wanted, *args.omit]:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise unknown_machine(pattern, names)
+    chosen = [name for name in names if not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)]
+    return [name for name in chosen if not any(fnmatchcase(name, pattern) for pattern in args.omit)]
+
+
+def unknown_machine(name: str, names: Sequence[str]) -> ConfigError:
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    have = ", ".join(names[:20]) + (" …" if len(names) > 20 else "") if names else "none"
+    return ConfigError(
+        f"there is no machine {name!r}", hint=f"did you mean {near[0]!r}?" if near else f"there are: {have}"
+    )
+
+
+def get_machine(name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise unknown_machine(name, names)
+    return name

@@ -1,0 +1,56 @@
+"""What several doors ask before they act, and how they go on. Each returns the exit status of its verb."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.display.attached import attach
+from nixops_proxmox.display.results import show_sighted
+from nixops_proxmox.display.runs import carry_out
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.messages.losses import makes_anew, what_is_lost
+from nixops_proxmox.spelling import Verb, command
+
+if TYPE_CHECKING:
+    from nixops_proxmox.wiring import Deployed
+
+
+def attach_console(screen: Screen, deployed: "Deployed", name: str, seconds: float | None) -> int:
+    with deployed.terminal(name) as terminal:
+        screen.say(f"at the console of {name}; Ctrl-] leaves it")
+        attach(terminal, seconds)
+    return 0
+
+
+def rescue(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str) -> int:
+    """`typed`: the command, to be typed again."""
+    return carry_out(typed, screen, names, "rescue", lambda: deployed.rescue(names), deployed.machines)
+
+
+def reinstall(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str, *, yes: bool) -> int:
+    for name in names:
+        screen.say(what_is_lost(deployed.spec(name)))
+        for line in deployed.losses(name) if makes_anew(deployed.spec(name)) else ():
+            screen.say(f"  also deleted: {line}")
+    if names and not screen.ask(f"reinstall {', '.join(names)}?", yes=yes):
+        screen.say("nothing was done")
+        return 0
+    return carry_out(typed, screen, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
+
+
+def recover(
+    screen: Screen, deployed: "Deployed", profiles: Sequence[str], *, dry_run: bool, yes: bool, as_json: bool
+) -> int:
+    with screen.busy(f"looking at {', '.join(profiles)}"):
+        found = deployed.recoverable(profiles)
+    show_sighted(screen, found, as_json=as_json)
+    new = [one for one in found if one.machine is not None]
+    if not new:
+        screen.say(f"there is nothing to recover for {deployed.record.name}")
+        return 0
+    names = ", ".join(one.mark.machine for one in new)
+    if dry_run or not screen.ask(f"record {names} in {deployed.record.name}?", yes=yes):
+        screen.say("nothing was recorded")
+        return 0
+    deployed.recover(new)
+    screen.say(f"recorded: {names}; {command(Verb.DEPLOY)} goes on from there")
+    return 0

@@ -1,0 +1,96 @@
+"""What verbs found, on stdout: for people, or as one JSON value. Each returns the exit status of its verb."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.messages import checks, entries, sighted
+from nixops_proxmox.messages.explaining import explain
+from nixops_proxmox.messages.findings import finding_json, finding_lines
+from nixops_proxmox.messages.plans import describe, plan_json
+from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.spelling import Verb, command, recalled
+
+if TYPE_CHECKING:
+    from nixops_proxmox.lifecycle.shape import Lifecycle
+    from nixops_proxmox.state import Entry
+    from nixops_proxmox.wiring import Checked, Planned, Sighted
+
+NOT_AS_IT_SHOULD_BE = 1
+
+
+def show_plans(screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence[str], *, as_json: bool) -> int:
+    """`forgotten`: machines that are recorded and no longer described."""
+    if as_json:
+        screen.json({"machines": [plan_json(plan) for plan in planned], "no longer described": list(forgotten)})
+    else:
+        for plan in planned:
+            screen.result("\n".join(describe(plan)))
+        for name in forgotten:
+            screen.result(f"{name}: no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
+    errors = [plan.error for plan in planned if plan.error is not None]
+    for error in errors:
+        screen.show(explain(error))
+    return errors[0].exit_status if errors else 0
+
+
+def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) -> int:
+    if as_json:
+        screen.json({"machines": [checks.check_json(one) for one in checked]})
+    else:
+        screen.table(checks.HEADS, [checks.check_row(one) for one in checked], phases=1)
+        for line in (line for one in checked for line in checks.check_remarks(one)):
+            screen.result(line)
+    return 0 if all(checks.is_well(one) for one in checked) else NOT_AS_IT_SHOULD_BE
+
+
+def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[DeployError], *, as_json: bool) -> int:
+    """`errors`: those among the findings; the first one says the exit status."""
+    if as_json:
+        screen.json({"findings": [finding_json(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            screen.result_lines(finding_lines(finding))
+    if not any(one.level is Level.PROBLEM for one in findings):
+        return 0
+    return errors[0].exit_status if errors else NOT_AS_IT_SHOULD_BE
+
+
+def show_history(screen: Screen, found: "Sequence[Entry]", *, in_full: bool, as_json: bool) -> int:
+    """`in_full`: with errors and tasks, of the last entry or (-v) of all."""
+    found = [replace(entry, error=screen.spell(recalled(entry.error))) for entry in found]
+    if as_json:
+        screen.json({"history": [entry.to_json() for entry in found]})
+        return 0
+    if not found:
+        screen.say("nothing has happened yet")
+        return 0
+    screen.table(entries.HEADS, [entries.entry_row(entry) for entry in found])
+    for entry in found if in_full else ():
+        told = [f"  {line}" for line in (*entry.error.splitlines(), *entry.tasks)]
+        if told and (screen.verbosity or entry is found[-1]):
+            screen.result("\n".join([f"{entries.entry_moment(entry)} {entry.label}:", *told]))
+    return 0
+
+
+def show_sighted(screen: Screen, found: "Sequence[Sighted]", *, as_json: bool) -> None:
+    if as_json:
+        screen.json({"found": [sighted.sighted_json(one) for one in found]})
+        return
+    if found:
+        screen.table(sighted.HEADS, [sighted.sighted_row(one) for one in found], phases=4)
+    for line in (line for one in found for line in sighted.sighted_remarks(one)):
+        screen.warn(line)
+
+
+def show_lifecycle(screen: Screen, lifecycle: "Lifecycle", *, as_mermaid: bool, as_json: bool) -> int:
+    from nixops_proxmox.lifecycle.diagram import mermaid, table
+    from nixops_proxmox.messages.table import lifecycle_json
+
+    if as_json:
+        screen.json(lifecycle_json(lifecycle))
+    else:
+        screen.result((mermaid if as_mermaid else table)(lifecycle).rstrip("\n"))
+    return 0

@@ -1,0 +1,43 @@
+"""Which hypervisors are meant, and the way into their networks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.namespace import enter
+from nixops_proxmox.pve.profiles import DEFAULT, list_profiles, load_profile
+
+if TYPE_CHECKING:
+    from nixops_proxmox.wiring.deployed import Deployed
+
+PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"
+
+
+def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
+    """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
+    and only one other, that one is."""
+    environment = os.environ if environment is None else environment
+    if chosen := given or environment.get(PROFILE_VARIABLE, ""):
+        return chosen
+    known = list_profiles()
+    return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
+
+
+def used_profiles(deployed: "Deployed") -> list[str]:
+    """The hypervisors of the described and the recorded machines."""
+    described = [deployed.spec(name).profile for name in deployed.described()]
+    return sorted({*described, *(machine.facts.profile for machine in deployed.record.machines())} - {""})
+
+
+def enter_networks(profiles: Sequence[str]) -> None:
+    """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
+    known = list_profiles()
+    namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
+    if len(namespaces) > 1:
+        raise ConfigError(
+            f"{', '.join(profiles)} are labs with networks of their own, and nobody can be in two at once",
+            hint="name machines of one of them at a time",
+        )
+    for namespace in namespaces:
+        enter(namespace)
