@@ -452,7 +452,7 @@ RULES: tuple[tuple[str, Handler], ...] = (
     (r"nixops-proxmox-installer \d+", enter),
     (r"^echo '(nixops-proxmox-introduced \d+)'$", introduce),
     (r"^new=\"\$job\.new\.\$\$\"", job_start),
-    (r"^echo \"(nixops-proxmox-job) \$phase \$status\"", job_find),
+    (r"^echo \"(nixops-proxmox-job) \$phase \$status(?:\$cut)?\"", job_find),
     (r"^mv \"\$job\" \"\$job\.old", job_discard),
     (r"^echo (nixops-proxmox-disks) lsblk", list_disks),
     (r"^tar -xpf -", deliver),
