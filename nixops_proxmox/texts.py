@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from typing_extensions import override
+
 from nixops_proxmox.secrecy import redact
 from nixops_proxmox.spelling import stored
 
@@ -99,6 +101,7 @@ def moment_text(seconds: float) -> str:
 class Formatter(logging.Formatter):
     """For the handlers of a door's log."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))
 

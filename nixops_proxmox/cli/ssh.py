@@ -39,4 +39,3 @@ def become(argv: list[str], screen: Screen, *, only_print: bool = False) -> int:
         os.execvp(argv[0], argv)  # noqa: S606 -- no shell is wanted
     except FileNotFoundError as error:
         raise ConfigError(f"there is no {argv[0]} on this computer", hint="install OpenSSH's client") from error
-    return 0

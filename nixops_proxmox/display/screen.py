@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from rich.console import Console as Rich
 from rich.text import Text
+from typing_extensions import override
 
 from nixops_proxmox.display.progress import Plain, Progress, Relay, start_live, start_plain
 from nixops_proxmox.errors import NeedsWord
@@ -126,6 +127,7 @@ class _LogHandler(logging.Handler):
         super().__init__()
         self._screen = screen
 
+    @override
     def emit(self, record: Any) -> None:
         if self._screen.verbosity == 0 and record.levelno < logging.WARNING:
             if record.name in NOTEWORTHY:
@@ -145,9 +147,10 @@ class _Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        written = len(text)
         with _unless_closed():
-            return self._stream.write(text)
-        return len(text)
+            written = self._stream.write(text)
+        return written  # noqa: RET504 -- it may not have been assigned again
 
     def flush(self) -> None:
         with _unless_closed():

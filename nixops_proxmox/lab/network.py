@@ -151,7 +151,7 @@ class Holder:
             holder.pid = await asyncio.wait_for(asyncio.shield(holder._hello), HELLO_SECONDS)
         except (TimeoutError, NamespaceError) as error:
             await holder.close()
-            raise NamespaceError(f"{prefix[0]} did not come up: {error or 'no answer'}") from error
+            raise NamespaceError(f"{prefix[0]} did not come up: {str(error) or 'no answer'}") from error
         return holder
 
     def _receive(self) -> None:
@@ -201,7 +201,7 @@ class Holder:
             self._channel.send(json.dumps({"id": number, "do": do, **arguments}).encode())
             reply, descriptors = await asyncio.wait_for(future, REPLY_SECONDS)
         except OSError as error:  # TimeoutError is one
-            raise NamespaceError(f"{do}: {error or 'no answer'}") from error
+            raise NamespaceError(f"{do}: {str(error) or 'no answer'}") from error
         finally:
             self._waiting.pop(number, None)
         if "error" in reply:

@@ -17,6 +17,7 @@ import nixops.util
 from nixops.exceptions import NixError
 from nixops.ssh_util import SSHConnectionFailed
 from nixops.util import CommandFailed
+from typing_extensions import override
 
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.lifecycle.shape import Words
@@ -166,6 +167,7 @@ class ProxmoxState(
     def _machine(self) -> Machine:
         return self.record.machine(self._run.title, self.name)
 
+    @override
     def _pursuit(
         self, spec: MachineSpec | None = None, words: Words = LOOKING, *, meet: bool = True
     ) -> tuple[Pursuit, Book]:

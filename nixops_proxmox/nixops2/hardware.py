@@ -17,6 +17,10 @@ def learn_hardware(machine: Machine, spec: MachineSpec, book: Book, run: Run) ->
     try:
         shell = guests.system_shell(machine, spec)
         done = shell.run(HARDWARE_SCRIPT)
+    except BaseException:
+        guests.leave(machine.name)
+        raise
+    try:
         disks = guests.list_disks(shell, machine, spec) if spec.disks else ()
         hardware = parse_hardware(json.loads(done.stdout), disks[0] if disks else None)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:

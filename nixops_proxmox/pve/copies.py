@@ -12,14 +12,13 @@ from nixops_proxmox.spec import Disk, MachineSpec, Source
 
 def medium_of(spec: MachineSpec) -> tuple[str, str]:
     """(volume, content type) of what the machine is installed from, both empty if it is no volume of a storage."""
+    volume, content = "", ""
     match spec.install.source:
         case Source.ISO:
             volume, content = spec.install.iso or "", "iso"
         case Source.IMAGE:
             volume = spec.install.image or ""
             content = "import" if volume.partition(":")[2].startswith("import/") else "images"
-        case Source.TEMPLATE:
-            volume, content = "", ""
     return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
 
 

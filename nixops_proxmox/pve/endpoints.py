@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from urllib.parse import urlsplit
 
+from typing_extensions import override
+
 from nixops_proxmox.errors import ConfigError
 
 DEFAULT_PORT = 8006
@@ -30,6 +32,7 @@ class ApiEndpoint:
     def url(self) -> str:
         return f"https://{self.authority}{self.prefix}"
 
+    @override
     def __str__(self) -> str:
         return self.url
 

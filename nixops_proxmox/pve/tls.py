@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from requests.adapters import HTTPAdapter
+from typing_extensions import override
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.poolmanager import PoolManager, ProxyManager
@@ -54,10 +55,12 @@ class _TimedSocket(ssl.SSLSocket):
     """Keeps the exchange's deadline. A socket's own timeout is for each wait, so a server that sends a byte now and
     then would never reach it."""
 
+    @override
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
         self._shorten()
         return super().recv_into(*args, **kwargs)
 
+    @override
     def send(self, *args: Any, **kwargs: Any) -> int:
         self._shorten()
         return super().send(*args, **kwargs)
@@ -74,11 +77,13 @@ class _TimedSocket(ssl.SSLSocket):
 class _Connection(HTTPSConnection):
     """Remembers that a request was begun: until then, nothing was sent (urllib3 connects and verifies first)."""
 
+    @override
     def request(self, *args: Any, **kwargs: Any) -> None:
         sending.may()
         sending.begun = True
         super().request(*args, **kwargs)
 
+    @override
     def _tunnel(self) -> None:
         """Through a proxy, whose own answer comes before there is TLS: cut off if it takes too long as a whole."""
         plain, left = self.sock, sending.deadline - time.monotonic()
@@ -101,6 +106,7 @@ class _FreshPool(HTTPSConnectionPool):
 
     ConnectionCls = _Connection
 
+    @override
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn = super()._get_conn(timeout)
         idle_since = getattr(conn, "idle_since", None)
@@ -108,6 +114,7 @@ class _FreshPool(HTTPSConnectionPool):
             conn.close()
         return conn
 
+    @override
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.idle_since = time.monotonic()
@@ -123,10 +130,12 @@ class TrustingAdapter(HTTPAdapter):
             self._tls["assert_fingerprint"] = fingerprint
         super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
 
+    @override
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         self.poolmanager: Any = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **self._tls, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"https": _FreshPool}
 
+    @override
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager: Any = super().proxy_manager_for(proxy, **self._tls, **kwargs)
         if isinstance(manager, ProxyManager):
@@ -137,6 +146,7 @@ class TrustingAdapter(HTTPAdapter):
         """A connection of our own, outside of the pool."""
         return connect_tls(host, port, self._tls["ssl_context"], self._tls.get("assert_fingerprint", ""), timeout)
 
+    @override
     def close(self) -> None:
         """Now: urllib3 leaves it to the garbage collector, which an exception's traceback can hold up."""
         for key in self.poolmanager.pools.keys():  # noqa: SIM118  # not a dict, and cannot be iterated
@@ -145,10 +155,12 @@ class TrustingAdapter(HTTPAdapter):
                 pool.close()
         super().close()
 
+    @override
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
         host, _tls = super().build_connection_pool_key_attributes(request, verify, cert)
         return host, {}  # the trust is in our context; requests' own would override it
 
+    @override
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: requests would load its own CA bundle over our context."""
 

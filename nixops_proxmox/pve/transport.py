@@ -231,7 +231,7 @@ class _Wire:
         except BaseException:
             response.close()
             raise
-        response._content = b"".join(parts)
+        response._content = b"".join(parts)  # noqa: SLF001 -- requests has no public way to give it a body
 
 
 class _Serializer:

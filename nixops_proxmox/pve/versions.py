@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from nixops_proxmox.errors import PveError
 
 _COMMON = (
@@ -21,6 +23,7 @@ class Release:
     minor: int
     patch: int = 0
 
+    @override
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
 

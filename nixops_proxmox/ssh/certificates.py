@@ -28,7 +28,7 @@ def objection_to(key: paramiko.PKey, names: tuple[str, ...], trusted: Trusted, n
             return "it showed no certificate"
         shown.verify_cert_signature()
     except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
-        return f"its certificate is not valid ({error or type(error).__name__})"
+        return f"its certificate is not valid ({str(error) or type(error).__name__})"
     return _objection(
         shown, f"{key.get_name()} {key.get_base64()}", names, trusted, time.time() if now is None else now
     )

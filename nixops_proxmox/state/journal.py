@@ -89,7 +89,7 @@ class Entry:
 
 
 def parse_entry(row: Row[Any]) -> Entry:
-    return Entry.from_json({**row._mapping, "machine": row.name, "from": row.phase_from, "to": row.phase_to})
+    return Entry.from_json({**row._mapping, "machine": row.name, "from": row.phase_from, "to": row.phase_to})  # noqa: SLF001 -- SQLAlchemy documents it
 
 
 class Journal:

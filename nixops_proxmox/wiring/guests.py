@@ -88,8 +88,8 @@ class Guests:
         """The same ways in, for who only looks: a guest that shows nothing is soon told as unreachable, and one that is
         slow is waited for as everywhere else."""
         looking = copy(self)
-        looking._patience = replace(self._patience, boot=self._patience.look)
-        looking._quiet = self._patience.look
+        looking._patience = replace(self._patience, boot=self._patience.look)  # noqa: SLF001 -- our own class
+        looking._quiet = self._patience.look  # noqa: SLF001
         return looking
 
     # The installer.

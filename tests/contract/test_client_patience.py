@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import DeployError, PveBusy, TaskFailed
 from nixops_proxmox.guest.agent import THAW_TIME, Agent
@@ -58,6 +59,7 @@ class Listing(PveClient):
         super().__init__(real._sender)
         self._listed = listed
 
+    @override
     def list_tasks(
         self, node: str, *, vmid: int | None = None, kind: str = "", since: int | None = None
     ) -> tuple[TaskListed, ...]:
@@ -81,6 +83,7 @@ class Frozen(PveClient):
     def __init__(self, calls: int) -> None:
         self._left = calls
 
+    @override
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]:
         self._left -= 1
         if self._left >= 0:

@@ -5,7 +5,6 @@ import shutil
 import stat
 import threading
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ class Life:
 
 
 @pytest.fixture(scope="module")
-def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Life:
     bed = lab_bed
     if shutil.which("nix-instantiate") is None:
         pytest.skip("there is no Nix here")
@@ -80,7 +79,7 @@ def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
             done = bed.run(*words, check=False, **extra)
             logs += [done.stdout, done.stderr]
     new = tuple(STORE / name for name in sorted(set(os.listdir(STORE)) - before)) if STORE.is_dir() else ()
-    yield Life(bed, frozenset(sampler.seen), "\n".join(logs), new, secrets_of(bed), scratch)
+    return Life(bed, frozenset(sampler.seen), "\n".join(logs), new, secrets_of(bed), scratch)
 
 
 def secrets_of(bed: "Bed") -> dict[str, str]:

@@ -63,7 +63,12 @@ def test_seven_splits_a_lone_command(lab: RunningLab) -> None:
 
     with start_lab(version="7.4") as old, Client(old) as api:
         seen: list[list[str]] = []
-        old.driver.guest(100).run = lambda argv, stdin: seen.append(argv) or {"exitcode": 0}  # type: ignore[func-returns-value]
+
+        def keep(argv: list[str], stdin: bytes | None) -> dict[str, int]:
+            seen.append(argv)
+            return {"exitcode": 0}
+
+        old.driver.guest(100).run = keep
         api.task("POST", QEMU, {"vmid": 100, "agent": 1})
         api.task("POST", f"{QEMU}/100/status/start")
         api.call("POST", f"{QEMU}/100/agent/exec", {"command": "/bin/echo a b"})

@@ -1,6 +1,7 @@
 """Moves, turns, failures, refusals."""
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import NeedsWord, NoPath, PveRefused, VmidTaken, WrongDisk
 from nixops_proxmox.lifecycle.shape import Words
@@ -39,6 +40,7 @@ def test_a_taken_vmid_is_a_turn_and_another_one_is_chosen() -> None:
     stolen: list[int] = []
 
     class Thief(Hypervisor):
+        @override
         def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
             if not stolen:
                 stolen.append(machine.facts.vmid)
@@ -56,6 +58,7 @@ def test_a_vmid_that_is_always_taken_ends_with_an_error_and_not_in_a_loop() -> N
     bench = Bench()
 
     class Full(Hypervisor):
+        @override
         def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
             raise VmidTaken("taken")
 
@@ -67,6 +70,7 @@ def test_a_refusal_is_journaled_and_raised() -> None:
     bench = Bench()
 
     class Refuses(Hypervisor):
+        @override
         def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
             raise PveRefused("storage 'nope' does not exist")
 
@@ -183,6 +187,7 @@ def test_a_change_that_cannot_be_made_in_place_changes_nothing_and_says_so() -> 
     bench.run()
 
     class Shrinks(Hypervisor):
+        @override
         def changes(self, vm, spec, machine):  # type: ignore[no-untyped-def]
             from nixops_proxmox.model import Change
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import CommandFailed, NeedsWord, NoPath, VmidTaken
 from nixops_proxmox.lifecycle.ports import Note
@@ -27,18 +28,22 @@ def guest_that_answers(answer: Answer, said: list[str]) -> type[Guest]:
     """A guest whose shells answer scripts by `answer` (None: as ever), and whose scripts and jobs are written down."""
 
     class TalkingShell(Shell):
+        @override
         def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
             said.append(script)
             return answer(self.vm, script) or super().run(script, stdin=stdin, timeout=timeout)
 
+        @override
         def start_job(self, name: str, script: str) -> None:
             said.append(f"job {name}")
             super().start_job(name, script)
 
     class TalkingGuest(Guest):
+        @override
         def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
             return TalkingShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
 
+        @override
         def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
             return TalkingShell(super().system_shell(machine, spec).vm, self.fuse, spec)
 
@@ -51,6 +56,7 @@ def as_ever(vm: FakeVm, script: str) -> None:
 
 def waits_are_told(waited: list[str]) -> type[Hypervisor]:
     class Listening(Hypervisor):
+        @override
         def wait_for_task(self, upid: str) -> None:
             waited.append(upid)
             self.cluster.calls.append(f"wait for {upid}")
@@ -66,6 +72,7 @@ def test_a_run_is_turned_back_six_times_and_no_more() -> None:
     bench, tried = Bench(), []
 
     class Full(Hypervisor):
+        @override
         def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
             tried.append(machine.facts.vmid)
             if len(tried) > 50:
@@ -107,6 +114,7 @@ def test_a_task_that_a_killed_run_left_behind_is_waited_for_before_anything_else
     bench, waited = Bench(), list[str]()
 
     class Killed(Hypervisor):
+        @override
         def start_vm(self, facts: Facts, note: Note) -> None:
             def note_and_die(upid: str) -> None:
                 note(upid)
@@ -156,10 +164,12 @@ def test_a_vm_that_is_still_being_made_is_not_taken_for_made(lock: str) -> None:
     bench.run(enough=lambda machine: machine.phase is Phase.RESERVED)
 
     class Unfinished(Hypervisor):
+        @override
         def find_vm(self, facts: Facts) -> Vm | None:
             seen = super().find_vm(facts)
             return replace(seen, lock=lock) if seen is not None and "finished" not in self.cluster.calls else seen
 
+        @override
         def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
             self.cluster.calls.append("finished")
 
@@ -301,6 +311,7 @@ def test_a_job_that_fails_is_told_with_its_last_lines_and_run_again_by_the_next_
     bench = Bench()
 
     class FailingShell(Shell):
+        @override
         def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
             job = super().wait_for_job(name, timeout=timeout, tell=tell)
             if not name.startswith(kind):
@@ -309,6 +320,7 @@ def test_a_job_that_fails_is_told_with_its_last_lines_and_run_again_by_the_next_
             return end
 
     class FailingGuest(Guest):
+        @override
         def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
             return FailingShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
 
@@ -328,6 +340,7 @@ def test_a_machine_whose_only_trouble_is_a_missing_device_is_not_ready() -> None
     bench.vm.pending = {"net1"}
 
     class WithoutRoom(Hypervisor):
+        @override
         def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
             return ["net1: hotplug problem"]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import DeployError, JobStillRunning, SshUnreachable
 from nixops_proxmox.lifecycle.engine import LOOKS
@@ -19,6 +20,7 @@ def guest_where(kind: str, *happenings: Happening) -> tuple[type[Guest], list[fl
     coming, given = list(happenings), []
 
     class EventfulShell(Shell):
+        @override
         def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
             if name.startswith(kind):
                 given.append(timeout)
@@ -27,6 +29,7 @@ def guest_where(kind: str, *happenings: Happening) -> tuple[type[Guest], list[fl
             return super().wait_for_job(name, timeout=timeout, tell=tell)
 
     class EventfulGuest(Guest):
+        @override
         def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
             return EventfulShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
 
@@ -93,22 +96,26 @@ def test_a_job_that_ends_between_two_looks_is_not_run_again(kind: str) -> None:
     bench, begun = Bench(), []
 
     class LastMomentShell(Shell):
+        @override
         def start_job(self, name: str, script: str) -> None:
             begun.append(name)
             super().start_job(name, script)
 
+        @override
         def find_job(self, name: str) -> Job:
             job = super().find_job(name)
             if job.phase is JobPhase.RUNNING:
                 self.vm.jobs[name] = Job(JobPhase.DONE, 0)
             return job
 
+        @override
         def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
             if name.startswith(kind) and self.vm.jobs[name].phase is JobPhase.RUNNING:
                 raise Crash
             return super().wait_for_job(name, timeout=timeout, tell=tell)
 
     class LastMomentGuest(Guest):
+        @override
         def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
             return LastMomentShell(super().installer_shell(machine, spec).vm, self.fuse, spec)
 

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from typing_extensions import override
 
 from tests.pace import patience
 
@@ -132,6 +133,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     stub: Stub
 
+    @override
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are part of the tests."""
 
@@ -144,11 +146,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
+    @override
     def setup(self) -> None:
         super().setup()
         self.server.stub.connections += 1
         self.number = self.server.stub.connections
 
+    @override
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
 

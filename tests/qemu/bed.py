@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from tests.e2e.bed import DEMO, Bed, start_bed
 from tests.pace import patience
 
@@ -29,12 +31,15 @@ class GuestBed(Bed):
     agent_socket: str = ""  # of an SSH agent with the user's own key
 
     @property
+    @override
     def environment(self) -> dict[str, str]:
         return super().environment | {"SSH_AUTH_SOCK": self.agent_socket}
 
+    @override
     def command(self, verb: str, *arguments: str) -> list[str]:
         return super().command(verb, "--deployment", self.deployment, *arguments)
 
+    @override
     def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments),
@@ -49,6 +54,7 @@ class GuestBed(Bed):
         assert not check or done.returncode == 0, said
         return done
 
+    @override
     def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
         with self.log.open("wb") as log:
             return subprocess.Popen(

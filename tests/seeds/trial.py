@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from typing_extensions import override
+
 from tests.pace import patience
 from tests.seeds.catalogue import Bug, find_objection
 
@@ -36,6 +38,7 @@ class Tried:
     by: str = ""  # the test that noticed, or why there is no answer
     seconds: float = 0.0
 
+    @override
     def __str__(self) -> str:
         took = f" ({self.seconds:.0f} s)" if self.seconds else ""
         return f"{self.verdict:<11} {self.bug.name}{took}{f': {self.by}' if self.by else ''}"

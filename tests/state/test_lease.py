@@ -239,8 +239,7 @@ with open_state(sys.argv[1]) as state:
 def test_a_killed_run_has_lost_nothing_it_was_told_is_recorded_and_the_next_takes_over(url: str, after: int) -> None:
     run = start_python(WORK, url)
     assert run.stdout is not None
-    for _ in range(after):
-        last = run.stdout.readline()
+    last = [run.stdout.readline() for _ in range(after)][-1]
     run.kill()
     rest = run.stdout.read().split()  # communicate() would forget what readline() has read ahead
     run.communicate()

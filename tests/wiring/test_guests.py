@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import GuestLost, WrongDisk
 from nixops_proxmox.guest.agent import Agent
@@ -26,9 +27,11 @@ class OtherSystem(Agent):
     def __init__(self) -> None:
         """It has nobody behind it."""
 
+    @override
     def wait_for_agent(self, timeout: float, **_told: Any) -> None:
         """It is there."""
 
+    @override
     def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
         boot = "00000000-0000-4000-8000-000000000000"
         return Completed(0, f"{HEADER}\nkind other\nboot-id {boot}\nsystem Debian\nuuid {UUID}\nend\n")
@@ -50,6 +53,7 @@ class DiskShell(Shell):
     def __init__(self) -> None:
         """There is no VM behind it."""
 
+    @override
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         row = {"name": "sda", "type": "disk", "size": 8 * GIB, "serial": derived_serial(UUID, "scsi0")}
         listed = json.dumps({"blockdevices": [row]})

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import BuildFailed, NeedsWord, NoPath
 from nixops_proxmox.lifecycle.shape import Words, World
@@ -20,6 +21,7 @@ Act = Callable[[Pursuit], Machine]
 
 
 class Failing(Builder):
+    @override
     def wanted_system(self, machine: Machine) -> str:
         raise BuildFailed("web: its system could not be built")
 

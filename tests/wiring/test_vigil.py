@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.errors import NoEndpoint
 from nixops_proxmox.guest.agent import Agent
@@ -44,7 +45,7 @@ def test_a_guest_that_shows_nothing_is_soon_given_up() -> None:
     vigil.see([])
     assert not vigil.is_over
     hours.now = 8.0
-    assert vigil.is_over and vigil.waited == 8
+    assert (vigil.is_over, vigil.waited) == (True, 8)
 
 
 def test_each_new_sign_gives_it_time_and_an_old_one_none() -> None:
@@ -79,12 +80,15 @@ class Guest(Agent):
     def __init__(self, boot: float = 0.0) -> None:
         self._booted = monotonic() + boot
 
+    @override
     def wait_for_interfaces(self, timeout: float) -> tuple[AgentInterface, ...]:
         return ()
 
+    @override
     def interfaces(self, *, again: bool = False) -> tuple[AgentInterface, ...]:
         return ()
 
+    @override
     def is_booting(self) -> bool:
         return monotonic() < self._booted
 
@@ -102,6 +106,7 @@ class Told(Silent):
     def __init__(self) -> None:
         self.texts: list[str] = []
 
+    @override
     def detail(self, machine: Machine, text: str) -> None:
         self.texts.append(text)
 
@@ -119,6 +124,7 @@ class SlowServer(socketserver.ThreadingTCPServer):
 class HandOn(socketserver.BaseRequestHandler):
     server: SlowServer
 
+    @override
     def handle(self) -> None:
         sleep(self.server.delay)
         with socket.create_connection(("127.0.0.1", self.server.port)) as behind:

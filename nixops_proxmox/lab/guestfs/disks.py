@@ -196,7 +196,7 @@ def refuse_mounted(device: Device, disks: list[Disk], text: str) -> None:
             raise ToolError(text.format(device=mounted.path, point=point))
 
 
-def refresh(disks: list[Disk]) -> None:
+def refresh(disks: list[Disk]) -> None:  # noqa: C901 -- one flat case for each kind of link
     """What udev does: nodes of partitions, and the links by id, UUID, label."""
     wanted: dict[str, str] = {}
     for device in devices(disks):

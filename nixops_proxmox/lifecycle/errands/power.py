@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from typing_extensions import override
+
 from nixops_proxmox.lifecycle.errand import Errand, unsettled
 from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.hardware import get_vm
@@ -17,6 +19,7 @@ class HardReboot(Errand):
 
     task = "qmstop"
 
+    @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: that it was switched off is noted before it is started, and not done again after that."""
         vm = get_vm(world, machine)
@@ -33,21 +36,25 @@ class HardReboot(Errand):
             return attempt.facts
         return BootSystem().do(world, attempt.machine, attempt)
 
-    def lands(self, world: World, machine: Machine) -> Phase:  # noqa: ARG002  # what it booted is known
+    @override
+    def lands(self, world: World, machine: Machine) -> Phase:  # what it booted is known
         return Phase.RUNNING if machine.phase is Phase.INSTALLED else machine.phase
 
 
 class Reset(HardReboot):
     """Switch the machine off and on"""
 
-    def remember(self, world: World, machine: Machine) -> Mapping[str, str]:  # noqa: ARG002  # only what is recorded
+    @override
+    def remember(self, world: World, machine: Machine) -> Mapping[str, str]:  # only what is recorded
         return {BEFORE: machine.phase.value}
 
+    @override
     def start(self, world: World, attempt: Attempt) -> Facts:
         """As it was: a machine in rescue boots the installer again."""
         world.hypervisor.start_vm(attempt.facts, attempt.note_task)
         return attempt.facts
 
-    def lands(self, world: World, machine: Machine) -> Phase:  # noqa: ARG002  # nobody waits for what boots
+    @override
+    def lands(self, world: World, machine: Machine) -> Phase:  # nobody waits for what boots
         before = Phase(machine.facts.errand[BEFORE])
         return before if machine.phase is Phase.INSTALLED else machine.phase

@@ -108,6 +108,7 @@ def ask_at_once(path: Path, command: str, arguments: Mapping[str, Any], timeout:
         line.connect(f"{folder}/{path.name}")
         with line.makefile("rwb") as stream:
             stream.readline()  # the greeting
+            reply: dict[str, Any] = {}
             for name, given in (("qmp_capabilities", {}), (command, arguments)):
                 stream.write(json.dumps({"execute": name, "arguments": given}).encode() + b"\n")
                 stream.flush()

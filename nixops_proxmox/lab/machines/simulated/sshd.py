@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import asyncssh
+from typing_extensions import override
 
 from nixops_proxmox.lab.machines.simulated.body import GuestBody, Output, Pipes, Terminal
 
@@ -56,12 +57,14 @@ class GuestSession(asyncssh.SSHServerProcess[bytes]):
     def __init__(self, body: GuestBody) -> None:
         super().__init__(lambda process: run_process(body, process), None, 0, False)
 
+    @override
     def subsystem_requested(self, subsystem: str) -> bool:
         return subsystem == "sftp"
 
+    @override
     def session_started(self) -> None:
         channel = self._chan
-        if channel is None or channel.get_subsystem() != "sftp":
+        if channel.get_subsystem() != "sftp":
             super().session_started()
             return
         streams = (
@@ -84,28 +87,35 @@ class Login(asyncssh.SSHServer):
         self._connect = connect
         self._opened = opened
 
+    @override
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._opened(conn)
 
+    @override
     def begin_auth(self, username: str) -> bool:
         del username
         return True
 
+    @override
     def public_key_auth_supported(self) -> bool:
         return True
 
+    @override
     def password_auth_supported(self) -> bool:
         return False
 
+    @override
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         home = find_home(await self._body.read_text("/etc/passwd") or "", username)
         places = ([f"{home}/.ssh/authorized_keys"] if home else []) + [f"/etc/ssh/authorized_keys.d/{username}"]
         texts = [await self._body.read_text(path) for path in places] if home else []
         return any(text is not None and find_authorized(text, key) for text in texts)
 
+    @override
     def session_requested(self) -> GuestSession:
         return GuestSession(self._body)
 
+    @override
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int):  # type: ignore[no-untyped-def]
         """`ssh -J`: the way on starts in the guest's network."""
         del orig_host, orig_port
