@@ -97,7 +97,7 @@ in
     agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
     ssh = switch true "true" "Whether sshd runs, without passwords, and admits `ssh.authorizedKeys`.";
     sudo = switch (cfg.ssh.user != "root") ''config.deployment.proxmox.ssh.user != "root"''
-      "Whether `ssh.user` may use sudo without a password, and hand systems to Nix, as a deployment needs it.";
+      "Whether `ssh.user` is in the group `wheel`, may use sudo without a password, and may hand systems to Nix, as a deployment needs it.";
     serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether there is a console on the serial port.";
     growPartition = switch false "false" "Whether the root partition and its file system grow with the disk, at boot.";
     network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
@@ -140,13 +140,17 @@ in
     })
 
     (mkIf (isOurs && guest.ssh && cfg.ssh.user != "root") {
-      # A user who is declared nowhere else; weaker than any declaration.
-      users.users.${cfg.ssh.user} = { config, ... }: { isNormalUser = mkOverride 1200 (!config.isSystemUser); };
+      # A user who is declared nowhere else; weaker than any declaration. NixOS takes a low number for a system user, too.
+      users.users.${cfg.ssh.user} = { config, ... }: {
+        isNormalUser = mkOverride 1200 (!(config.isSystemUser || (config.uid != null && config.uid < 1000)));
+      };
     })
 
     (mkIf (isOurs && guest.sudo && cfg.ssh.user != "root") (
       let rules = lib.mkAfter [{ users = [ cfg.ssh.user ]; commands = [{ command = "ALL"; options = [ "NOPASSWD" ]; }]; }]; in {
         nix.settings.trusted-users = [ cfg.ssh.user ];
+        # security.sudo.execWheelOnly keeps everybody else from sudo; and users.mutableUsers = false wants an administrator.
+        users.users.${cfg.ssh.user}.extraGroups = [ "wheel" ];
         security = { sudo.extraRules = rules; } // lib.optionalAttrs (options.security ? sudo-rs) { sudo-rs.extraRules = rules; };
       }
     ))

@@ -8,7 +8,7 @@ let
   lib' = import (if lib == null then ./stand-in.nix else lib);
 
   surroundings.options = lib'.genAttrs
-    [ "boot" "services" "users" "fileSystems" "networking" "systemd" "nixpkgs" "warnings" "assertions" ]
+    [ "boot" "services" "users" "fileSystems" "networking" "nix" "security" "systemd" "nixpkgs" "warnings" "assertions" ]
     (_: lib'.mkOption { type = lib'.types.anything; default = { }; });
 
   declared =

@@ -70,11 +70,30 @@ let
   closed = (firewall.enable or false) && !(sshd.openFirewall or true) && !opens firewall
     && !any opens (builtins.attrValues (firewall.interfaces or { })) && !ownRules;
 
+  # ---- sudo without a password ----
+
+  account = config.users.users.${user};
+  groups = [ (account.group or "") ] ++ account.extraGroups or [ ]
+    ++ builtins.attrNames (lib.filterAttrs (_: group: elem user (group.members or [ ])) (config.users.groups or { }));
+  sudos = filter (sudo: sudo.enable or false) [ config.security.sudo (config.security.sudo-rs or { }) ];
+  # The last rule that is about everything decides, as sudo reads them.
+  isAll = command: command == "ALL" || (command.command or "") == "ALL";
+  about = rule: any (one: elem one [ user "ALL" ]) (rule.users or [ ]) || any (group: elem group groups) (rule.groups or [ ]);
+  commands = sudo: filter isAll (lib.concatMap (rule: rule.commands or [ ]) (filter about (sudo.extraRules or [ ])));
+  freely = sudo:
+    let found = commands sudo; in
+    found != [ ] && elem "NOPASSWD" ((lib.last found).options or [ ]);
+  # What is written in sudo's own words is for the user to judge.
+  bySudo = sudo: (freely sudo || (sudo.extraConfig or "") != "" || lib.hasInfix "NOPASSWD" (toString (sudo.defaultOptions or [ ])))
+    && (elem "wheel" groups || !(sudo.execWheelOnly or false));
+
   wayIn = [
     (refuse (!sshd.enable)
       "services.openssh.enable is off, and machines are deployed by SSH: switch it on, or set deployment.proxmox.guest.ssh = false if another module runs an sshd")
     (refuse (user != "root" && !(config.security.sudo.enable or true) && !(config.security.sudo-rs.enable or false) )
       ''security.sudo.enable is off, and ${user}, whom deployment.proxmox.ssh.user names, needs it to activate systems: switch it on, or set deployment.proxmox.ssh.user = "root"'')
+    (refuse (user != "root" && sudos != [ ] && !any bySudo sudos)
+      ''${user}, whom deployment.proxmox.ssh.user names, may not use sudo without a password, and nobody is there to type one: set deployment.proxmox.guest.sudo = true, or give ${user} a rule with NOPASSWD in security.sudo.extraRules'')
   ] ++ lib.optionals sshd.enable [
     (refuse (!(elem cfg.ssh.port sshd.ports))
       "deployment.proxmox.ssh.port is ${port}, and sshd listens on ${lib.concatMapStringsSep ", " toString sshd.ports} (services.openssh.ports): make them agree")
@@ -84,6 +103,13 @@ let
       "services.openssh.settings.AllowUsers keeps out ${user}, whom deployment.proxmox.ssh.user names: add ${user}")
     (refuse (setting "DenyUsers" != null && elem user (words (setting "DenyUsers")))
       "services.openssh.settings.DenyUsers keeps out ${user}, whom deployment.proxmox.ssh.user names: take ${user} away")
+    (refuse (setting "AllowGroups" != null && !any (group: elem group groups) (words (setting "AllowGroups")))
+      "services.openssh.settings.AllowGroups keeps out ${user}, whom deployment.proxmox.ssh.user names: add a group of ${user}")
+    (refuse (setting "DenyGroups" != null && any (group: elem group groups) (words (setting "DenyGroups")))
+      "services.openssh.settings.DenyGroups keeps out ${user}, whom deployment.proxmox.ssh.user names: take the groups of ${user} away")
+    (refuse (!any (hasPrefix "/etc/ssh/authorized_keys.d/") (sshd.authorizedKeysFiles or [ "/etc/ssh/authorized_keys.d/%u" ])
+      && (sshd.authorizedKeysCommand or "none") == "none")
+      "services.openssh.authorizedKeysFiles has no \"/etc/ssh/authorized_keys.d/%u\", where NixOS keeps the keys of deployment.proxmox.ssh.authorizedKeys: add it")
     (refuse (elem (setting "PubkeyAuthentication") [ false "no" ])
       "services.openssh.settings.PubkeyAuthentication is off, and keys are the only way in that we use: switch it on")
     (refuse closed

@@ -54,4 +54,4 @@ let
   ] ++ (layouts firmware).${layout});
 in
 { firmware, layout }:
-lib.mapAttrs (choice: _: removeAttrs (case firmware layout choice) [ "networks" "exported" "keys" ]) choices
+lib.mapAttrs (choice: _: removeAttrs (case firmware layout choice) [ "networks" "exported" "users" ]) choices

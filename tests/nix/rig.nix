@@ -47,7 +47,9 @@ rec {
       networks = lib.mapAttrs (_: unit: { inherit (unit) matchConfig address dns domains; }) config.systemd.network.networks;
       networkd = config.systemd.network.enable;
       inherit (config.networking) useDHCP nameservers search;
-      keys = config.users.users.root.openssh.authorizedKeys.keys;
+      inherit (config.networking.networkmanager) unmanaged;
+      users = lib.genAttrs (lib.intersectLists [ "root" "deploy" ] (builtins.attrNames config.users.users))
+        (name: { inherit (config.users.users.${name}.openssh.authorizedKeys) keys; inherit (config.users.users.${name}) isNormalUser extraGroups; });
       exported = import ../../nix/export.nix config.deployment.proxmox;
     };
 }

@@ -55,8 +55,5 @@ in
       }];
     })
     (mkIf config.systemd.network.enable { services.resolved.enable = mkDefault true; })
-    (mkIf (config.services.openssh.enable && config.services.openssh.openFirewall) {
-      networking.firewall.allowedTCPPorts = config.services.openssh.ports;
-    })
   ];
 }

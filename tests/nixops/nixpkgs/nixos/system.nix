@@ -21,7 +21,7 @@ let
   };
 in
 {
-  imports = [ ./boot.nix ./network.nix ];
+  imports = [ ./boot.nix ./network.nix ./users.nix ];
 
   options = {
     assertions = option (types.listOf types.raw) [ ];
@@ -30,8 +30,8 @@ in
     nixpkgs.system = option types.str builtins.currentSystem;
     nixpkgs.hostPlatform = mkOption { type = types.str; };
     swapDevices = option (types.listOf types.raw) [ ];
-    hardware = open;
-    security = open;
+    hardware.enableRedistributableFirmware = option types.bool false;
+    hardware.cpu.intel.updateMicrocode = option types.bool false;
     nix = open;
     fileSystems = mkOption {
       default = { };
@@ -40,6 +40,7 @@ in
           device = option (types.nullOr types.str) null;
           fsType = option types.str "auto";
           options = words;
+          neededForBoot = option types.bool false;
         };
       });
     };
@@ -47,45 +48,18 @@ in
       growPartition = option types.bool false;
       kernelModules = words;
       kernelParams = words;
+      extraModulePackages = option (types.listOf types.raw) [ ];
+      initrd.kernelModules = words;
       initrd.availableKernelModules = words;
       supportedFilesystems = words;
     };
     networking.hostName = option types.str "";
     networking.hosts = option (types.attrsOf (types.listOf types.str)) { };
     networking.extraHosts = option types.lines "";
-    services.openssh = {
-      enable = option types.bool false;
-      ports = option (types.listOf types.port) [ 22 ];
-      openFirewall = option types.bool true;
-      authorizedKeysInHomedir = option types.bool true;
-      settings = mkOption {
-        default = { };
-        type = types.submodule {
-          freeformType = types.attrsOf types.anything;
-          options = {
-            PermitRootLogin = option types.str "prohibit-password";
-            AllowUsers = option (types.nullOr (types.listOf types.str)) null;
-            DenyUsers = option (types.nullOr (types.listOf types.str)) null;
-          };
-        };
-      };
-      extraConfig = option types.lines "";
-      knownHosts = open;
-    };
     services.nginx.enable = option types.bool false;
     services.postgresql.enable = option types.bool false;
     services.qemuGuest.enable = option types.bool false;
     systemd.services = open;
-    users.mutableUsers = option types.bool true;
-    users.users = mkOption {
-      default = { };
-      type = types.attrsOf (types.submodule {
-        freeformType = types.attrsOf types.anything;
-        options.openssh.authorizedKeys.keys = words;
-        options.isNormalUser = option types.bool false;
-        options.isSystemUser = option types.bool false;
-      });
-    };
     system = {
       activationScripts = open;
       stateVersion = option types.str "24.11";
@@ -102,7 +76,7 @@ in
       mkdir -p $out/bin $out/etc
       printf '%s' "$told" > $out/told.json
       echo ${lib.escapeShellArg config.demo.message} > $out/message
-      printf '%s\n' ${lib.escapeShellArgs (config.users.users.root.openssh.authorizedKeys.keys or [ ])} > $out/etc/root-keys
+      printf '%s\n' ${lib.escapeShellArgs config.users.users.root.openssh.authorizedKeys.keys} > $out/etc/root-keys
       echo ${config.system.nixos.release} > $out/nixos-version
       echo ${config.nixpkgs.system} > $out/system
       sed "s|@system@|$out|" ${./activate.sh} > $out/activate
