@@ -89,6 +89,7 @@ class Facts:
     boot_id: str = ""  # the installer boot that the jobs below belong to
     claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
     volumes: Mapping[str, str] = field(default_factory=dict)  # by slot: PVE's volumes that `claimed` is about
+    contents: Mapping[str, str] = field(default_factory=dict)  # by slot: what tells the disks that we partitioned
     nameless: bool = False  # its disks were made by somebody else, without serials: their volumes tell them
     round: int = 0  # counts installs: 0 is the first, each reinstall adds one
     asked: int = 0  # the description's install.generation that the last install answered
@@ -109,7 +110,8 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        plain["extra"], plain["volumes"], plain["errand"] = dict(self.extra), dict(self.volumes), dict(self.errand)
+        for name in ("extra", "volumes", "contents", "errand"):
+            plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {name: value for name, value in plain.items() if getattr(self, name) != getattr(empty, name)}
 
@@ -245,6 +247,7 @@ class GuestDisk:
     serial: str = ""
     by_id: tuple[str, ...] = ()
     signatures: tuple[str, ...] = ()
+    content: str = ""  # the UUID of its partition table, or of its file system: it stays when PVE moves the volume
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """A guest's disks: the script that lists them, what it printed, and the proof that they are the declared ones."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed, WrongDisk
@@ -10,12 +12,16 @@ from nixops_proxmox.spec import Disk
 from nixops_proxmox.texts import tail
 
 HEADER = "nixops-proxmox-disks"
+NOTHING: Mapping[str, str] = MappingProxyType({})
+_DRIVE = re.compile(r"(drive-(?:scsi|sata|ide|virtio)[0-9]+)")
+_DRIVE_LINK = re.compile(rf"scsi-[0S]QEMU_QEMU_HARDDISK_{_DRIVE.pattern}")
+_UUID = re.compile(r"[0-9a-f-]{8,64}")
 SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
 
 # wipefs probes the disk itself; lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
 LIST_DISKS = f"""set -u
 echo {HEADER} lsblk
-lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE || exit 1
+lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE,PTUUID,UUID || exit 1
 echo {HEADER} signatures
 for name in $(lsblk -d -n -o NAME); do
   wipefs -n "/dev/$name" 2>/dev/null | while read -r device offset type rest; do
@@ -65,7 +71,14 @@ def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str]) -> Iterab
         device = f"/dev/{name}"
         kinds = [kind for probed_name, kind in probed if probed_name == name] + [*_kinds(row)]
         by_id = tuple(sorted(link for target, link in linked if target == device))
-        yield GuestDisk(device, size, str(row.get("serial") or "").strip(), by_id, tuple(dict.fromkeys(kinds)))
+        serial = str(row.get("serial") or "").strip()
+        yield GuestDisk(device, size, serial, by_id, tuple(dict.fromkeys(kinds)), _content(row))
+
+
+def _content(row: Any) -> str:
+    """What is on the disk, by a number that was drawn for it."""
+    told = str(row.get("ptuuid") or row.get("uuid") or "").lower()
+    return told if _UUID.fullmatch(told) else ""
 
 
 def _kinds(row: Any) -> Iterable[str]:
@@ -94,17 +107,26 @@ def list_disks(run: Callable[[str], Completed]) -> tuple[GuestDisk, ...]:
 
 
 def check_disks(
-    machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, accounted: Collection[str], nameless: bool = False
+    machine: str,
+    wanted: Wanted,
+    found: Sequence[GuestDisk],
+    *,
+    accounted: Collection[str],
+    contents: Mapping[str, str] = NOTHING,
+    nameless: bool = False,
 ) -> tuple[GuestDisk, ...]:
     """The guest's disks in the order of `wanted`, proven to be those, and blank but for the slots whose content is
-    `accounted` for by the machine's own record; raises WrongDisk before anything is written."""
+    `accounted` for by the machine's own record, or is the one in `contents` (by slot) that we put there; raises
+    WrongDisk before anything is written."""
     disks = match_disks(machine, wanted, found, nameless=nameless)
     for (disk, _), seen in zip(wanted, disks, strict=True):
-        if seen.signatures and disk.slot not in accounted:
+        ours = bool(seen.content) and contents.get(disk.slot) == seen.content
+        if seen.signatures and disk.slot not in accounted and not ours:
             raise WrongDisk(
                 f"{machine}: disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
                 " and the machine's record does not account for it; nothing was written",
-                hint="if its data may go, wipe it (wipefs -a) or have a new disk made; then run the same command again",
+                hint="put the machine's own disk back; if the data on this one may go, `wipefs -a"
+                f" {seen.device}` in the installer, which runs now, wipes it; then run the same command again",
             )
     return disks
 
@@ -169,9 +191,10 @@ def _links(serial: str) -> tuple[str, ...]:
 
 
 def _drive_name(seen: GuestDisk) -> str:
-    """PVE's own name of the drive, which virtio-scsi shows where there is no serial."""
-    names = [seen.serial, *(link.rpartition("_")[2] for link in seen.by_id)]
-    return next((name for name in names if name.startswith("drive-")), "")
+    """PVE's own name of the drive, which virtio-scsi shows where there is no serial; the whole of it, for a serial may
+    end so."""
+    links = [_DRIVE_LINK.fullmatch(link.rpartition("/")[2]) for link in seen.by_id]
+    return next((found[1] for found in (_DRIVE.fullmatch(seen.serial), *links) if found), "")
 
 
 def _find_nameless(machine: str, disk: Disk, wanted: Wanted, found: Sequence[GuestDisk]) -> GuestDisk | None:

@@ -160,7 +160,9 @@ class Guests:
         self, shell: ShellPort, machine: Machine, spec: MachineSpec, accounted: Collection[str]
     ) -> Sequence[GuestDisk]:
         found, wanted = list_disks(shell.run), _wanted(machine, spec)
-        return check_disks(machine.name, wanted, found, accounted=accounted, nameless=machine.facts.nameless)
+        facts = machine.facts
+        contents = facts.contents if facts.claimed >= 0 else {}
+        return check_disks(machine.name, wanted, found, accounted=accounted, contents=contents, nameless=facts.nameless)
 
     # The installed system.
 

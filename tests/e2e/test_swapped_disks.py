@@ -122,14 +122,25 @@ def test_with_their_own_disks_back_the_machines_get_ready(
 ) -> None:
     for name, (_, _, kept) in refused.items():
         vmid, drive = kept.split(" ")
-        if name == "claimed":  # it was started with the other volume, and a simulated guest lets go of none
-            swapped.api("POST", f"/nodes/n-{name}/qemu/{vmid}/status/stop")
-            wait_for(partial(is_off, swapped, f"/nodes/n-{name}/qemu/{vmid}/status/current"))
         swapped.api("PUT", f"/nodes/n-{name}/qemu/{vmid}/config", **{SLOT: drive})
     machines = {name: machine(swapped, name) for name in NAMES}
     again = swapped.run("deploy", machines)
     assert {name: told(one) for name, one in again.items() if one["phase"] != "ready"} == {}
     assert all(stranger.content() == stranger.before for _, stranger, _ in refused.values())
+
+
+def test_a_disk_that_pve_has_moved_is_installed_anew_without_being_wiped_by_hand(
+    swapped: "Field", refused: dict[str, tuple[dict[str, Any], Stranger, str]]
+) -> None:
+    """Its volume has another name on another storage; its serial and what we put on it are the same."""
+    name, lab = "off", swapped
+    vm = f"/nodes/n-{name}/qemu/{refused[name][2].split(' ')[0]}"
+    upid = lab.api("POST", f"{vm}/move_disk", disk=SLOT, storage="shared", delete=1)
+    wait_for(lambda: lab.api("GET", f"/nodes/n-{name}/tasks/{upid}/status")["status"] == "stopped")
+    moved = machine(lab, name) | {"disks": [{"storage": "shared", "size": "1G"}]}
+    outcome = lab.run("reinstall", {name: moved})[name]
+    assert outcome["phase"] == "ready", told(outcome)
+    assert outcome["facts"]["round"] == 1 and outcome["facts"]["volumes"][SLOT].startswith("shared:")
 
 
 def told(outcome: dict[str, Any]) -> str:

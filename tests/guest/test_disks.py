@@ -200,8 +200,58 @@ def test_data_that_nobody_accounts_for_is_never_written_over() -> None:
         check_disks("web", wanted, [full], accounted=())
     assert "wipefs" in caught.value.hint
     assert check_disks("web", wanted, [full], accounted={"scsi0"}) == (full,)
+    with pytest.raises(WrongDisk, match="holds ext4"):
+        check_disks("web", wanted, [replace(full, signatures=("ext4",))], accounted=())
     blank = replace(full, signatures=())
     assert check_disks("web", wanted, [blank], accounted=()) == (blank,)
+
+
+def test_a_disk_that_was_moved_is_known_by_what_we_put_on_it() -> None:
+    table = "0fc63daf-8483-4772-8e79-3d69d8477de4"
+    wanted, moved = named(disk("scsi0", serial="s")), seen("/dev/sda", 8 * GIB, "s", signatures=("gpt",))
+    ours = replace(moved, content=table)
+    assert check_disks("web", wanted, [ours], accounted=(), contents={"scsi0": table}) == (ours,)
+    for other, contents in (
+        (replace(moved, content=table[:-1] + "5"), {"scsi0": table}),
+        (ours, {"scsi1": table}),
+        (ours, {}),
+        (moved, {"scsi0": ""}),
+        (moved, {}),
+    ):
+        with pytest.raises(WrongDisk, match="not blank") as caught:
+            check_disks("web", wanted, [other], accounted=(), contents=contents)
+        assert "put the machine's own disk back" in caught.value.hint and "wipefs -a /dev/sda" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("row", "content"),
+    [
+        ({"ptuuid": "0FC63DAF-8483", "uuid": "x"}, "0fc63daf-8483"),
+        ({"ptuuid": None, "uuid": "0fc63daf"}, "0fc63daf"),
+        ({"ptuuid": "1"}, ""),
+        ({"ptuuid": "'; rm -rf / #"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_tells_a_disk_is_a_number_that_was_drawn(row: dict[str, Any], content: str) -> None:
+    (one,) = parse_disks(printed([{"name": "sda", "type": "disk", "size": GIB, **row}]))
+    assert one.content == content
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        seen("/dev/sda", serial="x_drive-scsi0"),
+        seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_x_drive-scsi0"),
+        seen("/dev/sda", 8 * GIB, "DATA", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_x_drive-scsi0"),
+        seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi00"),
+    ],
+)
+def test_a_serial_that_ends_as_a_drive_is_called_is_none(found: GuestDisk) -> None:
+    """A rival of the same size beside it: nothing else could tell the two."""
+    beside = [seen("/dev/sdb"), seen("/dev/sdc")]
+    with pytest.raises(WrongDisk, match="cannot be told apart"):
+        match_disks("web", named(disk("scsi0")), [found, *beside], nameless=True)
 
 
 def test_an_undeclared_disk_beside_is_nobodys_business() -> None:

@@ -16,6 +16,9 @@ OWN = derived_serial(UUID, "scsi0")
     [
         seen("/dev/sda", serial="DATA-10"),
         seen("/dev/sda", serial="XDATA-1"),
+        seen("/dev/sda", serial="X_DATA-1"),
+        seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_X_DATA-1"),
+        seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/virtio-X_DATA-1"),
         seen("/dev/sda", serial="data-1"),
         seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/virtio-DATA-10"),
         seen("/dev/sda", 8 * GIB, "", "/dev/disk/by-id/virtio-DATA-1-part1"),

@@ -134,6 +134,29 @@ def set_up(spec: dict[str, Any]) -> None:
     libc.sethostname(spec["hostname"].encode(), len(spec["hostname"].encode()))
 
 
+def drop_disks(spec: dict[str, Any]) -> None:
+    """The disks `names` are gone at once, with what is mounted of them (but for the root); `lab`: the new lab.json."""
+    for name in spec["names"]:
+        folder = Path("/run/lab/disks", name)
+        trees = {(stat.st_dev, stat.st_ino) for stat in (path.stat() for path in (folder / "parts").iterdir())}
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        points = [line.split()[4].encode().decode("unicode_escape") for line in lines]
+        for point in reversed(points):  # what was mounted last is on top
+            if point == str(folder) or (point != "/" and is_one_of(point, trees)):
+                check(libc.umount2(point.encode(), MNT_DETACH), f"umount {point}")
+        for node in Path("/dev").glob(f"{name}*"):
+            node.unlink()
+    put(Path("/run/lab/lab.json"), spec["lab"], 0o644)
+
+
+def is_one_of(point: str, trees: set[tuple[int, int]]) -> bool:
+    try:
+        stat = os.stat(point)
+    except OSError:
+        return False
+    return (stat.st_dev, stat.st_ino) in trees
+
+
 def enter(stage: Path) -> None:
     old = stage / "run" / "old"
     old.mkdir()
@@ -172,6 +195,9 @@ def serve_one(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     what = request["do"]
     if what == "set_up":
         set_up(request["spec"])
+        return {}, []
+    if what == "drop_disks":
+        drop_disks(request["spec"])
         return {}, []
     if what == "run":
         return run(request["argv"], request["input"]), []

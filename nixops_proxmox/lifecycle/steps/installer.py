@@ -53,8 +53,10 @@ class Partition:
     def already(self, world: World, machine: Machine) -> Facts | None:
         if machine.facts.claimed != machine.facts.round:
             return None
-        job = world.guest.installer_shell(machine, world.spec).find_job(self._job(machine.facts))
-        return self._facts(world, machine.facts) if job.phase is JobPhase.DONE and job.status == 0 else None
+        shell = world.guest.installer_shell(machine, world.spec)
+        job = shell.find_job(self._job(machine.facts))
+        done = job.phase is JobPhase.DONE and job.status == 0
+        return self._facts(world, machine, machine.facts, shell) if done else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         shell = world.guest.installer_shell(machine, world.spec)
@@ -70,7 +72,7 @@ class Partition:
             machine, job, "the partition script", f"correct `install.partition`, then {command(Verb.DEPLOY)}"
         )
         _require_target(machine, shell)
-        return self._facts(world, attempt.facts)
+        return self._facts(world, machine, attempt.facts, shell)
 
     def _start(self, world: World, machine: Machine, attempt: Attempt, shell: Shell, name: str) -> None:
         vm = get_vm(world, machine)
@@ -87,8 +89,11 @@ class Partition:
     def _job(self, facts: Facts) -> str:
         return f"partition-{facts.round}-{facts.passes}"
 
-    def _facts(self, world: World, facts: Facts) -> Facts:
-        return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0)
+    def _facts(self, world: World, machine: Machine, facts: Facts, shell: Shell) -> Facts:
+        """Beside what was done, by what the disks are known when PVE has moved them to other volumes."""
+        seen = world.guest.list_disks(shell, machine, world.spec)
+        contents = {disk.slot: one.content for disk, one in zip(world.spec.disks, seen, strict=True) if one.content}
+        return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0, contents=contents)
 
 
 def accounted(spec: MachineSpec, facts: Facts, volumes: Mapping[str, str]) -> frozenset[str]:

@@ -5,6 +5,7 @@ import io
 import socket
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
@@ -129,3 +130,15 @@ def test_a_decoy_answers_with_another_key_and_lets_nobody_in(play: Play, address
             await bench.ssh(machine, address)
 
     play(scenario)
+
+
+def test_a_swapped_disk_is_seen_at_once_and_keeps_no_other_ones_name(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware(boot=("ide2", "scsi0"))
+        machine = await bench.power_on(hardware)
+        other = replace(await bench.new_disk("scsi1", 102, "theirs"), key="scsi0")
+        await machine.change(hardware, replace(hardware, disks=(other, bench.cd)))
+        told = await bench.must(machine, "echo nixops-proxmox-disks lsblk")
+        assert "theirs" in told and "root1" not in told and '"sdb"' in told
+
+    play(scenario, Options(body=Body.SCRIPTED))

@@ -471,3 +471,37 @@ def test_a_copied_volume_and_a_snapshot_hold_what_was_there(play: Play) -> None:
         assert not other.path.exists()
 
     play(scenario)
+
+
+def test_a_disk_that_is_unplugged_is_gone_from_the_guest_mounted_or_not(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        data, spare = await bench.new_disk("scsi1", 101, "data1"), await bench.new_disk("scsi2", 101, "spare1")
+        machine = await bench.power_on(replace(hardware, disks=(*hardware.disks, data, spare)))
+        disk = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data1"
+        await bench.must(machine, f"mkfs.ext4 -q {disk}; mkdir -p /data; mount {disk} /data; echo kept >/data/file")
+        listed = "lsblk -d -n -o NAME,SERIAL; ls /data /dev/sd* /dev/disk/by-id; blkid; true"
+        assert "data1" in await bench.must(machine, listed)
+        await machine.change(machine.hardware, replace(machine.hardware, disks=(*hardware.disks, spare)))
+        after = await bench.must(machine, listed)
+        assert "data1" not in after and "file" not in after and "sdb" not in after
+        assert "root1" in after and "sdc spare1" in after
+        assert (await bench.run(machine, "mountpoint -q /data")).status != 0
+        assert data.volume is not None
+        assert volumes.load(data.volume)["fs"]["0"]["type"] == "ext4"
+
+    play(scenario)
+
+
+def test_a_disk_that_is_swapped_is_let_go_of_and_its_name_is_not_given_to_another(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        machine = await bench.power_on(hardware)
+        other = replace(await bench.new_disk("scsi1", 102, "root1"), key="scsi0")
+        await machine.change(hardware, replace(hardware, disks=(other, bench.cd)))
+        assert "root1" not in await bench.must(machine, "lsblk -d -n -o NAME,SERIAL")
+        await machine.reset()
+        await bench.wait_for_agent(machine)
+        assert "sda root1" in await bench.must(machine, "lsblk -d -n -o NAME,SERIAL")
+
+    play(scenario)

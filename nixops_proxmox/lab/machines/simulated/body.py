@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from nixops_proxmox.lab.machines.simulated.addresses import Nic
@@ -40,6 +41,19 @@ class Pipes:
     write: Callable[[bytes], Awaitable[None]]
     write_err: Callable[[bytes], Awaitable[None]]
     terminal: Terminal | None = None
+
+
+@dataclass(frozen=True)
+class GuestDisk:
+    """A disk as the guest finds it."""
+
+    key: str  # scsi0
+    name: str  # sda
+    size: int
+    serial: str
+    by_id: str
+    path: Path  # with disk.json and parts/
+    rom: bool = False
 
 
 class NoSuchProgram(Exception):
@@ -91,6 +105,13 @@ class GuestBody(Protocol):
 
     async def read_text(self, path: str) -> str | None:
         """A small file, None if it is not there."""
+        ...
+
+    @property
+    def disks(self) -> tuple[GuestDisk, ...]: ...
+
+    async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
+        """These are there now."""
         ...
 
     async def stop(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 
 import asyncssh
 
-from nixops_proxmox.lab.machines.simulated.body import About, NoSuchProgram, OpenFile, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.body import About, GuestDisk, NoSuchProgram, OpenFile, Output, Pipes
 from nixops_proxmox.lab.machines.simulated.sshd import SshServer, make_host_key
 from nixops_proxmox.lab.network import LabNetwork
 
@@ -129,6 +129,7 @@ class Stranger:
 
     def __init__(self) -> None:
         self.about = About(installer=False, hostname="stranger", boot_id="", uuid="")
+        self.disks: tuple[GuestDisk, ...] = ()
 
     async def start_program(
         self, argv: Sequence[str], environment: Mapping[str, str], given: bytes
@@ -146,6 +147,9 @@ class Stranger:
     async def read_text(self, path: str) -> str | None:
         del path
         return None
+
+    async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
+        self.disks = disks
 
     async def stop(self) -> None:
         return None

@@ -14,8 +14,8 @@ import asyncssh
 from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed
 from nixops_proxmox.lab.machines.simulated import addresses, firmware, sight, volumes
 from nixops_proxmox.lab.machines.simulated.agent import GuestAgent
-from nixops_proxmox.lab.machines.simulated.body import About, GuestBody
-from nixops_proxmox.lab.machines.simulated.sandbox import Boot, GuestDisk, Sandbox
+from nixops_proxmox.lab.machines.simulated.body import About, GuestBody, GuestDisk
+from nixops_proxmox.lab.machines.simulated.sandbox import Boot, Sandbox
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY, SshServer, make_host_key
 from nixops_proxmox.lab.network import NamespaceError, subnet
 
@@ -282,10 +282,12 @@ class SimulatedMachine:
                 await self._driver.front.attach(shown, server)
 
     async def change(self, old: Hardware, new: Hardware) -> None:
-        """Media and NIC link changes are taken; what a guest's kernel would have to notice waits for the next boot."""
+        """Media, disks and NIC links are taken; another NIC is found at the next boot."""
         if old.cores != new.cores or old.memory != new.memory:
             raise StartFailed("hotplug problem - not supported by a simulated guest")
         self._hardware = new
+        if self._body is not None:
+            await self._body.plug(sight.plugged(self._body.disks, new, self._driver.options))
 
     async def status(self) -> Mapping[str, Any]:
         running = self._awake.is_set()

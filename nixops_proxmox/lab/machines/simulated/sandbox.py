@@ -12,7 +12,7 @@ import struct
 import sys
 import termios
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from nixops_proxmox.lab.machines.simulated.addresses import Nic
 from nixops_proxmox.lab.machines.simulated.body import (
     ENVIRONMENT,
     About,
+    GuestDisk,
     NoSuchProgram,
     OpenFile,
     Output,
@@ -63,19 +64,6 @@ if [ "${NIX_REMOTE-}" = daemon ] && [ ! -S /nix/var/nix/daemon-socket/socket ]; 
 exec /usr/bin/nix-env "$@"
 """
 USERS = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
-
-
-@dataclass(frozen=True)
-class GuestDisk:
-    """A disk as the guest finds it."""
-
-    key: str  # scsi0
-    name: str  # sda
-    size: int
-    serial: str
-    by_id: str
-    path: Path  # with disk.json and parts/
-    rom: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,15 +141,19 @@ def set_up_spec(boot: Boot, nix: list[list[Any]]) -> dict[str, Any]:
     }
 
 
-def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
-    about = boot.about
-    release = "".join(f'{key}="{value}"\n' for key, value in about.os_release.items())
-    description = {
+def described(boot: Boot) -> dict[str, Any]:
+    """What the guest's tools read."""
+    return {
         "uefi": boot.uefi,
-        "installer": about.installer,
+        "installer": boot.about.installer,
         "root_device": boot.root_device,
         "disks": [{**asdict(disk), "path": ""} for disk in boot.disks],
     }
+
+
+def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
+    about = boot.about
+    release = "".join(f'{key}="{value}"\n' for key, value in about.os_release.items())
     files = {
         "/etc/os-release": (release, 0o644),
         "/etc/passwd": (USERS, 0o644),
@@ -171,7 +163,7 @@ def guest_files(boot: Boot) -> dict[str, tuple[str, int]]:
         "/etc/hostname": (about.hostname + "\n", 0o644),
         "/etc/nix/nix.conf": (NIX_CONF, 0o644),
         "/etc/profile": (f"PATH={ENVIRONMENT['PATH']}\nexport PATH\n", 0o644),
-        "/run/lab/lab.json": (json.dumps(description), 0o644),
+        "/run/lab/lab.json": (json.dumps(described(boot)), 0o644),
         "/sys/class/dmi/id/product_uuid": (about.uuid.lower() + "\n", 0o444),
         "/sys/class/dmi/id/sys_vendor": ("QEMU\n", 0o444),
     }
@@ -254,6 +246,21 @@ class Sandbox:
     @property
     def about(self) -> About:
         return self._boot.about
+
+    @property
+    def disks(self) -> tuple[GuestDisk, ...]:
+        return self._boot.disks
+
+    async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
+        """It lets go of what is gone, mounted or not, as a kernel does; what has come, it finds at its next boot."""
+        away = [disk for disk in self.disks if (disk.key, disk.path) not in {(one.key, one.path) for one in disks}]
+        if not away:
+            return
+        self._boot = replace(self._boot, disks=tuple(disk for disk in self.disks if disk not in away))
+        names = [disk.name for disk in away]
+        await self.holder.ask("drop_disks", spec={"names": names, "lab": json.dumps(described(self._boot))})
+        _, ending = await self.start_program(["udevadm", "settle"], {}, b"")
+        await ending
 
     async def _wire(self) -> None:
         nics = self.about.nics

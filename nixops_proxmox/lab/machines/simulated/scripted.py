@@ -14,15 +14,16 @@ import os
 import re
 import shlex
 import tarfile
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.machines.simulated import sight
-from nixops_proxmox.lab.machines.simulated.body import About, NoSuchProgram, OpenFile, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.body import About, GuestDisk, NoSuchProgram, OpenFile, Output, Pipes
 from nixops_proxmox.lab.machines.simulated.options import Modelled, Options
-from nixops_proxmox.lab.machines.simulated.sandbox import Boot, GuestDisk
+from nixops_proxmox.lab.machines.simulated.sandbox import Boot
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
 
 AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
@@ -62,6 +63,9 @@ class ScriptedGuest:
     @property
     def disks(self) -> tuple[GuestDisk, ...]:
         return self._boot.disks
+
+    async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
+        self._boot = replace(self._boot, disks=disks)
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -116,7 +120,7 @@ class ScriptedGuest:
         """The first disk gets one root file system, which is mounted."""
         disk = self._first_disk()
         content = json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
-        content |= {"table": "gpt", "ptuuid": "1", "boot": None}
+        content |= {"table": "gpt", "ptuuid": str(uuid.uuid4()), "boot": None}
         content["parts"] = {
             "1": {"start": 2048, "end": disk.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}
         }
@@ -366,6 +370,7 @@ async def list_disks(
                 "wwn": None,
                 "fstype": None,
                 "pttype": content["table"],
+                "ptuuid": content.get("ptuuid") or None,
             }
         )
         signatures += [f"{disk.name} {content['table']}"] if content["table"] else []

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, Volume
 from nixops_proxmox.lab.machines.simulated import volumes
+from nixops_proxmox.lab.machines.simulated.body import GuestDisk
 from nixops_proxmox.lab.machines.simulated.options import Options
-from nixops_proxmox.lab.machines.simulated.sandbox import GuestDisk
 
 FIRMWARE_SLOTS = ("efidisk", "tpmstate", "unused")
 
@@ -25,6 +27,19 @@ def guest_disks(hardware: Hardware, options: Options) -> tuple[GuestDisk, ...]:
         suffix = str(counts[kind]) if kind == "sr" else chr(ord("a") + counts[kind])
         counts[kind] += 1
         disks.append(guest_disk(slot, kind + suffix, options))
+    return tuple(disks)
+
+
+def plugged(old: Sequence[GuestDisk], hardware: Hardware, options: Options) -> tuple[GuestDisk, ...]:
+    """Disks come and go while the guest runs: those that stay keep their names, those that come take free ones."""
+    named = {(disk.key, disk.path): disk.name for disk in old}
+    disks: list[GuestDisk] = []
+    for disk in guest_disks(hardware, options):
+        name = named.get((disk.key, disk.path), "")
+        taken = {*named.values(), *(one.name for one in disks)}
+        kind = disk.name[:2]
+        free = (kind + (str(number) if kind == "sr" else chr(ord("a") + number)) for number in range(26))
+        disks.append(replace(disk, name=name or next(one for one in free if one not in taken)))
     return tuple(disks)
 
 
