@@ -75,6 +75,9 @@ class Endpoint:
         return endpoint
 
 
+RESTORING = "restoring"  # in `Facts.extra`: the UUID that the VM has until a foreign backup is made ours
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of one machine; typed, JSON both ways, and never a secret. Empty means not known (yet)."""
@@ -221,6 +224,19 @@ class Vm:
     lock: str = ""
     protected: bool = False
     active: Mapping[str, str] = field(default_factory=dict)  # without what is pending; empty: as `config`
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A backup. `ours`: its notes have the machine's UUID; others are of a guest that had the same VMID, perhaps of
+    this one: what is in them tells. `shared`: every node can read it."""
+
+    volume: str
+    node: str
+    size: int  # bytes
+    created: int  # epoch
+    ours: bool
+    shared: bool = False
 
 
 @dataclass(frozen=True)

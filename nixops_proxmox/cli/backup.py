@@ -51,8 +51,8 @@ def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", n
 
     made: dict[str, str] = {}
 
-    def work(pursuit: "Pursuit", hypervisor: "PveHypervisor") -> "Machine":
-        made[pursuit.machine.name] = back_up(hypervisor, pursuit, storage=args.storage, mode=args.mode).volume
+    def work(pursuit: "Pursuit", _hypervisor: "PveHypervisor") -> "Machine":
+        made[pursuit.machine.name] = back_up(pursuit, storage=args.storage, mode=args.mode).volume
         return pursuit.machine
 
     status = carry_out(

@@ -69,10 +69,10 @@ def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
     match args.action:
         case "create":
             taken = partial(backups.take_snapshot, name=args.name, description=args.description, ram=args.ram)
-            return lambda pursuit, hypervisor: taken(hypervisor, pursuit), "snapshot"
+            return lambda pursuit, _: taken(pursuit), "snapshot"
         case "delete":
-            return lambda pursuit, hypervisor: backups.delete_snapshot(hypervisor, pursuit, args.name), "rid of it"
-    return lambda pursuit, hypervisor: backups.return_to_snapshot(hypervisor, pursuit, args.name), "rolled back"
+            return lambda pursuit, _: backups.delete_snapshot(pursuit, args.name), "rid of it"
+    return lambda pursuit, _: backups.return_to_snapshot(pursuit, args.name), "rolled back"
 
 
 def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nixops_proxmox.errors import DeployError, NoPath, NotFound, PveError, Retry, TaskFailed
-from nixops_proxmox.lifecycle.errand import TASK, WHAT, Errand
+from nixops_proxmox.lifecycle.errand import RAN, TASK, WHAT, Errand
 from nixops_proxmox.lifecycle.ports import Journal
 from nixops_proxmox.lifecycle.shape import Move, Step, World, label
 from nixops_proxmox.lifecycle.table import LIFECYCLE
@@ -82,6 +82,9 @@ def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal)
         machine = attempt.machine.moved(attempt.machine.phase, facts)
         machine = machine.moved(errand.lands(world, machine), replace(facts, task="", errand={}))
     except DeployError as error:
+        if error.retry is Retry.NEVER:  # it is over: the next time it is asked for, it begins at the beginning
+            kept = {RAN: "yes"} if attempt.facts.errand.get(RAN) == "yes" else {}
+            attempt.note(replace(attempt.facts, task="", errand=kept))
         journal.fail(key, error)
         raise
     journal.commit(key, machine)
@@ -90,7 +93,7 @@ def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal)
 
 
 def wait_for_errand(world: World, machine: Machine) -> None:
-    """Wait for the task of an errand whose run was killed: in the middle of it, a look could see anything."""
+    """Wait for the task of an errand that nobody waits for any more: in the middle of it, a look could see anything."""
     errand = machine.facts.errand
     if not errand:
         return
@@ -139,9 +142,12 @@ def _carry_out(
     """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace.
     What was not `begun` before is not looked for: what is there is of somebody else, or of another time."""
     for look in range(1, LOOKS + 1):
+        begun = begun or look > 1
         _finish_task(world, attempt.machine)
+        if look > 1:
+            wait_for_errand(world, attempt.machine)
         try:
-            facts = step.already(world, attempt.machine) if begun or look > 1 else None
+            facts = step.already(world, attempt.machine) if begun else None
             return facts if facts is not None else step.do(world, attempt.machine, attempt)
         except DeployError as error:
             if expected(error) or error.retry is not Retry.LOOK_FIRST or look == LOOKS:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nixops_proxmox.lifecycle.shape import Attempt, World, label
+from nixops_proxmox.lifecycle.steps.system import BootSystem
 from nixops_proxmox.lifecycle.table import INSTALLING
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 
@@ -57,6 +58,27 @@ def unsettled(machine: Machine) -> Phase:
 def unknown_disks(facts: Facts) -> Facts:
     """The disks hold something else: which system, only the machine itself can tell."""
     return replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None)
+
+
+def boot(world: World, attempt: Attempt) -> Facts:
+    """Boot the installed system, unless it runs."""
+    step = BootSystem()
+    facts = step.already(world, attempt.machine)
+    return facts if facts is not None else step.do(world, attempt.machine, attempt)
+
+
+def by_power(world: World, machine: Machine) -> Phase:
+    """Running or stopped, by a look; one that never was installed, or is gone, stays so."""
+    vm = world.hypervisor.find_vm(machine.facts)
+    if vm is None or machine.phase is Phase.DEFINED:
+        return machine.phase
+    return Phase.RUNNING if vm.power is Power.RUNNING else Phase.STOPPED
+
+
+def with_volumes(world: World, facts: Facts) -> Facts:
+    """PVE gives disks that come from a snapshot or a backup new names."""
+    vm = world.hypervisor.find_vm(facts)
+    return facts if vm is None or not facts.volumes else replace(facts, volumes=world.hypervisor.volumes(vm))
 
 
 def ran(world: World, machine: Machine) -> Mapping[str, str]:

@@ -8,14 +8,48 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from nixops_proxmox.model import Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
+from nixops_proxmox.model import Archive, Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
 from nixops_proxmox.spec import MachineSpec
 
 Note = Callable[[str], None]  # called with a UPID as soon as PVE has told it
 
 
+class Saves(Protocol):
+    """Snapshots and backups of our VMs. Every effect tells its task's UPID, and waits."""
+
+    def snapshots(self, facts: Facts) -> Mapping[str, bool]:
+        """By name, the oldest first: is it complete?"""
+        ...
+
+    def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        """The UUID that the VM had when the snapshot was taken; lower case."""
+        ...
+
+    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None: ...
+    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
+    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
+
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        """Every backup of the machine's VMID, the oldest first."""
+        ...
+
+    def choose_storage(self, facts: Facts) -> str:
+        """Where to back the VM up to; NotFound if no storage takes backups."""
+        ...
+
+    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None: ...
+    def delete_archive(self, node: str, volume: str, note: Note) -> None: ...
+
+    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there; empty: none does."""
+        ...
+
+
 class Hypervisor(Protocol):
     """One PVE API. A VM is ours if its SMBIOS UUID is the machine's; no other VM is ever touched."""
+
+    @property
+    def saves(self) -> Saves: ...
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""
@@ -92,6 +126,19 @@ class Hypervisor(Protocol):
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
         """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
         plugged in or out while it runs: they wait for a restart."""
+        ...
+
+    def uuid_at(self, vmid: int) -> str:
+        """The UUID of whatever stands at the VMID now, lower case; empty: nothing does, or it has none."""
+        ...
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        """The VM with this UUID, which a backup of another machine left at the machine's VMID, becomes the machine's;
+        fine if it is."""
+        ...
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        """Lower case, in the order of the NICs."""
         ...
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:

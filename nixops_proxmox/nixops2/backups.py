@@ -30,12 +30,12 @@ class Backups:
             )
         if any(storage.available and "backup" in storage.content for storage in self._hypervisor.resources().storages):
             self._put(backup_id, {"kind": VZDUMP})
-            archive = of_machines.back_up(self._hypervisor, self._pursuit)
+            archive = of_machines.back_up(self._pursuit)
             self._put(backup_id, {"kind": VZDUMP, "volume": archive.volume, "node": archive.node})
         else:
             name = f"nixops-{backup_id}"
             self._put(backup_id, {"kind": SNAPSHOT, "snapshot": name})
-            of_machines.take_snapshot(self._hypervisor, self._pursuit, name, description="a backup made by NixOps")
+            of_machines.take_snapshot(self._pursuit, name, description="a backup made by NixOps")
 
     def find(self) -> dict[str, Backup]:
         """By ID, as NixOps wants it: `status` and `info`."""
@@ -60,7 +60,7 @@ class Backups:
         if archive:
             self._prove(backup["volume"], f"take another of its backups: {self._others()}")
         else:
-            of_machines.prove_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
+            of_machines.prove_snapshot(self._pursuit, backup["snapshot"])
         if not confirm(
             f"are you sure you want to restore ‘{self._name}’ from {_place(backup)}, and lose what is on its disks now?"
         ):
@@ -68,7 +68,7 @@ class Backups:
         if archive:
             restoring.restore(self._hypervisor, self._pursuit, backup["volume"])
         else:
-            of_machines.return_to_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
+            of_machines.return_to_snapshot(self._pursuit, backup["snapshot"])
 
     def remove(self, backup_id: str, *, keep_physical: bool) -> None:
         """Fine if there is none: other machines of the network may have it."""
@@ -109,10 +109,10 @@ class Backups:
     def _delete(self, backup: Backup) -> None:
         try:
             if backup["kind"] == SNAPSHOT:
-                of_machines.delete_snapshot(self._hypervisor, self._pursuit, backup["snapshot"])
+                of_machines.delete_snapshot(self._pursuit, backup["snapshot"])
             else:
                 self._prove(backup["volume"], "`nixops remove-backup --keep-physical` forgets it and leaves the file")
-                self._hypervisor.wait_for_task(self._hypervisor.client.delete_volume(backup["node"], backup["volume"]))
+                of_machines.delete_backup(self._pursuit, backup["node"], backup["volume"])
         except NotFound as error:
             self._pursuit.world.reporter.warn(self._pursuit.machine, error.message)
 

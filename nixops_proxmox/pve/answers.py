@@ -130,13 +130,15 @@ class VolumeSeen:
 
 @dataclass(frozen=True)
 class SnapshotSeen:
-    """`created`: epoch; `ram`: it has the memory too; `parent`: empty for the first."""
+    """`created`: epoch; `ram`: it has the memory too; `parent`: empty for the first; `state`: empty, unless it is being
+    made or deleted, or a task that was cut off left it half done."""
 
     name: str
     description: str = ""
     created: int = 0
     ram: bool = False
     parent: str = ""
+    state: str = ""
 
 
 @dataclass(frozen=True)
@@ -425,6 +427,7 @@ def parse_snapshots(data: Any) -> tuple[SnapshotSeen, ...]:
             _int(item, "snaptime"),
             as_flag(item.get("vmstate"), "vmstate"),
             _text(item, "parent"),
+            _text(item, "snapstate"),
         )
         for item in as_maps(data, "snapshots")
         if item.get("name") != "current"

@@ -31,15 +31,16 @@ from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
 from nixops_proxmox.pve.copies import refuse_image
 from nixops_proxmox.pve.drives import losses, strangers, volumes_of
-from nixops_proxmox.pve.identity import identity_of
+from nixops_proxmox.pve.identity import identity_of, uuid_of
 from nixops_proxmox.pve.leftovers import leftovers
 from nixops_proxmox.pve.marks import Marks
 from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
-from nixops_proxmox.pve.properties import MIB
+from nixops_proxmox.pve.properties import MIB, macs_of
 from nixops_proxmox.pve.refusals import NotObeyed, VmRunning, WrongPlace
 from nixops_proxmox.pve.requests import clone_params, create_params, mark_params
+from nixops_proxmox.pve.saves import Saves
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.tls import always
@@ -123,6 +124,7 @@ class PveHypervisor:
             tell=tell or (lambda _text: None),
         )
         self._marks = Marks(client, self._view, clock)
+        self.saves = Saves(client, self._view, self._sight, self._work)
         self._release: Release | None = None
 
     def get_release(self) -> Release:
@@ -436,28 +438,29 @@ class PveHypervisor:
         """Calls that are a task on some releases and done at once on others."""
         self._work.run(kind, vm.node, vm.vmid, lambda: post() or "", note, doing)
 
-    def run_task(
-        self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: Note = lambda _upid: None
-    ) -> None:
-        """Anything else that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
-        node = self._sight.node_of(facts)
-        try:
-            self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)
-        finally:
-            self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
-        self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))
-
     # Restored
 
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
-        """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name."""
+        """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name; fine if it has."""
         there = replace(machine.facts, uuid=uuid)
         vm = self._sight.find(there)
-        if vm is None:
+        if vm is not None:
+            self._set_config(vm, mark_params(vm.config, identity_of(machine)))
+            self._sight.drop_look(vm.vmid)
+        marked = self._sight.find(machine.facts) or vm
+        if marked is None:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
-        self._set_config(vm, mark_params(vm.config, identity_of(machine)))
-        self._sight.drop_look(vm.vmid)
-        return self._sight.find(machine.facts) or vm
+        return marked
+
+    def uuid_at(self, vmid: int) -> str:
+        """Of whatever stands at the VMID now; empty: nothing does, or it has none."""
+        guest = self.client.get_resources(0.0).guests.get(vmid)
+        if guest is None or guest.kind != "qemu":
+            return ""
+        return uuid_of(self.client.get_config(guest.node, vmid).values)
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        return macs_of(vm.config)
 
     # Ending
 

@@ -109,3 +109,11 @@ def parse_flag(text: str) -> bool | None:
     """PVE's booleans inside of property strings, in all their spellings."""
     lowered = text.lower()
     return True if lowered in _TRUE else False if lowered in _FALSE else None
+
+
+def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:
+    """Lower case, in the order of the NICs."""
+    slots = sorted(
+        (key for key in config if key.startswith("net") and key[3:].isdecimal()), key=lambda key: int(key[3:])
+    )
+    return tuple(parse_nic(config[slot]).get("macaddr", "").lower() for slot in slots)

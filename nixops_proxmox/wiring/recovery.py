@@ -11,7 +11,7 @@ from nixops_proxmox.pve.answers import GuestSeen
 from nixops_proxmox.pve.boot import boots_cd
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
-from nixops_proxmox.pve.properties import parse_nic
+from nixops_proxmox.pve.properties import macs_of
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.words import is_machine_name
 from nixops_proxmox.spelling import Verb, command
@@ -179,11 +179,3 @@ def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
 def _ambiguous(others: Sequence[Sighted]) -> str:
     where = ", ".join(f"VM {other.vmid} on {other.node} (UUID {other.mark.uuid})" for other in others)
     return f"{where} says that it is this machine, too: take the lines out of the notes of the one that is not"
-
-
-def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:
-    """Lower case, in the order of the NICs."""
-    slots = sorted(
-        (key for key in config if key.startswith("net") and key[3:].isdecimal()), key=lambda key: int(key[3:])
-    )
-    return tuple(parse_nic(config[slot]).get("macaddr", "").lower() for slot in slots)

@@ -47,9 +47,7 @@ def destroy(bench: Bench, machine: Machine) -> None:
 
 def snapshot(bench: Bench, machine: Machine) -> None:
     facts = machine.facts
-    bench.hypervisor.run_task(
-        "qmsnapshot", facts, lambda node: bench.hypervisor.client.create_snapshot(node, facts.vmid, "s1"), "a snapshot"
-    )
+    bench.hypervisor.saves.take_snapshot(facts, "s1", bench.note, description="", ram=False)
 
 
 class Listing(PveClient):

@@ -32,7 +32,7 @@ def hand_over(bench: Bench, machine: Machine) -> None:
 
 def run_task(bench: Bench, machine: Machine, post: Callable[[PveHypervisor, str], str]) -> None:
     hypervisor = bench.hypervisor
-    hypervisor.run_task("any", machine.facts, lambda node: post(hypervisor, node), "doing it")
+    hypervisor.saves.run_task("any", machine.facts, lambda node: post(hypervisor, node), "doing it", bench.note)
 
 
 def change_boot(bench: Bench, machine: Machine) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, StateError
 from nixops_proxmox.fleet import Outcome
-from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.model import RESTORING, Machine, Phase
 from nixops_proxmox.wiring.backups import back_up, return_to_snapshot, take_snapshot
-from nixops_proxmox.wiring.restoring import RESTORING, restore
+from nixops_proxmox.wiring.restoring import restore
 from tests.contract.client_bench import start_bench
 from tests.contract.machines import Deployment
 
@@ -40,7 +40,7 @@ def archive_by_us(made: Deployment) -> str:
     volumes: list[str] = []
 
     def work(pursuit: object, hypervisor: object) -> Machine:
-        volumes.append(back_up(hypervisor, pursuit).volume)  # type: ignore[arg-type]
+        volumes.append(back_up(pursuit).volume)  # type: ignore[arg-type]
         return pursuit.machine  # type: ignore[attr-defined,no-any-return]
 
     with made.opened() as deployed:
@@ -155,9 +155,9 @@ def test_a_snapshot_of_another_machine_is_not_gone_back_to(made: Deployment) -> 
     made.by_hand("POST", f"/nodes/pve1/qemu/{machine.facts.vmid}/snapshot", snapname="theirs")
     give_uuid(made, machine, machine.facts.uuid)
     with made.opened() as deployed:
-        taken = deployed.work_on(["web"], lambda pursuit, hv: take_snapshot(hv, pursuit, "ours"))
-        (outcome,) = deployed.work_on(["web"], lambda pursuit, hv: return_to_snapshot(hv, pursuit, "theirs"))
-        back = deployed.work_on(["web"], lambda pursuit, hv: return_to_snapshot(hv, pursuit, "ours"))
+        taken = deployed.work_on(["web"], lambda pursuit, _: take_snapshot(pursuit, "ours"))
+        (outcome,) = deployed.work_on(["web"], lambda pursuit, _: return_to_snapshot(pursuit, "theirs"))
+        back = deployed.work_on(["web"], lambda pursuit, _: return_to_snapshot(pursuit, "ours"))
     assert [one.error for one in (*taken, *back)] == [None, None]
     error = error_of(outcome)
     assert isinstance(error, NeedsWord) and STRANGER in error.message

@@ -44,10 +44,7 @@ def _boot(foreign: Foreign, machine: Machine) -> None:
 
 
 def _snapshot(foreign: Foreign, machine: Machine) -> None:
-    def post(node: str) -> str:
-        return foreign.hypervisor.client.create_snapshot(node, machine.facts.vmid, "before")
-
-    foreign.hypervisor.run_task("qmsnapshot", machine.facts, post, "web: taking a snapshot")
+    foreign.hypervisor.saves.take_snapshot(machine.facts, "before", foreign.noted.append, description="", ram=False)
 
 
 _VM = "/nodes/pve1/qemu/{vmid}"

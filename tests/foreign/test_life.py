@@ -68,13 +68,10 @@ def test_a_snapshot_is_taken_and_gone_back_to(foreign: Foreign, ram: bool) -> No
     if ram:
         hypervisor.start_vm(machine.facts, foreign.noted.append)
 
-    def run(kind: str, post: object) -> None:
-        hypervisor.run_task(kind, machine.facts, post, kind, foreign.noted.append)  # type: ignore[arg-type]
-
-    run("qmsnapshot", lambda node: client.create_snapshot(node, vmid, "before", ram=ram))
+    hypervisor.saves.take_snapshot(machine.facts, "before", foreign.noted.append, description="", ram=ram)
     assert client.list_snapshots(machine.facts.node, vmid) == ("before",)
-    run("qmrollback", lambda node: client.roll_back(node, vmid, "before"))
-    run("qmdelsnapshot", lambda node: client.delete_snapshot(node, vmid, "before"))
+    hypervisor.saves.return_to_snapshot(machine.facts, "before", foreign.noted.append)
+    hypervisor.saves.delete_snapshot(machine.facts, "before", foreign.noted.append)
     assert client.list_snapshots(machine.facts.node, vmid) == ()
     hypervisor.destroy_vm(machine.facts, foreign.noted.append)
     assert foreign.vmids == []

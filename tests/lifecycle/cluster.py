@@ -13,6 +13,7 @@ from nixops_proxmox.lifecycle.engine import pursue
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Note
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import (
+    Archive,
     Bearer,
     Change,
     Completed,
@@ -81,6 +82,14 @@ class FakeVm:
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
     lost: tuple[str, ...] = ()  # what else goes with it
+    snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
+
+    def saved(self, *, ram: bool) -> "FakeVm":
+        """A copy as a snapshot or a backup holds it."""
+        copy = replace(self, pending=set(), jobs={}, snapshots={})
+        if not ram:
+            copy.stop()
+        return copy
 
     def start(self) -> None:
         if self.running:
@@ -104,6 +113,8 @@ class Cluster:
         self.vms: dict[int, FakeVm] = {}
         self.calls: list[str] = []
         self.tasks: list[str] = []
+        self.archives: list[tuple[Archive, FakeVm]] = []
+        self.running: dict[str, Callable[[], None]] = {}  # tasks that have not come to their end
 
     def ours(self, facts: Facts) -> FakeVm | None:
         vm = self.vms.get(facts.vmid)
@@ -116,11 +127,86 @@ class Cluster:
         return vm
 
 
+class Saves:
+    def __init__(self, hypervisor: "Hypervisor") -> None:
+        self.hypervisor, self.cluster = hypervisor, hypervisor.cluster
+
+    def snapshots(self, facts: Facts) -> Mapping[str, bool]:
+        return dict.fromkeys(self.cluster.get(facts).snapshots, True)
+
+    def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        return self.cluster.get(facts).snapshots[name].uuid
+
+    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None:
+        def act() -> None:
+            vm = self.cluster.get(facts)
+            if name in vm.snapshots:
+                raise PveRefused(f"snapshot name {name!r} already used")
+            vm.snapshots[name] = vm.saved(ram=ram)
+
+        self.hypervisor.effect("take_snapshot", act, note)
+
+    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def act() -> None:
+            if self.cluster.get(facts).snapshots.pop(name, None) is None:
+                raise PveRefused(f"snapshot {name!r} does not exist")
+
+        self.hypervisor.effect("delete_snapshot", act, note)
+
+    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def act() -> None:
+            vm = self.cluster.get(facts)
+            back = replace(vm.snapshots[name].saved(ram=True), boots=vm.boots + 1, snapshots=vm.snapshots)
+            self.cluster.vms[facts.vmid] = back
+
+        self.hypervisor.effect("return_to_snapshot", act, note)
+
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        return [archive for archive, _ in self.cluster.archives]
+
+    def choose_storage(self, facts: Facts) -> str:
+        return "local"
+
+    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None:
+        def act() -> None:
+            vm, number = self.cluster.get(facts), len(self.cluster.archives) + 1
+            archive = Archive(f"{storage}:backup/{number}", "pve1", 1 << 20, number, ours=vm.uuid == facts.uuid)
+            self.cluster.archives.append((archive, vm.saved(ram=False)))
+
+        self.hypervisor.effect("back_up", act, note)
+
+    def delete_archive(self, node: str, volume: str, note: Note) -> None:
+        def act() -> None:
+            (found,) = [one for one in self.cluster.archives if one[0].volume == volume]
+            self.cluster.archives.remove(found)
+
+        self.hypervisor.effect("delete_archive", act, note)
+
+    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+        def begin() -> None:
+            standing = self.cluster.vms.get(facts.vmid)
+            if (standing.uuid if standing is not None else "") != over:
+                raise PveRefused(f"VM {facts.vmid} is not what was looked at")
+            if standing is not None and standing.running:
+                raise PveRefused(f"VM {facts.vmid} is running")
+            self.cluster.vms.pop(facts.vmid, None)  # what was on the disks is gone before the new is there
+
+        def end() -> None:
+            (saved,) = [vm for one, vm in self.cluster.archives if one.volume == archive.volume]
+            self.cluster.vms[facts.vmid] = saved.saved(ram=False)
+
+        self.hypervisor.task("qmrestore", begin, end, note)
+
+
 class Hypervisor:
     def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
         self.cluster, self.fuse = cluster, fuse
 
-    def _effect(self, name: str, act: Callable[[], object], note: Note | None = None) -> None:
+    @property
+    def saves(self) -> Saves:
+        return Saves(self)
+
+    def effect(self, name: str, act: Callable[[], object], note: Note | None = None) -> None:
         self.fuse.boundary()
         self.cluster.calls.append(name)
         act()
@@ -130,6 +216,21 @@ class Hypervisor:
             self.cluster.tasks.append(upid)
             note(upid)
             self.fuse.boundary()
+
+    def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: Note) -> None:
+        """One that goes on when whoever began it is gone; it ends when somebody waits for it."""
+        upid = f"UPID:pve1:{len(self.cluster.tasks)}:{kind}:"
+
+        def act() -> None:
+            begin()
+            self.cluster.tasks.append(upid)
+            self.cluster.running[upid] = end
+
+        self.effect(kind, act)
+        note(upid)
+        self.fuse.boundary()
+        self.wait_for_task(upid)
+        self.fuse.boundary()
 
     def find_vm(self, facts: Facts) -> Vm | None:
         vm = self.cluster.ours(facts)
@@ -159,24 +260,25 @@ class Hypervisor:
             if spec.install.source is Source.TEMPLATE:
                 fake.memory = 128  # the template's, until the first configuration write
 
-        self._effect("create_vm", act, note)
+        self.effect("create_vm", act, note)
 
     def start_vm(self, facts: Facts, note: Note) -> None:
         if not self.cluster.get(facts).running:
-            self._effect("start_vm", lambda: self.cluster.get(facts).start(), note)
+            self.effect("start_vm", lambda: self.cluster.get(facts).start(), note)
 
     def stop_vm(self, facts: Facts, note: Note) -> None:
-        self._effect("stop_vm", lambda: self.cluster.get(facts).stop(), note)
+        self.effect("stop_vm", lambda: self.cluster.get(facts).stop(), note)
 
     def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
-        self._effect("shut_down_vm", lambda: self.cluster.get(facts).stop(), note)
+        self.effect("shut_down_vm", lambda: self.cluster.get(facts).stop(), note)
 
     def wait_for_task(self, upid: str) -> None:
         if upid not in self.cluster.tasks:
             raise NotFound("no such task")
+        self.cluster.running.pop(upid, lambda: None)()
 
     def find_task(self, facts: Facts, kind: str) -> str:
-        return ""  # all of its tasks end at once
+        return next((upid for upid in self.cluster.running if f":{kind}:" in upid), "")
 
     def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
         return self.cluster.vms[vm.vmid].boot == "installer"
@@ -191,7 +293,7 @@ class Hypervisor:
             if fake.running:
                 fake.pending.add("boot")
 
-        self._effect("set_boot", act)
+        self.effect("set_boot", act)
 
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         return ()
@@ -224,12 +326,30 @@ class Hypervisor:
             if fake.running:
                 fake.pending.add("memory")
 
-        self._effect("apply_changes", act, note)
+        self.effect("apply_changes", act, note)
         return ()
+
+    def uuid_at(self, vmid: int) -> str:
+        vm = self.cluster.vms.get(vmid)
+        return "" if vm is None else vm.uuid
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        def act() -> None:
+            vm = self.cluster.vms[machine.facts.vmid]
+            assert vm.uuid in (uuid, machine.facts.uuid)
+            vm.uuid = machine.facts.uuid
+
+        self.effect("give_mark", act)
+        vm = self.find_vm(machine.facts)
+        assert vm is not None
+        return vm
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)
 
     def destroy_vm(self, facts: Facts, note: Note) -> None:
         if self.cluster.ours(facts) is not None:
-            self._effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
+            self.effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
 
 
 class Shell:

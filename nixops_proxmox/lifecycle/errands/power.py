@@ -5,10 +5,9 @@ from dataclasses import replace
 
 from typing_extensions import override
 
-from nixops_proxmox.lifecycle.errand import Errand, unsettled
+from nixops_proxmox.lifecycle.errand import Errand, boot, unsettled
 from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.hardware import get_vm
-from nixops_proxmox.lifecycle.steps.system import BootSystem
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 
 OFF, BEFORE = "off", "before"
@@ -34,7 +33,7 @@ class HardReboot(Errand):
         """A machine that is not installed yet is left to the table."""
         if attempt.machine.phase is not Phase.INSTALLED:
             return attempt.facts
-        return BootSystem().do(world, attempt.machine, attempt)
+        return boot(world, attempt)
 
     @override
     def lands(self, world: World, machine: Machine) -> Phase:  # what it booted is known

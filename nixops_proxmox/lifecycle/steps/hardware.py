@@ -6,7 +6,7 @@ from dataclasses import replace
 from nixops_proxmox.errors import NeedsWord, NotFound, WrongDisk
 from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
 from nixops_proxmox.lifecycle.steps.identity import with_macs
-from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
@@ -125,24 +125,33 @@ class Destroy:
     """Destroy the VM and its disks"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if not machine.facts.vmid or world.hypervisor.find_vm(machine.facts) is None:
-            if machine.phase is Phase.LOST:
-                world.reporter.warn(
-                    machine,
-                    f"no VM on the cluster has its mark, so none was destroyed: a VM {machine.facts.vmid}, if there is"
-                    " one, is somebody else's; only the record is forgotten",
-                )
-            return self._forgotten(world, machine)
-        return None
+        if any(world.hypervisor.find_vm(facts) for facts in _made_by_us(machine.facts)):
+            return None
+        if machine.phase is Phase.LOST:
+            world.reporter.warn(
+                machine,
+                f"no VM on the cluster has its mark, so none was destroyed: a VM {machine.facts.vmid}, if there is"
+                " one, is somebody else's; only the record is forgotten",
+            )
+        return self._forgotten(world, machine)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
+        for facts in _made_by_us(machine.facts):
+            world.hypervisor.destroy_vm(facts, attempt.note_task)
         return self._forgotten(world, machine)
 
     def _forgotten(self, world: World, machine: Machine) -> Facts:
         if machine.facts.uuid:
             world.keys.forget(machine.facts.uuid)
         return Facts()
+
+
+def _made_by_us(facts: Facts) -> Sequence[Facts]:
+    """As the machine's VM is known, and as what a restore of a foreign backup left, until it got the machine's mark."""
+    if not facts.vmid:
+        return ()
+    left = facts.extra.get(RESTORING, "")
+    return (facts, replace(facts, uuid=left)) if left else (facts,)
 
 
 class Discard(Repeatable):
