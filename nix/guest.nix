@@ -1,5 +1,5 @@
 # What a guest on Proxmox VE needs, each part with a switch of its own. Everything is a default that a machine may override.
-{ config, lib, options, ... }:
+{ config, extendModules, lib, options, ... }:
 
 let
   inherit (lib) mkDefault mkIf mkMerge mkOption mkOverride optional types;
@@ -86,6 +86,14 @@ let
   keptDevices = builtins.filter (device: device != null)
     (lib.mapAttrsToList (slot: disk: if disk.keep then byId disk else null) disks);
 
+  # What the machine's own modules say of `ssh.user`: NixOS's option itself depends on the one that we set. NixOS takes a
+  # low number for a system user, too.
+  own = extendModules {
+    modules = [{ deployment.proxmox.guest = lib.genAttrs [ "bootLoader" "ssh" "sudo" ] (_: lib.mkForce false); }];
+  };
+  account = own.config.users.users.${cfg.ssh.user} or { isSystemUser = false; uid = null; };
+  isSystemUser = account.isSystemUser || (account.uid != null && account.uid < 1000);
+
   hasDisko = options ? disko;
   usesDisko = hasDisko && config.disko.devices.disk != { };
 in
@@ -140,10 +148,8 @@ in
     })
 
     (mkIf (isOurs && guest.ssh && cfg.ssh.user != "root") {
-      # A user who is declared nowhere else; weaker than any declaration. NixOS takes a low number for a system user, too.
-      users.users.${cfg.ssh.user} = { config, ... }: {
-        isNormalUser = mkOverride 1200 (!(config.isSystemUser || (config.uid != null && config.uid < 1000)));
-      };
+      # A user who is declared nowhere else; weaker than any declaration.
+      users.users.${cfg.ssh.user}.isNormalUser = mkOverride 1200 (!isSystemUser);
     })
 
     (mkIf (isOurs && guest.sudo && cfg.ssh.user != "root") (

@@ -14,7 +14,7 @@ let
   declared =
     let declarations = import ./options.nix { lib = lib'; }; in
     declarations.options // declarations.renamedOptions // declarations.replaced // declarations.secrets
-    // { inherit ((import ./guest.nix { lib = lib'; config = { }; options = { }; }).options.deployment.proxmox) guest; };
+    // { inherit ((import ./guest.nix { lib = lib'; config = { }; options = { }; extendModules = null; }).options.deployment.proxmox) guest; };
 
   evaluated = (lib'.evalModules { modules = [ surroundings ./proxmox.nix ]; }).options.deployment.proxmox;
 in

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 VARIABLE = "NIXOPS_PROXMOX_NIX_CURRENT"
+NIXPKGS = "NIXOPS_PROXMOX_NIXPKGS"
+SMALL_LIB = Path(__file__).parent / "nixlib"
 NIXES = ("own", "current")
 
 
@@ -25,3 +27,16 @@ def nix_path(which: str) -> str:
         pytest.skip(f"there is no current Nix: {VARIABLE}=$(scripts/current-nix)")
     assert (Path(folder) / "nix-instantiate").exists(), f"{VARIABLE}={folder} has no Nix"
     return f"{folder}:{path}"
+
+
+def find_nixpkgs() -> Path | None:
+    """A nixpkgs, or a folder with its lib alone: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
+    entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]
+    found = [os.environ.get(NIXPKGS, ""), *(path for name, _, path in entries if name == "nixpkgs")]
+    return next((Path(place) for place in found if place and (Path(place) / "lib" / "modules.nix").exists()), None)
+
+
+def nixpkgs_lib() -> Path:
+    """The folder of nixpkgs' lib, or of the small one that stands in for it where there is none."""
+    tree = find_nixpkgs()
+    return tree / "lib" if tree else SMALL_LIB

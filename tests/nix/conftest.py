@@ -1,4 +1,4 @@
-"""Nix, and a real lib where there is one: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
+"""Nix, and nixpkgs or what stands in for it: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builds import nix_config
-from tests.nixes import NIXES, nix_path
+from tests.nixes import NIXES, find_nixpkgs, nix_path, nixpkgs_lib
 from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,14 +60,8 @@ def evaluate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def real_lib() -> Path:
-    """The folder of nixpkgs' lib."""
-    entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]
-    found = [os.environ.get("NIXOPS_PROXMOX_NIXPKGS", "")]
-    found += [path for name, _, path in entries if name == "nixpkgs"]
-    for place in found:
-        if place and (Path(place) / "lib" / "modules.nix").exists():
-            return Path(place) / "lib"
-    pytest.skip("there is no nixpkgs: set NIXOPS_PROXMOX_NIXPKGS to a checkout (its lib folder is enough)")
+    """The folder of nixpkgs' lib; the small one where there is no nixpkgs."""
+    return nixpkgs_lib()
 
 
 @pytest.fixture(params=["stand-in", "nixpkgs"])
@@ -78,7 +72,7 @@ def lib(request: pytest.FixtureRequest) -> str:
 
 @dataclass(frozen=True)
 class Nixos:
-    """What is evaluated as NixOS: a tree of nixpkgs, or the stand-in for one around the real lib."""
+    """What is evaluated as NixOS: a tree of nixpkgs, or the stand-in for one around its lib."""
 
     tree: Path
     lib: Path
@@ -98,8 +92,8 @@ def nixos(request: pytest.FixtureRequest, real_lib: Path) -> Nixos:
     NIXOPS_PROXMOX_DISKO has one)."""
     if request.param == "stand-in":
         return Nixos(ROOT / "tests" / "nixops" / "nixpkgs", real_lib)
-    tree, disko = real_lib.parent, os.environ.get("NIXOPS_PROXMOX_DISKO")
-    if not (tree / "nixos" / "modules" / "module-list.nix").exists():
+    tree, disko = find_nixpkgs(), os.environ.get("NIXOPS_PROXMOX_DISKO")
+    if tree is None or not (tree / "nixos" / "modules" / "module-list.nix").exists():
         pytest.skip("there are no NixOS modules: set NIXOPS_PROXMOX_NIXPKGS to a whole nixpkgs")
     return Nixos(tree, real_lib, Path(disko) if disko else None)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.nix.conftest import ROOT, Evaluate, Nixos
+from tests.nixes import NIXPKGS, SMALL_LIB, nixpkgs_lib
 
 pytestmark = pytest.mark.nix
 
@@ -64,3 +65,12 @@ def test_declared_addresses_stay_and_come_before_the_users_own_units(told: dict[
         assert machine["nameservers"] == ["10.0.0.53"], name
     assert "mac:bc:24:11:00:00:01" in told["networkManager"]["unmanaged"]
     assert told["generated"]["useDHCP"], "what is not declared is left to the system"
+
+
+def test_the_small_lib_says_what_that_of_nixpkgs_says(evaluate: Evaluate) -> None:
+    if nixpkgs_lib() == SMALL_LIB:
+        pytest.skip(f"there is no nixpkgs: set {NIXPKGS} to a checkout (its lib folder is enough)")
+    stand_in = {"nixpkgs": str(ROOT / "tests" / "nixops" / "nixpkgs")}
+    file = ROOT / "tests" / "nix" / "beside.nix"
+    small, real = (evaluate(file, stand_in, search=[f"nixpkgs-lib={lib}"]) for lib in (SMALL_LIB, nixpkgs_lib()))
+    assert small == real

@@ -21,12 +21,11 @@ from tests.pace import patience
 HERE = Path(__file__).parent
 PATIENCE = 180.0  # seconds for any one command
 
-NIXOPS, NIXPKGS = "NIXOPS_PROXMOX_NIXOPS", "NIXOPS_PROXMOX_NIXPKGS"
+NIXOPS = "NIXOPS_PROXMOX_NIXOPS"
 HOW_NIXOPS = (
     "no NixOps 2: `pip install git+https://github.com/NixOS/nixops` into an environment of its own, "
     f"`pip install -e .` there too, and {NIXOPS}=…/bin/nixops"
 )
-HOW_LIB = f"no nixpkgs lib: `git clone https://github.com/nix-community/nixpkgs.lib`, and {NIXPKGS}=…/nixpkgs.lib"
 
 
 def find_nixops() -> str:
@@ -34,15 +33,6 @@ def find_nixops() -> str:
     if not found or not Path(found).exists():
         pytest.skip(HOW_NIXOPS)
     return found
-
-
-def find_lib() -> Path:
-    entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]
-    places = [os.environ.get(NIXPKGS, ""), *(path for name, _, path in entries if name == "nixpkgs")]
-    for place in places:
-        if place and (Path(place) / "lib" / "modules.nix").exists():
-            return Path(place) / "lib"
-    pytest.skip(HOW_LIB)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.bed import Bed, start_bed
-from tests.nixops.bed import HOW_NIXOPS, Nixops, find_lib, find_nixops
+from tests.nixes import nixpkgs_lib
+from tests.nixops.bed import HOW_NIXOPS, Nixops, find_nixops
 from tests.pace import patience
 
 MakeNixops = Callable[..., Nixops]
@@ -16,7 +17,7 @@ MakeNixops = Callable[..., Nixops]
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
-    find_nixops(), find_lib()  # before anything is started
+    find_nixops()  # before anything is started
     if not os.access("/nix/store", os.W_OK):
         pytest.skip("NixOps's closures are of /nix/store, and it cannot be written")
     home = tmp_path_factory.mktemp("nixops")
@@ -26,7 +27,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
 
 @pytest.fixture(scope="session")
 def make_nixops(lab: Bed, tmp_path_factory: pytest.TempPathFactory) -> MakeNixops:
-    program, lib = find_nixops(), find_lib()
+    program, lib = find_nixops(), nixpkgs_lib()
     done = subprocess.run([program, "list-plugins"], capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, f"NixOps does not start: {done.stderr[-1000:]}"
     if "proxmox" not in done.stdout:

@@ -13,6 +13,7 @@ from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, Vo
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.spec import parse_machine
 from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
+from tests.nixes import NIXPKGS, find_nixpkgs
 
 pytestmark = pytest.mark.nix
 
@@ -145,6 +146,8 @@ def test_nixops4_itself_makes_requests_of_the_example_that_the_executable_takes(
     nixops4 = os.environ.get("NIXOPS_PROXMOX_NIXOPS4", "")
     if not nixops4:
         pytest.skip("there is no NixOps 4: set NIXOPS_PROXMOX_NIXOPS4 to a checkout (its nix folder is enough)")
+    if find_nixpkgs() is None:
+        pytest.skip(f"there is no nixpkgs, of which NixOps 4 reads more than we do: set {NIXPKGS}")
     (tmp_path / "read.nix").write_text(NIXOPS4)
     system = f"/nix/store/{'a' * 32}-nixos-system"
     arguments = {"lib": str(real_lib), "nixops4": nixops4, "root": str(ROOT), "system": f'"{system}"'}

@@ -22,7 +22,11 @@ let
       home = option types.str "/var/empty";
       useDefaultShell = switch;
     };
-    config = mkIf config.isNormalUser { group = mkDefault "users"; home = mkDefault "/home/${name}"; };
+    config = mkIf config.isNormalUser {
+      group = mkDefault "users";
+      home = mkDefault "/home/${name}";
+      isSystemUser = mkDefault false;
+    };
   };
   isSystem = user: user.isSystemUser || (user.uid != null && user.uid < 1000);
   isAdmin = name: user: (name == "root" || user.group == "wheel" || lib.elem "wheel" user.extraGroups)
