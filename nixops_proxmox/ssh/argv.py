@@ -51,8 +51,12 @@ class Hop:
     port_given: bool = field(default=False, compare=False)
     alias: str = ""  # HostKeyAlias
     known_hosts: tuple[Path, ...] = ()
-    identity: Path | None = None
-    only_identity: bool = False  # and no key of the agent
+    identities: tuple[Path, ...] = ()
+    only_identities: bool = False  # and none of the agent's other keys
+    family: str = "any"  # AddressFamily
+    algorithms: tuple[str, ...] = ()  # HostKeyAlgorithms
+    signatures: tuple[str, ...] = ()  # CASignatureAlgorithms
+    more: tuple[tuple[str, str], ...] = ()  # what else the programs are told as it stands
 
 
 def ssh_argv(access: Access, *command: str, options: Sequence[str] = ()) -> list[str]:
@@ -202,13 +206,13 @@ def _hop_settings(hop: Hop, index: int, known_hosts: Sequence[Path]) -> list[tup
         settings.append(("User", hop.user))
     if hop.known_hosts or known_hosts:
         settings.append(("UserKnownHostsFile", " ".join(map(_quoted, hop.known_hosts or known_hosts))))
+        settings.append(("GlobalKnownHostsFile", "/dev/null"))
     if hop.alias:
         settings.append(("HostKeyAlias", hop.alias))
-    if hop.identity is not None:
-        settings.append(("IdentityFile", _quoted(hop.identity)))
-    if hop.only_identity:
+    settings += [("IdentityFile", _quoted(file)) for file in hop.identities]
+    if hop.only_identities:
         settings.append(("IdentitiesOnly", "yes"))
-    return settings
+    return [*settings, *hop.more]
 
 
 def _hop_name(index: int | str) -> str:

@@ -1,7 +1,9 @@
-"""Host certificates: is what a server shows one that an authority of the user's known_hosts made for this host?"""
+"""Host certificates: who made what a server shows, for which names and until when."""
 
 import base64
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import paramiko
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -12,41 +14,65 @@ from cryptography.hazmat.primitives.serialization.ssh import (
     load_ssh_public_identity,
 )
 
-from nixops_proxmox.ssh.known_hosts import Trusted
-
 SUFFIX = "-cert-v01@openssh.com"
 
 
-def objection_to(key: paramiko.PKey, names: tuple[str, ...], trusted: Trusted, now: float | None = None) -> str:
-    """Why the proven key's certificate is not believed for a host that is called one of `names`; empty: it is."""
+@dataclass(frozen=True)
+class Certificate:
+    """One whose signature is good. `authority`: whose it is, "ssh-ed25519 AAAA…"; `signature`: by which algorithm."""
+
+    shown: SSHCertificate
+    authority: str
+    signature: str
+
+    def objection(self, name: str, signatures: Collection[str], now: float | None = None) -> str:
+        """Why it is not good for the host `name` now, though its authority is believed; empty: it is."""
+        moment = time.time() if now is None else now
+        if self.signature not in signatures:
+            return f"its certificate is signed by {self.signature}"
+        if self.shown.type is not SSHCertificateType.HOST:
+            return "its certificate is one of a user"
+        if not self.shown.valid_after <= moment < self.shown.valid_before:
+            return "its certificate is not valid at this time"
+        if self.shown.critical_options:
+            return "its certificate has options that are not known"
+        principals = [principal.decode("utf-8", "replace") for principal in self.shown.valid_principals]
+        if principals and name not in principals:
+            return f"its certificate is for {', '.join(principals)}"
+        return ""
+
+
+def read_certificate(key: paramiko.PKey) -> Certificate | None:
+    """None if a plain key was shown, or one certified by what cannot be verified here; ValueError if it is forged."""
     if key.public_blob is None:
-        return "it showed no certificate"
+        return None
+    text = f"{key.public_blob.key_type} {base64.b64encode(key.public_blob.key_blob).decode()}"
     try:
-        text = f"{key.public_blob.key_type} {base64.b64encode(key.public_blob.key_blob).decode()}"
         shown = load_ssh_public_identity(text.encode())
         if not isinstance(shown, SSHCertificate):
-            return "it showed no certificate"
+            return None
         shown.verify_cert_signature()
-    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
-        return f"its certificate is not valid ({str(error) or type(error).__name__})"
-    return _objection(
-        shown, f"{key.get_name()} {key.get_base64()}", names, trusted, time.time() if now is None else now
-    )
+        authority = shown.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    except UnsupportedAlgorithm:
+        return None
+    except InvalidSignature as error:
+        raise ValueError("its signature is wrong") from error
+    return Certificate(shown, authority, _signature_of(key.public_blob.key_blob, authority))
 
 
-def _objection(shown: SSHCertificate, key: str, names: tuple[str, ...], trusted: Trusted, now: float) -> str:
-    authority = shown.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    if authority not in trusted.authorities or authority in trusted.revoked:
-        return "its certificate is from an authority that known_hosts does not name for it"
-    if key in trusted.revoked:
-        return "its key is revoked"
-    if shown.type is not SSHCertificateType.HOST:
-        return "its certificate is one of a user"
-    if not shown.valid_after <= now < shown.valid_before:
-        return "its certificate is not valid at this time"
-    if shown.critical_options:
-        return "its certificate has options that are not known"
-    principals = {name.decode("utf-8", "replace").lower() for name in shown.valid_principals}
-    if principals and not principals & {name.lower() for name in names}:
-        return f"its certificate is for {', '.join(sorted(principals))}"
-    return ""
+def _signature_of(blob: bytes, authority: str) -> str:
+    """The last field of a certificate is the signature, which begins with its algorithm; of RSA keys alone there are
+    several, and their signatures are as long as the key's modulus."""
+    kind, data = authority.split()[:2]
+    if kind != "ssh-rsa":
+        return kind
+    fields: list[bytes] = []
+    rest = base64.b64decode(data)
+    while rest:
+        size = int.from_bytes(rest[:4], "big")
+        fields, rest = [*fields, rest[4 : 4 + size]], rest[4 + size :]
+    modulus = len(fields[2].lstrip(b"\0"))
+    known = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
+    start = {name: len(name).to_bytes(4, "big") + name.encode() for name in known}
+    found = (name for name in known if blob[-(modulus + 4 + len(start[name])) :].startswith(start[name]))
+    return next(found, "an unknown algorithm")

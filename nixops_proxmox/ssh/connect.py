@@ -1,12 +1,11 @@
 """From an address to a paramiko transport whose host key is proven: sockets, jump hosts, and errors, once for all."""
 
 import getpass
-import io
 import logging
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -17,14 +16,15 @@ from paramiko.ssh_exception import IncompatiblePeer
 
 from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import ANSWER_TIME, Hop, bracketed, canonical_host
-from nixops_proxmox.ssh.certificates import SUFFIX, objection_to
+from nixops_proxmox.ssh.identity import Identity, identity_for, keys_of
 from nixops_proxmox.ssh.jump import resolve_jump
-from nixops_proxmox.ssh.known_hosts import KEY_TYPES, USER_FILES, Trusted, find_trusted
+from nixops_proxmox.ssh.known_hosts import USER_FILES, find_trusted
+from nixops_proxmox.ssh.trust import ALGORITHMS, SIGNATURES, Authority
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
+FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}  # AddressFamily
 MOST_KEYS = 5  # sshd's default takes six attempts
 DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connection is gone (TCP_USER_TIMEOUT)
 
@@ -42,15 +42,6 @@ class Stop(Protocol):
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Which keys to offer: private keys as text (OpenSSH's PEM), a file, and the SSH agent's, in this order."""
-
-    keys: tuple[str, ...] = field(default=(), repr=False)
-    file: Path | None = None
-    agent: bool = False
-
-
-@dataclass(frozen=True)
 class Login:
     """Everything that a connection needs: where, which host keys are the machine's, and who we are there.
 
@@ -60,13 +51,11 @@ class Login:
 
     endpoint: Endpoint
     host_keys: tuple[str, ...]
-    identity: Identity = Identity()
-    timeout: float = (
-        15.0  # seconds for TCP, and for each jump host: a black hole answers nothing, however long one waits
-    )
-    answer: float = (
-        ANSWER_TIME  # seconds for the key exchange, and again for the login, of a guest that took the connection
-    )
+    identity: Identity = field(default_factory=Identity)
+    # Seconds for TCP, and for each jump host: a black hole answers nothing, however long one waits.
+    timeout: float = 15.0
+    # Seconds for the key exchange, and again for the login, of a guest that took the connection.
+    answer: float = ANSWER_TIME
     jump_identity: Identity | None = None
     jump_known_hosts: tuple[Path, ...] = USER_FILES
     jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
@@ -127,9 +116,9 @@ def prove(
     what: str,
     deadline: float,
     stop: Stop | None = None,
-    authority: "Authority | None" = None,
+    authority: Authority | None = None,
 ) -> paramiko.Transport:
-    """Key exchange with whoever is at the other end, who must prove to have one of `keys`, or a certificate."""
+    """Key exchange with whoever is there, who must prove to have one of `keys`, or what `authority` believes."""
     if stop is not None:
         stop.when_set(lambda: shut(sock))
     with _translated(what):
@@ -137,8 +126,8 @@ def prove(
     transport.set_log_channel(LOG_CHANNEL)
     try:
         # Only these types: else a server with several keys may show one that we do not have, and be taken for another.
-        certified = certificate_algorithms() if authority and authority.trusted.authorities else ()
-        transport.get_security_options().key_types = (*certified, *key_algorithms(keys))
+        asked = authority.proposal() if authority else key_algorithms(keys)
+        transport.get_security_options().key_types = asked
         left = max(0.1, deadline - monotonic())
         transport.banner_timeout = transport.handshake_timeout = left
         with _translated(what):
@@ -157,37 +146,33 @@ def key_algorithms(keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for kind in types for name in (RSA_SIGNATURES if kind == "ssh-rsa" else (kind,)))
 
 
-def certificate_algorithms() -> tuple[str, ...]:
-    return tuple(f"{name}{SUFFIX}" for name in key_algorithms(sorted(KEY_TYPES)))
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Whose certificates are believed, for a host that is called `name`."""
-
-    trusted: Trusted
-    name: str
-
-    def objection(self, transport: paramiko.Transport) -> str:
-        return objection_to(transport.get_remote_server_key(), (self.name,), self.trusted)
-
-
 def check_host_key(
     transport: paramiko.Transport, keys: Sequence[str], what: str, authority: Authority | None = None
 ) -> None:
     if not transport.initial_kex_done:  # start_client says nothing when its time is over
         raise SshUnreachable(f"{what}: connected, but it does not speak SSH in time")
     shown = presented_key(transport)
+    if authority is not None:
+        _check_believed(transport, authority, what)
+        return
     if shown not in {" ".join(key.split()[:2]) for key in keys}:
-        objection = authority.objection(transport) if authority else ""
-        if authority and not objection:
-            return
-        wanted = " or ".join(keys) or "one that is certified"
-        raise HostKeyChanged(
-            f"{what}: ANOTHER MACHINE ANSWERS: it shows the host key {shown}, not {wanted}"
-            + (f"; {objection}" if objection and authority and authority.trusted.authorities else ""),
-            hint="another machine has this address, or somebody is in between; nothing was sent to it",
-        )
+        raise _another(what, shown, " or ".join(keys))
+
+
+def _check_believed(transport: paramiko.Transport, authority: Authority, what: str) -> None:
+    objection = authority.objection(transport)
+    if objection:
+        trusted = authority.trusted
+        known = [*trusted.keys, *(trusted.bare.keys if trusted.bare is not None else ())]
+        wanted = " or ".join(known) or "one that is certified"
+        raise _another(what, presented_key(transport), f"{wanted}; {objection}")
+
+
+def _another(what: str, shown: str, wanted: str) -> HostKeyChanged:
+    return HostKeyChanged(
+        f"{what}: ANOTHER MACHINE ANSWERS: it shows the host key {shown}, not {wanted}",
+        hint="another machine has this address, or somebody is in between; nothing was sent to it",
+    )
 
 
 def presented_key(transport: paramiko.Transport) -> str:
@@ -199,20 +184,14 @@ def presented_key(transport: paramiko.Transport) -> str:
 def authenticate(transport: paramiko.Transport, user: str, identity: Identity, what: str, timeout: float) -> None:
     """Log in by the first key that is accepted; SshRefused says what was tried."""
     transport.auth_timeout = timeout
-    tried = []
-    for name, key in _keys_of(identity):
-        tried.append(name)
-        try:
-            with _translated(what):
-                rest = transport.auth_publickey(user, key)
-        except SshRefused:
-            continue
-        except SshUnreachable:
-            if len(tried) > MOST_KEYS:  # sshd hangs up on whom it has refused so often (MaxAuthTries)
+    tried: list[str] = []
+    with closing(keys_of(identity)) as keys:
+        for name, key in keys:
+            tried.append(name)
+            if key is not None and _lets_in(transport, user, key, what, len(tried)):
+                return
+            if len(tried) > MOST_KEYS and not transport.is_active():
                 break
-            raise
-        if not rest and transport.is_authenticated():
-            return
     offered = ", ".join(tried) or "no key (none was found)"
     raise SshRefused(
         f"{what}: it is the right machine, but it does not let {user} in with {offered}",
@@ -221,32 +200,17 @@ def authenticate(transport: paramiko.Transport, user: str, identity: Identity, w
     )
 
 
-def _keys_of(identity: Identity) -> Iterator[tuple[str, paramiko.PKey]]:
-    for index, text in enumerate(identity.keys):
-        yield f"our key {index + 1}" if len(identity.keys) > 1 else "our key", _parse_key(text.encode(), "our key")
-    if identity.file is not None:
-        path = expanded(identity.file)
-        yield str(path), _parse_key(_read(path), str(path))
-    if identity.agent:
-        yield from ((f"{key.get_name()} from the SSH agent", key) for key in paramiko.Agent().get_keys())
-
-
-def _read(path: Path) -> bytes:
+def _lets_in(transport: paramiko.Transport, user: str, key: paramiko.PKey, what: str, number: int) -> bool:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SshRefused(f"the key {path} cannot be read: {error.strerror}") from error
-
-
-def _parse_key(data: bytes, name: str) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
-        try:
-            return kind.from_private_key(io.StringIO(data.decode()))
-        except paramiko.PasswordRequiredException as error:
-            raise SshRefused(f"{name} has a passphrase", hint="add it to the SSH agent (ssh-add)") from error
-        except (paramiko.SSHException, ValueError, IndexError):  # another type of key
-            continue
-    raise SshRefused(f"{name} is not a private key that can be used")
+        with _translated(what):
+            rest = transport.auth_publickey(user, key)
+    except SshRefused:
+        return False
+    except SshUnreachable:
+        if number <= MOST_KEYS:  # sshd hangs up on whom it has refused so often (MaxAuthTries)
+            raise
+        return False
+    return not rest and transport.is_authenticated()
 
 
 def _open_hop(
@@ -255,16 +219,21 @@ def _open_hop(
     what = f"jump host {bracketed(hop.host)}:{hop.port}"
     files = hop.known_hosts or login.jump_known_hosts
     trusted = find_trusted(hop.host, hop.port, files, hop.alias)
+    authority = Authority(trusted, hop.alias or hop.host, hop.algorithms or ALGORITHMS, hop.signatures or SIGNATURES)
     if not trusted:
         raise SshRefused(
             f"{what}: its host key is not in {', '.join(map(str, files))}",
             hint="connect to it once with ssh, and check the fingerprint it shows",
         )
-    sock, _ = _reach(hop.host, hop.port, below, deadline, stop)
-    transport = prove(sock, trusted.keys, what, deadline, stop, Authority(trusted, hop.alias or hop.host))
+    sock, _ = _reach(hop.host, hop.port, below, deadline, stop, FAMILIES[hop.family])
+    transport = prove(sock, (), what, deadline, stop, authority)
     try:
         authenticate(
-            transport, hop.user or _own_name(), _jump_identity(login, hop), what, max(1.0, deadline - monotonic())
+            transport,
+            hop.user or _own_name(),
+            login.jump_identity or identity_for(hop),
+            what,
+            max(1.0, deadline - monotonic()),
         )
     except BaseException:
         transport.close()
@@ -276,33 +245,31 @@ def _own_name() -> str:
     return getpass.getuser()
 
 
-def _jump_identity(login: Login, hop: Hop) -> Identity:
-    if login.jump_identity is not None:
-        return login.jump_identity
-    if hop.identity is not None:
-        return Identity(file=hop.identity, agent=not hop.only_identity)
-    files = (expanded(Path("~/.ssh", name)) for name in ("id_ed25519", "id_ecdsa", "id_rsa"))
-    return Identity(file=next((file for file in files if file.exists()), None), agent=True)
-
-
 def _reach(
-    host: str, port: int, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
+    host: str,
+    port: int,
+    below: Sequence[paramiko.Transport],
+    deadline: float,
+    stop: Stop | None,
+    family: int = socket.AF_UNSPEC,
 ) -> tuple[socket.socket | paramiko.Channel, float]:
     """A byte stream to host and port: by TCP, or by the last transport below."""
     what = f"{bracketed(host)}:{port}"
     left = max(0.1, deadline - monotonic())
     with _translated(what):
         if not below:
-            return connect_tcp(canonical_host(host), port, left, stop), monotonic()
+            return connect_tcp(canonical_host(host), port, left, stop, family), monotonic()
         target = (canonical_host(host), port)
         return below[-1].open_channel("direct-tcpip", target, ("127.0.0.1", 0), timeout=left), monotonic()
 
 
-def connect_tcp(host: str, port: int, timeout: float, stop: Stop | None = None) -> socket.socket:
+def connect_tcp(
+    host: str, port: int, timeout: float, stop: Stop | None = None, wanted: int = socket.AF_UNSPEC
+) -> socket.socket:
     """The first address of the name that accepts; OSError as the last one failed. A stop ends a connect that hangs."""
     deadline = monotonic() + timeout
     failure: OSError = OSError(f"no address for {host}")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM):
         sock = socket.socket(family, kind, protocol)
         if stop is not None:
             stop.when_set(lambda sock=sock: shut(sock))  # type: ignore[misc]

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nixops_proxmox.paths import expanded
@@ -56,31 +56,33 @@ def write_known_hosts(path: Path, hosts: Mapping[str, KnownHost]) -> None:
 
 @dataclass(frozen=True)
 class Trusted:
-    """What known_hosts files say of one host: its keys, the authorities that may certify it, and what is revoked."""
+    """What known_hosts files say of one host, as it stands there: its keys, the authorities that may certify it, and
+    what is revoked. `bare`: the same of its name without the port, where OpenSSH looks next."""
 
     keys: tuple[str, ...] = ()
     authorities: tuple[str, ...] = ()
     revoked: frozenset[str] = frozenset()
+    bare: "Trusted | None" = None
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.authorities)
+        return bool(self.keys or self.authorities or self.bare)
 
 
 def find_host_keys(host: str, port: int, files: Sequence[Path] = USER_FILES) -> tuple[str, ...]:
     """The keys that known_hosts files have for a host, without revoked ones; empty: unknown."""
-    return find_trusted(host, port, files).keys
+    found = find_trusted(host, port, files)
+    if not (found.keys or found.authorities) and found.bare is not None:
+        found = found.bare
+    return _without(found.keys, found.revoked)
 
 
 def find_trusted(host: str, port: int, files: Sequence[Path] = USER_FILES, alias: str = "") -> Trusted:
-    """As OpenSSH looks it up: by name and port; where nothing is known of that, by the name alone. With an alias
-    (HostKeyAlias), by that and nothing else."""
+    """By name and port, and beside it by the name alone. With an alias (HostKeyAlias), by that and nothing else."""
     lines = [entry for entry in map(_parse, _lines(files)) if entry is not None]
     found = _of(lines, alias.lower() or known_hosts_pattern(host, port))
-    if not found and not alias and port != DEFAULT_PORT:
-        bare = _of(lines, known_hosts_pattern(host))
-        revoked = found.revoked | bare.revoked
-        return Trusted(_without(bare.keys, revoked), _without(bare.authorities, revoked), revoked)
-    return found
+    if alias or port == DEFAULT_PORT:
+        return found
+    return replace(found, bare=_of(lines, known_hosts_pattern(host)))
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,11 @@ class _Line:
 
 def _of(lines: Iterable[_Line], name: str) -> Trusted:
     mine = [line for line in lines if _matches(line.hosts, name)]
-    revoked = frozenset(line.key for line in mine if line.marker == "@revoked")
-    by_marker = {
-        marker: _without(dict.fromkeys(line.key for line in mine if line.marker == marker), revoked)
-        for marker in ("", "@cert-authority")
-    }
-    return Trusted(by_marker[""], by_marker["@cert-authority"], revoked)
+
+    def marked(marker: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(line.key for line in mine if line.marker == marker))
+
+    return Trusted(marked(""), marked("@cert-authority"), frozenset(marked("@revoked")))
 
 
 def _without(keys: Iterable[str], revoked: frozenset[str]) -> tuple[str, ...]:

@@ -26,8 +26,9 @@ from nixops_proxmox.paths import expanded
 from nixops_proxmox.pve.identity import disk_serial
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
-from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.connect import Login
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
+from nixops_proxmox.ssh.identity import Identity
 from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
@@ -210,7 +211,7 @@ class Guests:
 
     def identity(self, spec: MachineSpec) -> Identity:
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
-        return Identity(keys=(self._keys.client_key().private,), file=own, agent=True)
+        return Identity(keys=(self._keys.client_key().private,), files=(own,) if own else (), agent=True)
 
     def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
         try:

@@ -78,13 +78,14 @@ import sys
 from pathlib import Path
 from nixops_proxmox.endpoints.race import Cancelled
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.ssh.identity import Identity
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
 from tests.pace import patience
 
 host, key, file = sys.argv[1:]
-login = Login(Endpoint(host), (key,), Identity(file=Path(file)))
+login = Login(Endpoint(host), (key,), Identity(files=(Path(file),)))
 probe_host_key(login, Cancelled())
 with SshShell(login) as shell:
     shell.start_job("j", "sleep 0.3; echo logged; exit 5")

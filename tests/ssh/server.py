@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
@@ -15,7 +15,8 @@ from time import monotonic, sleep
 import pytest
 
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Identity, Login
+from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.ssh.identity import Identity
 from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
 from tests.pace import patience
 
@@ -58,7 +59,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_sshd(directory: Path, *, extra: str = "", host_keys: int = 1) -> Iterator[Sshd]:
+def start_sshd(
+    directory: Path, *, extra: str = "", prepare: Callable[[KeyPair], object] = lambda _: None
+) -> Iterator[Sshd]:
+    """`prepare` is given the host key before the server starts."""
     if not Path(SSHD).exists():
         pytest.skip("the proofs of host keys need OpenSSH's sshd: apt-get install openssh-server")
     if os.geteuid() == 0:
@@ -67,6 +71,7 @@ def start_sshd(directory: Path, *, extra: str = "", host_keys: int = 1) -> Itera
     key_file = directory / "host_key"
     key_file.write_text(host.private)
     key_file.chmod(0o600)
+    prepare(host)
     (directory / "authorized").write_text(client.public + "\n")
     config = directory / "sshd_config"
     config.write_text(

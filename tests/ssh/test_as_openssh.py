@@ -3,20 +3,16 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from getpass import getuser
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from nixops_proxmox.errors import SshError, SshRefused
-from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.argv import Access, Hop, config_text
-from nixops_proxmox.ssh.connect import Authority, connect_tcp, prove
-from nixops_proxmox.ssh.jump import resolve, resolve_jump
-from nixops_proxmox.ssh.keys import new_key_pair
+from nixops_proxmox.errors import SshError
+from nixops_proxmox.ssh.connect import connect_tcp, prove
+from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
 from nixops_proxmox.ssh.known_hosts import find_host_keys, find_trusted
-from nixops_proxmox.ssh.session import open_session
+from nixops_proxmox.ssh.trust import Authority
 from tests.pace import patience
 
 from .server import Sshd, start_sshd
@@ -24,6 +20,22 @@ from .server import Sshd, start_sshd
 needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs OpenSSH's client")
 pytestmark = needs_ssh
 A, B = new_key_pair().public, new_key_pair().public
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sshd, Path]]:
+    """One key, that it shows plain or certified, and a second one that is plain."""
+    folder = tmp_path_factory.mktemp("ca")
+    keygen("-t", "ed25519", "-f", str(folder / "ca"))
+    keygen("-t", "ecdsa", "-f", str(folder / "second"))
+
+    def certify(host: KeyPair) -> None:
+        (folder / "host.pub").write_text(host.public + "\n")
+        keygen("-s", str(folder / "ca"), "-I", "gate", "-h", "-n", "localhost", str(folder / "host.pub"))
+
+    extra = f"HostKey {folder}/second\nHostCertificate {folder}/host-cert.pub"
+    with start_sshd(tmp_path_factory.mktemp("gate"), extra=extra, prepare=certify) as server:
+        yield server, folder
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +117,36 @@ CASES = {  # known_hosts, with the server's port, its two keys, its authority an
 }
 
 
+MORE = {
+    "the second key": "localhost {second}",
+    "both keys": "localhost {host}\nlocalhost {second}",
+    "the second key, the first one revoked": "localhost {second}\n@revoked localhost {host}",
+    "the first key revoked, and known": "localhost {second}\nlocalhost {host}\n@revoked localhost {host}",
+    "the second key revoked, the first one known": "localhost {host}\n@revoked localhost {second}",
+    "a revoked authority, a known key": "localhost {host}\n@revoked * {ca}",
+    "a revoked authority, the second key": "localhost {second}\n@revoked * {ca}",
+    "a foreign authority, a known key": "@cert-authority * {other}\nlocalhost {host}",
+    "a foreign authority, the second key": "@cert-authority * {other}\nlocalhost {second}",
+    "a foreign authority by port, ours without": "@cert-authority [localhost]:{port} {other}\n"
+    "@cert-authority localhost {ca}",
+    "another key by port, an authority without": "[localhost]:{port} {other}\n@cert-authority localhost {ca}",
+    "an authority by port, another key without": "@cert-authority [localhost]:{port} {ca}\nlocalhost {other}",
+    "revoked without the port, known by it": "[localhost]:{port} {host}\n@revoked localhost {host}",
+    "known without the port, revoked by it": "localhost {host}\n@revoked [localhost]:{port} {host}",
+}
+
+
+def values_of(server: Sshd, folder: Path) -> dict[str, object]:
+    return {
+        "port": server.port,
+        "host": server.host.public,
+        "blob": server.host.public.split()[1],
+        "second": (folder / "second.pub").read_text().strip(),
+        "ca": (folder / "ca.pub").read_text().strip(),
+        "other": A,
+    }
+
+
 @pytest.mark.parametrize("hashed", [False, True], ids=["plain", "hashed"])
 @pytest.mark.parametrize("case", CASES)
 def test_we_accept_what_openssh_accepts(
@@ -113,25 +155,35 @@ def test_we_accept_what_openssh_accepts(
     text, accepted = CASES[case]
     folder = certified[1]
     server = certified[0] if "{ca}" in text else sshd  # a certificate goes before a plain key
-    values = {
-        "port": server.port,
-        "host": server.host.public,
-        "blob": server.host.public.split()[1],
-        "second": (folder / "second.pub").read_text().strip(),
-        "ca": (folder / "ca.pub").read_text().strip(),
-        "other": A,
-    }
     file = tmp_path / "known_hosts"
-    file.write_text(text.format(**values) + "\n")
+    file.write_text(text.format(**values_of(server, folder)) + "\n")
     if hashed:
         subprocess.run(["ssh-keygen", "-H", "-f", file], capture_output=True, check=False)
     assert (openssh_accepts(server, "localhost", file), we_accept(server, "localhost", file)) == (accepted, accepted)
+
+
+@pytest.mark.parametrize("hosts", ["certified", "both"])
+@pytest.mark.parametrize("case", [*CASES, *MORE])
+def test_a_server_with_certificates_beside_plain_keys_is_judged_as_by_openssh(
+    request: pytest.FixtureRequest, tmp_path: Path, case: str, hosts: str
+) -> None:
+    """Whether it is believed depends on which of them is shown, and that on what known_hosts has."""
+    server, folder = request.getfixturevalue(hosts)
+    file = tmp_path / "known_hosts"
+    file.write_text(
+        ({case: text for case, (text, _) in CASES.items()} | MORE)[case].format(**values_of(server, folder))
+    )
+    assert we_accept(server, "localhost", file) == openssh_accepts(server, "localhost", file)
 
 
 @pytest.mark.parametrize(
     ("options", "accepted"),
     [
         (("-n", "localhost"), True),
+        (("-n", "local*"), False),
+        (("-n", "*.example.org"), False),
+        (("-n", "LOCALHOST"), False),
+        (("-n", "localhost", "-O", "critical:x=y"), False),
         (("-n", "elsewhere"), False),
         (("-n", "elsewhere,localhost"), True),
         (("-n", "localhost", "-V", "20200101:20200102"), False),
@@ -153,6 +205,21 @@ def test_a_certificate_must_fit_the_host_and_the_time(
         assert (openssh_accepts(server, "localhost", file), we_accept(server, "localhost", file)) == (accepted,) * 2
 
 
+@pytest.mark.parametrize(
+    ("signature", "accepted"), [("ssh-rsa", False), ("rsa-sha2-256", True), ("rsa-sha2-512", True)]
+)
+def test_an_authority_that_signs_by_sha1_is_not_believed(tmp_path: Path, signature: str, *, accepted: bool) -> None:
+    keygen("-t", "rsa", "-b", "2048", "-f", str(tmp_path / "ca"))
+    keygen("-t", "ed25519", "-f", str(tmp_path / "key"))
+    keygen("-s", str(tmp_path / "ca"), "-t", signature, "-I", "x", "-h", "-n", "localhost", str(tmp_path / "key.pub"))
+    (tmp_path / "sshd").mkdir()
+    extra = f"HostKey {tmp_path}/key\nHostCertificate {tmp_path}/key-cert.pub\nCASignatureAlgorithms +ssh-rsa"
+    with start_sshd(tmp_path / "sshd", extra=extra) as server:
+        file = tmp_path / "known_hosts"
+        file.write_text(f"@cert-authority * {(tmp_path / 'ca.pub').read_text()}")
+        assert (openssh_accepts(server, "localhost", file), we_accept(server, "localhost", file)) == (accepted,) * 2
+
+
 @pytest.mark.parametrize("name", ["gate", "gate.example.org", "10.0.0.1", "fd77::5", "GATE", "stranger"])
 @pytest.mark.parametrize("port", [22, 2222])
 @pytest.mark.parametrize("hashed", [False, True])
@@ -171,65 +238,3 @@ def test_lookups_are_those_of_ssh_keygen(tmp_path: Path, name: str, port: int, *
     if not found and port != 22:  # ssh itself asks again without the port, which ssh-keygen does not
         return
     assert set(find_host_keys(name, port, [file])) == found
-
-
-# The user's configuration.
-
-
-def configure(folder: Path, text: str) -> Path:
-    file = folder / "config"
-    file.write_text(text)
-    return file
-
-
-def test_an_alias_of_the_users_configuration_is_a_jump_host(
-    certified: tuple[Sshd, Path], sshd: Sshd, tmp_path: Path
-) -> None:
-    gate, _ = certified
-    known, key = tmp_path / "known hosts", tmp_path / "key"
-    known.write_text(f"the-gate {gate.host.public}\n")
-    key.write_text(gate.client.private)
-    key.chmod(0o600)
-    lines = [
-        "Host gate", f"HostName 127.0.0.1\nPort {gate.port}\nUser {getuser()}", "HostKeyAlias the-gate",
-        f"IdentityFile {key}", "IdentitiesOnly yes", f"UserKnownHostsFile {tmp_path}/known",
-        "GlobalKnownHostsFile none",
-    ]  # fmt: skip
-    (tmp_path / "known").write_text(known.read_text())
-    config = configure(tmp_path, "\n".join(lines))
-    login = sshd.login(endpoint=Endpoint("::1", sshd.port, getuser(), "gate"), jump_config=config)
-    with open_session(login) as session:
-        assert session.run("echo far").stdout == "far\n"
-    text = config_text(Access(login.endpoint, tmp_path / "ours"), [], resolve_jump("gate", config))
-    for line in ("HostName 127.0.0.1", f"Port {gate.port}", "HostKeyAlias the-gate", f"IdentityFile {key}"):
-        assert f"  {line}\n" in text
-
-
-@pytest.mark.parametrize(
-    ("option", "named"),
-    [
-        ("ProxyJump other", "proxyjump"),
-        ("ProxyCommand nc %h %p", "proxycommand"),
-        ("KnownHostsCommand /bin/echo", "knownhostscommand"),
-        ("RevokedHostKeys /etc/x", "revokedhostkeys"),
-        ("CertificateFile ~/.ssh/x", "certificatefile"),
-        ("IdentityAgent /run/agent", "identityagent"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_by_name(tmp_path: Path, option: str, named: str) -> None:
-    config = configure(tmp_path, f"Host gate\n  {option}\n")
-    with pytest.raises(SshRefused, match=named):
-        resolve(Hop("gate"), config)
-    assert resolve(Hop("other.example.org"), config).host == "other.example.org"
-
-
-def test_what_is_said_in_the_description_goes_before_the_configuration(tmp_path: Path) -> None:
-    config = configure(tmp_path, "Host gate\n  Port 2222\n  User them\n")
-    (plain,) = resolve_jump("gate", config)
-    (said,) = resolve_jump("us@gate:22", config)
-    assert (plain.port, plain.user, said.port, said.user) == (2222, "them", 22, "us")
-
-
-def test_a_broken_configuration_is_said_to_be_so(tmp_path: Path) -> None:
-    with pytest.raises(SshRefused, match="does not take its configuration"):
-        resolve(Hop("gate"), configure(tmp_path, "Host gate\n  Nonsense yes\n"))

@@ -12,7 +12,8 @@ from nixops_proxmox.endpoints.race import Cancelled
 from nixops_proxmox.errors import HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.argv import Access, config_text, nix_sshopts, scp_argv, ssh_argv, store_url
-from nixops_proxmox.ssh.connect import Identity, Login, open_link
+from nixops_proxmox.ssh.connect import Login, open_link
+from nixops_proxmox.ssh.identity import Identity
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key

@@ -12,7 +12,8 @@ import pytest
 
 from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, Locked, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Identity, authenticate, open_link
+from nixops_proxmox.ssh.connect import authenticate, open_link
+from nixops_proxmox.ssh.identity import Identity
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.session import LONG_SCRIPT, open_session
 from nixops_proxmox.ssh.shell import SshShell
@@ -129,9 +130,9 @@ def test_the_second_of_two_keys_is_tried(sshd: Sshd) -> None:
 def test_a_key_from_a_file_is_used_and_a_missing_one_is_named(sshd: Sshd, tmp_path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "id"
     file.write_text(sshd.client.private)
-    open_session(sshd.login(identity=Identity(file=file))).close()
+    open_session(sshd.login(identity=Identity(files=(file,)))).close()
     with pytest.raises(SshRefused, match="cannot be read"):
-        open_session(sshd.login(identity=Identity(file=tmp_path / "none")))
+        open_session(sshd.login(identity=Identity(files=(tmp_path / "none",))))
     with pytest.raises(SshRefused, match="no key"):
         open_session(sshd.login(identity=Identity()))
 

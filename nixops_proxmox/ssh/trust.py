@@ -1,0 +1,79 @@
+"""Is a jump host believed? As OpenSSH judges it by the user's known_hosts (sshconnect.c): what to ask it for, in which
+order, and what becomes of the key or the certificate that it shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import paramiko
+
+from nixops_proxmox.ssh.certificates import SUFFIX, Certificate, read_certificate
+from nixops_proxmox.ssh.known_hosts import Trusted
+
+# OpenSSH's own order, of those that paramiko can prove.
+PLAIN = (
+    "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256",
+)  # fmt: skip
+ALGORITHMS = (*(f"{name}{SUFFIX}" for name in PLAIN), *PLAIN)
+SIGNATURES = PLAIN
+
+
+def key_type(algorithm: str) -> str:
+    """The type of the plain keys that this algorithm proves."""
+    plain = algorithm.removesuffix(SUFFIX)
+    return "ssh-rsa" if plain.startswith("rsa-") else plain
+
+
+@dataclass(frozen=True)
+class Authority:
+    """What the user's known_hosts say of a host called `name`. `algorithms`, `signatures`: HostKeyAlgorithms and
+    CASignatureAlgorithms of the user's configuration."""
+
+    trusted: Trusted
+    name: str
+    algorithms: Sequence[str] = ALGORITHMS
+    signatures: Sequence[str] = SIGNATURES
+
+    def proposal(self) -> tuple[str, ...]:
+        """What to ask for: where the best algorithm may prove a key that is known, the usual order; else first what may
+        prove any that is."""
+        known = {key.split()[0] for key in self.trusted.keys}
+        usual = [name for name in self.algorithms if name in ALGORITHMS]
+        if usual and key_type(usual[0]) in known:
+            return tuple(usual)
+
+        def is_first(name: str) -> bool:
+            return key_type(name) in known or (name.endswith(SUFFIX) and bool(self.trusted.authorities))
+
+        return tuple(sorted(usual, key=lambda name: not is_first(name)))
+
+    def objection(self, transport: paramiko.Transport) -> str:
+        """Why the key that was proven is not believed; empty: it is."""
+        key = transport.get_remote_server_key()
+        plain = f"{key.get_name()} {key.get_base64()}"
+        try:
+            certificate = read_certificate(key)
+        except ValueError as error:
+            return f"its certificate is not valid ({error})"
+        return self._objection(plain, certificate, self.trusted)
+
+    def _objection(self, plain: str, certificate: Certificate | None, trusted: Trusted) -> str:
+        """First with its certificate; where that is no reason to believe it, by its key alone."""
+        why = "" if certificate is None else self._judge_certificate(plain, certificate, trusted)
+        if certificate is not None and not why:
+            return ""
+        if plain in trusted.revoked or (certificate is not None and certificate.authority in trusted.revoked):
+            return "its key is revoked"
+        if plain in trusted.keys:
+            return ""
+        if not trusted.keys and trusted.bare is not None:
+            return self._objection(plain, None, trusted.bare)
+        return why or "its key is not the known one"
+
+    def _judge_certificate(self, plain: str, certificate: Certificate, trusted: Trusted) -> str:
+        if plain in trusted.revoked or certificate.authority in trusted.revoked:
+            return "its key is revoked"
+        if certificate.authority in trusted.authorities:
+            return certificate.objection(self.name.lower(), self.signatures)
+        if trusted.bare is not None:
+            return self._objection(plain, certificate, trusted.bare)
+        return "its certificate is from an authority that known_hosts does not name for it"
