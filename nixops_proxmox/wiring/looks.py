@@ -1,5 +1,6 @@
 """What verbs that only look find out about one machine."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nixops_proxmox.errors import DeployError, NoPath
@@ -7,7 +8,7 @@ from nixops_proxmox.lifecycle.shape import World, label
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.steps.identity import refuse_unrecorded
 from nixops_proxmox.lifecycle.table import LIFECYCLE
-from nixops_proxmox.model import Change, Machine, Phase, Power
+from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import asks_for_reinstall, refuse_moved, start_of_reinstall
 
@@ -65,6 +66,12 @@ def plan_machine(machine: Machine, world: World) -> Planned:
     return Planned(seen.name, seen.phase, steps, changes, system, stays=stays, lock=lock)
 
 
+def find_waiting(vm: Vm, changes: Collection[Change]) -> tuple[str, ...]:
+    """The pending keys that only a restart ends: what somebody made pending, and a deploy takes back, needs none."""
+    undone = {change.key for change in changes if not change.restart}
+    return tuple(key for key in vm.pending if key not in undone)
+
+
 def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
     """What is true right now, from the cluster and from the guest itself."""
     if machine.phase is Phase.ABSENT:
@@ -76,10 +83,11 @@ def check_machine(machine: Machine, world: World, *, described: bool) -> Checked
         gone = f"VM {machine.facts.vmid} with its mark is gone"
         return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
     changes = tuple(find_changes(world, vm, machine)) if described else ()
+    pending = find_waiting(vm, changes)
     if vm.power is Power.STOPPED:
-        return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=vm.pending)
+        return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=pending)
     reachable, system_ok, problems = _check_guest(machine, world)
-    return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, vm.pending, problems)
+    return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, pending, problems)
 
 
 def _what_next(machine: Machine) -> str:

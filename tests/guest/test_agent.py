@@ -1,5 +1,6 @@
 """The agent against an API that runs commands here, loses answers and refuses as PVE does."""
 
+import hashlib
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from nixops_proxmox.errors import (
     PveBusy,
     PveOutcomeUnknown,
 )
-from nixops_proxmox.guest.agent import CHUNK, Agent
+from nixops_proxmox.guest.agent import CHUNK, Agent, join_script
 from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
 from tests.pace import patience
 
@@ -226,6 +227,18 @@ def test_a_file_arrives_whole_whatever_answer_is_lost(
     agent.write_file(str(tmp_path / "file"), b"x" * (CHUNK + 5))
     assert (tmp_path / "file").read_bytes() == b"x" * (CHUNK + 5)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_which_a_part_did_not_arrive_replaces_nothing(tmp_path: Path) -> None:
+    parts, target = tmp_path / "parts", tmp_path / "file"
+    parts.mkdir()
+    (parts / "000000").write_bytes(b"hal")
+    target.write_text("as it was")
+    script = join_script(str(parts), str(target), hashlib.sha256(b"half and half").hexdigest(), 0o600)
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "it did not arrive whole\n")
+    assert target.read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "parts"]
 
 
 def test_a_file_that_cannot_be_written_says_why(agent: Agent, tmp_path: Path) -> None:

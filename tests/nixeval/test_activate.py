@@ -199,6 +199,8 @@ def test_a_second_activation_waits_for_the_first(guest: SmallGuest) -> None:
     first.kill()
     first.communicate()
     second = guest.start(activate_script(quick))
+    time.sleep(patience(0.5))  # long enough for one that does not wait to be through
+    assert not order.exists()
     gate.touch()
     out, _ = second.communicate(timeout=patience(10))
     assert parse_activation(Completed(second.returncode, out.decode()), "web").output == "quick switch"

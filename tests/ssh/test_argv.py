@@ -72,6 +72,12 @@ def test_a_users_option_counts_unless_it_would_undo_the_pinning() -> None:
     assert "Compression=yes" in args
 
 
+@pytest.mark.parametrize("name", ["StrictHostKeyChecking", "IdentityFile", "userknownhostsfile", "HOSTKEYALIAS"])
+def test_what_we_set_is_not_set_again_however_it_is_spelled(name: str) -> None:
+    """ssh adds an IdentityFile to those that it has; of most others it takes the first."""
+    assert option_args(access(alias="m-1", options={name: "no"})) == option_args(access(alias="m-1"))
+
+
 def test_local_paths_with_a_colon_stay_local_for_scp() -> None:
     assert scp_argv(access(), ["a:b", "/a:b", "dir/a:b"], ":x")[-4:] == ["./a:b", "/a:b", "dir/a:b", "root@10.0.0.5:x"]
 
