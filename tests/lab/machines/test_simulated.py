@@ -505,3 +505,20 @@ def test_a_disk_that_is_swapped_is_let_go_of_and_its_name_is_not_given_to_anothe
         assert "sda root1" in await bench.must(machine, "lsblk -d -n -o NAME,SERIAL")
 
     play(scenario)
+
+
+def test_a_cd_that_is_taken_out_leaves_its_drive_and_everything_else_alone(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        machine = await bench.power_on(hardware)
+        assert "sr0" in await bench.must(machine, "lsblk -d -n -o NAME")
+        tray = replace(bench.cd, volume=None)
+        await machine.change(hardware, replace(hardware, disks=(hardware.disks[0], tray)))
+        assert (await bench.must(machine, "lsblk -d -n -o NAME,SERIAL; ls /dev/sr0")).split() == [
+            "sda",
+            "root1",
+            "/dev/sr0",
+        ]
+        await machine.change(machine.hardware, hardware)
+
+    play(scenario)

@@ -257,7 +257,7 @@ class Sandbox:
         if not away:
             return
         self._boot = replace(self._boot, disks=tuple(disk for disk in self.disks if disk not in away))
-        names = [disk.name for disk in away]
+        names = [disk.name for disk in away if not disk.rom]  # of a CD, the medium is gone and the drive stays
         await self.holder.ask("drop_disks", spec={"names": names, "lab": json.dumps(described(self._boot))})
         _, ending = await self.start_program(["udevadm", "settle"], {}, b"")
         await ending
