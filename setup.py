@@ -28,10 +28,13 @@ setup(
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
         "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it
+        "urllib3>=2.0",  # the TLS adapter reaches into requests's own transport
         "requests-toolbelt>=1.0",  # proxmoxer streams uploads over 10 MiB only with it
         "paramiko>=3.4",  # SSH with host-key control in our hands
+        "cryptography>=42",  # keys, certificates
         "pydantic>=2.6",  # parsing at the door, with messages that name the place
         "SQLAlchemy>=2.0.25",  # SQLite and PostgreSQL by one path
+        "typing-extensions>=4.10",  # `override`, which Python has from 3.12 on
         "rich>=13.7",  # progress and tables on a terminal
         "pluggy>=1.3",  # NixOps 2's plugin hooks
         "typeguard>=4.1",  # NixOps 2 validates its options with it
@@ -40,6 +43,7 @@ setup(
         "pyotp>=2.9",  # the second factor of a login
         "tomlkit>=0.13",  # profiles are written into the user's file, with comments and order kept
         "jsonpatch>=1.48",  # NixOps 4 sends changes of its state as patches
+        "jsonpointer>=2.4",  # paths in them
         "shtab>=1.7",  # shell completion from the argument parser
     ],
     extras_require={

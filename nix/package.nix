@@ -16,7 +16,8 @@ python3Packages.buildPythonApplication {
   build-system = [ python3Packages.setuptools ];
 
   dependencies = with python3Packages; [
-    proxmoxer requests requests-toolbelt websocket-client paramiko pydantic sqlalchemy rich pluggy typeguard shtab psycopg
+    proxmoxer requests requests-toolbelt urllib3 websocket-client paramiko cryptography pydantic sqlalchemy rich pluggy
+    typeguard typing-extensions platformdirs pyotp tomlkit jsonpatch jsonpointer shtab psycopg
   ] ++ lib.optionals withLab [ aiohttp asyncssh qemu-qmp ];
 
   # Nix of the system is preferred, for it must fit the daemon.

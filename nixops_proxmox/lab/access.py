@@ -77,7 +77,6 @@ class Access:
         self.users: dict[str, User] = {ROOT: User(ROOT, secrets.token_urlsafe(12))}
         self.realms = dict(REALMS)
         self.group_comments: dict[str, str] = {}
-        self.own_roles: dict[str, frozenset[str]] = {}
         self.predefined = roles(release)
         self.permissions = Permissions(dict(self.predefined), separated=self._is_separated)
 

@@ -60,11 +60,6 @@ def anyone(call: Call) -> None:
     """Any user who is logged in; the handler filters."""
 
 
-def only_root(call: Call) -> None:
-    if not call.auth.is_root:
-        raise no_permission("user != root@pam")
-
-
 def needs(path: str, *names: str, any_of: bool = False) -> Permission:
     """Privileges on a path with placeholders of the call's parameters."""
 
@@ -224,6 +219,5 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 # Parameters that many operations share.
 DIGEST = text(40)
-SKIPLOCK = Param("boolean")
 TIMEOUT = integer(0)
 STORAGE = matching(r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]")

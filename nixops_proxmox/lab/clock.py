@@ -29,21 +29,6 @@ class RealClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
-class FastClock:
-    """Seconds pass `factor` times as fast as outside."""
-
-    def __init__(self, factor: float) -> None:
-        self._factor = factor
-        self._epoch = system_time.time()
-        self._origin = system_time.monotonic()
-
-    def time(self) -> float:
-        return self._epoch + (system_time.monotonic() - self._origin) * self._factor
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(max(0.0, seconds) / self._factor)
-
-
 class SteppedClock:
     """Time stands still until `advance` is called, from the event loop or from any other thread."""
 

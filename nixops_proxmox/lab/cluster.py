@@ -100,7 +100,6 @@ class Cluster:
         self.options: dict[str, Any] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
         self.backup_jobs: dict[str, dict[str, Any]] = {}
         self.ha_rules: dict[str, dict[str, str]] = {}
-        self.ha_groups: dict[str, dict[str, str]] = {}
         self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.quorate = True
@@ -147,9 +146,6 @@ class Cluster:
         lower, upper = int(bounds.get("lower", 100)), int(bounds.get("upper", 1_000_000))
         free = next((vmid for vmid in range(lower, upper) if vmid not in self.vms), None)
         return free or die(f"unable to get any free VMID in range [{lower}, {upper - 1}]")
-
-    def volume_free(self, vmid: int) -> bool:
-        return not any(stored.vmid == vmid for stored in self.stores.volumes.values())
 
     # Allowing.
 

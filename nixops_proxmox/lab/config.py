@@ -19,18 +19,6 @@ UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": GIB, "T": 1024**4}
 NIC = re.compile(r"^net\d+$")
 UNUSED = re.compile(r"^unused\d+$")
 # Kept in the configuration, but not parameters of create or update.
-INTERNAL = {
-    "digest",
-    "meta",
-    "parent",
-    "snaptime",
-    "snapstate",
-    "vmstate",
-    "runningmachine",
-    "runningcpu",
-    "running-nets-host-mtu",
-    "lock",
-}
 MASK = "**********"  # what a cipassword reads back as
 
 

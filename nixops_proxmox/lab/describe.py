@@ -18,7 +18,6 @@ from nixops_proxmox.lab.storage import Storage
 from nixops_proxmox.lab.vm import Vm
 
 MIB = 1024**2
-COUNTERS = ("netin", "netout", "diskread", "diskwrite")
 
 
 def disk_size(vm: Vm) -> int:

@@ -278,11 +278,6 @@ def _node(item: Mapping[str, Any]) -> NodeSeen:
     )
 
 
-def parse_nodes(data: Any) -> tuple[NodeSeen, ...]:
-    """GET /nodes."""
-    return tuple(_node(item) for item in as_maps(data, "nodes"))
-
-
 def _guest(item: Mapping[str, Any]) -> GuestSeen:
     return GuestSeen(
         as_int(item.get("vmid"), "vmid"),
@@ -308,23 +303,6 @@ def _storage(item: Mapping[str, Any]) -> StorageSeen:
         _int(item, "maxdisk"),
         _int(item, "disk"),
         _text(item, "plugintype"),
-    )
-
-
-def parse_node_storages(data: Any, node: str) -> tuple[StorageSeen, ...]:
-    """GET /nodes/{node}/storage."""
-    return tuple(
-        StorageSeen(
-            _need(item, "storage"),
-            node,
-            as_flag(item.get("active"), "active") and as_flag(item.get("enabled", 1), "enabled"),
-            as_flag(item.get("shared"), "shared"),
-            frozenset(split_list(_text(item, "content"))),
-            _int(item, "total"),
-            _int(item, "used"),
-            _text(item, "type"),
-        )
-        for item in as_maps(data, "storages")
     )
 
 

@@ -70,9 +70,6 @@ class PveClient:
         """Nodes, guests and storages, as far as we may see them; figures are up to 10 s old."""
         return answers.parse_resources(self._ask("GET", "/cluster/resources"), taken)
 
-    def list_nodes(self) -> tuple[answers.NodeSeen, ...]:
-        return answers.parse_nodes(self._ask("GET", "/nodes"))
-
     def is_vmid_free(self, vmid: int) -> bool:
         """Authority on the whole cluster, not filtered by permissions. It reserves nothing."""
         try:
@@ -80,9 +77,6 @@ class PveClient:
         except VmidTaken:
             return False
         return True
-
-    def next_vmid(self) -> int:
-        return answers.as_int(self._ask("GET", "/cluster/nextid"), "nextid")
 
     def get_permissions(self) -> Mapping[str, Mapping[str, bool]]:
         """What we may do: {path: {privilege: propagates}}."""
@@ -112,16 +106,7 @@ class PveClient:
         members = answers.as_maps(data.get("members", []), "members")
         return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
 
-    def add_to_pool(self, pool: str, vmid: int) -> None:
-        self._ask("PUT", "/pools/{pool}", {"vms": str(vmid)}, pool=pool)
-
-    def remove_from_pool(self, pool: str, vmid: int) -> None:
-        self._ask("PUT", "/pools/{pool}", {"vms": str(vmid), "delete": True}, pool=pool)
-
     # Storage
-
-    def list_storages(self, node: str) -> tuple[answers.StorageSeen, ...]:
-        return answers.parse_node_storages(self._ask("GET", "/nodes/{node}/storage", node=node), node)
 
     def list_volumes(self, node: str, storage: str, content: str = "") -> tuple[answers.VolumeSeen, ...]:
         params: Params = {"content": content} if content else {}
@@ -149,15 +134,6 @@ class PveClient:
             patience=TRANSFER,
             upload=Upload(path, name, progress),
         )
-
-    def download_url(
-        self, node: str, storage: str, url: str, filename: str, *, content: str = "iso", sha256: str = ""
-    ) -> str:
-        """Have the node fetch it itself; a file of that name must fit the checksum, or the task fails."""
-        params: dict[str, Value] = {"url": url, "filename": filename, "content": content}
-        if sha256:
-            params |= {"checksum": sha256, "checksum-algorithm": "sha256"}
-        return self._task("POST", f"{STORAGE}/download-url", params, node=node, storage=storage)
 
     def delete_volume(self, node: str, volume: str) -> str:
         storage = volume.partition(":")[0]
@@ -224,10 +200,6 @@ class PveClient:
         params: Params = {"timeout": timeout, "forceStop": True}
         return self._task("POST", f"{VM}/status/shutdown", params, node=node, vmid=vmid)
 
-    def reboot_vm(self, node: str, vmid: int, timeout: int) -> str:
-        """The task's end means that the guest went down; PVE starts it again outside of the task."""
-        return self._task("POST", f"{VM}/status/reboot", {"timeout": timeout}, node=node, vmid=vmid)
-
     def reset_vm(self, node: str, vmid: int) -> str:
         return self._task("POST", f"{VM}/status/reset", node=node, vmid=vmid)
 
@@ -239,14 +211,6 @@ class PveClient:
     def make_template(self, node: str, vmid: int) -> str | None:
         upid = find_upid(self._ask("POST", f"{VM}/template", node=node, vmid=vmid, patience=SLOW))
         return None if upid is None else upid.text
-
-    def move_disk(self, node: str, vmid: int, disk: str, storage: str, *, delete: bool = True) -> str:
-        params: Params = {"disk": disk, "storage": storage, "delete": delete}
-        return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid, patience=SLOW)
-
-    def migrate_vm(self, node: str, vmid: int, target: str, *, online: bool = False) -> str:
-        params: dict[str, Value] = {"target": target} | ({"online": True} if online else {})
-        return self._task("POST", f"{VM}/migrate", params, node=node, vmid=vmid)
 
     def list_snapshots(self, node: str, vmid: int) -> tuple[str, ...]:
         """Names, without PVE's pseudo entry `current`."""
@@ -280,9 +244,6 @@ class PveClient:
             raise NotFound(f"VM {vmid} is not on node {node}: nothing was backed up")
         return upid.text
 
-    def renew_cloudinit(self, node: str, vmid: int) -> None:
-        self._ask("PUT", f"{VM}/cloudinit", node=node, vmid=vmid, patience=SLOW)
-
     def open_terminal(self, node: str, vmid: int, serial: str = "serial0") -> Mapping[str, Any]:
         """{port, ticket, user, upid}; the ticket is good for 40 s."""
         data = self._ask("POST", f"{VM}/termproxy", {"serial": serial}, node=node, vmid=vmid)
@@ -293,11 +254,6 @@ class PveClient:
     def agent_ping(self, node: str, vmid: int) -> None:
         data = self._ask("POST", f"{VM}/agent/ping", node=node, vmid=vmid, poll=True)
         answers.agent_result(data, "ping")
-
-    def agent_info(self, node: str, vmid: int) -> Mapping[str, Any]:
-        """version and supported_commands."""
-        data = self._ask("GET", f"{VM}/agent/info", node=node, vmid=vmid)
-        return answers.as_map(answers.agent_result(data, "info"), "agent info")
 
     def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int:
         """Start a command and return its PID. `stdin` is ASCII, at most some 60 KiB: PVE mangles anything else."""
@@ -327,10 +283,6 @@ class PveClient:
         data = self._ask("GET", f"{VM}/agent/get-osinfo", node=node, vmid=vmid)
         return answers.as_map(answers.agent_result(data, "get-osinfo"), "osinfo")
 
-    def agent_fsinfo(self, node: str, vmid: int) -> Sequence[Any]:
-        data = self._ask("GET", f"{VM}/agent/get-fsinfo", node=node, vmid=vmid)
-        return answers.as_list(answers.agent_result(data, "get-fsinfo"), "fsinfo")
-
     # Tasks
 
     def get_task(self, node: str, upid: str) -> answers.TaskSeen:
@@ -350,6 +302,3 @@ class PveClient:
         """Running and finished ones."""
         params: Params = {"vmid": vmid, "typefilter": kind or None, "since": since, "source": "all", "limit": 100}
         return answers.parse_tasks(self._ask("GET", "/nodes/{node}/tasks", params, node=node))
-
-    def stop_task(self, node: str, upid: str) -> None:
-        self._ask("DELETE", "/nodes/{node}/tasks/{upid}", node=node, upid=upid)

@@ -16,7 +16,6 @@ from nixops_proxmox.pve.profiles import Profile
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.spelling import Verb, command
 
-KEEP_ALIVE = 30.0  # seconds; PVE closes terminals that are silent for longer
 LARGEST = 64 * 1024  # bytes of one message: PVE takes 128 KiB
 
 

@@ -53,11 +53,6 @@ class Release:
         return self >= Release(8, 3)
 
     @property
-    def has_nested_pools(self) -> bool:
-        """Pools are addressed by query (8.1)."""
-        return self >= Release(8, 1)
-
-    @property
     def agent_privilege(self) -> str:
         return "VM.GuestAgent.Unrestricted" if self.has_agent_privileges else "VM.Monitor"
 

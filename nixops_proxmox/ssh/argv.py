@@ -101,11 +101,6 @@ def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "") -> str
     return f"{scheme}://{endpoint.user}@{bracketed(endpoint.host)}{'?' if query else ''}{'&'.join(query)}"
 
 
-def pve_url(host: str, port: int = 8006) -> str:
-    """A PVE API's base URL; a zone is escaped (RFC 6874)."""
-    return f"https://{bracketed(host).replace('%', '%25')}:{port}/api2/json"
-
-
 def known_hosts_pattern(host: str, port: int = DEFAULT_PORT) -> str:
     """A host as known_hosts has it: brackets only with a port, lower case, IPv6 in its shortest form."""
     plain = canonical_host(host).lower()

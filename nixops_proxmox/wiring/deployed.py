@@ -11,6 +11,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.lifecycle.ports import Builder, Journal
 from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
+from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.pve.terminal import Terminal, open_terminal
@@ -156,6 +157,7 @@ class Deployed:
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
             machine = self._pursuit(name, lease, LOOKING, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
+            drop_root(self._parts.roots, name)
             return machine
 
         return self._each(names, work)

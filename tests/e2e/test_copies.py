@@ -110,6 +110,8 @@ def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
     assert len(bed.tasks("qmcreate")) == 2 and len(bed.images()) == 1
     bed.run("destroy", "--yes")
     assert not bed.vms() and not bed.images()
+    kept = list((bed.home / "state" / "nixops-proxmox" / "deployments").glob("*/roots/*"))
+    assert kept == [], "Nix's garbage collector would keep its system for ever"
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["linked", "full"])

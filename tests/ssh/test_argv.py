@@ -15,7 +15,6 @@ from nixops_proxmox.ssh.argv import (
     nix_sshopts,
     option_args,
     parse_jump,
-    pve_url,
     scp_argv,
     ssh_argv,
     store_url,
@@ -52,7 +51,6 @@ def test_every_program_gets_the_address_in_its_own_form(
     assert store_url(way.endpoint) == f"ssh://root@{store}"
     assert f"Port={port}" in nix_sshopts(way).split()
     assert known_hosts_pattern(host, port) == known
-    assert pve_url(host) == f"https://{pve}:8006/api2/json"
 
 
 def test_ssh_is_cut_off_from_every_configuration_but_ours_and_never_asks() -> None:

@@ -149,11 +149,6 @@ class QemuDriver:
         machine = self._machines.get(vmid)
         return machine.folder / argv.SERIAL if machine else None
 
-    def serial_log(self, vmid: int) -> Path | None:
-        """What the machine said on its serial port since it was switched on."""
-        machine = self._machines.get(vmid)
-        return machine.folder / argv.SERIAL_LOG if machine else None
-
     # Volumes.
 
     async def allocate(self, volume: Volume) -> None:
