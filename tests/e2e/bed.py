@@ -33,10 +33,15 @@ class Bed(Door):
     def command(self, verb: str, *arguments: str) -> list[str]:
         return command(verb, "--profile", "lab", "-f", str(self.network), *arguments)
 
+    def inside(self, *arguments: str) -> list[str]:
+        """The same, begun in the lab's network: a command that must first enter it starts, and imports all, twice."""
+        within: list[str] = self.running.enter_argv(self.command(*arguments))
+        return within
+
     def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         """`nixops-proxmox …` to its end; `extra` is environment."""
         done = subprocess.run(
-            self.command(*arguments),
+            self.inside(*arguments),
             env=self.environment | extra,
             capture_output=True,
             text=True,
@@ -49,7 +54,7 @@ class Bed(Door):
         """The same, without waiting; in a session of its own, so that it can be killed whole."""
         with (self.home / "killed.log").open("ab") as log:
             return subprocess.Popen(
-                ["env", "--default-signal=INT,TERM,HUP", *self.command(*arguments)],  # whatever is ignored here (nohup)
+                ["env", "--default-signal=INT,TERM,HUP", *self.inside(*arguments)],  # whatever is ignored here (nohup)
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

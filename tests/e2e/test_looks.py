@@ -1,5 +1,6 @@
 """What verbs that only look say, and how soon."""
 
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,9 @@ CUT_OFF = "(sleep 1; for one in /sys/class/net/*; do ip link set ${one##*/} down
 
 
 def test_looks_at_a_machine_that_is_locked_and_at_one_that_does_not_answer(bed: "Bed") -> None:
-    bed.run("deploy")
+    # From outside: a command enters the lab's network by itself.
+    deployed = subprocess.run(bed.command("deploy"), env=bed.environment, timeout=patience(120), capture_output=True)
+    assert deployed.returncode == 0, deployed.stderr
     ((vmid, vm),) = bed.vms().items()
     bed.ssh("web", CUT_OFF)
     time.sleep(2)
