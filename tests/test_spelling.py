@@ -104,7 +104,8 @@ def test_a_text_is_spelled_by_the_door() -> None:
         "`nixops-proxmox deploy --allow-recreate` makes it, `nixops-proxmox destroy web` forgets it"
     )
     assert nixops4.spelled_for("shop")(text) == (
-        "`nixops4 apply` makes it, `nixops-proxmox --deployment shop destroy web` forgets it"
+        "`nixops4 apply` with NIXOPS_PROXMOX_ALLOW_RECREATE=1 makes it,"
+        " `nixops-proxmox --deployment shop destroy web` forgets it"
     )
     assert nixops4.spelled_for("shop")(f"wait, or {command(Verb.BREAK_LOCK)}") == (
         "wait, or apply once with NIXOPS_PROXMOX_BREAK_LOCK=1"

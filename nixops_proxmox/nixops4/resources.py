@@ -16,7 +16,7 @@ from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRe
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
-from nixops_proxmox.nixops4.spelling import BREAK_LOCK
+from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
 from nixops_proxmox.pve.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
 from nixops_proxmox.spelling import Verb, command
@@ -51,6 +51,7 @@ class Resources:
     enter: Callable[[str], object] = lambda _: None  # how to get into a lab's network
     break_lock: bool = False
     make_another: bool = False
+    allow_recreate: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], enter: Callable[[str], object]) -> "Resources":
@@ -59,6 +60,7 @@ class Resources:
             enter=enter,
             break_lock=is_said(BREAK_LOCK, environment),
             make_another=is_said(MAKE_ANOTHER, environment),
+            allow_recreate=is_said(ALLOW_RECREATE, environment),
         )
 
     def create(self, request: Create) -> Mapping[str, Any]:
@@ -129,7 +131,7 @@ class Resources:
         until = None if system else GOALS.get(machine.phase)
         systems = {inputs.name: system} if system else None
         with self._opened(inputs.deployment, spec, systems=systems, allow_reboot=inputs.allowReboot) as deployed:
-            return vm_outputs(finish(deployed, inputs.name, until=until))
+            return vm_outputs(finish(deployed, inputs.name, until=until, allow_recreate=self.allow_recreate))
 
     def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
         spec, systems = self._recorded_spec(inputs), {inputs.name: inputs.system}
@@ -223,19 +225,26 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
     return facts.extra.get(SYSTEM, "") if asked or in_the_middle else ""
 
 
-def finish(deployed: Deployed, name: str, *, until: Phase | None = None) -> Machine:
-    """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full."""
-    (outcome,) = deployed.deploy([name], until=until)
+def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
+    """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full. `allow_recreate` is
+    for disks: a VM that is gone has another UUID when it is made anew, and NixOps must forget the old one first."""
+    if allow_recreate and deployed.looking_at(name).looked_at().phase is Phase.LOST:
+        raise gone(deployed.record.machine(name))
+    (outcome,) = deployed.deploy([name], until=until, allow_recreate=allow_recreate)
     machine = deployed.record.machine(name)
     if machine.phase is Phase.LOST and isinstance(outcome.error, NoPath):
-        raise NoPath(
-            f"{name}: its VM {machine.facts.vmid} is gone from the cluster, or does not carry its mark any more",
-            hint=f"if it is really gone, {command(Verb.DESTROY, '--uuid', machine.facts.uuid)} forgets it;"
-            " then take the resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
-        ) from outcome.error
+        raise gone(machine) from outcome.error
     if outcome.error is not None:
         raise outcome.error
     return machine
+
+
+def gone(machine: Machine) -> NoPath:
+    return NoPath(
+        f"{machine.name}: its VM {machine.facts.vmid} is gone from the cluster, or does not carry its mark any more",
+        hint=f"if it is really gone, {command(Verb.DESTROY, '--uuid', machine.facts.uuid)} forgets it;"
+        " then take the resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
+    )
 
 
 def replay(patches: Sequence[Patch]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 APPLY = "`nixops4 apply`"
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
+ALLOW_RECREATE = "NIXOPS_PROXMOX_ALLOW_RECREATE"  # an empty disk in place of one that was detached
 STATELESS = (Verb.DOCTOR, Verb.LIFECYCLE, Verb.ISO_UPLOAD, Verb.LAB_UP)
 
 
@@ -17,6 +18,8 @@ def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:
         return f"apply once with {BREAK_LOCK}=1"
     if verb is Verb.MAKE_ANOTHER:
         return f"apply once with {MAKE_ANOTHER}=1"
+    if verb is Verb.DEPLOY and "--allow-recreate" in words:
+        return f"{APPLY} with {ALLOW_RECREATE}=1"
     if verb is Verb.DEPLOY:
         return f"{APPLY} with `allowReboot = true`" if "--allow-reboot" in words else APPLY
     where = [] if verb in STATELESS or "--uuid" in words else ["--deployment", deployment]
