@@ -178,6 +178,12 @@ def test_a_job_over_its_time_is_said_to_run_on(directory: str) -> None:
     end(directory)
 
 
+def test_of_a_log_that_is_told_from_its_middle_the_line_that_was_cut_is_left_out(directory: str) -> None:
+    """It may begin with half a secret."""
+    start_job(here, "j", "printf '%05000d\\nthe end\\n' 0", directory)
+    assert settle(directory).log_tail == "the end\n"
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a b", "-x", ".x", "a/b", "x" * 200])
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="not a name"):
