@@ -117,13 +117,14 @@ def rollback_script(generation: int | None = None) -> str:
 
 
 def generations_script() -> str:
-    """Prints `NUMBER STORE-PATH` for each generation."""
+    """Prints `NUMBER STORE-PATH` for each generation, and `current NAME-OF-LINK`."""
     return f"""\
 for link in {PROFILE}-*-link; do
   [ -L "$link" ] || continue
   number=${{link#{PROFILE}-}}
   echo "${{number%-link}} $(readlink -f "$link")"
 done
+echo "current $(readlink {PROFILE})"
 """
 
 
@@ -156,6 +157,13 @@ def parse_generations(text: str) -> dict[int, str]:
     """Store path by generation number; lines that are something else are passed over."""
     found = re.findall(r"^(\d+) (/\S+)$", text, re.MULTILINE)
     return dict(sorted((int(number), system) for number, system in found))
+
+
+def find_generation_before(text: str) -> int | None:
+    """The generation before the current one, of what `generations_script` printed; None: it cannot be told."""
+    current = re.search(r"^current (?:.*/)?system-(\d+)-link$", text, re.MULTILINE)
+    older = [number for number in parse_generations(text) if current and number < int(current[1])]
+    return max(older, default=None)
 
 
 def find_active_system(shell: Shell) -> str:

@@ -32,8 +32,7 @@ from nixops_proxmox.nixops2.definition import spec_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.gate import Gated
 from nixops_proxmox.nixops2.hardware import learn_hardware
-from nixops_proxmox.nixops2.original import SECRETS, as_it_is, is_originals, take_over
-from nixops_proxmox.nixops2.original import meet as meet_original
+from nixops_proxmox.nixops2.original import SECRETS, Meet, as_it_is, is_originals, take_over
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.run import LOOKING, Run, get_run
@@ -186,8 +185,9 @@ class ProxmoxState(
             record = take_over(self.name, attributes, profile, run.parts.hypervisor(profile))
             self.write(record)
         if meet and is_originals(attributes) and not record.facts.host_key:
-            facts = meet_original(self._machine, run.parts, run.parts.hypervisor(record.facts.profile))
-            self.write(replace(record, phase=Phase.INSTALLED, facts=facts, hardware={"round": facts.round}))
+            book = Book(self.record, self.write)
+            machine = run.pursuit(self.name, self._get_spec(record), book).run(Meet(run.parts))
+            book.keep(hardware={"round": machine.facts.round})
             self._set_attrs(dict.fromkeys(SECRETS))
         return self.record
 

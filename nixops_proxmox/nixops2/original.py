@@ -1,14 +1,18 @@
 """Machines that the original nixops-proxmox made, by what it left in NixOps's state: taken over as they are.
 
 First what the API tells (`take_over`), at the first touch; then, when the machine must be reached, what the guest agent
-tells (`meet`). Nothing of the VM is changed, but for one line in root's authorized_keys.
+tells (`Meet`). Nothing of the VM is changed, but for one line in root's authorized_keys.
 """
 
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 
+from typing_extensions import override
+
 from nixops_proxmox.errors import CommandFailed, NeedsWord, NotFound
+from nixops_proxmox.lifecycle.errand import Errand
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Record
 from nixops_proxmox.pve.answers import GuestSeen
@@ -98,9 +102,27 @@ def as_it_is(spec: MachineSpec, facts: Facts) -> MachineSpec:
     return spec.model_copy(update={"network": nics})
 
 
-def meet(machine: Machine, parts: Parts, hypervisor: PveHypervisor) -> Facts:
-    """The machine's own host key, read by its agent, and our client key put into it; it is started if it is off."""
-    hypervisor.start_vm(machine.facts, lambda _upid: None)
+class Meet(Errand):
+    """Learn the host key of the machine that the original plugin made"""
+
+    task = "qmstart"
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    @override
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a VM that runs is not started, and a key that is let in is not added again."""
+        world.hypervisor.start_vm(machine.facts, attempt.note_task)
+        return _meet(attempt.machine, self._parts)
+
+    @override
+    def lands(self, world: World, machine: Machine) -> Phase:
+        return Phase.INSTALLED
+
+
+def _meet(machine: Machine, parts: Parts) -> Facts:
+    """The machine's own host key, read by its agent, and our client key put into it."""
     agent = parts.agent(machine)
     agent.wait_for_agent(BOOT_TIME)
     done = agent.run_script(MEET.format(key=shlex.quote(parts.keys.client_key().public)))

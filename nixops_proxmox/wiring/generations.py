@@ -1,13 +1,26 @@
 """The systems that a machine had: which there are, and back to one of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from typing_extensions import override
+
 from nixops_proxmox.errors import CommandFailed, NoPath
+from nixops_proxmox.lifecycle.errand import Errand
 from nixops_proxmox.lifecycle.ports import Shell
-from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.nixeval.activate import find_active_system, generations_script, parse_generations, roll_back
+from nixops_proxmox.lifecycle.shape import Attempt, World
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.nixeval.activate import (
+    find_active_system,
+    find_generation_before,
+    generations_script,
+    parse_generations,
+    roll_back,
+)
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.pursuit import Pursuit
+
+BEFORE, TARGET = "before", "target"
 
 
 @dataclass(frozen=True)
@@ -19,40 +32,68 @@ class Generation:
 
 def list_generations(pursuit: Pursuit) -> tuple[Generation, ...]:
     """The oldest first, as the guest tells."""
-    shell = _shell(pursuit)
-    done = shell.run(generations_script())
-    if done.status != 0:
-        raise CommandFailed(
-            f"{pursuit.machine.name}: its generations could not be listed: {done.stderr.strip()}", status=done.status
-        )
+    pursuit.machine = pursuit.looked_at()
+    shell = _shell(pursuit.world, pursuit.machine)
+    known = parse_generations(_ask(shell, pursuit.machine))
     active = find_active_system(shell)
-    return tuple(
-        Generation(number, system, system == active) for number, system in parse_generations(done.stdout).items()
-    )
+    return tuple(Generation(number, system, system == active) for number, system in known.items())
 
 
 def return_to(pursuit: Pursuit, generation: int | None = None) -> Machine:
     """Activate that generation, or the one before the current one. The next deploy activates what is described."""
-    shell, machine = _shell(pursuit), pursuit.machine
-    known = {one.number for one in list_generations(pursuit)}
-    if generation is not None and generation not in known:
-        have = ", ".join(map(str, sorted(known))) or "none"
-        raise NoPath(f"{machine.name}: it has no generation {generation}", hint=f"it has: {have}")
-    pursuit.world.reporter.detail(machine, "switching back")
-    done = roll_back(shell, machine=machine.name, generation=generation)
-    if done.needs_reboot:
-        pursuit.world.reporter.warn(
-            machine, f"it takes effect at the next restart ({command(Verb.REBOOT, machine.name)} does it)"
-        )
-    facts = replace(machine.facts, system=find_active_system(shell), generation=done.generation)
-    return pursuit.record(machine.moved(machine.phase, facts), f"rolled back to generation {done.generation}")
+    pursuit.machine = pursuit.looked_at()
+    return pursuit.run(ReturnToGeneration(generation))
 
 
-def _shell(pursuit: Pursuit) -> Shell:
-    machine = pursuit.machine = pursuit.looked_at()
+class ReturnToGeneration(Errand):
+    """Return to the generation"""
+
+    def __init__(self, generation: int | None = None) -> None:
+        self.subject = "before this one" if generation is None else str(generation)
+        self._generation = generation
+
+    @override
+    def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
+        """The number, too: counted from the current one, it would be another one once this one is active."""
+        told = _ask(_shell(world, machine), machine)
+        known = parse_generations(told)
+        if self._generation is not None and self._generation not in known:
+            have = ", ".join(map(str, sorted(known))) or "none"
+            raise NoPath(f"{machine.name}: it has no generation {self._generation}", hint=f"it has: {have}")
+        target = self._generation or find_generation_before(told)
+        return {BEFORE: machine.phase.value} | ({TARGET: str(target)} if target is not None else {})
+
+    @override
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a generation that is active already is activated again."""
+        shell = _shell(world, machine)
+        target = machine.facts.errand.get(TARGET)
+        attempt.doubt(Phase.RUNNING, replace(machine.facts, system="", generation=0))
+        world.reporter.detail(machine, "switching back")
+        done = roll_back(shell, machine=machine.name, generation=int(target) if target else None)
+        if done.needs_reboot:
+            again = command(Verb.REBOOT, machine.name)
+            world.reporter.warn(machine, f"it takes effect at the next restart ({again} does it)")
+        return replace(attempt.facts, system=find_active_system(shell), generation=done.generation)
+
+    @override
+    def lands(self, world: World, machine: Machine) -> Phase:
+        return Phase(machine.facts.errand[BEFORE])
+
+
+def _shell(world: World, machine: Machine) -> Shell:
     if machine.phase not in (Phase.RUNNING, Phase.READY):
         raise NoPath(
             f"{machine.name}: it is {machine.phase}, so no system runs there",
             hint=f"{command(Verb.START, machine.name)} starts it",
         )
-    return pursuit.world.guest.system_shell(machine, pursuit.world.spec)
+    return world.guest.system_shell(machine, world.spec)
+
+
+def _ask(shell: Shell, machine: Machine) -> str:
+    done = shell.run(generations_script())
+    if done.status != 0:
+        raise CommandFailed(
+            f"{machine.name}: its generations could not be listed: {done.stderr.strip()}", status=done.status
+        )
+    return done.stdout

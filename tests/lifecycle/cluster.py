@@ -28,6 +28,7 @@ from nixops_proxmox.model import (
     Power,
     Vm,
 )
+from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
 from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic, Source
 
 SPEC = MachineSpec(
@@ -83,6 +84,8 @@ class FakeVm:
     volume: str = "local-lvm:vm-100-disk-0"
     lost: tuple[str, ...] = ()  # what else goes with it
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
+    generations: dict[int, str] = field(default_factory=dict)
+    generation: int = 0  # the current one
 
     def saved(self, *, ram: bool) -> "FakeVm":
         """A copy as a snapshot or a backup holds it."""
@@ -364,6 +367,17 @@ class Shell:
         self.fuse.boundary()
         if "/proc/self/mounts" in script:
             return Completed(0 if self.vm.mounted else 1)
+        if script == generations_script():
+            told = [f"{number} {system}" for number, system in self.vm.generations.items()]
+            return Completed(0, "\n".join([*told, f"current system-{self.vm.generation}-link", ""]))
+        if script == active_script():
+            return Completed(0, self.vm.active)
+        if "nix-env" in script:
+            assert "--rollback" not in script, "it would go back once more if it was done again"
+            self.vm.generation = next(n for n in self.vm.generations if script == rollback_script(n))
+            self.vm.active = self.vm.installed = self.vm.generations[self.vm.generation]
+            self.fuse.boundary()
+            return Completed(0, f"nixops-proxmox: generation system-{self.vm.generation}-link\n")
         if "tar -x" in script:
             assert self.vm.mounted
             self.vm.host_key = "delivered"
@@ -467,6 +481,8 @@ class Builder:
     def activate(self, system: str, shell: Any) -> int:
         self.fuse.boundary()
         shell.vm.active = shell.vm.installed = system
+        shell.vm.generation = max(shell.vm.generations, default=1) + 1
+        shell.vm.generations[shell.vm.generation] = system
         self.fuse.boundary()
         return 2
 

@@ -12,10 +12,12 @@ from nixops_proxmox.lifecycle.errands.restoring import Restore
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.model import RESTORING, Archive, Phase
 from nixops_proxmox.wiring.backups import back_up, delete_backup, delete_snapshot, return_to_snapshot, take_snapshot
+from nixops_proxmox.wiring.generations import return_to
 from nixops_proxmox.wiring.pursuit import Pursuit
 from tests.lifecycle.cluster import SYSTEM, Bench, Crash, Fuse, Hypervisor
 from tests.lifecycle.test_crash import BANGS, IDS
 
+OLDEST = "/nix/store/33333333333333333333333333333333-oldest"
 NEWER = "/nix/store/44444444444444444444444444444444-newer"
 STRANGER = "00000000-0000-4000-8000-00000000beef"
 
@@ -73,6 +75,18 @@ def old(bench: Bench) -> None:
 def old_and_off(bench: Bench) -> None:
     old(bench)
     bench.run(Phase.STOPPED)
+
+
+def activated_twice(bench: Bench) -> None:
+    ready(bench)
+    for system in (OLDEST, SYSTEM, NEWER):
+        bench.run(Phase.READY, system=system)
+
+
+def is_one_generation_back(bench: Bench) -> None:
+    assert bench.record.machine.phase in (Phase.RUNNING, Phase.READY)  # a look finds that the bench wants SYSTEM
+    assert bench.record.machine.facts.system == bench.vm.active == SYSTEM
+    assert bench.record.machine.facts.generation == bench.vm.generation == 3
 
 
 def gone(bench: Bench) -> None:
@@ -144,6 +158,8 @@ VERBS = {
     "snapshot rollback": Verb(lambda one: return_to_snapshot(one, "disks"), old, is_back, 12),
     "snapshot rollback, with RAM": Verb(lambda one: return_to_snapshot(one, "ram"), old, is_back, 8),
     "snapshot rollback, off": Verb(lambda one: return_to_snapshot(one, "disks"), old_and_off, is_back_and_off, 6),
+    "rollback": Verb(return_to, activated_twice, is_one_generation_back, 5, once=True),
+    "rollback to": Verb(lambda one: return_to(one, 3), activated_twice, is_one_generation_back, 5),
     "backup": Verb(back_up, ready, has_backup, 6, once=True),
     "remove-backup": Verb(
         lambda one: delete_backup(one, "pve1", "local:backup/1"), old, has_one_backup_less, 6, once=True
