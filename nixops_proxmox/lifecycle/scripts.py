@@ -147,7 +147,8 @@ def _user(user: str, keys: str) -> list[str]:
     if user == "root":
         return [f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];"]
     return [
-        f"users.users.{_nix_string(user)} = {{ isNormalUser = true; openssh.authorizedKeys.keys = [ {keys} ]; }};",
+        f'users.users.{_nix_string(user)} = {{ isNormalUser = true; extraGroups = [ "wheel" ]; '
+        f"openssh.authorizedKeys.keys = [ {keys} ]; }};",
         f"nix.settings.trusted-users = [ {_nix_string(user)} ];",
         f"security.sudo.extraRules = [ {{ users = [ {_nix_string(user)} ]; "
         'commands = [ { command = "ALL"; options = [ "NOPASSWD" ]; } ]; } ];',
