@@ -16,10 +16,10 @@ AT_ONCE = 10  # calls that one test goes through
 WRITES = "POST|PUT|DELETE"
 
 
-def kill_at(bed: "Bed", call: int, action: str, methods: str) -> bool:
-    """Deploy, and kill it while the lab sits on its n-th call with such a method; False if it has fewer."""
+def kill_at(bed: "Bed", call: int, action: str, methods: str, words: tuple[str, ...] = ("deploy",)) -> bool:
+    """Run a verb, and kill it while the lab sits on its n-th call with such a method; False if it has fewer."""
     bed.fault(action, nth=call, method=methods, seconds=60)
-    process = bed.start("deploy")
+    process = bed.start(*words)
     try:
         killed = bed.wait_for_calls(call, process, methods)
     finally:
