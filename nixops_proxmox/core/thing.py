@@ -1,15 +1,20 @@
 """What the core and the state know of a thing, whatever kind it is of."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 class AnyFacts(Protocol):
-    """What is known of one thing; never a secret."""
+    """What is known of one thing, in a frozen dataclass; never a secret."""
 
     @property
     def task(self) -> str:
         """The UPID of a PVE task that the current move started and that must be waited for; empty: none."""
+        ...
+
+    @property
+    def errand(self) -> Mapping[str, str]:
+        """What a run was at beside the table, until it has ended."""
         ...
 
     def to_json(self) -> Mapping[str, Any]: ...
@@ -32,3 +37,5 @@ class AnyThing(Protocol):
 
     @property
     def facts(self) -> AnyFacts: ...
+
+    def moved(self, phase: Any, facts: Any, /) -> Self: ...

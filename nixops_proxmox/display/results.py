@@ -14,7 +14,7 @@ from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.spelling import Verb, command, recalled
 
 if TYPE_CHECKING:
-    from nixops_proxmox.lifecycle.shape import Lifecycle
+    from nixops_proxmox.core.table import AnyLifecycle
     from nixops_proxmox.state import Entry
     from nixops_proxmox.wiring import Checked, Planned, Sighted
 
@@ -85,8 +85,8 @@ def show_sighted(screen: Screen, found: "Sequence[Sighted]", *, as_json: bool) -
         screen.warn(line)
 
 
-def show_lifecycle(screen: Screen, lifecycle: "Lifecycle", *, as_mermaid: bool, as_json: bool) -> int:
-    from nixops_proxmox.lifecycle.diagram import mermaid, table
+def show_lifecycle(screen: Screen, lifecycle: "AnyLifecycle", *, as_mermaid: bool, as_json: bool) -> int:
+    from nixops_proxmox.core.diagram import mermaid, table
     from nixops_proxmox.messages.table import lifecycle_json
 
     if as_json:

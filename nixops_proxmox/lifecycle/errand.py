@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nixops_proxmox.lifecycle.shape import Attempt, World, label
+from nixops_proxmox.core.table import label
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.system import BootSystem
 from nixops_proxmox.lifecycle.table import INSTALLING
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 
-WHAT, TASK, RAN = "what", "task", "ran"  # in `Facts.errand`
+WHAT, RAN = "what", "ran"  # in `Facts.errand`
 
 
 class Errand(ABC):
@@ -63,8 +64,8 @@ def unknown_disks(facts: Facts) -> Facts:
 def boot(world: World, attempt: Attempt) -> Facts:
     """Boot the installed system, unless it runs."""
     step = BootSystem()
-    facts = step.already(world, attempt.machine)
-    return facts if facts is not None else step.do(world, attempt.machine, attempt)
+    facts = step.already(world, attempt.thing)
+    return facts if facts is not None else step.do(world, attempt.thing, attempt)
 
 
 def by_power(world: World, machine: Machine) -> Phase:

@@ -6,8 +6,9 @@ giving up, which layer is missing. Nothing here retries a call whose outcome is 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from nixops_proxmox.core import ports
 from nixops_proxmox.model import Archive, Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
 from nixops_proxmox.spec import MachineSpec
 
@@ -264,33 +265,6 @@ class KeyStore(Protocol):
         ...
 
 
-class Clock(Protocol):
-    def now(self) -> float: ...
-    def sleep(self, seconds: float) -> None: ...
-
-
-class Reporter(Protocol):
-    """Who watches."""
-
-    def step(self, machine: Machine, label: str, to: str) -> None: ...
-    def detail(self, machine: Machine, text: str) -> None:
-        """What the current step is doing or waiting for, one line."""
-        ...
-
-    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
-    def warn(self, machine: Machine, text: str) -> None: ...
-
-
-class Journal(Protocol):
-    """The durable record. `commit` writes phase, facts and the end of the attempt in one transaction."""
-
-    def begin(self, machine: Machine, label: str, to: str, /) -> int: ...
-    def note(self, attempt: int, machine: Machine, /) -> None:
-        """What must survive a crash in the middle of the attempt: a UPID, a claim; that the phase is in doubt."""
-        ...
-
-    def commit(self, attempt: int, machine: Machine, /) -> None: ...
-    def fail(self, attempt: int, error: Exception, /) -> None: ...
-    def record(self, machine: Machine, label: str, /) -> None:
-        """A phase that was seen rather than made (a sighting)."""
-        ...
+Clock = ports.Clock
+Reporter: TypeAlias = ports.Reporter[Machine]
+Journal: TypeAlias = ports.Journal[Machine]

@@ -1,13 +1,13 @@
-"""What the table is made of: steps, moves, sightings, and how they are looked up."""
+"""What the table of machines is made of: their world, and one look at it."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
-from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.core import table
 from nixops_proxmox.lifecycle.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -37,62 +37,15 @@ class World:
     words: Words = Words()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
 
+    def wait_for_task(self, upid: str) -> None:
+        self.hypervisor.wait_for_task(upid)
 
-class Attempt(Protocol):
-    """The current try of a step: what must survive a crash in the middle of it is noted here."""
-
-    @property
-    def machine(self) -> Machine: ...
-
-    @property
-    def facts(self) -> Facts: ...
-
-    def note(self, facts: Facts) -> None: ...
-
-    def doubt(self, phase: Phase, facts: Facts) -> None:
-        """Before an effect that makes the record untrue: note a phase and facts that hold whatever comes of it."""
-        ...
-
-    def note_task(self, upid: str) -> None: ...
+    def find_task(self, facts: Facts, kind: str) -> str:
+        return self.hypervisor.find_task(facts, kind)
 
 
-class Step(Protocol):
-    """One effect. Its docstring's first line is what users see. Safe to repeat by construction."""
-
-    def already(self, world: World, machine: Machine) -> Facts | None:
-        """Only looks: the facts if the step's effect is there, else None."""
-        ...
-
-    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts: ...
-
-
-class Repeatable:
-    """A step that looks while it acts: doing it again does no harm, so there is nothing to look for beforehand."""
-
-    def already(self, world: World, machine: Machine) -> Facts | None:
-        del world, machine
-        return None
-
-
-def label(step: object) -> str:
-    """The sentence that users and the diagram show for a step."""
-    return (step.__doc__ or type(step).__name__).strip().splitlines()[0].rstrip(".")
-
-
-@dataclass(frozen=True)
-class Move:
-    """Asked for `goal` and standing in `standing`: take `step`, which leads to `to`; `turns` are expected refusals;
-    `ways`: the ways to the first boot (`install.from`) that take it."""
-
-    goal: Phase
-    standing: Phase
-    step: Step
-    to: Phase
-    turns: tuple[tuple[type[DeployError], Phase], ...] = ()
-    ways: tuple[Source, ...] = tuple(Source)
-
-    def turn(self, error: DeployError) -> Phase | None:
-        return next((phase for kind, phase in self.turns if isinstance(error, kind)), None)
+Attempt: TypeAlias = table.Attempt[Machine, Facts]
+Step: TypeAlias = table.Step[World, Machine, Facts]
 
 
 @dataclass(frozen=True)
@@ -104,56 +57,8 @@ class Seen:
     vm: Vm | None
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """Our record says `standing`, but `sees` is true of the world: so it is `phase`."""
-
-    standing: Phase
-    sees: Callable[[Seen], bool]
-    phase: Phase
-
-
-@dataclass(frozen=True)
-class Lifecycle:
-    moves: tuple[Move, ...]
-    sightings: tuple[Sighting, ...]
-
-    def look(self, world: World, machine: Machine) -> Machine:
-        """The machine as the world shows it; asks nothing of the world where no sighting is possible."""
-        possible = [s for s in self.sightings if s.standing is machine.phase]
-        if not possible:
-            return machine
-        seen = Seen(world, machine, world.hypervisor.find_vm(machine.facts))
-        phase = next((s.phase for s in possible if s.sees(seen)), machine.phase)
-        return machine.moved(phase, machine.facts)
-
-    def find_move(self, standing: Phase, goal: Phase, way: Source = Source.ISO) -> Move | None:
-        return next((m for m in self.moves if m.goal is goal and m.standing is standing and way in m.ways), None)
-
-    def next_move(self, machine: Machine, goal: Phase, way: Source = Source.ISO) -> Move:
-        move = self.find_move(machine.phase, goal, way)
-        if move is None:
-            raise NoPath(
-                f"{machine.name}: it is {machine.phase}, and nothing leads from there to {goal}",
-                hint=hint_at(machine),
-            )
-        return move
-
-    def road(self, machine: Machine, goal: Phase, way: Source = Source.ISO) -> list[Move]:
-        """The moves from where the machine stands to `goal`, as far as no turn is taken; raises NoPath."""
-        moves: list[Move] = []
-        standing = machine
-        while standing.phase is not goal:
-            move = self.next_move(standing, goal, way)
-            if move in moves:
-                raise NoPath(f"the table runs in a circle at {standing.phase} on the way to {goal}")
-            moves.append(move)
-            standing = standing.moved(move.to, standing.facts)
-        return moves
-
-    def goals(self) -> tuple[Phase, ...]:
-        """The phases that can be asked for."""
-        return tuple(dict.fromkeys(m.goal for m in self.moves))
+def see(world: World, machine: Machine) -> Seen:
+    return Seen(world, machine, world.hypervisor.find_vm(machine.facts))
 
 
 def hint_at(machine: Machine) -> str:

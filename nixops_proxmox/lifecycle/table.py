@@ -1,13 +1,15 @@
 """The life of one machine, all of it. Start reading here."""
 
+from nixops_proxmox.core.table import Lifecycle, Move, Sighting
 from nixops_proxmox.errors import GuestLost, VmidTaken
 from nixops_proxmox.lifecycle import sightings as sees
-from nixops_proxmox.lifecycle.shape import Lifecycle, Move, Sighting
+from nixops_proxmox.lifecycle.shape import Seen, World, hint_at, see
 from nixops_proxmox.lifecycle.steps.copied import BootCopy
 from nixops_proxmox.lifecycle.steps.hardware import Adjust, CreateVm, Destroy, Discard, ShutDown
 from nixops_proxmox.lifecycle.steps.identity import Reserve
 from nixops_proxmox.lifecycle.steps.installer import BootInstaller, EnterInstaller, EnterRescue, Install, Partition
 from nixops_proxmox.lifecycle.steps.system import Activate, BootSystem, ClearForReinstall
+from nixops_proxmox.model import Facts, Machine
 from nixops_proxmox.model import Phase as P
 from nixops_proxmox.spec import Source
 
@@ -17,7 +19,7 @@ WITH_VM = (P.DEFINED, *INSTALLING, *SETTLED, P.RESCUE)  # PVE has it, unless som
 
 ISO, COPY = (Source.ISO,), (Source.IMAGE, Source.TEMPLATE)  # ways to the first boot; where none is said, all of them
 
-LIFECYCLE = Lifecycle(
+LIFECYCLE: Lifecycle[P, World, Machine, Facts, Seen] = Lifecycle(
     moves=(
         #    asked for   standing in     step                 leads to
         Move(P.READY,    P.ABSENT,       Reserve(),           P.RESERVED),
@@ -54,4 +56,7 @@ LIFECYCLE = Lifecycle(
         Sighting(P.STOPPED,        sees.powered_on,         P.INSTALLED),
         Sighting(P.READY,          sees.wants_other_system, P.RUNNING),
     ),
+    see=see,
+    way=Source.ISO,
+    hint=hint_at,
 )  # fmt: skip

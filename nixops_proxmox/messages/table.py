@@ -1,11 +1,11 @@
-"""The table of a machine's life, for programs."""
+"""The table of a kind, for programs."""
 
 from typing import Any
 
-from nixops_proxmox.lifecycle.shape import Lifecycle, label
+from nixops_proxmox.core.table import AnyLifecycle, label
 
 
-def lifecycle_json(lifecycle: Lifecycle) -> dict[str, Any]:
+def lifecycle_json(lifecycle: AnyLifecycle) -> dict[str, Any]:
     moves = [
         {"goal": m.goal.value, "standing": m.standing.value, "step": label(m.step), "to": m.to.value}
         for m in lifecycle.moves

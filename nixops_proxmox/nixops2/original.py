@@ -114,7 +114,7 @@ class Meet(Errand):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: a VM that runs is not started, and a key that is let in is not added again."""
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
-        return _meet(attempt.machine, self._parts)
+        return _meet(attempt.thing, self._parts)
 
     @override
     def lands(self, world: World, machine: Machine) -> Phase:

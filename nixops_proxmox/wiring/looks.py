@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import DeployError, NoPath
-from nixops_proxmox.lifecycle.shape import World, label
+from nixops_proxmox.lifecycle.shape import World
 from nixops_proxmox.lifecycle.steps.hardware import find_changes
 from nixops_proxmox.lifecycle.steps.identity import refuse_unrecorded
 from nixops_proxmox.lifecycle.table import LIFECYCLE

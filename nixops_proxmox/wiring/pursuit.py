@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from nixops_proxmox.core.engine import wait_for_errand
 from nixops_proxmox.errors import NeedsWord
-from nixops_proxmox.lifecycle.engine import pursue, run_errand, wait_for_errand
+from nixops_proxmox.lifecycle.engine import pursue, run_errand
 from nixops_proxmox.lifecycle.errand import Errand
 from nixops_proxmox.lifecycle.errands.power import HardReboot, Reset
 from nixops_proxmox.lifecycle.ports import Journal

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from typing_extensions import override
 
+from nixops_proxmox.core.engine import LOOKS
 from nixops_proxmox.errors import DeployError, JobStillRunning, SshUnreachable
-from nixops_proxmox.lifecycle.engine import LOOKS
 from nixops_proxmox.lifecycle.steps.installer import INSTALL_TIME, SPELL
 from nixops_proxmox.model import Job, JobPhase, Machine, Phase
 from nixops_proxmox.spec import MachineSpec

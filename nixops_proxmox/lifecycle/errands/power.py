@@ -31,7 +31,7 @@ class HardReboot(Errand):
 
     def start(self, world: World, attempt: Attempt) -> Facts:
         """A machine that is not installed yet is left to the table."""
-        if attempt.machine.phase is not Phase.INSTALLED:
+        if attempt.thing.phase is not Phase.INSTALLED:
             return attempt.facts
         return boot(world, attempt)
 

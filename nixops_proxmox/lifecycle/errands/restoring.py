@@ -71,7 +71,7 @@ class Restore(Errand):
 
     def _prove(self, world: World, attempt: Attempt) -> None:
         """What came back is what was looked at. If it is not, that is recorded: the next restore may go over it."""
-        facts, name = attempt.facts, attempt.machine.name
+        facts, name = attempt.facts, attempt.thing.name
         if world.hypervisor.find_vm(replace(facts, uuid=self._uuid)) is not None:
             return
         uuid = world.hypervisor.uuid_at(facts.vmid)
@@ -84,11 +84,11 @@ class Restore(Errand):
 
     def _make_ours(self, world: World, attempt: Attempt) -> Facts:
         """The VM gets the machine's mark; it is started, since only itself can tell the host key that it has."""
-        vm = world.hypervisor.give_mark(attempt.machine, self._uuid)
+        vm = world.hypervisor.give_mark(attempt.thing, self._uuid)
         facts = replace(_without_remains(attempt.facts), macs=world.hypervisor.macs(vm), host_key="")
         attempt.doubt(Phase.INSTALLED, with_volumes(world, facts))
         world.hypervisor.start_vm(attempt.facts, attempt.note_task)
-        return replace(attempt.facts, host_key=self._read_key(attempt.machine))
+        return replace(attempt.facts, host_key=self._read_key(attempt.thing))
 
 
 def _find_standing(world: World, facts: Facts) -> Vm | None:

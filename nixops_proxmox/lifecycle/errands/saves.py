@@ -86,7 +86,7 @@ class ReturnToSnapshot(Errand):
         attempt.doubt(unsettled(machine), unknown_disks(machine.facts))
         world.hypervisor.saves.return_to_snapshot(machine.facts, self.subject, attempt.note_task)
         attempt.note(with_volumes(world, attempt.facts))
-        boots = attempt.facts.errand[RAN] == "yes" and attempt.machine.phase is Phase.INSTALLED
+        boots = attempt.facts.errand[RAN] == "yes" and attempt.thing.phase is Phase.INSTALLED
         return boot(world, attempt) if boots else attempt.facts
 
     @override
@@ -124,7 +124,7 @@ class BackUp(Errand):
         """Safe to repeat: an archive overwrites none; at worst there is one more."""
         storage = machine.facts.errand[STORAGE]
         world.hypervisor.saves.back_up(machine.facts, storage, self._mode, attempt.note_task)
-        if self.already(world, attempt.machine) is None:
+        if self.already(world, attempt.thing) is None:
             raise NotFound(f"{machine.name}: the backup succeeded, but {storage} shows no new archive")
         return attempt.facts
 

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.lifecycle.scripts import identity_files
-from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, change_hardware, get_vm
 from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import Facts, Machine, Power

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import NeedsWord, NotFound, WrongDisk
-from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.identity import with_macs
 from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command

@@ -4,8 +4,9 @@ import hashlib
 import uuid
 from dataclasses import replace
 
+from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command

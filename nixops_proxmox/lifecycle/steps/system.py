@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from nixops_proxmox.lifecycle.shape import Attempt, Repeatable, World
+from nixops_proxmox.core.table import Repeatable
+from nixops_proxmox.lifecycle.shape import Attempt, World
 from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
 from nixops_proxmox.lifecycle.steps.installer import script_hash
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm

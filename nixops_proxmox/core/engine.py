@@ -1,0 +1,163 @@
+"""The only code that changes a phase, of things of any kind: one durable move after another."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
+
+from nixops_proxmox.core.ports import AnyWorld, Journal
+from nixops_proxmox.core.table import Lifecycle, Move, Step, label
+from nixops_proxmox.core.thing import AnyFacts, AnyThing
+from nixops_proxmox.errors import DeployError, NoPath, NotFound, PveError, Retry, TaskFailed
+from nixops_proxmox.spelling import Verb, command
+
+TURNS = 5  # how often a run may be turned back before it gives up: a taken VMID, a guest restarted under us
+LOOKS = 3  # how often a step whose outcome is unknown is looked at again
+PAUSE = 2.0  # seconds before looking again
+TASK = "task"  # in the facts' `errand`: the type of the PVE task that it starts
+
+P = TypeVar("P")
+W = TypeVar("W", bound=AnyWorld)
+T = TypeVar("T", bound=AnyThing)
+F = TypeVar("F", bound=AnyFacts)
+
+
+class OpenAttempt(Generic[T]):
+    """Notes facts in the journal while a step is at work."""
+
+    def __init__(self, journal: Journal[T], thing: T, key: int) -> None:
+        self._journal, self._thing, self._key = journal, thing, key
+
+    @property
+    def thing(self) -> T:
+        return self._thing
+
+    @property
+    def facts(self) -> Any:
+        return self._thing.facts
+
+    def note(self, facts: Any) -> None:
+        self.doubt(self._thing.phase, facts)
+
+    def doubt(self, phase: Any, facts: Any) -> None:
+        self._thing = self._thing.moved(phase, facts)
+        self._journal.note(self._key, self._thing)
+
+    def note_task(self, upid: str) -> None:
+        self.note(with_task(self.facts, upid))
+
+
+def pursue(
+    lifecycle: Lifecycle[Any, W, T, Any, Any],
+    goal: P,
+    thing: T,
+    world: W,
+    journal: Journal[T],
+    *,
+    way: str = "",
+    enough: Callable[[T], bool] = lambda _: False,
+) -> T:
+    """Take one durable move after another until the thing is in `goal`, or `enough` says that it may stop there."""
+    wait_for_errand(world, thing)
+    thing = _look(lifecycle, world, journal, thing)
+    turns = 0
+    while thing.phase is not goal and not enough(thing):
+        move = lifecycle.next_move(thing, goal, way)
+        before = thing
+        thing = _take(move, thing, world, journal)
+        if thing.phase is not move.to:
+            turns += 1
+            if turns > TURNS:
+                raise NoPath(
+                    f"{thing.name}: turned back {turns} times, the last time from {before.phase}: giving up",
+                    hint=f"{command(Verb.HISTORY, thing.name)} shows what happened each time",
+                )
+    return thing
+
+
+def _look(lifecycle: Lifecycle[Any, W, T, Any, Any], world: W, journal: Journal[T], thing: T) -> T:
+    seen = lifecycle.look(world, thing)
+    if seen.phase is not thing.phase:
+        journal.record(seen, f"seen: it is {seen.phase}, not {thing.phase}")
+    return seen
+
+
+def _take(move: Move[Any, W, T, Any], thing: T, world: W, journal: Journal[T]) -> T:
+    """One move: look, act, and commit phase and facts in one transaction with the end of the attempt."""
+    began = world.clock.now()
+    world.reporter.step(thing, label(move.step), move.to)
+    key = journal.begin(thing, label(move.step), move.to)
+    attempt = OpenAttempt(journal, thing, key)
+    try:
+        facts = carry_out(move.step, world, attempt, expected=lambda error: move.turn(error) is not None)
+    except DeployError as error:
+        turn = move.turn(error)
+        if turn is None:
+            journal.fail(key, error)
+            raise
+        world.reporter.warn(thing, f"{error.message}: back to {turn}")
+        thing = thing.moved(turn, at_rest(attempt.facts))
+    else:
+        thing = thing.moved(move.to, at_rest(facts))
+    journal.commit(key, thing)
+    world.reporter.done(thing, label(move.step), world.clock.now() - began)
+    return thing
+
+
+def carry_out(
+    step: Step[W, T, F],
+    world: W,
+    attempt: OpenAttempt[T],
+    *,
+    begun: bool = True,
+    expected: Callable[[DeployError], bool] = lambda _: False,
+) -> F:
+    """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace.
+    What was not `begun` before is not looked for: what is there is of somebody else, or of another time."""
+    for look in range(1, LOOKS + 1):
+        begun = begun or look > 1
+        _finish_task(world, attempt.thing)
+        if look > 1:
+            wait_for_errand(world, attempt.thing)
+        try:
+            facts = step.already(world, attempt.thing) if begun else None
+            return facts if facts is not None else step.do(world, attempt.thing, attempt)
+        except DeployError as error:
+            if expected(error) or error.retry is not Retry.LOOK_FIRST or look == LOOKS:
+                raise
+            world.reporter.warn(attempt.thing, f"{error.message}: looking what became of it")
+            world.clock.sleep(PAUSE)
+    raise AssertionError("unreachable: the last look returns or raises")
+
+
+def _finish_task(world: AnyWorld, thing: AnyThing) -> None:
+    """Wait for the PVE task that an earlier try left behind; what it did, the step's own look will tell."""
+    if not thing.facts.task:
+        return
+    world.reporter.detail(thing, "waiting for a task that was started earlier")
+    try:
+        world.wait_for_task(thing.facts.task)
+    except (TaskFailed, NotFound) as error:
+        world.reporter.warn(thing, f"an earlier task did not succeed: {error.message}")
+    except PveError as error:
+        if error.retry is not Retry.LOOK_FIRST:
+            raise
+        world.reporter.warn(thing, error.message)
+
+
+def wait_for_errand(world: AnyWorld, thing: AnyThing) -> None:
+    """Wait for the task of an errand that nobody waits for any more: in the middle of it, a look could see anything."""
+    errand = thing.facts.errand
+    if not errand:
+        return
+    running = world.find_task(thing.facts, errand[TASK]) if errand.get(TASK) else ""
+    for task in dict.fromkeys((thing.facts.task, running)):  # a run may have been killed before it noted the UPID
+        _finish_task(world, thing.moved(thing.phase, with_task(thing.facts, task)))
+
+
+def with_task(facts: Any, upid: str) -> Any:
+    return replace(facts, task=upid)
+
+
+def at_rest(facts: Any) -> Any:
+    """The facts of a thing that nobody is at work on."""
+    return replace(facts, task="", errand={})
