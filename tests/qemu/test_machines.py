@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.slow, pytest.mark.timeout(900)]
 
 # gate: BIOS, installed by its closure; two disks, the second of which a reinstall must keep; its partition script wants
-# a reboot first; on the operator's bridge and on the isolated one. six: UEFI, installed by a configuration, IPv6 only.
+# a reboot first; on the operator's bridge and on the isolated one. six: UEFI on
+# a q35, whose CD and second disk are AHCI's, installed by a configuration, IPv6 only.
 PAIR = """\
 let
   from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
@@ -61,8 +62,9 @@ in
   };
   six = machine "six" {
     bios = "ovmf";
+    machine = "q35";
     efi.storage = "local-lvm";
-    disks = [ { storage = "local-lvm"; size = "1G"; } ];
+    disks = [ { storage = "local-lvm"; size = "1G"; } { slot = "sata0"; storage = "local-lvm"; size = "64M"; } ];
     network = [ { bridge = "vmbr3"; ipv4.method = "none"; } ];
     install = { inherit iso; method = "configuration"; };
   };
@@ -115,6 +117,8 @@ def test_machines_are_installed_by_closure_with_bios_and_by_configuration_with_u
     assert {machine["machine"]: machine["phase"] for machine in pair.bed.status()} == {"gate": "ready", "six": "ready"}
     assert pair.bed.ssh("gate", "ls -d /sys/firmware/efi || hostname").split() == ["gate"]
     assert pair.bed.ssh("six", "ls -d /sys/firmware/efi; hostname").split() == ["/sys/firmware/efi", "six"]
+    assert "/ata" in pair.bed.ssh("six", "readlink -f /sys/class/block/sr0")
+    assert "ata-QEMU_HARDDISK_" in pair.bed.ssh("six", "ls /dev/disk/by-id")
     assert (pair.ask("gate"), pair.ask("six")) == ("gate version 1", "six version 1")
     assert pair.bed.ssh("six", "ls /etc/nixos").split() == ["configuration.nix", "hardware-configuration.nix"]
 

@@ -36,8 +36,14 @@ def sources_list() -> str:
             (packages.MIRROR, packages.SUITE),
             (packages.MIRROR, f"{packages.SUITE}-updates"),
             (packages.SECURITY_MIRROR, f"{packages.SUITE}-security"),
+            (packages.MIRROR, packages.KERNEL_SUITE),
         )
     )
+
+
+def preferences() -> str:
+    """Nothing but the kernel, which is asked for by its suite, and what it needs comes from another suite."""
+    return f"Package: *\nPin: release n={packages.KERNEL_SUITE}\nPin-Priority: 100\n"
 
 
 def apt_argv(state: Path, *words: str) -> list[str]:
@@ -50,6 +56,7 @@ def apt_argv(state: Path, *words: str) -> list[str]:
         "Dir::Cache::archives": state / "archives",
         "Dir::Etc::sourcelist": state / "sources.list",
         "Dir::Etc::sourceparts": "-",
+        "Dir::Etc::preferences": state / "preferences",
         "Dir::Etc::preferencesparts": "-",
         "APT::Architecture": "amd64",
         "APT::Install-Recommends": "false",
@@ -93,6 +100,7 @@ def fetch_debs(state: Path, progress: Callable[[str], None]) -> list[Path]:
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
     (state / "sources.list").write_text(sources_list(), encoding="utf-8")
+    (state / "preferences").write_text(preferences(), encoding="utf-8")
     progress("reading Debian's package lists")
     run(apt_argv(state, "update"))
     printed = run(apt_argv(state, "--print-uris", "install", *packages.PACKAGES)).decode()

@@ -1,5 +1,6 @@
 """Turns Debian packages into the image's root file system and first stage, without running any of their scripts."""
 
+import lzma
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -122,6 +123,9 @@ def kernel_release(root: Path) -> str:
 def keep_modules(root: Path) -> dict[str, tuple[str, list[str]]]:
     """Drop the kernel modules that nothing here loads; what is left, by name."""
     folder = root / "usr/lib/modules" / kernel_release(root)
+    for packed in (folder / "kernel").rglob("*.ko.xz"):
+        packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))  # the image is packed as a whole
+        packed.unlink()
     run(["depmod", "-b", str(root), "-C", "/dev/null", folder.name])
     known = parse_dependencies((folder / "modules.dep").read_text(encoding="utf-8"))
     wanted = (*packages.BOOT_MODULES, *packages.ROOT_MODULES, *packages.SYSTEM_MODULES)

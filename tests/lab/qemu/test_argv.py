@@ -107,6 +107,27 @@ def test_a_disk_is_on_its_bus_with_its_serial(key: str, options: dict[str, str],
 
 
 @pytest.mark.parametrize(
+    ("key", "cdrom", "expected"),
+    [
+        ("ide0", False, {"driver": "ide-hd", "bus": "ide.0", "serial": "ROOT"}),
+        ("ide2", True, {"driver": "ide-cd", "bus": "ide.1"}),
+        ("sata0", False, {"driver": "ide-hd", "bus": "ahci0.0", "serial": "ROOT"}),
+        ("sata5", True, {"driver": "ide-cd", "bus": "ahci0.5"}),
+        ("scsi0", False, {"driver": "scsi-hd", "bus": "scsihw0.0"}),
+    ],
+)
+@pytest.mark.parametrize("machine", ["q35", "pc-q35-7.2"])
+def test_a_q35_that_was_asked_for_shows_ide_and_sata_by_ahci(
+    machine: str, key: str, cdrom: bool, expected: dict[str, str]
+) -> None:
+    slot = DiskSlot(key, DISK, cdrom=cdrom, options={} if cdrom else {"serial": "ROOT"})
+    words = build(make_hardware(machine=machine, disks=(slot,)), media={key: MEDIA["scsi0"]})
+    found = device(words, key)
+    assert {name: found[name] for name in expected} == expected
+    assert "satahw0" not in " ".join(words)
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({}, "discard=ignore,detect-zeroes=on"),

@@ -81,6 +81,11 @@ def is_q35(hardware: Hardware) -> bool:
     return "q35" in machine_type(hardware)
 
 
+def has_ahci(hardware: Hardware) -> bool:
+    """A q35 that was asked for has AHCI alone, as PVE's: its own ports for ide, a second controller for sata."""
+    return "q35" in hardware.machine
+
+
 def processor_argv(hardware: Hardware, setup: Setup) -> list[str]:
     """Without KVM every further processor only costs, so one it is; the API still shows what was configured."""
     kvm = setup.accel.kvm
@@ -160,11 +165,11 @@ def channel_argv(hardware: Hardware) -> list[str]:
 
 
 def controllers_argv(hardware: Hardware) -> list[str]:
-    """SCSI; and as a second one what shows PVE's ide and sata: the lab's guests have no driver for AHCI."""
+    """SCSI; and what shows PVE's ide and sata: AHCI, or where it is not asked for a second SCSI, which is faster."""
     ports = range(HOTPLUG_PORTS) if is_q35(hardware) else ()
     devices = [
         joined("virtio-scsi-pci", id="scsihw0"),
-        joined("virtio-scsi-pci", id="satahw0"),
+        joined("ahci", id="ahci0") if has_ahci(hardware) else joined("virtio-scsi-pci", id="satahw0"),
         *(joined("pcie-root-port", id=f"hot{number}", chassis=number + 1) for number in ports),
     ]
     return [word for device in devices for word in ("-device", device)]
@@ -187,13 +192,30 @@ def drive_options(disk: DiskSlot, media: Media | None) -> str:
     )  # fmt: skip
 
 
-def device_options(disk: DiskSlot, bootindex: int | None, port: str | None = None) -> str:
+def ahci_port(key: str) -> str:
+    """ide0 and ide2 where PVE has them. It refuses the others on a q35; here they come after."""
+    if has_bus(key, "sata"):
+        return f"ahci0.{slot_number(key)}"
+    return f"ide.{(0, 2, 1, 3)[slot_number(key)]}"
+
+
+def ahci_options(disk: DiskSlot, ends: Mapping[str, str | int | None]) -> str:
+    given = dict(disk.options)
+    if disk.cdrom:
+        return joined("ide-cd", bus=ahci_port(disk.key), **ends)
+    rate = 1 if given.get("ssd") == "1" else None
+    return joined("ide-hd", bus=ahci_port(disk.key), **ends, wwn=given.get("wwn"), rotation_rate=rate)
+
+
+def device_options(disk: DiskSlot, bootindex: int | None, port: str | None = None, *, ahci: bool = False) -> str:
     """The guest's side. Serial number and by-id name are PVE's: `…_drive-scsi0`, or the serial where one is set."""
     key, given = disk.key, dict(disk.options)
     serial = given.get("serial")
     ends: dict[str, str | int | None] = {"drive": f"drive-{key}", "id": key, "bootindex": bootindex, "serial": serial}
     if has_bus(key, "virtio"):
         return joined("virtio-blk-pci", bus=port, **ends)
+    if ahci and not has_bus(key, "scsi"):
+        return ahci_options(disk, ends)
     bus, first = ("scsihw0.0", 0) if has_bus(key, "scsi") else ("satahw0.0", 0 if has_bus(key, "ide") else 8)
     place: dict[str, str | int | None] = {"bus": bus, "scsi-id": first + slot_number(key)}
     ends |= {"device_id": serial or f"drive-{key}", "wwn": given.get("wwn")}
@@ -211,7 +233,7 @@ def disks_argv(hardware: Hardware, setup: Setup) -> list[str]:
     argv: list[str] = []
     for disk in filter(is_drive, hardware.disks):
         argv += ["-drive", drive_options(disk, setup.media.get(disk.key))]
-        argv += ["-device", device_options(disk, boot_index(hardware, disk.key))]
+        argv += ["-device", device_options(disk, boot_index(hardware, disk.key), ahci=has_ahci(hardware))]
     return argv
 
 
