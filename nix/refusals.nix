@@ -64,9 +64,10 @@ let
   opens = firewall: elem cfg.ssh.port (firewall.allowedTCPPorts or [ ])
     || any (range: range.from <= cfg.ssh.port && cfg.ssh.port <= range.to) (firewall.allowedTCPPortRanges or [ ]);
   firewall = config.networking.firewall;
-  # Rules in words of their own are for the user to judge.
-  ownRules = any (name: (firewall.${name} or "") != "") [ "extraCommands" "extraInputRules" ]
-    || (firewall.trustedInterfaces or [ ]) != [ ];
+  # Rules in words of their own are for the user to judge; NixOS's own modules write there, too, and trust "lo".
+  ownRules = any (word: lib.hasInfix word (firewall.extraCommands or "")) [ "nixos-fw" "INPUT" ]
+    || (firewall.extraInputRules or "") != ""
+    || lib.subtractLists [ "lo" ] (firewall.trustedInterfaces or [ ]) != [ ];
   closed = (firewall.enable or false) && !(sshd.openFirewall or true) && !opens firewall
     && !any opens (builtins.attrValues (firewall.interfaces or { })) && !ownRules;
 
@@ -83,8 +84,9 @@ let
   freely = sudo:
     let found = commands sudo; in
     found != [ ] && elem "NOPASSWD" ((lib.last found).options or [ ]);
-  # What is written in sudo's own words is for the user to judge.
-  bySudo = sudo: (freely sudo || (sudo.extraConfig or "") != "" || lib.hasInfix "NOPASSWD" (toString (sudo.defaultOptions or [ ])))
+  # What is written in sudo's own words is for the user to judge; NixOS's own modules write there, too.
+  ownWords = sudo: any (word: lib.hasInfix word (sudo.extraConfig or "")) [ "NOPASSWD" "!authenticate" ];
+  bySudo = sudo: (freely sudo || ownWords sudo || elem "NOPASSWD" (sudo.defaultOptions or [ ]))
     && (elem "wheel" groups || !(sudo.execWheelOnly or false));
 
   wayIn = [

@@ -7,7 +7,7 @@ let
   iso = name: { deployment.proxmox.install.iso = "local:iso/${name}.iso"; };
   ours = iso "nixops-proxmox-installer";
   secure = { deployment.proxmox.efi = { storage = "local-lvm"; secureBootKeys = true; }; };
-  on = fsType: { fileSystems."/data" = { device = "/dev/disk/by-label/data"; inherit fsType; }; };
+  on = fsType: { fileSystems."/data" = { device = if fsType == "zfs" then "tank/data" else "/dev/disk/by-label/data"; inherit fsType; }; };
   signed = { lib, ... }: {
     boot.loader = { systemd-boot.enable = lib.mkForce false; external = { enable = true; installHook = "/sign"; }; };
   };

@@ -54,6 +54,11 @@ in
         message = "networking.defaultGateway.interface is not optional when using networkd.";
       }];
     })
+    {
+      networking.firewall.trustedInterfaces = [ "lo" ];
+      networking.firewall.extraCommands = "ip46tables -w -t nat -F nixos-nat-pre"; # as services/networking/nat.nix does
+    }
+    (mkIf net.networkmanager.enable { networking.useDHCP = false; })
     (mkIf config.systemd.network.enable { services.resolved.enable = mkDefault true; })
   ];
 }

@@ -87,6 +87,7 @@ in
   config = {
     users.users.root = { uid = 0; group = "root"; home = "/root"; };
     security.sudo.extraRules = rules config.security.sudo;
+    security.sudo.extraConfig = "Defaults:root,%wheel env_keep+=TERMINFO_DIRS"; # as config/terminfo.nix does
     security.sudo-rs.extraRules = rules config.security.sudo-rs;
     services.openssh.authorizedKeysFiles = mkIf sshd.enable
       (lib.optional sshd.authorizedKeysInHomedir "%h/.ssh/authorized_keys" ++ [ "/etc/ssh/authorized_keys.d/%u" ]);
