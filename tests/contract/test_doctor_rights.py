@@ -131,6 +131,6 @@ def test_readmes_role_is_the_doctors() -> None:
     assert f'pveum role add NixOpsProxmox --privs "{role_line(Release(9, 0))}"' in text
     changed = set(Release(8, 4).role_privileges) ^ set(Release(9, 0).role_privileges)
     assert changed == {"VM.Monitor", "VM.GuestAgent.Unrestricted"}
-    assert "On 8, `VM.Monitor` stands in place of `VM.GuestAgent.Unrestricted`" in text
+    assert "On 8, write `VM.Monitor` instead of `VM.GuestAgent.Unrestricted`" in text
     assert set(Release(8, 4).role_privileges) - set(Release(7, 4).role_privileges) == {"SDN.Use"}
-    assert "on 7.4 there is no `SDN.Use` either" in text
+    assert "On 7.4, leave out `SDN.Use` as well" in text
