@@ -35,6 +35,7 @@ from nixops_proxmox.nixops2.hardware import learn_hardware
 from nixops_proxmox.nixops2.original import SECRETS, Meet, as_it_is, is_originals, take_over
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.planning import Planning
+from nixops_proxmox.nixops2.rightful import Rightful
 from nixops_proxmox.nixops2.run import LOOKING, Run, get_run
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
@@ -77,6 +78,7 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
 
 class ProxmoxState(
     Gated,
+    Rightful,
     Copying,
     Planning,
     nixops.backends.MachineState[ProxmoxDefinition],
@@ -154,6 +156,7 @@ class ProxmoxState(
         self._ssh_pinged_this_time = True
 
     @property
+    @override
     def _run(self) -> Run:
         machines = self.depl.resources
 

@@ -23,8 +23,12 @@ class Kept(Protocol):
 class NixopsRecord:
     """All machines of ours in one NixOps deployment. `name` stands in the VMs' notes."""
 
-    def __init__(self, name: str, kept: Mapping[str, Kept], lock: Any) -> None:
-        """`lock`: makes NixOps's own lock of the deployment, a context manager."""
+    def __init__(
+        self, name: str, kept: Mapping[str, Kept], lock: Any, prove: Callable[[], None] = lambda: None
+    ) -> None:
+        """`lock`: makes NixOps's own lock of the deployment, a context manager; `prove` raises Locked if a lock that it
+        holds beside it was broken."""
+        self._prove = prove
         self.name = name
         self._kept, self._lock = kept, lock
         self._books: dict[str, Book] = {}
@@ -53,7 +57,10 @@ class NixopsRecord:
             yield
 
     def prove(self, lease: Any) -> None:
-        """NixOps's lock of a state file is its process's own: nobody can take it over."""
+        """Raises Locked if somebody else has broken NixOps's lock. That of a state file is its process's own: nobody
+        can."""
+        del lease
+        self._prove()
 
     def journal(self, lease: Any = None) -> "Pages":
         del lease

@@ -4,6 +4,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from nixops_proxmox.lifecycle.shape import Words, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
+from nixops_proxmox.nixops2.holding import holding
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import Formatter, shown
@@ -35,6 +37,8 @@ class Run:
         self._lock = threading.Lock()
         self.name = name_of(uuid)
         self.parts = Parts(Options(deployment=self.name, reporter=NixopsReporter(logger)), self)
+        self._stack = ExitStack()
+        self._stack.enter_context(self.parts.right.held(holding.prove))
         atexit.register(self.parts.__exit__, None, None, None)
 
     # What the parts ask: satisfies `wiring.record.Winners`.

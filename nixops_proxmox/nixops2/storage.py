@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import nixops.storage
 import nixops.util
 
 from nixops_proxmox import paths
-from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.errors import ConfigError, Locked, StateError
 from nixops_proxmox.nixops2.errors import translated
 from nixops_proxmox.nixops2.gate import gate
+from nixops_proxmox.nixops2.holding import holding
 from nixops_proxmox.ssh.files import ensure_private_directory
 from nixops_proxmox.state import ENVIRONMENT, State, has_password, open_state
 from nixops_proxmox.state.blobs import BlobStore, Overtaken
@@ -107,12 +108,15 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
             return
         with open_shared(self._options) as state:
             try:
+                holding.prove()
                 self._version = BlobStore(state).write(self._options.name, content, after=self._version)
             except Overtaken as error:
                 raise StateError(
                     error.message,
                     hint=f"what this run recorded is in {self._save(content)}; network.lock.proxmox-sql avoids this",
                 ) from error
+            except Locked as error:
+                raise Locked(error.message, hint=f"what this run recorded is in {self._save(content)}") from error
         self._digest = digest
 
     def _save(self, content: bytes) -> Path:
@@ -155,19 +159,29 @@ class SqlLock(nixops.locks.LockDriver[SqlOptions]):
 
     def __init__(self, args: SqlOptions) -> None:
         self._options = args
-        self._token: str | None = None  # empty: nothing to release
+        self._stack: ExitStack | None = None  # what is to be done to release it; None: it was never locked
 
     def lock(self, description: str, exclusive: bool, **kwargs: Any) -> None:
-        self._token = ""
+        self._stack = ExitStack()
         if exclusive:
-            with translated(), open_shared(self._options) as state:
-                self._token = LockStore(state, hint=BREAK).take(self._options.name, description)
+            with translated():
+                self._take(self._stack, description)
+
+    def _take(self, stack: ExitStack, description: str) -> None:
+        """The state stays open, for the lock is asked for before each effect."""
+        state, name = stack.enter_context(open_shared(self._options)), self._options.name
+        store = LockStore(state, hint=BREAK)
+        token = store.take(name, description)
+        stack.callback(store.release, name, token)
+        holding.began(lambda: store.prove(name, token))
+        stack.callback(holding.ended)
 
     def unlock(self, **kwargs: Any) -> None:
         """May be called twice; `nixops unlock` calls it without having locked, to break a lock."""
-        with translated(), open_shared(self._options) as state:
-            if self._token is None:
+        with translated():
+            if self._stack is not None:
+                self._stack.close()
+                return
+            with open_shared(self._options) as state:
                 LockStore(state).break_lock(self._options.name)
-            elif self._token:
-                LockStore(state).release(self._options.name, self._token)
-        self._token = ""
+        self._stack = ExitStack()

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.state.cells import as_moment, as_text
-from nixops_proxmox.state.database import writing
+from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
 from nixops_proxmox.state.schema import locks
 from nixops_proxmox.state.store import State
@@ -45,6 +45,20 @@ class LockStore:
             connection.execute(insert(locks).values(**row, since=self._state.now()))
         return token
 
+    def prove(self, name: str, token: str) -> None:
+        """Raises Locked if the lock was broken since it was taken; for effects that no transaction can guard."""
+        with reading(self._state.engine) as connection:
+            held = _read(connection, select(locks).where(locks.c.name == name))
+        if held is not None and held.token == token:
+            return
+        raise Locked(
+            f"somebody else has taken the lock of {name!r} from this run; it stops without doing or recording anything"
+            " more",
+            hint="look at what the others did before you run it again"
+            if held is None
+            else f"{held.holder.title} has it for {held.purpose!r} since {moment_text(held.since)}; wait for it to end",
+        )
+
     def release(self, name: str, token: str) -> None:
         """Fine if it is somebody else's by now."""
         with writing(self._state.engine) as connection:
@@ -61,8 +75,12 @@ class LockStore:
         return held
 
     def _find(self, connection: Connection, name: str) -> LockHeld | None:
-        row = connection.execute(select(locks).where(locks.c.name == name).with_for_update()).one_or_none()
-        return None if row is None else _parse(row)
+        return _read(connection, select(locks).where(locks.c.name == name).with_for_update())
+
+
+def _read(connection: Connection, statement: Select[Any]) -> LockHeld | None:
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else _parse(row)
 
 
 def _parse(row: Row[Any]) -> LockHeld:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from nixops_proxmox.errors import CommandFailed, StateError
+from nixops_proxmox.errors import CommandFailed, Locked, StateError
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Record
+from nixops_proxmox.nixops2.holding import Holding
 from nixops_proxmox.nixops2.network import NixopsRecord
 
 
@@ -95,3 +96,22 @@ def test_a_record_that_was_changed_elsewhere_is_not_the_books() -> None:
     web = Kept(Record(Phase.READY, Facts(vmid=1)))
     make(web=web).journal().record(Machine("shop", "web", Phase.STOPPED, replace(web.record.facts)), "seen")
     assert make(web=web).machine("web").phase is Phase.STOPPED
+
+
+def test_a_broken_lock_is_told_to_whoever_is_about_to_act() -> None:
+    holding = Holding()
+    record = NixopsRecord("shop", {}, nullcontext, holding.prove)
+    with record.lease() as lease:
+        record.prove(lease)
+
+        def broken() -> None:
+            raise Locked("broken")
+
+        holding.began(lambda: None)
+        record.prove(lease)
+        holding.began(broken)
+        with pytest.raises(Locked, match="broken"):
+            record.prove(lease)
+        holding.ended()
+        with pytest.raises(Locked, match="released its lock"):
+            record.prove(lease)

@@ -1,5 +1,8 @@
 """NixOps's state and lock in a database that a team shares."""
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,51 @@ def test_without_the_lock_nobody_overwrites_anybody(make_nixops: MakeNixops, tmp
     assert "somebody else has changed" in (log if late.returncode == 0 else late.stderr)
     assert list((one.bed.home / "state" / "nixops-proxmox" / "overtaken").glob("*.nixops"))
     wait_until(lambda: one.run("destroy", "--confirm", check=False).returncode == 0)
+
+
+@pytest.mark.timeout(900)
+def test_whose_lock_was_broken_does_nothing_any_more(
+    make_nixops: MakeNixops, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A laptop that sleeps in the middle of a deploy, a colleague who takes over, and then the laptop wakes up."""
+    web = {"web": machine(ipv4="10.77.0.65/24")}
+    one = make_nixops(network(web, more=shared(tmp_path)), deployment="team-asleep")
+    other = colleague(one, tmp_path_factory.mktemp("other"))
+    process = one.start("deploy")
+    assert wait_for_text(one.folder / "killed.log", "partition the disks", process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    other.run("unlock")
+    before = other.run("export").stdout
+    time.sleep(1)  # what the lab was told before comes to its end
+    one.bed.forget_calls()
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.wait(patience(120)) == 1
+    assert [call for call in one.bed.calls() if call["method"] != "GET"] == []
+    log = (one.folder / "killed.log").read_text()
+    assert "somebody else has taken the lock of 'nixops'" in log and "Traceback" not in log
+    assert other.run("export").stdout == before
+    assert list((one.bed.home / "state" / "nixops-proxmox" / "overtaken").glob("*.nixops"))
+    other.deploy()
+    assert other.ssh("web", "cat", "/etc/message") == "hello\n"
+    other.run("destroy", "--confirm")
+
+
+@pytest.mark.timeout(900)
+def test_nixops_itself_does_nothing_after_its_lock_was_broken(make_nixops: MakeNixops, tmp_path: Path) -> None:
+    """Stopped when it is about to copy: neither the copy nor the activation comes."""
+    web = {"web": machine(ipv4="10.77.0.66/24")}
+    one = make_nixops(network(web, more=shared(tmp_path)), deployment="team-copying")
+    one.deploy("--create-only")
+    process = one.start("deploy")
+    assert wait_for_text(one.folder / "killed.log", "building all machine configurations", process)
+    os.killpg(process.pid, signal.SIGSTOP)
+    one.run("unlock")
+    os.killpg(process.pid, signal.SIGCONT)
+    assert process.wait(patience(120)) == 1
+    log = (one.folder / "killed.log").read_text()
+    assert "somebody else has taken the lock of 'nixops'" in log and "Traceback" not in log
+    assert one.run("ssh", "web", "test", "-e", "/etc/message", check=False).returncode == 1
+    one.run("destroy", "--confirm")
 
 
 @pytest.mark.parametrize("what", ["storage", "lock"])

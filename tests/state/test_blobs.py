@@ -80,3 +80,18 @@ def test_a_lock_of_another_host_is_only_broken_by_word(state: State) -> None:
     with pytest.raises(Locked):
         LockStore(state).take("nixops", "nixops deploy")
     assert mine != token and LockStore(state).break_lock("nothing") is None
+
+
+def test_a_lock_is_proven_until_somebody_breaks_it(state: State) -> None:
+    locks = LockStore(state)
+    token = locks.take("nixops", "nixops deploy")
+    locks.take("other", "nixops deploy")
+    locks.prove("nixops", token)
+    locks.break_lock("nixops")
+    with pytest.raises(Locked, match="somebody else has taken the lock of 'nixops' from this run") as broken:
+        locks.prove("nixops", token)
+    assert "before you run it again" in broken.value.hint
+    LockStore(state).take("nixops", "nixops destroy")
+    with pytest.raises(Locked) as taken:
+        locks.prove("nixops", token)
+    assert "has it for 'nixops destroy' since" in taken.value.hint
