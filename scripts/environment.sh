@@ -73,20 +73,23 @@ need_nix() {
   need_program nix-instantiate "evaluates, builds and copies systems; or get it from https://nixos.org/download" $NIX_PACKAGES
 }
 
+unpack_busybox() {
+  command -v apt-get >/dev/null || return 0
+  say "unpacking Debian's busybox-static"
+  (cd "$(mktemp -d)" && apt-get download -qq busybox-static && dpkg-deb -x ./*.deb "$VENV/busybox") >&2 || true
+  [ -d "$VENV/busybox/bin" ] || [ ! -d "$VENV/busybox" ] || ln -s usr/bin "$VENV/busybox/bin" # where Debian 13 has it
+}
+
 # need_busybox: what the demo's and the tests' builds run in (examples/demo/builder.nix); 1 when there is none.
 need_busybox() {
   [ -z "${DEMO_BUSYBOX:-}" ] || return 0
   DEMO_BUSYBOX=$VENV/busybox/bin/busybox
   if [ ! -x "$DEMO_BUSYBOX" ]; then
     # Debian's package `busybox` needs libraries, and cannot be installed beside the static one: that is unpacked then.
-    if command -v dpkg-query >/dev/null && [ -z "$(missing_packages busybox)" ]; then
-      say "unpacking Debian's busybox-static"
-      (cd "$(mktemp -d)" && apt-get download -qq busybox-static && dpkg-deb -x ./*.deb "$VENV/busybox") >&2 || true
-      [ -d "$VENV/busybox/bin" ] || ln -s usr/bin "$VENV/busybox/bin" # where Debian 13 has it
-    else
-      need_program busybox "builds the demo's and the tests' systems" busybox-static || true
+    if command -v dpkg-query >/dev/null && [ -z "$(missing_packages busybox)" ]; then unpack_busybox
+    elif need_program busybox "builds the demo's and the tests' systems" busybox-static; then
       DEMO_BUSYBOX=$(command -v busybox)
-    fi
+    else unpack_busybox; fi # a user who may not install packages may download them
   fi
   [ -x "$DEMO_BUSYBOX" ] || return 1
   DEMO_BUSYBOX=$(readlink -f "$DEMO_BUSYBOX")

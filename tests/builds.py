@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -20,6 +21,8 @@ def nix_config(*lines: str) -> str:
 @functools.cache
 def can_sandbox() -> bool:
     """Whether Nix can build in a sandbox here: a kernel, or a container around us, may forbid it."""
+    if shutil.which("nix-build") is None:
+        return False
     with tempfile.TemporaryDirectory(prefix="nixops-proxmox-sandbox.") as scratch:
         folders = {f"NIX_{name}_DIR": f"{scratch}/{name.lower()}" for name in ("STORE", "STATE", "LOG", "CONF")}
         settings = "substituters =\nbuild-users-group =\nsandbox = true\nsandbox-fallback = false"

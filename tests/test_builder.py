@@ -19,6 +19,12 @@ SCRIPT = f"""import {BUILDER} "tried" {{ word = "hello"; }} ''
 ''"""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def busybox() -> None:
+    if not any(map(os.path.exists, (os.environ.get("DEMO_BUSYBOX", ""), "/usr/bin/busybox", "/bin/busybox"))):
+        pytest.skip("there is no static busybox to build with: apt-get install busybox-static")
+
+
 @pytest.fixture(scope="module", params=NIXES)
 def nix(request: pytest.FixtureRequest) -> Nix:
     return get_nix({**os.environ, "PATH": nix_path(request.param)})
