@@ -126,3 +126,11 @@ def test_the_descriptions_in_the_readme_name_options_that_exist() -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
 def test_nobody_is_sent_to_a_package_index_for_it(path: Path) -> None:
     assert not re.search(r"(?m)pip install (?:.*\s)?'?nixops-proxmox\b", path.read_text()), "it is on none"
+
+
+def test_the_worked_example_of_a_kind_is_the_one_that_is_tested() -> None:
+    plugin = ROOT / "tests" / "kinds" / "plugin"
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    assert (plugin / "nixops_proxmox_notes.py").read_text() in text
+    (named,) = re.findall(r"```toml\n(.*?)```", text, re.S)
+    assert named in (plugin / "pyproject.toml").read_text()
