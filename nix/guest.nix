@@ -101,28 +101,28 @@ in
   imports = [ ./boot-loader.nix ./refusals.nix ];
 
   options.deployment.proxmox.guest = {
-    hardware = switch true "true" "Whether the initial RAM disk has the drivers of a VM on PVE.";
+    hardware = switch true "true" "Whether the initial RAM disk has the drivers that a VM on PVE needs.";
     agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
-    ssh = switch true "true" "Whether sshd runs, without passwords, and admits `ssh.authorizedKeys`.";
+    ssh = switch true "true" "Whether sshd runs, without passwords, and accepts `ssh.authorizedKeys`.";
     sudo = switch (cfg.ssh.user != "root") ''config.deployment.proxmox.ssh.user != "root"''
-      "Whether `ssh.user` is in the group `wheel`, may use sudo without a password, and may hand systems to Nix, as a deployment needs it.";
-    serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether there is a console on the serial port.";
-    growPartition = switch false "false" "Whether the root partition and its file system grow with the disk, at boot.";
+      "Whether `ssh.user` is in the group `wheel`, may use sudo without a password, and may give systems to Nix. A deployment needs all three.";
+    serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether the system has a console on the serial port.";
+    growPartition = switch false "false" "Whether the root partition and its file system grow to the disk's size at boot.";
     network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
-      "Whether systemd-networkd gives every declared NIC its declared addresses.";
+      "Whether systemd-networkd gives each declared NIC its declared addresses.";
     layout = switch (cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
-      "Whether file systems are those of the layout that is made when there is no `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
-    bootLoader = switch true "true" "Whether there is a boot loader for the firmware when the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
+      "Whether to declare the file systems of the default layout, which we create without `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
+    bootLoader = switch true "true" "Whether to choose a boot loader for the firmware, if the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
     bootDevice = mkOption {
       type = types.nullOr types.str;
       default = firstDisk;
       defaultText = lib.literalExpression "the first disk";
-      description = "The disk that GRUB is installed on with SeaBIOS, when the machine chooses no loader.";
+      description = "The disk for GRUB with SeaBIOS, if the machine chooses no boot loader.";
     };
     devices = mkOption {
       type = types.attrsOf (types.nullOr types.str);
       readOnly = true;
-      description = "The stable path of each disk by its slot, for `disko.devices` and `fileSystems`; null for a disk without a `serial`.";
+      description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial`.";
     };
   };
 

@@ -25,18 +25,18 @@ let
 
   disk = { config, ... }: {
     options = {
-      slot = optional' str "scsi1" "PVE's slot. Without one, a list's disks take the next free slots of their bus.";
-      bus = optional (enum [ "scsi" "virtio" "sata" ]) "The bus of a disk without `slot`; `scsi` if not said.";
-      storage = mkOption { type = str; example = "local-lvm"; description = "The storage that the disk is made on."; };
-      size = mkOption { type = size; example = "32G"; description = "A number of GiB, or a size with K, M, G or T. A disk grows in place; it never shrinks."; };
-      cache = optional (enum [ "none" "writethrough" "writeback" "unsafe" "directsync" ]) "The host's cache.";
-      aio = optional (enum [ "native" "threads" "io_uring" ]) "How the host does its I/O.";
-      discard = optional bool "Whether space that the guest frees is given back.";
+      slot = optional' str "scsi1" "The slot in PVE. Without it, the disks of a list take the next free slots of their bus.";
+      bus = optional (enum [ "scsi" "virtio" "sata" ]) "The bus of a disk without `slot`. The default is `scsi`.";
+      storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the disk."; };
+      size = mkOption { type = size; example = "32G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the disk in place. A disk never shrinks."; };
+      cache = optional (enum [ "none" "writethrough" "writeback" "unsafe" "directsync" ]) "The cache mode on the host.";
+      aio = optional (enum [ "native" "threads" "io_uring" ]) "The host's method of asynchronous I/O.";
+      discard = optional bool "Whether the storage gets back the space that the guest frees.";
       ssd = optional bool "Whether the guest sees an SSD (not with virtio).";
-      iothread = optional bool "Whether the disk has a thread of its own (scsi and virtio); scsi wants the controller `virtio-scsi-single`.";
-      serial = optional' str "data" "The serial number that the guest sees, up to 20 letters, digits and `_.-`. Without one, one is derived from the machine's UUID and the slot.";
+      iothread = optional bool "Whether the disk has its own I/O thread (scsi and virtio). With scsi, it needs the controller `virtio-scsi-single`.";
+      serial = optional' str "data" "The serial number that the guest sees: up to 20 letters, digits and `_.-`. Without it, we derive one from the machine's UUID and the slot.";
       backup = optional bool "Whether backups include the disk.";
-      keep = mkOption { type = bool; default = false; description = "Whether a reinstall leaves the disk unwritten."; };
+      keep = mkOption { type = bool; default = false; description = "Whether a reinstall keeps the data on the disk."; };
       volume = old str "storage";
       enableSSDEmulation = old bool "ssd";
       enableDiscard = old bool "discard";
@@ -50,9 +50,9 @@ let
 
   ip = { config, ... }: {
     options = {
-      method = optional (enum [ "dhcp" "auto" "static" "none" ]) "How the address comes; `static` if there is one, else DHCP (IPv4) or `auto` (IPv6).";
-      address = optional' str "10.0.0.2/24" "A static address, with its prefix or with `prefix` beside it.";
-      prefix = optional (ints.between 0 128) "The length of the network's prefix.";
+      method = optional (enum [ "dhcp" "auto" "static" "none" ]) "How the NIC gets its address. The default is `static` if you set `address`. Otherwise it is `dhcp` for IPv4 and `auto` for IPv6.";
+      address = optional' str "10.0.0.2/24" "A static address. Write the prefix length behind it, or set `prefix`.";
+      prefix = optional (ints.between 0 128) "The prefix length of the network.";
       gateway = optional' str "10.0.0.1" "The default gateway.";
       prefixLength = old (either int str) "prefix";
     };
@@ -62,23 +62,23 @@ let
 
   nic = { config, ... }: {
     options = {
-      slot = optional' str "net1" "PVE's slot. Without one, a list's NICs take the next free slots.";
+      slot = optional' str "net1" "The slot in PVE. Without it, the NICs of a list take the next free slots.";
       model = mkOption {
         type = enum [
           "virtio" "e1000" "e1000e" "rtl8139" "vmxnet3" "e1000-82540em" "e1000-82544gc" "e1000-82545em"
           "i82551" "i82557b" "i82559er" "ne2k_isa" "ne2k_pci" "pcnet"
         ];
         default = "virtio";
-        description = "What the guest sees.";
+        description = "The model of the NIC that the guest sees.";
       };
       bridge = mkOption { type = str; example = "vmbr0"; description = "The bridge or virtual network of the hypervisor."; };
       tag = optional' (ints.between 1 4094) 100 "The VLAN of the NIC.";
       trunks = mkOption { type = listOf (either int str); default = [ ]; example = [ 100 "200-210" ]; description = "VLANs that pass through to the guest."; };
-      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without one, one is derived from the machine's UUID and the slot.";
-      mtu = optional (ints.between 1 65520) "The MTU (virtio); 1 takes the bridge's.";
-      queues = optional (ints.between 0 64) "Packet queues (virtio).";
-      rate = optional number "The most that it may send and receive, in MB/s.";
-      firewall = optional bool "Whether the hypervisor's firewall looks at the NIC.";
+      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one from the machine's UUID and the slot.";
+      mtu = optional (ints.between 1 65520) "The MTU (virtio). 1 means the MTU of the bridge.";
+      queues = optional (ints.between 0 64) "The number of packet queues (virtio).";
+      rate = optional number "The limit for sending and receiving, in MB/s.";
+      firewall = optional bool "Whether the hypervisor's firewall filters the NIC's packets.";
       ipv4 = mkOption {
         type = either str (submodule ip);
         default = "dhcp";
@@ -91,8 +91,8 @@ let
         example = { address = "fd00::2/64"; gateway = "fe80::1"; };
         description = "`auto` (router advertisements), `dhcp`, `none`, an address with its prefix, or a set of:";
       };
-      dns = mkOption { type = listOf str; default = [ ]; example = [ "10.0.0.1" ]; description = "Name servers, for addresses that are static; DHCP and router advertisements bring their own."; };
-      search = mkOption { type = listOf str; default = [ ]; example = [ "example.org" ]; description = "Domains in which short names are looked up."; };
+      dns = mkOption { type = listOf str; default = [ ]; example = [ "10.0.0.1" ]; description = "Name servers, for static addresses. DHCP and router advertisements bring their own."; };
+      search = mkOption { type = listOf str; default = [ ]; example = [ "example.org" ]; description = "Domains in which the guest looks up short names."; };
       ip.v4 = old (either str (submodule ip)) "ipv4";
       ip.v6 = old (either str (submodule ip)) "ipv6";
     };
@@ -126,17 +126,17 @@ in
   inherit given;
 
   options = {
-    profile = mkOption { type = str; default = "default"; example = "production"; description = "The hypervisor: a profile of the operator's profile file, which has its address and credentials."; };
-    serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address. A profile that leads elsewhere is refused.";
-    username = optional' str "deploy@pve" "The user at the hypervisor (`user@realm`, or without the realm). A profile that logs in as somebody else is refused.";
-    tokenName = optional' str "nixops" "The name of the API token. A profile with another one is refused. Its secret is never an option.";
-    node = optional' str "pve1" "The node. Without one: an online node that has the storages and bridges, and the most free memory.";
-    vmid = optional' (ints.between 100 999999999) 142 "The VMID. Without one, a free one is taken.";
+    profile = mkOption { type = str; default = "default"; example = "production"; description = "The hypervisor: the name of a profile in the operator's profile file, which has its address and credentials."; };
+    serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address. If the profile has another address, we refuse it.";
+    username = optional' str "deploy@pve" "The user on the hypervisor (`user@realm`, or without the realm). If the profile logs in as another user, we refuse it.";
+    tokenName = optional' str "nixops" "The name of the API token. If the profile has another token, we refuse it. The token's secret is never an option.";
+    node = optional' str "pve1" "The node. Without it, we choose the online node with the most free memory among those that have the storages and bridges.";
+    vmid = optional' (ints.between 100 999999999) 142 "The VMID. Without it, we take a free one.";
     disks = mkOption {
       type = either (listOf (submodule disk)) (attrsOf (submodule disk));
       default = [ ];
       example = { scsi0 = { storage = "local-lvm"; size = "32G"; }; };
-      description = "The disks: a list, or a set by slot (which keeps its slots when one is taken out).";
+      description = "The disks: a list, or a set by slot. In a set, the other disks keep their slots when you remove one.";
     };
     network = mkOption {
       type = either (listOf (submodule nic)) (attrsOf (submodule nic));
@@ -146,77 +146,77 @@ in
     };
     cpu = section {
       type = optional' str "host" "The CPU that the guest sees.";
-      sockets = optional (ints.between 1 256) "CPU sockets.";
-      cores = optional (ints.between 1 512) "Cores of each socket.";
-      limit = optional number "The most CPU time that it may use, in CPUs.";
-      units = optional (ints.between 1 262144) "Its weight against other guests.";
+      sockets = optional (ints.between 1 256) "The number of CPU sockets.";
+      cores = optional (ints.between 1 512) "The number of cores in each socket.";
+      limit = optional number "The limit for CPU time, in CPUs.";
+      units = optional (ints.between 1 262144) "The VM's share of CPU time, relative to other guests.";
       numa = optional bool "Whether the guest sees NUMA nodes.";
     } // { description = "Processors."; };
-    memory = optional' size 2048 "A number of MiB, or a size with M, G or T.";
-    balloon = optional size "The least memory that ballooning leaves, in MiB; 0 turns ballooning off.";
-    bios = optional (enum [ "seabios" "ovmf" ]) "The firmware; an EFI disk implies `ovmf`.";
+    memory = optional' size 2048 "The memory: a number of MiB, or a number with M, G or T.";
+    balloon = optional size "The memory that ballooning leaves at least, in MiB. 0 turns ballooning off.";
+    bios = optional (enum [ "seabios" "ovmf" ]) "The firmware. If the VM has an EFI disk, it is `ovmf`.";
     efi = optional
       (submodule {
         options = {
           storage = mkOption { type = str; example = "local-lvm"; description = "The storage of the EFI disk."; };
-          type = mkOption { type = enum [ "2m" "4m" ]; default = "4m"; description = "Its size, which is its format."; };
-          secureBootKeys = mkOption { type = bool; default = false; description = "Whether Microsoft's and the distributions' Secure Boot keys are enrolled: unsigned systems do not boot then."; };
+          type = mkOption { type = enum [ "2m" "4m" ]; default = "4m"; description = "The size of the EFI disk, which also decides its format."; };
+          secureBootKeys = mkOption { type = bool; default = false; description = "Whether to enroll the Secure Boot keys of Microsoft and the distributions. With them, unsigned systems do not boot."; };
         };
-      }) "The disk of the UEFI firmware's settings.";
+      }) "The disk for the settings of the UEFI firmware.";
     tpm = optional
       (submodule {
         options = {
           storage = mkOption { type = str; example = "local-lvm"; description = "The storage of the TPM's state."; };
-          version = mkOption { type = enum [ "v1.2" "v2.0" ]; default = "v2.0"; description = "Its version, which cannot change later."; };
+          version = mkOption { type = enum [ "v1.2" "v2.0" ]; default = "v2.0"; description = "The version of the TPM. You cannot change it later."; };
         };
       }) "A TPM.";
     machine = optional' str "q35" "The chipset.";
-    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture, of the guest's system and of the VM. PVE lets only `root@pam` ask for another one than its own default, x86_64.";
+    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture of the guest's system and of the VM. In PVE, only `root@pam` may set another one than the default, x86_64.";
     scsiController = optional (enum [ "lsi" "lsi53c810" "virtio-scsi-pci" "virtio-scsi-single" "megasas" "pvscsi" ]) "The controller of scsi disks.";
-    display = optional' str "std" "The graphics card, or `none`, or a serial port (`serial0`).";
+    display = optional' str "std" "The graphics card, `none`, or a serial port (`serial0`).";
     serialPort = mkOption { type = bool; default = true; description = "Whether the VM has a serial port, for its console."; };
     agent = mkOption { type = bool; default = true; description = "Whether the VM has a channel to the QEMU guest agent in the guest."; };
     tags = mkOption { type = listOf str; default = [ ]; example = [ "web" ]; description = "Tags, shown in PVE's views."; };
     pool = optional' str "production" "The resource pool.";
-    onboot = optional bool "Whether it starts with its node.";
-    startup = optional' (either int str) "order=2,up=30" "The order of starting and stopping with the node.";
-    protection = optional bool "Whether PVE refuses to remove it; we then do, too.";
-    hotplug = optional' str "network,disk,usb" "What may be plugged while it runs.";
+    onboot = optional bool "Whether the VM starts when its node starts.";
+    startup = optional' (either int str) "order=2,up=30" "When the VM starts and stops with its node, relative to other VMs.";
+    protection = optional bool "Whether PVE refuses to remove the VM. If it does, we refuse too.";
+    hotplug = optional' str "network,disk,usb" "What you can plug in while the VM runs.";
     description = optional types.lines "Notes, shown in PVE's views.";
-    expertArgs = optional str "Arguments for QEMU itself. PVE lets only `root@pam` give them.";
+    expertArgs = optional str "Arguments for QEMU itself. In PVE, only `root@pam` may set them.";
     extra = mkOption {
       type = attrsOf (types.oneOf [ str int bool ]);
       default = { };
       example = { ostype = "l26"; };
-      description = "PVE's own configuration keys that no option here has, as PVE writes them.";
+      description = "PVE's own configuration keys, for settings that have no option here. Write them as PVE does.";
     };
     install = section {
-      from = mkOption { type = enum [ "iso" "image" "template" ]; default = "iso"; description = "The way to the first boot: the installer, a disk image, or a clone."; };
-      iso = optional' str "local:iso/nixops-proxmox-installer.iso" "The installer's volume.";
-      image = optional' str "local:import/nixos.qcow2" "The image that the first disk is made of.";
+      from = mkOption { type = enum [ "iso" "image" "template" ]; default = "iso"; description = "What the machine boots first: the installer (`iso`), a disk image, or a clone of a template."; };
+      iso = optional' str "local:iso/nixops-proxmox-installer.iso" "The volume of the installer's ISO.";
+      image = optional' str "local:import/nixos.qcow2" "The image from which we create the first disk.";
       template = optional' (either int str) 9000 "The VMID or name of the template.";
-      fullClone = mkOption { type = bool; default = false; description = "Whether the clone is a full copy instead of a linked one."; };
-      partition = optional types.lines "A shell script that partitions the disks in the installer and leaves the target mounted on `/mnt`. Exit status 100 asks for a reboot of the installer and another run.";
-      method = mkOption { type = enum [ "closure" "configuration" ]; default = "closure"; description = "Whether the built system is installed, or a minimal configuration that a deployment then replaces."; };
-      configuration = optional types.lines "With `configuration`: the configuration.nix to install.";
-      generation = mkOption { type = ints.between 0 2147483648; default = 0; description = "Raise it to ask for a reinstall."; };
-    } // { description = "How the system gets onto the machine."; };
+      fullClone = mkOption { type = bool; default = false; description = "Whether to create a full clone instead of a linked one."; };
+      partition = optional types.lines "A shell script that partitions the disks in the installer and leaves the target mounted on `/mnt`. If it exits with 100, we reboot the installer and run the script again.";
+      method = mkOption { type = enum [ "closure" "configuration" ]; default = "closure"; description = "What we install: the built system (`closure`), or a minimal configuration that the deployment then replaces (`configuration`)."; };
+      configuration = optional types.lines "The configuration.nix to install, if `method` is `configuration`.";
+      generation = mkOption { type = ints.between 0 2147483648; default = 0; description = "A number. Raise it to reinstall the machine."; };
+    } // { description = "How we install the system on the machine."; };
     endpoint = section {
-      families = mkOption { type = listOf (enum [ "ipv4" "ipv6" ]); default = [ "ipv6" "ipv4" ]; description = "Address families that may be used, the preferred one first."; };
-      reaches = mkOption { type = listOf (enum [ "private" "public" ]); default = [ "private" "public" ]; description = "Kinds of addresses that may be used, the preferred one first."; };
-      allow = mkOption { type = listOf str; default = [ ]; example = [ "10.0.0.0/8" ]; description = "If set: only addresses in these networks."; };
-      deny = mkOption { type = listOf str; default = [ ]; description = "No addresses in these networks."; };
-      denyInterfaces = mkOption { type = listOf str; default = [ ]; example = [ "wg*" "!tailscale0" ]; description = "Patterns of guest interfaces whose addresses are not used; `!` lets one in that is kept out otherwise."; };
-      address = optional str "Only this address or name.";
-      jump = optional' str "admin@gate.example.org" "The SSH jump host, as for OpenSSH's ProxyJump.";
-    } // { description = "Which of the machine's addresses are used to reach it."; };
+      families = mkOption { type = listOf (enum [ "ipv4" "ipv6" ]); default = [ "ipv6" "ipv4" ]; description = "The address families to try, the preferred one first."; };
+      reaches = mkOption { type = listOf (enum [ "private" "public" ]); default = [ "private" "public" ]; description = "The kinds of addresses to try, the preferred one first."; };
+      allow = mkOption { type = listOf str; default = [ ]; example = [ "10.0.0.0/8" ]; description = "If not empty, we use only addresses in these networks."; };
+      deny = mkOption { type = listOf str; default = [ ]; description = "We use no addresses in these networks."; };
+      denyInterfaces = mkOption { type = listOf str; default = [ ]; example = [ "wg*" "!tailscale0" ]; description = "Patterns of guest interfaces. We do not use the addresses of interfaces that match. A pattern with `!` allows an interface that we ignore by default."; };
+      address = optional str "The address or name to use. If it is set, we use no other.";
+      jump = optional' str "admin@gate.example.org" "The SSH jump host, written as for OpenSSH's ProxyJump.";
+    } // { description = "Which of its addresses we use to reach the machine."; };
     ssh = section {
       user = mkOption { type = str; default = "root"; description = "The user to log in as."; };
       port = mkOption { type = ints.between 1 65535; default = 22; description = "The port of the machine's sshd."; };
-      options = mkOption { type = attrsOf (types.oneOf [ str int bool ]); default = { }; example = { ConnectTimeout = 20; }; description = "Options for OpenSSH; not those that decide which host key is believed."; };
-      identityFile = optional' str "/home/me/.ssh/deploy" "A private key, as a string, so that it stays out of the Nix store.";
-      authorizedKeys = mkOption { type = listOf str; default = [ ]; description = "Public keys that may log in."; };
-    } // { description = "The way in."; };
+      options = mkOption { type = attrsOf (types.oneOf [ str int bool ]); default = { }; example = { ConnectTimeout = 20; }; description = "Options for OpenSSH. We refuse those that decide which host key to trust."; };
+      identityFile = optional' str "/home/me/.ssh/deploy" "The path of a private key. Write it as a string, so that the key stays out of the Nix store.";
+      authorizedKeys = mkOption { type = listOf str; default = [ ]; description = "The public keys that may log in."; };
+    } // { description = "How to log in to the machine."; };
   };
 
   inherit renamed;
@@ -242,6 +242,6 @@ in
     type = nullOr str;
     default = null;
     visible = false;
-    description = "Refused: a secret in Nix is a secret in the store, which everybody can read.";
+    description = "Refused, because every value in Nix ends up in the store, which everybody can read.";
   });
 }

@@ -18,9 +18,10 @@ HEAD = """\
 
 <!-- Written by scripts/option_reference.py from nix/options.nix and nix/guest.nix; do not edit. -->
 
-An option that is not set leaves what it is about alone. Names in the list of a disk or NIC stand below an entry:
-`disks[].size` is written `deployment.proxmox.disks = [ { size = "32G"; … } ];` or, by slot,
-`deployment.proxmox.disks.scsi0.size = "32G";`. The original plugin's names are understood as well.
+If you do not set an option, PVE's default stays, or what an administrator has set. `disks[].size` is the size of each
+disk. Write `deployment.proxmox.disks = [ { size = "32G"; … } ];` or, by slot,
+`deployment.proxmox.disks.scsi0.size = "32G";`. The names of `network[]` work in the same way. You can also use the
+original plugin's names.
 """
 
 Tree = Mapping[str, Any]

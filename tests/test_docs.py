@@ -134,3 +134,17 @@ def test_the_worked_example_of_a_kind_is_the_one_that_is_tested() -> None:
     assert (plugin / "nixops_proxmox_notes.py").read_text() in text
     (named,) = re.findall(r"```toml\n(.*?)```", text, re.S)
     assert named in (plugin / "pyproject.toml").read_text()
+
+
+def test_the_glossary_lists_each_word_once_in_order() -> None:
+    words = re.findall(r"(?m)^\*\*(.+?)\*\*: ", (ROOT / "docs" / "glossary.md").read_text())
+    assert words == sorted(set(words), key=str.lower)
+
+
+OLD_WAYS = r"\b(?:anew|nobody (?:is|has)|is meant|are meant|whoever)\b"
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.parent.name != "decisions"], ids=_name)
+def test_pages_are_in_plain_english(path: Path) -> None:
+    text = re.sub(r"(?s)```.*?```|\*Not\*: [^.]+", "", path.read_text())
+    assert re.findall(OLD_WAYS, text, re.IGNORECASE) == []

@@ -39,7 +39,7 @@ class CreateVm:
 
 
 class Adjust(Repeatable):
-    """Change the VM to what is described"""
+    """Change the VM to match the description"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         change_hardware(world, machine, get_vm(world, machine), attempt)
@@ -156,7 +156,7 @@ def _made_by_us(facts: Facts) -> Sequence[Facts]:
 
 
 class Discard(Repeatable):
-    """Destroy the VM to make it anew, keeping its identity"""
+    """Destroy the VM to recreate it with the same identity"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         kept = [disk.slot for disk in world.spec.disks if disk.keep]

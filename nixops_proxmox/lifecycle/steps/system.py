@@ -78,7 +78,7 @@ def _warn_of_partitions(world: World, machine: Machine) -> None:
 
 
 class ClearForReinstall(Repeatable):
-    """Shut down to install anew"""
+    """Shut down to reinstall"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         vm = get_vm(world, machine)
