@@ -98,7 +98,7 @@ class NeedsWord(StateError):
 
 
 class Unrecorded(NeedsWord):
-    """A VM bears the machine's mark, and the record knows nothing of it: a deploy would make a second one."""
+    """A VM bears the machine's mark, and the record knows nothing of it: a deploy would create a second one."""
 
 
 class StateTooNew(StateError):

@@ -22,7 +22,7 @@ def find_holder(namespace: str) -> int:
     try:
         return int(expanded(namespace).read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the network of the lab is not there: {namespace}", hint=_HINT) from error
+        raise ConfigError(f"cannot find the lab's network: {namespace}", hint=_HINT) from error
 
 
 _HINT = f"start the lab: {command(Verb.LAB_UP)}"
@@ -33,7 +33,7 @@ def needs_entering(holder: int, environment: Mapping[str, str], link: Link = os.
     try:
         theirs = link(f"/proc/{holder}/ns/net")
     except OSError as error:
-        raise ConfigError("the lab does not run, and its network is gone with it", hint=_HINT) from error
+        raise ConfigError("the lab does not run, so its network does not exist", hint=_HINT) from error
     if environment.get(INSIDE_VARIABLE) == str(holder):
         return False
     return theirs != link("/proc/self/ns/net")

@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
             near = get_close_matches(found[1], choices, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(choices)}"
             message = f"{message.partition('invalid choice')[0]}there is no {found[1]!r}\nhint: {hint}"
-        self.exit(USAGE_STATUS, f"error: {shown(message)}\n`{self.prog} --help` shows how it is used\n")
+        self.exit(USAGE_STATUS, f"error: {shown(message)}\n`{self.prog} --help` shows the usage\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -168,7 +168,7 @@ def check_text(args: argparse.Namespace) -> None:
         given = getattr(args, name, None)
         for word in given if isinstance(given, list) else [given]:
             if isinstance(word, str) and any("\ud800" <= one <= "\udfff" for one in word):
-                raise ConfigError(f"{word} cannot be used: it has bytes that are no UTF-8", hint="rename it")
+                raise ConfigError(f"{word} cannot be used: it has bytes that are not UTF-8", hint="rename it")
 
 
 def command_line(words: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def complete(action: argparse.Action, kind: str) -> None:
 def find_source(args: argparse.Namespace, folder: Path | None = None) -> str:
     """The reference of the network: as given, or the current folder's; empty if there is none."""
     if args.file and args.flake:
-        raise ConfigError("--file and --flake say two things", hint="give one of them")
+        raise ConfigError("--file and --flake name two networks", hint="choose one of them")
     if given := args.file or args.flake:
         return str(given)
     here = folder or Path.cwd()
@@ -76,7 +76,7 @@ def get_source(args: argparse.Namespace) -> str:
     source = find_source(args)
     if not source:
         raise ConfigError(
-            f"there is no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
+            f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
             hint="go to the folder of your network, or give --file or --flake",
         )
     return source

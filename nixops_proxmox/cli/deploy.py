@@ -56,7 +56,9 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
             )
         for name in deployed.forgotten():
-            screen.warn(f"{name} is no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
+            screen.warn(
+                f"{name} is no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
+            )
         return carry_out(
             args.command,
             screen,

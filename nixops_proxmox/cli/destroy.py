@@ -76,10 +76,10 @@ def run_forget(args: argparse.Namespace, screen: Screen, meant: Sequence[str]) -
         shown = ", ".join(name if name.isprintable() else ascii(name) for name in names)
         meant_so = bool(names) and screen.ask(f"forget {shown}, and leave the VMs as they are?", yes=args.yes)
         if not meant_so:
-            screen.say("nothing was done" if names else "nothing to do: no machine is meant")
+            screen.say("nothing was done" if names else "no machines selected")
         else:
             forget(record, names, break_lock=args.break_lock)
-            screen.say(f"forgotten: {shown}; `nixops-proxmox recover` records again what carries its mark")
+            screen.say(f"forgotten: {shown}; `nixops-proxmox recover` records a VM again that carries its mark")
     return tell(args, screen, {"forgotten": list(names) if meant_so else []})
 
 
@@ -94,13 +94,13 @@ def aim(args: argparse.Namespace) -> list[str]:
     from nixops_proxmox.state import open_state
 
     if args.machines or args.only or args.omit:
-        raise ConfigError("--uuid means one machine, and others are named, too", hint="give one or the other")
+        raise ConfigError("--uuid selects one machine, but you named others too", hint="use --uuid or names, not both")
     with open_state(state_location(args)) as state:
         place = state.find_name(args.uuid)
         if place is None:
             raise ConfigError(
                 f"no machine with the UUID {args.uuid} is in the state {state.title}",
-                hint="was it deployed with another state? Give it with --state",
+                hint="was it deployed with another state? Name that state with --state",
             )
     args.deployment, name = place
     return [name]

@@ -43,6 +43,6 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         screen.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})
         return 0
     where = f" on {put.node}" if put.node else ""
-    screen.say(f"{'uploaded' if put.uploaded else 'it is there already'}{where}")
+    screen.say(f"{'uploaded' if put.uploaded else 'it is already there'}{where}")
     screen.result(put.volume)
     return 0

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     try:
         return actions[args.action](args, screen)
     except ServiceError as error:
-        hint = f"what it said last:\n{error.log}" if error.log else ""
+        hint = f"its last output:\n{error.log}" if error.log else ""
         raise LabError(str(error), hint=hint) from error
 
 
@@ -147,8 +147,8 @@ def run_up(args: argparse.Namespace, screen: Screen) -> int:
     before = find_running(directory(args))
     if before is not None and before.settings.driver != guests and (args.qemu or args.simulated):
         raise LabError(
-            f"the lab {args.name!r} is up already, with {before.settings.driver} guests",
-            hint="nixops-proxmox lab down, and then up again: what is in it is lost",
+            f"the lab {args.name!r} is already up, with {before.settings.driver} guests",
+            hint="nixops-proxmox lab down, and then up again; everything in it is lost",
         )
     with screen.busy(f"starting the lab with {guests} guests"):
         running = up(directory(args), settings, timeout=UP_SECONDS[guests], tell=lambda line: tell(screen, line))
@@ -288,6 +288,6 @@ def run_screenshot(args: argparse.Namespace, screen: Screen) -> int:
         target = args.file or Path(f"{args.vmid}.png")
         target.write_bytes(picture.read_bytes())
     except (OSError, ValueError) as error:
-        raise LabError(f"VM {args.vmid}: no picture could be taken: {error}") from error
+        raise LabError(f"VM {args.vmid}: could not take a picture: {error}") from error
     screen.result(str(target))
     return 0

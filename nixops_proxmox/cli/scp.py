@@ -37,5 +37,5 @@ def the_machine(places: list[str]) -> str:
     named = {found[1] for place in places if (found := re.match(r"([^/:]+):", place))}
     if len(named) != 1:
         said = f"these are of {', '.join(sorted(named))}" if named else "none of these is a machine's"
-        raise ConfigError(f"one machine's paths are needed, and {said}", hint="write MACHINE:path")
+        raise ConfigError(f"name paths of exactly one machine: {said}", hint="write MACHINE:path")
     return named.pop()

@@ -62,11 +62,11 @@ def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float
         what = f"{held.machine} of {deployment}" if held.machine else deployment
         if held.is_gone(we):
             lines.append(
-                f"the last run on {what}, by {held.holder.title}, was cut off: the next one goes on from there"
+                f"the last run on {what}, by {held.holder.title}, was cut off; the next run continues from there"
             )
             continue
         silent = now - held.heartbeat
-        sign = f"; it last gave a sign of life {duration(silent)} ago" if silent > SILENT else ""
+        sign = f"; its last sign of life was {duration(silent)} ago" if silent > SILENT else ""
         lines.append(f"{what} is being changed by {held.holder.title}{sign}")
     return lines
 

@@ -68,8 +68,8 @@ def pursue(
             turns += 1
             if turns > TURNS:
                 raise NoPath(
-                    f"{thing.name}: turned back {turns} times, the last time from {before.phase}: giving up",
-                    hint=f"{command(Verb.HISTORY, thing.name)} shows what happened each time",
+                    f"{thing.name}: it went back {turns} times, the last time from {before.phase}; giving up",
+                    hint=f"{command(Verb.HISTORY, thing.name)} shows what happened",
                 )
     return thing
 
@@ -124,7 +124,7 @@ def carry_out(
         except DeployError as error:
             if expected(error) or error.retry is not Retry.LOOK_FIRST or look == LOOKS:
                 raise
-            world.reporter.warn(attempt.thing, f"{error.message}: looking what became of it")
+            world.reporter.warn(attempt.thing, f"{error.message}: looking whether it worked")
             world.clock.sleep(PAUSE)
     raise AssertionError("unreachable: the last look returns or raises")
 

@@ -31,13 +31,13 @@ def waves(wants: Wants) -> list[list[Ref]]:
     for ref, wanted in wants.items():
         for other in wanted:
             if other not in wants:
-                raise SpecError(f"{ref} wants {other}, which is not described")
+                raise SpecError(f"{ref} wants {other}, which is not in the description")
     sorter = TopologicalSorter({ref: sorted(wants[ref]) for ref in sorted(wants)})
     try:
         sorter.prepare()
     except CycleError as error:
         path = " wants ".join(str(ref) for ref in reversed(error.args[1]))
-        raise SpecError(f"things want each other in a circle: {path}") from error
+        raise SpecError(f"things depend on each other in a circle: {path}") from error
     found: list[list[Ref]] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())

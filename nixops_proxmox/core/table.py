@@ -113,7 +113,7 @@ class Lifecycle(Generic[P, W, T, F, S]):
         move = self.find_move(thing.phase, goal, way)
         if move is None:
             raise NoPath(
-                f"{thing.name}: it is {thing.phase}, and nothing leads from there to {goal}", hint=self.hint(thing)
+                f"{thing.name}: it is {thing.phase}, and no move leads from there to {goal}", hint=self.hint(thing)
             )
         return move
 
@@ -124,7 +124,7 @@ class Lifecycle(Generic[P, W, T, F, S]):
         while standing.phase is not goal:
             move = self.next_move(standing, goal, way)
             if move in moves:
-                raise NoPath(f"the table runs in a circle at {standing.phase} on the way to {goal}")
+                raise NoPath(f"the table has a circle at {standing.phase} on the way to {goal}")
             moves.append(move)
             standing = standing.moved(move.to, standing.facts)
         return moves

@@ -22,9 +22,9 @@ HINTS = {  # what the system says of a file, and what mends it
     errno.ENOSPC: "the disk is full: make room, and run the same command again",
     errno.EDQUOT: "your quota is used up: make room, and run the same command again",
     errno.EFBIG: "files may not be that large here (ulimit -f): raise the limit, and run the same command again",
-    errno.EROFS: "it is mounted read-only: mount it writable, or set XDG_STATE_HOME to another place",
-    errno.EACCES: "you may not: change its owner or mode, or use another place",
-    errno.EPERM: "you may not: change its owner or mode, or use another place",
+    errno.EROFS: "the file system is read-only: mount it writable, or set XDG_STATE_HOME to another place",
+    errno.EACCES: "you have no permission: change its owner or mode, or use another place",
+    errno.EPERM: "you have no permission: change its owner or mode, or use another place",
     errno.ENAMETOOLONG: "give a shorter path",
 }
 
@@ -71,7 +71,7 @@ def _show_defect(error: Exception, screen: Screen) -> None:
         screen.show([Line(traceback.format_exc(), "dim")])
     screen.show([Line(f"error: a defect in {PROGRAM}: {type(error).__name__}: {error}", "bold red")])
     if screen.verbosity < 2:
-        screen.show([Line("hint: -vv shows where; please report it with that", "yellow")])
+        screen.show([Line("hint: please report it, with the output of -vv", "yellow")])
 
 
 def _silence_stdout() -> None:

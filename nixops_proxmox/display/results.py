@@ -29,7 +29,9 @@ def show_plans(screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence
         for plan in planned:
             screen.result("\n".join(describe(plan)))
         for name in forgotten:
-            screen.result(f"{name}: no longer described, and still there; {command(Verb.DESTROY, name)} removes it")
+            screen.result(
+                f"{name}: no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
+            )
     errors = [plan.error for plan in planned if plan.error is not None]
     for error in errors:
         screen.show(explain(error))

@@ -15,7 +15,7 @@ from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Machine
 
 WAKE = 0.25  # seconds
-STOPPING = "stopping when the steps under way are done; Ctrl-C again stops at once, and loses nothing either"
+STOPPING = "stopping after the current steps; press Ctrl-C again to stop at once, which is also safe"
 SHOW_CURSOR = b"\x1b[?25h\n"
 
 
@@ -30,7 +30,7 @@ def carry_out(
     """Do `work` on the machines while it is watched; tell how it ended. `command`: what the user typed; `standing`
     looks the machines up afterwards."""
     if not names:
-        screen.show([Line("nothing to do: no machine is meant")])
+        screen.show([Line("no machines selected")])
         return 0
     began = time.monotonic()
     with screen.progress(goal, names), stop_on_interrupt(screen):

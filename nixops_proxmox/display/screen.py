@@ -85,7 +85,7 @@ class Screen:
         if yes:
             return True
         if self._ask_from is None:
-            raise NeedsWord(f"{question} (nobody to ask: this is no terminal)", hint="add --yes, if you mean it")
+            raise NeedsWord(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
         self.err.print(Text(f"{shown(question)} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 

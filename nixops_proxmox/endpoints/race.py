@@ -245,7 +245,7 @@ class _Race:
             connected = report.proof.connected if report.proof else None
             return Attempt(candidate, outcome, reason, started, connected, report.at)
         if started is None:
-            why = "another address answered first" if winner is not None else "the time was over"
+            why = "another address answered first" if winner is not None else "the time ran out"
             return Attempt(candidate, Outcome.NOT_STARTED, f"not tried: {why}")
         if winner is None:
             return Attempt(candidate, Outcome.TIMED_OUT, f"no answer within {self._deadline:g} s", started)

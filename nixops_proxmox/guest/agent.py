@@ -142,8 +142,8 @@ class Agent:
             if self._clock.now() >= deadline:
                 raise self._silent(
                     f"no agent service answered within {timeout:g} s: {last.message}",
-                    "is qemu-guest-agent in what it boots? Look at the console; a device added to a running VM is only"
-                    " there after a stop and a start",
+                    "does the system that it boots contain qemu-guest-agent? Look at the console; if the device was"
+                    " added to a running VM, stop and start the VM",
                 ) from last
             tell(FROZEN if isinstance(last, AgentFrozen) else "waiting for the guest agent")
             self._clock.sleep(min(pause, max(0.0, deadline - self._clock.now())))
@@ -157,7 +157,7 @@ class Agent:
         deadline = self._clock.now() + timeout
         text = stdin.decode("ascii")
         if len(text) > INPUT or not all(word.isascii() for word in argv):
-            raise ValueError("PVE's agent call takes 60000 characters of ASCII at most: use run_script or write_file")
+            raise ValueError("PVE's agent call takes at most 60000 characters of ASCII: use run_script or write_file")
         pid = self._api.agent_exec(*self._at, list(argv), text)
         return self._wait_for_exit(pid, deadline, timeout, head(shlex.join(argv), 80))
 
@@ -306,7 +306,7 @@ cat "$d/out"; cat "$d/err" >&2; read -r s < "$d/status"; exit "$s"
 
 
 def join_script(parts: str, path: str, digest: str, mode: int) -> str:
-    """Make a file of its parts; right away done if it is there already (an answer was lost)."""
+    """Make a file of its parts; right away done if it is already there (an answer was lost)."""
     target, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0] or "/")
     return f"""{SEARCH}umask 077; parts={shlex.quote(parts)}; target={target}; new="$target.new.$$"
 whole() {{ [ "$(sha256sum < "$1" | cut -c1-64)" = {digest} ]; }}

@@ -124,7 +124,7 @@ def check_disks(
         if seen.signatures and disk.slot not in accounted and not ours:
             raise WrongDisk(
                 f"{machine}: disk {disk.slot} ({seen.device}) is not blank: it holds {', '.join(seen.signatures)},"
-                " and the machine's record does not account for it; nothing was written",
+                " and the machine's record does not explain that; nothing was written",
                 hint="put the machine's own disk back; if the data on this one may go, `wipefs -a"
                 f" {seen.device}` in the installer, which runs now, wipes it; then run the same command again",
             )
@@ -155,7 +155,7 @@ def match_disks(
 def _missing(machine: str, disk: Disk, serial: str, found: Sequence[GuestDisk]) -> WrongDisk:
     return WrongDisk(
         f"{machine}: disk {disk.slot}: no disk in the guest has the serial {serial}; it sees {_names(found)}",
-        hint="was the disk exchanged by hand? One that was added to a running VM may need a stop and a start",
+        hint="did somebody exchange the disk? If it was added to a running VM, stop and start the VM",
     )
 
 
@@ -173,7 +173,7 @@ def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDi
     if len(named) > 1:
         raise WrongDisk(
             f"{machine}: disk {disk.slot}: several disks have the serial {serial}: {_names(named)}",
-            hint="give every disk a serial of its own",
+            hint="give each disk a different serial",
         )
     return named[0] if named else None
 

@@ -74,7 +74,7 @@ def parse_entered(done: Completed) -> Entered:
     keys = [line.removeprefix("host-key ") for line in lines if line.startswith("host-key ")]
     boot_id = fields.get("boot-id", "").strip().lower()
     if "end" not in lines or fields.get("kind") not in ("installer", "other") or not _BOOT_ID.fullmatch(boot_id):
-        said = tail(done.stderr.strip(), 500) or "it told nothing that can be read"
+        said = tail(done.stderr.strip(), 500) or "it printed nothing that we can read"
         raise CommandFailed(
             f"the installer could not be entered: {said}",
             status=done.status,

@@ -65,7 +65,7 @@ def hint_at(machine: Machine) -> str:
     """What to do where no way leads on."""
     if machine.phase is Phase.LOST:
         anew, forget = command(Verb.DEPLOY, "--allow-recreate"), command(Verb.DESTROY, machine.name)
-        return f"if the VM is really gone, {anew} makes a new one, and {forget} forgets it"
+        return f"if the VM is really gone, {anew} creates a new one, and {forget} removes the record"
     if machine.phase is Phase.ABSENT:
         return f"{command(Verb.DEPLOY)} makes it"
-    return f"{command(Verb.LIFECYCLE)} shows which way leads where"
+    return f"{command(Verb.LIFECYCLE)} shows the possible moves"

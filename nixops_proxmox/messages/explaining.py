@@ -69,7 +69,7 @@ def explain_outcomes(
 
 def how_to_go_on(errors: Sequence[DeployError], command: str) -> Line:
     passing = all(error.retry is not Retry.NEVER for error in errors)
-    return Line(f"{'run' if passing else 'when that is mended, run'} the same command to continue: {command}")
+    return Line(f"{'run' if passing else 'fix that, then run'} the same command to continue: {command}")
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 def describe(plan: "Planned") -> list[str]:
     if isinstance(plan.error, Unrecorded):
-        return [f"{plan.name}: not in the record, and on the cluster: a deploy would stop here"]
+        return [f"{plan.name}: on the cluster, but not in the record; a deploy would stop here"]
     if plan.error is not None:
-        return [f"{plan.name}: {plan.phase}, and cannot be deployed as it is"]
+        return [f"{plan.name}: {plan.phase}; it cannot be deployed as it is"]
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
     lines = [f"{plan.name}: {plan.phase}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
-        lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots it out of there]")
+        lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
     lines += [f"  {line}" for line in plan.stays]
     return [*lines, f"  system: {plan.system}"] if plan.system else lines

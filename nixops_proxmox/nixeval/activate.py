@@ -97,7 +97,7 @@ def explain_inactive(text: str, wanted: str) -> str:
         return f"{seen.get('half') or 'a system'} is being activated right now"
     if half := seen.get("half"):
         why = f": these services failed: {', '.join(down)}" if down else ", though no service is down any more"
-        return f"{half} is active, but its activation did not end well{why}"
+        return f"{half} is active, but its activation failed{why}"
     current, following = seen.get("current", ""), seen.get("next", "")
     if current == wanted and following != wanted:
         return f"{current} is active, but the next boot takes {following or 'an unknown system'}"
@@ -148,8 +148,8 @@ def _explain(status: int) -> tuple[str, str]:
         )
     return (
         f"the activation ended with status {status}",
-        "its log is /run/nixops-proxmox/activation.log in the guest; to go back, change the description back, then"
-        f" {command(Verb.DEPLOY)}",
+        "its log is /run/nixops-proxmox/activation.log in the guest; to go back, undo the change in the description,"
+        f" then run {command(Verb.DEPLOY)}",
     )
 
 

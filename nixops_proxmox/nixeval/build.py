@@ -102,7 +102,7 @@ def _failure(nix: Nix, name: str, toplevel: Toplevel, stderr: str, run: Runner) 
     hint = f"the whole log: nix-store --read-log {guilty[0]}" if guilty else ""
     if builder := next((b for b in _programs_missing(stderr) if b in (_builder(nix, drv, run) for drv in guilty)), ""):
         words += f"\nits builder {builder} does not exist in Nix's sandbox"
-        hint = f"a sandboxed build sees only the store: name a builder from there, such as nixpkgs' bash, not {builder}"
+        hint = f"a sandboxed build sees only the store: use a builder from there, such as nixpkgs' bash, not {builder}"
     return BuildFailed(f"{name}: its system could not be built\n{words}", hint=hint)
 
 

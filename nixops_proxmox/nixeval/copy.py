@@ -44,7 +44,7 @@ def copy_environment(destination: Destination) -> dict[str, str]:
     torn = [option for option in destination.ssh_options if re.search(r"\s", option)]
     if torn:
         raise CopyFailed(
-            f"Nix cannot hand this SSH option on, for it contains blanks: {torn[0]!r}",
+            f"Nix cannot pass on this SSH option, because it contains blanks: {torn[0]!r}",
             hint="keep the state directory and identity files on paths without blanks",
         )
     return {"NIX_SSHOPTS": " ".join(destination.ssh_options)}
@@ -71,7 +71,7 @@ def copy_closure(
     if done.status != 0:
         raise CopyFailed(
             f"{machine}: {system} could not be copied to {destination.store_url}\n{nix_message(done.stderr)}",
-            hint="run the same command again: what has arrived is not sent twice",
+            hint="run the same command again; it does not send again what has arrived",
         )
 
 

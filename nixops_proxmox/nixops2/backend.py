@@ -196,7 +196,7 @@ class ProxmoxState(
 
     def _get_spec(self, record: Record) -> MachineSpec:
         if record.spec is None:
-            raise NoPath(f"{self.name}: it has not been made", hint="`nixops deploy` makes it")
+            raise NoPath(f"{self.name}: it does not exist yet", hint="`nixops deploy` creates it")
         return record.spec
 
     # Made and unmade.
@@ -261,7 +261,7 @@ class ProxmoxState(
 
     def stop(self) -> None:
         if self.record.phase is Phase.ABSENT and not self.vm_id:
-            self.logger.warn("it has not been made")
+            self.logger.warn("it does not exist yet")
             return
         if not self.depl.logger.confirm(f"are you sure you want to stop ‘{self.name}’?"):
             return
@@ -392,7 +392,7 @@ class ProxmoxState(
         facts, spec = self.record.facts, self.record.spec
         if spec is None or facts.endpoint is None:
             raise ProxmoxError(
-                f"error: {self.name}: no address of it is known\nhint: `nixops deploy` makes it reachable\n"
+                f"error: {self.name}: it has no known address\nhint: `nixops deploy` makes it reachable\n"
             )
         about = (facts.endpoint, facts.installer_keys, facts.host_key, spec)
         if self._way[0] != about or self._way[1] is None:

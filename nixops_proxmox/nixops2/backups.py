@@ -25,7 +25,7 @@ class Backups:
     def make(self, backup_id: str, devices: Sequence[str]) -> None:
         if devices:
             raise ConfigError(
-                f"{self._name}: a backup is of the whole machine, not of {', '.join(devices)}",
+                f"{self._name}: a backup contains the whole machine, not only {', '.join(devices)}",
                 hint="leave --devices out; a disk with `backup = false` is not in it",
             )
         if any(storage.available and "backup" in storage.content for storage in self._hypervisor.resources().storages):
@@ -50,7 +50,7 @@ class Backups:
         """The newest, unless one is named; looked at, and then asked about. NixOps starts the machine afterwards, if it
         does not run."""
         if devices:
-            raise ConfigError(f"{self._name}: a whole machine is restored, not {', '.join(devices)}")
+            raise ConfigError(f"{self._name}: a restore replaces the whole machine, not only {', '.join(devices)}")
         chosen = backup_id or max(self._book.record_now.backups, default="")
         backup = self._book.record_now.backups.get(chosen)
         if backup is None or not _place(backup):
@@ -103,7 +103,7 @@ class Backups:
         what = f"{self._name} - {_place(backup) or backup['kind']}"
         if _place(backup) in there:
             return {"status": "complete", "info": [what]}
-        why = "gone" if _place(backup) else "cut off while it was made"
+        why = "gone" if _place(backup) else "interrupted while it was taken"
         return {"status": "unavailable", "info": [f"{what}: {why}"]}
 
     def _delete(self, backup: Backup) -> None:
@@ -111,7 +111,9 @@ class Backups:
             if backup["kind"] == SNAPSHOT:
                 of_machines.delete_snapshot(self._pursuit, backup["snapshot"])
             else:
-                self._prove(backup["volume"], "`nixops remove-backup --keep-physical` forgets it and leaves the file")
+                self._prove(
+                    backup["volume"], "`nixops remove-backup --keep-physical` removes the entry and leaves the file"
+                )
                 of_machines.delete_backup(self._pursuit, backup["node"], backup["volume"])
         except NotFound as error:
             self._pursuit.world.reporter.warn(self._pursuit.machine, error.message)

@@ -25,10 +25,10 @@ def learn_hardware(machine: Machine, spec: MachineSpec, book: Book, run: Run) ->
         hardware = parse_hardware(json.loads(done.stdout), disks[0] if disks else None)
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CommandFailed(
-            f"{machine.name}: its file systems cannot be told: {done.stderr.strip() or error}",
+            f"{machine.name}: could not find out its file systems: {done.stderr.strip() or error}",
             status=done.status,
             output=done.stdout,
-            hint="has the installed system findmnt (util-linux)?",
+            hint="does the installed system have findmnt (util-linux)?",
         ) from error
     finally:
         guests.leave(machine.name)

@@ -13,7 +13,7 @@ def nothing_held() -> None:
 
 
 def let_go() -> None:
-    raise Locked("NixOps has released its lock; nothing more is done", hint="run the same command again")
+    raise Locked("NixOps has released its lock, so this run does nothing more", hint="run the same command again")
 
 
 class Holding:

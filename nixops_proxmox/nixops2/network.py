@@ -78,7 +78,7 @@ class NixopsRecord:
 
     def _book(self, name: str) -> Book:
         if name not in self._kept:
-            raise StateError(f"NixOps does not know {name} yet", hint="`nixops deploy` makes it known")
+            raise StateError(f"NixOps does not know {name} yet", hint="`nixops deploy` records it")
         with self._guard:
             return self._books.setdefault(name, Book(self._kept[name].record, self._kept[name].write))
 

@@ -24,7 +24,7 @@ def find_way(machine: Machine, spec: MachineSpec, guests: Guests) -> Way:
     """By the proven endpoint; nothing is asked of the network. Raises ConfigError if a path has blanks in it."""
     endpoint = machine.facts.endpoint
     if endpoint is None:
-        raise NoPath(f"{machine.name}: no address of it is known")
+        raise NoPath(f"{machine.name}: it has no known address")
     access = guests.access_at(endpoint, machine, spec)
     flags = nix_sshopts(access).split(" ")
     name = canonical_host(endpoint.host)

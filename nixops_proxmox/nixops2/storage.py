@@ -29,7 +29,7 @@ from nixops_proxmox.state.blobs import BlobStore, Overtaken
 from nixops_proxmox.state.locks import LockStore
 
 NAME = "nixops"
-BREAK = "wait for it to end; if it is certain that it no longer runs: nixops unlock"
+BREAK = "wait for it to end; if you are certain that it has ended, run `nixops unlock`"
 
 
 class SqlOptions(nixops.util.ImmutableValidatedObject):

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return serve(channel.lines, channel.responses, resources)
         except Stopped as stopped:
-            say(f"{PROGRAM}: stopped; the same request goes on from here")
+            say(f"{PROGRAM}: stopped; send the same request again to continue")
             return stopped.exit_status
         except BrokenPipeError:
             say(f"{PROGRAM}: NixOps has gone")

@@ -67,7 +67,7 @@ class Resources:
         """Create or, if an earlier answer was lost, find again; safe to repeat."""
         if request.type in ("vm", "nixos") and not request.is_stateful:
             raise StateError(
-                f"a {request.type!r} resource must be stateful: what was created would be forgotten",
+                f"a {request.type!r} resource must be stateful: otherwise NixOps 4 would forget what was created",
                 hint="give the resource a `state` provider in the NixOps 4 deployment",
             )
         return self._apply(request.type, request.inputs)
@@ -104,8 +104,8 @@ class Resources:
             what = f"the one recorded has {recorded}" if recorded else "there is none in our record"
             raise NeedsWord(
                 f"{inputs.name}: NixOps knows the machine with the UUID {uuid}, and {what}",
-                hint=f"is this the right state ({ENVIRONMENT})? If the machine was destroyed, take the resource out of"
-                " NixOps's state, too, and it is made anew (docs/with-nixops4.md)",
+                hint=f"is this the right state ({ENVIRONMENT})? If the machine was destroyed, remove the resource from"
+                " NixOps's state too; the next apply recreates it (docs/with-nixops4.md)",
             )
 
     # The types.
@@ -159,13 +159,13 @@ class Resources:
         try:
             return MachineSpec.model_validate_json(facts.extra[SPEC])
         except KeyError as error:
-            raise SpecError(f"{inputs.name}: it was not made by a `vm` resource", path="nixos.vm") from error
+            raise SpecError(f"{inputs.name}: no `vm` resource created it", path="nixos.vm") from error
         except ValidationError as error:
             first = error.errors()[0]
             raise StateTooNew(
                 f"{inputs.name}: the recorded description cannot be read: {'.'.join(map(str, first['loc']))}:"
                 f" {first['msg']}",
-                hint="was it written by another version of nixops-proxmox? Apply the `vm` resource first",
+                hint="did another version of nixops-proxmox write it? Apply the `vm` resource first",
             ) from error
 
     def _opened(
@@ -241,9 +241,9 @@ def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_r
 
 def gone(machine: Machine) -> NoPath:
     return NoPath(
-        f"{machine.name}: its VM {machine.facts.vmid} is gone from the cluster, or does not carry its mark any more",
+        f"{machine.name}: its VM {machine.facts.vmid} is gone from the cluster, or no longer carries its mark",
         hint=f"if it is really gone, {command(Verb.DESTROY, '--uuid', machine.facts.uuid)} forgets it;"
-        " then take the resource out of NixOps's state, and it is made anew (docs/with-nixops4.md)",
+        " then remove the resource from NixOps's state; the next apply recreates it (docs/with-nixops4.md)",
     )
 
 

@@ -30,5 +30,5 @@ def identity_of(profile: Profile) -> str:
 def _other(spec: MachineSpec, option: str, value: str, says: str) -> ConfigError:
     return ConfigError(
         f"{spec.name}: the description says {option} = {value!r}, and the profile {spec.profile!r} {says}",
-        hint=f"give the machine the `profile` that fits, or drop `{option}`",
+        hint=f"set the `profile` that fits, or remove `{option}`",
     )

@@ -73,7 +73,7 @@ Calls = tuple[dict[str, Value], dict[str, Value]]
 def enter_calls(vm: Vm, spec: MachineSpec) -> Calls:
     """The ISO into a slot that nobody uses, before everything that the VM boots now."""
     if not has_installer(spec):
-        raise SpecError("there is no installer to boot", path=f"{spec.name}.deployment.proxmox.install.iso")
+        raise SpecError("no installer is set", path=f"{spec.name}.deployment.proxmox.install.iso")
     slot = find_slot(vm, spec)
     rest = [device for device in boot_devices(vm.config) if device != slot]
     return {slot: inserted(spec)}, {"boot": _order([slot, *rest])}
@@ -92,7 +92,7 @@ def find_slot(vm: Vm, spec: MachineSpec) -> str:
     raise SpecError(
         f"VM {vm.vmid} has no free slot for the installer's CD ({', '.join(free)})",
         path=f"{spec.name}.deployment.proxmox.install.iso",
-        hint="take a drive out of one of them",
+        hint="remove a drive from one of them",
     )
 
 

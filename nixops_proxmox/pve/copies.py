@@ -28,13 +28,13 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
     path = f"{spec.name}.deployment.proxmox.install.image"
     if image.partition(":")[2].startswith("iso/"):
         raise SpecError(
-            f"{image} cannot be imported: PVE imports nothing from where ISO images are kept",
+            f"{image} cannot be imported: PVE cannot import from a storage for ISO images",
             path=path,
             hint="put it on a storage with content type `import` (PVE 8.3 or later)",
         )
     if is_vma(image):
         raise SpecError(
-            f"{image} is a VMA: a backup of a whole VM, and no image of a disk",
+            f"{image} is a VMA, which is a backup of a whole VM and not an image of a disk",
             path=path,
             hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
             " template (`qm template VMID`), and set `install.from` to `template`",
@@ -63,7 +63,7 @@ def get_template(spec: MachineSpec, seen: Resources) -> GuestSeen:
     if not found:
         raise NotFound(
             f"{spec.name}: there is no template {wanted}",
-            hint="give its VMID or its name; one that we may not see needs VM.Audit and VM.Clone on it",
+            hint="give its VMID or its name; to see and clone it, we need VM.Audit and VM.Clone on it",
         )
     if len(found) > 1:
         vmids = ", ".join(str(guest.vmid) for guest in found)

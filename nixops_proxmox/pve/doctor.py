@@ -50,7 +50,9 @@ def _version(release: Release, profile: Profile) -> Finding:
     endpoints = ", ".join(str(endpoint) for endpoint in profile.endpoints)
     found = f"PVE {release}" + (f" at {endpoints}, as {who_is(profile)}" if endpoints else "")
     if release < OLDEST:
-        return Finding(Level.WARNING, "connection", found, "older than 7.4: upgrade it, nobody has tried this")
+        return Finding(
+            Level.WARNING, "connection", found, "older than 7.4: upgrade it, because this version was never tested"
+        )
     if release > NEWEST:
         return Finding(Level.WARNING, "connection", found, "newer than this program knows")
     return Finding(Level.OK, "connection", found)
@@ -85,7 +87,7 @@ def _permissions(
             Level.WARNING, "permissions", "on a node, as root, this grants what is missing:", "\n".join(commands)
         )
     elif not granted or not any(granted.values()):
-        hint = "a token with privilege separation has only what is granted to the token itself"
+        hint = "a token with privilege separation has only the rights of the token itself"
         yield Finding(Level.PROBLEM, "permissions", "we have none at all", hint)
     else:
         yield Finding(Level.OK, "permissions", f"all {len(needs)} that are needed" if needs else "there are some")
@@ -140,7 +142,7 @@ def _root_only(
         return
     for spec in specs:
         for option in root_only(spec, release):
-            hint = "leave it out, or let the profile log in as root@pam with a password: no privilege replaces that"
+            hint = "leave it out, or let the profile log in as root@pam with a password: no privilege is enough"
             yield Finding(Level.PROBLEM, "permissions", f"{spec.name}: PVE takes {option} only from root@pam", hint)
 
 

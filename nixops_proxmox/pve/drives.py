@@ -70,13 +70,14 @@ def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iter
     if aside:
         held = " and ".join(f"{key} holds {volume}" for key, volume in aside.items())
         word = (
-            f"{held}, detached with all its data, and perhaps it is this one: a new, empty volume is not made unasked"
+            f"{held}, detached with all its data, and it may be this disk:"
+            " we create no empty volume without your permission"
         )
         options = ",".join(part for part in want.split(",")[1:] if not part.startswith("import-from="))
         drive = f"{next(iter(aside.values()))}{',' if options else ''}{options}"
         remedy = (
             f"`qm set {vm.vmid} --{slot} {drive}` on {vm.node} attaches it again; "
-            f"{command(Verb.DEPLOY, '--allow-recreate')} makes a new, empty one and leaves the old one set aside"
+            f"{command(Verb.DEPLOY, '--allow-recreate')} creates a new, empty one and leaves the old one detached"
         )
     yield Step(Change(slot, "", want, restart=not _pluggable(vm, slot), word=word, remedy=remedy), value=want)
 
@@ -89,7 +90,7 @@ def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> I
         return
     has, wants = {**defaults, **parse_drive(have)}, parse_drive(want)
     if any(as_scalar(has[name]) != as_scalar(wants[name]) for name in defaults):
-        why = "it is made once: its content cannot be converted"
+        why = "its content cannot be converted"
         yield Step(Change(key, have, want, restart=True, forbidden=why))
 
 
@@ -221,7 +222,7 @@ def _exchange(slot: str, have: str, want: str) -> Step:
     """One CD for another; a disk gives way to nothing."""
     if not is_cdrom(parse_drive(have)):
         return Step(
-            Change(slot, have, want, forbidden="a disk is in its slot, and would be set aside: detach it first")
+            Change(slot, have, want, forbidden="a disk is in its slot and would be detached: detach it yourself first")
         )
     return Step(Change(slot, have, want, restart=not is_cdrom(parse_drive(want))), value=want)
 

@@ -47,12 +47,12 @@ def parse_endpoint(text: str) -> ApiEndpoint:
         raise _bad(text, "it is empty or has blanks in it")
     scheme, separator, rest = stripped.rpartition("://")
     if separator and scheme.lower() != "https":
-        raise _bad(text, "only https is spoken with PVE")
+        raise _bad(text, "PVE needs https")
     authority, slash, path = rest.partition("/")
     if "?" in rest or "#" in rest:
         raise _bad(text, "an address has no query")
     if "@" in authority:
-        raise _bad(text, "credentials do not belong in the address")
+        raise _bad(text, "do not put credentials into the address")
     host, port = _split_port(text, authority)
     return ApiEndpoint(_checked_host(text, host), port, _prefix(path) if slash else "")
 

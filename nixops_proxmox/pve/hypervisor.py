@@ -71,7 +71,7 @@ def _wrong_guess(machine: Machine, ask: _Ask) -> PveError:
     """The answer was lost, and the task that was found in its stead did not make our VM."""
     if ask.kind == "qmcreate":
         return VmidTaken(f"{machine.name}: VMID {ask.vmid} was taken by somebody else at the same moment")
-    return PveOutcomeUnknown(f"{machine.name}: it is not known if the template {ask.vmid} was cloned")
+    return PveOutcomeUnknown(f"{machine.name}: we do not know whether the template {ask.vmid} was cloned")
 
 
 def _hotplug_problems(text: str) -> list[str]:
@@ -357,7 +357,7 @@ class PveHypervisor:
             raise PveRefused(
                 f"VM {vm.vmid} on {vm.node} would still boot from {'its disk' if installer else 'the installer'}"
                 f" (boot: {config.get('boot', 'not set')}; {drives or 'no drives'})",
-                hint="does somebody else change this VM? run the same command again",
+                hint="is somebody else changing this VM? run the same command again",
             )
 
     def _set_config(self, vm: Vm, params: Mapping[str, Value]) -> None:
@@ -471,7 +471,7 @@ class PveHypervisor:
         if vm is not None and vm.protected:
             raise NeedsWord(
                 f"VM {vm.vmid} is protected",
-                hint=f"set `protection = false`, then {command(Verb.DEPLOY)}: afterwards it may be destroyed",
+                hint=f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it",
             )
         if vm is not None:
             if vm.power is Power.RUNNING:

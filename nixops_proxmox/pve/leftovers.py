@@ -58,10 +58,10 @@ def _set_aside(vm: Vm) -> Iterator[str]:
 def _place(vm: Vm, spec: MachineSpec, pool: str) -> Iterator[str]:
     """What only counts when a VM is made."""
     if spec.vmid not in (None, vm.vmid):
-        yield f"vmid: {spec.vmid} is described, and it stays {vm.vmid}: only a new VM gets another one"
+        yield f"vmid: {spec.vmid} is in the description, but the VM keeps {vm.vmid}: only a new VM gets another one"
     if spec.node not in (None, vm.node):
         migrate = f"qm migrate {vm.vmid} {spec.node} --online"
-        yield f"node: {spec.node} is described, and it stays on {vm.node}; there, `{migrate}` moves it"
+        yield f"node: {spec.node} is in the description, but the VM stays on {vm.node}; `{migrate}` there moves it"
     if pool != (spec.pool or ""):
         described = f"{spec.pool} is described" if spec.pool else "none is described"
         to = f"pvesh set /pools/{spec.pool} --vms {vm.vmid}" if spec.pool else ""
@@ -70,7 +70,7 @@ def _place(vm: Vm, spec: MachineSpec, pool: str) -> Iterator[str]:
         yield f"pool: {described}, and it stays in {pool or 'none'}; on a node, `{command}` changes that"
     for key, device in (("efidisk0", spec.efi), ("tpmstate0", spec.tpm)):
         if key in vm.config and device is None:
-            yield f"{key}: it is not described and stays, for the installed system may need it"
+            yield f"{key}: it is not in the description, but it stays, because the installed system may need it"
 
 
 def _settings(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[str]:
@@ -129,4 +129,4 @@ def _nic(vm: Vm, nic: Nic) -> Iterator[str]:
 
 def _line(key: str, have: str, command: str) -> str:
     shown = re.sub(r"[^ -~…]", "?", head(have, SHOWN))
-    return f"{key}: {shown} is not described and stays as it is; on its node, `{command}` resets it"
+    return f"{key}: {shown} is not in the description, but it stays; to reset it, run `{command}` on its node"

@@ -23,12 +23,12 @@ def translate_transport(error: requests.RequestException, call: Call, endpoint: 
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):
             return ConfigError(f"{endpoint} cannot be asked: {text}")
         return PveUnreachable(f"{endpoint} cannot be reached: {text}", hint="is the address right, and the node up?")
-    return PveOutcomeUnknown(f"{call.shown}: sent to {endpoint}, but the answer was lost ({text})")
+    return PveOutcomeUnknown(f"{call.shown}: sent to {endpoint}, but we got no answer ({text})")
 
 
 def _untrusted(endpoint: str, why: str) -> ConfigError:
     return ConfigError(
-        f"{endpoint} is not who it should be: {why}; nothing was sent",
+        f"{endpoint} could not prove its identity: {why}; we sent nothing",
         hint="set `ca_file` (the cluster's is /etc/pve/pve-root-ca.pem) or the SHA-256 `fingerprint` in the profile,"
         " after checking it on the node",
     )

@@ -44,7 +44,7 @@ class Marks:
         try:
             config = self._client.get_config(guest.node, guest.vmid).values
         except (NotFound, WrongPlace):
-            config = {}  # it is gone by now
+            config = {}  # it no longer exists
         mark = find_mark(config.get("description", ""))
         if mark is not None and uuid_of(config) != mark.uuid.lower():
             mark = None

@@ -171,7 +171,7 @@ def _device_needs(config: Mapping[str, str], release: Release) -> Iterator[Need]
 
 
 def root_only(spec: MachineSpec, release: Release) -> tuple[str, ...]:
-    """What of a description PVE takes from root@pam alone, logged in by password: no privilege replaces that."""
+    """What of a description PVE takes from root@pam alone, logged in by password: no privilege is enough."""
     found = [
         option
         for option, value in (("expertArgs", spec.expert_args), ("arch", spec.arch))

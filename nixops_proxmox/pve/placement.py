@@ -150,8 +150,8 @@ def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = F
     reasons = "; ".join(f"{node}: {why}" for node, why in sorted(refused.items())) or "we may not see any node"
     if crowded:
         return NoPlace(
-            f"{spec.name}: no node can take it beside the other new machines: {reasons}",
-            hint="make room for all of them, or ask for fewer: name those that you want",
+            f"{spec.name}: no node has room for it together with the other new machines: {reasons}",
+            hint="make room for all of them, or select fewer machines",
         )
     return PveRefused(
         f"{spec.name}: no node can take it: {reasons}",
@@ -164,8 +164,8 @@ def not_made(name: str, without: Sequence[str]) -> NoPlace:
     """For a machine that has a place, when others of the same run have none."""
     shown = ", ".join(sorted(without)[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
     return NoPlace(
-        f"{name}: not made: the new machines of a run are placed together, and there is no place for {shown}",
-        hint="make room for all of them, or ask for fewer: name those that you want",
+        f"{name}: not created: a run places all new machines together, and there is no room for {shown}",
+        hint="make room for all of them, or select fewer machines",
     )
 
 
@@ -214,7 +214,7 @@ class Reservations:
             if vmid in used:
                 raise VmidTaken(
                     f"{spec.name}: VMID {vmid} is in use by another guest",
-                    hint="declare another vmid, or none: then a free one is chosen",
+                    hint="choose another vmid, or leave it out to take a free one",
                 )
             self._vmids.add(vmid)
             return vmid

@@ -100,7 +100,7 @@ def read_profiles(path: Path) -> Mapping[str, Mapping[str, Any]]:
     tables = {**data, **nested} if isinstance(nested, dict) else {**data, "profiles": nested}
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {name!r} stands outside of a profile", hint="begin with a line like [default]")
+            raise ConfigError(f"{path}: {name!r} is outside of a profile", hint="begin with a line like [default]")
     return tables
 
 

@@ -124,7 +124,7 @@ def _as(kind: type[DeployError], hint: str = "") -> _Build:
 
 
 def _hotplug(told: _Told) -> DeployError:
-    hint = "the change waits until the VM is stopped and started; what the guest still uses, it does not let go"
+    hint = "the change waits until the VM is stopped and started; the guest does not release what it still uses"
     return HotplugFailed(told.message, errors=told.refusal.errors, hint=hint)
 
 
@@ -164,8 +164,8 @@ _ALLOCATES = (
     r"^(qmcreate|qmclone|qmrestore|qmconfig|resize|qmmove|move_volume|imgcopy|qmdestroy|imgdel|download|upload)"
 )
 _QUORUM = "the cluster has lost quorum: bring its nodes back; nothing can be changed until then"
-_LOCK = "somebody else works on it, and does not end: the tasks in PVE's interface show who"
-_DISOBEYS = "look at the VM's console; Stop in PVE's interface pulls the plug"
+_LOCK = "somebody else is working on it: PVE's interface shows whose task it is"
+_DISOBEYS = "look at the VM's console; Stop in PVE's interface switches it off hard"
 
 # The first that fits wins: what says exactly who failed comes before what only speaks of a time that ran out.
 _TABLE: tuple[_Row, ...] = (
@@ -225,7 +225,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"(?i)\bvm( \d+)? is running", _as(VmRunning, "stop it first")),
     _Row(_ANY, None, r"", r"VM \d+ (is )?not running", _as(VmNotRunning)),
     _Row(_ANY, None, r"", r"protection mode enabled",
-         _as(PveRefused, f"set `protection = false`, then {command(Verb.DEPLOY)}: afterwards it may be destroyed")),
+         _as(PveRefused, f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it")),
     _Row(_ANY, None, r"", r"still in use by linked clone",
          _as(PveRefused, "other VMs are linked clones of it: destroy these first")),
     _Row(_ANY, None, r"", r"snapshot feature is not available",
@@ -235,7 +235,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"missing privileges to access",
          _as(PermissionDenied, "grant Datastore.AllocateSpace or Datastore.Audit on that volume's storage")),
     _Row(_ANY, None, r"", r"invalid bootorder", _as(PveRefused)),
-    _Row(_ANY, None, r"", r"used in HA resources", _as(PveRefused, "take it out of the HA manager's resources first")),
+    _Row(_ANY, None, r"", r"used in HA resources", _as(PveRefused, "remove it from the HA manager's resources first")),
     _Row(_ANY, None, r"", r"hostname lookup '.*' failed|certificate verify failed",
          _as(PveUnreachable, "the node that we talk to cannot find that one: is its name spelled as in the cluster's"
              " list, and is it in /etc/hosts of the nodes?")),
@@ -300,7 +300,7 @@ def not_pve(call: Call, why: str) -> PveError:
     """A successful status with something that PVE would not say."""
     if call.method == "GET":
         return PveError(
-            f"{call.shown}: {why}", hint="is the address that of a PVE API, and is there a proxy before it?"
+            f"{call.shown}: {why}", hint="is this the address of a PVE API, and is there a proxy in front of it?"
         )
     return PveOutcomeUnknown(f"{call.shown}: {why}")
 

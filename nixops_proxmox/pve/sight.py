@@ -165,7 +165,7 @@ class Sight:
             f"a guest with VMID {facts.vmid} exists, but we may not see it",
             path=f"/vms/{facts.vmid}",
             privileges=("VM.Audit",),
-            hint=f"grant VM.Audit on /vms/{facts.vmid} (or its pool): without it, nobody can tell if it is ours",
+            hint=f"grant VM.Audit on /vms/{facts.vmid} (or its pool): without it, we cannot tell whether it is ours",
         )
 
     def _vm(self, facts: Facts, node: str, seen: ConfigSeen, guest: GuestSeen | None, known: _Known | None) -> Vm:
@@ -216,9 +216,9 @@ class Sight:
             return
         self.forget(vmid)
         raise NotFound(
-            f"VM {vmid} on {node} does not carry our mark ({uuid or 'it never was looked at'}): it is somebody else's"
-            " now, and nothing was done to it",
-            hint="run the same command again: it will say what can be done",
+            f"VM {vmid} on {node} does not carry our mark ({uuid or 'it never was looked at'}): it belongs to somebody"
+            " else now, and we did nothing to it",
+            hint="run the same command again; it says what you can do",
         )
 
     def learn(self, facts: Facts, node: str, power: Power) -> None:

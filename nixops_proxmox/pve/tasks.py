@@ -154,7 +154,7 @@ class TaskWaiter:
                 raise TaskStillRunning(
                     f"{doing}: {why}" + (f"; it last said: {line}" if line else ""),
                     upid=upid,
-                    hint="it goes on in PVE; run the same command again to wait for it",
+                    hint="it continues in PVE; run the same command again to wait for it",
                 )
 
     def find(

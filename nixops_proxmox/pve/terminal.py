@@ -40,7 +40,7 @@ class Terminal:
         said = self.receive(10)
         if said is None or not said.startswith(b"OK"):
             raise NotAuthenticated(
-                f"VM {vmid}: the terminal did not let us in",
+                f"VM {vmid}: the terminal refused the login",
                 hint="API tokens may open terminals since PVE 8.4.19 and 9.1; before, a profile with a password can",
             )
 

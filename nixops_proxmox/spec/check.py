@@ -47,7 +47,7 @@ def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
             if getattr(nic, field) is not None:
                 mistakes.add(at(field), f"needs the model virtio, and it is {nic.model}")
     if nic.ipv4.method == nic.ipv6.method == "none":
-        mistakes.warn(at("ipv4"), "the NIC has neither IPv4 nor IPv6: the machine is not reached by it")
+        mistakes.warn(at("ipv4"), "the NIC has neither IPv4 nor IPv6: we cannot reach the machine through it")
     if nic.mtu is not None and 1 < nic.mtu < 576:
         mistakes.add(at("mtu"), f"expected 1 (the bridge's) or 576 to 65520, got {nic.mtu}")
 

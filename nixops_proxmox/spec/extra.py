@@ -62,12 +62,12 @@ _REFUSED: Mapping[str, str] = {
         "PVE lets only root@pam set it",
     ),
     **dict.fromkeys(("boot", "bootdisk"), "the boot order follows from the machine's phase"),
-    "smbios1": "it carries the mark by which the machine is known to be ours",
+    "smbios1": "it carries the mark that shows that the machine is ours",
     "cipassword": "it is a secret, and whatever is set in Nix ends up in the store, which everybody can read",
     **dict.fromkeys(
         ("archive", "bwlimit", "force", "ha-managed", "import-working-storage", "live-restore", "start", "template",
          "unique", "unused#"),
-        "it asks PVE to do something, and is no property of a machine",
+        "it is a request to PVE, not a property of a machine",
     ),
 }  # fmt: skip
 

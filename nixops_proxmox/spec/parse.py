@@ -76,7 +76,7 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
         options = deployment.get("proxmox") if isinstance(deployment, Mapping) else None
         options = entry.get("proxmox") if options is None else options
     if options is None:
-        mistakes.add(path, "is not set: a machine says here what it is made of")
+        mistakes.add(path, "is not set: describe the machine here")
         return None
     node = grow(path, options, mistakes)
     return _read(MachineSpec, node, mistakes, given={"name": name})

@@ -89,7 +89,9 @@ def open_link(login: Login, *, stop: Stop | None = None, reached: Callable[[], N
     Raises SshUnreachable, HostKeyChanged, and SshRefused for a jump host that does not let us in.
     """
     if not login.host_keys:
-        raise HostKeyChanged(f"{describe(login.endpoint)}: no host key is known, so nobody there can be accepted")
+        raise HostKeyChanged(
+            f"{describe(login.endpoint)}: we know no host key for it, so we cannot trust any answer there"
+        )
     deadline = monotonic() + login.timeout
     below: list[paramiko.Transport] = []
     try:
@@ -196,7 +198,7 @@ def authenticate(transport: paramiko.Transport, user: str, identity: Identity, w
     raise SshRefused(
         f"{what}: it is the right machine, but it does not let {user} in with {offered}",
         hint=f"the key must be in the machine's authorized keys: {command(Verb.DEPLOY)} puts it there,"
-        " or add it by the console",
+        " or add it on the console",
     )
 
 

@@ -193,7 +193,7 @@ def wait_for_job(
         if now() >= deadline:
             raise failure or JobStillRunning(
                 f"job {name} still runs after {timeout:g} s; it last said: {told or 'nothing'}",
-                hint="run the same command again: it waits for the job that runs",
+                hint="run the same command again: it waits for the running job",
             )
         patience = min(5.0, patience + 1.0)
 

@@ -46,7 +46,7 @@ class Document:
                 new = self._append(connection, event, version, patch, check)
             if new is not None:
                 return new
-        raise StateError(f"the document {self.name!r} is being changed by too many at once", hint="try again")
+        raise StateError(f"the document {self.name!r} is being changed by too many runs at once", hint="try again")
 
     def _append(
         self,

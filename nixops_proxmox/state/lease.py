@@ -64,8 +64,8 @@ class Lease:
     def _compare(self, connection: Connection, query: Select[Any]) -> None:
         if connection.execute(query).scalar_one_or_none() != self.token:
             raise Locked(
-                "somebody else has taken over this deployment; this run stops without doing or recording anything more",
-                hint="look at the other run; when it is done, run the same command to continue",
+                "somebody else has taken over this deployment; this run stops, and does and records nothing more",
+                hint="wait for the other run to end, then run the same command to continue",
             )
 
 
@@ -177,9 +177,8 @@ def locked(name: str, held: Held, now: float) -> Locked:
     silent = max(0, round(now - held.heartbeat))
     what = f"{held.machine!r} of deployment {name!r}" if held.machine else f"deployment {name!r}"
     return Locked(
-        f"{what} is being changed by {held.holder.title} since {since};"
-        f" it last gave a sign of life {silent} seconds ago",
-        hint=f"wait for it to end; if it is certain that it no longer runs, {command(Verb.BREAK_LOCK)}",
+        f"{what} is being changed by {held.holder.title} since {since}; its last sign of life was {silent} seconds ago",
+        hint=f"wait for it to end; if you are certain that it has ended, {command(Verb.BREAK_LOCK)}",
     )
 
 

@@ -52,9 +52,8 @@ class LockStore:
         if held is not None and held.token == token:
             return
         raise Locked(
-            f"somebody else has taken the lock of {name!r} from this run; it stops without doing or recording anything"
-            " more",
-            hint="look at what the others did before you run it again"
+            f"somebody else has taken the lock of {name!r} from this run; it stops, and does and records nothing more",
+            hint="check what the other run did before you run it again"
             if held is None
             else f"{held.holder.title} has it for {held.purpose!r} since {moment_text(held.since)}; wait for it to end",
         )

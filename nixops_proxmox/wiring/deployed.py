@@ -90,7 +90,7 @@ class Deployed:
         if self.network is None:
             return []
         warnings = self._description.warnings if self._description is not None else ()
-        foreign = [f"{name}: of another backend, and left alone" for name in self.network.foreign]
+        foreign = [f"{name}: it belongs to another backend, so we leave it alone" for name in self.network.foreign]
         return [*warnings, *self.network.warnings, *foreign]
 
     def described(self) -> list[str]:
@@ -187,7 +187,7 @@ class Deployed:
             hypervisor = self.hypervisor_of(name)
             vm = hypervisor.find_vm(machine.facts)
         except DeployError as error:
-            return (f"which volumes it has beside could not be told: {error.message}",)
+            return (f"could not find out its other volumes: {error.message}",)
         return () if vm is None else tuple(hypervisor.losses(vm, machine))
 
     def looking_at(self, name: str) -> Pursuit:
@@ -261,7 +261,7 @@ class Deployed:
         vm = self.hypervisor_of(name).find_vm(machine.facts)
         if vm is None or vm.power is not Power.RUNNING:
             raise NoPath(
-                f"{name}: it does not run, so nobody is at its console", hint=f"{command(Verb.START, name)} starts it"
+                f"{name}: it does not run, so it has no console", hint=f"{command(Verb.START, name)} starts it"
             )
         profile = load_profile(machine.facts.profile or "default", path=self._options.profiles)
         with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
@@ -273,7 +273,7 @@ class Deployed:
         machine = self.record.machine(name)
         if machine.phase in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.LOST, Phase.STOPPED):
             raise NoPath(
-                f"{name}: it is {machine.phase}, so there is nothing to log in to",
+                f"{name}: it is {machine.phase}, so you cannot log in to it",
                 hint=f"{command(Verb.DEPLOY)} makes it reachable",
             )
         return machine
@@ -366,7 +366,7 @@ def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec
     if to_destroy:
         return MachineSpec(name="nameless", profile=profile)
     raise StateError(
-        f"{machine.name!a} is recorded, and no machine can be called that: an older version believed a VM's notes",
+        f"{machine.name!a} is recorded, but no machine can have that name: an older version took it from a VM's notes",
         hint=f"{command(Verb.DESTROY, '--uuid', machine.facts.uuid)} destroys it;"
         f" {command(Verb.DESTROY, '--forget', '--uuid', machine.facts.uuid)} removes only its record",
     )

@@ -142,7 +142,7 @@ class Guests:
             self.enter_installer(machine, spec)
             entry = self._entries[machine.name]
         if entry.boot_id != machine.facts.boot_id:
-            raise GuestLost(f"{machine.name}: the installer was restarted; what ran in it is gone")
+            raise GuestLost(f"{machine.name}: the installer was restarted; what ran in it was lost")
         return entry
 
     def _ephemeral(self, machine: Machine) -> tuple[KeyPair, Path]:

@@ -78,7 +78,7 @@ def check_machine(machine: Machine, world: World, *, described: bool) -> Checked
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
     if machine.phase in (Phase.ABSENT, Phase.RESERVED):
-        return Checked(machine.name, machine.phase, exists=False, problems=("it has not been made",))
+        return Checked(machine.name, machine.phase, exists=False, problems=("it does not exist yet",))
     vm = world.hypervisor.find_vm(machine.facts)
     if vm is None:
         gone = f"VM {machine.facts.vmid} with its mark is gone"

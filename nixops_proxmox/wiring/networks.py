@@ -36,8 +36,8 @@ def enter_networks(profiles: Sequence[str]) -> None:
     namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
     if len(namespaces) > 1:
         raise ConfigError(
-            f"{', '.join(profiles)} are labs with networks of their own, and nobody can be in two at once",
-            hint="name machines of one of them at a time",
+            f"{', '.join(profiles)} are labs with separate networks, and a run can enter only one",
+            hint="select the machines of one lab at a time",
         )
     for namespace in namespaces:
         enter(namespace)

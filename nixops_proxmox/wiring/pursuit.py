@@ -66,7 +66,7 @@ class Pursuit:
             return
         name = self.machine.name
         raise NeedsWord(
-            f"{name}: it is in rescue, and a deploy would boot it out of there",
+            f"{name}: it is in rescue, and a deploy would end that",
             hint=f"{command(Verb.START, name)} boots its own system, as {command(Verb.DEPLOY, '--allow-reboot')} does",
         )
 
@@ -127,6 +127,6 @@ def refuse_moved(machine: Machine, world: World) -> None:
     if have and have != wanted:
         raise NeedsWord(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
-            hint="machines stay on their hypervisor: change `profile` back, or make it anew:"
+            hint="machines cannot change their hypervisor: set `profile` back, or recreate the machine:"
             f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",
         )

@@ -95,7 +95,7 @@ class Lookout:
             return "its SMBIOS UUID is not the one in its notes: it is a copy of the machine"
         if others:
             where = ", ".join(f"VM {other.guest.vmid} on {other.guest.node}" for other in others)
-            return f"{where} has the same mark and UUID: take them away from the one that is not the machine"
+            return f"{where} has the same mark and UUID: remove them from the VM that is not the machine"
         have = recorded.get(one.mark.machine)
         if have is not None:
             same = have.facts.uuid.lower() == one.mark.uuid.lower()
@@ -115,11 +115,11 @@ class Lookout:
         remarks = [] if spec is not None else ["it is not described here"]
         vm = self._hypervisor.find_vm(facts)
         if vm is None:
-            return Sighted(one.mark, one.guest.vmid, one.guest.node, problem="it is gone by now")
+            return Sighted(one.mark, one.guest.vmid, one.guest.node, problem="it no longer exists")
         installed = replace(facts, method=spec.install.source.value if spec is not None else "recovered", claimed=0)
         if vm.power is Power.STOPPED and boots_cd(vm.config):
             machine = machine.moved(Phase.DEFINED, facts)
-            remarks.append("it would boot the installer: disks with data on them will not be written")
+            remarks.append("it would boot the installer, which will not write to disks with data")
         elif vm.power is Power.STOPPED:
             machine = machine.moved(Phase.STOPPED, installed)
         else:
@@ -178,4 +178,4 @@ def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
 
 def _ambiguous(others: Sequence[Sighted]) -> str:
     where = ", ".join(f"VM {other.vmid} on {other.node} (UUID {other.mark.uuid})" for other in others)
-    return f"{where} says that it is this machine, too: take the lines out of the notes of the one that is not"
+    return f"{where} says that it is this machine, too: remove the lines from the notes of the VM that is not"

@@ -116,7 +116,7 @@ def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, s
     node = standing.node if standing is not None else archive.node
     if standing is not None and standing.protected:
         raise NeedsWord(
-            f"{machine.name}: VM {standing.vmid} is protected, so PVE does not overwrite it",
+            f"{machine.name}: VM {standing.vmid} is protected, so PVE will not overwrite it",
             hint="set `protection = false` and deploy, then restore it",
         )
     if node != archive.node and not archive.shared:

@@ -103,7 +103,7 @@ def test_the_network_of_the_current_folder_is_found(tmp_path: Path) -> None:
 
 def test_two_networks_or_none_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="two things"):
+    with pytest.raises(ConfigError, match="two networks"):
         find_source(parse(["deploy", "-f", "a.nix", "--flake", "b"]))
     with pytest.raises(ConfigError, match="no network here"):
         get_source(parse(["deploy"]))

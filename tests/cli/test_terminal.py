@@ -136,7 +136,7 @@ def test_the_first_interrupt_lets_the_steps_under_way_finish_and_says_how_to_go_
         terminal.read_until("reserved → defined")
         terminal.process.send_signal(number)
         assert terminal.end() == 128 + number
-        assert "stopping when the steps under way are done" in terminal.text
+        assert "stopping after the current steps" in terminal.text
         assert "run the same command to continue" in terminal.text
     with start_terminal(tmp_path, "history", "--json", plan=plan) as terminal:
         assert terminal.end() == 0
@@ -170,7 +170,7 @@ def test_the_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     with start_terminal(tmp_path, "deploy", plan=plan) as terminal:
         terminal.read_until("absent → reserved")
         terminal.process.send_signal(signal.SIGINT)
-        terminal.read_until("stopping when")
+        terminal.read_until("stopping after")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.end(timeout=patience(5)) == 130
         assert terminal.seen.rstrip().endswith("\x1b[?25h"), "the cursor is shown again"

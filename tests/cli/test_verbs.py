@@ -134,7 +134,7 @@ def test_a_failure_does_not_stop_the_others_and_ends_with_what_to_do(cli: Cli) -
         "",
     ]
     assert "2 of 3 machines ready" in done.err
-    assert "when that is mended, run the same command to continue: nixops-proxmox deploy --jobs 2" in done.err
+    assert "fix that, then run the same command to continue: nixops-proxmox deploy --jobs 2" in done.err
     assert [row[1] for row in cli("status").rows[1:]] == ["ready", "installer", "ready"]
     assert cli("deploy").status == 0, "it goes on where it stopped"
 
@@ -272,7 +272,7 @@ def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
 def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:
     assert cli("plan", "app", recorded={"app": "rescue"}).out.splitlines()[:2] == [
         "app: rescue",
-        "  [only `nixops-proxmox deploy --allow-reboot` boots it out of there]",
+        "  [only `nixops-proxmox deploy --allow-reboot` boots its own system]",
     ]
 
 
@@ -322,7 +322,7 @@ def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
 def test_destroy_by_uuid_means_that_machine_alone(cli: Cli) -> None:
     cli("deploy")
     nobody = "00000000-0000-4000-8000-000000000000"
-    for words, says in (((nobody,), f"no machine with the UUID {nobody}"), ((nobody, "web"), "others are named, too")):
+    for words, says in (((nobody,), f"no machine with the UUID {nobody}"), ((nobody, "web"), "you named others too")):
         done = cli("destroy", "--yes", "--uuid", *words)
         assert done.status == 2 and says in done.err
     assert len(cli("status").rows) == 4
@@ -364,7 +364,7 @@ def test_reinstall_says_what_will_be_lost_and_what_kept(cli: Cli) -> None:
 def test_a_machine_that_is_no_longer_described_is_mentioned(cli: Cli) -> None:
     cli("deploy")
     done = cli("deploy", described=["web"])
-    assert "db is no longer described, and still there; `nixops-proxmox destroy db` removes it" in done.err
+    assert "db is no longer in the description, but it still exists; `nixops-proxmox destroy db` removes it" in done.err
 
 
 def test_two_folders_of_different_name_are_two_deployments(cli: Cli, tmp_path: Path) -> None:

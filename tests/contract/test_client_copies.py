@@ -99,8 +99,8 @@ def test_a_release_without_import_says_so_before_anything_is_made() -> None:
     [
         ("local:import/absent.qcow2", "does not have local:import/absent.qcow2"),
         ("local:iso/a.iso", "cannot be imported"),
-        ("local:backup/vzdump-qemu-100-2026_01_02-03_04_05.vma.zst", "is a VMA: a backup of a whole VM"),
-        ("local:import/nixos.vma.zst", "is a VMA: a backup of a whole VM"),
+        ("local:backup/vzdump-qemu-100-2026_01_02-03_04_05.vma.zst", "is a VMA, which is a backup of a whole VM"),
+        ("local:import/nixos.vma.zst", "is a VMA, which is a backup of a whole VM"),
     ],
 )
 def test_an_image_that_is_not_there_is_refused_before_anything_is_made(bench: Bench, image: str, said: str) -> None:

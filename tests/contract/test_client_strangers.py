@@ -86,7 +86,7 @@ def test_a_vmid_that_changed_hands_a_moment_ago_is_left_alone(bench: Bench, act:
     assert bench.hypervisor.find_vm(machine.facts) is not None
     hand_over(bench, machine)
     asked = len(bench.lab.calls)
-    with pytest.raises(NotFound, match="somebody else's now, and nothing was done to it"):
+    with pytest.raises(NotFound, match="belongs to somebody else now, and we did nothing to it"):
         act(bench, machine)
     assert [call for call in bench.lab.calls[asked:] if call["method"] != "GET" and "ticket" not in call["path"]] == []
 
@@ -119,7 +119,7 @@ def test_a_vmid_that_changes_hands_while_we_wait_for_its_lock_is_left_alone(benc
     patient = bench.another(sleep=sleep)
     vm = patient.find_vm(machine.facts)
     assert vm is not None
-    with pytest.raises(NotFound, match="somebody else's now"):
+    with pytest.raises(NotFound, match="belongs to somebody else now"):
         if act == "stop":
             patient.stop_vm(machine.facts, bench.note)
         else:

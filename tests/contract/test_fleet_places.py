@@ -42,9 +42,9 @@ def test_a_pool_that_is_not_thin_refuses_the_whole_fleet(storage: Storage) -> No
     with start_bench(nodes=("pve1",), storages=[*default_storages(), storage]) as bench:
         errors = bench.hypervisor.place_all(fleet(FLEET))
         assert len(errors) == FLEET and bench.warned == []
-        without = [error for error in errors.values() if "beside the other new machines" in error.message]
+        without = [error for error in errors.values() if "together with the other new machines" in error.message]
         assert len(without) == FLEET - 12  # 12 times 32 GiB fit into 400
-        assert "the new machines of a run are placed together" in errors["m00"].message
+        assert "a run places all new machines together" in errors["m00"].message
         assert bench.hypervisor.place_all(fleet(12)) == {}, "what was refused keeps no room"
 
 

@@ -85,7 +85,7 @@ def test_an_old_record_with_a_hostile_name_is_good_for_nothing_but_its_end(made:
     machine = made.make()
     rename_record(made, name)
     with made.opened() as deployed:
-        with pytest.raises(StateError, match="no machine can be called that") as refused:
+        with pytest.raises(StateError, match="no machine can have that name") as refused:
             deployed.ssh_argv(name)
         assert f"destroy --uuid {machine.facts.uuid}" in refused.value.hint
         with pytest.raises(StateError):

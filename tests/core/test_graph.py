@@ -71,5 +71,5 @@ def test_a_circle_is_told_with_its_whole_path() -> None:
 
 
 def test_a_thing_that_nothing_describes_is_named() -> None:
-    with pytest.raises(SpecError, match="machine 'web' wants medium 'iso', which is not described"):
+    with pytest.raises(SpecError, match="machine 'web' wants medium 'iso', which is not in the description"):
         waves({WEB: [ISO]})

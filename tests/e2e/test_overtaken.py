@@ -124,7 +124,7 @@ def test_status_does_not_name_a_dead_process_as_at_work(bed: "Bed") -> None:
         assert f"(process {process.pid})" in bed.run("status").stderr
         os.killpg(process.pid, signal.SIGKILL)
     said = bed.run("status").stderr  # nobody has waited for the process: it is dead all the same
-    assert "is being changed" not in said and "was cut off: the next one goes on from there" in said
+    assert "is being changed" not in said and "was cut off; the next run continues from there" in said
     process.wait()
     bed.run("deploy")
     assert bed.run("status").stderr == ""

@@ -193,7 +193,7 @@ def test_the_same_command_again_goes_on_where_it_failed(story: Story) -> None:
 
 
 def test_a_partition_script_may_ask_for_a_reboot_of_the_installer(story: Story) -> None:
-    assert "asked for a reboot of the installer" in story.said["one fails"].stderr
+    assert "asked to reboot the installer" in story.said["one fails"].stderr
     history = story.bed.run("history", "web").stdout
     assert "Partition the disks" in history
 

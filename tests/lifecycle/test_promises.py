@@ -301,7 +301,7 @@ def test_a_destroyed_machines_keys_are_gone_too(lost: bool) -> None:
     ("end", "told"),
     [
         (Job(JobPhase.DONE, 1, "no space left"), "ended with exit status 1; its last lines:\nno space left"),
-        (Job(JobPhase.VANISHED, 0, "half way"), "was killed without leaving an exit status; its last lines:\nhalf way"),
+        (Job(JobPhase.VANISHED, 0, "half way"), "was killed and left no exit status; its last lines:\nhalf way"),
     ],
     ids=["status 1", "killed"],
 )

@@ -60,7 +60,7 @@ def test_an_installer_that_went_off_at_work_is_begun_again(job: str) -> None:
     assert bench.run(guest=guest).phase is Phase.READY
     assert done(bench, "Boot the installer") == 2
     assert bench.cluster.calls.count("create_vm") == 1
-    assert any("the VM stopped while its installer was at work" in warning for warning in bench.reporter.warnings)
+    assert any("the VM stopped while its installer was working" in warning for warning in bench.reporter.warnings)
 
 
 @pytest.mark.parametrize("happening", [is_silent, takes_long])

@@ -139,7 +139,7 @@ def test_what_a_switch_with_failed_services_left_is_told(guest: SmallGuest) -> N
         _activate(guest, bad)
     assert find_active_system(guest) == ""
     said = find_inactive_reason(guest, bad)
-    assert said.startswith(f"{bad} is active, but its activation did not end well")
+    assert said.startswith(f"{bad} is active, but its activation failed")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_a_switch_with_failed_services_left_is_told(guest: SmallGuest) -> N
             "current /x\nnext /x\nhalf /x\ndown a.service\ndown b.service\n",
             "these services failed: a.service, b.service",
         ),
-        ("current /x\nnext /x\nhalf /x\n", "/x is active, but its activation did not end well, though no service is"),
+        ("current /x\nnext /x\nhalf /x\n", "/x is active, but its activation failed, though no service is"),
         ("current /w\nnext /x\nhalf /x\nworking\n", "/x is being activated right now"),
         ("current /x\nnext /w\n", "/x is active, but the next boot takes /w"),
         ("current /w\nnext /w\n", "/w is active, and /x is wanted"),

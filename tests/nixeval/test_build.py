@@ -87,7 +87,7 @@ def test_a_builder_that_the_sandbox_does_not_have_is_named(nix: Nix, nix_run: Pr
     out = nix_run(nix.argv("nix-store", "--query", "--outputs", drv)).stdout.strip()
     with pytest.raises(BuildFailed, match="its builder /no/sh does not exist in Nix's sandbox") as caught:
         build_system(nix, "web", Toplevel(drv, out), roots=tmp_path / "roots", run=nix_run)
-    assert caught.value.hint.startswith("a sandboxed build sees only the store: name a builder from there")
+    assert caught.value.hint.startswith("a sandboxed build sees only the store: use a builder from there")
 
 
 @pytest.mark.parametrize(

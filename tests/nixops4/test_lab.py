@@ -193,7 +193,7 @@ def test_a_machine_that_was_destroyed_by_its_uuid_is_made_anew_only_by_create(be
     assert done.returncode == 0, done.stderr
     assert not bed.vms() and not bed.images()
     refused = provider.ask_error(update("vm", vm(), made, vm(BIGGER)))
-    assert made["uuid"] in refused and "take the resource out of NixOps's state" in refused
+    assert made["uuid"] in refused and "remove the resource from NixOps's state" in refused
     assert not bed.vms()
     assert provider.ask_outputs(create("vm", vm()))["uuid"] != made["uuid"]
 

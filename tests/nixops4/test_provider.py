@@ -105,7 +105,7 @@ def test_a_signal_ends_it_with_the_status_that_says_which(provider: Provider, nu
     provider.ask(create("state", {"name": "prod"}))
     provider.process.send_signal(number)
     assert provider.process.wait(patience(20)) == 128 + number
-    assert log.read_text() == "nixops4-resources-proxmox: stopped; the same request goes on from here\n"
+    assert log.read_text() == "nixops4-resources-proxmox: stopped; send the same request again to continue\n"
 
 
 def test_a_cut_off_request_is_an_error_and_not_acted_on(provider: Provider) -> None:

@@ -38,7 +38,7 @@ def test_a_detached_disk_is_replaced_only_by_word(bed: "Bed", start: Start) -> N
     wait_until(lambda: "unused0" in config(bed))
     aside = config(bed)["unused0"]
     refused = start().ask_error(update("vm", vm(BIGGER), made, vm(BIGGER, refresh="1")))
-    assert aside in refused and f"`nixops4 apply` with {RECREATE}=1 makes a new, empty one" in refused
+    assert aside in refused and f"`nixops4 apply` with {RECREATE}=1 creates a new, empty one" in refused
     assert "scsi1" not in config(bed)
     start(**{RECREATE: "1"}).ask_outputs(update("vm", vm(BIGGER), made, vm(BIGGER, refresh="2")))
     assert "size=2G" in config(bed)["scsi1"] and config(bed)["unused0"] == aside

@@ -15,7 +15,9 @@ IDENTITY = identity_of(machine())
 
 
 def lines(made: MachineSpec, described: MachineSpec, **config: str) -> list[str]:
-    return [line.partition(" is not described")[0] for line in leftovers(vm_of(made, config), described, IDENTITY)]
+    return [
+        line.partition(" is not in the description")[0] for line in leftovers(vm_of(made, config), described, IDENTITY)
+    ]
 
 
 def test_a_vm_as_described_has_none() -> None:

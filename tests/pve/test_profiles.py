@@ -73,7 +73,7 @@ def test_no_secret_is_in_a_repr() -> None:
         ({"endpoint": "a", "token": TOKEN, "fingerprint": "ab:cd"}, "not a SHA-256 fingerprint", "openssl"),
         ({"endpoint": "a", "url": "b", "token": TOKEN}, "a second time", ""),
         ({"endpoint": 7, "token": TOKEN}, "`endpoints` must be", ""),
-        ({"endpoint": "http://a", "token": TOKEN}, "only https", ""),
+        ({"endpoint": "http://a", "token": TOKEN}, "PVE needs https", ""),
         ({"endpoint": "a", "token": TOKEN, "vmids": [5, 9]}, "`vmids` must be", ""),
         ({"endpoint": "a", "token": TOKEN, "vmids": "900-200"}, "`vmids` must be", ""),
         ({"endpoint": "a", "token": TOKEN, "parallel": 0}, "`parallel` must be", ""),

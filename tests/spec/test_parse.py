@@ -289,7 +289,7 @@ def test_a_template_brings_its_own_disks_and_nics() -> None:
         ("ide2", "is set by the option install.iso"),
         ("smbios1", "the mark"),
         ("hookscript", "only root@pam"),
-        ("start", "asks PVE to do something"),
+        ("start", "it is a request to PVE"),
         ("cipassword", "a secret"),
         ("acip", "did you mean acpi?"),
         ("usb14", "usb goes from 0 to 13"),
@@ -388,7 +388,7 @@ def test_what_is_no_network_is_refused(data: Any) -> None:
 
 @pytest.mark.parametrize("entry", [{}, {"deployment": {}}, None, [], {"deployment": {"proxmox": None}}, 3])
 def test_a_machine_that_says_nothing_is_refused(entry: Any) -> None:
-    assert str(refusal_of(entry)) == "web.deployment.proxmox: is not set: a machine says here what it is made of"
+    assert str(refusal_of(entry)) == "web.deployment.proxmox: is not set: describe the machine here"
 
 
 def test_what_the_module_says_about_the_guest_is_none_of_the_specs_business() -> None:

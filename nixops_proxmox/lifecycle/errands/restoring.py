@@ -77,9 +77,9 @@ class Restore(Errand):
         uuid = world.hypervisor.uuid_at(facts.vmid)
         attempt.doubt(Phase.LOST, _with_remains(facts, uuid))
         raise StateError(
-            f"{name}: what came back from {self.subject} is another machine, with"
+            f"{name}: the backup {self.subject} holds another machine, with"
             f" {f'the UUID {uuid}' if uuid else 'no UUID'}",
-            hint=f"{command(Verb.RESTORE, name)} with a backup of its own goes over it",
+            hint=f"{command(Verb.RESTORE, name)} with one of its own backups overwrites it",
         )
 
     def _make_ours(self, world: World, attempt: Attempt) -> Facts:

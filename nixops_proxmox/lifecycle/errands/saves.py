@@ -25,7 +25,7 @@ class TakeSnapshot(Errand):
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
         if self.subject in world.hypervisor.saves.snapshots(get_vm_facts(world, machine)):
             raise PveRefused(
-                f"{machine.name}: there is a snapshot {self.subject!r} already", hint="delete it, or take another name"
+                f"{machine.name}: a snapshot {self.subject!r} already exists", hint="delete it, or choose another name"
             )
         return {}
 

@@ -21,7 +21,7 @@ def get_vm(world: World, machine: Machine) -> Vm:
     if vm is None:
         raise NotFound(
             f"{machine.name}: VM {machine.facts.vmid} with our mark ({machine.facts.uuid}) is gone from the cluster",
-            hint="run the same command again: it will say what can be done",
+            hint="run the same command again; it says what you can do",
         )
     return vm
 
@@ -55,13 +55,13 @@ class Adjust(Repeatable):
         if later:
             world.reporter.warn(
                 machine,
-                f"{', '.join(later)}: takes effect at the next restart ({RESTARTING} does it)",
+                f"{', '.join(later)}: this takes effect at the next restart ({RESTARTING} does it)",
             )
         if missing:
             raise NeedsWord(
-                f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in: "
-                "it comes with the next restart",
-                hint=f"{RESTARTING} restarts it; {command(Verb.DEPLOY)} tries once more to plug it in",
+                f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in; "
+                "it appears after the next restart",
+                hint=f"{RESTARTING} restarts it; {command(Verb.DEPLOY)} tries again to plug it in",
             )
 
 
@@ -95,8 +95,8 @@ def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) 
                 for c in refused
             ),
             hint="; ".join(remedies)
-            or f"change the description back, or make the machine anew: {command(Verb.DESTROY, machine.name)}, then"
-            f" {command(Verb.DEPLOY)}",
+            or "undo the change in the description, or recreate the machine:"
+            f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",
         )
 
 
@@ -131,8 +131,8 @@ class Destroy:
         if machine.phase is Phase.LOST:
             world.reporter.warn(
                 machine,
-                f"no VM on the cluster has its mark, so none was destroyed: a VM {machine.facts.vmid}, if there is"
-                " one, is somebody else's; only the record is forgotten",
+                f"no VM on the cluster has its mark, so nothing was destroyed: a VM {machine.facts.vmid}, if there is"
+                " one, is somebody else's; only the record is removed",
             )
         return self._forgotten(world, machine)
 
@@ -162,9 +162,9 @@ class Discard(Repeatable):
         kept = [disk.slot for disk in world.spec.disks if disk.keep]
         if kept:
             raise NeedsWord(
-                f"{machine.name}: {', '.join(kept)} must be kept, and a copy of an image or template is made anew with"
+                f"{machine.name}: {', '.join(kept)} must be kept, but a copy of an image or template is recreated with"
                 " all of its disks",
-                hint="take `keep` away from the disks, or save what is on them, then"
+                hint="remove `keep` from the disks, or save their data; then run"
                 f" {command(Verb.DESTROY, machine.name)}",
             )
         self._refuse_losses(world, machine)
@@ -192,6 +192,6 @@ class Discard(Repeatable):
         if lost and not world.words.lose_disks:
             raise NeedsWord(
                 f"{machine.name}: these volumes would be deleted with its VM: {'; '.join(lost)}",
-                hint="reinstall it by hand: that asks, and deletes them; or give them to"
+                hint="reinstall it by hand, which asks and then deletes them; or move them to"
                 " another VM (`qm disk move --target-vmid`)",
             )

@@ -44,10 +44,10 @@ def refuse_unrecorded(world: World, machine: Machine) -> None:
         what = "its recorded VM is gone" if lost else "it is not in the record"
         raise Unrecorded(
             f"{machine.name}: {what}, but its mark (deployment {machine.deployment}) is on {where};"
-            " a deploy would make a second one",
+            " a deploy would create a second one",
             hint=f"{command(Verb.RECOVER)} records it"
             + (f", after {command(Verb.DESTROY, '--forget', machine.name)}" if lost else "")
-            + f"; {command(Verb.MAKE_ANOTHER)} to make a new machine all the same",
+            + f"; {command(Verb.MAKE_ANOTHER)} to create a new machine anyway",
         )
 
 

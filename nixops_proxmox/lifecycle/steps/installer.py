@@ -68,7 +68,7 @@ class Partition:
         if job.status == REBOOT_ASKED:
             world.hypervisor.stop_vm(attempt.facts, attempt.note_task)
             attempt.note(replace(attempt.facts, passes=attempt.facts.passes + 1))
-            raise GuestLost(f"{machine.name}: the partition script asked for a reboot of the installer")
+            raise GuestLost(f"{machine.name}: the partition script asked to reboot the installer")
         refuse_failure(
             machine, job, "the partition script", f"correct `install.partition`, then {command(Verb.DEPLOY)}"
         )
@@ -122,7 +122,7 @@ class Install:
             _require_target(machine, shell)
             self._start(world, machine, shell, name)
         job = _wait(world, machine, shell, name, INSTALL_TIME)
-        refuse_failure(machine, job, "nixos-install", f"the log's end is above; {command(Verb.DEPLOY)} goes on")
+        refuse_failure(machine, job, "nixos-install", f"the end of the log is above; {command(Verb.DEPLOY)} goes on")
         return self._facts(world, machine, attempt.facts)
 
     def _start(self, world: World, machine: Machine, shell: Shell, name: str) -> None:
@@ -143,7 +143,7 @@ class Install:
                 f"{machine.name}: the machine's keys could not be put on its disk: {done.stderr.strip()}",
                 status=done.status,
                 output=done.stderr,
-                hint="is the target mounted on /mnt, and has it room?",
+                hint="is the target mounted on /mnt, and does it have free space?",
             )
         shell.discard_job(name)
         shell.start_job(name, install_script(world.spec, system))
@@ -187,7 +187,7 @@ def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:
     """Raise for a job that did not end well: its log's end is what the user needs."""
     if job.phase is JobPhase.VANISHED:
         raise CommandFailed(
-            f"{machine.name}: {what} was killed without leaving an exit status; its last lines:\n{job.log_tail}",
+            f"{machine.name}: {what} was killed and left no exit status; its last lines:\n{job.log_tail}",
             status=-1,
             output=job.log_tail,
             hint=f"the guest may be out of memory: raise `memory`, then {command(Verb.DEPLOY)}",
@@ -220,7 +220,7 @@ def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: floa
                 raise
         except (ConnectionLost, SshUnreachable) as error:
             if get_vm(world, machine).power is Power.STOPPED:
-                raise GuestLost(f"{machine.name}: the VM stopped while its installer was at work") from error
+                raise GuestLost(f"{machine.name}: the VM stopped while its installer was working") from error
             if left <= SPELL:
                 raise
             world.reporter.detail(machine, f"{error.message}; the VM runs: trying again")
@@ -245,5 +245,5 @@ def _protect(machine: Machine, shell: Shell, kept: Sequence[GuestDisk]) -> None:
             raise CommandFailed(
                 f"{machine.name}: the kept disk {disk.device} could not be made read-only: {done.stderr.strip()}",
                 status=done.status,
-                hint="nothing was written; the installer must have blockdev (util-linux)",
+                hint="nothing was written; the installer needs blockdev (util-linux)",
             )

@@ -72,8 +72,8 @@ def _warn_of_partitions(world: World, machine: Machine) -> None:
     if recorded and recorded != script_hash(world.spec.install.partition):
         world.reporter.warn(
             machine,
-            "the partition script differs from the one it was installed with; its disks stay as they are "
-            f"(`reinstall {machine.name}` partitions them anew, which erases them)",
+            "the partition script has changed since the installation; the disks stay as they are "
+            f"(`reinstall {machine.name}` partitions them again, which erases them)",
         )
 
 
