@@ -130,3 +130,12 @@ def test_a_plan_leaves_the_spelling_to_the_door_that_shows_it() -> None:
     change = Change("scsi1", "", "local:1", word="unused0 holds data", remedy=f"{again} makes a new one")
     assert any(again in line for line in describe(Planned("web", Phase.READY, changes=(change,))))
     assert again in change_json(change)["remedy"]
+
+
+OLD_WAYS = re.compile(r"\b(?:anew|nobody (?:is|has)|(?:is|are) meant|whoever)\b", re.IGNORECASE)
+
+
+def test_texts_are_in_plain_english() -> None:
+    paths = [path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] != "lab"]
+    found = [f"{path.relative_to(SOURCE)}:{line}: {text}" for path in paths for line, text in texts(path)]
+    assert [text for text in found if OLD_WAYS.search(text)] == []
