@@ -27,4 +27,4 @@ let
     staticWithoutNames = [ ours (nic "10.0.0.2/24" "none") ];
   };
 in
-builtins.mapAttrs (_: more: builtins.intersectAttrs { failed = null; warnings = null; } (rig.told ([ base ] ++ more))) machines
+builtins.mapAttrs (_: more: builtins.intersectAttrs { failed = null; refused = null; warnings = null; } (rig.told ([ base ] ++ more))) machines

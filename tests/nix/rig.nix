@@ -34,11 +34,16 @@ rec {
     let
       made = machine modules;
       inherit (made) config;
-      failed = map (one: one.message) (builtins.filter (one: !one.assertion) config.assertions);
+      messages = assertions: map (one: one.message) (builtins.filter (one: !one.assertion) assertions);
+      failed = messages config.assertions;
+      isOurs = definition: lib.hasPrefix "${toString ../../nix}/" (toString definition.file);
+      # Of all that failed, what our module refuses: NixOS may refuse the same machine for reasons of its own.
+      refused = lib.concatMap (definition: messages definition.value)
+        (builtins.filter isOurs made.options.assertions.definitionsWithLocations);
       loader = config.boot.loader;
     in
     {
-      inherit failed;
+      inherit failed refused;
       inherit (config) warnings;
       evaluates = failed == [ ] && config.system.build.toplevel.drvPath != "";
       loaders = builtins.filter (name: loader.${name}.enable) [ "external" "generic-extlinux-compatible" "grub" "systemd-boot" ];

@@ -17,6 +17,8 @@ REFUSED = {
     "bcachefs": 'installer.fileSystems = [ "zfs" "bcachefs" ]), upload it, and name it in install.iso: '
     "STORAGE:iso/nixops-proxmox-installer-zfs-bcachefs.iso",
 }
+# What NixOS's own modules may say beside, whatever we say.
+NIXOS_TOO = {"bcachefs": "Linux 6.7", "anotherIso": "Linux 6.7"}
 WARNED = {"silentNic": "neither IPv4 nor IPv6", "staticWithoutNames": "no name server is known"}
 
 
@@ -30,11 +32,13 @@ def told(evaluate: Evaluate, nixos: Nixos) -> dict[str, Any]:
 
 def test_what_cannot_boot_is_refused_with_the_way_out_and_nothing_else_is(told: dict[str, Any]) -> None:
     for name, machine in told.items():
+        others = [message for message in machine["failed"] if message not in machine["refused"]]
+        assert [part for part in others if NIXOS_TOO.get(name, "no more") not in part] == [], name
         if name in REFUSED:
-            (message,) = machine["failed"]
-            assert REFUSED[name] in message
+            (message,) = machine["refused"]
+            assert REFUSED[name] in message and message in machine["failed"]
         else:
-            assert machine["failed"] == [], name
+            assert machine["refused"] == [], name
 
 
 def test_a_machine_that_hears_nothing_is_warned_of(told: dict[str, Any]) -> None:
