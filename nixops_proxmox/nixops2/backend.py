@@ -195,6 +195,8 @@ class ProxmoxState(
         return self.record
 
     def _get_spec(self, record: Record) -> MachineSpec:
+        if record.spec is None and record.phase is not Phase.ABSENT:
+            return MachineSpec(name=self.name, profile=record.facts.profile)  # recovered, and not deployed since
         if record.spec is None:
             raise NoPath(f"{self.name}: it does not exist yet", hint="`nixops deploy` creates it")
         return record.spec

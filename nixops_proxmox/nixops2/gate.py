@@ -5,12 +5,15 @@ a statement in another thread at that moment: the interpreter crashes. So every 
 gate, and a signal shuts the gate first.
 """
 
+import os
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 # Whoever ends us by these wants what Ctrl-C does: the lock is released, and a shared state is written back.
@@ -53,6 +56,27 @@ def end_on_signals() -> None:
             signal.signal(number, _end)
 
 
+def name_state() -> None:
+    """NixOps opens its state before any machine of ours is asked, and ends with a traceback where it may not write."""
+    usual = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, sqlite3.OperationalError):
+            file = os.environ.get("NIXOPS_STATE") or str(Path.home() / ".nixops/deployments.nixops")
+            sys.stderr.write(unwritable(file, error))
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = tell
+
+
+def unwritable(file: str, error: Exception) -> str:
+    return (
+        f"error: NixOps's state {file} cannot be written: {error}\n"
+        "hint: may you write to it and to its folder, and has the disk room? (NIXOPS_STATE names another)\n"
+    )
+
+
 def _end(_number: int, _frame: FrameType | None) -> None:
     gate.shut()
     raise KeyboardInterrupt  # NixOps says "interrupted", and ends with status 1
@@ -75,10 +99,7 @@ class Gated:
         from nixops_proxmox.nixops2.errors import ProxmoxError  # NixOps's; the gate itself is tried without it
 
         file = self.depl._db.execute("pragma database_list").fetchone()[2]
-        raise ProxmoxError(
-            f"error: NixOps's state {file} cannot be written: {error}\n"
-            "hint: may you write to it and to its folder, and has the disk room? (NIXOPS_STATE names another)\n"
-        ) from error
+        raise ProxmoxError(unwritable(file, error)) from error
 
     def _del_attr(self, name: str) -> None:
         with self.depl._db, gate.passed():

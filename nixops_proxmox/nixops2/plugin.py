@@ -16,7 +16,7 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
 
     def load(self) -> list[str]:
         """Importing these is what makes NixOps know the machine type. Called once, before anything is opened."""
-        from nixops_proxmox.nixops2.gate import end_on_signals
+        from nixops_proxmox.nixops2.gate import end_on_signals, name_state
         from nixops_proxmox.nixops2.lab import enter_lab, is_nixops
         from nixops_proxmox.nixops2.run import log_to_stderr
 
@@ -24,6 +24,7 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
             log_to_stderr()
             enter_lab()
             end_on_signals()
+            name_state()
         return [BACKEND]
 
     def nixexprs(self) -> list[str]:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import nixops.deployment
@@ -162,6 +162,7 @@ def run_reinstall(opened: Opened) -> int:
 
 def run_recover(opened: Opened) -> int:
     opened.depl.evaluate_active()  # makes NixOps's own rows for what will be found
+    opened = replace(opened, record=open_record(opened.depl))  # with those rows
     from nixops_proxmox.wiring.networks import choose_profile, enter_networks
 
     with opened.deployed() as deployed:
