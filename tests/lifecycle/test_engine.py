@@ -62,7 +62,7 @@ def test_a_vmid_that_is_always_taken_ends_with_an_error_and_not_in_a_loop() -> N
         def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
             raise VmidTaken("taken")
 
-    with pytest.raises(NoPath, match="turned back"):
+    with pytest.raises(NoPath, match="went back"):
         bench.run(hypervisor=Full)
 
 
@@ -175,7 +175,7 @@ def test_a_machine_without_a_described_device_is_not_ready_until_it_is_there() -
     with pytest.raises(NeedsWord, match="the running VM does not have net1") as told:
         bench.run()
     assert "--allow-reboot" in str(told.value.hint)
-    assert any(warning.startswith("memory: takes effect") for warning in bench.reporter.warnings)
+    assert any(warning.startswith("memory: this takes effect") for warning in bench.reporter.warnings)
     assert bench.run(words=Words(allow_reboot=True)).phase is Phase.READY
     assert not bench.vm.pending
     bench.vm.pending = {"memory"}

@@ -79,7 +79,7 @@ def test_a_run_is_turned_back_six_times_and_no_more() -> None:
                 raise Crash
             raise VmidTaken("taken")
 
-    with pytest.raises(NoPath, match="turned back 6 times"):
+    with pytest.raises(NoPath, match="went back 6 times"):
         bench.run(hypervisor=Full)
     assert len(tried) == 6
 
