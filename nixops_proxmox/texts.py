@@ -1,8 +1,8 @@
 """What others wrote, fit to be shown and kept: nothing in it moves a cursor, hides, or is a secret.
 
 Names, notes, logs and messages come from guests, from the cluster and from Nix: from strangers. Every door passes what
-it prints through `shown` or `shown_line`, and what is kept as text goes through `kept`. JSON stays exact, but for
-secrets.
+it prints through `shown` or `shown_line`, and what is kept as text goes through `kept`. No line of theirs passes for
+one of ours. JSON stays exact, but for secrets.
 """
 
 import json
@@ -33,8 +33,16 @@ def clean(text: str, *, block: bool = True) -> str:
 
 
 def shown(text: str) -> str:
-    """A text of one or several lines, to be printed."""
-    return clean(redact(text))
+    """A text of one or several lines, to be printed. All but the first are indented below it: a stranger's line end
+    begins no line that looks like ours."""
+    first, *rest = clean(redact(text)).split("\n")
+    indent = " " * (len(first) - len(first.lstrip(" ")) + 2)
+    return "\n".join([first, *(f"{indent}{line}" if line else "" for line in rest)])
+
+
+def shown_lines(lines: Iterable[str]) -> str:
+    """Lines of ours, whatever is in each of them."""
+    return "\n".join(shown(line) for line in lines)
 
 
 def shown_line(text: str) -> str:
@@ -44,7 +52,7 @@ def shown_line(text: str) -> str:
 
 def kept(text: str, limit: int) -> str:
     """The same to be stored, at most `limit` characters; `recalled` reads it again."""
-    return stored(shown(text))[:limit]
+    return stored(clean(redact(text)))[:limit]
 
 
 # Half a secret is none that we know, so a text is cut here and nowhere else: its secrets are blanked first.

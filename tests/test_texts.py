@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
@@ -19,7 +20,8 @@ from nixops_proxmox.errors import BadParameter, CommandFailed, DeployError, NoEn
 from nixops_proxmox.messages.amounts import one_line
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.messages.plans import describe
+from nixops_proxmox.model import Change, Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Book, Record
 from nixops_proxmox.nixops4 import messages
 from nixops_proxmox.nixops4.reporter import StderrReporter
@@ -37,6 +39,7 @@ from nixops_proxmox.texts import (
     tail,
     tail_lines,
 )
+from nixops_proxmox.wiring.looks import Planned
 
 SECRET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 HOSTILE = (
@@ -113,6 +116,57 @@ def test_the_live_board_is_clean() -> None:
     board.ended("web", DeployError(HOSTILE))
     rich.print(board)
     check(out.getvalue())
+
+
+FORGED = "it said\nerror: FORGED\r\nhint: FORGED\n\nweb: FORGED"
+FORGERS: list[DeployError] = [
+    DeployError(FORGED, hint=FORGED),
+    TaskFailed("it failed", upid=FORGED, exit_status_text=FORGED, log=[FORGED]),
+    CommandFailed(FORGED, status=1, output=FORGED),
+    NoEndpoint("no way", attempts=[FORGED]),
+    BadParameter("bad", errors={"name": FORGED}),
+]
+
+
+def begins_no_line(told: str) -> None:
+    assert told.count("FORGED") >= 3
+    assert [line for line in told.split("\n") if re.match(r"error: F|hint: F|web: F", line)] == []
+
+
+@pytest.mark.parametrize(
+    "edge",
+    [
+        lambda screen: screen.result(FORGED),
+        lambda screen: screen.say(FORGED),
+        lambda screen: screen.warn(FORGED),
+        lambda screen: screen.ask(FORGED, yes=False),
+        lambda screen: screen.table(("name",), [(FORGED,)]),
+        lambda screen: screen.reporter.warn(MACHINE, FORGED),
+        lambda screen: [screen.show(explain(error)) for error in FORGERS],
+        lambda screen: screen.result_lines(
+            [Line(line) for line in describe(Planned("web", Phase.READY, changes=(Change("ciuser", FORGED, "x"),)))]
+        ),
+    ],
+)
+def test_no_line_end_of_a_stranger_begins_a_line_of_ours(edge: Callable[[Screen], object]) -> None:
+    out = io.StringIO()
+    edge(Screen(out, out, ask_from=lambda: "n"))
+    begins_no_line(out.getvalue())
+
+
+def test_the_other_doors_forge_no_line_either() -> None:
+    pytest.importorskip("nixops")
+    from nixops_proxmox.nixops2.errors import told
+
+    for error in FORGERS:
+        begins_no_line(told(error))
+        begins_no_line(json.loads(messages.failed(DeployError(FORGED, hint="x")))["errorResponse"]["message"])
+
+
+def test_a_value_is_one_line_and_our_remedy_another() -> None:
+    change = Change("ciuser", "a\n`rm -rf /` helps", "b", word="no", remedy="`qm set` helps")
+    (_, told) = describe(Planned("web", Phase.READY, changes=(change,)))
+    assert shown(told).split("\n") == [r"  ciuser: a\x0a`rm -rf /` helps → b  [not unasked: no]", "    `qm set` helps"]
 
 
 def test_nixops_4_gets_clean_messages_and_logs() -> None:

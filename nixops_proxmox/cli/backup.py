@@ -12,6 +12,7 @@ from nixops_proxmox.display.arguments import add_json, add_machines, add_run, se
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.amounts import epoch_text
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", n
     if args.json:
         screen.json({"backups": [{"machine": name, "volume": made[name]} for name in sorted(made)]})
     elif made:
-        screen.result("\n".join(f"{name}  {made[name]}" for name in sorted(made)))
+        screen.result_lines([Line(f"{name}  {made[name]}") for name in sorted(made)])
     return status
 
 

@@ -6,6 +6,7 @@ In bash: eval "$(nixops-proxmox completion bash)".
 import argparse
 
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.messages.lines import Line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,5 +18,6 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
     from nixops_proxmox.cli import build_parser
 
-    screen.result(str(shtab.complete(build_parser(), args.shell)).rstrip("\n"))
+    text = str(shtab.complete(build_parser(), args.shell))
+    screen.result_lines([Line(line) for line in text.rstrip("\n").split("\n")])
     return 0

@@ -22,6 +22,7 @@ from nixops_proxmox.cli.ssh import become
 from nixops_proxmox.display.arguments import add_json
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError, DeployError
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.namespace import INSIDE_VARIABLE
 from nixops_proxmox.texts import moment_text
 
@@ -262,7 +263,7 @@ def ask(running: "Running", what: str) -> Any:
 def run_log(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.lab.service import log_tail
 
-    screen.result(log_tail(directory(args), 1_000_000))
+    screen.result_lines([Line(line) for line in log_tail(directory(args), 1_000_000).split("\n")])
     return 0
 
 

@@ -13,6 +13,7 @@ from nixops_proxmox.display.arguments import add_json, add_machines, select
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Endpoint, Machine, Phase
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
     screen.table(heads, [row(machine) for machine in shown], phases=1)
     for name, lines in attempts.items():
-        screen.result("\n".join([f"{name}:", *(f"  {line}" for line in lines)]))
+        screen.result_lines([Line(f"{name}:"), *(Line(f"  {line}") for line in lines)])
     return 0
 
 

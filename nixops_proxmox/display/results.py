@@ -9,6 +9,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages import checks, entries, sighted
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
+from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import describe, plan_json
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.spelling import Verb, command, recalled
@@ -27,7 +28,7 @@ def show_plans(screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence
         screen.json({"machines": [plan_json(plan) for plan in planned], "no longer described": list(forgotten)})
     else:
         for plan in planned:
-            screen.result("\n".join(describe(plan)))
+            screen.result_lines([Line(line) for line in describe(plan)])
         for name in forgotten:
             screen.result(
                 f"{name}: no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
@@ -73,7 +74,7 @@ def show_history(screen: Screen, found: "Sequence[Entry]", *, in_full: bool, as_
     for entry in found if in_full else ():
         told = [f"  {line}" for line in (*entry.error.splitlines(), *entry.tasks)]
         if told and (screen.verbosity or entry is found[-1]):
-            screen.result("\n".join([f"{entries.entry_moment(entry)} {entry.label}:", *told]))
+            screen.result_lines([Line(f"{entries.entry_moment(entry)} {entry.label}:"), *map(Line, told)])
     return 0
 
 
@@ -94,5 +95,6 @@ def show_lifecycle(screen: Screen, lifecycle: "AnyLifecycle", *, as_mermaid: boo
     if as_json:
         screen.json(lifecycle_json(lifecycle))
     else:
-        screen.result((mermaid if as_mermaid else table)(lifecycle).rstrip("\n"))
+        text = (mermaid if as_mermaid else table)(lifecycle)
+        screen.result_lines([Line(line) for line in text.rstrip("\n").split("\n")])
     return 0

@@ -45,7 +45,7 @@ class Screen:
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
     def result(self, text: str) -> None:
-        """A line (or lines) of result."""
+        """One line of result; what else is in it is indented."""
         self.out.print(Text(shown(self.spell(text))), soft_wrap=True)
 
     def result_lines(self, lines: Sequence[Line]) -> None:
@@ -86,7 +86,7 @@ class Screen:
             return True
         if self._ask_from is None:
             raise NeedsWord(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
-        self.err.print(Text(f"{shown(question)} [y/N] ", "bold"), end="", soft_wrap=True)
+        self.err.print(Text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 
     @property

@@ -15,6 +15,7 @@ from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.messages.amounts import duration
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Machine
+from nixops_proxmox.secrecy import redact
 from nixops_proxmox.texts import tail_lines
 
 TAIL = 15  # lines of a log that are shown
@@ -22,7 +23,7 @@ TAIL = 15  # lines of a log that are shown
 
 def explain(error: DeployError) -> list[Line]:
     """The error, what belongs to it, and its hint."""
-    first, *rest = error.message.splitlines() or [type(error).__name__]
+    first, *rest = redact(error.message).splitlines() or [type(error).__name__]
     lines = [Line(f"error: {first}", "bold red"), *(Line(f"  {line}") for line in rest)]
     lines += [Line(f"  {text}", "dim") for text in _particulars(error)]
     if error.hint:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring import Planned
@@ -27,7 +28,9 @@ def describe(plan: "Planned") -> list[str]:
 
 
 def describe_change(change: Change) -> str:
-    return f"{change.key}: {change.have or '(none)'} → {change.want or '(none)'}{_note(change)}"
+    """Its values are others' words, of one line; our remedy has a line of its own."""
+    have, want = (shown_line(value) or "(none)" for value in (change.have, change.want))
+    return f"{change.key}: {have} → {want}{_note(change)}"
 
 
 def _note(change: Change) -> str:
@@ -41,7 +44,7 @@ def _note(change: Change) -> str:
 
 
 def _remedy(change: Change) -> str:
-    return f"\n    {change.remedy}" if change.remedy else ""
+    return f"\n{change.remedy}" if change.remedy else ""
 
 
 def change_json(change: Change) -> dict[str, Any]:

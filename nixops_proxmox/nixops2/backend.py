@@ -42,6 +42,7 @@ from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.texts import shown_line
 from nixops_proxmox.wiring.looks import Checked, check_machine
 from nixops_proxmox.wiring.networks import choose_profile
 from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
@@ -363,11 +364,9 @@ class ProxmoxState(
         res.exists, res.is_up, res.is_reachable = checked.exists, checked.running, checked.reachable
         if checked.exists:
             res.disks_ok = not any(change.key.startswith(("scsi", "virtio", "sata")) for change in checked.changes)
-        res.messages += [
-            f"{c.key}: {c.have or '(none)'}, and {c.want or '(none)'} is described" for c in checked.changes
-        ]
-        res.messages += [f"{key} waits for a stop and start" for key in checked.pending]
-        res.messages += map(spelled, checked.problems)
+        told = [f"{c.key}: {c.have or '(none)'}, and {c.want or '(none)'} is described" for c in checked.changes]
+        told += [f"{key} waits for a stop and start" for key in checked.pending]
+        res.messages += [shown_line(spelled(line)) for line in (*told, *checked.problems)]
         power = Power.RUNNING if checked.running else Power.STOPPED
         self.state = self._standing(checked.phase, power, reachable=checked.reachable)
 

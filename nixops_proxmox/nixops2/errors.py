@@ -8,7 +8,7 @@ from nixops.exceptions import NixError
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.nixops2.spelling import spelled
-from nixops_proxmox.texts import shown
+from nixops_proxmox.texts import shown_lines
 
 
 class ProxmoxError(NixError):
@@ -25,4 +25,4 @@ def translated() -> Iterator[None]:
 
 def told(error: DeployError) -> str:
     """All lines of the explanation."""
-    return shown(spelled("\n".join(line.text for line in explain(error)) + "\n"))
+    return shown_lines(spelled(line.text) for line in explain(error)) + "\n"

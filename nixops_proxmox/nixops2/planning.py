@@ -6,6 +6,7 @@ from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.texts import shown
 from nixops_proxmox.wiring.looks import plan_machine
 
 
@@ -21,6 +22,6 @@ class Planning:
             pursuit, _ = self._pursuit(defn.spec, Words(), meet=False)
             planned = plan_machine(pursuit.machine, pursuit.world)
         for line in describe(planned):
-            self.logger.log(spelled(line))
+            self.logger.log(shown(spelled(line)))
         if planned.error is not None:
             raise ProxmoxError(told(planned.error))

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.texts import shown
+from nixops_proxmox.texts import shown_lines
 
 LONGEST = 64 << 20  # characters of one message; more is nobody's description
 
@@ -95,8 +95,8 @@ def state_changed() -> str:
 
 
 def failed(error: DeployError, spell: Callable[[str], str] = str) -> str:
-    hint = f"\n{error.hint}" if error.hint else ""
-    return _line("errorResponse", {"message": shown(spell(f"{error.message}{hint}"))})
+    parts = [error.message, *([error.hint] if error.hint else [])]
+    return _line("errorResponse", {"message": shown_lines(spell(part) for part in parts)})
 
 
 def _line(kind: str, content: Mapping[str, Any]) -> str:

@@ -128,5 +128,5 @@ def _nic(vm: Vm, nic: Nic) -> Iterator[str]:
 
 
 def _line(key: str, have: str, command: str) -> str:
-    shown = re.sub(r"[^ -~…]", "?", head(have, SHOWN))
+    shown = re.sub(r"[^ -_a-~…]", "?", head(have, SHOWN))  # a backtick would begin another command
     return f"{key}: {shown} is not in the description, but it stays; to reset it, run `{command}` on its node"
