@@ -12,6 +12,7 @@ import pytest
 VARIABLE = "NIXOPS_PROXMOX_NIX_CURRENT"
 NIXPKGS = "NIXOPS_PROXMOX_NIXPKGS"
 SMALL_LIB = Path(__file__).parent / "nixlib"
+SMALL_NIXOS = Path(__file__).parent / "nixops" / "nixpkgs"
 NIXES = ("own", "current")
 
 
@@ -40,3 +41,13 @@ def nixpkgs_lib() -> Path:
     """The folder of nixpkgs' lib, or of the small one that stands in for it where there is none."""
     tree = find_nixpkgs()
     return tree / "lib" if tree else SMALL_LIB
+
+
+def nixos_tree(which: str) -> Path:
+    """What is evaluated as nixpkgs with NixOS: the stand-in, or the real one (`nixos`); skips where there is none."""
+    if which == "stand-in":
+        return SMALL_NIXOS
+    tree = find_nixpkgs()
+    if tree is None or not (tree / "nixos" / "modules" / "module-list.nix").exists():
+        pytest.skip(f"there are no NixOS modules: set {NIXPKGS} to a whole nixpkgs")
+    return tree

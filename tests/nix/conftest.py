@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builds import nix_config
-from tests.nixes import NIXES, find_nixpkgs, nix_path, nixpkgs_lib
+from tests.nixes import NIXES, nix_path, nixos_tree, nixpkgs_lib
 from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,12 +90,8 @@ class Nixos:
 def nixos(request: pytest.FixtureRequest, real_lib: Path) -> Nixos:
     """The stand-in, and NixOS's own modules where NIXOPS_PROXMOX_NIXPKGS is a whole tree (with the real disko where
     NIXOPS_PROXMOX_DISKO has one)."""
-    if request.param == "stand-in":
-        return Nixos(ROOT / "tests" / "nixops" / "nixpkgs", real_lib)
-    tree, disko = find_nixpkgs(), os.environ.get("NIXOPS_PROXMOX_DISKO")
-    if tree is None or not (tree / "nixos" / "modules" / "module-list.nix").exists():
-        pytest.skip("there are no NixOS modules: set NIXOPS_PROXMOX_NIXPKGS to a whole nixpkgs")
-    return Nixos(tree, real_lib, Path(disko) if disko else None)
+    disko = os.environ.get("NIXOPS_PROXMOX_DISKO") if request.param == "nixos" else None
+    return Nixos(nixos_tree(request.param), real_lib, Path(disko) if disko else None)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,8 @@ let
     max = a: b: if a > b then a else b;
     min = a: b: if a < b then a else b;
     boolToString = value: if value then "true" else "false";
-    warn = text: builtins.trace "warning: ${text}";
+    warn = builtins.warn or (text: builtins.trace "warning: ${text}");
+    showWarnings = warnings: result: builtins.foldl' (rest: text: warn text rest) result warnings;
     optional = wanted: value: if wanted then [ value ] else [ ];
     optionals = wanted: values: if wanted then values else [ ];
     optionalAttrs = wanted: set: if wanted then set else { };

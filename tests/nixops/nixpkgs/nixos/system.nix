@@ -71,8 +71,8 @@ in
   };
 
   config.system.build.toplevel =
-    if failed != [ ] then throw (lib.concatMapStringsSep "\n" (one: one.message) failed)
-    else pkgs.runCommand "nixos-system-${config.networking.hostName}" { inherit told; } ''
+    if failed != [ ] then throw "\nFailed assertions:\n${lib.concatMapStringsSep "\n" (one: "- ${one.message}") failed}"
+    else lib.showWarnings config.warnings (pkgs.runCommand "nixos-system-${config.networking.hostName}" { inherit told; } ''
       mkdir -p $out/bin $out/etc
       printf '%s' "$told" > $out/told.json
       echo ${lib.escapeShellArg config.demo.message} > $out/message
@@ -82,5 +82,5 @@ in
       sed "s|@system@|$out|" ${./activate.sh} > $out/activate
       sed "s|@system@|$out|" ${./switch-to-configuration.sh} > $out/bin/switch-to-configuration
       chmod 0555 $out/activate $out/bin/switch-to-configuration
-    '';
+    '');
 }
