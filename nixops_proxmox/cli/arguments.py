@@ -111,12 +111,21 @@ def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | N
     environment = os.environ if environment is None else environment
     source = find_source(args)
     name = args.deployment or environment.get(DEPLOYMENT_VARIABLE, "") or (deployment_name(source) if source else "")
+    return _checked(name)
+
+
+def find_told_deployment(args: argparse.Namespace) -> str:
+    """The deployment that --deployment names; empty: none. For verbs that need no deployment."""
+    return _checked(args.deployment or "")
+
+
+def _checked(name: str) -> str:
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise ConfigError(
             f"{head(name, 60)!r} cannot be a deployment's name",
             hint="letters, digits, and _ . - after the first, at most 100; --deployment NAME gives another",
         )
-    return str(name)
+    return name
 
 
 def get_deployment(args: argparse.Namespace, known: Callable[[], Sequence[str]]) -> str:

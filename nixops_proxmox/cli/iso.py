@@ -6,7 +6,7 @@ Never sends the same content twice.
 import argparse
 from pathlib import Path
 
-from nixops_proxmox.cli.arguments import add_common, complete
+from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, state_location
 from nixops_proxmox.display.arguments import add_json
 from nixops_proxmox.display.progress import start_transfer
 from nixops_proxmox.display.screen import Screen
@@ -37,7 +37,12 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     profile = choose_profile(args.profile) or "default"
     enter_networks([profile])
     content = args.content or ("import" if args.path.suffix.lower() in IMAGES else "iso")
-    with open_volumes(profile) as volumes, start_transfer(screen.err, f"uploading {args.path.name}") as progress:
+    told = find_told_deployment(args)
+    state = state_location(args) if told else ""
+    with (
+        open_volumes(profile, state=state, deployment=told) as volumes,
+        start_transfer(screen.err, f"uploading {args.path.name}") as progress,
+    ):
         put = volumes.put(args.path, content, storage=args.storage, node=args.node, progress=progress)
     if args.json:
         screen.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})

@@ -8,6 +8,7 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.kinds import medium
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 
 GROUP = "nixops_proxmox.kinds"
@@ -36,7 +37,7 @@ class Hooks:
 class Ours:
     @hookimpl
     def kinds(self) -> Sequence[Entry]:
-        return (Entry("machine", LIFECYCLE),)
+        return (Entry("machine", LIFECYCLE), Entry(medium.NAME, medium.LIFECYCLE))
 
 
 def find_kinds() -> dict[str, Entry]:

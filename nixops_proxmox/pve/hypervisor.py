@@ -34,6 +34,7 @@ from nixops_proxmox.pve.drives import losses, strangers, volumes_of
 from nixops_proxmox.pve.identity import identity_of, uuid_of
 from nixops_proxmox.pve.leftovers import leftovers
 from nixops_proxmox.pve.marks import Marks
+from nixops_proxmox.pve.media import Media
 from nixops_proxmox.pve.placement import Reservations, space_wanted
 from nixops_proxmox.pve.placer import Placer
 from nixops_proxmox.pve.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
@@ -44,7 +45,6 @@ from nixops_proxmox.pve.saves import Saves
 from nixops_proxmox.pve.sight import Sight
 from nixops_proxmox.pve.tasks import Failed, parse_upid
 from nixops_proxmox.pve.tls import always
-from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
 from nixops_proxmox.pve.versions import Release
 from nixops_proxmox.pve.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.work import BUSY_TIME, Work, known_of
@@ -125,6 +125,7 @@ class PveHypervisor:
         )
         self._marks = Marks(client, self._view, clock)
         self.saves = Saves(client, self._view, self._sight, self._work)
+        self.media = Media(client, self._view, self._work, self._placer.forget_media)
         self._release: Release | None = None
 
     def get_release(self) -> Release:
@@ -136,23 +137,6 @@ class PveHypervisor:
     def resources(self) -> Resources:
         """The cluster as it was a few seconds ago, shared by everybody who asks."""
         return self._view.get(VIEW_AGE)
-
-    def upload(
-        self,
-        node: str,
-        storage: str,
-        path: Path,
-        *,
-        content: str = "iso",
-        filename: str = "",
-        progress: Progress = no_progress,
-    ) -> str:
-        """Put a file on a storage, wait, and return its volume ID."""
-        name = stored_name(filename or path.name)
-        upid = self.client.upload(node, storage, path, content=content, filename=name, progress=progress)
-        self._work.finish(upid, f"uploading {name} to {storage} on {node}")
-        self._placer.forget_media(node, storage, content)
-        return f"{storage}:{content}/{name}"
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""

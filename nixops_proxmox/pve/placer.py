@@ -38,7 +38,7 @@ class Placer:
         self._chosen: dict[str, tuple[MachineSpec, Place]] = {}  # for the fleet, before anything was made
 
     def forget_media(self, node: str, storage: str, content: str) -> None:
-        """A file was put there."""
+        """A file came or went."""
         self._media.pop((node, storage, content), None)
 
     def get_template(self, spec: MachineSpec) -> GuestSeen:

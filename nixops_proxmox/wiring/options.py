@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.lifecycle.ports import Reporter
 from nixops_proxmox.lifecycle.shape import Words
-from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.evaluate import Source
 from nixops_proxmox.pve.calls import Trace, no_trace
 from nixops_proxmox.pve.work import BUSY_TIME
@@ -23,10 +23,10 @@ def is_said(variable: str, environment: Mapping[str, str]) -> bool:
 class Silent:
     """A reporter for whoever does not watch."""
 
-    def step(self, machine: Machine, label: str, to: str) -> None: ...
-    def detail(self, machine: Machine, text: str) -> None: ...
-    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
-    def warn(self, machine: Machine, text: str) -> None: ...
+    def step(self, thing: AnyThing, label: str, to: str) -> None: ...
+    def detail(self, thing: AnyThing, text: str) -> None: ...
+    def done(self, thing: AnyThing, label: str, seconds: float) -> None: ...
+    def warn(self, thing: AnyThing, text: str) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,39 @@
-"""Files put on a hypervisor's storage once: their names hold their content's hash."""
+"""Files put on a hypervisor's storage once: finds where, and takes the medium there through its kind."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from nixops_proxmox.errors import ConfigError, NotFound
-from nixops_proxmox.pve.answers import StorageSeen
-from nixops_proxmox.pve.hypervisor import PveHypervisor, open_hypervisor
-from nixops_proxmox.pve.upload import Progress, no_progress, stored_name
+from nixops_proxmox.core.engine import pursue
+from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.errors import NotFound, StateError
+from nixops_proxmox.guest.agent import RealClock
+from nixops_proxmox.kinds import medium as kind
+from nixops_proxmox.kinds.medium import Media, Medium, World, content_name, refuse_ending
+from nixops_proxmox.pve.answers import Resources, StorageSeen
+from nixops_proxmox.pve.hypervisor import open_hypervisor
+from nixops_proxmox.pve.upload import Progress, no_progress
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state import open_state
+from nixops_proxmox.wiring.options import Silent
 
-STEM = 200  # characters of a file's name that are kept; PVE takes 255 with all that is added
-ENDINGS = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova")}
+if TYPE_CHECKING:
+    from nixops_proxmox.state import Deployment
 
 
 @contextmanager
-def open_volumes(profile: str, profiles: Path | None = None) -> Iterator["Volumes"]:
-    with open_hypervisor(profile, profiles=profiles) as hypervisor:
-        yield Volumes(hypervisor)
+def open_volumes(
+    profile: str, profiles: Path | None = None, *, state: str = "", deployment: str = ""
+) -> Iterator["Volumes"]:
+    """With a deployment, its record keeps the media that are put; `state` is where that is. Without one, nothing is
+    recorded, and what the storage has tells all that is needed to go on."""
+    with open_state(state) if deployment else nullcontext() as opened:
+        record = None if opened is None else opened.deployment(deployment)
+        with open_hypervisor(profile, profiles=profiles) as hypervisor:
+            yield Volumes(hypervisor, profile, record)
 
 
 @dataclass(frozen=True)
@@ -31,9 +45,18 @@ class Put:
     uploaded: bool
 
 
+class Hypervisor(Protocol):
+    """As much of a cluster as media need."""
+
+    @property
+    def media(self) -> Media: ...
+    def resources(self) -> Resources: ...
+    def wait_for_task(self, upid: str) -> None: ...
+
+
 class Volumes:
-    def __init__(self, hypervisor: PveHypervisor) -> None:
-        self._hypervisor = hypervisor
+    def __init__(self, hypervisor: Hypervisor, profile: str, record: "Deployment | None" = None) -> None:
+        self._hypervisor, self._profile, self._record = hypervisor, profile, record
 
     def ensure(
         self, path: Path, storage: str, content: str, *, node: str = "", progress: Progress = no_progress
@@ -48,15 +71,31 @@ class Volumes:
         refuse_ending(path, content)
         name = content_name(path)
         places = self._find_places(content, storage, node)
-        for place in places:
-            volumes = self._hypervisor.client.list_volumes(place.node, place.storage, content)
-            if found := next((v.volid for v in volumes if v.volid.endswith(f"/{name}")), None):
-                return Put(found, _only_node(place), uploaded=False)
-        best = places[0]
-        volume = self._hypervisor.upload(
-            best.node, best.storage, path, content=content, filename=name, progress=progress
-        )
-        return Put(volume, _only_node(best), uploaded=True)
+        medium, is_there = self._choose([_medium_at(place, path, content, name) for place in places])
+        self._pursue(Presence.PRESENT, medium, progress)
+        return Put(medium.volume, medium.only_node, uploaded=not is_there)
+
+    def _choose(self, media: Sequence[Medium]) -> tuple[Medium, bool]:
+        """Where it is already, and True; else where an earlier upload was cut off; else the best place."""
+        begun: Medium | None = None
+        for medium in media:
+            sizes = self._hypervisor.media.sizes(medium.node, medium.storage, medium.content)
+            size = sizes.get(medium.volume)
+            if size == medium.size:
+                return medium, True
+            if size is not None and begun is None:
+                begun = medium
+        return begun or media[0], False
+
+    def _pursue(self, goal: Presence, medium: Medium, progress: Progress) -> None:
+        world = World(medium, self._hypervisor.media, self._hypervisor.wait_for_task, RealClock(), Silent(), progress)
+        name = medium.thing_name(self._profile)
+        if self._record is None:
+            pursue(kind.LIFECYCLE, goal, Thing(kind.NAME, "", name), world, Unrecorded())
+            return
+        record = self._record.only(name)
+        with record.lease() as lease:
+            pursue(kind.LIFECYCLE, goal, recorded(record, name), world, record.journal(lease))
 
     def _find_places(self, content: str, storage: str, node: str) -> list[StorageSeen]:
         """The best first: shared before local, then the most room; a shared storage is looked at from one node."""
@@ -76,26 +115,39 @@ class Volumes:
         return list({(seen.storage, _only_node(seen)): seen for seen in reversed(fitting)}.values())[::-1]
 
 
+def recorded(record: "Deployment", name: str) -> Thing:
+    """The medium as the record has it; absent if there is none. StateError for a record that cannot be read."""
+    thing = Thing(kind.NAME, record.name, name)
+    stored = record.find_stored(kind.NAME, name)
+    if stored is None:
+        return thing
+    try:
+        return thing.moved(Presence(stored.phase), Known.from_json(stored.facts))
+    except (TypeError, ValueError) as error:
+        raise StateError(
+            f"the record of the medium {name} cannot be read: {error}", hint="upgrade nixops-proxmox, or restore it"
+        ) from error
+
+
+class Unrecorded:
+    """A journal for runs without a state."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def begin(self, thing: Thing, label: str, to: str, /) -> int:
+        del thing, label, to
+        return next(self._count)
+
+    def note(self, attempt: int, thing: Thing, /) -> None: ...
+    def commit(self, attempt: int, thing: Thing, /) -> None: ...
+    def fail(self, attempt: int, error: Exception, /) -> None: ...
+    def record(self, thing: Thing, label: str, /) -> None: ...
+
+
+def _medium_at(place: StorageSeen, path: Path, content: str, name: str) -> Medium:
+    return Medium.at(path, content=content, storage=place.storage, node=place.node, shared=place.shared, name=name)
+
+
 def _only_node(place: StorageSeen) -> str:
     return "" if place.shared else place.node
-
-
-def content_name(path: Path) -> str:
-    """`nixos.iso` becomes `nixos-0123456789abcdef.iso`: the same content never travels twice."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # no file of this system can have such a name
-        raise ConfigError(f"{str(path)!r} cannot be a file's name: {error}") from error
-    return stored_name(f"{path.stem[:STEM]}-{digest[:16]}{path.suffix}")
-
-
-def refuse_ending(path: Path, content: str) -> None:
-    """PVE takes files by how their names end, and says so only when all of one has been sent."""
-    endings = ENDINGS[content]
-    if path.suffix.lower() not in endings:
-        raise ConfigError(
-            f"{path.name!r} does not end as the name of such a file does", hint=f"one of {', '.join(endings)} is needed"
-        )

@@ -40,7 +40,7 @@ def put_image(bench: Bench, folder: Path, size: int = MIB) -> None:
     image = folder / "plain.raw"
     with image.open("wb") as file:
         file.truncate(size)
-    bench.hypervisor.upload("pve2", "local", image, content="import")
+    bench.hypervisor.media.upload("pve2", "local", image, print, content="import")
 
 
 def make_template(bench: Bench, name: str = "plain") -> Machine:

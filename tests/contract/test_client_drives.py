@@ -43,7 +43,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def put(bench: Bench, file: Path, content: str) -> None:
     file.write_bytes(b"\0" * (1 << 20))
     for node in ("pve1", "pve2", "pve3"):
-        bench.hypervisor.upload(node, "local", file, content=content)
+        bench.hypervisor.media.upload(node, "local", file, print, content=content)
 
 
 def find(bench: Bench, machine: Machine) -> Vm:

@@ -313,7 +313,7 @@ def test_an_offline_node_takes_nothing(bench: Bench) -> None:
 def test_an_iso_is_uploaded_inserted_booted_and_ejected(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> None:
     iso = tmp_path_factory.mktemp("iso") / "nixos.iso"
     iso.write_bytes(b"\0" * 40_000)
-    assert bench.hypervisor.upload("pve2", "local", iso) == ISO
+    assert bench.hypervisor.media.upload("pve2", "local", iso, print) == ISO
     described: MachineSpec = bare(install={"from": "iso", "iso": ISO})
     machine = bench.created(described)
     assert machine.facts.node == "pve2"

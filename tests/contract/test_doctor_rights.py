@@ -46,7 +46,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         root._ask("POST", "/pools", {"poolid": "lab"})
         iso = tmp_path / ISO.rpartition("/")[2]
         iso.write_bytes(b"iso")
-        made.hypervisor.upload("pve1", "local", iso, content="iso")
+        made.hypervisor.media.upload("pve1", "local", iso, print, content="iso")
         yield made
 
 

@@ -49,7 +49,7 @@ def test_the_description_can_change(foreign: Foreign) -> None:
 def test_it_boots_what_it_is_told_to(foreign: Foreign, tmp_path: Path) -> None:
     iso = tmp_path / "nixos.iso"
     iso.write_bytes(b"CD001")
-    assert foreign.hypervisor.upload("pve1", "local", iso) == ISO
+    assert foreign.hypervisor.media.upload("pve1", "local", iso, print) == ISO
     described = bare(install={"from": "iso", "iso": ISO})
     machine = foreign.machine()
     foreign.hypervisor.create_vm(described, machine, foreign.noted.append)

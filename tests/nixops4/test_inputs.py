@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import ConfigError, SpecError
+from nixops_proxmox.kinds.medium import content_name, refuse_ending
 from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, parse_inputs
-from nixops_proxmox.wiring.volumes import content_name, refuse_ending
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00b", "\x1b[2J", "x" * 201, "\ud800"], ids=repr)

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from nixops_proxmox.kinds import medium
 from nixops_proxmox.lifecycle import ports
 from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.media import Media
 from nixops_proxmox.pve.saves import Saves
 
 PACKAGE = Path(inspect.getfile(ports)).parents[1]
-REAL: dict[type, type] = {ports.Hypervisor: PveHypervisor, ports.Saves: Saves}
+REAL: dict[type, type] = {ports.Hypervisor: PveHypervisor, ports.Saves: Saves, medium.Media: Media}
 WITHOUT_A_TASK = {"set_boot", "give_mark"}  # done at once; called by steps and errands alone
-MACHINES = {"hypervisor", "_hypervisor", "saves"}  # what effects on machines are called on
+OURS = {"hypervisor", "_hypervisor", "saves", "media"}  # what effects are called on
 ONLY_LOOKS = ("get_", "list_", "describe_", "find_")
-BESIDE_MACHINES = {"nixops2/network.py", "nixops2/storage.py", "wiring/volumes.py"}  # media: they are in no journal
 
 
 def effects(of: type) -> dict[str, inspect.Signature]:
@@ -27,7 +28,7 @@ def effects(of: type) -> dict[str, inspect.Signature]:
 
 @pytest.mark.parametrize("port", REAL, ids=lambda port: port.__name__)
 def test_no_effect_can_be_asked_for_without_a_note(port: type) -> None:
-    assert len(effects(port)) >= 6
+    assert len(effects(port)) >= (2 if port is medium.Media else 6)
     for of in (port, REAL[port]):
         for name, signature in effects(of).items():
             assert signature.parameters["note"].default is inspect.Parameter.empty, f"{of.__name__}.{name}"
@@ -52,9 +53,9 @@ def beside(path: Path, package: Path = PACKAGE) -> list[str]:
     place = path.relative_to(package).as_posix()
     found = []
     for call, whose, what in calls(path):
-        lost = whose in MACHINES and what in named and not notes(call)
-        quick = whose in MACHINES and what in WITHOUT_A_TASK and not place.startswith("lifecycle/")
-        raw = whose == "client" and not what.startswith(ONLY_LOOKS) and place not in BESIDE_MACHINES
+        lost = whose in OURS and what in named and not notes(call)
+        quick = whose in OURS and what in WITHOUT_A_TASK and not place.startswith("lifecycle/")
+        raw = whose == "client" and not what.startswith(ONLY_LOOKS)
         if lost or quick or raw:
             found.append(f"{place}:{call.lineno}: {whose}.{what}")
     return found

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 import pytest
 from typing_extensions import override
 
+from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import NoEndpoint
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.model import Endpoint, Machine
@@ -107,7 +108,7 @@ class Told(Silent):
         self.texts: list[str] = []
 
     @override
-    def detail(self, machine: Machine, text: str) -> None:
+    def detail(self, thing: AnyThing, text: str) -> None:
         self.texts.append(text)
 
 
