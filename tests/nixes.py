@@ -14,6 +14,8 @@ NIXPKGS = "NIXOPS_PROXMOX_NIXPKGS"
 SMALL_LIB = Path(__file__).parent / "nixlib"
 SMALL_NIXOS = Path(__file__).parent / "nixops" / "nixpkgs"
 NIXES = ("own", "current")
+WHOLE = 1800  # seconds: NixOS's own modules take 6 s of CPU for each machine, and a test has up to 50
+TREES = ("stand-in", pytest.param("nixos", marks=pytest.mark.timeout(WHOLE)))  # as `nixos_tree` takes them
 
 
 def nix_path(which: str) -> str:

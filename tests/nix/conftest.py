@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.builds import nix_config
-from tests.nixes import NIXES, nix_path, nixos_tree, nixpkgs_lib
+from tests.nixes import NIXES, TREES, WHOLE, nix_path, nixos_tree, nixpkgs_lib
 from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,9 @@ def evaluate(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             argv += ["--arg", name, value]
         argv += ["-A", attribute] if attribute else []
         argv += [word for entry in search for word in ("-I", entry)]
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=patience(300), check=False)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, env=environment, timeout=patience(WHOLE), check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -86,7 +88,7 @@ class Nixos:
         return f"{{ nixpkgs = {self.tree}; {disko} = {self.disko or 'null'}; }}"
 
 
-@pytest.fixture(scope="session", params=["stand-in", "nixos"])
+@pytest.fixture(scope="session", params=TREES)
 def nixos(request: pytest.FixtureRequest, real_lib: Path) -> Nixos:
     """The stand-in, and NixOS's own modules where NIXOPS_PROXMOX_NIXPKGS is a whole tree (with the real disko where
     NIXOPS_PROXMOX_DISKO has one)."""

@@ -12,7 +12,8 @@ from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.paths import nix_dir
-from tests.nixes import nixos_tree, nixpkgs_lib
+from tests.nixes import TREES, WHOLE, nixos_tree, nixpkgs_lib
+from tests.pace import patience
 
 pytestmark = pytest.mark.nix
 
@@ -43,7 +44,7 @@ KEY = "ssh-ed25519 AAAA ours"
 Ask = Callable[..., Evaluated]
 
 
-@pytest.fixture(params=["stand-in", "nixos"])
+@pytest.fixture(params=TREES)
 def tree(request: pytest.FixtureRequest) -> Path:
     return nixos_tree(request.param)
 
@@ -84,7 +85,7 @@ def test_a_flakes_systems_are_those_that_others_build_with_our_key_beside(
         f"((import {folder}/flake.nix).outputs {{ }}).nixosConfigurations.web.config.system.build.toplevel.drvPath"
     )
     argv = nix.argv("nix-instantiate", "--eval", "--json", "--read-write-mode", "-E", toplevel)
-    theirs = json.loads(nix_run([*argv, "-I", f"nixpkgs-lib={nixpkgs_lib()}"], timeout=600).stdout)
+    theirs = json.loads(nix_run([*argv, "-I", f"nixpkgs-lib={nixpkgs_lib()}"], timeout=patience(WHOLE)).stdout)
     assert ask(flake=f"{folder}#web").toplevels["web"].drv_path == theirs, "nixos-rebuild and others build the same"
     assert ours.toplevels["web"].drv_path != theirs
 
