@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox import cli
 from nixops_proxmox.cli import spelling as command_line
+from nixops_proxmox.display.progress import Plain, Relay
+from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.plans import change_json, describe
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
@@ -139,3 +142,21 @@ def test_texts_are_in_plain_english() -> None:
     paths = [path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE).parts[0] != "lab"]
     found = [f"{path.relative_to(SOURCE)}:{line}: {text}" for path in paths for line, text in texts(path)]
     assert [text for text in found if OLD_WAYS.search(text)] == []
+
+
+def test_the_live_board_spells_why_a_machine_failed() -> None:
+    told: list[str] = []
+
+    class Watching(Plain):
+        @override
+        def ended(self, name: str, error: Exception | None) -> None:
+            told.append(str(error))
+
+        @override
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    relay = Relay(Watching(told.append, 0), command_line.spelled)
+    relay.ended("web", DeployError(f"{command(Verb.DEPLOY)} first"))
+    relay.note(f"{command(Verb.DEPLOY)} waits")
+    assert told == ["`nixops-proxmox deploy` first", "`nixops-proxmox deploy` waits"]

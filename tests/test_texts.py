@@ -154,13 +154,20 @@ def test_no_line_end_of_a_stranger_begins_a_line_of_ours(edge: Callable[[Screen]
     begins_no_line(out.getvalue())
 
 
-def test_the_other_doors_forge_no_line_either() -> None:
+def test_nixops_4_forges_no_line_either() -> None:
+    begins_no_line(json.loads(messages.failed(DeployError(FORGED, hint="x")))["errorResponse"]["message"])
+    log = io.StringIO()
+    with redirect_stderr(log):
+        StderrReporter("shop").warn(MACHINE, FORGED)
+    begins_no_line(log.getvalue())
+
+
+def test_nixops_2_forges_no_line_either() -> None:
     pytest.importorskip("nixops")
     from nixops_proxmox.nixops2.errors import told
 
     for error in FORGERS:
         begins_no_line(told(error))
-        begins_no_line(json.loads(messages.failed(DeployError(FORGED, hint="x")))["errorResponse"]["message"])
 
 
 def test_a_value_is_one_line_and_our_remedy_another() -> None:

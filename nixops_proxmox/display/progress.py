@@ -92,10 +92,10 @@ class Relay:
         self.now.warn(machine, self._spell(text))
 
     def ended(self, name: str, error: Exception | None) -> None:
-        self.now.ended(name, error)
+        self.now.ended(name, None if error is None else DeployError(self._spell(str(error))))
 
     def note(self, text: str) -> None:
-        self.now.note(text)
+        self.now.note(self._spell(text))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.texts import shown_line
+from nixops_proxmox.texts import shown, shown_line
 from nixops_proxmox.wiring.looks import Checked, check_machine
 from nixops_proxmox.wiring.networks import choose_profile
 from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
@@ -342,7 +342,7 @@ class ProxmoxState(
         try:
             self._look(res)
         except (DeployError, NixError, SSHConnectionFailed, CommandFailed) as error:
-            res.messages.append((told(error) if isinstance(error, DeployError) else str(error)).strip())
+            res.messages.append((told(error) if isinstance(error, DeployError) else shown(str(error))).strip())
             res.is_reachable = False
 
     def _look(self, res: Any) -> None:
