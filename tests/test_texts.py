@@ -291,6 +291,7 @@ HARMLESS = {
     "unsent[:CHUNK]",
     "(*self.record_now.entries, entry)[-KEPT:]",
     "path.stem[:STEM]",
+    "re.sub('[^A-Za-z0-9]+', '-', self.path.stem)[:SHORT]",
     "re.sub('[^A-Za-z0-9-]', '-', label).strip('-')[:63]",
     "''.join((character for character in text if character.isprintable()))[:64]",
     "names[:20]",
