@@ -87,4 +87,4 @@ def test_a_protection_that_is_not_described_stays_and_the_plan_says_so(bench: Be
     assert bench.hypervisor.changes(vm, bare(), machine) == ()
     (line,) = bench.hypervisor.leftovers(vm, bare(), machine)
     assert line.startswith("protection: 1 is not in the description, but it stays")
-    assert f"`qm set {vm.vmid} --delete protection` resets it" in line
+    assert f"run `qm set {vm.vmid} --delete protection` on its node" in line
