@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 PROGRAM = "nixops-proxmox"  # the command line
+PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"  # names the hypervisor for every door
 
 
 class Verb(StrEnum):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from nixops_proxmox.display.arguments import JOBS
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
+from nixops_proxmox.spelling import PROFILE_VARIABLE
 from nixops_proxmox.texts import head
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
@@ -19,9 +21,7 @@ if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --he
 
 DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
 STATE_VARIABLE = "NIXOPS_PROXMOX_STATE"
-PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"
 NETWORK_FILES = ("network.nix", "nixops.nix", "flake.nix")  # looked for in the current folder, in this order
-JOBS = 128
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:

@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.wiring.doctor import diagnose
-    from nixops_proxmox.wiring.networks import choose_profile
+    from nixops_proxmox.wiring.networks import usual_profile
     from nixops_proxmox.wiring.tools import find_all
 
     found = diagnose(
         find_all(lambda: state_location(args), {}),
         lambda: find_needs(args, screen),
-        lambda: choose_profile(args.profile) or "default",
+        lambda: usual_profile(args.profile),
         screen.busy,
     )
     return show_findings(screen, found.findings, found.errors, as_json=args.json)

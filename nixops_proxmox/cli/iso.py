@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.wiring import open_volumes
-    from nixops_proxmox.wiring.networks import choose_profile, enter_networks
+    from nixops_proxmox.wiring.networks import enter_networks, usual_profile
 
-    profile = choose_profile(args.profile) or "default"
+    profile = usual_profile(args.profile)
     enter_networks([profile])
     content = args.content or ("import" if args.path.suffix.lower() in IMAGES else "iso")
     told = find_told_deployment(args)

@@ -18,10 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring.networks import choose_profile, enter_networks
+    from nixops_proxmox.wiring.networks import described_profiles, enter_networks
 
     with open_deployed(args, screen, described=None) as deployed:
-        profiles = sorted({deployed.spec(name).profile for name in deployed.described()})
-        profiles = profiles or [choose_profile(args.profile) or "default"]
+        profiles = described_profiles(deployed, args.profile)
         enter_networks(profiles)
         return recover(screen, deployed, profiles, dry_run=args.dry_run, yes=args.yes, as_json=args.json)

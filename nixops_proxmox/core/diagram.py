@@ -21,11 +21,10 @@ def mermaid(lifecycle: AnyLifecycle) -> str:
     lines.append(f"    {ANYWHERE} --> {ABSENT}: {label(destroy.step)}")
     gone = [s for s in lifecycle.sightings if s.phase == LOST]
     if gone:
-        lines.append(f"    {ANYWHERE} --> {LOST}: seen: {gone[0].sees.__name__.replace('_', ' ')}")
+        lines.append(f"    {ANYWHERE} --> {LOST}: seen: {gone[0].seen}")
     for sighting in lifecycle.sightings:
         if sighting.phase != LOST:
-            seen = sighting.sees.__name__.replace("_", " ")
-            lines.append(f"    {sighting.standing} --> {sighting.phase}: seen: {seen}")
+            lines.append(f"    {sighting.standing} --> {sighting.phase}: seen: {sighting.seen}")
     return "\n".join(lines) + "\n"
 
 

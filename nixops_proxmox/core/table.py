@@ -82,6 +82,11 @@ class Sighting(Generic[P, S]):
     sees: Callable[[S], bool]
     phase: P
 
+    @property
+    def seen(self) -> str:
+        """In words, for people."""
+        return self.sees.__name__.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Lifecycle(Generic[P, W, T, F, S]):

@@ -10,8 +10,5 @@ def lifecycle_json(lifecycle: AnyLifecycle) -> dict[str, Any]:
         {"goal": m.goal.value, "standing": m.standing.value, "step": label(m.step), "to": m.to.value}
         for m in lifecycle.moves
     ]
-    seen = [
-        {"standing": s.standing.value, "seen": s.sees.__name__.replace("_", " "), "phase": s.phase.value}
-        for s in lifecycle.sightings
-    ]
+    seen = [{"standing": s.standing.value, "seen": s.seen, "phase": s.phase.value} for s in lifecycle.sightings]
     return {"moves": moves, "sightings": seen}

@@ -44,7 +44,7 @@ from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import shown, shown_line
 from nixops_proxmox.wiring.looks import Checked, check_machine
-from nixops_proxmox.wiring.networks import choose_profile
+from nixops_proxmox.wiring.networks import usual_profile
 from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
 from nixops_proxmox.wiring.pursuit import Pursuit
 
@@ -185,7 +185,7 @@ class ProxmoxState(
         attributes = self.export()
         if record.phase is Phase.ABSENT and is_originals(attributes):
             self.logger.log("taking it over from the original plugin...")
-            profile = spec.profile if spec is not None else choose_profile() or "default"
+            profile = spec.profile if spec is not None else usual_profile()
             record = take_over(self.name, attributes, profile, run.parts.hypervisor(profile))
             self.write(record)
         if meet and is_originals(attributes) and not record.facts.host_key:
@@ -252,7 +252,7 @@ class ProxmoxState(
         """Volumes that go with the VM beside the disks that we made."""
         machine = self._machine
         with translated():
-            hypervisor = self._run.parts.hypervisor(machine.facts.profile or choose_profile() or "default")
+            hypervisor = self._run.parts.hypervisor(machine.facts.profile or usual_profile())
             vm = hypervisor.find_vm(machine.facts)
         return () if vm is None else hypervisor.losses(vm, machine)
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.namespace import enter
-from nixops_proxmox.nixops2.definition import DEFAULT
 from nixops_proxmox.pve.profiles import list_profiles, load_profile
-from nixops_proxmox.wiring.networks import choose_profile
+from nixops_proxmox.wiring.networks import usual_profile
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +20,7 @@ def is_nixops() -> bool:
 def enter_lab() -> None:
     """Where the usual hypervisor is a lab, go on as the same command inside of its network; never raises."""
     try:
-        profile = choose_profile() or DEFAULT
+        profile = usual_profile()
         namespace = load_profile(profile).namespace if profile in list_profiles() else ""
         if namespace:
             enter(namespace)

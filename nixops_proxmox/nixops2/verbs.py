@@ -119,14 +119,14 @@ def run_check(opened: Opened) -> int:
 
 def run_doctor(opened: Opened) -> int:
     from nixops_proxmox.wiring.doctor import Needs, diagnose, needs_of
-    from nixops_proxmox.wiring.networks import choose_profile
+    from nixops_proxmox.wiring.networks import usual_profile
     from nixops_proxmox.wiring.tools import find_all
 
     def needs() -> Needs:
         with opened.deployed() as deployed:
             return needs_of(deployed)
 
-    found = diagnose(find_all(str, PROGRAMS), needs, lambda: choose_profile() or "default", opened.screen.busy)
+    found = diagnose(find_all(str, PROGRAMS), needs, usual_profile, opened.screen.busy)
     return show_findings(opened.screen, found.findings, found.errors, as_json=opened.args.json)
 
 
@@ -163,11 +163,10 @@ def run_reinstall(opened: Opened) -> int:
 def run_recover(opened: Opened) -> int:
     opened.depl.evaluate_active()  # makes NixOps's own rows for what will be found
     opened = replace(opened, record=open_record(opened.depl))  # with those rows
-    from nixops_proxmox.wiring.networks import choose_profile, enter_networks
+    from nixops_proxmox.wiring.networks import described_profiles, enter_networks
 
     with opened.deployed() as deployed:
-        profiles = sorted({deployed.spec(name).profile for name in deployed.described()})
-        profiles = profiles or [choose_profile() or "default"]
+        profiles = described_profiles(deployed)
         enter_networks(profiles)
         args = opened.args
         return dialogs.recover(

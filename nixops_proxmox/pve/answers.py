@@ -62,6 +62,11 @@ class StorageSeen:
     def free(self) -> int:
         return max(0, self.total - self.used)
 
+    @property
+    def only_node(self) -> str:
+        """The only node that has what is on it; empty: all have."""
+        return "" if self.shared else self.node
+
 
 @dataclass(frozen=True)
 class Resources:

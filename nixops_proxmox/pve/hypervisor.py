@@ -25,7 +25,7 @@ from nixops_proxmox.errors import (
 from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve import boot
 from nixops_proxmox.pve import config as differences
-from nixops_proxmox.pve.answers import Resources
+from nixops_proxmox.pve.answers import GuestSeen, Resources
 from nixops_proxmox.pve.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.client import PveClient
 from nixops_proxmox.pve.connection import connect
@@ -436,12 +436,16 @@ class PveHypervisor:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
         return marked
 
-    def uuid_at(self, vmid: int) -> str:
-        """Of whatever stands at the VMID now; empty: nothing does, or it has none."""
+    def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
+        """Whatever stands at the VMID now, and its UUID, lower case; a container has none."""
         guest = self.client.get_resources(0.0).guests.get(vmid)
         if guest is None or guest.kind != "qemu":
-            return ""
-        return uuid_of(self.client.get_config(guest.node, vmid).values)
+            return guest, ""
+        return guest, uuid_of(self.client.get_config(guest.node, vmid).values)
+
+    def uuid_at(self, vmid: int) -> str:
+        """Of whatever stands at the VMID now; empty: nothing does, or it has none."""
+        return self.guest_at(vmid)[1]
 
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return macs_of(vm.config)

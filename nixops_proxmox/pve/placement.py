@@ -137,7 +137,7 @@ def _find_storage(seen: Resources, node: str, storage: str) -> StorageSeen | Non
 
 
 def _space_key(storage: StorageSeen) -> tuple[str, str]:
-    return ("" if storage.shared else storage.node, storage.storage)
+    return (storage.only_node, storage.storage)
 
 
 def is_shared(seen: Resources, node: str, storage: str) -> bool:

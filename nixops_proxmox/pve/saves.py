@@ -63,8 +63,7 @@ class Saves:
             for volume in self._client.list_volumes(place.node, place.storage, "backup"):
                 if volume.vmid == facts.vmid:
                     ours = f"{MARK}{facts.uuid}" in volume.notes
-                    node = "" if place.shared else place.node
-                    found[node, volume.volid] = Archive(
+                    found[place.only_node, volume.volid] = Archive(
                         volume.volid, place.node, volume.size, volume.created, ours, place.shared
                     )
         return tuple(sorted(found.values(), key=lambda archive: (archive.created, archive.volume)))
@@ -116,7 +115,7 @@ class Saves:
         """Of shared storages, one place is enough."""
         seen = set()
         for place in self._view.get(VIEW_AGE).storages:
-            key = (place.storage, "" if place.shared else place.node)
+            key = (place.storage, place.only_node)
             if place.available and "backup" in place.content and key not in seen:
                 seen.add(key)
                 yield place

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.namespace import enter
 from nixops_proxmox.pve.profiles import DEFAULT, list_profiles, load_profile
+from nixops_proxmox.spelling import PROFILE_VARIABLE
 
 if TYPE_CHECKING:
     from nixops_proxmox.wiring.deployed import Deployed
-
-PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"
 
 
 def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
@@ -22,6 +21,16 @@ def choose_profile(given: str = "", environment: Mapping[str, str] | None = None
         return chosen
     known = list_profiles()
     return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
+
+
+def usual_profile(given: str = "") -> str:
+    """The hypervisor that is meant where no machine says one."""
+    return choose_profile(given) or DEFAULT
+
+
+def described_profiles(deployed: "Deployed", given: str = "") -> list[str]:
+    """The hypervisors of the described machines; where none is described, the usual one."""
+    return sorted({deployed.spec(name).profile for name in deployed.described()}) or [usual_profile(given)]
 
 
 def used_profiles(deployed: "Deployed") -> list[str]:

@@ -1,14 +1,13 @@
 """A backup brought back: looked at before anything is overwritten, and always with a way back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, PveRefused, StateError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_host_key
-from nixops_proxmox.lifecycle.errands.restoring import Restore
-from nixops_proxmox.model import RESTORING, Archive, Machine, Phase, Vm
-from nixops_proxmox.pve.answers import GuestSeen
+from nixops_proxmox.lifecycle.errands.restoring import Restore, find_standing
+from nixops_proxmox.model import Archive, Machine, Phase, Vm
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import drives_of, is_cdrom, storage_of
@@ -85,11 +84,10 @@ def _pick(archives: Sequence[Archive], wanted: str, name: str) -> Archive:
 def _find_standing(hypervisor: PveHypervisor, machine: Machine) -> Vm | None:
     """None: nothing stands at the machine's VMID. Raises StateError for what is not ours, with the way on."""
     facts = machine.facts
-    for uuid in filter(None, (facts.uuid, facts.extra.get(RESTORING, ""))):
-        vm = hypervisor.find_vm(replace(facts, uuid=uuid))
-        if vm is not None:
-            return vm
-    guest, uuid = _find_guest(hypervisor, facts.vmid)
+    standing = find_standing(hypervisor, facts)
+    if standing is not None:
+        return standing
+    guest, uuid = hypervisor.guest_at(facts.vmid)
     if guest is None:
         return None
     what = f"the UUID {uuid}" if uuid else "no UUID"
@@ -100,14 +98,6 @@ def _find_standing(hypervisor: PveHypervisor, machine: Machine) -> Vm | None:
         f" {guest.node} makes it the machine again, and the same command overwrites it; if it is somebody else's,"
         " it must go to another VMID first",
     )
-
-
-def _find_guest(hypervisor: PveHypervisor, vmid: int) -> tuple[GuestSeen | None, str]:
-    """Whatever stands at the VMID now, and its UUID; a container has none."""
-    guest = hypervisor.client.get_resources(0.0).guests.get(vmid)
-    if guest is None or guest.kind != "qemu":
-        return guest, ""
-    return guest, uuid_of(hypervisor.client.get_config(guest.node, vmid).values)
 
 
 def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, standing: Vm | None) -> None:

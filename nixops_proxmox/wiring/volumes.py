@@ -72,7 +72,8 @@ class Volumes:
         name = content_name(path)
         places = self._find_places(content, storage, node)
         medium, is_there = self._choose([_medium_at(place, path, content, name) for place in places])
-        self._pursue(Presence.PRESENT, medium, progress)
+        if not is_there or self._record is not None:  # where nothing is recorded, a second look would tell the same
+            self._pursue(Presence.PRESENT, medium, progress)
         return Put(medium.volume, medium.only_node, uploaded=not is_there)
 
     def _choose(self, media: Sequence[Medium]) -> tuple[Medium, bool]:
@@ -112,7 +113,7 @@ class Volumes:
                 hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
             )
         fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
-        return list({(seen.storage, _only_node(seen)): seen for seen in reversed(fitting)}.values())[::-1]
+        return list({(seen.storage, seen.only_node): seen for seen in reversed(fitting)}.values())[::-1]
 
 
 def recorded(record: "Deployment", name: str) -> Thing:
@@ -147,7 +148,3 @@ class Unrecorded:
 
 def _medium_at(place: StorageSeen, path: Path, content: str, name: str) -> Medium:
     return Medium.at(path, content=content, storage=place.storage, node=place.node, shared=place.shared, name=name)
-
-
-def _only_node(place: StorageSeen) -> str:
-    return "" if place.shared else place.node

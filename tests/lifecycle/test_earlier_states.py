@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from nixops_proxmox.lifecycle.engine import pursue
-from nixops_proxmox.lifecycle.shape import World
 from nixops_proxmox.model import Phase
 from nixops_proxmox.state import open_state
-from tests.lifecycle.cluster import SPEC, SYSTEM, Bench, Builder, FakeVm, Fuse, Guest, Hypervisor
+from tests.lifecycle.cluster import SYSTEM, Bench, FakeVm
 from tests.state.test_migrations import write_earlier
 
 
@@ -26,15 +25,6 @@ def test_a_machine_that_the_version_before_deployed_has_nothing_to_do(tmp_path: 
     with open_state(url) as state:
         record = state.deployment("demo")
         before, history = record.machine("web"), record.history()
-        bench, fuse = as_it_was_left(before.facts.uuid), Fuse()
-        world = World(
-            SPEC,
-            Hypervisor(bench.cluster, fuse),
-            Guest(bench.cluster, fuse),
-            Builder(fuse),
-            bench.keys,
-            bench.clock,
-            bench.reporter,
-        )
-        assert pursue(Phase.READY, before, world, record.journal()) == before
+        bench = as_it_was_left(before.facts.uuid)
+        assert pursue(Phase.READY, before, bench.world(), record.journal()) == before
         assert (bench.cluster.calls, bench.reporter.steps, record.history()) == ([], [], history)

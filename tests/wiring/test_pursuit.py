@@ -12,7 +12,7 @@ from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.wiring.looks import check_machine, plan_machine
 from nixops_proxmox.wiring.pursuit import Pursuit
-from tests.lifecycle.cluster import SPEC, Bench, Builder, Fuse, Guest, Hypervisor
+from tests.lifecycle.cluster import SPEC, Bench, Builder, Fuse
 
 MOVED = SPEC.model_copy(update={"profile": "another"})
 MORE = SPEC.model_copy(update={"memory": 2048})
@@ -28,16 +28,7 @@ class Failing(Builder):
 
 def world(bench: Bench, spec: MachineSpec = SPEC, builder: type[Builder] = Builder) -> World:
     fuse = Fuse()
-    return World(
-        spec,
-        Hypervisor(bench.cluster, fuse),
-        Guest(bench.cluster, fuse),
-        builder(fuse),
-        bench.keys,
-        bench.clock,
-        bench.reporter,
-        Words(),
-    )
+    return replace(bench.world(fuse, spec=spec), builder=builder(fuse))
 
 
 def pursuit(bench: Bench, spec: MachineSpec = SPEC, builder: type[Builder] = Builder) -> Pursuit:

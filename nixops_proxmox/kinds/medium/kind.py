@@ -8,9 +8,9 @@ from nixops_proxmox.core.kind import Known, Thing, three_rows
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import NotFound, StateError, TaskFailed
 from nixops_proxmox.kinds.medium.ports import World
+from nixops_proxmox.pve.media import DELETION
 
 NAME = "medium"
-DELETION = "imgdel"  # what PVE calls the task
 
 
 class MediumKind:

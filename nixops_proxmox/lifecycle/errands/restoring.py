@@ -7,8 +7,9 @@ from typing_extensions import override
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.lifecycle.errand import RAN, Errand, boot, by_power, ran, unknown_disks, unsettled, with_volumes
+from nixops_proxmox.lifecycle.ports import Hypervisor
 from nixops_proxmox.lifecycle.shape import Attempt, World
-from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN
+from nixops_proxmox.lifecycle.steps.hardware import SHUTDOWN, made_by_us
 from nixops_proxmox.lifecycle.table import LIFECYCLE
 from nixops_proxmox.model import RESTORING, Archive, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
@@ -59,7 +60,7 @@ class Restore(Errand):
     def _overwrite(self, world: World, attempt: Attempt) -> None:
         """Our VM is asked to shut down; what an earlier try left is switched off."""
         facts = attempt.facts
-        standing = _find_standing(world, facts)
+        standing = find_standing(world.hypervisor, facts)
         if standing is None:
             attempt.note(replace(facts, node=self._archive.node))
         elif standing.power is Power.RUNNING and standing.uuid.lower() == facts.uuid.lower():
@@ -91,12 +92,12 @@ class Restore(Errand):
         return replace(attempt.facts, host_key=self._read_key(attempt.thing))
 
 
-def _find_standing(world: World, facts: Facts) -> Vm | None:
+def find_standing(hypervisor: Hypervisor, facts: Facts) -> Vm | None:
     """Our VM, or what a restore that did not come to its end left there."""
-    for uuid in filter(None, (facts.uuid, facts.extra.get(RESTORING, ""))):
-        vm = world.hypervisor.find_vm(replace(facts, uuid=uuid))
+    for known in made_by_us(facts):
+        vm = hypervisor.find_vm(known)
         if vm is not None:
-            return replace(vm, uuid=uuid)
+            return replace(vm, uuid=known.uuid)
     return None
 
 

@@ -126,7 +126,7 @@ class Destroy:
     """Destroy the VM and its disks"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if any(world.hypervisor.find_vm(facts) for facts in _made_by_us(machine.facts)):
+        if any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
             return None
         if machine.phase is Phase.LOST:
             world.reporter.warn(
@@ -137,7 +137,7 @@ class Destroy:
         return self._forgotten(world, machine)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        for facts in _made_by_us(machine.facts):
+        for facts in made_by_us(machine.facts):
             world.hypervisor.destroy_vm(facts, attempt.note_task)
         return self._forgotten(world, machine)
 
@@ -147,7 +147,7 @@ class Destroy:
         return Facts()
 
 
-def _made_by_us(facts: Facts) -> Sequence[Facts]:
+def made_by_us(facts: Facts) -> Sequence[Facts]:
     """As the machine's VM is known, and as what a restore of a foreign backup left, until it got the machine's mark."""
     if not facts.vmid:
         return ()
