@@ -63,10 +63,13 @@ class RealClock:
     """`sleep` is what every wait sleeps with."""
 
     def __init__(self, sleep: Callable[[float], None] = sleep) -> None:
-        self.sleep = sleep
+        self._sleep = sleep
 
     def now(self) -> float:
         return monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        self._sleep(seconds)
 
 
 @dataclass(frozen=True)

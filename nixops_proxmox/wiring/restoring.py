@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, PveRefused, StateError
+from nixops_proxmox.errors import DeployError, Locked, NeedsWord, NotFound, PveRefused, StateError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_host_key
 from nixops_proxmox.lifecycle.errands.restoring import Restore, find_standing
+from nixops_proxmox.lifecycle.ports import Clock
 from nixops_proxmox.model import Archive, Machine, Phase, Vm
 from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
@@ -66,7 +67,7 @@ def restore(
         _refuse_unfit(hypervisor, machine, chosen, _find_standing(hypervisor, machine))
 
     def read_key(machine: Machine) -> str:
-        return _read_key(hypervisor, machine, boot)
+        return _read_key(hypervisor, machine, boot, pursuit.world.clock)
 
     machine = pursuit.run(Restore(chosen.archive, chosen.uuid, fits=fits, read_key=read_key))
     return pursuit.to(Phase.READY) if machine.phase is Phase.RUNNING else machine
@@ -124,12 +125,15 @@ def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, s
         )
 
 
-def _read_key(hypervisor: PveHypervisor, machine: Machine, boot: float) -> str:
+def _read_key(hypervisor: PveHypervisor, machine: Machine, boot: float, clock: Clock) -> str:
     """Only the agent of what was restored can tell the host key that it has."""
+    node = hypervisor.find_node(machine.facts) or machine.facts.node
     try:
-        agent = Agent(hypervisor.client, hypervisor.find_node(machine.facts) or machine.facts.node, machine.facts.vmid)
+        agent = Agent(hypervisor.client, node, machine.facts.vmid, clock=clock)
         agent.wait_for_agent(boot)
         return read_host_key(agent.read_file)
+    except Locked:
+        raise
     except DeployError as error:
         raise StateError(
             f"{machine.name}: it was restored and runs, but its agent did not tell its host key: {error.message}",

@@ -1,15 +1,18 @@
 """A backup is looked at before it goes over a machine; and whatever was restored, there is a way back."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import DeployError, NeedsWord, NotFound, StateError
+from nixops_proxmox.errors import DeployError, Locked, NeedsWord, NotFound, StateError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import RESTORING, Machine, Phase
+from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.wiring.backups import back_up, return_to_snapshot, take_snapshot
+from nixops_proxmox.wiring.pursuit import Pursuit
 from nixops_proxmox.wiring.restoring import restore
 from tests.contract.client_bench import start_bench
 from tests.contract.machines import Deployment
@@ -124,6 +127,30 @@ def test_a_restore_of_a_foreign_archive_that_was_cut_off_is_gone_over_by_the_nex
     assert do_restore(made, volume).error is None
     assert machine.facts.uuid in made.config(machine)["smbios1"]
     assert RESTORING not in made.recorded().facts.extra
+
+
+class TakenOver:
+    """The clock of a run whose lock somebody breaks while it waits."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        raise Locked("somebody else has taken over")
+
+
+def test_an_overtaken_run_does_not_wait_for_the_restored_machine(made: Deployment) -> None:
+    machine = made.make()
+    volume = foreign_archive(made, machine)
+    made.bench.fault("agent_silent", "POST", "/agent/ping$", count=10_000)
+
+    def work(pursuit: Pursuit, hypervisor: PveHypervisor) -> Machine:
+        pursuit.world = replace(pursuit.world, clock=TakenOver())
+        return restore(hypervisor, pursuit, volume, foreign=True, boot=5.0)
+
+    with made.opened() as deployed:
+        (outcome,) = deployed.work_on(["web"], work)
+    assert isinstance(outcome.error, Locked)
 
 
 def test_with_the_word_the_foreign_machine_becomes_ours(made: Deployment) -> None:
