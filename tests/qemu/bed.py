@@ -76,7 +76,7 @@ class GuestBed(Bed):
     def named(self, deployment: str, network: str) -> "GuestBed":
         """Another deployment, with a network of its own."""
         file = self.home.parent / deployment / "network.nix"
-        file.parent.mkdir()
+        file.parent.mkdir(exist_ok=True)  # a test that is tried again must fail of what it failed of before
         file.write_text(network.replace("DEMO", str(DEMO)))
         return replace(self, deployment=deployment, network=file)
 
@@ -111,9 +111,10 @@ class GuestBed(Bed):
 
     def facts(self, name: str) -> dict[str, Any]:
         """All that the record has, at once and without a program in between."""
-        query = (
-            "select facts from machines m join deployments d on d.id = deployment_id where d.name = ? and m.name = ?"
-        )
+        query = """
+            select facts from things t join deployments d on d.id = deployment_id
+            where d.name = ? and t.kind = 'machine' and t.name = ?
+        """
         with closing(sqlite3.connect(self.state_file)) as state:
             (text,) = state.execute(query, (self.deployment, name)).fetchone()
         facts: dict[str, Any] = json.loads(text)
