@@ -15,6 +15,7 @@
 , clientKeys ? [ ] # public SSH keys that may log in
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
+, announce ? false # whether to trace `info`, without the systems, before the first of them is evaluated
 , nixpkgs ? null # instead of the network's own, the flake's input, or <nixpkgs>
 , system ? builtins.currentSystem or "x86_64-linux"
 }:
@@ -230,13 +231,23 @@ let
       else throw "${name}.toplevel is not a derivation")))
     all;
 
+  about = mapAttrs (name: simple "network.${name}")
+    (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
+
+  # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. Whoever
+  # listens can refuse what no type can say, and end us.
+  first = builtins.deepSeq deployments
+    (if !announce then null
+    else builtins.trace "nixops-proxmox-description ${builtins.toJSON {
+      network = about;
+      machines = mapAttrs (_: deployment: { inherit deployment; }) deployments;
+    }}" null);
+
 in
 {
   info = {
-    network = mapAttrs (name: simple "network.${name}")
-      (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
-    # What all machines are made of comes first: a wrong type in one is told before the systems, which take minutes.
-    machines = builtins.deepSeq deployments
+    network = about;
+    machines = builtins.seq first
       (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }) deployments);
   };
 

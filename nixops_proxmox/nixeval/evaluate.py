@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nixops_proxmox.paths import expanded
 
 log = logging.getLogger(__name__)
 
+ANNOUNCED = "trace: nixops-proxmox-description "  # and JSON: what eval.nix tells before the first system
 TIMEOUT = 3600.0  # seconds; a network of a hundred NixOS machines takes many minutes
 
 
@@ -56,6 +57,26 @@ class Evaluated:
     warnings: tuple[str, ...] = ()  # of Nix, of nixpkgs, and of the network itself
 
 
+Check = Callable[[Mapping[str, Any]], object]  # sees an evaluation without its systems, and raises what is wrong in it
+
+
+class _Announced:
+    """Has what eval.nix announces checked, and passes on every other line."""
+
+    def __init__(self, check: Check, tell: Tell) -> None:
+        self._check, self._tell = check, tell
+
+    def __call__(self, line: str) -> None:
+        if line.startswith(ANNOUNCED):
+            self._check(parse_evaluation(line.removeprefix(ANNOUNCED)).data)
+        else:
+            self._tell(line)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
 def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = False) -> Source:
     """`is_flake`: the words stand where only a flake can be meant. Otherwise a path that exists is a file, and
     `flake:…`, `github:…`, `…#name` and folders with only a flake.nix are flakes."""
@@ -79,15 +100,25 @@ def evaluate_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
     The trace is asked for at once: only there stands whose fault an error is, and to ask later is to evaluate twice.
     """
     what = [str(expression), *_source_arguments(source), "-A", "info"]
-    how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace"]
+    how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace", "--arg", "announce", "true"]
     return nix.argv("nix-instantiate", *how, *_search(source), *what)
 
 
 def evaluate_network(
-    nix: Nix, expression: Path, source: Source, *, run: Runner, tell: Tell | None = None, timeout: float = TIMEOUT
+    nix: Nix,
+    expression: Path,
+    source: Source,
+    *,
+    run: Runner,
+    check: Check | None = None,
+    tell: Tell | None = None,
+    timeout: float = TIMEOUT,
 ) -> Evaluated:
-    """Evaluate with `expression` (our eval.nix). `tell` hears Nix at work; EvaluationFailed carries its error."""
-    listen = None if tell is None else UntilError(tell)
+    """Evaluate with `expression` (our eval.nix). `tell` hears Nix at work; EvaluationFailed carries its error.
+
+    `check` sees the data before the first system is evaluated; what it raises ends the evaluation.
+    """
+    listen = UntilError(tell or _ignore)
     title, said = source.title, ""
     if source.flake:
         flake, name = split_reference(source.flake)
@@ -95,12 +126,13 @@ def evaluate_network(
         source = replace(source, flake=url, flake_name=name)
     argv = evaluate_argv(nix, expression, source)
     try:
-        done = run(argv, tell=listen, timeout=timeout)
+        done = run(argv, tell=_Announced(check or _ignore, listen), timeout=timeout)
     except OutOfTime as error:
         raise EvaluationFailed(
-            f"the evaluation of {title} did not end within {timeout:g} s\n{error.stderr}".rstrip(),
+            f"the evaluation of {title} did not end within {timeout:g} s\n{_unannounced(error.stderr)}".rstrip(),
             hint="Nix may be downloading an input; run the same command again",
         ) from error
+    done = replace(done, stderr=_unannounced(done.stderr))
     if done.status != 0:
         log.info("Nix's whole trace:\n%s", done.stderr)
         raise _failure(title, expression, done)
@@ -117,6 +149,10 @@ def parse_evaluation(text: str) -> Evaluated:
         raise EvaluationFailed("the network evaluates to something without machines")
     toplevels = {name: _parse_toplevel(name, machine) for name, machine in data["machines"].items()}
     return Evaluated(data, {name: toplevel for name, toplevel in toplevels.items() if toplevel is not None})
+
+
+def _unannounced(stderr: str) -> str:
+    return re.sub(rf"^{ANNOUNCED}.*\n?", "", stderr, flags=re.MULTILINE)
 
 
 def _search(source: Source) -> list[str]:

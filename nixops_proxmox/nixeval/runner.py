@@ -37,7 +37,8 @@ class OutOfTime(Exception):
 class Runner(Protocol):
     """Runs `argv` with `env` added to the environment; `timeout` in seconds, None: as long as it takes.
 
-    The exit status is in what comes back; FileNotFoundError when there is no such program, OutOfTime, Cancelled.
+    The exit status is in what comes back; FileNotFoundError when there is no such program, OutOfTime, Cancelled. What
+    `tell` raises ends the program, and is raised here.
     """
 
     def __call__(
@@ -91,6 +92,7 @@ class ProcessRunner:
             _end(process)
             out.finish()
             err.finish()
+        err.check()
         log.debug("%s ended with status %d after %.2f s", argv[0], process.returncode, time.monotonic() - began)
         return Completed(process.returncode, out.text, err.text)
 
@@ -102,6 +104,7 @@ class ProcessRunner:
             try:
                 process.wait(TICK)
             except subprocess.TimeoutExpired:
+                err.check()
                 if self.cancelled.is_set():
                     raise Cancelled from None
                 if deadline is not None and time.monotonic() >= deadline:
@@ -118,6 +121,7 @@ class _Reader:
         self._pipe = pipe
         self._tell = tell
         self._lines: list[str] = []
+        self._refusal: Exception | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -129,16 +133,24 @@ class _Reader:
         # A child left behind (an SSH master, say) may hold the pipe open for ever: what it says is not waited for.
         self._thread.join(2)
 
+    def check(self) -> None:
+        """Raises what the listener raised."""
+        if self._refusal is not None:
+            raise self._refusal
+
     def _read(self) -> None:
         with self._pipe:
-            try:
-                for raw in self._pipe:
-                    line = raw.decode("utf-8", "replace")
-                    self._lines.append(line)
-                    if self._tell is not None:
-                        self._tell(line.rstrip("\r\n"))
-            finally:  # whoever listens may fail, loudly; the program must not come to a halt on a full pipe
-                self._lines.extend(raw.decode("utf-8", "replace") for raw in self._pipe)
+            for raw in self._pipe:  # to its end, whatever the listener does: nothing may come to a halt on a full pipe
+                line = raw.decode("utf-8", "replace")
+                self._lines.append(line)
+                if self._tell is not None and self._refusal is None:
+                    self._listen(self._tell, line.rstrip("\r\n"))
+
+    def _listen(self, tell: Tell, line: str) -> None:
+        try:
+            tell(line)
+        except Exception as error:  # noqa: BLE001 -- raised again where the program is waited for
+            self._refusal = error
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nixops_proxmox import paths
@@ -47,8 +48,9 @@ def describe(deployment: str, source: Source, *, profile: str, client_key: str, 
     """Evaluate and parse; the systems are built when the first of them is asked for, and let `client_key` in."""
     nix, run = get_nix(), ProcessRunner()
     source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
-    evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, tell=tell)
-    network = parse_network(deployment, evaluated.data)
+    parse = partial(parse_network, deployment)
+    evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)
+    network = parse(evaluated.data)
     _refuse_blanks(roots, network)
     if profile:
         machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)

@@ -131,6 +131,24 @@ def test_a_network_that_is_nonsense_is_said_to_be_so(
 
 @needs_nix
 @pytest.mark.nix
+@pytest.mark.parametrize("wrong", ['memory = "much"', 'network.net0.mac = "zz"', 'startup = "soon"', "nonsense = 1"])
+def test_what_only_we_can_refuse_is_told_before_any_system_is_evaluated(tell: Tell, tmp_path: Path, wrong: str) -> None:
+    app = """app = {
+        deployment.proxmox = { disks = [ { storage = "a1"; size = "1G"; } ]; network.net0.bridge = "vmbr0"; };
+        toplevel = throw "a system was evaluated";
+    };"""
+    web = (
+        f"web = {{ deployment.proxmox.network.net0.bridge = ''vmbr0''; deployment.proxmox.{wrong}; toplevel = null; }};"
+    )
+    (tmp_path / "network.nix").write_text(f"{{ {app} {web} }}")
+    told = tell("plan")
+    assert told.status == 2
+    assert f"web.deployment.proxmox.{wrong.partition(' ')[0]}" in told.err
+    assert "a system was evaluated" not in told.err and "nixops-proxmox-description" not in told.err
+
+
+@needs_nix
+@pytest.mark.nix
 @pytest.mark.parametrize(
     ("profiles", "mode", "status", "says"),
     [

@@ -1,5 +1,6 @@
 """A runner that runs nothing: it answers from a list, and remembers what it was asked."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class ScriptedRunner:
         self.calls.append(argv)
         self.environments.append(env or {})
         done = self.answers.pop(0)
-        for line in done.stderr.splitlines() if tell else ():
+        for line in io.StringIO(done.stderr, newline="\n") if tell else ():
             assert tell is not None
-            tell(line)
+            tell(line.rstrip("\r\n"))
         return done

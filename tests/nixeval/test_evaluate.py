@@ -6,6 +6,7 @@ import pytest
 from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.evaluate import (
+    ANNOUNCED,
     Source,
     Toplevel,
     evaluate_argv,
@@ -19,12 +20,14 @@ from nixops_proxmox.paths import nix_dir
 from tests.nixeval.scripted import ScriptedRunner
 
 EVAL = Path("/n/eval.nix")
+SOURCE = Source(file=Path("/w/n.nix"))
 
 
 def test_a_file_is_evaluated_as_the_contract_says(fake_nix: Nix) -> None:
     assert evaluate_argv(fake_nix, EVAL, Source(file=Path("/w/network.nix"), search_path=("nixpkgs=/p",))) == [
         *("/n/bin/nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--show-trace"),
-        *("-I", "nixpkgs=/p", "/n/eval.nix", "--argstr", "networkExpr", "/w/network.nix", "-A", "info"),
+        *("--arg", "announce", "true", "-I", "nixpkgs=/p", "/n/eval.nix"),
+        *("--argstr", "networkExpr", "/w/network.nix", "-A", "info"),
     ]
 
 
@@ -66,15 +69,23 @@ def test_a_failure_is_told_after_one_evaluation(fake_nix: Nix) -> None:
     said = "error: boo\n\n       … while evaluating the machine 'web':\n"
     run = ScriptedRunner([Completed(1, "", said)])
     with pytest.raises(EvaluationFailed, match=r"^/w/n.nix, machine web: the evaluation failed\nerror: boo$"):
-        evaluate_network(fake_nix, EVAL, Source(file=Path("/w/n.nix")), run=run)
+        evaluate_network(fake_nix, EVAL, SOURCE, run=run)
     assert len(run.calls) == 1
 
 
 def test_what_nix_warns_of_is_kept_and_what_it_does_is_told(fake_nix: Nix) -> None:
     said = "copying path '/nix/store/x'\ntrace: warning: old option\nsee the manual\nbuilding '/nix/store/y.drv'...\n"
     run, told = ScriptedRunner([Completed(0, '{"machines": {}}', said)]), list[str]()
-    evaluated = evaluate_network(fake_nix, EVAL, Source(file=Path("/w/n.nix")), run=run, tell=told.append)
+    evaluated = evaluate_network(fake_nix, EVAL, SOURCE, run=run, tell=told.append)
     assert evaluated.warnings == ("old option\nsee the manual",)
+
+
+def test_the_data_is_seen_before_the_systems_and_by_nobody_else(fake_nix: Nix) -> None:
+    data = {"network": {}, "machines": {"web": {"deployment": {"proxmox": {"memory": "a\u2028b"}}}}}
+    run = ScriptedRunner([Completed(0, '{"machines": {}}', f"{ANNOUNCED}{json.dumps(data, ensure_ascii=False)}\n")])
+    seen, told = list[object](), list[str]()
+    evaluated = evaluate_network(fake_nix, EVAL, SOURCE, run=run, check=seen.append, tell=told.append)
+    assert (seen, told, evaluated.warnings) == ([data], [], ())
 
 
 @pytest.mark.nix

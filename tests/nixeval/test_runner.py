@@ -50,6 +50,18 @@ def test_the_deadline_ends_the_program_and_its_children(tmp_path: Path) -> None:
     _wait_until_gone(int(pid_file.read_text()))
 
 
+def test_what_a_listener_raises_ends_the_program_and_is_raised() -> None:
+    def refuse(line: str) -> None:
+        raise ValueError(line)
+
+    flood = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789 >&2; i=$((i+1)); done"
+    for script in ("echo no >&2; sleep 3600", f"echo no >&2; {flood}"):
+        started = time.monotonic()
+        with pytest.raises(ValueError, match=r"^no$"):
+            ProcessRunner()(["sh", "-c", script], tell=refuse)
+        assert time.monotonic() - started < patience(10)
+
+
 def test_cancelling_ends_the_program() -> None:
     runner = ProcessRunner()
     threading.Timer(0.2, runner.cancelled.set).start()

@@ -3,15 +3,17 @@ them: a flake's nixosConfigurations, and what Nix says of a network."""
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import EvaluationFailed
+from nixops_proxmox.errors import EvaluationFailed, SpecError
 from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.paths import nix_dir
+from nixops_proxmox.spec import parse_network
 from tests.nixes import TREES, WHOLE, nixos_tree, nixpkgs_lib
 from tests.pace import patience
 
@@ -56,7 +58,8 @@ def ask(nix: Nix, nix_run: ProcessRunner, tree: Path) -> Ask:
     def evaluate(*, file: Path | None = None, flake: str = "", keys: tuple[str, ...] = ()) -> Evaluated:
         search = (f"nixpkgs={tree}", f"nixpkgs-lib={nixpkgs_lib()}")
         source = Source(file=file, flake=flake, search_path=search, client_keys=keys)
-        return evaluate_network(nix, nix_dir() / "eval.nix", source, run=nix_run)
+        check = partial(parse_network, "shop")
+        return evaluate_network(nix, nix_dir() / "eval.nix", source, run=nix_run, check=check)
 
     return evaluate
 
@@ -101,6 +104,15 @@ def test_a_wrong_type_is_told_before_any_system_is_looked_at(network: Callable[[
     assert "network.nix, machine web: the evaluation failed" in said
     assert "`deployment.proxmox.memory'" in said
     assert "a system" not in said and "eval.nix" not in said
+
+
+def test_so_is_what_no_type_can_say(network: Callable[[str], Evaluated]) -> None:
+    text = """{
+      app = { lib, ... }: { HARDWARE system.build.toplevel = lib.mkForce (throw "a system"); };
+      web = { HARDWARE deployment.proxmox.memory = "much"; };
+    }"""
+    with pytest.raises(SpecError, match=r"^web\.deployment\.proxmox\.memory: "):
+        network(text)
 
 
 def test_what_nixos_refuses_and_warns_of_is_told_with_the_machine(network: Callable[[str], Evaluated]) -> None:
