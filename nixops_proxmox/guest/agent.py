@@ -23,12 +23,14 @@ from nixops_proxmox.errors import (
     CommandFailed,
     DeployError,
     GuestLost,
+    PermissionDenied,
     PveBusy,
     PveOutcomeUnknown,
     PveUnreachable,
 )
+from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.model import Completed
-from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
+from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
 from nixops_proxmox.pve.refusals import AgentFrozen
 from nixops_proxmox.texts import head
 
@@ -40,6 +42,8 @@ FROZEN = "waiting for the guest to thaw: a backup or a snapshot froze its file s
 T = TypeVar("T")
 THAW_TIME = 300.0  # seconds; PVE freezes a guest for the start of a backup, which is short, but a storage may be slow
 NOT_NOW = (AgentSilent, PveBusy, PveUnreachable, PveOutcomeUnknown)
+LOOK_EVERY = 5.0  # seconds between two looks at what a silent guest does
+AT_WORK = 8 << 20  # bytes moved that are a sign of work: what logs and broadcasts move within a grace is far less
 
 
 class AgentApi(Protocol):
@@ -52,6 +56,16 @@ class AgentApi(Protocol):
     def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None: ...
     def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[AgentInterface, ...]: ...
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]: ...
+    def get_status(self, node: str, vmid: int, *, poll: bool = False) -> StatusSeen: ...
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How much longer a silent agent is waited for while its system boots: `grace` seconds after each sign that the
+    guest is at work, and `most` in all. Who runs for longer than `most` does not boot, however busy it is."""
+
+    grace: float
+    most: float
 
 
 class Clock(Protocol):
@@ -104,31 +118,21 @@ class Agent:
         self._folder = folder  # in the guest; in memory, so that it is of one boot
         self._clock = clock or RealClock()
 
-    def wait_for_agent(
-        self,
-        timeout: float,
-        *,
-        is_running: Callable[[], bool] | None = None,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def wait_for_agent(self, timeout: float, growth: Growth | None = None) -> None:
         """Until the agent answers. AgentSilent says which layer is missing: the VM, its agent device, the service.
 
-        A dead agent costs PVE 3 s per ping, which paces the loop; `is_running` is asked between pings.
+        A dead agent costs PVE 3 s per ping, which paces the loop.
         """
-        self._wait(partial(self._api.agent_ping, *self._at), timeout, is_running, tell)
+        self._wait(partial(self._api.agent_ping, *self._at), timeout, growth)
 
-    def wait_for_interfaces(self, timeout: float) -> tuple[AgentInterface, ...]:
+    def wait_for_interfaces(self, timeout: float, growth: Growth | None = None) -> tuple[AgentInterface, ...]:
         """The same wait, asking at once for what is wanted: PVE pings the agent before any call."""
-        return self._wait(partial(self._api.agent_interfaces, *self._at, poll=True), timeout)
+        return self._wait(partial(self._api.agent_interfaces, *self._at, poll=True), timeout, growth)
 
-    def _wait(
-        self,
-        ask: Callable[[], T],
-        timeout: float,
-        is_running: Callable[[], bool] | None = None,
-        tell: Callable[[str], None] = lambda _: None,
-    ) -> T:
-        deadline, pause = self._clock.now() + timeout, 0.2
+    def _wait(self, ask: Callable[[], T], timeout: float, growth: Growth | None) -> T:
+        growth = growth or Growth(0.0, timeout)
+        vigil = Vigil(timeout, growth.grace, growth.most, self._clock.now)
+        pause, look_at = 0.2, LOOK_EVERY
         while True:
             try:
                 return ask()
@@ -140,17 +144,27 @@ class Agent:
                 if "No QEMU guest agent configured" in error.message:
                     raise self._silent("the VM has no agent device", "set `agent`, then stop and start it") from error
                 raise
-            if is_running is not None and not is_running():
-                raise self._silent("the VM is not running", "it was switched off, or it crashed") from last
-            if self._clock.now() >= deadline:
+            if growth.grace and vigil.waited >= look_at:
+                vigil.see(self._signs_of_boot(growth.most))
+                look_at = vigil.waited + LOOK_EVERY
+            if vigil.is_over:
                 raise self._silent(
-                    f"no agent service answered within {timeout:g} s: {last.message}",
+                    f"no agent service answered within {vigil.waited:.0f} s: {last.message}",
                     "does the system that it boots contain qemu-guest-agent? Look at the console; if the device was"
                     " added to a running VM, stop and start the VM",
                 ) from last
-            tell(FROZEN if isinstance(last, AgentFrozen) else "waiting for the guest agent")
-            self._clock.sleep(min(pause, max(0.0, deadline - self._clock.now())))
+            if isinstance(last, AgentFrozen):
+                self._tell(FROZEN)
+            self._clock.sleep(min(pause, vigil.left))
             pause = min(2.0, pause * 1.5)
+
+    def _signs_of_boot(self, most: float) -> Sequence[str]:
+        """What PVE sees of it from outside. Its processor is no sign: firmware that found no disk keeps one busy."""
+        try:
+            seen = self._api.get_status(*self._at, poll=True)
+        except (*NOT_NOW, PermissionDenied):
+            return ()
+        return [f"it moved {seen.moved // AT_WORK} times 8 MiB"] if seen.uptime < most else []
 
     def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60) -> Result:
         """Run a program (absolute path, no shell) and wait.

@@ -21,6 +21,7 @@ from nixops_proxmox.pve.hypervisor import PveHypervisor
 from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import parse_nic
 from nixops_proxmox.spec import MachineSpec, Method
+from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.parts import Parts
 
 # What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
@@ -28,7 +29,7 @@ SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  
 NOTES = "NixOps-managed VM"
 TAKEN = "original"  # in the facts' `extra`: the MACs by slot, as the original left them
 
-BOOT_TIME = 300.0  # seconds from power-on until the agent answers
+USUAL = Patience()
 
 MEET = """\
 umask 077
@@ -124,7 +125,7 @@ class Meet(Errand):
 def _meet(machine: Machine, parts: Parts) -> Facts:
     """The machine's own host key, read by its agent, and our client key put into it."""
     agent = parts.agent(machine)
-    agent.wait_for_agent(BOOT_TIME)
+    agent.wait_for_agent(USUAL.boot, USUAL.growth)
     done = agent.run_script(MEET.format(key=shlex.quote(parts.keys.client_key().public)))
     last = done.stdout.strip().splitlines()[-1:]
     if done.status != 0 or not last or not last[0].startswith("ssh-"):

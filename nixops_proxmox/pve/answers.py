@@ -98,6 +98,7 @@ class StatusSeen:
     lock: str = ""
     managed: bool = False  # by HA
     agent: bool = False  # configured, not necessarily answering
+    moved: int = 0  # bytes that it read from and wrote to its disks and networks since its start
 
 
 @dataclass(frozen=True)
@@ -349,6 +350,7 @@ def parse_status(data: Any) -> StatusSeen:
         _text(item, "lock"),
         isinstance(ha, dict) and as_flag(ha.get("managed"), "ha.managed"),
         as_flag(item.get("agent"), "agent"),
+        sum(_int(item, key) for key in ("diskread", "diskwrite", "netin", "netout")),
     )
 
 

@@ -19,6 +19,7 @@ from nixops_proxmox.guest.disks import Wanted, check_disks, list_disks, match_di
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
+from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.lifecycle.ports import InstallerSeen, Reporter
 from nixops_proxmox.lifecycle.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
@@ -37,7 +38,6 @@ from nixops_proxmox.ssh.shell import SshShell
 from nixops_proxmox.texts import tail
 from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.record import Winners
-from nixops_proxmox.wiring.vigil import Vigil
 
 PAUSE = 1.0  # seconds between two races
 PROBE_TIME = 5.0
@@ -99,7 +99,7 @@ class Guests:
         pair, identity = self._ephemeral(machine)
         agent = self._agents(machine)
         self._reporter.detail(machine, "waiting for the installer's guest agent")
-        agent.wait_for_agent(self._patience.boot)
+        agent.wait_for_agent(self._patience.boot, self._patience.growth)
         seen = parse_entered(agent.run_script(enter_script([pair.public, *keys])))
         if not seen.is_installer:
             raise GuestLost(
@@ -172,7 +172,7 @@ class Guests:
     ) -> None:
         agent = self._agents(machine)
         self._reporter.detail(machine, "waiting for the copied system's guest agent")
-        agent.wait_for_agent(self._patience.boot)
+        agent.wait_for_agent(self._patience.boot, self._patience.growth)
         self._reporter.detail(machine, "giving it its host key")
         users = tuple(dict.fromkeys(("root", spec.ssh.user)))
         done = agent.run_script(introduce_script(files, authorized, users), timeout=INTRODUCE_TIME)
@@ -255,7 +255,7 @@ class Guests:
 
     def _first_addresses(self, agent: Agent) -> tuple[Address, ...]:
         """Waits until the agent tells them."""
-        return addresses_of(agent.wait_for_interfaces(self._patience.boot), find_reach)
+        return addresses_of(agent.wait_for_interfaces(self._patience.boot, self._patience.growth), find_reach)
 
     def _find_endpoint(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.guest.agent import Growth
 from nixops_proxmox.lifecycle.ports import Reporter
 from nixops_proxmox.lifecycle.shape import Words
 from nixops_proxmox.nixeval.evaluate import Source
@@ -34,13 +35,18 @@ class Patience:
     """Seconds after which a wait is given up, with an error that names the missing layer."""
 
     boot: float = 300.0  # from power-on until the agent answers
-    sshd: float = (
-        ANSWER_TIME  # from the agent's first answer, or a later sign that it is getting on, to a proven endpoint
-    )
-    most: float = 900.0  # for that in all, whatever it shows
+    # From the agent's first answer, or a later sign that it is getting on, to a proven endpoint; and from a later sign
+    # that it still boots, to the agent's answer.
+    sshd: float = ANSWER_TIME
+    most: float = 900.0  # for each of the two in all, whatever it shows
     race: float = 8.0  # for one race; a black hole answers nothing, however long one waits
     look: float = 8.0  # that a look waits for a guest that shows nothing
     busy: float = BUSY_TIME  # for locks that others hold
+
+    @property
+    def growth(self) -> Growth:
+        """Of the wait for the agent."""
+        return Growth(self.sshd, self.most)
 
 
 @dataclass(frozen=True)

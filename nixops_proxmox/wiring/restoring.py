@@ -14,9 +14,10 @@ from nixops_proxmox.pve.identity import find_mark, uuid_of
 from nixops_proxmox.pve.properties import drives_of, is_cdrom, storage_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.wiring.backups import list_archives
+from nixops_proxmox.wiring.options import Patience
 from nixops_proxmox.wiring.pursuit import Pursuit
 
-BOOT_TIME = 300.0  # seconds for the agent of what was restored to answer
+USUAL = Patience()
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = ""
 
 
 def restore(
-    hypervisor: PveHypervisor, pursuit: Pursuit, archive: str = "", *, foreign: bool = False, boot: float = BOOT_TIME
+    hypervisor: PveHypervisor, pursuit: Pursuit, archive: str = "", *, foreign: bool = False, boot: float = USUAL.boot
 ) -> Machine:
     """Everything is as it was in the backup, or in the newest of ours; the machine runs afterwards if it ran before.
     A machine whose VM is lost comes back with its identity. `foreign`: another machine's becomes this one, and has
@@ -130,7 +131,7 @@ def _read_key(hypervisor: PveHypervisor, machine: Machine, boot: float, clock: C
     node = hypervisor.find_node(machine.facts) or machine.facts.node
     try:
         agent = Agent(hypervisor.client, node, machine.facts.vmid, clock=clock)
-        agent.wait_for_agent(boot)
+        agent.wait_for_agent(boot, USUAL.growth)
         return read_host_key(agent.read_file)
     except Locked:
         raise

@@ -18,8 +18,8 @@ from nixops_proxmox.errors import (
     PveBusy,
     PveOutcomeUnknown,
 )
-from nixops_proxmox.guest.agent import CHUNK, Agent, join_script
-from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead
+from nixops_proxmox.guest.agent import CHUNK, LOOK_EVERY, Agent, Growth, join_script
+from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
 from tests.pace import patience
 
 
@@ -43,6 +43,7 @@ class Here:
         self.late_faults: dict[tuple[str, int], DeployError] = {}
         self.done: dict[int, ExecStatus] = {}
         self.running_polls = 0
+        self.statuses: Callable[[], StatusSeen] = lambda: StatusSeen(running=True)
 
     def agent_ping(self, node: str, vmid: int) -> None:
         self._go("ping", lambda: None)
@@ -85,6 +86,9 @@ class Here:
 
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]:
         return self._go("osinfo", lambda: {"id": "nixos"})  # type: ignore[no-any-return]
+
+    def get_status(self, node: str, vmid: int, *, poll: bool = False) -> StatusSeen:
+        return self._go("look", self.statuses)  # type: ignore[no-any-return]
 
     def _go(self, name: str, work: Callable[[], Any]) -> Any:
         self.calls.append(name)
@@ -258,29 +262,69 @@ def test_questions_are_repeated_while_the_agent_is_busy_but_not_for_ever(agent: 
 
 def test_waiting_ends_with_the_first_answer(agent: Agent, api: Here) -> None:
     api.faults |= {("ping", 1): DEAD, ("ping", 2): LOST, ("ping", 3): PveBusy("x")}
-    told: list[str] = []
-    agent.wait_for_agent(60, tell=told.append)
+    agent.wait_for_agent(60, GROWTH)
     assert api.calls == ["ping"] * 4
-    assert told
 
 
 @pytest.mark.parametrize(
-    ("error", "running", "words"),
+    ("error", "words"),
     [
-        (DEAD, True, r"no agent service answered within 30 s: .*not running"),
-        (DEAD, False, "the VM is not running"),
-        (GuestLost("POST ping: VM 101 is not running"), True, "the VM is not running"),
-        (AgentRefused("POST ping: No QEMU guest agent configured"), True, "the VM has no agent device"),
+        (DEAD, r"no agent service answered within 30 s: .*not running"),
+        (GuestLost("POST ping: VM 101 is not running"), "the VM is not running"),
+        (AgentRefused("POST ping: No QEMU guest agent configured"), "the VM has no agent device"),
     ],
 )
 def test_giving_up_names_the_layer_that_is_missing(
-    agent: Agent, api: Here, clock: Clock, error: DeployError, running: bool, words: str
+    agent: Agent, api: Here, clock: Clock, error: DeployError, words: str
 ) -> None:
     api.faults |= {("ping", number): error for number in range(1, 200)}
     with pytest.raises(AgentSilent, match=words) as caught:
-        agent.wait_for_agent(30, is_running=lambda: running)
+        agent.wait_for_agent(30)
     assert caught.value.hint
     assert clock.time <= 31
+
+
+GROWTH = Growth(grace=120, most=900)
+MIB = 1 << 20
+
+
+def waited(agent: Agent, api: Here, clock: Clock, moved: Callable[[float], float], *, uptime: float = 0) -> float:
+    """Seconds until a silent agent was given up, of a guest that has `moved` so many bytes by then."""
+    api.faults |= {("ping", number): DEAD for number in range(1, 2000)}
+    api.statuses = lambda: StatusSeen(True, uptime=int(uptime + clock.time), moved=int(moved(clock.time)))
+    with pytest.raises(AgentSilent, match=r"no agent service answered within \d+ s"):
+        agent.wait_for_agent(300, GROWTH)
+    return clock.time
+
+
+@pytest.mark.parametrize(
+    ("moved", "until"),
+    [
+        (lambda _: 0, 300),  # it stands still
+        (lambda now: now * 20_000, 300),  # it runs, and writes its logs
+        (lambda now: min(now, 100) * MIB, 300),  # it has booted, without an agent
+        (lambda now: min(now, 400) * MIB, 520),  # it boots slowly, and then stands still
+        (lambda now: now * 100_000, 900),  # it boots very slowly, and is bounded
+    ],
+    ids=["still", "logs", "booted", "slow", "endless"],
+)
+def test_a_guest_that_is_at_work_is_waited_for_and_no_other(
+    agent: Agent, api: Here, clock: Clock, moved: Callable[[float], float], until: float
+) -> None:
+    assert until <= waited(agent, api, clock, moved) <= until + 15
+    assert api.calls.count("look") <= clock.time / LOOK_EVERY
+
+
+def test_who_runs_for_long_does_not_boot_however_busy_it_is(agent: Agent, api: Here, clock: Clock) -> None:
+    assert waited(agent, api, clock, lambda now: now * MIB, uptime=900) <= 301
+
+
+def test_a_slow_boot_is_met_and_a_look_that_fails_is_no_sign(agent: Agent, api: Here, clock: Clock) -> None:
+    api.statuses = lambda: StatusSeen(True, moved=int(clock.time * MIB))
+    api.faults |= {("ping", number): DEAD for number in range(1, 300)}
+    api.faults |= {("look", 2): LOST, ("look", 3): PermissionDenied("no VM.Audit")}
+    agent.wait_for_agent(300, GROWTH)
+    assert clock.time > 500
 
 
 def test_waiting_does_not_hide_a_missing_permission(agent: Agent, api: Here) -> None:

@@ -3,13 +3,12 @@
 import json
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typing_extensions import override
 
 from nixops_proxmox.errors import GuestLost, WrongDisk
-from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.guest.agent import Agent, Growth
 from nixops_proxmox.guest.disks import HEADER as DISKS
 from nixops_proxmox.guest.installer import HEADER
 from nixops_proxmox.model import Completed, Endpoint
@@ -28,7 +27,7 @@ class OtherSystem(Agent):
         """It has nobody behind it."""
 
     @override
-    def wait_for_agent(self, timeout: float, **_told: Any) -> None:
+    def wait_for_agent(self, timeout: float, growth: Growth | None = None) -> None:
         """It is there."""
 
     @override

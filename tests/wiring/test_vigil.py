@@ -1,5 +1,6 @@
 """A guest is waited for as long as it gets on, and no longer."""
 
+import re
 import socket
 import socketserver
 import threading
@@ -13,15 +14,15 @@ import pytest
 from typing_extensions import override
 
 from nixops_proxmox.core.thing import AnyThing
-from nixops_proxmox.errors import NoEndpoint
-from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.errors import AgentSilent, NoEndpoint
+from nixops_proxmox.guest.agent import Agent, Growth
+from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.model import Endpoint, Machine
 from nixops_proxmox.pve.answers import AgentInterface
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.keys import KeyStore, new_key_pair
 from nixops_proxmox.wiring.guests import Guests
 from nixops_proxmox.wiring.options import Patience, Silent
-from nixops_proxmox.wiring.vigil import Vigil
 from tests.pace import patience
 from tests.pve.specs import machine, spec
 from tests.ssh.server import Sshd, free_port, start_sshd
@@ -82,8 +83,13 @@ class Guest(Agent):
         self._booted = monotonic() + boot
 
     @override
-    def wait_for_interfaces(self, timeout: float) -> tuple[AgentInterface, ...]:
+    def wait_for_interfaces(self, timeout: float, growth: Growth | None = None) -> tuple[AgentInterface, ...]:
+        self.growth = growth
         return ()
+
+    @override
+    def wait_for_agent(self, timeout: float, growth: Growth | None = None) -> None:
+        raise AgentSilent(f"{timeout:g}, {growth}")
 
     @override
     def interfaces(self, *, again: bool = False) -> tuple[AgentInterface, ...]:
@@ -180,6 +186,26 @@ def test_a_guest_that_is_slow_to_prove_itself_gets_the_same_patience_from_whoeve
         assert mine.meet_system(known, at(port)).endpoint == Endpoint("127.0.0.1", port)
         assert any("takes connections, and is slow to prove" in text for text in told.texts)
         assert mine.login(known, at(port)).answer == SHORT.sshd
+
+
+def test_the_agent_of_an_installer_and_of_a_copy_is_waited_for_as_long_as_its_system_boots(tmp_path: Path) -> None:
+    limits = Patience(boot=7, sshd=5, most=11)
+    growth = re.escape(f"7, {Growth(grace=5, most=11)}")
+    with ExitStack() as stack:
+        mine = guests(tmp_path, stack, Guest(), limits)
+        with pytest.raises(AgentSilent, match=growth):
+            mine.enter_installer(_known(), at(22))
+        with pytest.raises(AgentSilent, match=growth):
+            mine.introduce(_known(), at(22), {}, ())
+
+
+@pytest.mark.parametrize("hurried", [False, True], ids=["deploy", "check"])
+def test_the_agent_of_a_system_is_waited_for_as_long_as_it_boots(tmp_path: Path, hurried: bool) -> None:
+    agent = Guest()
+    with ExitStack() as stack, pytest.raises(NoEndpoint):
+        mine = guests(tmp_path, stack, agent, replace(SHORT, sshd=0.5))
+        (mine.hurried() if hurried else mine).meet_system(_known(), at(free_port()))
+    assert agent.growth == Growth(0.5, SHORT.most)
 
 
 def test_a_look_does_not_wait_for_who_shows_nothing(tmp_path: Path) -> None:

@@ -26,7 +26,12 @@ class Vigil:
 
     @property
     def is_over(self) -> bool:
-        return self._now() >= min(self._until, self._began + self._most)
+        return self.left <= 0
+
+    @property
+    def left(self) -> float:
+        """Seconds that it has if nothing more is seen."""
+        return max(0.0, min(self._until, self._began + self._most) - self._now())
 
     @property
     def waited(self) -> float:
