@@ -48,10 +48,14 @@ SYSTEM = "readlink -f /run/current-system"
 
 @pytest.fixture
 def own_bed(bed: "Bed", tmp_path: Path) -> "Bed":
+    return _with(bed, tmp_path, NETWORK)
+
+
+def _with(bed: "Bed", folder: Path, text: str) -> "Bed":
     from tests.e2e.bed import DEMO
 
-    network = tmp_path / "network.nix"
-    network.write_text(NETWORK.replace("DEMO", str(DEMO)))
+    network = folder / "network.nix"
+    network.write_text(text.replace("DEMO", str(DEMO)))
     return replace(bed, network=network)
 
 
@@ -82,4 +86,12 @@ def test_another_user_than_root_goes_the_whole_way(own_bed: "Bed", tmp_path: Pat
     assert refused.returncode != 0
     assert "deploy may not run commands as root: sudo: a password is required" in refused.stderr
     assert "deployment.proxmox.guest.sudo" in refused.stderr
+    bed.run("destroy", "--yes")
+
+
+def test_the_user_is_let_in_by_the_configuration_that_comes_before_the_system(bed: "Bed", tmp_path: Path) -> None:
+    bed = _with(bed, tmp_path, NETWORK.replace("ssh.user", 'install.method = "configuration"; ssh.user'))
+    bed.run("deploy")
+    generations = bed.ssh("web", "ls /nix/var/nix/profiles; cat /nix/var/nix/profiles/system-1-link/etc/users")
+    assert {"system-1-link", "system-2-link", "deploy"} <= set(generations.split()), "the deployment replaced it"
     bed.run("destroy", "--yes")

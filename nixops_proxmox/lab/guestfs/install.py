@@ -18,10 +18,21 @@ let
   top = import path;
   module = if builtins.isFunction top then top STUBS else top;
   body = module.config or module;
-  get = names: set: builtins.foldl' (at: name: if at == null then null else at.${name} or null) set names;
+  get = names: default: set:
+    let found = builtins.foldl' (at: name: if at == null then null else at.${name} or null) set names;
+    in if found == null then default else found;
+  users = get [ "users" "users" ] { } body;
+  normal = builtins.filter (name: users.${name}.isNormalUser or false) (builtins.attrNames users);
+  isFree = command: (command.command or command) == "ALL" && builtins.elem "NOPASSWD" (command.options or [ ]);
+  isOpen = rule: builtins.any isFree (rule.commands or [ ]);
+  rules = builtins.filter isOpen (get [ "security" "sudo" "extraRules" ] [ ] body);
+  inWheel = builtins.filter (name: builtins.elem "wheel" (users.${name}.extraGroups or [ ])) normal;
 in {
-  hostName = get [ "networking" "hostName" ] body;
-  keys = get [ "users" "users" "root" "openssh" "authorizedKeys" "keys" ] body;
+  hostName = get [ "networking" "hostName" ] "nixos" body;
+  inherit normal;
+  keys = builtins.mapAttrs (_: get [ "openssh" "authorizedKeys" "keys" ] [ ]) users;
+  sudoers = builtins.concatMap (rule: rule.users or [ ]) rules
+    ++ (if get [ "security" "sudo" "wheelNeedsPassword" ] true body then [ ] else inWheel);
 }
 """.replace("STUBS", STUBS)
 
@@ -29,11 +40,14 @@ ACTIVATE = """#!/bin/sh
 # The plain system that the lab makes of a configuration.nix.
 echo @HOST@ >/etc/hostname
 hostname @HOST@ 2>/dev/null
-if [ -s "$SYSTEM/etc/authorized_keys" ]; then
-  mkdir -p /etc/ssh/authorized_keys.d
-  cat "$SYSTEM/etc/authorized_keys" >/etc/ssh/authorized_keys.d/root
-fi
-:
+mkdir -p /etc/ssh/authorized_keys.d /etc/sudoers.d
+for keys in "$SYSTEM"/etc/authorized_keys/*; do
+  [ ! -s "$keys" ] || cat "$keys" >"/etc/ssh/authorized_keys.d/${keys##*/}"
+done
+while read -r name; do
+  grep -q "^$name:" /etc/passwd || echo "$name:x:1000:100::/home/$name:/bin/sh" >>/etc/passwd
+done <"$SYSTEM/etc/users"
+cat "$SYSTEM/etc/sudoers" >/etc/sudoers.d/system
 """
 SWITCH = """#!/bin/sh
 top=$(dirname "$(dirname "$(readlink -f "$0")")")
@@ -190,21 +204,24 @@ def build_configuration(root: str) -> str:
     nix(["nix-instantiate", "--parse", path], stderr=None)
     text = nix(["nix-instantiate", "--eval", "--strict", "--json", "-E", READ_CONFIGURATION % path])
     told = json.loads(text)
-    host = told["hostName"] or "nixos"
+    host = told["hostName"]
     folder = f"/run/nixos-system-{host}-{VERSION}"
     subprocess.run(["rm", "-rf", folder], check=True)
-    write_system(folder, host, told["keys"] or [])
+    write_system(folder, host, told)
     return nix(["nix-store", "--store", f"local?root={root}", "--add", folder])
 
 
-def write_system(folder: str, host: str, keys: list[str]) -> None:
+def write_system(folder: str, host: str, told: dict[str, Any]) -> None:
+    keys = {f"etc/authorized_keys/{name}": (_lines(keys), 0o644) for name, keys in told["keys"].items()}
     files = {
         "activate": (ACTIVATE.replace("@HOST@", host), 0o755),
         "bin/switch-to-configuration": (SWITCH, 0o755),
         "nixos-version": (VERSION, 0o644),
         "system": ("x86_64-linux", 0o644),
         "etc/hostname": (host + "\n", 0o644),
-        "etc/authorized_keys": ("".join(f"{key}\n" for key in keys), 0o644),
+        "etc/users": (_lines(told["normal"]), 0o644),
+        "etc/sudoers": (_lines([f"{name} ALL=(ALL:ALL) NOPASSWD: ALL" for name in told["sudoers"]]), 0o644),
+        **keys,
     }
     for name, (text, mode) in files.items():
         path = f"{folder}/{name}"
@@ -212,6 +229,10 @@ def write_system(folder: str, host: str, keys: list[str]) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         os.chmod(path, mode)
+
+
+def _lines(entries: list[str]) -> str:
+    return "".join(f"{entry}\n" for entry in entries)
 
 
 def install_boot_loader(root: str) -> None:
