@@ -20,7 +20,7 @@ class NoSuchBlock(Exception):
 
 def lifecycle_block() -> str:
     from nixops_proxmox.core.diagram import mermaid, table
-    from nixops_proxmox.lifecycle.table import LIFECYCLE
+    from nixops_proxmox.kinds.machine.table import LIFECYCLE
 
     return f"```mermaid\n{mermaid(LIFECYCLE)}```\n\n```text\n{table(LIFECYCLE)}```"
 

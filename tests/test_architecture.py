@@ -45,7 +45,8 @@ def test_no_shell_is_started_by_us() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["nixops_proxmox.cli", "nixops_proxmox.wiring", "nixops_proxmox.lifecycle.table", "nixops_proxmox.errors"]
+    "module",
+    ["nixops_proxmox.cli", "nixops_proxmox.operations", "nixops_proxmox.kinds.machine.table", "nixops_proxmox.errors"],
 )
 def test_it_is_imported_without_nixops_and_without_the_lab(module: str) -> None:
     script = f"""
@@ -63,5 +64,5 @@ def test_the_tests_mirror_the_package() -> None:
     parts = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     tests = ROOT / "tests"
     have = {path.name.removeprefix("test_").removesuffix(".py") for path in tests.iterdir()}
-    elsewhere = {"wiring": "e2e", "nixops2": "nixops"}  # tested from end to end; and with the real NixOps
+    elsewhere = {"nixops2": "nixops"}  # with the real NixOps
     assert {part for part in parts if part not in have and elsewhere.get(part) not in have} == set()

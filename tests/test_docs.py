@@ -12,7 +12,7 @@ import pytest
 
 from nixops_proxmox.cli import VERBS
 from nixops_proxmox.model import Phase
-from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.wire.profiles import parse_profile
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.names import all_names
 

@@ -16,8 +16,8 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.plans import change_json, describe
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
+from nixops_proxmox.operations.looks import Planned
 from nixops_proxmox.spelling import Verb, command, recalled, spell, stored
-from nixops_proxmox.wiring.looks import Planned
 
 SOURCE = Path(cli.__file__).parents[1]
 PARTS = sorted(

@@ -25,6 +25,7 @@ from nixops_proxmox.model import Change, Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Book, Record
 from nixops_proxmox.nixops4 import messages
 from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.operations.looks import Planned
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.state import open_state
 from nixops_proxmox.texts import (
@@ -39,7 +40,6 @@ from nixops_proxmox.texts import (
     tail,
     tail_lines,
 )
-from nixops_proxmox.wiring.looks import Planned
 
 SECRET = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 HOSTILE = (
@@ -73,7 +73,7 @@ ERRORS: list[DeployError] = [
 
 def log_a_line(screen: Screen) -> None:
     screen.log_to_stderr()
-    logging.getLogger("nixops_proxmox.wiring.parts").warning("%s", HOSTILE)
+    logging.getLogger("nixops_proxmox.compose").warning("%s", HOSTILE)
 
 
 EDGES: dict[str, Callable[[Screen], object]] = {

@@ -17,7 +17,7 @@ from nixops_proxmox.spelling import PROFILE_VARIABLE
 from nixops_proxmox.texts import head
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
-    from nixops_proxmox.wiring import Deployed, Options
+    from nixops_proxmox.operations import Deployed, Options
 
 DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
 STATE_VARIABLE = "NIXOPS_PROXMOX_STATE"
@@ -159,7 +159,7 @@ def state_location(args: argparse.Namespace, environment: Mapping[str, str] | No
 def open_deployed(args: argparse.Namespace, screen: Screen, *, described: bool | None = True) -> Iterator["Deployed"]:
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False works from the record alone."""
-    from nixops_proxmox.wiring.networks import enter_networks, used_profiles
+    from nixops_proxmox.operations.networks import enter_networks, used_profiles
 
     options = build_options(args, screen, described=described)
     if options.profile:
@@ -177,16 +177,16 @@ def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManage
     if args.open_deployment is not None:
         opener: Callable[..., AbstractContextManager[Deployed]] = args.open_deployment
         return opener
-    from nixops_proxmox.wiring import open_deployment
+    from nixops_proxmox.operations import open_deployment
 
     return open_deployment
 
 
 def build_options(args: argparse.Namespace, screen: Screen, *, described: bool | None) -> "Options":
-    from nixops_proxmox.lifecycle.shape import Words
+    from nixops_proxmox.kinds.machine.shape import Words
     from nixops_proxmox.nixeval.evaluate import parse_source
-    from nixops_proxmox.wiring import Options
-    from nixops_proxmox.wiring.networks import choose_profile
+    from nixops_proxmox.operations import Options
+    from nixops_proxmox.operations.networks import choose_profile
 
     reference = get_source(args) if described else find_source(args) if described is None else ""
     state = state_location(args)

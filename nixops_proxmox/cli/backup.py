@@ -17,9 +17,9 @@ from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
     from nixops_proxmox.model import Machine
-    from nixops_proxmox.pve.hypervisor import PveHypervisor
-    from nixops_proxmox.wiring import Deployed
-    from nixops_proxmox.wiring.pursuit import Pursuit
+    from nixops_proxmox.operations import Deployed
+    from nixops_proxmox.operations.pursuit import Pursuit
+    from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
-    from nixops_proxmox.wiring.backups import back_up
+    from nixops_proxmox.operations.backups import back_up
 
     made: dict[str, str] = {}
 
@@ -67,7 +67,7 @@ def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", n
 
 
 def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
-    from nixops_proxmox.wiring.backups import list_archives
+    from nixops_proxmox.operations.backups import list_archives
 
     found = [
         (name, one)

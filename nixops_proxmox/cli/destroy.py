@@ -16,8 +16,8 @@ from nixops_proxmox.model import Machine
 
 if TYPE_CHECKING:
     from nixops_proxmox.fleet import Outcome
+    from nixops_proxmox.operations import Deployed
     from nixops_proxmox.state.store import Deployment
-    from nixops_proxmox.wiring import Deployed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring.doctor import Needs
+    from nixops_proxmox.operations.doctor import Needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring.doctor import diagnose
-    from nixops_proxmox.wiring.networks import usual_profile
-    from nixops_proxmox.wiring.tools import find_all
+    from nixops_proxmox.operations.doctor import diagnose
+    from nixops_proxmox.operations.networks import usual_profile
+    from nixops_proxmox.operations.tools import find_all
 
     found = diagnose(
         find_all(lambda: state_location(args), {}),
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def find_needs(args: argparse.Namespace, screen: Screen) -> "Needs":
-    from nixops_proxmox.wiring.doctor import needs_of
+    from nixops_proxmox.operations.doctor import needs_of
 
     if not find_source(args):
         return {}

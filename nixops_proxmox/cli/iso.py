@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring import open_volumes
-    from nixops_proxmox.wiring.networks import enter_networks, usual_profile
+    from nixops_proxmox.operations import open_volumes
+    from nixops_proxmox.operations.networks import enter_networks, usual_profile
 
     profile = usual_profile(args.profile)
     enter_networks([profile])

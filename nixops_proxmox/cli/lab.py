@@ -160,7 +160,7 @@ def run_up(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def profiles_file() -> Path:
-    from nixops_proxmox.pve.profiles import profiles_file as file
+    from nixops_proxmox.pve.wire.profiles import profiles_file as file
 
     return file()
 

@@ -16,6 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.lifecycle.table import LIFECYCLE
+    from nixops_proxmox.kinds.machine.table import LIFECYCLE
 
     return show_lifecycle(screen, LIFECYCLE, as_mermaid=args.mermaid, as_json=args.json)

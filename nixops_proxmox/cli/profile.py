@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_list(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.pve.profiles import list_profiles, profiles_file
+    from nixops_proxmox.pve.wire.profiles import list_profiles, profiles_file
 
     shown = [describe(name) for name in list_profiles()]
     if args.json:
@@ -82,7 +82,7 @@ def run_show(args: argparse.Namespace, screen: Screen) -> int:
 
 def describe(name: str) -> dict[str, Any]:
     """A profile without its secrets."""
-    from nixops_proxmox.pve.profiles import load_profile
+    from nixops_proxmox.pve.wire.profiles import load_profile
 
     profile = load_profile(name)
     pinned = f"fingerprint {profile.fingerprint}" if profile.fingerprint else ""
@@ -98,7 +98,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def run_add(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.pve.profiles import parse_profile, profiles_file, read_profiles
+    from nixops_proxmox.pve.wire.profiles import parse_profile, profiles_file, read_profiles
 
     file = profiles_file()
     if args.name in read_profiles(file) and not screen.ask(f"replace the profile {args.name!r}?", yes=args.yes):
@@ -124,7 +124,7 @@ def run_add(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_remove(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.pve.profiles import profiles_file, read_profiles
+    from nixops_proxmox.pve.wire.profiles import profiles_file, read_profiles
 
     file = profiles_file()
     if args.name not in read_profiles(file):

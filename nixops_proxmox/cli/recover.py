@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring.networks import described_profiles, enter_networks
+    from nixops_proxmox.operations.networks import described_profiles, enter_networks
 
     with open_deployed(args, screen, described=None) as deployed:
         profiles = described_profiles(deployed, args.profile)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring.restoring import choose_archive, restore
+    from nixops_proxmox.operations.restoring import choose_archive, restore
 
     with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])

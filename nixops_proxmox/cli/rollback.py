@@ -12,7 +12,7 @@ from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring.generations import Generation
+    from nixops_proxmox.operations.generations import Generation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.wiring.generations import list_generations, return_to
+    from nixops_proxmox.operations.generations import list_generations, return_to
 
     with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])

@@ -14,9 +14,9 @@ from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
     from nixops_proxmox.model import Machine
-    from nixops_proxmox.pve.hypervisor import PveHypervisor
-    from nixops_proxmox.wiring import Deployed
-    from nixops_proxmox.wiring.pursuit import Pursuit
+    from nixops_proxmox.operations import Deployed
+    from nixops_proxmox.operations.pursuit import Pursuit
+    from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 
     Work = Callable[[Pursuit, PveHypervisor], Machine]
 
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
     """What is to be done with each machine, and how it is told."""
-    from nixops_proxmox.wiring import backups
+    from nixops_proxmox.operations import backups
 
     match args.action:
         case "create":
@@ -76,7 +76,7 @@ def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
 
 
 def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
-    from nixops_proxmox.wiring.backups import list_snapshots
+    from nixops_proxmox.operations.backups import list_snapshots
 
     found = [
         (name, one) for name in names for one in list_snapshots(deployed.hypervisor_of(name), deployed.looking_at(name))

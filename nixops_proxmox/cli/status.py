@@ -17,8 +17,8 @@ from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Endpoint, Machine, Phase
 
 if TYPE_CHECKING:
+    from nixops_proxmox.operations import Deployed
     from nixops_proxmox.state import Held, Holder
-    from nixops_proxmox.wiring import Deployed
 
 SILENT = 60.0  # seconds without a heartbeat that are worth a word: the run is stopped, or out of touch
 

@@ -13,7 +13,7 @@ from select import select
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nixops_proxmox.pve.terminal import Terminal
+    from nixops_proxmox.pve.api.terminal import Terminal
 
 LEAVE = b"\x1d"  # Ctrl-], as with telnet and virsh
 ALIVE = 20.0  # seconds between signs of life

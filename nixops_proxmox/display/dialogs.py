@@ -11,7 +11,7 @@ from nixops_proxmox.messages.losses import makes_anew, what_is_lost
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Deployed
+    from nixops_proxmox.operations import Deployed
 
 
 def attach_console(screen: Screen, deployed: "Deployed", name: str, seconds: float | None) -> int:

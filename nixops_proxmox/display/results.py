@@ -16,8 +16,8 @@ from nixops_proxmox.spelling import Verb, command, recalled
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
+    from nixops_proxmox.operations import Checked, Planned, Sighted
     from nixops_proxmox.state import Entry
-    from nixops_proxmox.wiring import Checked, Planned, Sighted
 
 NOT_AS_IT_SHOULD_BE = 1
 

@@ -21,7 +21,7 @@ PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "resc
 
 
 # Whose log tells what is being done for all machines at once: it is shown while no machine's own step is.
-NOTEWORTHY = frozenset({"nixops_proxmox.wiring.parts"})
+NOTEWORTHY = frozenset({"nixops_proxmox.compose"})
 
 
 class Screen:

@@ -30,8 +30,8 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.model import Completed
-from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
-from nixops_proxmox.pve.refusals import AgentFrozen
+from nixops_proxmox.pve.api.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
+from nixops_proxmox.pve.wire.refusals import AgentFrozen
 from nixops_proxmox.texts import head
 
 CHUNK = 45 * 1024  # raw bytes of one file-write: PVE takes 61440 characters of base64

@@ -5,7 +5,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from nixops_proxmox.model import Address, Reach
-from nixops_proxmox.pve.answers import AgentInterface
+from nixops_proxmox.pve.api.answers import AgentInterface
 
 Classify = Callable[[IPv4Address | IPv6Address], Reach | None]
 NO_MAC = "00:00:00:00:00:00"  # of lo and some tunnels

@@ -9,7 +9,7 @@ import pluggy
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import medium
-from nixops_proxmox.lifecycle.table import LIFECYCLE
+from nixops_proxmox.kinds.machine.table import LIFECYCLE
 
 GROUP = "nixops_proxmox.kinds"
 

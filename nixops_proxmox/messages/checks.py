@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.messages.plans import change_json, describe_change
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Checked
+    from nixops_proxmox.operations import Checked
 
 WORDS = {True: "yes", False: "no", None: "?"}
 HEADS = ("machine", "phase", "exists", "running", "reachable", "system")

@@ -8,7 +8,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Planned
+    from nixops_proxmox.operations import Planned
 
 
 def describe(plan: "Planned") -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.texts import shown_name
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Sighted
+    from nixops_proxmox.operations import Sighted
 
 HEADS = ("machine", "deployment", "node", "vmid", "phase", "why not")
 

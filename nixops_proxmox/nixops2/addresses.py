@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 
-from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.model import Address, Facts, Family, Phase, Reach
+from nixops_proxmox.reach.classify import find_reach
 from nixops_proxmox.spec import MachineSpec
 
 Segment = tuple[str, str, int]  # hypervisor, bridge, VLAN (0: none)

@@ -20,8 +20,8 @@ from nixops.util import CommandFailed
 from typing_extensions import override
 
 from nixops_proxmox.errors import DeployError, NoPath
-from nixops_proxmox.lifecycle.shape import Words
-from nixops_proxmox.lifecycle.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups
@@ -41,12 +41,12 @@ from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.storage import checkpoint
+from nixops_proxmox.operations.looks import Checked, check_machine
+from nixops_proxmox.operations.networks import usual_profile
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.options import MAKE_ANOTHER, is_said
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import shown, shown_line
-from nixops_proxmox.wiring.looks import Checked, check_machine
-from nixops_proxmox.wiring.networks import usual_profile
-from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
-from nixops_proxmox.wiring.pursuit import Pursuit
 
 RECORD = "proxmox.record"
 

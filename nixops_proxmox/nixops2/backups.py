@@ -5,10 +5,10 @@ from typing import Any
 
 from nixops_proxmox.errors import ConfigError, NeedsWord, NotFound, PveError, StateError
 from nixops_proxmox.nixops2.book import Book
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.wiring import backups as of_machines
-from nixops_proxmox.wiring import restoring
-from nixops_proxmox.wiring.pursuit import Pursuit
+from nixops_proxmox.operations import backups as of_machines
+from nixops_proxmox.operations import restoring
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 
 VZDUMP, SNAPSHOT = "vzdump", "snapshot"
 

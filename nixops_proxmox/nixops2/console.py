@@ -1,7 +1,7 @@
 """The last lines of a machine's log, through the guest agent: PVE itself keeps no console's output."""
 
+from nixops_proxmox.compose import Parts
 from nixops_proxmox.model import Machine
-from nixops_proxmox.wiring.parts import Parts
 
 LINES = 200
 SCRIPT = f"""\

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nixops_proxmox.operations.networks import choose_profile
 from nixops_proxmox.spec import MachineSpec, Method, parse_machine
-from nixops_proxmox.wiring.networks import choose_profile
 
 DEFAULT = "default"
 

@@ -8,8 +8,8 @@ from nixops_proxmox.model import Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.physical import HARDWARE_SCRIPT, parse_hardware
 from nixops_proxmox.nixops2.run import Run
+from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.wiring.guests import Guests
 
 
 def learn_hardware(machine: Machine, spec: MachineSpec, book: Book, run: Run) -> None:

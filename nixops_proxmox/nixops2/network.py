@@ -1,4 +1,4 @@
-"""NixOps's state as a deployment's record, for the verbs that all doors share; satisfies `wiring.record.Record`."""
+"""NixOps's state as a deployment's record, for the verbs that all doors share; satisfies `state.record.Record`."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ class NixopsRecord:
 
 
 class WithKeysOf:
-    """The record for `wiring.parts`, which keeps keys by its name: NixOps's names may change, its UUIDs do not."""
+    """The record for `compose`, which keeps keys by its name: NixOps's names may change, its UUIDs do not."""
 
     def __init__(self, name: str, record: NixopsRecord) -> None:
         self.name = name

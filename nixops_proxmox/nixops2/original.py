@@ -10,19 +10,19 @@ from dataclasses import replace
 
 from typing_extensions import override
 
+from nixops_proxmox.compose import Parts
 from nixops_proxmox.errors import CommandFailed, NeedsWord, NotFound
-from nixops_proxmox.lifecycle.errand import Errand
-from nixops_proxmox.lifecycle.shape import Attempt, World
+from nixops_proxmox.kinds.machine.errand import Errand
+from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Record
-from nixops_proxmox.pve.answers import GuestSeen
-from nixops_proxmox.pve.drives import volumes_of
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.identity import find_mark, uuid_of
-from nixops_proxmox.pve.properties import parse_nic
+from nixops_proxmox.pve.api.answers import GuestSeen
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.vm.drives import volumes_of
+from nixops_proxmox.pve.vm.identity import find_mark, uuid_of
+from nixops_proxmox.pve.wire.properties import parse_nic
+from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import MachineSpec, Method
-from nixops_proxmox.wiring.options import Patience
-from nixops_proxmox.wiring.parts import Parts
 
 # What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
 SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  # the last one is a client key

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nixops_proxmox.lifecycle.scripts import device_path
+from nixops_proxmox.kinds.machine.scripts import device_path
 from nixops_proxmox.model import Facts, GuestDisk
 from nixops_proxmox.spec import MachineSpec
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.kinds.machine.shape import Words
 from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.operations.looks import plan_machine
 from nixops_proxmox.texts import shown
-from nixops_proxmox.wiring.looks import plan_machine
 
 
 class Planning:

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from nixops_proxmox.lifecycle.shape import Words, World
+from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.kinds.machine.shape import Words, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.holding import holding
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.options import Options
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import Formatter, shown
-from nixops_proxmox.wiring.options import Options
-from nixops_proxmox.wiring.parts import NothingToBuild, Parts
-from nixops_proxmox.wiring.pursuit import Pursuit
 
 LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
 SLOW = 5.0  # seconds after which the end of a step is worth a line
@@ -41,7 +41,7 @@ class Run:
         self._stack.enter_context(self.parts.right.held(holding.prove))
         atexit.register(self.parts.__exit__, None, None, None)
 
-    # What the parts ask: satisfies `wiring.record.Winners`.
+    # What the parts ask: satisfies `state.record.Winners`.
 
     def find_winner(self, machine: str, site: str) -> Endpoint | None:
         book = self._books.get(machine)

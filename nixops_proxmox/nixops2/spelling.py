@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from nixops_proxmox.options import MAKE_ANOTHER
 from nixops_proxmox.spelling import Verb, on_the_line, spell
-from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 COMMANDS: Mapping[Verb, str] = {
     Verb.DEPLOY: "deploy",

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from nixops_proxmox.errors import NoPath
 from nixops_proxmox.model import Machine
+from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import canonical_host, nix_sshopts
 from nixops_proxmox.ssh.known_hosts import KnownHost, known_hosts_lines
-from nixops_proxmox.wiring.guests import Guests
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from nixops_proxmox.display.program import told_in_words
 from nixops_proxmox.display.results import show_checks, show_findings, show_history, show_lifecycle, show_plans
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import EvaluationFailed
-from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.kinds.machine.shape import Words
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.holding import holding
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
@@ -41,7 +41,7 @@ from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from nixops_proxmox.wiring import Deployed
+    from nixops_proxmox.operations import Deployed
 
 PROGRAM = "nixops"
 PROGRAMS = {"rsync": "NixOps copies files by it", "sshfs": "`nixops mount` needs it"}
@@ -67,10 +67,10 @@ class Opened:
     @contextmanager
     def deployed(self, *, described: bool = True) -> "Iterator[Deployed]":
         """`described`: with the machines as NixOps evaluates them now, else as they were last deployed."""
-        from nixops_proxmox.wiring import Deployed, Options
-        from nixops_proxmox.wiring.description import given
-        from nixops_proxmox.wiring.networks import enter_networks, used_profiles
-        from nixops_proxmox.wiring.parts import Parts
+        from nixops_proxmox.compose import Parts
+        from nixops_proxmox.operations import Deployed, Options
+        from nixops_proxmox.operations.description import given
+        from nixops_proxmox.operations.networks import enter_networks, used_profiles
 
         args, reporter = self.args, self.screen.reporter
         options = Options(
@@ -118,9 +118,9 @@ def run_check(opened: Opened) -> int:
 
 
 def run_doctor(opened: Opened) -> int:
-    from nixops_proxmox.wiring.doctor import Needs, diagnose, needs_of
-    from nixops_proxmox.wiring.networks import usual_profile
-    from nixops_proxmox.wiring.tools import find_all
+    from nixops_proxmox.operations.doctor import Needs, diagnose, needs_of
+    from nixops_proxmox.operations.networks import usual_profile
+    from nixops_proxmox.operations.tools import find_all
 
     def needs() -> Needs:
         with opened.deployed() as deployed:
@@ -137,7 +137,7 @@ def run_history(opened: Opened) -> int:
 
 
 def run_lifecycle(opened: Opened) -> int:
-    from nixops_proxmox.lifecycle.table import LIFECYCLE
+    from nixops_proxmox.kinds.machine.table import LIFECYCLE
 
     return show_lifecycle(opened.screen, LIFECYCLE, as_mermaid=opened.args.mermaid, as_json=opened.args.json)
 
@@ -163,7 +163,7 @@ def run_reinstall(opened: Opened) -> int:
 def run_recover(opened: Opened) -> int:
     opened.depl.evaluate_active()  # makes NixOps's own rows for what will be found
     opened = replace(opened, record=open_record(opened.depl))  # with those rows
-    from nixops_proxmox.wiring.networks import described_profiles, enter_networks
+    from nixops_proxmox.operations.networks import described_profiles, enter_networks
 
     with opened.deployed() as deployed:
         profiles = described_profiles(deployed)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nixops_proxmox.errors import NeedsWord, NoPath, SpecError, StateError, StateTooNew
-from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.kinds.machine.shape import Words
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.inputs import DEPLOYMENT, NixosInputs, StateInputs, VmInputs, VolumeInputs, parse_inputs
 from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
@@ -17,13 +17,13 @@ from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
-from nixops_proxmox.pve.profiles import load_profile
+from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
+from nixops_proxmox.options import MAKE_ANOTHER, is_said
+from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
-from nixops_proxmox.wiring import Deployed, Options, open_given, open_volumes
-from nixops_proxmox.wiring.options import MAKE_ANOTHER, is_said
 
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from nixops_proxmox.options import MAKE_ANOTHER
 from nixops_proxmox.spelling import Verb, on_the_line, spell
-from nixops_proxmox.wiring.options import MAKE_ANOTHER
 
 APPLY = "`nixops4 apply`"
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"

@@ -10,9 +10,9 @@ from threading import Lock
 from typing import Any
 
 from nixops_proxmox.model import Phase
-from nixops_proxmox.pve.calls import CallDone
+from nixops_proxmox.operations import Options, open_given
+from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.spec import NetworkSpec, parse_network
-from nixops_proxmox.wiring import Options, open_given
 
 
 class Counted:

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.endpoints.candidates import Candidate
-from nixops_proxmox.endpoints.race import Cancelled, Proof, race
 from nixops_proxmox.model import Endpoint
+from nixops_proxmox.reach.candidates import Candidate
+from nixops_proxmox.reach.race import Cancelled, Proof, race
 from nixops_proxmox.ssh.connect import Login
 from nixops_proxmox.ssh.probe import probe_host_key
 

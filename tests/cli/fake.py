@@ -18,10 +18,10 @@ from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.model import Change, Endpoint, Facts, Machine, Phase
+from nixops_proxmox.operations import Checked, Options, Planned
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
-from nixops_proxmox.wiring import Checked, Options, Planned
 
 ROAD = [Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.INSTALLER, Phase.INSTALLED, Phase.RUNNING, Phase.READY]
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from nixops_proxmox.model import Level
-from nixops_proxmox.wiring.tools import find_program, find_ssh
+from nixops_proxmox.operations.tools import find_program, find_ssh
 
 from .test_verbs import Cli, cli
 

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from nixops_proxmox.model import Finding
-from nixops_proxmox.pve.doctor import examine
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.cluster.doctor import examine
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.wire.profiles import parse_profile
 from nixops_proxmox.spec import MachineSpec
 from tests.contract.client_bench import Bench
 

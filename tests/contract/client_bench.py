@@ -11,11 +11,11 @@ from typing import Any
 from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.pve.calls import CallDone
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.connection import connect
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.wire.calls import CallDone
+from nixops_proxmox.pve.wire.profiles import parse_profile
 from nixops_proxmox.spec import MachineSpec
 from tests.pve.specs import spec
 

@@ -1,4 +1,4 @@
-"""A deployment on a lab of the contract tests: its record, and verbs through the wiring."""
+"""A deployment on a lab of the contract tests: its record, and the verbs of `operations`."""
 
 import uuid
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.pve.calls import Call
+from nixops_proxmox.operations import Deployed, Options, open_given
+from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.state import open_state
-from nixops_proxmox.wiring import Deployed, Options, open_given
 from tests.contract.client_bench import Bench, bare
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.model import Change, Machine, Vm
+from nixops_proxmox.operations.looks import find_waiting
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.wiring.looks import find_waiting
 from tests.contract.client_bench import Bench, bare, start_bench
 
 

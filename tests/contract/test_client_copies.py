@@ -7,8 +7,8 @@ import pytest
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.model import Machine, Power, Vm
-from nixops_proxmox.pve.permissions import needs_of
-from nixops_proxmox.pve.properties import GIB, MIB
+from nixops_proxmox.pve.cluster.permissions import needs_of
+from nixops_proxmox.pve.wire.properties import GIB, MIB
 from nixops_proxmox.spec import Disk, Install, MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from nixops_proxmox.model import Finding, Level
-from nixops_proxmox.pve.doctor import examine
-from nixops_proxmox.pve.permissions import grant_commands, missing, needs_of
-from nixops_proxmox.pve.versions import Release, parse_release
+from nixops_proxmox.pve.api.versions import Release, parse_release
+from nixops_proxmox.pve.cluster.doctor import examine
+from nixops_proxmox.pve.cluster.permissions import grant_commands, missing, needs_of
 from tests.contract.clerk import Clerk
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import ISO, full_spec

@@ -15,9 +15,9 @@ from nixops_proxmox.errors import (
     TaskFailed,
     VmidTaken,
 )
-from nixops_proxmox.lifecycle.ports import Hypervisor
+from nixops_proxmox.kinds.machine.ports import Hypervisor
 from nixops_proxmox.model import Facts, Machine, Power, Vm
-from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import Disk, MachineSpec, Nic
 from tests.contract.client_bench import MAC, Bench, bare, start_bench
 from tests.pve.specs import GIB, ISO

@@ -10,14 +10,14 @@ from typing_extensions import override
 from nixops_proxmox.errors import DeployError, PveBusy, TaskFailed
 from nixops_proxmox.guest.agent import THAW_TIME, Agent
 from nixops_proxmox.model import Machine, Power, Vm
-from nixops_proxmox.pve.answers import TaskListed, agent_result
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.refusals import AgentFrozen, Hibernated, NoQuorum, NotObeyed, Overloaded
-from nixops_proxmox.pve.sight import CREATION_TIME, Sight
-from nixops_proxmox.pve.view import ClusterView
-from nixops_proxmox.pve.work import BUSY_TIME, known_of
+from nixops_proxmox.pve.api.answers import TaskListed, agent_result
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.cluster.sight import CREATION_TIME, Sight
+from nixops_proxmox.pve.cluster.view import ClusterView
+from nixops_proxmox.pve.cluster.work import BUSY_TIME, known_of
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.refusals import AgentFrozen, Hibernated, NoQuorum, NotObeyed, Overloaded
 from nixops_proxmox.spec import MachineSpec
 from tests.contract.client_bench import Bench, bare
 from tests.pace import patience

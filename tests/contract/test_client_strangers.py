@@ -7,9 +7,9 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, NotFound
 from nixops_proxmox.model import Machine
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.guarded import vm_touched
-from nixops_proxmox.pve.hypervisor import PveHypervisor
+from nixops_proxmox.pve.api.guarded import vm_touched
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.spec import Disk
 from tests.contract.client_bench import Bench, bare, start_bench
 

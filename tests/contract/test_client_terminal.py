@@ -4,9 +4,9 @@ import pytest
 
 from nixops_proxmox.errors import PveRefused, PveUnreachable
 from nixops_proxmox.model import Machine, Vm
-from nixops_proxmox.pve.connection import open_transport
-from nixops_proxmox.pve.profiles import Profile, parse_profile
-from nixops_proxmox.pve.terminal import Terminal, open_terminal
+from nixops_proxmox.pve.api.connection import open_transport
+from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
+from nixops_proxmox.pve.wire.profiles import Profile, parse_profile
 from tests.contract.client_bench import Bench, start_bench
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Machine, Vm
-from nixops_proxmox.pve.boot import boots_cd
+from nixops_proxmox.pve.vm.boot import boots_cd
 from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Nic, Tpm
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import GIB, ISO

@@ -9,8 +9,8 @@ import pytest
 
 from nixops_proxmox.lab.cluster import Bridge
 from nixops_proxmox.model import Level
-from nixops_proxmox.pve.permissions import needs_of, role_line
-from nixops_proxmox.pve.versions import Release, parse_release
+from nixops_proxmox.pve.api.versions import Release, parse_release
+from nixops_proxmox.pve.cluster.permissions import needs_of, role_line
 from nixops_proxmox.spec import Nic
 from tests.contract.clerk import Clerk
 from tests.contract.client_bench import Bench, bare, start_bench

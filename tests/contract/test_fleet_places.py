@@ -9,9 +9,9 @@ from nixops_proxmox.errors import NoPlace
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.lab.storage import Storage, default_storages
 from nixops_proxmox.model import Phase, Place
+from nixops_proxmox.operations import Options, open_given
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.parse import parse_network
-from nixops_proxmox.wiring import Options, open_given
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import GIB
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import DeployError, Unrecorded
-from nixops_proxmox.lifecycle.shape import Words
+from nixops_proxmox.kinds.machine.shape import Words
 from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
 from tests.contract.client_bench import bare, start_bench

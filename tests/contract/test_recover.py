@@ -10,9 +10,9 @@ import pytest
 from nixops_proxmox.errors import GuestError, StateError
 from nixops_proxmox.guest.system import HOST_KEY, read_boot_id, read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.pve.identity import Mark, notes_with_mark
+from nixops_proxmox.operations.recovery import Sighted
+from nixops_proxmox.pve.vm.identity import Mark, notes_with_mark
 from nixops_proxmox.state import open_state
-from nixops_proxmox.wiring.recovery import Sighted
 from tests.contract.client_bench import start_bench
 from tests.contract.machines import Deployment
 

@@ -10,10 +10,10 @@ import pytest
 from nixops_proxmox.errors import DeployError, Locked, NeedsWord, NotFound, StateError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import RESTORING, Machine, Phase
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.wiring.backups import back_up, return_to_snapshot, take_snapshot
-from nixops_proxmox.wiring.pursuit import Pursuit
-from nixops_proxmox.wiring.restoring import restore
+from nixops_proxmox.operations.backups import back_up, return_to_snapshot, take_snapshot
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.restoring import restore
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from tests.contract.client_bench import start_bench
 from tests.contract.machines import Deployment
 

@@ -15,7 +15,7 @@ from nixops_proxmox.display.progress import (
     summary,
 )
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.lifecycle import ports
+from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
 from nixops_proxmox.model import Facts, Machine, Phase
 

@@ -11,9 +11,9 @@ from typing import Any
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.operations import Options, open_given
+from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import parse_network
-from nixops_proxmox.wiring import Options, open_given
-from nixops_proxmox.wiring.options import Patience
 
 
 class Heard:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nixops_proxmox.pve.identity import derived_serial
+from nixops_proxmox.pve.vm.identity import derived_serial
 from tests.pace import patience
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
-from nixops_proxmox.pve.calls import CallDone
-from nixops_proxmox.pve.connection import connect
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.wire.calls import CallDone
+from nixops_proxmox.pve.wire.profiles import parse_profile
 from nixops_proxmox.spec import Disk, MachineSpec
 from tests.pve.specs import GIB, spec
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nixops_proxmox.pve.client import PveClient
+from nixops_proxmox.pve.api.client import PveClient
 
 NODE, VMID, STORAGE = "pve1", 100, "local"
 UPID = "UPID:pve1:00001234:00005678:6B0BA11B:qmstart:100:root@pam:"

@@ -14,7 +14,7 @@ from nixops_proxmox.errors import (
     PveUnreachable,
     VmidTaken,
 )
-from nixops_proxmox.pve.refusals import (
+from nixops_proxmox.pve.wire.refusals import (
     ConfigChanged,
     HotplugFailed,
     LockTimeout,

@@ -8,7 +8,7 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, PveBusy
 from nixops_proxmox.model import Machine
-from nixops_proxmox.pve.work import BUSY_TIME, known_of
+from nixops_proxmox.pve.cluster.work import BUSY_TIME, known_of
 from nixops_proxmox.spec import Disk
 from tests.foreign.bench import Foreign, bare
 from tests.pve.specs import GIB

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.errors import DeployError, PveRefused, TaskFailed
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.tasks import TaskWaiter
-from nixops_proxmox.pve.work import known_of
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.tasks import TaskWaiter
+from nixops_proxmox.pve.cluster.work import known_of
 from tests.foreign.bench import Foreign
 from tests.foreign.calls import Made, made
 from tests.foreign.judged import judgement

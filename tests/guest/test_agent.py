@@ -19,7 +19,7 @@ from nixops_proxmox.errors import (
     PveOutcomeUnknown,
 )
 from nixops_proxmox.guest.agent import CHUNK, LOOK_EVERY, Agent, Growth, join_script
-from nixops_proxmox.pve.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
+from nixops_proxmox.pve.api.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
 from tests.pace import patience
 
 

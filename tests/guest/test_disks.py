@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nixops_proxmox.errors import CommandFailed, WrongDisk
 from nixops_proxmox.guest.disks import HEADER, check_disks, list_disks, match_disks, parse_disks
 from nixops_proxmox.model import Completed, GuestDisk
-from nixops_proxmox.pve.identity import derived_serial
+from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.spec import Disk
 
 UUID = "0f0c1a2b-0000-4000-8000-000000000001"

@@ -76,7 +76,7 @@ def test_jobs_run_detached(play: Play) -> None:
 LOG_IN = """
 import sys
 from pathlib import Path
-from nixops_proxmox.endpoints.race import Cancelled
+from nixops_proxmox.reach.race import Cancelled
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import Login
 from nixops_proxmox.ssh.identity import Identity

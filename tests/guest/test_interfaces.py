@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nixops_proxmox.endpoints.candidates import Wanted, choose_candidates
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.guest.interfaces import addresses_of, with_mac
 from nixops_proxmox.model import Address, Reach
-from nixops_proxmox.pve.answers import MOST_ADDRESSES, MOST_INTERFACES, AgentInterface, parse_interfaces
+from nixops_proxmox.pve.api.answers import MOST_ADDRESSES, MOST_INTERFACES, AgentInterface, parse_interfaces
+from nixops_proxmox.reach.candidates import Wanted, choose_candidates
 from nixops_proxmox.spec import EndpointPolicy
 from tests.pace import patience
 

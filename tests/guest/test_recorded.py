@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.endpoints.classify import find_reach
 from nixops_proxmox.guest.agent import is_lost_pid
 from nixops_proxmox.guest.interfaces import addresses_of
-from nixops_proxmox.pve.answers import parse_exec_status, parse_interfaces
+from nixops_proxmox.pve.api.answers import parse_exec_status, parse_interfaces
+from nixops_proxmox.reach.classify import find_reach
 
 FILE = Path(__file__).parents[2] / "../shared/facts/real-pve-8.4-responses.json"
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="the recorded answers are not here")

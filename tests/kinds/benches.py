@@ -11,9 +11,9 @@ from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.medium import Medium
 from nixops_proxmox.kinds.medium.ports import Note, Progress
 from nixops_proxmox.model import Phase
-from nixops_proxmox.wiring.options import Silent
-from tests.lifecycle import cluster
-from tests.lifecycle.cluster import Fuse, SteppedClock
+from nixops_proxmox.options import Silent
+from tests.kinds.machine import cluster
+from tests.kinds.machine.cluster import Fuse, SteppedClock
 
 
 class Bench(Protocol):

@@ -8,11 +8,11 @@ import pytest
 from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.medium import Medium
-from nixops_proxmox.pve.answers import ConfigSeen
-from nixops_proxmox.pve.media import is_inserted, may_write
+from nixops_proxmox.pve.api.answers import ConfigSeen
+from nixops_proxmox.pve.cluster.media import is_inserted, may_write
 from nixops_proxmox.spec.words import is_machine_name
 from tests.kinds.benches import FILE, MediumBench
-from tests.lifecycle.cluster import Fuse
+from tests.kinds.machine.cluster import Fuse
 
 
 def test_a_file_that_is_there_is_not_sent_again() -> None:

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.registry import find_kinds
-from nixops_proxmox.lifecycle.table import LIFECYCLE
 from tests.pace import patience
 
 USE = """
@@ -18,7 +18,7 @@ from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.kinds.registry import find_kinds
 from nixops_proxmox.state import open_state
 from nixops_proxmox_notes import Folder
-from tests.lifecycle.cluster import Quiet, SteppedClock
+from tests.kinds.machine.cluster import Quiet, SteppedClock
 
 kind = find_kinds()["note"]
 with open_state(sys.argv[2]) as state:

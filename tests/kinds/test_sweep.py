@@ -9,7 +9,7 @@ import pytest
 from nixops_proxmox.errors import PveOutcomeUnknown
 from nixops_proxmox.kinds.registry import Ours
 from tests.kinds.benches import BENCHES
-from tests.lifecycle.cluster import Crash, Fuse
+from tests.kinds.machine.cluster import Crash, Fuse
 
 REGISTERED = [entry.name for entry in Ours().kinds()]
 BANGS: dict[str, Callable[[], BaseException]] = {"crash": Crash, "unknown": lambda: PveOutcomeUnknown("lost")}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.lifecycle.scripts import minimal_configuration
+from nixops_proxmox.kinds.machine.scripts import minimal_configuration
 from nixops_proxmox.model import Facts, Machine, Phase
 from tests.nix.conftest import ROOT, Evaluate, Nixos
 from tests.spec.build import machine

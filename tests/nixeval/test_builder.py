@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
-from nixops_proxmox.lifecycle.ports import Builder
+from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.model import Completed, Machine
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
 from nixops_proxmox.nixeval.copy import Destination

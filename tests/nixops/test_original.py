@@ -7,8 +7,8 @@ import pytest
 from nixops_proxmox.errors import NeedsWord
 from nixops_proxmox.model import Facts
 from nixops_proxmox.nixops2.original import TAKEN, as_it_is, is_originals, refuse_strangers
-from nixops_proxmox.pve.answers import GuestSeen
-from nixops_proxmox.pve.identity import Mark, print_mark
+from nixops_proxmox.pve.api.answers import GuestSeen
+from nixops_proxmox.pve.vm.identity import Mark, print_mark
 from nixops_proxmox.spec import parse_machine
 from tests.nixops.bed import machine, network
 from tests.nixops.conftest import MakeNixops

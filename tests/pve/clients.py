@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from nixops_proxmox.pve.calls import CallDone
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.connection import connect
-from nixops_proxmox.pve.profiles import parse_profile
-from nixops_proxmox.pve.tls import always
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.wire.calls import CallDone
+from nixops_proxmox.pve.wire.profiles import parse_profile
+from nixops_proxmox.pve.wire.tls import always
 from tests.pve.stub import Stub
 
 TOKEN = "deploy@pve!ops=11111111-2222-3333-4444-555555555555"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from nixops_proxmox.pve.client import PveClient
+    from nixops_proxmox.pve.api.client import PveClient
     from tests.pve.clients import Clients
     from tests.pve.stub import Stub
 

@@ -14,8 +14,8 @@ from nixops_proxmox.errors import (
     PveUnreachable,
     VmidTaken,
 )
-from nixops_proxmox.pve.calls import Call, Method
-from nixops_proxmox.pve.refusals import (
+from nixops_proxmox.pve.wire.calls import Call, Method
+from nixops_proxmox.pve.wire.refusals import (
     AgentFrozen,
     ConfigChanged,
     Hibernated,

@@ -6,14 +6,14 @@ from typing import Any
 
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Facts
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.hypervisor import PveHypervisor
-from nixops_proxmox.pve.properties import GIB
-from nixops_proxmox.pve.refusals import WrongPlace
-from nixops_proxmox.pve.sight import Sight
-from nixops_proxmox.pve.upload import Upload
-from nixops_proxmox.pve.view import ClusterView
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.cluster.sight import Sight
+from nixops_proxmox.pve.cluster.view import ClusterView
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.properties import GIB
+from nixops_proxmox.pve.wire.refusals import WrongPlace
+from nixops_proxmox.pve.wire.upload import Upload
 from tests.pve.specs import UUID
 
 STRANGER = "00000000-0000-4000-8000-00000000beef"

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
-from nixops_proxmox.pve.calls import Value
-from nixops_proxmox.pve.config import Update
-from nixops_proxmox.pve.identity import identity_of
-from nixops_proxmox.pve.requests import create_params
+from nixops_proxmox.pve.vm.config import Update
+from nixops_proxmox.pve.vm.identity import identity_of
+from nixops_proxmox.pve.vm.requests import create_params
+from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
 
 UUID = "1f0c2d3e-4a5b-4c6d-8e7f-001122334455"

@@ -3,8 +3,8 @@
 import pytest
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.pve.agreement import refuse_other_profile
-from nixops_proxmox.pve.profiles import parse_profile
+from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
+from nixops_proxmox.pve.wire.profiles import parse_profile
 from nixops_proxmox.spec import parse_machine
 from tests.pve.specs import spec
 

@@ -11,15 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.pve.answers import agent_bytes
-from nixops_proxmox.pve.boot import boot_devices, boots_cd
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.config import changes, update
-from nixops_proxmox.pve.endpoints import parse_endpoint
-from nixops_proxmox.pve.identity import find_mark, identity_of, notes_with_mark
-from nixops_proxmox.pve.profiles import load_profile, parse_profile
-from nixops_proxmox.pve.properties import (
+from nixops_proxmox.pve.api.answers import agent_bytes
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.vm.boot import boot_devices, boots_cd
+from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.identity import find_mark, identity_of, notes_with_mark
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.profiles import load_profile, parse_profile
+from nixops_proxmox.pve.wire.properties import (
     gib,
     parse_drive,
     parse_nic,
@@ -30,8 +29,9 @@ from nixops_proxmox.pve.properties import (
     print_properties,
     print_size,
 )
-from nixops_proxmox.pve.refusals import Refusal, translate_refusal
-from nixops_proxmox.pve.upload import Upload, stored_name
+from nixops_proxmox.pve.wire.refusals import Refusal, translate_refusal
+from nixops_proxmox.pve.wire.servers import parse_endpoint
+from nixops_proxmox.pve.wire.upload import Upload, stored_name
 from tests.pve.clients import Clients
 from tests.pve.specs import full_spec, machine, params_of, vm_of
 from tests.pve.stub import Reply, Stub
@@ -230,7 +230,7 @@ def test_any_profile_file_is_one_or_refused(tmp_path: Path, text: bytes) -> None
 @MANY
 @given(st.text(max_size=100), st.text(max_size=40), st.text(max_size=40))
 def test_any_names_survive_in_the_notes(text: str, deployment: str, name: str) -> None:
-    from nixops_proxmox.pve.identity import Mark
+    from nixops_proxmox.pve.vm.identity import Mark
 
     mark = Mark(deployment, name, "1f0c2d3e-4a5b-4c6d-8e7f-001122334455")
     try:

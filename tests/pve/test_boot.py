@@ -3,8 +3,8 @@
 import pytest
 
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.pve.boot import SPARE, boots_cd, enter_calls, leave_calls
-from nixops_proxmox.pve.calls import Value
+from nixops_proxmox.pve.vm.boot import SPARE, boots_cd, enter_calls, leave_calls
+from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.spec import Install, MachineSpec
 from tests.pve.specs import ISO, spec, vm_of
 

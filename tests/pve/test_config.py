@@ -3,9 +3,9 @@
 import pytest
 
 from nixops_proxmox.model import Power
-from nixops_proxmox.pve.boot import boot_devices, boots_cd
-from nixops_proxmox.pve.config import changes, update
-from nixops_proxmox.pve.identity import derived_serial, identity_of
+from nixops_proxmox.pve.vm.boot import boot_devices, boots_cd
+from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.identity import derived_serial, identity_of
 from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
 from tests.pve.specs import GIB, UUID, full_spec, machine, params_of, spec, vm_of
 

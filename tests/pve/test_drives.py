@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from nixops_proxmox.model import Vm
-from nixops_proxmox.pve.config import changes, update
-from nixops_proxmox.pve.drives import losses, strangers
-from nixops_proxmox.pve.identity import Identity, derived_serial, identity_of, notes_with_mark
-from nixops_proxmox.pve.leftovers import leftovers
+from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.drives import losses, strangers
+from nixops_proxmox.pve.vm.identity import Identity, derived_serial, identity_of, notes_with_mark
+from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Tpm
 from tests.pve.specs import GIB, UUID, machine, params_of, spec, vm_of
 

@@ -5,9 +5,9 @@ import threading
 import pytest
 
 from nixops_proxmox.errors import PveRefused, TaskFailed
-from nixops_proxmox.pve.gate import FIRST, Gate
-from nixops_proxmox.pve.refusals import StorageBusy
-from nixops_proxmox.pve.work import is_busy
+from nixops_proxmox.pve.cluster.gate import FIRST, Gate
+from nixops_proxmox.pve.cluster.work import is_busy
+from nixops_proxmox.pve.wire.refusals import StorageBusy
 from tests.pace import patience
 
 

@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 
-from nixops_proxmox.pve.config import changes
-from nixops_proxmox.pve.identity import identity_of
-from nixops_proxmox.pve.leftovers import leftovers
+from nixops_proxmox.pve.vm.config import changes
+from nixops_proxmox.pve.vm.identity import identity_of
+from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.spec import MachineSpec, Nic
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import full_spec, machine, spec, vm_of

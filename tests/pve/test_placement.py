@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import VmidTaken
-from nixops_proxmox.pve.answers import NodeSeen, Resources, StorageSeen
-from nixops_proxmox.pve.placement import LAG, Placed, Reservations, candidates, no_place, overcommitted
-from nixops_proxmox.pve.thin import is_thin
+from nixops_proxmox.pve.api.answers import NodeSeen, Resources, StorageSeen
+from nixops_proxmox.pve.cluster.placement import LAG, Placed, Reservations, candidates, no_place, overcommitted
+from nixops_proxmox.pve.cluster.thin import is_thin
 from tests.pve.specs import GIB, full_spec, spec
 
 IMAGES = frozenset({"images"})

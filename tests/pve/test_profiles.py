@@ -8,9 +8,9 @@ import pytest
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Completed
-from nixops_proxmox.pve.credentials import run_command, secret_of
-from nixops_proxmox.pve.endpoints import parse_endpoint
-from nixops_proxmox.pve.profiles import list_profiles, load_profile, parse_profile, without_secrets
+from nixops_proxmox.pve.wire.credentials import run_command, secret_of
+from nixops_proxmox.pve.wire.profiles import list_profiles, load_profile, parse_profile, without_secrets
+from nixops_proxmox.pve.wire.servers import parse_endpoint
 
 SECRET = "11111111-2222-3333-4444-555555555555"
 TOKEN = f"deploy@pve!ops={SECRET}"

@@ -16,13 +16,13 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.model import Facts, Power
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.identity import derived_serial
-from nixops_proxmox.pve.login import RENEW_AGE, TicketLogin
-from nixops_proxmox.pve.placement import LAG
-from nixops_proxmox.pve.sight import TRUST
-from nixops_proxmox.pve.tasks import PATIENCE, Succeeded, TaskWaiter
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.tasks import PATIENCE, Succeeded, TaskWaiter
+from nixops_proxmox.pve.cluster.placement import LAG
+from nixops_proxmox.pve.cluster.sight import TRUST
+from nixops_proxmox.pve.vm.identity import derived_serial
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.login import RENEW_AGE, TicketLogin
 from tests.pace import patience
 from tests.pve import scripted
 from tests.pve.scripted import CONFIG, CREATE, FACTS, PENDING, RESOURCES, START, STATUS, STRANGER, TASKS, Scripted

@@ -16,8 +16,8 @@ from nixops_proxmox.errors import (
     Retry,
     VmidTaken,
 )
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.refusals import HotplugFailed, Refusal, translate_refusal, translate_task_text
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.refusals import HotplugFailed, Refusal, translate_refusal, translate_task_text
 from tests.pve import reference
 from tests.pve.judged import AT_ONCE, HOTPLUG, TASKS
 

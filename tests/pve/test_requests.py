@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.pve.boot import enter_calls, leave_calls
-from nixops_proxmox.pve.calls import encode_params
-from nixops_proxmox.pve.config import update
-from nixops_proxmox.pve.identity import (
+from nixops_proxmox.pve.vm.boot import enter_calls, leave_calls
+from nixops_proxmox.pve.vm.config import update
+from nixops_proxmox.pve.vm.identity import (
     Identity,
     Mark,
     disk_serial,
@@ -19,8 +18,9 @@ from nixops_proxmox.pve.identity import (
     notes_with_mark,
     notes_without_mark,
 )
-from nixops_proxmox.pve.properties import parse_nic, parse_properties
-from nixops_proxmox.pve.requests import clone_params, create_params, dns_name
+from nixops_proxmox.pve.vm.requests import clone_params, create_params, dns_name
+from nixops_proxmox.pve.wire.calls import encode_params
+from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties
 from nixops_proxmox.spec import Install, MachineSpec
 from tests.pve import reference
 from tests.pve.specs import ISO, UUID, full_spec, machine, params_of, spec, vm_of

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import NotFound, PveError, PveUnreachable, TaskFailed, TaskStillRunning
-from nixops_proxmox.pve.calls import Call
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.tasks import Failed, StillRunning, Succeeded, TaskWaiter, find_upid, outcome_of, parse_upid
-from nixops_proxmox.pve.upload import Upload
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.tasks import Failed, StillRunning, Succeeded, TaskWaiter, find_upid, outcome_of, parse_upid
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.upload import Upload
 
 UPID = "UPID:pve1:0001C2A9:00A3F1E0:6750A1C0:qmcreate:101:deploy@pve!ops:"
 

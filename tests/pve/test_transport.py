@@ -23,10 +23,10 @@ from nixops_proxmox.errors import (
     PveRefused,
     PveUnreachable,
 )
-from nixops_proxmox.pve import tls
-from nixops_proxmox.pve.calls import Call, Method, Patience
-from nixops_proxmox.pve.client import PveClient
-from nixops_proxmox.pve.login import totp_code
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.wire import tls
+from nixops_proxmox.pve.wire.calls import Call, Method, Patience
+from nixops_proxmox.pve.wire.login import totp_code
 from tests.pace import patience
 from tests.pve.clients import TOKEN, Clients
 from tests.pve.stub import Asked, Certificates, Reply, Stub, data, make_certificates, refuse, start_stub
@@ -454,7 +454,7 @@ def test_a_missing_second_factor_is_said(stub: Stub, clients: Clients) -> None:
 
 
 def test_an_endless_answer_is_cut(stub: Stub, client: PveClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nixops_proxmox.pve.transport.LARGEST_ANSWER", 1000)
+    monkeypatch.setattr("nixops_proxmox.pve.wire.transport.LARGEST_ANSWER", 1000)
     stub.answer = lambda _: data("x" * 5000)
     with pytest.raises(PveError, match="MiB"):
         client.get_version()

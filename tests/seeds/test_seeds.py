@@ -12,7 +12,7 @@ from tests.seeds.trial import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 BUGS = read_catalogue()
-PARTS = ("lifecycle", "pve", "guest", "ssh", "endpoints", "state", "wiring", "nixeval")
+PARTS = ("core", "kinds", "pve", "guest", "ssh", "reach", "state", "operations", "nixeval")
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

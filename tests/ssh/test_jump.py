@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.endpoints.race import Cancelled
 from nixops_proxmox.errors import HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
+from nixops_proxmox.reach.race import Cancelled
 from nixops_proxmox.ssh.argv import Access, config_text, nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.connect import Login, open_link
 from nixops_proxmox.ssh.identity import Identity

@@ -6,10 +6,10 @@ from time import monotonic
 
 import pytest
 
-from nixops_proxmox.endpoints.candidates import Candidate
-from nixops_proxmox.endpoints.race import Cancelled, Outcome, Proof, race
 from nixops_proxmox.errors import HostKeyChanged, SshUnreachable
 from nixops_proxmox.model import Endpoint
+from nixops_proxmox.reach.candidates import Candidate
+from nixops_proxmox.reach.race import Cancelled, Outcome, Proof, race
 from nixops_proxmox.ssh.connect import Login
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.probe import probe_host_key

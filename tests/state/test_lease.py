@@ -11,7 +11,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import Holder, Outcome, State, open_state
 from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
 from nixops_proxmox.state.lease import hold
-from nixops_proxmox.wiring.right import Right
+from nixops_proxmox.state.right import Right
 from tests.pace import patience
 
 from .conftest import start_python

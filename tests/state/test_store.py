@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.errors import ConfigError, StateError, StateTooNew
-from nixops_proxmox.lifecycle import ports
+from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.model import Address, Endpoint, Facts, Machine, Phase, Reach
 from nixops_proxmox.state import Outcome, State, has_password, open_state
 from nixops_proxmox.state.database import parse_location

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.pve.upload import stored_name
+from nixops_proxmox.pve.wire.upload import stored_name
 
 STEM = 200  # characters of a file's name that are kept; PVE takes 255 with all that is added
 SHORT = 30  # characters of it in the record

@@ -8,7 +8,7 @@ from nixops_proxmox.core.kind import Known, Thing, three_rows
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import NotFound, StateError, TaskFailed
 from nixops_proxmox.kinds.medium.ports import World
-from nixops_proxmox.pve.media import DELETION
+from nixops_proxmox.pve.cluster.media import DELETION
 
 NAME = "medium"
 

@@ -1,0 +1,174 @@
+"""The real parts of one run, made when they are first needed, and closed together."""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nixops_proxmox import paths
+from nixops_proxmox.guest.agent import Agent, RealClock
+from nixops_proxmox.kinds.machine.ports import Builder
+from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
+from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.telling import Telling
+from nixops_proxmox.model import Machine
+from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
+from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
+from nixops_proxmox.nixeval.copy import Destination
+from nixops_proxmox.nixeval.runner import ProcessRunner
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.options import Options
+from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
+from nixops_proxmox.pve.wire.profiles import load_profile
+from nixops_proxmox.reach.guests import Guests
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
+from nixops_proxmox.ssh.files import sweep_runs
+from nixops_proxmox.ssh.keys import KeyStore
+from nixops_proxmox.state.record import Winners
+from nixops_proxmox.state.right import Right
+
+log = logging.getLogger(__name__)
+
+
+class NothingToBuild:
+    """The builder of verbs and doors that do not activate: nothing is wanted, so nothing else is ever asked of it."""
+
+    def wanted_system(self, machine: Machine) -> str:
+        del machine
+        return ""
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        raise NotImplementedError(system, machine.name, spec.name, into_target)
+
+    def active_system(self, shell: ShellPort) -> str:
+        return find_active_system(shell)
+
+    def inactive_reason(self, shell: ShellPort, wanted: str) -> str:
+        return find_inactive_reason(shell, wanted)
+
+    def activate(self, system: str, shell: ShellPort) -> int:
+        raise NotImplementedError(system, shell.endpoint)
+
+
+class Parts:
+    """Hypervisors by profile, keys, guests; shared by all machines of a run."""
+
+    def __init__(self, options: Options, record: Winners) -> None:
+        self._options, self._record = options, record
+        sweep_runs()
+        self._directory = (options.keys or paths.state_dir() / "deployments") / record.name
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._telling = Telling(options.reporter)
+        self._hypervisors: dict[str, PveHypervisor] = {}
+        self.right = Right()
+        self.keys = KeyStore(self._directory / "keys", record.name, self.right.check)
+        self.guests = Guests(
+            self.agent,
+            self.keys,
+            record,
+            self._directory,
+            options.reporter,
+            self._stack,
+            options.patience,
+            self.right.check,
+            self.right.sleep,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def roots(self) -> Path:
+        """Where Nix's garbage collector finds what is deployed."""
+        return self._directory / "roots"
+
+    def tell_building(self, line: str) -> None:
+        log.info("nix: %s", line)
+
+    def hypervisor(self, name: str) -> PveHypervisor:
+        """The hypervisor of a profile; connected to when it is first asked."""
+        with self._lock:
+            if name not in self._hypervisors:
+                self._hypervisors[name] = self._stack.enter_context(
+                    open_hypervisor(
+                        name,
+                        profiles=self._options.profiles,
+                        trace=self._options.trace,
+                        busy=self._options.patience.busy,
+                        warn=lambda text: log.warning("%s: %s", name, text),
+                        tell=self._telling.tell,
+                        may_act=self.right.check,
+                        sleep=self.right.sleep,
+                    )
+                )
+            return self._hypervisors[name]
+
+    def agent(self, machine: Machine) -> Agent:
+        """The guest agent of a machine, wherever it is now."""
+        hypervisor = self.hypervisor(machine.facts.profile or "default")
+        node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
+        clock = RealClock(self.right.sleep)
+        return Agent(hypervisor.client, node, machine.facts.vmid, clock=clock, tell=self._telling.tell)
+
+    def world(
+        self, spec: MachineSpec, words: Words, builder: Builder, recorded: Callable[[], Collection[int]] = tuple
+    ) -> World:
+        """`recorded`: VMIDs of all machines that the record knows."""
+        if spec.server_url or spec.username or spec.token_name:
+            refuse_other_profile(spec, load_profile(spec.profile, path=self._options.profiles))
+        return World(
+            spec=spec,
+            hypervisor=self.hypervisor(spec.profile),
+            guest=self.guests,
+            builder=builder,
+            keys=self.keys,
+            clock=RealClock(self.right.sleep),
+            reporter=self._telling,
+            words=words,
+            recorded=recorded,
+        )
+
+    def looking(self, world: World) -> World:
+        """The same for who only looks: a guest that does not answer soon is not waited for."""
+        return replace(world, guest=self.guests.hurried())
+
+    def builder(self, nix: Nix, systems: Wanted) -> Builder:
+        return NixBuilder(
+            nix,
+            systems,
+            self._destination,
+            run=ProcessRunner(),
+            tell=self._options.reporter.detail,
+            may_act=self.right.check,
+        )
+
+    def _destination(self, machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
+        access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)
+        return Destination(store_url(access.endpoint), tuple(nix_sshopts(access).split(" ")))
+
+    # What verbs ask.
+
+    def ssh_argv(self, machine: Machine, spec: MachineSpec, command: Sequence[str]) -> list[str]:
+        return ssh_argv(self.guests.access(machine, spec), *command)
+
+    def scp_argv(
+        self, machine: Machine, spec: MachineSpec, sources: Sequence[str], target: str, *, recursive: bool
+    ) -> list[str]:
+        here = [
+            place.removeprefix(machine.name) if place.startswith(f"{machine.name}:") else place for place in sources
+        ]
+        there = target.removeprefix(machine.name) if target.startswith(f"{machine.name}:") else target
+        program, *rest = scp_argv(self.guests.access(machine, spec), here, there)
+        return [program, *(["-r"] if recursive else []), *rest]

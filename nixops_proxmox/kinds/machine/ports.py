@@ -1,0 +1,270 @@
+"""What the core needs from outside. Adapters satisfy these by shape; mypy checks the fit in `compose`.
+
+Every method may raise the errors of `nixops_proxmox.errors`; every wait has a deadline of its own and says, on
+giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from nixops_proxmox.core import ports
+from nixops_proxmox.model import Archive, Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
+from nixops_proxmox.spec import MachineSpec
+
+Note = Callable[[str], None]  # called with a UPID as soon as PVE has told it
+
+
+class Saves(Protocol):
+    """Snapshots and backups of our VMs. Every effect tells its task's UPID, and waits."""
+
+    def snapshots(self, facts: Facts) -> Mapping[str, bool]:
+        """By name, the oldest first: is it complete?"""
+        ...
+
+    def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        """The UUID that the VM had when the snapshot was taken; lower case."""
+        ...
+
+    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None: ...
+    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
+    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
+
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        """Every backup of the machine's VMID, the oldest first."""
+        ...
+
+    def choose_storage(self, facts: Facts) -> str:
+        """Where to back the VM up to; NotFound if no storage takes backups."""
+        ...
+
+    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None: ...
+    def delete_archive(self, node: str, volume: str, note: Note) -> None: ...
+
+    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there; empty: none does."""
+        ...
+
+
+class Hypervisor(Protocol):
+    """One PVE API. A VM is ours if its SMBIOS UUID is the machine's; no other VM is ever touched."""
+
+    @property
+    def saves(self) -> Saves: ...
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""
+        ...
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """The VMs that bear this machine's mark, wherever they are, but those with VMIDs in `besides`."""
+        ...
+
+    def choose_place(self, spec: MachineSpec) -> Place:
+        """A node that fits the spec (online, storages, bridges, ISO, most free memory) and a VMID not in use."""
+        ...
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        """Create VM and disks and wait. Raises VmidTaken if the VMID belongs to somebody else."""
+        ...
+
+    def start_vm(self, facts: Facts, note: Note) -> None:
+        """Start and wait until it runs; a running VM is fine."""
+        ...
+
+    def stop_vm(self, facts: Facts, note: Note) -> None:
+        """Power off, hard, and wait; a stopped VM is fine."""
+        ...
+
+    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+        """Ask the guest to shut down and wait; after `timeout` seconds power it off."""
+        ...
+
+    def wait_for_task(self, upid: str) -> None:
+        """Wait for a task of an earlier run; raises TaskFailed, or NotFound if PVE has forgotten it."""
+        ...
+
+    def find_task(self, facts: Facts, kind: str) -> str:
+        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        ...
+
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
+        """Would the VM boot the installer if it was started now?"""
+        ...
+
+    def runs_installer(self, vm: Vm) -> bool:
+        """Was the VM, if it runs, booted from the installer, whatever it boots next?"""
+        ...
+
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        """Boot from the installer ISO (inserted) or from the disk (ISO ejected), from the next start on."""
+        ...
+
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        """How the VM differs from the description, semantically; what the description leaves unset is no difference."""
+        ...
+
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        """What the VM has beyond the description and keeps, a line each, with what resets it."""
+        ...
+
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        """Described disks in whose slot is a volume that is not the machine's own: why, and what to do."""
+        ...
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        """Volumes that `destroy_vm` deletes beside the disks that we made: detached ones, and those added by hand."""
+        ...
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        """PVE's names of the disk volumes that the VM has now, whatever is pending, by slot."""
+        ...
+
+    def lock_told(self, vm: Vm) -> str:
+        """Who holds the VM's lock, and since when, in a sentence; empty: nobody does."""
+        ...
+
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
+        plugged in or out while it runs: they wait for a restart."""
+        ...
+
+    def uuid_at(self, vmid: int) -> str:
+        """The UUID of whatever stands at the VMID now, lower case; empty: nothing does, or it has none."""
+        ...
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        """The VM with this UUID, which a backup of another machine left at the machine's VMID, becomes the machine's;
+        fine if it is."""
+        ...
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        """Lower case, in the order of the NICs."""
+        ...
+
+    def destroy_vm(self, facts: Facts, note: Note) -> None:
+        """Stop and delete our VM and all its volumes; NeedsWord if it is protected. A VM that is not there is fine."""
+        ...
+
+
+class Shell(Protocol):
+    """Commands in a guest, over SSH, with the host key proven."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        """Run a `/bin/sh` script. ConnectionLost if it broke on the way."""
+        ...
+
+    def start_job(self, name: str, script: str) -> None:
+        """Start a detached job unless a job of that name exists (running or done): never a second one."""
+        ...
+
+    def find_job(self, name: str) -> Job: ...
+
+    def discard_job(self, name: str) -> None:
+        """Set the record of a job that is not running aside, so that the name can be started again."""
+        ...
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+        """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
+        ...
+
+
+@dataclass(frozen=True)
+class InstallerSeen:
+    """What the agent told about the live system that is running."""
+
+    boot_id: str
+    host_keys: tuple[str, ...]
+    facts: Facts  # with addresses and endpoint of the installer
+
+
+class Guest(Protocol):
+    """The OS inside, through the agent and then through SSH."""
+
+    def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
+        """Wait for the installer's agent, see that it is the installer, authorize our ephemeral key (and `keys`), read
+        its host keys, and prove an endpoint. GuestLost if the installed system answers instead."""
+        ...
+
+    def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        """The way into the installer; enters again if this process has not. GuestLost if it is another boot
+        than `machine.facts.boot_id`."""
+        ...
+
+    def list_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        """The guest's disks in the order of `spec.disks`, told apart by serial; WrongDisk if one is missing."""
+        ...
+
+    def prove_disks(
+        self, shell: Shell, machine: Machine, spec: MachineSpec, accounted: Collection[str]
+    ) -> Sequence[GuestDisk]:
+        """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
+        if one is not, or carries data and its slot is not among those whose content is accounted for."""
+        ...
+
+    def introduce(
+        self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
+    ) -> None:
+        """Wait for a copied system's agent; put files (text and mode, by path from the root) and keys into it, and have
+        its sshd take the host key among them. Before that nobody logs in."""
+        ...
+
+    def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+        """Wait for the installed system, learn its addresses, prove the best endpoint by the machine's host key."""
+        ...
+
+    def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        """The way into the installed system, by the endpoint in the facts; looks for another when that is silent."""
+        ...
+
+
+class Builder(Protocol):
+    """What Nix does for a machine. A door that activates by its own means has one that wants nothing."""
+
+    def wanted_system(self, machine: Machine) -> str:
+        """The store path of the system the machine should run, built; empty: nothing is asked of us."""
+        ...
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        """Copy the closure to the guest; `into_target`: into the installer's /mnt instead of its own store."""
+        ...
+
+    def active_system(self, shell: Shell) -> str: ...
+
+    def inactive_reason(self, shell: Shell, wanted: str) -> str:
+        """Why the wanted system does not count as active, in a sentence; for people."""
+        ...
+
+    def activate(self, system: str, shell: Shell) -> int:
+        """Make it the next generation and switch to it; returns the generation number."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Private keys, in 0600 files outside of the state."""
+
+    def host_key(self, uuid: str) -> tuple[str, str]:
+        """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        ...
+
+    def has_host_key(self, uuid: str) -> bool: ...
+
+    def keep_host_key(self, uuid: str, private: str) -> None:
+        """Take over a private key that was read from the guest itself."""
+        ...
+
+    def forget(self, uuid: str) -> None:
+        """Remove the machine's private key; fine if there is none."""
+        ...
+
+    def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
+        """Who may log in: the deployment's own client key and those of the description."""
+        ...
+
+
+Clock = ports.Clock
+Reporter: TypeAlias = ports.Reporter[Machine]
+Journal: TypeAlias = ports.Journal[Machine]

@@ -1,0 +1,71 @@
+"""What the table of machines is made of: their world, and one look at it."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nixops_proxmox.core import table
+from nixops_proxmox.kinds.machine.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
+from nixops_proxmox.model import Facts, Machine, Phase, Vm
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the user allowed by word for this run."""
+
+    allow_reboot: bool = False
+    check: bool = False  # trust nothing that can be looked at
+    make_another: bool = False  # make a machine though an unrecorded VM bears its mark
+    allow_recreate: bool = False  # make anew what is gone: a VM, or an empty disk beside one that was detached
+    lose_disks: bool = False  # the user was told which volumes go with a VM
+    adjust: bool = True  # look for differences between the VM and the description, and mend them
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside of the core, for one machine."""
+
+    spec: MachineSpec
+    hypervisor: Hypervisor
+    guest: Guest
+    builder: Builder
+    keys: KeyStore
+    clock: Clock
+    reporter: Reporter
+    words: Words = Words()
+    recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
+
+    def wait_for_task(self, upid: str) -> None:
+        self.hypervisor.wait_for_task(upid)
+
+    def find_task(self, facts: Facts, kind: str) -> str:
+        return self.hypervisor.find_task(facts, kind)
+
+
+Attempt: TypeAlias = table.Attempt[Machine, Facts]
+Step: TypeAlias = table.Step[World, Machine, Facts]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One look at the world: our VM, or None if it is gone."""
+
+    world: World
+    machine: Machine
+    vm: Vm | None
+
+
+def see(world: World, machine: Machine) -> Seen:
+    return Seen(world, machine, world.hypervisor.find_vm(machine.facts))
+
+
+def hint_at(machine: Machine) -> str:
+    """What to do where no way leads on."""
+    if machine.phase is Phase.LOST:
+        anew, forget = command(Verb.DEPLOY, "--allow-recreate"), command(Verb.DESTROY, machine.name)
+        return f"if the VM is really gone, {anew} creates a new one, and {forget} removes the record"
+    if machine.phase is Phase.ABSENT:
+        return f"{command(Verb.DEPLOY)} makes it"
+    return f"{command(Verb.LIFECYCLE)} shows the possible moves"

@@ -1,0 +1,197 @@
+"""What PVE has of a machine: made, changed, switched off, destroyed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nixops_proxmox.core.table import Repeatable
+from nixops_proxmox.errors import NeedsWord, NotFound, WrongDisk
+from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.identity import with_macs
+from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.spelling import Verb, command
+
+SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
+
+RESTARTING = command(Verb.DEPLOY, "--allow-reboot")
+
+
+def get_vm(world: World, machine: Machine) -> Vm:
+    """Our VM; it was there when we looked first, so its absence is an error."""
+    vm = world.hypervisor.find_vm(machine.facts)
+    if vm is None:
+        raise NotFound(
+            f"{machine.name}: VM {machine.facts.vmid} with our mark ({machine.facts.uuid}) is gone from the cluster",
+            hint="run the same command again; it says what you can do",
+        )
+    return vm
+
+
+class CreateVm:
+    """Create the VM and its disks"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        vm = world.hypervisor.find_vm(machine.facts)
+        return None if vm is None or vm.lock in ("create", "clone") else replace(machine.facts, node=vm.node)
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        world.hypervisor.create_vm(world.spec, machine, attempt.note_task)
+        return attempt.facts
+
+
+class Adjust(Repeatable):
+    """Change the VM to match the description"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        change_hardware(world, machine, get_vm(world, machine), attempt)
+        vm = get_vm(world, machine)
+        if vm.power is Power.RUNNING and not world.words.allow_reboot:
+            self._tell_what_waits(world, machine, [c for c in find_changes(world, vm, machine) if c.waiting])
+        return attempt.facts
+
+    def _tell_what_waits(self, world: World, machine: Machine, waiting: Sequence[Change]) -> None:
+        """A value that acts later is told; a machine without a device that is described is not ready."""
+        missing = [change.key for change in waiting if change.missing]
+        later = [change.key for change in waiting if not change.missing]
+        if later:
+            world.reporter.warn(
+                machine,
+                f"{', '.join(later)}: this takes effect at the next restart ({RESTARTING} does it)",
+            )
+        if missing:
+            raise NeedsWord(
+                f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in; "
+                "it appears after the next restart",
+                hint=f"{RESTARTING} restarts it; {command(Verb.DEPLOY)} tries again to plug it in",
+            )
+
+
+def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
+    """How the VM differs from the description, which may have more NICs than when the machine was made."""
+    return world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
+
+
+def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
+    """Make the VM as described, if it is not; returns what was different."""
+    machine = with_macs(machine, world.spec)
+    changes = find_changes(world, vm, machine)
+    refuse_forbidden(world, machine, changes)
+    if changes:
+        attempt.note(machine.facts)
+        world.reporter.detail(machine, ", ".join(change.key for change in changes))
+        for problem in world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task):
+            world.reporter.warn(machine, problem)
+    return changes
+
+
+def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) -> None:
+    """Nothing is changed at all if one of the changes cannot be made in place, or not unasked."""
+    refused = [change for change in changes if change.forbidden or (change.word and not world.words.allow_recreate)]
+    if refused:
+        remedies = [change.remedy for change in refused if change.remedy]
+        raise NeedsWord(
+            f"{machine.name}: cannot be changed in place: "
+            + "; ".join(
+                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden or c.word})"
+                for c in refused
+            ),
+            hint="; ".join(remedies)
+            or "undo the change in the description, or recreate the machine:"
+            f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",
+        )
+
+
+def refuse_strangers(world: World, machine: Machine, vm: Vm) -> None:
+    """Before anything boots from the disks or writes them: each must be the machine's own, whatever was said before."""
+    strange = world.hypervisor.strangers(vm, world.spec, machine)
+    if strange:
+        raise WrongDisk(
+            f"{machine.name}: a disk is not its own; nothing was written: "
+            + "; ".join(f"{change.key}: {change.forbidden}" for change in strange),
+            hint="; ".join(change.remedy for change in strange),
+        )
+
+
+class ShutDown:
+    """Shut the machine down"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        return machine.facts if get_vm(world, machine).power is Power.STOPPED else None
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        return attempt.facts
+
+
+class Destroy:
+    """Destroy the VM and its disks"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        if any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
+            return None
+        if machine.phase is Phase.LOST:
+            world.reporter.warn(
+                machine,
+                f"no VM on the cluster has its mark, so nothing was destroyed: a VM {machine.facts.vmid}, if there is"
+                " one, is somebody else's; only the record is removed",
+            )
+        return self._forgotten(world, machine)
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        for facts in made_by_us(machine.facts):
+            world.hypervisor.destroy_vm(facts, attempt.note_task)
+        return self._forgotten(world, machine)
+
+    def _forgotten(self, world: World, machine: Machine) -> Facts:
+        if machine.facts.uuid:
+            world.keys.forget(machine.facts.uuid)
+        return Facts()
+
+
+def made_by_us(facts: Facts) -> Sequence[Facts]:
+    """As the machine's VM is known, and as what a restore of a foreign backup left, until it got the machine's mark."""
+    if not facts.vmid:
+        return ()
+    left = facts.extra.get(RESTORING, "")
+    return (facts, replace(facts, uuid=left)) if left else (facts,)
+
+
+class Discard(Repeatable):
+    """Destroy the VM to recreate it with the same identity"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        kept = [disk.slot for disk in world.spec.disks if disk.keep]
+        if kept:
+            raise NeedsWord(
+                f"{machine.name}: {', '.join(kept)} must be kept, but a copy of an image or template is recreated with"
+                " all of its disks",
+                hint="remove `keep` from the disks, or save their data; then run"
+                f" {command(Verb.DESTROY, machine.name)}",
+            )
+        self._refuse_losses(world, machine)
+        world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
+        facts = attempt.facts
+        return Facts(
+            uuid=facts.uuid,
+            profile=facts.profile,
+            vmid=facts.vmid,
+            node=facts.node,
+            macs=facts.macs,
+            host_key=facts.host_key,
+            round=facts.round + 1,
+            asked=world.spec.install.generation,
+            extra=facts.extra,
+        )
+
+    def _refuse_losses(self, world: World, machine: Machine) -> None:
+        """PVE deletes all volumes of a VM with it, those that somebody detached or put there by hand too."""
+        vm = world.hypervisor.find_vm(machine.facts)
+        if vm is None:
+            return
+        refuse_strangers(world, machine, vm)
+        lost = world.hypervisor.losses(vm, machine)
+        if lost and not world.words.lose_disks:
+            raise NeedsWord(
+                f"{machine.name}: these volumes would be deleted with its VM: {'; '.join(lost)}",
+                hint="reinstall it by hand, which asks and then deletes them; or move them to"
+                " another VM (`qm disk move --target-vmid`)",
+            )

@@ -1,0 +1,67 @@
+"""Who the machine is: minted and recorded before anything uses it."""
+
+import hashlib
+import uuid
+from dataclasses import replace
+
+from nixops_proxmox.core.table import Repeatable
+from nixops_proxmox.errors import Unrecorded
+from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
+
+
+class Reserve(Repeatable):
+    """Reserve a VMID, a UUID, MACs and a host key"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        refuse_unrecorded(world, machine)
+        identity = machine.facts.uuid or str(uuid.uuid4())
+        place = world.hypervisor.choose_place(world.spec)
+        _, host_key = world.keys.host_key(identity)
+        return replace(
+            machine.facts,
+            uuid=identity,
+            profile=world.spec.profile,
+            vmid=place.vmid,
+            node=place.node,
+            macs=macs_for(identity, world.spec),
+            host_key=host_key,
+            asked=world.spec.install.generation,
+        )
+
+
+def refuse_unrecorded(world: World, machine: Machine) -> None:
+    """Raises Unrecorded if a VM bears the mark of a machine that has no record, or whose recorded VM is gone: the
+    record was lost, or is elsewhere, or the VM was restored under another VMID."""
+    lost = machine.phase is Phase.LOST
+    if world.words.make_another or (machine.facts.uuid and not lost):
+        return
+    found = world.hypervisor.find_bearers(machine.deployment, machine.name, world.recorded())
+    if found:
+        where = " and ".join(f"VM {one.vmid} on {one.node} (UUID {one.uuid})" for one in found)
+        what = "its recorded VM is gone" if lost else "it is not in the record"
+        raise Unrecorded(
+            f"{machine.name}: {what}, but its mark (deployment {machine.deployment}) is on {where};"
+            " a deploy would create a second one",
+            hint=f"{command(Verb.RECOVER)} records it"
+            + (f", after {command(Verb.DESTROY, '--forget', machine.name)}" if lost else "")
+            + f"; {command(Verb.MAKE_ANOTHER)} to create a new machine anyway",
+        )
+
+
+def macs_for(identity: str, spec: MachineSpec) -> tuple[str, ...]:
+    """A MAC for each NIC: the declared one, or one that follows from the machine's UUID and the slot, so that adding
+    a NIC never changes another's. Under BC:24:11, the prefix that PVE's makers registered (PVE's default since 8.1)."""
+    return tuple((nic.mac or derived_mac(identity, nic.slot)).lower() for nic in spec.network)
+
+
+def with_macs(machine: Machine, spec: MachineSpec) -> Machine:
+    """The machine with a MAC for every NIC of the description, which may have more of them than when it was made."""
+    return machine.moved(machine.phase, replace(machine.facts, macs=macs_for(machine.facts.uuid, spec)))
+
+
+def derived_mac(identity: str, slot: str) -> str:
+    tail = hashlib.sha256(f"{identity}/{slot}".encode()).digest()[:3]
+    return "bc:24:11:" + ":".join(f"{byte:02x}" for byte in tail)

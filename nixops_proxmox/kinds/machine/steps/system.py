@@ -1,0 +1,111 @@
+"""What happens with the installed system."""
+
+from dataclasses import replace
+
+from nixops_proxmox.core.table import Repeatable
+from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
+from nixops_proxmox.kinds.machine.steps.installer import script_hash
+from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
+
+
+class BootSystem:
+    """Boot the installed system, unless it runs"""
+
+    def already(self, world: World, machine: Machine) -> Facts | None:
+        if _needs_start(world, get_vm(world, machine)):
+            return None
+        return replace(machine.facts, boot_id="", installer_keys=())
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        vm = get_vm(world, machine)
+        if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
+            world.hypervisor.set_boot(vm, world.spec, installer=False)
+        if vm.power is Power.RUNNING and _runs_other(world, vm):
+            self._end(world, machine, vm, attempt)
+        refuse_strangers(world, machine, get_vm(world, machine))
+        world.hypervisor.start_vm(machine.facts, attempt.note_task)
+        return replace(attempt.facts, boot_id="", installer_keys=())
+
+    def _end(self, world: World, machine: Machine, vm: Vm, attempt: Attempt) -> None:
+        installed = machine.phase is not Phase.RESCUE and machine.facts.boot_id
+        if installed and world.hypervisor.runs_installer(vm):
+            world.hypervisor.stop_vm(machine.facts, attempt.note_task)  # the install job has unmounted the target
+        else:
+            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+
+
+def _needs_start(world: World, vm: Vm) -> bool:
+    """Off, or running something else than the installed system with the configuration that the user wants, or about to
+    boot the installer."""
+    if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
+        return True
+    return _runs_other(world, vm)
+
+
+def _runs_other(world: World, vm: Vm) -> bool:
+    return world.hypervisor.runs_installer(vm) or bool(vm.pending and world.words.allow_reboot)
+
+
+class Activate(Repeatable):
+    """Reach the system and activate what is wanted"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        facts = world.guest.meet_system(machine, world.spec)
+        met = machine.moved(machine.phase, facts)
+        _warn_of_partitions(world, met)
+        wanted = world.builder.wanted_system(met)
+        if not wanted:
+            return facts
+        shell = world.guest.system_shell(met, world.spec)
+        if world.builder.active_system(shell) == wanted:
+            return replace(facts, system=wanted)
+        world.reporter.detail(machine, f"copying {wanted}")
+        world.builder.copy_system(wanted, met, world.spec, into_target=False)
+        world.reporter.detail(machine, "switching to it")
+        return replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
+
+
+def _warn_of_partitions(world: World, machine: Machine) -> None:
+    """An installed machine is never repartitioned on the quiet: the user is told how to ask for it."""
+    recorded = machine.facts.partition_hash
+    if recorded and recorded != script_hash(world.spec.install.partition):
+        world.reporter.warn(
+            machine,
+            "the partition script has changed since the installation; the disks stay as they are "
+            f"(`reinstall {machine.name}` partitions them again, which erases them)",
+        )
+
+
+class ClearForReinstall(Repeatable):
+    """Shut down to reinstall"""
+
+    def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        vm = get_vm(world, machine)
+        refuse_strangers(world, machine, vm)
+        if not world.keys.has_host_key(machine.facts.uuid) and vm.power is Power.RUNNING:
+            self._rescue_key(world, machine)
+        if vm.power is Power.RUNNING:
+            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        facts = attempt.facts
+        return replace(
+            facts,
+            round=facts.round + 1,
+            asked=world.spec.install.generation,
+            passes=0,
+            partition_hash="",
+            method="",
+            system="",
+            generation=0,
+            boot_id="",
+            endpoint=None,
+        )
+
+    def _rescue_key(self, world: World, machine: Machine) -> None:
+        """The host key was made by another operator: it lives on in the guest, and must survive the reinstall."""
+        shell = world.guest.system_shell(machine, world.spec)
+        read = shell.run("cat /etc/ssh/ssh_host_ed25519_key")
+        if read.status == 0:
+            world.keys.keep_host_key(machine.facts.uuid, read.stdout)
+        else:
+            world.reporter.warn(machine, "its host key could not be read; the reinstalled system gets a new one")

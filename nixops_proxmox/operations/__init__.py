@@ -1,0 +1,21 @@
+"""The one place that picks real parts and hands them to the core."""
+
+from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.operations.deployed import Deployed, open_deployment, open_given
+from nixops_proxmox.operations.looks import Checked, Planned
+from nixops_proxmox.operations.recovery import Sighted
+from nixops_proxmox.operations.volumes import Volumes, open_volumes
+from nixops_proxmox.options import Options
+
+__all__ = [
+    "Checked",
+    "Deployed",
+    "Options",
+    "Outcome",
+    "Planned",
+    "Sighted",
+    "Volumes",
+    "open_deployment",
+    "open_given",
+    "open_volumes",
+]

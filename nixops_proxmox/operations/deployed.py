@@ -1,0 +1,372 @@
+"""A deployment, opened: what the doors' verbs do, in terms of the core."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
+from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.ports import Builder, Journal
+from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
+from nixops_proxmox.nixeval.build import drop_root
+from nixops_proxmox.operations.description import Description, describe, given
+from nixops_proxmox.operations.looks import Checked, Planned, check_machine, plan_machine
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.recovery import Lookout, Sighted, refuse_ambiguous
+from nixops_proxmox.options import Options
+from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.wire.profiles import load_profile
+from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec.words import is_machine_name
+from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state import open_state
+from nixops_proxmox.state.record import Record
+
+LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
+
+
+@contextmanager
+def open_deployment(options: Options) -> Iterator["Deployed"]:
+    """Open the state and, if there is a source, evaluate it; everything opened is closed on the way out."""
+    with _opened(options) as (record, parts):
+        description = None
+        if options.source is not None:
+            description = describe(
+                options.deployment,
+                options.source,
+                profile=options.profile,
+                client_key=parts.keys.client_key().public,
+                roots=parts.roots,
+                tell=parts.tell_building,
+            )
+        yield Deployed(options, record, parts, description)
+
+
+@contextmanager
+def open_given(
+    options: Options, network: NetworkSpec, systems: Mapping[str, str] | None = None
+) -> Iterator["Deployed"]:
+    """For doors that bring their own description; `systems` None: they activate by their own means."""
+    with _opened(options) as (record, parts):
+        yield Deployed(options, record, parts, given(network, systems))
+
+
+@contextmanager
+def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
+    with open_state(options.state) as state:
+        record = state.deployment(options.deployment).only(options.only)
+        with Parts(options, record) as parts:
+            yield record, parts
+
+
+class Deployed:
+    """One deployment, with the parts that its verbs need."""
+
+    def __init__(self, options: Options, record: Record, parts: Parts, description: Description | None = None) -> None:
+        self._options, self._parts, self._description = options, parts, description
+        self.record = record
+        self._recorded: list[Facts] | None = None
+
+    # What there is.
+
+    @property
+    def network(self) -> NetworkSpec | None:
+        return None if self._description is None else self._description.network
+
+    def machines(self) -> list[Machine]:
+        """Everything that is described or recorded, by name."""
+        found = {machine.name: machine for machine in self.record.machines()}
+        for name in self.described():
+            found.setdefault(name, Machine(self.record.name, name))
+        return [found[name] for name in sorted(found)]
+
+    def remarks(self) -> list[str]:
+        """What should be said about the description: Nix's warnings, old option names, machines of other backends."""
+        if self.network is None:
+            return []
+        warnings = self._description.warnings if self._description is not None else ()
+        foreign = [f"{name}: it belongs to another backend, so we leave it alone" for name in self.network.foreign]
+        return [*warnings, *self.network.warnings, *foreign]
+
+    def described(self) -> list[str]:
+        return [] if self.network is None else [spec.name for spec in self.network.machines]
+
+    def forgotten(self) -> list[str]:
+        """Machines that are recorded but no longer described."""
+        described = self.described()
+        return [m.name for m in self.record.machines() if m.name not in described and m.phase is not Phase.ABSENT]
+
+    def spec(self, name: str) -> MachineSpec:
+        """The machine's description; without one, what the record tells."""
+        for spec in () if self.network is None else self.network.machines:
+            if spec.name == name:
+                return spec
+        machine = self.record.machine(name)
+        if machine.phase is Phase.ABSENT:
+            raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
+        return spec_of_record(machine)
+
+    # What can be asked for.
+
+    def deploy(
+        self, names: Sequence[str], *, until: Phase | None = None, allow_recreate: bool = False
+    ) -> list[Outcome]:
+        """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped."""
+        self._refuse_undescribed(names)
+        refused: dict[str, DeployError] = {}
+
+        def work(name: str, lease: Any) -> Machine:
+            if name in refused:
+                raise refused[name]
+            return self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
+
+        return self._each(names, work, before=lambda: refused.update(self._place(names)))
+
+    def stop(self, names: Sequence[str]) -> list[Outcome]:
+        return self._to(Phase.STOPPED, names)
+
+    def rescue(self, names: Sequence[str]) -> list[Outcome]:
+        return self._to(Phase.RESCUE, names)
+
+    def start(self, names: Sequence[str]) -> list[Outcome]:
+        """Boot what is installed; nothing is changed or activated."""
+        return self._to(Phase.READY, names)
+
+    def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
+        """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
+
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).reboot(hard=hard))
+
+    def reinstall(self, names: Sequence[str]) -> list[Outcome]:
+        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
+        self._refuse_undescribed(names)
+
+        return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
+
+    def destroy(self, names: Sequence[str]) -> list[Outcome]:
+        """Destroy VMs and disks, and forget the machines; a machine that was never made is fine."""
+
+        def work(name: str, lease: Any) -> Machine:
+            if self.record.machine(name).phase is Phase.ABSENT:
+                return self.record.machine(name)
+            spec = spec_of_record(self.record.machine(name), to_destroy=True)
+            machine = self._pursuit(name, lease, LOOKING, spec).to(Phase.ABSENT)
+            self.record.forget(name, lease)
+            drop_root(self._parts.roots, name)
+            return machine
+
+        return self._each(names, work)
+
+    def work_on(self, names: Sequence[str], work: Callable[[Pursuit, PveHypervisor], Machine]) -> list[Outcome]:
+        """Anything else with machines that are recorded; hardware and system are left as they are."""
+        return self._each(
+            names, lambda name, lease: work(self._pursuit(name, lease, LOOKING), self.hypervisor_of(name))
+        )
+
+    def recover(self, found: Sequence[Sighted]) -> list[Machine]:
+        """Write down the machines that were found on the cluster and are not recorded."""
+        machines = [one.machine for one in found if one.machine is not None]
+        with self._lease() as lease:
+            for machine in machines:
+                self.record.journal(lease).record(machine, "recovered from its mark on the cluster")
+        return machines
+
+    # What can be looked at.
+
+    def losses(self, name: str) -> tuple[str, ...]:
+        """What a machine's end deletes beside the disks that we made, a line each."""
+        machine = self.record.machine(name)
+        if not machine.facts.vmid or machine.phase in (Phase.ABSENT, Phase.RESERVED):
+            return ()
+        try:
+            hypervisor = self.hypervisor_of(name)
+            vm = hypervisor.find_vm(machine.facts)
+        except DeployError as error:
+            return (f"could not find out its other volumes: {error.message}",)
+        return () if vm is None else tuple(hypervisor.losses(vm, machine))
+
+    def looking_at(self, name: str) -> Pursuit:
+        """One machine, for who only looks: what is seen is not recorded."""
+        world = self._world(name, LOOKING, builds=False)
+        return Pursuit(
+            self.record.machine(name), world, self.record.journal(), leave=lambda: self._parts.guests.leave(name)
+        )
+
+    def hypervisor_of(self, name: str) -> PveHypervisor:
+        return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
+
+    def recoverable(self, profiles: Sequence[str]) -> list[Sighted]:
+        """Every VM of the hypervisors that carries a mark, of this deployment and of others; touches none."""
+        return refuse_ambiguous([one for profile in profiles for one in self._recoverable(profile)])
+
+    def _recoverable(self, profile: str) -> list[Sighted]:
+        recorded = {machine.name: machine for machine in self.record.machines() if machine.phase is not Phase.ABSENT}
+        specs = {name: self.spec(name) for name in self.described()}
+        lookout = Lookout(
+            self.record.name, profile, self._parts.hypervisor(profile), self._parts.keys, self._parts.agent
+        )
+        return lookout.look(recorded, specs)
+
+    def plan(self, names: Sequence[str]) -> list[Planned]:
+        """What `deploy` would do; looks, builds, and changes nothing."""
+        planned: dict[str, Planned] = {}
+
+        def work(name: str) -> Machine:
+            world = self._world(name, self._options.words)
+            planned[name] = plan_machine(self.record.machine(name), world)
+            return self.record.machine(name)
+
+        outcomes = run_all(names, work, jobs=self._options.jobs)
+        return [
+            planned.get(o.name) or Planned(o.name, self.record.machine(o.name).phase, error=o.error) for o in outcomes
+        ]
+
+    def check(self, names: Sequence[str]) -> list[Checked]:
+        """What is true right now, from the cluster and from the guests themselves."""
+        found: dict[str, Checked] = {}
+
+        def work(name: str) -> Machine:
+            world = self._parts.looking(self._world(name, self._options.words))
+            found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
+            return self.record.machine(name)
+
+        outcomes = run_all(names, work, jobs=self._options.jobs)
+        return [
+            found.get(o.name)
+            or Checked(o.name, self.record.machine(o.name).phase, problems=(o.error.message if o.error else "",))
+            for o in outcomes
+        ]
+
+    def endpoints(self, name: str) -> tuple[list[str], Endpoint | None]:
+        """Every address and why it was or was not chosen, a line each, and the winner; tries them now."""
+        return self._parts.guests.explain(self._reachable(name), self.spec(name))
+
+    def ssh_argv(self, name: str, command: Sequence[str] = ()) -> list[str]:
+        """An `ssh` command line with the proven endpoint, the pinned host key and the right user key."""
+        return self._parts.ssh_argv(self._reachable(name), self.spec(name), command)
+
+    def scp_argv(self, name: str, sources: Sequence[str], target: str, *, recursive: bool = False) -> list[str]:
+        """`NAME:path` in sources or target stands for the machine's path."""
+        return self._parts.scp_argv(self._reachable(name), self.spec(name), sources, target, recursive=recursive)
+
+    @contextmanager
+    def terminal(self, name: str) -> Iterator[Terminal]:
+        """The machine's serial terminal, through the hypervisor's API."""
+        machine = self.record.machine(name)
+        vm = self.hypervisor_of(name).find_vm(machine.facts)
+        if vm is None or vm.power is not Power.RUNNING:
+            raise NoPath(
+                f"{name}: it does not run, so it has no console", hint=f"{command(Verb.START, name)} starts it"
+            )
+        profile = load_profile(machine.facts.profile or "default", path=self._options.profiles)
+        with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
+            yield terminal
+
+    # How.
+
+    def _reachable(self, name: str) -> Machine:
+        machine = self.record.machine(name)
+        if machine.phase in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.LOST, Phase.STOPPED):
+            raise NoPath(
+                f"{name}: it is {machine.phase}, so you cannot log in to it",
+                hint=f"{command(Verb.DEPLOY)} makes it reachable",
+            )
+        return machine
+
+    def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).to(goal))
+
+    def _place(self, names: Sequence[str]) -> dict[str, DeployError]:
+        """Places for all new machines before the first is made; errors by name. Whatever else is wrong with one of them
+        is told when it is worked on."""
+        new: dict[str, list[MachineSpec]] = {}
+        begun: dict[str, list[tuple[MachineSpec, Place]]] = {}
+        for machine, spec in ((self.record.machine(name), self.spec(name)) for name in names):
+            if machine.phase is Phase.ABSENT:
+                new.setdefault(spec.profile, []).append(spec)
+            elif machine.phase is Phase.RESERVED and machine.facts.profile == spec.profile:
+                begun.setdefault(spec.profile, []).append((spec, Place(machine.facts.node, machine.facts.vmid)))
+        refused: dict[str, DeployError] = {}
+        for profile, specs in new.items():
+            with suppress(DeployError):  # no profile, no connection: each machine meets that itself
+                refused |= self._parts.hypervisor(profile).place_all(specs, begun.get(profile, ()))
+        return refused
+
+    def _each(
+        self,
+        names: Sequence[str],
+        work: Callable[[str, Any], Machine],
+        *,
+        before: Callable[[], None] = lambda: None,
+    ) -> list[Outcome]:
+        def with_right(name: str) -> Machine:
+            self._parts.right.check()  # where nothing is left to do, nobody else would find out
+            return work(name, lease)
+
+        with self._lease() as lease:
+            before()
+            return run_all(names, with_right, jobs=self._options.jobs, ended=self._options.ended)
+
+    @contextmanager
+    def _lease(self) -> Iterator[Any]:
+        """The right to change the deployment; whoever acts for us asks for it again before each effect."""
+        with (
+            self.record.lease(break_lock=self._options.break_lock) as lease,
+            self._parts.right.held(lambda: self.record.prove(lease)),
+        ):
+            yield lease
+
+    def _pursuit(self, name: str, lease: Any, words: Words | None = None, spec: MachineSpec | None = None) -> Pursuit:
+        """With `words`: a verb that leaves hardware and system as they are."""
+        world = self._world(name, words or self._options.words, spec, builds=words is None)
+        journal = self.record.journal(lease)
+        machine = self._kept(self.record.machine(name), journal)
+        return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
+
+    def _world(self, name: str, words: Words, spec: MachineSpec | None = None, *, builds: bool = True) -> World:
+        builder: Builder = NothingToBuild()
+        if builds and self._description is not None:
+            builder = self._description.builder(self._parts)
+        spec = spec or self.spec(name)
+        return self._parts.world(spec, words, builder, partial(self._recorded_vmids, spec.profile))
+
+    def _recorded_vmids(self, profile: str) -> list[int]:
+        """As they were when this was first asked: those made since, the hypervisor knows itself."""
+        if self._recorded is None:
+            self._recorded = [machine.facts for machine in self.record.machines()]
+        return [facts.vmid for facts in self._recorded if facts.profile == profile]
+
+    def _kept(self, machine: Machine, journal: Journal) -> Machine:
+        """The machine with what the door wants in its facts; recorded at once where no move may follow."""
+        extra = {**machine.facts.extra, **self._options.keep}
+        if extra == dict(machine.facts.extra):
+            return machine
+        machine = machine.moved(machine.phase, replace(machine.facts, extra=extra))
+        if machine.phase is not Phase.ABSENT:
+            journal.record(machine, "the description changed")
+        return machine
+
+    def _refuse_undescribed(self, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in self.described()]
+        if unknown:
+            raise SpecError(f"not in the description: {', '.join(unknown)}")
+
+
+def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec:
+    """What the record alone tells. An older version recorded whatever name stood in a VM's notes: of such a machine
+    nothing is done, except that it is destroyed."""
+    profile = machine.facts.profile or "default"
+    if is_machine_name(machine.name):
+        return MachineSpec(name=machine.name, profile=profile)
+    if to_destroy:
+        return MachineSpec(name="nameless", profile=profile)
+    raise StateError(
+        f"{machine.name!a} is recorded, but no machine can have that name: an older version took it from a VM's notes",
+        hint=f"{command(Verb.DESTROY, '--uuid', machine.facts.uuid)} destroys it;"
+        f" {command(Verb.DESTROY, '--forget', '--uuid', machine.facts.uuid)} removes only its record",
+    )

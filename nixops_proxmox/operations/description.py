@@ -1,0 +1,82 @@
+"""The description: evaluated by Nix and parsed by the spec, or handed over by a door that has its own."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from nixops_proxmox import paths
+from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.kinds.machine.ports import Builder
+from nixops_proxmox.nixeval.builder import Systems, Wanted
+from nixops_proxmox.nixeval.evaluate import Source, evaluate_network
+from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
+from nixops_proxmox.nixeval.tools import Nix, get_nix
+from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
+from nixops_proxmox.spec.machine import Method
+from nixops_proxmox.spec.machine import Source as InstallSource
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is wanted; without `systems` nothing is built, copied or activated."""
+
+    network: NetworkSpec
+    nix: Nix | None = None
+    systems: Wanted | None = None
+    warnings: tuple[str, ...] = ()  # what Nix said while it evaluated
+
+    def builder(self, parts: Parts) -> Builder:
+        if self.nix is None or self.systems is None:
+            return NothingToBuild()
+        return parts.builder(self.nix, self.systems)
+
+
+@dataclass(frozen=True)
+class GivenSystems:
+    """Systems that are in the store already, by machine."""
+
+    paths: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        return self.paths.get(name, "")
+
+
+def describe(deployment: str, source: Source, *, profile: str, client_key: str, roots: Path, tell: Tell) -> Description:
+    """Evaluate and parse; the systems are built when the first of them is asked for, and let `client_key` in."""
+    nix, run = get_nix(), ProcessRunner()
+    source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
+    parse = partial(parse_network, deployment)
+    evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)
+    network = parse(evaluated.data)
+    _refuse_blanks(roots, network)
+    if profile:
+        machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
+        network = network.model_copy(update={"machines": machines})
+    needed = {machine.name for machine in network.machines if _needs_system(machine)}
+    systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
+    return Description(network, nix, systems, evaluated.warnings)
+
+
+def _needs_system(spec: MachineSpec) -> bool:
+    return spec.install.source is InstallSource.ISO and spec.install.method is Method.CLOSURE
+
+
+def _refuse_blanks(folder: Path, network: NetworkSpec) -> None:
+    """Nix splits NIX_SSHOPTS at blanks; told at the start, not when the first system is copied."""
+    files = {f"{m.name}.deployment.proxmox.ssh.identityFile": m.ssh.identity_file for m in network.machines}
+    for what, path in {"the state's folder": str(folder), **files}.items():
+        if path and re.search(r"""[\s'"\\$`]""", path):
+            raise ConfigError(
+                f"{what} is {path!r}, and Nix cannot give SSH a path with blanks or quotes",
+                hint="keep state and keys in a folder whose path has neither",
+            )
+
+
+def given(network: NetworkSpec, systems: Mapping[str, str] | None = None) -> Description:
+    """A door's own description; `systems`: store paths by machine, None for a door that activates by its own means."""
+    if systems is None:
+        return Description(network)
+    return Description(network, get_nix(), GivenSystems(systems))

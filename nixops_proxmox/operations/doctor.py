@@ -1,0 +1,59 @@
+"""What a deploy needs, here and on the clusters: what is there, what is missing, and how to supply it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.operations.deployed import Deployed
+from nixops_proxmox.operations.networks import enter_networks
+from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.cluster.doctor import examine
+from nixops_proxmox.pve.wire.profiles import load_profile
+from nixops_proxmox.spec import MachineSpec
+
+Needs = Mapping[str, Sequence[MachineSpec]]  # by hypervisor
+
+
+@dataclass
+class Diagnosis:
+    """The findings, in the order in which they were looked for, and the errors among them."""
+
+    findings: list[Finding]
+    errors: list[DeployError] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self, subject: str) -> Iterator[None]:
+        try:
+            yield
+        except DeployError as error:
+            self.errors.append(error)
+            self.findings.append(Finding(Level.PROBLEM, subject, error.message, error.hint))
+
+
+def diagnose(
+    tools: Sequence[Finding],
+    find_needs: Callable[[], Needs],
+    usual: Callable[[], str],
+    busy: Callable[[str], AbstractContextManager[None]] = lambda _what: nullcontext(),
+) -> Diagnosis:
+    """`usual`: the hypervisor that is looked at where nothing is described."""
+    found, needs = Diagnosis(list(tools)), dict[str, Sequence[MachineSpec]]()
+    with found.attempt("network"):
+        needs.update(find_needs())
+    for name, specs in (needs or {usual(): ()}).items():
+        with found.attempt(name):
+            profile = load_profile(name)
+            enter_networks([name])
+            with busy(f"looking at {name}"), closing(connect(profile)) as client:
+                found.findings += examine(client, profile, specs)
+    return found
+
+
+def needs_of(deployed: Deployed) -> Needs:
+    """The machines that are described, by hypervisor."""
+    needs: dict[str, list[MachineSpec]] = {}
+    for spec in map(deployed.spec, deployed.described()):
+        needs.setdefault(spec.profile, []).append(spec)
+    return needs

@@ -1,0 +1,111 @@
+"""What verbs that only look find out about one machine."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from nixops_proxmox.core.table import label
+from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
+from nixops_proxmox.kinds.machine.table import LIFECYCLE
+from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
+from nixops_proxmox.operations.pursuit import asks_for_reinstall, refuse_moved, start_of_reinstall
+from nixops_proxmox.spelling import Verb, command
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a deploy would do to one machine."""
+
+    name: str
+    phase: Phase  # where it stands, looked at now
+    moves: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
+    system: str = ""  # the system it would get, empty if it has it already
+    error: DeployError | None = None
+    stays: tuple[str, ...] = ()  # what the VM has, and the description does not say
+    lock: str = ""  # who holds the VM's lock now, and since when: a deploy waits for that
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is true of one machine right now; None: could not be told."""
+
+    name: str
+    phase: Phase
+    exists: bool | None = None
+    running: bool | None = None
+    reachable: bool | None = None
+    system_ok: bool | None = None
+    changes: tuple[Change, ...] = ()
+    pending: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def plan_machine(machine: Machine, world: World) -> Planned:
+    """What `deploy` would do; looks and builds, and changes nothing."""
+    refuse_moved(machine, world)
+    if machine.phase is Phase.ABSENT:
+        refuse_unrecorded(world, machine)
+    seen = LIFECYCLE.look(world, machine)
+    gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
+    vm = None if gone else world.hypervisor.find_vm(seen.facts)
+    changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
+    stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()
+    lock = world.hypervisor.lock_told(vm) if vm is not None else ""
+    wanted = world.builder.wanted_system(seen)
+    try:
+        way, start = world.spec.install.source, start_of_reinstall(world.spec)
+        moves = LIFECYCLE.road(seen, start, way) if asks_for_reinstall(seen, world) else []
+        standing = seen.moved(start, seen.facts) if moves else seen
+        moves = [*moves, *LIFECYCLE.road(standing, Phase.READY, way)]
+    except NoPath as error:
+        return Planned(seen.name, seen.phase, error=error)
+    steps = tuple(label(move.step) for move in moves)
+    system = wanted if wanted != seen.facts.system else ""
+    return Planned(seen.name, seen.phase, steps, changes, system, stays=stays, lock=lock)
+
+
+def find_waiting(vm: Vm, changes: Collection[Change]) -> tuple[str, ...]:
+    """The pending keys that only a restart ends: what somebody made pending, and a deploy takes back, needs none."""
+    undone = {change.key for change in changes if not change.restart}
+    return tuple(key for key in vm.pending if key not in undone)
+
+
+def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
+    """What is true right now, from the cluster and from the guest itself."""
+    if machine.phase is Phase.ABSENT:
+        refuse_unrecorded(world, machine)
+    if machine.phase in (Phase.ABSENT, Phase.RESERVED):
+        return Checked(machine.name, machine.phase, exists=False, problems=("it does not exist yet",))
+    vm = world.hypervisor.find_vm(machine.facts)
+    if vm is None:
+        gone = f"VM {machine.facts.vmid} with its mark is gone"
+        return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
+    changes = tuple(find_changes(world, vm, machine)) if described else ()
+    pending = find_waiting(vm, changes)
+    if vm.power is Power.STOPPED:
+        return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=pending)
+    reachable, system_ok, problems = _check_guest(machine, world)
+    return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, pending, problems)
+
+
+def _what_next(machine: Machine) -> str:
+    if machine.phase is Phase.RESCUE:
+        return f"it is in rescue: {command(Verb.START, machine.name)} boots its disk"
+    return f"it is {machine.phase}: {command(Verb.DEPLOY)} goes on"
+
+
+def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tuple[str, ...]]:
+    """(reachable, its system is the wanted one, problems)"""
+    if machine.phase not in (Phase.RUNNING, Phase.READY):
+        return False, None, (_what_next(machine),)
+    try:
+        shell = world.guest.system_shell(machine, world.spec)
+        wanted = world.builder.wanted_system(machine) or machine.facts.system
+        if not wanted or world.builder.active_system(shell) == wanted:
+            return True, True, ()
+        return True, False, (world.builder.inactive_reason(shell, wanted),)
+    except DeployError as error:
+        return False, None, (error.message,)

@@ -1,0 +1,52 @@
+"""Which hypervisors are meant, and the way into their networks."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.namespace import enter
+from nixops_proxmox.pve.wire.profiles import DEFAULT, list_profiles, load_profile
+from nixops_proxmox.spelling import PROFILE_VARIABLE
+
+if TYPE_CHECKING:
+    from nixops_proxmox.operations.deployed import Deployed
+
+
+def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
+    """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
+    and only one other, that one is."""
+    environment = os.environ if environment is None else environment
+    if chosen := given or environment.get(PROFILE_VARIABLE, ""):
+        return chosen
+    known = list_profiles()
+    return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
+
+
+def usual_profile(given: str = "") -> str:
+    """The hypervisor that is meant where no machine says one."""
+    return choose_profile(given) or DEFAULT
+
+
+def described_profiles(deployed: "Deployed", given: str = "") -> list[str]:
+    """The hypervisors of the described machines; where none is described, the usual one."""
+    return sorted({deployed.spec(name).profile for name in deployed.described()}) or [usual_profile(given)]
+
+
+def used_profiles(deployed: "Deployed") -> list[str]:
+    """The hypervisors of the described and the recorded machines."""
+    described = [deployed.spec(name).profile for name in deployed.described()]
+    return sorted({*described, *(machine.facts.profile for machine in deployed.record.machines())} - {""})
+
+
+def enter_networks(profiles: Sequence[str]) -> None:
+    """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
+    known = list_profiles()
+    namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
+    if len(namespaces) > 1:
+        raise ConfigError(
+            f"{', '.join(profiles)} are labs with separate networks, and a run can enter only one",
+            hint="select the machines of one lab at a time",
+        )
+    for namespace in namespaces:
+        enter(namespace)

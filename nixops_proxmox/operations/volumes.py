@@ -1,0 +1,150 @@
+"""Files put on a hypervisor's storage once: finds where, and takes the medium there through its kind."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from nixops_proxmox.core.engine import pursue
+from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.errors import NotFound, StateError
+from nixops_proxmox.guest.agent import RealClock
+from nixops_proxmox.kinds import medium as kind
+from nixops_proxmox.kinds.medium import Media, Medium, World, content_name, refuse_ending
+from nixops_proxmox.options import Silent
+from nixops_proxmox.pve.api.answers import Resources, StorageSeen
+from nixops_proxmox.pve.cluster.hypervisor import open_hypervisor
+from nixops_proxmox.pve.wire.upload import Progress, no_progress
+from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state import open_state
+
+if TYPE_CHECKING:
+    from nixops_proxmox.state import Deployment
+
+
+@contextmanager
+def open_volumes(
+    profile: str, profiles: Path | None = None, *, state: str = "", deployment: str = ""
+) -> Iterator["Volumes"]:
+    """With a deployment, its record keeps the media that are put; `state` is where that is. Without one, nothing is
+    recorded, and what the storage has tells all that is needed to go on."""
+    with open_state(state) if deployment else nullcontext() as opened:
+        record = None if opened is None else opened.deployment(deployment)
+        with open_hypervisor(profile, profiles=profiles) as hypervisor:
+            yield Volumes(hypervisor, profile, record)
+
+
+@dataclass(frozen=True)
+class Put:
+    """A file's volume; `node`: the only one that has it, empty if all have; `uploaded`: it was not there before."""
+
+    volume: str
+    node: str
+    uploaded: bool
+
+
+class Hypervisor(Protocol):
+    """As much of a cluster as media need."""
+
+    @property
+    def media(self) -> Media: ...
+    def resources(self) -> Resources: ...
+    def wait_for_task(self, upid: str) -> None: ...
+
+
+class Volumes:
+    def __init__(self, hypervisor: Hypervisor, profile: str, record: "Deployment | None" = None) -> None:
+        self._hypervisor, self._profile, self._record = hypervisor, profile, record
+
+    def ensure(
+        self, path: Path, storage: str, content: str, *, node: str = "", progress: Progress = no_progress
+    ) -> str:
+        """The volume ID of the file's content on the storage; uploaded if it is not there yet."""
+        return self.put(path, content, storage=storage, node=node, progress=progress).volume
+
+    def put(
+        self, path: Path, content: str, *, storage: str = "", node: str = "", progress: Progress = no_progress
+    ) -> "Put":
+        """Like `ensure`, and tells more; without a storage, one is chosen that takes the content (`iso`, `import`)."""
+        refuse_ending(path, content)
+        name = content_name(path)
+        places = self._find_places(content, storage, node)
+        medium, is_there = self._choose([_medium_at(place, path, content, name) for place in places])
+        if not is_there or self._record is not None:  # where nothing is recorded, a second look would tell the same
+            self._pursue(Presence.PRESENT, medium, progress)
+        return Put(medium.volume, medium.only_node, uploaded=not is_there)
+
+    def _choose(self, media: Sequence[Medium]) -> tuple[Medium, bool]:
+        """Where it is already, and True; else where an earlier upload was cut off; else the best place."""
+        begun: Medium | None = None
+        for medium in media:
+            sizes = self._hypervisor.media.sizes(medium.node, medium.storage, medium.content)
+            size = sizes.get(medium.volume)
+            if size == medium.size:
+                return medium, True
+            if size is not None and begun is None:
+                begun = medium
+        return begun or media[0], False
+
+    def _pursue(self, goal: Presence, medium: Medium, progress: Progress) -> None:
+        world = World(medium, self._hypervisor.media, self._hypervisor.wait_for_task, RealClock(), Silent(), progress)
+        name = medium.thing_name(self._profile)
+        if self._record is None:
+            pursue(kind.LIFECYCLE, goal, Thing(kind.NAME, "", name), world, Unrecorded())
+            return
+        record = self._record.only(name)
+        with record.lease() as lease:
+            pursue(kind.LIFECYCLE, goal, recorded(record, name), world, record.journal(lease))
+
+    def _find_places(self, content: str, storage: str, node: str) -> list[StorageSeen]:
+        """The best first: shared before local, then the most room; a shared storage is looked at from one node."""
+
+        def fits(seen: StorageSeen) -> bool:
+            wanted = seen.storage == storage if storage else content in seen.content
+            return wanted and seen.available and node in ("", seen.node)
+
+        fitting = [seen for seen in self._hypervisor.resources().storages if fits(seen)]
+        if not fitting:
+            what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
+            raise NotFound(
+                f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
+                hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
+            )
+        fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
+        return list({(seen.storage, seen.only_node): seen for seen in reversed(fitting)}.values())[::-1]
+
+
+def recorded(record: "Deployment", name: str) -> Thing:
+    """The medium as the record has it; absent if there is none. StateError for a record that cannot be read."""
+    thing = Thing(kind.NAME, record.name, name)
+    stored = record.find_stored(kind.NAME, name)
+    if stored is None:
+        return thing
+    try:
+        return thing.moved(Presence(stored.phase), Known.from_json(stored.facts))
+    except (TypeError, ValueError) as error:
+        raise StateError(
+            f"the record of the medium {name} cannot be read: {error}", hint="upgrade nixops-proxmox, or restore it"
+        ) from error
+
+
+class Unrecorded:
+    """A journal for runs without a state."""
+
+    def __init__(self) -> None:
+        self._count = itertools.count()
+
+    def begin(self, thing: Thing, label: str, to: str, /) -> int:
+        del thing, label, to
+        return next(self._count)
+
+    def note(self, attempt: int, thing: Thing, /) -> None: ...
+    def commit(self, attempt: int, thing: Thing, /) -> None: ...
+    def fail(self, attempt: int, error: Exception, /) -> None: ...
+    def record(self, thing: Thing, label: str, /) -> None: ...
+
+
+def _medium_at(place: StorageSeen, path: Path, content: str, name: str) -> Medium:
+    return Medium.at(path, content=content, storage=place.storage, node=place.node, shared=place.shared, name=name)

@@ -1,0 +1,49 @@
+"""What a door was told: which network, which deployment, which state, what is allowed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nixops_proxmox.core.thing import AnyThing
+from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.kinds.machine.ports import Reporter
+from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.nixeval.evaluate import Source
+from nixops_proxmox.pve.wire.calls import Trace, no_trace
+from nixops_proxmox.reach.patience import Patience
+
+MAKE_ANOTHER = "NIXOPS_PROXMOX_MAKE_ANOTHER"  # the word `--make-another`, for doors that have no options of ours
+
+
+def is_said(variable: str, environment: Mapping[str, str]) -> bool:
+    return environment.get(variable, "") not in ("", "0")
+
+
+class Silent:
+    """A reporter for whoever does not watch."""
+
+    def step(self, thing: AnyThing, label: str, to: str) -> None: ...
+    def detail(self, thing: AnyThing, text: str) -> None: ...
+    def done(self, thing: AnyThing, label: str, seconds: float) -> None: ...
+    def warn(self, thing: AnyThing, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """`source` None: work from the record alone (stop, destroy, ssh … of what is deployed)."""
+
+    deployment: str = "default"
+    only: str = ""  # the one machine that this run is about; runs about others go on beside it
+    source: Source | None = None
+    state: str = ""  # URL or file; empty: the user's own
+    profiles: Path | None = None  # the profiles file; None: the user's own
+    profile: str = ""  # overrides every machine's `profile`
+    keys: Path | None = None  # where private keys live; None: beside the user's state
+    jobs: int = 128  # machines at a time; they mostly wait
+    words: Words = field(default_factory=Words)
+    break_lock: bool = False
+    reporter: Reporter = field(default_factory=Silent)
+    ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
+    trace: Trace = no_trace  # told every API call
+    patience: Patience = field(default_factory=Patience)
+    keep: Mapping[str, str] = field(default_factory=dict)  # what a door wants in the machines' facts (`extra`)

@@ -1,0 +1,304 @@
+"""Typed façade over the API: one method for each operation that we use, nothing clever."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from nixops_proxmox.errors import NotFound, VmidTaken
+from nixops_proxmox.pve.api import answers
+from nixops_proxmox.pve.api.archives import parse_config_file
+from nixops_proxmox.pve.api.guarded import Guarded, Prove
+from nixops_proxmox.pve.api.tasks import find_upid
+from nixops_proxmox.pve.api.versions import Release, parse_release
+from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, Method, Patience, Value
+from nixops_proxmox.pve.wire.upload import Progress, Upload, no_progress, sha256_of, stored_name
+
+VM = "/nodes/{node}/qemu/{vmid}"
+STORAGE = "/nodes/{node}/storage/{storage}"
+Params = Mapping[str, Value]
+
+
+class Sender(Protocol):
+    """What the client needs of a transport."""
+
+    def send(self, call: Call, upload: Upload | None = None) -> Any: ...
+    def close(self) -> None: ...
+
+
+class PveClient:
+    """Every method may raise the errors of `refusals`; methods that start a task return its UPID."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._sender.close()
+
+    def guarded(self, prove: Prove) -> "PveClient":
+        """The same, but `prove` is asked right before each call that does something to a VM."""
+        return PveClient(Guarded(self._sender.send, self._sender.close, prove))
+
+    def _ask(
+        self,
+        method: Method,
+        template: str,
+        params: Params | None = None,
+        *,
+        poll: bool = False,
+        patience: Patience = QUICK,
+        upload: Upload | None = None,
+        **where: str | int,
+    ) -> Any:
+        return self._sender.send(Call(method, template, where, params or {}, poll, patience), upload)
+
+    def _task(self, method: Method, template: str, params: Params | None = None, **where: Any) -> str:
+        data = self._ask(method, template, params, **where)
+        upid = find_upid(data)
+        if upid is None:
+            raise answers.unexpected("a task's UPID", data)
+        return upid.text
+
+    # The cluster
+
+    def get_version(self) -> Release:
+        data = answers.as_map(self._ask("GET", "/version"), "version")
+        return parse_release(str(data.get("version", "")), str(data.get("release", "")))
+
+    def get_resources(self, taken: float) -> answers.Resources:
+        """Nodes, guests and storages, as far as we may see them; figures are up to 10 s old."""
+        return answers.parse_resources(self._ask("GET", "/cluster/resources"), taken)
+
+    def is_vmid_free(self, vmid: int) -> bool:
+        """Authority on the whole cluster, not filtered by permissions. It reserves nothing."""
+        try:
+            answers.as_int(self._ask("GET", "/cluster/nextid", {"vmid": vmid}), "nextid")
+        except VmidTaken:
+            return False
+        return True
+
+    def get_permissions(self) -> Mapping[str, Mapping[str, bool]]:
+        """What we may do: {path: {privilege: propagates}}."""
+        return answers.parse_permissions(self._ask("GET", "/access/permissions"))
+
+    def get_storage_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """What storage.cfg says of each storage that we may see, by name."""
+        data = answers.as_maps(self._ask("GET", "/storage"), "storages")
+        return {answers.as_text(item.get("storage"), "storage"): item for item in data}
+
+    def list_bridges(self, node: str) -> tuple[str, ...]:
+        """Bridges and vnets that we may see on the node."""
+        return tuple(self.describe_bridges(node))
+
+    def describe_bridges(self, node: str) -> Mapping[str, str]:
+        """bridge, OVSBridge or vnet, by name."""
+        data = answers.as_maps(self._ask("GET", "/nodes/{node}/network", {"type": "any_bridge"}, node=node), "network")
+        return {answers.as_text(item.get("iface"), "iface"): str(item.get("type", "")) for item in data}
+
+    def list_vnets(self) -> Mapping[str, str]:
+        """Zones by vnet: only those where we have SDN.Audit or SDN.Allocate."""
+        data = answers.as_maps(self._ask("GET", "/cluster/sdn/vnets"), "vnets")
+        return {answers.as_text(item.get("vnet"), "vnet"): answers.as_text(item.get("zone"), "zone") for item in data}
+
+    def list_pool_members(self, pool: str) -> tuple[int, ...]:
+        data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")
+        members = answers.as_maps(data.get("members", []), "members")
+        return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
+
+    # Storage
+
+    def list_volumes(self, node: str, storage: str, content: str = "") -> tuple[answers.VolumeSeen, ...]:
+        params: Params = {"content": content} if content else {}
+        return answers.parse_volumes(self._ask("GET", f"{STORAGE}/content", params, node=node, storage=storage))
+
+    def upload(
+        self,
+        node: str,
+        storage: str,
+        path: Path,
+        *,
+        content: str = "iso",
+        filename: str = "",
+        progress: Progress = no_progress,
+    ) -> str:
+        """Stream a file to a storage; PVE checks its SHA-256. An existing file of that name is replaced."""
+        name = stored_name(filename or path.name)
+        fields: Params = {"content": content, "checksum-algorithm": "sha256", "checksum": sha256_of(path)}
+        return self._task(
+            "POST",
+            f"{STORAGE}/upload",
+            fields,
+            node=node,
+            storage=storage,
+            patience=TRANSFER,
+            upload=Upload(path, name, progress),
+        )
+
+    def delete_volume(self, node: str, volume: str) -> str:
+        storage = volume.partition(":")[0]
+        return self._task("DELETE", f"{STORAGE}/content/{{volume}}", node=node, storage=storage, volume=volume)
+
+    def get_archive_config(self, node: str, volume: str) -> Mapping[str, str]:
+        """The configuration of the VM that is in a backup."""
+        path = "/nodes/{node}/vzdump/extractconfig"
+        return parse_config_file(self._ask("GET", path, {"volume": volume}, node=node, patience=SLOW))
+
+    # One VM: what it is
+
+    def get_config(self, node: str, vmid: int, *, snapshot: str = "") -> answers.ConfigSeen:
+        """As it is now, or as it was when the snapshot was taken."""
+        params: Params = {"snapshot": snapshot} if snapshot else {}
+        return answers.parse_config(self._ask("GET", f"{VM}/config", params, node=node, vmid=vmid))
+
+    def get_pending(self, node: str, vmid: int) -> answers.ConfigSeen:
+        """The configuration and what waits for a restart, in one call."""
+        return answers.parse_pending(self._ask("GET", f"{VM}/pending", node=node, vmid=vmid))
+
+    def get_status(self, node: str, vmid: int, *, poll: bool = False) -> answers.StatusSeen:
+        return answers.parse_status(self._ask("GET", f"{VM}/status/current", node=node, vmid=vmid, poll=poll))
+
+    def create_vm(self, node: str, params: Params) -> str:
+        return self._task("POST", "/nodes/{node}/qemu", params, node=node, patience=SLOW)
+
+    def restore_vm(self, node: str, vmid: int, archive: str, *, storage: str = "", force: bool = False) -> str:
+        params: dict[str, Value] = {"vmid": vmid, "archive": archive, "storage": storage or None}
+        return self._task("POST", "/nodes/{node}/qemu", params | ({"force": True} if force else {}), node=node)
+
+    def change_config(self, node: str, vmid: int, params: Params) -> str | None:
+        """In a task: for anything that allocates or hotplugs. Some releases answer null when nothing was to do."""
+        data = self._ask("POST", f"{VM}/config", params, node=node, vmid=vmid, patience=SLOW)
+        upid = find_upid(data)
+        return None if upid is None else upid.text
+
+    def set_config(self, node: str, vmid: int, params: Params) -> None:
+        """At once: for what is quick; hotplug problems come as BadParameter."""
+        self._ask("PUT", f"{VM}/config", params, node=node, vmid=vmid, patience=SLOW)
+
+    def resize_disk(self, node: str, vmid: int, disk: str, size: str) -> str | None:
+        """`size` like 40G or +8G. 7.4 does it at once and answers null."""
+        data = self._ask("PUT", f"{VM}/resize", {"disk": disk, "size": size}, node=node, vmid=vmid, patience=SLOW)
+        upid = find_upid(data)
+        return None if upid is None else upid.text
+
+    def delete_vm(self, node: str, vmid: int) -> str:
+        """With everything: volumes by name, backup jobs, replication, HA."""
+        params: Params = {"purge": True, "destroy-unreferenced-disks": True}
+        return self._task("DELETE", VM, params, node=node, vmid=vmid)
+
+    # One VM: power
+
+    def start_vm(self, node: str, vmid: int) -> str:
+        return self._task("POST", f"{VM}/status/start", node=node, vmid=vmid)
+
+    def stop_vm(self, node: str, vmid: int, *, overrule: bool = False) -> str:
+        """Pull the plug. `overrule` (>= 8.2) first aborts a shutdown that is waiting for the guest."""
+        params: Params = {"overrule-shutdown": True} if overrule else {}
+        return self._task("POST", f"{VM}/status/stop", params, node=node, vmid=vmid)
+
+    def shut_down_vm(self, node: str, vmid: int, timeout: int) -> str:
+        params: Params = {"timeout": timeout, "forceStop": True}
+        return self._task("POST", f"{VM}/status/shutdown", params, node=node, vmid=vmid)
+
+    def reset_vm(self, node: str, vmid: int) -> str:
+        return self._task("POST", f"{VM}/status/reset", node=node, vmid=vmid)
+
+    # One VM: copies
+
+    def clone_vm(self, node: str, vmid: int, params: Params) -> str:
+        return self._task("POST", f"{VM}/clone", params, node=node, vmid=vmid, patience=SLOW)
+
+    def make_template(self, node: str, vmid: int) -> str | None:
+        upid = find_upid(self._ask("POST", f"{VM}/template", node=node, vmid=vmid, patience=SLOW))
+        return None if upid is None else upid.text
+
+    def list_snapshots(self, node: str, vmid: int) -> tuple[str, ...]:
+        """Names, without PVE's pseudo entry `current`."""
+        data = answers.as_maps(self._ask("GET", f"{VM}/snapshot", node=node, vmid=vmid), "snapshots")
+        names = (answers.as_text(item.get("name"), "snapshot name") for item in data)
+        return tuple(name for name in names if name != "current")
+
+    def describe_snapshots(self, node: str, vmid: int) -> tuple[answers.SnapshotSeen, ...]:
+        return answers.parse_snapshots(self._ask("GET", f"{VM}/snapshot", node=node, vmid=vmid))
+
+    def create_snapshot(self, node: str, vmid: int, name: str, *, description: str = "", ram: bool = False) -> str:
+        params: dict[str, Value] = {"snapname": name, "description": description or None}
+        return self._task("POST", f"{VM}/snapshot", params | ({"vmstate": True} if ram else {}), node=node, vmid=vmid)
+
+    def roll_back(self, node: str, vmid: int, name: str) -> str:
+        return self._task("POST", f"{VM}/snapshot/{{snapshot}}/rollback", node=node, vmid=vmid, snapshot=name)
+
+    def delete_snapshot(self, node: str, vmid: int, name: str) -> str:
+        return self._task("DELETE", f"{VM}/snapshot/{{snapshot}}", node=node, vmid=vmid, snapshot=name)
+
+    def back_up(
+        self, node: str, vmid: int, storage: str, *, mode: str = "snapshot", compress: str = "zstd", notes: str = ""
+    ) -> str:
+        """NotFound if the VM is not on that node: PVE says "OK" and does nothing. `notes`: a line to find it by, in
+        which PVE fills in {{guestname}} and such."""
+        params: Params = {"vmid": str(vmid), "storage": storage, "mode": mode, "compress": compress}
+        params = {**params, "notes-template": notes or None}
+        data = self._ask("POST", "/nodes/{node}/vzdump", params, node=node)
+        upid = find_upid(data)
+        if upid is None:
+            raise NotFound(f"VM {vmid} is not on node {node}: nothing was backed up")
+        return upid.text
+
+    def open_terminal(self, node: str, vmid: int, serial: str = "serial0") -> Mapping[str, Any]:
+        """{port, ticket, user, upid}; the ticket is good for 40 s."""
+        data = self._ask("POST", f"{VM}/termproxy", {"serial": serial}, node=node, vmid=vmid)
+        return answers.as_map(data, "termproxy")
+
+    # The guest agent; PVE pings it before each call, which takes 3 s when it is dead
+
+    def agent_ping(self, node: str, vmid: int) -> None:
+        data = self._ask("POST", f"{VM}/agent/ping", node=node, vmid=vmid, poll=True)
+        answers.agent_result(data, "ping")
+
+    def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int:
+        """Start a command and return its PID. `stdin` is ASCII, at most some 60 KiB: PVE mangles anything else."""
+        params: dict[str, Value] = {"command": list(argv), "input-data": stdin or None}
+        data = self._ask("POST", f"{VM}/agent/exec", params, node=node, vmid=vmid)
+        return answers.as_int(answers.as_map(data, "exec").get("pid"), "pid")
+
+    def agent_exec_status(self, node: str, vmid: int, pid: int) -> answers.ExecStatus:
+        """Told once after the exit: a repeated question is refused (AgentRefused)."""
+        data = self._ask("GET", f"{VM}/agent/exec-status", {"pid": pid}, node=node, vmid=vmid, poll=True)
+        return answers.parse_exec_status(data)
+
+    def agent_read_file(self, node: str, vmid: int, path: str) -> answers.FileRead:
+        """At most 16 MiB."""
+        return answers.parse_file(self._ask("GET", f"{VM}/agent/file-read", {"file": path}, node=node, vmid=vmid))
+
+    def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None:
+        """Replace a file; at most 45 KiB of any bytes (PVE allows 60 KiB of base64)."""
+        params: Params = {"file": path, "content": base64.b64encode(content).decode("ascii"), "encode": False}
+        self._ask("POST", f"{VM}/agent/file-write", params, node=node, vmid=vmid)
+
+    def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[answers.AgentInterface, ...]:
+        data = self._ask("GET", f"{VM}/agent/network-get-interfaces", node=node, vmid=vmid, poll=poll)
+        return answers.parse_interfaces(data)
+
+    def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]:
+        data = self._ask("GET", f"{VM}/agent/get-osinfo", node=node, vmid=vmid)
+        return answers.as_map(answers.agent_result(data, "get-osinfo"), "osinfo")
+
+    # Tasks
+
+    def get_task(self, node: str, upid: str) -> answers.TaskSeen:
+        return answers.parse_task(
+            self._ask("GET", "/nodes/{node}/tasks/{upid}/status", node=node, upid=upid, poll=True)
+        )
+
+    def task_log(self, node: str, upid: str, *, start: int = 0, limit: int = 500) -> tuple[str, ...]:
+        params: Params = {"start": start, "limit": limit}
+        return answers.parse_log(
+            self._ask("GET", "/nodes/{node}/tasks/{upid}/log", params, node=node, upid=upid, poll=True)
+        )
+
+    def list_tasks(
+        self, node: str, *, vmid: int | None = None, kind: str = "", since: int | None = None
+    ) -> tuple[answers.TaskListed, ...]:
+        """Running and finished ones."""
+        params: Params = {"vmid": vmid, "typefilter": kind or None, "since": since, "source": "all", "limit": 100}
+        return answers.parse_tasks(self._ask("GET", "/nodes/{node}/tasks", params, node=node))

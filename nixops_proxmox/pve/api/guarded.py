@@ -1,0 +1,35 @@
+"""Right before anything is done to a VM: is it still ours? A VMID may have changed hands since we looked."""
+
+from collections.abc import Callable
+
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.pve.wire.upload import Upload
+
+VM = "/nodes/{node}/qemu/{vmid}"
+UNPROVEN = (f"{VM}/clone", f"{VM}/agent/ping")  # a template is somebody else's; a ping does nothing
+Prove = Callable[[str, int], None]  # given a node and a VMID; raises if that is no VM of ours
+
+
+def vm_touched(call: Call) -> int | None:
+    """The VMID of the VM that the call does something to. None: it only looks, or makes a VM where there is none."""
+    if call.method == "GET" or call.template in UNPROVEN or "node" not in call.where:
+        return None
+    overwrites = call.template != "/nodes/{node}/qemu" or bool(call.params.get("force"))
+    vmid = call.where.get("vmid") or (call.params.get("vmid") if overwrites else None)
+    return int(str(vmid)) if vmid else None
+
+
+class Guarded:
+    """A transport's `send`, with a look right before each call that touches a VM, however often it is tried again."""
+
+    def __init__(self, send: Callable[[Call, Upload | None], object], close: Callable[[], None], prove: Prove) -> None:
+        self._send, self._close, self._prove = send, close, prove
+
+    def send(self, call: Call, upload: Upload | None = None) -> object:
+        vmid = vm_touched(call)
+        if vmid is not None:
+            self._prove(str(call.where["node"]), vmid)
+        return self._send(call, upload)
+
+    def close(self) -> None:
+        self._close()

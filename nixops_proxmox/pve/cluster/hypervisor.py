@@ -1,0 +1,537 @@
+"""One PVE cluster as the core wants it: find, place, create, start, stop, change, destroy; only ever our own VMs."""
+
+import random
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from nixops_proxmox.errors import (
+    BadParameter,
+    DeployError,
+    NeedsWord,
+    NotFound,
+    PveBusy,
+    PveError,
+    PveOutcomeUnknown,
+    PveRefused,
+    TaskFailed,
+    VmidTaken,
+)
+from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
+from nixops_proxmox.pve.api.answers import GuestSeen, Resources
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.api.tasks import Failed, parse_upid
+from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.cluster.marks import Marks
+from nixops_proxmox.pve.cluster.media import Media
+from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
+from nixops_proxmox.pve.cluster.placer import Placer
+from nixops_proxmox.pve.cluster.saves import Saves
+from nixops_proxmox.pve.cluster.sight import Sight
+from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
+from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
+from nixops_proxmox.pve.vm import boot
+from nixops_proxmox.pve.vm import config as differences
+from nixops_proxmox.pve.vm.copies import refuse_image
+from nixops_proxmox.pve.vm.drives import losses, strangers, volumes_of
+from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
+from nixops_proxmox.pve.vm.leftovers import leftovers
+from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params
+from nixops_proxmox.pve.wire.calls import Trace, Value, no_trace
+from nixops_proxmox.pve.wire.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
+from nixops_proxmox.pve.wire.properties import MIB, macs_of
+from nixops_proxmox.pve.wire.refusals import NotObeyed, VmRunning, WrongPlace
+from nixops_proxmox.pve.wire.tls import always
+from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spelling import Verb, command
+
+Note = Callable[[str], None]
+
+HOTPLUG = "hotplug problem"  # PVE's words for a device that cannot come or go while the VM runs
+POWER_TIME = 180.0  # seconds for HA to do what it said it would
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """A call that makes a VM: its task's type, node and VMID."""
+
+    kind: str
+    node: str
+    vmid: int
+    post: Callable[[], str]
+
+
+def _wrong_guess(machine: Machine, ask: _Ask) -> PveError:
+    """The answer was lost, and the task that was found in its stead did not make our VM."""
+    if ask.kind == "qmcreate":
+        return VmidTaken(f"{machine.name}: VMID {ask.vmid} was taken by somebody else at the same moment")
+    return PveOutcomeUnknown(f"{machine.name}: we do not know whether the template {ask.vmid} was cloned")
+
+
+def _hotplug_problems(text: str) -> list[str]:
+    """The task's one line names each key before its problem: `net1: hotplug problem - …`."""
+    parts = re.split(rf"(\w+): {HOTPLUG}", text)
+    return [f"{key}: {HOTPLUG}{why.rstrip()}" for key, why in zip(parts[1::2], parts[2::2], strict=True)]
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+class PveHypervisor:
+    """Serves many machines from many threads; satisfies `lifecycle.ports.Hypervisor`."""
+
+    def __init__(
+        self,
+        client: PveClient,
+        *,
+        vmids: tuple[int, int] = DEFAULT_VMIDS,
+        reserve: int = 0,
+        parallel: int = 32,
+        busy: float = BUSY_TIME,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: random.Random | None = None,
+        warn: Callable[[str], None] | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
+        once for each node and storage, at most; `busy`: seconds to put up with others' locks; `warn` gets the
+        warnings of tasks that succeeded, `tell` what is waited for."""
+        self._clock, self._sleep, self._busy = clock, sleep, busy
+        self._warn = warn or (lambda _text: None)
+        self._view = ClusterView(client, clock)
+        self._sight = Sight(client, self._view, clock, sleep, busy)
+        self.client = client = client.guarded(self._sight.prove)
+        self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
+        self._work = Work(
+            client,
+            self._sight.drop_look,
+            parallel=parallel,
+            busy=busy,
+            clock=clock,
+            wall=wall,
+            sleep=sleep,
+            rng=rng or random.Random(),  # noqa: S311  # for pauses
+            warn=self._warn,
+            tell=tell or (lambda _text: None),
+        )
+        self._marks = Marks(client, self._view, clock)
+        self.saves = Saves(client, self._view, self._sight, self._work)
+        self.media = Media(client, self._view, self._work, self._placer.forget_media)
+        self._release: Release | None = None
+
+    def get_release(self) -> Release:
+        """The cluster's PVE release; asked once."""
+        if self._release is None:
+            self._release = self.client.get_version()
+        return self._release
+
+    def resources(self) -> Resources:
+        """The cluster as it was a few seconds ago, shared by everybody who asks."""
+        return self._view.get(VIEW_AGE)
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""
+        return self._sight.find(facts)
+
+    def find_node(self, facts: Facts) -> str | None:
+        """Where our VM is, for calls that do it no harm elsewhere; a look of the last two minutes is good enough."""
+        try:
+            return self._sight.node_of(facts)
+        except NotFound:
+            return None
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """The VMs that bear this machine's mark; `besides`: VMIDs that are known, as those that we made are."""
+        return self._marks.find(deployment, machine, {*besides, *self._sight.known_vmids()})
+
+    def place_all(
+        self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
+    ) -> Mapping[str, DeployError]:
+        """Choose places for all new machines of a run before the first is made; `choose_place` then gives each its own.
+        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed."""
+        for spec, place in begun:
+            self._placer.hold(spec, place)
+        errors, warnings = self._placer.choose_all(new)
+        for warning in warnings:
+            self._warn(warning)
+        return errors
+
+    def choose_place(self, spec: MachineSpec) -> Place:
+        """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago. Raises, before
+        anything is made, if the image or the template cannot become this machine."""
+        if spec.install.source is Source.IMAGE:
+            refuse_image(spec, self.get_release())
+        place = self._placer.choose(spec)
+        self._sight.reserve(place.vmid)
+        return place
+
+    # Making
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        """Create VM and disks, or clone the template, and wait. VmidTaken if the VMID is somebody else's; ours from an
+        earlier try is fine."""
+        again = False
+
+        def create() -> None:
+            nonlocal again
+            if not again or self._sight.find_anew(machine.facts) is None:
+                again = True
+                self._create(spec, machine, note)
+
+        self._work.while_busy(machine.facts.node, machine.facts.vmid, create)
+
+    def _create(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        facts = machine.facts
+        ask = self._ask_for(spec, machine)
+        self._sight.expect(facts.vmid)
+        try:
+            with self._work.gate(facts.node, space_wanted(spec)):
+                upid = self._work.submit(ask.kind, ask.node, ask.vmid, ask.post)
+                note(upid)
+                self._work.finish(upid, f"{machine.name}: creating VM {facts.vmid} on {facts.node}")
+        except VmidTaken:
+            vm = self._sight.find_anew(facts)
+            if vm is None:
+                self._placer.reservations.give_back(facts.vmid)
+                raise
+            return
+        finally:
+            self._sight.drop_look(facts.vmid)
+        if self._work.is_guessed(upid) and self._sight.find_anew(facts) is None:
+            raise _wrong_guess(machine, ask)
+        self._sight.learn(facts, facts.node, Power.STOPPED)
+
+    def _ask_for(self, spec: MachineSpec, machine: Machine) -> "_Ask":
+        """A clone is asked of the template's node, where its task runs under the template's VMID."""
+        facts, identity = machine.facts, identity_of(machine)
+        if spec.install.source is not Source.TEMPLATE:
+            params = create_params(spec, identity)
+            return _Ask("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
+        template = self._placer.get_template(spec)
+        params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
+        post = partial(self.client.clone_vm, template.node, template.vmid, params)
+        return _Ask("qmclone", template.node, template.vmid, post)
+
+    # Power
+
+    def start_vm(self, facts: Facts, note: Note) -> None:
+        """Start and wait until it runs; a running VM is fine."""
+        self._power(facts, note, "qmstart", lambda node, _again: self.client.start_vm(node, facts.vmid), Power.RUNNING)
+        self._placer.reservations.settle(facts.vmid, self._clock())
+
+    def stop_vm(self, facts: Facts, note: Note) -> None:
+        """Power off, hard, and wait; a stopped VM is fine. A shutdown that blocks it is aborted (>= 8.2)."""
+
+        def stop(node: str, again: bool) -> str:
+            overrule = again and self.get_release().can_overrule_shutdown
+            try:
+                return self.client.stop_vm(node, facts.vmid, overrule=overrule)
+            except BadParameter as error:
+                if "overrule-shutdown" not in error.errors:
+                    raise
+                return self.client.stop_vm(node, facts.vmid)  # the HA manager stops it, whatever else runs
+
+        self._power(facts, note, "qmstop", stop, Power.STOPPED)
+
+    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+        """Ask the guest to shut down and wait; PVE itself powers it off after `timeout` seconds, and if it does not, so
+        do we."""
+        seconds = max(1, int(timeout))
+
+        def shut_down(node: str, _again: bool) -> str:
+            return self.client.shut_down_vm(node, facts.vmid, seconds)
+
+        try:
+            self._power(facts, note, "qmshutdown", shut_down, Power.STOPPED)
+        except (TaskFailed, NotObeyed) as error:
+            if not isinstance(known_of(error), NotObeyed):
+                raise
+            self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
+            self.stop_vm(facts, note)
+
+    def _power(self, facts: Facts, note: Note, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
+        """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
+        deadline = self._clock() + self._busy
+        again = False
+        while True:
+            node, upid = self._submit_power(facts, kind, post, again)
+            note(upid)
+            failure = self._work.failure(upid)
+            if parse_upid(upid).type.startswith("ha") and failure is None:
+                self._wait_for_power(facts, goal)  # HA has only been told
+                break
+            if (failure is None and not self._work.is_guessed(upid)) or self._is_reached(node, facts.vmid, goal):
+                break
+            doing = f"VM {facts.vmid} on {node}: {kind}"
+            if failure is None:
+                lost = Failed("the answer was lost, and another task was found")
+                self._work.wait_or_raise(self._work.task_failed(upid, lost, doing), deadline)
+            else:
+                self._work.wait_out(self._work.task_failed(upid, failure, doing), node, facts.vmid, deadline)
+            again = True
+        self._sight.learn(facts, parse_upid(upid).node, goal)
+
+    def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, bool], str], again: bool) -> tuple[str, str]:
+        """The node that was asked, and the UPID; a VM that was moved since the last look is looked for once more."""
+        node = self._sight.node_of(facts)
+        try:
+            return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+        except WrongPlace:
+            self._sight.forget(facts.vmid)
+        node = self._sight.node_of(facts)
+        return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+
+    def _is_reached(self, node: str, vmid: int, goal: Power) -> bool:
+        try:
+            return self._sight.live_power(node, vmid) is goal
+        except WrongPlace:
+            return False
+
+    def _wait_for_power(self, facts: Facts, goal: Power) -> None:
+        deadline = self._clock() + POWER_TIME
+        while self._clock() < deadline:
+            node = self._sight.node_of(facts)
+            try:
+                if self.client.get_status(node, facts.vmid, poll=True).running is (goal is Power.RUNNING):
+                    return
+            except WrongPlace:
+                self._sight.forget(facts.vmid)  # HA may start it elsewhere
+            self._sleep(1.0)
+        raise PveBusy(
+            f"VM {facts.vmid}: HA was asked, but it is still not {goal} after {POWER_TIME:.0f} s",
+            hint="see the HA manager's status in PVE",
+        )
+
+    # Changing
+
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:  # noqa: ARG002  # a medium is a medium
+        """Would the VM boot from a CD if it was started now?"""
+        return boot.boots_cd(vm.config)
+
+    def runs_installer(self, vm: Vm) -> bool:
+        """Did a CD boot what runs now, if it runs?"""
+        return boot.booted_cd(vm.active or vm.config, vm.config)
+
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        """Boot from the installer ISO (in a free slot) or from the disk (ISO out, order as before), from the next
+        start on. The drive, then the order: a drive that is not in the active order is added to it. Then read back.
+
+        A running installer is left the other way round: an ejected ISO with the order as it was is what an installed
+        system looks like, and whoever comes after a kill between the two calls would wait for that system."""
+        drive, order = boot.enter_calls(vm, spec) if installer else boot.leave_calls(vm, spec)
+        try:
+            leaves = not installer and vm.power is Power.RUNNING
+            for params in (order, drive) if leaves else (drive, order):
+                if params:
+                    self._set_config(vm, params)
+        finally:
+            self._sight.drop_look(vm.vmid)
+        config = self.client.get_pending(vm.node, vm.vmid).values
+        if boot.boots_cd(config) is not installer:
+            drives = ", ".join(f"{slot}: {config.get(slot, 'not set')}" for slot in boot.boot_devices(config))
+            raise PveRefused(
+                f"VM {vm.vmid} on {vm.node} would still boot from {'its disk' if installer else 'the installer'}"
+                f" (boot: {config.get('boot', 'not set')}; {drives or 'no drives'})",
+                hint="is somebody else changing this VM? run the same command again",
+            )
+
+    def _set_config(self, vm: Vm, params: Mapping[str, Value]) -> None:
+        def change() -> None:
+            try:
+                self.client.set_config(vm.node, vm.vmid, params)
+            except BadParameter as error:
+                # the guest holds its tray: what cannot be done at once waits for the next start, which is what we want
+                if not any(HOTPLUG in text for text in error.errors.values()):
+                    raise
+
+        try:
+            self._work.while_locked(vm.node, vm.vmid, change)
+        except PveOutcomeUnknown:
+            self._work.while_locked(vm.node, vm.vmid, change)  # the same values once more do no harm
+
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return differences.changes(vm, spec, identity_of(machine))
+
+    def lock_told(self, vm: Vm) -> str:
+        return self._work.lock_told(vm.node, vm.vmid, vm.lock) if vm.lock else ""
+
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
+        return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")
+
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return strangers(vm, spec, identity_of(machine))
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        return losses(vm, identity_of(machine))
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        return volumes_of(vm.active or vm.config)
+
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        """Make the VM as described: config tasks, then a resize for each disk that grows. What PVE took and could not
+        plug into the running VM is returned in PVE's words: it waits for a restart."""
+        seen: list[Vm] = [vm]
+        problems: list[str] = []
+
+        def apply() -> None:
+            problems[:] = self._apply(
+                seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note
+            )
+
+        self._work.while_busy(vm.node, vm.vmid, apply)
+        return problems
+
+    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> list[str]:
+        update = differences.update(vm, spec, identity_of(machine))
+        doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
+        problems: list[str] = []
+        try:
+            for params in update.calls:
+                with self._work.gate(vm.node, space_wanted(spec)):
+                    post = partial(self.client.change_config, vm.node, vm.vmid, params)
+                    problems += self._run_plugging("qmconfig", vm, post, note, doing)
+            for disk, size in update.resize.items():
+                self._run_maybe(
+                    "resize", vm, partial(self.client.resize_disk, vm.node, vm.vmid, disk, size), note, doing
+                )
+        finally:
+            self._sight.drop_look(vm.vmid)
+        return problems
+
+    def _run_plugging(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> Sequence[str]:
+        """A failed hotplug is no failed change: all the values were taken, and wait where they could not act."""
+        try:
+            self._run_maybe(kind, vm, post, note, doing)
+        except TaskFailed as error:
+            return _hotplug_problems(error.exit_status_text) or _raise(error)
+        except BadParameter as error:
+            return [f"{key}: {text.strip()}" for key, text in error.errors.items() if HOTPLUG in text] or _raise(error)
+        return []
+
+    def _run_maybe(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> None:
+        """Calls that are a task on some releases and done at once on others."""
+        self._work.run(kind, vm.node, vm.vmid, lambda: post() or "", note, doing)
+
+    # Restored
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name; fine if it has."""
+        there = replace(machine.facts, uuid=uuid)
+        vm = self._sight.find(there)
+        if vm is not None:
+            self._set_config(vm, mark_params(vm.config, identity_of(machine)))
+            self._sight.drop_look(vm.vmid)
+        marked = self._sight.find(machine.facts) or vm
+        if marked is None:
+            raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
+        return marked
+
+    def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
+        """Whatever stands at the VMID now, and its UUID, lower case; a container has none."""
+        guest = self.client.get_resources(0.0).guests.get(vmid)
+        if guest is None or guest.kind != "qemu":
+            return guest, ""
+        return guest, uuid_of(self.client.get_config(guest.node, vmid).values)
+
+    def uuid_at(self, vmid: int) -> str:
+        """Of whatever stands at the VMID now; empty: nothing does, or it has none."""
+        return self.guest_at(vmid)[1]
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        return macs_of(vm.config)
+
+    # Ending
+
+    def destroy_vm(self, facts: Facts, note: Note) -> None:
+        """Stop and delete our VM and all its volumes; NeedsWord if it is protected. A VM that is not there is fine."""
+        self._sight.drop_look(facts.vmid)
+        vm = self._sight.find(facts)
+        if vm is not None and vm.protected:
+            raise NeedsWord(
+                f"VM {vm.vmid} is protected",
+                hint=f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it",
+            )
+        if vm is not None:
+            if vm.power is Power.RUNNING:
+                self.stop_vm(facts, note)
+            self._work.while_busy(vm.node, facts.vmid, lambda: self._delete(facts, note))
+        self._sight.forget(facts.vmid)
+        self._placer.reservations.give_back(facts.vmid)
+
+    def _delete(self, facts: Facts, note: Note) -> None:
+        for last in (False, True):
+            node = self._sight.node_of(facts)
+            try:
+                upid = self._work.submit(
+                    "qmdestroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
+                )
+                note(upid)
+                self._work.finish(upid, f"destroying VM {facts.vmid} on {node}")
+            except VmRunning:
+                if last:
+                    raise
+                self.stop_vm(facts, note)  # it was started behind our back, or the cluster's figures were old
+            except WrongPlace:
+                self._sight.forget(facts.vmid)
+                if self._sight.find_anew(facts) is None:
+                    return
+                if last:
+                    raise
+            else:
+                return
+
+    def find_task(self, facts: Facts, kind: str) -> str:
+        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        guest = self.client.get_resources(0.0).guests.get(facts.vmid)
+        node = facts.node if guest is None else guest.node
+        running = (task for task in self.client.list_tasks(node, vmid=facts.vmid, kind=kind) if task.running)
+        return next((task.upid for task in running), "")
+
+    def wait_for_task(self, upid: str) -> None:
+        """A task of an earlier run; TaskFailed, TaskStillRunning, or NotFound if PVE has forgotten it."""
+        task = parse_upid(upid)
+        self._work.finish(upid, f"{task.type} {task.id} on {task.node}")
+        goal = {"qmstart": Power.RUNNING, "qmstop": Power.STOPPED, "qmshutdown": Power.STOPPED}.get(task.type)
+        if goal is not None and task.id.isdecimal():
+            self._sight.learn(Facts(vmid=int(task.id)), task.node, goal)
+
+
+@contextmanager
+def open_hypervisor(
+    profile: str = DEFAULT,
+    *,
+    profiles: Path | None = None,
+    trace: Trace = no_trace,
+    busy: float = BUSY_TIME,
+    warn: Callable[[str], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+    may_act: Callable[[], None] = always,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[PveHypervisor]:
+    """The hypervisor of a profile, by name; its connections are dropped at the end. `may_act` is asked right before
+    each call that changes something, and raises if it must not be made."""
+    read = load_profile(profile, path=profiles)
+    client = connect(read, trace=trace, may_act=may_act, sleep=sleep)
+    try:
+        yield PveHypervisor(
+            client,
+            sleep=sleep,
+            vmids=read.vmids,
+            reserve=read.reserve,
+            parallel=read.parallel,
+            busy=busy,
+            warn=warn,
+            tell=tell,
+        )
+    finally:
+        client.close()

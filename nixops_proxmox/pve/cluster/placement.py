@@ -1,0 +1,252 @@
+"""Pure: which node fits a machine, and which VMID is free; an error says of each node why not."""
+
+import random
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from nixops_proxmox.errors import NoPlace, PveRefused, VmidTaken
+from nixops_proxmox.pve.api.answers import NodeSeen, Resources, StorageSeen
+from nixops_proxmox.pve.vm.copies import medium_of
+from nixops_proxmox.pve.wire.properties import GIB, MIB, storage_of
+from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
+
+DEFAULT_MEMORY = 512 * MIB  # PVE's, for a VM that says nothing
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What this run has put on the nodes and PVE's figures do not show yet."""
+
+    memory: Mapping[str, int] = field(default_factory=dict)  # bytes by node
+    machines: Mapping[str, int] = field(default_factory=dict)  # count by node
+    space: Mapping[tuple[str, str], int] = field(default_factory=dict)  # bytes by (node, storage)
+
+
+def memory_of(spec: MachineSpec) -> int:
+    return spec.memory * MIB if spec.memory else DEFAULT_MEMORY
+
+
+def space_wanted(spec: MachineSpec) -> dict[str, int]:
+    """Bytes by storage."""
+    wanted: dict[str, int] = {}
+    for disk in spec.disks:
+        wanted[disk.storage] = wanted.get(disk.storage, 0) + disk.size
+    for device in (spec.efi, spec.tpm):
+        if device is not None:
+            wanted[device.storage] = wanted.get(device.storage, 0) + 4 * MIB
+    return wanted
+
+
+def candidates(
+    spec: MachineSpec, seen: Resources, placed: Placed, *, reserve: int = 0
+) -> tuple[tuple[NodeSeen, ...], dict[str, str]]:
+    """(nodes that fit, best first; why the others do not). `reserve`: bytes to leave free on each node."""
+    refused: dict[str, str] = {}
+    fitting = []
+    for node in seen.nodes:
+        if spec.node is not None and node.name != spec.node:
+            continue
+        why = _why_not(spec, node, seen, placed, reserve)
+        if why:
+            refused[node.name] = why
+        else:
+            fitting.append(node)
+    if spec.node is not None and not refused and not fitting:
+        known = ", ".join(sorted(node.name for node in seen.nodes)) or "none that we may see"
+        refused[spec.node] = f"there is no such node (the cluster has: {known})"
+    return tuple(sorted(fitting, key=lambda node: _rank(node, placed))), refused
+
+
+def _rank(node: NodeSeen, placed: Placed) -> tuple[float, int, str]:
+    """Most free memory first, less what this run put there; then the fewest of our machines, then by name."""
+    free = node.memory_free
+    left = -float(free - placed.memory.get(node.name, 0)) if free is not None else 0.0
+    return left, placed.machines.get(node.name, 0), node.name
+
+
+def _why_not(spec: MachineSpec, node: NodeSeen, seen: Resources, placed: Placed, reserve: int) -> str:
+    if not node.online:
+        return "it is offline"
+    for storage, size in space_wanted(spec).items():
+        why = _storage_refusal(storage, size, _largest(spec, storage), node, seen, placed)
+        if why:
+            return why
+    medium, content = medium_of(spec)
+    if medium:
+        found = _find_storage(seen, node.name, storage_of(medium))
+        if found is None or not found.available:
+            what = "the ISO" if content == "iso" else "the image"
+            return f"storage {storage_of(medium)}, where {what} is, is not available there"
+    free = node.memory_free
+    if spec.node is None and free is not None:
+        left = free - placed.memory.get(node.name, 0) - reserve
+        if left < memory_of(spec):
+            return f"it has {left / GIB:.1f} GiB of memory free, {memory_of(spec) / GIB:.1f} GiB are needed"
+    return ""
+
+
+def _largest(spec: MachineSpec, storage: str) -> int:
+    return max((disk.size for disk in spec.disks if disk.storage == storage), default=0)
+
+
+def _storage_refusal(storage: str, size: int, largest: int, node: NodeSeen, seen: Resources, placed: Placed) -> str:
+    found = _find_storage(seen, node.name, storage)
+    if found is None:
+        return f"storage {storage} is not there (or we may not see it)"
+    if not found.available:
+        return f"storage {storage} is not active there"
+    if "images" not in found.content:
+        return f"storage {storage} does not take disk images (content: {', '.join(sorted(found.content)) or 'none'})"
+    if found.thin:
+        return _thin_refusal(found, largest)
+    left = found.free - placed.space.get(_space_key(found), 0)
+    if found.total and left < size:
+        return f"storage {storage} has {left / GIB:.1f} GiB free, {size / GIB:.1f} GiB are needed"
+    return ""
+
+
+def _thin_refusal(storage: StorageSeen, largest: int) -> str:
+    """By what is really there: declared sizes do not add up where a new disk takes no room before it is written to."""
+    if storage.total and not storage.free:
+        return f"storage {storage.storage} is full"
+    if storage.total and storage.total < largest:
+        have, want = storage.total / GIB, largest / GIB
+        return f"storage {storage.storage} has {have:.1f} GiB in all, a single disk of {want:.1f} GiB is wanted"
+    return ""
+
+
+def overcommitted(seen: Resources, placed: Placed) -> list[str]:
+    """A line for each thin storage whose free room is less than what this run's new disks may grow to."""
+    lines = {}
+    for storage in seen.storages:
+        key = _space_key(storage)
+        promised = placed.space.get(key, 0)
+        if storage.thin and storage.total and promised > storage.free:
+            where = f" on {storage.node}" if key[0] else ""
+            lines[key] = (
+                f"storage {storage.storage}{where} is thin and overcommitted: the new disks may grow to"
+                f" {promised / GIB:.1f} GiB, and {storage.free / GIB:.1f} GiB are free; watch how it fills"
+            )
+    return list(lines.values())
+
+
+def _find_storage(seen: Resources, node: str, storage: str) -> StorageSeen | None:
+    return next((item for item in seen.storages if item.node == node and item.storage == storage), None)
+
+
+def _space_key(storage: StorageSeen) -> tuple[str, str]:
+    return (storage.only_node, storage.storage)
+
+
+def is_shared(seen: Resources, node: str, storage: str) -> bool:
+    found = _find_storage(seen, node, storage)
+    return found is not None and found.shared
+
+
+def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = False) -> PveRefused:
+    """`crowded`: it would fit if this run placed nothing else."""
+    reasons = "; ".join(f"{node}: {why}" for node, why in sorted(refused.items())) or "we may not see any node"
+    if crowded:
+        return NoPlace(
+            f"{spec.name}: no node has room for it together with the other new machines: {reasons}",
+            hint="make room for all of them, or select fewer machines",
+        )
+    return PveRefused(
+        f"{spec.name}: no node can take it: {reasons}",
+        hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on:"
+        f" {command(Verb.DOCTOR)} names those that are missing",
+    )
+
+
+def not_made(name: str, without: Sequence[str]) -> NoPlace:
+    """For a machine that has a place, when others of the same run have none."""
+    shown = ", ".join(sorted(without)[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+    return NoPlace(
+        f"{name}: not created: a run places all new machines together, and there is no room for {shown}",
+        hint="make room for all of them, or select fewer machines",
+    )
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What one machine takes; `settled`: when it was started, after which PVE's own figures show it."""
+
+    node: str
+    memory: int
+    space: Mapping[tuple[str, str], int]
+    settled: float | None = None
+
+
+LAG = 15.0  # seconds; PVE broadcasts its figures every 10
+
+
+class Reservations:
+    """VMIDs and room that this process has promised, for its own threads; PVE itself reserves nothing."""
+
+    def __init__(self, vmids: tuple[int, int], rng: Callable[[int, int], int] | None = None) -> None:
+        self._range, self._rng = vmids, rng or random.SystemRandom().randint
+        self._lock = threading.Lock()
+        self._vmids: set[int] = set()
+        self._rooms: dict[int, _Room] = {}
+
+    def placed(self, taken: float) -> Placed:
+        """What figures taken at that moment do not show yet."""
+        memory: dict[str, int] = {}
+        machines: dict[str, int] = {}
+        space: dict[tuple[str, str], int] = {}
+        with self._lock:
+            rooms = tuple(self._rooms.values())
+        for room in rooms:
+            machines[room.node] = machines.get(room.node, 0) + 1
+            if room.settled is not None and taken > room.settled + LAG:
+                continue
+            memory[room.node] = memory.get(room.node, 0) + room.memory
+            for key, size in room.space.items():
+                space[key] = space.get(key, 0) + size
+        return Placed(memory, machines, space)
+
+    def take_vmid(self, spec: MachineSpec, used: Collection[int]) -> int:
+        """The declared VMID, or one chosen at random; VmidTaken if it is in use."""
+        with self._lock:
+            vmid = spec.vmid if spec.vmid is not None else self._choose(used)
+            if vmid in used:
+                raise VmidTaken(
+                    f"{spec.name}: VMID {vmid} is in use by another guest",
+                    hint="choose another vmid, or leave it out to take a free one",
+                )
+            self._vmids.add(vmid)
+            return vmid
+
+    def _choose(self, used: Collection[int]) -> int:
+        low, high = self._range
+        for _ in range(100):
+            vmid = self._rng(low, high)
+            if vmid not in used and vmid not in self._vmids:
+                return vmid
+        for vmid in range(low, high + 1):
+            if vmid not in used and vmid not in self._vmids:
+                return vmid
+        raise VmidTaken(f"no VMID from {low} to {high} is free", hint="widen `vmids` in the profile")
+
+    def take_room(self, spec: MachineSpec, vmid: int, node: str, seen: Resources) -> None:
+        space: dict[tuple[str, str], int] = {}
+        for storage, size in space_wanted(spec).items():
+            found = _find_storage(seen, node, storage)
+            key = _space_key(found) if found is not None else (node, storage)
+            space[key] = space.get(key, 0) + size
+        with self._lock:
+            self._rooms[vmid] = _Room(node, memory_of(spec), space)
+
+    def settle(self, vmid: int, now: float) -> None:
+        """It was started: from soon on, PVE counts it itself."""
+        with self._lock:
+            room = self._rooms.get(vmid)
+            if room is not None and room.settled is None:
+                self._rooms[vmid] = replace(room, settled=now)
+
+    def give_back(self, vmid: int) -> None:
+        """Its room; the VMID stays taken for this process: it was seen to be in use, or was ours."""
+        with self._lock:
+            self._rooms.pop(vmid, None)

@@ -1,0 +1,130 @@
+"""Snapshots and backups of VMs: which there are, made, deleted, and put in a VM's place."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from nixops_proxmox.errors import NotFound
+from nixops_proxmox.model import Archive, Facts
+from nixops_proxmox.pve.api.answers import StorageSeen
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.sight import Sight
+from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
+from nixops_proxmox.pve.cluster.work import Work
+from nixops_proxmox.pve.vm.identity import uuid_of
+from nixops_proxmox.spelling import Verb, command
+
+Note = Callable[[str], None]
+
+MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
+
+
+class Saves:
+    """For one cluster, for all threads; satisfies `lifecycle.ports.Saves`."""
+
+    def __init__(self, client: PveClient, view: ClusterView, sight: Sight, work: Work) -> None:
+        self._client, self._view, self._sight, self._work = client, view, sight, work
+
+    # Snapshots
+
+    def snapshots(self, facts: Facts) -> Mapping[str, bool]:
+        """By name, the oldest first: is it complete?"""
+        found = self._client.describe_snapshots(self._sight.node_of(facts), facts.vmid)
+        return {one.name: not one.state for one in found}
+
+    def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        config = self._client.get_config(self._sight.node_of(facts), facts.vmid, snapshot=name)
+        return uuid_of(config.values)
+
+    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None:
+        def post(node: str) -> str:
+            return self._client.create_snapshot(node, facts.vmid, name, description=description, ram=ram)
+
+        self.run_task("qmsnapshot", facts, post, f"VM {facts.vmid}: taking the snapshot {name}", note)
+
+    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def post(node: str) -> str:
+            return self._client.delete_snapshot(node, facts.vmid, name)
+
+        self.run_task("qmdelsnapshot", facts, post, f"VM {facts.vmid}: deleting the snapshot {name}", note)
+
+    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def post(node: str) -> str:
+            return self._client.roll_back(node, facts.vmid, name)
+
+        self.run_task("qmrollback", facts, post, f"VM {facts.vmid}: returning to the snapshot {name}", note)
+
+    # Backups
+
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        """Every archive of the machine's VMID on every storage that takes backups, the oldest first."""
+        found = {}
+        for place in self._backup_places():
+            for volume in self._client.list_volumes(place.node, place.storage, "backup"):
+                if volume.vmid == facts.vmid:
+                    ours = f"{MARK}{facts.uuid}" in volume.notes
+                    found[place.only_node, volume.volid] = Archive(
+                        volume.volid, place.node, volume.size, volume.created, ours, place.shared
+                    )
+        return tuple(sorted(found.values(), key=lambda archive: (archive.created, archive.volume)))
+
+    def choose_storage(self, facts: Facts) -> str:
+        """Where to back the VM up to: shared before local, then the most room. NotFound if no storage takes backups."""
+        node = self._sight.node_of(facts)
+        fitting = [place for place in self._backup_places() if place.shared or place.node == node]
+        if not fitting:
+            raise NotFound(
+                f"no storage on {node} takes backups",
+                hint=f"enable the content type for backups on one; {command(Verb.DOCTOR)} shows them",
+            )
+        return max(fitting, key=lambda place: (place.shared, place.free)).storage
+
+    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None:
+        notes = f"{{{{guestname}}}} {MARK}{facts.uuid}"
+
+        def post(node: str) -> str:
+            return self._client.back_up(node, facts.vmid, storage, mode=mode, notes=notes)
+
+        self.run_task("vzdump", facts, post, f"VM {facts.vmid}: backing up to {storage}", note)
+
+    def delete_archive(self, node: str, volume: str, note: Note) -> None:
+        """NotFound if there is none."""
+        upid = self._client.delete_volume(node, volume)
+        note(upid)
+        self._work.finish(upid, f"deleting {volume}")
+
+    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there; empty: none does."""
+        doing = f"VM {facts.vmid}: restoring {archive.volume}"
+        if over:
+            post = partial(self._post_restore, facts, archive, force=True)
+            self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
+            return
+        post = partial(self._post_restore, facts, archive, archive.node, force=False)
+        try:
+            self._work.run("qmrestore", archive.node, facts.vmid, post, note, doing)
+        finally:
+            self._sight.forget(facts.vmid)
+
+    def _post_restore(self, facts: Facts, archive: Archive, node: str, *, force: bool) -> str:
+        return self._client.restore_vm(node, facts.vmid, archive.volume, force=force)
+
+    # How.
+
+    def _backup_places(self) -> Iterator[StorageSeen]:
+        """Of shared storages, one place is enough."""
+        seen = set()
+        for place in self._view.get(VIEW_AGE).storages:
+            key = (place.storage, place.only_node)
+            if place.available and "backup" in place.content and key not in seen:
+                seen.add(key)
+                yield place
+
+    def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: Note) -> None:
+        """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
+        node = self._sight.node_of(facts)
+        try:
+            self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)
+        finally:
+            self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
+        self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))

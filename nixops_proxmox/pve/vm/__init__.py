@@ -1,0 +1,1 @@
+"""Pure: one VM's configuration, how it differs from the description, and the calls that change it."""

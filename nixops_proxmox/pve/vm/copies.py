@@ -1,0 +1,119 @@
+"""Pure: what speaks against making a machine from its image or its template, found out before anything is made."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from nixops_proxmox.errors import NotFound, PveRefused, SpecError
+from nixops_proxmox.pve.api.answers import GuestSeen, Resources
+from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_size, print_size, storage_of
+from nixops_proxmox.spec import Disk, MachineSpec, Source
+
+
+def medium_of(spec: MachineSpec) -> tuple[str, str]:
+    """(volume, content type) of what the machine is installed from, both empty if it is no volume of a storage."""
+    volume, content = "", ""
+    match spec.install.source:
+        case Source.ISO:
+            volume, content = spec.install.iso or "", "iso"
+        case Source.IMAGE:
+            volume = spec.install.image or ""
+            content = "import" if volume.partition(":")[2].startswith("import/") else "images"
+    return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
+
+
+def refuse_image(spec: MachineSpec, release: Release) -> None:
+    """Raises for an image that this release cannot import. A file's path is for PVE to judge: only root@pam may."""
+    image = spec.install.image or ""
+    path = f"{spec.name}.deployment.proxmox.install.image"
+    if image.partition(":")[2].startswith("iso/"):
+        raise SpecError(
+            f"{image} cannot be imported: PVE cannot import from a storage for ISO images",
+            path=path,
+            hint="put it on a storage with content type `import` (PVE 8.3 or later)",
+        )
+    if is_vma(image):
+        raise SpecError(
+            f"{image} is a VMA, which is a backup of a whole VM and not an image of a disk",
+            path=path,
+            hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
+            " template (`qm template VMID`), and set `install.from` to `template`",
+        )
+    if medium_of(spec)[1] == "import" and not release.has_import_content:
+        raise PveRefused(
+            f"{spec.name}: PVE {release} cannot import {image}: content of type `import` came with 8.3",
+            hint="make a VM of the image by hand (`qm importdisk`), turn it into a template and use"
+            ' install.from = "template"; or install from the ISO',
+        )
+
+
+def is_vma(image: str) -> bool:
+    """As vzdump and NixOS's `proxmox` image format name them: `vzdump-qemu-nixos.vma.zst`."""
+    return bool(re.search(r"\.vma(\.(zst|gz|lzo))?$", image)) or image.partition(":")[2].startswith("backup/")
+
+
+def get_template(spec: MachineSpec, seen: Resources) -> GuestSeen:
+    """By VMID or name; NotFound or PveRefused if there is none, several, or it is no template."""
+    wanted = spec.install.template or ""
+    found = [
+        guest
+        for guest in seen.guests.values()
+        if guest.kind == "qemu" and (str(guest.vmid) == wanted or (guest.name == wanted and guest.template))
+    ]
+    if not found:
+        raise NotFound(
+            f"{spec.name}: there is no template {wanted}",
+            hint="give its VMID or its name; to see and clone it, we need VM.Audit and VM.Clone on it",
+        )
+    if len(found) > 1:
+        vmids = ", ".join(str(guest.vmid) for guest in found)
+        raise PveRefused(f"{spec.name}: several templates are called {wanted}: {vmids}", hint="give the VMID")
+    if not found[0].template:
+        raise PveRefused(
+            f"{spec.name}: VM {found[0].vmid} is no template", hint=f"`qm template {found[0].vmid}` makes it one"
+        )
+    return found[0]
+
+
+def refuse_template(spec: MachineSpec, config: Mapping[str, str]) -> None:
+    """Raises SpecError if a clone of the template could not become what is described."""
+    objections = list(_objections(spec, config))
+    if objections:
+        raise SpecError(
+            f"the template {spec.install.template} does not fit: {'; '.join(objections)}",
+            path=f"{spec.name}.deployment.proxmox.install.template",
+            hint="nothing was made; a linked clone's disks stay on the template's storage (`install.fullClone` copies)",
+        )
+
+
+def _objections(spec: MachineSpec, config: Mapping[str, str]) -> Iterator[str]:
+    have = drives_of(config)
+    have = {slot: drive for slot, drive in have.items() if not is_cdrom(drive)}
+    if spec.disks and spec.disks[0].slot not in have:
+        yield f"its disks are {', '.join(sorted(have)) or 'none'}, and the first one described is {spec.disks[0].slot}"
+    for disk in spec.disks:
+        if disk.slot in have:
+            yield from _disk_objections(spec, disk, have[disk.slot])
+    bios = spec.bios or ("ovmf" if spec.efi is not None else "")
+    if bios and bios != config.get("bios", "seabios"):
+        yield f"it boots with {config.get('bios', 'seabios')}, and {bios} is described"
+
+
+def _disk_objections(spec: MachineSpec, disk: Disk, drive: Mapping[str, str]) -> Iterator[str]:
+    size = parse_size(drive.get("size", ""))
+    if size is not None and disk.size < size:
+        yield f"{disk.slot} is described with {print_size(disk.size)}, and has {print_size(size)}"
+    goes_to = spec.disks[0].storage if spec.install.full_clone else storage_of(drive.get("file", ""))
+    if disk.storage != goes_to:
+        yield f"{disk.slot} is described on {disk.storage}, and the clone's will be on {goes_to}"
+
+
+def refuse_larger_image(spec: MachineSpec, sizes: Sequence[int]) -> None:
+    """`sizes`: what the storage says of the image, in bytes (its file's or its disk's)."""
+    disk = spec.disks[0]
+    if sizes and disk.size < max(sizes):
+        raise SpecError(
+            f"{disk.slot} has {print_size(disk.size)}, and the image {spec.install.image} {print_size(max(sizes))}",
+            path=f"{spec.name}.deployment.proxmox.disks",
+            hint="a disk cannot be smaller than its image",
+        )

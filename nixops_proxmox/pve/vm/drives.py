@@ -1,0 +1,261 @@
+"""Pure: how a VM's drives differ from what is described. A volume that is not the machine's own is never changed, and
+none is made where data is, or was, without a word."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import unquote
+
+from nixops_proxmox.model import Change, Vm
+from nixops_proxmox.pve.vm.identity import Identity, derived_serial, disk_serial, is_unfinished
+from nixops_proxmox.pve.vm.requests import disk_options, extra, new_disk, new_efi_disk, new_tpm
+from nixops_proxmox.pve.vm.step import Step, as_scalar, hotplugged
+from nixops_proxmox.pve.wire.properties import (
+    GIB,
+    MIB,
+    drives_of,
+    is_cdrom,
+    is_cloud_init,
+    is_disk_slot,
+    parse_drive,
+    parse_size,
+    print_drive,
+    print_size,
+    storage_of,
+)
+from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spelling import Verb, command
+
+SLACK = 64 * MIB  # storages round sizes up: LVM to 4 MiB extents, others to more
+HOT_DISK_OPTIONS = frozenset({"backup"})
+DISK_OPTION_DEFAULTS = {
+    "backup": "1",
+    "cache": "none",
+    "discard": "ignore",
+    "iothread": "0",
+    "ssd": "0",
+    "aio": "io_uring",
+}
+_NEW = re.compile(r"(?:([^:\s]+):)?([0-9]+(?:\.[0-9]+)?)")  # PVE's syntax for "make a volume"
+_NO_OPTIONS = frozenset({"file", "format", "import-from", "media", "size"})  # of use when a drive is made, or never
+
+
+def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+    if spec.efi is not None:
+        want = new_efi_disk(spec.efi)
+        yield from _fixed_device(vm, "efidisk0", want, {"efitype": "2m", "pre-enrolled-keys": "0"})
+    if spec.tpm is not None:
+        yield from _fixed_device(vm, "tpmstate0", new_tpm(spec.tpm), {"version": "v1.2"})
+    for disk in spec.disks:
+        yield from _disk_steps(vm, spec, disk, identity)
+    for slot, wanted in extra(spec):
+        if is_disk_slot(slot):
+            yield from _extra_steps(vm, slot, str(wanted))
+    yield from _removed_disks(vm, spec, identity)
+
+
+def set_aside(vm: Vm) -> Mapping[str, str]:
+    """Volumes that were detached and keep their data, by key."""
+    return {key: vm.config[key].partition(",")[0] for key in sorted(vm.config) if re.fullmatch(r"unused[0-9]+", key)}
+
+
+def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Step]:
+    """What the slot has until the VM stops is put back. A new volume beside detached ones needs a word: one of them may
+    be the machine's own."""
+    if slot in vm.active and slot not in vm.config:
+        yield Step(Change(slot, "", vm.active[slot]), value=vm.active[slot])
+        return
+    aside = set_aside(vm) if allocates else {}
+    word, remedy = "", ""
+    if aside:
+        held = " and ".join(f"{key} holds {volume}" for key, volume in aside.items())
+        word = (
+            f"{held}, detached with all its data, and it may be this disk:"
+            " we create no empty volume without your permission"
+        )
+        options = ",".join(part for part in want.split(",")[1:] if not part.startswith("import-from="))
+        drive = f"{next(iter(aside.values()))}{',' if options else ''}{options}"
+        remedy = (
+            f"`qm set {vm.vmid} --{slot} {drive}` on {vm.node} attaches it again; "
+            f"{command(Verb.DEPLOY, '--allow-recreate')} creates a new, empty one and leaves the old one detached"
+        )
+    yield Step(Change(slot, "", want, restart=not _pluggable(vm, slot), word=word, remedy=remedy), value=want)
+
+
+def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> Iterator[Step]:
+    """A device that can be added but whose nature cannot be changed later."""
+    have = vm.config.get(key, "")
+    if not have:
+        yield from _new_device(vm, key, want)
+        return
+    has, wants = {**defaults, **parse_drive(have)}, parse_drive(want)
+    if any(as_scalar(has[name]) != as_scalar(wants[name]) for name in defaults):
+        why = "its content cannot be converted"
+        yield Step(Change(key, have, want, restart=True, forbidden=why))
+
+
+def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> Iterator[Step]:
+    have = vm.config.get(disk.slot, "")
+    if not have:
+        yield from _new_device(vm, disk.slot, new_disk(spec, disk, identity))
+        return
+    drive = parse_drive(have)
+    if is_cdrom(drive):
+        yield _cd_in_the_way(disk.slot, have)
+        return
+    if strange := _stranger(vm, disk, identity):
+        yield Step(strange)
+        return
+    if storage_of(drive.get("file", "")) != disk.storage:
+        yield _elsewhere(vm, disk.slot, have, disk.storage)
+        return
+    yield from _size_steps(disk.slot, disk.size, drive)
+    wanted = disk_options(disk, identity)
+    if disk.serial is None and "serial" not in drive and not _is_clone(vm):
+        del wanted["serial"]  # not made by us: its guest knows it by the name that it has without one
+    yield from _option_steps(disk.slot, drive, have, wanted)
+
+
+def strangers(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]:
+    """The volumes in our disks' slots that are not the machine's own, as the VM runs now and as it will."""
+    looks = (vm, replace(vm, config=vm.active)) if vm.active else (vm,)
+    found = [_stranger(look, disk, identity) for disk in spec.disks for look in looks]
+    return tuple(dict.fromkeys(strange for strange in found if strange))
+
+
+def _stranger(vm: Vm, disk: Disk, identity: Identity) -> Change | None:
+    """Our disks have serials; those that the original plugin made have none, and are known by their volumes. A fresh
+    clone's get theirs with the first write."""
+    have = vm.config.get(disk.slot, "")
+    drive = parse_drive(have)
+    if not drive or is_cdrom(drive) or _is_clone(vm):
+        return None
+    serial, volume = unquote(drive.get("serial", "")), drive.get("file", "")
+    if serial in (disk_serial(identity.uuid, disk), derived_serial(identity.uuid, disk.slot)):
+        return None
+    if not serial and identity.nameless and volume == identity.volumes.get(disk.slot, volume):
+        return None
+    has = f"the serial {serial}" if serial else "no serial"
+    why = f"somebody put the volume {volume} there: it has {has}, and this machine's disk has one of its own"
+    adopted = print_drive(drive | {"serial": disk_options(disk, identity)["serial"]})
+    remedy = (
+        f"put the machine's own volume back into {disk.slot}; if this one is to be its disk, and may be written, "
+        f"`qm set {vm.vmid} --{disk.slot} {adopted}` on {vm.node} says so"
+    )
+    return Change(disk.slot, have, "its own disk", forbidden=why, remedy=remedy)
+
+
+def _is_clone(vm: Vm) -> bool:
+    return is_unfinished(vm.config.get("description", ""))
+
+
+def _cd_in_the_way(slot: str, have: str) -> Step:
+    return Step(Change(slot, have, "a disk", forbidden="a CD drive is in its slot: choose another"))
+
+
+def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Step:
+    why = f"move it in PVE first (qm disk move {vm.vmid} {slot} {storage})"
+    return Step(Change(slot, have, f"on {storage}", forbidden=why))
+
+
+def _size_steps(slot: str, wanted: int, drive: Mapping[str, str]) -> Iterator[Step]:
+    size = parse_size(drive.get("size", ""))
+    if size is None or size - SLACK <= wanted <= size:
+        return
+    have, want = print_size(size), print_size(-(-wanted // 1024) * 1024)
+    if wanted < size:
+        yield Step(Change(slot, have, want, forbidden="PVE cannot shrink a disk"))
+    else:
+        yield Step(Change(slot, have, want), size=want)
+
+
+def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mapping[str, str]) -> Iterator[Step]:
+    differing = {
+        name: value
+        for name, value in wanted.items()
+        if as_scalar(drive.get(name, DISK_OPTION_DEFAULTS.get(name, ""))) != as_scalar(value)
+    }
+    if differing:
+        want = print_drive({**drive, **differing})  # starts from what PVE has: its volume, never an allocation
+        yield Step(Change(slot, have, want, restart=not differing.keys() <= HOT_DISK_OPTIONS), value=want)
+
+
+def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Step]:
+    """A drive in PVE's own words. Those for making a volume are of use once: afterwards, they say what is there."""
+    wants, have = _parse_wanted(want), vm.config.get(slot, "")
+    new = _NEW.fullmatch(wants["file"])
+    if not have:
+        yield from _new_device(vm, slot, want, allocates=new is not None)
+    elif new is not None:
+        yield from _made_steps(vm, slot, have, wants, new[1] or "", float(new[2]))
+    elif not _is_same_medium(parse_drive(have), wants):
+        yield _exchange(slot, have, want)
+    elif not is_cloud_init(wants):
+        yield from _option_steps(slot, parse_drive(have), have, _options(wants))
+
+
+def _parse_wanted(want: str) -> dict[str, str]:
+    wants = parse_drive(want)
+    return {"file": wants.pop("volume", ""), **wants}  # an alias of PVE's
+
+
+def _made_steps(vm: Vm, slot: str, have: str, wants: Mapping[str, str], storage: str, size: float) -> Iterator[Step]:
+    """A volume that the description's word has made."""
+    drive = parse_drive(have)
+    if is_cdrom(drive):
+        yield _cd_in_the_way(slot, have)
+    elif storage and storage_of(drive.get("file", "")) != storage:
+        yield _elsewhere(vm, slot, have, storage)
+    else:
+        if size:
+            yield from _size_steps(slot, int(size * GIB), drive)
+        yield from _option_steps(slot, drive, have, _options(wants))
+
+
+def _is_same_medium(has: Mapping[str, str], wants: Mapping[str, str]) -> bool:
+    if is_cloud_init(wants) and is_cloud_init(has):
+        return storage_of(has["file"]) == storage_of(wants["file"])
+    return has.get("file") == wants["file"]
+
+
+def _exchange(slot: str, have: str, want: str) -> Step:
+    """One CD for another; a disk gives way to nothing."""
+    if not is_cdrom(parse_drive(have)):
+        return Step(
+            Change(slot, have, want, forbidden="a disk is in its slot and would be detached: detach it yourself first")
+        )
+    return Step(Change(slot, have, want, restart=not is_cdrom(parse_drive(want))), value=want)
+
+
+def _options(wants: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in wants.items() if name not in _NO_OPTIONS}
+
+
+def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+    """Disks that we made (their serial says so) and that are described no more: detached, their volume kept.
+    A disk that somebody added by hand is left alone."""
+    described = {*(disk.slot for disk in spec.disks), *spec.extra}
+    for slot, drive in sorted(drives_of(vm.config).items()):
+        if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):
+            yield Step(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
+
+
+def _pluggable(vm: Vm, slot: str) -> bool:
+    return "disk" in hotplugged(vm) and slot.startswith(("scsi", "virtio"))
+
+
+def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
+    """What goes with the VM beside the disks that we made: a line each. PVE leaves alone what another guest owns."""
+    added = {
+        slot: drive.get("file", "")
+        for slot, drive in sorted(drives_of(vm.config).items())
+        if not is_cdrom(drive) and drive.get("serial") != derived_serial(identity.uuid, slot)
+    }
+    lines = [f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm).items()]
+    lines += [f"{slot}: {volume}" for slot, volume in added.items()]
+    return tuple(line for line in lines if re.search(rf"[:/](vm|base)-{vm.vmid}-", line))
+
+
+def volumes_of(config: Mapping[str, str]) -> dict[str, str]:
+    """The disks' volumes by slot."""
+    return {slot: drive.get("file", "") for slot, drive in sorted(drives_of(config).items()) if not is_cdrom(drive)}

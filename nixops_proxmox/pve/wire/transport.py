@@ -1,0 +1,276 @@
+"""proxmoxer, hardened: one way to send a call, with trust, credentials, retries by class, and failover."""
+
+import http.cookiejar
+import json
+import logging
+import math
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+from proxmoxer.core import ProxmoxResource, ResourceException
+
+from nixops_proxmox.errors import ConfigError, DeployError, NotAuthenticated, PveBusy, PveOutcomeUnknown, PveUnreachable
+from nixops_proxmox.pve.wire.calls import Call, CallDone, Trace, encode_params, no_trace
+from nixops_proxmox.pve.wire.login import Login
+from nixops_proxmox.pve.wire.lost import translate_transport
+from nixops_proxmox.pve.wire.refusals import Refusal, not_pve, translate_refusal
+from nixops_proxmox.pve.wire.servers import ApiEndpoint
+from nixops_proxmox.pve.wire.tls import TrustingAdapter, always, sending
+from nixops_proxmox.pve.wire.upload import Upload, multipart
+from nixops_proxmox.texts import head
+
+# proxmoxer logs parameters (passwords too) at INFO and answers (tickets) at DEBUG.
+for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
+    logging.getLogger(_name).disabled = True
+
+PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
+STREAM_TIMEOUT = 10.0  # seconds to connect
+AT_ONCE = 64  # calls; a node has three workers for them, and each of our connections costs memory
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
+HARMLESS = ("/access/ticket", "/nodes/{node}/qemu/{vmid}/agent/ping")  # POSTs that change nothing
+
+
+class Transport:
+    """Sends calls to the endpoints of one cluster; safe to use from many threads."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[ApiEndpoint],
+        adapter: TrustingAdapter,
+        *,
+        trace: Trace = no_trace,
+        sleep: Callable[[float], None] = time.sleep,
+        proxy: str = "",
+        may_act: Callable[[], None] = always,
+    ) -> None:
+        """`may_act` is asked when the connection stands, right before a call that changes something leaves; the error
+        that it raises is raised here."""
+        self._may_act = may_act
+        self._endpoints = tuple(endpoints)
+        self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
+        self._login: Login | None = None
+        self._local = threading.local()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
+        self._good = 0  # the endpoint that answered last; a race on it costs a try, no more
+
+    def use_login(self, login: Login) -> None:
+        self._login = login
+
+    def close(self) -> None:
+        self._adapter.close()
+
+    @contextmanager
+    def open_stream(
+        self, timeout: float = STREAM_TIMEOUT
+    ) -> Iterator[tuple[ssl.SSLSocket, ApiEndpoint, Mapping[str, str]]]:
+        """A verified connection to the endpoint that answered last, and what says who we are: for websockets."""
+        endpoint = self._endpoints[self._good]
+        try:
+            stream = self._adapter.connect(endpoint.host, endpoint.port, timeout)
+        except OSError as error:
+            raise PveUnreachable(f"{endpoint} cannot be reached: {error}") from error
+        with stream:
+            yield stream, endpoint, self._login.headers("GET") if self._login is not None else {}
+
+    def send(self, call: Call, upload: Upload | None = None) -> Any:
+        """The answer's data. GETs are repeated; anything else only while provably nothing was executed."""
+        renewed = False
+        pauses = iter(PAUSES)
+        deadline = time.monotonic() + call.patience.whole
+        while True:
+            headers = self._login.headers(call.method) if self._login is not None else {}
+            try:
+                return self._failing_over(call, headers, upload)
+            except NotAuthenticated:
+                # 401 means that the call was not executed, so any method may be sent again
+                if renewed or self._login is None or not self._login.renew(headers):
+                    raise
+                renewed = True
+            except DeployError as error:
+                pause = next(pauses, None) if _may_repeat(call, error) else None
+                if pause is None or time.monotonic() > deadline:
+                    raise _final(call, error) from error
+                self._sleep(pause)
+
+    def send_unauthenticated(self, call: Call) -> Any:
+        """For the login itself."""
+        return self._failing_over(call, {}, None)
+
+    def _failing_over(self, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
+        failures: list[PveUnreachable] = []
+        for offset in range(len(self._endpoints)):
+            index = (self._good + offset) % len(self._endpoints)
+            try:
+                data = self._exchange(self._endpoints[index], call, headers, upload)
+            except PveUnreachable as error:
+                failures.append(error)
+                continue
+            except DeployError:
+                self._good = index  # it answered
+                raise
+            self._good = index
+            return data
+        if len(failures) == 1:
+            raise failures[0]
+        raise PveUnreachable(
+            "no endpoint of the cluster can be reached: " + "; ".join(str(failure) for failure in failures),
+            hint=failures[0].hint,
+        )
+
+    def _exchange(self, endpoint: ApiEndpoint, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
+        started = time.monotonic()
+        wire = _Wire(self._session(), call, headers, upload, self._proxy)
+        resource = ProxmoxResource(
+            base_url=f"{endpoint.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
+        )
+        error = ""
+        try:
+            with self._room:
+                sending.begun, sending.deadline = False, time.monotonic() + call.patience.whole
+                sending.may = always if is_harmless(call) else self._may_act
+                return getattr(resource, call.method.lower())(**encode_params(call.params))
+        except ResourceException as refused:
+            refusal = _refusal(refused)
+            translated = translate_refusal(refusal, call)
+            error = str(translated)
+            raise translated from refused
+        except requests.RequestException as lost:
+            translated = translate_transport(lost, call, endpoint.authority, sent=sending.begun)
+            error = str(translated)
+            # from None: a traceback of requests' would show the headers' owner nothing, and the body perhaps all
+            raise translated from lost
+        except DeployError as ours:
+            error = str(ours)
+            raise
+        finally:
+            sending.deadline, sending.may = math.inf, always
+            self._trace(CallDone(call, endpoint.authority, time.monotonic() - started, wire.status, error))
+
+    def _session(self) -> requests.Session:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            session.trust_env = False  # no credentials from .netrc, no proxy that nobody asked for
+            session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+            session.mount("https://", self._adapter)
+            session.headers.update({"Accept": "application/json", "User-Agent": "nixops-proxmox"})
+            self._local.session = session
+        return session
+
+
+def is_harmless(call: Call) -> bool:
+    """It changes nothing, whoever makes it."""
+    return call.method == "GET" or call.template in HARMLESS
+
+
+def _may_repeat(call: Call, error: DeployError) -> bool:
+    match error:
+        case PveUnreachable():
+            return True
+        case PveOutcomeUnknown() | PveBusy():
+            return call.method == "GET"
+        case _:
+            return False
+
+
+def _final(call: Call, error: DeployError) -> DeployError:
+    """A GET has no outcome to be unknown: it may simply be asked again."""
+    if call.method == "GET" and isinstance(error, PveOutcomeUnknown):
+        return PveUnreachable(error.message, hint=error.hint or "the node or its network is in trouble")
+    return error
+
+
+class _Wire:
+    """What proxmoxer takes for its session: sends one request, hands out the answer only if it is an API's."""
+
+    def __init__(
+        self, session: requests.Session, call: Call, headers: Mapping[str, str], upload: Upload | None, proxy: str
+    ) -> None:
+        self._session, self._call, self._headers, self._upload, self._proxy = session, call, headers, upload, proxy
+        self.status = 0
+
+    def request(self, method: str, url: str, data: Any = None, params: Any = None) -> requests.Response:
+        headers = dict(self._headers)
+        if self._upload is not None:
+            data, headers["Content-Type"] = multipart(self._upload, data or {})
+        patience = self._call.patience
+        response = self._session.request(
+            method,
+            url,
+            params=params or None,
+            data=data or None,
+            headers=headers,
+            timeout=(patience.connect, patience.read),
+            allow_redirects=False,  # credentials go nowhere else
+            proxies={"https": self._proxy} if self._proxy else None,
+            stream=True,
+        )
+        self._read(response)
+        self.status = response.status_code
+        if 300 <= response.status_code < 400:
+            where = response.headers.get("Location", "elsewhere")
+            raise ConfigError(
+                f"{self._call.shown}: redirected to {head(where, 200)}", hint="give that address in the profile"
+            )
+        return response
+
+    def _read(self, response: requests.Response) -> None:
+        """The body, unless it is absurd: a hostile or broken server must not fill our memory."""
+        parts, size = [], 0
+        try:
+            for part in response.iter_content(65536):
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST_ANSWER:
+                    raise not_pve(self._call, f"the answer is over {LARGEST_ANSWER >> 20} MiB")
+        except BaseException:
+            response.close()
+            raise
+        response._content = b"".join(parts)  # noqa: SLF001 -- requests has no public way to give it a body
+
+
+class _Serializer:
+    """Reads answers as PVE forms them; proxmoxer's own would hide what it cannot read."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def loads(self, response: requests.Response) -> Any:
+        body = _json(response)
+        if not isinstance(body, dict) or "data" not in body:
+            raise not_pve(
+                self._call, f"the answer is not PVE's JSON: {head(response.content.decode(errors='replace'), 80)!r}"
+            )
+        return body["data"]
+
+    def loads_errors(self, response: requests.Response) -> Mapping[str, Any]:
+        body = _json(response)
+        return body if isinstance(body, dict) else {}
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refusal(refused: ResourceException) -> Refusal:
+    body: Mapping[str, Any] = refused.errors or {}
+    message, errors = body.get("message"), body.get("errors")
+    text = message if isinstance(message, str) and message.strip() else _unmangled(str(refused.content or ""))
+    details = {str(key): str(value) for key, value in errors.items()} if isinstance(errors, dict) else {}
+    return Refusal(int(refused.status_code), text.strip(), details)
+
+
+def _unmangled(reason: str) -> str:
+    """http.client reads the reason phrase as Latin-1; PVE writes UTF-8."""
+    try:
+        return reason.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return reason

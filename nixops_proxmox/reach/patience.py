@@ -1,0 +1,26 @@
+"""How long a run waits for machines, and for what others hold."""
+
+from dataclasses import dataclass
+
+from nixops_proxmox.guest.agent import Growth
+from nixops_proxmox.pve.cluster.work import BUSY_TIME
+from nixops_proxmox.ssh.argv import ANSWER_TIME
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after which a wait is given up, with an error that names the missing layer."""
+
+    boot: float = 300.0  # from power-on until the agent answers
+    # From the agent's first answer, or a later sign that it is getting on, to a proven endpoint; and from a later sign
+    # that it still boots, to the agent's answer.
+    sshd: float = ANSWER_TIME
+    most: float = 900.0  # for each of the two in all, whatever it shows
+    race: float = 8.0  # for one race; a black hole answers nothing, however long one waits
+    look: float = 8.0  # that a look waits for a guest that shows nothing
+    busy: float = BUSY_TIME  # for locks that others hold
+
+    @property
+    def growth(self) -> Growth:
+        """Of the wait for the agent."""
+        return Growth(self.sshd, self.most)

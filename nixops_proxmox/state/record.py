@@ -1,0 +1,36 @@
+"""Where a deployment's record is kept, as whoever works with it needs it: our own state, or that of NixOps."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from nixops_proxmox.core.ports import Journal
+from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.state import Entry
+
+
+class Winners(Protocol):
+    """The endpoints that won, by machine and by the operator's site."""
+
+    @property
+    def name(self) -> str:
+        """Of the deployment; names its folder of keys, too."""
+        ...
+
+    def find_winner(self, machine: str, site: str) -> Endpoint | None: ...
+    def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None: ...
+
+
+class Record(Winners, Protocol):
+    """All of it. A lease (whatever it is) is the right to change the deployment."""
+
+    def machines(self) -> list[Machine]: ...
+    def machine(self, name: str) -> Machine: ...
+    def forget(self, name: str, lease: Any = None) -> None: ...
+    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[Entry]: ...
+    def lease(self, *, break_lock: bool = False) -> AbstractContextManager[Any]: ...
+    def prove(self, lease: Any) -> None:
+        """Raises Locked if somebody else has taken over since the lease was given."""
+        ...
+
+    def journal(self, lease: Any = None) -> Journal[Machine]: ...

@@ -1,0 +1,624 @@
+"""A cluster, its guests and a record that outlive a process, and a fuse that breaks a run at its n-th boundary.
+
+Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot be started, a taken VMID cannot be
+used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, VmidTaken, WrongDisk
+from nixops_proxmox.kinds.machine.engine import pursue
+from nixops_proxmox.kinds.machine.ports import InstallerSeen, Note
+from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.model import (
+    Archive,
+    Bearer,
+    Change,
+    Completed,
+    Endpoint,
+    Facts,
+    GuestDisk,
+    Job,
+    JobPhase,
+    Machine,
+    Phase,
+    Place,
+    Power,
+    Vm,
+)
+from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
+from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic, Source
+
+SPEC = MachineSpec(
+    name="web",
+    disks=(Disk(slot="scsi0", storage="local-lvm", size=8 << 30),),
+    network=(Nic(slot="net0", bridge="vmbr0"),),
+    memory=1024,
+    install=Install.model_validate({"from": "iso", "iso": "local:iso/nixos.iso", "partition": "make-partitions"}),
+)
+COPIES = {
+    "image": SPEC.model_copy(
+        update={"install": Install.model_validate({"from": "image", "image": "local:import/a.raw"})}
+    ),
+    "template": SPEC.model_copy(update={"install": Install.model_validate({"from": "template", "template": "9000"})}),
+}
+PLAIN = "/nix/store/22222222222222222222222222222222-copied"
+SYSTEM = "/nix/store/00000000000000000000000000000000-system"
+
+
+class Crash(BaseException):
+    """The process is gone; a BaseException, so that nothing can swallow it."""
+
+
+class Fuse:
+    """Counts boundaries, before and after every effect, and blows at the n-th."""
+
+    def __init__(self, at: int = -1, bang: Callable[[], BaseException] = Crash) -> None:
+        self.at, self.bang, self.count = at, bang, 0
+
+    def boundary(self) -> None:
+        self.count += 1
+        if self.count - 1 == self.at:
+            raise self.bang()
+
+
+@dataclass
+class FakeVm:
+    vmid: int
+    uuid: str
+    memory: int
+    running: bool = False
+    boot: str = "installer"  # what it boots from the next start on
+    pending: set[str] = field(default_factory=set)
+    system: str = ""  # what runs: installer, installed or nothing
+    boots: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)  # of the installer boot that runs
+    partitioned: bool = False  # on disk
+    mounted: bool = False  # in the installer
+    installed: str = ""  # the system on disk
+    active: str = ""
+    host_key: str = ""
+    bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
+    volume: str = "local-lvm:vm-100-disk-0"
+    lost: tuple[str, ...] = ()  # what else goes with it
+    snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
+    generations: dict[int, str] = field(default_factory=dict)
+    generation: int = 0  # the current one
+
+    def saved(self, *, ram: bool) -> "FakeVm":
+        """A copy as a snapshot or a backup holds it."""
+        copy = replace(self, pending=set(), jobs={}, snapshots={})
+        if not ram:
+            copy.stop()
+        return copy
+
+    def start(self) -> None:
+        if self.running:
+            raise PveRefused(f"VM {self.vmid} already running")
+        self.running, self.boots, self.jobs, self.mounted = True, self.boots + 1, {}, False
+        self.pending.clear()
+        self.system = "installer" if self.boot == "installer" else "installed"
+        if self.system == "installed":
+            assert self.installed, "a disk without a system was booted"
+            self.active = self.installed
+
+    def stop(self) -> None:
+        self.running, self.system, self.jobs, self.mounted = False, "", {}, False
+        self.pending.clear()
+
+
+class Cluster:
+    """What is out there; outlives every process."""
+
+    def __init__(self) -> None:
+        self.vms: dict[int, FakeVm] = {}
+        self.calls: list[str] = []
+        self.tasks: list[str] = []
+        self.archives: list[tuple[Archive, FakeVm]] = []
+        self.running: dict[str, Callable[[], None]] = {}  # tasks that have not come to their end
+
+    def ours(self, facts: Facts) -> FakeVm | None:
+        vm = self.vms.get(facts.vmid)
+        return vm if vm is not None and vm.uuid == facts.uuid else None
+
+    def get(self, facts: Facts) -> FakeVm:
+        vm = self.ours(facts)
+        if vm is None:
+            raise NotFound(f"VM {facts.vmid} does not exist")
+        return vm
+
+
+class Saves:
+    def __init__(self, hypervisor: "Hypervisor") -> None:
+        self.hypervisor, self.cluster = hypervisor, hypervisor.cluster
+
+    def snapshots(self, facts: Facts) -> Mapping[str, bool]:
+        return dict.fromkeys(self.cluster.get(facts).snapshots, True)
+
+    def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        return self.cluster.get(facts).snapshots[name].uuid
+
+    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None:
+        def act() -> None:
+            vm = self.cluster.get(facts)
+            if name in vm.snapshots:
+                raise PveRefused(f"snapshot name {name!r} already used")
+            vm.snapshots[name] = vm.saved(ram=ram)
+
+        self.hypervisor.effect("take_snapshot", act, note)
+
+    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def act() -> None:
+            if self.cluster.get(facts).snapshots.pop(name, None) is None:
+                raise PveRefused(f"snapshot {name!r} does not exist")
+
+        self.hypervisor.effect("delete_snapshot", act, note)
+
+    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+        def act() -> None:
+            vm = self.cluster.get(facts)
+            back = replace(vm.snapshots[name].saved(ram=True), boots=vm.boots + 1, snapshots=vm.snapshots)
+            self.cluster.vms[facts.vmid] = back
+
+        self.hypervisor.effect("return_to_snapshot", act, note)
+
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        return [archive for archive, _ in self.cluster.archives]
+
+    def choose_storage(self, facts: Facts) -> str:
+        return "local"
+
+    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None:
+        def act() -> None:
+            vm, number = self.cluster.get(facts), len(self.cluster.archives) + 1
+            archive = Archive(f"{storage}:backup/{number}", "pve1", 1 << 20, number, ours=vm.uuid == facts.uuid)
+            self.cluster.archives.append((archive, vm.saved(ram=False)))
+
+        self.hypervisor.effect("back_up", act, note)
+
+    def delete_archive(self, node: str, volume: str, note: Note) -> None:
+        def act() -> None:
+            (found,) = [one for one in self.cluster.archives if one[0].volume == volume]
+            self.cluster.archives.remove(found)
+
+        self.hypervisor.effect("delete_archive", act, note)
+
+    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+        def begin() -> None:
+            standing = self.cluster.vms.get(facts.vmid)
+            if (standing.uuid if standing is not None else "") != over:
+                raise PveRefused(f"VM {facts.vmid} is not what was looked at")
+            if standing is not None and standing.running:
+                raise PveRefused(f"VM {facts.vmid} is running")
+            self.cluster.vms.pop(facts.vmid, None)  # what was on the disks is gone before the new is there
+
+        def end() -> None:
+            (saved,) = [vm for one, vm in self.cluster.archives if one.volume == archive.volume]
+            self.cluster.vms[facts.vmid] = saved.saved(ram=False)
+
+        self.hypervisor.task("qmrestore", begin, end, note)
+
+
+class Hypervisor:
+    def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
+        self.cluster, self.fuse = cluster, fuse
+
+    @property
+    def saves(self) -> Saves:
+        return Saves(self)
+
+    def effect(self, name: str, act: Callable[[], object], note: Note | None = None) -> None:
+        self.fuse.boundary()
+        self.cluster.calls.append(name)
+        act()
+        self.fuse.boundary()
+        if note is not None:
+            upid = f"UPID:pve1:{len(self.cluster.tasks)}:{name}:"
+            self.cluster.tasks.append(upid)
+            note(upid)
+            self.fuse.boundary()
+
+    def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: Note) -> None:
+        """One that goes on when whoever began it is gone; it ends when somebody waits for it."""
+        upid = f"UPID:pve1:{len(self.cluster.tasks)}:{kind}:"
+
+        def act() -> None:
+            begin()
+            self.cluster.tasks.append(upid)
+            self.cluster.running[upid] = end
+
+        self.effect(kind, act)
+        note(upid)
+        self.fuse.boundary()
+        self.wait_for_task(upid)
+        self.fuse.boundary()
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        vm = self.cluster.ours(facts)
+        if vm is None:
+            return None
+        power = Power.RUNNING if vm.running else Power.STOPPED
+        return Vm(vm.vmid, "pve1", vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
+
+    def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
+        """Of machines that this cluster's own record does not know."""
+        unknown = (
+            vm for vm in self.cluster.vms.values() if vm.vmid not in besides and vm.bears == (deployment, machine)
+        )
+        return [Bearer(vm.vmid, "pve1", vm.uuid) for vm in unknown]
+
+    def choose_place(self, spec: MachineSpec) -> Place:
+        return Place("pve1", next(n for n in range(100, 200) if n not in self.cluster.vms))
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def act() -> None:
+            if machine.facts.vmid in self.cluster.vms:
+                raise VmidTaken(f"VM {machine.facts.vmid} already exists")
+            vmid = machine.facts.vmid
+            fake = self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
+            if spec.install.source is not Source.ISO:
+                fake.boot, fake.installed = "disk", PLAIN
+            if spec.install.source is Source.TEMPLATE:
+                fake.memory = 128  # the template's, until the first configuration write
+
+        self.effect("create_vm", act, note)
+
+    def start_vm(self, facts: Facts, note: Note) -> None:
+        if not self.cluster.get(facts).running:
+            self.effect("start_vm", lambda: self.cluster.get(facts).start(), note)
+
+    def stop_vm(self, facts: Facts, note: Note) -> None:
+        self.effect("stop_vm", lambda: self.cluster.get(facts).stop(), note)
+
+    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+        self.effect("shut_down_vm", lambda: self.cluster.get(facts).stop(), note)
+
+    def wait_for_task(self, upid: str) -> None:
+        if upid not in self.cluster.tasks:
+            raise NotFound("no such task")
+        self.cluster.running.pop(upid, lambda: None)()
+
+    def find_task(self, facts: Facts, kind: str) -> str:
+        return next((upid for upid in self.cluster.running if f":{kind}:" in upid), "")
+
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
+        return self.cluster.vms[vm.vmid].boot == "installer"
+
+    def runs_installer(self, vm: Vm) -> bool:
+        return self.cluster.vms[vm.vmid].system == "installer"
+
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        def act() -> None:
+            fake = self.cluster.vms[vm.vmid]
+            fake.boot = "installer" if installer else "disk"
+            if fake.running:
+                fake.pending.add("boot")
+
+        self.effect("set_boot", act)
+
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        return ()
+
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return ()
+
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        return self.cluster.vms[vm.vmid].lost
+
+    def volumes(self, vm: Vm) -> Mapping[str, str]:
+        return {"scsi0": self.cluster.vms[vm.vmid].volume}
+
+    def lock_told(self, vm: Vm) -> str:
+        return ""
+
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
+        if str(fake.memory) != want:
+            return [Change("memory", str(fake.memory), want, restart=True)]
+        return [
+            Change(key, "", want, True, waiting=True, missing=key not in ("memory", "boot"))
+            for key in sorted(fake.pending)
+        ]
+
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        def act() -> None:
+            fake = self.cluster.vms[vm.vmid]
+            fake.memory = spec.memory or 512
+            if fake.running:
+                fake.pending.add("memory")
+
+        self.effect("apply_changes", act, note)
+        return ()
+
+    def uuid_at(self, vmid: int) -> str:
+        vm = self.cluster.vms.get(vmid)
+        return "" if vm is None else vm.uuid
+
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        def act() -> None:
+            vm = self.cluster.vms[machine.facts.vmid]
+            assert vm.uuid in (uuid, machine.facts.uuid)
+            vm.uuid = machine.facts.uuid
+
+        self.effect("give_mark", act)
+        vm = self.find_vm(machine.facts)
+        assert vm is not None
+        return vm
+
+    def macs(self, vm: Vm) -> tuple[str, ...]:
+        return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)
+
+    def destroy_vm(self, facts: Facts, note: Note) -> None:
+        if self.cluster.ours(facts) is not None:
+            self.effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
+
+
+class Shell:
+    def __init__(self, vm: FakeVm, fuse: Fuse, spec: MachineSpec) -> None:
+        self.vm, self.fuse, self.spec, self.boot = vm, fuse, spec, vm.boots
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("10.0.0.2")
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        self.fuse.boundary()
+        if "/proc/self/mounts" in script:
+            return Completed(0 if self.vm.mounted else 1)
+        if script == generations_script():
+            told = [f"{number} {system}" for number, system in self.vm.generations.items()]
+            return Completed(0, "\n".join([*told, f"current system-{self.vm.generation}-link", ""]))
+        if script == active_script():
+            return Completed(0, self.vm.active)
+        if "nix-env" in script:
+            assert "--rollback" not in script, "it would go back once more if it was done again"
+            self.vm.generation = next(n for n in self.vm.generations if script == rollback_script(n))
+            self.vm.active = self.vm.installed = self.vm.generations[self.vm.generation]
+            self.fuse.boundary()
+            return Completed(0, f"nixops-proxmox: generation system-{self.vm.generation}-link\n")
+        if "tar -x" in script:
+            assert self.vm.mounted
+            self.vm.host_key = "delivered"
+        self.fuse.boundary()
+        return Completed(0)
+
+    def start_job(self, name: str, script: str) -> None:
+        self.fuse.boundary()
+        assert self.vm.system == "installer" and self.vm.boots == self.boot
+        if name in self.vm.jobs:
+            return
+        self.vm.jobs[name] = Job(JobPhase.RUNNING)
+        if name.startswith("partition"):
+            self.vm.partitioned, self.vm.mounted = True, True
+        else:
+            assert self.vm.mounted and self.vm.host_key, "installed without target or identity"
+            self.vm.installed = SYSTEM
+        self.fuse.boundary()
+
+    def find_job(self, name: str) -> Job:
+        return self.vm.jobs.get(name, Job(JobPhase.ABSENT))
+
+    def discard_job(self, name: str) -> None:
+        job = self.vm.jobs.pop(name, None)
+        assert job is None or job.phase is not JobPhase.RUNNING
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
+        self.fuse.boundary()
+        job = self.vm.jobs[name] = Job(JobPhase.DONE, 0)
+        return job
+
+
+class Guest:
+    def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
+        self.cluster, self.fuse = cluster, fuse
+
+    def _installer(self, machine: Machine) -> FakeVm:
+        vm = self.cluster.get(machine.facts)
+        if vm.system != "installer":
+            raise GuestLost(f"{machine.name}: the installer does not run")
+        return vm
+
+    def enter_installer(self, machine: Machine, spec: MachineSpec, *, keys: Sequence[str] = ()) -> InstallerSeen:
+        self.fuse.boundary()
+        vm = self._installer(machine)
+        self.fuse.boundary()
+        return InstallerSeen(str(vm.boots), ("ssh-ed25519 INSTALLER",), machine.facts)
+
+    def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        vm = self._installer(machine)
+        if machine.facts.boot_id != str(vm.boots):
+            raise GuestLost(f"{machine.name}: the installer was restarted")
+        return Shell(vm, self.fuse, spec)
+
+    def list_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
+        return [GuestDisk("/dev/sda", 8 << 30)]
+
+    def prove_disks(
+        self, shell: Any, machine: Machine, spec: MachineSpec, accounted: Collection[str]
+    ) -> Sequence[GuestDisk]:
+        if shell.vm.partitioned and "scsi0" not in accounted:
+            raise WrongDisk("the disk carries data that is not accounted for")
+        return self.list_disks(shell, machine, spec)
+
+    def introduce(
+        self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
+    ) -> None:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        assert vm.system == "installed" and spec.install.source is not Source.ISO and authorized
+        assert vm.memory == spec.memory, "booted before it was made what is described"
+        vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
+        self.fuse.boundary()
+
+    def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        assert vm.system == "installed" and vm.host_key
+        return replace(machine.facts, endpoint=Endpoint("10.0.0.3"))
+
+    def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        return Shell(self.cluster.get(machine.facts), self.fuse, spec)
+
+
+class Builder:
+    def __init__(self, fuse: Fuse, system: str = SYSTEM) -> None:
+        self.fuse, self.system = fuse, system
+
+    def wanted_system(self, machine: Machine) -> str:
+        return self.system
+
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        self.fuse.boundary()
+
+    def active_system(self, shell: Any) -> str:
+        return str(shell.vm.active)
+
+    def inactive_reason(self, shell: Any, wanted: str) -> str:
+        return f"{shell.vm.active} is active, and {wanted} is wanted"
+
+    def activate(self, system: str, shell: Any) -> int:
+        self.fuse.boundary()
+        shell.vm.active = shell.vm.installed = system
+        shell.vm.generation = max(shell.vm.generations, default=1) + 1
+        shell.vm.generations[shell.vm.generation] = system
+        self.fuse.boundary()
+        return 2
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.keys: dict[str, str] = {}
+
+    def host_key(self, uuid: str) -> tuple[str, str]:
+        return self.keys.setdefault(uuid, f"private of {uuid}"), f"ssh-ed25519 {uuid}"
+
+    def has_host_key(self, uuid: str) -> bool:
+        return uuid in self.keys
+
+    def keep_host_key(self, uuid: str, private: str) -> None:
+        self.keys[uuid] = private
+
+    def forget(self, uuid: str) -> None:
+        self.keys.pop(uuid, None)
+
+    def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
+        return ["ssh-ed25519 CLIENT"]
+
+
+class SteppedClock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.steps: list[str] = []
+
+    def step(self, machine: Machine, label: str, to: str) -> None:
+        self.steps.append(label)
+
+    def detail(self, machine: Machine, text: str) -> None: ...
+
+    def done(self, machine: Machine, label: str, seconds: float) -> None: ...
+
+    def warn(self, machine: Machine, text: str) -> None:
+        self.warnings.append(text)
+
+
+class Record:
+    """The journal, in memory; what is in it survives the process."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.fuse = machine, Fuse()
+        self.entries: list[tuple[str, str]] = []
+
+    def begin(self, machine: Machine, label: str, to: str) -> int:
+        self.fuse.boundary()
+        self.entries.append((label, "began"))
+        return len(self.entries) - 1
+
+    def _write(self, machine: Machine) -> None:
+        assert Facts.from_json(machine.facts.to_json()) == machine.facts
+        self.machine = machine
+
+    def note(self, attempt: int, machine: Machine) -> None:
+        assert machine.phase is self.machine.phase or machine.facts.errand, "the note of a move never changes the phase"
+        self._write(machine)
+
+    def commit(self, attempt: int, machine: Machine) -> None:
+        self.fuse.boundary()
+        self._write(machine)
+        self.entries[attempt] = (self.entries[attempt][0], "done")
+        self.fuse.boundary()
+
+    def fail(self, attempt: int, error: Exception) -> None:
+        self.entries[attempt] = (self.entries[attempt][0], f"failed: {error}")
+
+    def record(self, machine: Machine, label: str) -> None:
+        self.fuse.boundary()
+        self._write(machine)
+        self.entries.append((label, "seen"))
+
+
+class Bench:
+    """One machine's record and its cluster, which outlive the processes that `run` starts."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.record = Record(Machine("demo", "web"))
+        self.keys = Keys()
+        self.reporter = Quiet()
+        self.clock = SteppedClock()
+
+    def run(
+        self,
+        goal: Phase = Phase.READY,
+        fuse: Fuse | None = None,
+        *,
+        spec: MachineSpec = SPEC,
+        words: Words | None = None,
+        system: str = SYSTEM,
+        hypervisor: type[Hypervisor] = Hypervisor,
+        guest: type[Guest] = Guest,
+        enough: Callable[[Machine], bool] = lambda _: False,
+    ) -> Machine:
+        world = self.world(fuse, spec=spec, words=words, system=system, hypervisor=hypervisor, guest=guest)
+        return pursue(goal, self.record.machine, world, self.record, enough=enough)
+
+    def world(
+        self,
+        fuse: Fuse | None = None,
+        *,
+        spec: MachineSpec = SPEC,
+        words: Words | None = None,
+        system: str = SYSTEM,
+        hypervisor: type[Hypervisor] = Hypervisor,
+        guest: type[Guest] = Guest,
+    ) -> World:
+        """What a new process works with."""
+        fuse = fuse or Fuse()
+        self.record.fuse = fuse
+        return World(
+            spec=spec,
+            hypervisor=hypervisor(self.cluster, fuse),
+            guest=guest(self.cluster, fuse),
+            builder=Builder(fuse, system),
+            keys=self.keys,
+            clock=self.clock,
+            reporter=self.reporter,
+            words=words or Words(),
+        )
+
+    @property
+    def vm(self) -> FakeVm:
+        (vm,) = self.cluster.vms.values()
+        return vm

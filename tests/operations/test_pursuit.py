@@ -1,0 +1,172 @@
+"""What verbs mean for one machine, on the core's own stand-ins; and what verbs that only look may not do."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from typing_extensions import override
+
+from nixops_proxmox.errors import BuildFailed, NeedsWord, NoPath
+from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.operations.looks import check_machine, plan_machine
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.spec import MachineSpec
+from tests.kinds.machine.cluster import SPEC, Bench, Builder, Fuse
+
+MOVED = SPEC.model_copy(update={"profile": "another"})
+MORE = SPEC.model_copy(update={"memory": 2048})
+RAISED = SPEC.model_copy(update={"install": SPEC.install.model_copy(update={"generation": 1})})
+Act = Callable[[Pursuit], Machine]
+
+
+class Failing(Builder):
+    @override
+    def wanted_system(self, machine: Machine) -> str:
+        raise BuildFailed("web: its system could not be built")
+
+
+def world(bench: Bench, spec: MachineSpec = SPEC, builder: type[Builder] = Builder) -> World:
+    fuse = Fuse()
+    return replace(bench.world(fuse, spec=spec), builder=builder(fuse))
+
+
+def pursuit(bench: Bench, spec: MachineSpec = SPEC, builder: type[Builder] = Builder) -> Pursuit:
+    return Pursuit(bench.record.machine, world(bench, spec, builder), bench.record)
+
+
+def deployed() -> Bench:
+    bench = Bench()
+    assert pursuit(bench).deploy().phase is Phase.READY
+    return bench
+
+
+VERBS: dict[str, Act] = {"deploy": lambda one: one.deploy(), "reinstall": lambda one: one.reinstall()}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_machine_stays_on_the_hypervisor_it_was_made_on(verb: str) -> None:
+    bench = deployed()
+    calls = list(bench.cluster.calls)
+    with pytest.raises(NeedsWord, match="the description says 'another'"):
+        VERBS[verb](pursuit(bench, MOVED))
+    assert bench.cluster.calls == calls
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_build_that_fails_is_told_before_anything_is_made_or_taken_down(verb: str) -> None:
+    for bench in (Bench(), deployed()):
+        phase, calls = bench.record.machine.phase, list(bench.cluster.calls)
+        with pytest.raises(BuildFailed):
+            VERBS[verb](pursuit(bench, builder=Failing))
+        assert (bench.record.machine.phase, bench.cluster.calls) == (phase, calls)
+
+
+def test_a_vm_that_is_gone_is_made_anew_only_by_word() -> None:
+    bench = deployed()
+    before = bench.record.machine.facts.uuid
+    bench.cluster.vms.clear()
+    with pytest.raises(NoPath, match="lost"):
+        pursuit(bench).deploy()
+    assert not bench.cluster.vms
+    after = pursuit(bench).deploy(allow_recreate=True)
+    assert after.phase is Phase.READY and after.facts.uuid != before
+
+
+def test_the_word_makes_nothing_anew_that_is_there() -> None:
+    bench = deployed()
+    before = bench.record.machine.facts
+    assert pursuit(bench).deploy(allow_recreate=True).facts == before
+
+
+def test_a_raised_generation_installs_anew_and_only_once() -> None:
+    bench = deployed()
+    assert pursuit(bench, RAISED).deploy().facts.round == 1
+    boots = bench.vm.boots
+    assert pursuit(bench, RAISED).deploy().facts.round == 1
+    assert bench.vm.boots == boots
+
+
+def test_a_reinstall_that_was_cut_short_goes_on() -> None:
+    bench = deployed()
+    one = pursuit(bench)
+    one.to(Phase.DEFINED)
+    one.to(Phase.READY, until=Phase.PARTITIONED)
+    assert pursuit(bench).reinstall().facts.round == 1
+
+
+def test_a_way_in_is_left_however_it_ends() -> None:
+    bench, left = Bench(), []
+    one = Pursuit(bench.record.machine, world(bench), bench.record, leave=lambda: left.append("left"))
+    assert one.deploy(until=Phase.RESERVED).phase is Phase.RESERVED
+    bench.cluster.vms.clear()
+    one.to(Phase.READY)
+    bench.cluster.vms.clear()
+    with pytest.raises(NoPath):
+        one.to(Phase.READY)
+    assert left == ["left"] * 3
+
+
+def test_a_plan_shows_the_way_and_changes_nothing() -> None:
+    bench = Bench()
+    planned = plan_machine(bench.record.machine, world(bench))
+    assert planned.moves[0].startswith("Reserve") and planned.system
+    assert not bench.cluster.calls and not bench.record.entries and bench.record.machine.phase is Phase.ABSENT
+    bench = deployed()
+    calls, entries = list(bench.cluster.calls), list(bench.record.entries)
+    planned = plan_machine(bench.record.machine, world(bench))
+    assert (planned.moves, planned.changes, planned.system, planned.error) == ((), (), "", None)
+    planned = plan_machine(bench.record.machine, world(bench, MORE))
+    assert [change.key for change in planned.changes] == ["memory"] and planned.moves
+    assert plan_machine(bench.record.machine, world(bench, RAISED)).moves
+    bench.cluster.vms.clear()
+    assert isinstance(plan_machine(bench.record.machine, world(bench)).error, NoPath)
+    assert (bench.cluster.calls, bench.record.entries) == (calls, entries)
+
+
+def test_check_says_what_is_true_now() -> None:
+    bench = deployed()
+    machine = bench.record.machine
+
+    def seen(spec: MachineSpec = SPEC) -> tuple[object, ...]:
+        found = check_machine(machine, world(bench, spec), described=True)
+        return found.exists, found.running, found.reachable, found.system_ok, [one.key for one in found.changes]
+
+    assert seen() == (True, True, True, True, [])
+    assert seen(MORE) == (True, True, True, True, ["memory"])
+    bench.vm.active = "/nix/store/33333333333333333333333333333333-by-hand"
+    assert seen() == (True, True, True, False, [])
+    bench.vm.stop()
+    assert seen()[:3] == (True, False, False)
+    bench.cluster.vms.clear()
+    assert seen()[:2] == (False, False)
+
+
+def in_rescue() -> Bench:
+    bench = deployed()
+    assert pursuit(bench).to(Phase.RESCUE).phase is Phase.RESCUE
+    return bench
+
+
+def test_a_deploy_boots_nobody_out_of_rescue_without_a_word() -> None:
+    bench = in_rescue()
+    vms = dict(bench.cluster.vms)
+    with pytest.raises(NeedsWord, match="it is in rescue") as caught:
+        pursuit(bench).deploy()
+    assert "start web" in caught.value.hint and "--allow-reboot" in caught.value.hint
+    assert (bench.record.machine.phase, bench.cluster.vms) == (Phase.RESCUE, vms)
+    allowed = pursuit(bench)
+    allowed.world = replace(allowed.world, words=Words(allow_reboot=True))
+    assert allowed.deploy().phase is Phase.READY
+
+
+def test_start_and_a_raised_generation_are_words_enough() -> None:
+    assert pursuit(in_rescue()).to(Phase.READY).phase is Phase.READY
+    assert pursuit(in_rescue(), RAISED).deploy().phase is Phase.READY
+
+
+def test_what_is_gone_is_lost_and_not_in_rescue() -> None:
+    bench = in_rescue()
+    bench.cluster.vms.clear()
+    with pytest.raises(NoPath, match="lost"):
+        pursuit(bench).deploy()

@@ -1,0 +1,72 @@
+"""Whose VMs are found when a record was lost; the lab's cluster, and machines that do not run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.operations.recovery import Lookout, Sighted
+from nixops_proxmox.pve.wire.calls import Call
+from nixops_proxmox.ssh.keys import KeyStore
+from tests.contract.client_bench import Bench, start_bench
+
+OTHER = "00000000-0000-4000-8000-00000000beef"
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with start_bench() as made:
+        yield made
+
+
+def no_agent(machine: Machine) -> Agent:
+    raise AssertionError(f"{machine.name} does not run")
+
+
+def look(bench: Bench, folder: Path, deployment: str = "demo", **recorded: Machine) -> list[Sighted]:
+    keys = KeyStore(folder / "keys", deployment)
+    return Lookout(deployment, "lab", bench.another(), keys, no_agent).look(recorded, {})
+
+
+def configure(bench: Bench, machine: Machine, **params: str) -> None:
+    """By somebody else's hand."""
+    root = bench.another(username="root@pam", password=bench.lab.root_password).client
+    root._sender.send(Call("PUT", f"/nodes/{machine.facts.node}/qemu/{machine.facts.vmid}/config", {}, params))
+
+
+def test_a_marked_vm_is_found_with_its_identity(bench: Bench, tmp_path: Path) -> None:
+    made = bench.created()
+    (seen,) = look(bench, tmp_path)
+    assert seen.machine is not None and seen.machine.name == "web" and seen.machine.phase is Phase.STOPPED
+    assert (seen.machine.facts.uuid, seen.machine.facts.vmid) == (made.facts.uuid, made.facts.vmid)
+    assert seen.machine.facts.macs == made.facts.macs
+
+
+def test_a_vm_of_another_deployment_is_not_ours(bench: Bench, tmp_path: Path) -> None:
+    bench.created()
+    (seen,) = look(bench, tmp_path, "another")
+    assert seen.machine is None and "demo" in seen.problem
+
+
+def test_a_copy_of_a_machine_is_not_the_machine(bench: Bench, tmp_path: Path) -> None:
+    configure(bench, bench.created(), smbios1=f"uuid={OTHER}")
+    (seen,) = look(bench, tmp_path)
+    assert seen.machine is None and "copy" in seen.problem
+
+
+def test_of_two_with_the_same_mark_neither_is_taken(bench: Bench, tmp_path: Path) -> None:
+    first, second = bench.created(), bench.created()
+    vm = bench.another().find_vm(first.facts)
+    assert vm is not None
+    configure(bench, second, smbios1=vm.config["smbios1"], description=vm.config["description"])
+    found = look(bench, tmp_path)
+    assert len(found) == 2
+    assert [one.machine for one in found] == [None, None] and all(one.problem for one in found)
+
+
+def test_what_is_recorded_is_not_recorded_again(bench: Bench, tmp_path: Path) -> None:
+    made = bench.created()
+    (seen,) = look(bench, tmp_path, web=made)
+    assert seen.machine is None and seen.problem
