@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
+from nixops_proxmox.core.plan import Plan
 from nixops_proxmox.core.ports import AnyWorld, Journal
 from nixops_proxmox.core.table import Lifecycle, Move, Step, label
 from nixops_proxmox.core.thing import AnyFacts, AnyThing
@@ -19,6 +20,11 @@ P = TypeVar("P")
 W = TypeVar("W", bound=AnyWorld)
 T = TypeVar("T", bound=AnyThing)
 F = TypeVar("F", bound=AnyFacts)
+
+
+def never(thing: AnyThing) -> bool:
+    del thing
+    return False
 
 
 class OpenAttempt(Generic[T]):
@@ -54,11 +60,43 @@ def pursue(
     journal: Journal[T],
     *,
     way: str = "",
-    enough: Callable[[T], bool] = lambda _: False,
+    enough: Callable[[T], bool] = never,
 ) -> T:
     """Take one durable move after another until the thing is in `goal`, or `enough` says that it may stop there."""
     wait_for_errand(world, thing)
-    thing = _look(lifecycle, world, journal, thing)
+    return _walk(lifecycle, goal, _look(lifecycle, world, journal, thing), world, journal, way, enough)
+
+
+def carry_out(
+    lifecycle: Lifecycle[Any, W, T, Any, Any],
+    plan: Plan[W, T, Any],
+    thing: T,
+    world: W,
+    journal: Journal[T],
+    *,
+    enough: Callable[[T], bool] = never,
+) -> T:
+    """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look;
+    the first one's is the plan's own. `enough` may cut the last one short."""
+    _record_seen(journal, thing, plan.seen)
+    thing = plan.seen
+    for leg in plan.legs:
+        if leg is not plan.legs[0]:
+            thing = _look(lifecycle, world, journal, thing)
+        to_the_end = leg is not plan.legs[-1]
+        thing = _walk(lifecycle, leg.goal, thing, world, journal, plan.way, never if to_the_end else enough)
+    return thing
+
+
+def _walk(
+    lifecycle: Lifecycle[Any, W, T, Any, Any],
+    goal: Any,
+    thing: T,
+    world: W,
+    journal: Journal[T],
+    way: str,
+    enough: Callable[[T], bool],
+) -> T:
     turns = 0
     while thing.phase is not goal and not enough(thing):
         move = lifecycle.next_move(thing, goal, way)
@@ -76,9 +114,13 @@ def pursue(
 
 def _look(lifecycle: Lifecycle[Any, W, T, Any, Any], world: W, journal: Journal[T], thing: T) -> T:
     seen = lifecycle.look(world, thing)
+    _record_seen(journal, thing, seen)
+    return seen
+
+
+def _record_seen(journal: Journal[T], thing: T, seen: T) -> None:
     if seen.phase is not thing.phase:
         journal.record(seen, f"seen: it is {seen.phase}, not {thing.phase}")
-    return seen
 
 
 def _take(move: Move[Any, W, T, Any], thing: T, world: W, journal: Journal[T]) -> T:
@@ -88,7 +130,7 @@ def _take(move: Move[Any, W, T, Any], thing: T, world: W, journal: Journal[T]) -
     key = journal.begin(thing, label(move.step), move.to)
     attempt = OpenAttempt(journal, thing, key)
     try:
-        facts = carry_out(move.step, world, attempt, expected=lambda error: move.turn(error) is not None)
+        facts = do_step(move.step, world, attempt, expected=lambda error: move.turn(error) is not None)
     except DeployError as error:
         turn = move.turn(error)
         if turn is None:
@@ -103,7 +145,7 @@ def _take(move: Move[Any, W, T, Any], thing: T, world: W, journal: Journal[T]) -
     return thing
 
 
-def carry_out(
+def do_step(
     step: Step[W, T, F],
     world: W,
     attempt: OpenAttempt[T],

@@ -3,14 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.kinds.machine.plans import plan_deploy
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
-from nixops_proxmox.operations.pursuit import asks_for_reinstall, refuse_moved, start_of_reinstall
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -45,26 +44,19 @@ class Checked:
 
 def plan_machine(machine: Machine, world: World) -> Planned:
     """What `deploy` would do; looks and builds, and changes nothing."""
-    refuse_moved(machine, world)
-    if machine.phase is Phase.ABSENT:
-        refuse_unrecorded(world, machine)
-    seen = LIFECYCLE.look(world, machine)
+    try:
+        plan = plan_deploy(machine, world)
+    except NoPath as error:
+        return Planned(machine.name, LIFECYCLE.look(world, machine).phase, error=error)
+    seen = plan.seen
     gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
     vm = None if gone else world.hypervisor.find_vm(seen.facts)
     changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
     stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()
     lock = world.hypervisor.lock_told(vm) if vm is not None else ""
     wanted = world.builder.wanted_system(seen)
-    try:
-        way, start = world.spec.install.source, start_of_reinstall(world.spec)
-        moves = LIFECYCLE.road(seen, start, way) if asks_for_reinstall(seen, world) else []
-        standing = seen.moved(start, seen.facts) if moves else seen
-        moves = [*moves, *LIFECYCLE.road(standing, Phase.READY, way)]
-    except NoPath as error:
-        return Planned(seen.name, seen.phase, error=error)
-    steps = tuple(label(move.step) for move in moves)
     system = wanted if wanted != seen.facts.system else ""
-    return Planned(seen.name, seen.phase, steps, changes, system, stays=stays, lock=lock)
+    return Planned(seen.name, seen.phase, plan.steps, changes, system, stays=stays, lock=lock)
 
 
 def find_waiting(vm: Vm, changes: Collection[Change]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import pytest
 from typing_extensions import override
 
 from nixops_proxmox.errors import BuildFailed, NeedsWord, NoPath
+from nixops_proxmox.kinds.machine.plans import plan_deploy
 from nixops_proxmox.kinds.machine.shape import Words, World
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations.looks import check_machine, plan_machine
@@ -122,6 +123,34 @@ def test_a_plan_shows_the_way_and_changes_nothing() -> None:
     bench.cluster.vms.clear()
     assert isinstance(plan_machine(bench.record.machine, world(bench)).error, NoPath)
     assert (bench.cluster.calls, bench.record.entries) == (calls, entries)
+
+
+GOT_TO: dict[str, Callable[[Pursuit], object]] = {
+    "nothing": lambda one: None,
+    "a VM without a system": lambda one: one.deploy(until=Phase.DEFINED),
+    "half an installation": lambda one: one.deploy(until=Phase.PARTITIONED),
+    "a machine": lambda one: one.deploy(),
+    "a stopped machine": lambda one: (one.deploy(), one.to(Phase.STOPPED)),
+    "a machine that runs but was not activated": lambda one: one.deploy(until=Phase.RUNNING),
+}
+
+
+@pytest.mark.parametrize("spec", [SPEC, MORE, RAISED], ids=["same", "more memory", "raised generation"])
+@pytest.mark.parametrize("start", GOT_TO)
+def test_a_deploy_does_what_its_plan_says(start: str, spec: MachineSpec) -> None:
+    bench = Bench()
+    GOT_TO[start](pursuit(bench))
+    before = len(bench.record.entries)
+    plan = plan_deploy(bench.record.machine, world(bench, spec))
+    assert len(bench.record.entries) == before
+    assert pursuit(bench, spec).deploy().phase is Phase.READY
+    assert tuple(label for label, end in bench.record.entries[before:] if end == "done") == plan.steps
+
+
+def test_a_reinstall_that_was_asked_for_is_not_cut_short_before_it_begins() -> None:
+    """Doors that activate by their own means deploy until the system runs, which it does when they begin."""
+    bench = deployed()
+    assert pursuit(bench, RAISED).deploy(until=Phase.RUNNING).facts.round == 1
 
 
 def test_check_says_what_is_true_now() -> None:

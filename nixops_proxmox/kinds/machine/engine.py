@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nixops_proxmox.core import engine
-from nixops_proxmox.core.engine import TASK, OpenAttempt, at_rest, carry_out, wait_for_errand
+from nixops_proxmox.core.engine import TASK, OpenAttempt, at_rest, do_step, wait_for_errand
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.kinds.machine.errand import RAN, WHAT, Errand
+from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
@@ -26,6 +27,13 @@ def pursue(
     return engine.pursue(LIFECYCLE, goal, machine, world, journal, way=way, enough=enough)
 
 
+def carry_out(
+    plan: Plan, machine: Machine, world: World, journal: Journal, *, enough: Callable[[Machine], bool] = lambda _: False
+) -> Machine:
+    """Reach the goals of a plan that was drawn up just now, or stop where `enough` says that it may."""
+    return engine.carry_out(LIFECYCLE, plan, machine, world, journal, enough=enough)
+
+
 def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal) -> Machine:
     """One act beside the table; goes on with it if `machine` was left in the middle of the same one."""
     wait_for_errand(world, machine)
@@ -37,7 +45,7 @@ def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal)
     attempt = OpenAttempt(journal, machine, key)
     try:
         attempt.note(replace(attempt.facts, errand={**memory, WHAT: errand.what, TASK: errand.task}))
-        facts = carry_out(errand, world, attempt, begun=begun)
+        facts = do_step(errand, world, attempt, begun=begun)
         machine = attempt.thing.moved(attempt.thing.phase, facts)
         machine = machine.moved(errand.lands(world, machine), at_rest(facts))
     except DeployError as error:
