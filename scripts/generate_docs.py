@@ -25,6 +25,15 @@ def lifecycle_block() -> str:
     return f"```mermaid\n{mermaid(LIFECYCLE)}```\n\n```text\n{table(LIFECYCLE)}```"
 
 
+def other_kinds_block() -> str:
+    from nixops_proxmox.core.diagram import table
+    from nixops_proxmox.kinds.registry import our_kinds
+
+    return "\n\n".join(
+        f"`{kind.name}`\n\n```text\n{table(kind.lifecycle)}```" for kind in our_kinds() if kind.name != "machine"
+    )
+
+
 def command_line_block() -> str:
     from nixops_proxmox.cli import build_parser
 
@@ -40,7 +49,11 @@ def help_texts(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
                 yield from help_texts(below)
 
 
-BLOCKS: Mapping[str, Callable[[], str]] = {"lifecycle": lifecycle_block, "command line": command_line_block}
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "lifecycle": lifecycle_block,
+    "other kinds": other_kinds_block,
+    "command line": command_line_block,
+}
 
 
 def with_blocks(text: str, blocks: Mapping[str, Callable[[], str]] = BLOCKS) -> str:

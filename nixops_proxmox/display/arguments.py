@@ -39,6 +39,10 @@ def add_history(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=positive, help="Show only the last N entries")
 
 
+def add_kind(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", nargs="?", default="machine", metavar="KIND", help="show another kind of thing")
+
+
 def add_mermaid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mermaid", action="store_true", help="Print a Mermaid state diagram")
 

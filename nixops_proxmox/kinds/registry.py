@@ -12,6 +12,7 @@ from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 
 GROUP = "nixops_proxmox.kinds"
+MACHINE = "machine"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -34,10 +35,23 @@ class Hooks:
         raise NotImplementedError
 
 
+def our_kinds() -> Sequence[Entry]:
+    """The kinds of this package: one line each."""
+    return (Entry(MACHINE, LIFECYCLE), Entry(medium.NAME, medium.LIFECYCLE))
+
+
 class Ours:
     @hookimpl
     def kinds(self) -> Sequence[Entry]:
-        return (Entry("machine", LIFECYCLE), Entry(medium.NAME, medium.LIFECYCLE))
+        return our_kinds()
+
+
+def find_kind(name: str) -> Entry:
+    """Raises ConfigError for a name that no package brings."""
+    kinds = find_kinds()
+    if name not in kinds:
+        raise ConfigError(f"there is no kind {name!r}", hint=f"known kinds: {', '.join(sorted(kinds))}")
+    return kinds[name]
 
 
 def find_kinds() -> dict[str, Entry]:

@@ -18,6 +18,7 @@ from nixops_proxmox.display.arguments import (
     add_history,
     add_jobs,
     add_json,
+    add_kind,
     add_machines,
     add_mermaid,
     add_recover,
@@ -137,9 +138,10 @@ def run_history(opened: Opened) -> int:
 
 
 def run_lifecycle(opened: Opened) -> int:
-    from nixops_proxmox.kinds.machine.table import LIFECYCLE
+    from nixops_proxmox.kinds.registry import find_kind
 
-    return show_lifecycle(opened.screen, LIFECYCLE, as_mermaid=opened.args.mermaid, as_json=opened.args.json)
+    lifecycle = find_kind(opened.args.kind).lifecycle
+    return show_lifecycle(opened.screen, lifecycle, as_mermaid=opened.args.mermaid, as_json=opened.args.json)
 
 
 def run_console(opened: Opened) -> int:
@@ -186,7 +188,9 @@ VERBS: Mapping[str, ProxmoxVerb] = {
         "List what was done to the machines, and how it ended.", run_history, (add_history, add_json)
     ),
     "lifecycle": ProxmoxVerb(
-        "Show the phases of a machine's life and the steps between them.", run_lifecycle, (add_mermaid, add_json)
+        "Show the phases of a machine's life and the steps between them.",
+        run_lifecycle,
+        (add_kind, add_mermaid, add_json),
     ),
     "check": ProxmoxVerb(
         "Compare the cluster and the guests with the record and description.",

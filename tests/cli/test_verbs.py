@@ -385,6 +385,8 @@ def test_completion_knows_the_verbs_and_is_valid(cli: Cli, shell: str) -> None:
 
 def test_the_lifecycle_is_shown_as_text_diagram_and_json(cli: Cli) -> None:
     assert cli("lifecycle", real=True).rows[0][:2] == ["asked", "for"]
+    assert "Make it as described" in cli("lifecycle", "medium", real=True).out
+    assert "known kinds: machine, medium" in cli("lifecycle", "balloon", real=True, status=2).err
     assert cli("lifecycle", "--mermaid", real=True).out.startswith("stateDiagram-v2")
     assert {"goal", "standing", "step", "to"} == set(cli("lifecycle", "--json", real=True).value["moves"][0])
 
