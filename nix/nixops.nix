@@ -11,7 +11,7 @@ in
     targetEnv = accepted types.str "proxmox" "The backend; machines of others are left alone.";
     targetHost = accepted (types.nullOr types.str) null "Not used: addresses are found.";
     targetPort = accepted types.int 22 "Not used: see `deployment.proxmox.ssh.port`.";
-    targetUser = accepted (types.nullOr types.str) null "Not used: see `deployment.proxmox.ssh.user`.";
+    targetUser = accepted (types.nullOr types.str) null "Who logs in, unless `deployment.proxmox.ssh.user` says another user.";
     sshOptions = accepted (types.listOf types.str) [ ] "Not used: see `deployment.proxmox.ssh.options`.";
     provisionSSHKey = accepted types.bool true "Not used.";
     privilegeEscalationCommand = accepted (types.listOf types.str) [ ] "Not used.";

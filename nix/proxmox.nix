@@ -12,6 +12,9 @@ let
 
   isOurs = if options.deployment ? targetEnv then config.deployment.targetEnv == "proxmox" else true;
 
+  # NixOps's own word for who logs in.
+  user = if options.deployment ? targetUser then config.deployment.targetUser else null;
+
   used = names: builtins.filter (name: cfg.${name} != null) (builtins.attrNames names);
 
   moved = name: mkIf (cfg.${name} != null) (setAttrByPath renamed.${name}.to cfg.${name});
@@ -28,6 +31,7 @@ in
       deployment.proxmox = mkMerge (map moved (builtins.attrNames renamed) ++ [
         { efi = mkIf (uefi.enable == true) { storage = uefi.volume; }; }
         { bios = mkIf (cfg.efi != null) (mkDefault "ovmf"); }
+        { ssh.user = mkIf (user != null && user != "root") (mkDefault user); }
         {
           endpoint.reaches = mkIf (cfg.usePrivateIPAddress != null)
             (mkDefault (if cfg.usePrivateIPAddress then [ "private" ] else [ "public" "private" ]));

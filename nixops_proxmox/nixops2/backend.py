@@ -71,7 +71,7 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
     def __init__(self, name: str, config: nixops.resources.ResourceEval) -> None:
         super().__init__(name, config)
         with translated():
-            self.spec = spec_of(name, config["proxmox"], user=self.ssh_user)
+            self.spec = spec_of(name, config["proxmox"])
 
     def show_type(self) -> str:
         return f"{self.get_type()} [{self.spec.profile}]"

@@ -9,14 +9,12 @@ from nixops_proxmox.spec import MachineSpec, Method, parse_machine
 DEFAULT = "default"
 
 
-def spec_of(name: str, proxmox: Mapping[str, Any], *, user: str) -> MachineSpec:
-    """Raises SpecError. NixOps builds and activates, so we install no closure; `user`: `deployment.targetUser`."""
+def spec_of(name: str, proxmox: Mapping[str, Any]) -> MachineSpec:
+    """Raises SpecError. NixOps builds and activates, so we install no closure."""
     spec = parse_machine(name, {"proxmox": plain(proxmox)})
     changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": Method.CONFIGURATION})}
     if spec.profile == DEFAULT and (usual := choose_profile()):
         changes["profile"] = usual
-    if user and spec.ssh.user == "root":
-        changes["ssh"] = spec.ssh.model_copy(update={"user": user})
     return spec.model_copy(update=changes)
 
 

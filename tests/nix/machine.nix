@@ -1,6 +1,6 @@
 # One machine, evaluated with the real lib beside the stand-in for NixOS. `targetEnv`: null is a NixOS without NixOps;
-# `plain`: the same system without our module, for what is left alone.
-{ machine, targetEnv ? null, withDisko ? false, more ? { } }:
+# `targetUser`: NixOps's own option, or null; `plain`: the same system without our module, for what is left alone.
+{ machine, targetEnv ? null, targetUser ? null, withDisko ? false, more ? { } }:
 
 let
   nixpkgs = ../nixops/nixpkgs;
@@ -14,6 +14,7 @@ let
 
   nixops = {
     options.deployment.targetEnv = lib.mkOption { type = lib.types.str; default = targetEnv; };
+    options.deployment.targetUser = lib.mkOption { type = lib.types.nullOr lib.types.str; default = targetUser; };
   };
   disko = rig.diskoModules ++ [{
     disko.devices.disk = {

@@ -45,6 +45,18 @@ def test_another_user_than_root_may_log_in_and_become_root(machine: Machine) -> 
     assert done["users"]["users"]["root"]["openssh"]["authorizedKeys"]["keys"] == []
 
 
+@pytest.mark.parametrize(
+    ("said", "logs_in"),
+    [("", "deploy"), ('ssh.user = "other";', "other"), ('ssh.user = "root";', "root")],
+    ids=["nothing", "other", "root"],
+)
+def test_nixops_own_word_for_the_user_counts_where_ours_is_not_said(machine: Machine, said: str, logs_in: str) -> None:
+    done = machine(f"disks = [ {DISK} ]; {said}", targetEnv='"proxmox"', targetUser='"deploy"')
+    assert done["failed"] == []
+    assert done["exported"]["ssh"]["user"] == logs_in
+    assert done["nix"] == ({} if logs_in == "root" else {"settings": {"trusted-users": [logs_in]}})
+
+
 def test_sudo_may_be_the_users_own_affair_but_must_be_there(machine: Machine) -> None:
     options = f'disks = [ {DISK} ]; ssh.user = "deploy"; guest.sudo = false;'
     rule = '{ users = [ "deploy" ]; commands = [ { command = "ALL"; options = [ "NOPASSWD" ]; } ]; }'

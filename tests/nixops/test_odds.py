@@ -89,6 +89,23 @@ def test_a_machine_behind_a_jump_host(odds: Nixops, tmp_path: Path) -> None:
     assert next(line for line in checked.stdout.splitlines() if line.startswith("| inner ")).count("Yes") == 4
 
 
+@pytest.mark.parametrize("word", ["targetUser", "proxmox.ssh.user"])
+def test_another_user_than_root(make_nixops: MakeNixops, tmp_path: Path, word: str) -> None:
+    user = machine(ipv4="10.77.0.112/24", more=f'deployment.{word} = "deploy"; deployment.keys.pass.text = "hunter2";')
+    one = make_nixops(network({"web": user}), deployment=word)
+    one.deploy()
+    assert one.ssh("web", "whoami; cat /etc/message; touch /etc/x || echo refused").split()[-2:] == ["hello", "refused"]
+    assert one.ssh("web", "sudo", "-n", "cat", "/run/keys/pass") == "hunter2"
+    (tmp_path / "here").write_text("hello")
+    one.run("scp", "--to", "web", str(tmp_path / "here"), "there")
+    assert one.ssh("web", "cat", "/home/deploy/there") == "hello"
+    one.run("reboot")
+    assert "copying 0 paths" in one.deploy().stderr
+    checked = one.run("check")
+    assert next(line for line in checked.stdout.splitlines() if line.startswith("| web ")).count("Yes") == 4
+    one.run("destroy", "--confirm")
+
+
 def test_a_machines_files_are_mounted(odds: Nixops, tmp_path: Path) -> None:
     if shutil.which("sshfs") is None or not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("no sshfs, or no right to mount by FUSE")

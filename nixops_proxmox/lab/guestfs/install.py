@@ -31,6 +31,7 @@ in {
   hostName = get [ "networking" "hostName" ] "nixos" body;
   inherit normal;
   keys = builtins.mapAttrs (_: get [ "openssh" "authorizedKeys" "keys" ] [ ]) users;
+  trusted = get [ "nix" "settings" "trusted-users" ] [ ] body;
   sudoers = builtins.concatMap (rule: rule.users or [ ]) rules
     ++ (if get [ "security" "sudo" "wheelNeedsPassword" ] true body then [ ] else inWheel);
 }
@@ -48,6 +49,7 @@ while read -r name; do
   grep -q "^$name:" /etc/passwd || echo "$name:x:1000:100::/home/$name:/bin/sh" >>/etc/passwd
 done <"$SYSTEM/etc/users"
 cat "$SYSTEM/etc/sudoers" >/etc/sudoers.d/system
+[ ! -f /etc/nix/nix.conf ] || sed -i "s/^trusted-users = .*/$(cat "$SYSTEM/etc/trusted")/" /etc/nix/nix.conf
 """
 SWITCH = """#!/bin/sh
 top=$(dirname "$(dirname "$(readlink -f "$0")")")
@@ -219,6 +221,7 @@ def write_system(folder: str, host: str, told: dict[str, Any]) -> None:
         "nixos-version": (VERSION, 0o644),
         "system": ("x86_64-linux", 0o644),
         "etc/hostname": (host + "\n", 0o644),
+        "etc/trusted": (" ".join(["trusted-users = root", *told["trusted"]]) + "\n", 0o644),
         "etc/users": (_lines(told["normal"]), 0o644),
         "etc/sudoers": (_lines([f"{name} ALL=(ALL:ALL) NOPASSWD: ALL" for name in told["sudoers"]]), 0o644),
         **keys,
