@@ -13,11 +13,11 @@ from nixops_proxmox import paths
 from nixops_proxmox.guest.agent import Agent, RealClock
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
-from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.machine.telling import Telling
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
-from nixops_proxmox.nixeval.builder import NixBuilder, Wanted
+from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
@@ -123,7 +123,11 @@ class Parts:
         return Agent(hypervisor.client, node, machine.facts.vmid, clock=clock, tell=self._telling.tell)
 
     def world(
-        self, spec: MachineSpec, words: Words, builder: Builder, recorded: Callable[[], Collection[int]] = tuple
+        self,
+        spec: MachineSpec,
+        permissions: Permissions,
+        builder: Builder,
+        recorded: Callable[[], Collection[int]] = tuple,
     ) -> World:
         """`recorded`: VMIDs of all machines that the record knows."""
         if spec.server_url or spec.username or spec.token_name:
@@ -136,7 +140,7 @@ class Parts:
             keys=self.keys,
             clock=RealClock(self.right.sleep),
             reporter=self._telling,
-            words=words,
+            permissions=permissions,
             recorded=recorded,
         )
 
@@ -144,7 +148,7 @@ class Parts:
         """The same for who only looks: a guest that does not answer soon is not waited for."""
         return replace(world, guest=self.guests.hurried())
 
-    def builder(self, nix: Nix, systems: Wanted) -> Builder:
+    def builder(self, nix: Nix, systems: WantedSystems) -> Builder:
         return NixBuilder(
             nix,
             systems,

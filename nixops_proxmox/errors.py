@@ -6,7 +6,7 @@ DeployError                 message, hint; retry; exit_status
 ├── StateError              our own record forbids it                                             3
 │   ├── Locked                  another run holds it: who, since when
 │   ├── NoPath                  no move leads from here to what was asked
-│   ├── NeedsWord               it destroys or replaces something: say the word (a flag) first
+│   ├── NeedsPermission               it destroys or replaces something: say the word (a flag) first
 │   │   └── Unrecorded              the cluster has the machine, and the record has not
 │   └── StateTooNew             written by a newer version
 ├── PveError                                                                                      4
@@ -93,11 +93,11 @@ class NoPath(StateError):
     pass
 
 
-class NeedsWord(StateError):
+class NeedsPermission(StateError):
     pass
 
 
-class Unrecorded(NeedsWord):
+class Unrecorded(NeedsPermission):
     """A VM bears the machine's mark, and the record knows nothing of it: a deploy would create a second one."""
 
 

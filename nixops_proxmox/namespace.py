@@ -12,7 +12,7 @@ from nixops_proxmox.spelling import Verb, command
 
 INSIDE_VARIABLE = "NIXOPS_PROXMOX_INSIDE"  # the namespace we have entered: never twice
 
-Link = Callable[[str], str]  # readlink
+ReadLink = Callable[[str], str]  # readlink
 
 
 def find_holder(namespace: str) -> int:
@@ -28,7 +28,7 @@ def find_holder(namespace: str) -> int:
 _HINT = f"start the lab: {command(Verb.LAB_UP)}"
 
 
-def needs_entering(holder: int, environment: Mapping[str, str], link: Link = os.readlink) -> bool:
+def needs_entering(holder: int, environment: Mapping[str, str], link: ReadLink = os.readlink) -> bool:
     """Is its network another than ours? ConfigError if there is no such process (any more)."""
     try:
         theirs = link(f"/proc/{holder}/ns/net")

@@ -7,8 +7,8 @@ from pathlib import Path
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.kinds.machine.ports import Reporter
-from nixops_proxmox.kinds.machine.shape import Words
-from nixops_proxmox.nixeval.evaluate import Source
+from nixops_proxmox.kinds.machine.shape import Permissions
+from nixops_proxmox.nixeval.evaluate import NetworkSource
 from nixops_proxmox.pve.wire.calls import Trace, no_trace
 from nixops_proxmox.reach.patience import Patience
 
@@ -34,13 +34,13 @@ class Options:
 
     deployment: str = "default"
     only: str = ""  # the one machine that this run is about; runs about others go on beside it
-    source: Source | None = None
+    source: NetworkSource | None = None
     state: str = ""  # URL or file; empty: the user's own
     profiles: Path | None = None  # the profiles file; None: the user's own
     profile: str = ""  # overrides every machine's `profile`
     keys: Path | None = None  # where private keys live; None: beside the user's state
     jobs: int = 128  # machines at a time; they mostly wait
-    words: Words = field(default_factory=Words)
+    permissions: Permissions = field(default_factory=Permissions)
     break_lock: bool = False
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once

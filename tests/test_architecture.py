@@ -66,3 +66,66 @@ def test_the_tests_mirror_the_package() -> None:
     have = {path.name.removeprefix("test_").removesuffix(".py") for path in tests.iterdir()}
     elsewhere = {"nixops2": "nixops"}  # with the real NixOps
     assert {part for part in parts if part not in have and elsewhere.get(part) not in have} == set()
+
+
+def _is_port(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
+
+
+def _of_its_namesake(node: ast.stmt, name: str) -> bool:
+    """An alias that only fills in what a generic class leaves open: `Step: TypeAlias = table.Step[Machine]`."""
+    return bool(re.search(rf"= (?:\w+\.)+{name}(?:\[|$)", ast.unparse(node)))
+
+
+def _types(trees: dict[str, ast.Module]) -> Iterator[tuple[str, str, ast.stmt]]:
+    """Each public class and alias of types at the top of a module: name, module, and where it is made."""
+    for module, tree in trees.items():
+        for node in tree.body:
+            match node:
+                case ast.ClassDef(name=name):
+                    pass
+                case ast.Assign(targets=[ast.Name(id=name)]) if "TypeVar(" not in ast.unparse(node.value):
+                    pass
+                case ast.AnnAssign(target=ast.Name(id=name)):
+                    pass
+                case _:
+                    continue
+            if re.match(r"[A-Z]\w*[a-z]", name) and not _of_its_namesake(node, name):
+                yield name, module, node
+
+
+def _twins(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
+    """Names that mean two things. A port and the one class that says "satisfies ….Name" are one thing."""
+    found: dict[str, list[tuple[str, ast.stmt]]] = {}
+    for name, module, node in _types(trees):
+        found.setdefault(name, []).append((module, node))
+    for name, made in found.items():
+        if any(_is_port(node) for _, node in made):
+            satisfies = re.compile(rf"satisfies `[\w.]+\.{name}`", re.IGNORECASE)
+            made[:] = [
+                (module, node)
+                for module, node in made
+                if not satisfies.search((ast.get_docstring(trees[module]) or "") + ast.unparse(node))
+            ]
+    return {name: [module for module, _ in made] for name, made in found.items() if len(made) > 1}
+
+
+TWINS = {
+    "World": "each kind has its own, and only its own modules use it: all that the kind's steps can reach",
+}
+
+
+@pytest.mark.parametrize("lab", [False, True], ids=["ours", "the lab"])
+def test_a_name_means_one_thing(lab: bool) -> None:
+    """The lab is a world of its own: it plays the other side, so it has a Disk and a Call where we have ours."""
+    trees = {_name(path): _tree(path) for path in MODULES if (path.relative_to(PACKAGE).parts[0] == "lab") is lab}
+    found = _twins(trees)
+    assert {name: where for name, where in found.items() if name not in TWINS} == {}
+    assert lab or set(TWINS) <= set(found), "the table allows what is not there"
+
+
+def test_a_new_twin_is_found() -> None:
+    one, other = "class Patience:\n    seconds: float\n", "Patience = dict[str, float]\n"
+    port = "class Keys(Protocol): ...\n"
+    trees = {"a.py": one + port, "b.py": other, "c.py": "class Keys:\n    'satisfies `a.Keys`'\n"}
+    assert _twins({name: ast.parse(text) for name, text in trees.items()}) == {"Patience": ["a.py", "b.py"]}

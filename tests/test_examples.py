@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.nixeval.build import build_systems
-from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
+from nixops_proxmox.nixeval.evaluate import Evaluated, NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.paths import nix_dir
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> ProcessRunner:
 
 def _evaluate(nix: Nix, run: ProcessRunner, version: str = "") -> Evaluated:
     with_version = ProcessRunner(environment={**run.environment, "DEMO_VERSION": version})
-    source = Source(file=EXAMPLES / "demo" / "network.nix")
+    source = NetworkSource(file=EXAMPLES / "demo" / "network.nix")
     return evaluate_network(nix, nix_dir() / "eval.nix", source, run=with_version)
 
 

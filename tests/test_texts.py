@@ -22,7 +22,7 @@ from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.model import Change, Facts, Machine, Phase
-from nixops_proxmox.nixops2.book import Book, Record
+from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.nixops4 import messages
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.operations.looks import Planned
@@ -211,7 +211,7 @@ def test_the_history_keeps_clean_text(tmp_path: Path) -> None:
         journal = state.deployment("shop").journal()
         journal.fail(journal.begin(web, "Stop it", "stopped"), DeployError(HOSTILE))
         check(state.deployment("shop").history()[0].error)
-    book = Book(Record(), lambda _: None)
+    book = Book(MachineRecord(), lambda _: None)
     book.fail(book.begin(web, "Stop it", "stopped"), DeployError(HOSTILE))
     check(book.record_now.entries[0].error)
 

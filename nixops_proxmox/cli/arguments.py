@@ -183,7 +183,7 @@ def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManage
 
 
 def build_options(args: argparse.Namespace, screen: Screen, *, described: bool | None) -> "Options":
-    from nixops_proxmox.kinds.machine.shape import Words
+    from nixops_proxmox.kinds.machine.shape import Permissions
     from nixops_proxmox.nixeval.evaluate import parse_source
     from nixops_proxmox.operations import Options
     from nixops_proxmox.operations.networks import choose_profile
@@ -196,7 +196,7 @@ def build_options(args: argparse.Namespace, screen: Screen, *, described: bool |
         state=state,
         profile=choose_profile(args.profile),
         jobs=getattr(args, "jobs", JOBS),
-        words=Words(
+        permissions=Permissions(
             allow_reboot=getattr(args, "allow_reboot", False),
             make_another=getattr(args, "make_another", False),
             check=getattr(args, "check", False),

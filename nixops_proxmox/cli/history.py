@@ -10,7 +10,7 @@ from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nixops_proxmox.state import Entry, State
+    from nixops_proxmox.state import JournalEntry, State
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return show_history(screen, entries, in_full=bool(args.machine), as_json=args.json)
 
 
-def read(args: argparse.Namespace, state: "State") -> "list[Entry]":
+def read(args: argparse.Namespace, state: "State") -> "list[JournalEntry]":
     name = get_deployment(args, state.deployments)
     if not state.has_deployment(name):
         if find_deployment(args) == args.deployment:

@@ -27,7 +27,7 @@ from nixops_proxmox.namespace import INSIDE_VARIABLE
 from nixops_proxmox.texts import moment_text
 
 if TYPE_CHECKING:
-    from nixops_proxmox.lab.service import Running
+    from nixops_proxmox.lab.service import LabProcess
 
 NAME = "lab"
 VERSIONS = ("7.4", "8.4", "9.0", "9.1")
@@ -117,7 +117,7 @@ def image_cache() -> Path:
     return Path(base) / "nixops-proxmox" / "lab-image"
 
 
-def get_running(args: argparse.Namespace) -> "Running":
+def get_running(args: argparse.Namespace) -> "LabProcess":
     from nixops_proxmox.lab.service import find_running
 
     running = find_running(directory(args))
@@ -165,7 +165,7 @@ def profiles_file() -> Path:
     return file()
 
 
-def profile_of(running: "Running", folder: Path) -> dict[str, str]:
+def profile_of(running: "LabProcess", folder: Path) -> dict[str, str]:
     from nixops_proxmox.lab.service import NAMESPACE
 
     network = {"namespace": str(folder / NAMESPACE)} if running.namespace else {}
@@ -247,7 +247,7 @@ def run_status(args: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
-def ask(running: "Running", what: str) -> Any:
+def ask(running: "LabProcess", what: str) -> Any:
     """The lab's own door beside the API, over the same TLS."""
     request = urllib.request.Request(  # noqa: S310 -- the lab's URL is https
         f"{running.url}/lab/{what}", headers={"Authorization": f"Bearer {running.control_token}"}

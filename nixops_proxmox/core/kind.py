@@ -80,7 +80,7 @@ class Kind(Protocol[W_contra, S]):
 
 
 @dataclass(frozen=True)
-class Seen(Generic[S]):
+class Compared(Generic[S]):
     """One look: what is there, and how it differs."""
 
     found: S | None
@@ -109,27 +109,27 @@ class Remove(Repeatable, Generic[W, S]):
         return self._kind.remove(world, thing, attempt)
 
 
-def gone(seen: Seen[Any]) -> bool:
+def gone(seen: Compared[Any]) -> bool:
     return seen.found is None
 
 
-def differs(seen: Seen[Any]) -> bool:
+def differs(seen: Compared[Any]) -> bool:
     return seen.found is not None and bool(seen.differences)
 
 
-def as_described(seen: Seen[Any]) -> bool:
+def as_described(seen: Compared[Any]) -> bool:
     return seen.found is not None and not seen.differences
 
 
-def three_rows(kind: Kind[W, S]) -> Lifecycle[Presence, W, Thing, Known, Seen[S]]:
+def three_rows(kind: Kind[W, S]) -> Lifecycle[Presence, W, Thing, Known, Compared[S]]:
     """The table of a kind that has none of its own."""
     there, absent, other = Presence.PRESENT, Presence.ABSENT, Presence.DIFFERS
     apply: Apply[W, S] = Apply(kind)
     remove: Remove[W, S] = Remove(kind)
 
-    def see(world: W, thing: Thing) -> Seen[S]:
+    def see(world: W, thing: Thing) -> Compared[S]:
         found = kind.look(world, thing)
-        return Seen(found) if found is None else Seen(found, kind.diff(world, found))
+        return Compared(found) if found is None else Compared(found, kind.diff(world, found))
 
     return Lifecycle(
         moves=(

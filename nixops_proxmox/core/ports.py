@@ -1,10 +1,14 @@
 """What the engine needs from outside, for things of any kind."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from nixops_proxmox.core.thing import AnyThing
 
 T_contra = TypeVar("T_contra", bound=AnyThing, contravariant=True)
+
+NoteTask = Callable[[str], None]  # called with the UPID of a task as soon as PVE has told it
+OnBytes = Callable[[int, int], None]  # called with the bytes that are done, and the bytes in all
 
 
 class Clock(Protocol):

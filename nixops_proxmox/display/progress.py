@@ -27,8 +27,8 @@ FRAMES = 8  # per second
 
 
 class Progress(Protocol):
-    """Satisfies `lifecycle.ports.Reporter`. `ended`: no more is to come for a machine; `note`: something that is being
-    done for all of them, such as a build."""
+    """Satisfies `kinds.machine.ports.Reporter`. `ended`: nothing more comes for this machine. `note`: something that
+    runs for all machines, such as a build."""
 
     def step(self, machine: Machine, label: str, to: str) -> None: ...
     def detail(self, machine: Machine, text: str) -> None: ...

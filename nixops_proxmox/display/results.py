@@ -17,7 +17,7 @@ from nixops_proxmox.spelling import Verb, command, recalled
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
     from nixops_proxmox.operations import Checked, Planned, Sighted
-    from nixops_proxmox.state import Entry
+    from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
 
@@ -61,7 +61,7 @@ def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[
     return errors[0].exit_status if errors else NOT_AS_IT_SHOULD_BE
 
 
-def show_history(screen: Screen, found: "Sequence[Entry]", *, in_full: bool, as_json: bool) -> int:
+def show_history(screen: Screen, found: "Sequence[JournalEntry]", *, in_full: bool, as_json: bool) -> int:
     """`in_full`: with errors and tasks, of the last entry or (-v) of all."""
     found = [replace(entry, error=screen.spell(recalled(entry.error))) for entry in found]
     if as_json:

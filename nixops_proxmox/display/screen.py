@@ -13,7 +13,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from nixops_proxmox.display.progress import Plain, Progress, Relay, start_live, start_plain
-from nixops_proxmox.errors import NeedsWord
+from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.texts import json_text, shown, shown_line
 
@@ -81,11 +81,11 @@ class Screen:
             self.err.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
-        """Ask for a word; `yes`: it was given already. NeedsWord if there is nobody to ask."""
+        """Ask for a word; `yes`: it was given already. NeedsPermission if there is nobody to ask."""
         if yes:
             return True
         if self._ask_from is None:
-            raise NeedsWord(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
+            raise NeedsPermission(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
         self.err.print(Text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 

@@ -17,6 +17,7 @@ from secrets import token_hex
 from time import monotonic, sleep
 from typing import Any, Protocol, TypeVar
 
+from nixops_proxmox.core.ports import Clock
 from nixops_proxmox.errors import (
     AgentRefused,
     AgentSilent,
@@ -68,11 +69,6 @@ class Growth:
     most: float
 
 
-class Clock(Protocol):
-    def now(self) -> float: ...
-    def sleep(self, seconds: float) -> None: ...
-
-
 class RealClock:
     """`sleep` is what every wait sleeps with."""
 
@@ -87,7 +83,7 @@ class RealClock:
 
 
 @dataclass(frozen=True)
-class Result:
+class CommandResult:
     """A finished command, in bytes."""
 
     status: int  # 128 + signal for one that was killed
@@ -166,7 +162,7 @@ class Agent:
             return ()
         return [f"it moved {seen.moved // AT_WORK} times 8 MiB"] if seen.uptime < most else []
 
-    def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60) -> Result:
+    def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60) -> CommandResult:
         """Run a program (absolute path, no shell) and wait.
 
         For what may be repeated: PveOutcomeUnknown if the result was lost. Words and stdin must be ASCII (ValueError).
@@ -234,7 +230,7 @@ class Agent:
         """os-release and uname, as {"id": …, "variant-id": …, …}."""
         return self._repeat(lambda: self._api.agent_osinfo(*self._at))
 
-    def _wait_for_exit(self, pid: int, deadline: float, timeout: float, what: str) -> Result:
+    def _wait_for_exit(self, pid: int, deadline: float, timeout: float, what: str) -> CommandResult:
         pause = 0.05
         while True:
             try:
@@ -256,11 +252,11 @@ class Agent:
             self._clock.sleep(pause)
             pause = min(2.0, pause * 1.5)
 
-    def _result(self, seen: ExecStatus, what: str) -> Result:
+    def _result(self, seen: ExecStatus, what: str) -> CommandResult:
         status = 128 + seen.signal if seen.signal else seen.status
         if seen.truncated:
             raise CommandFailed(f"VM {self._at[1]}: a command printed over 16 MiB: {what}", status=status)
-        return Result(status, seen.stdout, seen.stderr)
+        return CommandResult(status, seen.stdout, seen.stderr)
 
     def _demand(self, argv: Sequence[str], purpose: str) -> None:
         result = self._repeat(lambda: self.exec(argv))

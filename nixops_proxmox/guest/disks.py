@@ -92,7 +92,7 @@ def _kinds(row: Any) -> Iterable[str]:
             yield "partition"
 
 
-Wanted = Sequence[tuple[Disk, str]]
+DeclaredDisks = Sequence[tuple[Disk, str]]
 """The declared disks, each with the serial that PVE gives it (declared, or derived from the machine's UUID)."""
 
 
@@ -108,7 +108,7 @@ def list_disks(run: Callable[[str], Completed]) -> tuple[GuestDisk, ...]:
 
 def check_disks(
     machine: str,
-    wanted: Wanted,
+    wanted: DeclaredDisks,
     found: Sequence[GuestDisk],
     *,
     accounted: Collection[str],
@@ -132,7 +132,7 @@ def check_disks(
 
 
 def match_disks(
-    machine: str, wanted: Wanted, found: Sequence[GuestDisk], *, nameless: bool = False
+    machine: str, wanted: DeclaredDisks, found: Sequence[GuestDisk], *, nameless: bool = False
 ) -> tuple[GuestDisk, ...]:
     """Each declared disk's counterpart in the guest, told apart by serial, the size being right; raises WrongDisk.
     Names like /dev/sda come in the order of probing and say nothing. `nameless`: somebody else made the disks, without
@@ -197,7 +197,7 @@ def _drive_name(seen: GuestDisk) -> str:
     return next((found[1] for found in (_DRIVE.fullmatch(seen.serial), *links) if found), "")
 
 
-def _find_nameless(machine: str, disk: Disk, wanted: Wanted, found: Sequence[GuestDisk]) -> GuestDisk | None:
+def _find_nameless(machine: str, disk: Disk, wanted: DeclaredDisks, found: Sequence[GuestDisk]) -> GuestDisk | None:
     """By PVE's name of the drive, or the only one of its size (virtio-blk and SATA have no other name)."""
     by_drive = [seen for seen in found if _drive_name(seen) == f"drive-{disk.slot}"]
     if len(by_drive) == 1:

@@ -62,7 +62,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Running:
+class LabProcess:
     """A lab that is up. `url` is the same on the host's loopback and inside of the lab's network."""
 
     pid: int
@@ -84,17 +84,17 @@ class Running:
         return nsenter_argv(self.namespace, argv, user=self.user_namespace) if self.namespace else list(argv)
 
 
-def find_running(directory: Path) -> Running | None:
+def find_running(directory: Path) -> LabProcess | None:
     """The lab of this directory, if it is up. A file that a killed lab left is no lab."""
     told = _read(directory / RUNNING)
     if told is None or identity(told["pid"]) != told.pop("identity"):
         return None
-    return Running(**{**told, "settings": Settings.load(told["settings"])})
+    return LabProcess(**{**told, "settings": Settings.load(told["settings"])})
 
 
 def up(
     directory: Path, settings: Settings, *, timeout: float = 60.0, tell: Callable[[str], None] = lambda _: None
-) -> Running:
+) -> LabProcess:
     """Start the lab and wait until its API answers; one that is up already is left as it is.
 
     `tell` gets the lines that the lab logs meanwhile. Raises ServiceError.
@@ -125,7 +125,7 @@ def down(directory: Path, *, timeout: float = 30.0) -> bool:
     return any(pid is not None for pid in pids)
 
 
-def reset(directory: Path, *, timeout: float = 60.0) -> Running | None:
+def reset(directory: Path, *, timeout: float = 60.0) -> LabProcess | None:
     """An empty lab with the same secrets and settings; up again if it was up."""
     found = find_running(directory)
     down(directory, timeout=timeout)
@@ -136,7 +136,7 @@ def reset(directory: Path, *, timeout: float = 60.0) -> Running | None:
     return up(directory, dataclasses.replace(found.settings, port=_port(found.url)), timeout=timeout)
 
 
-def answers(running: Running, timeout: float = 2.0) -> bool:
+def answers(running: LabProcess, timeout: float = 2.0) -> bool:
     """Does somebody listen where the API should be?"""
     try:
         socket.create_connection(("127.0.0.1", _port(running.url)), timeout).close()
@@ -219,7 +219,7 @@ def _spawn(directory: Path, settings: Settings) -> subprocess.Popen[bytes]:
 
 def _wait_until_up(
     directory: Path, process: subprocess.Popen[bytes], timeout: float, tell: Callable[[str], None]
-) -> Running:
+) -> LabProcess:
     deadline = time.monotonic() + timeout
     told = 0
     while True:
@@ -384,7 +384,7 @@ def add_installer(lab: Any, directory: Path) -> str:
 def _announce(directory: Path, settings: Settings, lab: Any, network: LabNetwork | None, iso: str) -> None:
     if network is not None:
         (directory / NAMESPACE).write_text(f"{network.pid}\n", encoding="ascii")
-    running = Running(
+    running = LabProcess(
         pid=os.getpid(),
         since=time.time(),
         settings=settings,

@@ -63,7 +63,7 @@ exit "$status"
 """
 
 
-class Shell(Protocol):
+class ScriptShell(Protocol):
     """As much of a way into a guest as activation needs."""
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed: ...
@@ -166,19 +166,21 @@ def find_generation_before(text: str) -> int | None:
     return max(older, default=None)
 
 
-def find_active_system(shell: Shell) -> str:
+def find_active_system(shell: ScriptShell) -> str:
     """The store path of the guest's active system, or an empty string."""
     return shell.run(active_script()).stdout.strip()
 
 
-def find_inactive_reason(shell: Shell, wanted: str) -> str:
+def find_inactive_reason(shell: ScriptShell, wanted: str) -> str:
     """Why the wanted system is not the guest's active one, in a sentence."""
     return explain_inactive(shell.run(seen_script()).stdout, wanted)
 
 
-def activate_system(system: str, shell: Shell, *, machine: str, timeout: float = TIMEOUT) -> Activated:
+def activate_system(system: str, shell: ScriptShell, *, machine: str, timeout: float = TIMEOUT) -> Activated:
     return parse_activation(shell.run(activate_script(system), timeout=timeout), machine)
 
 
-def roll_back(shell: Shell, *, machine: str, generation: int | None = None, timeout: float = TIMEOUT) -> Activated:
+def roll_back(
+    shell: ScriptShell, *, machine: str, generation: int | None = None, timeout: float = TIMEOUT
+) -> Activated:
     return parse_activation(shell.run(rollback_script(generation), timeout=timeout), machine)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nixops_proxmox.errors import ActivationFailed, SpecError
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixeval.activate import Shell, activate_system, find_active_system, find_inactive_reason
+from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.build import Built, build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
@@ -62,7 +62,7 @@ class Systems:
         return self._built.systems[name]
 
 
-class Wanted(Protocol):
+class WantedSystems(Protocol):
     """Which system each machine should run; empty: nothing is wanted."""
 
     def get(self, name: str) -> str: ...
@@ -74,7 +74,7 @@ class NixBuilder:
     def __init__(
         self,
         nix: Nix,
-        systems: Wanted,
+        systems: WantedSystems,
         way_in: WayIn,
         *,
         run: Runner,
@@ -104,13 +104,13 @@ class NixBuilder:
             tell=lambda line: self._tell(machine, line),
         )
 
-    def active_system(self, shell: Shell) -> str:
+    def active_system(self, shell: ScriptShell) -> str:
         return find_active_system(shell)
 
-    def inactive_reason(self, shell: Shell, wanted: str) -> str:
+    def inactive_reason(self, shell: ScriptShell, wanted: str) -> str:
         return find_inactive_reason(shell, wanted)
 
-    def activate(self, system: str, shell: Shell) -> int:
+    def activate(self, system: str, shell: ScriptShell) -> int:
         """The generation's number; a system that only a reboot can start is an ActivationFailed that says so."""
         done = activate_system(system, shell, machine="the guest")
         if done.needs_reboot:

@@ -23,7 +23,7 @@ TIMEOUT = 3600.0  # seconds; a network of a hundred NixOS machines takes many mi
 
 
 @dataclass(frozen=True)
-class Source:
+class NetworkSource:
     """Where a network is described: a file (a folder means its default.nix), or a flake reference."""
 
     file: Path | None = None
@@ -57,13 +57,15 @@ class Evaluated:
     warnings: tuple[str, ...] = ()  # of Nix, of nixpkgs, and of the network itself
 
 
-Check = Callable[[Mapping[str, Any]], object]  # sees an evaluation without its systems, and raises what is wrong in it
+EarlyCheck = Callable[
+    [Mapping[str, Any]], object
+]  # sees an evaluation without its systems, and raises what is wrong in it
 
 
 class _Announced:
     """Has what eval.nix announces checked, and passes on every other line."""
 
-    def __init__(self, check: Check, tell: Tell) -> None:
+    def __init__(self, check: EarlyCheck, tell: Tell) -> None:
         self._check, self._tell = check, tell
 
     def __call__(self, line: str) -> None:
@@ -77,24 +79,24 @@ def _ignore(_: object) -> None:
     pass
 
 
-def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = False) -> Source:
+def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = False) -> NetworkSource:
     """`is_flake`: the words stand where only a flake can be meant. Otherwise a path that exists is a file, and
     `flake:…`, `github:…`, `…#name` and folders with only a flake.nix are flakes."""
     if is_flake:
-        return Source(flake=reference)
+        return NetworkSource(flake=reference)
     path = (base or Path.cwd()) / expanded(reference)
     if path.is_dir() and not (path / "default.nix").exists() and (path / "flake.nix").exists():
-        return Source(flake=str(path.resolve()))
+        return NetworkSource(flake=str(path.resolve()))
     if path.exists():
-        return Source(file=path.resolve())
+        return NetworkSource(file=path.resolve())
     if "#" in reference or re.match(r"[a-z][a-z0-9+.-]*:", reference):
-        return Source(flake=reference)
+        return NetworkSource(flake=reference)
     raise ConfigError(
         f"there is no network file {path}", hint="give the path of a network file, or a flake such as .#my-network"
     )
 
 
-def evaluate_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
+def evaluate_argv(nix: Nix, expression: Path, source: NetworkSource) -> list[str]:
     """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built.
 
     The trace is asked for at once: only there stands whose fault an error is, and to ask later is to evaluate twice.
@@ -107,10 +109,10 @@ def evaluate_argv(nix: Nix, expression: Path, source: Source) -> list[str]:
 def evaluate_network(
     nix: Nix,
     expression: Path,
-    source: Source,
+    source: NetworkSource,
     *,
     run: Runner,
-    check: Check | None = None,
+    check: EarlyCheck | None = None,
     tell: Tell | None = None,
     timeout: float = TIMEOUT,
 ) -> Evaluated:
@@ -155,11 +157,11 @@ def _unannounced(stderr: str) -> str:
     return re.sub(rf"^{ANNOUNCED}.*\n?", "", stderr, flags=re.MULTILINE)
 
 
-def _search(source: Source) -> list[str]:
+def _search(source: NetworkSource) -> list[str]:
     return [word for entry in source.search_path for word in ("-I", entry)]
 
 
-def _source_arguments(source: Source) -> Sequence[str]:
+def _source_arguments(source: NetworkSource) -> Sequence[str]:
     if source.flake:
         # nix-instantiate knows builtins.getFlake once the feature is on, so both kinds of source take one road.
         words = ["--option", "extra-experimental-features", "flakes nix-command", "--argstr", "flakeUri", source.flake]

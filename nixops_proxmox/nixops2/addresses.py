@@ -28,11 +28,11 @@ def find_ipv4(addresses: Sequence[Address], facts: Facts, reach: Reach) -> str |
     return next((str(a.ip) for a in sorted(found, key=lambda a: str(a.ip) != proven)), None)
 
 
-Placed = tuple[MachineSpec, Facts, Sequence[Address]]
+PlacedMachine = tuple[MachineSpec, Facts, Sequence[Address]]
 """A machine and its own addresses."""
 
 
-def find_common(one: Placed, other: Placed) -> str | None:
+def find_common(one: PlacedMachine, other: PlacedMachine) -> str | None:
     """The best address by which a machine reaches another: on a segment that both are on, of a family that both have
     there (IPv4 first: NixOps's users expect it), else a public one, else whatever proved to be reachable."""
     here = {(segment, a.family) for segment, a in _placed(*one)}

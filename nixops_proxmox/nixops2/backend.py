@@ -20,12 +20,12 @@ from nixops.util import CommandFailed
 from typing_extensions import override
 
 from nixops_proxmox.errors import DeployError, NoPath
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups
-from nixops_proxmox.nixops2.book import Book, Record
+from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.copying import Copying
 from nixops_proxmox.nixops2.definition import spec_of
@@ -95,7 +95,7 @@ class ProxmoxState(
 
     def __init__(self, depl: nixops.deployment.Deployment, name: str, id: Any) -> None:
         super().__init__(depl, name, id)
-        self._read: tuple[str, Record] = ("", Record())
+        self._read: tuple[str, MachineRecord] = ("", MachineRecord())
         self._way: tuple[Any, Way | None] = (None, None)
 
     @classmethod
@@ -105,16 +105,16 @@ class ProxmoxState(
     # The record.
 
     @property
-    def record(self) -> Record:
+    def record(self) -> MachineRecord:
         """As it was last written; parsed only when it changed."""
         text = self._get_attr(RECORD)
         if not isinstance(text, str):
-            return Record()
+            return MachineRecord()
         if text != self._read[0]:
-            self._read = (text, Record.from_json(json.loads(text)))
+            self._read = (text, MachineRecord.from_json(json.loads(text)))
         return self._read[1]
 
-    def write(self, record: Record) -> None:
+    def write(self, record: MachineRecord) -> None:
         """In one go, the record first; NixOps's database is held no longer than that."""
         facts, old = record.facts, self.record.facts
         addresses = own_addresses(record.phase, record.spec, facts)
@@ -172,14 +172,14 @@ class ProxmoxState(
 
     @override
     def _pursuit(
-        self, spec: MachineSpec | None = None, words: Words = LOOKING, *, meet: bool = True
+        self, spec: MachineSpec | None = None, permissions: Permissions = LOOKING, *, meet: bool = True
     ) -> tuple[Pursuit, Book]:
         """With the description as it was recorded, unless there is a newer one. `meet`: it must be reached."""
         book = Book(self._take_over(spec, meet=meet), self.write)
         spec = spec or self._get_spec(book.record_now)
-        return self._run.pursuit(self.name, as_it_is(spec, book.record_now.facts), book, words), book
+        return self._run.pursuit(self.name, as_it_is(spec, book.record_now.facts), book, permissions), book
 
-    def _take_over(self, spec: MachineSpec | None, *, meet: bool) -> Record:
+    def _take_over(self, spec: MachineSpec | None, *, meet: bool) -> MachineRecord:
         """A machine that the original plugin made becomes ours at the first touch."""
         record, run = self.record, self._run
         attributes = self.export()
@@ -195,7 +195,7 @@ class ProxmoxState(
             self._set_attrs(dict.fromkeys(SECRETS))
         return self.record
 
-    def _get_spec(self, record: Record) -> MachineSpec:
+    def _get_spec(self, record: MachineRecord) -> MachineSpec:
         if record.spec is None and record.phase is not Phase.ABSENT:
             return MachineSpec(name=self.name, profile=record.facts.profile)  # recovered, and not deployed since
         if record.spec is None:
@@ -209,8 +209,8 @@ class ProxmoxState(
         with translated():
             self.set_common_state(defn)
             another = is_said(MAKE_ANOTHER, os.environ)
-            words = Words(allow_reboot=allow_reboot, make_another=another, check=check)
-            pursuit, book = self._pursuit(defn.spec, words)
+            permissions = Permissions(allow_reboot=allow_reboot, make_another=another, check=check)
+            pursuit, book = self._pursuit(defn.spec, permissions)
             spec, former = pursuit.world.spec, book.record_now.spec
             book.keep(spec=spec)
             try:
@@ -350,7 +350,7 @@ class ProxmoxState(
             res.exists = False
             return
         try:
-            pursuit, _ = self._pursuit(words=Words(), meet=False)
+            pursuit, _ = self._pursuit(permissions=Permissions(), meet=False)
             described = bool(pursuit.world.spec.disks)  # nothing is, of a machine that was only taken over
             world = self._run.parts.looking(pursuit.world)
             checked = check_machine(pursuit.machine, world, described=described)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from nixops_proxmox.errors import ConfigError, NeedsWord, NotFound, PveError, StateError
+from nixops_proxmox.errors import ConfigError, NeedsPermission, NotFound, PveError, StateError
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.operations import backups as of_machines
 from nixops_proxmox.operations import restoring
@@ -86,8 +86,8 @@ class Backups:
         """The archive holds this machine: one that was put there under its name since does not."""
         try:
             restoring.choose_archive(self._hypervisor, self._pursuit.machine, volume)
-        except NeedsWord as error:
-            raise NeedsWord(error.message, hint=hint) from error
+        except NeedsPermission as error:
+            raise NeedsPermission(error.message, hint=hint) from error
 
     def _others(self) -> str:
         return ", ".join(sorted(self._book.record_now.backups)) or "there is none"

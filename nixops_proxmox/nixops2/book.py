@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.state import Entry, Outcome
+from nixops_proxmox.state import AttemptOutcome, JournalEntry
 from nixops_proxmox.texts import kept
 
 VERSION = 1
@@ -19,14 +19,14 @@ ERROR_LIMIT = 2000  # characters of an entry's error
 
 
 @dataclass(frozen=True)
-class Record:
+class MachineRecord:
     """All that is known of one machine. `hardware`: what the installed system said of itself, and in which round of
     installation; `backups`: by NixOps's backup ID."""
 
     phase: Phase = Phase.ABSENT
     facts: Facts = field(default_factory=Facts)
     spec: MachineSpec | None = None
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[JournalEntry, ...] = ()
     winners: Mapping[str, Endpoint] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
     backups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Record:
                 Phase(data["phase"]),
                 Facts.from_json(data["facts"]),
                 None if spec is None else MachineSpec.model_validate(spec),
-                tuple(Entry.from_json(entry) for entry in data["entries"]),
+                tuple(JournalEntry.from_json(entry) for entry in data["entries"]),
                 {site: Endpoint.from_json(endpoint) for site, endpoint in data["winners"].items()},
                 data["hardware"],
                 data["backups"],
@@ -77,15 +77,17 @@ class Record:
 
 
 class Book:
-    """The record of one machine in the hands of one thread; satisfies `lifecycle.ports.Journal`.
+    """The record of one machine in the hands of one thread; satisfies `kinds.machine.ports.Journal`.
 
     Every change is written at once, as a whole, by `write`.
     """
 
-    def __init__(self, record: Record, write: Callable[[Record], None], now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, record: MachineRecord, write: Callable[[MachineRecord], None], now: Callable[[], float] = time.time
+    ) -> None:
         self._write, self._now = write, now
         cut = tuple(
-            replace(entry, outcome=Outcome.INTERRUPTED) if entry.outcome is Outcome.RUNNING else entry
+            replace(entry, outcome=AttemptOutcome.INTERRUPTED) if entry.outcome is AttemptOutcome.RUNNING else entry
             for entry in record.entries
         )
         self.record_now = replace(record, entries=cut)
@@ -98,7 +100,9 @@ class Book:
     def begin(self, machine: Machine, label: str, to: str) -> int:
         number = max((entry.id for entry in self.record_now.entries), default=0) + 1
         self._add(
-            Entry(number, machine.name, label, machine.phase, str(to), self._now(), None, Outcome.RUNNING, "", ())
+            JournalEntry(
+                number, machine.name, label, machine.phase, str(to), self._now(), None, AttemptOutcome.RUNNING, "", ()
+            )
         )
         return number
 
@@ -109,18 +113,22 @@ class Book:
         self.keep(phase=machine.phase, facts=machine.facts, entries=self._with(replace(entry, tasks=tasks)))
 
     def commit(self, attempt: int, machine: Machine) -> None:
-        ended = replace(self._get(attempt), phase_to=machine.phase.value, ended=self._now(), outcome=Outcome.DONE)
+        ended = replace(
+            self._get(attempt), phase_to=machine.phase.value, ended=self._now(), outcome=AttemptOutcome.DONE
+        )
         self.keep(phase=machine.phase, facts=machine.facts, entries=self._with(ended))
 
     def fail(self, attempt: int, error: Exception) -> None:
         told = kept(str(error) or type(error).__name__, ERROR_LIMIT)
-        ended = replace(self._get(attempt), ended=self._now(), outcome=Outcome.FAILED, error=told)
+        ended = replace(self._get(attempt), ended=self._now(), outcome=AttemptOutcome.FAILED, error=told)
         self.keep(entries=self._with(ended))
 
     def record(self, machine: Machine, label: str) -> None:
         now, before = self._now(), self.record_now.phase.value
         number = max((entry.id for entry in self.record_now.entries), default=0) + 1
-        seen = Entry(number, machine.name, label, before, machine.phase.value, now, now, Outcome.SEEN, "", ())
+        seen = JournalEntry(
+            number, machine.name, label, before, machine.phase.value, now, now, AttemptOutcome.SEEN, "", ()
+        )
         self.record_now = replace(self.record_now, phase=machine.phase, facts=machine.facts)
         self._add(seen)
 
@@ -128,14 +136,14 @@ class Book:
         if self.record_now.winners.get(site) != endpoint:
             self.keep(winners={**self.record_now.winners, site: endpoint})
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: JournalEntry) -> None:
         self.keep(entries=(*self.record_now.entries, entry)[-KEPT:])
 
-    def _get(self, attempt: int) -> Entry:
+    def _get(self, attempt: int) -> JournalEntry:
         for entry in self.record_now.entries:
-            if entry.id == attempt and entry.outcome is Outcome.RUNNING:
+            if entry.id == attempt and entry.outcome is AttemptOutcome.RUNNING:
                 return entry
         raise StateError(f"attempt {attempt} is not running: it has ended already, or never began")
 
-    def _with(self, changed: Entry) -> tuple[Entry, ...]:
+    def _with(self, changed: JournalEntry) -> tuple[JournalEntry, ...]:
         return tuple(changed if entry.id == changed.id else entry for entry in self.record_now.entries)

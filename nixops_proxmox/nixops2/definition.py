@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.operations.networks import choose_profile
-from nixops_proxmox.spec import MachineSpec, Method, parse_machine
+from nixops_proxmox.spec import InstallMethod, MachineSpec, parse_machine
 
 DEFAULT = "default"
 
@@ -12,7 +12,7 @@ DEFAULT = "default"
 def spec_of(name: str, proxmox: Mapping[str, Any]) -> MachineSpec:
     """Raises SpecError. NixOps builds and activates, so we install no closure."""
     spec = parse_machine(name, {"proxmox": plain(proxmox)})
-    changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": Method.CONFIGURATION})}
+    changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": InstallMethod.CONFIGURATION})}
     if spec.profile == DEFAULT and (usual := choose_profile()):
         changes["profile"] = usual
     return spec.model_copy(update=changes)

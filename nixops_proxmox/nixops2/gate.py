@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 USUAL = (signal.SIG_DFL, signal.default_int_handler)  # not one that is ignored (nohup), nor another program's
 
 
-class Gate:
+class ShutdownGate:
     """Open until a signal shuts it; from then on only the main thread may pass, which closes the database."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Gate:
             pass
 
 
-gate = Gate()
+gate = ShutdownGate()
 
 
 def end_on_signals() -> None:

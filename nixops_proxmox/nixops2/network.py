@@ -1,4 +1,4 @@
-"""NixOps's state as a deployment's record, for the verbs that all doors share; satisfies `state.record.Record`."""
+"""NixOps's state as a deployment's record, for the verbs of all doors; satisfies `state.record.DeploymentRecord`."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any, Protocol
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.model import Endpoint, Machine
-from nixops_proxmox.nixops2.book import Book, Record
-from nixops_proxmox.state import Entry
+from nixops_proxmox.nixops2.book import Book, MachineRecord
+from nixops_proxmox.state import JournalEntry
 
 
 class Kept(Protocol):
     """One machine in NixOps's state: `backend.ProxmoxState`."""
 
     @property
-    def record(self) -> Record: ...
-    def write(self, record: Record) -> None: ...
+    def record(self) -> MachineRecord: ...
+    def write(self, record: MachineRecord) -> None: ...
 
 
 class NixopsRecord:
@@ -45,7 +45,7 @@ class NixopsRecord:
         """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
         raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
 
-    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[Entry]:
+    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[JournalEntry]:
         kept = (one for key, one in self._kept.items() if name in (None, key))
         found = sorted((entry for one in kept for entry in one.record.entries), key=lambda entry: entry.began)
         return found[-limit:] if limit else found
@@ -92,7 +92,7 @@ class WithKeysOf:
 
 
 class Pages:
-    """All machines' books as one journal; satisfies `lifecycle.ports.Journal`."""
+    """All machines' books as one journal; satisfies `kinds.machine.ports.Journal`."""
 
     def __init__(self, book_of: Callable[[str], Book]) -> None:
         self._book_of = book_of

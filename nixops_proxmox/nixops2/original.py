@@ -11,18 +11,18 @@ from dataclasses import replace
 from typing_extensions import override
 
 from nixops_proxmox.compose import Parts
-from nixops_proxmox.errors import CommandFailed, NeedsWord, NotFound
+from nixops_proxmox.errors import CommandFailed, NeedsPermission, NotFound
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.nixops2.book import Record
+from nixops_proxmox.nixops2.book import MachineRecord
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.vm.drives import volumes_of
 from nixops_proxmox.pve.vm.identity import find_mark, uuid_of
 from nixops_proxmox.pve.wire.properties import parse_nic
 from nixops_proxmox.reach.patience import Patience
-from nixops_proxmox.spec import MachineSpec, Method
+from nixops_proxmox.spec import InstallMethod, MachineSpec
 
 # What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
 SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  # the last one is a client key
@@ -43,8 +43,8 @@ def is_originals(attributes: Mapping[str, str]) -> bool:
     return "vmId" in attributes and "proxmox.serverUrl" in attributes
 
 
-def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor: PveHypervisor) -> Record:
-    """The record of a machine as it stands; NeedsWord for a VM that does not look like the one that was made."""
+def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor: PveHypervisor) -> MachineRecord:
+    """The record of a machine as it stands; NeedsPermission for a VM that does not look like the one that was made."""
     vmid = int(attributes["vmId"])
     guest = hypervisor.resources().guests.get(vmid)
     if guest is None:
@@ -66,11 +66,11 @@ def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor
         claimed=0,
         volumes=volumes_of(config),
         nameless=True,
-        method=Method.CONFIGURATION.value,
+        method=InstallMethod.CONFIGURATION.value,
         extra={TAKEN: " ".join(f"{slot}={mac}" for slot, mac in macs.items())},
     )
     phase = Phase.INSTALLED if guest.status == "running" else Phase.STOPPED
-    return Record(phase, facts, MachineSpec(name=name, profile=profile))
+    return MachineRecord(phase, facts, MachineSpec(name=name, profile=profile))
 
 
 def refuse_strangers(name: str, guest: GuestSeen, config: Mapping[str, str]) -> None:
@@ -78,14 +78,14 @@ def refuse_strangers(name: str, guest: GuestSeen, config: Mapping[str, str]) -> 
     notes = config.get("description", "")
     mark = find_mark(notes)
     if mark is not None:
-        raise NeedsWord(f"{name}: VM {guest.vmid} belongs to {mark.machine} of the deployment {mark.deployment}")
+        raise NeedsPermission(f"{name}: VM {guest.vmid} belongs to {mark.machine} of the deployment {mark.deployment}")
     if guest.kind != "qemu" or not (NOTES in notes or config.get("name") == name):
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{name}: VM {guest.vmid} is called {config.get('name')!r} and does not look like the one that was made",
             hint=f"if it is the one, write {NOTES!r} into its notes",
         )
     if not uuid_of(config):
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{name}: VM {guest.vmid} has no SMBIOS UUID to know it by",
             hint=f"`qm set {guest.vmid} --smbios1 uuid=$(uuidgen)` on {guest.node} gives it one at its next start",
         )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
@@ -19,7 +19,7 @@ class Planning:
     def plan(self, defn: Any) -> None:
         """What a deploy would do to the hardware; what it would activate, NixOps knows only after it has built it."""
         with translated():
-            pursuit, _ = self._pursuit(defn.spec, Words(), meet=False)
+            pursuit, _ = self._pursuit(defn.spec, Permissions(), meet=False)
             planned = plan_machine(pursuit.machine, pursuit.world)
         for line in describe(planned):
             self.logger.log(shown(spelled(line)))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
@@ -20,7 +20,7 @@ from nixops_proxmox.options import Options
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import Formatter, shown
 
-LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
+LOOKING = Permissions(adjust=False)  # for verbs that leave the hardware as it is
 SLOW = 5.0  # seconds after which the end of a step is worth a line
 
 
@@ -58,17 +58,17 @@ class Run:
         with self._lock:
             self._books[name] = book
 
-    def world(self, spec: MachineSpec, words: Words = LOOKING) -> World:
+    def world(self, spec: MachineSpec, permissions: Permissions = LOOKING) -> World:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
-        return self.parts.world(spec, words, nothing, partial(self._recorded_vmids, spec.profile))
+        return self.parts.world(spec, permissions, nothing, partial(self._recorded_vmids, spec.profile))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         return [facts.vmid for facts in self._facts() if facts.profile == profile]
 
-    def pursuit(self, name: str, spec: MachineSpec, book: Book, words: Words = LOOKING) -> Pursuit:
+    def pursuit(self, name: str, spec: MachineSpec, book: Book, permissions: Permissions = LOOKING) -> Pursuit:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
-        return Pursuit(machine, self.world(spec, words), book, leave=lambda: self.parts.guests.leave(name))
+        return Pursuit(machine, self.world(spec, permissions), book, leave=lambda: self.parts.guests.leave(name))
 
 
 def name_of(uuid: str) -> str:
@@ -98,7 +98,7 @@ def log_to_stderr() -> None:
 
 
 class NixopsReporter:
-    """Progress in NixOps's log; satisfies `lifecycle.ports.Reporter`."""
+    """Progress in NixOps's log; satisfies `kinds.machine.ports.Reporter`."""
 
     def __init__(self, logger: Callable[[str], Any]) -> None:
         self._logger = logger

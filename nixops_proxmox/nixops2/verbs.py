@@ -32,7 +32,7 @@ from nixops_proxmox.display.program import told_in_words
 from nixops_proxmox.display.results import show_checks, show_findings, show_history, show_lifecycle, show_plans
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import EvaluationFailed
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.holding import holding
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
@@ -77,7 +77,7 @@ class Opened:
         options = Options(
             deployment=self.record.name,
             jobs=getattr(args, "jobs", JOBS),
-            words=Words(check=getattr(args, "check", False)),
+            permissions=Permissions(check=getattr(args, "check", False)),
             break_lock=getattr(args, "break_lock", False),
             reporter=reporter,
             ended=lambda outcome: reporter.ended(outcome.name, outcome.error),

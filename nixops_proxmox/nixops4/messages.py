@@ -103,4 +103,4 @@ def _line(kind: str, content: Mapping[str, Any]) -> str:
     return json.dumps({kind: content}, separators=(",", ":"), sort_keys=True) + "\n"
 
 
-Patch = Sequence[Mapping[str, Any]]
+JsonPatch = Sequence[Mapping[str, Any]]

@@ -16,7 +16,7 @@ def say(line: str) -> None:
 
 
 class StderrReporter:
-    """Satisfies `lifecycle.ports.Reporter`. `deployment`: which one the commands name that a text recommends."""
+    """Satisfies `kinds.machine.ports.Reporter`. `deployment`: which one the commands name that a text recommends."""
 
     def __init__(self, deployment: str) -> None:
         self._spell = spelled_for(deployment)

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nixops_proxmox.errors import NeedsWord, NoPath, SpecError, StateError, StateTooNew
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError, StateTooNew
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.inputs import DEPLOYMENT, NixosInputs, StateInputs, VmInputs, VolumeInputs, parse_inputs
 from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
@@ -102,7 +102,7 @@ class Resources:
         recorded = self._recorded(inputs).facts.uuid
         if uuid and recorded != uuid:
             what = f"the one recorded has {recorded}" if recorded else "there is none in our record"
-            raise NeedsWord(
+            raise NeedsPermission(
                 f"{inputs.name}: NixOps knows the machine with the UUID {uuid}, and {what}",
                 hint=f"is this the right state ({ENVIRONMENT})? If the machine was destroyed, remove the resource from"
                 " NixOps's state too; the next apply recreates it (docs/with-nixops4.md)",
@@ -184,7 +184,7 @@ class Resources:
             state=self.state,
             profiles=self.profiles,
             keys=self.keys,
-            words=Words(allow_reboot=allow_reboot, make_another=self.make_another),
+            permissions=Permissions(allow_reboot=allow_reboot, make_another=self.make_another),
             break_lock=self.break_lock,
             reporter=StderrReporter(deployment),
             keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},

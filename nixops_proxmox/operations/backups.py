@@ -35,7 +35,7 @@ def return_to_snapshot(pursuit: Pursuit, name: str) -> Machine:
 
 
 def prove_snapshot(pursuit: Pursuit, name: str) -> None:
-    """Only looks. Raises NotFound, or NeedsWord if going back to it would make another machine of the VM."""
+    """Only looks. Raises NotFound, or NeedsPermission if going back to it would make another machine of the VM."""
     saves.prove_snapshot(pursuit.world, pursuit.machine, name)
 
 

@@ -10,7 +10,7 @@ from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
-from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations.description import Description, describe, given
@@ -22,12 +22,12 @@ from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
-from nixops_proxmox.spec.words import is_machine_name
+from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
-from nixops_proxmox.state.record import Record
+from nixops_proxmox.state.record import DeploymentRecord
 
-LOOKING = Words(adjust=False)  # for verbs that leave the hardware as it is
+LOOKING = Permissions(adjust=False)  # for verbs that leave the hardware as it is
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def open_given(
 
 
 @contextmanager
-def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
+def _opened(options: Options) -> Iterator[tuple[DeploymentRecord, Parts]]:
     with open_state(options.state) as state:
         record = state.deployment(options.deployment).only(options.only)
         with Parts(options, record) as parts:
@@ -67,7 +67,9 @@ def _opened(options: Options) -> Iterator[tuple[Record, Parts]]:
 class Deployed:
     """One deployment, with the parts that its verbs need."""
 
-    def __init__(self, options: Options, record: Record, parts: Parts, description: Description | None = None) -> None:
+    def __init__(
+        self, options: Options, record: DeploymentRecord, parts: Parts, description: Description | None = None
+    ) -> None:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
@@ -217,7 +219,7 @@ class Deployed:
         planned: dict[str, Planned] = {}
 
         def work(name: str) -> Machine:
-            world = self._world(name, self._options.words)
+            world = self._world(name, self._options.permissions)
             planned[name] = plan_machine(self.record.machine(name), world)
             return self.record.machine(name)
 
@@ -231,7 +233,7 @@ class Deployed:
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            world = self._parts.looking(self._world(name, self._options.words))
+            world = self._parts.looking(self._world(name, self._options.permissions))
             found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
             return self.record.machine(name)
 
@@ -321,19 +323,23 @@ class Deployed:
         ):
             yield lease
 
-    def _pursuit(self, name: str, lease: Any, words: Words | None = None, spec: MachineSpec | None = None) -> Pursuit:
-        """With `words`: a verb that leaves hardware and system as they are."""
-        world = self._world(name, words or self._options.words, spec, builds=words is None)
+    def _pursuit(
+        self, name: str, lease: Any, permissions: Permissions | None = None, spec: MachineSpec | None = None
+    ) -> Pursuit:
+        """With `permissions`: a verb that leaves hardware and system as they are."""
+        world = self._world(name, permissions or self._options.permissions, spec, builds=permissions is None)
         journal = self.record.journal(lease)
         machine = self._kept(self.record.machine(name), journal)
         return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
 
-    def _world(self, name: str, words: Words, spec: MachineSpec | None = None, *, builds: bool = True) -> World:
+    def _world(
+        self, name: str, permissions: Permissions, spec: MachineSpec | None = None, *, builds: bool = True
+    ) -> World:
         builder: Builder = NothingToBuild()
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
         spec = spec or self.spec(name)
-        return self._parts.world(spec, words, builder, partial(self._recorded_vmids, spec.profile))
+        return self._parts.world(spec, permissions, builder, partial(self._recorded_vmids, spec.profile))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

@@ -10,13 +10,12 @@ from nixops_proxmox import paths
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds.machine.ports import Builder
-from nixops_proxmox.nixeval.builder import Systems, Wanted
-from nixops_proxmox.nixeval.evaluate import Source, evaluate_network
+from nixops_proxmox.nixeval.builder import Systems, WantedSystems
+from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
-from nixops_proxmox.spec.machine import Method
-from nixops_proxmox.spec.machine import Source as InstallSource
+from nixops_proxmox.spec.machine import InstallMethod, InstallSource
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Description:
 
     network: NetworkSpec
     nix: Nix | None = None
-    systems: Wanted | None = None
+    systems: WantedSystems | None = None
     warnings: tuple[str, ...] = ()  # what Nix said while it evaluated
 
     def builder(self, parts: Parts) -> Builder:
@@ -44,7 +43,9 @@ class GivenSystems:
         return self.paths.get(name, "")
 
 
-def describe(deployment: str, source: Source, *, profile: str, client_key: str, roots: Path, tell: Tell) -> Description:
+def describe(
+    deployment: str, source: NetworkSource, *, profile: str, client_key: str, roots: Path, tell: Tell
+) -> Description:
     """Evaluate and parse; the systems are built when the first of them is asked for, and let `client_key` in."""
     nix, run = get_nix(), ProcessRunner()
     source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
@@ -61,7 +62,7 @@ def describe(deployment: str, source: Source, *, profile: str, client_key: str, 
 
 
 def _needs_system(spec: MachineSpec) -> bool:
-    return spec.install.source is InstallSource.ISO and spec.install.method is Method.CLOSURE
+    return spec.install.source is InstallSource.ISO and spec.install.method is InstallMethod.CLOSURE
 
 
 def _refuse_blanks(folder: Path, network: NetworkSpec) -> None:

@@ -57,8 +57,8 @@ class Pursuit:
             self._leave()
         return self.machine
 
-    def _allow(self, **words: bool) -> None:
-        self.world = replace(self.world, words=replace(self.world.words, **words))
+    def _allow(self, **allowed: bool) -> None:
+        self.world = replace(self.world, permissions=replace(self.world.permissions, **allowed))
 
     def reinstall(self) -> Machine:
         """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on. Whoever

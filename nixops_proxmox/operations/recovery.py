@@ -13,7 +13,7 @@ from nixops_proxmox.pve.vm.boot import boots_cd
 from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.spec.words import is_machine_name
+from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.texts import shown_name

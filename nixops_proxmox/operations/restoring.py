@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nixops_proxmox.errors import DeployError, Locked, NeedsWord, NotFound, PveRefused, StateError
+from nixops_proxmox.errors import DeployError, Locked, NeedsPermission, NotFound, PveRefused, StateError
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_host_key
 from nixops_proxmox.kinds.machine.errands.restoring import Restore, find_standing
@@ -39,7 +39,7 @@ class Chosen:
 
 
 def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = "", *, foreign: bool = False) -> Chosen:
-    """The backup, or the newest of ours. Only looks; NeedsWord if another machine is in it, unless `foreign`."""
+    """The backup, or the newest of ours. Only looks; NeedsPermission if another machine is in it, unless `foreign`."""
     archive = _pick(list_archives(hypervisor, machine.facts), wanted, machine.name)
     chosen = Chosen(archive, hypervisor.client.get_archive_config(archive.node, archive.volume))
     if chosen.uuid == machine.facts.uuid.lower():
@@ -47,7 +47,7 @@ def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = ""
     if not chosen.uuid:
         raise PveRefused(f"{machine.name}: the VM in {archive.volume} has no SMBIOS UUID to know it by")
     if not foreign:
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{machine.name}: {archive.volume} holds another machine: {chosen.whose()}; nothing was done",
             hint="take a backup of its own;"
             f" {command(Verb.RESTORE, '--foreign', machine.name, archive.volume)} makes this one the machine",
@@ -107,7 +107,7 @@ def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, s
     archive = chosen.archive
     node = standing.node if standing is not None else archive.node
     if standing is not None and standing.protected:
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{machine.name}: VM {standing.vmid} is protected, so PVE will not overwrite it",
             hint="set `protection = false` and deploy, then restore it",
         )

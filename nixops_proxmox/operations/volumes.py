@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.core.ports import OnBytes
 from nixops_proxmox.errors import NotFound, StateError
 from nixops_proxmox.guest.agent import RealClock
 from nixops_proxmox.kinds import medium as kind
 from nixops_proxmox.kinds.medium import Media, Medium, World, content_name, refuse_ending
 from nixops_proxmox.options import Silent
-from nixops_proxmox.pve.api.answers import Resources, StorageSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 from nixops_proxmox.pve.cluster.hypervisor import open_hypervisor
-from nixops_proxmox.pve.wire.upload import Progress, no_progress
+from nixops_proxmox.pve.wire.upload import no_progress
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 
@@ -45,27 +46,25 @@ class Put:
     uploaded: bool
 
 
-class Hypervisor(Protocol):
+class MediaCluster(Protocol):
     """As much of a cluster as media need."""
 
     @property
     def media(self) -> Media: ...
-    def resources(self) -> Resources: ...
+    def resources(self) -> ClusterResources: ...
     def wait_for_task(self, upid: str) -> None: ...
 
 
 class Volumes:
-    def __init__(self, hypervisor: Hypervisor, profile: str, record: "Deployment | None" = None) -> None:
+    def __init__(self, hypervisor: MediaCluster, profile: str, record: "Deployment | None" = None) -> None:
         self._hypervisor, self._profile, self._record = hypervisor, profile, record
 
-    def ensure(
-        self, path: Path, storage: str, content: str, *, node: str = "", progress: Progress = no_progress
-    ) -> str:
+    def ensure(self, path: Path, storage: str, content: str, *, node: str = "", progress: OnBytes = no_progress) -> str:
         """The volume ID of the file's content on the storage; uploaded if it is not there yet."""
         return self.put(path, content, storage=storage, node=node, progress=progress).volume
 
     def put(
-        self, path: Path, content: str, *, storage: str = "", node: str = "", progress: Progress = no_progress
+        self, path: Path, content: str, *, storage: str = "", node: str = "", progress: OnBytes = no_progress
     ) -> "Put":
         """Like `ensure`, and tells more; without a storage, one is chosen that takes the content (`iso`, `import`)."""
         refuse_ending(path, content)
@@ -88,11 +87,11 @@ class Volumes:
                 begun = medium
         return begun or media[0], False
 
-    def _pursue(self, goal: Presence, medium: Medium, progress: Progress) -> None:
+    def _pursue(self, goal: Presence, medium: Medium, progress: OnBytes) -> None:
         world = World(medium, self._hypervisor.media, self._hypervisor.wait_for_task, RealClock(), Silent(), progress)
         name = medium.thing_name(self._profile)
         if self._record is None:
-            pursue(kind.LIFECYCLE, goal, Thing(kind.NAME, "", name), world, Unrecorded())
+            pursue(kind.LIFECYCLE, goal, Thing(kind.NAME, "", name), world, NoJournal())
             return
         record = self._record.only(name)
         with record.lease() as lease:
@@ -130,7 +129,7 @@ def recorded(record: "Deployment", name: str) -> Thing:
         ) from error
 
 
-class Unrecorded:
+class NoJournal:
     """A journal for runs without a state."""
 
     def __init__(self) -> None:

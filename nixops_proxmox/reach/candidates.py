@@ -8,8 +8,7 @@ from itertools import zip_longest
 
 from nixops_proxmox.model import Address, Endpoint, Family, Reach
 from nixops_proxmox.reach.classify import Ip, classify, find_reach
-from nixops_proxmox.spec import EndpointPolicy, MachineSpec
-from nixops_proxmox.spec import Ip as IpSpec
+from nixops_proxmox.spec import EndpointPolicy, IpSpec, MachineSpec
 
 # Interfaces that containers, tunnels and overlays make inside a guest; whoever answers there is rarely the guest.
 DENIED_INTERFACES = (
@@ -51,7 +50,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Criteria:
     """What decides: the user's policy, the VM's NICs (`macs`, any case; empty: not known), and sshd's port and user."""
 
     policy: EndpointPolicy
@@ -60,8 +59,8 @@ class Wanted:
     user: str = "root"
 
 
-def wanted_of(spec: MachineSpec, macs: Iterable[str]) -> Wanted:
-    return Wanted(spec.endpoint, tuple(macs), spec.ssh.port, spec.ssh.user)
+def wanted_of(spec: MachineSpec, macs: Iterable[str]) -> Criteria:
+    return Criteria(spec.endpoint, tuple(macs), spec.ssh.port, spec.ssh.user)
 
 
 def declared_addresses(spec: MachineSpec) -> tuple[Address, ...]:
@@ -83,7 +82,7 @@ def _static(ip: IpSpec) -> Ip | None:
 
 def choose_candidates(
     seen: Sequence[Address],
-    wanted: Wanted,
+    wanted: Criteria,
     *,
     spec: MachineSpec | None = None,
     remembered: Endpoint | None = None,
@@ -114,7 +113,7 @@ def choose_candidates(
     return Choice(_remember(_ordered(kept, policy), remembered, wanted, blind=not origins), tuple(left))
 
 
-def find_objection(address: Address, wanted: Wanted, *, declared: bool = False) -> str | None:
+def find_objection(address: Address, wanted: Criteria, *, declared: bool = False) -> str | None:
     """Why this address is not to be tried; None when it may be."""
     kind = classify(address.ip)
     if kind.reach is None:
@@ -123,7 +122,7 @@ def find_objection(address: Address, wanted: Wanted, *, declared: bool = False) 
     return objection or _policy_objection(address, wanted)
 
 
-def _interface_objection(address: Address, wanted: Wanted) -> str | None:
+def _interface_objection(address: Address, wanted: Criteria) -> str | None:
     """A pattern with `!` in front lets an interface in that the built-in list denies, and that may have no NIC."""
     name, patterns = address.interface, wanted.policy.deny_interfaces
     if any(fnmatchcase(name, pattern[1:]) for pattern in patterns if pattern.startswith("!")):
@@ -142,7 +141,7 @@ def _interface_objection(address: Address, wanted: Wanted) -> str | None:
     return None
 
 
-def _policy_objection(address: Address, wanted: Wanted) -> str | None:
+def _policy_objection(address: Address, wanted: Criteria) -> str | None:
     policy, ip, reach = wanted.policy, address.ip, classify(address.ip).reach
     if address.family.value not in policy.families:
         return f"the policy has no {address.family.value}"
@@ -173,7 +172,7 @@ def _family(ip: Ip) -> Family:
 
 
 def _remember(
-    ordered: tuple[Candidate, ...], remembered: Endpoint | None, wanted: Wanted, *, blind: bool
+    ordered: tuple[Candidate, ...], remembered: Endpoint | None, wanted: Criteria, *, blind: bool
 ) -> tuple[Candidate, ...]:
     """The remembered winner in front; one that the machine no longer has is only tried when nothing was seen."""
     if remembered is None:
@@ -185,7 +184,7 @@ def _remember(
     return (*(replace(c, origin="remembered") for c in first), *(c for c in ordered if c not in first))
 
 
-def _explicit(host: str, wanted: Wanted) -> Candidate:
+def _explicit(host: str, wanted: Criteria) -> Candidate:
     bare = host.removeprefix("[").removesuffix("]")
     endpoint = Endpoint(bare, wanted.port, wanted.user, wanted.policy.jump or "")
     return Candidate(endpoint, "explicit", _reach_of_host(bare))

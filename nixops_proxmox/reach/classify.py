@@ -20,7 +20,7 @@ Ip = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True)
-class Kind:
+class AddressRange:
     """A range of addresses; `reach` is None where no machine can be reached by such an address."""
 
     network: IPv4Network | IPv6Network
@@ -66,10 +66,10 @@ _NO_USE = (
 # fmt: on
 
 
-def _kinds() -> tuple[Kind, ...]:
+def _kinds() -> tuple[AddressRange, ...]:
     """All ranges, the most specific first, so that the first match is the right one."""
     rows = [(rows, reach) for rows, reach in ((_PRIVATE, Reach.PRIVATE), (_PUBLIC, Reach.PUBLIC), (_NO_USE, None))]
-    kinds = [Kind(ip_network(text), name, reach) for table, reach in rows for text, name in table]
+    kinds = [AddressRange(ip_network(text), name, reach) for table, reach in rows for text, name in table]
     return tuple(sorted(kinds, key=lambda kind: -kind.network.prefixlen))
 
 
@@ -77,11 +77,11 @@ KINDS = _kinds()
 
 
 @cache
-def _kinds_of(version: int) -> tuple[Kind, ...]:
+def _kinds_of(version: int) -> tuple[AddressRange, ...]:
     return tuple(kind for kind in KINDS if kind.network.version == version)
 
 
-def classify(ip: Ip) -> Kind:
+def classify(ip: Ip) -> AddressRange:
     """The most specific range that holds the address; a zone (fe80::1%eth0) does not matter."""
     number = int(ip)
     for kind in _kinds_of(ip.version):

@@ -1,4 +1,4 @@
-"""The OS inside, for the core: the agent first, then the endpoint race, then SSH; satisfies `lifecycle.ports.Guest`."""
+"""The OS inside, for the core: first the agent, then the endpoint race, then SSH. Satisfies `ports.Guest`."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import Agent
-from nixops_proxmox.guest.disks import Wanted, check_disks, list_disks, match_disks
+from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, list_disks, match_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
@@ -25,12 +25,12 @@ from nixops_proxmox.pve.vm.identity import disk_serial
 from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.reach.classify import find_reach
 from nixops_proxmox.reach.patience import Patience
-from nixops_proxmox.reach.race import Cancelled, Proof, Result, race
+from nixops_proxmox.reach.race import Proof, RaceResult, StopSignal, race
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
-from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
-from nixops_proxmox.ssh.identity import Identity
+from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
@@ -118,10 +118,10 @@ class Guests:
     def installer_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
         entry = self._entry(machine, spec)
         return self._shell(
-            machine.name, self._login(entry.endpoint, entry.host_keys, Identity(keys=(entry.pair.private,)))
+            machine.name, self._login(entry.endpoint, entry.host_keys, LoginKeys(keys=(entry.pair.private,)))
         )
 
-    def _shell(self, name: str, login: Login) -> SshShell:
+    def _shell(self, name: str, login: SshLogin) -> SshShell:
         """One connection for each machine; kept while it is the same way in."""
         shell = self._shells.get(name)
         if shell is None or shell.login != login:
@@ -198,7 +198,7 @@ class Guests:
     def system_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
         return self._shell(machine.name, self.login(machine, spec))
 
-    def login(self, machine: Machine, spec: MachineSpec) -> Login:
+    def login(self, machine: Machine, spec: MachineSpec) -> SshLogin:
         """How to log in to the installed system, at the endpoint in the facts, or wherever it is now."""
         endpoint = machine.facts.endpoint
         if endpoint is None or not self.answers(endpoint, (machine.facts.host_key,)):
@@ -206,16 +206,16 @@ class Guests:
         assert endpoint is not None
         return self._login(endpoint, (machine.facts.host_key,), self.identity(spec))
 
-    def _login(self, endpoint: Endpoint, keys: Sequence[str], identity: Identity) -> Login:
-        return Login(endpoint, tuple(keys), identity, answer=self._patience.sshd)
+    def _login(self, endpoint: Endpoint, keys: Sequence[str], identity: LoginKeys) -> SshLogin:
+        return SshLogin(endpoint, tuple(keys), identity, answer=self._patience.sshd)
 
-    def identity(self, spec: MachineSpec) -> Identity:
+    def identity(self, spec: MachineSpec) -> LoginKeys:
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
-        return Identity(keys=(self._keys.client_key().private,), files=(own,) if own else (), agent=True)
+        return LoginKeys(keys=(self._keys.client_key().private,), files=(own,) if own else (), agent=True)
 
     def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
         try:
-            probe_host_key(Login(endpoint, tuple(keys)), Cancelled(), timeout=PROBE_TIME)
+            probe_host_key(SshLogin(endpoint, tuple(keys)), StopSignal(), timeout=PROBE_TIME)
         except SshError:
             return False
         return True
@@ -237,12 +237,12 @@ class Guests:
         keys: Sequence[str],
         deadline: float | None = None,
         reached: Callable[[Endpoint], None] = lambda _: None,
-    ) -> Result:
+    ) -> RaceResult:
         """`reached` hears of the endpoints that took a connection, proven or not yet."""
         seconds = deadline or self._patience.race
 
-        def probe(candidate: Candidate, cancelled: Cancelled) -> Proof:
-            login = Login(candidate.endpoint, tuple(keys))
+        def probe(candidate: Candidate, cancelled: StopSignal) -> Proof:
+            login = SshLogin(candidate.endpoint, tuple(keys))
             tell = partial(reached, candidate.endpoint)
             key, connected = probe_host_key(login, cancelled, timeout=seconds, reached=tell)
             return Proof(key, connected)
@@ -266,7 +266,7 @@ class Guests:
         *,
         installer: bool = False,
         known: bool = False,
-    ) -> tuple[tuple[Address, ...], Result]:
+    ) -> tuple[tuple[Address, ...], RaceResult]:
         """Race until somebody is proven: leases and sshd come later than the agent, and in any order. `known`: the
         addresses in the facts are fresh, and are tried first."""
         if installer:
@@ -357,7 +357,7 @@ class Guests:
         return replace(access, config=config)
 
 
-def _wanted(machine: Machine, spec: MachineSpec) -> Wanted:
+def _wanted(machine: Machine, spec: MachineSpec) -> DeclaredDisks:
     return [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
 
 

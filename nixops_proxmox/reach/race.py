@@ -21,7 +21,7 @@ STAGGER = 0.025
 HEAD_START = 0.25  # what a remembered winner gets before the others are tried
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     WON = "won"
     FAILED = "failed"  # no connection, or not an SSH server
     WRONG_KEY = "wrong-key"  # somebody else lives there
@@ -39,11 +39,11 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Trial:
     """What became of one candidate; seconds count from the start of the race."""
 
     candidate: Candidate
-    outcome: Outcome
+    outcome: TrialOutcome
     reason: str = ""
     started: float | None = None
     connected: float | None = None
@@ -62,15 +62,15 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Result:
+class RaceResult:
     """The winner's attempt and everybody's, in the order of the candidates."""
 
-    winner: Attempt
-    attempts: tuple[Attempt, ...]
+    winner: Trial
+    attempts: tuple[Trial, ...]
 
 
 @dataclass
-class Cancelled:
+class StopSignal:
     """Tells a probe to stop: ask `is_set()`, or leave with `when_set` what ends a blocking call."""
 
     _event: Event = field(default_factory=Event)
@@ -101,7 +101,7 @@ class Cancelled:
             callback()
 
 
-Probe = Callable[[Candidate, Cancelled], Proof]
+Probe = Callable[[Candidate, StopSignal], Proof]
 """Connect, prove, close. Raises a DeployError (HostKeyChanged for a wrong key); returns early when cancelled."""
 
 
@@ -121,7 +121,7 @@ def race(
     deadline: float = 10.0,
     stagger: float = STAGGER,
     head_start: float = HEAD_START,
-) -> Result:
+) -> RaceResult:
     """The first candidate that proves one of `keys` (public host keys, comments do not matter) wins.
 
     The next candidate starts after `stagger` seconds, or at once when one has failed; a remembered one in front gets
@@ -139,7 +139,7 @@ def race(
             attempts=[attempt.explain() for attempt in attempts],
             hint=f"{command(Verb.STATUS, '--endpoints')} shows every address and why it was not used",
         )
-    return Result(attempts[winner], attempts)
+    return RaceResult(attempts[winner], attempts)
 
 
 def bare_key(key: str) -> str:
@@ -147,7 +147,7 @@ def bare_key(key: str) -> str:
     return " ".join(key.split()[:2])
 
 
-def _no_endpoint_message(attempts: Sequence[Attempt]) -> str:
+def _no_endpoint_message(attempts: Sequence[Trial]) -> str:
     if not attempts:
         return "there is no address to try"
     lines = "; ".join(attempt.explain() for attempt in attempts)
@@ -168,7 +168,7 @@ class _Race:
     ) -> None:
         self._candidates, self._probe, self._keys = tuple(candidates), probe, keys
         self._deadline, self._stagger, self._head_start = deadline, stagger, head_start
-        self._cancelled = [Cancelled() for _ in self._candidates]
+        self._cancelled = [StopSignal() for _ in self._candidates]
         self._started: list[float] = []  # when, by index; its length is how many have been started
         self._reports: SimpleQueue[_Report] = SimpleQueue()
         self._ended: dict[int, _Report] = {}
@@ -197,7 +197,7 @@ class _Race:
         for cancelled in self._cancelled:
             cancelled.set()
 
-    def attempts(self, winner: int | None) -> tuple[Attempt, ...]:
+    def attempts(self, winner: int | None) -> tuple[Trial, ...]:
         return tuple(self._attempt(index, winner) for index in range(len(self._candidates)))
 
     def _now(self) -> float:
@@ -237,25 +237,25 @@ class _Race:
         if report.error is not None and not isinstance(report.error, DeployError):
             raise report.error
 
-    def _attempt(self, index: int, winner: int | None) -> Attempt:
+    def _attempt(self, index: int, winner: int | None) -> Trial:
         candidate, report = self._candidates[index], self._ended.get(index)
         started = self._started[index] if index < len(self._started) else None
         if report is not None:
             outcome, reason = self._judge(report, index == winner)
             connected = report.proof.connected if report.proof else None
-            return Attempt(candidate, outcome, reason, started, connected, report.at)
+            return Trial(candidate, outcome, reason, started, connected, report.at)
         if started is None:
             why = "another address answered first" if winner is not None else "the time ran out"
-            return Attempt(candidate, Outcome.NOT_STARTED, f"not tried: {why}")
+            return Trial(candidate, TrialOutcome.NOT_STARTED, f"not tried: {why}")
         if winner is None:
-            return Attempt(candidate, Outcome.TIMED_OUT, f"no answer within {self._deadline:g} s", started)
-        return Attempt(candidate, Outcome.OVERTAKEN, "no answer before another address was proven", started)
+            return Trial(candidate, TrialOutcome.TIMED_OUT, f"no answer within {self._deadline:g} s", started)
+        return Trial(candidate, TrialOutcome.OVERTAKEN, "no answer before another address was proven", started)
 
     @staticmethod
-    def _judge(report: _Report, won: bool) -> tuple[Outcome, str]:
+    def _judge(report: _Report, won: bool) -> tuple[TrialOutcome, str]:
         if won:
-            return Outcome.WON, "proven"
+            return TrialOutcome.WON, "proven"
         if report.proof is not None:
-            return Outcome.WRONG_KEY, "another machine answered (it has another host key)"
-        kind = Outcome.WRONG_KEY if isinstance(report.error, HostKeyChanged) else Outcome.FAILED
+            return TrialOutcome.WRONG_KEY, "another machine answered (it has another host key)"
+        kind = TrialOutcome.WRONG_KEY if isinstance(report.error, HostKeyChanged) else TrialOutcome.FAILED
         return kind, str(report.error)

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from nixops_proxmox.spec.machine import Ip
+from nixops_proxmox.spec.machine import IpSpec
 from nixops_proxmox.spec.tree import Mistakes, Node, below
 
 _METHODS = ("dhcp", "auto", "none")
@@ -42,7 +42,7 @@ def _number(node: Node) -> Node:
     return Node(node.path, int(text)) if text.isascii() and text.isdecimal() and len(text) < 4 else node
 
 
-def check_ip(ip: Ip, node: Node, mistakes: Mistakes, *, family: int) -> None:
+def check_ip(ip: IpSpec, node: Node, mistakes: Mistakes, *, family: int) -> None:
     """`node` is where the family's addresses were written."""
     name = f"IPv{family}"
     if ip.method != "static":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from nixops_proxmox.spec.extra import objection
-from nixops_proxmox.spec.machine import Disk, Install, MachineSpec, Method, Nic, Source, Ssh
+from nixops_proxmox.spec.machine import Disk, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
 from nixops_proxmox.spec.tree import Mistakes
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ _SSH_PROOF = (
     "CanonicalizePermittedCNAMEs", "Include", "Match", "Host", "IgnoreUnknown",
 )  # fmt: skip
 OUR_ISO = "/nixops-proxmox-installer"  # how the names of nix/installer-iso.nix begin
-_A = {Source.IMAGE: "an image", Source.TEMPLATE: "a template"}
+_A = {InstallSource.IMAGE: "an image", InstallSource.TEMPLATE: "a template"}
 _SSH_OWN = {
     "port": "port",
     "user": "user",
@@ -52,17 +52,17 @@ def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("mtu"), f"expected 1 (the bridge's) or 576 to 65520, got {nic.mtu}")
 
 
-def check_install(install: Install, at: At, mistakes: Mistakes) -> None:
-    wanted = {Source.IMAGE: install.image, Source.TEMPLATE: install.template}
+def check_install(install: InstallSpec, at: At, mistakes: Mistakes) -> None:
+    wanted = {InstallSource.IMAGE: install.image, InstallSource.TEMPLATE: install.template}
     for source, value in wanted.items():
         field = source.value
         if install.source is source and value is None:
             mistakes.add(at(field), f"must be set when install.from is {field}")
         if install.source is not source and value is not None:
             mistakes.add(at(field), f'has no meaning unless install.from is "{field}"')
-    if install.full_clone and install.source is not Source.TEMPLATE:
+    if install.full_clone and install.source is not InstallSource.TEMPLATE:
         mistakes.add(at("full_clone"), 'has no meaning unless install.from is "template"')
-    if install.configuration is not None and install.method is not Method.CONFIGURATION:
+    if install.configuration is not None and install.method is not InstallMethod.CONFIGURATION:
         mistakes.add(at("configuration"), 'has no meaning unless install.method is "configuration"')
 
 
@@ -83,7 +83,7 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
 
 
 def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
-    if spec.install.source is not Source.ISO and not spec.agent:
+    if spec.install.source is not InstallSource.ISO and not spec.agent:
         mistakes.add(at("agent"), f"a machine from {_A[spec.install.source]} gets its identity through the guest agent")
     if spec.balloon is not None and spec.memory is not None and spec.balloon > spec.memory:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
@@ -98,7 +98,7 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
 
 def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     """Our own installer is not signed; whether another one is, only its owner knows."""
-    iso = spec.install.iso if spec.install.source is Source.ISO else None
+    iso = spec.install.iso if spec.install.source is InstallSource.ISO else None
     if spec.efi is not None and spec.efi.secure_boot_keys and iso and OUR_ISO in iso:
         text = f"the firmware refuses installers that are not signed, such as {iso}: set install.iso to a signed one"
         mistakes.add(f"{at('efi')}.secureBootKeys", text)
@@ -114,7 +114,7 @@ def _check_extra(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
 
 
 def _check_enough(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
-    if spec.install.source is Source.TEMPLATE:
+    if spec.install.source is InstallSource.TEMPLATE:
         return
     if not spec.disks and not mistakes.below(at("disks")):
         mistakes.add(at("disks"), "a machine needs at least one disk to be installed on")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nixops_proxmox.spec import words as w
+from nixops_proxmox.spec import values as v
 
 
 class _Frozen(BaseModel):
@@ -22,54 +22,54 @@ class Bus(StrEnum):
 class Disk(_Frozen):
     """A disk of the VM. `serial`: None lets the hypervisor's layer derive one, so that the guest can tell it apart."""
 
-    slot: w.DiskSlot  # PVE's key: scsi0, virtio1, …
-    storage: w.Storage
+    slot: v.DiskSlot  # PVE's key: scsi0, virtio1, …
+    storage: v.Storage
     size: Annotated[int, Field(ge=1 << 20, le=1 << 50)]  # bytes
     cache: Literal["none", "writethrough", "writeback", "unsafe", "directsync"] | None = None
     aio: Literal["native", "threads", "io_uring"] | None = None
     discard: bool | None = None
     ssd: bool | None = None
     iothread: bool | None = None
-    serial: w.Serial | None = None
+    serial: v.Serial | None = None
     backup: bool | None = None
     keep: bool = False  # reinstall never writes it
 
 
-class Ip(_Frozen):
+class IpSpec(_Frozen):
     """One family on one NIC."""
 
     method: Literal["dhcp", "auto", "static", "none"]
-    address: w.Address | None = None
+    address: v.IpAddress | None = None
     prefix: Annotated[int, Field(ge=0, le=128)] | None = None
-    gateway: w.Address | None = None
+    gateway: v.IpAddress | None = None
 
 
 class Nic(_Frozen):
     """A network interface of the VM. `mac`: None lets one be minted. `mtu`: 1 takes the bridge's. `rate`: MB/s."""
 
-    slot: w.NicSlot  # net0, net1, …
+    slot: v.NicSlot  # net0, net1, …
     model: Literal[
         "virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "e1000-82540em", "e1000-82544gc", "e1000-82545em",
         "i82551", "i82557b", "i82559er", "ne2k_isa", "ne2k_pci", "pcnet",
     ] = "virtio"  # fmt: skip
-    bridge: w.Bridge
-    tag: w.Vlan | None = None
-    trunks: Annotated[tuple[w.Trunk, ...], w.Unique] = ()
-    mac: w.Mac | None = None
+    bridge: v.Bridge
+    tag: v.Vlan | None = None
+    trunks: Annotated[tuple[v.Trunk, ...], v.Unique] = ()
+    mac: v.Mac | None = None
     mtu: Annotated[int, Field(ge=1, le=65520)] | None = None
     queues: Annotated[int, Field(ge=0, le=64)] | None = None
     rate: Annotated[float, Field(ge=0)] | None = None
     firewall: bool | None = None
-    ipv4: Ip = Ip(method="dhcp")
-    ipv6: Ip = Ip(method="auto")
-    dns: Annotated[tuple[w.Address, ...], w.Unique] = ()
-    search: Annotated[tuple[w.DnsName, ...], w.Unique] = ()
+    ipv4: IpSpec = IpSpec(method="dhcp")
+    ipv6: IpSpec = IpSpec(method="auto")
+    dns: Annotated[tuple[v.IpAddress, ...], v.Unique] = ()
+    search: Annotated[tuple[v.DnsName, ...], v.Unique] = ()
 
 
 class Cpu(_Frozen):
     """`limit`: of CPU time, in CPUs; `units`: the weight against other guests."""
 
-    type: w.CpuType | None = None
+    type: v.CpuType | None = None
     sockets: Annotated[int, Field(ge=1, le=256)] | None = None
     cores: Annotated[int, Field(ge=1, le=512)] | None = None
     limit: Annotated[float, Field(ge=0, le=128)] | None = None
@@ -78,67 +78,67 @@ class Cpu(_Frozen):
 
 
 class Efi(_Frozen):
-    storage: w.Storage
+    storage: v.Storage
     type: Literal["2m", "4m"] = "4m"
     secure_boot_keys: bool = False
 
 
 class Tpm(_Frozen):
-    storage: w.Storage
+    storage: v.Storage
     version: Literal["v1.2", "v2.0"] = "v2.0"
 
 
-class Source(StrEnum):
+class InstallSource(StrEnum):
     ISO = "iso"
     IMAGE = "image"
     TEMPLATE = "template"
 
 
-class Method(StrEnum):
+class InstallMethod(StrEnum):
     CLOSURE = "closure"
     CONFIGURATION = "configuration"
 
 
-class Install(_Frozen):
-    source: Source = Field(default=Source.ISO, validation_alias="from", serialization_alias="from")
-    iso: w.Volume | None = None  # a volume ID
-    image: w.Script | None = None
-    template: w.Script | None = None  # a VMID or a name
+class InstallSpec(_Frozen):
+    source: InstallSource = Field(default=InstallSource.ISO, validation_alias="from", serialization_alias="from")
+    iso: v.Volume | None = None  # a volume ID
+    image: v.Script | None = None
+    template: v.Script | None = None  # a VMID or a name
     full_clone: bool = False
-    partition: w.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
-    method: Method = Method.CLOSURE
-    configuration: w.Script | None = None  # for method=configuration: the configuration.nix to install with
+    partition: v.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
+    method: InstallMethod = InstallMethod.CLOSURE
+    configuration: v.Script | None = None  # for method=configuration: the configuration.nix to install with
     generation: Annotated[int, Field(ge=0, le=1 << 31)] = 0  # raise it to ask for a reinstall
 
 
 class EndpointPolicy(_Frozen):
-    families: Annotated[tuple[Literal["ipv4", "ipv6"], ...], w.OneOrMore] = ("ipv6", "ipv4")
-    reaches: Annotated[tuple[Literal["private", "public"], ...], w.OneOrMore] = ("private", "public")
-    allow: tuple[w.Cidr, ...] = ()
-    deny: tuple[w.Cidr, ...] = ()
-    deny_interfaces: tuple[w.Pattern, ...] = ()  # shell patterns
-    address: w.Host | None = None  # only this one
-    jump: w.Jump | None = None  # OpenSSH ProxyJump syntax
+    families: Annotated[tuple[Literal["ipv4", "ipv6"], ...], v.OneOrMore] = ("ipv6", "ipv4")
+    reaches: Annotated[tuple[Literal["private", "public"], ...], v.OneOrMore] = ("private", "public")
+    allow: tuple[v.Cidr, ...] = ()
+    deny: tuple[v.Cidr, ...] = ()
+    deny_interfaces: tuple[v.Pattern, ...] = ()  # shell patterns
+    address: v.Host | None = None  # only this one
+    jump: v.Jump | None = None  # OpenSSH ProxyJump syntax
 
 
 class Ssh(_Frozen):
-    user: w.UnixUser = "root"
-    port: w.Port = 22
+    user: v.UnixUser = "root"
+    port: v.Port = 22
     options: Mapping[str, str] = {}
-    identity_file: w.KeyFile | None = None
-    authorized_keys: tuple[w.PublicKey, ...] = ()
+    identity_file: v.KeyFile | None = None
+    authorized_keys: tuple[v.PublicKey, ...] = ()
 
 
 class MachineSpec(_Frozen):
     """One machine; the field names are the option names below `deployment.proxmox`, in snake case."""
 
-    name: w.DnsName
-    profile: w.ProfileName = "default"  # the hypervisor's profile
-    server_url: w.ServerUrl | None = None  # these three: what the profile must agree with
-    username: w.Login | None = None
-    token_name: w.TokenName | None = None
-    node: w.NodeName | None = None
-    vmid: w.Vmid | None = None
+    name: v.DnsName
+    profile: v.ProfileName = "default"  # the hypervisor's profile
+    server_url: v.ServerUrl | None = None  # these three: what the profile must agree with
+    username: v.UserName | None = None
+    token_name: v.TokenName | None = None
+    node: v.NodeName | None = None
+    vmid: v.Vmid | None = None
     disks: tuple[Disk, ...] = ()
     network: tuple[Nic, ...] = ()
     cpu: Cpu = Cpu()
@@ -147,24 +147,24 @@ class MachineSpec(_Frozen):
     bios: Literal["seabios", "ovmf"] | None = None
     efi: Efi | None = None
     tpm: Tpm | None = None
-    machine: w.MachineType | None = None
+    machine: v.MachineType | None = None
     arch: Literal["x86_64", "aarch64"] | None = None  # PVE lets only root@pam say it
     scsi_controller: (
         Literal["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"] | None
     ) = None
-    display: w.Display | None = None
+    display: v.Display | None = None
     serial_port: bool = True
     agent: bool = True
-    tags: Annotated[tuple[w.Tag, ...], w.Unique] = ()
-    pool: w.Pool | None = None
+    tags: Annotated[tuple[v.Tag, ...], v.Unique] = ()
+    pool: v.Pool | None = None
     onboot: bool | None = None
-    startup: w.Startup | None = None
+    startup: v.Startup | None = None
     protection: bool | None = None
-    hotplug: w.Hotplug | None = None
-    description: w.Description | None = None
-    expert_args: w.Script | None = None  # QEMU's own arguments; PVE lets only root@pam give them
+    hotplug: v.Hotplug | None = None
+    description: v.VmNotes | None = None
+    expert_args: v.Script | None = None  # QEMU's own arguments; PVE lets only root@pam give them
     extra: Mapping[str, str | int | bool] = {}
-    install: Install = Install()
+    install: InstallSpec = InstallSpec()
     endpoint: EndpointPolicy = EndpointPolicy()
     ssh: Ssh = Ssh()
 

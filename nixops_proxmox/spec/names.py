@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from nixops_proxmox.spec.machine import Disk, Ip, MachineSpec, Nic
+from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.tree import Mistakes, Node, below
 
 # Where the original plugin's options went. Dots lead into a section.
@@ -23,7 +23,7 @@ ALIASES: Mapping[type[BaseModel], Mapping[str, str]] = {
     },
     Disk: {"volume": "storage", "enableSSDEmulation": "ssd", "enableDiscard": "discard"},
     Nic: {"ip.v4": "ipv4", "ip.v6": "ipv6"},
-    Ip: {"prefixLength": "prefix"},
+    IpSpec: {"prefixLength": "prefix"},
 }
 
 # These mean something else than one option of ours, so that they are read by a function of their own.

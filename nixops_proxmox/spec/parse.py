@@ -10,7 +10,7 @@ from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.legacy import rewrite_machine
-from nixops_proxmox.spec.machine import Disk, Install, Ip, MachineSpec, NetworkSpec, Nic, Ssh
+from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.names import (
     NIX_ONLY,
     SECRETS,
@@ -183,8 +183,8 @@ def _read_nics(node: Node, mistakes: Mistakes) -> object:
 
 def _read_ip(family: int) -> Read:
     def read(node: Node, mistakes: Mistakes) -> object:
-        ours = with_our_names(Ip, node, mistakes) if isinstance(node.value, dict) else node
-        ip = _read(Ip, spell_out(ours, family=family), mistakes)
+        ours = with_our_names(IpSpec, node, mistakes) if isinstance(node.value, dict) else node
+        ip = _read(IpSpec, spell_out(ours, family=family), mistakes)
         if ip is not None and not mistakes.below(node.path):
             check_ip(ip, node, mistakes, family=family)
         return _dump(ip)
@@ -251,14 +251,14 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "ipv4"): _read_ip(4),
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,
-    (Install, "template"): _read_number_as_text,
+    (InstallSpec, "template"): _read_number_as_text,
     (Ssh, "options"): _read_ssh_options,
 }
 
 _CHECKS: Mapping[type[BaseModel], Callable[..., None]] = {
     Disk: check.check_disk,
     Nic: check.check_nic,
-    Install: check.check_install,
+    InstallSpec: check.check_install,
     Ssh: check.check_ssh,
     MachineSpec: check.check_machine,
 }

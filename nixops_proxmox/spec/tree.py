@@ -11,7 +11,7 @@ from nixops_proxmox.errors import SpecError
 from nixops_proxmox.texts import head
 
 Scalar = None | bool | int | float | str
-Value = Scalar | tuple["Node", ...] | dict[str, "Node"]
+TreeValue = Scalar | tuple["Node", ...] | dict[str, "Node"]
 
 _DEEPEST = 16  # levels below a machine; the deepest option needs 6
 _LONGEST = 60  # characters of a value that an error shows
@@ -22,7 +22,7 @@ class Node:
     """A value and where it was written. An attribute set has no nulls: they mean "not set"."""
 
     path: str
-    value: Value
+    value: TreeValue
 
     def plain(self) -> object:
         """The value without its paths."""

@@ -18,7 +18,7 @@ from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUn
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import ANSWER_TIME, Hop, bracketed, canonical_host
-from nixops_proxmox.ssh.identity import Identity, identity_for, keys_of
+from nixops_proxmox.ssh.identity import LoginKeys, identity_for, keys_of
 from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.known_hosts import USER_FILES, find_trusted
 from nixops_proxmox.ssh.trust import ALGORITHMS, SIGNATURES, Authority
@@ -42,7 +42,7 @@ class Stop(Protocol):
 
 
 @dataclass(frozen=True)
-class Login:
+class SshLogin:
     """Everything that a connection needs: where, which host keys are the machine's, and who we are there.
 
     `jump_identity` is who we are on jump hosts (default: the user's own agent and keys); their host keys come from
@@ -51,12 +51,12 @@ class Login:
 
     endpoint: Endpoint
     host_keys: tuple[str, ...]
-    identity: Identity = field(default_factory=Identity)
+    identity: LoginKeys = field(default_factory=LoginKeys)
     # Seconds for TCP, and for each jump host: a black hole answers nothing, however long one waits.
     timeout: float = 15.0
     # Seconds for the key exchange, and again for the login, of a guest that took the connection.
     answer: float = ANSWER_TIME
-    jump_identity: Identity | None = None
+    jump_identity: LoginKeys | None = None
     jump_known_hosts: tuple[Path, ...] = USER_FILES
     jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
 
@@ -82,7 +82,7 @@ class Link:
             transport.close()
 
 
-def open_link(login: Login, *, stop: Stop | None = None, reached: Callable[[], None] = lambda: None) -> Link:
+def open_link(login: SshLogin, *, stop: Stop | None = None, reached: Callable[[], None] = lambda: None) -> Link:
     """Connect and prove the host key, through the jump hosts if there are any; no login yet. `reached` is called when
     the connection is there, and nothing is proven.
 
@@ -183,7 +183,7 @@ def presented_key(transport: paramiko.Transport) -> str:
     return f"{key.get_name()} {key.get_base64()}"
 
 
-def authenticate(transport: paramiko.Transport, user: str, identity: Identity, what: str, timeout: float) -> None:
+def authenticate(transport: paramiko.Transport, user: str, identity: LoginKeys, what: str, timeout: float) -> None:
     """Log in by the first key that is accepted; SshRefused says what was tried."""
     transport.auth_timeout = timeout
     tried: list[str] = []
@@ -216,7 +216,7 @@ def _lets_in(transport: paramiko.Transport, user: str, key: paramiko.PKey, what:
 
 
 def _open_hop(
-    hop: Hop, login: Login, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
+    hop: Hop, login: SshLogin, below: Sequence[paramiko.Transport], deadline: float, stop: Stop | None
 ) -> paramiko.Transport:
     what = f"jump host {bracketed(hop.host)}:{hop.port}"
     files = hop.known_hosts or login.jump_known_hosts

@@ -14,7 +14,7 @@ from nixops_proxmox.ssh.known_hosts import KEY_TYPES
 
 
 @dataclass(frozen=True)
-class Identity:
+class LoginKeys:
     """Which keys to offer: private keys as text (OpenSSH's PEM), files, the SSH agent's, in this order; a file's key
     that the agent has comes from there. `only_files`: no other of the agent's keys."""
 
@@ -28,15 +28,15 @@ Offer = tuple[str, paramiko.PKey | None]
 """A key with its name; None for one with a passphrase, which is passed over where there is an agent, as ssh does."""
 
 
-def identity_for(hop: Hop) -> Identity:
+def identity_for(hop: Hop) -> LoginKeys:
     """The user's, as ssh would offer it."""
     if hop.identities:
-        return Identity(files=hop.identities, agent=True, only_files=hop.only_identities)
+        return LoginKeys(files=hop.identities, agent=True, only_files=hop.only_identities)
     files = (expanded(Path("~/.ssh", name)) for name in ("id_rsa", "id_ecdsa", "id_ed25519"))  # as ssh does
-    return Identity(files=tuple(file for file in files if file.exists()), agent=True, only_files=hop.only_identities)
+    return LoginKeys(files=tuple(file for file in files if file.exists()), agent=True, only_files=hop.only_identities)
 
 
-def keys_of(identity: Identity) -> Generator[Offer, None, None]:
+def keys_of(identity: LoginKeys) -> Generator[Offer, None, None]:
     """The agent is left when the generator is closed."""
     for index, text in enumerate(identity.keys):
         name = f"our key {index + 1}" if len(identity.keys) > 1 else "our key"
@@ -49,7 +49,7 @@ def keys_of(identity: Identity) -> Generator[Offer, None, None]:
             agent.close()
 
 
-def _of_files_and_agent(identity: Identity, agent: paramiko.Agent | None) -> Iterator[Offer]:
+def _of_files_and_agent(identity: LoginKeys, agent: paramiko.Agent | None) -> Iterator[Offer]:
     held = {key.get_base64(): key for key in agent.get_keys()} if agent is not None else {}
     for path in map(expanded, identity.files):
         mine = held.pop(_public_of(path), None)

@@ -20,7 +20,7 @@ TAIL = 4096  # bytes of the log
 ANSWER = 20.0  # seconds for one answer of many, while waiting: a guest that died in between says nothing any more
 
 
-class Run(Protocol):
+class RunScript(Protocol):
     """Runs a script in the guest, as `Session.run` does."""
 
     def __call__(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed: ...
@@ -140,7 +140,7 @@ def parse_job(text: str) -> Job:
     return Job(JobPhase(match[1]), int(match[2]), after_cut(log) if match[3] else log)
 
 
-def start_job(run: Run, name: str, script: str, directory: str = DIRECTORY) -> None:
+def start_job(run: RunScript, name: str, script: str, directory: str = DIRECTORY) -> None:
     """Start it unless a job of that name exists; safe to repeat after a ConnectionLost."""
     data = script.encode()
     done = run(start_script(name, len(data), directory), stdin=data, timeout=60)
@@ -148,12 +148,12 @@ def start_job(run: Run, name: str, script: str, directory: str = DIRECTORY) -> N
         raise CommandFailed(f"job {name} could not be started: {done.stderr.strip()}", status=done.status)
 
 
-def find_job(run: Run, name: str, directory: str = DIRECTORY, *, patience: float = 0, limit: float = 60) -> Job:
+def find_job(run: RunScript, name: str, directory: str = DIRECTORY, *, patience: float = 0, limit: float = 60) -> Job:
     """`limit`: seconds for the answer, beyond the patience of the far end."""
     return parse_job(run(find_script(name, directory, patience=patience), timeout=patience + limit).stdout)
 
 
-def discard_job(run: Run, name: str, directory: str = DIRECTORY) -> None:
+def discard_job(run: RunScript, name: str, directory: str = DIRECTORY) -> None:
     """Free the name of a job that is not running; fine if there is none."""
     done = run(discard_script(name, directory), timeout=60)
     if done.status:
@@ -161,7 +161,7 @@ def discard_job(run: Run, name: str, directory: str = DIRECTORY) -> None:
 
 
 def wait_for_job(
-    run: Run,
+    run: RunScript,
     name: str,
     *,
     timeout: float,

@@ -61,7 +61,7 @@ def start_identity_file(pair: KeyPair) -> Iterator[Path]:
 
 
 class KeyStore:
-    """A deployment's private keys: a 0700 folder with a 0600 file for each; satisfies `lifecycle.ports.KeyStore`.
+    """A deployment's private keys: a 0700 folder with a 0600 file for each; satisfies `kinds.machine.ports.KeyStore`.
 
     Two runs that mint the same key at once agree on one of the two.
     """

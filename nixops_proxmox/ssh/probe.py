@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
-from nixops_proxmox.ssh.connect import Login, Stop, open_link, presented_key
+from nixops_proxmox.ssh.connect import SshLogin, Stop, open_link, presented_key
 
 
 def probe_host_key(
-    login: Login, stop: Stop, *, timeout: float | None = None, reached: Callable[[], None] = lambda: None
+    login: SshLogin, stop: Stop, *, timeout: float | None = None, reached: Callable[[], None] = lambda: None
 ) -> tuple[str, float]:
     """(the host key that the other side proved to have, seconds until TCP was connected).
 

@@ -12,7 +12,7 @@ import paramiko
 
 from nixops_proxmox.errors import ConnectionLost, SshRefused, SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint
-from nixops_proxmox.ssh.connect import Link, Login, authenticate, describe, open_link
+from nixops_proxmox.ssh.connect import Link, SshLogin, authenticate, describe, open_link
 
 KEEPALIVE = 15.0  # seconds; a firewall in between forgets silent connections
 LONG_SCRIPT = 60_000  # bytes; Linux takes at most 128 KiB in one argument
@@ -152,7 +152,7 @@ def _wait(channel: paramiko.Channel, seconds: float) -> None:
         poller.poll(seconds * 1000)
 
 
-def open_session(login: Login) -> Session:
+def open_session(login: SshLogin) -> Session:
     """Connect, prove the host key, log in. Raises SshUnreachable, HostKeyChanged, SshRefused."""
     link = open_link(login)
     try:

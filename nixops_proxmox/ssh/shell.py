@@ -1,4 +1,4 @@
-"""Commands and jobs in one guest over one SSH connection, opened when needed; is a `lifecycle.ports.Shell`."""
+"""Commands and jobs in one guest over one SSH connection, opened when needed; is a `kinds.machine.ports.Shell`."""
 
 from collections.abc import Callable
 from threading import RLock
@@ -8,7 +8,7 @@ from typing import Self
 from nixops_proxmox.errors import SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint, Job
 from nixops_proxmox.ssh import jobs
-from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.session import Session, open_session
 
 
@@ -17,9 +17,9 @@ class SshShell:
 
     def __init__(
         self,
-        login: Login,
+        login: SshLogin,
         *,
-        connect: Callable[[Login], Session] = open_session,
+        connect: Callable[[SshLogin], Session] = open_session,
         job_directory: str = jobs.DIRECTORY,
         may_act: Callable[[], None] = lambda: None,
     ) -> None:
@@ -44,7 +44,7 @@ class SshShell:
         return self._login.endpoint
 
     @property
-    def login(self) -> Login:
+    def login(self) -> SshLogin:
         return self._login
 
     def ensure_open(self) -> None:

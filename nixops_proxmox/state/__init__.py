@@ -2,19 +2,19 @@
 
 from nixops_proxmox.state.database import ENVIRONMENT, has_password
 from nixops_proxmox.state.holder import Holder, this_process
-from nixops_proxmox.state.journal import Entry, Journal, Outcome
+from nixops_proxmox.state.journal import AttemptOutcome, Journal, JournalEntry
 from nixops_proxmox.state.lease import Held, Lease
 from nixops_proxmox.state.store import Deployment, State, open_state
 
 __all__ = [
     "ENVIRONMENT",
+    "AttemptOutcome",
     "Deployment",
-    "Entry",
     "Held",
     "Holder",
     "Journal",
+    "JournalEntry",
     "Lease",
-    "Outcome",
     "State",
     "has_password",
     "open_state",

@@ -1,4 +1,4 @@
-"""What was tried, when, and how it ended; and the writing of it (satisfies `lifecycle.ports.Journal` by shape)."""
+"""What was tried, when, and how it ended; and the writing of it (satisfies `kinds.machine.ports.Journal` by shape)."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, u
 
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.spec.words import is_machine_name
+from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import Lease
@@ -21,7 +21,7 @@ ERROR_LIMIT = 8000  # characters
 MACHINE = "machine"  # the kind of what was recorded before there were others
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     RUNNING = "running"  # begun, and not ended (yet)
     DONE = "done"
     FAILED = "failed"
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """One line of history. Times in seconds since the epoch; `ended` is None while running and when interrupted."""
 
     id: int
@@ -40,7 +40,7 @@ class Entry:
     phase_to: str
     began: float
     ended: float | None
-    outcome: Outcome
+    outcome: AttemptOutcome
     error: str
     tasks: tuple[str, ...]  # UPIDs
     kind: str = MACHINE
@@ -70,7 +70,7 @@ class Entry:
         number = as_number(data.get("id"), "the number of an entry of the history")
         where = f"entry {number} of the history"
         outcome = data.get("outcome")
-        if outcome not in [known.value for known in Outcome]:
+        if outcome not in [known.value for known in AttemptOutcome]:
             raise damaged(f"{where}: its outcome", outcome)
         ended = data.get("ended")
         return cls(
@@ -81,15 +81,15 @@ class Entry:
             as_text(data.get("to"), f"{where}: the phase after"),
             as_moment(data.get("began"), f"{where}: its beginning"),
             None if ended is None else as_moment(ended, f"{where}: its end"),
-            Outcome(outcome),
+            AttemptOutcome(outcome),
             as_text(data.get("error"), f"{where}: its error"),
             as_texts(data.get("tasks"), f"{where}: its tasks"),
             as_text(data.get("kind", MACHINE), f"{where}: its kind"),
         )
 
 
-def parse_entry(row: Row[Any]) -> Entry:
-    return Entry.from_json({**row._mapping, "machine": row.name, "from": row.phase_from, "to": row.phase_to})  # noqa: SLF001 -- SQLAlchemy documents it
+def parse_entry(row: Row[Any]) -> JournalEntry:
+    return JournalEntry.from_json({**row._mapping, "machine": row.name, "from": row.phase_from, "to": row.phase_to})  # noqa: SLF001 -- SQLAlchemy documents it
 
 
 class Journal:
@@ -107,7 +107,7 @@ class Journal:
         """Record that a move begins; returns the attempt's ID."""
         with writing(self._engine) as connection:
             self._check(connection)
-            return self._add(connection, thing, label, came_from=thing.phase, to=to, outcome=Outcome.RUNNING)
+            return self._add(connection, thing, label, came_from=thing.phase, to=to, outcome=AttemptOutcome.RUNNING)
 
     def note(self, attempt: int, thing: AnyThing) -> None:
         """Record facts in the middle of an attempt; a UPID among them is kept with the attempt for good."""
@@ -127,14 +127,14 @@ class Journal:
         with writing(self._engine) as connection:
             self._check(connection)
             _put(connection, self._deployment_id, thing, self._now())
-            self._end(connection, attempt, Outcome.DONE, phase_to=str(thing.phase))
+            self._end(connection, attempt, AttemptOutcome.DONE, phase_to=str(thing.phase))
 
     def fail(self, attempt: int, error: Exception) -> None:
         """Record that the attempt failed; phase and facts stay as they were noted."""
         told = kept(str(error) or type(error).__name__, ERROR_LIMIT)
         with writing(self._engine) as connection:
             self._check(connection)
-            self._end(connection, attempt, Outcome.FAILED, error=told)
+            self._end(connection, attempt, AttemptOutcome.FAILED, error=told)
 
     def record(self, thing: AnyThing, label: str) -> None:
         """Record a phase that was seen rather than made."""
@@ -143,14 +143,16 @@ class Journal:
             self._check(connection)
             before = connection.execute(select(things.c.phase).where(here)).scalar_one_or_none()
             _put(connection, self._deployment_id, thing, self._now())
-            self._add(connection, thing, label, came_from=before or "absent", to=thing.phase, outcome=Outcome.SEEN)
+            self._add(
+                connection, thing, label, came_from=before or "absent", to=thing.phase, outcome=AttemptOutcome.SEEN
+            )
 
     def _check(self, connection: Connection) -> None:
         if self._lease is not None:
             self._lease.check(connection)
 
     def _add(
-        self, connection: Connection, thing: AnyThing, label: str, *, came_from: str, to: str, outcome: Outcome
+        self, connection: Connection, thing: AnyThing, label: str, *, came_from: str, to: str, outcome: AttemptOutcome
     ) -> int:
         now = self._now()
         row = {
@@ -161,15 +163,15 @@ class Journal:
             "phase_from": str(came_from),
             "phase_to": str(to),
             "began": now,
-            "ended": now if outcome is Outcome.SEEN else None,
+            "ended": now if outcome is AttemptOutcome.SEEN else None,
             "outcome": outcome.value,
             "error": "",
             "tasks": [],
         }
         return int(connection.execute(insert(journal).values(row).returning(journal.c.id)).scalar_one())
 
-    def _end(self, connection: Connection, attempt: int, outcome: Outcome, **values: str) -> None:
-        running = (journal.c.id == attempt) & (journal.c.outcome == Outcome.RUNNING.value)
+    def _end(self, connection: Connection, attempt: int, outcome: AttemptOutcome, **values: str) -> None:
+        running = (journal.c.id == attempt) & (journal.c.outcome == AttemptOutcome.RUNNING.value)
         ended = update(journal).where(running).values(outcome=outcome.value, ended=self._now(), **values)
         if connection.execute(ended).rowcount != 1:
             raise _no_attempt(attempt)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from nixops_proxmox.core.ports import Journal
 from nixops_proxmox.model import Endpoint, Machine
-from nixops_proxmox.state import Entry
+from nixops_proxmox.state import JournalEntry
 
 
 class Winners(Protocol):
@@ -21,13 +21,13 @@ class Winners(Protocol):
     def remember_winner(self, machine: str, site: str, endpoint: Endpoint) -> None: ...
 
 
-class Record(Winners, Protocol):
+class DeploymentRecord(Winners, Protocol):
     """All of it. A lease (whatever it is) is the right to change the deployment."""
 
     def machines(self) -> list[Machine]: ...
     def machine(self, name: str) -> Machine: ...
     def forget(self, name: str, lease: Any = None) -> None: ...
-    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[Entry]: ...
+    def history(self, name: str | None = None, limit: int | None = None) -> Sequence[JournalEntry]: ...
     def lease(self, *, break_lock: bool = False) -> AbstractContextManager[Any]: ...
     def prove(self, lease: Any) -> None:
         """Raises Locked if somebody else has taken over since the lease was given."""

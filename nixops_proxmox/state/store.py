@@ -16,7 +16,7 @@ from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
-from nixops_proxmox.state.journal import MACHINE, Entry, Journal, parse_entry, row_of
+from nixops_proxmox.state.journal import MACHINE, Journal, JournalEntry, parse_entry, row_of
 from nixops_proxmox.state.lease import Held, Lease, find_held, hold, list_held
 from nixops_proxmox.state.migrations import is_current, migrate
 from nixops_proxmox.state.schema import deployments, journal, leases, things, winners
@@ -194,7 +194,7 @@ class Deployment:
                 connection.execute(delete(table).where(table.c.deployment_id == self._id))
             connection.execute(delete(deployments).where(deployments.c.id == self._id))
 
-    def history(self, name: str | None = None, limit: int | None = None) -> list[Entry]:
+    def history(self, name: str | None = None, limit: int | None = None) -> list[JournalEntry]:
         """What happened, oldest first; of the things of one name, or of all; `limit`: only the latest so many."""
         query = select(journal).where(journal.c.deployment_id == self._id).order_by(journal.c.id.desc())
         if name is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.simulated import Body, Options
-from nixops_proxmox.lab.service import Running, Settings, down, up
+from nixops_proxmox.lab.service import LabProcess, Settings, down, up
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 900.0  # seconds for one fleet
@@ -26,7 +26,7 @@ def critical_path() -> float:
 
 
 @contextmanager
-def start_scripted_lab(folder: Path, *, realistic: bool) -> Iterator[Running]:
+def start_scripted_lab(folder: Path, *, realistic: bool) -> Iterator[LabProcess]:
     """A lab whose guests are only a model; `realistic`: with the latencies of a small cluster."""
     running = up(folder, Settings(port=0, realistic=realistic, scripted=True))
     try:
@@ -35,7 +35,7 @@ def start_scripted_lab(folder: Path, *, realistic: bool) -> Iterator[Running]:
         down(folder)
 
 
-def measure_fleet(lab: Running, count: int, folder: Path, *, times: int = 1) -> dict[str, Any]:
+def measure_fleet(lab: LabProcess, count: int, folder: Path, *, times: int = 1) -> dict[str, Any]:
     """Deploy `count` machines from a fresh process, inside of the lab's network; what it found, as JSON-like data.
 
     Keys: wall_s, cpu_s, rss_mib, ready, calls {total, polls, by_endpoint}; with times=2 also `again`, the calls of a

@@ -13,8 +13,8 @@ from typing import Any
 
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.candidates import Candidate
-from nixops_proxmox.reach.race import Cancelled, Proof, race
-from nixops_proxmox.ssh.connect import Login
+from nixops_proxmox.reach.race import Proof, StopSignal, race
+from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.probe import probe_host_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,8 +43,8 @@ def measure_race(runs: int) -> dict[str, Any]:
 def run_race(ports: list[int], key: str) -> tuple[int, float]:
     """(the winner's port, seconds)"""
 
-    def probe(candidate: Candidate, stop: Cancelled) -> Proof:
-        return Proof(*probe_host_key(Login(candidate.endpoint, (key,), timeout=10.0), stop))
+    def probe(candidate: Candidate, stop: StopSignal) -> Proof:
+        return Proof(*probe_host_key(SshLogin(candidate.endpoint, (key,), timeout=10.0), stop))
 
     candidates = [Candidate(Endpoint("127.0.0.1", port), "agent") for port in ports]
     began = time.monotonic()

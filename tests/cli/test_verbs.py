@@ -144,7 +144,7 @@ def test_a_failure_does_not_stop_the_others_and_ends_with_what_to_do(cli: Cli) -
     [
         ("SpecError", 2),
         ("NoPath", 3),
-        ("NeedsWord", 3),
+        ("NeedsPermission", 3),
         ("PveBusy", 4),
         ("CommandFailed", 5),
         ("NoEndpoint", 5),

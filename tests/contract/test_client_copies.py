@@ -9,7 +9,7 @@ from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.model import Machine, Power, Vm
 from nixops_proxmox.pve.cluster.permissions import needs_of
 from nixops_proxmox.pve.wire.properties import GIB, MIB
-from nixops_proxmox.spec import Disk, Install, MachineSpec
+from nixops_proxmox.spec import Disk, InstallSpec, MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
 
 IMAGE = "local:import/plain.raw"
@@ -28,12 +28,12 @@ def bench() -> Iterator[Bench]:
 
 
 def from_image(image: str = IMAGE, **changes: object) -> MachineSpec:
-    return bare(install=Install.model_validate({"from": "image", "image": image}), **changes)
+    return bare(install=InstallSpec.model_validate({"from": "image", "image": image}), **changes)
 
 
 def from_template(template: object, *, full: bool = False, **changes: object) -> MachineSpec:
     install = {"from": "template", "template": str(template), "full_clone": full}
-    return bare(install=Install.model_validate(install), **changes)
+    return bare(install=InstallSpec.model_validate(install), **changes)
 
 
 def put_image(bench: Bench, folder: Path, size: int = MIB) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nixops_proxmox.errors import (
-    NeedsWord,
+    NeedsPermission,
     NotFound,
     PermissionDenied,
     PveOutcomeUnknown,
@@ -257,7 +257,7 @@ def test_locks_are_waited_for(bench: Bench) -> None:
 
 def test_a_protected_vm_is_not_destroyed(bench: Bench) -> None:
     machine = bench.created(bare(protection=True))
-    with pytest.raises(NeedsWord, match="protected"):
+    with pytest.raises(NeedsPermission, match="protected"):
         bench.hypervisor.destroy_vm(machine.facts, bench.note)
     assert bench.vmids == [machine.facts.vmid]
 

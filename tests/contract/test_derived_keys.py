@@ -7,13 +7,13 @@ import pytest
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Machine, Vm
 from nixops_proxmox.pve.vm.boot import boots_cd
-from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec import Disk, Efi, InstallSpec, MachineSpec, Nic, Tpm
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.pve.specs import GIB, ISO
 
 TIMES = 50
 DISK = Disk(slot="scsi0", storage="local-lvm", size=8 * GIB)
-WITH_ISO = bare(install=Install.model_validate({"from": "iso", "iso": ISO}))
+WITH_ISO = bare(install=InstallSpec.model_validate({"from": "iso", "iso": ISO}))
 MORE = (DISK, Disk(slot="scsi1", storage="local-lvm", size=GIB))
 NICS = (Nic(slot="net0", bridge="vmbr0"), Nic(slot="net1", bridge="vmbr1"))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import DeployError, Unrecorded
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
 from tests.contract.client_bench import bare, start_bench
@@ -26,7 +26,7 @@ def made(tmp_path: Path) -> Iterator[Deployment]:
 def deploy(made: Deployment, name: str = "web", **words: Any) -> DeployError | None:
     allow = words.pop("allow_recreate", False)
     trace = made.bench.done.append
-    with made.opened(bare(name=name), words=Words(**words), trace=trace) as deployed:
+    with made.opened(bare(name=name), permissions=Permissions(**words), trace=trace) as deployed:
         (outcome,) = deployed.deploy([name], until=Phase.DEFINED, allow_recreate=allow)
     return outcome.error
 

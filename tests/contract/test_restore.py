@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import DeployError, Locked, NeedsWord, NotFound, StateError
+from nixops_proxmox.errors import DeployError, Locked, NeedsPermission, NotFound, StateError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.model import RESTORING, Machine, Phase
 from nixops_proxmox.operations.backups import back_up, return_to_snapshot, take_snapshot
@@ -84,7 +84,7 @@ def test_a_foreign_archive_needs_a_word_and_nothing_is_touched_before(made: Depl
     volume = foreign_archive(made, machine)
     since = len(made.bench.lab.calls)
     error = error_of(do_restore(made, volume))
-    assert isinstance(error, NeedsWord) and "holds another machine: web, with the UUID" in error.message
+    assert isinstance(error, NeedsPermission) and "holds another machine: web, with the UUID" in error.message
     assert STRANGER in error.message and "--foreign" in error.hint
     assert changing(made, since) == []
     assert machine.facts.uuid in made.config(machine)["smbios1"]
@@ -103,7 +103,7 @@ def test_notes_that_lie_are_not_believed(made: Deployment) -> None:
         if stored.volid == volume:
             stored.notes = f"nixops-proxmox {machine.facts.uuid}"
     error = error_of(do_restore(made))
-    assert isinstance(error, NeedsWord) and volume in error.message
+    assert isinstance(error, NeedsPermission) and volume in error.message
 
 
 def test_a_machine_that_a_wrong_restore_left_is_told_and_the_way_back_works(made: Deployment) -> None:
@@ -169,7 +169,7 @@ def test_what_pve_would_refuse_late_is_told_first(made: Deployment) -> None:
     volume = archive_by_us(made)
     made.by_hand("PUT", f"/nodes/pve1/qemu/{machine.facts.vmid}/config", protection="1")
     error = error_of(do_restore(made, volume))
-    assert isinstance(error, NeedsWord) and "protected" in error.message
+    assert isinstance(error, NeedsPermission) and "protected" in error.message
     made.by_hand("PUT", f"/nodes/pve1/qemu/{machine.facts.vmid}/config", protection="0")
     made.bench.lab.cluster.stores.storages["local-lvm"].disabled = True
     error = error_of(do_restore(made, volume))
@@ -187,4 +187,4 @@ def test_a_snapshot_of_another_machine_is_not_gone_back_to(made: Deployment) -> 
         back = deployed.work_on(["web"], lambda pursuit, _: return_to_snapshot(pursuit, "ours"))
     assert [one.error for one in (*taken, *back)] == [None, None]
     error = error_of(outcome)
-    assert isinstance(error, NeedsWord) and STRANGER in error.message
+    assert isinstance(error, NeedsPermission) and STRANGER in error.message

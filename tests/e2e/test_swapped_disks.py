@@ -112,7 +112,7 @@ def test_a_swapped_disk_is_refused_and_untouched(
     refused: dict[str, tuple[dict[str, Any], Stranger, str]], name: str
 ) -> None:
     outcome, stranger, _ = refused[name]
-    assert outcome["error"] in ("WrongDisk", "NeedsWord"), outcome
+    assert outcome["error"] in ("WrongDisk", "NeedsPermission"), outcome
     assert stranger.volume in outcome["message"] or "is not blank: it holds gpt" in outcome["message"], outcome
     assert stranger.content() == stranger.before
 

@@ -13,7 +13,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.guest.interfaces import addresses_of, with_mac
 from nixops_proxmox.model import Address, Reach
 from nixops_proxmox.pve.api.answers import MOST_ADDRESSES, MOST_INTERFACES, AgentInterface, parse_interfaces
-from nixops_proxmox.reach.candidates import Wanted, choose_candidates
+from nixops_proxmox.reach.candidates import Criteria, choose_candidates
 from nixops_proxmox.spec import EndpointPolicy
 from tests.pace import patience
 
@@ -110,5 +110,5 @@ def test_a_guest_that_tells_a_flood_of_addresses_costs_no_time() -> None:
     assert sum(len(one.addresses) for one in seen) == MOST_ADDRESSES
     many = parse_interfaces({"result": [{"name": f"veth{i}"} for i in range(200_000)]})
     assert len(many) == MOST_INTERFACES
-    choose_candidates(addresses_of(seen, classify), Wanted(EndpointPolicy()))
+    choose_candidates(addresses_of(seen, classify), Criteria(EndpointPolicy()))
     assert time.process_time() - began < patience(2)

@@ -6,10 +6,10 @@ from typing import ClassVar, Protocol
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.core.ports import NoteTask, OnBytes
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.medium import Medium
-from nixops_proxmox.kinds.medium.ports import Note, Progress
 from nixops_proxmox.model import Phase
 from nixops_proxmox.options import Silent
 from tests.kinds.machine import cluster
@@ -73,7 +73,7 @@ class Media:
         return dict(self.storage.files)
 
     def upload(
-        self, node: str, storage: str, path: Path, note: Note, /, *, content: str, filename: str, progress: Progress
+        self, node: str, storage: str, path: Path, note: NoteTask, /, *, content: str, filename: str, progress: OnBytes
     ) -> str:
         volume = f"{storage}:{content}/{filename}"
 
@@ -85,7 +85,7 @@ class Media:
         self._task(begin, lambda: self.storage.files.update({volume: FILE.size}), note)
         return volume
 
-    def delete(self, node: str, volume: str, note: Note, /) -> None:
+    def delete(self, node: str, volume: str, note: NoteTask, /) -> None:
         def begin() -> None:
             assert not self.storage.running and not self.storage.inserted.get(volume)
 
@@ -105,7 +105,7 @@ class Media:
         if end is not None:
             end()
 
-    def _task(self, begin: Callable[[], None], end: Callable[[], object], note: Note) -> None:
+    def _task(self, begin: Callable[[], None], end: Callable[[], object], note: NoteTask) -> None:
         self.fuse.boundary()
         begin()
         upid = f"UPID:pve1:{len(self.storage.tasks)}:"

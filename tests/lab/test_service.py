@@ -20,7 +20,7 @@ import pytest
 from nixops_proxmox.lab import service
 from nixops_proxmox.lab.network import Privilege, find_privilege
 from nixops_proxmox.lab.processes import identity
-from nixops_proxmox.lab.service import Running, ServiceError, Settings
+from nixops_proxmox.lab.service import LabProcess, ServiceError, Settings
 from nixops_proxmox.lab.starter import STARTERS, name_starter, watch_starters
 from tests.pace import patience
 
@@ -39,7 +39,7 @@ def lab(tmp_path: Path) -> Iterator[Path]:
         service.down(directory)
 
 
-def call(running: Running, method: str, path: str, **fields: str) -> object:
+def call(running: LabProcess, method: str, path: str, **fields: str) -> object:
     context = ssl.create_default_context(cafile=running.ca_file)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     data = "&".join(f"{key}={urllib.parse.quote(value)}" for key, value in fields.items()).encode() or None
@@ -49,7 +49,7 @@ def call(running: Running, method: str, path: str, **fields: str) -> object:
         return json.loads(answer.read())["data"]
 
 
-def start_guest(running: Running) -> None:
+def start_guest(running: LabProcess) -> None:
     """A VM that boots the installer, up to its agent."""
     call(running, "POST", "/nodes/pve1/qemu", vmid="100", name="web", memory="512", agent="1",
          net0="virtio,bridge=vmbr0",

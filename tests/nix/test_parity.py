@@ -10,7 +10,7 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
-from nixops_proxmox.spec import Disk, Efi, Install, Ip, MachineSpec, Nic, Ssh, Tpm, parse_machine
+from nixops_proxmox.spec import Disk, Efi, InstallSpec, IpSpec, MachineSpec, Nic, Ssh, Tpm, parse_machine
 from nixops_proxmox.spec.names import ALIASES, NIX_ONLY, REWRITTEN, SECRETS, key_of, options_of
 from nixops_proxmox.spec.parse import _READERS
 from tests.nix.conftest import ROOT, Evaluate
@@ -32,15 +32,15 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (MachineSpec, "disks"): Disk,
     (MachineSpec, "network"): Nic,
     (Disk, "size"): SIZE,
-    (Nic, "ipv4"): Ip,
-    (Nic, "ipv6"): Ip,
+    (Nic, "ipv4"): IpSpec,
+    (Nic, "ipv6"): IpSpec,
     (Nic, "trunks"): {"list": TEXT_OR_NUMBER},
-    (Install, "template"): TEXT_OR_NUMBER,
+    (InstallSpec, "template"): TEXT_OR_NUMBER,
     (Ssh, "options"): {"attrs": {"either": [{"either": [STRING, INTEGER]}, {"name": "bool"}]}},
 }
 # Fields that only make sense for one entry of a list, not said by the model.
 ALSO = {Disk: {"bus"}, MachineSpec: NIX_ONLY}
-OPTIONAL_IN_NIX = {(Disk, "slot"), (Nic, "slot"), (Ip, "method")}
+OPTIONAL_IN_NIX = {(Disk, "slot"), (Nic, "slot"), (IpSpec, "method")}
 
 
 @pytest.fixture
@@ -220,5 +220,5 @@ def test_the_comparison_sees_a_difference() -> None:
         "tpm.verison: only in Nix",
         "tpm.version: only in Python",
     ]
-    assert key_of(Install, "source") == "from"
+    assert key_of(InstallSpec, "source") == "from"
     assert list(compare(Efi, good, "efi"))

@@ -7,7 +7,7 @@ from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.evaluate import (
     ANNOUNCED,
-    Source,
+    NetworkSource,
     Toplevel,
     evaluate_argv,
     evaluate_network,
@@ -20,11 +20,11 @@ from nixops_proxmox.paths import nix_dir
 from tests.nixeval.scripted import ScriptedRunner
 
 EVAL = Path("/n/eval.nix")
-SOURCE = Source(file=Path("/w/n.nix"))
+SOURCE = NetworkSource(file=Path("/w/n.nix"))
 
 
 def test_a_file_is_evaluated_as_the_contract_says(fake_nix: Nix) -> None:
-    assert evaluate_argv(fake_nix, EVAL, Source(file=Path("/w/network.nix"), search_path=("nixpkgs=/p",))) == [
+    assert evaluate_argv(fake_nix, EVAL, NetworkSource(file=Path("/w/network.nix"), search_path=("nixpkgs=/p",))) == [
         *("/n/bin/nix-instantiate", "--eval", "--strict", "--json", "--read-write-mode", "--show-trace"),
         *("--arg", "announce", "true", "-I", "nixpkgs=/p", "/n/eval.nix"),
         *("--argstr", "networkExpr", "/w/network.nix", "-A", "info"),
@@ -33,12 +33,12 @@ def test_a_file_is_evaluated_as_the_contract_says(fake_nix: Nix) -> None:
 
 def test_a_folder_means_its_default_nix(tmp_path: Path) -> None:
     (tmp_path / "default.nix").touch()
-    assert parse_source(str(tmp_path)) == Source(file=tmp_path)
+    assert parse_source(str(tmp_path)) == NetworkSource(file=tmp_path)
 
 
 def test_a_folder_with_only_a_flake_is_a_flake(tmp_path: Path) -> None:
     (tmp_path / "flake.nix").touch()
-    assert parse_source(".", base=tmp_path) == Source(flake=str(tmp_path))
+    assert parse_source(".", base=tmp_path) == NetworkSource(flake=str(tmp_path))
 
 
 @pytest.mark.parametrize("reference", [".#net", "github:me/net", "git+ssh://host/net", "flake:net#x"])
@@ -98,7 +98,7 @@ def test_our_expression_reads_a_plain_network(nix: Nix, nix_run: ProcessRunner, 
           toplevel = derivation { name = "web"; system = builtins.currentSystem; builder = "/bin/sh"; };
         }; }"""
     )
-    source = Source(file=file, arguments={"size": "512"}, string_arguments={"label": 'a "${b}"'})
+    source = NetworkSource(file=file, arguments={"size": "512"}, string_arguments={"label": 'a "${b}"'})
     evaluated = evaluate_network(nix, expression, source, run=nix_run)
     assert evaluated.data["network"]["description"] == 'a "${b}"'
     assert evaluated.data["machines"]["web"]["deployment"]["proxmox"]["memory"] == 512
@@ -111,7 +111,7 @@ def test_a_broken_machine_is_named(nix: Nix, nix_run: ProcessRunner, tmp_path: P
     file = tmp_path / "network.nix"
     file.write_text('{ good.deployment.proxmox = {}; bad.deployment.proxmox.memory = throw "out of memory"; }')
     with pytest.raises(EvaluationFailed, match=r"machine bad: the evaluation failed\n(?s:.*)out of memory"):
-        evaluate_network(nix, expression, Source(file=file), run=nix_run)
+        evaluate_network(nix, expression, NetworkSource(file=file), run=nix_run)
 
 
 @pytest.mark.nix
@@ -120,7 +120,7 @@ def test_a_syntax_error_is_shown_with_its_place(nix: Nix, nix_run: ProcessRunner
     file = tmp_path / "network.nix"
     file.write_text("{ web = ; }")
     with pytest.raises(EvaluationFailed, match=r"error: syntax error.*(?s:.*)network.nix:1:9"):
-        evaluate_network(nix, expression, Source(file=file), run=nix_run)
+        evaluate_network(nix, expression, NetworkSource(file=file), run=nix_run)
 
 
 def _our_expression() -> Path:

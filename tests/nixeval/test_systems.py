@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.errors import EvaluationFailed, SpecError
-from nixops_proxmox.nixeval.evaluate import Evaluated, Source, evaluate_network
+from nixops_proxmox.nixeval.evaluate import Evaluated, NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.paths import nix_dir
@@ -57,7 +57,7 @@ def ask(nix: Nix, nix_run: ProcessRunner, tree: Path) -> Ask:
 
     def evaluate(*, file: Path | None = None, flake: str = "", keys: tuple[str, ...] = ()) -> Evaluated:
         search = (f"nixpkgs={tree}", f"nixpkgs-lib={nixpkgs_lib()}")
-        source = Source(file=file, flake=flake, search_path=search, client_keys=keys)
+        source = NetworkSource(file=file, flake=flake, search_path=search, client_keys=keys)
         check = partial(parse_network, "shop")
         return evaluate_network(nix, nix_dir() / "eval.nix", source, run=nix_run, check=check)
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from nixops_proxmox.nixops2.gate import Gate
+from nixops_proxmox.nixops2.gate import ShutdownGate
 from tests.nixops.bed import Nixops, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
 from tests.nixops.test_changes import vms_of
@@ -21,7 +21,7 @@ SEED = 5
 
 
 def test_whoever_is_inside_is_waited_for_and_nobody_follows() -> None:
-    gate, inside, told = Gate(), threading.Event(), []
+    gate, inside, told = ShutdownGate(), threading.Event(), []
 
     def work() -> None:
         with gate.passed():
@@ -44,7 +44,7 @@ def test_whoever_is_inside_is_waited_for_and_nobody_follows() -> None:
 
 
 def test_the_main_thread_passes_a_gate_that_is_shut_even_from_inside() -> None:
-    gate = Gate()
+    gate = ShutdownGate()
     with gate.passed():
         gate.shut()
         with gate.passed():

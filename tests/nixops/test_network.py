@@ -8,7 +8,7 @@ import pytest
 
 from nixops_proxmox.errors import CommandFailed, Locked, StateError
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
-from nixops_proxmox.nixops2.book import Record
+from nixops_proxmox.nixops2.book import MachineRecord
 from nixops_proxmox.nixops2.holding import Holding
 from nixops_proxmox.nixops2.network import NixopsRecord
 
@@ -16,11 +16,11 @@ from nixops_proxmox.nixops2.network import NixopsRecord
 class Kept:
     """What `backend.ProxmoxState` is to it."""
 
-    def __init__(self, record: Record | None = None) -> None:
-        self.record = record or Record()
+    def __init__(self, record: MachineRecord | None = None) -> None:
+        self.record = record or MachineRecord()
         self.writes = 0
 
-    def write(self, record: Record) -> None:
+    def write(self, record: MachineRecord) -> None:
         self.record, self.writes = record, self.writes + 1
 
 
@@ -30,7 +30,7 @@ def make(**kept: Kept) -> NixopsRecord:
 
 def test_machines_are_as_they_were_recorded() -> None:
     facts = Facts(vmid=105)
-    record = make(web=Kept(Record(Phase.READY, facts)), db=Kept())
+    record = make(web=Kept(MachineRecord(Phase.READY, facts)), db=Kept())
     assert record.machines() == [Machine("shop", "db"), Machine("shop", "web", Phase.READY, facts)]
     assert record.machine("elsewhere") == Machine("shop", "elsewhere")
 
@@ -93,7 +93,7 @@ def test_what_nixops_does_not_know_is_not_written_and_nixops_forgets_by_itself()
 
 def test_a_record_that_was_changed_elsewhere_is_not_the_books() -> None:
     """Each verb opens its own books: what was recorded before is in them."""
-    web = Kept(Record(Phase.READY, Facts(vmid=1)))
+    web = Kept(MachineRecord(Phase.READY, Facts(vmid=1)))
     make(web=web).journal().record(Machine("shop", "web", Phase.STOPPED, replace(web.record.facts)), "seen")
     assert make(web=web).machine("web").phase is Phase.STOPPED
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from nixops_proxmox.errors import NeedsWord
+from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.model import Facts
 from nixops_proxmox.nixops2.original import TAKEN, as_it_is, is_originals, refuse_strangers
 from nixops_proxmox.pve.api.answers import GuestSeen
@@ -38,7 +38,7 @@ def test_its_machines_are_known_by_name_or_notes(config: dict[str, str]) -> None
     ids=["another's VM", "no UUID", "taken already"],
 )
 def test_others_are_left_alone(config: dict[str, str], why: str) -> None:
-    with pytest.raises(NeedsWord, match=why):
+    with pytest.raises(NeedsPermission, match=why):
         refuse_strangers("web", GUEST, config)
 
 

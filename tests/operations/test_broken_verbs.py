@@ -9,7 +9,7 @@ import pytest
 
 from nixops_proxmox.errors import NoPath, PveOutcomeUnknown
 from nixops_proxmox.kinds.machine.errands.restoring import Restore
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import RESTORING, Archive, Phase
 from nixops_proxmox.operations.backups import back_up, delete_backup, delete_snapshot, return_to_snapshot, take_snapshot
 from nixops_proxmox.operations.generations import return_to
@@ -36,12 +36,12 @@ class Verb:
     once: bool = False  # asked for again after its end, it is refused, or does more
 
 
-def pursuit(bench: Bench, fuse: Fuse | None = None, words: Words | None = None) -> Pursuit:
-    return Pursuit(bench.record.machine, bench.world(fuse, words=words), bench.record)
+def pursuit(bench: Bench, fuse: Fuse | None = None, permissions: Permissions | None = None) -> Pursuit:
+    return Pursuit(bench.record.machine, bench.world(fuse, permissions=permissions), bench.record)
 
 
 def act(bench: Bench, verb: Verb, fuse: Fuse | None = None) -> None:
-    verb.act(pursuit(bench, fuse, Words(adjust=False)))
+    verb.act(pursuit(bench, fuse, Permissions(adjust=False)))
 
 
 def ready(bench: Bench) -> None:
@@ -228,7 +228,7 @@ def test_a_deploy_finds_the_truth(verb: Verb, bang: Callable[[], BaseException])
 
 
 def deploy(bench: Bench) -> Phase:
-    return pursuit(bench, words=Words(allow_reboot=True)).deploy().phase
+    return pursuit(bench, permissions=Permissions(allow_reboot=True)).deploy().phase
 
 
 def left_unmarked(bench: Bench) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from typing_extensions import override
 
-from nixops_proxmox.errors import BuildFailed, NeedsWord, NoPath
+from nixops_proxmox.errors import BuildFailed, NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.plans import plan_deploy
-from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations.looks import check_machine, plan_machine
 from nixops_proxmox.operations.pursuit import Pursuit
@@ -49,7 +49,7 @@ VERBS: dict[str, Act] = {"deploy": lambda one: one.deploy(), "reinstall": lambda
 def test_a_machine_stays_on_the_hypervisor_it_was_made_on(verb: str) -> None:
     bench = deployed()
     calls = list(bench.cluster.calls)
-    with pytest.raises(NeedsWord, match="the description says 'another'"):
+    with pytest.raises(NeedsPermission, match="the description says 'another'"):
         VERBS[verb](pursuit(bench, MOVED))
     assert bench.cluster.calls == calls
 
@@ -180,12 +180,12 @@ def in_rescue() -> Bench:
 def test_a_deploy_boots_nobody_out_of_rescue_without_a_word() -> None:
     bench = in_rescue()
     vms = dict(bench.cluster.vms)
-    with pytest.raises(NeedsWord, match="it is in rescue") as caught:
+    with pytest.raises(NeedsPermission, match="it is in rescue") as caught:
         pursuit(bench).deploy()
     assert "start web" in caught.value.hint and "--allow-reboot" in caught.value.hint
     assert (bench.record.machine.phase, bench.cluster.vms) == (Phase.RESCUE, vms)
     allowed = pursuit(bench)
-    allowed.world = replace(allowed.world, words=Words(allow_reboot=True))
+    allowed.world = replace(allowed.world, permissions=Permissions(allow_reboot=True))
     assert allowed.deploy().phase is Phase.READY
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.operations.volumes import Put, Volumes
-from nixops_proxmox.pve.api.answers import Resources, StorageSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 from nixops_proxmox.state import open_state
 from tests.kinds.benches import Media, Storage
 from tests.kinds.machine.cluster import Fuse
@@ -28,8 +28,8 @@ class Hypervisor:
     def wait_for_task(self, upid: str) -> None:
         self.media.wait(upid)
 
-    def resources(self) -> Resources:
-        return Resources(0.0, storages=(LOCAL,))
+    def resources(self) -> ClusterResources:
+        return ClusterResources(0.0, storages=(LOCAL,))
 
 
 @pytest.fixture

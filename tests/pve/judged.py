@@ -14,7 +14,7 @@ from nixops_proxmox.errors import (
     PveUnreachable,
     VmidTaken,
 )
-from nixops_proxmox.pve.wire.calls import Call, Method
+from nixops_proxmox.pve.wire.calls import Call, HttpMethod
 from nixops_proxmox.pve.wire.refusals import (
     AgentFrozen,
     ConfigChanged,
@@ -34,7 +34,7 @@ from nixops_proxmox.pve.wire.refusals import (
 VM = "/nodes/{node}/qemu/{vmid}"
 
 
-def _call(method: Method, template: str) -> Call:
+def _call(method: HttpMethod, template: str) -> Call:
     return Call(method, template, {"node": "pve1", "vmid": 101})
 
 

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
-from nixops_proxmox.pve.vm.config import Update
+from nixops_proxmox.pve.vm.diff import ConfigUpdate
 from nixops_proxmox.pve.vm.identity import identity_of
 from nixops_proxmox.pve.vm.requests import create_params
 from nixops_proxmox.pve.wire.calls import Value
-from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec import Cpu, Disk, Efi, InstallSpec, MachineSpec, Nic, Tpm
 
 UUID = "1f0c2d3e-4a5b-4c6d-8e7f-001122334455"
 GIB = 1 << 30
 ISO = "local:iso/nixos.iso"
 
 
-def params_of(update: Update) -> dict[str, Value]:
+def params_of(update: ConfigUpdate) -> dict[str, Value]:
     """All that is sent, whichever call it goes by."""
     return {key: value for call in update.calls for key, value in call.items()}
 
@@ -26,7 +26,7 @@ def spec(**changes: Any) -> MachineSpec:
         "disks": (Disk(slot="scsi0", storage="local-lvm", size=8 * GIB),),
         "network": (Nic(slot="net0", bridge="vmbr0"),),
         "memory": 2048,
-        "install": Install.model_validate({"from": "iso", "iso": ISO}),
+        "install": InstallSpec.model_validate({"from": "iso", "iso": ISO}),
     }
     return MachineSpec.model_validate(values | changes)
 

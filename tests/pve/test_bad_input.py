@@ -14,7 +14,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.pve.api.answers import agent_bytes
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.vm.boot import boot_devices, boots_cd
-from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.diff import changes, update
 from nixops_proxmox.pve.vm.identity import find_mark, identity_of, notes_with_mark
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.profiles import load_profile, parse_profile

@@ -5,12 +5,12 @@ import pytest
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.vm.boot import SPARE, boots_cd, enter_calls, leave_calls
 from nixops_proxmox.pve.wire.calls import Value
-from nixops_proxmox.spec import Install, MachineSpec
+from nixops_proxmox.spec import InstallSpec, MachineSpec
 from tests.pve.specs import ISO, spec, vm_of
 
 INSERTED = f"{ISO},media=cdrom"
 CLOUD = "local-lvm:vm-101-cloudinit,media=cdrom,size=4M"
-COPY = spec(install=Install.model_validate({"from": "template", "template": "9000", "iso": ISO}))
+COPY = spec(install=InstallSpec.model_validate({"from": "template", "template": "9000", "iso": ISO}))
 TRAY = {"ide2": "none,media=cdrom"}
 
 
@@ -72,6 +72,6 @@ def test_a_vm_without_a_free_slot_or_an_installer_is_refused() -> None:
     full = vm_of(spec(), dict.fromkeys(SPARE, CLOUD))
     with pytest.raises(SpecError, match="no free slot"):
         enter_calls(full, spec())
-    without = spec(install=Install.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
+    without = spec(install=InstallSpec.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
     with pytest.raises(SpecError, match="no installer"):
         enter_calls(vm_of(without), without)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from nixops_proxmox.model import Vm
-from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.diff import changes, update
 from nixops_proxmox.pve.vm.drives import losses, strangers
 from nixops_proxmox.pve.vm.identity import Identity, derived_serial, identity_of, notes_with_mark
 from nixops_proxmox.pve.vm.leftovers import leftovers
-from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Tpm
+from nixops_proxmox.spec import Disk, Efi, InstallSpec, MachineSpec, Tpm
 from tests.pve.specs import GIB, UUID, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())
@@ -69,7 +69,7 @@ def test_a_disk_of_the_originals_is_known_by_its_volume() -> None:
 
 
 def test_a_clones_disks_get_their_serials_with_the_first_write() -> None:
-    copy = spec(install=Install.model_validate({"from": "template", "template": "9000"}))
+    copy = spec(install=InstallSpec.model_validate({"from": "template", "template": "9000"}))
     notes = notes_with_mark("", IDENTITY.mark, unfinished=True)
     for text in ("local-lvm:vm-101-disk-0,size=8G", "local-lvm:vm-101-disk-0,serial=templates,size=8G"):
         clone = vm_of(copy, {"scsi0": text, "description": notes})

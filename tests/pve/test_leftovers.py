@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from nixops_proxmox.pve.vm.config import changes
+from nixops_proxmox.pve.vm.diff import changes
 from nixops_proxmox.pve.vm.identity import identity_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.spec import MachineSpec, Nic

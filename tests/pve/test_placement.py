@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import VmidTaken
-from nixops_proxmox.pve.api.answers import NodeSeen, Resources, StorageSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, NodeSeen, StorageSeen
 from nixops_proxmox.pve.cluster.placement import LAG, Placed, Reservations, candidates, no_place, overcommitted
 from nixops_proxmox.pve.cluster.thin import is_thin
 from tests.pve.specs import GIB, full_spec, spec
@@ -28,14 +28,14 @@ def storage(name: str, on: str, free: int = 100, **more: Any) -> StorageSeen:
     return StorageSeen(name, on, **(values | more))
 
 
-def cluster(*nodes: NodeSeen, storages: tuple[StorageSeen, ...] | None = None) -> Resources:
+def cluster(*nodes: NodeSeen, storages: tuple[StorageSeen, ...] | None = None) -> ClusterResources:
     if storages is None:
         storages = tuple(storage("local-lvm", one.name) for one in nodes)
         storages += tuple(storage("local", one.name, content=frozenset({"iso"})) for one in nodes)
-    return Resources(0.0, nodes, {}, storages)
+    return ClusterResources(0.0, nodes, {}, storages)
 
 
-def order(seen: Resources, placed: Placed | None = None, **changes: Any) -> list[str]:
+def order(seen: ClusterResources, placed: Placed | None = None, **changes: Any) -> list[str]:
     return [one.name for one in candidates(spec(**changes), seen, placed or Placed())[0]]
 
 
@@ -69,7 +69,7 @@ def test_a_declared_node_is_taken_even_if_its_memory_is_short() -> None:
         (cluster(node("b")), "no such node"),
     ],
 )
-def test_a_refusal_says_why(seen: Resources, why: str) -> None:
+def test_a_refusal_says_why(seen: ClusterResources, why: str) -> None:
     nodes, refused = candidates(spec(node="a" if "no such" in why else None), seen, Placed())
     assert nodes == ()
     assert why in refused["a"]
@@ -114,7 +114,7 @@ def test_a_declared_vmid_is_taken_or_refused() -> None:
         reservations.take_vmid(spec(vmid=5000), {5000})
 
 
-def thin_cluster(free: int) -> Resources:
+def thin_cluster(free: int) -> ClusterResources:
     isos = storage("local", "a", content=frozenset({"iso"}))
     return cluster(node("a", 64), storages=(storage("local-lvm", "a", free, thin=True), isos))
 

@@ -7,7 +7,7 @@ import pytest
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.vm.boot import enter_calls, leave_calls
-from nixops_proxmox.pve.vm.config import update
+from nixops_proxmox.pve.vm.diff import update
 from nixops_proxmox.pve.vm.identity import (
     Identity,
     Mark,
@@ -21,12 +21,12 @@ from nixops_proxmox.pve.vm.identity import (
 from nixops_proxmox.pve.vm.requests import clone_params, create_params, dns_name
 from nixops_proxmox.pve.wire.calls import encode_params
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties
-from nixops_proxmox.spec import Install, MachineSpec
+from nixops_proxmox.spec import InstallSpec, MachineSpec
 from tests.pve import reference
 from tests.pve.specs import ISO, UUID, full_spec, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())
-IMAGE = spec(install=Install.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
+IMAGE = spec(install=InstallSpec.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
 
 
 def test_a_vm_is_created_with_its_mark_and_boots_the_installer() -> None:
@@ -139,7 +139,7 @@ def test_only_the_uuid_makes_a_vm_ours() -> None:
 
 
 def test_an_unfinished_clone_is_known_by_its_notes_and_another_clone_of_it_is_not() -> None:
-    described = spec(install=Install.model_validate({"from": "template", "template": "9000"}))
+    described = spec(install=InstallSpec.model_validate({"from": "template", "template": "9000"}))
     notes = str(clone_params(described, IDENTITY)["description"])
     assert find_mark(notes) == IDENTITY.mark
     assert is_ours({"smbios1": "uuid=pve-made-this-one", "description": notes}, IDENTITY.uuid)
@@ -151,7 +151,7 @@ def test_an_unfinished_clone_is_known_by_its_notes_and_another_clone_of_it_is_no
 
 def test_a_machine_from_an_image_boots_its_disk_even_if_there_is_an_iso_to_rescue_it() -> None:
     install = {"from": "image", "image": "local:import/nixos.qcow2", "iso": "local:iso/nixos.iso"}
-    params = create_params(spec(install=Install.model_validate(install)), IDENTITY)
+    params = create_params(spec(install=InstallSpec.model_validate(install)), IDENTITY)
     assert params["boot"] == "order=scsi0" and "ide2" not in params
     assert str(params["scsi0"]).startswith("local-lvm:0,import-from=local:import/nixos.qcow2,")
 

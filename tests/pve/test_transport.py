@@ -25,7 +25,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.wire import tls
-from nixops_proxmox.pve.wire.calls import Call, Method, Patience
+from nixops_proxmox.pve.wire.calls import Call, HttpMethod, Timeouts
 from nixops_proxmox.pve.wire.login import totp_code
 from tests.pace import patience
 from tests.pve.clients import TOKEN, Clients
@@ -268,15 +268,15 @@ def test_no_parameter_is_ever_logged(
 def test_a_slow_server_is_given_up(stub: Stub, client: PveClient, monkeypatch: pytest.MonkeyPatch) -> None:
     stub.answer = lambda _: Reply(after=0.5)
     with pytest.raises(PveOutcomeUnknown, match="no answer"):
-        client._sender.send(Call("POST", "/x", patience=Patience(1, 0.1, 5)))
+        client._sender.send(Call("POST", "/x", patience=Timeouts(1, 0.1, 5)))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_answer_that_trickles_is_given_up(stub: Stub, client: PveClient, method: Method) -> None:
+def test_an_answer_that_trickles_is_given_up(stub: Stub, client: PveClient, method: HttpMethod) -> None:
     stub.answer = lambda _: Reply(body=b"x" * 10_000, drip=0.05)  # each byte comes well before a socket's time-out
     began = time.monotonic()
     with pytest.raises((PveOutcomeUnknown, PveUnreachable), match=r"took too long|timed out|no answer"):
-        client._sender.send(Call(method, "/x", patience=Patience(1, 1, 0.6)))
+        client._sender.send(Call(method, "/x", patience=Timeouts(1, 1, 0.6)))
     assert 0.5 < time.monotonic() - began < patience(6)
     assert len(stub.asked) == 1  # its time is over: a read is not asked again either
 
@@ -286,7 +286,7 @@ def test_a_proxy_that_trickles_is_given_up(stub: Stub, clients: Clients) -> None
         client = clients(stub, proxy=proxy)
         began = time.monotonic()
         with pytest.raises(PveUnreachable):
-            client._sender.send(Call("POST", "/x", patience=Patience(1, 1, 0.6)))
+            client._sender.send(Call("POST", "/x", patience=Timeouts(1, 1, 0.6)))
         assert time.monotonic() - began < patience(12)
 
 

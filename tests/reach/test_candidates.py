@@ -9,13 +9,13 @@ from nixops_proxmox.model import Address, Endpoint, Reach
 from nixops_proxmox.reach.candidates import (
     DENIED_INTERFACES,
     Choice,
-    Wanted,
+    Criteria,
     choose_candidates,
     declared_addresses,
     wanted_of,
 )
 from nixops_proxmox.reach.classify import find_reach
-from nixops_proxmox.spec import EndpointPolicy, Ip, MachineSpec, Nic, Ssh
+from nixops_proxmox.spec import EndpointPolicy, IpSpec, MachineSpec, Nic, Ssh
 
 MAC = "bc:24:11:00:00:01"
 
@@ -25,8 +25,8 @@ def address(text: str, interface: str = "eth0", mac: str = MAC) -> Address:
     return Address(ip, find_reach(ip) or Reach.PRIVATE, interface, mac)
 
 
-def wanted(**policy: Any) -> Wanted:
-    return Wanted(EndpointPolicy(**policy), macs=(MAC.upper(),))
+def wanted(**policy: Any) -> Criteria:
+    return Criteria(EndpointPolicy(**policy), macs=(MAC.upper(),))
 
 
 def hosts(choice: Choice) -> list[str]:
@@ -98,11 +98,11 @@ def test_patterns_of_the_policy_add_to_the_built_in_ones() -> None:
 
 
 def test_without_known_macs_every_nic_counts() -> None:
-    assert hosts(choose_candidates([address("10.0.0.5", "eth0", "")], Wanted(EndpointPolicy()))) == ["10.0.0.5"]
+    assert hosts(choose_candidates([address("10.0.0.5", "eth0", "")], Criteria(EndpointPolicy()))) == ["10.0.0.5"]
 
 
 def test_macs_are_compared_in_any_case() -> None:
-    assert hosts(choose_candidates([address("10.0.0.5", mac=MAC.upper())], Wanted(EndpointPolicy(), macs=(MAC,))))
+    assert hosts(choose_candidates([address("10.0.0.5", mac=MAC.upper())], Criteria(EndpointPolicy(), macs=(MAC,))))
 
 
 def test_an_explicit_address_is_the_only_candidate() -> None:
@@ -113,7 +113,7 @@ def test_an_explicit_address_is_the_only_candidate() -> None:
 
 
 def test_a_jump_host_port_and_user_are_in_every_endpoint() -> None:
-    choice = choose_candidates(SEEN, Wanted(EndpointPolicy(jump="gate:2222"), (), port=2022, user="deploy"))
+    choice = choose_candidates(SEEN, Criteria(EndpointPolicy(jump="gate:2222"), (), port=2022, user="deploy"))
     assert {(c.endpoint.port, c.endpoint.user, c.endpoint.jump) for c in choice.candidates} == {
         (2022, "deploy", "gate:2222")
     }
@@ -137,12 +137,12 @@ def test_when_nothing_is_seen_the_remembered_winner_is_tried_as_the_policy_says_
 
 def test_declared_addresses_count_without_an_interface() -> None:
     nics = (
-        Nic(slot="net0", bridge="vmbr0", ipv4=Ip(method="static", address=ip_address("10.0.0.9"), prefix=24)),
+        Nic(slot="net0", bridge="vmbr0", ipv4=IpSpec(method="static", address=ip_address("10.0.0.9"), prefix=24)),
         Nic(
             slot="net1",
             bridge="vmbr1",
             mac=MAC.upper(),
-            ipv6=Ip(method="static", address=ip_address("fd00::9"), prefix=64),
+            ipv6=IpSpec(method="static", address=ip_address("fd00::9"), prefix=64),
         ),
     )
     spec = MachineSpec(name="web", network=nics, ssh=Ssh(port=2022, user="deploy"))

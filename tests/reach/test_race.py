@@ -12,11 +12,11 @@ import pytest
 from nixops_proxmox.errors import HostKeyChanged, NoEndpoint, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.candidates import Candidate
-from nixops_proxmox.reach.race import HEAD_START, STAGGER, Cancelled, Outcome, Proof, Result, race
+from nixops_proxmox.reach.race import HEAD_START, STAGGER, Proof, RaceResult, StopSignal, TrialOutcome, race
 from tests.pace import patience
 
 OURS, THEIRS = "ssh-ed25519 AAAAours", "ssh-ed25519 AAAAtheirs"
-Behaviour = Callable[[Cancelled], Proof]
+Behaviour = Callable[[StopSignal], Proof]
 
 
 def candidate(host: str, origin: str = "agent") -> Candidate:
@@ -24,18 +24,18 @@ def candidate(host: str, origin: str = "agent") -> Candidate:
 
 
 def answers(key: str, after: float = 0.0) -> Behaviour:
-    def behave(cancelled: Cancelled) -> Proof:
+    def behave(cancelled: StopSignal) -> Proof:
         cancelled.wait(after)
         return Proof(key, after / 2)
 
     return behave
 
 
-def refuses(cancelled: Cancelled) -> Proof:
+def refuses(cancelled: StopSignal) -> Proof:
     raise SshUnreachable("connection refused")
 
 
-def black_hole(cancelled: Cancelled) -> Proof:
+def black_hole(cancelled: StopSignal) -> Proof:
     assert cancelled.wait(patience(20)), "nobody cancelled the loser"
     raise SshUnreachable("cancelled")
 
@@ -47,7 +47,7 @@ def run(
     deadline: float = 5.0,
     stagger: float = STAGGER,
     head_start: float = HEAD_START,
-) -> Result:
+) -> RaceResult:
     hosts = {f"10.0.0.{index}": behave for index, behave in enumerate(behaviours)}
     candidates = [candidate(host, "remembered" if remembered and host == "10.0.0.0" else "agent") for host in hosts]
     return race(
@@ -60,32 +60,32 @@ def run(
     )
 
 
-def outcomes(result: Result) -> list[Outcome]:
+def outcomes(result: RaceResult) -> list[TrialOutcome]:
     return [attempt.outcome for attempt in result.attempts]
 
 
 def test_the_first_that_is_proven_wins_and_nobody_else_is_bothered() -> None:
     result = run([answers(OURS), answers(OURS)])
     assert result.winner.candidate.endpoint.host == "10.0.0.0"
-    assert outcomes(result) == [Outcome.WON, Outcome.NOT_STARTED]
+    assert outcomes(result) == [TrialOutcome.WON, TrialOutcome.NOT_STARTED]
 
 
 def test_a_failure_starts_the_next_at_once() -> None:
     result = run([refuses] * 20 + [answers(OURS)], deadline=20, stagger=patience(30))
-    assert outcomes(result) == [Outcome.FAILED] * 20 + [Outcome.WON]
+    assert outcomes(result) == [TrialOutcome.FAILED] * 20 + [TrialOutcome.WON]
     assert result.attempts[3].reason == "connection refused"
 
 
 def test_a_wrong_key_never_wins_however_early_it_comes() -> None:
     result = run([answers(THEIRS), answers(OURS, 0.15)])
-    assert outcomes(result) == [Outcome.WRONG_KEY, Outcome.WON]
+    assert outcomes(result) == [TrialOutcome.WRONG_KEY, TrialOutcome.WON]
 
 
 def test_a_probe_that_found_a_wrong_key_itself_counts_the_same() -> None:
-    def changed(cancelled: Cancelled) -> Proof:
+    def changed(cancelled: StopSignal) -> Proof:
         raise HostKeyChanged("somebody else")
 
-    assert outcomes(run([changed, answers(OURS)])) == [Outcome.WRONG_KEY, Outcome.WON]
+    assert outcomes(run([changed, answers(OURS)])) == [TrialOutcome.WRONG_KEY, TrialOutcome.WON]
 
 
 def test_only_wrong_keys_is_no_endpoint_with_each_reason() -> None:
@@ -110,16 +110,16 @@ def test_without_candidates_there_is_no_endpoint() -> None:
 
 def test_a_remembered_winner_has_a_head_start() -> None:
     result = run([answers(OURS, 0.15), answers(OURS)], remembered=True, head_start=patience(5))
-    assert outcomes(result) == [Outcome.WON, Outcome.NOT_STARTED]
+    assert outcomes(result) == [TrialOutcome.WON, TrialOutcome.NOT_STARTED]
     overtaken = run([answers(OURS, patience(5)), answers(OURS)])
-    assert outcomes(overtaken) == [Outcome.OVERTAKEN, Outcome.WON]
+    assert outcomes(overtaken) == [TrialOutcome.OVERTAKEN, TrialOutcome.WON]
 
 
 def test_losers_are_cancelled_and_their_sockets_closed() -> None:
     left, right = socket.socketpair()
     closed = Event()
 
-    def blocked(cancelled: Cancelled) -> Proof:
+    def blocked(cancelled: StopSignal) -> Proof:
         cancelled.when_set(lambda: left.shutdown(socket.SHUT_RDWR))
         left.recv(1)
         left.close()
@@ -128,12 +128,12 @@ def test_losers_are_cancelled_and_their_sockets_closed() -> None:
 
     result = run([blocked, answers(OURS)])
     assert closed.wait(patience(1))
-    assert outcomes(result) == [Outcome.OVERTAKEN, Outcome.WON]
+    assert outcomes(result) == [TrialOutcome.OVERTAKEN, TrialOutcome.WON]
     right.close()
 
 
 def test_a_callback_that_comes_after_the_cancellation_is_called_at_once() -> None:
-    cancelled, called = Cancelled(), Event()
+    cancelled, called = StopSignal(), Event()
     cancelled.set()
     cancelled.when_set(called.set)
     assert called.is_set() and cancelled.is_set()
@@ -148,7 +148,7 @@ def test_no_thread_stays_behind() -> None:
 
 
 def test_a_defect_in_a_probe_is_not_taken_for_an_unreachable_host() -> None:
-    def broken(cancelled: Cancelled) -> Proof:
+    def broken(cancelled: StopSignal) -> Proof:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -177,7 +177,7 @@ def test_in_a_thousand_races_with_decoys_no_decoy_ever_wins() -> None:
             keys=[OURS],
             stagger=0.0005,
         )
-        assert outcomes(result).count(Outcome.WON) == 1
+        assert outcomes(result).count(TrialOutcome.WON) == 1
         assert result.winner.candidate.endpoint.host == str(
             behaviours.index(next(b for b in behaviours if _is_ours(b)))
         )
@@ -189,7 +189,7 @@ def _is_ours(behaviour: Behaviour) -> bool:
 
 
 def test_explanations_name_address_port_and_way() -> None:
-    def far(c: Candidate, cancelled: Cancelled) -> Proof:
+    def far(c: Candidate, cancelled: StopSignal) -> Proof:
         raise SshUnreachable("no route")
 
     with pytest.raises(NoEndpoint) as caught:

@@ -7,7 +7,16 @@ import pytest
 from pydantic import ValidationError
 
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.spec import Disk, Efi, Install, MachineSpec, Method, Source, parse_machine, parse_network
+from nixops_proxmox.spec import (
+    Disk,
+    Efi,
+    InstallMethod,
+    InstallSource,
+    InstallSpec,
+    MachineSpec,
+    parse_machine,
+    parse_network,
+)
 from tests.spec.build import machine, mistakes, network, options, refusal, refusal_of
 
 GIB = 1 << 30
@@ -69,8 +78,12 @@ def test_every_option_is_taken_over() -> None:
     assert spec.bios == "ovmf", "an EFI disk implies the firmware that uses it"
     assert spec.tags == ("prod", "web"), "PVE lower-cases tags"
     assert spec.extra == {"acpi": 1, "hostpci0": "mapping=gpu", "tablet": False}
-    assert spec.install == Install(
-        source=Source.TEMPLATE, template="9000", full_clone=True, method=Method.CONFIGURATION, generation=3
+    assert spec.install == InstallSpec(
+        source=InstallSource.TEMPLATE,
+        template="9000",
+        full_clone=True,
+        method=InstallMethod.CONFIGURATION,
+        generation=3,
     )
     assert [str(net) for net in spec.endpoint.allow] == ["10.0.0.0/8", "fd00::/8"]
     assert spec.ssh.options == {"ConnectTimeout": "5", "Compression": "yes"}

@@ -12,18 +12,18 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     models.MachineSpec: frozenset({"spec"}),
     models.Disk: frozenset({"disk"}),
     models.Nic: frozenset({"nic"}),
-    models.Ip: frozenset({"ip", "ipv4", "ipv6"}),
+    models.IpSpec: frozenset({"ip", "ipv4", "ipv6"}),
     models.Cpu: frozenset({"cpu"}),
     models.Efi: frozenset({"efi", "part", "device"}),
     models.Tpm: frozenset({"tpm", "part", "device"}),
-    models.Install: frozenset({"install"}),
+    models.InstallSpec: frozenset({"install"}),
     models.EndpointPolicy: frozenset({"policy", "endpoint"}),
     models.Ssh: frozenset({"ssh"}),
 }
 NO_EFFECT = ("spec", "lab", "pve/permissions.py", "pve/doctor.py")  # who only looks makes nothing of an option
 IN_NIX = {  # what only the guest's NixOS configuration reads: nix/guest.nix
-    (models.Ip, "gateway"),
-    (models.Ip, "prefix"),
+    (models.IpSpec, "gateway"),
+    (models.IpSpec, "prefix"),
 }
 
 

@@ -15,8 +15,8 @@ from time import monotonic, sleep
 import pytest
 
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Login
-from nixops_proxmox.ssh.identity import Identity
+from nixops_proxmox.ssh.connect import SshLogin
+from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
 from tests.pace import patience
 
@@ -33,14 +33,14 @@ class Sshd:
     directory: Path
     process: subprocess.Popen[bytes]
 
-    def login(self, **changes: object) -> Login:
+    def login(self, **changes: object) -> SshLogin:
         values: dict[str, object] = {
             "endpoint": Endpoint("127.0.0.1", self.port, getuser()),
             "host_keys": (self.host.public,),
-            "identity": Identity(keys=(self.client.private,)),
+            "identity": LoginKeys(keys=(self.client.private,)),
             "timeout": patience(10),
         }
-        return Login(**(values | changes))  # type: ignore[arg-type]
+        return SshLogin(**(values | changes))  # type: ignore[arg-type]
 
     def kill_connections(self) -> None:
         """End the children that serve connections; the listener stays."""

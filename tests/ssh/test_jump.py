@@ -10,10 +10,10 @@ import pytest
 
 from nixops_proxmox.errors import HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.reach.race import Cancelled
+from nixops_proxmox.reach.race import StopSignal
 from nixops_proxmox.ssh.argv import Access, config_text, nix_sshopts, scp_argv, ssh_argv, store_url
-from nixops_proxmox.ssh.connect import Login, open_link
-from nixops_proxmox.ssh.identity import Identity
+from nixops_proxmox.ssh.connect import SshLogin, open_link
+from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
@@ -43,10 +43,10 @@ def known(directory: Path, *gates: Sshd, key: str = "") -> Path:
     return file
 
 
-def through(target: Sshd, jump: str, gate: Sshd, file: Path) -> Login:
+def through(target: Sshd, jump: str, gate: Sshd, file: Path) -> SshLogin:
     return target.login(
         endpoint=Endpoint("::1", target.port, getuser(), jump),
-        jump_identity=Identity(keys=(gate.client.private,)),
+        jump_identity=LoginKeys(keys=(gate.client.private,)),
         jump_known_hosts=(file,),
     )
 
@@ -55,7 +55,7 @@ def test_a_session_and_a_probe_go_through_a_jump_host(sshd: Sshd, gate: Sshd, tm
     login = through(sshd, f"{getuser()}@127.0.0.1:{gate.port}", gate, known(tmp_path, gate))
     with open_session(login) as session:
         assert session.run("echo $SSH_CONNECTION").stdout.split()[3] == str(sshd.port)
-    assert probe_host_key(login, Cancelled())[0] == sshd.host.public
+    assert probe_host_key(login, StopSignal())[0] == sshd.host.public
 
 
 def test_two_jump_hosts_in_a_row(sshd: Sshd, gate: Sshd, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_probe_that_is_called_off_after_its_jump_host_has_gone_ends_in_peace(
     sshd: Sshd, gate: Sshd, tmp_path: Path
 ) -> None:
     """The race ends losers that have ended by themselves a moment ago, their jump host's connection first."""
-    stop = Cancelled()
+    stop = StopSignal()
     login = through(sshd, f"{getuser()}@127.0.0.1:{gate.port}", gate, known(tmp_path, gate))
     link = open_link(login, stop=stop)
     below = link.below[0]

@@ -13,7 +13,7 @@ import pytest
 from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, Locked, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.ssh.connect import authenticate, open_link
-from nixops_proxmox.ssh.identity import Identity
+from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.session import LONG_SCRIPT, open_session
 from nixops_proxmox.ssh.shell import SshShell
@@ -118,23 +118,23 @@ def test_a_server_without_a_key_of_the_expected_type_is_another_machine(sshd: Ss
 
 def test_a_key_that_is_not_authorized_is_refused_after_the_proof(sshd: Sshd) -> None:
     with pytest.raises(SshRefused, match="right machine, but it does not let"):
-        open_session(sshd.login(identity=Identity(keys=(new_key_pair().private,))))
+        open_session(sshd.login(identity=LoginKeys(keys=(new_key_pair().private,))))
 
 
 def test_the_second_of_two_keys_is_tried(sshd: Sshd) -> None:
     keys = (new_key_pair().private, sshd.client.private)
-    with open_session(sshd.login(identity=Identity(keys=keys))) as session:
+    with open_session(sshd.login(identity=LoginKeys(keys=keys))) as session:
         assert session.is_alive
 
 
 def test_a_key_from_a_file_is_used_and_a_missing_one_is_named(sshd: Sshd, tmp_path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "id"
     file.write_text(sshd.client.private)
-    open_session(sshd.login(identity=Identity(files=(file,)))).close()
+    open_session(sshd.login(identity=LoginKeys(files=(file,)))).close()
     with pytest.raises(SshRefused, match="cannot be read"):
-        open_session(sshd.login(identity=Identity(files=(tmp_path / "none",))))
+        open_session(sshd.login(identity=LoginKeys(files=(tmp_path / "none",))))
     with pytest.raises(SshRefused, match="no key"):
-        open_session(sshd.login(identity=Identity()))
+        open_session(sshd.login(identity=LoginKeys()))
 
 
 def test_errors_and_reprs_never_show_a_private_key(sshd: Sshd) -> None:
@@ -145,10 +145,10 @@ def test_errors_and_reprs_never_show_a_private_key(sshd: Sshd) -> None:
 
 def test_a_closed_port_is_unreachable() -> None:
     port = free_port()
-    from nixops_proxmox.ssh.connect import Login
+    from nixops_proxmox.ssh.connect import SshLogin
 
     with pytest.raises(SshUnreachable, match="connection refused"):
-        open_session(Login(Endpoint("127.0.0.1", port), ("ssh-ed25519 AAAA",)))
+        open_session(SshLogin(Endpoint("127.0.0.1", port), ("ssh-ed25519 AAAA",)))
 
 
 def test_a_port_that_is_silent_or_no_ssh_is_unreachable_in_time(sshd: Sshd) -> None:
@@ -197,7 +197,7 @@ def test_a_connection_that_only_looks_alive_is_replaced_too(tmp_path) -> None:  
 def test_more_keys_than_sshd_has_patience_for_is_a_refusal(sshd: Sshd) -> None:
     keys = tuple(new_key_pair().private for _ in range(8))
     with pytest.raises(SshRefused, match="does not let"):
-        open_session(sshd.login(identity=Identity(keys=keys)))
+        open_session(sshd.login(identity=LoginKeys(keys=keys)))
 
 
 def test_a_connection_that_ends_during_the_login_is_no_refusal(tmp_path) -> None:  # type: ignore[no-untyped-def]

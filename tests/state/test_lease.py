@@ -8,7 +8,7 @@ import pytest
 from nixops_proxmox.errors import Locked
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.state import Holder, Outcome, State, open_state
+from nixops_proxmox.state import AttemptOutcome, Holder, State, open_state
 from nixops_proxmox.state.holder import find_start, is_provably_gone, this_process
 from nixops_proxmox.state.lease import hold
 from nixops_proxmox.state.right import Right
@@ -60,8 +60,8 @@ def test_whoever_takes_one_machine_leaves_the_attempts_of_the_others_alone(state
         deployment.journal().begin(Machine("net", name), "Reserve", Phase.RESERVED)
     with deployment.only("web").lease():
         assert {entry.name: entry.outcome for entry in deployment.history()} == {
-            "web": Outcome.INTERRUPTED,
-            "db": Outcome.RUNNING,
+            "web": AttemptOutcome.INTERRUPTED,
+            "db": AttemptOutcome.RUNNING,
         }
 
 
@@ -83,7 +83,7 @@ def test_a_dead_holder_is_replaced_and_its_open_attempts_are_interrupted(state: 
             assert lease.took_over is not None
             assert lease.took_over.holder == gone
             (entry,) = deployment.history()
-            assert (entry.outcome, entry.ended) == (Outcome.INTERRUPTED, None)
+            assert (entry.outcome, entry.ended) == (AttemptOutcome.INTERRUPTED, None)
 
 
 def test_a_broken_lease_stops_its_run_from_writing(state: State) -> None:
@@ -250,9 +250,9 @@ def test_a_killed_run_has_lost_nothing_it_was_told_is_recorded_and_the_next_take
         assert told <= counted <= told + 1, "the last one may have been recorded and not told"
         with deployment.lease() as lease:
             assert lease.took_over is not None
-        done = [entry for entry in deployment.history() if entry.outcome is Outcome.DONE]
+        done = [entry for entry in deployment.history() if entry.outcome is AttemptOutcome.DONE]
         assert len(done) == counted, "phase, facts and the attempt's end are one transaction"
-        assert not [entry for entry in deployment.history() if entry.outcome is Outcome.RUNNING]
+        assert not [entry for entry in deployment.history() if entry.outcome is AttemptOutcome.RUNNING]
 
 
 def test_a_lease_is_proven_at_any_moment_and_never_again_after_it_was_broken(state: State) -> None:

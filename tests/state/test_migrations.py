@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect
 
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.model import Endpoint, Phase
-from nixops_proxmox.state import Outcome, State, open_state
+from nixops_proxmox.state import AttemptOutcome, State, open_state
 from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.database import open_engine, parse_location, reading, writing
 from nixops_proxmox.state.locks import LockStore
@@ -98,7 +98,7 @@ def test_the_third_versions_history_goes_on_where_it_ended(url: str) -> None:
         assert {entry.kind for entry in demo.history()} == {"machine"}
         with demo.lease() as lease:
             last = demo.history("db")[-1]
-            assert (last.outcome, last.tasks) == (Outcome.INTERRUPTED, ("UPID:pve1:7:create_vm:",))
+            assert (last.outcome, last.tasks) == (AttemptOutcome.INTERRUPTED, ("UPID:pve1:7:create_vm:",))
             assert demo.journal(lease).begin(demo.machine("db"), "Create the VM and its disks", "defined") == 12
 
 

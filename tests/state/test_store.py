@@ -10,7 +10,7 @@ import pytest
 from nixops_proxmox.errors import ConfigError, StateError, StateTooNew
 from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.model import Address, Endpoint, Facts, Machine, Phase, Reach
-from nixops_proxmox.state import Outcome, State, has_password, open_state
+from nixops_proxmox.state import AttemptOutcome, State, has_password, open_state
 from nixops_proxmox.state.database import parse_location
 
 FULL = Facts(
@@ -60,7 +60,7 @@ def test_notes_survive_and_upids_stay_with_the_attempt_once_each(state: State) -
         journal.note(attempt, web.moved(web.phase, replace(FULL, task=upid)))
     assert deployment.machine("web") == web
     (entry,) = deployment.history()
-    assert (entry.outcome, entry.tasks, entry.ended) == (Outcome.RUNNING, ("UPID:1", "UPID:2"), None)
+    assert (entry.outcome, entry.tasks, entry.ended) == (AttemptOutcome.RUNNING, ("UPID:1", "UPID:2"), None)
 
 
 def test_a_failure_keeps_phase_and_facts_and_tells_why(state: State) -> None:
@@ -72,7 +72,7 @@ def test_a_failure_keeps_phase_and_facts_and_tells_why(state: State) -> None:
     journal.fail(attempt, StateError("web: no room left"))
     assert deployment.machine("web") == web
     entry = deployment.history("web")[-1]
-    assert (entry.outcome, entry.error) == (Outcome.FAILED, "web: no room left")
+    assert (entry.outcome, entry.error) == (AttemptOutcome.FAILED, "web: no room left")
     assert entry.seconds is not None
 
 
@@ -91,7 +91,7 @@ def test_a_sighting_tells_what_the_record_said_before(state: State) -> None:
     journal.record(Machine("net", "web", Phase.READY), "Found")
     journal.record(Machine("net", "web", Phase.LOST), "The VM is gone")
     entry = deployment.history()[-1]
-    assert (entry.phase_from, entry.phase_to, entry.outcome) == ("ready", "lost", Outcome.SEEN)
+    assert (entry.phase_from, entry.phase_to, entry.outcome) == ("ready", "lost", AttemptOutcome.SEEN)
 
 
 @pytest.mark.parametrize("ending", ["commit", "fail", "note"])

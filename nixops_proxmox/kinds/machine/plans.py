@@ -3,12 +3,12 @@
 from typing import TypeAlias
 
 from nixops_proxmox.core import plan
-from nixops_proxmox.errors import NeedsWord
+from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
@@ -28,7 +28,7 @@ def plan_deploy(machine: Machine, world: World) -> Plan:
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
-    if seen.phase is Phase.LOST and world.words.allow_recreate:
+    if seen.phase is Phase.LOST and world.permissions.allow_recreate:
         refuse_unrecorded(world, seen)
         return Phase.ABSENT, Phase.READY
     if asks_for_reinstall(seen, world):
@@ -47,7 +47,7 @@ def plan_reinstall(machine: Machine, world: World) -> Plan:
 
 def start_of_reinstall(spec: MachineSpec) -> Phase:
     """Where a reinstall begins: with the installer, or, where none is used, with a new VM of the same identity."""
-    return Phase.DEFINED if spec.install.source is Source.ISO else Phase.RESERVED
+    return Phase.DEFINED if spec.install.source is InstallSource.ISO else Phase.RESERVED
 
 
 def asks_for_reinstall(machine: Machine, world: World) -> bool:
@@ -58,10 +58,10 @@ def asks_for_reinstall(machine: Machine, world: World) -> bool:
 
 def refuse_rescue(drawn: Plan, world: World) -> None:
     """Whoever works in there is not thrown out without a word; a reinstall that the description asks for is one."""
-    if drawn.seen.phase is not Phase.RESCUE or len(drawn.legs) > 1 or world.words.allow_reboot:
+    if drawn.seen.phase is not Phase.RESCUE or len(drawn.legs) > 1 or world.permissions.allow_reboot:
         return
     name = drawn.seen.name
-    raise NeedsWord(
+    raise NeedsPermission(
         f"{name}: it is in rescue, and a deploy would end that",
         hint=f"{command(Verb.START, name)} boots its own system, as {command(Verb.DEPLOY, '--allow-reboot')} does",
     )
@@ -71,7 +71,7 @@ def refuse_moved(machine: Machine, world: World) -> None:
     """A machine stays on the hypervisor it was made on."""
     have, wanted = machine.facts.profile, world.spec.profile
     if have and have != wanted:
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
             hint="machines cannot change their hypervisor: set `profile` back, or recreate the machine:"
             f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from nixops_proxmox.core import ports
+from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.model import Archive, Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
 from nixops_proxmox.spec import MachineSpec
-
-Note = Callable[[str], None]  # called with a UPID as soon as PVE has told it
 
 
 class Saves(Protocol):
@@ -26,9 +25,9 @@ class Saves(Protocol):
         """The UUID that the VM had when the snapshot was taken; lower case."""
         ...
 
-    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None: ...
-    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
-    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None: ...
+    def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None: ...
+    def delete_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None: ...
+    def return_to_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None: ...
 
     def archives(self, facts: Facts) -> Sequence[Archive]:
         """Every backup of the machine's VMID, the oldest first."""
@@ -38,10 +37,10 @@ class Saves(Protocol):
         """Where to back the VM up to; NotFound if no storage takes backups."""
         ...
 
-    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None: ...
-    def delete_archive(self, node: str, volume: str, note: Note) -> None: ...
+    def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None: ...
+    def delete_archive(self, node: str, volume: str, note: NoteTask) -> None: ...
 
-    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
         """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there; empty: none does."""
         ...
 
@@ -64,19 +63,19 @@ class Hypervisor(Protocol):
         """A node that fits the spec (online, storages, bridges, ISO, most free memory) and a VMID not in use."""
         ...
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
         """Create VM and disks and wait. Raises VmidTaken if the VMID belongs to somebody else."""
         ...
 
-    def start_vm(self, facts: Facts, note: Note) -> None:
+    def start_vm(self, facts: Facts, note: NoteTask) -> None:
         """Start and wait until it runs; a running VM is fine."""
         ...
 
-    def stop_vm(self, facts: Facts, note: Note) -> None:
+    def stop_vm(self, facts: Facts, note: NoteTask) -> None:
         """Power off, hard, and wait; a stopped VM is fine."""
         ...
 
-    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+    def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
         """Ask the guest to shut down and wait; after `timeout` seconds power it off."""
         ...
 
@@ -124,7 +123,7 @@ class Hypervisor(Protocol):
         """Who holds the VM's lock, and since when, in a sentence; empty: nobody does."""
         ...
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
         """Make the VM as described. A removed disk is detached, never destroyed. Returns why devices could not be
         plugged in or out while it runs: they wait for a restart."""
         ...
@@ -142,8 +141,8 @@ class Hypervisor(Protocol):
         """Lower case, in the order of the NICs."""
         ...
 
-    def destroy_vm(self, facts: Facts, note: Note) -> None:
-        """Stop and delete our VM and all its volumes; NeedsWord if it is protected. A VM that is not there is fine."""
+    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
+        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
         ...
 
 

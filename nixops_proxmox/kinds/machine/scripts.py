@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Sequence
 
 from nixops_proxmox.model import GuestDisk, Machine
-from nixops_proxmox.spec import Ip, MachineSpec, Method, Nic
+from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 
 DEFAULT_LAYOUT = """\
 # The whole first disk: one ext4 root, and what the firmware needs to boot it.
@@ -52,7 +52,7 @@ def install_script(spec: MachineSpec, system: str) -> str:
     """nixos-install for the method; then the target is unmounted, for the plug is pulled after this. To have it written
     down is not enough: a journal replayed at the first boot undoes what a boot loader wrote past it (extlinux, in
     ext4's first block), and boot loaders do not replay any."""
-    if spec.install.method is Method.CLOSURE:
+    if spec.install.method is InstallMethod.CLOSURE:
         install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
     else:
         install = "nixos-generate-config --root /mnt\nnixos-install --root /mnt --no-root-passwd"
@@ -75,7 +75,7 @@ def delivery(
     if spec.ssh.user != "root":  # the system brings the user; sshd on NixOS looks here, too
         keys = "".join(f"{key.strip()}\n" for key in authorized)
         files[f"etc/ssh/authorized_keys.d/{spec.ssh.user}"] = (keys, 0o644)
-    if spec.install.method is Method.CONFIGURATION:
+    if spec.install.method is InstallMethod.CONFIGURATION:
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
     return "set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
@@ -113,7 +113,7 @@ def search_domains(spec: MachineSpec) -> list[str]:
     return list(dict.fromkeys(domain for nic in spec.network for domain in nic.search))
 
 
-def _ip_word(ip: Ip) -> str:
+def _ip_word(ip: IpSpec) -> str:
     return f"{ip.address}/{ip.prefix}" if ip.method == "static" else ip.method
 
 

@@ -12,7 +12,7 @@ from nixops_proxmox.spelling import Verb, command
 
 
 @dataclass(frozen=True)
-class Words:
+class Permissions:
     """What the user allowed by word for this run."""
 
     allow_reboot: bool = False
@@ -34,7 +34,7 @@ class World:
     keys: KeyStore
     clock: Clock
     reporter: Reporter
-    words: Words = Words()
+    permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
 
     def wait_for_task(self, upid: str) -> None:
@@ -49,7 +49,7 @@ Step: TypeAlias = table.Step[World, Machine, Facts]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Look:
     """One look at the world: our VM, or None if it is gone."""
 
     world: World
@@ -57,8 +57,8 @@ class Seen:
     vm: Vm | None
 
 
-def see(world: World, machine: Machine) -> Seen:
-    return Seen(world, machine, world.hypervisor.find_vm(machine.facts))
+def see(world: World, machine: Machine) -> Look:
+    return Look(world, machine, world.hypervisor.find_vm(machine.facts))
 
 
 def hint_at(machine: Machine) -> str:

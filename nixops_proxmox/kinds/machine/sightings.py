@@ -1,41 +1,41 @@
 """What a look at the world can tell that our record does not say."""
 
-from nixops_proxmox.kinds.machine.shape import Seen
+from nixops_proxmox.kinds.machine.shape import Look
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.model import Power
 
 
-def vm_gone(seen: Seen) -> bool:
+def vm_gone(seen: Look) -> bool:
     return seen.vm is None
 
 
-def vm_back(seen: Seen) -> bool:
+def vm_back(seen: Look) -> bool:
     return seen.vm is not None and not seen.machine.facts.method
 
 
-def system_back(seen: Seen) -> bool:
+def system_back(seen: Look) -> bool:
     return seen.vm is not None and bool(seen.machine.facts.method)
 
 
-def powered_off(seen: Seen) -> bool:
+def powered_off(seen: Look) -> bool:
     return seen.vm is not None and seen.vm.power is Power.STOPPED
 
 
-def powered_on(seen: Seen) -> bool:
+def powered_on(seen: Look) -> bool:
     return seen.vm is not None and seen.vm.power is Power.RUNNING
 
 
-def differs(seen: Seen) -> bool:
+def differs(seen: Look) -> bool:
     """The hardware is not as described, a device that is described is missing, or the user allowed the restart that
     something waits for."""
-    if seen.vm is None or not seen.world.words.adjust:
+    if seen.vm is None or not seen.world.permissions.adjust:
         return False
-    if seen.vm.pending and seen.world.words.allow_reboot:
+    if seen.vm.pending and seen.world.permissions.allow_reboot:
         return True
     return any(not one.waiting or one.missing for one in find_changes(seen.world, seen.vm, seen.machine))
 
 
-def wants_other_system(seen: Seen) -> bool:
+def wants_other_system(seen: Look) -> bool:
     """The description's system is not the active one, or the user asked to check."""
     wanted = seen.world.builder.wanted_system(seen.machine)
-    return seen.world.words.check or bool(wanted and wanted != seen.machine.facts.system)
+    return seen.world.permissions.check or bool(wanted and wanted != seen.machine.facts.system)

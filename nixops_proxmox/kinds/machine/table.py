@@ -3,7 +3,7 @@
 from nixops_proxmox.core.table import Lifecycle, Move, Sighting
 from nixops_proxmox.errors import GuestLost, VmidTaken
 from nixops_proxmox.kinds.machine import sightings as sees
-from nixops_proxmox.kinds.machine.shape import Seen, World, hint_at, see
+from nixops_proxmox.kinds.machine.shape import Look, World, hint_at, see
 from nixops_proxmox.kinds.machine.steps.copied import BootCopy
 from nixops_proxmox.kinds.machine.steps.hardware import Adjust, CreateVm, Destroy, Discard, ShutDown
 from nixops_proxmox.kinds.machine.steps.identity import Reserve
@@ -11,15 +11,18 @@ from nixops_proxmox.kinds.machine.steps.installer import BootInstaller, EnterIns
 from nixops_proxmox.kinds.machine.steps.system import Activate, BootSystem, ClearForReinstall
 from nixops_proxmox.model import Facts, Machine
 from nixops_proxmox.model import Phase as P
-from nixops_proxmox.spec import Source
+from nixops_proxmox.spec import InstallSource
 
 INSTALLING = (P.INSTALLER, P.REACHABLE, P.PARTITIONED)  # the installer runs; what it did so far may be lost with it
 SETTLED = (P.INSTALLED, P.DRIFTED, P.RUNNING, P.READY, P.STOPPED)  # a system is on its disks
 WITH_VM = (P.DEFINED, *INSTALLING, *SETTLED, P.RESCUE)  # PVE has it, unless somebody took it away
 
-ISO, COPY = (Source.ISO,), (Source.IMAGE, Source.TEMPLATE)  # ways to the first boot; where none is said, all of them
+ISO, COPY = (
+    (InstallSource.ISO,),
+    (InstallSource.IMAGE, InstallSource.TEMPLATE),
+)  # ways to the first boot; where none is said, all of them
 
-LIFECYCLE: Lifecycle[P, World, Machine, Facts, Seen] = Lifecycle(
+LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
     moves=(
         #    asked for   standing in     step                 leads to
         Move(P.READY,    P.ABSENT,       Reserve(),           P.RESERVED),
@@ -57,6 +60,6 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Seen] = Lifecycle(
         Sighting(P.READY,          sees.wants_other_system, P.RUNNING),
     ),
     see=see,
-    way=Source.ISO,
+    way=InstallSource.ISO,
     hint=hint_at,
 )  # fmt: skip

@@ -6,11 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from nixops_proxmox.core.kind import Known, Thing
-from nixops_proxmox.core.ports import Clock, Reporter
+from nixops_proxmox.core.ports import Clock, NoteTask, OnBytes, Reporter
 from nixops_proxmox.kinds.medium.file import Medium
-
-Note = Callable[[str], None]
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class Media(Protocol):
@@ -21,12 +18,12 @@ class Media(Protocol):
         ...
 
     def upload(
-        self, node: str, storage: str, path: Path, note: Note, /, *, content: str, filename: str, progress: Progress
+        self, node: str, storage: str, path: Path, note: NoteTask, /, *, content: str, filename: str, progress: OnBytes
     ) -> str:
         """Put a file on a storage, wait, and return its volume ID. An existing file of that name is replaced."""
         ...
 
-    def delete(self, node: str, volume: str, note: Note, /) -> None:
+    def delete(self, node: str, volume: str, note: NoteTask, /) -> None:
         """Delete the file and wait. One that is gone already is left alone."""
         ...
 
@@ -48,7 +45,7 @@ class World:
     wait: Callable[[str], None]
     clock: Clock
     reporter: Reporter[Thing]
-    progress: Progress = lambda _done, _total: None
+    progress: OnBytes = lambda _done, _total: None
 
     def wait_for_task(self, upid: str) -> None:
         self.wait(upid)

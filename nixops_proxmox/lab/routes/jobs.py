@@ -35,10 +35,10 @@ BACKUP_JOB = {
     "zstd": integer(0),
 }
 INSTEAD = {"all": ("vmid", "pool"), "vmid": ("all", "exclude", "pool"), "pool": ("vmid", "all", "exclude")}
-Job = dict[str, Any]
+JobEntry = dict[str, Any]
 
 
-def _given(call: Call) -> Job:
+def _given(call: Call) -> JobEntry:
     """As PVE prints a job: switches are 1 and 0, numbers are numbers."""
     return {
         key: int(value) if isinstance(value, bool) else value
@@ -47,7 +47,7 @@ def _given(call: Call) -> Job:
     } | _old_schedule(call)
 
 
-def _old_schedule(call: Call) -> Job:
+def _old_schedule(call: Call) -> JobEntry:
     """`starttime` and `dow`, of before there were calendar events."""
     start = call.get("starttime")
     return {"schedule": f"{call.get('dow', '')} {start}".strip()} if start else {}
@@ -117,7 +117,7 @@ async def not_backed_up(call: Call) -> Any:
     ]
 
 
-def _covers(call: Call, job: Job, vm: Vm) -> bool:
+def _covers(call: Call, job: JobEntry, vm: Vm) -> bool:
     if not job["enabled"] or job.get("node", vm.node) != vm.node:
         return False
     if job.get("all"):

@@ -69,7 +69,7 @@ class StorageSeen:
 
 
 @dataclass(frozen=True)
-class Resources:
+class ClusterResources:
     """The cluster at one moment: `taken` is on the clock of whoever asked."""
 
     taken: float
@@ -261,7 +261,7 @@ def split_list(text: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[,;\s]+", text) if part)
 
 
-def parse_resources(data: Any, taken: float) -> Resources:
+def parse_resources(data: Any, taken: float) -> ClusterResources:
     """GET /cluster/resources; kinds that we do not know are passed over."""
     nodes, guests, storages = [], {}, []
     for item in as_maps(data, "cluster resources"):
@@ -275,7 +275,7 @@ def parse_resources(data: Any, taken: float) -> Resources:
                 storages.append(_storage(item))
             case _:
                 pass
-    return Resources(taken, tuple(nodes), guests, tuple(storages))
+    return ClusterResources(taken, tuple(nodes), guests, tuple(storages))
 
 
 def _node(item: Mapping[str, Any]) -> NodeSeen:

@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from nixops_proxmox.core.ports import OnBytes
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve.api import answers
 from nixops_proxmox.pve.api.archives import parse_config_file
 from nixops_proxmox.pve.api.guarded import Guarded, Prove
 from nixops_proxmox.pve.api.tasks import find_upid
 from nixops_proxmox.pve.api.versions import Release, parse_release
-from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, Method, Patience, Value
-from nixops_proxmox.pve.wire.upload import Progress, Upload, no_progress, sha256_of, stored_name
+from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, HttpMethod, Timeouts, Value
+from nixops_proxmox.pve.wire.upload import Upload, no_progress, sha256_of, stored_name
 
 VM = "/nodes/{node}/qemu/{vmid}"
 STORAGE = "/nodes/{node}/storage/{storage}"
@@ -42,18 +43,18 @@ class PveClient:
 
     def _ask(
         self,
-        method: Method,
+        method: HttpMethod,
         template: str,
         params: Params | None = None,
         *,
         poll: bool = False,
-        patience: Patience = QUICK,
+        patience: Timeouts = QUICK,
         upload: Upload | None = None,
         **where: str | int,
     ) -> Any:
         return self._sender.send(Call(method, template, where, params or {}, poll, patience), upload)
 
-    def _task(self, method: Method, template: str, params: Params | None = None, **where: Any) -> str:
+    def _task(self, method: HttpMethod, template: str, params: Params | None = None, **where: Any) -> str:
         data = self._ask(method, template, params, **where)
         upid = find_upid(data)
         if upid is None:
@@ -66,7 +67,7 @@ class PveClient:
         data = answers.as_map(self._ask("GET", "/version"), "version")
         return parse_release(str(data.get("version", "")), str(data.get("release", "")))
 
-    def get_resources(self, taken: float) -> answers.Resources:
+    def get_resources(self, taken: float) -> answers.ClusterResources:
         """Nodes, guests and storages, as far as we may see them; figures are up to 10 s old."""
         return answers.parse_resources(self._ask("GET", "/cluster/resources"), taken)
 
@@ -120,7 +121,7 @@ class PveClient:
         *,
         content: str = "iso",
         filename: str = "",
-        progress: Progress = no_progress,
+        progress: OnBytes = no_progress,
     ) -> str:
         """Stream a file to a storage; PVE checks its SHA-256. An existing file of that name is replaced."""
         name = stored_name(filename or path.name)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.wire.calls import Trace, no_trace
-from nixops_proxmox.pve.wire.credentials import Runner, run_command, secret_of
-from nixops_proxmox.pve.wire.login import Login, TicketLogin, TokenLogin
+from nixops_proxmox.pve.wire.credentials import RunProgram, run_command, secret_of
+from nixops_proxmox.pve.wire.login import Authentication, TicketLogin, TokenLogin
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.tls import TrustingAdapter, always, build_context, checked_file
 from nixops_proxmox.pve.wire.transport import Transport
@@ -17,7 +17,7 @@ def open_transport(
     profile: Profile,
     *,
     trace: Trace = no_trace,
-    runner: Runner = run_command,
+    runner: RunProgram = run_command,
     sleep: Callable[[float], None] = time.sleep,
     may_act: Callable[[], None] = always,
 ) -> Transport:
@@ -33,7 +33,7 @@ def connect(
     profile: Profile,
     *,
     trace: Trace = no_trace,
-    runner: Runner = run_command,
+    runner: RunProgram = run_command,
     sleep: Callable[[float], None] = time.sleep,
     may_act: Callable[[], None] = always,
 ) -> PveClient:
@@ -41,7 +41,7 @@ def connect(
     return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep, may_act=may_act))
 
 
-def _login(profile: Profile, secret: str, transport: Transport) -> Login:
+def _login(profile: Profile, secret: str, transport: Transport) -> Authentication:
     learn(secret, profile.otp, profile.totp_secret, profile.proxy)
     if profile.is_token:
         identity, _, value = secret.partition("=")

@@ -60,7 +60,7 @@ class StillRunning:
     last_line: str = ""
 
 
-Outcome = Succeeded | Failed | StillRunning
+TaskOutcome = Succeeded | Failed | StillRunning
 
 _UPID = re.compile(
     r"UPID:(?P<node>[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:(?P<start>[0-9A-Fa-f]{8}):"
@@ -108,7 +108,7 @@ class TaskWaiter:
 
     def wait(
         self, upid: str, *, deadline: float = DEADLINE, stall: float = STALL, tell: Callable[[str], None] | None = None
-    ) -> Outcome:
+    ) -> TaskOutcome:
         """Until it ends, or `deadline` seconds have passed, or its log has not grown for `stall` seconds.
 
         Raises NotFound if PVE has forgotten it; transient errors are put up with for a while.

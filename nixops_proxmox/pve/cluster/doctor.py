@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from nixops_proxmox.errors import ConfigError, DeployError, PermissionDenied, PveError, PveRefused
 from nixops_proxmox.model import Finding, Level
-from nixops_proxmox.pve.api.answers import Resources
+from nixops_proxmox.pve.api.answers import ClusterResources
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.agreement import identity_of, refuse_other_profile
@@ -24,7 +24,7 @@ from nixops_proxmox.pve.cluster.thin import with_thin
 from nixops_proxmox.pve.vm.copies import get_template
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
@@ -104,7 +104,7 @@ def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Grante
     seen = client.get_resources(0.0)
     templates: dict[str, Template] = {}
     for spec in specs:
-        if spec.install.source is not Source.TEMPLATE:
+        if spec.install.source is not InstallSource.TEMPLATE:
             continue
         try:
             guest = get_template(spec, seen)
@@ -115,7 +115,7 @@ def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Grante
     return Scene(templates, _zones(client, seen, granted))
 
 
-def _zones(client: PveClient, seen: Resources, granted: Granted) -> dict[str, tuple[str, ...]]:
+def _zones(client: PveClient, seen: ClusterResources, granted: Granted) -> dict[str, tuple[str, ...]]:
     """By bridge. Who may only use a vnet is not told its zone: it is one of those where we have rights."""
     kinds: dict[str, str] = {}
     for node in seen.nodes:
@@ -194,7 +194,7 @@ def _storages(client: PveClient, profile: Profile, specs: Sequence[MachineSpec],
 
 def _places(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
     del release
-    seen = with_thin(client.get_resources(0.0), client.get_storage_settings()) if specs else Resources(0.0)
+    seen = with_thin(client.get_resources(0.0), client.get_storage_settings()) if specs else ClusterResources(0.0)
     for spec in specs:
         nodes, refused = candidates(spec, seen, Placed(), reserve=profile.reserve << 20)
         reasons = "\n".join(f"{node}: {why}" for node, why in sorted(refused.items()))

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.errors import (
     BadParameter,
     DeployError,
-    NeedsWord,
+    NeedsPermission,
     NotFound,
     PveBusy,
     PveError,
@@ -23,7 +24,7 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
-from nixops_proxmox.pve.api.answers import GuestSeen, Resources
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed, parse_upid
@@ -37,7 +38,7 @@ from nixops_proxmox.pve.cluster.sight import Sight
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.pve.vm import boot
-from nixops_proxmox.pve.vm import config as differences
+from nixops_proxmox.pve.vm import diff as differences
 from nixops_proxmox.pve.vm.copies import refuse_image
 from nixops_proxmox.pve.vm.drives import losses, strangers, volumes_of
 from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
@@ -48,10 +49,8 @@ from nixops_proxmox.pve.wire.profiles import DEFAULT, DEFAULT_VMIDS, load_profil
 from nixops_proxmox.pve.wire.properties import MIB, macs_of
 from nixops_proxmox.pve.wire.refusals import NotObeyed, VmRunning, WrongPlace
 from nixops_proxmox.pve.wire.tls import always
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
-
-Note = Callable[[str], None]
 
 HOTPLUG = "hotplug problem"  # PVE's words for a device that cannot come or go while the VM runs
 POWER_TIME = 180.0  # seconds for HA to do what it said it would
@@ -85,7 +84,7 @@ def _raise(error: Exception) -> NoReturn:
 
 
 class PveHypervisor:
-    """Serves many machines from many threads; satisfies `lifecycle.ports.Hypervisor`."""
+    """Serves many machines from many threads; satisfies `kinds.machine.ports.Hypervisor`."""
 
     def __init__(
         self,
@@ -134,7 +133,7 @@ class PveHypervisor:
             self._release = self.client.get_version()
         return self._release
 
-    def resources(self) -> Resources:
+    def resources(self) -> ClusterResources:
         """The cluster as it was a few seconds ago, shared by everybody who asks."""
         return self._view.get(VIEW_AGE)
 
@@ -168,7 +167,7 @@ class PveHypervisor:
     def choose_place(self, spec: MachineSpec) -> Place:
         """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago. Raises, before
         anything is made, if the image or the template cannot become this machine."""
-        if spec.install.source is Source.IMAGE:
+        if spec.install.source is InstallSource.IMAGE:
             refuse_image(spec, self.get_release())
         place = self._placer.choose(spec)
         self._sight.reserve(place.vmid)
@@ -176,7 +175,7 @@ class PveHypervisor:
 
     # Making
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
         """Create VM and disks, or clone the template, and wait. VmidTaken if the VMID is somebody else's; ours from an
         earlier try is fine."""
         again = False
@@ -189,7 +188,7 @@ class PveHypervisor:
 
         self._work.while_busy(machine.facts.node, machine.facts.vmid, create)
 
-    def _create(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def _create(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
         facts = machine.facts
         ask = self._ask_for(spec, machine)
         self._sight.expect(facts.vmid)
@@ -213,7 +212,7 @@ class PveHypervisor:
     def _ask_for(self, spec: MachineSpec, machine: Machine) -> "_Ask":
         """A clone is asked of the template's node, where its task runs under the template's VMID."""
         facts, identity = machine.facts, identity_of(machine)
-        if spec.install.source is not Source.TEMPLATE:
+        if spec.install.source is not InstallSource.TEMPLATE:
             params = create_params(spec, identity)
             return _Ask("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
         template = self._placer.get_template(spec)
@@ -223,12 +222,12 @@ class PveHypervisor:
 
     # Power
 
-    def start_vm(self, facts: Facts, note: Note) -> None:
+    def start_vm(self, facts: Facts, note: NoteTask) -> None:
         """Start and wait until it runs; a running VM is fine."""
         self._power(facts, note, "qmstart", lambda node, _again: self.client.start_vm(node, facts.vmid), Power.RUNNING)
         self._placer.reservations.settle(facts.vmid, self._clock())
 
-    def stop_vm(self, facts: Facts, note: Note) -> None:
+    def stop_vm(self, facts: Facts, note: NoteTask) -> None:
         """Power off, hard, and wait; a stopped VM is fine. A shutdown that blocks it is aborted (>= 8.2)."""
 
         def stop(node: str, again: bool) -> str:
@@ -242,7 +241,7 @@ class PveHypervisor:
 
         self._power(facts, note, "qmstop", stop, Power.STOPPED)
 
-    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+    def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
         """Ask the guest to shut down and wait; PVE itself powers it off after `timeout` seconds, and if it does not, so
         do we."""
         seconds = max(1, int(timeout))
@@ -258,7 +257,7 @@ class PveHypervisor:
             self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
             self.stop_vm(facts, note)
 
-    def _power(self, facts: Facts, note: Note, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
+    def _power(self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
         """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
         deadline = self._clock() + self._busy
         again = False
@@ -377,7 +376,7 @@ class PveHypervisor:
     def volumes(self, vm: Vm) -> Mapping[str, str]:
         return volumes_of(vm.active or vm.config)
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
         """Make the VM as described: config tasks, then a resize for each disk that grows. What PVE took and could not
         plug into the running VM is returned in PVE's words: it waits for a restart."""
         seen: list[Vm] = [vm]
@@ -391,7 +390,7 @@ class PveHypervisor:
         self._work.while_busy(vm.node, vm.vmid, apply)
         return problems
 
-    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> list[str]:
+    def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> list[str]:
         update = differences.update(vm, spec, identity_of(machine))
         doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
         problems: list[str] = []
@@ -408,7 +407,9 @@ class PveHypervisor:
             self._sight.drop_look(vm.vmid)
         return problems
 
-    def _run_plugging(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> Sequence[str]:
+    def _run_plugging(
+        self, kind: str, vm: Vm, post: Callable[[], str | None], note: NoteTask, doing: str
+    ) -> Sequence[str]:
         """A failed hotplug is no failed change: all the values were taken, and wait where they could not act."""
         try:
             self._run_maybe(kind, vm, post, note, doing)
@@ -418,7 +419,7 @@ class PveHypervisor:
             return [f"{key}: {text.strip()}" for key, text in error.errors.items() if HOTPLUG in text] or _raise(error)
         return []
 
-    def _run_maybe(self, kind: str, vm: Vm, post: Callable[[], str | None], note: Note, doing: str) -> None:
+    def _run_maybe(self, kind: str, vm: Vm, post: Callable[[], str | None], note: NoteTask, doing: str) -> None:
         """Calls that are a task on some releases and done at once on others."""
         self._work.run(kind, vm.node, vm.vmid, lambda: post() or "", note, doing)
 
@@ -452,12 +453,12 @@ class PveHypervisor:
 
     # Ending
 
-    def destroy_vm(self, facts: Facts, note: Note) -> None:
-        """Stop and delete our VM and all its volumes; NeedsWord if it is protected. A VM that is not there is fine."""
+    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
+        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
         self._sight.drop_look(facts.vmid)
         vm = self._sight.find(facts)
         if vm is not None and vm.protected:
-            raise NeedsWord(
+            raise NeedsPermission(
                 f"VM {vm.vmid} is protected",
                 hint=f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it",
             )
@@ -468,7 +469,7 @@ class PveHypervisor:
         self._sight.forget(facts.vmid)
         self._placer.reservations.give_back(facts.vmid)
 
-    def _delete(self, facts: Facts, note: Note) -> None:
+    def _delete(self, facts: Facts, note: NoteTask) -> None:
         for last in (False, True):
             node = self._sight.node_of(facts)
             try:

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nixops_proxmox.core.ports import NoteTask, OnBytes
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.pve.api.answers import ConfigSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.view import ClusterView
 from nixops_proxmox.pve.cluster.work import Work
-from nixops_proxmox.pve.wire.upload import Progress, no_progress, stored_name
-
-Note = Callable[[str], None]
+from nixops_proxmox.pve.wire.upload import no_progress, stored_name
 
 UPLOAD, DELETION = "imgcopy", "imgdel"  # PVE's types of the tasks that change a file on a storage
 TARGET = "target file:"  # before the path that an upload's task copies to
@@ -34,11 +33,11 @@ class Media:
         node: str,
         storage: str,
         path: Path,
-        note: Note,
+        note: NoteTask,
         *,
         content: str = "iso",
         filename: str = "",
-        progress: Progress = no_progress,
+        progress: OnBytes = no_progress,
     ) -> str:
         """Put a file on a storage, wait, and return its volume ID. PVE replaces an existing file of that name."""
         name = stored_name(filename or path.name)
@@ -48,7 +47,7 @@ class Media:
         self._changed(node, storage, content)
         return f"{storage}:{content}/{name}"
 
-    def delete(self, node: str, volume: str, note: Note) -> None:
+    def delete(self, node: str, volume: str, note: NoteTask) -> None:
         """Delete the file and wait. One that is gone already is left alone."""
         storage, _, rest = volume.partition(":")
         try:

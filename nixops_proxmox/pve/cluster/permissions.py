@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties, storage_of
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 
 ROLE = "NixOpsProxmox"
 LOCAL = "localnetwork"  # the zone of bridges that are no vnets
@@ -98,14 +98,14 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
     yield Need(("/nodes",), ("Sys.Audit",), "see how much memory is free on nodes", must=False)
     if spec.pool:
         yield Need((f"/pool/{spec.pool}",), ("Pool.Audit",), "see the pool", must=False)
-    if spec.install.source is Source.ISO and spec.install.iso:
+    if spec.install.source is InstallSource.ISO and spec.install.iso:
         path = f"/storage/{storage_of(spec.install.iso)}"
         yield Need((path,), ("Datastore.AllocateTemplate",), "the verb iso upload", must=False)
 
 
 def _template_needs(spec: MachineSpec, release: Release, scene: Scene) -> Iterator[Need]:
     """PVE asks for rights on the template, and on what a copy of it comes with."""
-    if spec.install.source is not Source.TEMPLATE:
+    if spec.install.source is not InstallSource.TEMPLATE:
         return
     name = spec.install.template or ""
     template = scene.templates.get(name)
@@ -127,7 +127,7 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
     for storage in sorted(storages):
         yield Need((f"/storage/{storage}",), ("Datastore.AllocateSpace",), "make disks")
         yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the disks")
-    image = medium_of(spec)[0] if spec.install.source is Source.IMAGE else ""
+    image = medium_of(spec)[0] if spec.install.source is InstallSource.IMAGE else ""
     for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
         if storage_of(volume):
             yield Need((f"/storage/{storage_of(volume)}",), ("Datastore.Audit",), purpose)
@@ -184,7 +184,7 @@ def root_only(spec: MachineSpec, release: Release) -> tuple[str, ...]:
             found += [f"extra.{key}"] if lent.get("host", "").lower() != "spice" else []
         if kind == "serial" and str(value) != "socket":
             found.append(f"extra.{key}")
-    if spec.install.source is Source.IMAGE and (spec.install.image or "").startswith("/"):
+    if spec.install.source is InstallSource.IMAGE and (spec.install.image or "").startswith("/"):
         found.append("install.image as the path of a file")
     return tuple(found)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import NoPlace, PveRefused, VmidTaken
-from nixops_proxmox.pve.api.answers import NodeSeen, Resources, StorageSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, NodeSeen, StorageSeen
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import GIB, MIB, storage_of
 from nixops_proxmox.spec import MachineSpec
@@ -40,7 +40,7 @@ def space_wanted(spec: MachineSpec) -> dict[str, int]:
 
 
 def candidates(
-    spec: MachineSpec, seen: Resources, placed: Placed, *, reserve: int = 0
+    spec: MachineSpec, seen: ClusterResources, placed: Placed, *, reserve: int = 0
 ) -> tuple[tuple[NodeSeen, ...], dict[str, str]]:
     """(nodes that fit, best first; why the others do not). `reserve`: bytes to leave free on each node."""
     refused: dict[str, str] = {}
@@ -66,7 +66,7 @@ def _rank(node: NodeSeen, placed: Placed) -> tuple[float, int, str]:
     return left, placed.machines.get(node.name, 0), node.name
 
 
-def _why_not(spec: MachineSpec, node: NodeSeen, seen: Resources, placed: Placed, reserve: int) -> str:
+def _why_not(spec: MachineSpec, node: NodeSeen, seen: ClusterResources, placed: Placed, reserve: int) -> str:
     if not node.online:
         return "it is offline"
     for storage, size in space_wanted(spec).items():
@@ -91,7 +91,9 @@ def _largest(spec: MachineSpec, storage: str) -> int:
     return max((disk.size for disk in spec.disks if disk.storage == storage), default=0)
 
 
-def _storage_refusal(storage: str, size: int, largest: int, node: NodeSeen, seen: Resources, placed: Placed) -> str:
+def _storage_refusal(
+    storage: str, size: int, largest: int, node: NodeSeen, seen: ClusterResources, placed: Placed
+) -> str:
     found = _find_storage(seen, node.name, storage)
     if found is None:
         return f"storage {storage} is not there (or we may not see it)"
@@ -117,7 +119,7 @@ def _thin_refusal(storage: StorageSeen, largest: int) -> str:
     return ""
 
 
-def overcommitted(seen: Resources, placed: Placed) -> list[str]:
+def overcommitted(seen: ClusterResources, placed: Placed) -> list[str]:
     """A line for each thin storage whose free room is less than what this run's new disks may grow to."""
     lines = {}
     for storage in seen.storages:
@@ -132,7 +134,7 @@ def overcommitted(seen: Resources, placed: Placed) -> list[str]:
     return list(lines.values())
 
 
-def _find_storage(seen: Resources, node: str, storage: str) -> StorageSeen | None:
+def _find_storage(seen: ClusterResources, node: str, storage: str) -> StorageSeen | None:
     return next((item for item in seen.storages if item.node == node and item.storage == storage), None)
 
 
@@ -140,7 +142,7 @@ def _space_key(storage: StorageSeen) -> tuple[str, str]:
     return (storage.only_node, storage.storage)
 
 
-def is_shared(seen: Resources, node: str, storage: str) -> bool:
+def is_shared(seen: ClusterResources, node: str, storage: str) -> bool:
     found = _find_storage(seen, node, storage)
     return found is not None and found.shared
 
@@ -230,7 +232,7 @@ class Reservations:
                 return vmid
         raise VmidTaken(f"no VMID from {low} to {high} is free", hint="widen `vmids` in the profile")
 
-    def take_room(self, spec: MachineSpec, vmid: int, node: str, seen: Resources) -> None:
+    def take_room(self, spec: MachineSpec, vmid: int, node: str, seen: ClusterResources) -> None:
         space: dict[tuple[str, str], int] = {}
         for storage, size in space_wanted(spec).items():
             found = _find_storage(seen, node, storage)

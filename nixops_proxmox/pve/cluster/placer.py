@@ -6,7 +6,7 @@ from typing import Any
 
 from nixops_proxmox.errors import DeployError, NoPlace, PveRefused, SpecError
 from nixops_proxmox.model import Place
-from nixops_proxmox.pve.api.answers import GuestSeen, NodeSeen, Resources
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, NodeSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.placement import (
     Placed,
@@ -23,7 +23,7 @@ from nixops_proxmox.pve.cluster.thin import depends_on_settings, with_thin
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.vm.copies import get_template, medium_of, refuse_larger_image, refuse_template
 from nixops_proxmox.pve.wire.properties import storage_of
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 
 
 class Placer:
@@ -91,7 +91,7 @@ class Placer:
         seen = self._view.get(VIEW_AGE)
         return place.vmid not in seen.guests and any(node.name == place.node and node.online for node in seen.nodes)
 
-    def _look(self, specs: Iterable[MachineSpec]) -> Resources:
+    def _look(self, specs: Iterable[MachineSpec]) -> ClusterResources:
         """The cluster, each storage marked thin or not; their settings are asked for once, and only if needed."""
         seen = self._view.get(VIEW_AGE)
         names = {name for spec in specs for name in space_wanted(spec)}
@@ -105,11 +105,11 @@ class Placer:
             spec = self._near_its_template(spec)
             placed = self.reservations.placed(seen.taken)
             nodes, refused = candidates(spec, seen, placed, reserve=self._reserve)
-            must_look = len(nodes) > 1 or spec.install.source is Source.IMAGE
+            must_look = len(nodes) > 1 or spec.install.source is InstallSource.IMAGE
             node = next((node for node in nodes if not must_look or self._fits(spec, node, seen, refused)), None)
             if node is None:
                 raise no_place(spec, refused, crowded=self._fits_alone(spec, seen))
-            if spec.install.source is Source.IMAGE:
+            if spec.install.source is InstallSource.IMAGE:
                 self._refuse_larger_image(spec, node)
             used: set[int] = set(seen.guests)
             if spec.vmid is not None and not self._client.is_vmid_free(spec.vmid):
@@ -118,14 +118,14 @@ class Placer:
             self.reservations.take_room(spec, vmid, node.name, seen)
         return Place(node.name, vmid)
 
-    def _fits_alone(self, spec: MachineSpec, seen: Resources) -> bool:
+    def _fits_alone(self, spec: MachineSpec, seen: ClusterResources) -> bool:
         """Without what this run has placed."""
         nodes, refused = candidates(spec, seen, Placed(), reserve=self._reserve)
         return any(self._fits(spec, node, seen, refused) for node in nodes)
 
     def _near_its_template(self, spec: MachineSpec) -> MachineSpec:
         """A clone is made where its template is, unless the description says where."""
-        if spec.install.source is not Source.TEMPLATE:
+        if spec.install.source is not InstallSource.TEMPLATE:
             return spec
         template = self.get_template(spec)
         refuse_template(spec, self._client.get_config(template.node, template.vmid).values)
@@ -137,7 +137,7 @@ class Placer:
             size = self._media_on(node.name, storage_of(volume), content).get(volume)
             refuse_larger_image(spec, [size] if size else [])
 
-    def _fits(self, spec: MachineSpec, node: NodeSeen, seen: Resources, refused: dict[str, str]) -> bool:
+    def _fits(self, spec: MachineSpec, node: NodeSeen, seen: ClusterResources, refused: dict[str, str]) -> bool:
         """What the cluster's list does not tell: bridges, media on a node's own storage. Asked once for a node."""
         bridges = self._bridges_of(node.name)
         missing = sorted({nic.bridge for nic in spec.network} - set(bridges))

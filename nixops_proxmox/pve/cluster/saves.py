@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Archive, Facts
 from nixops_proxmox.pve.api.answers import StorageSeen
@@ -14,13 +15,11 @@ from nixops_proxmox.pve.cluster.work import Work
 from nixops_proxmox.pve.vm.identity import uuid_of
 from nixops_proxmox.spelling import Verb, command
 
-Note = Callable[[str], None]
-
 MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
 
 
 class Saves:
-    """For one cluster, for all threads; satisfies `lifecycle.ports.Saves`."""
+    """For one cluster, for all threads; satisfies `kinds.machine.ports.Saves`."""
 
     def __init__(self, client: PveClient, view: ClusterView, sight: Sight, work: Work) -> None:
         self._client, self._view, self._sight, self._work = client, view, sight, work
@@ -36,19 +35,19 @@ class Saves:
         config = self._client.get_config(self._sight.node_of(facts), facts.vmid, snapshot=name)
         return uuid_of(config.values)
 
-    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None:
+    def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None:
         def post(node: str) -> str:
             return self._client.create_snapshot(node, facts.vmid, name, description=description, ram=ram)
 
         self.run_task("qmsnapshot", facts, post, f"VM {facts.vmid}: taking the snapshot {name}", note)
 
-    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+    def delete_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.delete_snapshot(node, facts.vmid, name)
 
         self.run_task("qmdelsnapshot", facts, post, f"VM {facts.vmid}: deleting the snapshot {name}", note)
 
-    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+    def return_to_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.roll_back(node, facts.vmid, name)
 
@@ -79,7 +78,7 @@ class Saves:
             )
         return max(fitting, key=lambda place: (place.shared, place.free)).storage
 
-    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None:
+    def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None:
         notes = f"{{{{guestname}}}} {MARK}{facts.uuid}"
 
         def post(node: str) -> str:
@@ -87,13 +86,13 @@ class Saves:
 
         self.run_task("vzdump", facts, post, f"VM {facts.vmid}: backing up to {storage}", note)
 
-    def delete_archive(self, node: str, volume: str, note: Note) -> None:
+    def delete_archive(self, node: str, volume: str, note: NoteTask) -> None:
         """NotFound if there is none."""
         upid = self._client.delete_volume(node, volume)
         note(upid)
         self._work.finish(upid, f"deleting {volume}")
 
-    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
         """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there; empty: none does."""
         doing = f"VM {facts.vmid}: restoring {archive.volume}"
         if over:
@@ -120,7 +119,7 @@ class Saves:
                 seen.add(key)
                 yield place
 
-    def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: Note) -> None:
+    def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: NoteTask) -> None:
         """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
         node = self._sight.node_of(facts)
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy
 from nixops_proxmox.model import Facts, Power, Vm
-from nixops_proxmox.pve.api.answers import ConfigSeen, GuestSeen, Resources
+from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.placement import LAG
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
@@ -75,7 +75,7 @@ class Sight:
         with self._lock:
             return facts.vmid in self._reserved
 
-    def look(self, facts: Facts, seen: Resources, *, last: bool) -> Vm | None:
+    def look(self, facts: Facts, seen: ClusterResources, *, last: bool) -> Vm | None:
         guest = seen.guests.get(facts.vmid)
         known = self._recent(facts.vmid, seen.taken)
         node = known.node if known is not None else guest.node if guest is not None else ""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nixops_proxmox.pve.api.answers import Resources, StorageSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 
 THIN = frozenset({"lvmthin", "rbd", "btrfs"})
 SPARSE = frozenset({"zfspool", "zfs"})  # thin with `sparse`; without it, ZFS reserves the declared size
@@ -27,7 +27,7 @@ def depends_on_settings(storages: Iterable[StorageSeen], names: Iterable[str]) -
     return any(one.storage in wanted and one.kind in SPARSE | FILES for one in storages)
 
 
-def with_thin(seen: Resources, settings: Mapping[str, Mapping[str, Any]]) -> Resources:
+def with_thin(seen: ClusterResources, settings: Mapping[str, Mapping[str, Any]]) -> ClusterResources:
     """The cluster, each storage marked thin or not."""
     storages = (replace(one, thin=is_thin(one.kind, settings.get(one.storage, {}))) for one in seen.storages)
     return replace(seen, storages=tuple(storages))

@@ -11,7 +11,7 @@ from nixops_proxmox.errors import DeployError, NotFound, PveBusy, PveOutcomeUnkn
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.tasks import Failed, TaskWaiter, find_upid
-from nixops_proxmox.pve.cluster.gate import Gate
+from nixops_proxmox.pve.cluster.throttle import Throttle
 from nixops_proxmox.pve.wire.refusals import (
     LockTimeout,
     NoQuorum,
@@ -71,7 +71,7 @@ class Work:
         self._clock, self._wall, self._sleep, self._rng, self._warn = clock, wall, sleep, rng, warn
         self._tasks = TaskWaiter(client, clock=clock, sleep=sleep)
         self._lock = threading.Lock()  # guards what follows
-        self._gates: dict[tuple[str, str], Gate] = {}
+        self._gates: dict[tuple[str, str], Throttle] = {}
         self._upids: set[str] = set()
         self._guessed: set[str] = set()
 
@@ -258,7 +258,7 @@ class Work:
         with ExitStack() as stack:
             for storage in sorted(storages):
                 with self._lock:
-                    gate = self._gates.setdefault((node, storage), Gate(self._parallel))
+                    gate = self._gates.setdefault((node, storage), Throttle(self._parallel))
                 stack.enter_context(gate.passing(is_busy))
             yield
 

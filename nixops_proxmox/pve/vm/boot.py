@@ -15,7 +15,7 @@ from nixops_proxmox.pve.wire.properties import (
     parse_drive,
     parse_properties,
 )
-from nixops_proxmox.spec import MachineSpec, Source
+from nixops_proxmox.spec import InstallSource, MachineSpec
 
 SPARE_ON_Q35 = (CDROM, "ide0", *(f"sata{number}" for number in range(5, -1, -1)))  # an ide1 would share ide0's port
 SPARE = (CDROM, "ide0", "ide1", "ide3", *SPARE_ON_Q35[2:])
@@ -104,7 +104,7 @@ def _is_free(vm: Vm, spec: MachineSpec, slot: str) -> bool:
 
 def _is_our_tray(spec: MachineSpec, slot: str) -> bool:
     """A VM that is installed from an ISO has an empty tray ever after."""
-    return slot == CDROM and spec.install.source is Source.ISO
+    return slot == CDROM and spec.install.source is InstallSource.ISO
 
 
 def leave_calls(vm: Vm, spec: MachineSpec) -> Calls:

@@ -4,19 +4,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
-from nixops_proxmox.pve.api.answers import GuestSeen, Resources
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_size, print_size, storage_of
-from nixops_proxmox.spec import Disk, MachineSpec, Source
+from nixops_proxmox.spec import Disk, InstallSource, MachineSpec
 
 
 def medium_of(spec: MachineSpec) -> tuple[str, str]:
     """(volume, content type) of what the machine is installed from, both empty if it is no volume of a storage."""
     volume, content = "", ""
     match spec.install.source:
-        case Source.ISO:
+        case InstallSource.ISO:
             volume, content = spec.install.iso or "", "iso"
-        case Source.IMAGE:
+        case InstallSource.IMAGE:
             volume = spec.install.image or ""
             content = "import" if volume.partition(":")[2].startswith("import/") else "images"
     return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
@@ -52,7 +52,7 @@ def is_vma(image: str) -> bool:
     return bool(re.search(r"\.vma(\.(zst|gz|lzo))?$", image)) or image.partition(":")[2].startswith("backup/")
 
 
-def get_template(spec: MachineSpec, seen: Resources) -> GuestSeen:
+def get_template(spec: MachineSpec, seen: ClusterResources) -> GuestSeen:
     """By VMID or name; NotFound or PveRefused if there is none, several, or it is no template."""
     wanted = spec.install.template or ""
     found = [

@@ -7,9 +7,9 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from nixops_proxmox.model import Change, Vm
+from nixops_proxmox.pve.vm.correction import Correction, as_scalar, hotplugged
 from nixops_proxmox.pve.vm.identity import Identity, derived_serial, disk_serial, is_unfinished
 from nixops_proxmox.pve.vm.requests import disk_options, extra, new_disk, new_efi_disk, new_tpm
-from nixops_proxmox.pve.vm.step import Step, as_scalar, hotplugged
 from nixops_proxmox.pve.wire.properties import (
     GIB,
     MIB,
@@ -40,7 +40,7 @@ _NEW = re.compile(r"(?:([^:\s]+):)?([0-9]+(?:\.[0-9]+)?)")  # PVE's syntax for "
 _NO_OPTIONS = frozenset({"file", "format", "import-from", "media", "size"})  # of use when a drive is made, or never
 
 
-def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     if spec.efi is not None:
         want = new_efi_disk(spec.efi)
         yield from _fixed_device(vm, "efidisk0", want, {"efitype": "2m", "pre-enrolled-keys": "0"})
@@ -59,11 +59,11 @@ def set_aside(vm: Vm) -> Mapping[str, str]:
     return {key: vm.config[key].partition(",")[0] for key in sorted(vm.config) if re.fullmatch(r"unused[0-9]+", key)}
 
 
-def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Step]:
+def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Correction]:
     """What the slot has until the VM stops is put back. A new volume beside detached ones needs a word: one of them may
     be the machine's own."""
     if slot in vm.active and slot not in vm.config:
-        yield Step(Change(slot, "", vm.active[slot]), value=vm.active[slot])
+        yield Correction(Change(slot, "", vm.active[slot]), value=vm.active[slot])
         return
     aside = set_aside(vm) if allocates else {}
     word, remedy = "", ""
@@ -79,10 +79,10 @@ def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iter
             f"`qm set {vm.vmid} --{slot} {drive}` on {vm.node} attaches it again; "
             f"{command(Verb.DEPLOY, '--allow-recreate')} creates a new, empty one and leaves the old one detached"
         )
-    yield Step(Change(slot, "", want, restart=not _pluggable(vm, slot), word=word, remedy=remedy), value=want)
+    yield Correction(Change(slot, "", want, restart=not _pluggable(vm, slot), word=word, remedy=remedy), value=want)
 
 
-def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> Iterator[Step]:
+def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> Iterator[Correction]:
     """A device that can be added but whose nature cannot be changed later."""
     have = vm.config.get(key, "")
     if not have:
@@ -91,10 +91,10 @@ def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> I
     has, wants = {**defaults, **parse_drive(have)}, parse_drive(want)
     if any(as_scalar(has[name]) != as_scalar(wants[name]) for name in defaults):
         why = "its content cannot be converted"
-        yield Step(Change(key, have, want, restart=True, forbidden=why))
+        yield Correction(Change(key, have, want, restart=True, forbidden=why))
 
 
-def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> Iterator[Step]:
+def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> Iterator[Correction]:
     have = vm.config.get(disk.slot, "")
     if not have:
         yield from _new_device(vm, disk.slot, new_disk(spec, disk, identity))
@@ -104,7 +104,7 @@ def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> It
         yield _cd_in_the_way(disk.slot, have)
         return
     if strange := _stranger(vm, disk, identity):
-        yield Step(strange)
+        yield Correction(strange)
         return
     if storage_of(drive.get("file", "")) != disk.storage:
         yield _elsewhere(vm, disk.slot, have, disk.storage)
@@ -149,27 +149,27 @@ def _is_clone(vm: Vm) -> bool:
     return is_unfinished(vm.config.get("description", ""))
 
 
-def _cd_in_the_way(slot: str, have: str) -> Step:
-    return Step(Change(slot, have, "a disk", forbidden="a CD drive is in its slot: choose another"))
+def _cd_in_the_way(slot: str, have: str) -> Correction:
+    return Correction(Change(slot, have, "a disk", forbidden="a CD drive is in its slot: choose another"))
 
 
-def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Step:
+def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Correction:
     why = f"move it in PVE first (qm disk move {vm.vmid} {slot} {storage})"
-    return Step(Change(slot, have, f"on {storage}", forbidden=why))
+    return Correction(Change(slot, have, f"on {storage}", forbidden=why))
 
 
-def _size_steps(slot: str, wanted: int, drive: Mapping[str, str]) -> Iterator[Step]:
+def _size_steps(slot: str, wanted: int, drive: Mapping[str, str]) -> Iterator[Correction]:
     size = parse_size(drive.get("size", ""))
     if size is None or size - SLACK <= wanted <= size:
         return
     have, want = print_size(size), print_size(-(-wanted // 1024) * 1024)
     if wanted < size:
-        yield Step(Change(slot, have, want, forbidden="PVE cannot shrink a disk"))
+        yield Correction(Change(slot, have, want, forbidden="PVE cannot shrink a disk"))
     else:
-        yield Step(Change(slot, have, want), size=want)
+        yield Correction(Change(slot, have, want), size=want)
 
 
-def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mapping[str, str]) -> Iterator[Step]:
+def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mapping[str, str]) -> Iterator[Correction]:
     differing = {
         name: value
         for name, value in wanted.items()
@@ -177,10 +177,10 @@ def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mappin
     }
     if differing:
         want = print_drive({**drive, **differing})  # starts from what PVE has: its volume, never an allocation
-        yield Step(Change(slot, have, want, restart=not differing.keys() <= HOT_DISK_OPTIONS), value=want)
+        yield Correction(Change(slot, have, want, restart=not differing.keys() <= HOT_DISK_OPTIONS), value=want)
 
 
-def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Step]:
+def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Correction]:
     """A drive in PVE's own words. Those for making a volume are of use once: afterwards, they say what is there."""
     wants, have = _parse_wanted(want), vm.config.get(slot, "")
     new = _NEW.fullmatch(wants["file"])
@@ -199,7 +199,9 @@ def _parse_wanted(want: str) -> dict[str, str]:
     return {"file": wants.pop("volume", ""), **wants}  # an alias of PVE's
 
 
-def _made_steps(vm: Vm, slot: str, have: str, wants: Mapping[str, str], storage: str, size: float) -> Iterator[Step]:
+def _made_steps(
+    vm: Vm, slot: str, have: str, wants: Mapping[str, str], storage: str, size: float
+) -> Iterator[Correction]:
     """A volume that the description's word has made."""
     drive = parse_drive(have)
     if is_cdrom(drive):
@@ -218,26 +220,26 @@ def _is_same_medium(has: Mapping[str, str], wants: Mapping[str, str]) -> bool:
     return has.get("file") == wants["file"]
 
 
-def _exchange(slot: str, have: str, want: str) -> Step:
+def _exchange(slot: str, have: str, want: str) -> Correction:
     """One CD for another; a disk gives way to nothing."""
     if not is_cdrom(parse_drive(have)):
-        return Step(
+        return Correction(
             Change(slot, have, want, forbidden="a disk is in its slot and would be detached: detach it yourself first")
         )
-    return Step(Change(slot, have, want, restart=not is_cdrom(parse_drive(want))), value=want)
+    return Correction(Change(slot, have, want, restart=not is_cdrom(parse_drive(want))), value=want)
 
 
 def _options(wants: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in wants.items() if name not in _NO_OPTIONS}
 
 
-def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     """Disks that we made (their serial says so) and that are described no more: detached, their volume kept.
     A disk that somebody added by hand is left alone."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
     for slot, drive in sorted(drives_of(vm.config).items()):
         if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):
-            yield Step(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
+            yield Correction(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
 
 
 def _pluggable(vm: Vm, slot: str) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 
 from nixops_proxmox.model import Vm
 from nixops_proxmox.pve.api.answers import split_list
-from nixops_proxmox.pve.vm.config import DEFAULT_KEYS, is_default
+from nixops_proxmox.pve.vm.correction import same_scalar
+from nixops_proxmox.pve.vm.diff import DEFAULT_KEYS, is_default
 from nixops_proxmox.pve.vm.drives import DISK_OPTION_DEFAULTS, set_aside
 from nixops_proxmox.pve.vm.identity import Identity
 from nixops_proxmox.pve.vm.requests import disk_options, extra, nic_options, settings, wanted_tags
-from nixops_proxmox.pve.vm.step import same_scalar
 from nixops_proxmox.pve.wire.properties import (
     is_cdrom,
     is_disk_slot,

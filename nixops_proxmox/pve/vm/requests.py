@@ -23,7 +23,7 @@ from nixops_proxmox.pve.wire.properties import (
     print_nic,
     print_properties,
 )
-from nixops_proxmox.spec import Disk, Efi, MachineSpec, Nic, Source, Tpm
+from nixops_proxmox.spec import Disk, Efi, InstallSource, MachineSpec, Nic, Tpm
 
 CDROM = "ide2"  # works with pc and q35, with SeaBIOS and OVMF
 EMPTY_TRAY = "none,media=cdrom"
@@ -36,7 +36,7 @@ def create_params(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
     params: dict[str, Value] = {"vmid": identity.vmid, "ostype": "l26", "smbios1": f"uuid={identity.uuid}"}
     params |= settings(spec, identity)
     params |= firmware(spec)
-    installs = has_installer(spec) and spec.install.source is Source.ISO
+    installs = has_installer(spec) and spec.install.source is InstallSource.ISO
     params["boot"] = boot_order(spec, installer=installs)
     if installs:
         params[CDROM] = inserted(spec)
@@ -99,7 +99,7 @@ def new_tpm(tpm: Tpm) -> str:
 
 def image_of(spec: MachineSpec, disk: Disk) -> str | None:
     """What the disk is made of: the first one of a machine from an image."""
-    return spec.install.image if spec.install.source is Source.IMAGE and disk is spec.disks[0] else None
+    return spec.install.image if spec.install.source is InstallSource.IMAGE and disk is spec.disks[0] else None
 
 
 def new_disk(spec: MachineSpec, disk: Disk, identity: Identity) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from nixops_proxmox.errors import BadParameter
 
-Method = Literal["GET", "POST", "PUT", "DELETE"]
+HttpMethod = Literal["GET", "POST", "PUT", "DELETE"]
 Value = str | int | float | bool | bytes | Sequence[str] | None
 
 SECRET_KEYS = frozenset(
@@ -28,7 +28,7 @@ SECRET_KEYS = frozenset(
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Seconds for the connection, for each wait on the answer, and for all of it: a server may send a byte a minute."""
 
     connect: float
@@ -37,21 +37,21 @@ class Patience:
 
 
 # PVE gives up on a proxied call after 30 s and says 596, so ours is a little longer and hears that.
-QUICK = Patience(5, 35, 60)
-SLOW = Patience(5, 75, 120)  # calls that allocate or hotplug before they answer
-TRANSFER = Patience(10, 900, 4 * 3600)  # uploads: the read time also covers activating the storage after the last byte
+QUICK = Timeouts(5, 35, 60)
+SLOW = Timeouts(5, 75, 120)  # calls that allocate or hotplug before they answer
+TRANSFER = Timeouts(10, 900, 4 * 3600)  # uploads: the read time also covers activating the storage after the last byte
 
 
 @dataclass(frozen=True)
 class Call:
     """`template` is the path, its {placeholders} are filled from `where`; `poll`: one of many alike, counted apart."""
 
-    method: Method
+    method: HttpMethod
     template: str
     where: Mapping[str, str | int] = field(default_factory=dict)
     params: Mapping[str, Value] = field(default_factory=dict)  # a mappingproxy has no hash before Python 3.12
     poll: bool = False
-    patience: Patience = QUICK
+    patience: Timeouts = QUICK
 
     @property
     def name(self) -> str:

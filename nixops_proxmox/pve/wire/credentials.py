@@ -7,7 +7,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Completed
 from nixops_proxmox.pve.wire.profiles import Profile, check_token
 
-Runner = Callable[[Sequence[str]], Completed]
+RunProgram = Callable[[Sequence[str]], Completed]
 COMMAND_TIME = 60.0  # seconds; a password manager may ask its user
 
 
@@ -22,7 +22,7 @@ def run_command(argv: Sequence[str]) -> Completed:
     return Completed(done.returncode, done.stdout.decode("utf-8", "replace"))
 
 
-def secret_of(profile: Profile, runner: Runner = run_command) -> str:
+def secret_of(profile: Profile, runner: RunProgram = run_command) -> str:
     """The token (user@realm!name=secret) or the password."""
     command = profile.token_command or profile.password_command
     if not command:

@@ -10,16 +10,16 @@ from urllib.parse import unquote
 import pyotp
 
 from nixops_proxmox.errors import ConfigError, NotAuthenticated
-from nixops_proxmox.pve.wire.calls import Call, Method
+from nixops_proxmox.pve.wire.calls import Call, HttpMethod
 from nixops_proxmox.secrecy import learn
 
 RENEW_AGE = 3600.0  # seconds; a ticket lives for two hours
 
-Ask = Callable[[Call], Any]  # sends one call without credentials, returns its data
+Send = Callable[[Call], Any]  # sends one call without credentials, returns its data
 
 
-class Login(Protocol):
-    def headers(self, method: Method) -> Mapping[str, str]:
+class Authentication(Protocol):
+    def headers(self, method: HttpMethod) -> Mapping[str, str]:
         """What to send with a request of this method; may log in first."""
         ...
 
@@ -34,7 +34,7 @@ class TokenLogin:
     def __init__(self, identity: str, secret: str) -> None:
         self._header = {"Authorization": f"PVEAPIToken={identity}={secret}"}
 
-    def headers(self, method: Method) -> Mapping[str, str]:  # noqa: ARG002  # one signature for all logins
+    def headers(self, method: HttpMethod) -> Mapping[str, str]:  # noqa: ARG002  # one signature for all logins
         return self._header
 
     def renew(self, refused: Mapping[str, str]) -> bool:  # noqa: ARG002
@@ -52,7 +52,7 @@ class TicketLogin:
         self,
         username: str,
         password: str,
-        ask: Ask,
+        ask: Send,
         *,
         otp: str = "",
         totp_secret: str = "",
@@ -64,7 +64,7 @@ class TicketLogin:
         self._lock = threading.Lock()
         self._ticket, self._csrf, self._born = "", "", 0.0
 
-    def headers(self, method: Method) -> Mapping[str, str]:
+    def headers(self, method: HttpMethod) -> Mapping[str, str]:
         with self._lock:
             if not self._ticket:
                 self._log_in()

@@ -16,7 +16,7 @@ from proxmoxer.core import ProxmoxResource, ResourceException
 
 from nixops_proxmox.errors import ConfigError, DeployError, NotAuthenticated, PveBusy, PveOutcomeUnknown, PveUnreachable
 from nixops_proxmox.pve.wire.calls import Call, CallDone, Trace, encode_params, no_trace
-from nixops_proxmox.pve.wire.login import Login
+from nixops_proxmox.pve.wire.login import Authentication
 from nixops_proxmox.pve.wire.lost import translate_transport
 from nixops_proxmox.pve.wire.refusals import Refusal, not_pve, translate_refusal
 from nixops_proxmox.pve.wire.servers import ApiEndpoint
@@ -53,12 +53,12 @@ class Transport:
         self._may_act = may_act
         self._endpoints = tuple(endpoints)
         self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
-        self._login: Login | None = None
+        self._login: Authentication | None = None
         self._local = threading.local()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._good = 0  # the endpoint that answered last; a race on it costs a try, no more
 
-    def use_login(self, login: Login) -> None:
+    def use_login(self, login: Authentication) -> None:
         self._login = login
 
     def close(self) -> None:

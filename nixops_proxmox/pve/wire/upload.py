@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
 
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
+from nixops_proxmox.core.ports import OnBytes
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -22,7 +22,7 @@ class Upload:
 
     path: Path
     filename: str
-    progress: Progress = no_progress
+    progress: OnBytes = no_progress
 
 
 def multipart(upload: Upload, fields: Mapping[str, str]) -> tuple[Any, str]:
@@ -52,7 +52,7 @@ class _Closing:
         self._file.close()
 
 
-def sha256_of(path: Path, progress: Progress = no_progress) -> str:
+def sha256_of(path: Path, progress: OnBytes = no_progress) -> str:
     digest, done, total = hashlib.sha256(), 0, path.stat().st_size
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, VmidTaken, WrongDisk
 from nixops_proxmox.kinds.machine.engine import pursue
-from nixops_proxmox.kinds.machine.ports import InstallerSeen, Note
-from nixops_proxmox.kinds.machine.shape import Words, World
+from nixops_proxmox.kinds.machine.ports import InstallerSeen
+from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import (
     Archive,
     Bearer,
@@ -29,20 +30,22 @@ from nixops_proxmox.model import (
     Vm,
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
-from nixops_proxmox.spec import Disk, Install, MachineSpec, Nic, Source
+from nixops_proxmox.spec import Disk, InstallSource, InstallSpec, MachineSpec, Nic
 
 SPEC = MachineSpec(
     name="web",
     disks=(Disk(slot="scsi0", storage="local-lvm", size=8 << 30),),
     network=(Nic(slot="net0", bridge="vmbr0"),),
     memory=1024,
-    install=Install.model_validate({"from": "iso", "iso": "local:iso/nixos.iso", "partition": "make-partitions"}),
+    install=InstallSpec.model_validate({"from": "iso", "iso": "local:iso/nixos.iso", "partition": "make-partitions"}),
 )
 COPIES = {
     "image": SPEC.model_copy(
-        update={"install": Install.model_validate({"from": "image", "image": "local:import/a.raw"})}
+        update={"install": InstallSpec.model_validate({"from": "image", "image": "local:import/a.raw"})}
     ),
-    "template": SPEC.model_copy(update={"install": Install.model_validate({"from": "template", "template": "9000"})}),
+    "template": SPEC.model_copy(
+        update={"install": InstallSpec.model_validate({"from": "template", "template": "9000"})}
+    ),
 }
 PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
@@ -140,7 +143,7 @@ class Saves:
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
         return self.cluster.get(facts).snapshots[name].uuid
 
-    def take_snapshot(self, facts: Facts, name: str, note: Note, *, description: str, ram: bool) -> None:
+    def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None:
         def act() -> None:
             vm = self.cluster.get(facts)
             if name in vm.snapshots:
@@ -149,14 +152,14 @@ class Saves:
 
         self.hypervisor.effect("take_snapshot", act, note)
 
-    def delete_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+    def delete_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def act() -> None:
             if self.cluster.get(facts).snapshots.pop(name, None) is None:
                 raise PveRefused(f"snapshot {name!r} does not exist")
 
         self.hypervisor.effect("delete_snapshot", act, note)
 
-    def return_to_snapshot(self, facts: Facts, name: str, note: Note) -> None:
+    def return_to_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def act() -> None:
             vm = self.cluster.get(facts)
             back = replace(vm.snapshots[name].saved(ram=True), boots=vm.boots + 1, snapshots=vm.snapshots)
@@ -170,7 +173,7 @@ class Saves:
     def choose_storage(self, facts: Facts) -> str:
         return "local"
 
-    def back_up(self, facts: Facts, storage: str, mode: str, note: Note) -> None:
+    def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None:
         def act() -> None:
             vm, number = self.cluster.get(facts), len(self.cluster.archives) + 1
             archive = Archive(f"{storage}:backup/{number}", "pve1", 1 << 20, number, ours=vm.uuid == facts.uuid)
@@ -178,14 +181,14 @@ class Saves:
 
         self.hypervisor.effect("back_up", act, note)
 
-    def delete_archive(self, node: str, volume: str, note: Note) -> None:
+    def delete_archive(self, node: str, volume: str, note: NoteTask) -> None:
         def act() -> None:
             (found,) = [one for one in self.cluster.archives if one[0].volume == volume]
             self.cluster.archives.remove(found)
 
         self.hypervisor.effect("delete_archive", act, note)
 
-    def restore(self, facts: Facts, archive: Archive, note: Note, *, over: str) -> None:
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
         def begin() -> None:
             standing = self.cluster.vms.get(facts.vmid)
             if (standing.uuid if standing is not None else "") != over:
@@ -209,7 +212,7 @@ class Hypervisor:
     def saves(self) -> Saves:
         return Saves(self)
 
-    def effect(self, name: str, act: Callable[[], object], note: Note | None = None) -> None:
+    def effect(self, name: str, act: Callable[[], object], note: NoteTask | None = None) -> None:
         self.fuse.boundary()
         self.cluster.calls.append(name)
         act()
@@ -220,7 +223,7 @@ class Hypervisor:
             note(upid)
             self.fuse.boundary()
 
-    def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: Note) -> None:
+    def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: NoteTask) -> None:
         """One that goes on when whoever began it is gone; it ends when somebody waits for it."""
         upid = f"UPID:pve1:{len(self.cluster.tasks)}:{kind}:"
 
@@ -252,27 +255,27 @@ class Hypervisor:
     def choose_place(self, spec: MachineSpec) -> Place:
         return Place("pve1", next(n for n in range(100, 200) if n not in self.cluster.vms))
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
         def act() -> None:
             if machine.facts.vmid in self.cluster.vms:
                 raise VmidTaken(f"VM {machine.facts.vmid} already exists")
             vmid = machine.facts.vmid
             fake = self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
-            if spec.install.source is not Source.ISO:
+            if spec.install.source is not InstallSource.ISO:
                 fake.boot, fake.installed = "disk", PLAIN
-            if spec.install.source is Source.TEMPLATE:
+            if spec.install.source is InstallSource.TEMPLATE:
                 fake.memory = 128  # the template's, until the first configuration write
 
         self.effect("create_vm", act, note)
 
-    def start_vm(self, facts: Facts, note: Note) -> None:
+    def start_vm(self, facts: Facts, note: NoteTask) -> None:
         if not self.cluster.get(facts).running:
             self.effect("start_vm", lambda: self.cluster.get(facts).start(), note)
 
-    def stop_vm(self, facts: Facts, note: Note) -> None:
+    def stop_vm(self, facts: Facts, note: NoteTask) -> None:
         self.effect("stop_vm", lambda: self.cluster.get(facts).stop(), note)
 
-    def shut_down_vm(self, facts: Facts, note: Note, timeout: float) -> None:
+    def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
         self.effect("shut_down_vm", lambda: self.cluster.get(facts).stop(), note)
 
     def wait_for_task(self, upid: str) -> None:
@@ -322,7 +325,7 @@ class Hypervisor:
             for key in sorted(fake.pending)
         ]
 
-    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+    def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
         def act() -> None:
             fake = self.cluster.vms[vm.vmid]
             fake.memory = spec.memory or 512
@@ -350,7 +353,7 @@ class Hypervisor:
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)
 
-    def destroy_vm(self, facts: Facts, note: Note) -> None:
+    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
         if self.cluster.ours(facts) is not None:
             self.effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
 
@@ -447,7 +450,7 @@ class Guest:
     ) -> None:
         self.fuse.boundary()
         vm = self.cluster.get(machine.facts)
-        assert vm.system == "installed" and spec.install.source is not Source.ISO and authorized
+        assert vm.system == "installed" and spec.install.source is not InstallSource.ISO and authorized
         assert vm.memory == spec.memory, "booted before it was made what is described"
         vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
         self.fuse.boundary()
@@ -585,13 +588,13 @@ class Bench:
         fuse: Fuse | None = None,
         *,
         spec: MachineSpec = SPEC,
-        words: Words | None = None,
+        permissions: Permissions | None = None,
         system: str = SYSTEM,
         hypervisor: type[Hypervisor] = Hypervisor,
         guest: type[Guest] = Guest,
         enough: Callable[[Machine], bool] = lambda _: False,
     ) -> Machine:
-        world = self.world(fuse, spec=spec, words=words, system=system, hypervisor=hypervisor, guest=guest)
+        world = self.world(fuse, spec=spec, permissions=permissions, system=system, hypervisor=hypervisor, guest=guest)
         return pursue(goal, self.record.machine, world, self.record, enough=enough)
 
     def world(
@@ -599,7 +602,7 @@ class Bench:
         fuse: Fuse | None = None,
         *,
         spec: MachineSpec = SPEC,
-        words: Words | None = None,
+        permissions: Permissions | None = None,
         system: str = SYSTEM,
         hypervisor: type[Hypervisor] = Hypervisor,
         guest: type[Guest] = Guest,
@@ -615,7 +618,7 @@ class Bench:
             keys=self.keys,
             clock=self.clock,
             reporter=self.reporter,
-            words=words or Words(),
+            permissions=permissions or Permissions(),
         )
 
     @property

@@ -3,8 +3,8 @@
 import pytest
 from typing_extensions import override
 
-from nixops_proxmox.errors import NeedsWord, NoPath, PveRefused, VmidTaken, WrongDisk
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.errors import NeedsPermission, NoPath, PveRefused, VmidTaken, WrongDisk
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import Phase
 from tests.kinds.machine.cluster import COPIES, SPEC, SYSTEM, Bench, FakeVm, Fuse, Hypervisor
 
@@ -123,10 +123,10 @@ def test_a_copy_is_not_made_anew_over_volumes_that_nobody_was_told_of() -> None:
     spec = COPIES["image"]
     bench.run(spec=spec)
     bench.vm.lost = ("unused0: local-lvm:vm-100-disk-9",)
-    with pytest.raises(NeedsWord, match="unused0"):
+    with pytest.raises(NeedsPermission, match="unused0"):
         bench.run(Phase.RESERVED, spec=spec)
     assert bench.vm.lost
-    bench.run(Phase.RESERVED, spec=spec, words=Words(lose_disks=True))
+    bench.run(Phase.RESERVED, spec=spec, permissions=Permissions(lose_disks=True))
     assert not bench.cluster.vms
 
 
@@ -147,7 +147,7 @@ def test_more_memory_waits_for_a_restart_unless_that_is_allowed() -> None:
     assert bench.vm.pending == {"memory"}
     assert any("--allow-reboot" in warning for warning in bench.reporter.warnings)
     boots = bench.vm.boots
-    bench.run(spec=more, words=Words(allow_reboot=True))
+    bench.run(spec=more, permissions=Permissions(allow_reboot=True))
     assert not bench.vm.pending and bench.vm.boots == boots + 1
 
 
@@ -172,11 +172,11 @@ def test_a_machine_without_a_described_device_is_not_ready_until_it_is_there() -
     bench = Bench()
     bench.run()
     bench.vm.pending = {"net1", "memory"}
-    with pytest.raises(NeedsWord, match="the running VM does not have net1") as told:
+    with pytest.raises(NeedsPermission, match="the running VM does not have net1") as told:
         bench.run()
     assert "--allow-reboot" in str(told.value.hint)
     assert any(warning.startswith("memory: this takes effect") for warning in bench.reporter.warnings)
-    assert bench.run(words=Words(allow_reboot=True)).phase is Phase.READY
+    assert bench.run(permissions=Permissions(allow_reboot=True)).phase is Phase.READY
     assert not bench.vm.pending
     bench.vm.pending = {"memory"}
     assert bench.run().phase is Phase.READY
@@ -193,7 +193,7 @@ def test_a_change_that_cannot_be_made_in_place_changes_nothing_and_says_so() -> 
 
             return [Change("scsi0", "8G", "4G", forbidden="a disk cannot shrink")]
 
-    with pytest.raises(NeedsWord, match="scsi0 from 8G to 4G"):
+    with pytest.raises(NeedsPermission, match="scsi0 from 8G to 4G"):
         bench.run(hypervisor=Shrinks)
     assert "apply_changes" not in bench.cluster.calls
 
@@ -248,7 +248,7 @@ def test_a_copy_with_a_disk_to_be_kept_is_not_made_anew() -> None:
     bench = Bench()
     bench.run(spec=COPIES["image"])
     kept = tuple(disk.model_copy(update={"keep": True}) for disk in SPEC.disks)
-    with pytest.raises(NeedsWord, match="scsi0 must be kept"):
+    with pytest.raises(NeedsPermission, match="scsi0 must be kept"):
         bench.run(Phase.RESERVED, spec=COPIES["image"].model_copy(update={"disks": kept}))
     assert bench.vm.running
 

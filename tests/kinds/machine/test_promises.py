@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from nixops_proxmox.errors import CommandFailed, NeedsWord, NoPath, VmidTaken
-from nixops_proxmox.kinds.machine.ports import Note
+from nixops_proxmox.core.ports import NoteTask
+from nixops_proxmox.errors import CommandFailed, NeedsPermission, NoPath, VmidTaken
 from nixops_proxmox.kinds.machine.scripts import install_script
-from nixops_proxmox.kinds.machine.shape import Words
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.machine.steps.identity import macs_for
 from nixops_proxmox.model import Completed, Facts, Job, JobPhase, Machine, Phase, Vm
 from nixops_proxmox.spec import MachineSpec, Nic
@@ -73,7 +73,7 @@ def test_a_run_is_turned_back_six_times_and_no_more() -> None:
 
     class Full(Hypervisor):
         @override
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
             tried.append(machine.facts.vmid)
             if len(tried) > 50:
                 raise Crash
@@ -99,7 +99,7 @@ def test_a_move_that_was_turned_back_leaves_no_task_behind() -> None:
     bench, waited = Bench(), list[str]()
 
     class Late(waits_are_told(waited)):  # type: ignore[misc]  # a class made for this test
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
             if "taken" not in self.cluster.calls:
                 self.cluster.calls.append("taken")
                 note("UPID:pve1:taken:qmcreate:")
@@ -115,7 +115,7 @@ def test_a_task_that_a_killed_run_left_behind_is_waited_for_before_anything_else
 
     class Killed(Hypervisor):
         @override
-        def start_vm(self, facts: Facts, note: Note) -> None:
+        def start_vm(self, facts: Facts, note: NoteTask) -> None:
             def note_and_die(upid: str) -> None:
                 note(upid)
                 raise Crash
@@ -154,7 +154,7 @@ def test_who_asks_to_check_has_a_ready_machine_looked_at() -> None:
     bench = Bench()
     bench.run()
     steps = len(bench.reporter.steps)
-    bench.run(words=Words(check=True))
+    bench.run(permissions=Permissions(check=True))
     assert bench.reporter.steps[steps:] == ["Reach the system and activate what is wanted"]
 
 
@@ -170,7 +170,7 @@ def test_a_vm_that_is_still_being_made_is_not_taken_for_made(lock: str) -> None:
             return replace(seen, lock=lock) if seen is not None and "finished" not in self.cluster.calls else seen
 
         @override
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: Note) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
             self.cluster.calls.append("finished")
 
     facts = bench.record.machine.facts
@@ -341,10 +341,10 @@ def test_a_machine_whose_only_trouble_is_a_missing_device_is_not_ready() -> None
 
     class WithoutRoom(Hypervisor):
         @override
-        def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: Note) -> Sequence[str]:
+        def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
             return ["net1: hotplug problem"]
 
-    with pytest.raises(NeedsWord, match="does not have net1"):
+    with pytest.raises(NeedsPermission, match="does not have net1"):
         bench.run(hypervisor=WithoutRoom)
     assert bench.record.machine.phase is not Phase.READY
 

@@ -9,7 +9,7 @@ from nixops_proxmox.core.table import Move, label
 from nixops_proxmox.errors import NoPath
 from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED, WITH_VM
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.spec import Source
+from nixops_proxmox.spec import InstallSource
 
 
 def at(phase: Phase) -> Machine:
@@ -22,23 +22,23 @@ def test_every_phase_is_on_the_map() -> None:
     assert standing | seen == set(Phase)
 
 
-@pytest.mark.parametrize("way", Source)
-def test_there_is_one_move_for_a_goal_and_a_phase(way: Source) -> None:
-    pairs = [(m.goal, m.standing) for m in LIFECYCLE.moves if way in (m.ways or Source)]
+@pytest.mark.parametrize("way", InstallSource)
+def test_there_is_one_move_for_a_goal_and_a_phase(way: InstallSource) -> None:
+    pairs = [(m.goal, m.standing) for m in LIFECYCLE.moves if way in (m.ways or InstallSource)]
     assert len(pairs) == len(set(pairs))
 
 
 @pytest.mark.parametrize(
     ("move", "way"),
-    [(move, way) for move in LIFECYCLE.moves for way in move.ways or Source],
+    [(move, way) for move in LIFECYCLE.moves for way in move.ways or InstallSource],
     ids=lambda value: f"{value.goal}-from-{value.standing}" if isinstance(value, Move) else value,
 )
-def test_every_road_ends(move: Move[Any, Any, Any, Any], way: Source) -> None:
+def test_every_road_ends(move: Move[Any, Any, Any, Any], way: InstallSource) -> None:
     assert LIFECYCLE.road(at(move.standing), move.goal, way)[-1].to is move.goal
 
 
 def test_a_machine_from_an_image_or_a_template_is_never_installed() -> None:
-    for way in (Source.IMAGE, Source.TEMPLATE):
+    for way in (InstallSource.IMAGE, InstallSource.TEMPLATE):
         road = [move.to for move in LIFECYCLE.road(at(Phase.ABSENT), Phase.READY, way)]
         assert road == [Phase.RESERVED, Phase.DEFINED, Phase.RUNNING, Phase.READY]
 

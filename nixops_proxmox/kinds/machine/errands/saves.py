@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from typing_extensions import override
 
-from nixops_proxmox.errors import NeedsWord, NotFound, PveRefused
+from nixops_proxmox.errors import NeedsPermission, NotFound, PveRefused
 from nixops_proxmox.kinds.machine.errand import RAN, Errand, boot, by_power, ran, unknown_disks, unsettled, with_volumes
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import get_vm
@@ -162,12 +162,12 @@ def require_snapshot(world: World, machine: Machine, name: str) -> None:
 
 
 def prove_snapshot(world: World, machine: Machine, name: str) -> None:
-    """Only looks. Raises NotFound, or NeedsWord if going back to it would make another machine of the VM."""
+    """Only looks. Raises NotFound, or NeedsPermission if going back to it would make another machine of the VM."""
     require_snapshot(world, machine, name)
     uuid = world.hypervisor.saves.uuid_in_snapshot(machine.facts, name)
     if uuid != machine.facts.uuid.lower():
         vmid = machine.facts.vmid
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{machine.name}: the snapshot {name} was taken when VM {vmid} had another UUID"
             f" ({uuid or 'none'}): it is of another machine, and nothing was done",
             hint="go back to another snapshot; or roll back in PVE, and give the VM the UUID"

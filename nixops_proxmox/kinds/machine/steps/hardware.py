@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
-from nixops_proxmox.errors import NeedsWord, NotFound, WrongDisk
+from nixops_proxmox.errors import NeedsPermission, NotFound, WrongDisk
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
 from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
@@ -44,7 +44,7 @@ class Adjust(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         change_hardware(world, machine, get_vm(world, machine), attempt)
         vm = get_vm(world, machine)
-        if vm.power is Power.RUNNING and not world.words.allow_reboot:
+        if vm.power is Power.RUNNING and not world.permissions.allow_reboot:
             self._tell_what_waits(world, machine, [c for c in find_changes(world, vm, machine) if c.waiting])
         return attempt.facts
 
@@ -58,7 +58,7 @@ class Adjust(Repeatable):
                 f"{', '.join(later)}: this takes effect at the next restart ({RESTARTING} does it)",
             )
         if missing:
-            raise NeedsWord(
+            raise NeedsPermission(
                 f"{machine.name}: the running VM does not have {', '.join(missing)}, which PVE could not plug in; "
                 "it appears after the next restart",
                 hint=f"{RESTARTING} restarts it; {command(Verb.DEPLOY)} tries again to plug it in",
@@ -85,10 +85,12 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
 
 def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) -> None:
     """Nothing is changed at all if one of the changes cannot be made in place, or not unasked."""
-    refused = [change for change in changes if change.forbidden or (change.word and not world.words.allow_recreate)]
+    refused = [
+        change for change in changes if change.forbidden or (change.word and not world.permissions.allow_recreate)
+    ]
     if refused:
         remedies = [change.remedy for change in refused if change.remedy]
-        raise NeedsWord(
+        raise NeedsPermission(
             f"{machine.name}: cannot be changed in place: "
             + "; ".join(
                 f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden or c.word})"
@@ -161,7 +163,7 @@ class Discard(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         kept = [disk.slot for disk in world.spec.disks if disk.keep]
         if kept:
-            raise NeedsWord(
+            raise NeedsPermission(
                 f"{machine.name}: {', '.join(kept)} must be kept, but a copy of an image or template is recreated with"
                 " all of its disks",
                 hint="remove `keep` from the disks, or save their data; then run"
@@ -189,8 +191,8 @@ class Discard(Repeatable):
             return
         refuse_strangers(world, machine, vm)
         lost = world.hypervisor.losses(vm, machine)
-        if lost and not world.words.lose_disks:
-            raise NeedsWord(
+        if lost and not world.permissions.lose_disks:
+            raise NeedsPermission(
                 f"{machine.name}: these volumes would be deleted with its VM: {'; '.join(lost)}",
                 hint="reinstall it by hand, which asks and then deletes them; or move them to"
                 " another VM (`qm disk move --target-vmid`)",

@@ -17,7 +17,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     refuse_strangers,
 )
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
-from nixops_proxmox.spec import MachineSpec, Method
+from nixops_proxmox.spec import InstallMethod, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 REBOOT_ASKED = 100  # the partition script's exit status for "reboot the installer and go on"
@@ -133,7 +133,7 @@ class Install:
 
     def _start(self, world: World, machine: Machine, shell: Shell, name: str) -> None:
         system = ""
-        if world.spec.install.method is Method.CLOSURE:
+        if world.spec.install.method is InstallMethod.CLOSURE:
             system = world.builder.wanted_system(machine)
             world.reporter.detail(machine, f"copying {system}")
             world.builder.copy_system(system, machine, world.spec, into_target=True)
@@ -159,7 +159,7 @@ class Install:
 
     def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
         """A closure is the first generation of its fresh profile; a configuration's is built in the guest, unknown."""
-        closure = world.spec.install.method is Method.CLOSURE
+        closure = world.spec.install.method is InstallMethod.CLOSURE
         return replace(
             facts,
             system=world.builder.wanted_system(machine) if closure else "",

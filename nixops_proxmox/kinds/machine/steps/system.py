@@ -44,7 +44,7 @@ def _needs_start(world: World, vm: Vm) -> bool:
 
 
 def _runs_other(world: World, vm: Vm) -> bool:
-    return world.hypervisor.runs_installer(vm) or bool(vm.pending and world.words.allow_reboot)
+    return world.hypervisor.runs_installer(vm) or bool(vm.pending and world.permissions.allow_reboot)
 
 
 class Activate(Repeatable):

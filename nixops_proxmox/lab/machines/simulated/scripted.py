@@ -32,7 +32,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass
-class Job:
+class DetachedJob:
     """A detached job: `status` is None while it runs."""
 
     task: asyncio.Task[None] | None = None
@@ -50,7 +50,7 @@ class ScriptedGuest:
         self._event = event
         self._pids = itertools.count(300)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, DetachedJob] = {}
         self.once: dict[str, Output] = {}
         self.files: dict[str, bytes] = {path: text.encode() for path, text in dict(boot.files).items()}
         self.partitioned = False
@@ -166,10 +166,10 @@ class ScriptedGuest:
     def start_job(self, name: str, script: str) -> None:
         """Unless there is one of that name."""
         if name not in self.jobs:
-            self.jobs[name] = Job()
+            self.jobs[name] = DetachedJob()
             self.jobs[name].task = self._keep(self._work(self.jobs[name], script))
 
-    async def _work(self, job: Job, script: str) -> None:
+    async def _work(self, job: DetachedJob, script: str) -> None:
         installs = "nixos-install" in script
         plain = Modelled(
             "",
@@ -263,7 +263,7 @@ class MemoryFile:
 
 # What it knows of the tool's scripts
 
-Handler = Callable[[ScriptedGuest, str, bytes, re.Match[str], Sequence[str]], Awaitable[Output]]
+ScriptHandler = Callable[[ScriptedGuest, str, bytes, re.Match[str], Sequence[str]], Awaitable[Output]]
 
 
 def said(text: str, status: int = 0) -> Output:
@@ -452,7 +452,7 @@ def takes_input(script: str) -> bool:
     return handler in (run_once, job_start, deliver)
 
 
-RULES: tuple[tuple[str, Handler], ...] = (
+RULES: tuple[tuple[str, ScriptHandler], ...] = (
     (r"^ *base64 -d > \"\$d/script\"", run_once),
     (r"nixops-proxmox-installer \d+", enter),
     (r"^echo '(nixops-proxmox-introduced \d+)'$", introduce),

@@ -8,7 +8,7 @@ from nixops_proxmox.pve.wire.properties import parse_flag
 
 
 @dataclass(frozen=True)
-class Step:
+class Correction:
     """One difference and what undoes it: a value to set, a key to delete, a size to grow to."""
 
     change: Change

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from nixops_proxmox.model import Change, Vm
 from nixops_proxmox.pve.api.answers import split_list
 from nixops_proxmox.pve.vm.boot import boot_devices
+from nixops_proxmox.pve.vm.correction import Correction, hotplugged, same_scalar
 from nixops_proxmox.pve.vm.drives import drive_steps
 from nixops_proxmox.pve.vm.identity import (
     Identity,
@@ -24,7 +25,6 @@ from nixops_proxmox.pve.vm.requests import (
     settings,
     wanted_tags,
 )
-from nixops_proxmox.pve.vm.step import Step, hotplugged, same_scalar
 from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.pve.wire.properties import (
     is_disk_slot,
@@ -44,7 +44,7 @@ DEFAULT_KEYS = {"cpu": "cputype", "agent": "enabled", "vga": "type", "machine": 
 
 
 @dataclass(frozen=True)
-class Update:
+class ConfigUpdate:
     """Calls to make, in this order: a config call for each of `calls` (with `delete`), then a resize for each disk."""
 
     calls: tuple[Mapping[str, Value], ...] = ()
@@ -55,14 +55,14 @@ def changes(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]
     return tuple(step.change for step in _all_steps(vm, spec, identity))
 
 
-def update(vm: Vm, spec: MachineSpec, identity: Identity) -> Update:
+def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:
     """What to send. Forbidden changes are left out, and those that need a word are not: whoever asks refuses first."""
     steps = [step for step in _all_steps(vm, spec, identity) if not step.change.forbidden]
     params: dict[str, Value] = {step.change.key: step.value for step in steps if step.value is not None}
     removed = [step.change.key for step in steps if step.delete]
     if removed:
         params["delete"] = ",".join(removed)
-    return Update(tuple(in_order(params)), {step.change.key: step.size for step in steps if step.size})
+    return ConfigUpdate(tuple(in_order(params)), {step.change.key: step.size for step in steps if step.size})
 
 
 def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
@@ -76,7 +76,7 @@ def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
             yield {key: value for key, value in params.items() if key in keys}
 
 
-def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     """What is not wanted yet, and what PVE knows that we want and the VM does not have yet."""
     differing = list(_steps(vm, spec, identity))
     if not vm.pending or not vm.active:
@@ -92,7 +92,7 @@ def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
             yield _waiting_step(vm, by_key[key])
 
 
-def _waiting_step(vm: Vm, step: Step) -> Step:
+def _waiting_step(vm: Vm, step: Correction) -> Correction:
     """A device that can be plugged is asked for again, in PVE's own words: others would make a second volume."""
     key, wanted = step.change.key, vm.config.get(step.change.key)
     change = replace(
@@ -104,35 +104,35 @@ def _waiting_step(vm: Vm, step: Step) -> Step:
         missing=is_device(key) and key not in vm.active,
     )
     if step.change.restart or not is_device(key):
-        return Step(change)
-    return Step(change, value=wanted, delete=wanted is None)
+        return Correction(change)
+    return Correction(change, value=wanted, delete=wanted is None)
 
 
 def is_device(key: str) -> bool:
     return is_disk_slot(key) or (key.startswith("net") and key[3:].isdecimal()) or key in ("efidisk0", "tpmstate0")
 
 
-def _steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     yield from _identity_steps(vm, spec, identity)
     yield from _setting_steps(vm, spec, identity)
     yield from drive_steps(vm, spec, identity)
     yield from _nic_steps(vm, spec, identity)
 
 
-def _identity_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _identity_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     """A clone's first write: PVE gave it a UUID of its own, and it has the template's boot order."""
     if not is_unfinished(vm.config.get("description", "")):
         return
     have = vm.config.get("smbios1", "")
     if uuid_of(vm.config) != identity.uuid:
         want = print_properties({**parse_properties(have), "uuid": identity.uuid})
-        yield Step(Change("smbios1", have, want, restart=True), value=want)
+        yield Correction(Change("smbios1", have, want, restart=True), value=want)
     if spec.disks and spec.disks[0].slot not in boot_devices(vm.config)[:1]:
         want = boot_order(spec, installer=False)
-        yield Step(Change("boot", vm.config.get("boot", ""), want, restart=True), value=want)
+        yield Correction(Change("boot", vm.config.get("boot", ""), want, restart=True), value=want)
 
 
-def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     wanted = {key: _wire(value) for key, value in (settings(spec, identity) | dict(extra(spec))).items()}
     wanted = {key: value for key, value in wanted.items() if not is_disk_slot(key)}
     if spec.description is None:
@@ -144,7 +144,7 @@ def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[St
     for key, want in wanted.items():
         have = vm.config.get(key, "")
         if not same_setting(key, have, want):
-            yield Step(
+            yield Correction(
                 Change(key, have, want, _needs_restart(vm, key), _forbidden_setting(key, have, want)), value=want
             )
 
@@ -202,24 +202,24 @@ def _wire(value: Value) -> str:
     return ("1" if value else "0") if isinstance(value, bool) else str(value)
 
 
-def _nic_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Step]:
+def _nic_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     restart = "network" not in hotplugged(vm)
     wanted = nics(spec, identity)
     for index, nic in enumerate(spec.network):
         have = vm.config.get(nic.slot, "")
         if not have:
-            yield Step(Change(nic.slot, "", str(wanted[nic.slot]), restart), value=str(wanted[nic.slot]))
+            yield Correction(Change(nic.slot, "", str(wanted[nic.slot]), restart), value=str(wanted[nic.slot]))
             continue
         has = parse_nic(have)
         wants = nic_options(nic, identity.macs[index] if index < len(identity.macs) else nic.mac or "")
         if not all(_same_nic_option(name, has.get(name, ""), value) for name, value in wants.items()):
             merged = print_nic({**has, **wants})
-            yield Step(Change(nic.slot, have, merged, restart), value=merged)
+            yield Correction(Change(nic.slot, have, merged, restart), value=merged)
     if spec.network:
         described = {nic.slot for nic in spec.network}
         for slot in sorted(vm.config):
             if slot.startswith("net") and slot[3:].isdecimal() and slot not in described:
-                yield Step(Change(slot, vm.config[slot], "", restart), delete=True)
+                yield Correction(Change(slot, vm.config[slot], "", restart), delete=True)
 
 
 def _same_nic_option(name: str, have: str, want: str) -> bool:

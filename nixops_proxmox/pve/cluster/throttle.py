@@ -7,7 +7,7 @@ from contextlib import contextmanager
 FIRST = 12  # at once, to begin with: most storages allocate in well under a second
 
 
-class Gate:
+class Throttle:
     """Lets one more in after each that went well, and half as many after one that was kept waiting for too long."""
 
     def __init__(self, most: int) -> None:

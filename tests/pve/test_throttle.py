@@ -5,14 +5,14 @@ import threading
 import pytest
 
 from nixops_proxmox.errors import PveRefused, TaskFailed
-from nixops_proxmox.pve.cluster.gate import FIRST, Gate
+from nixops_proxmox.pve.cluster.throttle import FIRST, Throttle
 from nixops_proxmox.pve.cluster.work import is_busy
 from nixops_proxmox.pve.wire.refusals import StorageBusy
 from tests.pace import patience
 
 
 def test_more_are_let_in_while_it_goes_well() -> None:
-    gate = Gate(FIRST + 2)
+    gate = Throttle(FIRST + 2)
     for _ in range(5):
         with gate.passing(is_busy):
             pass
@@ -20,7 +20,7 @@ def test_more_are_let_in_while_it_goes_well() -> None:
 
 
 def test_half_as_many_are_let_in_when_a_lock_was_not_had() -> None:
-    gate = Gate(32)
+    gate = Throttle(32)
     for room in (FIRST // 2, FIRST // 4, 1, 1):
         with pytest.raises(StorageBusy), gate.passing(is_busy):
             raise StorageBusy("got timeout")
@@ -28,14 +28,14 @@ def test_half_as_many_are_let_in_when_a_lock_was_not_had() -> None:
 
 
 def test_other_failures_say_nothing_of_the_storage() -> None:
-    gate = Gate(32)
+    gate = Throttle(32)
     with pytest.raises(PveRefused), gate.passing(is_busy):
         raise PveRefused("no")
     assert gate.room == FIRST
 
 
 def test_no_more_than_there_is_room_for_are_inside() -> None:
-    gate, inside, most = Gate(2), 0, 0
+    gate, inside, most = Throttle(2), 0, 0
     lock = threading.Lock()
 
     def work() -> None:

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-Check = Callable[[str], str]
+TextCheck = Callable[[str], str]
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*"
 
 
-def _matching(pattern: str, expected: str) -> Check:
+def _matching(pattern: str, expected: str) -> TextCheck:
     """A whole match, where `$` would let a newline through."""
     compiled = re.compile(pattern)
 
@@ -184,10 +184,10 @@ Startup = Annotated[
     ),
 ]
 Hotplug = Annotated[str, AfterValidator(_hotplug)]
-Description = Annotated[str, AfterValidator(_description)]
+VmNotes = Annotated[str, AfterValidator(_description)]
 Script = Annotated[str, AfterValidator(_not_blank)]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
-Login = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*", "a user such as deploy@pve"))]
+UserName = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*", "a user such as deploy@pve"))]
 TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]
 UnixUser = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", "a user's name"))]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -198,7 +198,7 @@ Jump = Annotated[str, AfterValidator(_matching(r"(?!-)[^\s,-][^\s]*", "a jump ho
 Pattern = Annotated[str, AfterValidator(_matching(r"!?[^\s!]+", "a pattern for interface names such as docker*"))]
 
 _AS_TEXT = (PlainSerializer(str, when_used="json"), WithJsonSchema({"type": "string"}))
-Address = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), *_AS_TEXT]
+IpAddress = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), *_AS_TEXT]
 Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_network), *_AS_TEXT]
 Unique = AfterValidator(_unique)
 OneOrMore = AfterValidator(_not_empty)

@@ -4,9 +4,9 @@ import pytest
 
 from nixops_proxmox.model import Power
 from nixops_proxmox.pve.vm.boot import boot_devices, boots_cd
-from nixops_proxmox.pve.vm.config import changes, update
+from nixops_proxmox.pve.vm.diff import changes, update
 from nixops_proxmox.pve.vm.identity import derived_serial, identity_of
-from nixops_proxmox.spec import Cpu, Disk, Efi, Install, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec import Cpu, Disk, Efi, InstallSpec, MachineSpec, Nic, Tpm
 from tests.pve.specs import GIB, UUID, full_spec, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())
@@ -203,5 +203,5 @@ def test_the_installer_boots_if_a_medium_comes_before_a_disk(boot: str, ide2: st
 
 
 def test_an_image_is_imported_only_at_creation() -> None:
-    described = spec(install=Install.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
+    described = spec(install=InstallSpec.model_validate({"from": "image", "image": "local:import/a.qcow2"}))
     assert changes(vm_of(spec(), dict(boot="order=scsi0")), described, IDENTITY) == ()
