@@ -220,7 +220,8 @@ def test_a_real_nix_env_makes_generations_and_goes_back(nix: Nix, tmp_path: Path
     places = {"NIX_STORE_DIR": f"{tmp_path}/nix/store", "NIX_STATE_DIR": f"{tmp_path}/nix/var/nix"}
     (tmp_path / "nix" / "var" / "nix" / "profiles").mkdir(parents=True)
     (tmp_path / "run").mkdir()
-    own = {**places, "NIX_CONF_DIR": f"{tmp_path}/etc", "NIX_REMOTE": "", "NIX_CONFIG": nix_config()}
+    places |= {"NIX_LOG_DIR": f"{tmp_path}/nix/var/log", "NIX_CONF_DIR": f"{tmp_path}/etc"}  # a user has no other
+    own = {**places, "NIX_REMOTE": "", "NIX_CONFIG": nix_config()}
     guest = SmallGuest(tmp_path, {**own, "PATH": f"{nix.directory}:{os.environ['PATH']}", "HOME": str(tmp_path)})
     one, two = (_build_system(nix, guest, name) for name in ("one", "two"))
     assert [_activate(guest, system) for system in (one, two, two)] == [1, 2, 2], "none is added for the current one"
