@@ -64,7 +64,9 @@ class Backups:
         if not confirm(
             f"are you sure you want to restore ‘{self._name}’ from {_place(backup)}, and lose what is on its disks now?"
         ):
-            return
+            raise NeedsWord(
+                f"{self._name}: it was not restored, because nobody said yes", hint="answer y, or add --confirm"
+            )
         if archive:
             restoring.restore(self._hypervisor, self._pursuit, backup["volume"])
         else:
