@@ -1,6 +1,7 @@
 """What holds for all tests: the measure of deadlines, labs that end with us, real guests one by one, the last lines."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,15 @@ def pytest_configure() -> None:
     if VARIABLE not in os.environ:
         os.environ[VARIABLE] = str(measure_pace())
     os.environ.setdefault("PYTEST_TIMEOUT", str(patience(TIME_LIMIT)))
+    hear_signals_in_commands()
+
+
+def hear_signals_in_commands() -> None:
+    """What is ignored here (nohup, a job in the background) would be ignored by every command that a test starts, too.
+    A signal that is handled is not ignored there, and here it stays without effect."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header() -> str:

@@ -86,7 +86,7 @@ def start_terminal(tmp_path: Path, *words: str, plan: object = None, **environme
         **environment,
     }
     # A program that runs these tests may ignore signals (nohup), and whoever it starts would, too.
-    argv = ["env", "--default-signal=INT,TERM,HUP", sys.executable, "-m", "tests.cli.fake", *words]
+    argv = [sys.executable, "-m", "tests.cli.fake", *words]
     process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=variables)
     os.close(theirs)
     try:

@@ -54,7 +54,7 @@ class Bed(Door):
         """The same, without waiting; in a session of its own, so that it can be killed whole."""
         with (self.home / "killed.log").open("ab") as log:
             return subprocess.Popen(
-                ["env", "--default-signal=INT,TERM,HUP", *self.inside(*arguments)],  # whatever is ignored here (nohup)
+                self.inside(*arguments),
                 env=self.environment,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
