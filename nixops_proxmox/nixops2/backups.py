@@ -64,7 +64,7 @@ class Backups:
         if not confirm(
             f"are you sure you want to restore ‘{self._name}’ from {_place(backup)}, and lose what is on its disks now?"
         ):
-            raise NeedsWord(
+            raise NeedsPermission(
                 f"{self._name}: it was not restored, because nobody said yes", hint="answer y, or add --confirm"
             )
         if archive:
