@@ -56,12 +56,16 @@ def test_a_copy_of_a_machine_is_not_the_machine(bench: Bench, tmp_path: Path) ->
     assert seen.machine is None and "copy" in seen.problem
 
 
-def test_of_two_with_the_same_mark_neither_is_taken(bench: Bench, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["web", "db"])
+def test_of_two_with_the_same_mark_neither_is_taken(bench: Bench, tmp_path: Path, name: str) -> None:
+    """Not even if each of them says another name."""
     first, second = bench.created(), bench.created()
     vm = bench.another().find_vm(first.facts)
     assert vm is not None
-    configure(bench, second, smbios1=vm.config["smbios1"], description=vm.config["description"])
+    notes = vm.config["description"].replace("`web`", f"`{name}`")
+    configure(bench, second, smbios1=vm.config["smbios1"], description=notes)
     found = look(bench, tmp_path)
+    assert {one.mark.machine for one in found} == {"web", name}
     assert len(found) == 2
     assert [one.machine for one in found] == [None, None] and all(one.problem for one in found)
 
