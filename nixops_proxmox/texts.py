@@ -8,6 +8,7 @@ one of ours. JSON stays exact, but for secrets.
 import json
 import logging
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -104,6 +105,14 @@ def moment_text(seconds: float) -> str:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return f"{seconds:g} s"
+
+
+def script_marker(name: str, *parameters: str) -> str:
+    """The first line of every script that we send into a guest: a comment that names the script and its parameters.
+    A model of a guest needs to read nothing else. Raises ValueError for a parameter with a line end."""
+    if any("\n" in parameter for parameter in parameters):
+        raise ValueError(f"a parameter of the script {name} has a line end")
+    return f"# nixops-proxmox: {shlex.join([name, *parameters])}\n"
 
 
 class Formatter(logging.Formatter):

@@ -3,12 +3,9 @@
 - A finished command's result is told once. When the answer is lost, so is the result: use `run_script`, which leaves
   it in a file and can be asked again, and never runs twice.
 - Only ASCII goes in safely, and 64 KiB at most.
-- A file is written in pieces of 45 KiB (60 KiB of base64), neither atomically nor with a mode; so pieces are written
-  beside, in a private folder, and joined by a command.
 """
 
 import base64
-import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,12 +30,12 @@ from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.model import Completed
 from nixops_proxmox.pve.api.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
 from nixops_proxmox.pve.wire.refusals import AgentFrozen
-from nixops_proxmox.texts import head
+from nixops_proxmox.texts import head, script_marker
 
-CHUNK = 45 * 1024  # raw bytes of one file-write: PVE takes 61440 characters of base64
 INPUT = 60_000  # characters of input-data: 65536 by the schema, 64 KiB for the whole body before 8.4
 FOLDER = "/run/nixops-proxmox"
 SEARCH = "PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\n"
+IS_BOOTING = f"{script_marker('is-booting')}{SEARCH}systemctl is-system-running"
 FROZEN = "waiting for the guest to thaw: a backup or a snapshot froze its file systems"
 T = TypeVar("T")
 THAW_TIME = 300.0  # seconds; PVE freezes a guest for the start of a backup, which is short, but a storage may be slow
@@ -54,7 +51,6 @@ class AgentApi(Protocol):
     def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int: ...
     def agent_exec_status(self, node: str, vmid: int, pid: int) -> ExecStatus: ...
     def agent_read_file(self, node: str, vmid: int, path: str) -> FileRead: ...
-    def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None: ...
     def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[AgentInterface, ...]: ...
     def agent_osinfo(self, node: str, vmid: int) -> Mapping[str, Any]: ...
     def get_status(self, node: str, vmid: int, *, poll: bool = False) -> StatusSeen: ...
@@ -170,13 +166,9 @@ class Agent:
         deadline = self._clock.now() + timeout
         text = stdin.decode("ascii")
         if len(text) > INPUT or not all(word.isascii() for word in argv):
-            raise ValueError("PVE's agent call takes at most 60000 characters of ASCII: use run_script or write_file")
+            raise ValueError("PVE's agent call takes at most 60000 characters of ASCII: use run_script")
         pid = self._api.agent_exec(*self._at, list(argv), text)
         return self._wait_for_exit(pid, deadline, timeout, head(shlex.join(argv), 80))
-
-    def run(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
-        """Run a program without a shell between; words may be any text. Exactly once, as `run_script`."""
-        return self.run_script(f"exec {shlex.join(argv)}", timeout=timeout)
 
     def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
         """Run a `/bin/sh` script (of 45 KB at most) once, whatever answers get lost. Asked again with the same token
@@ -200,19 +192,9 @@ class Agent:
         first = self._repeat(lambda: self._api.agent_read_file(*self._at, path))
         data, truncated = first.content, first.truncated
         while truncated:  # 16 MiB is all that one answer holds
-            piece = self.exec(["/bin/sh", "-c", _tail_command(path, len(data))]).stdout
+            piece = self.exec(["/bin/sh", "-c", tail_script(path, len(data))]).stdout
             data, truncated = data + piece, bool(piece)
         return data
-
-    def write_file(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        """Write it as a whole, with its folder; readers see the old or the new one. Safe to repeat."""
-        digest = hashlib.sha256(data).hexdigest()
-        parts = f"{self._folder}/files/{digest[:16]}-{token_hex(4)}"
-        self._demand(["/bin/sh", "-c", f"{SEARCH}umask 077; mkdir -p {shlex.quote(parts)}"], f"prepare {path}")
-        for index, start in enumerate(range(0, max(1, len(data)), CHUNK)):
-            write = partial(self._api.agent_write_file, *self._at, f"{parts}/{index:06}", data[start : start + CHUNK])
-            self._repeat(write)
-        self._demand(["/bin/sh", "-c", join_script(parts, path, digest, mode)], f"write {path}")
 
     def interfaces(self, *, again: bool = False) -> tuple[AgentInterface, ...]:
         """`again`: asked before, and now for what may have changed."""
@@ -221,7 +203,7 @@ class Agent:
     def is_booting(self) -> bool:
         """Does its init say that the system is still starting? False, too, where nobody can tell."""
         try:
-            told = self.exec(["/bin/sh", "-c", f"{SEARCH}systemctl is-system-running"], timeout=10).stdout
+            told = self.exec(["/bin/sh", "-c", IS_BOOTING], timeout=10).stdout
         except DeployError:
             return False
         return told.strip() in (b"initializing", b"starting")
@@ -258,16 +240,6 @@ class Agent:
             raise CommandFailed(f"VM {self._at[1]}: a command printed over 16 MiB: {what}", status=status)
         return CommandResult(status, seen.stdout, seen.stderr)
 
-    def _demand(self, argv: Sequence[str], purpose: str) -> None:
-        result = self._repeat(lambda: self.exec(argv))
-        if result.status:
-            text = (result.stderr or result.stdout).decode(errors="replace").strip()
-            raise CommandFailed(
-                f"VM {self._at[1]}: could not {purpose}: {text or f'status {result.status}'}",
-                status=result.status,
-                output=text,
-            )
-
     def _repeat(self, call: Callable[[], T], times: int = 5) -> T:
         """For calls that may be repeated: a few times, while the answer is "not now"; longer while it is frozen."""
         thawed_by, tries = self._clock.now() + THAW_TIME, 1
@@ -298,7 +270,8 @@ def run_once_argv(token: str, folder: str = FOLDER) -> list[str]:
     """A command that runs the script on its stdin (base64) once per token, and else gives the first run's result."""
     if not token.replace("-", "").isalnum() or not token.isascii():
         raise ValueError(f"not a token: {token!r}")
-    return ["/bin/sh", "-c", _RUN_ONCE, "nixops-proxmox", f"{folder}/once/{token}"]
+    place = f"{folder}/once/{token}"
+    return ["/bin/sh", "-c", script_marker("run-once", place) + _RUN_ONCE, "nixops-proxmox", place]
 
 
 _RUN_ONCE = (
@@ -318,20 +291,7 @@ cat "$d/out"; cat "$d/err" >&2; read -r s < "$d/status"; exit "$s"
 )
 
 
-def join_script(parts: str, path: str, digest: str, mode: int) -> str:
-    """Make a file of its parts; right away done if it is already there (an answer was lost)."""
-    target, folder = shlex.quote(path), shlex.quote(path.rpartition("/")[0] or "/")
-    return f"""{SEARCH}umask 077; parts={shlex.quote(parts)}; target={target}; new="$target.new.$$"
-whole() {{ [ "$(sha256sum < "$1" | cut -c1-64)" = {digest} ]; }}
-if [ -d "$parts" ]; then
-  ( umask 022; mkdir -p {folder} ) && cat "$parts"/* > "$new" || exit 1
-  whole "$new" || {{ rm -f "$new"; echo "it did not arrive whole" >&2; exit 1; }}
-  chmod {mode:o} "$new" && mv -f "$new" "$target" && rm -rf "$parts"
-else
-  whole "$target"
-fi
-"""
-
-
-def _tail_command(path: str, skip: int) -> str:
-    return f"{SEARCH}tail -c +{skip + 1} {shlex.quote(path)} | head -c 8388608"
+def tail_script(path: str, skip: int) -> str:
+    """Print 8 MiB of a file at most, from the byte behind the first `skip` on."""
+    marker = script_marker("file-tail", path, str(skip))
+    return f"{marker}{SEARCH}tail -c +{skip + 1} {shlex.quote(path)} | head -c 8388608"

@@ -9,7 +9,7 @@ from typing import Any
 from nixops_proxmox.errors import CommandFailed, WrongDisk
 from nixops_proxmox.model import Completed, GuestDisk
 from nixops_proxmox.spec import Disk
-from nixops_proxmox.texts import tail
+from nixops_proxmox.texts import script_marker, tail
 
 HEADER = "nixops-proxmox-disks"
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -19,7 +19,7 @@ _UUID = re.compile(r"[0-9a-f-]{8,64}")
 SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
 
 # wipefs probes the disk itself; lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
-LIST_DISKS = f"""set -u
+LIST_DISKS = f"""{script_marker("list-disks")}set -u
 echo {HEADER} lsblk
 lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE,PTUUID,UUID || exit 1
 echo {HEADER} signatures

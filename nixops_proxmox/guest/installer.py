@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nixops_proxmox.errors import CommandFailed
 from nixops_proxmox.model import Completed
-from nixops_proxmox.texts import tail
+from nixops_proxmox.texts import script_marker, tail
 
 HEADER = "nixops-proxmox-installer 1"
 _KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]{40,2000}={0,3}")
@@ -37,7 +37,8 @@ def enter_script(public_keys: Sequence[str]) -> str:
     if not all(_PUBLIC.fullmatch(key) for key in keys):
         raise ValueError("not a public key")
     words = " ".join(map(shlex.quote, keys))
-    return f"""PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH
+    return f"""{script_marker("enter", *keys)}\
+PATH=$PATH:/run/current-system/sw/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH
 kind=other
 grep -qsx 'VARIANT_ID="*installer"*' /etc/os-release && kind=installer
 [ -e /etc/nixops-proxmox-installer ] && kind=installer

@@ -1,11 +1,13 @@
 """The one script that the agent runs in a copied system: its identity, who may log in, and sshd taking the host key."""
 
 import base64
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 
 from nixops_proxmox.model import Completed
+from nixops_proxmox.texts import script_marker
 
 HEADER = "nixops-proxmox-introduced 1"
 _PUBLIC = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?")
@@ -46,9 +48,12 @@ def introduce_script(files: Mapping[str, tuple[str, int]], authorized: Sequence[
     keys = [key.strip() for key in authorized]
     if not all(_PUBLIC.fullmatch(key) for key in keys):
         raise ValueError("not a public key")
-    lines = [_put(f"/{path.lstrip('/')}", text, mode) for path, (text, mode) in files.items()]
+    placed = {f"/{path.lstrip('/')}": content for path, content in files.items()}
+    texts = {path: text for path, (text, _) in placed.items()}
+    marker = script_marker("introduce", json.dumps({"files": texts, "keys": keys, "users": list(users)}))
+    lines = [_put(path, text, mode) for path, (text, mode) in placed.items()]
     lines += [f"authorize {shlex.join([user, *keys])}" for user in users]
-    return _BODY + "\n".join(lines) + "\n" + _RESTART
+    return marker + _BODY + "\n".join(lines) + "\n" + _RESTART
 
 
 def _put(path: str, text: str, mode: int) -> str:

@@ -12,7 +12,7 @@ from typing import Protocol
 from nixops_proxmox.errors import ActivationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.texts import tail
+from nixops_proxmox.texts import script_marker, tail
 
 PROFILE = "/nix/var/nix/profiles/system"
 TIMEOUT = 1800.0  # seconds; restarting services may take its time
@@ -20,6 +20,7 @@ NEEDS_REBOOT = 100  # switch-to-configuration: the new init cannot take over fro
 UNITS_FAILED = 4  # switch-to-configuration: switched, but some units did not come up (NixOS)
 
 _ACTIVE = f"""\
+{script_marker("active-system")}\
 [ ! -e /run/nixops-proxmox/activating ] || exit 0
 current=$(readlink -f /run/current-system) || exit 0
 [ "$current" != "$(readlink -f {PROFILE})" ] || echo "$current"
@@ -27,6 +28,7 @@ current=$(readlink -f /run/current-system) || exit 0
 
 # What _ACTIVE looks at, each by name; then the services that are down, where systemd can tell.
 _SEEN = f"""\
+{script_marker("seen-system")}\
 echo "current $(readlink -f /run/current-system)"
 echo "next $(readlink -f {PROFILE})"
 run=/run/nixops-proxmox
@@ -107,18 +109,19 @@ def explain_inactive(text: str, wanted: str) -> str:
 def activate_script(system: str) -> str:
     """Make `system` the next generation (none is added if it is the current one) and switch to it."""
     choose = shlex.join(["nix-env", "-p", PROFILE, "--set", system])
-    return _SWITCH.format(choose=choose, profile=PROFILE)
+    return script_marker("activate", system) + _SWITCH.format(choose=choose, profile=PROFILE)
 
 
 def rollback_script(generation: int | None = None) -> str:
     """Go back to `generation`, or to the one before the current one, and switch to it."""
     how = ["--rollback"] if generation is None else ["--switch-generation", str(generation)]
-    return _SWITCH.format(choose=shlex.join(["nix-env", "-p", PROFILE, *how]), profile=PROFILE)
+    marker = script_marker("roll-back", *how[1:])
+    return marker + _SWITCH.format(choose=shlex.join(["nix-env", "-p", PROFILE, *how]), profile=PROFILE)
 
 
 def generations_script() -> str:
     """Prints `NUMBER STORE-PATH` for each generation, and `current NAME-OF-LINK`."""
-    return f"""\
+    return f"""{script_marker("generations")}\
 for link in {PROFILE}-*-link; do
   [ -L "$link" ] || continue
   number=${{link#{PROFILE}-}}

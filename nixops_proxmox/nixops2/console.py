@@ -2,9 +2,10 @@
 
 from nixops_proxmox.compose import Parts
 from nixops_proxmox.model import Machine
+from nixops_proxmox.texts import script_marker
 
 LINES = 200
-SCRIPT = f"""\
+SCRIPT = f"""{script_marker("read-log")}\
 journalctl --boot --no-pager --lines={LINES} 2>/dev/null && exit 0
 dmesg 2>/dev/null | tail -n {LINES}
 for log in /var/log/*.log /var/log/services/*.log; do

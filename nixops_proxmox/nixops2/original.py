@@ -23,6 +23,7 @@ from nixops_proxmox.pve.vm.identity import find_mark, uuid_of
 from nixops_proxmox.pve.wire.properties import parse_nic
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import InstallMethod, MachineSpec
+from nixops_proxmox.texts import script_marker
 
 # What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
 SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  # the last one is a client key
@@ -31,12 +32,17 @@ TAKEN = "original"  # in the facts' `extra`: the MACs by slot, as the original l
 
 USUAL = Patience()
 
-MEET = """\
+_MEET = """\
 umask 077
 mkdir -p /root/.ssh
 grep -qsxF {key} /root/.ssh/authorized_keys || printf '%s\\n' {key} >> /root/.ssh/authorized_keys
 cat /etc/ssh/ssh_host_ed25519_key.pub
 """
+
+
+def meet_script(key: str) -> str:
+    """Let the client key in, and print the machine's public host key. Safe to repeat."""
+    return script_marker("meet", key.strip()) + _MEET.format(key=shlex.quote(key.strip()))
 
 
 def is_originals(attributes: Mapping[str, str]) -> bool:
@@ -126,7 +132,7 @@ def _meet(machine: Machine, parts: Parts) -> Facts:
     """The machine's own host key, read by its agent, and our client key put into it."""
     agent = parts.agent(machine)
     agent.wait_for_agent(USUAL.boot, USUAL.growth)
-    done = agent.run_script(MEET.format(key=shlex.quote(parts.keys.client_key().public)))
+    done = agent.run_script(meet_script(parts.keys.client_key().public))
     last = done.stdout.strip().splitlines()[-1:]
     if done.status != 0 or not last or not last[0].startswith("ssh-"):
         raise CommandFailed(

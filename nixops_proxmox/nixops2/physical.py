@@ -10,6 +10,7 @@ from typing import Any
 from nixops_proxmox.kinds.machine.scripts import device_path
 from nixops_proxmox.model import Facts, GuestDisk
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.texts import script_marker
 
 # Weaker than what users write, stronger than any default.
 PRIORITY = 900
@@ -67,12 +68,15 @@ def nix_string(text: str) -> str:
 # --- what the installed system says of itself ----------------------------------------------------------------------
 
 # One JSON object: where it is mounted, and whether it was booted by UEFI.
-HARDWARE_SCRIPT = """\
+HARDWARE_SCRIPT = (
+    script_marker("hardware")
+    + """\
 set -e
 printf '{"efi": %s, "mounts": ' "$([ -d /sys/firmware/efi ] && echo true || echo false)"
 findmnt --json --list --real -o TARGET,SOURCE,FSTYPE,OPTIONS,UUID
 printf '}\\n'
 """
+)
 
 # Not of the root's own making: bind mounts, images, network file systems.
 _DISK_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "vfat", "zfs"})

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.model import Completed, Job, JobPhase
-from nixops_proxmox.texts import after_cut, tail
+from nixops_proxmox.texts import after_cut, script_marker, tail
 
 DIRECTORY = "/run/nixops-proxmox/jobs"
 HEADER = "nixops-proxmox-job"
@@ -28,7 +28,7 @@ class RunScript(Protocol):
 
 def start_script(name: str, size: int, directory: str = DIRECTORY) -> str:
     """Start job `name`, whose script of `size` bytes comes by stdin; does nothing if there is one of that name."""
-    return f"""set -u
+    return f"""{script_marker("job-start", name)}set -u
 umask 077
 job={_job_path(name, directory)}
 [ -d "$job" ] && {{ cat >/dev/null; exit 0; }}
@@ -68,7 +68,7 @@ def find_script(name: str, directory: str = DIRECTORY, *, tail: int = TAIL, pati
 
     With `patience` it looks again for so many seconds while the job runs (a poll that waits at the far end).
     """
-    return f"""job={_job_path(name, directory)}
+    return f"""{script_marker("job-find", name, f"{patience:g}")}job={_job_path(name, directory)}
 {_LOOK}
 n=0
 look
@@ -84,7 +84,7 @@ exit 0
 
 def discard_script(name: str, directory: str = DIRECTORY) -> str:
     """Set the record of job `name` aside, with its log; fails while it runs."""
-    return f"""job={_job_path(name, directory)}
+    return f"""{script_marker("job-discard", name)}job={_job_path(name, directory)}
 {_LOOK}
 look
 [ $phase = absent ] && exit 0

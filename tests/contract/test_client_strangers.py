@@ -71,9 +71,6 @@ ACTS: dict[str, Act] = {
     "command in the guest": lambda bench, machine: bench.hypervisor.client.agent_exec(
         machine.facts.node, machine.facts.vmid, ["true"]
     ),
-    "file in the guest": lambda bench, machine: bench.hypervisor.client.agent_write_file(
-        machine.facts.node, machine.facts.vmid, "/a", b"key"
-    ),
 }
 
 

@@ -69,7 +69,6 @@ def made(folder: Path) -> list[Made]:
         Made("agent_exec", lambda c: c.agent_exec(NODE, VMID, ["true"]), "POST", f"{agent}/exec"),
         Made("agent_exec_status", lambda c: c.agent_exec_status(NODE, VMID, 1), "GET", f"{agent}/exec-status"),
         Made("agent_read_file", lambda c: c.agent_read_file(NODE, VMID, "/x"), "GET", f"{agent}/file-read"),
-        Made("agent_write_file", lambda c: c.agent_write_file(NODE, VMID, "/x", b""), "POST", f"{agent}/file-write"),
         Made(
             "agent_interfaces",
             lambda c: c.agent_interfaces(NODE, VMID),

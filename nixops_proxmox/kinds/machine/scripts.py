@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from nixops_proxmox.model import GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
+from nixops_proxmox.texts import script_marker
 
 DEFAULT_LAYOUT = """\
 # The whole first disk: one ext4 root, and what the firmware needs to boot it.
@@ -45,7 +46,7 @@ def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: i
     settings |= {"REINSTALL": "1" if again else ""}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     body = spec.install.partition or "set -e\n" + DEFAULT_LAYOUT
-    return "\n".join([*lines, _unmount(), body, ""])
+    return script_marker("partition") + "\n".join([*lines, _unmount(), body, ""])
 
 
 def install_script(spec: MachineSpec, system: str) -> str:
@@ -56,7 +57,7 @@ def install_script(spec: MachineSpec, system: str) -> str:
         install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
     else:
         install = "nixos-generate-config --root /mnt\nnixos-install --root /mnt --no-root-passwd"
-    return f"set -e\n{install}\nsync\numount -R /mnt || sync\n"
+    return f"{script_marker('install')}set -e\n{install}\nsync\numount -R /mnt || sync\n"
 
 
 def delivery(
@@ -78,7 +79,7 @@ def delivery(
     if spec.install.method is InstallMethod.CONFIGURATION:
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
-    return "set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
+    return f"{script_marker('deliver')}set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
 
 
 def identity_files(machine: Machine, spec: MachineSpec, private: str, public: str) -> dict[str, tuple[str, int]]:

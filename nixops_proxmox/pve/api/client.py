@@ -1,6 +1,5 @@
 """Typed façade over the API: one method for each operation that we use, nothing clever."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -270,11 +269,6 @@ class PveClient:
     def agent_read_file(self, node: str, vmid: int, path: str) -> answers.FileRead:
         """At most 16 MiB."""
         return answers.parse_file(self._ask("GET", f"{VM}/agent/file-read", {"file": path}, node=node, vmid=vmid))
-
-    def agent_write_file(self, node: str, vmid: int, path: str, content: bytes) -> None:
-        """Replace a file; at most 45 KiB of any bytes (PVE allows 60 KiB of base64)."""
-        params: Params = {"file": path, "content": base64.b64encode(content).decode("ascii"), "encode": False}
-        self._ask("POST", f"{VM}/agent/file-write", params, node=node, vmid=vmid)
 
     def agent_interfaces(self, node: str, vmid: int, *, poll: bool = False) -> tuple[answers.AgentInterface, ...]:
         data = self._ask("GET", f"{VM}/agent/network-get-interfaces", node=node, vmid=vmid, poll=poll)

@@ -1,21 +1,42 @@
-"""Scripted guests know the scripts that the tool sends today."""
+"""Scripted guests know the scripts that the tool sends today, each by its marker."""
 
+import ast
 import asyncio
 import base64
-from collections.abc import Callable
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.guest.agent import join_script, run_once_argv
+from nixops_proxmox.errors import ActivationFailed
+from nixops_proxmox.guest.agent import IS_BOOTING, run_once_argv, tail_script
 from nixops_proxmox.guest.disks import LIST_DISKS, parse_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.lab.machines.simulated import Body, Options
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
+from nixops_proxmox.lab.machines.simulated.replies import JOBS, SCRIPTS, find_marker
 from nixops_proxmox.lab.machines.simulated.scripted import ScriptedGuest
 from nixops_proxmox.model import Completed, JobPhase
+from nixops_proxmox.nixeval.activate import (
+    activate_script,
+    explain_inactive,
+    find_generation_before,
+    generations_script,
+    parse_activation,
+    rollback_script,
+    seen_script,
+)
+from nixops_proxmox.nixops2.console import SCRIPT
+from nixops_proxmox.nixops2.original import meet_script
+from nixops_proxmox.nixops2.physical import HARDWARE_SCRIPT, parse_hardware
 from nixops_proxmox.ssh.jobs import discard_script, find_script, parse_job, start_script
+from nixops_proxmox.texts import script_marker
 from tests.lab.machines.simulated_bench import GIB, Bench
 
+PACKAGE = Path(__file__).resolve().parents[3] / "nixops_proxmox"
 pytestmark = pytest.mark.netns
 SCRIPTED = Options(body=Body.SCRIPTED)
 
@@ -44,7 +65,7 @@ def test_disks_and_jobs(play: Callable[..., None]) -> None:
         guest = guest_of(await bench.power_on(await bench.hardware()))
         [disk] = parse_disks((await guest.run(LIST_DISKS, b"")).out.decode())
         assert (disk.serial, disk.size, disk.signatures) == ("root1", 8 * GIB, ())
-        for name, script in (("partition-0-0", "sgdisk"), ("install-0", "nixos-install --root /mnt")):
+        for name, script in (("partition-0-0", script_marker("partition")), ("install-0", script_marker("install"))):
             assert parse_job((await guest.run(find_script(name), b"")).out.decode()).phase is JobPhase.ABSENT
             assert (await guest.run(start_script(name, len(script)), script.encode())).status == 0
             await asyncio.sleep(0)
@@ -57,14 +78,63 @@ def test_disks_and_jobs(play: Callable[..., None]) -> None:
     play(scenario, SCRIPTED)
 
 
-def test_a_file_in_parts(play: Callable[..., None]) -> None:
+def test_every_script_of_the_tool_is_known_and_no_other() -> None:
+    written = {name for path in sorted(PACKAGE.rglob("*.py")) for name in written_markers(path)}
+    assert written == {*SCRIPTS, *JOBS}
+
+
+def written_markers(path: Path) -> Iterator[str]:
+    """The names that a module gives to `script_marker`; each must be there to be read."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "script_marker":
+            assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"
+            yield str(node.args[0].value)
+
+
+def test_the_contract_is_written_down() -> None:
+    page = (PACKAGE.parent / "docs" / "lab-simulated.md").read_text()
+    table = page.partition("| marker |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)", table, re.MULTILINE)) == {*SCRIPTS, *JOBS}
+
+
+@pytest.mark.parametrize("words", [("a b", "it's", "$(reboot)", ""), ()])
+def test_a_marker_is_read_as_it_was_written(words: tuple[str, ...]) -> None:
+    assert find_marker(script_marker("enter", *words) + "exit 1\n") == ("enter", *words)
+    assert subprocess.run(["sh", "-c", script_marker("enter", *words) + "exit 3\n"], check=False).returncode == 3
+
+
+def test_no_parameter_of_a_marker_begins_a_line_of_the_script() -> None:
+    with pytest.raises(ValueError, match="line end"):
+        script_marker("enter", "key\nreboot")
+
+
+def test_a_system_is_activated_and_left_again(play: Callable[..., None]) -> None:
     async def scenario(bench: Bench) -> None:
         guest = guest_of(await bench.power_on(await bench.hardware()))
-        for number, text in enumerate((b"one ", b"two")):
-            file = await guest.open_file(f"/run/x/{number:06}", "w")
-            file.write(text)
-            file.close()
-        assert (await guest.run(join_script("/run/x", "/root/whole", "0" * 64, 0o600), b"")).status == 0
-        assert guest.files["/root/whole"] == b"one two"
+
+        async def tell(script: str) -> Completed:
+            done = await guest.run(script, b"")
+            return Completed(done.status, done.out.decode(), done.err.decode())
+
+        for system, number in (("/nix/store/one", 2), ("/nix/store/two", 3), ("/nix/store/two", 3)):
+            assert parse_activation(await tell(activate_script(system)), "web").generation == number
+        assert find_generation_before((await tell(generations_script())).stdout) == 2
+        assert parse_activation(await tell(rollback_script()), "web").generation == 2
+        assert explain_inactive((await tell(seen_script())).stdout, "/nix/store/one").startswith("/nix/store/one is")
+        with pytest.raises(ActivationFailed):
+            parse_activation(await tell(rollback_script(7)), "web")
+
+    play(scenario, SCRIPTED)
+
+
+def test_the_rest_of_the_contract_is_answered_as_a_real_guest_answers(play: Callable[..., None]) -> None:
+    async def scenario(bench: Bench) -> None:
+        guest = guest_of(await bench.power_on(await bench.hardware()))
+        assert (await guest.run(tail_script("/etc/ssh/ssh_host_ed25519_key.pub", 4), b"")).out.startswith(b"ed25519 ")
+        assert parse_hardware(json.loads((await guest.run(HARDWARE_SCRIPT, b"")).out), None)["fileSystems"]["/"]
+        assert (await guest.run(meet_script(bench.public), b"")).out.startswith(b"ssh-ed25519 ")
+        assert bench.public.encode() in guest.files["/root/.ssh/authorized_keys"]
+        for script, told in ((IS_BOOTING, b"running\n"), (SCRIPT, b"")):
+            assert (await guest.run(script, b"")).out == told
 
     play(scenario, SCRIPTED)

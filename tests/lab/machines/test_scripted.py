@@ -17,30 +17,25 @@ from tests.lab.machines.simulated_bench import Bench
 
 Play = Callable[..., None]
 pytestmark = pytest.mark.netns
-JOB = """job=/run/nixops-proxmox/jobs/install-0
-new="$job.new.$$"
-"""
-FIND = """job=/run/nixops-proxmox/jobs/install-0
-echo "nixops-proxmox-job $phase $status"
-"""
+MARK = "# nixops-proxmox:"
+JOB = f"{MARK} job-start install-0"
+FIND = f"{MARK} job-find install-0 0"
 
 
 def test_a_scripted_guest_is_installed_and_boots_with_the_delivered_host_key(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         hardware = await bench.hardware(boot=("scsi0", "ide2"))
         machine = await bench.power_on(hardware)
-        entered = await bench.must(
-            machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'"
-        )
+        entered = await bench.must(machine, f"{MARK} enter '{bench.public.strip()}'")
         assert "kind installer" in entered
         key = asyncssh.generate_private_key("ssh-ed25519")
         async with await bench.ssh(machine) as connection:
             assert (await connection.run("grep -qs ' /mnt ' /proc/self/mounts")).exit_status == 1
-            await connection.run(JOB.replace("install", "partition"), input="sgdisk something")
+            await connection.run(JOB.replace("install", "partition"), input=f"{MARK} partition")
             await connection.run(FIND.replace("install", "partition"))
             assert (await connection.run("grep -qs ' /mnt ' /proc/self/mounts")).exit_status == 0
-            await connection.run("set -e\ncd /mnt\ntar -xpf -\n", input=archive(bench, key), encoding=None)
-            await connection.run(JOB, input="nixos-install --root /mnt")
+            await connection.run(f"{MARK} deliver", input=archive(bench, key), encoding=None)
+            await connection.run(JOB, input=f"{MARK} install")
             assert (await connection.run(FIND)).stdout == "nixops-proxmox-job done 0\n"
         await machine.power_off()
 
@@ -72,7 +67,8 @@ def archive(bench: Bench, key: asyncssh.SSHKey) -> bytes:
 def test_what_a_scripted_guest_does_not_know_fails_and_what_it_was_taught_does_not(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         machine = await bench.power_on(await bench.hardware())
-        assert (await bench.run(machine, "frobnicate")).status == 127
+        for unknown in ("frobnicate", "cat /etc/hostname; reboot", "true\nreboot", f"{MARK} frobnicate\ntrue", "' "):
+            assert (await bench.run(machine, unknown)).status == 127
         answer = await bench.run(machine, "greet the world")
         assert (answer.status, answer.out) == (4, "hello")
 
@@ -104,7 +100,7 @@ def test_without_namespaces_scripted_guests_are_on_loopback(tmp_path: Path) -> N
         try:
             machine = await bench.power_on(await bench.hardware())
             assert bench.addresses(machine) == ["127.77.0.1"]
-            await bench.must(machine, f"  for key in '{bench.public.strip()}'; do\necho 'nixops-proxmox-installer 1'")
+            await bench.must(machine, f"{MARK} enter '{bench.public.strip()}'")
             login = {"username": "root", "client_keys": [bench.key], "known_hosts": None, "config": None}
             async with asyncssh.connect("127.77.0.1", port, **login) as connection:
                 assert (await connection.run("hostname")).stdout == "nixos-installer\n"
@@ -138,7 +134,7 @@ def test_a_swapped_disk_is_seen_at_once_and_keeps_no_other_ones_name(play: Play)
         machine = await bench.power_on(hardware)
         other = replace(await bench.new_disk("scsi1", 102, "theirs"), key="scsi0")
         await machine.change(hardware, replace(hardware, disks=(other, bench.cd)))
-        told = await bench.must(machine, "echo nixops-proxmox-disks lsblk")
+        told = await bench.must(machine, f"{MARK} list-disks")
         assert "theirs" in told and "root1" not in told and '"sdb"' in told
 
     play(scenario, Options(body=Body.SCRIPTED))

@@ -1,12 +1,10 @@
 """A guest of which only a model exists: no process, no namespace; for fleets of a thousand.
 
-It knows the scripts that the tool sends by the words in them (`RULES`), keeps files in memory and, of the installed
+It knows the scripts that the tool sends by their markers (see replies.py), keeps files in memory and, of the installed
 system, in the disk's tree; what it does not know ends with status 127. Nix is not modelled.
 """
 
 import asyncio
-import base64
-import binascii
 import io
 import itertools
 import json
@@ -23,10 +21,9 @@ from typing import Any
 from nixops_proxmox.lab.machines.simulated import sight
 from nixops_proxmox.lab.machines.simulated.body import About, GuestDisk, NoSuchProgram, OpenFile, Output, Pipes
 from nixops_proxmox.lab.machines.simulated.options import Modelled, Options
+from nixops_proxmox.lab.machines.simulated.replies import JOBS, ScriptCall, find_marker, find_reply, takes_input
 from nixops_proxmox.lab.machines.simulated.sandbox import Boot
-from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
 
-AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
 SHELLS = ("/bin/sh", "sh", "/bin/bash", "bash", "/run/current-system/sw/bin/sh")
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -54,11 +51,16 @@ class ScriptedGuest:
         self.once: dict[str, Output] = {}
         self.files: dict[str, bytes] = {path: text.encode() for path, text in dict(boot.files).items()}
         self.partitioned = False
-        self.system = "/nix/store/00000000000000000000000000000000-scripted"
+        self.systems = ["/nix/store/00000000000000000000000000000000-scripted"]  # by generation, from 1 on
+        self.generation = 1
 
     @property
     def about(self) -> About:
         return self._boot.about
+
+    @property
+    def system(self) -> str:
+        return self.systems[self.generation - 1]
 
     @property
     def disks(self) -> tuple[GuestDisk, ...]:
@@ -78,7 +80,7 @@ class ScriptedGuest:
     ) -> tuple[int, Awaitable[Output]]:
         del environment
         if argv[0] in SHELLS and len(argv) > 2 and argv[1] == "-c":
-            return next(self._pids), self._keep(self.run(argv[2], given, argv[3:]))
+            return next(self._pids), self._keep(self.run(argv[2], given))
         if argv[0].rpartition("/")[2] in ("nonexistent", ""):
             raise NoSuchProgram(argv[0])
         return next(self._pids), self._keep(self.run(shlex.join(argv), given))
@@ -94,15 +96,16 @@ class ScriptedGuest:
         await pipes.write_err(output.err)
         return output
 
-    async def run(self, script: str, given: bytes, arguments: Sequence[str] = ()) -> Output:
-        """The first rule whose pattern is found in the script."""
+    async def run(self, script: str, given: bytes) -> Output:
+        """What the first rule of the lab's owner says whose pattern is found in it; else the reply to its marker."""
         for rule in self._options.modelled:
             if re.search(rule.pattern, script):
                 return await self.do(rule)
-        for pattern, handler in RULES:
-            if found := re.search(pattern, script, re.MULTILINE):
-                return await handler(self, script, given, found, arguments)
-        return Output(127, b"", b"a scripted guest does not know this command\n")
+        found = find_reply(script)
+        if found is None:
+            return Output(127, b"", b"a scripted guest does not know this command\n")
+        handler, words = found
+        return await handler(self, ScriptCall(words, given))
 
     async def do(self, rule: Modelled) -> Output:
         await self._sleep(rule.seconds)
@@ -170,12 +173,11 @@ class ScriptedGuest:
             self.jobs[name].task = self._keep(self._work(self.jobs[name], script))
 
     async def _work(self, job: DetachedJob, script: str) -> None:
-        installs = "nixos-install" in script
-        plain = Modelled(
-            "",
-            seconds=self._options.install if installs else self._options.partition,
-            effect="install" if installs else "partition",
-        )
+        kind = next(iter(find_marker(script)), "")
+        seconds = {"partition": self._options.partition, "install": self._options.install}
+        plain = Modelled("", err="a scripted guest does not know this job\n", status=127)
+        if kind in JOBS:
+            plain = Modelled("", seconds=seconds[kind], effect=kind)
         rule = next((rule for rule in self._options.modelled if re.search(rule.pattern, script)), plain)
         output = await self.do(rule)
         job.log = (output.out + output.err).decode()
@@ -259,213 +261,3 @@ class MemoryFile:
 
     def at_end(self) -> bool:
         return self._at_end
-
-
-# What it knows of the tool's scripts
-
-ScriptHandler = Callable[[ScriptedGuest, str, bytes, re.Match[str], Sequence[str]], Awaitable[Output]]
-
-
-def said(text: str, status: int = 0) -> Output:
-    return Output(status, text.encode())
-
-
-async def run_once(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    """A script in base64 on stdin, once per folder (the second argument)."""
-    del script, found
-    token = arguments[1] if len(arguments) > 1 else ""
-    if token not in guest.once:
-        try:
-            inner = base64.b64decode(given, validate=False).decode()
-        except (binascii.Error, UnicodeDecodeError):
-            return Output(1, b"", b"base64: invalid input\n")
-        guest.once[token] = await guest.run(inner, b"")
-    return guest.once[token]
-
-
-async def enter(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del given, arguments
-    about = guest.about
-    if about.installer and (keys := re.search(r"^ *for key in (.*); do$", script, re.MULTILINE)):
-        known = guest.files.get(AUTHORIZED_KEYS, b"").decode().splitlines()
-        wanted = [key for key in shlex.split(keys[1]) if key not in known]
-        guest.files[AUTHORIZED_KEYS] = "".join(f"{key}\n" for key in [*known, *wanted]).encode()
-    public = (guest.find_file(f"{HOST_KEY}.pub") or b"").decode().split()
-    kind = "installer" if about.installer else "other"
-    system = f"system {about.os_release.get('PRETTY_NAME', 'unknown')}\n"
-    key = f"host-key {public[0]} {public[1]}\n" if len(public) > 1 else ""
-    return said(f"{found[0]}\nkind {kind}\nboot-id {about.boot_id}\n{system}uuid {about.uuid.lower()}\n{key}end\n")
-
-
-async def introduce(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    """A copied system gets files (in base64) and keys; sshd takes its host key from among them."""
-    del given, arguments
-    for path, text in re.findall(r"^put (\S+) \d+ (\S+)$", script, re.MULTILINE):
-        guest.keep(path, base64.b64decode(text))
-    for words in re.findall(r"^authorize (.*)$", script, re.MULTILINE):
-        user, *keys = shlex.split(words)
-        if user == "root":
-            guest.keep(AUTHORIZED_KEYS, "".join(f"{key}\n" for key in keys).encode())
-    guest.tell("sshd")
-    return said(f"{found[1]}\n")
-
-
-async def job_start(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del found, arguments
-    guest.start_job(job_name(script), given.decode())
-    return said("")
-
-
-async def job_find(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del given, arguments
-    name = job_name(script)
-    patience = re.search(r"-lt (\d+) \]; do n=\$\(\(n\+1\)\); sleep 0\.2; look", script)
-    await guest.wait_for_job(name, int(patience[1]) / 5 if patience else 0.0)
-    job = guest.jobs.get(name)
-    phase = "absent" if job is None else "running" if job.status is None else "done"
-    return said(f"{found[1]} {phase} {job.status or 0 if job else 0}\n{job.log if job else ''}")
-
-
-async def job_discard(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del given, found, arguments
-    job = guest.jobs.get(job_name(script))
-    if job is not None and job.status is None:
-        return Output(1, b"", b"it runs\n")
-    guest.jobs.pop(job_name(script), None)
-    return said("")
-
-
-def job_name(script: str) -> str:
-    found = re.search(r"^job=(.+)$", script, re.MULTILINE)
-    return shlex.split(found[1])[0].rpartition("/")[2] if found else ""
-
-
-async def list_disks(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, given, arguments
-    header = found[1]
-    rows, signatures = [], []
-    for disk in guest.disks:
-        content = {"table": None} if disk.rom else json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
-        kind = "rom" if disk.rom else "disk"
-        rows.append(
-            {
-                "name": disk.name,
-                "type": kind,
-                "size": disk.size,
-                "serial": disk.serial or None,
-                "wwn": None,
-                "fstype": None,
-                "pttype": content["table"],
-                "ptuuid": content.get("ptuuid") or None,
-            }
-        )
-        signatures += [f"{disk.name} {content['table']}"] if content["table"] else []
-    links = [f"/dev/{disk.name} /dev/disk/by-id/{disk.by_id}" for disk in guest.disks]
-    parts = [
-        f"{header} lsblk",
-        json.dumps({"blockdevices": rows}),
-        f"{header} signatures",
-        *signatures,
-        f"{header} links",
-        *links,
-        f"{header} end",
-    ]
-    return said("\n".join(parts) + "\n")
-
-
-async def deliver(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, found, arguments
-    if not guest.partitioned:
-        return Output(1, b"", b"nothing is mounted on /mnt\n")
-    guest.deliver(given)
-    return said("")
-
-
-async def is_mounted(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, given, found, arguments
-    return said("", 0 if guest.partitioned else 1)
-
-
-async def join_file(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, given, arguments
-    parts, target = shlex.split(found[1])[0], shlex.split(found[2])[0]
-    pieces = sorted(path for path in guest.files if path.startswith(f"{parts}/"))
-    if pieces:
-        guest.files[target] = b"".join(guest.files.pop(path) for path in pieces)
-    return said("", 0 if target in guest.files else 1)
-
-
-async def active_system(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, given, found, arguments
-    return said("" if guest.about.installer else f"{guest.system}\n")
-
-
-async def activate(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del given, found, arguments
-    chosen = re.search(r"--set (\S+)", script)
-    guest.system = shlex.split(chosen[1])[0] if chosen else guest.system
-    return said("nixops-proxmox: generation system-1-link\n")
-
-
-async def show(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del script, given, arguments
-    known = {"boot_id": guest.about.boot_id, "product_uuid": guest.about.uuid.lower(), "hostname": guest.about.hostname}
-    return said(known[found[1]] + "\n")
-
-
-async def nothing(
-    guest: ScriptedGuest, script: str, given: bytes, found: re.Match[str], arguments: Sequence[str]
-) -> Output:
-    del guest, script, given, found, arguments
-    return said("")
-
-
-def takes_input(script: str) -> bool:
-    """A command that does not read its input ends without waiting for the end of it."""
-    handler = next((handler for pattern, handler in RULES if re.search(pattern, script, re.MULTILINE)), None)
-    return handler in (run_once, job_start, deliver)
-
-
-RULES: tuple[tuple[str, ScriptHandler], ...] = (
-    (r"^ *base64 -d > \"\$d/script\"", run_once),
-    (r"nixops-proxmox-installer \d+", enter),
-    (r"^echo '(nixops-proxmox-introduced \d+)'$", introduce),
-    (r"^new=\"\$job\.new\.\$\$\"", job_start),
-    (r"^echo \"(nixops-proxmox-job) \$phase \$status(?:\$cut)?\"", job_find),
-    (r"^mv \"\$job\" \"\$job\.old", job_discard),
-    (r"^echo (nixops-proxmox-disks) lsblk", list_disks),
-    (r"^tar -xpf -", deliver),
-    (r"^grep -qs ' /mnt ' /proc/self/mounts$", is_mounted),
-    (r"parts=(\S+); target=(.+?); new=", join_file),
-    (r"bin/switch-to-configuration\" switch", activate),
-    (r"readlink -f /run/current-system", active_system),
-    (r"^cat /(?:proc/sys/kernel/random|sys/class/dmi/id)/(boot_id|product_uuid)$", show),
-    (r"^(hostname)$", show),
-    (r"^(?:true|sync|:)$|umask 077; mkdir -p|^blockdev --setr[ow]|udevadm settle", nothing),
-)

@@ -1,0 +1,317 @@
+"""What a scripted guest replies to each script and command of the tool.
+
+The first line of each script is a comment, the marker: `# nixops-proxmox: NAME PARAMETER...`, quoted as for a shell.
+A reply depends on this line and on standard input alone; the rest of the script is not read. docs/lab-simulated.md
+lists the markers.
+"""
+
+import base64
+import binascii
+import json
+import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nixops_proxmox.lab.machines.simulated.body import Output
+from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
+
+if TYPE_CHECKING:
+    from nixops_proxmox.lab.machines.simulated.scripted import ScriptedGuest
+
+MARK = "# nixops-proxmox: "
+AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
+JOB = "nixops-proxmox-job"
+DISKS = "nixops-proxmox-disks"
+ANY = "*"  # in a command: whatever word is there
+
+
+@dataclass(frozen=True)
+class ScriptCall:
+    """The parameters of a marker (or the words of a command), and what comes by standard input."""
+
+    words: Sequence[str]
+    given: bytes = b""
+
+
+ScriptHandler = Callable[["ScriptedGuest", ScriptCall], Awaitable[Output]]
+
+
+def find_marker(script: str) -> tuple[str, ...]:
+    """Name and parameters of the script's marker; empty if it has none."""
+    line = script.partition("\n")[0]
+    return tuple(shlex.split(line.removeprefix(MARK))) if line.startswith(MARK) else ()
+
+
+def find_reply(script: str) -> tuple[ScriptHandler, Sequence[str]] | None:
+    """Who replies to a script or to a command of one line, and with which words; None for all others."""
+    if marker := find_marker(script):
+        known = SCRIPTS.get(marker[0])
+        return None if known is None else (known, marker[1:])
+    argv = _words(script)
+    for words, handler in COMMANDS.items():
+        if len(words) == len(argv) and all(word in (ANY, given) for word, given in zip(words, argv, strict=True)):
+            return handler, argv
+    return None
+
+
+def takes_input(script: str) -> bool:
+    """A command that does not read its input ends without waiting for the end of it."""
+    found = find_reply(script)
+    return found is not None and found[0] in (run_once, job_start, deliver)
+
+
+def _words(command: str) -> tuple[str, ...]:
+    try:
+        return () if "\n" in command.strip() else tuple(shlex.split(command))
+    except ValueError:
+        return ()
+
+
+def said(text: str, status: int = 0) -> Output:
+    return Output(status, text.encode())
+
+
+def failed(text: str) -> Output:
+    return Output(1, b"", f"{text}\n".encode())
+
+
+async def nothing(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del guest, call
+    return said("")
+
+
+# Through the agent
+
+
+async def run_once(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A script in base64 on stdin, once per folder (the parameter)."""
+    [folder] = call.words
+    if folder not in guest.once:
+        try:
+            inner = base64.b64decode(call.given, validate=False).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return failed("base64: invalid input")
+        guest.once[folder] = await guest.run(inner, b"")
+    return guest.once[folder]
+
+
+async def is_booting(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del guest, call
+    return said("running\n")
+
+
+async def enter(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The parameters are keys, which the installer lets in."""
+    about = guest.about
+    if about.installer:
+        known = guest.files.get(AUTHORIZED_KEYS, b"").decode().splitlines()
+        wanted = [key for key in call.words if key not in known]
+        guest.files[AUTHORIZED_KEYS] = "".join(f"{key}\n" for key in [*known, *wanted]).encode()
+    kind = "installer" if about.installer else "other"
+    system = f"system {about.os_release.get('PRETTY_NAME', 'unknown')}\n"
+    public = _host_key(guest)
+    key = f"host-key {' '.join(public[:2])}\n" if public else ""
+    told = f"kind {kind}\nboot-id {about.boot_id}\n{system}uuid {about.uuid.lower()}\n{key}end\n"
+    return said(f"nixops-proxmox-installer 1\n{told}")
+
+
+def _host_key(guest: "ScriptedGuest") -> Sequence[str]:
+    public = (guest.find_file(f"{HOST_KEY}.pub") or b"").decode().split()
+    return public if len(public) > 1 else ()
+
+
+async def introduce(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A copied system gets files and keys; sshd takes its host key from among them."""
+    wanted = json.loads(call.words[0])
+    for path, text in wanted["files"].items():
+        guest.keep(path, text.encode())
+    if "root" in wanted["users"]:
+        guest.keep(AUTHORIZED_KEYS, "".join(f"{key}\n" for key in wanted["keys"]).encode())
+    guest.tell("sshd")
+    return said("nixops-proxmox-introduced 1\n")
+
+
+async def meet(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The key (the parameter) is let in; the host key is told."""
+    known = (guest.find_file(AUTHORIZED_KEYS) or b"").decode().splitlines()
+    guest.keep(AUTHORIZED_KEYS, "".join(f"{key}\n" for key in dict.fromkeys([*known, *call.words])).encode())
+    return said(f"{' '.join(_host_key(guest))}\n")
+
+
+async def read_log(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del guest, call
+    return said("")
+
+
+# Jobs
+
+
+async def job_start(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    guest.start_job(call.words[0], call.given.decode())
+    return said("")
+
+
+async def job_find(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The second parameter: for how many seconds a running job is waited for."""
+    name, patience = call.words
+    await guest.wait_for_job(name, float(patience))
+    job = guest.jobs.get(name)
+    phase = "absent" if job is None else "running" if job.status is None else "done"
+    return said(f"{JOB} {phase} {job.status or 0 if job else 0}\n{job.log if job else ''}")
+
+
+async def job_discard(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    job = guest.jobs.get(call.words[0])
+    if job is not None and job.status is None:
+        return failed("it runs")
+    guest.jobs.pop(call.words[0], None)
+    return said("")
+
+
+# Disks and files
+
+
+async def list_disks(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    rows, signatures = [], []
+    for disk in guest.disks:
+        content = {"table": None} if disk.rom else json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "name": disk.name,
+                "type": "rom" if disk.rom else "disk",
+                "size": disk.size,
+                "serial": disk.serial or None,
+                "wwn": None,
+                "fstype": None,
+                "pttype": content["table"],
+                "ptuuid": content.get("ptuuid") or None,
+            }
+        )
+        signatures += [f"{disk.name} {content['table']}"] if content["table"] else []
+    parts = [
+        f"{DISKS} lsblk",
+        json.dumps({"blockdevices": rows}),
+        f"{DISKS} signatures",
+        *signatures,
+        f"{DISKS} links",
+        *(f"/dev/{disk.name} /dev/disk/by-id/{disk.by_id}" for disk in guest.disks),
+        f"{DISKS} end",
+    ]
+    return said("\n".join(parts) + "\n")
+
+
+async def deliver(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A tar archive by standard input."""
+    if not guest.partitioned:
+        return failed("nothing is mounted on /mnt")
+    guest.deliver(call.given)
+    return said("")
+
+
+async def tail_file(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """8 MiB at most of a file (the first parameter), without its first bytes (the second)."""
+    path, skip = call.words
+    data = guest.find_file(path)
+    return failed(f"tail: cannot open '{path}'") if data is None else Output(0, data[int(skip) :][: 8 << 20])
+
+
+async def is_mounted(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said("", 0 if guest.partitioned else 1)
+
+
+async def show_file(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    path = call.words[1]
+    known = {
+        "/proc/sys/kernel/random/boot_id": guest.about.boot_id,
+        "/sys/class/dmi/id/product_uuid": guest.about.uuid.lower(),
+    }
+    if path in known:
+        return said(f"{known[path]}\n")
+    data = guest.find_file(path)
+    return failed(f"cat: {path}: No such file or directory") if data is None else Output(0, data)
+
+
+async def show_hostname(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said(f"{guest.about.hostname}\n")
+
+
+async def hardware(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    root: dict[str, Any] = {"target": "/", "source": "/dev/sda1", "fstype": "ext4", "options": "rw"}
+    told = {"efi": False, "mounts": {"filesystems": [{**root, "uuid": guest.about.uuid.lower()}]}}
+    return said(f"{json.dumps(told)}\n")
+
+
+# Systems
+
+
+async def active_system(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said("" if guest.about.installer else f"{guest.system}\n")
+
+
+async def seen_system(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said(f"current {guest.system}\nnext {guest.system}\n")
+
+
+async def activate(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    [system] = call.words
+    if system != guest.system:
+        guest.systems.append(system)
+        guest.generation = len(guest.systems)
+    return _switched(guest)
+
+
+async def roll_back(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """To the generation that the parameter says, or to the one before."""
+    wanted = int(call.words[0]) if call.words else guest.generation - 1
+    if not 1 <= wanted <= len(guest.systems):
+        return failed(f"error: generation {wanted} does not exist")
+    guest.generation = wanted
+    return _switched(guest)
+
+
+def _switched(guest: "ScriptedGuest") -> Output:
+    return said(f"nixops-proxmox: generation system-{guest.generation}-link\n")
+
+
+async def generations(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    told = [f"{number} {system}\n" for number, system in enumerate(guest.systems, 1)]
+    return said("".join([*told, f"current system-{guest.generation}-link\n"]))
+
+
+SCRIPTS: Mapping[str, ScriptHandler] = {
+    "run-once": run_once,
+    "is-booting": is_booting,
+    "enter": enter,
+    "introduce": introduce,
+    "meet": meet,
+    "read-log": read_log,
+    "job-start": job_start,
+    "job-find": job_find,
+    "job-discard": job_discard,
+    "list-disks": list_disks,
+    "deliver": deliver,
+    "file-tail": tail_file,
+    "hardware": hardware,
+    "active-system": active_system,
+    "seen-system": seen_system,
+    "activate": activate,
+    "roll-back": roll_back,
+    "generations": generations,
+}
+JOBS = ("partition", "install")  # scripts that come as jobs; the guest itself has their effects
+COMMANDS: Mapping[tuple[str, ...], ScriptHandler] = {
+    ("true",): nothing,
+    ("sync",): nothing,
+    ("blockdev", "--setro", ANY): nothing,
+    ("grep", "-qs", " /mnt ", "/proc/self/mounts"): is_mounted,
+    ("cat", ANY): show_file,
+    ("hostname",): show_hostname,
+}
