@@ -32,6 +32,19 @@ def nix_path(which: str) -> str:
     return f"{folder}:{path}"
 
 
+def find_obstacle(state: Path = Path("/nix/var/nix")) -> str:
+    """Why a whole deployment cannot be tried here; empty if it can.
+
+    In a lab's network we seem to be root, and there an older Nix builds in no store but /nix, or by its daemon.
+    """
+    if shutil.which("nix-instantiate") is None:
+        return "there is no Nix here: apt-get install nix-bin"
+    first = next(folder for folder in (state, *state.parents) if folder.exists())
+    if os.access(first, os.W_OK) or (state / "daemon-socket" / "socket").exists():
+        return ""
+    return "you may not write /nix, and there is no Nix daemon: apt-get install nix-setup-systemd"
+
+
 def find_nixpkgs() -> Path | None:
     """A nixpkgs, or a folder with its lib alone: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
     entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]

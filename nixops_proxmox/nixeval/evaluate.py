@@ -12,7 +12,7 @@ from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.flakes import lock_flake, split_reference
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
-from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import UntilError, explain_failure, find_warnings
 from nixops_proxmox.paths import expanded
 
@@ -188,7 +188,8 @@ def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
     failure = explain_failure(done.stderr, str(expression.parent))
     words = failure.words or f"nix-instantiate ended with status {done.status} and no message"
     where = f"{title}, machine {failure.machine}" if failure.machine else title
-    return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint="run again with -v for Nix's whole trace")
+    hint = explain_store(words) or "run again with -v for Nix's whole trace"
+    return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint=hint)
 
 
 def _parse_toplevel(name: str, machine: object) -> Toplevel | None:

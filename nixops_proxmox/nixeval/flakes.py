@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote
 
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
-from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import nix_message
 from nixops_proxmox.paths import expanded
 
@@ -52,7 +52,9 @@ def lock_flake(
     except OutOfTime as error:
         raise EvaluationFailed(f"reading the flake {flake} did not end within {timeout:g} s\n{error.stderr}") from error
     if done.status != 0:
-        raise EvaluationFailed(f"{flake}: the flake cannot be read\n{nix_message(done.stderr)}", hint=_hint(flake, nix))
+        words = nix_message(done.stderr)
+        hint = explain_store(words) or _hint(flake, nix)
+        raise EvaluationFailed(f"{flake}: the flake cannot be read\n{words}", hint=hint)
     try:
         return _whole_url(json.loads(done.stdout)), done.stderr
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -21,6 +21,10 @@ USUAL_PLACES = (
 )
 OLDEST = (2, 4)  # NIX_CONFIG, and the `nix copy` of today
 HOW_TO_GET = "install Nix: `apt install nix-bin` on Debian, or see https://nixos.org/download"
+NO_STORE = (
+    "you may not write /nix, and there is no Nix daemon that does: install one (`apt install nix-setup-systemd` on"
+    " Debian), or name a store of your own in NIX_CONFIG (`store = /home/me/nix`)"
+)
 
 
 class Store(StrEnum):
@@ -74,6 +78,11 @@ def get_nix(environment: Mapping[str, str] | None = None, run: Runner | None = N
         found, oldest = (".".join(map(str, version)) for version in (nix.version, OLDEST))
         raise NixMissing(f"the Nix in {nix.directory} is {found}; at least {oldest} is needed", hint=HOW_TO_GET)
     return nix
+
+
+def explain_store(words: str) -> str:
+    """A hint, if that is why Nix failed: an older one makes no store for a user who is alone; empty otherwise."""
+    return NO_STORE if re.search(r"creating directory '/nix\b.*Permission denied", words) else ""
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nixes import find_obstacle
+
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
@@ -37,8 +39,8 @@ in
 def lab_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Bed"]:
     from tests.e2e.bed import DEMO, start_bed
 
-    if shutil.which("nix-instantiate") is None:
-        pytest.skip("there is no Nix here")
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
     home = tmp_path_factory.mktemp("bed")
     network = home / "shop" / "network.nix"
     network.parent.mkdir()

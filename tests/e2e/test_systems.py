@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.nixes import find_obstacle
 from tests.pace import patience
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class Story:
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     from tests.e2e.bed import DEMO, start_bed
 
-    if shutil.which("nix-instantiate") is None:
-        pytest.skip("there is no Nix here")
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
     home = tmp_path_factory.mktemp("story")
     network = home / "network.nix"
     network.write_text(NETWORK.replace("DEMO", str(DEMO)))

@@ -15,7 +15,7 @@ from nixops_proxmox.nixeval.evaluate import (
     parse_source,
 )
 from nixops_proxmox.nixeval.runner import ProcessRunner
-from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.tools import NO_STORE, Nix
 from nixops_proxmox.paths import nix_dir
 from tests.nixeval.scripted import ScriptedRunner
 
@@ -71,6 +71,14 @@ def test_a_failure_is_told_after_one_evaluation(fake_nix: Nix) -> None:
     with pytest.raises(EvaluationFailed, match=r"^/w/n.nix, machine web: the evaluation failed\nerror: boo$"):
         evaluate_network(fake_nix, EVAL, SOURCE, run=run)
     assert len(run.calls) == 1
+
+
+@pytest.mark.parametrize("source", [SOURCE, NetworkSource(flake=".")])
+def test_a_user_without_a_store_is_told_how_to_get_one(fake_nix: Nix, source: NetworkSource) -> None:
+    run = ScriptedRunner([Completed(1, "", "error: creating directory '/nix': Permission denied\n")])
+    with pytest.raises(EvaluationFailed) as failed:
+        evaluate_network(fake_nix, EVAL, source, run=run)
+    assert failed.value.hint == NO_STORE
 
 
 def test_what_nix_warns_of_is_kept_and_what_it_does_is_told(fake_nix: Nix) -> None:

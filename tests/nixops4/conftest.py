@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nixes import find_obstacle
 from tests.pace import patience
 from tests.state.conftest import postgres_server, url  # noqa: F401 -- fixtures: every test of the state runs on both
 
@@ -58,8 +59,8 @@ def provider(start: Callable[..., "Provider"]) -> "Provider":
 @pytest.fixture(scope="session")
 def build_system(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """The store path of a system that differs by its version."""
-    if shutil.which("nix-build") is None:
-        pytest.skip("there is no Nix here")
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
     folder = tmp_path_factory.mktemp("system")
 
     def build(version: str) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
+from tests.nixes import find_obstacle
 from tests.nixops4.test_declaration import INPUTS, MACHINE
 from tests.pace import patience
 
@@ -24,8 +24,8 @@ PAGE = (ROOT / "docs" / "with-nixops4.md").read_text()
 def test_what_the_page_shows_works(tmp_path: Path) -> None:
     from tests.e2e.bed import user_folders
 
-    if shutil.which("nix-build") is None:
-        pytest.skip("there is no Nix here")
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
     script = "\n".join(["set -eux", *re.findall(r"(?s)```sh\n(.*?)```", PAGE)])
     script = script.replace("lab up --simulated", "lab up --simulated --port 0")  # whatever else runs here
     (tmp_path / "examples").symlink_to(ROOT / "examples")

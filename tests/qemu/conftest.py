@@ -1,10 +1,11 @@
 """One lab with real guests for all tests here."""
 
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.nixes import find_obstacle
 
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def guest_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator["GuestBed"]:
-    from tests.lab.qemu.conftest import find_obstacle
+    from tests.lab.qemu import conftest as lab
 
-    obstacle = find_obstacle() or ("" if shutil.which("nix-instantiate") else "there is no Nix here")
+    obstacle = lab.find_obstacle() or find_obstacle()
     if obstacle:
         pytest.skip(obstacle)
     from tests.qemu.bed import start_guest_bed
