@@ -144,7 +144,7 @@ class Parts:
             recorded=recorded,
         )
 
-    def looking(self, world: World) -> World:
+    def hurried(self, world: World) -> World:
         """The same for who only looks: a guest that does not answer soon is not waited for."""
         return replace(world, guest=self.guests.hurried())
 

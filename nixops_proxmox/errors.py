@@ -6,7 +6,7 @@ DeployError                 message, hint; retry; exit_status
 ├── StateError              our own record forbids it                                             3
 │   ├── Locked                  another run holds it: who, since when
 │   ├── NoPath                  no move leads from here to what was asked
-│   ├── NeedsPermission               it destroys or replaces something: say the word (a flag) first
+│   ├── NeedsPermission         it destroys or replaces something: the user must allow it first
 │   │   └── Unrecorded              the cluster has the machine, and the record has not
 │   └── StateTooNew             written by a newer version
 ├── PveError                                                                                      4

@@ -75,6 +75,7 @@ class Endpoint:
         return endpoint
 
 
+_STORED_AS = {"installed_by": "method"}  # facts whose JSON has the name that earlier versions gave them
 RESTORING = "restoring"  # in `Facts.extra`: the UUID that the VM has until a foreign backup is made ours
 
 
@@ -98,7 +99,8 @@ class Facts:
     asked: int = 0  # the description's install.generation that the last install answered
     passes: int = 0  # how often the partition script of this round asked for a reboot (exit status 100)
     partition_hash: str = ""  # SHA-256 of the partition script that made the disks
-    method: str = ""  # how it was installed: closure or configuration
+    # How: closure, configuration, image, template, or "recovered" where nothing tells. Empty: it is not installed.
+    installed_by: str = ""
     system: str = ""  # the store path of the active system
     generation: int = 0  # its generation number in the guest's system profile
     addresses: tuple[Address, ...] = ()
@@ -116,17 +118,23 @@ class Facts:
         for name in ("extra", "volumes", "contents", "errand"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
-        return {name: value for name, value in plain.items() if getattr(self, name) != getattr(empty, name)}
+        return {
+            _STORED_AS.get(name, name): value
+            for name, value in plain.items()
+            if getattr(self, name) != getattr(empty, name)
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; raises StateTooNew for a field this version does not know."""
-        unknown = set(data) - {f.name for f in fields(cls)}
+        names = {_STORED_AS.get(f.name, f.name): f.name for f in fields(cls)}
+        unknown = set(data) - set(names)
         if unknown:
             raise StateTooNew(
                 f"the state has facts that this version does not know: {', '.join(sorted(unknown))}",
                 hint="upgrade nixops-proxmox to at least the version that wrote the state",
             )
+        data = {names[name]: value for name, value in data.items()}
         special = ("macs", "installer_keys", "addresses", "endpoint")
         values = {**data, **_checked(cls(), {name: value for name, value in data.items() if name not in special})}
         for name in ("macs", "installer_keys"):
@@ -250,7 +258,7 @@ class Change:
     forbidden: str = ""  # why it cannot be done in place, and what to do instead
     waiting: bool = False  # PVE has been told, and the running VM is not so yet
     missing: bool = False  # waiting, and a whole device: the running VM does not have it
-    word: str = ""  # why it is not made unless the user says so (`--allow-recreate`)
+    permission: str = ""  # why it needs the user's permission (`--allow-recreate`); empty: it needs none
     remedy: str = ""  # what can be done about `forbidden` or `word`
 
 

@@ -16,7 +16,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.plans import change_json, describe
 from nixops_proxmox.model import Change, Phase
 from nixops_proxmox.nixops4 import spelling as nixops4
-from nixops_proxmox.operations.looks import Planned
+from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command, recalled, spell, stored
 
 SOURCE = Path(cli.__file__).parents[1]
@@ -130,7 +130,7 @@ def test_of_what_was_stored_only_ours_is_spelled() -> None:
 
 def test_a_plan_leaves_the_spelling_to_the_door_that_shows_it() -> None:
     again = command(Verb.DEPLOY, "--allow-recreate")
-    change = Change("scsi1", "", "local:1", word="unused0 holds data", remedy=f"{again} makes a new one")
+    change = Change("scsi1", "", "local:1", permission="unused0 holds data", remedy=f"{again} makes a new one")
     assert any(again in line for line in describe(Planned("web", Phase.READY, changes=(change,))))
     assert again in change_json(change)["remedy"]
 

@@ -25,7 +25,7 @@ from nixops_proxmox.model import Change, Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.nixops4 import messages
 from nixops_proxmox.nixops4.reporter import StderrReporter
-from nixops_proxmox.operations.looks import Planned
+from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.state import open_state
 from nixops_proxmox.texts import (
@@ -171,9 +171,12 @@ def test_nixops_2_forges_no_line_either() -> None:
 
 
 def test_a_value_is_one_line_and_our_remedy_another() -> None:
-    change = Change("ciuser", "a\n`rm -rf /` helps", "b", word="no", remedy="`qm set` helps")
+    change = Change("ciuser", "a\n`rm -rf /` helps", "b", permission="no", remedy="`qm set` helps")
     (_, told) = describe(Planned("web", Phase.READY, changes=(change,)))
-    assert shown(told).split("\n") == [r"  ciuser: a\x0a`rm -rf /` helps → b  [not unasked: no]", "    `qm set` helps"]
+    assert shown(told).split("\n") == [
+        r"  ciuser: a\x0a`rm -rf /` helps → b  [needs your permission: no]",
+        "    `qm set` helps",
+    ]
 
 
 def test_nixops_4_gets_clean_messages_and_logs() -> None:

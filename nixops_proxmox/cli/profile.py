@@ -88,7 +88,7 @@ def describe(name: str) -> dict[str, Any]:
     pinned = f"fingerprint {profile.fingerprint}" if profile.fingerprint else ""
     return {
         "name": name,
-        "endpoints": [endpoint.url for endpoint in profile.endpoints],
+        "endpoints": [server.url for server in profile.servers],
         "identity": profile.token.partition("=")[0] if profile.token else profile.username,
         "secret": "by a command" if profile.token_command or profile.password_command else "kept",
         "trust": pinned or (f"CA {profile.ca_file}" if profile.ca_file else "the system's"),

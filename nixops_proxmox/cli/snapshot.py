@@ -79,7 +79,7 @@ def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", nam
     from nixops_proxmox.operations.backups import list_snapshots
 
     found = [
-        (name, one) for name in names for one in list_snapshots(deployed.hypervisor_of(name), deployed.looking_at(name))
+        (name, one) for name in names for one in list_snapshots(deployed.hypervisor_of(name), deployed.read_only(name))
     ]
     if args.json:
         rows = [

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.display.attached import attach
-from nixops_proxmox.display.results import show_sighted
+from nixops_proxmox.display.results import show_recoverable
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.losses import makes_anew, what_is_lost
@@ -42,7 +42,7 @@ def recover(
 ) -> int:
     with screen.busy(f"looking at {', '.join(profiles)}"):
         found = deployed.recoverable(profiles)
-    show_sighted(screen, found, as_json=as_json)
+    show_recoverable(screen, found, as_json=as_json)
     new = [one for one in found if one.machine is not None]
     if not new:
         screen.say(f"there is nothing to recover for {deployed.record.name}")

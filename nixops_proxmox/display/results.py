@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.messages import checks, entries, sighted
+from nixops_proxmox.messages import checks, entries, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
@@ -16,7 +16,7 @@ from nixops_proxmox.spelling import Verb, command, recalled
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
-    from nixops_proxmox.operations import Checked, Planned, Sighted
+    from nixops_proxmox.operations import Checked, Planned, Recoverable
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
@@ -78,13 +78,13 @@ def show_history(screen: Screen, found: "Sequence[JournalEntry]", *, in_full: bo
     return 0
 
 
-def show_sighted(screen: Screen, found: "Sequence[Sighted]", *, as_json: bool) -> None:
+def show_recoverable(screen: Screen, found: "Sequence[Recoverable]", *, as_json: bool) -> None:
     if as_json:
-        screen.json({"found": [sighted.sighted_json(one) for one in found]})
+        screen.json({"found": [recoverable.recoverable_json(one) for one in found]})
         return
     if found:
-        screen.table(sighted.HEADS, [sighted.sighted_row(one) for one in found], phases=4)
-    for line in (line for one in found for line in sighted.sighted_remarks(one)):
+        screen.table(recoverable.HEADS, [recoverable.recoverable_row(one) for one in found], phases=4)
+    for line in (line for one in found for line in recoverable.recoverable_remarks(one)):
         screen.warn(line)
 
 

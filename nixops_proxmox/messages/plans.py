@@ -36,8 +36,8 @@ def describe_change(change: Change) -> str:
 def _note(change: Change) -> str:
     if change.forbidden:
         return f"  [cannot be: {change.forbidden}]{_remedy(change)}"
-    if change.word:
-        return f"  [not unasked: {change.word}]{_remedy(change)}"
+    if change.permission:
+        return f"  [needs your permission: {change.permission}]{_remedy(change)}"
     if change.waiting:
         return f"  [waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
     return "  [needs a restart]" if change.restart else ""
@@ -55,7 +55,7 @@ def change_json(change: Change) -> dict[str, Any]:
         "restart": change.restart,
         "waiting": change.waiting,
         "forbidden": change.forbidden,
-        "word": change.word,
+        "permission": change.permission,
         "remedy": change.remedy,
     }
 

@@ -36,14 +36,14 @@ from nixops_proxmox.nixops2.original import SECRETS, Meet, as_it_is, is_original
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.rightful import Rightful
-from nixops_proxmox.nixops2.run import LOOKING, Run, get_run
+from nixops_proxmox.nixops2.run import HARDWARE_AS_IT_IS, Run, get_run
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.storage import checkpoint
-from nixops_proxmox.operations.looks import Checked, check_machine
 from nixops_proxmox.operations.networks import usual_profile
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.read_only import Checked, check_machine
 from nixops_proxmox.options import MAKE_ANOTHER, is_said
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import shown, shown_line
@@ -172,7 +172,7 @@ class ProxmoxState(
 
     @override
     def _pursuit(
-        self, spec: MachineSpec | None = None, permissions: Permissions = LOOKING, *, meet: bool = True
+        self, spec: MachineSpec | None = None, permissions: Permissions = HARDWARE_AS_IT_IS, *, meet: bool = True
     ) -> tuple[Pursuit, Book]:
         """With the description as it was recorded, unless there is a newer one. `meet`: it must be reached."""
         book = Book(self._take_over(spec, meet=meet), self.write)
@@ -352,7 +352,7 @@ class ProxmoxState(
         try:
             pursuit, _ = self._pursuit(permissions=Permissions(), meet=False)
             described = bool(pursuit.world.spec.disks)  # nothing is, of a machine that was only taken over
-            world = self._run.parts.looking(pursuit.world)
+            world = self._run.parts.hurried(pursuit.world)
             checked = check_machine(pursuit.machine, world, described=described)
         finally:
             self._run.parts.guests.leave(self.name)

@@ -72,7 +72,7 @@ def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor
         claimed=0,
         volumes=volumes_of(config),
         nameless=True,
-        method=InstallMethod.CONFIGURATION.value,
+        installed_by=InstallMethod.CONFIGURATION.value,
         extra={TAKEN: " ".join(f"{slot}={mac}" for slot, mac in macs.items())},
     )
     phase = Phase.INSTALLED if guest.status == "running" else Phase.STOPPED

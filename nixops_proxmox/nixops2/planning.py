@@ -6,7 +6,7 @@ from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
-from nixops_proxmox.operations.looks import plan_machine
+from nixops_proxmox.operations.read_only import plan_machine
 from nixops_proxmox.texts import shown
 
 

@@ -20,7 +20,7 @@ from nixops_proxmox.options import Options
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import Formatter, shown
 
-LOOKING = Permissions(adjust=False)  # for verbs that leave the hardware as it is
+HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
 SLOW = 5.0  # seconds after which the end of a step is worth a line
 
 
@@ -58,14 +58,16 @@ class Run:
         with self._lock:
             self._books[name] = book
 
-    def world(self, spec: MachineSpec, permissions: Permissions = LOOKING) -> World:
+    def world(self, spec: MachineSpec, permissions: Permissions = HARDWARE_AS_IT_IS) -> World:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
         return self.parts.world(spec, permissions, nothing, partial(self._recorded_vmids, spec.profile))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         return [facts.vmid for facts in self._facts() if facts.profile == profile]
 
-    def pursuit(self, name: str, spec: MachineSpec, book: Book, permissions: Permissions = LOOKING) -> Pursuit:
+    def pursuit(
+        self, name: str, spec: MachineSpec, book: Book, permissions: Permissions = HARDWARE_AS_IT_IS
+    ) -> Pursuit:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
         return Pursuit(machine, self.world(spec, permissions), book, leave=lambda: self.parts.guests.leave(name))

@@ -220,7 +220,7 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
     """The system for a `vm` that asks for a reinstall, or is in the middle of one: NixOps does not apply a `nixos`
     again whose own inputs are the same. Empty: none is asked for."""
     facts = machine.facts
-    asked = spec.install.generation > facts.asked
+    asked = spec.install.asked > facts.asked
     in_the_middle = facts.round > 0 and machine.phase in GOALS
     return facts.extra.get(SYSTEM, "") if asked or in_the_middle else ""
 
@@ -228,7 +228,7 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
     """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full. `allow_recreate` is
     for disks: a VM that is gone has another UUID when it is made anew, and NixOps must forget the old one first."""
-    if allow_recreate and deployed.looking_at(name).looked_at().phase is Phase.LOST:
+    if allow_recreate and deployed.read_only(name).as_seen().phase is Phase.LOST:
         raise gone(deployed.record.machine(name))
     (outcome,) = deployed.deploy([name], until=until, allow_recreate=allow_recreate)
     machine = deployed.record.machine(name)

@@ -2,8 +2,8 @@
 
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.operations.deployed import Deployed, open_deployment, open_given
-from nixops_proxmox.operations.looks import Checked, Planned
-from nixops_proxmox.operations.recovery import Sighted
+from nixops_proxmox.operations.read_only import Checked, Planned
+from nixops_proxmox.operations.recovery import Recoverable
 from nixops_proxmox.operations.volumes import Volumes, open_volumes
 from nixops_proxmox.options import Options
 
@@ -13,7 +13,7 @@ __all__ = [
     "Options",
     "Outcome",
     "Planned",
-    "Sighted",
+    "Recoverable",
     "Volumes",
     "open_deployment",
     "open_given",

@@ -14,9 +14,9 @@ from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations.description import Description, describe, given
-from nixops_proxmox.operations.looks import Checked, Planned, check_machine, plan_machine
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.recovery import Lookout, Sighted, refuse_ambiguous
+from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, plan_machine
+from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -27,7 +27,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.record import DeploymentRecord
 
-LOOKING = Permissions(adjust=False)  # for verbs that leave the hardware as it is
+HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
 
 
 @contextmanager
@@ -142,7 +142,7 @@ class Deployed:
     def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
         """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
 
-        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).reboot(hard=hard))
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
@@ -157,7 +157,7 @@ class Deployed:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
-            machine = self._pursuit(name, lease, LOOKING, spec).to(Phase.ABSENT)
+            machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
             drop_root(self._parts.roots, name)
             return machine
@@ -167,10 +167,10 @@ class Deployed:
     def work_on(self, names: Sequence[str], work: Callable[[Pursuit, PveHypervisor], Machine]) -> list[Outcome]:
         """Anything else with machines that are recorded; hardware and system are left as they are."""
         return self._each(
-            names, lambda name, lease: work(self._pursuit(name, lease, LOOKING), self.hypervisor_of(name))
+            names, lambda name, lease: work(self._pursuit(name, lease, HARDWARE_AS_IT_IS), self.hypervisor_of(name))
         )
 
-    def recover(self, found: Sequence[Sighted]) -> list[Machine]:
+    def recover(self, found: Sequence[Recoverable]) -> list[Machine]:
         """Write down the machines that were found on the cluster and are not recorded."""
         machines = [one.machine for one in found if one.machine is not None]
         with self._lease() as lease:
@@ -192,9 +192,9 @@ class Deployed:
             return (f"could not find out its other volumes: {error.message}",)
         return () if vm is None else tuple(hypervisor.losses(vm, machine))
 
-    def looking_at(self, name: str) -> Pursuit:
+    def read_only(self, name: str) -> Pursuit:
         """One machine, for who only looks: what is seen is not recorded."""
-        world = self._world(name, LOOKING, builds=False)
+        world = self._world(name, HARDWARE_AS_IT_IS, builds=False)
         return Pursuit(
             self.record.machine(name), world, self.record.journal(), leave=lambda: self._parts.guests.leave(name)
         )
@@ -202,17 +202,17 @@ class Deployed:
     def hypervisor_of(self, name: str) -> PveHypervisor:
         return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
 
-    def recoverable(self, profiles: Sequence[str]) -> list[Sighted]:
+    def recoverable(self, profiles: Sequence[str]) -> list[Recoverable]:
         """Every VM of the hypervisors that carries a mark, of this deployment and of others; touches none."""
         return refuse_ambiguous([one for profile in profiles for one in self._recoverable(profile)])
 
-    def _recoverable(self, profile: str) -> list[Sighted]:
+    def _recoverable(self, profile: str) -> list[Recoverable]:
         recorded = {machine.name: machine for machine in self.record.machines() if machine.phase is not Phase.ABSENT}
         specs = {name: self.spec(name) for name in self.described()}
-        lookout = Lookout(
+        search = RecoverySearch(
             self.record.name, profile, self._parts.hypervisor(profile), self._parts.keys, self._parts.agent
         )
-        return lookout.look(recorded, specs)
+        return search.run(recorded, specs)
 
     def plan(self, names: Sequence[str]) -> list[Planned]:
         """What `deploy` would do; looks, builds, and changes nothing."""
@@ -233,7 +233,7 @@ class Deployed:
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            world = self._parts.looking(self._world(name, self._options.permissions))
+            world = self._parts.hurried(self._world(name, self._options.permissions))
             found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
             return self.record.machine(name)
 
@@ -281,7 +281,7 @@ class Deployed:
         return machine
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
-        return self._each(names, lambda name, lease: self._pursuit(name, lease, LOOKING).to(goal))
+        return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
 
     def _place(self, names: Sequence[str]) -> dict[str, DeployError]:
         """Places for all new machines before the first is made; errors by name. Whatever else is wrong with one of them

@@ -32,7 +32,7 @@ class Generation:
 
 def list_generations(pursuit: Pursuit) -> tuple[Generation, ...]:
     """The oldest first, as the guest tells."""
-    pursuit.machine = pursuit.looked_at()
+    pursuit.machine = pursuit.as_seen()
     shell = _shell(pursuit.world, pursuit.machine)
     known = parse_generations(_ask(shell, pursuit.machine))
     active = find_active_system(shell)
@@ -41,7 +41,7 @@ def list_generations(pursuit: Pursuit) -> tuple[Generation, ...]:
 
 def return_to(pursuit: Pursuit, generation: int | None = None) -> Machine:
     """Activate that generation, or the one before the current one. The next deploy activates what is described."""
-    pursuit.machine = pursuit.looked_at()
+    pursuit.machine = pursuit.as_seen()
     return pursuit.run(ReturnToGeneration(generation))
 
 

@@ -33,7 +33,7 @@ class Pursuit:
             self._leave()
         return self.machine
 
-    def looked_at(self) -> Machine:
+    def as_seen(self) -> Machine:
         """As the world shows it; recorded only when something follows."""
         wait_for_errand(self.world, self.machine)
         return LIFECYCLE.look(self.world, self.machine)

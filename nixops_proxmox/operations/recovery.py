@@ -23,7 +23,7 @@ NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reaso
 
 
 @dataclass(frozen=True)
-class Sighted:
+class Recoverable:
     """A VM with a mark. `machine`: what it is to be recorded as; None: it is not, and `problem` says why."""
 
     mark: Mark
@@ -41,7 +41,7 @@ class _Marked:
     config: Mapping[str, str]
 
 
-class Lookout:
+class RecoverySearch:
     """For one deployment on one hypervisor."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Lookout:
         self._deployment, self._profile = deployment, profile
         self._hypervisor, self._keys, self._agents = hypervisor, keys, agents
 
-    def look(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Sighted]:
+    def run(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Recoverable]:
         """By deployment and machine. `recorded`: what the state has already; `specs`: what is described."""
         marked = self._find_marked()
         same: dict[str, list[_Marked]] = {}
@@ -66,7 +66,7 @@ class Lookout:
             others = [other for other in same[uuid_of(one.config)] if other is not one]
             problem = self._find_problem(one, recorded, others)
             if problem:
-                found.append(Sighted(one.mark, one.guest.vmid, one.guest.node, problem=problem))
+                found.append(Recoverable(one.mark, one.guest.vmid, one.guest.node, problem=problem))
             else:
                 found.append(self._recognise(one, specs.get(one.mark.machine)))
         return refuse_ambiguous(found)
@@ -102,21 +102,23 @@ class Lookout:
             return "it is recorded already" if same else f"the record has another VM by that name: {have.facts.vmid}"
         return ""
 
-    def _recognise(self, one: _Marked, spec: MachineSpec | None) -> Sighted:
+    def _recognise(self, one: _Marked, spec: MachineSpec | None) -> Recoverable:
         facts = Facts(
             uuid=one.mark.uuid.lower(),
             profile=self._profile,
             vmid=one.guest.vmid,
             node=one.guest.node,
             macs=macs_of(one.config),
-            asked=spec.install.generation if spec is not None else NEVER,
+            asked=spec.install.asked if spec is not None else NEVER,
         )
         machine = Machine(self._deployment, one.mark.machine, Phase.ABSENT, facts)
         remarks = [] if spec is not None else ["it is not described here"]
         vm = self._hypervisor.find_vm(facts)
         if vm is None:
-            return Sighted(one.mark, one.guest.vmid, one.guest.node, problem="it no longer exists")
-        installed = replace(facts, method=spec.install.source.value if spec is not None else "recovered", claimed=0)
+            return Recoverable(one.mark, one.guest.vmid, one.guest.node, problem="it no longer exists")
+        installed = replace(
+            facts, installed_by=spec.install.source.value if spec is not None else "recovered", claimed=0
+        )
         if vm.power is Power.STOPPED and boots_cd(vm.config):
             machine = machine.moved(Phase.DEFINED, facts)
             remarks.append("it would boot the installer, which will not write to disks with data")
@@ -126,7 +128,7 @@ class Lookout:
             machine, told = self._ask_guest(machine.moved(Phase.RUNNING, installed))
             remarks += told
         machine, told = self._with_host_key(machine)
-        return Sighted(one.mark, one.guest.vmid, vm.node, machine, remarks=(*remarks, *told))
+        return Recoverable(one.mark, one.guest.vmid, vm.node, machine, remarks=(*remarks, *told))
 
     def _ask_guest(self, machine: Machine) -> tuple[Machine, list[str]]:
         """Which system runs, and its public host key, which the agent's channel vouches for."""
@@ -160,10 +162,10 @@ class Lookout:
         return machine, [f"its host key is not known: start it in PVE; {command(Verb.RECOVER)} finds it then"]
 
 
-def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
+def refuse_ambiguous(found: Sequence[Recoverable]) -> list[Recoverable]:
     """By deployment, machine and VMID. Where several VMs, perhaps of several hypervisors, would be recorded as one
     machine, none is: each names the others."""
-    claims: dict[tuple[str, str], list[Sighted]] = {}
+    claims: dict[tuple[str, str], list[Recoverable]] = {}
     for one in found:
         if one.machine is not None:
             claims.setdefault((one.mark.deployment, one.mark.machine), []).append(one)
@@ -176,6 +178,6 @@ def refuse_ambiguous(found: Sequence[Sighted]) -> list[Sighted]:
     return sorted(told, key=lambda one: (one.mark.deployment, one.mark.machine, one.vmid))
 
 
-def _ambiguous(others: Sequence[Sighted]) -> str:
+def _ambiguous(others: Sequence[Recoverable]) -> str:
     where = ", ".join(f"VM {other.vmid} on {other.node} (UUID {other.mark.uuid})" for other in others)
     return f"{where} says that it is this machine, too: remove the lines from the notes of the VM that is not"

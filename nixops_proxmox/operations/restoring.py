@@ -62,7 +62,7 @@ def restore(
     A machine whose VM is lost comes back with its identity. `foreign`: another machine's becomes this one, and has
     `boot` seconds to tell its host key."""
     chosen = choose_archive(hypervisor, pursuit.machine, archive, foreign=foreign)
-    pursuit.machine = pursuit.looked_at()
+    pursuit.machine = pursuit.as_seen()
 
     def fits(machine: Machine) -> None:
         _refuse_unfit(hypervisor, machine, chosen, _find_standing(hypervisor, machine))

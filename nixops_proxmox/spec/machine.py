@@ -108,7 +108,8 @@ class InstallSpec(_Frozen):
     partition: v.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
     method: InstallMethod = InstallMethod.CLOSURE
     configuration: v.Script | None = None  # for method=configuration: the configuration.nix to install with
-    generation: Annotated[int, Field(ge=0, le=1 << 31)] = 0  # raise it to ask for a reinstall
+    # How many reinstalls the description has asked for. Users know it as `generation`, but that is a word of Nix's.
+    asked: int = Field(default=0, ge=0, le=1 << 31, validation_alias="generation", serialization_alias="generation")
 
 
 class EndpointPolicy(_Frozen):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.model import Change, Machine, Vm
-from nixops_proxmox.operations.looks import find_waiting
+from nixops_proxmox.operations.read_only import find_waiting
 from nixops_proxmox.spec import MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
 

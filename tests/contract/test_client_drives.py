@@ -94,7 +94,7 @@ def test_a_detached_disk_keeps_its_data_until_somebody_says_a_word(bench: Bench)
     vm = find(bench, machine)
     assert own in vm.config.values()
     (change,) = bench.hypervisor.changes(vm, bare(), machine)
-    assert own in change.word
+    assert own in change.permission
     assert [line for line in bench.hypervisor.leftovers(vm, bare(), machine) if own in line]
     assert [line for line in bench.hypervisor.losses(vm, machine) if own in line]
     text = change.remedy.split("--scsi0 ")[1].split("`")[0]

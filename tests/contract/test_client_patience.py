@@ -13,8 +13,8 @@ from nixops_proxmox.model import Machine, Power, Vm
 from nixops_proxmox.pve.api.answers import TaskListed, agent_result
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
-from nixops_proxmox.pve.cluster.sight import CREATION_TIME, Sight
 from nixops_proxmox.pve.cluster.view import ClusterView
+from nixops_proxmox.pve.cluster.vm_finder import CREATION_TIME, VmFinder
 from nixops_proxmox.pve.cluster.work import BUSY_TIME, known_of
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.refusals import AgentFrozen, Hibernated, NoQuorum, NotObeyed, Overloaded
@@ -292,7 +292,7 @@ def test_a_stale_lock_ends_though_others_are_being_made_all_the_time(bench: Benc
             if asked.get("vmid") in (None, 999)
         )
 
-    sight = Sight(Listing(client, others), ClusterView(client, bench.now), bench.now, bench.sleep)
+    sight = VmFinder(Listing(client, others), ClusterView(client, bench.now), bench.now, bench.sleep)
     began = bench.now()
     with pytest.raises(PveBusy, match=rf"locked \({lock}\)"):
         sight.find(machine.facts)

@@ -10,7 +10,7 @@ import pytest
 from nixops_proxmox.errors import GuestError, StateError
 from nixops_proxmox.guest.system import HOST_KEY, read_boot_id, read_host_key
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.operations.recovery import Sighted
+from nixops_proxmox.operations.recovery import Recoverable
 from nixops_proxmox.pve.vm.identity import Mark, notes_with_mark
 from nixops_proxmox.state import open_state
 from tests.contract.client_bench import start_bench
@@ -25,7 +25,7 @@ def made(tmp_path: Path) -> Iterator[Deployment]:
         yield Deployment(bench, tmp_path)
 
 
-def look(made: Deployment) -> dict[int, Sighted]:
+def look(made: Deployment) -> dict[int, Recoverable]:
     with made.opened() as deployed:
         return {one.vmid: one for one in deployed.recoverable(["default"])}
 
@@ -89,7 +89,7 @@ def test_an_old_record_with_a_hostile_name_is_good_for_nothing_but_its_end(made:
             deployed.ssh_argv(name)
         assert f"destroy --uuid {machine.facts.uuid}" in refused.value.hint
         with pytest.raises(StateError):
-            deployed.looking_at(name)
+            deployed.read_only(name)
         (started,) = deployed.start([name])
         assert isinstance(started.error, StateError)
         (destroyed,) = deployed.destroy([name])

@@ -142,7 +142,7 @@ def restore(pursuit: Pursuit, number: int = 0) -> None:
     hypervisor = pursuit.world.hypervisor
     assert isinstance(hypervisor, Hypervisor)
     archive, saved = hypervisor.cluster.archives[number]
-    pursuit.machine = pursuit.looked_at()
+    pursuit.machine = pursuit.as_seen()
     machine = pursuit.run(Restore(archive, saved.uuid, read_key=lambda _: "ssh-ed25519 READ"))
     if machine.phase is Phase.RUNNING:
         pursuit.to(Phase.READY)

@@ -10,8 +10,8 @@ from nixops_proxmox.errors import BuildFailed, NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.plans import plan_deploy
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.operations.looks import check_machine, plan_machine
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.read_only import check_machine, plan_machine
 from nixops_proxmox.spec import MachineSpec
 from tests.kinds.machine.cluster import SPEC, Bench, Builder, Fuse
 

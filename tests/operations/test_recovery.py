@@ -7,7 +7,7 @@ import pytest
 
 from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.operations.recovery import Lookout, Sighted
+from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.ssh.keys import KeyStore
 from tests.contract.client_bench import Bench, start_bench
@@ -25,9 +25,9 @@ def no_agent(machine: Machine) -> Agent:
     raise AssertionError(f"{machine.name} does not run")
 
 
-def look(bench: Bench, folder: Path, deployment: str = "demo", **recorded: Machine) -> list[Sighted]:
+def look(bench: Bench, folder: Path, deployment: str = "demo", **recorded: Machine) -> list[Recoverable]:
     keys = KeyStore(folder / "keys", deployment)
-    return Lookout(deployment, "lab", bench.another(), keys, no_agent).look(recorded, {})
+    return RecoverySearch(deployment, "lab", bench.another(), keys, no_agent).run(recorded, {})
 
 
 def configure(bench: Bench, machine: Machine, **params: str) -> None:

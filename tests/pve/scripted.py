@@ -8,8 +8,8 @@ from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Facts
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
-from nixops_proxmox.pve.cluster.sight import Sight
 from nixops_proxmox.pve.cluster.view import ClusterView
+from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.properties import GIB
 from nixops_proxmox.pve.wire.refusals import WrongPlace
@@ -68,9 +68,9 @@ class Scripted:
     def count(self, name: str) -> int:
         return self.asked.count(name)
 
-    def sight(self) -> Sight:
+    def sight(self) -> VmFinder:
         client = PveClient(self)
-        return Sight(client, ClusterView(client, lambda: self.now), lambda: self.now, self.sleep)
+        return VmFinder(client, ClusterView(client, lambda: self.now), lambda: self.now, self.sleep)
 
     def hypervisor(self) -> PveHypervisor:
         return PveHypervisor(

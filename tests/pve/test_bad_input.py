@@ -30,7 +30,7 @@ from nixops_proxmox.pve.wire.properties import (
     print_size,
 )
 from nixops_proxmox.pve.wire.refusals import Refusal, translate_refusal
-from nixops_proxmox.pve.wire.servers import parse_endpoint
+from nixops_proxmox.pve.wire.servers import parse_server
 from nixops_proxmox.pve.wire.upload import Upload, stored_name
 from tests.pve.clients import Clients
 from tests.pve.specs import full_spec, machine, params_of, vm_of
@@ -194,10 +194,10 @@ def test_any_configuration_can_be_compared(config: dict[str, str]) -> None:
 @given(st.text(max_size=60))
 def test_any_address_is_one_or_refused(text: str) -> None:
     try:
-        endpoint = parse_endpoint(text)
+        endpoint = parse_server(text)
     except DeployError:
         return
-    assert parse_endpoint(endpoint.url) == endpoint
+    assert parse_server(endpoint.url) == endpoint
 
 
 PROFILE_KEYS = (
@@ -214,7 +214,7 @@ def test_any_profile_table_is_one_or_refused(table: dict[str, Any]) -> None:
     except DeployError as error:
         assert str(error)
     else:
-        assert profile.endpoints
+        assert profile.servers
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -80,7 +80,7 @@ def test_a_clones_disks_get_their_serials_with_the_first_write() -> None:
 def test_nothing_is_made_beside_a_detached_volume_without_a_word() -> None:
     vm = vm_of(spec(), AWAY)
     (change,) = changes(vm, spec(), IDENTITY)
-    assert "unused0 holds local-lvm:vm-101-disk-0" in change.word
+    assert "unused0 holds local-lvm:vm-101-disk-0" in change.permission
     assert f"`qm set 101 --scsi0 local-lvm:vm-101-disk-0,serial={SERIAL}`" in change.remedy
     assert "--allow-recreate" in change.remedy
     assert not change.forbidden
@@ -99,14 +99,14 @@ def test_nothing_is_made_beside_a_detached_volume_without_a_word() -> None:
 )
 def test_that_holds_for_everything_that_is_made(described: MachineSpec, key: str) -> None:
     aside = {"unused3": "local-lvm:vm-101-disk-9", "bios": "ovmf"}
-    assert [change.key for change in changes(vm_of(spec(), aside), described, IDENTITY) if change.word] == [key]
-    assert not [change for change in changes(vm_of(spec(), {"bios": "ovmf"}), described, IDENTITY) if change.word]
+    assert [change.key for change in changes(vm_of(spec(), aside), described, IDENTITY) if change.permission] == [key]
+    assert not [change for change in changes(vm_of(spec(), {"bios": "ovmf"}), described, IDENTITY) if change.permission]
 
 
 def test_cloud_init_and_cds_are_no_data() -> None:
     for drive in ("local-lvm:cloudinit", "none,media=cdrom", "local:iso/a.iso,media=cdrom", "shared:vm-101-disk-4"):
         vm = vm_of(spec(), {"unused0": "local-lvm:vm-101-disk-9"})
-        assert [change.word for change in changes(vm, spec(extra={"ide0": drive}), IDENTITY)] == [""]
+        assert [change.permission for change in changes(vm, spec(extra={"ide0": drive}), IDENTITY)] == [""]
 
 
 def test_a_detaching_that_waits_for_a_stop_is_taken_back() -> None:

@@ -10,7 +10,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Completed
 from nixops_proxmox.pve.wire.credentials import run_command, secret_of
 from nixops_proxmox.pve.wire.profiles import list_profiles, load_profile, parse_profile, without_secrets
-from nixops_proxmox.pve.wire.servers import parse_endpoint
+from nixops_proxmox.pve.wire.servers import parse_server
 
 SECRET = "11111111-2222-3333-4444-555555555555"
 TOKEN = f"deploy@pve!ops={SECRET}"
@@ -28,14 +28,14 @@ def write(tmp_path: Path, text: str, mode: int = 0o600) -> Path:
 def test_a_profile_is_read(tmp_path: Path, head: str) -> None:
     text = f'{head}\nendpoint = "https://pve1:8006"\ntoken = "{TOKEN}"\nfingerprint = "{PIN}"\nnamespace = "/run/x"\n'
     profile = load_profile("lab", path=write(tmp_path, text), environ={})
-    assert [str(endpoint) for endpoint in profile.endpoints] == ["https://pve1:8006"]
+    assert [str(endpoint) for endpoint in profile.servers] == ["https://pve1:8006"]
     assert (profile.token, profile.fingerprint, profile.namespace) == (TOKEN, "ab" * 32, "/run/x")
 
 
 def test_several_endpoints_keep_their_order() -> None:
     profile = parse_profile("x", {"endpoints": ["pve2", "pve1", "pve2"], "token": TOKEN})
-    assert [endpoint.host for endpoint in profile.endpoints] == ["pve2", "pve1"]
-    assert parse_profile("x", {"endpoint": "a, b", "token": TOKEN}).endpoints[1].host == "b"
+    assert [endpoint.host for endpoint in profile.servers] == ["pve2", "pve1"]
+    assert parse_profile("x", {"endpoint": "a, b", "token": TOKEN}).servers[1].host == "b"
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
@@ -126,7 +126,7 @@ def test_the_environment_replaces_credentials_as_a_whole(tmp_path: Path) -> None
         tmp_path, '[default]\nendpoint = "a"\nusername = "root@pam"\npassword = "p"\n[b]\nhost="b"\ntoken_command="x"\n'
     )
     profile = load_profile(path=path, environ={"PROXMOX_VE_API_TOKEN": TOKEN})
-    assert (profile.token, profile.password, profile.endpoints[0].host) == (TOKEN, "", "a")
+    assert (profile.token, profile.password, profile.servers[0].host) == (TOKEN, "", "a")
     assert load_profile("b", path=path, environ={"PROXMOX_VE_API_TOKEN": TOKEN}).token == ""
     named = {"PROXMOX_VE_API_TOKEN": TOKEN, "PROXMOX_VE_PROFILE": "b"}
     assert load_profile("b", path=path, environ=named).token == TOKEN
@@ -188,8 +188,8 @@ def test_a_command_that_does_not_exist_is_named() -> None:
     ],
 )
 def test_an_address_may_be_written_in_any_usual_way(text: str, url: str) -> None:
-    assert parse_endpoint(text).url == url
-    assert parse_endpoint(url).url == url
+    assert parse_server(text).url == url
+    assert parse_server(url).url == url
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_address_may_be_written_in_any_usual_way(text: str, url: str) -> None
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        parse_endpoint(text)
+        parse_server(text)
 
 
 def test_a_totp_secret_is_kept_for_login() -> None:

@@ -19,7 +19,7 @@ from nixops_proxmox.model import Facts, Power
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.tasks import PATIENCE, Succeeded, TaskWaiter
 from nixops_proxmox.pve.cluster.placement import LAG
-from nixops_proxmox.pve.cluster.sight import TRUST
+from nixops_proxmox.pve.cluster.vm_finder import TRUST
 from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.login import RENEW_AGE, TicketLogin

@@ -183,7 +183,7 @@ def test_a_post_that_could_not_leave_is_repeated_elsewhere(
     client = clients(stub, endpoints=[dead, stub.url])
     assert client.start_vm("pve1", 101) == UPID
     assert client.start_vm("pve1", 101) == UPID
-    assert [done.endpoint for done in clients.traced].count(dead.removeprefix("https://")) == 1  # then left alone
+    assert [done.server for done in clients.traced].count(dead.removeprefix("https://")) == 1  # then left alone
 
 
 def test_a_node_that_is_not_reached_by_its_neighbour_is_tried_by_another(

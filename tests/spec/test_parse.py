@@ -83,7 +83,7 @@ def test_every_option_is_taken_over() -> None:
         template="9000",
         full_clone=True,
         method=InstallMethod.CONFIGURATION,
-        generation=3,
+        asked=3,
     )
     assert [str(net) for net in spec.endpoint.allow] == ["10.0.0.0/8", "fd00::/8"]
     assert spec.ssh.options == {"ConnectTimeout": "5", "Compression": "yes"}

@@ -53,7 +53,7 @@ def start_of_reinstall(spec: MachineSpec) -> Phase:
 def asks_for_reinstall(machine: Machine, world: World) -> bool:
     """The description's `install.generation` was raised since the machine was installed."""
     settled = machine.phase in (*SETTLED, Phase.RESCUE)
-    return settled and world.spec.install.generation > machine.facts.asked
+    return settled and world.spec.install.asked > machine.facts.asked
 
 
 def refuse_rescue(drawn: Plan, world: World) -> None:

@@ -10,11 +10,11 @@ def vm_gone(seen: Look) -> bool:
 
 
 def vm_back(seen: Look) -> bool:
-    return seen.vm is not None and not seen.machine.facts.method
+    return seen.vm is not None and not seen.machine.facts.installed_by
 
 
 def system_back(seen: Look) -> bool:
-    return seen.vm is not None and bool(seen.machine.facts.method)
+    return seen.vm is not None and bool(seen.machine.facts.installed_by)
 
 
 def powered_off(seen: Look) -> bool:

@@ -24,7 +24,7 @@ def open_transport(
     """Nothing is sent before the first call. ConfigError for bad credentials."""
     ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
     adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
-    transport = Transport(profile.endpoints, adapter, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
+    transport = Transport(profile.servers, adapter, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
     transport.use_login(_login(profile, secret_of(profile, runner), transport))
     return transport
 

@@ -88,8 +88,8 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
         learn(str(ticket["ticket"]))
         query = urlencode({"port": ticket["port"], "vncticket": ticket["ticket"]}, quote_via=quote)
         path = f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
-        with transport.open_stream() as (stream, endpoint, headers):
-            url = f"wss://{endpoint.authority}{endpoint.prefix}{path}"
+        with transport.open_stream() as (stream, server, headers):
+            url = f"wss://{server.authority}{server.prefix}{path}"
             with Terminal(_greet(stream, url, headers)) as terminal:
                 terminal.log_in(str(ticket["user"]), str(ticket["ticket"]), vmid)
                 yield terminal

@@ -2,14 +2,14 @@
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.pve.wire.profiles import Profile
-from nixops_proxmox.pve.wire.servers import parse_endpoint
+from nixops_proxmox.pve.wire.servers import parse_server
 from nixops_proxmox.spec import MachineSpec
 
 
 def refuse_other_profile(spec: MachineSpec, profile: Profile) -> None:
     """Raises ConfigError where the profile leads elsewhere than `serverUrl`, `username` and `tokenName` say."""
-    here = [endpoint.url for endpoint in profile.endpoints]
-    if spec.server_url and parse_endpoint(spec.server_url).url not in here:
+    here = [server.url for server in profile.servers]
+    if spec.server_url and parse_server(spec.server_url).url not in here:
         raise _other(spec, "serverUrl", spec.server_url, f"leads to {', '.join(here)}")
     user, _, token = identity_of(profile).partition("!")
     if spec.username and spec.username not in (user, user.rpartition("@")[0]):

@@ -47,8 +47,8 @@ def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[M
 
 
 def _version(release: Release, profile: Profile) -> Finding:
-    endpoints = ", ".join(str(endpoint) for endpoint in profile.endpoints)
-    found = f"PVE {release}" + (f" at {endpoints}, as {who_is(profile)}" if endpoints else "")
+    servers = ", ".join(str(server) for server in profile.servers)
+    found = f"PVE {release}" + (f" at {servers}, as {who_is(profile)}" if servers else "")
     if release < OLDEST:
         return Finding(
             Level.WARNING, "connection", found, "older than 7.4: upgrade it, because this version was never tested"

@@ -34,8 +34,8 @@ from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.saves import Saves
-from nixops_proxmox.pve.cluster.sight import Sight
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
+from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.pve.vm import boot
 from nixops_proxmox.pve.vm import diff as differences
@@ -107,12 +107,12 @@ class PveHypervisor:
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._warn = warn or (lambda _text: None)
         self._view = ClusterView(client, clock)
-        self._sight = Sight(client, self._view, clock, sleep, busy)
-        self.client = client = client.guarded(self._sight.prove)
+        self._finder = VmFinder(client, self._view, clock, sleep, busy)
+        self.client = client = client.guarded(self._finder.prove)
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
         self._work = Work(
             client,
-            self._sight.drop_look,
+            self._finder.drop_look,
             parallel=parallel,
             busy=busy,
             clock=clock,
@@ -123,7 +123,7 @@ class PveHypervisor:
             tell=tell or (lambda _text: None),
         )
         self._marks = Marks(client, self._view, clock)
-        self.saves = Saves(client, self._view, self._sight, self._work)
+        self.saves = Saves(client, self._view, self._finder, self._work)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
         self._release: Release | None = None
 
@@ -139,18 +139,18 @@ class PveHypervisor:
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""
-        return self._sight.find(facts)
+        return self._finder.find(facts)
 
     def find_node(self, facts: Facts) -> str | None:
         """Where our VM is, for calls that do it no harm elsewhere; a look of the last two minutes is good enough."""
         try:
-            return self._sight.node_of(facts)
+            return self._finder.node_of(facts)
         except NotFound:
             return None
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
         """The VMs that bear this machine's mark; `besides`: VMIDs that are known, as those that we made are."""
-        return self._marks.find(deployment, machine, {*besides, *self._sight.known_vmids()})
+        return self._marks.find(deployment, machine, {*besides, *self._finder.known_vmids()})
 
     def place_all(
         self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
@@ -170,7 +170,7 @@ class PveHypervisor:
         if spec.install.source is InstallSource.IMAGE:
             refuse_image(spec, self.get_release())
         place = self._placer.choose(spec)
-        self._sight.reserve(place.vmid)
+        self._finder.reserve(place.vmid)
         return place
 
     # Making
@@ -182,7 +182,7 @@ class PveHypervisor:
 
         def create() -> None:
             nonlocal again
-            if not again or self._sight.find_anew(machine.facts) is None:
+            if not again or self._finder.find_again(machine.facts) is None:
                 again = True
                 self._create(spec, machine, note)
 
@@ -191,23 +191,23 @@ class PveHypervisor:
     def _create(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
         facts = machine.facts
         ask = self._ask_for(spec, machine)
-        self._sight.expect(facts.vmid)
+        self._finder.expect(facts.vmid)
         try:
             with self._work.gate(facts.node, space_wanted(spec)):
                 upid = self._work.submit(ask.kind, ask.node, ask.vmid, ask.post)
                 note(upid)
                 self._work.finish(upid, f"{machine.name}: creating VM {facts.vmid} on {facts.node}")
         except VmidTaken:
-            vm = self._sight.find_anew(facts)
+            vm = self._finder.find_again(facts)
             if vm is None:
                 self._placer.reservations.give_back(facts.vmid)
                 raise
             return
         finally:
-            self._sight.drop_look(facts.vmid)
-        if self._work.is_guessed(upid) and self._sight.find_anew(facts) is None:
+            self._finder.drop_look(facts.vmid)
+        if self._work.is_guessed(upid) and self._finder.find_again(facts) is None:
             raise _wrong_guess(machine, ask)
-        self._sight.learn(facts, facts.node, Power.STOPPED)
+        self._finder.learn(facts, facts.node, Power.STOPPED)
 
     def _ask_for(self, spec: MachineSpec, machine: Machine) -> "_Ask":
         """A clone is asked of the template's node, where its task runs under the template's VMID."""
@@ -277,33 +277,33 @@ class PveHypervisor:
             else:
                 self._work.wait_out(self._work.task_failed(upid, failure, doing), node, facts.vmid, deadline)
             again = True
-        self._sight.learn(facts, parse_upid(upid).node, goal)
+        self._finder.learn(facts, parse_upid(upid).node, goal)
 
     def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, bool], str], again: bool) -> tuple[str, str]:
         """The node that was asked, and the UPID; a VM that was moved since the last look is looked for once more."""
-        node = self._sight.node_of(facts)
+        node = self._finder.node_of(facts)
         try:
             return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
         except WrongPlace:
-            self._sight.forget(facts.vmid)
-        node = self._sight.node_of(facts)
+            self._finder.forget(facts.vmid)
+        node = self._finder.node_of(facts)
         return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
 
     def _is_reached(self, node: str, vmid: int, goal: Power) -> bool:
         try:
-            return self._sight.live_power(node, vmid) is goal
+            return self._finder.live_power(node, vmid) is goal
         except WrongPlace:
             return False
 
     def _wait_for_power(self, facts: Facts, goal: Power) -> None:
         deadline = self._clock() + POWER_TIME
         while self._clock() < deadline:
-            node = self._sight.node_of(facts)
+            node = self._finder.node_of(facts)
             try:
                 if self.client.get_status(node, facts.vmid, poll=True).running is (goal is Power.RUNNING):
                     return
             except WrongPlace:
-                self._sight.forget(facts.vmid)  # HA may start it elsewhere
+                self._finder.forget(facts.vmid)  # HA may start it elsewhere
             self._sleep(1.0)
         raise PveBusy(
             f"VM {facts.vmid}: HA was asked, but it is still not {goal} after {POWER_TIME:.0f} s",
@@ -333,7 +333,7 @@ class PveHypervisor:
                 if params:
                     self._set_config(vm, params)
         finally:
-            self._sight.drop_look(vm.vmid)
+            self._finder.drop_look(vm.vmid)
         config = self.client.get_pending(vm.node, vm.vmid).values
         if boot.boots_cd(config) is not installer:
             drives = ", ".join(f"{slot}: {config.get(slot, 'not set')}" for slot in boot.boot_devices(config))
@@ -384,7 +384,7 @@ class PveHypervisor:
 
         def apply() -> None:
             problems[:] = self._apply(
-                seen.pop() if seen else self._sight.find(machine.facts) or vm, spec, machine, note
+                seen.pop() if seen else self._finder.find(machine.facts) or vm, spec, machine, note
             )
 
         self._work.while_busy(vm.node, vm.vmid, apply)
@@ -404,7 +404,7 @@ class PveHypervisor:
                     "resize", vm, partial(self.client.resize_disk, vm.node, vm.vmid, disk, size), note, doing
                 )
         finally:
-            self._sight.drop_look(vm.vmid)
+            self._finder.drop_look(vm.vmid)
         return problems
 
     def _run_plugging(
@@ -428,11 +428,11 @@ class PveHypervisor:
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
         """The VM at the machine's VMID that has this UUID gets the machine's UUID, notes and name; fine if it has."""
         there = replace(machine.facts, uuid=uuid)
-        vm = self._sight.find(there)
+        vm = self._finder.find(there)
         if vm is not None:
             self._set_config(vm, mark_params(vm.config, identity_of(machine)))
-            self._sight.drop_look(vm.vmid)
-        marked = self._sight.find(machine.facts) or vm
+            self._finder.drop_look(vm.vmid)
+        marked = self._finder.find(machine.facts) or vm
         if marked is None:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
         return marked
@@ -455,8 +455,8 @@ class PveHypervisor:
 
     def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
         """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
-        self._sight.drop_look(facts.vmid)
-        vm = self._sight.find(facts)
+        self._finder.drop_look(facts.vmid)
+        vm = self._finder.find(facts)
         if vm is not None and vm.protected:
             raise NeedsPermission(
                 f"VM {vm.vmid} is protected",
@@ -466,12 +466,12 @@ class PveHypervisor:
             if vm.power is Power.RUNNING:
                 self.stop_vm(facts, note)
             self._work.while_busy(vm.node, facts.vmid, lambda: self._delete(facts, note))
-        self._sight.forget(facts.vmid)
+        self._finder.forget(facts.vmid)
         self._placer.reservations.give_back(facts.vmid)
 
     def _delete(self, facts: Facts, note: NoteTask) -> None:
         for last in (False, True):
-            node = self._sight.node_of(facts)
+            node = self._finder.node_of(facts)
             try:
                 upid = self._work.submit(
                     "qmdestroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
@@ -483,8 +483,8 @@ class PveHypervisor:
                     raise
                 self.stop_vm(facts, note)  # it was started behind our back, or the cluster's figures were old
             except WrongPlace:
-                self._sight.forget(facts.vmid)
-                if self._sight.find_anew(facts) is None:
+                self._finder.forget(facts.vmid)
+                if self._finder.find_again(facts) is None:
                     return
                 if last:
                     raise
@@ -504,7 +504,7 @@ class PveHypervisor:
         self._work.finish(upid, f"{task.type} {task.id} on {task.node}")
         goal = {"qmstart": Power.RUNNING, "qmstop": Power.STOPPED, "qmshutdown": Power.STOPPED}.get(task.type)
         if goal is not None and task.id.isdecimal():
-            self._sight.learn(Facts(vmid=int(task.id)), task.node, goal)
+            self._finder.learn(Facts(vmid=int(task.id)), task.node, goal)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Archive, Facts
 from nixops_proxmox.pve.api.answers import StorageSeen
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.cluster.sight import Sight
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
+from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
 from nixops_proxmox.pve.vm.identity import uuid_of
 from nixops_proxmox.spelling import Verb, command
@@ -21,18 +21,18 @@ MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
 class Saves:
     """For one cluster, for all threads; satisfies `kinds.machine.ports.Saves`."""
 
-    def __init__(self, client: PveClient, view: ClusterView, sight: Sight, work: Work) -> None:
-        self._client, self._view, self._sight, self._work = client, view, sight, work
+    def __init__(self, client: PveClient, view: ClusterView, finder: VmFinder, work: Work) -> None:
+        self._client, self._view, self._finder, self._work = client, view, finder, work
 
     # Snapshots
 
     def snapshots(self, facts: Facts) -> Mapping[str, bool]:
         """By name, the oldest first: is it complete?"""
-        found = self._client.describe_snapshots(self._sight.node_of(facts), facts.vmid)
+        found = self._client.describe_snapshots(self._finder.node_of(facts), facts.vmid)
         return {one.name: not one.state for one in found}
 
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
-        config = self._client.get_config(self._sight.node_of(facts), facts.vmid, snapshot=name)
+        config = self._client.get_config(self._finder.node_of(facts), facts.vmid, snapshot=name)
         return uuid_of(config.values)
 
     def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None:
@@ -69,7 +69,7 @@ class Saves:
 
     def choose_storage(self, facts: Facts) -> str:
         """Where to back the VM up to: shared before local, then the most room. NotFound if no storage takes backups."""
-        node = self._sight.node_of(facts)
+        node = self._finder.node_of(facts)
         fitting = [place for place in self._backup_places() if place.shared or place.node == node]
         if not fitting:
             raise NotFound(
@@ -103,7 +103,7 @@ class Saves:
         try:
             self._work.run("qmrestore", archive.node, facts.vmid, post, note, doing)
         finally:
-            self._sight.forget(facts.vmid)
+            self._finder.forget(facts.vmid)
 
     def _post_restore(self, facts: Facts, archive: Archive, node: str, *, force: bool) -> str:
         return self._client.restore_vm(node, facts.vmid, archive.volume, force=force)
@@ -121,9 +121,9 @@ class Saves:
 
     def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: NoteTask) -> None:
         """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
-        node = self._sight.node_of(facts)
+        node = self._finder.node_of(facts)
         try:
             self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)
         finally:
-            self._sight.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
-        self._sight.learn(facts, node, self._sight.live_power(node, facts.vmid))
+            self._finder.forget(facts.vmid)  # it may be configured otherwise, and run now, or not any more
+        self._finder.learn(facts, node, self._finder.live_power(node, facts.vmid))

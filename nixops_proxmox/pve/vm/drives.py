@@ -1,5 +1,5 @@
 """Pure: how a VM's drives differ from what is described. A volume that is not the machine's own is never changed, and
-none is made where data is, or was, without a word."""
+none is made where data is, or was, without permission."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -60,16 +60,16 @@ def set_aside(vm: Vm) -> Mapping[str, str]:
 
 
 def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Correction]:
-    """What the slot has until the VM stops is put back. A new volume beside detached ones needs a word: one of them may
-    be the machine's own."""
+    """Put back what the slot has until the VM stops. A new volume beside detached ones needs permission, because one of
+    them may be the machine's own."""
     if slot in vm.active and slot not in vm.config:
         yield Correction(Change(slot, "", vm.active[slot]), value=vm.active[slot])
         return
     aside = set_aside(vm) if allocates else {}
-    word, remedy = "", ""
+    permission, remedy = "", ""
     if aside:
         held = " and ".join(f"{key} holds {volume}" for key, volume in aside.items())
-        word = (
+        permission = (
             f"{held}, detached with all its data, and it may be this disk:"
             " we create no empty volume without your permission"
         )
@@ -79,7 +79,9 @@ def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iter
             f"`qm set {vm.vmid} --{slot} {drive}` on {vm.node} attaches it again; "
             f"{command(Verb.DEPLOY, '--allow-recreate')} creates a new, empty one and leaves the old one detached"
         )
-    yield Correction(Change(slot, "", want, restart=not _pluggable(vm, slot), word=word, remedy=remedy), value=want)
+    yield Correction(
+        Change(slot, "", want, restart=not _pluggable(vm, slot), permission=permission, remedy=remedy), value=want
+    )
 
 
 def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> Iterator[Correction]:
@@ -181,7 +183,7 @@ def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mappin
 
 
 def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Correction]:
-    """A drive in PVE's own words. Those for making a volume are of use once: afterwards, they say what is there."""
+    """A drive as PVE spells it. Those for making a volume are of use once: afterwards, they say what is there."""
     wants, have = _parse_wanted(want), vm.config.get(slot, "")
     new = _NEW.fullmatch(wants["file"])
     if not have:
@@ -202,7 +204,7 @@ def _parse_wanted(want: str) -> dict[str, str]:
 def _made_steps(
     vm: Vm, slot: str, have: str, wants: Mapping[str, str], storage: str, size: float
 ) -> Iterator[Correction]:
-    """A volume that the description's word has made."""
+    """A volume that the description has asked for."""
     drive = parse_drive(have)
     if is_cdrom(drive):
         yield _cd_in_the_way(slot, have)

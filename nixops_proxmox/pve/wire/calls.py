@@ -81,7 +81,7 @@ class CallDone:
     """What a trace is told of each exchange with the server, the failed ones too."""
 
     call: Call
-    endpoint: str
+    server: str
     seconds: float
     status: int = 0  # 0: no answer
     error: str = ""

@@ -10,25 +10,25 @@ from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.refusals import redact
 
 
-def translate_transport(error: requests.RequestException, call: Call, endpoint: str, *, sent: bool) -> DeployError:
+def translate_transport(error: requests.RequestException, call: Call, server: str, *, sent: bool) -> DeployError:
     """Our error for an exchange without an answer. `sent`: some of the request may have left."""
     causes = list(_chain(error))
     text = redact(str(causes[-1]) or type(error).__name__, call)
     if not sent:
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
-                return _untrusted(endpoint, f"its certificate is not trusted: {cause.verify_message}")
+                return _untrusted(server, f"its certificate is not trusted: {cause.verify_message}")
             if "ingerprint" in str(cause):
-                return _untrusted(endpoint, "its certificate does not have the fingerprint in the profile")
+                return _untrusted(server, "its certificate does not have the fingerprint in the profile")
         if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):
-            return ConfigError(f"{endpoint} cannot be asked: {text}")
-        return PveUnreachable(f"{endpoint} cannot be reached: {text}", hint="is the address right, and the node up?")
-    return PveOutcomeUnknown(f"{call.shown}: sent to {endpoint}, but we got no answer ({text})")
+            return ConfigError(f"{server} cannot be asked: {text}")
+        return PveUnreachable(f"{server} cannot be reached: {text}", hint="is the address right, and the node up?")
+    return PveOutcomeUnknown(f"{call.shown}: sent to {server}, but we got no answer ({text})")
 
 
-def _untrusted(endpoint: str, why: str) -> ConfigError:
+def _untrusted(server: str, why: str) -> ConfigError:
     return ConfigError(
-        f"{endpoint} could not prove its identity: {why}; we sent nothing",
+        f"{server} could not prove its identity: {why}; we sent nothing",
         hint="set `ca_file` (the cluster's is /etc/pve/pve-root-ca.pem) or the SHA-256 `fingerprint` in the profile,"
         " after checking it on the node",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
-from nixops_proxmox.pve.wire.servers import ApiEndpoint, parse_endpoint
+from nixops_proxmox.pve.wire.servers import ApiServer, parse_server
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
 
 DEFAULT = "default"
@@ -25,7 +25,7 @@ class Profile:
     """One PVE API and our credentials for it; secrets are not in its repr. A command is argv, run when first needed."""
 
     name: str
-    endpoints: tuple[ApiEndpoint, ...]
+    servers: tuple[ApiServer, ...]
     token: str = field(default="", repr=False)  # user@realm!name=secret
     token_id: str = ""  # user@realm!name, for a token_command that prints only the secret
     token_command: tuple[str, ...] = ()
@@ -141,7 +141,7 @@ def parse_profile(name: str, table: Mapping[str, Any]) -> Profile:
     reader = _Reader(name, values)
     profile = Profile(
         name,
-        reader.endpoints(),
+        reader.servers(),
         token=reader.token(),
         token_id=reader.text("token_id"),
         token_command=reader.command("token_command"),
@@ -197,17 +197,17 @@ class _Reader:
             raise self.wrong(key, "a command: a list of arguments, or text for the shell")
         return tuple(value)
 
-    def endpoints(self) -> tuple[ApiEndpoint, ...]:
+    def servers(self) -> tuple[ApiServer, ...]:
         value = self.values.get("endpoints", [])
         items = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
         if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
             raise self.wrong("endpoints", "an address or a list of addresses")
-        endpoints = tuple(dict.fromkeys(parse_endpoint(item) for item in items if item))
-        if not endpoints:
+        servers = tuple(dict.fromkeys(parse_server(item) for item in items if item))
+        if not servers:
             raise ConfigError(
                 f"profile {self.profile!r}: `endpoint` is missing", hint="write it like https://pve1.example.org:8006"
             )
-        return endpoints
+        return servers
 
     def token(self) -> str:
         """From `token`, or from `token_id` (or username and `token_name`) and `token_secret`."""

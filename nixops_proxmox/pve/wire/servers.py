@@ -16,7 +16,7 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True, order=True)
-class ApiEndpoint:
+class ApiServer:
     """`host` is a name or a literal without brackets; `prefix` is a reverse proxy's path, "" or "/pve"."""
 
     host: str
@@ -37,7 +37,7 @@ class ApiEndpoint:
         return self.url
 
 
-def parse_endpoint(text: str) -> ApiEndpoint:
+def parse_server(text: str) -> ApiServer:
     """Accepts pve1, pve1:443, 10.0.0.1, 2001:db8::1, [2001:db8::1]:8006, https://pve1:8006/, …/api2/json.
 
     Raises ConfigError for anything else, and for plain http: credentials would be readable on the way.
@@ -54,7 +54,7 @@ def parse_endpoint(text: str) -> ApiEndpoint:
     if "@" in authority:
         raise _bad(text, "do not put credentials into the address")
     host, port = _split_port(text, authority)
-    return ApiEndpoint(_checked_host(text, host), port, _prefix(path) if slash else "")
+    return ApiServer(_checked_host(text, host), port, _prefix(path) if slash else "")
 
 
 def _split_port(text: str, authority: str) -> tuple[str, int]:

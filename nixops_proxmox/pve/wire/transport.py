@@ -19,7 +19,7 @@ from nixops_proxmox.pve.wire.calls import Call, CallDone, Trace, encode_params, 
 from nixops_proxmox.pve.wire.login import Authentication
 from nixops_proxmox.pve.wire.lost import translate_transport
 from nixops_proxmox.pve.wire.refusals import Refusal, not_pve, translate_refusal
-from nixops_proxmox.pve.wire.servers import ApiEndpoint
+from nixops_proxmox.pve.wire.servers import ApiServer
 from nixops_proxmox.pve.wire.tls import TrustingAdapter, always, sending
 from nixops_proxmox.pve.wire.upload import Upload, multipart
 from nixops_proxmox.texts import head
@@ -36,11 +36,11 @@ HARMLESS = ("/access/ticket", "/nodes/{node}/qemu/{vmid}/agent/ping")  # POSTs t
 
 
 class Transport:
-    """Sends calls to the endpoints of one cluster; safe to use from many threads."""
+    """Sends calls to the servers of one cluster; safe to use from many threads."""
 
     def __init__(
         self,
-        endpoints: Sequence[ApiEndpoint],
+        servers: Sequence[ApiServer],
         adapter: TrustingAdapter,
         *,
         trace: Trace = no_trace,
@@ -51,12 +51,12 @@ class Transport:
         """`may_act` is asked when the connection stands, right before a call that changes something leaves; the error
         that it raises is raised here."""
         self._may_act = may_act
-        self._endpoints = tuple(endpoints)
+        self._servers = tuple(servers)
         self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
         self._login: Authentication | None = None
         self._local = threading.local()
         self._room = threading.BoundedSemaphore(AT_ONCE)
-        self._good = 0  # the endpoint that answered last; a race on it costs a try, no more
+        self._good = 0  # the server that answered last; a race on it costs a try, no more
 
     def use_login(self, login: Authentication) -> None:
         self._login = login
@@ -67,15 +67,15 @@ class Transport:
     @contextmanager
     def open_stream(
         self, timeout: float = STREAM_TIMEOUT
-    ) -> Iterator[tuple[ssl.SSLSocket, ApiEndpoint, Mapping[str, str]]]:
-        """A verified connection to the endpoint that answered last, and what says who we are: for websockets."""
-        endpoint = self._endpoints[self._good]
+    ) -> Iterator[tuple[ssl.SSLSocket, ApiServer, Mapping[str, str]]]:
+        """A verified connection to the server that answered last, and what says who we are: for websockets."""
+        server = self._servers[self._good]
         try:
-            stream = self._adapter.connect(endpoint.host, endpoint.port, timeout)
+            stream = self._adapter.connect(server.host, server.port, timeout)
         except OSError as error:
-            raise PveUnreachable(f"{endpoint} cannot be reached: {error}") from error
+            raise PveUnreachable(f"{server} cannot be reached: {error}") from error
         with stream:
-            yield stream, endpoint, self._login.headers("GET") if self._login is not None else {}
+            yield stream, server, self._login.headers("GET") if self._login is not None else {}
 
     def send(self, call: Call, upload: Upload | None = None) -> Any:
         """The answer's data. GETs are repeated; anything else only while provably nothing was executed."""
@@ -103,10 +103,10 @@ class Transport:
 
     def _failing_over(self, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         failures: list[PveUnreachable] = []
-        for offset in range(len(self._endpoints)):
-            index = (self._good + offset) % len(self._endpoints)
+        for offset in range(len(self._servers)):
+            index = (self._good + offset) % len(self._servers)
             try:
-                data = self._exchange(self._endpoints[index], call, headers, upload)
+                data = self._exchange(self._servers[index], call, headers, upload)
             except PveUnreachable as error:
                 failures.append(error)
                 continue
@@ -118,15 +118,15 @@ class Transport:
         if len(failures) == 1:
             raise failures[0]
         raise PveUnreachable(
-            "no endpoint of the cluster can be reached: " + "; ".join(str(failure) for failure in failures),
+            "no server of the cluster can be reached: " + "; ".join(str(failure) for failure in failures),
             hint=failures[0].hint,
         )
 
-    def _exchange(self, endpoint: ApiEndpoint, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
+    def _exchange(self, server: ApiServer, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         started = time.monotonic()
         wire = _Wire(self._session(), call, headers, upload, self._proxy)
         resource = ProxmoxResource(
-            base_url=f"{endpoint.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
+            base_url=f"{server.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
         )
         error = ""
         try:
@@ -140,7 +140,7 @@ class Transport:
             error = str(translated)
             raise translated from refused
         except requests.RequestException as lost:
-            translated = translate_transport(lost, call, endpoint.authority, sent=sending.begun)
+            translated = translate_transport(lost, call, server.authority, sent=sending.begun)
             error = str(translated)
             # from None: a traceback of requests' would show the headers' owner nothing, and the body perhaps all
             raise translated from lost
@@ -149,7 +149,7 @@ class Transport:
             raise
         finally:
             sending.deadline, sending.may = math.inf, always
-            self._trace(CallDone(call, endpoint.authority, time.monotonic() - started, wire.status, error))
+            self._trace(CallDone(call, server.authority, time.monotonic() - started, wire.status, error))
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)

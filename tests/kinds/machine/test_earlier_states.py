@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from nixops_proxmox.kinds.machine.engine import pursue
-from nixops_proxmox.model import Phase
+from nixops_proxmox.model import Facts, Phase
 from nixops_proxmox.state import open_state
 from tests.kinds.machine.cluster import SYSTEM, Bench, FakeVm
 from tests.state.test_migrations import write_earlier
@@ -28,3 +28,9 @@ def test_a_machine_that_the_version_before_deployed_has_nothing_to_do(tmp_path: 
         bench = as_it_was_left(before.facts.uuid)
         assert pursue(Phase.READY, before, bench.world(), record.journal()) == before
         assert (bench.cluster.calls, bench.reporter.steps, record.history()) == ([], [], history)
+
+
+def test_facts_are_stored_under_the_names_that_earlier_versions_read() -> None:
+    stored = {"uuid": "u", "method": "closure", "asked": 2, "round": 1}
+    facts = Facts.from_json(stored)
+    assert (facts.installed_by, facts.asked, facts.to_json()) == ("closure", 2, stored)

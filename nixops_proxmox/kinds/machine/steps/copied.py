@@ -25,7 +25,7 @@ class BootCopy(Repeatable):
         )
         known = machine.moved(machine.phase, replace(attempt.facts, macs=machine.facts.macs, host_key=public))
         facts = world.guest.meet_system(known, world.spec)  # it must be proven before this is believed to be done
-        return replace(facts, method=world.spec.install.source.value, boot_id="", installer_keys=())
+        return replace(facts, installed_by=world.spec.install.source.value, boot_id="", installer_keys=())
 
     def _boot(self, world: World, machine: Machine, attempt: Attempt) -> None:
         """The first configuration write after a clone also says whose it is; disks grow to what is declared."""

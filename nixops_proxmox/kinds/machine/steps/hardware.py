@@ -84,16 +84,16 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
 
 
 def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) -> None:
-    """Nothing is changed at all if one of the changes cannot be made in place, or not unasked."""
+    """Change nothing at all if one of the changes cannot be made in place, or needs permission that is missing."""
     refused = [
-        change for change in changes if change.forbidden or (change.word and not world.permissions.allow_recreate)
+        change for change in changes if change.forbidden or (change.permission and not world.permissions.allow_recreate)
     ]
     if refused:
         remedies = [change.remedy for change in refused if change.remedy]
         raise NeedsPermission(
             f"{machine.name}: cannot be changed in place: "
             + "; ".join(
-                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden or c.word})"
+                f"{c.key} from {c.have or 'nothing'} to {c.want or 'nothing'} ({c.forbidden or c.permission})"
                 for c in refused
             ),
             hint="; ".join(remedies)
@@ -180,7 +180,7 @@ class Discard(Repeatable):
             macs=facts.macs,
             host_key=facts.host_key,
             round=facts.round + 1,
-            asked=world.spec.install.generation,
+            asked=world.spec.install.asked,
             extra=facts.extra,
         )
 

@@ -28,7 +28,7 @@ class Reserve(Repeatable):
             node=place.node,
             macs=macs_for(identity, world.spec),
             host_key=host_key,
-            asked=world.spec.install.generation,
+            asked=world.spec.install.asked,
         )
 
 

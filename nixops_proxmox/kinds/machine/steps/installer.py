@@ -164,7 +164,7 @@ class Install:
             facts,
             system=world.builder.wanted_system(machine) if closure else "",
             generation=1 if closure else 0,
-            method=world.spec.install.method.value,
+            installed_by=world.spec.install.method.value,
             installer_keys=(),
             endpoint=None,
         )

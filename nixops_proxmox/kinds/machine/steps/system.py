@@ -91,10 +91,10 @@ class ClearForReinstall(Repeatable):
         return replace(
             facts,
             round=facts.round + 1,
-            asked=world.spec.install.generation,
+            asked=world.spec.install.asked,
             passes=0,
             partition_hash="",
-            method="",
+            installed_by="",
             system="",
             generation=0,
             boot_id="",

@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.texts import shown_name
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations import Sighted
+    from nixops_proxmox.operations import Recoverable
 
 HEADS = ("machine", "deployment", "node", "vmid", "phase", "why not")
 
 
-def sighted_row(one: "Sighted") -> list[str]:
+def recoverable_row(one: "Recoverable") -> list[str]:
     mark, phase = one.mark, one.machine.phase.value if one.machine else "-"
     return [shown_name(mark.machine), shown_name(mark.deployment), one.node, str(one.vmid), phase, one.problem or "-"]
 
 
-def sighted_remarks(one: "Sighted") -> list[str]:
+def recoverable_remarks(one: "Recoverable") -> list[str]:
     return [f"{shown_name(one.mark.machine)}: {remark}" for remark in one.remarks]
 
 
-def sighted_json(one: "Sighted") -> dict[str, Any]:
+def recoverable_json(one: "Recoverable") -> dict[str, Any]:
     return {
         "machine": one.mark.machine,
         "deployment": one.mark.deployment,

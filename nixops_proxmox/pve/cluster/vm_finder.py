@@ -31,7 +31,7 @@ class _Known:
     since: float = float("-inf")
 
 
-class Sight:
+class VmFinder:
     """For one cluster, for all threads."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Sight:
         with self._lock:
             self._reserved.discard(vmid)
 
-    def find_anew(self, facts: Facts) -> Vm | None:
+    def find_again(self, facts: Facts) -> Vm | None:
         """With a look at the cluster that begins now."""
         return self.look(facts, self._view.get_since(self._clock()), last=False)
 
