@@ -160,7 +160,7 @@ def _checked(empty: object, data: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in data.items():
         known = getattr(empty, name, None)
         kind = Mapping if isinstance(known, Mapping) else type(known)
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise TypeError(f"{name} cannot be {value!r}")
         if isinstance(value, int) and abs(value) >= 1 << 53:
             raise ValueError(f"{name} is out of all bounds")

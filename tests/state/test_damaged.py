@@ -1,9 +1,10 @@
 """Every cell of the state, damaged in every way that SQLite allows: always one clear error, or nothing to notice."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,20 @@ def test_facts_of_another_kind_are_no_facts(facts: dict[str, Any]) -> None:
 
 def test_whole_facts_come_back() -> None:
     assert Facts.from_json(FACTS.to_json()) == FACTS
+
+
+OF_KINDS: dict[type, Any] = {str: "x", int: 7, bool: True, tuple: ("x",), dict: {"x": "y"}}
+ALL = Facts(
+    **{
+        one.name: OF_KINDS[type(getattr(Facts(), one.name))]
+        for one in fields(Facts)
+        if one.name not in ("addresses", "endpoint")
+    },
+    addresses=FACTS.addresses,
+    endpoint=FACTS.endpoint,
+)
+
+
+def test_every_fact_comes_back() -> None:
+    assert len(ALL.to_json()) == len(fields(Facts))
+    assert Facts.from_json(json.loads(json.dumps(ALL.to_json()))) == ALL
