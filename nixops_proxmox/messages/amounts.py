@@ -1,4 +1,7 @@
-"""Durations, moments, progress, and single lines, as they are shown."""
+"""Durations, moments, progress, and single lines, as they are shown.
+
+Durations are ours, because humanize rounds to one unit or writes whole sentences, and these stand in columns.
+"""
 
 import re
 

@@ -164,7 +164,7 @@ class ProxmoxState(
         def facts() -> list[Facts]:
             return [one.record.facts for one in machines.values() if isinstance(one, ProxmoxState)]
 
-        return get_run(self.depl.uuid, self._title(), lambda name: machines[name].logger, facts)
+        return get_run(self.depl, self._title(), lambda name: machines[name].logger, facts)
 
     @property
     def _machine(self) -> Machine:

@@ -4,6 +4,7 @@ NixOps itself asks only when it takes the lock: a run that was stopped while som
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from nixops_proxmox.errors import Locked
 
@@ -17,7 +18,7 @@ def let_go() -> None:
 
 
 class Holding:
-    """One for the process: NixOps holds one lock at a time. From any thread."""
+    """One for each lock driver that NixOps makes. From any thread."""
 
     def __init__(self) -> None:
         self._prove: Callable[[], None] = nothing_held
@@ -35,4 +36,8 @@ class Holding:
         self._prove()
 
 
-holding = Holding()
+def holding_of(statefile: Any) -> Holding:
+    """That of the lock driver with which NixOps opened this state; without one, or with another, it holds nothing.
+    NixOps hands its drivers to nobody but to its state."""
+    held = getattr(getattr(statefile, "lock", None), "holding", None)
+    return held if isinstance(held, Holding) else Holding()

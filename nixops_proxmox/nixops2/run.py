@@ -13,7 +13,7 @@ from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
-from nixops_proxmox.nixops2.holding import holding
+from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.options import Options
@@ -28,17 +28,21 @@ class Run:
     """Keys are kept under the deployment's UUID: NixOps's names may change."""
 
     def __init__(
-        self, uuid: str, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple
+        self,
+        depl: Any,
+        title: str,
+        logger: Callable[[str], Any],
+        facts: Callable[[], Iterable[Facts]] = tuple,
     ) -> None:
         """`title`: for people, in the VMs' notes; `logger`: NixOps's own, by machine; `facts`: of all machines."""
         self.title = title
         self._facts = facts
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
-        self.name = name_of(uuid)
+        self.name = name_of(depl.uuid)
         self.parts = Parts(Options(deployment=self.name, reporter=NixopsReporter(logger)), self)
         self._stack = ExitStack()
-        self._stack.enter_context(self.parts.right.held(holding.prove))
+        self._stack.enter_context(self.parts.right.held(holding_of(depl._statefile).prove))
         atexit.register(self.parts.__exit__, None, None, None)
 
     # What the parts ask: satisfies `state.record.Winners`.
@@ -82,12 +86,12 @@ _runs: dict[str, Run] = {}
 _runs_lock = threading.Lock()
 
 
-def get_run(uuid: str, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
+def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
     """The run of a deployment; made when it is first asked for."""
     with _runs_lock:
-        if uuid not in _runs:
-            _runs[uuid] = Run(uuid, title, logger, facts)
-        return _runs[uuid]
+        if depl.uuid not in _runs:
+            _runs[depl.uuid] = Run(depl, title, logger, facts)
+        return _runs[depl.uuid]
 
 
 def log_to_stderr() -> None:

@@ -22,7 +22,7 @@ from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, Locked, StateError
 from nixops_proxmox.nixops2.errors import translated
 from nixops_proxmox.nixops2.gate import gate
-from nixops_proxmox.nixops2.holding import holding
+from nixops_proxmox.nixops2.holding import Holding, holding_of
 from nixops_proxmox.ssh.files import ensure_private_directory
 from nixops_proxmox.state import ENVIRONMENT, State, has_password, open_state
 from nixops_proxmox.state.blobs import BlobStore, Overtaken
@@ -108,7 +108,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
             return
         with open_shared(self._options) as state:
             try:
-                holding.prove()
+                holding_of(self._file).prove()
                 self._version = BlobStore(state).write(self._options.name, content, after=self._version)
             except Overtaken as error:
                 raise StateError(
@@ -159,6 +159,7 @@ class SqlLock(nixops.locks.LockDriver[SqlOptions]):
 
     def __init__(self, args: SqlOptions) -> None:
         self._options = args
+        self.holding = Holding()
         self._stack: ExitStack | None = None  # what is to be done to release it; None: it was never locked
 
     def lock(self, description: str, exclusive: bool, **kwargs: Any) -> None:
@@ -173,8 +174,8 @@ class SqlLock(nixops.locks.LockDriver[SqlOptions]):
         store = LockStore(state, hint=BREAK)
         token = store.take(name, description)
         stack.callback(store.release, name, token)
-        holding.began(lambda: store.prove(name, token))
-        stack.callback(holding.ended)
+        self.holding.began(lambda: store.prove(name, token))
+        stack.callback(self.holding.ended)
 
     def unlock(self, **kwargs: Any) -> None:
         """May be called twice; `nixops unlock` calls it without having locked, to break a lock."""

@@ -34,7 +34,7 @@ from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
-from nixops_proxmox.nixops2.holding import holding
+from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
 from nixops_proxmox.nixops2.spelling import spelled
@@ -242,7 +242,7 @@ def run(args: argparse.Namespace) -> None:
 
 def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
     kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
-    return NixopsRecord(depl.name or depl.uuid, kept, depl._get_deployment_lock, holding.prove)
+    return NixopsRecord(depl.name or depl.uuid, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove)
 
 
 def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:

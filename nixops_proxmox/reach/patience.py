@@ -1,4 +1,7 @@
-"""How long a run waits for machines, and for what others hold."""
+"""How long a run waits for machines, and for what others hold.
+
+The loops that wait are ours and not tenacity's: what each looks at decides how long it goes on, and what it then says.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,7 @@
-"""Sizes as people write them."""
+"""Sizes as people write them.
+
+Ours and no library's: to PVE "32G" is binary and exact, while humanize and its like print sizes and do not read them.
+"""
 
 import re
 from fractions import Fraction

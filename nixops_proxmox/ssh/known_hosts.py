@@ -1,4 +1,7 @@
-"""Host keys as known_hosts lines: our own file per deployment, and a look into the user's for jump hosts."""
+"""Host keys as known_hosts lines: our own file per deployment, and a look into the user's for jump hosts.
+
+Ours, because paramiko's HostKeys knows neither patterns nor `@revoked` nor `@cert-authority`, which OpenSSH obeys.
+"""
 
 import base64
 import hashlib

@@ -1,4 +1,8 @@
-"""Brings a database of any earlier version to today's tables, in one transaction; refuses a later version."""
+"""Brings a database of any earlier version to today's tables, in one transaction; refuses a later version.
+
+Alembic is not used, because every earlier version of the tool refuses a newer record by the number in `schema_version`.
+That number would have to be kept beside Alembic's own table, and the few migrations would stay as SQL all the same.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -3,13 +3,14 @@
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from nixops_proxmox.errors import CommandFailed, Locked, StateError
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.nixops2.book import MachineRecord
-from nixops_proxmox.nixops2.holding import Holding
+from nixops_proxmox.nixops2.holding import Holding, holding_of
 from nixops_proxmox.nixops2.network import NixopsRecord
 
 
@@ -115,3 +116,13 @@ def test_a_broken_lock_is_told_to_whoever_is_about_to_act() -> None:
         holding.ended()
         with pytest.raises(Locked, match="released its lock"):
             record.prove(lease)
+
+
+def test_the_lock_that_opened_the_state_is_the_one_that_is_asked() -> None:
+    driver = SimpleNamespace(holding=Holding())
+    assert holding_of(SimpleNamespace(lock=driver)) is driver.holding
+    for other in (None, SimpleNamespace()):  # NixOps without a lock, and another's driver
+        holding_of(SimpleNamespace(lock=other)).prove()
+    driver.holding.ended()
+    with pytest.raises(Locked):
+        holding_of(SimpleNamespace(lock=driver)).prove()

@@ -1,4 +1,7 @@
-"""PVE's property strings ("virtio=AA:…,bridge=vmbr0,tag=20") and sizes: reading and writing."""
+"""PVE's property strings ("virtio=AA:…,bridge=vmbr0,tag=20") and sizes: reading and writing.
+
+Ours, because proxmoxer hands them on as text, and PVE's own parser is Perl.
+"""
 
 import re
 from collections.abc import Mapping
