@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.pace import VARIABLE, measure_pace, pace, patience
 from tests.skipped import summary
@@ -24,6 +25,9 @@ def pytest_configure() -> None:
     if VARIABLE not in os.environ:
         os.environ[VARIABLE] = str(measure_pace())
     os.environ.setdefault("PYTEST_TIMEOUT", str(patience(TIME_LIMIT)))
+    # How long examples take to be made or tried says how busy the machine is, and nothing about what is tested.
+    settings.register_profile("any pace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any pace")
     hear_signals_in_commands()
 
 
