@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -32,10 +32,25 @@ class ShutdownGate:
     @contextmanager
     def passed(self) -> Iterator[None]:
         with self._lock:
-            if self._shut and threading.current_thread() is not threading.main_thread():
-                # Ends a thread without a word, as if the process had ended already; of subclasses there is a traceback.
-                raise SystemExit
+            self._turn_away()
             yield
+
+    @contextmanager
+    def into(self, database: sqlite3.Connection) -> Iterator[None]:
+        """Inside of the database, which the main thread may have closed by now."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(database)
+            except sqlite3.ProgrammingError:
+                self._turn_away()
+                raise
+            stack.enter_context(self.passed())
+            yield
+
+    def _turn_away(self) -> None:
+        if self._shut and threading.current_thread() is not threading.main_thread():
+            # Ends a thread without a word, as if the process had ended already; of subclasses there is a traceback.
+            raise SystemExit
 
     def shut(self) -> None:
         """Waits for the thread that is inside; the flag comes first, so that it does not enter again."""
@@ -90,7 +105,7 @@ class Gated:
 
     def _set_attrs(self, attrs: dict[str, Any]) -> None:
         try:
-            with self.depl._db, gate.passed():
+            with gate.into(self.depl._db):
                 super()._set_attrs(attrs)  # type: ignore[misc]
         except sqlite3.OperationalError as error:
             self._refuse(error)
@@ -102,19 +117,19 @@ class Gated:
         raise ProxmoxError(unwritable(file, error)) from error
 
     def _del_attr(self, name: str) -> None:
-        with self.depl._db, gate.passed():
+        with gate.into(self.depl._db):
             super()._del_attr(name)  # type: ignore[misc]
 
     def _get_attr(self, *what: Any) -> Any:
-        with self.depl._db, gate.passed():
+        with gate.into(self.depl._db):
             return super()._get_attr(*what)  # type: ignore[misc]
 
     def export(self) -> dict[str, Any]:
-        with self.depl._db, gate.passed():
+        with gate.into(self.depl._db):
             exported: dict[str, Any] = super().export()  # type: ignore[misc]
             return exported
 
     def _title(self) -> str:
         """What the deployment is called."""
-        with self.depl._db, gate.passed():
+        with gate.into(self.depl._db):
             return str(self.depl.name or self.depl.uuid)

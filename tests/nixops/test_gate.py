@@ -43,6 +43,26 @@ def test_whoever_is_inside_is_waited_for_and_nobody_follows() -> None:
     assert told == ["written", "ended"]
 
 
+def test_a_database_that_is_closed_already_ends_a_worker_without_a_word() -> None:
+    gate, told = ShutdownGate(), []
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    database.close()
+
+    def work() -> None:
+        try:
+            with gate.into(database):
+                told.append("inside")
+        except (sqlite3.ProgrammingError, SystemExit) as error:
+            told.append(type(error).__name__)
+
+    for shut in (lambda: None, gate.shut):
+        shut()
+        worker = threading.Thread(target=work)
+        worker.start()
+        worker.join()
+    assert told == ["ProgrammingError", "SystemExit"]
+
+
 def test_the_main_thread_passes_a_gate_that_is_shut_even_from_inside() -> None:
     gate = ShutdownGate()
     with gate.passed():
