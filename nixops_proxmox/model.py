@@ -247,6 +247,15 @@ class Archive:
     shared: bool = False
 
 
+class When(StrEnum):
+    """When a change takes effect."""
+
+    LIVE = "live"  # at once, while the machine runs
+    RESTART = "at the next restart"
+    WORD = "only with your permission"
+    NEVER = "never"  # it cannot be made in place
+
+
 @dataclass(frozen=True)
 class Change:
     """One difference between the description and the VM. `restart`: it only takes effect by a full stop and start."""
@@ -260,6 +269,15 @@ class Change:
     missing: bool = False  # waiting, and a whole device: the running VM does not have it
     permission: str = ""  # why it needs the user's permission (`--allow-recreate`); empty: it needs none
     remedy: str = ""  # what can be done about `forbidden` or `word`
+    reason: str = ""  # why it needs a restart
+
+    @property
+    def when(self) -> When:
+        if self.forbidden:
+            return When.NEVER
+        if self.word:
+            return When.WORD
+        return When.RESTART if self.restart or self.waiting else When.LIVE
 
 
 @dataclass(frozen=True)

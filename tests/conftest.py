@@ -18,6 +18,11 @@ STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must se
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
 
+# How fast examples are made says something about the machine, and nothing about what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """Runs in the process that was started, and in each of its workers: a lab ends when one of them has ended."""

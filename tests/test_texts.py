@@ -174,7 +174,7 @@ def test_a_value_is_one_line_and_our_remedy_another() -> None:
     change = Change("ciuser", "a\n`rm -rf /` helps", "b", permission="no", remedy="`qm set` helps")
     (_, told) = describe(Planned("web", Phase.READY, changes=(change,)))
     assert shown(told).split("\n") == [
-        r"  ciuser: a\x0a`rm -rf /` helps → b  [needs your permission: no]",
+        r"  ~ ciuser: a\x0a`rm -rf /` helps → b  [needs your permission: no]",
         "    `qm set` helps",
     ]
 

@@ -198,8 +198,9 @@ def build_options(args: argparse.Namespace, screen: Screen, *, described: bool |
         jobs=getattr(args, "jobs", JOBS),
         permissions=Permissions(
             allow_reboot=getattr(args, "allow_reboot", False),
+            allow_recreate=getattr(args, "allow_recreate", False),
             make_another=getattr(args, "make_another", False),
-            check=getattr(args, "check", False),
+            check=getattr(args, "verify", False),
         ),
         break_lock=getattr(args, "break_lock", False),
         reporter=screen.reporter,

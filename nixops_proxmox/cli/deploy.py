@@ -6,7 +6,7 @@ Goes on where an earlier run stopped.
 import argparse
 
 from nixops_proxmox.cli.arguments import open_deployed
-from nixops_proxmox.display.arguments import add_machines, add_run, select
+from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, select
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.model import Phase
@@ -33,18 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[phase.value for phase in STOPS],
         help="Stop at this phase; `lifecycle` lists them",
     )
+    add_permissions(parser)
     parser.add_argument(
-        "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
-    )
-    parser.add_argument(
-        "--allow-recreate",
+        "--check",
+        dest="verify",
         action="store_true",
-        help="Recreate what is gone: a VM without its data, or an empty disk",
+        help="Verify everything instead of trusting the recorded state",
     )
-    parser.add_argument(
-        "--make-another", action="store_true", help="Create machines although unrecorded VMs bear their marks"
-    )
-    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:

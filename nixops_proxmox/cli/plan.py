@@ -6,7 +6,7 @@ Looks at the cluster, and builds the systems.
 import argparse
 
 from nixops_proxmox.cli.arguments import open_deployed
-from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, add_verify, select
+from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, add_permissions, add_plan, select
 from nixops_proxmox.display.results import show_plans
 from nixops_proxmox.display.screen import Screen
 
@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     add_json(parser)
     add_jobs(parser)
-    add_verify(parser)
+    add_plan(parser)
+    add_permissions(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
@@ -23,4 +24,4 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         names = select(deployed.described(), args)
         planned = deployed.plan(names)
         forgotten = deployed.forgotten()
-    return show_plans(screen, planned, forgotten, as_json=args.json)
+    return show_plans(screen, planned, forgotten, as_json=args.json, check=args.check)

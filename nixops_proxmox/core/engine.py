@@ -69,7 +69,7 @@ def pursue(
 
 def carry_out(
     lifecycle: Lifecycle[Any, W, T, Any, Any],
-    plan: Plan[W, T, Any],
+    plan: Plan[W, T, Any, Any],
     thing: T,
     world: W,
     journal: Journal[T],

@@ -101,12 +101,16 @@ class Lifecycle(Generic[P, W, T, F, S]):
 
     def look(self, world: W, thing: T) -> T:
         """The thing as the world shows it; asks nothing of the world where no sighting is possible."""
+        return self.look_closely(world, thing)[0]
+
+    def look_closely(self, world: W, thing: T) -> tuple[T, S | None]:
+        """The same, and what the look showed; None where the world was not asked."""
         possible = [s for s in self.sightings if s.standing is thing.phase]
         if not possible:
-            return thing
+            return thing, None
         seen = self.see(world, thing)
         phase = next((s.phase for s in possible if s.sees(seen)), thing.phase)
-        return thing.moved(phase, thing.facts)
+        return thing.moved(phase, thing.facts), seen
 
     def find_move(self, standing: str, goal: P, way: str = "") -> Move[P, W, T, F] | None:
         way = way or self.way

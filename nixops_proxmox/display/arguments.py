@@ -57,8 +57,28 @@ def add_recover(parser: argparse.ArgumentParser) -> None:
     add_break_lock(parser)
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--check", action="store_true", help="Verify everything instead of trusting the recorded state")
+def add_permissions(parser: argparse.ArgumentParser) -> None:
+    """What a deploy may do; a plan with the same words shows what that deploy would do."""
+    parser.add_argument(
+        "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
+    )
+    parser.add_argument(
+        "--allow-recreate",
+        action="store_true",
+        help="Recreate what is gone: a VM without its data, or an empty disk",
+    )
+    parser.add_argument(
+        "--make-another", action="store_true", help="Create machines although unrecorded VMs bear their marks"
+    )
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check", action="store_true", help="Exit with 10 if a deploy would do something, and with 0 if not"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="Verify everything instead of trusting the recorded state"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

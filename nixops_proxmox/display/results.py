@@ -10,7 +10,7 @@ from nixops_proxmox.messages import checks, entries, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.messages.plans import describe, plan_json
+from nixops_proxmox.messages.plans import by_danger, describe, footer, plans_json
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.spelling import Verb, command, recalled
 
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
+CHANGES = 10  # of `plan --check`: a deploy would do something
 
 
-def show_plans(screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence[str], *, as_json: bool) -> int:
-    """`forgotten`: machines that are recorded and no longer described."""
+def show_plans(
+    screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence[str], *, as_json: bool, check: bool = False
+) -> int:
+    """`forgotten`: machines that are recorded and no longer described. `check`: an exit status of its own says that
+    something is not as described."""
+    planned = by_danger(planned)
     if as_json:
-        screen.json({"machines": [plan_json(plan) for plan in planned], "no longer described": list(forgotten)})
+        screen.json(plans_json(planned, forgotten))
     else:
         for plan in planned:
             screen.result_lines([Line(line) for line in describe(plan)])
@@ -33,10 +38,14 @@ def show_plans(screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence
             screen.result(
                 f"{name}: no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
             )
+        if planned:
+            screen.result(footer(planned, forgotten))
     errors = [plan.error for plan in planned if plan.error is not None]
     for error in errors:
         screen.show(explain(error))
-    return errors[0].exit_status if errors else 0
+    if errors:
+        return errors[0].exit_status
+    return CHANGES if check and any(plan.effect != "nothing" for plan in planned) else 0
 
 
 def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) -> int:

@@ -1,14 +1,35 @@
-"""What a deploy would do to one machine."""
+"""What a deploy would do, for people and for programs."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.model import Change, Phase
+from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.model import Change, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations import Planned
+
+FORMAT = 1  # of the JSON; docs/plan.md describes it
+EFFECTS = {  # what the footer calls them; the worst first
+    "recreate": "recreated",
+    "reinstall": "reinstalled",
+    "restart": "restarted",
+    "change": "changed",
+    "go on": "continued",
+    "new": "new",
+    "waits": "waiting for a restart",
+    "nothing": "unchanged",
+}
+
+
+def by_danger(plans: "Sequence[Planned]") -> "list[Planned]":
+    """What cannot be done first, then what loses most; within that as they were."""
+    order = list(EFFECTS)
+    return sorted(plans, key=lambda plan: -1 if plan.error is not None else order.index(plan.effect))
 
 
 def describe(plan: "Planned") -> list[str]:
@@ -19,7 +40,7 @@ def describe(plan: "Planned") -> list[str]:
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
-    lines = [f"{plan.name}: {plan.phase}", *(f"  {line}" for line in (*waits, *plan.moves))]
+    lines = [f"{plan.name}: {plan.phase}{_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
@@ -27,24 +48,60 @@ def describe(plan: "Planned") -> list[str]:
     return [*lines, f"  system: {plan.system}"] if plan.system else lines
 
 
+def _summary(plan: "Planned") -> str:
+    match plan.effect:
+        case "recreate":
+            return ", a new VM is created; the data on the old disks is lost"
+        case "reinstall":
+            return f", it is installed again{_away(plan)}"
+        case "restart":
+            return f", it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
+        case "change":
+            return ", it changes without a restart" if plan.phase is not Phase.STOPPED else ", it is started"
+        case "waits":
+            return ", nothing to do before the next restart"
+    return ""
+
+
+def _away(plan: "Planned") -> str:
+    if not plan.restart:
+        return ""
+    return f" (down for about {duration(plan.downtime)}, as the last time)" if plan.downtime else " (down: unknown)"
+
+
 def describe_change(change: Change) -> str:
     """Its values are others' words, of one line; our remedy has a line of its own."""
+    sign = "~" if change.have and change.want else "+" if change.want else "-"
     have, want = (shown_line(value) or "(none)" for value in (change.have, change.want))
-    return f"{change.key}: {have} → {want}{_note(change)}"
+    return f"{sign} {change.key}: {have} → {want}  {_note(change)}"
 
 
 def _note(change: Change) -> str:
-    if change.forbidden:
-        return f"  [cannot be: {change.forbidden}]{_remedy(change)}"
-    if change.permission:
-        return f"  [needs your permission: {change.permission}]{_remedy(change)}"
-    if change.waiting:
-        return f"  [waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
-    return "  [needs a restart]" if change.restart else ""
+    match change.when:
+        case When.NEVER:
+            return f"[cannot be changed: {change.forbidden}]{_remedy(change)}"
+        case When.PERMISSION:
+            return f"[needs your permission: {change.permission}]{_remedy(change)}"
+        case When.RESTART if change.waiting:
+            return f"[waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
+        case When.RESTART:
+            return f"[at the next restart: {change.reason}]"
+    return "[live]"
 
 
 def _remedy(change: Change) -> str:
     return f"\n{change.remedy}" if change.remedy else ""
+
+
+def footer(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> str:
+    """How many machines of which effect, and who is away for how long."""
+    counted = Counter(plan.effect.value for plan in plans if plan.error is None)
+    parts = [f"{counted[effect]} {word}" for effect, word in EFFECTS.items() if counted[effect]]
+    refused = sum(plan.error is not None for plan in plans)
+    parts += [f"{refused} that cannot be deployed"] if refused else []
+    parts += [f"{len(forgotten)} no longer described"] if forgotten else []
+    down = [f"{plan.name} {duration(plan.downtime) if plan.downtime else 'unknown'}" for plan in plans if plan.restart]
+    return f"{', '.join(parts)}. Downtime: {', '.join(down) or 'none'}."
 
 
 def change_json(change: Change) -> dict[str, Any]:
@@ -52,6 +109,8 @@ def change_json(change: Change) -> dict[str, Any]:
         "key": change.key,
         "have": change.have,
         "want": change.want,
+        "when": change.when.value,
+        "reason": change.reason,
         "restart": change.restart,
         "waiting": change.waiting,
         "forbidden": change.forbidden,
@@ -64,10 +123,21 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
     return {
         "machine": plan.name,
         "phase": plan.phase.value,
+        "effect": plan.effect.value if plan.error is None else "refused",
         "moves": list(plan.moves),
         "changes": [change_json(change) for change in plan.changes],
+        "restart": list(plan.restart),
+        "downtime": plan.downtime,
         "system": plan.system,
         "stays": list(plan.stays),
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
+    }
+
+
+def plans_json(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "machines": [plan_json(plan) for plan in plans],
+        "no longer described": list(forgotten),
     }

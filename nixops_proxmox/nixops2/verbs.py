@@ -21,9 +21,9 @@ from nixops_proxmox.display.arguments import (
     add_kind,
     add_machines,
     add_mermaid,
+    add_plan,
     add_recover,
     add_run,
-    add_verify,
     add_yes,
     get_machine,
     select,
@@ -77,7 +77,7 @@ class Opened:
         options = Options(
             deployment=self.record.name,
             jobs=getattr(args, "jobs", JOBS),
-            permissions=Permissions(check=getattr(args, "check", False)),
+            permissions=Permissions(check=getattr(args, "verify", False)),
             break_lock=getattr(args, "break_lock", False),
             reporter=reporter,
             ended=lambda outcome: reporter.ended(outcome.name, outcome.error),
@@ -109,7 +109,9 @@ class ProxmoxVerb:
 def run_plan(opened: Opened) -> int:
     with opened.deployed() as deployed:
         planned = deployed.plan(select(deployed.described(), opened.args))
-        return show_plans(opened.screen, planned, deployed.forgotten(), as_json=opened.args.json)
+        return show_plans(
+            opened.screen, planned, deployed.forgotten(), as_json=opened.args.json, check=opened.args.check
+        )
 
 
 def run_check(opened: Opened) -> int:
@@ -181,7 +183,7 @@ VERBS: Mapping[str, ProxmoxVerb] = {
     "plan": ProxmoxVerb(
         "Show what a deploy would do to the VMs, and change nothing.",
         run_plan,
-        (add_machines, add_json, add_jobs, add_verify),
+        (add_machines, add_json, add_jobs, add_plan),
     ),
     "doctor": ProxmoxVerb("Find what is missing for a deploy, here and on the cluster.", run_doctor, (add_json,)),
     "history": ProxmoxVerb(

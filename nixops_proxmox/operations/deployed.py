@@ -14,6 +14,7 @@ from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations.description import Description, describe, given
+from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
@@ -220,7 +221,9 @@ class Deployed:
 
         def work(name: str) -> Machine:
             world = self._world(name, self._options.permissions)
-            planned[name] = plan_machine(self.record.machine(name), world)
+            found = plan_machine(self.record.machine(name), world)
+            downtime = find_downtime(self.record.history(name)) if found.restart else None
+            planned[name] = replace(found, downtime=downtime)
             return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)

@@ -9,6 +9,7 @@ from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.errands.power import HardReboot, Reset
 from nixops_proxmox.kinds.machine.plans import Plan, plan_deploy, plan_reinstall, refuse_rescue
 from nixops_proxmox.kinds.machine.ports import Journal
+from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Machine, Phase
@@ -48,13 +49,15 @@ class Pursuit:
         return self.carry_out(plan, until=until)
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
-        """A plan that was drawn up just now."""
+        """A plan that was drawn up just now; what it promised is held against what happens."""
+        promised, watched = find_promise(plan, self.world) if until is None else None, Watched(self._journal)
         try:
             self.machine = carry_out(
-                plan, self.machine, self.world, self._journal, enough=lambda machine: machine.phase is until
+                plan, self.machine, self.world, watched, enough=lambda machine: machine.phase is until
             )
         finally:
             self._leave()
+        tell_broken(promised, self.machine, self.world, watched)
         return self.machine
 
     def _allow(self, **allowed: bool) -> None:

@@ -1,10 +1,10 @@
 """What verbs that only look find out about one machine."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import DeployError, NoPath
-from nixops_proxmox.kinds.machine.plans import plan_deploy
+from nixops_proxmox.kinds.machine.plans import Effect, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
@@ -19,12 +19,15 @@ class Planned:
 
     name: str
     phase: Phase  # where it stands, looked at now
-    moves: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()  # what will be done, a line each
     changes: tuple[Change, ...] = ()
     system: str = ""  # the system it would get, empty if it has it already
     error: DeployError | None = None
     stays: tuple[str, ...] = ()  # what the VM has, and the description does not say
     lock: str = ""  # who holds the VM's lock now, and since when: a deploy waits for that
+    effect: Effect = Effect.NOTHING
+    restart: tuple[str, ...] = ()  # why a machine that runs is restarted; empty: it is not
+    downtime: float | None = None  # seconds that its last restart took, if it is restarted; None: unknown
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,30 @@ def plan_machine(machine: Machine, world: World) -> Planned:
         plan = plan_deploy(machine, world)
     except NoPath as error:
         return Planned(machine.name, LIFECYCLE.look(world, machine).phase, error=error)
-    seen = plan.seen
-    gone = not seen.facts.vmid or seen.phase in (Phase.LOST, Phase.RESERVED)
-    vm = None if gone else world.hypervisor.find_vm(seen.facts)
-    changes = tuple(find_changes(world, vm, seen)) if vm is not None else ()
+    seen, vm = plan.seen, vm_in(plan)
+    changes = tuple(find_changes_now(world, vm, seen)) if vm is not None else ()
     stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()
     lock = world.hypervisor.lock_told(vm) if vm is not None else ""
     wanted = world.builder.wanted_system(seen)
     system = wanted if wanted != seen.facts.system else ""
-    return Planned(seen.name, seen.phase, plan.steps, changes, system, stays=stays, lock=lock)
+    foreseen = foresee(plan, world, changes)
+    return Planned(
+        seen.name,
+        seen.phase,
+        foreseen.steps,
+        changes,
+        system,
+        stays=stays,
+        lock=lock,
+        effect=foreseen.effect,
+        restart=foreseen.restart,
+    )
+
+
+def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]:
+    """How the VM differs from the description; what is changed while it stands still needs no restart."""
+    for change in find_changes(world, vm, machine):
+        yield replace(change, restart=False) if vm.power is Power.STOPPED and not change.waiting else change
 
 
 def find_waiting(vm: Vm, changes: Collection[Change]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from nixops_proxmox import errors
 from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.plans import Effect
 from nixops_proxmox.model import Change, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned
 from nixops_proxmox.spec import Disk, MachineSpec
@@ -110,7 +111,7 @@ class FakeDeployed:
         return run_all(names, work, jobs=1)
 
     def plan(self, names: Sequence[str]) -> list[Planned]:
-        change = Change("memory", "1024", "2048", restart=True)
+        change = Change("memory", "1024", "2048", restart=True, reason="memory hotplug is off")
         plans = []
         for name in names:
             phase = self.record.machine(name).phase
@@ -119,7 +120,8 @@ class FakeDeployed:
             elif phase is Phase.READY:
                 plans.append(Planned(name, phase))
             else:
-                plans.append(Planned(name, phase, ("Create the VM", "Boot it"), (change,), "/nix/store/x-system"))
+                steps = ("Create the VM", "Boot it")
+                plans.append(Planned(name, phase, steps, (change,), "/nix/store/x-system", effect=Effect.NEW))
         return plans
 
     def check(self, names: Sequence[str]) -> list[Checked]:

@@ -261,12 +261,19 @@ def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
         "web: absent",
         "  Create the VM",
         "  Boot it",
-        "  memory: 1024 → 2048  [needs a restart]",
+        "  ~ memory: 1024 → 2048  [at the next restart: memory hotplug is off]",
         "  system: /nix/store/x-system",
+        "1 new. Downtime: none.",
     ]
     assert cli("status").out == ""
     assert cli("plan", recorded=READY).out.splitlines()[0] == "app: ready, nothing to do"
     assert cli("plan", "--json", "web").value["machines"][0]["machine"] == "web"
+
+
+def test_a_plan_has_an_exit_status_that_says_whether_a_deploy_would_do_something(cli: Cli) -> None:
+    assert cli("plan", "--check", recorded=READY).status == 0
+    assert cli("plan", "--check", "web").status == 10
+    assert cli("plan", "--check", failing={"web": "NoPath"}).status == 3
 
 
 def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:

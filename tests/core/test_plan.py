@@ -19,7 +19,7 @@ def test_the_moves_of_each_goal_begin_where_the_one_before_ends() -> None:
 
 
 def test_what_is_at_its_goal_has_an_empty_plan() -> None:
-    assert draw_up(LIFECYCLE, Machine("d", "web", Phase.READY), [Phase.READY]).steps == ()
+    assert draw_up(LIFECYCLE, Machine("d", "web", Phase.READY), [Phase.READY]).moves == ()
 
 
 def test_where_no_move_leads_on_there_is_no_plan() -> None:
@@ -29,4 +29,4 @@ def test_where_no_move_leads_on_there_is_no_plan() -> None:
 
 def test_things_of_other_kinds_have_plans_too() -> None:
     plan = draw_up(MEDIUM, Thing("medium", "d", "nixos.iso", Presence.ABSENT, Known()), [Presence.PRESENT])
-    assert len(plan.steps) == 1
+    assert len(plan.moves) == 1

@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 from typing_extensions import override
 
+from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import BuildFailed, NeedsPermission, NoPath
+from nixops_proxmox.kinds.machine.engine import carry_out
 from nixops_proxmox.kinds.machine.plans import plan_deploy
+from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.model import Machine, Phase, When
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import check_machine, plan_machine
 from nixops_proxmox.spec import MachineSpec
@@ -144,7 +147,66 @@ def test_a_deploy_does_what_its_plan_says(start: str, spec: MachineSpec) -> None
     plan = plan_deploy(bench.record.machine, world(bench, spec))
     assert len(bench.record.entries) == before
     assert pursuit(bench, spec).deploy().phase is Phase.READY
-    assert tuple(label for label, end in bench.record.entries[before:] if end == "done") == plan.steps
+    assert tuple(said for said, end in bench.record.entries[before:] if end == "done") == tuple(
+        label(move.step) for move in plan.moves
+    )
+
+
+def test_a_plan_prints_no_boot_where_nothing_boots() -> None:
+    bench = deployed()
+    planned = plan_machine(bench.record.machine, world(bench, MORE))
+    assert (planned.effect, planned.restart) == ("change", ())
+    assert [one.when for one in planned.changes] == [When.RESTART]
+    assert not [line for line in planned.moves if line.startswith("Boot")]
+    allowed = plan_machine(bench.record.machine, allow_reboot(world(bench, MORE)))
+    assert (allowed.effect, allowed.restart) == ("restart", ("memory",))
+    assert [line for line in allowed.moves if line.startswith("Boot")]
+    bench.vm.stop()
+    stopped = plan_machine(bench.record.machine, world(bench, MORE))
+    assert (stopped.effect, stopped.restart, [one.when for one in stopped.changes]) == ("change", (), [When.LIVE])
+
+
+def allow_reboot(world: World) -> World:
+    return replace(world, permissions=replace(world.permissions, allow_reboot=True))
+
+
+EFFECTS: dict[str, tuple[Callable[[Bench], object], MachineSpec, str]] = {
+    "nothing of it exists": (lambda bench: None, SPEC, "new"),
+    "an earlier run was cut short": (lambda bench: pursuit(bench).deploy(until=Phase.DEFINED), SPEC, "go on"),
+    "it is as described": (lambda bench: pursuit(bench).deploy(), SPEC, "nothing"),
+    "a generation was raised": (lambda bench: pursuit(bench).deploy(), RAISED, "reinstall"),
+}
+
+
+@pytest.mark.parametrize("case", EFFECTS)
+def test_a_plan_says_what_it_does_to_the_machine(case: str) -> None:
+    prepare, spec, effect = EFFECTS[case]
+    bench = Bench()
+    prepare(bench)
+    assert plan_machine(bench.record.machine, world(bench, spec)).effect == effect
+
+
+def test_a_recreated_machine_loses_its_data_and_the_plan_says_so() -> None:
+    bench = deployed()
+    bench.cluster.vms.clear()
+    given = world(bench)
+    allowed = replace(given, permissions=replace(given.permissions, allow_recreate=True))
+    assert plan_machine(bench.record.machine, allowed).effect == "recreate"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_restart_that_was_not_promised_is_recorded_as_a_defect(allowed: bool) -> None:
+    bench = deployed()
+    one = pursuit(bench, MORE)
+    if allowed:
+        one.world = allow_reboot(one.world)
+    plan = plan_deploy(one.machine, one.world)
+    one.world = one.world if allowed else allow_reboot(one.world)  # somebody else's will, after the promise
+    watched, promised = Watched(bench.record), find_promise(plan, world(bench, MORE) if not allowed else one.world)
+    machine = carry_out(plan, one.machine, one.world, watched)
+    tell_broken(promised, machine, one.world, watched)
+    defects = [said for said, _ in bench.record.entries if said.startswith("defect: ")]
+    assert defects == ([] if allowed else ["defect: the plan promised no restart, and the machine was restarted"])
 
 
 def test_a_reinstall_that_was_asked_for_is_not_cut_short_before_it_begins() -> None:

@@ -1,19 +1,46 @@
 """What verbs mean for one machine: which goals of the table, and what forbids them. It looks, and changes nothing."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from nixops_proxmox.core import plan
+from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission
-from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
+from nixops_proxmox.kinds.machine.steps.system import BootSystem, find_reasons_to_restart
 from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED
-from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
 
-Plan: TypeAlias = plan.Plan[World, Machine, Facts]
+Plan: TypeAlias = plan.Plan[World, Machine, Facts, Look]
+
+
+class Effect(StrEnum):
+    """What a plan does to a machine, the worst first."""
+
+    RECREATE = "recreate"  # a new VM; the data on the old disks is lost
+    REINSTALL = "reinstall"  # its disks are written again
+    RESTART = "restart"
+    CHANGE = "change"  # while it runs, or stands still
+    NEW = "new"
+    GO_ON = "go on"  # with what an earlier run began
+    WAITS = "waits"  # nothing to do; something takes effect at the next restart
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`steps`: what will be done, a line each. `restart`: why a machine that runs is restarted; empty: it is not."""
+
+    effect: Effect
+    steps: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
 
 
 def plan_deploy(machine: Machine, world: World) -> Plan:
@@ -23,8 +50,9 @@ def plan_deploy(machine: Machine, world: World) -> Plan:
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
     world.builder.wanted_system(machine)  # what cannot be built fails before anything is made
-    seen = LIFECYCLE.look(world, machine)
-    return plan.draw_up(LIFECYCLE, seen, goals_of_deploy(seen, world), world.spec.install.source)
+    seen, shown = LIFECYCLE.look_closely(world, machine)
+    way = world.spec.install.source
+    return plan.draw_up(LIFECYCLE, seen, goals_of_deploy(seen, world), shown=shown, way=way)
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
@@ -40,9 +68,52 @@ def plan_reinstall(machine: Machine, world: World) -> Plan:
     """Install again: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
     refuse_moved(machine, world)
     world.builder.wanted_system(machine)
-    seen = LIFECYCLE.look(world, machine)
+    seen, shown = LIFECYCLE.look_closely(world, machine)
     start = () if machine.phase in UNDER_WAY else (start_of_reinstall(world.spec),)
-    return plan.draw_up(LIFECYCLE, seen, (*start, Phase.READY), world.spec.install.source)
+    return plan.draw_up(LIFECYCLE, seen, (*start, Phase.READY), shown=shown, way=world.spec.install.source)
+
+
+def vm_in(drawn: Plan) -> Vm | None:
+    """The VM that the plan was drawn up for; None: there is none yet, or it is gone."""
+    return None if drawn.shown is None else drawn.shown.vm
+
+
+def foresee(drawn: Plan, world: World, changes: Sequence[Change]) -> Forecast:
+    """What carrying out the plan does. `changes`: how its VM differs from the description."""
+    restart = tuple(_reasons_to_restart(drawn, world, changes))
+    runs_on = not restart and runs(drawn)
+    steps = tuple(label(m.step) for m in drawn.moves if not (runs_on and isinstance(m.step, BootSystem)))
+    return Forecast(_effect(drawn, changes, steps, restart), steps, restart)
+
+
+def _effect(drawn: Plan, changes: Sequence[Change], steps: Sequence[str], restart: Sequence[str]) -> Effect:
+    if len(drawn.legs) > 1:
+        return Effect.RECREATE if drawn.legs[0].goal is not Phase.DEFINED else Effect.REINSTALL
+    if restart:
+        return Effect.RESTART
+    if steps:
+        begun = {Phase.ABSENT: Effect.NEW} | dict.fromkeys(UNDER_WAY, Effect.GO_ON)
+        return begun.get(drawn.seen.phase, Effect.CHANGE)
+    return Effect.WAITS if any(change.waiting for change in changes) else Effect.NOTHING
+
+
+def _reasons_to_restart(drawn: Plan, world: World, changes: Sequence[Change]) -> Iterator[str]:
+    """Only of a system that is installed and runs: nobody uses another."""
+    vm = vm_in(drawn)
+    if vm is None or not runs(drawn) or drawn.seen.phase not in (*SETTLED, Phase.RESCUE):
+        return
+    if len(drawn.legs) > 1:
+        yield "it is installed again"
+    elif drawn.seen.phase is Phase.INSTALLED and world.hypervisor.runs_installer(vm):
+        return  # it was installed just now
+    elif any(isinstance(move.step, BootSystem) for move in drawn.moves):
+        yield from find_reasons_to_restart(world, vm, changes)
+
+
+def runs(drawn: Plan) -> bool:
+    """The machine runs when the plan is drawn up."""
+    vm = vm_in(drawn)
+    return vm is not None and vm.power is Power.RUNNING
 
 
 def start_of_reinstall(spec: MachineSpec) -> Phase:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from nixops_proxmox.model import Change, Vm
+from nixops_proxmox.model import Change, Vm, When
 from nixops_proxmox.pve.api.answers import split_list
 from nixops_proxmox.pve.vm.boot import boot_devices
 from nixops_proxmox.pve.vm.correction import Correction, hotplugged, same_scalar
@@ -52,7 +52,11 @@ class ConfigUpdate:
 
 
 def changes(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]:
-    return tuple(step.change for step in _all_steps(vm, spec, identity))
+    return tuple(_with_reason(vm, step.change) for step in _all_steps(vm, spec, identity))
+
+
+def _with_reason(vm: Vm, change: Change) -> Change:
+    return replace(change, reason=_why_restart(vm, change.key)) if change.when is When.RESTART else change
 
 
 def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:
@@ -164,6 +168,19 @@ def _forbidden_setting(key: str, have: str, want: str) -> str:
 
 def _needs_restart(vm: Vm, key: str) -> bool:
     return key not in HOT and not (key == "memory" and "memory" in hotplugged(vm))
+
+
+def _why_restart(vm: Vm, key: str) -> str:
+    plugged = hotplugged(vm)
+    if key == "memory" and "memory" not in plugged:
+        return "memory hotplug is off"
+    if key.startswith("net") and "network" not in plugged:
+        return "network hotplug is off"
+    if is_disk_slot(key) and "disk" not in plugged:
+        return "disk hotplug is off"
+    if is_disk_slot(key) and not key.startswith(("scsi", "virtio")):
+        return "PVE plugs only SCSI and VirtIO disks into a running VM"
+    return "PVE sets it when the VM starts"
 
 
 def same_setting(key: str, have: str, want: str) -> bool:

@@ -49,6 +49,7 @@ COPIES = {
 }
 PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
+TYPES = {"start_vm": "qmstart", "stop_vm": "qmstop", "shut_down_vm": "qmshutdown"}  # of PVE's tasks
 
 
 class Crash(BaseException):
@@ -218,14 +219,14 @@ class Hypervisor:
         act()
         self.fuse.boundary()
         if note is not None:
-            upid = f"UPID:pve1:{len(self.cluster.tasks)}:{name}:"
+            upid = f"UPID:pve1:{len(self.cluster.tasks)}:0:0:{TYPES.get(name, name)}:"
             self.cluster.tasks.append(upid)
             note(upid)
             self.fuse.boundary()
 
     def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: NoteTask) -> None:
         """One that goes on when whoever began it is gone; it ends when somebody waits for it."""
-        upid = f"UPID:pve1:{len(self.cluster.tasks)}:{kind}:"
+        upid = f"UPID:pve1:{len(self.cluster.tasks)}:0:0:{kind}:"
 
         def act() -> None:
             begin()

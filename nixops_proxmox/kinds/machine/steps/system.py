@@ -1,12 +1,13 @@
 """What happens with the installed system."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
-from nixops_proxmox.model import Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm, When
 
 
 class BootSystem:
@@ -44,7 +45,17 @@ def _needs_start(world: World, vm: Vm) -> bool:
 
 
 def _runs_other(world: World, vm: Vm) -> bool:
-    return world.hypervisor.runs_installer(vm) or bool(vm.pending and world.permissions.allow_reboot)
+    return bool(find_reasons_to_restart(world, vm))
+
+
+def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
+    """Why a VM that runs must be restarted to run the installed system as described, if it must. `changes`: what will
+    be asked of it before."""
+    if world.hypervisor.runs_installer(vm):
+        return ("it runs the installer",)
+    if not world.permissions.allow_reboot:
+        return ()
+    return tuple(dict.fromkeys([*vm.pending, *(change.key for change in changes if change.when is When.RESTART)]))
 
 
 class Activate(Repeatable):

@@ -1,0 +1,62 @@
+"""What a plan promised about restarts, held against what happened. A difference is a defect, and is recorded."""
+
+from nixops_proxmox.kinds.machine.plans import Plan, foresee, runs, vm_in
+from nixops_proxmox.kinds.machine.ports import Journal
+from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.table import SETTLED
+from nixops_proxmox.model import Machine
+
+STARTS = ("qmstart", "qmreboot", "qmreset")  # PVE's types of tasks after which the system boots
+
+
+def task_type(upid: str) -> str:
+    """The sixth word of a UPID; empty for what is none."""
+    words = upid.split(":")
+    return words[5] if len(words) > 5 else ""
+
+
+class Watched:
+    """Satisfies `Journal`: passes everything on, and remembers whether the machine was started."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.started = False
+
+    def begin(self, machine: Machine, label: str, to: str) -> int:
+        return self._journal.begin(machine, label, to)
+
+    def note(self, attempt: int, machine: Machine) -> None:
+        self.started = self.started or task_type(machine.facts.task) in STARTS
+        self._journal.note(attempt, machine)
+
+    def commit(self, attempt: int, machine: Machine) -> None:
+        self._journal.commit(attempt, machine)
+
+    def fail(self, attempt: int, error: Exception) -> None:
+        self._journal.fail(attempt, error)
+
+    def record(self, machine: Machine, label: str) -> None:
+        self._journal.record(machine, label)
+
+
+def find_promise(plan: Plan, world: World) -> bool | None:
+    """Whether the machine is to be restarted; None where the plan promises nothing: it does not run yet, or what runs
+    is not its system."""
+    vm = vm_in(plan)
+    if vm is None or not runs(plan) or len(plan.legs) > 1 or plan.seen.phase not in SETTLED:
+        return None
+    return bool(foresee(plan, world, find_changes(world, vm, plan.seen)).restart)
+
+
+def tell_broken(promised: bool | None, machine: Machine, world: World, journal: Watched) -> None:
+    """Say and record it if the promise was broken."""
+    if promised is None or promised is journal.started:
+        return
+    told = (
+        "the plan promised a restart, and there was none"
+        if promised
+        else "the plan promised no restart, and the machine was restarted"
+    )
+    world.reporter.warn(machine, f"{told}: this is a defect of nixops-proxmox, please report it")
+    journal.record(machine, f"defect: {told}")
