@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from typing import Any
 
 import pytest
 
+from nixops_proxmox.kinds.machine.plans import Effect
+from nixops_proxmox.messages.plans import by_danger, describe, footer
+from nixops_proxmox.model import Phase
+from nixops_proxmox.operations import Planned
 from tests.pace import patience
 
 ROOT = Path(__file__).parents[2]
@@ -271,9 +276,32 @@ def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
 
 
 def test_a_plan_has_an_exit_status_that_says_whether_a_deploy_would_do_something(cli: Cli) -> None:
-    assert cli("plan", "--check", recorded=READY).status == 0
     assert cli("plan", "--check", "web").status == 10
+    assert cli("plan", "web").status == 0
     assert cli("plan", "--check", failing={"web": "NoPath"}).status == 3
+    assert cli("plan", "--check", recorded=READY).status == 0
+
+
+def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
+    value = cli("plan", "--json", "web").value
+    keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0]}
+    documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "plan.md").read_text(), re.MULTILINE)
+    assert keys == set(documented)
+
+
+def test_a_plan_tells_the_worst_first_and_how_long_machines_are_away() -> None:
+    plans = [
+        Planned("same", Phase.READY),
+        Planned("fresh", Phase.ABSENT, ("Create it",), effect=Effect.NEW),
+        Planned("later", Phase.READY, ("Boot it",), effect=Effect.RESTART, restart=("memory",), downtime=37.2),
+        Planned("once", Phase.READY, ("Boot it",), effect=Effect.RESTART, restart=("memory",)),
+        Planned("gone", Phase.LOST, ("Destroy it",), effect=Effect.RECREATE),
+    ]
+    assert [plan.name for plan in by_danger(plans)] == ["gone", "later", "once", "fresh", "same"]
+    assert footer(plans, ["old"]) == (
+        "1 recreated, 2 restarted, 1 new, 1 unchanged, 1 no longer described. Downtime: later 37 s, once unknown."
+    )
+    assert describe(plans[2])[0] == "later: ready, it restarts once: memory (down for about 37 s, as the last time)"
 
 
 def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:

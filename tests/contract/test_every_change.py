@@ -1,4 +1,4 @@
-"""Each kind of change to a running machine, carried out on the lab: it takes effect when the plan and the documents say.
+"""Every kind of change to a running machine, made on the lab: it takes effect when the plan and the documents say so.
 A field of the description without a row fails."""
 
 import re
