@@ -252,7 +252,7 @@ class When(StrEnum):
 
     LIVE = "live"  # at once, while the machine runs
     RESTART = "at the next restart"
-    WORD = "only with your permission"
+    PERMISSION = "only with your permission"
     NEVER = "never"  # it cannot be made in place
 
 
@@ -275,8 +275,8 @@ class Change:
     def when(self) -> When:
         if self.forbidden:
             return When.NEVER
-        if self.word:
-            return When.WORD
+        if self.permission:
+            return When.PERMISSION
         return When.RESTART if self.restart or self.waiting else When.LIVE
 
 
