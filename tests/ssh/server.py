@@ -58,6 +58,14 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def _without_penalties(config: Path) -> None:
+    """OpenSSH 9.8 and newer turn a client away for a while after failures, which are what many tests are about."""
+    plain = config.read_text()
+    config.write_text(f"PerSourcePenalties no\n{plain}")
+    if subprocess.run([SSHD, "-t", "-f", str(config)], capture_output=True, check=False).returncode != 0:
+        config.write_text(plain)  # an older one, which does not know the word
+
+
 @contextmanager
 def start_sshd(
     directory: Path, *, extra: str = "", prepare: Callable[[KeyPair], object] = lambda _: None
@@ -89,6 +97,7 @@ Subsystem sftp internal-sftp
 {extra}
 """
     )
+    _without_penalties(config)
     process = subprocess.Popen([SSHD, "-D", "-E", str(directory / "log"), "-f", str(config)])
     try:
         _wait_for_banner(port)
