@@ -234,8 +234,8 @@ let
   about = mapAttrs (name: simple "network.${name}")
     (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
 
-  # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. Whoever
-  # listens can refuse what no type can say, and end us.
+  # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. The
+  # listener can refuse what no type can say, and end us.
   first = builtins.deepSeq deployments
     (if !announce then null
     else builtins.trace "nixops-proxmox-description ${builtins.toJSON {

@@ -95,7 +95,7 @@ let
     (refuse (user != "root" && !(config.security.sudo.enable or true) && !(config.security.sudo-rs.enable or false) )
       ''security.sudo.enable is off, and ${user}, whom deployment.proxmox.ssh.user names, needs it to activate systems: switch it on, or set deployment.proxmox.ssh.user = "root"'')
     (refuse (user != "root" && sudos != [ ] && !any bySudo sudos)
-      ''${user}, whom deployment.proxmox.ssh.user names, may not use sudo without a password, and nobody is there to type one: set deployment.proxmox.guest.sudo = true, or give ${user} a rule with NOPASSWD in security.sudo.extraRules'')
+      ''${user}, whom deployment.proxmox.ssh.user names, may not use sudo without a password, and a deployment cannot type one: set deployment.proxmox.guest.sudo = true, or give ${user} a rule with NOPASSWD in security.sudo.extraRules'')
   ] ++ lib.optionals sshd.enable [
     (refuse (!(elem cfg.ssh.port sshd.ports))
       "deployment.proxmox.ssh.port is ${port}, and sshd listens on ${lib.concatMapStringsSep ", " toString sshd.ports} (services.openssh.ports): make them agree")

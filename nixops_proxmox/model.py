@@ -33,7 +33,7 @@ class Family(StrEnum):
 
 
 class Reach(StrEnum):
-    """Where an address is meant to be reachable from."""
+    """From where an address can be reached."""
 
     PRIVATE = "private"
     PUBLIC = "public"

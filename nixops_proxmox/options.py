@@ -20,7 +20,7 @@ def is_said(variable: str, environment: Mapping[str, str]) -> bool:
 
 
 class Silent:
-    """A reporter for whoever does not watch."""
+    """A reporter that reports nothing."""
 
     def step(self, thing: AnyThing, label: str, to: str) -> None: ...
     def detail(self, thing: AnyThing, text: str) -> None: ...
@@ -30,7 +30,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Options:
-    """`source` None: work from the record alone (stop, destroy, ssh … of what is deployed)."""
+    """`source` None: work only from the record (stop, destroy, ssh … of what is deployed)."""
 
     deployment: str = "default"
     only: str = ""  # the one machine that this run is about; runs about others go on beside it

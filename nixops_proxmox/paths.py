@@ -29,5 +29,5 @@ def config_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """Where state, keys and the lab live; made private by whoever creates it."""
+    """Where state, keys and the lab live; created as private."""
     return _FOLDERS.user_state_path

@@ -1,4 +1,4 @@
-"""What must not be told, whoever repeats it to us: one register of the secrets of this process, and their blanking.
+"""One register of this process's secrets. It blanks them in all text, wherever the text comes from.
 
 The register belongs to the process because what it guards against does, too: a secret that one part has learned comes
 back in the text of another (a proxy echoes our headers, a task's log a parameter), which has never heard of it.
@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 BLANK = "***"
 SHORTEST = 6  # characters; a shorter "secret" is in every other word
-SAFE_INSIDE = 8  # shorter ones count only where they stand alone
+SAFE_INSIDE = 8  # shorter ones count only as whole words
 
 _END = r"[^\s\"',;\\]+"
 _PATTERNS = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), BLANK),
-    (re.compile(r"(?m)^(?:[A-Za-z0-9+/=]{1,76}\r?\n){1,100}-----END [A-Z ]*PRIVATE KEY-----"), BLANK),  # its end alone
+    (re.compile(r"(?m)^(?:[A-Za-z0-9+/=]{1,76}\r?\n){1,100}-----END [A-Z ]*PRIVATE KEY-----"), BLANK),  # only its end
     (re.compile(r"\bb3BlbnNzaC1rZXktdjEA[A-Za-z0-9+/=]*"), BLANK),  # how a key in OpenSSH's format begins
     (re.compile(rf"(PVEAPIToken(?:=|%3[Dd])[^\s=\"',!%]+(?:!|%21)[^\s=\"',%]+(?:=|%3[Dd])){_END}"), rf"\1{BLANK}"),
     (re.compile(rf"(PVEAuthCookie(?:=|%3[Dd])){_END}"), rf"\1{BLANK}"),

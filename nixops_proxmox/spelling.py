@@ -1,4 +1,4 @@
-"""Commands that texts recommend: a text says which verb is meant, and each door spells it in its own words.
+"""Commands that texts recommend: a text names the verb, and each door spells it in its own way.
 
 `f"{command(Verb.DESTROY, 'web')} forgets it"` becomes "`nixops-proxmox destroy web` forgets it" on the command line.
 """

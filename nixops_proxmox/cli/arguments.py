@@ -158,7 +158,7 @@ def state_location(args: argparse.Namespace, environment: Mapping[str, str] | No
 @contextmanager
 def open_deployed(args: argparse.Namespace, screen: Screen, *, described: bool | None = True) -> Iterator["Deployed"]:
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
-    False works from the record alone."""
+    False: use only the record."""
     from nixops_proxmox.operations.networks import enter_networks, used_profiles
 
     options = build_options(args, screen, described=described)

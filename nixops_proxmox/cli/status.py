@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.operations import Deployed
     from nixops_proxmox.state import Held, Holder
 
-SILENT = 60.0  # seconds without a heartbeat that are worth a word: the run is stopped, or out of touch
+SILENT = 60.0  # seconds without a heartbeat that are worth mentioning: the run is stopped, or out of touch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

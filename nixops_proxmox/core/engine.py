@@ -187,7 +187,7 @@ def _finish_task(world: AnyWorld, thing: AnyThing) -> None:
 
 
 def wait_for_errand(world: AnyWorld, thing: AnyThing) -> None:
-    """Wait for the task of an errand that nobody waits for any more: in the middle of it, a look could see anything."""
+    """Wait for the task that an earlier run's errand left running: in the middle of it, a look could see anything."""
     errand = thing.facts.errand
     if not errand:
         return
@@ -201,5 +201,5 @@ def with_task(facts: Any, upid: str) -> Any:
 
 
 def at_rest(facts: Any) -> Any:
-    """The facts of a thing that nobody is at work on."""
+    """The facts of a thing that no run works on."""
     return replace(facts, task="", errand={})

@@ -1,7 +1,7 @@
 """A kind with few phases: four functions, from which the engine gets its three rows. No table of its own is needed.
 
 For kinds whose things can be made again from the description. One whose loss loses data (a machine, a volume) has a
-table with a phase for that, so that nothing makes a second one without a word.
+table with a phase for that, so that no run makes a second one without permission.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class Kind(Protocol[W_contra, S]):
         ...
 
     def remove(self, world: W_contra, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        """Remove it; one that is not there, or is not ours, is left alone."""
+        """Remove it; do nothing if it is not there, or is not ours."""
         ...
 
 
@@ -105,7 +105,7 @@ class Remove(Repeatable, Generic[W, S]):
         self._kind = kind
 
     def do(self, world: W, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        """Safe to repeat: what is not there is left alone."""
+        """Safe to repeat: where there is nothing to remove, it does nothing."""
         return self._kind.remove(world, thing, attempt)
 
 

@@ -1,4 +1,4 @@
-"""What is to become of one thing, as a value: drawn up by looking alone, shown to people, carried out by the engine."""
+"""What will become of one thing, as a value. People read it, and the engine carries it out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -97,7 +97,7 @@ def positive(text: str) -> int:
 
 
 def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
-    """The machines that are meant, in their order; ConfigError for a pattern that means none, with the nearest name."""
+    """The selected machines, in their order. ConfigError for a pattern that selects none, with the nearest name."""
     wanted = [*args.machines, *args.only]
     for pattern in [*wanted, *args.omit]:
         if not any(fnmatchcase(name, pattern) for name in names):

@@ -45,7 +45,7 @@ def told_in_words(work: Callable[[], int], screen: Screen, command: str) -> int:
         return status_of(interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
     except BrokenPipeError:
         _silence_stdout()
-        return 0  # whoever read our results has had enough
+        return 0  # the program that read our results has had enough
     except OSError as error:
         if error.filename is None and error.errno not in HINTS:
             _show_defect(error, screen)

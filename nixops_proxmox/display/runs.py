@@ -42,7 +42,7 @@ def carry_out(
 
 
 def wait_awake(work: Callable[[], Sequence[Outcome]], screen: Screen) -> Sequence[Outcome]:
-    """Do it in another thread. Python runs signal handlers in the main thread alone, and the kernel may give the signal
+    """Do it in another thread. Python runs signal handlers only in the main thread, and the kernel may give the signal
     to any: a main thread that slept until all is done would hear of Ctrl-C when all is done."""
     told = False
     with ThreadPoolExecutor(1, thread_name_prefix="run") as thread:

@@ -81,7 +81,7 @@ class Screen:
             self.err.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
-        """Ask for a word; `yes`: it was given already. NeedsPermission if there is nobody to ask."""
+        """Ask the user to agree. `yes`: they did already. NeedsPermission if we cannot ask."""
         if yes:
             return True
         if self._ask_from is None:

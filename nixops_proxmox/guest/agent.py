@@ -201,7 +201,7 @@ class Agent:
         return self._repeat(lambda: self._api.agent_interfaces(*self._at, poll=again))
 
     def is_booting(self) -> bool:
-        """Does its init say that the system is still starting? False, too, where nobody can tell."""
+        """Does its init say that the system is still starting? False, too, where this cannot be told."""
         try:
             told = self.exec(["/bin/sh", "-c", IS_BOOTING], timeout=10).stdout
         except DeployError:

@@ -18,7 +18,7 @@ from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Subnet, segme
 from nixops_proxmox.lab.owned import end_owned, owned_argv, start_owned
 
 LEASE_SECONDS = 3600
-ISOLATED_HOST = 2  # DHCP's own address on an isolated segment: .1 is nobody there
+ISOLATED_HOST = 2  # DHCP's own address on an isolated segment: .1 is not used there
 UPLINK = "uplink"
 STARTED_SECONDS = 5.0
 

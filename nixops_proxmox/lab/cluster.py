@@ -150,7 +150,7 @@ class Cluster:
     # Allowing.
 
     def allows(self, auth: Auth, path: str, *names: str, any_of: bool = False) -> bool:
-        if not path:  # a path that is none: nobody but root
+        if not path:  # a path that is none: only root may
             return auth.is_root
         return self.access.permissions.allows(auth.who, path, names, any_of=any_of)
 

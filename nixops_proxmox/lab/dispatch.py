@@ -297,5 +297,5 @@ def _plain_path(request: web.Request) -> str:
 
 
 def _is_json(request: web.Request) -> bool:
-    """Then even an empty body is parsed, in vain."""
+    """Then PVE parses even an empty body, and fails."""
     return request.method in ("POST", "PUT") and request.content_type == "application/json"

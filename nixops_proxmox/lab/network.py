@@ -54,7 +54,7 @@ class NamespaceError(Exception):
 
 
 # 3ffe::/16 (returned 6bone space) and 192.88.99.0/24 (withdrawn 6to4 anycast) look public to every classifier, and
-# belong to nobody: documentation prefixes do not look public.
+# are not assigned: documentation prefixes do not look public.
 _PLAN: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "vmbr0": ("10.77.0.0/24", ("fd77:77::/64", "3ffe:77::/64"), False),
     "vmbr1": ("10.77.1.0/24", ("fd77:77:1::/64",), True),
@@ -84,8 +84,8 @@ def segment(bridge: str, tag: int = 0) -> str:
 def bridge_lines(bridge: str, tag: int = 0) -> list[str]:
     """`ip -batch` lines that make a segment, with the operator's addresses on it."""
     name, net = segment(bridge, tag), subnet(bridge, tag)
-    # A bridge without an address of its own takes its lowest port's, and changes it as guests come and go: whoever
-    # talks to the operator then talks to a station that is gone, until the neighbour cache gives up after 25 s.
+    # A bridge without an address of its own takes its lowest port's, and changes it as guests come and go. A client of
+    # the operator then talks to a station that is gone, until the neighbour cache gives up after 25 s.
     mac = "02:" + hashlib.sha256(name.encode()).digest()[:5].hex(":")
     lines = [f"link add {name} address {mac} type bridge forward_delay 0 mcast_snooping 0", f"link set {name} up"]
     if net.isolated:
@@ -255,7 +255,7 @@ class Holder:
         await self._process.wait()
         self._channel.close()
         if self._hello.done():
-            self._hello.exception()  # seen: whoever started us was told
+            self._hello.exception()  # seen: our caller has the error
 
 
 def _beside(ancillary: Iterable[tuple[int, int, bytes]]) -> tuple[list[int], int]:

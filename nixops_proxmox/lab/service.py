@@ -270,7 +270,7 @@ def _sweep(directory: Path) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """The cluster's state lives in memory: what an earlier lab has left on disk belongs to nobody."""
+    """The cluster's state lives in memory: what an earlier lab has left on disk belongs to no cluster."""
     from nixops_proxmox.lab.machines.simulated.volumes import remove_tree
 
     for path in [*(directory / "cluster").glob("*"), *(directory / "machines").glob("*")]:

@@ -197,7 +197,7 @@ def _parse_toplevel(name: str, machine: object) -> Toplevel | None:
     if toplevel is None:
         return None
     match toplevel:
-        # Nix prints a set that has an `outPath` as that alone, so eval.nix says `outputPath`.
+        # Of a set that has an `outPath`, Nix prints only that, so eval.nix says `outputPath`.
         case {"drvPath": str(drv), "outputPath": str(out)} | {"drvPath": str(drv), "outPath": str(out)}:
             return Toplevel(drv, out)
         case _:

@@ -32,7 +32,7 @@ class Store(StrEnum):
 
     DAEMON = "daemon"
     LOCAL = "local"  # single-user: we do
-    OTHER = "other"  # a store URL in NIX_REMOTE or NIX_CONFIG: left alone
+    OTHER = "other"  # a store URL in NIX_REMOTE or NIX_CONFIG: we change nothing
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def get_nix(environment: Mapping[str, str] | None = None, run: Runner | None = N
 
 
 def explain_store(words: str) -> str:
-    """A hint, if that is why Nix failed: an older one makes no store for a user who is alone; empty otherwise."""
+    """A hint, if that is why Nix failed: an older Nix makes no store for a user without a daemon. Empty otherwise."""
     return NO_STORE if re.search(r"creating directory '/nix\b.*Permission denied", words) else ""
 
 

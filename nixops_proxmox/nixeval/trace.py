@@ -1,7 +1,7 @@
 """Takes out of what Nix wrote what a person needs: the error, its place, and its machine, option and file.
 
-Nix runs with its whole trace, for only there the machine and the option stand; most lines of it are about our own
-expression and about nixpkgs's library, which nobody who deploys a network has to read.
+Nix runs with its whole trace, because only the trace names the machine and the option. Most of its lines are about our
+own expression and about nixpkgs's library, and users should not have to read those.
 """
 
 import re

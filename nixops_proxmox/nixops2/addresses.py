@@ -47,7 +47,7 @@ def find_common(one: PlacedMachine, other: PlacedMachine) -> str | None:
 
 
 def hosts_of(addresses: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """Names by address, as `networking.hosts` has them; whoever has no address yet, or only a name, is left out."""
+    """Names by address, as `networking.hosts` has them; without machines that have no address yet, or only a name."""
     hosts: dict[str, list[str]] = {}
     for name, address in sorted(addresses.items()):
         with suppress(ValueError):

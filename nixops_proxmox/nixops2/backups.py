@@ -65,7 +65,7 @@ class Backups:
             f"are you sure you want to restore ‘{self._name}’ from {_place(backup)}, and lose what is on its disks now?"
         ):
             raise NeedsPermission(
-                f"{self._name}: it was not restored, because nobody said yes", hint="answer y, or add --confirm"
+                f"{self._name}: it was not restored, because you did not agree", hint="answer y, or add --confirm"
             )
         if archive:
             restoring.restore(self._hypervisor, self._pursuit, backup["volume"])

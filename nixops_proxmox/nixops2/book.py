@@ -45,7 +45,7 @@ class MachineRecord:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Raises StateTooNew for what a later version wrote, StateError for what nobody wrote."""
+        """Raises StateTooNew for what a later version wrote, StateError for what no version wrote."""
         if data.get("version") != VERSION:
             raise StateTooNew(
                 f"the machine's record is of version {data.get('version')}, and this program knows {VERSION}",

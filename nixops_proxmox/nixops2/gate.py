@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-# Whoever ends us by these wants what Ctrl-C does: the lock is released, and a shared state is written back.
+# These end us in the same way as Ctrl-C: we release the lock and write a shared state back.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 USUAL = (signal.SIG_DFL, signal.default_int_handler)  # not one that is ignored (nohup), nor another program's
 
@@ -49,7 +49,7 @@ class ShutdownGate:
 
     def _turn_away(self) -> None:
         if self._shut and threading.current_thread() is not threading.main_thread():
-            # Ends a thread without a word, as if the process had ended already; of subclasses there is a traceback.
+            # Ends a thread silently, as if the process had ended already; of subclasses there is a traceback.
             raise SystemExit
 
     def shut(self) -> None:
@@ -99,7 +99,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 class Gated:
     """Beside NixOps's `ResourceState`: each of its statements takes the gate. The database's own lock comes first, for
-    the main thread may hold it when the signal comes: so whoever is inside of the gate waits for nobody."""
+    the main thread may hold it when the signal comes. So a thread that is inside of the gate never waits."""
 
     depl: Any
 

@@ -28,11 +28,11 @@ class Holding:
         self._prove = prove
 
     def ended(self) -> None:
-        """From now on whoever is still at work in a thread may do nothing more: another run may have begun."""
+        """Threads that still work may do nothing more from now on, because another run may have begun."""
         self._prove = let_go
 
     def prove(self) -> None:
-        """Raises Locked if the lock is ours no more, StateError if nobody can tell."""
+        """Raises Locked if the lock is no longer ours, StateError if we cannot tell."""
         self._prove()
 
 

@@ -57,8 +57,8 @@ class NixopsRecord:
             yield
 
     def prove(self, lease: Any) -> None:
-        """Raises Locked if somebody else has broken NixOps's lock. That of a state file is its process's own: nobody
-        can."""
+        """Raises Locked if somebody else has broken NixOps's lock. The lock of a state file belongs to its process, and
+        cannot be broken."""
         del lease
         self._prove()
 

@@ -25,7 +25,7 @@ from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import InstallMethod, MachineSpec
 from nixops_proxmox.texts import script_marker
 
-# What it kept beside NixOps's own attributes; the secrets among them are of no use to us and nobody.
+# What it kept beside NixOps's own attributes; the secrets among them are of no use.
 SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  # the last one is a client key
 NOTES = "NixOps-managed VM"
 TAKEN = "original"  # in the facts' `extra`: the MACs by slot, as the original left them

@@ -56,7 +56,7 @@ def open_shared(options: SqlOptions) -> State:
 
 class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
     """The state file as a whole, fetched at the start. It is written back at the end, and whenever a machine's record
-    changes, so that a crash loses nothing. Nobody's changes are ever overwritten."""
+    changes, so that a crash loses nothing. It never overwrites changes of another run."""
 
     @staticmethod
     def options(**kwargs: Any) -> SqlOptions:

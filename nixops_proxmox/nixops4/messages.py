@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.texts import shown_lines
 
-LONGEST = 64 << 20  # characters of one message; more is nobody's description
+LONGEST = 64 << 20  # characters of one message; no description is longer
 
 
 class BadMessage(DeployError):

@@ -9,7 +9,7 @@ from nixops_proxmox.texts import shown
 
 
 def say(line: str) -> None:
-    """What nobody reads any more need not be said: the work goes on without."""
+    """Write the line, or drop it if the reader is gone: the work goes on."""
     with suppress(BrokenPipeError):
         sys.stderr.write(shown(line.rstrip("\n")) + "\n")
         sys.stderr.flush()

@@ -227,7 +227,7 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
 
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
     """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full. `allow_recreate` is
-    for disks: a VM that is gone has another UUID when it is made anew, and NixOps must forget the old one first."""
+    for disks: a VM that is recreated has another UUID, and NixOps must forget the old one first."""
     if allow_recreate and deployed.read_only(name).as_seen().phase is Phase.LOST:
         raise gone(deployed.record.machine(name))
     (outcome,) = deployed.deploy([name], until=until, allow_recreate=allow_recreate)

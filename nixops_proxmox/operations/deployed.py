@@ -146,7 +146,7 @@ class Deployed:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
-        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
+        """Install again, with the same VMID, UUID, MACs and host key. An installation that has begun just goes on."""
         self._refuse_undescribed(names)
 
         return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
@@ -310,7 +310,7 @@ class Deployed:
         before: Callable[[], None] = lambda: None,
     ) -> list[Outcome]:
         def with_right(name: str) -> Machine:
-            self._parts.right.check()  # where nothing is left to do, nobody else would find out
+            self._parts.right.check()  # where nothing is left to do, nothing else would check it
             return work(name, lease)
 
         with self._lease() as lease:
@@ -319,7 +319,7 @@ class Deployed:
 
     @contextmanager
     def _lease(self) -> Iterator[Any]:
-        """The right to change the deployment; whoever acts for us asks for it again before each effect."""
+        """The right to change the deployment. The parts check it again before each effect."""
         with (
             self.record.lease(break_lock=self._options.break_lock) as lease,
             self._parts.right.held(lambda: self.record.prove(lease)),
@@ -367,7 +367,7 @@ class Deployed:
 
 
 def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec:
-    """What the record alone tells. An older version recorded whatever name stood in a VM's notes: of such a machine
+    """What the record tells. An older version recorded whatever name stood in a VM's notes: of such a machine
     nothing is done, except that it is destroyed."""
     profile = machine.facts.profile or "default"
     if is_machine_name(machine.name):

@@ -1,4 +1,4 @@
-"""Which hypervisors are meant, and the way into their networks."""
+"""Chooses the hypervisors that a command works on, and enters their networks."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
-    """The hypervisor that is meant, whatever the description says; empty: what it says. Where there is no `default`
-    and only one other, that one is."""
+    """The hypervisor that the user chose; it overrides the description. Empty: the description decides. If there is no
+    `default` and only one other profile, that one."""
     environment = os.environ if environment is None else environment
     if chosen := given or environment.get(PROFILE_VARIABLE, ""):
         return chosen
@@ -24,7 +24,7 @@ def choose_profile(given: str = "", environment: Mapping[str, str] | None = None
 
 
 def usual_profile(given: str = "") -> str:
-    """The hypervisor that is meant where no machine says one."""
+    """The hypervisor for machines that do not name one."""
     return choose_profile(given) or DEFAULT
 
 

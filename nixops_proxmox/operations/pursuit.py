@@ -40,7 +40,7 @@ class Pursuit:
         return LIFECYCLE.look(self.world, self.machine)
 
     def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
-        """To `ready`, whatever it stands in; a VM that is gone is recreated only by word."""
+        """Bring the machine to `ready` from any phase. Recreates a VM that is gone only with permission."""
         if allow_recreate:
             self._allow(allow_recreate=True, lose_disks=True)
         wait_for_errand(self.world, self.machine)
@@ -64,8 +64,8 @@ class Pursuit:
         self.world = replace(self.world, permissions=replace(self.world.permissions, **allowed))
 
     def reinstall(self) -> Machine:
-        """Install anew: same VMID, UUID, MACs and host key. One that is being installed already just goes on. Whoever
-        calls this has told what goes with it."""
+        """Install again, with the same VMID, UUID, MACs and host key. An installation that has begun just goes on. The
+        caller has told the user what will be lost."""
         self._allow(lose_disks=True)
         wait_for_errand(self.world, self.machine)
         return self.carry_out(plan_reinstall(self.machine, self.world))

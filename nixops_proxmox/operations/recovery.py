@@ -1,4 +1,4 @@
-"""A record that was lost, made anew from the marks on the cluster and what the guests' agents tell; touches no VM."""
+"""Rebuilds a lost record from the marks on the cluster and what the guests' agents tell. It touches no VM."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -10,7 +10,7 @@ from nixops_proxmox.model import Address, Endpoint, Family, Reach
 from nixops_proxmox.reach.classify import Ip, classify, find_reach
 from nixops_proxmox.spec import EndpointPolicy, IpSpec, MachineSpec
 
-# Interfaces that containers, tunnels and overlays make inside a guest; whoever answers there is rarely the guest.
+# Interfaces that containers, tunnels and overlays make inside a guest; what answers there is rarely the guest.
 DENIED_INTERFACES = (
     "lo", "docker*", "br-*", "veth*", "podman*", "cni*", "flannel*", "cali*", "cilium*", "lxc*", "lxdbr*", "weave*",
     "kube-*", "nodelocaldns", "virbr*", "vnet*", "tailscale*", "wg*", "zt*", "nebula*", "tun*", "tap*", "vxlan*",

@@ -4,7 +4,7 @@ Python's `is_private` and `is_global` differ between patch releases (3.11.9, 3.1
 Three answers: private, public, or of no use for reaching a machine. How the ranges that need an opinion are read:
 
 - ULA (fc00::/7), RFC 1918 and CGNAT (100.64.0.0/10) are private: reachable, but only from inside.
-- Documentation and benchmarking ranges are private: nobody routes them, so a guest that has one is in a closed network.
+- Documentation and benchmarking ranges are private: none is routed, so a guest that has one is in a closed network.
 - Link-local addresses are of no use: they mean another machine on every link, and need the operator's own zone.
 - The withdrawn 6to4 anycast (192.88.99.0/24), Teredo and 6to4 are public: routed by those who still have them.
 - IPv6 outside of 2000::/3 that no registry names is of no use: it is not assigned to anybody.

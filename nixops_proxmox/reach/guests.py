@@ -136,7 +136,7 @@ class Guests:
             shell.close()
 
     def _entry(self, machine: Machine, spec: MachineSpec) -> _Entry:
-        """Our way in; entered again if this process has not, or if the installer was started anew."""
+        """Our way in; we enter again if this process has not, or if the installer was restarted."""
         entry = self._entries.get(machine.name)
         if entry is None or entry.boot_id != machine.facts.boot_id:
             self.enter_installer(machine, spec)

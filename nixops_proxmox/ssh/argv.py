@@ -42,8 +42,8 @@ class Access:
 
 @dataclass(frozen=True)
 class Hop:
-    """One jump host; an empty user is whoever runs the tool. The rest is what the user's SSH configuration says of it;
-    empty: as usual."""
+    """One jump host. An empty user is the one who runs the tool. The rest comes from the user's SSH configuration, and
+    is empty where that says nothing."""
 
     host: str
     port: int = DEFAULT_PORT

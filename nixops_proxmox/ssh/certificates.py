@@ -61,7 +61,7 @@ def read_certificate(key: paramiko.PKey) -> Certificate | None:
 
 
 def _signature_of(blob: bytes, authority: str) -> str:
-    """The last field of a certificate is the signature, which begins with its algorithm; of RSA keys alone there are
+    """The last field of a certificate is the signature, which begins with its algorithm; only of RSA keys are there
     several, and their signatures are as long as the key's modulus."""
     kind, data = authority.split()[:2]
     if kind != "ssh-rsa":

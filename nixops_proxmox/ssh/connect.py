@@ -120,7 +120,7 @@ def prove(
     stop: Stop | None = None,
     authority: Authority | None = None,
 ) -> paramiko.Transport:
-    """Key exchange with whoever is there, who must prove to have one of `keys`, or what `authority` believes."""
+    """Exchange keys with the server. It must prove that it has one of `keys`, or what `authority` believes."""
     if stop is not None:
         stop.when_set(lambda: shut(sock))
     with _translated(what):
@@ -297,7 +297,7 @@ def _keep_alive(sock: socket.socket) -> None:
 
 
 def shut(sock: object) -> None:
-    """End what blocks on the socket, now: closing alone would leave another thread's connect or recv waiting."""
+    """End what blocks on the socket, now: only closing it would leave another thread's connect or recv waiting."""
     if isinstance(sock, socket.socket):
         try:
             sock.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
 """Files that must be whole and private: written beside, synced, then put in place; and nothing is left of a killed run.
 
-What is only there for a moment is locked (flock) by whoever writes it. The system drops the lock with the process,
-however that ends, so whatever can be locked by somebody else belongs to nobody, and the next run removes it.
+The process that writes a temporary file locks it (flock). The system drops the lock when the process ends, however it
+ends. So if we can lock such a file, its process is gone, and the next run removes the file.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ def ensure_private_directory(directory: Path) -> None:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a 0600 file atomically; whoever reads sees the old or the new one."""
+    """Write a 0600 file atomically. Readers see the old or the new one."""
     with _written_beside(path, text) as temporary:
         temporary.replace(path)
 
@@ -126,7 +126,7 @@ def _locked(make: Callable[[], Path], flags: int) -> tuple[int, Path]:
             descriptor = os.open(path, flags | os.O_NOFOLLOW)
         except FileNotFoundError:
             continue
-        with suppress(OSError):  # a file system without such locks: then nobody sweeps there, either
+        with suppress(OSError):  # a file system without such locks: then no run sweeps there, either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():
             return descriptor, path

@@ -173,7 +173,7 @@ def wait_for_job(
     """Wait until the job is not running; `tell` gets the log's last line as it changes.
 
     A broken connection is no news about the job: it is looked for again until the time is over (`run` reconnects).
-    JobStillRunning when it is; the connection's own error when nobody could be asked.
+    JobStillRunning when it is; the connection's own error when the guest could not be asked.
     """
     deadline, told, patience = now() + timeout, "", 0.0
     while True:

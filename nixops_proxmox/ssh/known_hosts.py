@@ -80,7 +80,7 @@ def find_host_keys(host: str, port: int, files: Sequence[Path] = USER_FILES) -> 
 
 
 def find_trusted(host: str, port: int, files: Sequence[Path] = USER_FILES, alias: str = "") -> Trusted:
-    """By name and port, and beside it by the name alone. With an alias (HostKeyAlias), by that and nothing else."""
+    """By name and port, and also only by the name. With an alias (HostKeyAlias), by that and nothing else."""
     lines = [entry for entry in map(_parse, _lines(files)) if entry is not None]
     found = _of(lines, alias.lower() or known_hosts_pattern(host, port))
     if alias or port == DEFAULT_PORT:
@@ -109,7 +109,7 @@ def _without(keys: Iterable[str], revoked: frozenset[str]) -> tuple[str, ...]:
 
 
 def _matches(hosts: str, name: str) -> bool:
-    """A list of patterns: one must fit, and none with `!` in front. A hashed name stands alone."""
+    """A list of patterns: one must fit, and none with `!` in front. A hashed name is never part of a list."""
     if hosts.startswith("|"):
         return _is_hash_of(hosts, name)
     patterns = hosts.lower().split(",")

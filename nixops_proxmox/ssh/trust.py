@@ -57,7 +57,7 @@ class Authority:
         return self._objection(plain, certificate, self.trusted)
 
     def _objection(self, plain: str, certificate: Certificate | None, trusted: Trusted) -> str:
-        """First with its certificate; where that is no reason to believe it, by its key alone."""
+        """First by its certificate. If that is no reason to believe it, then by its key."""
         why = "" if certificate is None else self._judge_certificate(plain, certificate, trusted)
         if certificate is not None and not why:
             return ""

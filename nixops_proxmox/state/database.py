@@ -107,7 +107,7 @@ def open_engine(location: Location) -> Engine:
 
 
 def ensure_private_file(file: Path) -> None:
-    """Make the file, empty and for its owner alone, unless it is there; SQLite gives its side files the same mode."""
+    """Make the file, empty and only for its owner, unless it is there; SQLite gives its side files the same mode."""
     try:
         if not file.parent.is_dir():
             file.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _open_sqlite(location: Location) -> Engine:
         cursor = connection.cursor()
         try:
             _use_wal(cursor)
-            # FULL: a record of identity must survive a power cut, too, or a VM would be left that nobody knows.
+            # FULL: a record of identity must survive a power cut, too, or a VM would be left that no record knows.
             cursor.execute("PRAGMA synchronous=FULL")
             cursor.execute("PRAGMA foreign_keys=ON")
         finally:
@@ -191,8 +191,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-# SQLite has one writer at a time, and whoever finds it busy sleeps and tries again, in no order: of a hundred threads
-# some would starve. So the threads of one process stand in line here, and only processes meet in SQLite.
+# SQLite has one writer at a time, and a thread that finds it busy sleeps and tries again, in no order. Of a hundred
+# threads, some would starve. So the threads of one process stand in line here, and only processes meet in SQLite.
 _turns: "WeakKeyDictionary[Pool, threading.Lock]" = WeakKeyDictionary()
 _turns_lock = threading.Lock()
 

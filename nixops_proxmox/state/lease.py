@@ -41,7 +41,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to change a deployment, or one `machine` of it, as long as nobody has broken it. `took_over`: the dead
+    """The right to change a deployment, or one `machine` of it, until it is broken. `took_over`: the dead
     holder's, if any."""
 
     deployment_id: int
@@ -86,7 +86,7 @@ def _excluding(deployment_id: int, machine: str) -> list[ColumnElement[bool]]:
 
 
 def _list_readable(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
-    """For whoever breaks them anyway: a damaged lease must not stay for ever."""
+    """For breaking them, where the rest does not matter: a damaged lease must not stay for ever."""
     try:
         with translated(connection.engine):
             return _list(connection, deployment_id, machine)
@@ -164,7 +164,7 @@ def _acquire(
                 heartbeat=now,
             )
         )
-        # Nobody else works on these now, so what never ended was cut off.
+        # No other run works on these now, so what never ended was cut off.
         cut_off = (journal.c.deployment_id == deployment_id) & (journal.c.outcome == "running")
         if machine:
             cut_off &= journal.c.name == machine

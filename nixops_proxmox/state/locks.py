@@ -64,7 +64,7 @@ class LockStore:
             connection.execute(delete(locks).where(locks.c.name == name, locks.c.token == token))
 
     def break_lock(self, name: str) -> LockHeld | None:
-        """Whoever holds it; who held it is returned, if that can be read."""
+        """Break the lock, whatever run holds it. Returns the holder, if that can be read."""
         with writing(self._state.engine) as connection:
             try:
                 held = self._find(connection, name)

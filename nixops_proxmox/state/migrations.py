@@ -16,8 +16,8 @@ Migration = Callable[[Connection], None]
 
 
 def lease_machines(connection: Connection) -> None:
-    """A lease may be of one machine. Leases do not outlive runs, so none is carried over: whoever holds one is told
-    that it was taken from him."""
+    """A lease may be of one machine. Leases do not outlive runs, so none is carried over. A run that holds one is told
+    that it lost it."""
     connection.execute(text("DROP TABLE leases"))
     connection.execute(
         text(
@@ -47,8 +47,8 @@ def files_of_others(connection: Connection) -> None:
 
 
 def things_of_any_kind(connection: Connection) -> None:
-    """What was a machine's is a thing's, of the kind `machine`. The leases stay by name: whoever works on one machine
-    works on what bears its name."""
+    """What was a machine's is a thing's, of the kind `machine`. The leases stay by name: a run that works on one
+    machine works on everything of its name."""
     double = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "DOUBLE"
     for statement in (
         "CREATE TABLE things (deployment_id INTEGER NOT NULL REFERENCES deployments (id), kind VARCHAR(32) NOT NULL, "
@@ -69,7 +69,7 @@ def things_of_any_kind(connection: Connection) -> None:
 # statements out: `schema` moves on, they do not.
 MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others, things_of_any_kind)
 
-_ADVISORY_LOCK = 0x6E_78_70_6D  # any number that is ours alone: "nxpm"
+_ADVISORY_LOCK = 0x6E_78_70_6D  # any number that only we use: "nxpm"
 
 
 def find_version(connection: Connection) -> int | None:

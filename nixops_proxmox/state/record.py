@@ -1,4 +1,4 @@
-"""Where a deployment's record is kept, as whoever works with it needs it: our own state, or that of NixOps."""
+"""What the verbs need of a deployment's record, which is kept in our own state or in NixOps's."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

@@ -41,7 +41,7 @@ class Right:
                 self._prove = None
 
     def check(self) -> None:
-        """Raises Locked if somebody else has taken over, now or at any earlier look; StateError if nobody can tell."""
+        """Raises Locked if somebody else has taken over, now or at any earlier look; StateError if we cannot tell."""
         for _ in range(LOOKS):
             with self._lock:
                 prove, lost = self._prove, self._lost

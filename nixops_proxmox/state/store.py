@@ -97,7 +97,7 @@ class State:
         return None if place is None else self.deployment(place[0]).machine(place[1])
 
     def find_name(self, uuid: str) -> tuple[str, str] | None:
-        """The deployment and the name of the machine of that UUID; records that cannot be read are in nobody's way."""
+        """The deployment and the name of the machine of that UUID; records that cannot be read are passed over."""
         text = cast(things.c.facts, Text)
         query = (
             select(deployments.c.name, things.c.name.label("machine"), text.label("facts"))
@@ -172,7 +172,7 @@ class Deployment:
         return Machine(self.name, name) if stored is None else self._parse(stored)
 
     def only(self, machine: str) -> "Deployment":
-        """The same record for a run that works on one machine alone, beside runs that work on others."""
+        """The same record for a run that works on only one machine, beside runs that work on others."""
         return Deployment(self._state, self._id, self.name, only=machine)
 
     def forget(self, name: str, lease: Lease | None = None, *, kind: str = MACHINE) -> None:

@@ -208,7 +208,7 @@ def test_where_no_storage_takes_backups_snapshots_are_made(make_nixops: MakeNixo
     wait_until(lambda: "complete" in one.run("backup-status", check=False).stdout)
     one.ssh("web", "echo after > /root/data; sync")
     refused = one.run("restore", check=False)
-    assert (refused.returncode, "nobody said yes" in refused.stderr) == (1, True), refused.stderr
+    assert (refused.returncode, "you did not agree" in refused.stderr) == (1, True), refused.stderr
     assert one.ssh("web", "cat", "/root/data") == "after\n"
     one.run("restore", "--confirm")
     assert one.ssh("web", "cat", "/root/data") == "before\n"

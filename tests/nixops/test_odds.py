@@ -153,7 +153,7 @@ def test_restore_asks_first(odds: Nixops) -> None:
     for answer in ("n\n", ""):
         asked = odds.run("restore", "--include", "gate", "--backup-id", backup, stdin=answer, check=False)
         assert "are you sure you want to restore ‘gate’" in asked.stderr and "Traceback" not in asked.stderr
-        assert (asked.returncode, "it was not restored, because nobody said yes" in asked.stderr) == (1, True)
+        assert (asked.returncode, "it was not restored, because you did not agree" in asked.stderr) == (1, True)
         assert odds.ssh("gate", "cat", "/root/data") == "after\n"
     odds.run("restore", "--include", "gate", "--backup-id", backup, stdin="y\n")
     assert odds.ssh("gate", "cat", "/root/data") == "before\n"

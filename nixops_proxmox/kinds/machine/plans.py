@@ -128,7 +128,7 @@ def asks_for_reinstall(machine: Machine, world: World) -> bool:
 
 
 def refuse_rescue(drawn: Plan, world: World) -> None:
-    """Whoever works in there is not thrown out without a word; a reinstall that the description asks for is one."""
+    """Do not end a rescue without permission. A reinstall that the description asks for is permission."""
     if drawn.seen.phase is not Phase.RESCUE or len(drawn.legs) > 1 or world.permissions.allow_reboot:
         return
     name = drawn.seen.name

@@ -120,7 +120,7 @@ class Hypervisor(Protocol):
         ...
 
     def lock_told(self, vm: Vm) -> str:
-        """Who holds the VM's lock, and since when, in a sentence; empty: nobody does."""
+        """Who holds the VM's lock, and since when, in a sentence; empty: it has no lock."""
         ...
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
@@ -208,7 +208,7 @@ class Guest(Protocol):
         self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
     ) -> None:
         """Wait for a copied system's agent; put files (text and mode, by path from the root) and keys into it, and have
-        its sshd take the host key among them. Before that nobody logs in."""
+        its sshd take the host key among them. Before that, no login is possible."""
         ...
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:

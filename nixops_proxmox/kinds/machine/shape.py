@@ -13,14 +13,14 @@ from nixops_proxmox.spelling import Verb, command
 
 @dataclass(frozen=True)
 class Permissions:
-    """What the user allowed by word for this run."""
+    """What the user allowed for this run."""
 
     allow_reboot: bool = False
-    check: bool = False  # trust nothing that can be looked at
-    make_another: bool = False  # make a machine though an unrecorded VM bears its mark
-    allow_recreate: bool = False  # make anew what is gone: a VM, or an empty disk beside one that was detached
-    lose_disks: bool = False  # the user was told which volumes go with a VM
-    adjust: bool = True  # look for differences between the VM and the description, and mend them
+    check: bool = False  # verify everything against the cluster instead of trusting the recorded state
+    make_another: bool = False  # create a machine although an unrecorded VM bears its mark
+    allow_recreate: bool = False  # recreate what is gone: a VM, or an empty disk beside one that was detached
+    lose_disks: bool = False  # the user knows which volumes are lost with a VM
+    adjust: bool = True  # find differences between the VM and the description, and correct them
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def see(world: World, machine: Machine) -> Look:
 def hint_at(machine: Machine) -> str:
     """What to do where no way leads on."""
     if machine.phase is Phase.LOST:
-        anew, forget = command(Verb.DEPLOY, "--allow-recreate"), command(Verb.DESTROY, machine.name)
-        return f"if the VM is really gone, {anew} creates a new one, and {forget} removes the record"
+        recreate, forget = command(Verb.DEPLOY, "--allow-recreate"), command(Verb.DESTROY, machine.name)
+        return f"if the VM is really gone, {recreate} creates a new one, and {forget} removes the record"
     if machine.phase is Phase.ABSENT:
         return f"{command(Verb.DEPLOY)} makes it"
     return f"{command(Verb.LIFECYCLE)} shows the possible moves"

@@ -1,4 +1,4 @@
-"""Whom the parts below tell what they wait for: whoever watches the machine that this thread works on."""
+"""Where the parts below report what they wait for: to the reporter of the machine that this thread works on."""
 
 import logging
 import threading

@@ -44,7 +44,7 @@ class MediumKind:
         return attempt.facts
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        """StateError for one that a VM has inserted. What the record does not tell for ours is left alone."""
+        """StateError for one that a VM has inserted. It does not touch what the record does not show to be ours."""
         medium = world.medium
         if attempt.facts.values != medium.values:
             return Known()
@@ -58,7 +58,7 @@ class MediumKind:
             )
         # A deletion goes on without us, and until its end the file looks as if it stayed: the next run waits first.
         attempt.note(replace(attempt.facts, errand={TASK: DELETION}))
-        # Safe to repeat: a file that is gone already is left alone, and a deletion that runs was waited for.
+        # Safe to repeat: a file that is gone needs nothing, and we have waited for a deletion that was running.
         world.media.delete(medium.node, medium.volume, attempt.note_task)
         return Known()
 

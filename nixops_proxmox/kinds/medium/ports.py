@@ -24,11 +24,11 @@ class Media(Protocol):
         ...
 
     def delete(self, node: str, volume: str, note: NoteTask, /) -> None:
-        """Delete the file and wait. One that is gone already is left alone."""
+        """Delete the file and wait. Does nothing if it is gone already."""
         ...
 
     def find_tasks(self, node: str, volume: str, /) -> Sequence[str]:
-        """The UPIDs of the tasks that run now and may write or delete the file, whoever started them."""
+        """The UPIDs of the tasks that run now and may write or delete the file, ours or not."""
         ...
 
     def users_of(self, volume: str, node: str, /) -> Sequence[int]:

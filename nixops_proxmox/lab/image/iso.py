@@ -45,7 +45,7 @@ GRUB_EARLY = (
 
 
 def squash_argv(root: Path, target: Path) -> list[str]:
-    """LZ4: 0.3 s to make, and the quickest to read under TCG. Owned by root whoever builds it."""
+    """LZ4: 0.3 s to make, and the quickest to read under TCG. Owned by root, whichever user builds it."""
     return [
         *("mksquashfs", str(root), str(target), "-comp", "lz4", "-all-root", "-noappend", "-no-progress", "-no-xattrs"),
         *("-quiet", "-mkfs-time", "0"),

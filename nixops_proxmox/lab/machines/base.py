@@ -73,7 +73,7 @@ class Ended(StrEnum):
 
 
 class AgentTimeout(Exception):
-    """No answer from the guest agent within the time given, or nobody listens on the channel."""
+    """No answer from the guest agent within the time given, or no agent listens on the channel."""
 
 
 class AgentError(Exception):

@@ -167,7 +167,7 @@ async def change(call: Call) -> Any:
 
 @routes.delete("/storage/{storage}", permission=ALLOCATE)
 async def delete(call: Call) -> Any:
-    """The definition and the ACLs on it; what is on the storage stays there, and nobody sees it."""
+    """The definition and the ACLs on it; what is on the storage stays there, and PVE no longer shows it."""
     name, cluster = call.params["storage"], call.cluster
     cluster.stores.get(name)
     del cluster.stores.storages[name]

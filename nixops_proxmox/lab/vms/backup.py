@@ -21,7 +21,7 @@ _ONE_AT_A_TIME = "vzdump"
 
 
 def start_backup(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, Any]) -> str:
-    """The UPID, or "OK" where no guest of this node is meant."""
+    """The UPID, or "OK" where no guest of this node is selected."""
     vms = _chosen(cluster, node, params)
     storage = cluster.stores.get_usable(params.get("storage", "local"), node)
     if "backup" not in storage.content:

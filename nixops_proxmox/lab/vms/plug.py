@@ -22,7 +22,7 @@ REPLUGGED_NIC_OPTIONS = ("model", "macaddr", "queues", "mtu")
 
 
 async def plug(cluster: Cluster, vm: Vm, touched: set[str]) -> dict[str, str]:
-    """The harmless keys first, whoever made them pending; then, of those that this call touched, deletions by name and
+    """The harmless keys first, from any call; then, of those that this call touched, deletions by name and
     the rest in any order. What hotplug may do is what was active when the call came."""
     features = _features(vm)
     await _apply(cluster, vm, {key for key in [*vm.pending, *vm.deleted] if AT_ONCE.fullmatch(key)})

@@ -1,4 +1,4 @@
-"""What a call asks for becomes pending, key by key, in an order that nobody chose: PVE walks a Perl hash.
+"""What a call asks for becomes pending, key by key, in no particular order: PVE walks a Perl hash.
 
 Each key is written before the next one is looked at, so a call that fails half-way leaves what came before it pending.
 """

@@ -70,7 +70,7 @@ class StorageSeen:
 
 @dataclass(frozen=True)
 class ClusterResources:
-    """The cluster at one moment: `taken` is on the clock of whoever asked."""
+    """The cluster at one moment: `taken` is on the caller's clock."""
 
     taken: float
     nodes: tuple[NodeSeen, ...] = ()

@@ -325,7 +325,7 @@ class PveHypervisor:
         start on. The drive, then the order: a drive that is not in the active order is added to it. Then read back.
 
         A running installer is left the other way round: an ejected ISO with the order as it was is what an installed
-        system looks like, and whoever comes after a kill between the two calls would wait for that system."""
+        system looks like. A run after a kill between the two calls would wait for that system."""
         drive, order = boot.enter_calls(vm, spec) if installer else boot.leave_calls(vm, spec)
         try:
             leaves = not installer and vm.power is Power.RUNNING

@@ -21,7 +21,7 @@ class Marks:
 
     def __init__(self, client: PveClient, view: ClusterView, clock: Callable[[], float]) -> None:
         self._client, self._view, self._clock = client, view, clock
-        self._lock = threading.Lock()  # whoever waits needs the same answers
+        self._lock = threading.Lock()  # threads that wait need the same answers
         self._read: dict[int, tuple[float, Mark | None]] = {}
 
     def find(self, deployment: str, machine: str, besides: Collection[int]) -> list[Bearer]:

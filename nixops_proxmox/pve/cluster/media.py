@@ -48,7 +48,7 @@ class Media:
         return f"{storage}:{content}/{name}"
 
     def delete(self, node: str, volume: str, note: NoteTask) -> None:
-        """Delete the file and wait. One that is gone already is left alone."""
+        """Delete the file and wait. Does nothing if it is gone already."""
         storage, _, rest = volume.partition(":")
         try:
             upid = self._client.delete_volume(node, volume)

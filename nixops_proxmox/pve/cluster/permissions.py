@@ -171,7 +171,7 @@ def _device_needs(config: Mapping[str, str], release: Release) -> Iterator[Need]
 
 
 def root_only(spec: MachineSpec, release: Release) -> tuple[str, ...]:
-    """What of a description PVE takes from root@pam alone, logged in by password: no privilege is enough."""
+    """The options that PVE takes only from root@pam with a password. No privilege is enough for them."""
     found = [
         option
         for option, value in (("expertArgs", spec.expert_args), ("arch", spec.arch))

@@ -42,7 +42,7 @@ class Placer:
         self._media.pop((node, storage, content), None)
 
     def get_template(self, spec: MachineSpec) -> GuestSeen:
-        """As the cluster's list has it; a list that does not have it is asked for anew."""
+        """The template as the cluster's list has it. If the list does not have it, we ask for the list again."""
         try:
             return get_template(spec, self._view.get(VIEW_AGE))
         except PveRefused:
@@ -50,7 +50,7 @@ class Placer:
 
     def choose_all(self, specs: Sequence[MachineSpec]) -> tuple[Mapping[str, DeployError], Sequence[str]]:
         """Places for all new machines before the first is made: (errors by name, warnings). If they do not fit
-        together, none gets one; one that would not even fit alone does not hold up the others. `choose`
+        together, none gets one; one that would not fit even by itself does not hold up the others. `choose`
         hands them out."""
         errors: dict[str, DeployError] = {}
         for spec in sorted(specs, key=_most_demanding_first):
@@ -81,7 +81,7 @@ class Placer:
         return self._choose(spec)
 
     def hold(self, spec: MachineSpec, place: Place) -> None:
-        """An earlier run chose this place: while there is no VM, its room is promised and in nobody's figures."""
+        """Keep a place that an earlier run chose: while there is no VM, PVE's figures do not show its room."""
         seen = self._look([spec])
         if place.vmid not in seen.guests:
             self.reservations.take_room(spec, place.vmid, place.node, seen)

@@ -22,7 +22,7 @@ def is_thin(kind: str, settings: Mapping[str, Any]) -> bool:
 
 
 def depends_on_settings(storages: Iterable[StorageSeen], names: Iterable[str]) -> bool:
-    """Is there one of these names whose kind alone does not say whether it is thin?"""
+    """Is there a storage of these names whose kind does not tell whether it is thin?"""
     wanted = set(names)
     return any(one.storage in wanted and one.kind in SPARSE | FILES for one in storages)
 

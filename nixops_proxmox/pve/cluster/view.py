@@ -21,7 +21,7 @@ class ClusterView:
         return self.get_since(self._clock() - max_age)
 
     def get_since(self, moment: float) -> ClusterResources:
-        """Taken after that moment; whoever waits for another thread's question takes its answer."""
+        """Taken after that moment. A thread that waits for another thread's question takes its answer."""
         with self._lock:
             if self._last is None or self._last.taken < moment:
                 self._last = self._client.get_resources(self._clock())  # stamped before asking: never too young

@@ -119,7 +119,7 @@ class VmFinder:
                 break
             # PVE claims a VMID with nothing but `lock: create`; the UUID comes when the disks are there.
             if now > deadline:
-                # whoever began later than this wait did not set the lock; so makers only become fewer
+                # a task that began after this wait did not set the lock, so the makers only become fewer
                 working = self._makers(seen, facts.vmid)
                 makers = working if makers is None else makers & working
             if now > began + LONGEST_MAKING or (makers is not None and not makers):

@@ -254,7 +254,8 @@ class Work:
 
     @contextmanager
     def gate(self, node: str, storages: Iterable[str]) -> Iterator[None]:
-        """A few at once: PVE gives up on a storage's lock after 10 s. In one order, so nobody waits in a ring."""
+        """Let a few in at once, because PVE gives up on a storage's lock after 10 s. Takes the storages always in the
+        same order, so that threads never wait in a ring."""
         with ExitStack() as stack:
             for storage in sorted(storages):
                 with self._lock:
@@ -272,7 +273,7 @@ def known_of(error: DeployError) -> DeployError | None:
 
 
 def is_busy(error: BaseException) -> bool:
-    """Were too many at it? A lock was not had in time, told at once or by the task."""
+    """True if a lock timed out, whether PVE reported it at once or in the task."""
     return isinstance(error, DeployError) and isinstance(known_of(error), LockTimeout | StorageBusy)
 
 

@@ -71,7 +71,7 @@ Calls = tuple[dict[str, Value], dict[str, Value]]
 
 
 def enter_calls(vm: Vm, spec: MachineSpec) -> Calls:
-    """The ISO into a slot that nobody uses, before everything that the VM boots now."""
+    """Put the ISO into a free slot, before everything that the VM boots now."""
     if not has_installer(spec):
         raise SpecError("no installer is set", path=f"{spec.name}.deployment.proxmox.install.iso")
     slot = find_slot(vm, spec)

@@ -60,7 +60,7 @@ def _with_reason(vm: Vm, change: Change) -> Change:
 
 
 def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:
-    """What to send. Forbidden changes are left out, and those that need a word are not: whoever asks refuses first."""
+    """What to send. Leaves out forbidden changes, but not those that need permission: the caller refuses them first."""
     steps = [step for step in _all_steps(vm, spec, identity) if not step.change.forbidden]
     params: dict[str, Value] = {step.change.key: step.value for step in steps if step.value is not None}
     removed = [step.change.key for step in steps if step.delete]

@@ -237,7 +237,7 @@ def _options(wants: Mapping[str, str]) -> dict[str, str]:
 
 def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     """Disks that we made (their serial says so) and that are described no more: detached, their volume kept.
-    A disk that somebody added by hand is left alone."""
+    A disk that somebody added by hand stays."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
     for slot, drive in sorted(drives_of(vm.config).items()):
         if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):
@@ -249,7 +249,7 @@ def _pluggable(vm: Vm, slot: str) -> bool:
 
 
 def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
-    """What goes with the VM beside the disks that we made: a line each. PVE leaves alone what another guest owns."""
+    """What goes with the VM beside the disks that we made: a line each. PVE keeps what another guest owns."""
     added = {
         slot: drive.get("file", "")
         for slot, drive in sorted(drives_of(vm.config).items())

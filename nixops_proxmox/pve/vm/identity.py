@@ -61,8 +61,8 @@ def is_ours(config: Mapping[str, str], uuid: str) -> bool:
 
 
 def is_unfinished(notes: str) -> bool:
-    """Of a clone whose SMBIOS UUID has not been set yet. Whoever clones a finished VM by hand gets no second one of
-    ours: its notes do not say this."""
+    """Are these the notes of a clone whose SMBIOS UUID is not set yet? A finished VM that somebody clones by hand does
+    not pass for ours, because its notes do not say this."""
     return find_mark(notes) is not None and UNFINISHED in notes
 
 
@@ -86,7 +86,7 @@ _MARK = re.compile(
 
 
 def find_mark(notes: str) -> Mark | None:
-    """The mark in a VM's notes, whatever its names are: whoever may edit notes writes what they like."""
+    """The mark in a VM's notes, with any names: people who may edit notes write what they like."""
     match = _MARK.search(notes)
     return Mark(unquote(match[1]), unquote(match[2]), match[3]) if match else None
 

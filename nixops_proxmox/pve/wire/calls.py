@@ -91,7 +91,7 @@ Trace = Callable[[CallDone], None]
 
 
 def no_trace(_done: CallDone) -> None:
-    """Nobody watches."""
+    """Ignore it."""
 
 
 def quote_segment(name: str, value: str | int) -> str:

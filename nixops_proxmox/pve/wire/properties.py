@@ -70,7 +70,7 @@ def has_medium(drive: Mapping[str, str]) -> bool:
 
 
 def is_cloud_init(drive: Mapping[str, str]) -> bool:
-    """PVE makes its content anew at every start."""
+    """PVE writes its content again at every start."""
     return re.search(r"[:/]vm-[0-9]+-cloudinit(\.|$)|:cloudinit$", drive.get("file", "")) is not None
 
 

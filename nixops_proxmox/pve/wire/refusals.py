@@ -26,11 +26,11 @@ from nixops_proxmox.texts import head
 
 
 class LockTimeout(PveBusy):
-    """The VM's short lock was not had in time: nothing was done, the same call may be made again."""
+    """The VM's short lock timed out. PVE did nothing, and we may send the same call again."""
 
 
 class StorageBusy(PveBusy):
-    """A storage or cluster lock was not had in time: of several keys in one call, some may be done. Look again."""
+    """A storage or cluster lock timed out. Of several keys in one call, PVE may have set some. Look again."""
 
 
 class NoQuorum(PveBusy):
@@ -194,7 +194,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_AGENT, None, r"", r"^(Agent error:|.*has been disabled)", _as(AgentRefused)),
     _Row(_AGENT, None, r"", r"VM \d+ (is )?not running", _as(GuestLost, "the VM was switched off")),
 
-    # The guest and its QEMU: PVE waited for them in vain
+    # The guest and its QEMU: PVE waited for them, and gave up
     _Row(_ANY, None, r"", r"VM quit/powerdown failed", _as(NotObeyed, _DISOBEYS)),
     _Row(_ANY, None, r"", r"VM is paused - cannot shutdown", _as(NotObeyed, "resume it in PVE, or stop it hard")),
     _Row(_ANY, None, r"", r"VM \d+ q(mp|ga) command '[\w-]+' failed|unable to connect to VM \d+ qmp socket",

@@ -166,7 +166,7 @@ class TrustingAdapter(HTTPAdapter):
 
 
 def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:
-    """The system's trust store, or the CA file alone; with only a fingerprint, that is what is checked."""
+    """The system's trust store, or only the CA file. With only a fingerprint, we check that."""
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ssl.SSLError) as error:

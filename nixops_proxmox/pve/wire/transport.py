@@ -155,7 +155,7 @@ class Transport:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = requests.Session()
-            session.trust_env = False  # no credentials from .netrc, no proxy that nobody asked for
+            session.trust_env = False  # no credentials from .netrc, and no proxy that the user did not ask for
             session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
             session.mount("https://", self._adapter)
             session.headers.update({"Accept": "application/json", "User-Agent": "nixops-proxmox"})
@@ -164,7 +164,7 @@ class Transport:
 
 
 def is_harmless(call: Call) -> bool:
-    """It changes nothing, whoever makes it."""
+    """The call changes nothing, for any user."""
     return call.method == "GET" or call.template in HARMLESS
 
 

@@ -13,7 +13,7 @@ from nixops_proxmox.core.ports import OnBytes
 
 
 def no_progress(_done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Ignore it."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,6 @@ class Reset(HardReboot):
         return attempt.facts
 
     @override
-    def lands(self, world: World, machine: Machine) -> Phase:  # nobody waits for what boots
+    def lands(self, world: World, machine: Machine) -> Phase:  # no run waits for what boots
         before = Phase(machine.facts.errand[BEFORE])
         return before if machine.phase is Phase.INSTALLED else machine.phase

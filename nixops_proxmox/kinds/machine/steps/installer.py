@@ -213,7 +213,7 @@ def _stands(job: Job, *also_good: int) -> bool:
 
 
 def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: float) -> Job:
-    """Wait for the job, a spell at a time: after one that nobody answered in, look whether the guest is still there."""
+    """Wait for the job in short spells. After a spell without an answer, look whether the guest is still there."""
     deadline = world.clock.now() + timeout
     while True:
         left = max(0.0, deadline - world.clock.now())

@@ -17,11 +17,11 @@ from typing import Any
 from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout
 
 LINE_LIMIT = 64 * 2**20  # guest-exec-status may carry 16 MiB of output, in base64, twice
-FLUSH = b"\xff"  # never part of JSON in UTF-8: qemu-ga's parser starts anew
+FLUSH = b"\xff"  # never part of JSON in UTF-8: qemu-ga's parser starts again
 
 
 class AgentChannel:
-    """`socket`: the chardev's path. Connects when first used, and again after QEMU was started anew."""
+    """`socket`: the chardev's path. Connects when first used, and again after QEMU was restarted."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -45,7 +45,7 @@ class AgentChannel:
         return reply.get("return")
 
     async def send(self, command: str, arguments: Mapping[str, Any], timeout: float) -> bool:
-        """A command that is not answered (guest-shutdown); False: nobody listens."""
+        """A command that is not answered (guest-shutdown); False: no agent listens."""
         try:
             async with asyncio.timeout(timeout), self._turn, self._dropped_on_failure():
                 _, writer = await self._synchronous()

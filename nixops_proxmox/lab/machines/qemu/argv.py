@@ -112,7 +112,7 @@ def decoded(text: str) -> str:
 
 
 def firmware_argv(hardware: Hardware, setup: Setup) -> list[str]:
-    """OVMF, its variables on efidisk0, or in a file that a cold start begins anew (PVE: "temporary")."""
+    """OVMF, its variables on efidisk0, or in a file that a cold start creates again (PVE: "temporary")."""
     if hardware.bios != "ovmf":
         return []
     variables = setup.media.get("efidisk0", Media(Path(VARS), "raw"))

@@ -128,7 +128,7 @@ def claim_port(machine: "QemuMachine", key: str) -> str | None:
         if f"hot{number}" not in machine.ports.values():
             machine.ports[key] = f"hot{number}"
             return machine.ports[key]
-    raise StartFailed(f"hotplug problem - no free PCI slot for {key} until the machine is started anew")
+    raise StartFailed(f"hotplug problem - no free PCI slot for {key} until the machine is restarted")
 
 
 async def add_device(machine: "QemuMachine", options: str) -> None:

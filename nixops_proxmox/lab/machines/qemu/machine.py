@@ -1,4 +1,4 @@
-"""One VM with its power on: a QEMU process, started anew whenever the guest reboots, and what belongs to it."""
+"""One VM with its power on: a QEMU process, restarted whenever the guest reboots, and what belongs to it."""
 
 import asyncio
 import contextlib

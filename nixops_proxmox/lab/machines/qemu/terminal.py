@@ -29,7 +29,7 @@ def raw_terminal(descriptor: int) -> Iterator[None]:
 
 
 def attach(path: Path, keys: int = 0, screen: int = 1) -> None:
-    """Connect the descriptors with the serial port's socket; raises OSError if nobody is there.
+    """Connect the descriptors with the serial port's socket; raises OSError if nothing listens there.
 
     QEMU serves one client at a time: a second one sees nothing until the first has left.
     """

@@ -26,7 +26,7 @@ class Nic:
 
 
 class Leases:
-    """A DHCP server's memory: an address for each client, the same as long as nobody else needs it."""
+    """A DHCP server's memory: an address for each client, the same as long as no other client needs it."""
 
     def __init__(self) -> None:
         self._by_client: dict[tuple[Subnet, str], ipaddress.IPv4Address] = {}

@@ -48,7 +48,7 @@ class Front:
         await self._change(self._going, [address_line("delete", address) for address in addresses])
 
     async def _change(self, waiting: list[str], lines: list[str]) -> None:
-        """Whoever has the lock takes along what has gathered meanwhile: one `ip` for many guests."""
+        """The thread with the lock takes along what has gathered meanwhile: one `ip` for many guests."""
         waiting += lines
         async with self._changing:
             while waiting:
@@ -125,7 +125,7 @@ def address_line(verb: str, address: str) -> str:
 
 
 class Stranger:
-    """Somebody else's machine: it has a host key of its own and lets nobody in. Satisfies `GuestBody`."""
+    """Somebody else's machine: it has a host key of its own and refuses every login. Satisfies `GuestBody`."""
 
     def __init__(self) -> None:
         self.about = About(installer=False, hostname="stranger", boot_id="", uuid="")

@@ -411,7 +411,7 @@ async def write_all(descriptor: int, pipes: Pipes) -> None:
 
 
 async def read_all(descriptor: int, pipes: Pipes) -> None:
-    """What is shown, until nobody holds the far end (EIO)."""
+    """What is shown, until the far end is closed (EIO)."""
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
     os.set_blocking(descriptor, False)
     loop.add_reader(descriptor, readable.set)

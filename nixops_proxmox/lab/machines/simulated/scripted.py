@@ -86,7 +86,7 @@ class ScriptedGuest:
         return next(self._pids), self._keep(self.run(shlex.join(argv), given))
 
     async def run_session(self, command: str, pipes: Pipes, user: str = "root") -> Output:
-        del user  # its scripts do what they say, whoever runs them
+        del user  # its scripts do what they say, for any user
         words = shlex.split(command) if command.startswith("exec /bin/sh -c ") else []
         script, given = words[-1] if len(words) in (4, 6) else command, bytearray()
         while takes_input(script) and (data := await pipes.read()):

@@ -1,7 +1,7 @@
 """The bytes of a simulated disk: a folder with `disk.json` (its tables) and a tree for each file system.
 
 `<path>/now/disk.json`, `<path>/now/parts/<N>/…` (N 0 is a file system without a partition table), and
-`<path>/snapshots/<name>/…` of the same shape. ISO images are plain files, and nobody looks inside.
+`<path>/snapshots/<name>/…` of the same shape. ISO images are plain files, and the lab does not look inside.
 """
 
 import hashlib
