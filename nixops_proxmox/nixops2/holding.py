@@ -38,6 +38,6 @@ class Holding:
 
 def holding_of(statefile: Any) -> Holding:
     """That of the lock driver with which NixOps opened this state; without one, or with another, it holds nothing.
-    NixOps hands its drivers to nobody but to its state."""
+    NixOps hands its drivers only to its state."""
     held = getattr(getattr(statefile, "lock", None), "holding", None)
     return held if isinstance(held, Holding) else Holding()
