@@ -40,7 +40,7 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", default="machine", metavar="KIND", help="show another kind of thing")
+    parser.add_argument("kind", nargs="?", default="machine", metavar="KIND", help="Show another kind of thing")
 
 
 def add_mermaid(parser: argparse.ArgumentParser) -> None:

@@ -219,7 +219,7 @@ VERBS: Mapping[str, ProxmoxVerb] = {
 
 
 def add_verbs(subparsers: Any) -> None:
-    parser = nixops.script_defs.add_subparser(subparsers, "proxmox", help="more that can be done on Proxmox VE")
+    parser = nixops.script_defs.add_subparser(subparsers, "proxmox", help="Do more on Proxmox VE than NixOps does")
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
         arguments = verbs.add_parser(name, help=verb.about.rstrip("."), description=verb.about)

@@ -1,10 +1,13 @@
 """What `--help` prints: each line says what happens, is short, and begins with a verb."""
 
 import argparse
+import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import nixops_proxmox
 from nixops_proxmox.cli import build_parser
 
 LONGEST = 70
@@ -19,6 +22,8 @@ VERBS = [
     "Create",
     "Delete",
     "Destroy",
+    "Do",
+    "Exit",
     "Find",
     "Go",
     "Imitate",
@@ -73,11 +78,27 @@ def lines(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
             yield where, action.help
 
 
-ALL = {text: where for where, text in lines(build_parser())}
+PACKAGE = Path(nixops_proxmox.__file__).parent
+OF_NIXOPS_2 = [*sorted((PACKAGE / "nixops2").rglob("*.py")), PACKAGE / "display" / "arguments.py"]
+
+
+def written(path: Path) -> Iterator[tuple[str, str]]:
+    """The same of a module's source, for the verbs of NixOps 2: to build its parser takes NixOps itself."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.keyword(arg="help", value=ast.Constant(value=str(text))):
+                yield f"{path.name}:{node.value.lineno}", text
+            case ast.Call(func=ast.Name(id="ProxmoxVerb"), args=[ast.Constant(value=str(text)), *_]):
+                yield f"{path.name}:{node.lineno}", text.rstrip(".")
+
+
+NIXOPS_2 = {text: where for path in OF_NIXOPS_2 for where, text in written(path)}
+ALL = {text: where for where, text in lines(build_parser())} | NIXOPS_2
 
 
 def test_every_verb_and_option_is_there() -> None:
     assert len(ALL) > 80
+    assert len([where for where in NIXOPS_2.values() if where.startswith("verbs.py")]) > 8
 
 
 @pytest.mark.parametrize(("text", "where"), ALL.items(), ids=ALL.values())
