@@ -98,7 +98,7 @@ def _effect(drawn: Plan, changes: Sequence[Change], steps: Sequence[str], restar
 
 
 def _reasons_to_restart(drawn: Plan, world: World, changes: Sequence[Change]) -> Iterator[str]:
-    """Only of a system that is installed and runs: nobody uses another."""
+    """Only of a system that is installed and runs: any other is not in use."""
     vm = vm_in(drawn)
     if vm is None or not runs(drawn) or drawn.seen.phase not in (*SETTLED, Phase.RESCUE):
         return
