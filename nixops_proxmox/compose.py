@@ -158,7 +158,7 @@ class Parts:
             may_act=self.right.check,
         )
 
-    def _destination(self, machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
+    def _destination(self, machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
         access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)
         return Destination(store_url(access.endpoint), tuple(nix_sshopts(access).split(" ")))
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 VARIABLE = "NIXOPS_PROXMOX_TEST_PACE"
 WORK = "import asyncio, json, ssl, sqlite3; sum(number * number for number in range(2_000_000))"
@@ -36,3 +37,11 @@ def pace() -> float:
 def patience(seconds: float) -> float:
     """A deadline that is `seconds` on an idle machine."""
     return seconds * pace()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    """For what happens elsewhere; fails after so many seconds on an idle machine."""
+    deadline = time.monotonic() + patience(seconds)
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

@@ -60,6 +60,56 @@ assert not [name for name in sys.modules if name.startswith("nixops_proxmox.lab"
     assert done.returncode == 0, done.stderr
 
 
+def _asserts(function: ast.AST) -> bool:
+    """By itself: an assert, an exception that it expects, or one that it raises."""
+    return any(
+        isinstance(node, ast.Assert | ast.Raise)
+        or (isinstance(node, ast.Call) and ast.unparse(node.func) in ("pytest.raises", "pytest.warns", "pytest.fail"))
+        for node in ast.walk(function)
+    )
+
+
+def _names(function: ast.AST) -> set[str]:
+    """What it mentions, so what it may call, itself or by handing it on."""
+    nodes = list(ast.walk(function))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {
+        node.attr for node in nodes if isinstance(node, ast.Attribute)
+    }
+
+
+def test_each_test_asserts_something() -> None:
+    """By itself, or by a function of ours, however deep."""
+    found: list[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]] = [
+        (path, node)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    calls = [(node.name, _names(node)) for _, node in found]
+    asserting = {node.name for _, node in found if _asserts(node)}
+    while more := {name for name, called in calls if name not in asserting and called & asserting}:
+        asserting |= more
+    tests = [(path, node) for path, node in found if node.name.startswith("test_") and path.name.startswith("test_")]
+    silent = [
+        f"{path.name}:{node.lineno} {node.name}"
+        for path, node in tests
+        if not _asserts(node) and not _names(node) & asserting
+    ]
+    assert silent == []
+
+
+def test_no_test_replaces_what_the_package_has_inside() -> None:
+    """Environment variables may be set; what is to be another thing in a test is passed in."""
+    patched = re.compile(r"monkeypatch\.(set|del)(attr|item)|mock\.patch|import patch")
+    where = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if patched.search(line) and path != Path(__file__)
+    ]
+    assert where == []
+
+
 ELSEWHERE = {
     "nixops2": "nixops",  # with the real NixOps
     "lab/guestfs": "lab/machines/test_simulated.py",  # seen from outside of a guest

@@ -122,7 +122,7 @@ def node_memory(cluster: Cluster, node: Node) -> int:
     return node.base_memory + sum(memory_of(vm.started) * MIB for vm in cluster.vms_on(node.name) if vm.running)
 
 
-def describe_node(cluster: Cluster, node: Node, stats: bool, *, resource: bool = False) -> dict[str, Any]:
+def describe_node(cluster: Cluster, node: Node, *, stats: bool, resource: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": f"node/{node.name}",
         "node": node.name,

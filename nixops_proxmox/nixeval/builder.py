@@ -18,7 +18,11 @@ from nixops_proxmox.spelling import Verb, command
 
 TARGET = "/mnt"  # where an installer has the machine's own file systems
 
-WayIn = Callable[[Machine, MachineSpec, bool], Destination]  # the last: into the installer's target
+
+class WayIn(Protocol):
+    """Where a machine's closure goes; `into_target`: by the installer, onto the disk."""
+
+    def __call__(self, machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination: ...
 
 
 class Systems:
@@ -93,7 +97,7 @@ class NixBuilder:
         return self._systems.get(machine.name)
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
-        destination = self._way_in(machine, spec, into_target)
+        destination = self._way_in(machine, spec, into_target=into_target)
         self._may_act()
         copy_closure(
             self._nix,

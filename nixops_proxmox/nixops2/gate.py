@@ -52,6 +52,10 @@ class ShutdownGate:
             # Ends a thread silently, as if the process had ended already; of subclasses there is a traceback.
             raise SystemExit
 
+    @property
+    def is_shut(self) -> bool:
+        return self._shut
+
     def shut(self) -> None:
         """Waits for the thread that is inside; the flag comes first, so that it does not enter again."""
         self._shut = True

@@ -57,7 +57,7 @@ class Pursuit:
             )
         finally:
             self._leave()
-        tell_broken(promised, self.machine, self.world, watched)
+        tell_broken(self.machine, self.world, watched, promised=promised)
         return self.machine
 
     def _allow(self, **allowed: bool) -> None:

@@ -96,9 +96,21 @@ def check_machine(machine: Machine, world: World, *, described: bool) -> Checked
     changes = tuple(find_changes(world, vm, machine)) if described else ()
     pending = find_waiting(vm, changes)
     if vm.power is Power.STOPPED:
-        return Checked(machine.name, machine.phase, True, False, False, changes=changes, pending=pending)
+        return Checked(
+            machine.name, machine.phase, exists=True, running=False, reachable=False, changes=changes, pending=pending
+        )
     reachable, system_ok, problems = _check_guest(machine, world)
-    return Checked(machine.name, machine.phase, True, True, reachable, system_ok, changes, pending, problems)
+    return Checked(
+        machine.name,
+        machine.phase,
+        exists=True,
+        running=True,
+        reachable=reachable,
+        system_ok=system_ok,
+        changes=changes,
+        pending=pending,
+        problems=problems,
+    )
 
 
 def _what_next(machine: Machine) -> str:

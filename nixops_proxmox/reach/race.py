@@ -243,7 +243,7 @@ class _Race:
         candidate, report = self._candidates[index], self._ended.get(index)
         started = self._started[index] if index < len(self._started) else None
         if report is not None:
-            outcome, reason = self._judge(report, index == winner)
+            outcome, reason = self._judge(report, won=index == winner)
             connected = report.proof.connected if report.proof else None
             return Trial(candidate, outcome, reason, started, connected, report.at)
         if started is None:
@@ -254,7 +254,7 @@ class _Race:
         return Trial(candidate, TrialOutcome.OVERTAKEN, "no answer before another address was proven", started)
 
     @staticmethod
-    def _judge(report: _Report, won: bool) -> tuple[TrialOutcome, str]:
+    def _judge(report: _Report, *, won: bool) -> tuple[TrialOutcome, str]:
         if won:
             return TrialOutcome.WON, "proven"
         if report.proof is not None:

@@ -33,7 +33,7 @@ def _systems(nix: Nix, run: ScriptedRunner, tmp_path: Path, *names: str) -> Syst
 
 
 def _builder(nix: Nix, run: ScriptedRunner, tmp_path: Path, told: list[str] | None = None) -> NixBuilder:
-    def way_in(machine: Machine, spec: MachineSpec, into_target: bool) -> Destination:
+    def way_in(machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
         return Destination(f"ssh://{machine.name}", ("-p", "1" if into_target else "2"))
 
     tell = (told if told is not None else []).append

@@ -14,7 +14,7 @@ from nixops_proxmox.nixops2.gate import ShutdownGate
 from tests.nixops.bed import Nixops, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
 from tests.nixops.test_changes import vms_of
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 TRIES = 10
 SEED = 5
@@ -26,7 +26,7 @@ def test_whoever_is_inside_is_waited_for_and_nobody_follows() -> None:
     def work() -> None:
         with gate.passed():
             inside.set()
-            time.sleep(0.2)
+            wait_until(lambda: gate.is_shut)
             told.append("written")
         try:
             with gate.passed():
@@ -64,11 +64,12 @@ def test_a_database_that_is_closed_already_ends_a_worker_without_a_word() -> Non
 
 
 def test_the_main_thread_passes_a_gate_that_is_shut_even_from_inside() -> None:
-    gate = ShutdownGate()
+    gate, passed = ShutdownGate(), []
     with gate.passed():
         gate.shut()
         with gate.passed():
-            pass
+            passed.append("inside")
+    assert passed == ["inside"]
 
 
 @pytest.mark.nixops

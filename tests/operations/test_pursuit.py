@@ -204,7 +204,7 @@ def test_a_restart_that_was_not_promised_is_recorded_as_a_defect(allowed: bool) 
     one.world = one.world if allowed else allow_reboot(one.world)  # somebody else's will, after the promise
     watched, promised = Watched(bench.record), find_promise(plan, world(bench, MORE) if not allowed else one.world)
     machine = carry_out(plan, one.machine, one.world, watched)
-    tell_broken(promised, machine, one.world, watched)
+    tell_broken(machine, one.world, watched, promised=promised)
     defects = [said for said, _ in bench.record.entries if said.startswith("defect: ")]
     assert defects == ([] if allowed else ["defect: the plan promised no restart, and the machine was restarted"])
 

@@ -7,7 +7,7 @@ from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.pve.wire.profiles import parse_profile
-from nixops_proxmox.pve.wire.tls import always
+from nixops_proxmox.pve.wire.tls import IDLE, always
 from tests.pve.stub import Stub
 
 TOKEN = "deploy@pve!ops=11111111-2222-3333-4444-555555555555"
@@ -20,6 +20,7 @@ class Clients:
         self.traced: list[CallDone] = []
         self.slept: list[float] = []
         self.made: list[PveClient] = []
+        self.idle = IDLE  # seconds, of those that are made from now on
         self.may_act: Callable[[], None] = always  # of those that are made from now on
 
     def __call__(self, *stubs: Stub, **settings: Any) -> PveClient:
@@ -30,6 +31,8 @@ class Clients:
             table.setdefault("token", TOKEN)
         table = {key: value for key, value in table.items() if value is not None}
         profile = parse_profile("test", table)
-        client = connect(profile, trace=self.traced.append, sleep=self.slept.append, may_act=self.may_act)
+        client = connect(
+            profile, trace=self.traced.append, sleep=self.slept.append, may_act=self.may_act, idle=self.idle
+        )
         self.made.append(client)
         return client

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -16,7 +15,7 @@ from nixops_proxmox.errors import CommandFailed, ConnectionLost, JobStillRunning
 from nixops_proxmox.model import Completed, Job, JobPhase
 from nixops_proxmox.ssh.jobs import discard_job, find_job, last_line, parse_job, start_job, start_script, wait_for_job
 from nixops_proxmox.ssh.shell import SshShell
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 from .server import Sshd, start_sshd
 
@@ -36,11 +35,12 @@ def settle(directory: str, name: str = "j") -> Job:
     return wait_for_job(here, name, timeout=patience(10), tell=lambda _: None, directory=directory)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + patience(5)
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+def has_ended(pid: int) -> bool:
+    """Gone, or a zombie that nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def end(directory: str, name: str = "j") -> None:
@@ -116,7 +116,7 @@ def test_while_anything_of_the_job_lives_it_is_running(directory: str) -> None:
     start_job(here, "j", "sleep 3600", directory)
     leader = int((Path(directory) / "j" / "pid").read_text().split()[0])
     os.kill(leader, signal.SIGKILL)
-    time.sleep(0.2)
+    wait_until(lambda: has_ended(leader))
     assert find_job(here, "j", directory).phase is JobPhase.RUNNING
     end(directory)
     wait_until(lambda: find_job(here, "j", directory).phase is JobPhase.VANISHED)

@@ -6,18 +6,18 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread, Timer
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
 from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, Locked, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import authenticate, open_link
+from nixops_proxmox.ssh.connect import SshLogin, authenticate, open_link
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import new_key_pair
-from nixops_proxmox.ssh.session import LONG_SCRIPT, open_session
+from nixops_proxmox.ssh.session import LONG_SCRIPT, Session, open_session
 from nixops_proxmox.ssh.shell import SshShell
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 from .server import Sshd, free_port, start_sshd
 
@@ -145,7 +145,6 @@ def test_errors_and_reprs_never_show_a_private_key(sshd: Sshd) -> None:
 
 def test_a_closed_port_is_unreachable() -> None:
     port = free_port()
-    from nixops_proxmox.ssh.connect import SshLogin
 
     with pytest.raises(SshUnreachable, match="connection refused"):
         open_session(SshLogin(Endpoint("127.0.0.1", port), ("ssh-ed25519 AAAA",)))
@@ -179,10 +178,16 @@ def test_a_connection_that_breaks_on_the_way_is_lost_and_the_shell_opens_another
 
 
 def test_a_dead_connection_is_replaced_before_the_next_command(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with start_sshd(tmp_path) as server, SshShell(server.login()) as shell:
+    opened: list[Session] = []
+
+    def connect(login: SshLogin) -> Session:
+        opened.append(open_session(login))
+        return opened[-1]
+
+    with start_sshd(tmp_path) as server, SshShell(server.login(), connect=connect) as shell:
         shell.ensure_open()
         server.kill_connections()
-        sleep(0.3)
+        wait_until(lambda: not opened[0].is_alive)
         assert shell.run("echo again").stdout == "again\n"
 
 
@@ -203,7 +208,7 @@ def test_more_keys_than_sshd_has_patience_for_is_a_refusal(sshd: Sshd) -> None:
 def test_a_connection_that_ends_during_the_login_is_no_refusal(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with start_sshd(tmp_path, extra="LoginGraceTime 1") as server:
         link = open_link(server.login())
-        sleep(1.5)
+        wait_until(lambda: not link.transport.is_active())
         with pytest.raises(SshUnreachable):
             authenticate(link.transport, "root", server.login().identity, "web", patience(2))
         link.close()

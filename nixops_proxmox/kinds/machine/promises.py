@@ -49,7 +49,7 @@ def find_promise(plan: Plan, world: World) -> bool | None:
     return bool(foresee(plan, world, find_changes(world, vm, plan.seen)).restart)
 
 
-def tell_broken(promised: bool | None, machine: Machine, world: World, journal: Watched) -> None:
+def tell_broken(machine: Machine, world: World, journal: Watched, *, promised: bool | None) -> None:
     """Say and record it if the promise was broken."""
     if promised is None or promised is journal.started:
         return

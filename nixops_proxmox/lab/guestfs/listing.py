@@ -29,7 +29,7 @@ def human(size: int) -> str:
     return f"{value:.1f}".removesuffix(".0") + UNITS[unit]
 
 
-def row(device: Device, points: list[str], plain: bool) -> dict[str, Any]:
+def row(device: Device, points: list[str], *, plain: bool) -> dict[str, Any]:
     disk, whole = device.disk, device.part == "0"
     size = disk.part_size(device.part)
     name = os.path.basename(device.path)
@@ -90,7 +90,7 @@ def lsblk(argv: list[str]) -> None:
             wanted and not any(w.disk is device.disk and w.part in ("0", device.part) for w in wanted)
         ):
             continue
-        full = row(device, [point for mounted, point in where if mounted == device], "b" in given)
+        full = row(device, [point for mounted, point in where if mounted == device], plain="b" in given)
         unknown = [column for column in columns if column not in full]
         if unknown:
             raise ToolError(f"lsblk: unknown column: {unknown[0]}")
@@ -264,14 +264,14 @@ def blockdev(argv: list[str]) -> None:
             if word in answers:
                 say(str(answers[word]))
             elif word in ("--setro", "--setrw"):
-                set_read_only(device.disk.name, word == "--setro")
+                set_read_only(device.disk.name, on=word == "--setro")
             elif word in ("--rereadpt", "--flushbufs"):
                 refresh(disks)
             else:
                 raise ToolError(f"blockdev: Unknown command: {word}")
 
 
-def set_read_only(name: str, on: bool) -> None:
+def set_read_only(name: str, *, on: bool) -> None:
     os.makedirs("/run/lab/read-only", exist_ok=True)
     path = f"/run/lab/read-only/{name}"
     if on:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nixops_proxmox.lab.image.debs import ImageFailed, fetch_debs
 from nixops_proxmox.lab.image.iso import make_iso
-from nixops_proxmox.lab.image.tree import build_tree, overlay_files
+from nixops_proxmox.lab.image.tree import OVERLAY, build_tree, overlay_files
 
 HOST_TOOLS = {
     "apt-get": "apt",
@@ -40,11 +40,11 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nixops-proxmox" / "lab-image"
 
 
-def content_key() -> str:
+def content_key(overlay: Path = OVERLAY) -> str:
     """Hash of everything of ours that decides what is in the image; Debian's point releases do not change it."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    files = {path: path.name for path in sorted(here.glob("*.py"))} | overlay_files()
+    files = {path: path.name for path in sorted(here.glob("*.py"))} | overlay_files(overlay)
     for path, name in files.items():
         digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())

@@ -150,9 +150,9 @@ def lay_over(root: Path) -> None:
         target.chmod(0o755 if data.startswith(b"#!") else 0o644)
 
 
-def overlay_files() -> dict[Path, str]:
+def overlay_files(overlay: Path = OVERLAY) -> dict[Path, str]:
     """Our files in the image: where they are here → where they are there."""
-    ours = {path: str(path.relative_to(OVERLAY)) for path in sorted(OVERLAY.rglob("*")) if path.is_file()}
+    ours = {path: str(path.relative_to(overlay)) for path in sorted(overlay.rglob("*")) if path.is_file()}
     return {**ours, **{path: name for path, name in SHARED.items() if path.exists()}}
 
 

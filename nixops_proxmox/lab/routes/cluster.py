@@ -63,7 +63,7 @@ async def resources(call: Call) -> Any:
         ]
     if kind in (None, "node"):
         found += [
-            describe_node(cluster, node, call.allows(f"/nodes/{node.name}", "Sys.Audit"), resource=True)
+            describe_node(cluster, node, stats=call.allows(f"/nodes/{node.name}", "Sys.Audit"), resource=True)
             for node in cluster.nodes.values()
         ]
     if kind in (None, "storage"):

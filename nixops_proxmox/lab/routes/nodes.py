@@ -64,7 +64,8 @@ INDEX = [
 async def nodes(call: Call) -> Any:
     cluster = call.cluster
     return [
-        describe_node(cluster, node, call.allows(f"/nodes/{node.name}", "Sys.Audit")) for node in cluster.nodes.values()
+        describe_node(cluster, node, stats=call.allows(f"/nodes/{node.name}", "Sys.Audit"))
+        for node in cluster.nodes.values()
     ]
 
 

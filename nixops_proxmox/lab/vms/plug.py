@@ -87,13 +87,13 @@ def _is_hot(vm: Vm, key: str, features: frozenset[str]) -> bool:
     if key == "agent":  # its other settings; whether the device is there needs a new start
         return key in vm.pending and agent_enabled({"agent": vm.pending[key]}) == agent_enabled(vm.config)
     if is_disk(key):
-        return _is_hot_disk(vm, key, "disk" in features)
+        return _is_hot_disk(vm, key, plugs="disk" in features)
     if is_nic(key):
         return "network" in features or not _is_replugged(vm, key)
     return (key.startswith("usb") and "usb" in features) or (key == "vcpus" and "cpu" in features)
 
 
-def _is_hot_disk(vm: Vm, key: str, plugs: bool) -> bool:
+def _is_hot_disk(vm: Vm, key: str, *, plugs: bool) -> bool:
     """A medium, and what can be told to a drive, change at any bus; only scsi and virtio disks come and go."""
     pluggable = plugs and re.fullmatch(r"(scsi|virtio)\d+", key) is not None
     if key not in vm.pending or key not in vm.config:

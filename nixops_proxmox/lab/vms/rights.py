@@ -57,10 +57,12 @@ def check_rights(
     if auth.is_root:
         return
     for key in [*values, *deleted]:
-        _check_key(cluster, auth, vmid, key, values.get(key, ""), pool, creating)
+        _check_key(cluster, auth, vmid, key, values.get(key, ""), pool, creating=creating)
 
 
-def _check_key(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str, pool: str | None, creating: bool) -> None:
+def _check_key(
+    cluster: Cluster, auth: Auth, vmid: int, key: str, value: str, pool: str | None, *, creating: bool
+) -> None:
     if is_disk(key) or key.startswith("unused") or key == "cdrom":
         if not creating:
             _require(cluster, auth, vmid, pool, _disk_privileges(key, value))

@@ -8,7 +8,7 @@ from nixops_proxmox.pve.wire.calls import Trace, no_trace
 from nixops_proxmox.pve.wire.credentials import RunProgram, run_command, secret_of
 from nixops_proxmox.pve.wire.login import Authentication, TicketLogin, TokenLogin
 from nixops_proxmox.pve.wire.profiles import Profile
-from nixops_proxmox.pve.wire.tls import TrustingAdapter, always, build_context, checked_file
+from nixops_proxmox.pve.wire.tls import IDLE, TrustingAdapter, always, build_context, checked_file
 from nixops_proxmox.pve.wire.transport import Transport
 from nixops_proxmox.secrecy import learn
 
@@ -20,10 +20,11 @@ def open_transport(
     runner: RunProgram = run_command,
     sleep: Callable[[float], None] = time.sleep,
     may_act: Callable[[], None] = always,
+    idle: float = IDLE,
 ) -> Transport:
     """Nothing is sent before the first call. ConfigError for bad credentials."""
     ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
-    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint)
+    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint, idle=idle)
     transport = Transport(profile.servers, adapter, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
     transport.use_login(_login(profile, secret_of(profile, runner), transport))
     return transport
@@ -36,9 +37,10 @@ def connect(
     runner: RunProgram = run_command,
     sleep: Callable[[float], None] = time.sleep,
     may_act: Callable[[], None] = always,
+    idle: float = IDLE,
 ) -> PveClient:
     """A client for the profile's cluster; nothing is sent before the first call. ConfigError for bad credentials."""
-    return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep, may_act=may_act))
+    return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep, may_act=may_act, idle=idle))
 
 
 def _login(profile: Profile, secret: str, transport: Transport) -> Authentication:

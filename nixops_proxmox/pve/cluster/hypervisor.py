@@ -86,7 +86,7 @@ def _raise(error: Exception) -> NoReturn:
 class PveHypervisor:
     """Serves many machines from many threads; satisfies `kinds.machine.ports.Hypervisor`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its parts, each by name
         self,
         client: PveClient,
         *,
@@ -224,14 +224,14 @@ class PveHypervisor:
 
     def start_vm(self, facts: Facts, note: NoteTask) -> None:
         """Start and wait until it runs; a running VM is fine."""
-        self._power(facts, note, "qmstart", lambda node, _again: self.client.start_vm(node, facts.vmid), Power.RUNNING)
+        self._power(facts, note, "qmstart", lambda node, _tries: self.client.start_vm(node, facts.vmid), Power.RUNNING)
         self._placer.reservations.settle(facts.vmid, self._clock())
 
     def stop_vm(self, facts: Facts, note: NoteTask) -> None:
         """Power off, hard, and wait; a stopped VM is fine. A shutdown that blocks it is aborted (>= 8.2)."""
 
-        def stop(node: str, again: bool) -> str:
-            overrule = again and self.get_release().can_overrule_shutdown
+        def stop(node: str, tries: int) -> str:
+            overrule = tries > 0 and self.get_release().can_overrule_shutdown
             try:
                 return self.client.stop_vm(node, facts.vmid, overrule=overrule)
             except BadParameter as error:
@@ -246,7 +246,7 @@ class PveHypervisor:
         do we."""
         seconds = max(1, int(timeout))
 
-        def shut_down(node: str, _again: bool) -> str:
+        def shut_down(node: str, _tries: int) -> str:
             return self.client.shut_down_vm(node, facts.vmid, seconds)
 
         try:
@@ -257,12 +257,12 @@ class PveHypervisor:
             self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
             self.stop_vm(facts, note)
 
-    def _power(self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, bool], str], goal: Power) -> None:
+    def _power(self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power) -> None:
         """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
         deadline = self._clock() + self._busy
-        again = False
+        tries = 0
         while True:
-            node, upid = self._submit_power(facts, kind, post, again)
+            node, upid = self._submit_power(facts, kind, post, tries)
             note(upid)
             failure = self._work.failure(upid)
             if parse_upid(upid).type.startswith("ha") and failure is None:
@@ -276,18 +276,18 @@ class PveHypervisor:
                 self._work.wait_or_raise(self._work.task_failed(upid, lost, doing), deadline)
             else:
                 self._work.wait_out(self._work.task_failed(upid, failure, doing), node, facts.vmid, deadline)
-            again = True
+            tries += 1
         self._finder.learn(facts, parse_upid(upid).node, goal)
 
-    def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, bool], str], again: bool) -> tuple[str, str]:
+    def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, int], str], tries: int) -> tuple[str, str]:
         """The node that was asked, and the UPID; a VM that was moved since the last look is looked for once more."""
         node = self._finder.node_of(facts)
         try:
-            return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+            return node, self._work.submit(kind, node, facts.vmid, partial(post, node, tries))
         except WrongPlace:
             self._finder.forget(facts.vmid)
         node = self._finder.node_of(facts)
-        return node, self._work.submit(kind, node, facts.vmid, partial(post, node, again))
+        return node, self._work.submit(kind, node, facts.vmid, partial(post, node, tries))
 
     def _is_reached(self, node: str, vmid: int, goal: Power) -> bool:
         try:

@@ -51,7 +51,7 @@ LOOKS = (0.5, 2.0, 5.0)  # seconds between looks for a task whose answer was los
 class Work:
     """For one cluster, for all threads. `touched` is told of each VM that may have changed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its parts, each by name
         self,
         client: PveClient,
         touched: Callable[[int], None],

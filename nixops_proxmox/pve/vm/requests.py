@@ -219,7 +219,7 @@ def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Valu
     }
 
 
-def _flag(value: bool | None) -> str | None:
+def _flag(value: bool | None) -> str | None:  # noqa: FBT001 -- what it converts
     return None if value is None else "1" if value else "0"
 
 

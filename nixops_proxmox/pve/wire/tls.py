@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from requests.adapters import HTTPAdapter
@@ -106,11 +107,16 @@ class _FreshPool(HTTPSConnectionPool):
 
     ConnectionCls = _Connection
 
+    def __init__(self, *args: Any, idle: float, **kwargs: Any) -> None:
+        """`idle`: seconds without a call after which a connection is not used again."""
+        self._idle = idle
+        super().__init__(*args, **kwargs)
+
     @override
     def _get_conn(self, timeout: float | None = None) -> Any:
         conn = super()._get_conn(timeout)
         idle_since = getattr(conn, "idle_since", None)
-        if idle_since is not None and time.monotonic() - idle_since > IDLE:
+        if idle_since is not None and time.monotonic() - idle_since > self._idle:
             conn.close()
         return conn
 
@@ -124,7 +130,8 @@ class _FreshPool(HTTPSConnectionPool):
 class TrustingAdapter(HTTPAdapter):
     """requests' adapter with our own idea of trust; one for all threads, its pool is locked."""
 
-    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 64) -> None:
+    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 64, idle: float = IDLE) -> None:
+        self._pools: Any = {"https": partial(_FreshPool, idle=idle)}
         self._tls: dict[str, Any] = {"ssl_context": context}
         if fingerprint:
             self._tls["assert_fingerprint"] = fingerprint
@@ -133,13 +140,13 @@ class TrustingAdapter(HTTPAdapter):
     @override
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
         self.poolmanager: Any = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **self._tls, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"https": _FreshPool}
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     @override
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager: Any = super().proxy_manager_for(proxy, **self._tls, **kwargs)
         if isinstance(manager, ProxyManager):
-            manager.pool_classes_by_scheme = {"https": _FreshPool}
+            manager.pool_classes_by_scheme = self._pools
         return manager
 
     def connect(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:

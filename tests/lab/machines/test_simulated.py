@@ -265,8 +265,11 @@ def test_seabios_hangs_on_a_partitioned_disk_without_boot_loader_and_ovmf_goes_o
         machine = await bench.power_on(seabios)
         await bench.must(machine, PARTITION)
         await machine.reset()
-        await asyncio.sleep(0.1)
-        assert "SeaBIOS hangs" in machine.trouble
+
+        async def hangs() -> bool:
+            return "SeaBIOS hangs" in machine.trouble
+
+        await until(hangs, lambda: "the firmware")
         with pytest.raises(AgentTimeout):
             await machine.agent("guest-ping", {}, 0.05)
         assert not await machine.shut_down(0.05), "nothing there listens to the ACPI button"

@@ -82,13 +82,14 @@ def test_after_a_timeout_the_next_answer_is_its_own(tmp_path: Path) -> None:
 
 
 def test_who_gives_up_waiting_for_their_turn_does_not_disturb_the_call_in_progress(tmp_path: Path) -> None:
-    release = asyncio.Event()
+    asked, release = asyncio.Event(), asyncio.Event()
 
     async def go() -> Any:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             sync = json.loads((await reader.readline()).lstrip(b"\xff"))
             writer.write(json.dumps({"return": sync["arguments"]["id"]}).encode() + b"\n")
             await reader.readline()
+            asked.set()
             await release.wait()
             writer.write(b'{"return": "first"}\n')
             await writer.drain()
@@ -97,7 +98,7 @@ def test_who_gives_up_waiting_for_their_turn_does_not_disturb_the_call_in_progre
         server = await asyncio.start_unix_server(serve, tmp_path / "qga.sock")
         channel = AgentChannel(tmp_path / "qga.sock")
         first = asyncio.create_task(channel.call("first", {}, 5))
-        await asyncio.sleep(0.05)
+        await asked.wait()
         with pytest.raises(AgentTimeout):
             await channel.call("second", {}, 0.05)
         release.set()

@@ -15,5 +15,8 @@ def test_a_host_without_tap_devices_is_told_what_to_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("privilege", list(Privilege))
 def test_a_usable_device_is_fine(tmp_path: Path, privilege: Privilege) -> None:
-    (tmp_path / "tun").touch(0o666)
-    check_tun(privilege, tmp_path / "tun")
+    device = tmp_path / "tun"
+    with pytest.raises(NamespaceError):
+        check_tun(privilege, device)
+    device.touch(0o666)
+    check_tun(privilege, device)

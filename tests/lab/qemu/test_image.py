@@ -113,16 +113,15 @@ def test_a_built_image_is_not_built_again(tmp_path: Path) -> None:
 
 
 def test_the_key_changes_with_the_builder_and_with_the_files_in_the_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     overlay = tmp_path / "overlay"
     shutil.copytree(tree.OVERLAY, overlay)
-    monkeypatch.setattr(tree, "OVERLAY", overlay)
-    before = build.content_key()
-    assert before == build.content_key()
+    before = build.content_key(overlay)
+    assert before == build.content_key(overlay) == build.content_key()
     with (overlay / "etc/passwd").open("a") as file:
         file.write("# one more line\n")
-    assert build.content_key() != before
+    assert build.content_key(overlay) != before
 
 
 def test_a_failing_tool_is_told_with_its_last_words() -> None:

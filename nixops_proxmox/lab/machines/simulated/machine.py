@@ -82,13 +82,13 @@ class SimulatedMachine:
         options = self._driver.options
         await self._driver.sleep(options.installer_boot if installer else options.system_boot)
         try:
-            await self._come_up(choice, installer)
+            await self._come_up(choice, installer=installer)
         except (NamespaceError, OSError, ValueError) as error:
             self.trouble = f"{type(error).__name__}: {error}"
             self._driver.log(self._hardware.vmid, self.trouble)
 
-    async def _come_up(self, choice: firmware.Choice, installer: bool) -> None:
-        boot = self._plan(choice, installer)
+    async def _come_up(self, choice: firmware.Choice, *, installer: bool) -> None:
+        boot = self._plan(choice, installer=installer)
         body = await self._driver.make_body(boot, self._on_event)
         self._body = body
         self._agent = GuestAgent(body, self._on_power)
@@ -111,7 +111,7 @@ class SimulatedMachine:
         ]
         return [str(address.ip) for nic in reachable for address in nic.addresses if not address.is_link_local]
 
-    def _plan(self, choice: firmware.Choice, installer: bool) -> Boot:
+    def _plan(self, choice: firmware.Choice, *, installer: bool) -> Boot:
         hardware, options = self._hardware, self._driver.options
         disks = sight.guest_disks(hardware, options)
         root, device = (None, "") if installer else self._root(choice, disks)
@@ -125,7 +125,9 @@ class SimulatedMachine:
         hostname = (
             "nixos-installer" if installer else ((root and sight.read_in(root, "/etc/hostname")) or "nixos").strip()
         )
-        about = About(installer, hostname, str(uuid.uuid4()), hardware.uuid, tuple(nics), os_release(installer))
+        about = About(
+            installer, hostname, str(uuid.uuid4()), hardware.uuid, tuple(nics), os_release(installer=installer)
+        )
         files = {}
         if root is None or sight.read_in(root, HOST_KEY) is None:
             key = make_host_key(f"root@{hostname}")
@@ -303,7 +305,7 @@ class SimulatedMachine:
         target.write_bytes(hashlib.sha256(self._hardware.uuid.encode()).digest())
 
 
-def os_release(installer: bool) -> dict[str, str]:
+def os_release(*, installer: bool) -> dict[str, str]:
     release = {
         "ID": "nixos",
         "NAME": "NixOS",
