@@ -20,7 +20,7 @@ from tests.kinds.machine.cluster import SPEC, Bench, Builder, Fuse
 
 MOVED = SPEC.model_copy(update={"profile": "another"})
 MORE = SPEC.model_copy(update={"memory": 2048})
-RAISED = SPEC.model_copy(update={"install": SPEC.install.model_copy(update={"generation": 1})})
+RAISED = SPEC.model_copy(update={"install": SPEC.install.model_copy(update={"asked": 1})})
 Act = Callable[[Pursuit], Machine]
 
 
