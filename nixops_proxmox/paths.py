@@ -16,7 +16,7 @@ def nix_dir() -> Path:
 
 
 def expanded(text: str | Path) -> Path:
-    """With the home of `~` and `~user`; left as it is, as a shell does, where there is no such user."""
+    """Replace `~` and `~user` by the home. Like a shell, keep the text if there is no such user."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -75,7 +75,7 @@ def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
 
 
 def _spellings(secret: str) -> set[str]:
-    """As it is, in a URL or a form, and in JSON."""
+    """The secret itself, and as it looks in a URL, a form and JSON."""
     return {secret, quote(secret, safe=""), quote(secret), secret.replace("%", "%25"), json.dumps(secret)[1:-1]}
 
 

@@ -2,7 +2,7 @@
 
 Names, notes, logs and messages come from guests, from the cluster and from Nix: from strangers. Every door passes what
 it prints through `shown` or `shown_line`, and what is kept as text goes through `kept`. No line of theirs passes for
-one of ours. JSON stays exact, but for secrets.
+one of ours. JSON stays exact, except for secrets.
 """
 
 import json
@@ -83,7 +83,7 @@ def after_cut(text: str) -> str:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON, indented: exact but for secrets, since JSON has escapes of its own for what hides."""
+    """A value as JSON, indented: exact except for secrets, because JSON has its own escapes for what hides."""
     told = json.dumps(_exact(value), indent=2, ensure_ascii=False)
     return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in told)
 
@@ -116,7 +116,7 @@ def script_marker(name: str, *parameters: str) -> str:
 
 
 class Formatter(logging.Formatter):
-    """For the handlers of a door's log."""
+    """A formatter for the handlers of a door's log."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:

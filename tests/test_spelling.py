@@ -167,6 +167,21 @@ def test_texts_docstrings_and_comments_are_in_plain_english(part: str) -> None:
     assert found == []
 
 
+FRAGMENTS = re.compile(r"(?:Of|That of|As it (?:is|was)|For (?:it|people|showing|all threads|one cluster))\b")
+
+
+def test_a_docstring_does_not_begin_in_the_middle_of_a_sentence() -> None:
+    found = [
+        f"{path.relative_to(SOURCE)}:{node.lineno}: {text}"
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        and (text := ast.get_docstring(node))
+        and FRAGMENTS.match(text)
+    ]
+    assert found == []
+
+
 def test_the_options_of_nix_are_described_in_plain_english() -> None:
     paths = sorted((SOURCE.parent / "nix").rglob("*.nix"))
     assert paths and [path.name for path in paths if OLD_WAYS.search(path.read_text())] == []

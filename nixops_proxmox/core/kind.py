@@ -1,6 +1,6 @@
 """A kind with few phases: four functions, from which the engine gets its three rows. No table of its own is needed.
 
-For kinds whose things can be made again from the description. One whose loss loses data (a machine, a volume) has a
+This is for things that can be created again from the description. A kind whose loss loses data (a machine) has a
 table with a phase for that, so that no run makes a second one without permission.
 """
 

@@ -59,7 +59,7 @@ def told_in_words(work: Callable[[], int], screen: Screen, command: str) -> int:
 
 
 def _no_file(error: OSError) -> ConfigError:
-    """What the system refuses to do with a file is told as it is: it is no defect of ours."""
+    """Tell the user what the system refuses to do with a file: it is no defect of ours."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     told = head(name, 160)
     what = f"{told}: " if told else ""

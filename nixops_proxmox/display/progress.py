@@ -162,7 +162,7 @@ class Board:
 
 
 class Plain:
-    """A line for each move when it is done; details at -v; and a sign of life for a step that takes long."""
+    """Prints a line for each move when it is done, details at -v, and a sign of life for a step that takes long."""
 
     def __init__(self, say: Callable[[str], None], verbosity: int, now: Callable[[], float] = time.monotonic) -> None:
         self._say = say

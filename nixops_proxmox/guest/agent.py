@@ -241,7 +241,7 @@ class Agent:
         return CommandResult(status, seen.stdout, seen.stderr)
 
     def _repeat(self, call: Callable[[], T], times: int = 5) -> T:
-        """For calls that may be repeated: a few times, while the answer is "not now"; longer while it is frozen."""
+        """Repeat the call a few times while the answer is "not now", and longer while the guest is frozen."""
         thawed_by, tries = self._clock.now() + THAW_TIME, 1
         while True:
             try:

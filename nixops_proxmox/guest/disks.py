@@ -115,9 +115,9 @@ def check_disks(
     contents: Mapping[str, str] = NOTHING,
     nameless: bool = False,
 ) -> tuple[GuestDisk, ...]:
-    """The guest's disks in the order of `wanted`, proven to be those, and blank but for the slots whose content is
-    `accounted` for by the machine's own record, or is the one in `contents` (by slot) that we put there; raises
-    WrongDisk before anything is written."""
+    """Return the guest's disks in the order of `wanted`, and prove that they are those. A disk must be blank, unless
+    our record explains its content (`accounted`, slots), or the content is what we put there (`contents`, by slot).
+    Raises WrongDisk before anything is written."""
     disks = match_disks(machine, wanted, found, nameless=nameless)
     for (disk, _), seen in zip(wanted, disks, strict=True):
         ours = bool(seen.content) and contents.get(disk.slot) == seen.content
@@ -191,8 +191,8 @@ def _links(serial: str) -> tuple[str, ...]:
 
 
 def _drive_name(seen: GuestDisk) -> str:
-    """PVE's own name of the drive, which virtio-scsi shows where there is no serial; the whole of it, for a serial may
-    end so."""
+    """PVE's own name of the drive, which virtio-scsi shows if there is no serial. All of the text must match, because
+    a serial may end in the same way."""
     links = [_DRIVE_LINK.fullmatch(link.rpartition("/")[2]) for link in seen.by_id]
     return next((found[1] for found in (_DRIVE.fullmatch(seen.serial), *links) if found), "")
 

@@ -15,7 +15,7 @@ class Vigil:
         self._seen: set[str] = set()
 
     def see(self, signs: Collection[str]) -> None:
-        """Signs that were seen before count no more: a guest that stands still is not waited for any longer."""
+        """Extend the wait if there is a new sign. A guest that shows only old signs stands still."""
         if not self._seen.issuperset(signs):
             self._seen.update(signs)
             self.extend()

@@ -127,7 +127,7 @@ class Operation:
     reads_body: bool = False  # the handler reads the body itself (upload)
 
     def table(self, number: tuple[int, int]) -> dict[str, Param]:
-        """Of one release, the path's own parameters included."""
+        """The parameters of one release, the path's own included."""
         uri = {name: URI_PARAMS[name] for name in re.findall(r"\{(\w+)\}", self.path)}
         older = {"memory": MEMORY_7} if number < (8, 0) and "memory" in self.params else {}
         return {**self.params, **older, **uri}

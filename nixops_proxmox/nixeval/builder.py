@@ -48,7 +48,7 @@ class Systems:
         self._built: Built | None = None
 
     def get(self, name: str) -> str:
-        """The store path; empty for a machine without a toplevel, if it needs none; raises that machine's own error."""
+        """The store path. Empty for a machine that has no toplevel and needs none. Raises that machine's own error."""
         if name in self._needed and name not in self._toplevels:
             raise SpecError(
                 f"{name}: there is no system to install on it",

@@ -12,8 +12,8 @@ Segment = tuple[str, str, int]  # hypervisor, bridge, VLAN (0: none)
 
 
 def own_addresses(phase: Phase, spec: MachineSpec | None, facts: Facts) -> tuple[Address, ...]:
-    """Of the installed system. While the installer runs, what the guest shows is the installer's lease; then only what
-    is declared is the machine's own."""
+    """The addresses of the installed system. While the installer runs, the guest shows the installer's lease, so only
+    what is declared counts."""
     if phase in (Phase.READY, Phase.DRIFTED, Phase.STOPPED, Phase.LOST) and not facts.installer_keys:
         return facts.addresses
     nics = zip(facts.macs, spec.network if spec is not None else (), strict=False)

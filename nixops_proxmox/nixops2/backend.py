@@ -106,7 +106,7 @@ class ProxmoxState(
 
     @property
     def record(self) -> MachineRecord:
-        """As it was last written; parsed only when it changed."""
+        """The record as it was last written. It is parsed only when it has changed."""
         text = self._get_attr(RECORD)
         if not isinstance(text, str):
             return MachineRecord()
@@ -174,7 +174,7 @@ class ProxmoxState(
     def _pursuit(
         self, spec: MachineSpec | None = None, permissions: Permissions = HARDWARE_AS_IT_IS, *, meet: bool = True
     ) -> tuple[Pursuit, Book]:
-        """With the description as it was recorded, unless there is a newer one. `meet`: it must be reached."""
+        """Open the machine for a verb. Without `spec`, by the recorded description. `meet`: we must reach it."""
         book = Book(self._take_over(spec, meet=meet), self.write)
         spec = spec or self._get_spec(book.record_now)
         return self._run.pursuit(self.name, as_it_is(spec, book.record_now.facts), book, permissions), book
@@ -316,7 +316,7 @@ class ProxmoxState(
 
     @property
     def public_host_key(self) -> str | None:
-        """Of the installed system; NixOps makes it known to all machines."""
+        """The host key of the installed system. NixOps makes it known to all machines."""
         return " ".join(self.record.facts.host_key.split()[:2]) or None
 
     def address_to(self, r: Any) -> str | None:

@@ -25,7 +25,7 @@ class ShutdownGate:
     """Open until a signal shuts it; from then on only the main thread may pass, which closes the database."""
 
     def __init__(self) -> None:
-        # Reentrant, for a signal handler runs in the main thread, and may find it inside.
+        # Reentrant, because a signal handler runs in the main thread, which may be inside.
         self._lock = threading.RLock()
         self._shut = False
 

@@ -37,7 +37,7 @@ class Holding:
 
 
 def holding_of(statefile: Any) -> Holding:
-    """That of the lock driver with which NixOps opened this state; without one, or with another, it holds nothing.
+    """The holding of the lock driver with which NixOps opened this state. Without our driver, it holds nothing.
     NixOps hands its drivers only to its state."""
     held = getattr(getattr(statefile, "lock", None), "holding", None)
     return held if isinstance(held, Holding) else Holding()

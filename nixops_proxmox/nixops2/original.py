@@ -1,7 +1,7 @@
 """Machines that the original nixops-proxmox made, by what it left in NixOps's state: taken over as they are.
 
 First what the API tells (`take_over`), at the first touch; then, when the machine must be reached, what the guest agent
-tells (`Meet`). Nothing of the VM is changed, but for one line in root's authorized_keys.
+tells (`Meet`). It changes nothing of the VM except one line in root's authorized_keys.
 """
 
 import shlex

@@ -141,7 +141,7 @@ def checkpoint() -> None:
 
 @contextmanager
 def without_checkpoints() -> Iterator[None]:
-    """For commands that NixOps runs on a throw-away copy of the state."""
+    """The storage for commands that NixOps runs on a throw-away copy of the state."""
     global _only_reads
     before, _only_reads = _only_reads, True
     try:
@@ -169,7 +169,7 @@ class SqlLock(nixops.locks.LockDriver[SqlOptions]):
                 self._take(self._stack, description)
 
     def _take(self, stack: ExitStack, description: str) -> None:
-        """The state stays open, for the lock is asked for before each effect."""
+        """Take the lock. The state stays open, because each effect checks the lock first."""
         state, name = stack.enter_context(open_shared(self._options)), self._options.name
         store = LockStore(state, hint=BREAK)
         token = store.take(name, description)

@@ -266,7 +266,7 @@ def explained() -> "Iterator[None]":
 
 
 def recorded(record: NixopsRecord, depl: "nixops.deployment.Deployment") -> NetworkSpec:
-    """As it was when it was last deployed."""
+    """The network as it was last deployed."""
     states = (state for state in depl.machines.values() if isinstance(state, ProxmoxState))
     specs = tuple(state.record.spec for state in states if state.record.spec is not None)
     return NetworkSpec(name=record.name, machines=specs)

@@ -52,7 +52,7 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
 def open_given(
     options: Options, network: NetworkSpec, systems: Mapping[str, str] | None = None
 ) -> Iterator["Deployed"]:
-    """For doors that bring their own description; `systems` None: they activate by their own means."""
+    """Open a deployment for a door that has its own description. `systems` None: the door activates systems itself."""
     with _opened(options) as (record, parts):
         yield Deployed(options, record, parts, given(network, systems))
 
@@ -93,7 +93,7 @@ class Deployed:
         if self.network is None:
             return []
         warnings = self._description.warnings if self._description is not None else ()
-        foreign = [f"{name}: it belongs to another backend, so we leave it alone" for name in self.network.foreign]
+        foreign = [f"{name}: it belongs to another backend, so we do nothing with it" for name in self.network.foreign]
         return [*warnings, *self.network.warnings, *foreign]
 
     def described(self) -> list[str]:
@@ -194,7 +194,7 @@ class Deployed:
         return () if vm is None else tuple(hypervisor.losses(vm, machine))
 
     def read_only(self, name: str) -> Pursuit:
-        """One machine, for who only looks: what is seen is not recorded."""
+        """One machine, for verbs that change nothing: what they see is not recorded."""
         world = self._world(name, HARDWARE_AS_IT_IS, builds=False)
         return Pursuit(
             self.record.machine(name), world, self.record.journal(), leave=lambda: self._parts.guests.leave(name)

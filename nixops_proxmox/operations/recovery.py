@@ -42,7 +42,7 @@ class _Marked:
 
 
 class RecoverySearch:
-    """For one deployment on one hypervisor."""
+    """Finds the VMs of one deployment on one hypervisor."""
 
     def __init__(
         self,

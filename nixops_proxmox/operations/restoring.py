@@ -58,9 +58,9 @@ def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = ""
 def restore(
     hypervisor: PveHypervisor, pursuit: Pursuit, archive: str = "", *, foreign: bool = False, boot: float = USUAL.boot
 ) -> Machine:
-    """Everything is as it was in the backup, or in the newest of ours; the machine runs afterwards if it ran before.
-    A machine whose VM is lost comes back with its identity. `foreign`: another machine's becomes this one, and has
-    `boot` seconds to tell its host key."""
+    """Bring a machine back to what it was in the backup (default: the newest of ours). It runs afterwards if it ran
+    before. A machine whose VM is lost comes back with its identity. `foreign`: the backup of another machine becomes
+    this one, which has `boot` seconds to tell its host key."""
     chosen = choose_archive(hypervisor, pursuit.machine, archive, foreign=foreign)
     pursuit.machine = pursuit.as_seen()
 

@@ -86,8 +86,8 @@ class Guests:
         self._lock = threading.Lock()
 
     def hurried(self) -> "Guests":
-        """The same ways in, for who only looks: a guest that shows nothing is soon told as unreachable, and one that is
-        slow is waited for as everywhere else."""
+        """The same ways in, for verbs that change nothing. They soon give up on a guest that shows nothing. A slow
+        guest gets as much time as always."""
         looking = copy(self)
         looking._patience = replace(self._patience, boot=self._patience.look)  # noqa: SLF001 -- our own class
         looking._quiet = self._patience.look  # noqa: SLF001

@@ -25,5 +25,5 @@ class Patience:
 
     @property
     def growth(self) -> Growth:
-        """Of the wait for the agent."""
+        """How long the wait for the agent may grow."""
         return Growth(self.sshd, self.most)

@@ -37,7 +37,7 @@ def _from_text(node: Node) -> dict[str, Node]:
 
 
 def _number(node: Node) -> Node:
-    """Text that is a small number as that number; other text as it is, to be refused."""
+    """Turn text that is a small number into that number. Other text stays, and is refused later."""
     text = str(node.value)
     return Node(node.path, int(text)) if text.isascii() and text.isdecimal() and len(text) < 4 else node
 

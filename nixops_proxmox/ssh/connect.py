@@ -209,7 +209,7 @@ def _lets_in(transport: paramiko.Transport, user: str, key: paramiko.PKey, what:
     except SshRefused:
         return False
     except SshUnreachable:
-        if number <= MOST_KEYS:  # sshd hangs up on whom it has refused so often (MaxAuthTries)
+        if number <= MOST_KEYS:  # sshd hangs up after so many refusals (MaxAuthTries)
             raise
         return False
     return not rest and transport.is_authenticated()

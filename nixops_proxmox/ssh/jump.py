@@ -144,7 +144,7 @@ def _known_hosts(said: Said) -> tuple[Path, ...]:
 
 @cache
 def _defaults() -> Said:
-    """Of ssh itself, without any configuration."""
+    """The defaults of ssh itself, without any configuration."""
     return _ask_ssh(Hop("localhost"), Path("none"))
 
 

@@ -36,8 +36,8 @@ def new_key_pair(comment: str = "") -> KeyPair:
 
 
 def load_key_pair(private: str, comment: str = "") -> KeyPair:
-    """From OpenSSH's PEM without a passphrase, which is kept as it is (its text is never the same twice: it has a
-    random check number in it); raises ConfigError."""
+    """Read a key from OpenSSH's PEM without a passphrase. We keep the text, because to write it again would change it
+    (it has a random check number). Raises ConfigError."""
     try:
         key = load_ssh_private_key(private.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -76,7 +76,7 @@ class KeyStore:
 
     @property
     def client_key_file(self) -> Path:
-        """For programs that want a file; it is there once `client_key` was called."""
+        """The key's file, for programs that want one. It exists after the first call of `client_key`."""
         return self._directory / "client" / "id_ed25519"
 
     def client_key(self) -> KeyPair:

@@ -76,7 +76,7 @@ class SshShell:
         jobs.discard_job(self.run, name, self._job_directory)
 
     def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
-        """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
+        """Wait until the job has ended. Reconnects by itself. `tell` gets the log's last line when it changes."""
         return jobs.wait_for_job(self.run, name, timeout=timeout, tell=tell, directory=self._job_directory)
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ class BlobStore:
         with reading(self._state.engine) as connection:
             try:
                 row = connection.execute(select(blobs).where(blobs.c.name == name)).one_or_none()
-            except TypeError as error:  # of SQLAlchemy, for what is no bytes
+            except TypeError as error:  # of SQLAlchemy, for values that are not bytes
                 raise damaged(f"the content of {name!r}", error) from error
         if row is None:
             return Blob()

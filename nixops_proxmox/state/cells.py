@@ -56,7 +56,7 @@ def as_objects(value: Any, what: str) -> Sequence[Mapping[str, Any]]:
 
 
 def load_json(text: Any) -> Any:
-    """For SQLAlchemy; JSONDecodeError for whatever is no JSON, numbers and bytes too."""
+    """Read JSON for SQLAlchemy. JSONDecodeError for everything that is not JSON, numbers and bytes too."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

@@ -46,7 +46,7 @@ class Location:
 
     @property
     def title(self) -> str:
-        """For people: without a password."""
+        """The URL without its password, for people."""
         return str(self.file or self.url.render_as_string(hide_password=True))
 
 
@@ -163,8 +163,8 @@ def _open_sqlite(location: Location) -> Engine:
 
 
 def _use_wal(cursor: SqliteCursor) -> None:
-    """Of several who open a new file at the same moment, SQLite tells all but one at once that it is locked: it does
-    not wait here, whatever its timeout says."""
+    """Switch to WAL. If several processes open a new file at the same moment, SQLite tells all except one that it is
+    locked. It does not wait here, whatever its timeout says."""
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

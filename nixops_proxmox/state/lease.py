@@ -76,7 +76,7 @@ def list_held(engine: Engine, deployment_id: int) -> list[Held]:
 
 
 def find_held(engine: Engine, deployment_id: int) -> Held | None:
-    """The lease of the deployment, or that of one of its machines, the oldest first."""
+    """The lease of the deployment or of one of its machines, the oldest first."""
     return next(iter(list_held(engine, deployment_id)), None)
 
 
@@ -86,7 +86,7 @@ def _excluding(deployment_id: int, machine: str) -> list[ColumnElement[bool]]:
 
 
 def _list_readable(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
-    """For breaking them, where the rest does not matter: a damaged lease must not stay for ever."""
+    """List the leases that can be read, to break them. A damaged lease must not stay for ever."""
     try:
         with translated(connection.engine):
             return _list(connection, deployment_id, machine)

@@ -14,7 +14,7 @@ class Winners(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the deployment; names its folder of keys, too."""
+        """The deployment's name, which is also the name of its folder of keys."""
         ...
 
     def find_winner(self, machine: str, site: str) -> Endpoint | None: ...

@@ -152,7 +152,7 @@ class Deployment:
         return [self._parse(stored) for stored in self.stored(MACHINE)]
 
     def names(self) -> list[str]:
-        """Of all machines that are recorded, also of those that this version cannot read."""
+        """The names of all recorded machines, also of those that this version cannot read."""
         return self._names(things.c.kind == MACHINE)
 
     def stored(self, kind: str) -> list[Stored]:

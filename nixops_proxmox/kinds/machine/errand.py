@@ -26,7 +26,7 @@ class Errand(ABC):
 
     @property
     def what(self) -> str:
-        """For people; and by this a later run knows it again."""
+        """The errand's name, for people. A later run recognises the errand by it."""
         return f"{label(self)} {self.subject}".rstrip()
 
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:

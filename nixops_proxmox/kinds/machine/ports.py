@@ -167,7 +167,7 @@ class Shell(Protocol):
         ...
 
     def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
-        """Wait until the job is not running; reconnects by itself; `tell` gets the log's last line as it changes."""
+        """Wait until the job has ended. Reconnects by itself. `tell` gets the log's last line when it changes."""
         ...
 
 

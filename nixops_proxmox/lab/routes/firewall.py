@@ -55,7 +55,7 @@ def _check_digest(call: Call, value: object) -> None:
 
 @routes.get(f"{BASE}/firewall/options", permission=AUDIT)
 async def firewall(call: Call) -> Any:
-    """Of a VM that does not exist, too: there is no file, so there are no options."""
+    """The options, also of a VM that does not exist: there is no file, so there are none."""
     vm = call.cluster.vms.get(call.vmid)
     options = vm.firewall if vm else {}
     return {**options, "digest": _digest(options)}

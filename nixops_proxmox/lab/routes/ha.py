@@ -75,7 +75,7 @@ def _ha_vm(call: Call) -> Vm:
 
 @routes.get("/cluster/ha/resources/{sid}", permission=needs("/", "Sys.Audit"))
 async def ha_resource(call: Call) -> Any:
-    """Of a VM that HA does not manage, too: clients ask it of every VM, and expect these words."""
+    """The resource. Clients ask for every VM, and expect these words if HA does not manage it."""
     sid = _full_sid(call)
     vm = next((vm for vm in call.cluster.vms.values() if sid == f"vm:{vm.vmid}" and vm.ha_state), None)
     return _resource(vm) if vm else die(f"no such resource '{sid}'")

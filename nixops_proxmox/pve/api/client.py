@@ -147,7 +147,7 @@ class PveClient:
     # One VM: what it is
 
     def get_config(self, node: str, vmid: int, *, snapshot: str = "") -> answers.ConfigSeen:
-        """As it is now, or as it was when the snapshot was taken."""
+        """The configuration now, or at the time of the snapshot."""
         params: Params = {"snapshot": snapshot} if snapshot else {}
         return answers.parse_config(self._ask("GET", f"{VM}/config", params, node=node, vmid=vmid))
 

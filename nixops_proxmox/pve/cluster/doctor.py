@@ -116,7 +116,7 @@ def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Grante
 
 
 def _zones(client: PveClient, seen: ClusterResources, granted: Granted) -> dict[str, tuple[str, ...]]:
-    """By bridge. Who may only use a vnet is not told its zone: it is one of those where we have rights."""
+    """The zones by bridge. PVE may hide the zone of a vnet from us. Then all zones where we have rights count."""
     kinds: dict[str, str] = {}
     for node in seen.nodes:
         if node.online:
@@ -176,7 +176,7 @@ def _nodes(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], re
 
 
 def _storages(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
-    """For what the descriptions ask for; without any, for what descriptions usually ask for."""
+    """Check the storages for what the descriptions need. Without descriptions, check what they usually need."""
     del profile, release
     seen = client.get_resources(0.0)
     wanted = {"images": not specs or any(spec.disks for spec in specs)}

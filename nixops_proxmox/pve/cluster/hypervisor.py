@@ -134,7 +134,7 @@ class PveHypervisor:
         return self._release
 
     def resources(self) -> ClusterResources:
-        """The cluster as it was a few seconds ago, shared by everybody who asks."""
+        """The cluster as it was a few seconds ago. All callers share the answer."""
         return self._view.get(VIEW_AGE)
 
     def find_vm(self, facts: Facts) -> Vm | None:
@@ -445,7 +445,7 @@ class PveHypervisor:
         return guest, uuid_of(self.client.get_config(guest.node, vmid).values)
 
     def uuid_at(self, vmid: int) -> str:
-        """Of whatever stands at the VMID now; empty: nothing does, or it has none."""
+        """The UUID of the guest that has the VMID now. Empty: there is no guest, or it has no UUID."""
         return self.guest_at(vmid)[1]
 
     def macs(self, vm: Vm) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ TRUST = 120.0  # seconds for which a mark that was read is believed: time enough
 
 
 class Marks:
-    """For all threads. The list of guests is read anyway; of the configurations, only those that the list cannot rule
-    out, and each once: guests with our tag, or called as the machine is, that no record knows."""
+    """Finds marks, for all threads. The list of guests is read anyway. Of the configurations, it reads only those that
+    the list cannot rule out, each once: guests with our tag or the machine's name that no record knows."""
 
     def __init__(self, client: PveClient, view: ClusterView, clock: Callable[[], float]) -> None:
         self._client, self._view, self._clock = client, view, clock

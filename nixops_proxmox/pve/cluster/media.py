@@ -16,8 +16,8 @@ TARGET = "target file:"  # before the path that an upload's task copies to
 
 
 class Media:
-    """For one cluster, for all threads; satisfies `kinds.medium.ports.Media`. `changed`: told of the node, storage and
-    content type of each file that came or went."""
+    """The media of one cluster, for all threads; satisfies `kinds.medium.ports.Media`. `changed` is called with the
+    node, storage and content type of each file that came or went."""
 
     def __init__(
         self, client: PveClient, view: ClusterView, work: Work, changed: Callable[[str, str, str], None]

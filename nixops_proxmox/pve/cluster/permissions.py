@@ -90,7 +90,7 @@ def _vm_needs(spec: MachineSpec, release: Release) -> Iterator[Need]:
 
 
 def _other_needs(spec: MachineSpec) -> Iterator[Need]:
-    """Of other verbs than deploy, and of what only makes better choices."""
+    """What other verbs than deploy need, and what only improves choices."""
     paths = _vm_paths(spec)
     yield Need(paths, ("VM.Console",), "the verb console", must=False)
     yield Need(paths, ("VM.Snapshot",), "the verbs snapshot and rollback", must=False)
@@ -214,7 +214,7 @@ def _above(path: str) -> Iterator[str]:
 def grant_commands(
     needs: Iterable[Need], who: str, release: Release, granted: Granted | None = None
 ) -> tuple[str, ...]:
-    """For a root shell on a node: what these needs lack, on the paths where they lack it. `who`: user or token.
+    """Commands for a root shell on a node that grant what is missing, where it is missing. `who`: user or token.
 
     A token with privilege separation has what both it and its user have: both are granted. A grant replaces what its
     path inherited, so it brings along the role that the machines need.

@@ -163,7 +163,7 @@ def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = F
 
 
 def not_made(name: str, without: Sequence[str]) -> NoPlace:
-    """For a machine that has a place, when others of the same run have none."""
+    """The error for a machine that has a place, when others of the same run have none."""
     shown = ", ".join(sorted(without)[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
     return NoPlace(
         f"{name}: not created: a run places all new machines together, and there is no room for {shown}",

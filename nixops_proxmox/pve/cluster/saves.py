@@ -19,7 +19,7 @@ MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
 
 
 class Saves:
-    """For one cluster, for all threads; satisfies `kinds.machine.ports.Saves`."""
+    """Snapshots and backups of one cluster, for all threads; satisfies `kinds.machine.ports.Saves`."""
 
     def __init__(self, client: PveClient, view: ClusterView, finder: VmFinder, work: Work) -> None:
         self._client, self._view, self._finder, self._work = client, view, finder, work
@@ -111,7 +111,7 @@ class Saves:
     # How.
 
     def _backup_places(self) -> Iterator[StorageSeen]:
-        """Of shared storages, one place is enough."""
+        """The storages that take backups. A shared storage comes once."""
         seen = set()
         for place in self._view.get(VIEW_AGE).storages:
             key = (place.storage, place.only_node)

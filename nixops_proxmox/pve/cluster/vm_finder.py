@@ -32,7 +32,7 @@ class _Known:
 
 
 class VmFinder:
-    """For one cluster, for all threads."""
+    """Finds our VMs on one cluster, for all threads."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class VmFinder:
         return vm.node
 
     def known_vmids(self) -> set[int]:
-        """Of VMs that were seen to be ours."""
+        """The VMIDs of VMs that have proved to be ours."""
         with self._lock:
             return set(self._ours)
 

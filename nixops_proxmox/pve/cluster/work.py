@@ -49,7 +49,7 @@ LOOKS = (0.5, 2.0, 5.0)  # seconds between looks for a task whose answer was los
 
 
 class Work:
-    """For one cluster, for all threads. `touched` is told of each VM that may have changed."""
+    """The work on one cluster, for all threads. `touched` is called for each VM that may have changed."""
 
     def __init__(  # noqa: PLR0913 -- its parts, each by name
         self,

@@ -236,7 +236,7 @@ def _options(wants: Mapping[str, str]) -> dict[str, str]:
 
 
 def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
-    """Disks that we made (their serial says so) and that are described no more: detached, their volume kept.
+    """Detach disks that we made (their serial says so) and that the description no longer has. Their volumes stay.
     A disk that somebody added by hand stays."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
     for slot, drive in sorted(drives_of(vm.config).items()):

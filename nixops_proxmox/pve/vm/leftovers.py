@@ -87,7 +87,7 @@ def _settings(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[str]:
 
 
 def _parts(vm: Vm, key: str, has: Mapping[str, str], wants: Mapping[str, str]) -> Iterator[str]:
-    """Of a property string that is described in part, the rest."""
+    """The rest of a property string that is described only in part."""
     rest = {name: value for name, value in has.items() if name not in wants}
     if rest:
         without = {name: value for name, value in has.items() if name in wants}

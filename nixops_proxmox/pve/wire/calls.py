@@ -65,7 +65,7 @@ class Call:
 
     @property
     def shown(self) -> str:
-        """For messages and traces: readable, without parameters."""
+        """The call without its parameters, readable, for messages and traces."""
         return f"{self.method} {self.template.format_map({key: str(value) for key, value in self.where.items()})}"
 
     @property

@@ -38,7 +38,7 @@ class Profile:
     fingerprint: str = ""  # SHA-256, 64 hex digits
     proxy: str = field(default="", repr=False)  # an HTTP proxy's URL; the environment's is not used
     vmids: tuple[int, int] = DEFAULT_VMIDS  # where VMIDs are chosen, inclusive
-    reserve: int = 0  # MiB of a node's memory that placement leaves alone
+    reserve: int = 0  # MiB of a node's memory that placement does not use
     parallel: int = 32  # allocating calls at once for each node and storage, at most
     namespace: str = ""  # a network namespace through which a lab's guests are reached
 
@@ -305,5 +305,5 @@ def _truthy(text: str) -> bool:
 
 
 def without_secrets(profile: Profile) -> Profile:
-    """For showing."""
+    """The profile as we may show it."""
     return replace(profile, token="", password="", otp="", totp_secret="", proxy="")

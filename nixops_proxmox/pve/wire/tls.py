@@ -25,7 +25,7 @@ IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must
 
 
 def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str, timeout: float) -> ssl.SSLSocket:
-    """A connection that is verified like those of calls, for what is none. Raises OSError (ssl.SSLError is one)."""
+    """Connect, and verify as for calls; for traffic that is not a call. Raises OSError (ssl.SSLError is one)."""
     plain = socket.create_connection((host, port), timeout)
     try:
         secured = context.wrap_socket(plain, server_hostname=host)

@@ -56,7 +56,7 @@ class Transport:
         self._login: Authentication | None = None
         self._local = threading.local()
         self._room = threading.BoundedSemaphore(AT_ONCE)
-        self._good = 0  # the server that answered last; a race on it costs a try, no more
+        self._good = 0  # the server that answered last; a race on it costs only a try
 
     def use_login(self, login: Authentication) -> None:
         self._login = login
@@ -98,7 +98,7 @@ class Transport:
                 self._sleep(pause)
 
     def send_unauthenticated(self, call: Call) -> Any:
-        """For the login itself."""
+        """Send a call without credentials: the login itself."""
         return self._failing_over(call, {}, None)
 
     def _failing_over(self, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:

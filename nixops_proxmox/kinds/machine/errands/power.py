@@ -49,7 +49,7 @@ class Reset(HardReboot):
 
     @override
     def start(self, world: World, attempt: Attempt) -> Facts:
-        """As it was: a machine in rescue boots the installer again."""
+        """Boot as before: a machine in rescue boots the installer again."""
         world.hypervisor.start_vm(attempt.facts, attempt.note_task)
         return attempt.facts
 
