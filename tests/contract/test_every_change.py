@@ -41,11 +41,17 @@ def cpu(**options: Any) -> dict[str, Any]:
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "memory": ({"memory": 1024}, {"memory": 2048}, "memory"),
     "memory, with memory hotplug": (
+        {"memory": 1024, "hotplug": "disk,network,memory", **cpu(numa=True)},
+        {"memory": 2048, "hotplug": "disk,network,memory", **cpu(numa=True)},
+        "memory",
+    ),
+    "memory, with memory hotplug and without NUMA": (
         {"memory": 1024, "hotplug": "disk,network,memory"},
         {"memory": 2048, "hotplug": "disk,network,memory"},
         "memory",
     ),
     "balloon": ({"memory": 2048}, {"memory": 2048, "balloon": 1024}, "balloon"),
+    "balloon, off": ({"memory": 2048}, {"memory": 2048, "balloon": 0}, "balloon"),
     "cpu.type": (cpu(type="x86-64-v2-AES"), cpu(type="host"), "cpu"),
     "cpu.sockets": (cpu(sockets=1), cpu(sockets=2), "sockets"),
     "cpu.cores": (cpu(cores=1), cpu(cores=2), "cores"),

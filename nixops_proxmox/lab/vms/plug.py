@@ -54,7 +54,7 @@ async def _plug_one(cluster: Cluster, vm: Vm, key: str) -> None:
     saved = dict(vm.config), dict(vm.pending), dict(vm.deleted), dict(vm.started)
     try:
         await _apply(cluster, vm, {key})
-        if vm.running is not None and (is_disk(key) or is_nic(key)):
+        if vm.running is not None and (is_disk(key) or is_nic(key) or key == "memory"):
             await vm.running.change(before, hardware_of(vm, lambda volid: find_volume(cluster, vm, volid)))
     except (StartFailed, Refused):
         vm.config, vm.pending, vm.deleted, vm.started = saved
@@ -86,6 +86,8 @@ def _is_hot(vm: Vm, key: str, features: frozenset[str]) -> bool:
         return not re.search("cpu|memory", vm.config.get(key, "") + vm.pending.get(key, ""))
     if key == "agent":  # its other settings; whether the device is there needs a new start
         return key in vm.pending and agent_enabled({"agent": vm.pending[key]}) == agent_enabled(vm.config)
+    if key == "memory":  # DIMMs are plugged into NUMA nodes
+        return "memory" in features and vm.config.get("numa", "0") == "1"
     if is_disk(key):
         return _is_hot_disk(vm, key, plugs="disk" in features)
     if is_nic(key):

@@ -148,9 +148,8 @@ def _setting_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Co
     for key, want in wanted.items():
         have = vm.config.get(key, "")
         if not same_setting(key, have, want):
-            yield Correction(
-                Change(key, have, want, _needs_restart(vm, key), _forbidden_setting(key, have, want)), value=want
-            )
+            restart, forbidden = _needs_restart(vm, key, have, want), _forbidden_setting(key, have, want)
+            yield Correction(Change(key, have, want, restart, forbidden), value=want)
 
 
 def _own_notes(vm: Vm, identity: Identity) -> str:
@@ -166,14 +165,23 @@ def _forbidden_setting(key: str, have: str, want: str) -> str:
     return ""
 
 
-def _needs_restart(vm: Vm, key: str) -> bool:
-    return key not in HOT and not (key == "memory" and "memory" in hotplugged(vm))
+def _needs_restart(vm: Vm, key: str, have: str, want: str) -> bool:
+    if key == "memory":
+        return not _plugs_memory(vm)
+    if key == "balloon":  # how far it is blown up can be told a running guest; that there is such a device cannot
+        return (have == "0") != (want == "0")
+    return key not in HOT
+
+
+def _plugs_memory(vm: Vm) -> bool:
+    """PVE plugs DIMMs into NUMA nodes."""
+    return "memory" in hotplugged(vm) and parse_flag(vm.config.get("numa", "0")) is True
 
 
 def _why_restart(vm: Vm, key: str) -> str:
     plugged = hotplugged(vm)
-    if key == "memory" and "memory" not in plugged:
-        return "memory hotplug is off"
+    if key == "memory":
+        return "memory hotplug is off" if "memory" not in plugged else "memory hotplug needs cpu.numa"
     if key.startswith("net") and "network" not in plugged:
         return "network hotplug is off"
     if is_disk_slot(key) and "disk" not in plugged:

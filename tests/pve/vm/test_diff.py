@@ -88,7 +88,8 @@ def test_nothing_is_plugged_where_hotplug_is_off() -> None:
     described = spec(network=(Nic(slot="net0", bridge="vmbr1"),))
     assert keys(described, hotplug="0") == [("net0", True, False)]
     assert keys(described, hotplug="network") == [("net0", False, False)]
-    assert keys(spec(memory=4096), hotplug="memory,network") == [("memory", False, False)]
+    assert keys(spec(memory=4096), hotplug="memory,network") == [("memory", True, False)], "DIMMs need NUMA"
+    assert keys(spec(memory=4096), hotplug="memory,network", numa="1") == [("memory", False, False)]
 
 
 def test_efi_disks_are_made_once() -> None:
