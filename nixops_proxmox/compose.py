@@ -145,7 +145,7 @@ class Parts:
         )
 
     def hurried(self, world: World) -> World:
-        """The same for who only looks: a guest that does not answer soon is not waited for."""
+        """The same world for verbs that change nothing: they do not wait long for a guest."""
         return replace(world, guest=self.guests.hurried())
 
     def builder(self, nix: Nix, systems: WantedSystems) -> Builder:

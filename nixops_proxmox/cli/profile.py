@@ -173,7 +173,7 @@ def find_parent(document: "TOMLDocument", name: str) -> MutableMapping[str, Any]
 
 
 def read_document(file: Path) -> "TOMLDocument":
-    """Raises ConfigError for what is no TOML."""
+    """Raises ConfigError for text that is not TOML."""
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 

@@ -103,7 +103,7 @@ def _error(step: Sequence[str]) -> str:
 
 
 def _place(step: Sequence[str], ours: str) -> str:
-    """`  at FILE:LINE:COLUMN:` with Nix's excerpt; empty where that is no file of the user's."""
+    """`  at FILE:LINE:COLUMN:` with Nix's excerpt; empty if that file is not the user's."""
     start = next((number for number, line in enumerate(step) if _PLACE.match(line)), None)
     if start is None:
         return ""

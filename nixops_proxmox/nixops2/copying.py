@@ -1,4 +1,4 @@
-"""NixOps copies files by rsync, and ends with a traceback where there is none."""
+"""NixOps copies files with rsync, and ends with a traceback if rsync is missing."""
 
 from shutil import which
 from typing import Any

@@ -122,7 +122,7 @@ def hold(
     who: Callable[[], Holder] = this_process,
     heartbeat: float = HEARTBEAT,
 ) -> Iterator[Lease]:
-    """Hold the lease of the deployment, or of one `machine`; Locked if somebody does who is not provably gone, unless
+    """Hold the lease of the deployment, or of one `machine`. Locked if another run holds it and may still live, unless
     told to break it."""
     lease = _acquire(engine, deployment_id, name, machine, break_lock=break_lock, now=now(), we=who())
     stop = threading.Event()

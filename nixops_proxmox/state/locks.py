@@ -31,7 +31,7 @@ class LockStore:
         self._state, self._hint, self._who = state, hint, who
 
     def take(self, name: str, purpose: str) -> str:
-        """The token to release it by. Raises Locked if somebody holds it who is not provably gone."""
+        """Returns the token that releases it. Raises Locked if another run holds it and may still live."""
         we, token = self._who(), uuid4().hex
         with writing(self._state.engine) as connection:
             held = self._find(connection, name)

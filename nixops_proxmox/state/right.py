@@ -21,7 +21,7 @@ def now_with_sleep() -> float:
 
 
 class Right:
-    """One for all threads of a run. While no lock is held it forbids nothing: who only looks needs no right."""
+    """One for all threads of a run. Without a lock it forbids nothing: verbs that change nothing need no right."""
 
     def __init__(self, clock: Callable[[], float] = now_with_sleep) -> None:
         self._clock = clock

@@ -44,8 +44,8 @@ class Forecast:
 
 
 def plan_deploy(machine: Machine, world: World) -> Plan:
-    """To `ready`, whatever it stands in. Raises what a deploy is refused for before it changes anything; but for a
-    machine in rescue see `refuse_rescue`: a plan shows what would happen to it."""
+    """Plan the way to `ready` from any phase. Raises the error with which a deploy would refuse to begin, except for a
+    machine in rescue (see `refuse_rescue`): a plan shows what would happen to it."""
     refuse_moved(machine, world)
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)

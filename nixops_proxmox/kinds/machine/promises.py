@@ -11,7 +11,7 @@ STARTS = ("qmstart", "qmreboot", "qmreset")  # PVE's types of tasks after which 
 
 
 def task_type(upid: str) -> str:
-    """The sixth word of a UPID; empty for what is none."""
+    """The sixth word of a UPID; empty for text that is not a UPID."""
     words = upid.split(":")
     return words[5] if len(words) > 5 else ""
 

@@ -7,11 +7,11 @@ from nixops_proxmox.pve.wire.upload import Upload
 
 VM = "/nodes/{node}/qemu/{vmid}"
 UNPROVEN = (f"{VM}/clone", f"{VM}/agent/ping")  # a template is somebody else's; a ping does nothing
-Prove = Callable[[str, int], None]  # given a node and a VMID; raises if that is no VM of ours
+Prove = Callable[[str, int], None]  # given a node and a VMID; raises if that VM is not ours
 
 
 def vm_touched(call: Call) -> int | None:
-    """The VMID of the VM that the call does something to. None: it only looks, or makes a VM where there is none."""
+    """The VMID of the VM that the call changes. None: it changes nothing, or creates a VM where there is none."""
     if call.method == "GET" or call.template in UNPROVEN or "node" not in call.where:
         return None
     overwrites = call.template != "/nodes/{node}/qemu" or bool(call.params.get("force"))

@@ -77,7 +77,7 @@ def find_upid(text: object) -> Upid | None:
 
 
 def parse_upid(text: str) -> Upid:
-    """NotFound for what is no UPID: no PVE can know such a task."""
+    """NotFound for text that is not a UPID: no PVE can know such a task."""
     upid = find_upid(text)
     if upid is None:
         raise NotFound(f"{text!r} is not a PVE task's name (UPID)")

@@ -136,7 +136,7 @@ def offered_factors(challenge: str) -> tuple[str, ...]:
 
 
 class _Totp(pyotp.TOTP):
-    min_secret_length_bits = 0  # PVE takes short secrets; who has one must be able to log in
+    min_secret_length_bits = 0  # PVE takes short secrets, so users who have one must be able to log in
 
 
 def totp_code(secret: str, now: float, *, digits: int = 6) -> str:
