@@ -4,13 +4,19 @@ Goes on where an earlier run stopped.
 """
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, select
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
+
+if TYPE_CHECKING:
+    from nixops_proxmox.operations.plan_file import SavedPlan
 
 STOPS = (
     Phase.RESERVED,
@@ -35,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_permissions(parser)
     parser.add_argument(
+        "--plan",
+        metavar="FILE",
+        type=Path,
+        help="Do what `plan --out FILE` saved, and leave machines that have changed since",
+    )
+    parser.add_argument(
         "--check",
         dest="verify",
         action="store_true",
@@ -44,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     until = Phase(args.until) if args.until else None
+    saved = _load(args)
     with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)
+        if saved is not None:
+            _refuse_other_deployment(args.plan, saved, deployed.record.name)
+            names = [name for name in names if name in saved.machines]
         if names:
             screen.say(
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
@@ -59,6 +75,37 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             screen,
             names,
             (until or Phase.READY).value,
-            lambda: deployed.deploy(names, until=until, allow_recreate=args.allow_recreate),
+            lambda: deployed.deploy(
+                names,
+                until=until,
+                allow_recreate=args.allow_recreate,
+                promised=None if saved is None else saved.machines,
+            ),
             deployed.machines,
+        )
+
+
+def _load(args: argparse.Namespace) -> "SavedPlan | None":
+    """The saved plan, if there is one; what it was allowed to do is what this deploy may do."""
+    from nixops_proxmox.operations.plan_file import load_plan
+
+    if args.plan is None:
+        return None
+    saved = load_plan(args.plan)
+    for name in ("allow_reboot", "allow_recreate", "make_another"):
+        if getattr(args, name) and not getattr(saved, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"{args.plan} was made without {flag}",
+                hint=f"{command(Verb.PLAN, f'{flag} --out {args.plan}')} shows and saves what a deploy with it does",
+            )
+        setattr(args, name, getattr(saved, name))
+    return saved
+
+
+def _refuse_other_deployment(path: Path, saved: "SavedPlan", deployment: str) -> None:
+    if saved.deployment != deployment:
+        raise ConfigError(
+            f"{path} is a plan of the deployment {saved.deployment!r}, and this is {deployment!r}",
+            hint=f"add --deployment {saved.deployment}",
         )

@@ -4,11 +4,17 @@ Looks at the cluster, and builds the systems.
 """
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, add_permissions, add_plan, select
 from nixops_proxmox.display.results import show_plans
 from nixops_proxmox.display.screen import Screen
+
+if TYPE_CHECKING:
+    from nixops_proxmox.operations import Planned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_jobs(parser)
     add_plan(parser)
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="Save the plan; `deploy --plan FILE` does it, or nothing"
+    )
     add_permissions(parser)
 
 
@@ -24,4 +33,26 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         names = select(deployed.described(), args)
         planned = deployed.plan(names)
         forgotten = deployed.forgotten()
+        if args.out is not None:
+            _save(args, screen, deployed.record.name, planned)
     return show_plans(screen, planned, forgotten, as_json=args.json, check=args.check)
+
+
+def _save(args: argparse.Namespace, screen: Screen, deployment: str, planned: "Sequence[Planned]") -> None:
+    from nixops_proxmox.operations.plan_file import Promise, SavedPlan, save_plan
+
+    if any(plan.error is not None for plan in planned):
+        screen.warn(f"{args.out} was not written: some machines cannot be deployed")
+        return
+    promises = {plan.name: Promise.of(plan) for plan in planned}
+    save_plan(
+        args.out,
+        SavedPlan(
+            deployment,
+            promises,
+            allow_reboot=args.allow_reboot,
+            allow_recreate=args.allow_recreate,
+            make_another=args.make_another,
+        ),
+    )
+    screen.say(f"saved in {args.out}")

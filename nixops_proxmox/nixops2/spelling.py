@@ -13,7 +13,7 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.RESTORE: "restore",
     Verb.STATUS: "check",
 }
-SHARED = (Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
+SHARED = (Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
 
 
 def spelling(verb: Verb, words: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
+from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
@@ -117,15 +118,24 @@ class Deployed:
     # What can be asked for.
 
     def deploy(
-        self, names: Sequence[str], *, until: Phase | None = None, allow_recreate: bool = False
+        self,
+        names: Sequence[str],
+        *,
+        until: Phase | None = None,
+        allow_recreate: bool = False,
+        promised: Mapping[str, Promise] | None = None,
     ) -> list[Outcome]:
-        """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped."""
+        """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped. `promised`:
+        by name, what a saved plan said; a machine for which that does not hold any more is left alone."""
         self._refuse_undescribed(names)
         refused: dict[str, DeployError] = {}
 
         def work(name: str, lease: Any) -> Machine:
             if name in refused:
                 raise refused[name]
+            if promised is not None:
+                world = self._world(name, self._options.permissions)
+                refuse_moved_world(name, promised[name], plan_machine(self.record.machine(name), world))
             return self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
 
         return self._each(names, work, before=lambda: refused.update(self._place(names)))

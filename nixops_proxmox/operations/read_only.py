@@ -1,7 +1,8 @@
 """What verbs that only look find out about one machine."""
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.kinds.machine.plans import Effect, foresee, plan_deploy, vm_in
@@ -28,6 +29,7 @@ class Planned:
     effect: Effect = Effect.NOTHING
     restart: tuple[str, ...] = ()  # why a machine that runs is restarted; empty: it is not
     downtime: float | None = None  # seconds that its last restart took, if it is restarted; None: unknown
+    world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,24 @@ def plan_machine(machine: Machine, world: World) -> Planned:
         lock=lock,
         effect=foreseen.effect,
         restart=foreseen.restart,
+        world=describe_world(seen, vm),
     )
+
+
+LONG = 60  # characters
+
+
+def describe_world(seen: Machine, vm: Vm | None) -> Mapping[str, str]:
+    """All that a plan depends on of what was looked at; long values as digests."""
+    world = {"phase": str(seen.phase), "VMID": str(seen.facts.vmid), "UUID": seen.facts.uuid}
+    if vm is not None:
+        world |= {"power": str(vm.power), "lock": vm.lock}
+        world |= dict(vm.config) | {f"{key} (running)": value for key, value in vm.active.items()}
+    return {key: _short(value) for key, value in world.items() if value}
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LONG else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]:

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.plans import Effect
 from nixops_proxmox.model import Change, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned
+from nixops_proxmox.operations.plan_file import Promise
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
@@ -77,8 +78,14 @@ class FakeDeployed:
         return MachineSpec(name=name, disks=disks)
 
     def deploy(
-        self, names: Sequence[str], *, until: Phase | None = None, allow_recreate: bool = False
+        self,
+        names: Sequence[str],
+        *,
+        until: Phase | None = None,
+        allow_recreate: bool = False,
+        promised: Mapping[str, Promise] | None = None,
     ) -> list[Outcome]:
+        assert promised is None or set(names) <= set(promised)
         return run_all(
             names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs, ended=self.options.ended
         )

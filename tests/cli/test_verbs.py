@@ -282,6 +282,18 @@ def test_a_plan_has_an_exit_status_that_says_whether_a_deploy_would_do_something
     assert cli("plan", "--check", recorded=READY).status == 0
 
 
+def test_a_saved_plan_is_for_its_deployment_and_what_it_was_allowed(cli: Cli, tmp_path: Path) -> None:
+    file = str(tmp_path / "next.plan")
+    assert "saved in" in cli("plan", "--out", file, "web").err
+    assert cli("deploy", "--plan", file).status == 0
+    refused = cli("deploy", "--plan", file, "--allow-reboot")
+    assert refused.status == 2 and "was made without --allow-reboot" in refused.err
+    other = cli("deploy", "--plan", file, "--deployment", "other")
+    assert other.status == 2 and "is a plan of the deployment 'shop'" in other.err
+    assert not (tmp_path / "bad.plan").exists()
+    assert "was not written" in cli("plan", "--out", str(tmp_path / "bad.plan"), failing={"web": "NoPath"}).err
+
+
 def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     value = cli("plan", "--json", "web").value
     keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0]}

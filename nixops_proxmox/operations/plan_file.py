@@ -1,0 +1,119 @@
+"""A plan in a file: a later deploy does what was shown, or nothing. A machine that has changed since is left alone,
+with the difference told; the others are deployed."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.operations.read_only import Planned
+from nixops_proxmox.spelling import Verb, command
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was shown of one machine. `world`: what it was shown for, by name; long values as digests."""
+
+    effect: str
+    moves: tuple[str, ...]
+    restart: tuple[str, ...]
+    system: str
+    changes: tuple[tuple[str, str, str], ...]  # PVE's key, what it has, what is wanted
+    world: Mapping[str, str]
+
+    @classmethod
+    def of(cls, plan: Planned) -> Self:
+        changes = tuple((one.key, one.have, one.want) for one in plan.changes)
+        return cls(plan.effect.value, plan.moves, plan.restart, plan.system, changes, plan.world)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `asdict`; TypeError, ValueError or KeyError for anything else."""
+        changes = tuple((str(key), str(have), str(want)) for key, have, want in data["changes"])
+        world = {str(key): str(value) for key, value in dict(data["world"]).items()}
+        moves, restart = tuple(map(str, data["moves"])), tuple(map(str, data["restart"]))
+        return cls(str(data["effect"]), moves, restart, str(data["system"]), changes, world)
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """`allow_…`: what the plan was allowed to do, as the deploy will be."""
+
+    deployment: str
+    machines: Mapping[str, Promise]
+    allow_reboot: bool = False
+    allow_recreate: bool = False
+    make_another: bool = False
+    format: int = field(default=FORMAT)
+
+
+def save_plan(path: Path, plan: SavedPlan) -> None:
+    """Only its owner may read it: configurations are in it. Raises ConfigError if it cannot be written."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(plan), file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(descriptor)
+        new.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write the plan to {path}: {error.strerror}") from error
+
+
+def load_plan(path: Path) -> SavedPlan:
+    """Raises ConfigError for a file that cannot be read, or that no plan of this version is in."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise ConfigError(f"{path}: another version of nixops-proxmox wrote this plan", hint=_again(path))
+        machines = {str(name): Promise.from_json(one) for name, one in data["machines"].items()}
+        allowed = {name: bool(data[name]) for name in ("allow_reboot", "allow_recreate", "make_another")}
+        return SavedPlan(str(data["deployment"]), machines, **allowed)
+    except OSError as error:
+        raise ConfigError(f"cannot read the plan in {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path} is no plan", hint=_again(path)) from error
+
+
+def refuse_moved_world(name: str, promise: Promise, now: Planned) -> None:
+    """Raises StateError if the machine, or what is wanted of it, is not what it was when the plan was drawn up."""
+    if now.error is not None:
+        raise now.error
+    differences = list(find_differences(promise, Promise.of(now)))
+    if differences:
+        raise StateError(
+            f"{name}: it has changed since the plan was made; nothing was done to it: {'; '.join(differences)}",
+            hint=f"{command(Verb.PLAN)} shows what a deploy would do now",
+        )
+
+
+def find_differences(then: Promise, now: Promise) -> Iterator[str]:
+    """What is not as it was, a line each, the cause before what follows from it."""
+    for key in sorted({*then.world, *now.world}):
+        before, after = then.world.get(key, "nothing"), now.world.get(key, "nothing")
+        if before != after:
+            yield f"{key} was {before}, and is {after}"
+    if then.system != now.system:
+        yield f"the system was {then.system or 'to stay'}, and is {now.system or 'to stay'}"
+    if then.changes != now.changes:
+        gone = [one for one in then.changes if one not in now.changes]
+        new = [one for one in now.changes if one not in then.changes]
+        yield f"it would have changed {_keys(gone)}, and would change {_keys(new)}"
+    if (then.effect, then.moves, then.restart) != (now.effect, now.moves, now.restart):
+        yield f"it was to {then.effect}, and is to {now.effect}"
+
+
+def _keys(changes: Sequence[tuple[str, str, str]]) -> str:
+    return ", ".join(f"{key} to {want or '(none)'}" for key, _, want in changes) or "nothing more"
+
+
+def _again(path: Path) -> str:
+    return f"{command(Verb.PLAN, f'--out {path}')} writes one"

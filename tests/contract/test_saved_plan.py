@@ -1,0 +1,76 @@
+"""A saved plan is carried out as it was shown. A machine that changed in the meantime is left alone, and only that."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.model import Phase
+from nixops_proxmox.operations.plan_file import Promise, SavedPlan, load_plan, save_plan
+from tests.contract.client_bench import bare, start_bench
+from tests.contract.machines import Deployment
+
+SPECS = (bare(name="web", memory=4096), bare(name="db", memory=4096))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Deployment]:
+    with start_bench(nodes=("pve1",)) as bench:
+        deployment = Deployment(bench, tmp_path)
+        deployment.make("web")
+        deployment.make("db")
+        yield deployment
+
+
+def plan(made: Deployment) -> Mapping[str, Promise]:
+    """Saved and read again."""
+    path = made.folder / "next.plan"
+    with made.opened(*SPECS) as deployed:
+        planned = deployed.plan(["web", "db"])
+    assert all(one.error is None and "memory" in [change.key for change in one.changes] for one in planned), planned
+    save_plan(path, SavedPlan(made.name, {one.name: Promise.of(one) for one in planned}))
+    assert path.stat().st_mode & 0o777 == 0o600
+    return load_plan(path).machines
+
+
+def test_what_was_shown_is_done(made: Deployment) -> None:
+    saved = plan(made)
+    with made.opened(*SPECS) as deployed:
+        outcomes = deployed.deploy(["web", "db"], until=Phase.INSTALLED, promised=saved)
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert made.config(made.recorded("web"))["memory"] == "4096"
+
+
+def test_a_machine_that_was_changed_by_hand_since_is_left_alone_and_the_other_is_not(made: Deployment) -> None:
+    saved = plan(made)
+    web = made.recorded("web")
+    made.by_hand("PUT", f"/nodes/pve1/qemu/{web.facts.vmid}/config", memory=3072)
+    with made.opened(*SPECS) as deployed:
+        outcomes = {
+            one.name: one.error for one in deployed.deploy(["web", "db"], until=Phase.INSTALLED, promised=saved)
+        }
+    assert outcomes["db"] is None
+    error = outcomes["web"]
+    assert isinstance(error, StateError) and "memory was 2048, and is 3072" in error.message
+    assert made.config(web)["memory"] == "3072"
+
+
+def test_so_is_one_that_is_described_in_another_way(made: Deployment) -> None:
+    saved = plan(made)
+    with made.opened(bare(name="web", memory=8192), SPECS[1]) as deployed:
+        (outcome,) = deployed.deploy(["web"], until=Phase.INSTALLED, promised=saved)
+    assert outcome.error is not None
+    assert "it would have changed memory to 4096, and would change memory to 8192" in outcome.error.message
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "machines": {"web": {}}}', "\x00"])
+def test_what_is_no_plan_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "next.plan"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"next\.plan"):
+        load_plan(path)
+    with pytest.raises(ConfigError, match="cannot read the plan"):
+        load_plan(tmp_path / "none")
+    with pytest.raises(ConfigError, match="cannot write the plan"):
+        save_plan(tmp_path / "none" / "next.plan", SavedPlan("demo", {}))
