@@ -54,6 +54,8 @@ def _summary(plan: "Planned") -> str:
             return ", a new VM is created; the data on the old disks is lost"
         case "reinstall":
             return f", it is installed again{_away(plan)}"
+        case "new":
+            return f", it is new, on {shown_line(plan.node)}" if plan.node else ""
         case "restart":
             return f", it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
         case "change":
@@ -128,6 +130,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "changes": [change_json(change) for change in plan.changes],
         "restart": list(plan.restart),
         "downtime": plan.downtime,
+        "node": plan.node,
         "system": plan.system,
         "stays": list(plan.stays),
         "lock": plan.lock or None,

@@ -9,6 +9,7 @@ from typing import Any
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.plans import Effect
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
@@ -228,18 +229,27 @@ class Deployed:
     def plan(self, names: Sequence[str]) -> list[Planned]:
         """What `deploy` would do; looks, builds, and changes nothing."""
         planned: dict[str, Planned] = {}
+        refused = self._place(names)
 
         def work(name: str) -> Machine:
+            if name in refused:
+                raise refused[name]
             world = self._world(name, self._options.permissions)
             found = plan_machine(self.record.machine(name), world)
             downtime = find_downtime(self.record.history(name)) if found.restart else None
-            planned[name] = replace(found, downtime=downtime)
+            planned[name] = replace(found, downtime=downtime, node=self._node_of_new(found))
             return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)
         return [
             planned.get(o.name) or Planned(o.name, self.record.machine(o.name).phase, error=o.error) for o in outcomes
         ]
+
+    def _node_of_new(self, plan: Planned) -> str:
+        if plan.effect is not Effect.NEW:
+            return ""
+        place = self._parts.hypervisor(self.spec(plan.name).profile).find_chosen_place(plan.name)
+        return "" if place is None else place.node
 
     def check(self, names: Sequence[str]) -> list[Checked]:
         """What is true right now, from the cluster and from the guests themselves."""

@@ -30,6 +30,7 @@ class Planned:
     restart: tuple[str, ...] = ()  # why a machine that runs is restarted; empty: it is not
     downtime: float | None = None  # seconds that its last restart took, if it is restarted; None: unknown
     world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
+    node: str = ""  # where a new machine is made
 
 
 @dataclass(frozen=True)

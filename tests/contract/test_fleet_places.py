@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.errors import NoPlace
+from nixops_proxmox.errors import NoPlace, PveRefused
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.lab.storage import Storage, default_storages
+from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.model import Phase, Place
 from nixops_proxmox.operations import Options, open_given
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.parse import parse_network
 from tests.contract.client_bench import Bench, bare, start_bench
+from tests.contract.machines import Deployment
 from tests.pve.specs import GIB
 
 FLEET = 40
@@ -106,3 +108,17 @@ def test_a_deploy_makes_none_where_not_all_have_a_place_and_says_so_twice(tmp_pa
             said.append([outcome.error.message for outcome in outcomes if outcome.error])
             assert not bench.hypervisor.client.get_resources(0.0).guests
         assert said[0] == said[1]
+
+
+def test_a_plan_says_where_new_machines_go_and_which_have_no_place(tmp_path: Path) -> None:
+    with start_bench(nodes=("pve1", "pve2"), storages=[*default_storages(), pool("lvmthin", 400)]) as bench:
+        made = Deployment(bench, tmp_path)
+        one, other = bare(name="one"), bare(name="other")
+        with made.opened(one, other) as deployed:
+            planned = {plan.name: plan for plan in deployed.plan(["one", "other"])}
+        assert {plan.node for plan in planned.values()} == {"pve1", "pve2"}
+        assert "it is new, on pve" in describe(planned["one"])[0]
+        with made.opened(one, bare(name="lost", node="pve9")) as deployed:
+            lost = next(plan for plan in deployed.plan(["one", "lost"]) if plan.name == "lost")
+        assert isinstance(lost.error, PveRefused) and "there is no such node" in lost.error.message
+        assert bench.vmids == []

@@ -152,6 +152,10 @@ class PveHypervisor:
         """The VMs that bear this machine's mark; `besides`: VMIDs that are known, as those that we made are."""
         return self._marks.find(deployment, machine, {*besides, *self._finder.known_vmids()})
 
+    def find_chosen_place(self, name: str) -> Place | None:
+        """Where `place_all` would make the machine."""
+        return self._placer.find_chosen(name)
+
     def place_all(
         self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
     ) -> Mapping[str, DeployError]:

@@ -70,6 +70,10 @@ class Placer:
         self._chosen.clear()
         return errors, ()
 
+    def find_chosen(self, name: str) -> Place | None:
+        """What `choose_all` found for the machine, if it was asked."""
+        return self._chosen[name][1] if name in self._chosen else None
+
     def choose(self, spec: MachineSpec) -> Place:
         """A node that fits (NoPlace says of each why not) and a VMID that was free a moment ago."""
         chosen = self._chosen.pop(spec.name, None)
