@@ -37,6 +37,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def amount(count: int) -> str:
+    """`512 bytes`, `61 KiB`, `118 MiB`, `2.4 GiB`: bytes, as people read them."""
+    if count < 1024:
+        return f"{count} bytes"
+    power = next((power for power in (1, 2, 3) if count < 1023.5 * 1024**power), 4)
+    value, unit = count / 1024**power, ("KiB", "MiB", "GiB", "TiB")[power - 1]
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+
+
 def epoch_text(seconds: float) -> str:
     """A moment, in the user's time zone; `-` for none."""
     return moment_text(seconds) if seconds else "-"

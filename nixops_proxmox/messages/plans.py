@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.messages.amounts import amount, duration
 from nixops_proxmox.model import Change, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
+    from nixops_proxmox.nixeval.closure import PackageChange
     from nixops_proxmox.operations import Planned
 
+PACKAGES = 12  # that are named; all of them are in the JSON
 FORMAT = 1  # of the JSON; docs/plan.md describes it
 EFFECTS = {  # what the footer calls them; the worst first
     "recreate": "recreated",
@@ -45,7 +47,26 @@ def describe(plan: "Planned") -> list[str]:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
     lines += [f"  {line}" for line in plan.stays]
-    return [*lines, f"  system: {plan.system}"] if plan.system else lines
+    return [*lines, *_describe_system(plan)]
+
+
+def _describe_system(plan: "Planned") -> list[str]:
+    if not plan.system:
+        return []
+    lines = [f"  system: {plan.system}"]
+    found = plan.difference
+    if found is None:
+        return lines
+    size = "" if found.bytes_to_copy is None else f", at most {amount(found.bytes_to_copy)} to copy"
+    lines.append(f"    {len(found.packages)} packages change{size}")
+    lines += [f"    {describe_package(change)}" for change in found.packages[:PACKAGES]]
+    more = len(found.packages) - PACKAGES
+    return [*lines, f"    … and {more} more (--json has all)"] if more > 0 else lines
+
+
+def describe_package(change: "PackageChange") -> str:
+    before, after = (shown_line(", ".join(versions)) or "(none)" for versions in (change.before, change.after))
+    return f"{shown_line(change.name)} {before} → {after}"
 
 
 def _summary(plan: "Planned") -> str:
@@ -131,11 +152,17 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "restart": list(plan.restart),
         "downtime": plan.downtime,
         "node": plan.node,
+        "packages": None if plan.difference is None else [_package_json(one) for one in plan.difference.packages],
+        "bytes to copy": None if plan.difference is None else plan.difference.bytes_to_copy,
         "system": plan.system,
         "stays": list(plan.stays),
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
     }
+
+
+def _package_json(change: "PackageChange") -> dict[str, Any]:
+    return {"name": change.name, "before": list(change.before), "after": list(change.after)}
 
 
 def plans_json(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> dict[str, Any]:

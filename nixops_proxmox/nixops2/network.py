@@ -66,6 +66,14 @@ class NixopsRecord:
         del lease
         return Pages(self._book)
 
+    # NixOps plans and activates by itself.
+
+    def find_closure(self, system: str) -> Sequence[str] | None:
+        del system
+        return None
+
+    def keep_closure(self, system: str, paths: Sequence[str]) -> None: ...
+
     # What the parts remember.
 
     def find_winner(self, machine: str, site: str) -> Endpoint | None:

@@ -14,6 +14,8 @@ from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.operations.closures import find_system_change, keep_system
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
@@ -90,6 +92,10 @@ class Deployed:
             found.setdefault(name, Machine(self.record.name, name))
         return [found[name] for name in sorted(found)]
 
+    @property
+    def _nix(self) -> Nix | None:
+        return None if self._description is None else self._description.nix
+
     def remarks(self) -> list[str]:
         """What should be said about the description: Nix's warnings, old option names, machines of other backends."""
         if self.network is None:
@@ -137,7 +143,9 @@ class Deployed:
             if promised is not None:
                 world = self._world(name, self._options.permissions)
                 refuse_moved_world(name, promised[name], plan_machine(self.record.machine(name), world))
-            return self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
+            machine = self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
+            keep_system(self.record, self._nix, machine.facts.system)
+            return machine
 
         return self._each(names, work, before=lambda: refused.update(self._place(names)))
 
@@ -237,8 +245,10 @@ class Deployed:
             world = self._world(name, self._options.permissions)
             found = plan_machine(self.record.machine(name), world)
             downtime = find_downtime(self.record.history(name)) if found.restart else None
-            planned[name] = replace(found, downtime=downtime, node=self._node_of_new(found))
-            return self.record.machine(name)
+            machine = self.record.machine(name)
+            difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
+            planned[name] = replace(found, downtime=downtime, node=self._node_of_new(found), difference=difference)
+            return machine
 
         outcomes = run_all(names, work, jobs=self._options.jobs)
         return [

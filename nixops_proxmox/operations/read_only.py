@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
+from nixops_proxmox.operations.closures import SystemChange
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -31,6 +32,7 @@ class Planned:
     downtime: float | None = None  # seconds that its last restart took, if it is restarted; None: unknown
     world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
     node: str = ""  # where a new machine is made
+    difference: SystemChange | None = None  # of the system from the one that it has; None: unknown, or the same
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Whole files of others, kept beside our own state; numbered, so that no writer undoes another's."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.state.cells import as_bytes, as_moment, as_number, damaged
 from nixops_proxmox.state.database import reading, writing
 from nixops_proxmox.state.schema import blobs
-from nixops_proxmox.state.store import State
 
 
 class Overtaken(StateError):
@@ -25,10 +26,23 @@ class Blob:
     written: float = 0.0
 
 
+class OpenState(Protocol):
+    """What is needed of `store.State`, which needs files itself."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+
 class BlobStore:
     """Files by name."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: OpenState) -> None:
         self._state = state
 
     def read(self, name: str) -> Blob:

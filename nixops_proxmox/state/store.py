@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -13,6 +13,8 @@ from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
+from nixops_proxmox.state import closures
+from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
@@ -203,6 +205,13 @@ class Deployment:
             query = query.limit(limit)
         with reading(self._engine) as connection:
             return [parse_entry(row) for row in reversed(connection.execute(query).all())]
+
+    def find_closure(self, system: str) -> Sequence[str] | None:
+        """The store paths of a system that was deployed; None: they are not recorded."""
+        return closures.find_closure(BlobStore(self._state), system)
+
+    def keep_closure(self, system: str, paths: Sequence[str]) -> None:
+        closures.keep_closure(BlobStore(self._state), system, paths)
 
     def lease(
         self, *, break_lock: bool = False, who: Callable[[], Holder] = this_process

@@ -1,0 +1,33 @@
+"""What each deployed system consisted of is kept once, and a damaged list is named."""
+
+import zlib
+from pathlib import Path
+
+import pytest
+
+from nixops_proxmox.errors import StateError
+from nixops_proxmox.state import open_state
+from nixops_proxmox.state.blobs import BlobStore
+from nixops_proxmox.state.closures import blob_name
+
+SYSTEM = "/nix/store/33333333333333333333333333333333-nixos-system-web-25.11"
+PATHS = (SYSTEM, "/nix/store/22222222222222222222222222222222-openssl-3.5.4")
+
+
+def test_it_outlives_the_process_and_is_written_once(tmp_path: Path) -> None:
+    url = str(tmp_path / "state.db")
+    with open_state(url) as state:
+        record = state.deployment("shop")
+        assert record.find_closure(SYSTEM) is None
+        record.keep_closure(SYSTEM, PATHS)
+        record.keep_closure(SYSTEM, PATHS[:1])
+    with open_state(url) as state:
+        assert state.deployment("shop").find_closure(SYSTEM) == PATHS
+
+
+@pytest.mark.parametrize("content", [b"no zlib", zlib.compress(b"no json"), zlib.compress(b'{"a": 1}')])
+def test_a_damaged_one_is_named(tmp_path: Path, content: bytes) -> None:
+    with open_state(str(tmp_path / "state.db")) as state:
+        BlobStore(state).write(blob_name(SYSTEM), content, after=0)
+        with pytest.raises(StateError, match="the closure of"):
+            state.deployment("shop").find_closure(SYSTEM)
