@@ -42,7 +42,7 @@ def describe(plan: "Planned") -> list[str]:
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
-    lines = [f"{plan.name}: {plan.phase}{_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
+    lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     lines += [f"  {describe_change(change)}" for change in plan.changes]
@@ -58,7 +58,9 @@ def _describe_system(plan: "Planned") -> list[str]:
     if found is None:
         return lines
     size = "" if found.bytes_to_copy is None else f", at most {amount(found.bytes_to_copy)} to copy"
-    lines.append(f"    {len(found.packages)} packages change{size}")
+    count = len(found.packages)
+    told = "no package changes" if not count else "1 package changes" if count == 1 else f"{count} packages change"
+    lines.append(f"    {told}{size}")
     lines += [f"    {describe_package(change)}" for change in found.packages[:PACKAGES]]
     more = len(found.packages) - PACKAGES
     return [*lines, f"    … and {more} more (--json has all)"] if more > 0 else lines
@@ -70,20 +72,24 @@ def describe_package(change: "PackageChange") -> str:
 
 
 def _summary(plan: "Planned") -> str:
+    here = plan.phase.value
     match plan.effect:
         case "recreate":
-            return ", a new VM is created; the data on the old disks is lost"
+            return f"{here}, a new VM is created; the data on the old disks is lost"
         case "reinstall":
-            return f", it is installed again{_away(plan)}"
+            return f"{here}, it is installed again{_away(plan)}"
         case "new":
-            return f", it is new, on {shown_line(plan.node)}" if plan.node else ""
+            return f"new, on {shown_line(plan.node)}" if plan.node else "new"
         case "restart":
-            return f", it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
+            return f"{here}, it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
+        case "change" if plan.phase is Phase.STOPPED:
+            return f"{here}, it is started"
         case "change":
-            return ", it changes without a restart" if plan.phase is not Phase.STOPPED else ", it is started"
+            later = [shown_line(change.key) for change in plan.changes if change.when is When.RESTART]
+            return f"{here}, it changes without a restart" + (f"; {', '.join(later)} at the next one" if later else "")
         case "waits":
-            return ", nothing to do before the next restart"
-    return ""
+            return f"{here}, nothing to do before the next restart"
+    return here
 
 
 def _away(plan: "Planned") -> str:

@@ -128,7 +128,10 @@ class FakeDeployed:
                 plans.append(Planned(name, phase))
             else:
                 steps = ("Create the VM", "Boot it")
-                plans.append(Planned(name, phase, steps, (change,), "/nix/store/x-system", effect=Effect.NEW))
+                effect = Effect.NEW if phase is Phase.ABSENT else Effect.RESTART
+                why = () if phase is Phase.ABSENT else ("it runs the installer",)
+                system = "/nix/store/x-system"
+                plans.append(Planned(name, phase, steps, (change,), system, effect=effect, restart=why))
         return plans
 
     def check(self, names: Sequence[str]) -> list[Checked]:

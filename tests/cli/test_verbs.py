@@ -263,7 +263,7 @@ def test_history_of_a_deployment_that_is_not_there_names_those_that_are(cli: Cli
 def test_plan_shows_moves_and_changes_and_changes_nothing(cli: Cli) -> None:
     done = cli("plan", "web")
     assert done.out.splitlines() == [
-        "web: absent",
+        "web: new",
         "  Create the VM",
         "  Boot it",
         "  ~ memory: 1024 → 2048  [at the next restart: memory hotplug is off]",
@@ -318,7 +318,7 @@ def test_a_plan_tells_the_worst_first_and_how_long_machines_are_away() -> None:
 
 def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:
     assert cli("plan", "app", recorded={"app": "rescue"}).out.splitlines()[:2] == [
-        "app: rescue",
+        "app: rescue, it restarts once: it runs the installer (down: unknown)",
         "  [only `nixops-proxmox deploy --allow-reboot` boots its own system]",
     ]
 

@@ -117,7 +117,7 @@ def test_a_plan_says_where_new_machines_go_and_which_have_no_place(tmp_path: Pat
         with made.opened(one, other) as deployed:
             planned = {plan.name: plan for plan in deployed.plan(["one", "other"])}
         assert {plan.node for plan in planned.values()} == {"pve1", "pve2"}
-        assert "it is new, on pve" in describe(planned["one"])[0]
+        assert "one: new, on pve" in describe(planned["one"])[0]
         with made.opened(one, bare(name="lost", node="pve9")) as deployed:
             lost = next(plan for plan in deployed.plan(["one", "lost"]) if plan.name == "lost")
         assert isinstance(lost.error, PveRefused) and "there is no such node" in lost.error.message
