@@ -61,6 +61,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         names = select(deployed.described(), args)
         if saved is not None:
             _refuse_other_deployment(args.plan, saved, deployed.record.name)
+            for name in [name for name in names if name not in saved.machines]:
+                screen.warn(f"{name} is not in {args.plan}, so it stays as it is")
             names = [name for name in names if name in saved.machines]
         if names:
             screen.say(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nixops_proxmox.nixeval.runner import Runner
+from nixops_proxmox.nixeval.runner import OutOfTime, Runner
 from nixops_proxmox.nixeval.tools import Nix
 
 TIMEOUT = 120.0  # seconds; a store answers thousands of paths in one
@@ -25,17 +25,25 @@ class PackageChange:
 
 def list_closure(nix: Nix, system: str, run: Runner) -> tuple[str, ...] | None:
     """The store paths that a system needs, itself among them; None: it is not in the store here (any more)."""
-    done = run(nix.argv("nix-store", "--query", "--requisites", system), timeout=TIMEOUT)
-    return tuple(sorted(done.stdout.split())) if done.status == 0 else None
+    answer = _query(nix, run, "--requisites", system)
+    return None if answer is None else tuple(sorted(answer))
+
+
+def _query(nix: Nix, run: Runner, *words: str) -> list[str] | None:
+    """The words of the answer; None: Nix does not say, or not in time."""
+    try:
+        done = run(nix.argv("nix-store", "--query", *words), timeout=TIMEOUT)
+    except OutOfTime:
+        return None
+    return done.stdout.split() if done.status == 0 else None
 
 
 def measure(nix: Nix, paths: Sequence[str], run: Runner) -> int | None:
     """Bytes of paths that are in the store here; None: Nix does not say."""
     total = 0
     for start in range(0, len(paths), AT_ONCE):
-        done = run(nix.argv("nix-store", "--query", "--size", *paths[start : start + AT_ONCE]), timeout=TIMEOUT)
-        sizes = done.stdout.split()
-        if done.status != 0 or not all(size.isdecimal() for size in sizes):
+        sizes = _query(nix, run, "--size", *paths[start : start + AT_ONCE])
+        if sizes is None or not all(size.isdecimal() for size in sizes):
             return None
         total += sum(map(int, sizes))
     return total

@@ -143,8 +143,10 @@ class Deployed:
             if promised is not None:
                 world = self._world(name, self._options.permissions)
                 refuse_moved_world(name, promised[name], plan_machine(self.record.machine(name), world))
+            before = self.record.machine(name).facts.system
             machine = self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
-            keep_system(self.record, self._nix, machine.facts.system)
+            if machine.facts.system != before:
+                keep_system(self.record, self._nix, machine.facts.system)
             return machine
 
         return self._each(names, work, before=lambda: refused.update(self._place(names)))

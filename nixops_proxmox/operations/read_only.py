@@ -1,7 +1,7 @@
 """What verbs that only look find out about one machine."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import DeployError, NoPath
@@ -9,6 +9,7 @@ from nixops_proxmox.kinds.machine.plans import Effect, foresee, plan_deploy, vm_
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
+from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
 from nixops_proxmox.operations.closures import SystemChange
@@ -97,12 +98,6 @@ def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]
     """How the VM differs from the description; what is changed while it stands still needs no restart."""
     for change in find_changes(world, vm, machine):
         yield replace(change, restart=False) if vm.power is Power.STOPPED and not change.waiting else change
-
-
-def find_waiting(vm: Vm, changes: Collection[Change]) -> tuple[str, ...]:
-    """The pending keys that only a restart ends: what somebody made pending, and a deploy takes back, needs none."""
-    undone = {change.key for change in changes if not change.restart}
-    return tuple(key for key in vm.pending if key not in undone)
 
 
 def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:

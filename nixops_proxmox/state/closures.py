@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Sequence
 
+from nixops_proxmox.errors import StateError
 from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.cells import as_texts, damaged
 
@@ -16,8 +17,14 @@ def blob_name(system: str) -> str:
 
 def keep_closure(store: BlobStore, system: str, paths: Sequence[str]) -> None:
     """Kept once: a store path never means something else."""
-    if store.read(blob_name(system)).version == 0:
-        store.write(blob_name(system), zlib.compress(json.dumps(list(paths)).encode()), after=0)
+    name = blob_name(system)
+    if store.read(name).version:
+        return
+    try:
+        store.write(name, zlib.compress(json.dumps(list(paths)).encode()), after=0)
+    except StateError:
+        if not store.read(name).version:
+            raise  # else another machine got the same system at the same time
 
 
 def find_closure(store: BlobStore, system: str) -> tuple[str, ...] | None:

@@ -285,7 +285,9 @@ def test_a_plan_has_an_exit_status_that_says_whether_a_deploy_would_do_something
 def test_a_saved_plan_is_for_its_deployment_and_what_it_was_allowed(cli: Cli, tmp_path: Path) -> None:
     file = str(tmp_path / "next.plan")
     assert "saved in" in cli("plan", "--out", file, "web").err
-    assert cli("deploy", "--plan", file).status == 0
+    deployed = cli("deploy", "--plan", file)
+    assert deployed.status == 0 and f"app is not in {file}, so it stays as it is" in deployed.err
+    assert [row[0] for row in cli("status").rows[1:]] == ["web"]
     refused = cli("deploy", "--plan", file, "--allow-reboot")
     assert refused.status == 2 and "was made without --allow-reboot" in refused.err
     other = cli("deploy", "--plan", file, "--deployment", "other")

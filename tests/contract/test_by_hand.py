@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Machine, Vm
-from nixops_proxmox.operations.read_only import find_waiting
 from nixops_proxmox.spec import MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
 

@@ -12,7 +12,8 @@ from nixops_proxmox.kinds.machine.engine import carry_out
 from nixops_proxmox.kinds.machine.plans import plan_deploy
 from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.model import Machine, Phase, When
+from nixops_proxmox.kinds.machine.steps.system import find_reasons_to_restart
+from nixops_proxmox.model import Change, Machine, Phase, When
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import check_machine, plan_machine
 from nixops_proxmox.spec import MachineSpec
@@ -192,6 +193,16 @@ def test_a_recreated_machine_loses_its_data_and_the_plan_says_so() -> None:
     given = world(bench)
     allowed = replace(given, permissions=replace(given.permissions, allow_recreate=True))
     assert plan_machine(bench.record.machine, allowed).effect == "recreate"
+
+
+def test_what_was_pending_and_is_taken_back_needs_no_restart() -> None:
+    undone = Change("memory", "4096", "2048")
+    bench = deployed()
+    found = world(bench).hypervisor.find_vm(bench.record.machine.facts)
+    assert found is not None
+    vm = replace(found, pending=("memory", "cores"))
+    assert find_reasons_to_restart(allow_reboot(world(bench)), vm, (undone,)) == ("cores",)
+    assert find_reasons_to_restart(world(bench), vm, (undone,)) == ()
 
 
 @pytest.mark.parametrize("allowed", [True, False])

@@ -1,7 +1,9 @@
 """What each deployed system consisted of is kept once, and a damaged list is named."""
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -23,6 +25,19 @@ def test_it_outlives_the_process_and_is_written_once(tmp_path: Path) -> None:
         record.keep_closure(SYSTEM, PATHS[:1])
     with open_state(url) as state:
         assert state.deployment("shop").find_closure(SYSTEM) == PATHS
+
+
+def test_machines_that_get_the_same_system_at_once_do_not_stand_in_each_others_way(tmp_path: Path) -> None:
+    with open_state(str(tmp_path / "state.db")) as state, ThreadPoolExecutor(8) as pool:
+        record = state.deployment("shop")
+        together = Barrier(8)
+
+        def keep(_: int) -> None:
+            together.wait()
+            record.keep_closure(SYSTEM, PATHS)
+
+        assert list(pool.map(keep, range(8))) == [None] * 8
+        assert record.find_closure(SYSTEM) == PATHS
 
 
 @pytest.mark.parametrize("content", [b"no zlib", zlib.compress(b"no json"), zlib.compress(b'{"a": 1}')])

@@ -55,7 +55,14 @@ def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()
         return ("it runs the installer",)
     if not world.permissions.allow_reboot:
         return ()
-    return tuple(dict.fromkeys([*vm.pending, *(change.key for change in changes if change.when is When.RESTART)]))
+    waiting = find_waiting(vm, changes)
+    return tuple(dict.fromkeys([*waiting, *(change.key for change in changes if change.when is When.RESTART)]))
+
+
+def find_waiting(vm: Vm, changes: Sequence[Change]) -> tuple[str, ...]:
+    """The pending keys that only a restart ends: what somebody made pending, and a deploy takes back, needs none."""
+    undone = {change.key for change in changes if not change.restart}
+    return tuple(key for key in vm.pending if key not in undone)
 
 
 class Activate(Repeatable):
