@@ -1,10 +1,12 @@
 """Promises about the source as a whole, beyond the import contracts in pyproject.toml."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -193,3 +195,28 @@ def test_a_new_twin_is_found() -> None:
     port = "class Keys(Protocol): ...\n"
     trees = {"a.py": one + port, "b.py": other, "c.py": "class Keys:\n    'satisfies `a.Keys`'\n"}
     assert _twins({name: ast.parse(text) for name, text in trees.items()}) == {"Patience": ["a.py", "b.py"]}
+
+
+SCRIPTS = [path for folder in (ROOT / "tests", ROOT / "scripts") for path in sorted(folder.rglob("*.py"))]
+IMPORT = re.compile(r"^ *from (nixops_proxmox(?:\.[\w.]+)?) import ([\w, ]+)$", re.MULTILINE)
+
+
+def _imports_in_strings(path: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for module, names in IMPORT.findall(node.value):
+                yield from ((module, name.split(" as ")[0].strip()) for name in names.split(","))
+
+
+def _exists(module: str, name: str) -> bool:
+    found = importlib.import_module(module)
+    return hasattr(found, name) or (hasattr(found, "__path__") and find_spec(f"{module}.{name}") is not None)
+
+
+def test_scripts_in_strings_import_what_there_is() -> None:
+    """No checker of types reads them, so a new name would be missed where only a few machines run the script."""
+    found = [(path, *imported) for path in SCRIPTS for imported in _imports_in_strings(path)]
+    assert len(found) > 5
+    assert [
+        f"{path.relative_to(ROOT)}: {module}.{name}" for path, module, name in found if not _exists(module, name)
+    ] == []

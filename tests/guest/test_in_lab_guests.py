@@ -76,17 +76,17 @@ def test_jobs_run_detached(play: Play) -> None:
 LOG_IN = """
 import sys
 from pathlib import Path
-from nixops_proxmox.reach.race import Cancelled
+from nixops_proxmox.reach.race import StopSignal
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import Login
-from nixops_proxmox.ssh.identity import Identity
+from nixops_proxmox.ssh.connect import SshLogin
+from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
 from tests.pace import patience
 
 host, key, file = sys.argv[1:]
-login = Login(Endpoint(host), (key,), Identity(files=(Path(file),)))
-probe_host_key(login, Cancelled())
+login = SshLogin(Endpoint(host), (key,), LoginKeys(files=(Path(file),)))
+probe_host_key(login, StopSignal())
 with SshShell(login) as shell:
     shell.start_job("j", "sleep 0.3; echo logged; exit 5")
     job = shell.wait_for_job("j", timeout=patience(20), tell=lambda line: None)
