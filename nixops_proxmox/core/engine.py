@@ -78,7 +78,7 @@ def carry_out(
 ) -> T:
     """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look;
     the first one's is the plan's own. `enough` may cut the last one short."""
-    _record_seen(journal, thing, plan.seen)
+    record_seen(journal, thing, plan.seen)
     thing = plan.seen
     for leg in plan.legs:
         if leg is not plan.legs[0]:
@@ -114,11 +114,12 @@ def _walk(
 
 def _look(lifecycle: Lifecycle[Any, W, T, Any, Any], world: W, journal: Journal[T], thing: T) -> T:
     seen = lifecycle.look(world, thing)
-    _record_seen(journal, thing, seen)
+    record_seen(journal, thing, seen)
     return seen
 
 
-def _record_seen(journal: Journal[T], thing: T, seen: T) -> None:
+def record_seen(journal: Journal[T], thing: T, seen: T) -> None:
+    """What a look showed, if the record says otherwise."""
     if seen.phase is not thing.phase:
         journal.record(seen, f"seen: it is {seen.phase}, not {thing.phase}")
 

@@ -74,6 +74,7 @@ def test_a_vm_that_is_gone_is_made_anew_only_by_word() -> None:
     with pytest.raises(NoPath, match="lost"):
         pursuit(bench).deploy()
     assert not bench.cluster.vms
+    assert bench.record.machine.phase is Phase.LOST, "what was seen is recorded though nothing could be done"
     after = pursuit(bench).deploy(allow_recreate=True)
     assert after.phase is Phase.READY and after.facts.uuid != before
 
