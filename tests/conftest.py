@@ -18,11 +18,6 @@ STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must se
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
 
-# How fast examples are made says something about the machine, and nothing about what is tested.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
     """Runs in the process that was started, and in each of its workers: a lab ends when one of them has ended."""
@@ -48,6 +43,7 @@ def pytest_report_header() -> str:
     return f"pace: deadlines are {pace():g} times those of an idle machine"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("timeout"):
