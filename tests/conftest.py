@@ -3,10 +3,12 @@
 import os
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from typing_extensions import override
+from xdist.scheduler import LoadGroupScheduling
 
 from tests.pace import VARIABLE, measure_pace, pace, patience
 from tests.skipped import summary
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
     from tests.pve.stub import Certificates, Stub
 
 STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
+REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/test_machine.py")
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
+
+
+class GuestsOneByOne(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
+    """All tests with guests in QEMU go to one process: on a small machine they would only wait for each other. By path,
+    for the groups of xdist 3.8 have no effect with pytest 9.2."""
+
+    @override
+    def _split_scope(self, nodeid: str) -> str:
+        return "guests" if nodeid.startswith(REAL_GUESTS) else nodeid
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,20 +55,20 @@ def pytest_report_header() -> str:
     return f"pace: deadlines are {pace():g} times those of an idle machine"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling | None:
+    return GuestsOneByOne(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("timeout"):
             if mark.args:
                 item.add_marker(pytest.mark.timeout(patience(mark.args[0])), append=False)
                 break
-        if item.get_closest_marker("qemu"):
-            if not item.get_closest_marker("xdist_group"):
-                # On a small machine they would only wait for each other.
-                item.add_marker(pytest.mark.xdist_group("qemu"))
-            if os.environ.get("CI") == "true":
-                # Without KVM a guest's own timeouts run out now and then; no other test is tried again.
-                item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=3))
+        if item.get_closest_marker("qemu") and os.environ.get("CI") == "true":
+            # Without KVM a guest's own timeouts run out now and then; no other test is tried again.
+            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=3))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

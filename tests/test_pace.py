@@ -1,6 +1,7 @@
 """Deadlines grow with what the machine showed; skipped tests are told by reason; only tests on QEMU are tried again."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REAL_GUESTS
 from tests.pace import IDLE_SECONDS, MOST, VARIABLE, measure_pace, pace_of
 from tests.skipped import summary
 
@@ -111,3 +113,11 @@ def test_in_ci_a_test_on_qemu_is_tried_again_and_no_other_and_the_last_lines_say
     assert "tried again" in tried and again == "  test_suite.py::test_guest"
     assert "not tested here, and why" in untested and reason == "  1 test: no moon here"
     assert "1 failed, 2 passed, 1 skipped, 1 rerun" in counts
+
+
+def test_every_test_with_a_real_guest_is_among_those_that_run_one_by_one() -> None:
+    root = Path(__file__).parents[1]
+    marked = [path for path in (root / "tests").rglob("test_*.py") if re.search(r"\bmark\.qemu\b", path.read_text())]
+    paths = {str(path.relative_to(root)) for path in marked} - {"tests/test_pace.py"}
+    assert len(paths) >= 4
+    assert sorted(path for path in paths if not path.startswith(REAL_GUESTS)) == []
