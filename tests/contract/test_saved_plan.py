@@ -1,5 +1,6 @@
 """A saved plan is carried out as it was shown. A machine that changed in the meantime is left alone, and only that."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.model import Phase
 from nixops_proxmox.operations.plan_file import Promise, SavedPlan, load_plan, save_plan
+from nixops_proxmox.pve.wire.calls import CallDone
 from tests.contract.client_bench import bare, start_bench
 from tests.contract.machines import Deployment
 
@@ -74,3 +76,17 @@ def test_what_is_no_plan_is_named(tmp_path: Path, text: str) -> None:
         load_plan(tmp_path / "none")
     with pytest.raises(ConfigError, match="cannot write the plan"):
         save_plan(tmp_path / "none" / "next.plan", SavedPlan("demo", {}))
+
+
+def test_a_plan_of_unchanged_machines_asks_the_cluster_once_and_each_vm_once(made: Deployment) -> None:
+    with made.opened(*SPECS) as deployed:
+        deployed.deploy(["web", "db"], until=Phase.INSTALLED)
+    for name in ("web", "db"):
+        machine = made.recorded(name)
+        made.bench.another().start_vm(machine.facts, made.bench.note)
+        made.record(machine.moved(Phase.READY, machine.facts))
+    calls: list[CallDone] = []
+    with made.opened(*SPECS, trace=calls.append) as deployed:
+        assert [plan.effect for plan in deployed.plan(["web", "db"])] == ["nothing"] * 2
+    asked = sorted(re.sub(r"\d{3,}", "VM", f"{done.call.method} {done.call.path}") for done in calls)
+    assert asked == ["GET /cluster/resources", *["GET /nodes/pve1/qemu/VM/pending"] * 2]
