@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
@@ -61,7 +62,7 @@ def _describe_system(plan: "Planned") -> list[str]:
     count = len(found.packages)
     told = "no package changes" if not count else "1 package changes" if count == 1 else f"{count} packages change"
     lines.append(f"    {told}{size}")
-    lines += [f"    {describe_package(change)}" for change in found.packages[:PACKAGES]]
+    lines += [f"    {describe_package(change)}" for change in islice(found.packages, PACKAGES)]
     more = len(found.packages) - PACKAGES
     return [*lines, f"    … and {more} more (--json has all)"] if more > 0 else lines
 

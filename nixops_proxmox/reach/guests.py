@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
-from nixops_proxmox.guest.agent import Agent
+from nixops_proxmox.guest.agent import NOT_NOW, Agent
 from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, list_disks, match_disks
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
@@ -290,8 +290,15 @@ class Guests:
                 length = min(2 * length, self._patience.sshd) if reached else self._patience.race
             self._sleep(pause)
             pause = min(PAUSE, pause * 2)
-            known_before, addresses = addresses, self.addresses(agent, machine, again=True)
+            known_before, addresses = addresses, self._addresses_now(agent, machine, addresses)
             vigil.see([str(address) for address in addresses if address not in known_before])
+
+    def _addresses_now(self, agent: Agent | None, machine: Machine, last: tuple[Address, ...]) -> tuple[Address, ...]:
+        """What the agent tells now. A busy guest's agent is away for a while: then what it told last still holds."""
+        try:
+            return self.addresses(agent, machine, again=True)
+        except NOT_NOW:
+            return last
 
     def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
         """Try every address now; a line for each, tried or not, and the winner."""

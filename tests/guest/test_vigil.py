@@ -189,6 +189,21 @@ def test_a_guest_that_is_slow_to_prove_itself_gets_the_same_patience_from_whoeve
         assert mine.login(known, at(port)).answer == SHORT.sshd
 
 
+class Busy(Guest):
+    """Its agent tells addresses once, and then has no time for us."""
+
+    @override
+    def interfaces(self, *, again: bool = False) -> tuple[AgentInterface, ...]:
+        raise AgentSilent("QEMU guest agent is not running")
+
+
+def test_an_agent_that_is_away_while_its_system_proves_itself_ends_no_wait(sshd: Sshd, tmp_path: Path) -> None:
+    with ExitStack() as stack, start_slow(sshd.port, 1.5) as port:
+        mine = guests(tmp_path, stack, Busy(), SHORT)
+        known = machine(host_key=sshd.host.public)
+        assert mine.meet_system(known, at(port)).endpoint == Endpoint("127.0.0.1", port)
+
+
 def test_the_agent_of_an_installer_and_of_a_copy_is_waited_for_as_long_as_its_system_boots(tmp_path: Path) -> None:
     limits = Patience(boot=7, sshd=5, most=11)
     growth = re.escape(f"7, {Growth(grace=5, most=11)}")
