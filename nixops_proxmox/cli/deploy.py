@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plan",
         metavar="FILE",
         type=Path,
-        help="Deploy what `plan --out FILE` saved, where it still holds",
+        help="Do what `plan --out FILE` saved, where it still holds",
     )
     parser.add_argument(
         "--check",
