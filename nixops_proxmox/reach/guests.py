@@ -273,7 +273,9 @@ class Guests:
             spec = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
         vigil = Vigil(self._quiet, self._patience.sshd, self._patience.most)
         pause, length = 0.2, self._patience.race
-        addresses = machine.facts.addresses if known else self.addresses(agent, machine)
+        addresses = machine.facts.addresses
+        if not known:
+            addresses = self._addresses_now(agent, machine, addresses, again=False)
         while True:
             choice = self.choice(machine, spec, addresses)
             reached: list[Endpoint] = []
@@ -293,10 +295,12 @@ class Guests:
             known_before, addresses = addresses, self._addresses_now(agent, machine, addresses)
             vigil.see([str(address) for address in addresses if address not in known_before])
 
-    def _addresses_now(self, agent: Agent | None, machine: Machine, last: tuple[Address, ...]) -> tuple[Address, ...]:
+    def _addresses_now(
+        self, agent: Agent | None, machine: Machine, last: tuple[Address, ...], *, again: bool = True
+    ) -> tuple[Address, ...]:
         """What the agent tells now. A busy guest's agent is away for a while: then what it told last still holds."""
         try:
-            return self.addresses(agent, machine, again=True)
+            return self.addresses(agent, machine, again=again)
         except NOT_NOW:
             return last
 

@@ -204,6 +204,13 @@ def test_an_agent_that_is_away_while_its_system_proves_itself_ends_no_wait(sshd:
         assert mine.meet_system(known, at(port)).endpoint == Endpoint("127.0.0.1", port)
 
 
+def test_nor_does_one_that_is_away_when_the_wait_begins(sshd: Sshd, tmp_path: Path) -> None:
+    with ExitStack() as stack, start_slow(sshd.port, 1.5) as port:
+        mine = guests(tmp_path, stack, Busy(), SHORT)
+        _, result = mine._find_endpoint(machine(host_key=sshd.host.public), at(port), Busy(), (sshd.host.public,))
+        assert result.winner.candidate.endpoint == Endpoint("127.0.0.1", port)
+
+
 def test_the_agent_of_an_installer_and_of_a_copy_is_waited_for_as_long_as_its_system_boots(tmp_path: Path) -> None:
     limits = Patience(boot=7, sshd=5, most=11)
     growth = re.escape(f"7, {Growth(grace=5, most=11)}")
