@@ -256,6 +256,19 @@ class When(StrEnum):
     NEVER = "never"  # it cannot be made in place
 
 
+class Effect(StrEnum):
+    """What a plan does to a machine, the worst first."""
+
+    RECREATE = "recreate"  # a new VM; the data on the old disks is lost
+    REINSTALL = "reinstall"  # its disks are written again
+    RESTART = "restart"
+    CHANGE = "change"  # while it runs, or stands still
+    NEW = "new"
+    GO_ON = "go on"  # with what an earlier run began
+    WAITS = "waits"  # nothing to do; something takes effect at the next restart
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True)
 class Change:
     """One difference between the description and the VM. `restart`: it only takes effect by a full stop and start."""

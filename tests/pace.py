@@ -43,5 +43,5 @@ def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     """For what happens elsewhere; fails after so many seconds on an idle machine."""
     deadline = time.monotonic() + patience(seconds)
     while not true():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "it did not become true in time"
         time.sleep(0.01)

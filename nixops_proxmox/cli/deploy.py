@@ -89,12 +89,12 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 def _load(args: argparse.Namespace) -> "SavedPlan | None":
     """The saved plan, if there is one; what it was allowed to do is what this deploy may do."""
-    from nixops_proxmox.operations.plan_file import load_plan
+    from nixops_proxmox.operations.plan_file import ALLOWED, load_plan
 
     if args.plan is None:
         return None
     saved = load_plan(args.plan)
-    for name in ("allow_reboot", "allow_recreate", "make_another"):
+    for name in ALLOWED:
         if getattr(args, name) and not getattr(saved, name):
             flag = f"--{name.replace('_', '-')}"
             raise ConfigError(

@@ -39,20 +39,11 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def _save(args: argparse.Namespace, screen: Screen, deployment: str, planned: "Sequence[Planned]") -> None:
-    from nixops_proxmox.operations.plan_file import Promise, SavedPlan, save_plan
+    from nixops_proxmox.operations.plan_file import ALLOWED, Promise, SavedPlan, save_plan
 
     if any(plan.error is not None for plan in planned):
         screen.warn(f"{args.out} was not written: some machines cannot be deployed")
         return
     promises = {plan.name: Promise.of(plan) for plan in planned}
-    save_plan(
-        args.out,
-        SavedPlan(
-            deployment,
-            promises,
-            allow_reboot=args.allow_reboot,
-            allow_recreate=args.allow_recreate,
-            make_another=args.make_another,
-        ),
-    )
+    save_plan(args.out, SavedPlan(deployment, promises, **{name: getattr(args, name) for name in ALLOWED}))
     screen.say(f"saved in {args.out}")

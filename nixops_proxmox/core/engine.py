@@ -77,8 +77,11 @@ def carry_out(
     enough: Callable[[T], bool] = never,
 ) -> T:
     """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look;
-    the first one's is the plan's own. `enough` may cut the last one short."""
-    record_seen(journal, thing, plan.seen)
+    the first one's is the plan's own. `enough` may cut the last one short. Raises the NoPath of a blocked plan, after
+    it has recorded what was seen, which is the reason."""
+    _record_seen(journal, thing, plan.seen)
+    if plan.blocked is not None:
+        raise plan.blocked
     thing = plan.seen
     for leg in plan.legs:
         if leg is not plan.legs[0]:
@@ -114,11 +117,11 @@ def _walk(
 
 def _look(lifecycle: Lifecycle[Any, W, T, Any, Any], world: W, journal: Journal[T], thing: T) -> T:
     seen = lifecycle.look(world, thing)
-    record_seen(journal, thing, seen)
+    _record_seen(journal, thing, seen)
     return seen
 
 
-def record_seen(journal: Journal[T], thing: T, seen: T) -> None:
+def _record_seen(journal: Journal[T], thing: T, seen: T) -> None:
     """What a look showed, if the record says otherwise."""
     if seen.phase is not thing.phase:
         journal.record(seen, f"seen: it is {seen.phase}, not {thing.phase}")

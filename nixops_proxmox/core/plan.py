@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from nixops_proxmox.core.table import Lifecycle, Move
 from nixops_proxmox.core.thing import AnyFacts, AnyThing
+from nixops_proxmox.errors import NoPath
 
 P = TypeVar("P")
 W = TypeVar("W")
@@ -26,12 +27,13 @@ class Leg(Generic[W, T, F]):
 @dataclass(frozen=True)
 class Plan(Generic[W, T, F, S]):
     """`seen`: the thing as the world shows it now. `shown`: what the look showed, None where it was not needed.
-    `way`: which of the kind's ways the moves take."""
+    `way`: which of the kind's ways the moves take. `blocked`: why no move leads on; then there are no legs."""
 
     seen: T
     legs: tuple[Leg[W, T, F], ...]
     shown: S | None = None
     way: str = ""
+    blocked: NoPath | None = None
 
     @property
     def moves(self) -> tuple[Move[Any, W, T, F], ...]:

@@ -11,7 +11,7 @@ from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import by_danger, describe, footer, plans_json
-from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.model import Effect, Finding, Level
 from nixops_proxmox.spelling import Verb, command, recalled
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def show_plans(
         screen.show(explain(error))
     if errors:
         return errors[0].exit_status
-    return CHANGES if check and any(plan.effect != "nothing" for plan in planned) else 0
+    return CHANGES if check and any(plan.effect is not Effect.NOTHING for plan in planned) else 0
 
 
 def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) -> int:

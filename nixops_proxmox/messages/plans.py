@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration
-from nixops_proxmox.model import Change, Phase, When
+from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 PACKAGES = 12  # that are named; all of them are in the JSON
 FORMAT = 1  # of the JSON; docs/plan.md describes it
-EFFECTS = {  # what the footer calls them; the worst first
-    "recreate": "recreated",
-    "reinstall": "reinstalled",
-    "restart": "restarted",
-    "change": "changed",
-    "go on": "continued",
-    "new": "new",
-    "waits": "waiting for a restart",
-    "nothing": "unchanged",
+EFFECTS = {  # what the footer calls them
+    Effect.RECREATE: "recreated",
+    Effect.REINSTALL: "reinstalled",
+    Effect.RESTART: "restarted",
+    Effect.CHANGE: "changed",
+    Effect.NEW: "new",
+    Effect.GO_ON: "continued",
+    Effect.WAITS: "waiting for a restart",
+    Effect.NOTHING: "unchanged",
 }
 
 
 def by_danger(plans: "Sequence[Planned]") -> "list[Planned]":
     """What cannot be done first, then what loses most; within that as they were."""
-    order = list(EFFECTS)
+    order = list(Effect)
     return sorted(plans, key=lambda plan: -1 if plan.error is not None else order.index(plan.effect))
 
 
@@ -75,20 +75,20 @@ def describe_package(change: "PackageChange") -> str:
 def _summary(plan: "Planned") -> str:
     here = plan.phase.value
     match plan.effect:
-        case "recreate":
+        case Effect.RECREATE:
             return f"{here}, a new VM is created; the data on the old disks is lost"
-        case "reinstall":
+        case Effect.REINSTALL:
             return f"{here}, it is installed again{_away(plan)}"
-        case "new":
+        case Effect.NEW:
             return f"new, on {shown_line(plan.node)}" if plan.node else "new"
-        case "restart":
+        case Effect.RESTART:
             return f"{here}, it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
-        case "change" if plan.phase is Phase.STOPPED:
+        case Effect.CHANGE if plan.phase is Phase.STOPPED:
             return f"{here}, it is started"
-        case "change":
+        case Effect.CHANGE:
             later = [shown_line(change.key) for change in plan.changes if change.when is When.RESTART]
             return f"{here}, it changes without a restart" + (f"; {', '.join(later)} at the next one" if later else "")
-        case "waits":
+        case Effect.WAITS:
             return f"{here}, nothing to do before the next restart"
     return here
 
@@ -125,8 +125,8 @@ def _remedy(change: Change) -> str:
 
 def footer(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> str:
     """How many machines of which effect, and who is away for how long."""
-    counted = Counter(plan.effect.value for plan in plans if plan.error is None)
-    parts = [f"{counted[effect]} {word}" for effect, word in EFFECTS.items() if counted[effect]]
+    counted = Counter(plan.effect for plan in plans if plan.error is None)
+    parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in Effect if counted[effect]]
     refused = sum(plan.error is not None for plan in plans)
     parts += [f"{refused} that cannot be deployed"] if refused else []
     parts += [f"{len(forgotten)} no longer described"] if forgotten else []

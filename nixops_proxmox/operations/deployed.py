@@ -9,10 +9,10 @@ from typing import Any
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.kinds.machine.plans import Effect
+from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, Place, Power
+from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Place, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.closures import find_system_change, keep_system
@@ -20,7 +20,7 @@ from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, plan_machine
+from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
@@ -140,11 +140,14 @@ class Deployed:
         def work(name: str, lease: Any) -> Machine:
             if name in refused:
                 raise refused[name]
-            if promised is not None:
-                world = self._world(name, self._options.permissions)
-                refuse_moved_world(name, promised[name], plan_machine(self.record.machine(name), world))
-            before = self.record.machine(name).facts.system
-            machine = self._pursuit(name, lease).deploy(until=until, allow_recreate=allow_recreate)
+            pursuit = self._pursuit(name, lease)
+            before = pursuit.machine.facts.system
+
+            def accept(plan: Plan, world: World) -> None:
+                if promised is not None:
+                    refuse_moved_world(name, promised[name], describe_plan(plan, world))
+
+            machine = pursuit.deploy(until=until, allow_recreate=allow_recreate, accept=accept)
             if machine.facts.system != before:
                 keep_system(self.record, self._nix, machine.facts.system)
             return machine
@@ -244,10 +247,9 @@ class Deployed:
         def work(name: str) -> Machine:
             if name in refused:
                 raise refused[name]
-            world = self._world(name, self._options.permissions)
-            found = plan_machine(self.record.machine(name), world)
-            downtime = find_downtime(self.record.history(name)) if found.restart else None
             machine = self.record.machine(name)
+            found = plan_machine(machine, self._world(name, self._options.permissions))
+            downtime = find_downtime(self.record.history(name)) if found.restart else None
             difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
             planned[name] = replace(found, downtime=downtime, node=self._node_of_new(found), difference=difference)
             return machine

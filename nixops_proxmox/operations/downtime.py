@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nixops_proxmox.core.table import label
-from nixops_proxmox.kinds.machine.promises import task_type
+from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.kinds.machine.steps.hardware import ShutDown
 from nixops_proxmox.kinds.machine.steps.installer import Install
 from nixops_proxmox.kinds.machine.steps.system import Activate, BootSystem
@@ -37,7 +37,7 @@ def _end_of_use(boot: JournalEntry, before: JournalEntry | None) -> float | None
     """When the system went away that this boot brought back; None: it did not run."""
     if before is not None and before.label == INSTALLS:
         return None
-    if any(task_type(upid) in ENDS for upid in boot.tasks):
+    if any(task.type in ENDS for task in map(find_upid, boot.tasks) if task is not None):
         return boot.began
     stopped = before is not None and before.label == STOPS and before.ended is not None
     if stopped and before is not None and boot.began - (before.ended or 0.0) < AT_ONCE:

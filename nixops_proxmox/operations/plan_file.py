@@ -13,6 +13,7 @@ from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command
 
 FORMAT = 1
+ALLOWED = ("allow_reboot", "allow_recreate", "make_another")  # what a plan, and the deploy of it, may be allowed
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def load_plan(path: Path) -> SavedPlan:
         if data["format"] != FORMAT:
             raise ConfigError(f"{path}: another version of nixops-proxmox wrote this plan", hint=_again(path))
         machines = {str(name): Promise.from_json(one) for name, one in data["machines"].items()}
-        allowed = {name: bool(data[name]) for name in ("allow_reboot", "allow_recreate", "make_another")}
+        allowed = {name: bool(data[name]) for name in ALLOWED}
         return SavedPlan(str(data["deployment"]), machines, **allowed)
     except OSError as error:
         raise ConfigError(f"cannot read the plan in {path}: {error.strerror}") from error
@@ -84,9 +85,7 @@ def load_plan(path: Path) -> SavedPlan:
 
 
 def refuse_moved_world(name: str, promise: Promise, now: Planned) -> None:
-    """Raises StateError if the machine, or what is wanted of it, is not what it was when the plan was drawn up."""
-    if now.error is not None:
-        raise now.error
+    """Raises StateError if the machine or its description has changed since the plan was made."""
     differences = list(find_differences(promise, Promise.of(now)))
     if differences:
         raise StateError(

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from nixops_proxmox.core.engine import record_seen, wait_for_errand
-from nixops_proxmox.errors import NoPath
+from nixops_proxmox.core.engine import wait_for_errand
 from nixops_proxmox.kinds.machine.engine import carry_out, pursue, run_errand
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.errands.power import HardReboot, Reset
@@ -40,24 +39,23 @@ class Pursuit:
         wait_for_errand(self.world, self.machine)
         return LIFECYCLE.look(self.world, self.machine)
 
-    def deploy(self, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
-        """Bring the machine to `ready` from any phase. Recreates a VM that is gone only with permission."""
+    def deploy(
+        self,
+        *,
+        until: Phase | None = None,
+        allow_recreate: bool = False,
+        accept: Callable[[Plan, World], None] = lambda _plan, _world: None,
+    ) -> Machine:
+        """Bring the machine to `ready` from any phase. Recreates a VM that is gone only with permission. `accept` may
+        refuse the plan before anything is done."""
         if allow_recreate:
             self._allow(allow_recreate=True, lose_disks=True)
         wait_for_errand(self.world, self.machine)
-        plan = self._drawn_up(plan_deploy)
+        plan = plan_deploy(self.machine, self.world)
+        if plan.blocked is None:
+            accept(plan, self.world)
         refuse_rescue(plan, self.world)
         return self.carry_out(plan, until=until)
-
-    def _drawn_up(self, draw: Callable[[Machine, World], Plan]) -> Plan:
-        """A plan; where no move leads on, the record must still say what was seen, for that is why."""
-        try:
-            return draw(self.machine, self.world)
-        except NoPath:
-            seen = LIFECYCLE.look(self.world, self.machine)
-            record_seen(self._journal, self.machine, seen)
-            self.machine = seen
-            raise
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
         """A plan that was drawn up just now; what it promised is held against what happens."""
@@ -79,7 +77,7 @@ class Pursuit:
         caller has told the user what will be lost."""
         self._allow(lose_disks=True)
         wait_for_errand(self.world, self.machine)
-        return self.carry_out(self._drawn_up(plan_reinstall))
+        return self.carry_out(plan_reinstall(self.machine, self.world))
 
     def reboot(self, *, hard: bool = False) -> Machine:
         """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""

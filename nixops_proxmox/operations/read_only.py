@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from nixops_proxmox.errors import DeployError, NoPath
-from nixops_proxmox.kinds.machine.plans import Effect, foresee, plan_deploy, vm_in
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
-from nixops_proxmox.model import Change, Machine, Phase, Power, Vm
+from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.operations.closures import SystemChange
 from nixops_proxmox.spelling import Verb, command
 
@@ -53,10 +52,13 @@ class Checked:
 
 def plan_machine(machine: Machine, world: World) -> Planned:
     """What `deploy` would do; looks and builds, and changes nothing."""
-    try:
-        plan = plan_deploy(machine, world)
-    except NoPath as error:
-        return Planned(machine.name, LIFECYCLE.look(world, machine).phase, error=error)
+    return describe_plan(plan_deploy(machine, world), world)
+
+
+def describe_plan(plan: Plan, world: World) -> Planned:
+    """What carrying out the plan would do."""
+    if plan.blocked is not None:
+        return Planned(plan.seen.name, plan.seen.phase, error=plan.blocked)
     seen, vm = plan.seen, vm_in(plan)
     changes = tuple(find_changes_now(world, vm, seen)) if vm is not None else ()
     stays = tuple(world.hypervisor.leftovers(vm, world.spec, seen)) if vm is not None else ()

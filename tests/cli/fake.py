@@ -17,8 +17,7 @@ from nixops_proxmox import errors
 from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.kinds.machine.plans import Effect
-from nixops_proxmox.model import Change, Endpoint, Facts, Machine, Phase
+from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned
 from nixops_proxmox.operations.plan_file import Promise
 from nixops_proxmox.spec import Disk, MachineSpec

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.kinds.machine.plans import Effect
 from nixops_proxmox.messages.plans import by_danger, describe, footer
-from nixops_proxmox.model import Phase
+from nixops_proxmox.model import Effect, Phase
 from nixops_proxmox.operations import Planned
 from tests.pace import patience
 

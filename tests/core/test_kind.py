@@ -12,7 +12,8 @@ from nixops_proxmox.core.kind import Known, Presence, Thing, three_rows
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import PveOutcomeUnknown
 from nixops_proxmox.state import Deployment, open_state
-from tests.kinds.machine.cluster import Crash, Fuse, Quiet, SteppedClock
+from tests.clocks import SteppedClock
+from tests.kinds.machine.cluster import Crash, Fuse, Quiet
 
 
 @dataclass

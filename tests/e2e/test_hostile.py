@@ -31,7 +31,7 @@ OURS = re.compile(
     r"(?:\r?\x1b\[2K|\r?\x1b\[(?:1?A|\?25[lh])|\x1b\[[0-9;]*m)"
 )  # what rich draws with: colours, the cursor, its lines
 FORGED = re.compile(r"^(?:error: EVIL|hint: `nixops-proxmox destroy|web: EVIL)", re.MULTILINE)
-MARKS = re.compile("⟨[0-9a-f]{8} ")  # the mark of a command that nobody spelled
+MARKS = re.compile("⟨[0-9a-f]{8} ")  # how a command begins that no door has spelled
 
 NETWORK = """\
 let

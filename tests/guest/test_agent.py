@@ -19,18 +19,8 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.guest.agent import LOOK_EVERY, Agent, Growth
 from nixops_proxmox.pve.api.answers import AgentInterface, ExecStatus, FileRead, StatusSeen
+from tests.clocks import SteppedClock
 from tests.pace import patience
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class Here:
@@ -106,12 +96,12 @@ def api() -> Here:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> SteppedClock:
+    return SteppedClock()
 
 
 @pytest.fixture
-def agent(api: Here, clock: Clock, tmp_path: Path) -> Agent:
+def agent(api: Here, clock: SteppedClock, tmp_path: Path) -> Agent:
     return Agent(api, "pve1", 101, clock=clock, folder=str(tmp_path / "run"))
 
 
@@ -138,7 +128,7 @@ def test_what_pve_would_mangle_is_not_sent(agent: Agent, api: Here) -> None:
     assert api.calls == []
 
 
-def test_polling_slows_down_and_outlasts_an_agent_that_is_busy(agent: Agent, api: Here, clock: Clock) -> None:
+def test_polling_slows_down_and_outlasts_an_agent_that_is_busy(agent: Agent, api: Here, clock: SteppedClock) -> None:
     api.running_polls = 10
     api.faults[("status", 3)] = DEAD
     assert agent.exec(["/bin/true"]).status == 0
@@ -232,7 +222,7 @@ def test_waiting_ends_with_the_first_answer(agent: Agent, api: Here) -> None:
     ],
 )
 def test_giving_up_names_the_layer_that_is_missing(
-    agent: Agent, api: Here, clock: Clock, error: DeployError, words: str
+    agent: Agent, api: Here, clock: SteppedClock, error: DeployError, words: str
 ) -> None:
     api.faults |= {("ping", number): error for number in range(1, 200)}
     with pytest.raises(AgentSilent, match=words) as caught:
@@ -245,7 +235,9 @@ GROWTH = Growth(grace=120, most=900)
 MIB = 1 << 20
 
 
-def waited(agent: Agent, api: Here, clock: Clock, moved: Callable[[float], float], *, uptime: float = 0) -> float:
+def waited(
+    agent: Agent, api: Here, clock: SteppedClock, moved: Callable[[float], float], *, uptime: float = 0
+) -> float:
     """Seconds until a silent agent was given up, of a guest that has `moved` so many bytes by then."""
     api.faults |= {("ping", number): DEAD for number in range(1, 2000)}
     api.statuses = lambda: StatusSeen(True, uptime=int(uptime + clock.time), moved=int(moved(clock.time)))
@@ -266,17 +258,17 @@ def waited(agent: Agent, api: Here, clock: Clock, moved: Callable[[float], float
     ids=["still", "logs", "booted", "slow", "endless"],
 )
 def test_a_guest_that_is_at_work_is_waited_for_and_no_other(
-    agent: Agent, api: Here, clock: Clock, moved: Callable[[float], float], until: float
+    agent: Agent, api: Here, clock: SteppedClock, moved: Callable[[float], float], until: float
 ) -> None:
     assert until <= waited(agent, api, clock, moved) <= until + 15
     assert api.calls.count("look") <= clock.time / LOOK_EVERY
 
 
-def test_who_runs_for_long_does_not_boot_however_busy_it_is(agent: Agent, api: Here, clock: Clock) -> None:
+def test_who_runs_for_long_does_not_boot_however_busy_it_is(agent: Agent, api: Here, clock: SteppedClock) -> None:
     assert waited(agent, api, clock, lambda now: now * MIB, uptime=900) <= 301
 
 
-def test_a_slow_boot_is_met_and_a_look_that_fails_is_no_sign(agent: Agent, api: Here, clock: Clock) -> None:
+def test_a_slow_boot_is_met_and_a_look_that_fails_is_no_sign(agent: Agent, api: Here, clock: SteppedClock) -> None:
     api.statuses = lambda: StatusSeen(True, moved=int(clock.time * MIB))
     api.faults |= {("ping", number): DEAD for number in range(1, 300)}
     api.faults |= {("look", 2): LOST, ("look", 3): PermissionDenied("no VM.Audit")}

@@ -12,8 +12,9 @@ from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.medium import Medium
 from nixops_proxmox.model import Phase
 from nixops_proxmox.options import Silent
+from tests.clocks import SteppedClock
 from tests.kinds.machine import cluster
-from tests.kinds.machine.cluster import Fuse, SteppedClock
+from tests.kinds.machine.cluster import Fuse
 
 
 class Bench(Protocol):

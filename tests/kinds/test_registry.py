@@ -18,7 +18,8 @@ from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.kinds.registry import find_kinds
 from nixops_proxmox.state import open_state
 from nixops_proxmox_notes import Folder
-from tests.kinds.machine.cluster import Quiet, SteppedClock
+from tests.clocks import SteppedClock
+from tests.kinds.machine.cluster import Quiet
 
 kind = find_kinds()["note"]
 with open_state(sys.argv[2]) as state:

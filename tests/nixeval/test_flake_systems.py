@@ -43,7 +43,7 @@ FLAKE = """{
 SECRET = "the-secret-of-this-test"
 GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 
-# What is written (in the folder `shop`, or in one below), and the system that is meant.
+# What is written (in the folder `shop`, or in one below), and the system that it names.
 SPELLINGS = {
     ".": "web",
     "#web": "web",
@@ -154,7 +154,7 @@ def test_every_spelling_is_the_system_that_nix_itself_makes_of_it(
         return set(found.values())
 
     assert len(compare(SPELLINGS)) == 5, "dirty, clean and below; web and west"
-    assert not list(store.rglob("secret.key")), "git does not know the secret, and nobody copied it"
+    assert not list(store.rglob("secret.key")), "git does not know the secret, so it is not copied"
     assert len(compare(WHOLE_FOLDERS)) == 2
     assert list(store.rglob("secret.key"))
 

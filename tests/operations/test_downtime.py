@@ -7,9 +7,9 @@ from nixops_proxmox.kinds.machine.steps.system import Activate, BootSystem
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.state.journal import AttemptOutcome, JournalEntry
 
-START = "UPID:pve1:0001:0002:0003:qmstart:101:root@pam:"
-STOP = "UPID:pve1:0001:0002:0003:qmstop:101:root@pam:"
-SHUTDOWN = "UPID:pve1:0001:0002:0003:qmshutdown:101:root@pam:"
+START = "UPID:pve1:00000001:00000002:00000003:qmstart:101:root@pam:"
+STOP = "UPID:pve1:00000001:00000002:00000003:qmstop:101:root@pam:"
+SHUTDOWN = "UPID:pve1:00000001:00000002:00000003:qmshutdown:101:root@pam:"
 
 
 def entry(

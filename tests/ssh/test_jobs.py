@@ -36,7 +36,7 @@ def settle(directory: str, name: str = "j") -> Job:
 
 
 def has_ended(pid: int) -> bool:
-    """Gone, or a zombie that nobody has asked for yet."""
+    """It is gone, or a zombie whose parent has not waited for it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:

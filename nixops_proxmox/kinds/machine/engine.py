@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nixops_proxmox.core import engine
-from nixops_proxmox.core.engine import TASK, OpenAttempt, at_rest, do_step, wait_for_errand
+from nixops_proxmox.core.engine import TASK, OpenAttempt, at_rest, do_step, never, wait_for_errand
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.kinds.machine.errand import RAN, WHAT, Errand
 from nixops_proxmox.kinds.machine.plans import Plan
@@ -20,7 +20,7 @@ def pursue(
     world: World,
     journal: Journal,
     *,
-    enough: Callable[[Machine], bool] = lambda _: False,
+    enough: Callable[[Machine], bool] = never,
 ) -> Machine:
     """Take one durable move after another until `machine` is in `goal`, or `enough` says that it may stop there."""
     way = world.spec.install.source
@@ -28,7 +28,7 @@ def pursue(
 
 
 def carry_out(
-    plan: Plan, machine: Machine, world: World, journal: Journal, *, enough: Callable[[Machine], bool] = lambda _: False
+    plan: Plan, machine: Machine, world: World, journal: Journal, *, enough: Callable[[Machine], bool] = never
 ) -> Machine:
     """Reach the goals of a plan that was drawn up just now, or stop where `enough` says that it may."""
     return engine.carry_out(LIFECYCLE, plan, machine, world, journal, enough=enough)

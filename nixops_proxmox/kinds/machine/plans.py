@@ -1,37 +1,23 @@
 """What verbs mean for one machine: which goals of the table, and what forbids them. It looks, and changes nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeAlias
 
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
-from nixops_proxmox.errors import NeedsPermission
+from nixops_proxmox.errors import NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import BootSystem, find_reasons_to_restart
 from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED
-from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.model import Change, Effect, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 UNDER_WAY = (Phase.RESERVED, Phase.DEFINED, *INSTALLING)  # being installed already
 
 Plan: TypeAlias = plan.Plan[World, Machine, Facts, Look]
-
-
-class Effect(StrEnum):
-    """What a plan does to a machine, the worst first."""
-
-    RECREATE = "recreate"  # a new VM; the data on the old disks is lost
-    REINSTALL = "reinstall"  # its disks are written again
-    RESTART = "restart"
-    CHANGE = "change"  # while it runs, or stands still
-    NEW = "new"
-    GO_ON = "go on"  # with what an earlier run began
-    WAITS = "waits"  # nothing to do; something takes effect at the next restart
-    NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -45,14 +31,23 @@ class Forecast:
 
 def plan_deploy(machine: Machine, world: World) -> Plan:
     """Plan the way to `ready` from any phase. Raises the error with which a deploy would refuse to begin, except for a
-    machine in rescue (see `refuse_rescue`): a plan shows what would happen to it."""
+    machine in rescue (see `refuse_rescue`): a plan shows what would happen to it. Where no move leads on, the plan is
+    blocked."""
     refuse_moved(machine, world)
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
     world.builder.wanted_system(machine)  # what cannot be built fails before anything is made
+    return _draw_up(machine, world, lambda seen: goals_of_deploy(seen, world))
+
+
+def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence[Phase]]) -> Plan:
+    """One look, and the plan for what it shows. `goals`: what is wanted of the machine as it was seen."""
     seen, shown = LIFECYCLE.look_closely(world, machine)
-    way = world.spec.install.source
-    return plan.draw_up(LIFECYCLE, seen, goals_of_deploy(seen, world), shown=shown, way=way)
+    wanted, way = goals(seen), world.spec.install.source
+    try:
+        return plan.draw_up(LIFECYCLE, seen, wanted, shown=shown, way=way)
+    except NoPath as error:
+        return Plan(seen, (), shown, way, blocked=error)
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
@@ -68,9 +63,8 @@ def plan_reinstall(machine: Machine, world: World) -> Plan:
     """Install again: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
     refuse_moved(machine, world)
     world.builder.wanted_system(machine)
-    seen, shown = LIFECYCLE.look_closely(world, machine)
     start = () if machine.phase in UNDER_WAY else (start_of_reinstall(world.spec),)
-    return plan.draw_up(LIFECYCLE, seen, (*start, Phase.READY), shown=shown, way=world.spec.install.source)
+    return _draw_up(machine, world, lambda _: (*start, Phase.READY))
 
 
 def vm_in(drawn: Plan) -> Vm | None:

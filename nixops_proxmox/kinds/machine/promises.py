@@ -1,5 +1,6 @@
 """What a plan promised about restarts, held against what happened. A difference is a defect, and is recorded."""
 
+from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, runs, vm_in
 from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.shape import World
@@ -8,12 +9,6 @@ from nixops_proxmox.kinds.machine.table import SETTLED
 from nixops_proxmox.model import Machine
 
 STARTS = ("qmstart", "qmreboot", "qmreset")  # PVE's types of tasks after which the system boots
-
-
-def task_type(upid: str) -> str:
-    """The sixth word of a UPID; empty for text that is not a UPID."""
-    words = upid.split(":")
-    return words[5] if len(words) > 5 else ""
 
 
 class Watched:
@@ -27,7 +22,8 @@ class Watched:
         return self._journal.begin(machine, label, to)
 
     def note(self, attempt: int, machine: Machine) -> None:
-        self.started = self.started or task_type(machine.facts.task) in STARTS
+        task = find_upid(machine.facts.task)
+        self.started = self.started or (task is not None and task.type in STARTS)
         self._journal.note(attempt, machine)
 
     def commit(self, attempt: int, machine: Machine) -> None:
@@ -41,10 +37,10 @@ class Watched:
 
 
 def find_promise(plan: Plan, world: World) -> bool | None:
-    """Whether the machine is to be restarted; None where the plan promises nothing: it does not run yet, or what runs
-    is not its system."""
+    """Whether the machine is to be restarted. None where the plan promises nothing: nothing is done, the machine does
+    not run yet, or what runs is not its system."""
     vm = vm_in(plan)
-    if vm is None or not runs(plan) or len(plan.legs) > 1 or plan.seen.phase not in SETTLED:
+    if vm is None or not plan.moves or not runs(plan) or len(plan.legs) > 1 or plan.seen.phase not in SETTLED:
         return None
     return bool(foresee(plan, world, find_changes(world, vm, plan.seen)).restart)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nixops_proxmox.core.ports import OnBytes
+from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve.api import answers
 from nixops_proxmox.pve.api.archives import parse_config_file
 from nixops_proxmox.pve.api.guarded import Guarded, Prove
-from nixops_proxmox.pve.api.tasks import find_upid
 from nixops_proxmox.pve.api.versions import Release, parse_release
 from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, HttpMethod, Timeouts, Value
 from nixops_proxmox.pve.wire.upload import Upload, no_progress, sha256_of, stored_name

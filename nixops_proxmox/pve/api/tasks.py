@@ -1,4 +1,4 @@
-"""PVE's tasks: their names (UPIDs), how they end as a type, waiting for them, finding one whose answer was lost."""
+"""PVE's tasks: how they end as a type, waiting for them, finding one whose answer was lost."""
 
 import re
 import time
@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nixops_proxmox.core.upid import Upid, parse_upid
 from nixops_proxmox.errors import (
-    NotFound,
     PveBusy,
     PveOutcomeUnknown,
     PveUnreachable,
@@ -25,18 +25,6 @@ STALL = 1800.0  # seconds without a new log line
 DEADLINE = 4 * 3600.0  # seconds; copies of large disks are slow, a stalled one is noticed long before
 PATIENCE = 90.0  # seconds of errors in a row that a wait puts up with: a node's API restarting, a lost route
 TAIL = 12  # log lines kept with an outcome
-
-
-@dataclass(frozen=True)
-class Upid:
-    """UPID:node:pid:pstart:starttime:type:id:user: — numbers in hex."""
-
-    text: str
-    node: str
-    started: int
-    type: str
-    id: str
-    user: str
 
 
 @dataclass(frozen=True)
@@ -61,27 +49,6 @@ class StillRunning:
 
 
 TaskOutcome = Succeeded | Failed | StillRunning
-
-_UPID = re.compile(
-    r"UPID:(?P<node>[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?):[0-9A-Fa-f]{8}:[0-9A-Fa-f]{8,9}:(?P<start>[0-9A-Fa-f]{8}):"
-    r"(?P<type>[^:\s/]+):(?P<id>[^:\s/]*):(?P<user>[^:\s/]+):"
-)
-
-
-def find_upid(text: object) -> Upid | None:
-    """The UPID, or None if it is none (some calls answer null or "OK" when there was nothing to do)."""
-    match = _UPID.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        return None
-    return Upid(match[0], match["node"], int(match["start"], 16), match["type"], match["id"], match["user"])
-
-
-def parse_upid(text: str) -> Upid:
-    """NotFound for text that is not a UPID: no PVE can know such a task."""
-    upid = find_upid(text)
-    if upid is None:
-        raise NotFound(f"{text!r} is not a PVE task's name (UPID)")
-    return upid
 
 
 def outcome_of(exit_status: str, log: Sequence[str]) -> Succeeded | Failed:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nixops_proxmox.core.ports import NoteTask
+from nixops_proxmox.core.upid import parse_upid
 from nixops_proxmox.errors import (
     BadParameter,
     DeployError,
@@ -27,7 +28,7 @@ from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, V
 from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
-from nixops_proxmox.pve.api.tasks import Failed, parse_upid
+from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media

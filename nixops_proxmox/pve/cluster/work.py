@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
+from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.errors import DeployError, NotFound, PveBusy, PveOutcomeUnknown, TaskFailed, VmidTaken
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.api.tasks import Failed, TaskWaiter, find_upid
+from nixops_proxmox.pve.api.tasks import Failed, TaskWaiter
 from nixops_proxmox.pve.cluster.throttle import Throttle
 from nixops_proxmox.pve.wire.refusals import (
     LockTimeout,

@@ -31,6 +31,7 @@ from nixops_proxmox.model import (
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
 from nixops_proxmox.spec import Disk, InstallSource, InstallSpec, MachineSpec, Nic
+from tests.clocks import SteppedClock
 
 SPEC = MachineSpec(
     name="web",
@@ -50,6 +51,11 @@ COPIES = {
 PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
 TYPES = {"start_vm": "qmstart", "stop_vm": "qmstop", "shut_down_vm": "qmshutdown"}  # of PVE's tasks
+
+
+def name_task(number: int, kind: str) -> str:
+    """A UPID."""
+    return f"UPID:pve1:{number:08X}:00000000:00000000:{kind}:100:root@pam:"
 
 
 class Crash(BaseException):
@@ -219,14 +225,14 @@ class Hypervisor:
         act()
         self.fuse.boundary()
         if note is not None:
-            upid = f"UPID:pve1:{len(self.cluster.tasks)}:0:0:{TYPES.get(name, name)}:"
+            upid = name_task(len(self.cluster.tasks), TYPES.get(name, name))
             self.cluster.tasks.append(upid)
             note(upid)
             self.fuse.boundary()
 
     def task(self, kind: str, begin: Callable[[], None], end: Callable[[], None], note: NoteTask) -> None:
         """One that goes on when whoever began it is gone; it ends when somebody waits for it."""
-        upid = f"UPID:pve1:{len(self.cluster.tasks)}:0:0:{kind}:"
+        upid = name_task(len(self.cluster.tasks), kind)
 
         def act() -> None:
             begin()
@@ -509,17 +515,6 @@ class Keys:
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         return ["ssh-ed25519 CLIENT"]
-
-
-class SteppedClock:
-    def __init__(self) -> None:
-        self.time = 0.0
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
 
 
 class Quiet:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from nixops_proxmox.core.upid import find_upid, parse_upid
 from nixops_proxmox.errors import NotFound, PveError, PveUnreachable, TaskFailed, TaskStillRunning
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.api.tasks import Failed, StillRunning, Succeeded, TaskWaiter, find_upid, outcome_of, parse_upid
+from nixops_proxmox.pve.api.tasks import Failed, StillRunning, Succeeded, TaskWaiter, outcome_of
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.upload import Upload
 
