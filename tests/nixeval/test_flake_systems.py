@@ -2,7 +2,6 @@
 NixOS's own modules where NIXOPS_PROXMOX_NIXPKGS has them."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.paths import nix_dir
 from tests.nixes import TREES, WHOLE, nixos_tree, nixpkgs_lib
+from tests.nixeval.work_tree import commit_all, git, plant, write_flake
 from tests.pace import patience
 
 pytestmark = pytest.mark.nix
@@ -40,8 +40,6 @@ FLAKE = """{
     };
 }
 """
-SECRET = "the-secret-of-this-test"
-GIT = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
 
 # What is written (in the folder `shop`, or in one below), and the system that it names.
 SPELLINGS = {
@@ -68,22 +66,12 @@ class Shop:
     """A work tree with a flake at its top and another below, a worktree beside, a folder without git, a registry."""
 
     def __init__(self, folder: Path, flake: str) -> None:
-        self.top, self._flake = folder / "shop", flake
-        self._plant(self.top)
-        for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["worktree", "add", "-q", "../other"]):
-            subprocess.run([*GIT, *words], cwd=self.top, check=True, capture_output=True)
-        self._plant(folder / "plain")
-        self._write(self.top / "flake.nix", "dirty")
-
-    def _plant(self, folder: Path) -> None:
-        (folder / "sub" / "deep").mkdir(parents=True)
-        self._write(folder / "flake.nix", "clean")
-        self._write(folder / "sub" / "flake.nix", "sub")
-        (folder / ".gitignore").write_text("*.key\n")
-        (folder / "secret.key").write_text(SECRET)
-
-    def _write(self, file: Path, place: str) -> None:
-        file.write_text(self._flake.replace("PLACE", place))
+        self.top = folder / "shop"
+        plant(self.top, flake)
+        commit_all(self.top)
+        git(self.top, "worktree", "add", "-q", "../other")
+        plant(folder / "plain", flake)
+        write_flake(self.top, flake, "dirty")
 
     def register(self, file: Path) -> None:
         entry = {"from": {"type": "indirect", "id": "shop"}, "to": {"type": "git", "url": f"file://{self.top}"}}

@@ -1,6 +1,5 @@
 """Flakes as people write them, with a real Nix."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nixops_proxmox.nixeval.flakes import absolute, local_folder, split_referenc
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.paths import nix_dir
+from tests.nixeval.work_tree import SECRET, commit_all, git, plant, write_flake
 
 FLAKE = """{
   outputs = { self }: {
@@ -20,7 +20,6 @@ FLAKE = """{
   };
 }
 """
-SECRET = "the-secret-of-this-test"
 
 
 @pytest.mark.parametrize(
@@ -57,25 +56,9 @@ class Tree:
 
     def __init__(self, top: Path, nix: Nix, run: ProcessRunner, monkeypatch: pytest.MonkeyPatch) -> None:
         self.top, self._nix, self._run, self._monkeypatch = top, nix, run, monkeypatch
-        self.plant(top)
-        self.git(top, "init", "-q", ".")
-        self.git(top, "add", "-A")
-        self.git(top, "commit", "-qm", "x")
-        self.write(top / "flake.nix", "dirty")
-
-    def plant(self, folder: Path) -> None:
-        (folder / "sub" / "deep").mkdir(parents=True)
-        self.write(folder / "flake.nix", "clean")
-        self.write(folder / "sub" / "flake.nix", "sub")
-        (folder / ".gitignore").write_text("*.key\n")
-        (folder / "secret.key").write_text(SECRET)
-
-    def write(self, file: Path, place: str) -> None:
-        file.write_text(FLAKE.replace("PLACE", place))
-
-    def git(self, folder: Path, *words: str) -> None:
-        who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "protocol.file.allow=always"]
-        subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+        plant(top, FLAKE)
+        commit_all(top)
+        write_flake(top, FLAKE, "dirty")
 
     def evaluate(self, reference: str, here: Path | None = None) -> Evaluated:
         self._monkeypatch.chdir(here or self.top)
@@ -127,12 +110,12 @@ def test_every_spelling_means_what_nix_build_means(tree: Tree) -> None:
 
 @pytest.mark.nix
 def test_worktrees_and_folders_without_git_are_flakes_too(tree: Tree, tmp_path: Path) -> None:
-    tree.git(tree.top, "worktree", "add", "-q", str(tmp_path / "other"))
+    git(tree.top, "worktree", "add", "-q", str(tmp_path / "other"))
     (tmp_path / "other" / "secret.key").write_text(SECRET)
     assert tree.told(".", tmp_path / "other") == "clean"
     assert not list(tree.stored())
     (tmp_path / "plain").mkdir()
-    tree.plant(tmp_path / "plain")
+    plant(tmp_path / "plain", FLAKE)
     assert tree.told("../plain#eu.west") == "clean eu.west"
 
 
@@ -141,10 +124,10 @@ def test_submodules_are_there_when_asked_for(tree: Tree, tmp_path: Path) -> None
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "flake.nix").write_text("{ outputs = { self }: (import ./shop/flake.nix).outputs { inherit self; }; }")
-    tree.git(outer, "init", "-q", ".")
-    tree.git(outer, "submodule", "add", "-q", str(tree.top), "shop")
-    tree.git(outer, "add", "-A")
-    tree.git(outer, "commit", "-qm", "x")
+    git(outer, "init", "-q", ".")
+    git(outer, "submodule", "add", "-q", str(tree.top), "shop")
+    git(outer, "add", "-A")
+    git(outer, "commit", "-qm", "x")
     (outer / "shop" / "secret.key").write_text(SECRET)
     assert tree.told(f"git+file://{outer}?submodules=1") == "clean"
     assert not list(tree.stored())
