@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nixops_proxmox.lab import guestfs
 from nixops_proxmox.nixeval.build import build_systems
 from nixops_proxmox.nixeval.evaluate import Evaluated, NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner
@@ -20,6 +21,7 @@ from tests.builds import nix_config
 from tests.nixes import NIXES, nix_path
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SERVICES = Path(guestfs.__file__).parent / "bin" / "lab-services"  # as a lab's guest has it
 STUBS = "{ lib.mkDefault = value: value; pkgs = { }; config = { }; }"
 
 pytestmark = pytest.mark.nix
@@ -75,14 +77,20 @@ def test_the_demo_is_a_valid_description_of_three_machines(nix: Nix, run: Proces
 def test_the_demos_systems_are_built_with_nothing_but_a_shell(nix: Nix, run: ProcessRunner, tmp_path: Path) -> None:
     built = build_systems(nix, _evaluate(nix, run).toplevels, roots=tmp_path / "roots", run=run)
     assert built.failures == {}
+    (tmp_path / "lab-services").write_text(f'#!/bin/sh\nexec sh {SERVICES} "$@"\n')
+    (tmp_path / "lab-services").chmod(0o755)
     for name, system in built.systems.items():
         top = Path(system)
         assert os.access(top / "bin" / "switch-to-configuration", os.X_OK) and os.access(top / "activate", os.X_OK)
         assert os.access(top / "services" / name, os.X_OK)
         hosts = (top / "etc" / "hosts").read_text()
         assert "fd77:77::12 app\n" in hosts and "10.77.0.13 db\n" in hosts
-        said = subprocess.run([top / "bin" / "switch-to-configuration", "dry-activate"], capture_output=True, text=True)
-        assert said.stdout == f"would activate {system}\n"
+        argv = [str(top / "bin" / "switch-to-configuration"), "dry-activate"]
+        said = subprocess.run(argv, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True)
+        assert said.stderr.decode().splitlines() == [
+            "would activate the configuration...",
+            f"would start the following units: {name}.service",
+        ]
 
 
 def test_another_version_changes_web_and_nothing_else(nix: Nix, run: ProcessRunner) -> None:

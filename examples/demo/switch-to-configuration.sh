@@ -9,7 +9,7 @@ case ${1-} in
     lab-services switch "$system"
     ;;
   boot) ;; # what boots next is the system profile, which is set already
-  dry-activate) echo "would activate $system" ;;
+  dry-activate) lab-services dry-switch "$system" ;;
   *)
     echo "usage: $0 switch|boot|test|dry-activate" >&2
     exit 1

@@ -1,6 +1,6 @@
 """Show what `deploy` would do, and change nothing.
 
-Looks at the cluster, and builds the systems.
+Looks at the cluster and into the machines, and builds the systems.
 """
 
 import argparse
@@ -25,13 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="Save the plan; `deploy --plan FILE` does it, or nothing"
     )
+    parser.add_argument(
+        "--copy", action="store_true", help="Copy new systems to the machines first, to see units that restart"
+    )
     add_permissions(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)
-        planned = deployed.plan(names)
+        planned = deployed.plan(names, copy=args.copy)
         forgotten = deployed.forgotten()
         if args.out is not None:
             _save(args, screen, deployed.record.name, planned)

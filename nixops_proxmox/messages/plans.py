@@ -13,9 +13,17 @@ from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
     from nixops_proxmox.nixeval.closure import PackageChange
+    from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
     from nixops_proxmox.operations import Planned
 
 PACKAGES = 12  # that are named; all of them are in the JSON
+UNITS = {  # what becomes of units
+    "restarts": "restarts",
+    "stops": "stops",
+    "reloads": "reloads",
+    "starts": "starts",
+    "keeps": "changes, but does not restart",
+}
 FORMAT = 1  # of the JSON; docs/plan.md describes it
 EFFECTS = {  # what the footer calls them
     Effect.RECREATE: "recreated",
@@ -54,17 +62,34 @@ def describe(plan: "Planned") -> list[str]:
 def _describe_system(plan: "Planned") -> list[str]:
     if not plan.system:
         return []
-    lines = [f"  system: {plan.system}"]
+    return [f"  system: {plan.system}", *(f"    {line}" for line in (*_packages(plan), *_units(plan.units)))]
+
+
+def _packages(plan: "Planned") -> list[str]:
     found = plan.difference
     if found is None:
-        return lines
+        return []
     size = "" if found.bytes_to_copy is None else f", at most {amount(found.bytes_to_copy)} to copy"
     count = len(found.packages)
     told = "no package changes" if not count else "1 package changes" if count == 1 else f"{count} packages change"
-    lines.append(f"    {told}{size}")
-    lines += [f"    {describe_package(change)}" for change in islice(found.packages, PACKAGES)]
+    lines = [f"{told}{size}", *(describe_package(change) for change in islice(found.packages, PACKAGES))]
     more = len(found.packages) - PACKAGES
-    return [*lines, f"    … and {more} more (--json has all)"] if more > 0 else lines
+    return [*lines, f"… and {more} more (--json has all)"] if more > 0 else lines
+
+
+def _units(found: "Rehearsal | None") -> list[str]:
+    if found is None:
+        return []
+    if found.units is None:
+        asks = f"; {command(Verb.PLAN, '--copy')} copies it and asks the machine" if found.absent else ""
+        return [f"units: unknown, because {shown_line(found.why)}{asks}"]
+    named = [(verb, getattr(found.units, verb)) for verb in UNITS]
+    return [f"{UNITS[verb]} {_some(names)}" for verb, names in named if names] or ["no unit is touched"]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - PACKAGES} more" if len(names) > PACKAGES else ""
+    return ", ".join(map(shown_line, names[:PACKAGES])) + more
 
 
 def describe_package(change: "PackageChange") -> str:
@@ -162,6 +187,8 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "packages": None if plan.difference is None else [_package_json(one) for one in plan.difference.packages],
         "bytes to copy": None if plan.difference is None else plan.difference.bytes_to_copy,
         "system": plan.system,
+        "units": None if plan.units is None or plan.units.units is None else _units_json(plan.units.units),
+        "units unknown": None if plan.units is None or plan.units.units is not None else plan.units.why,
         "stays": list(plan.stays),
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
@@ -170,6 +197,10 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
 
 def _package_json(change: "PackageChange") -> dict[str, Any]:
     return {"name": change.name, "before": list(change.before), "after": list(change.after)}
+
+
+def _units_json(units: "Units") -> dict[str, list[str]]:
+    return {verb: list(getattr(units, verb)) for verb in UNITS}
 
 
 def plans_json(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A deployment, opened: what the doors' verbs do, in terms of the core."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
+from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -239,8 +240,13 @@ class Deployed:
         )
         return search.run(recorded, specs)
 
-    def plan(self, names: Sequence[str]) -> list[Planned]:
-        """What `deploy` would do; looks, builds, and changes nothing."""
+    def plan(self, names: Sequence[str], *, copy: bool = False) -> list[Planned]:
+        """What `deploy` would do; looks, builds, and changes nothing. `copy`: copies new systems to the machines that
+        run, and nothing else, so that they can say what becomes of their units."""
+        with self._lease() if copy else nullcontext():
+            return self._plan(names, copy=copy)
+
+    def _plan(self, names: Sequence[str], *, copy: bool) -> list[Planned]:
         planned: dict[str, Planned] = {}
         refused = self._place(names)
 
@@ -248,10 +254,15 @@ class Deployed:
             if name in refused:
                 raise refused[name]
             machine = self.record.machine(name)
-            found = plan_machine(machine, self._world(name, self._options.permissions))
+            world = self._world(name, self._options.permissions)
+            found = plan_machine(machine, world)
             downtime = find_downtime(self.record.history(name)) if found.restart else None
             difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
-            planned[name] = replace(found, downtime=downtime, node=self._node_of_new(found), difference=difference)
+            hurried = self._parts.hurried(world)
+            units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
+            planned[name] = replace(
+                found, downtime=downtime, node=self._node_of_new(found), difference=difference, units=units
+            )
             return machine
 
         outcomes = run_all(names, work, jobs=self._options.jobs)

@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
+from nixops_proxmox.nixeval.rehearsal import Rehearsal
 from nixops_proxmox.operations.closures import SystemChange
 from nixops_proxmox.spelling import Verb, command
 
@@ -33,6 +34,13 @@ class Planned:
     world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
     node: str = ""  # where a new machine is made
     difference: SystemChange | None = None  # of the system from the one that it has; None: unknown, or the same
+    units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
+
+    @property
+    def meets_units(self) -> bool:
+        """A new system takes the place of one that runs."""
+        running = self.world.get("power") == Power.RUNNING
+        return bool(self.system) and running and self.effect in (Effect.RESTART, Effect.CHANGE)
 
 
 @dataclass(frozen=True)

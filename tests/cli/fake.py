@@ -116,7 +116,7 @@ class FakeDeployed:
 
         return run_all(names, work, jobs=1)
 
-    def plan(self, names: Sequence[str]) -> list[Planned]:
+    def plan(self, names: Sequence[str], *, copy: bool = False) -> list[Planned]:
         change = Change("memory", "1024", "2048", restart=True, reason="memory hotplug is off")
         plans = []
         for name in names:

@@ -60,7 +60,7 @@ switch | test)
   lab-services switch "$top"
   ;;
 boot) ;;
-dry-activate) echo "would activate $top" ;;
+dry-activate) lab-services dry-switch "$top" ;;
 *) echo "usage: switch-to-configuration switch|boot|test|dry-activate" >&2; exit 1 ;;
 esac
 """

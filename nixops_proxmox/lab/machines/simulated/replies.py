@@ -259,6 +259,15 @@ async def seen_system(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return said(f"current {guest.system}\nnext {guest.system}\n")
 
 
+async def rehearse(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A system that the guest had has no units; any other is not in its store."""
+    return said(
+        "would activate the configuration...\n\nnixops-proxmox: status 0\n"
+        if call.words[0] in guest.systems
+        else "absent\n"
+    )
+
+
 async def activate(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     [system] = call.words
     if system != guest.system:
@@ -302,6 +311,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "hardware": hardware,
     "active-system": active_system,
     "seen-system": seen_system,
+    "rehearse": rehearse,
     "activate": activate,
     "roll-back": roll_back,
     "generations": generations,

@@ -8,7 +8,7 @@ case ${1-} in
     ln -sfn "$system" /run/current-system
     ;;
   boot) ;; # what boots next is the system profile, which is set already
-  dry-activate) echo "would activate $system" ;;
+  dry-activate) echo "would activate the configuration..." >&2 ;;
   *)
     echo "usage: $0 switch|boot|test|dry-activate" >&2
     exit 1

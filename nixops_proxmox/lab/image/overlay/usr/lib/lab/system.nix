@@ -92,7 +92,7 @@ let
         lab-services switch "$system"
         ;;
       boot) ;;
-      dry-activate) echo "would activate $system" ;;
+      dry-activate) lab-services dry-switch "$system" ;;
       *) echo "usage: $0 switch|boot|test|dry-activate" >&2; exit 1 ;;
     esac
   '';
