@@ -17,6 +17,7 @@ from nixops_proxmox.display.progress import Plain, Relay
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.plans import change_json, describe
 from nixops_proxmox.model import Change, Phase
+from nixops_proxmox.nixops2 import spelling as nixops2
 from nixops_proxmox.nixops4 import spelling as nixops4
 from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command, recalled, spell, stored
@@ -120,6 +121,11 @@ def test_a_text_is_spelled_by_the_door() -> None:
 def test_what_somebody_else_wrote_is_left_as_it_is() -> None:
     for text in ("⟨rm -rf⟩", "⟨deploy `x`⟩", "⟨⟩", "deploy", "⟨deploy⟩", "⟨destroy --yes web⟩", "⟨0 destroy web⟩"):
         assert spell(text, command_line.spelling) == text
+
+
+def test_each_door_has_a_word_for_machines_that_are_not_described_any_more() -> None:
+    assert nixops2.spelled(command(Verb.DEPLOY, "--remove")) == "`nixops deploy --kill-obsolete`"
+    assert spell(command(Verb.DEPLOY, "--remove"), command_line.spelling) == "`nixops-proxmox deploy --remove`"
 
 
 def test_of_what_was_stored_only_ours_is_spelled() -> None:

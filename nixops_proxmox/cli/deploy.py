@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
-from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, select
+from nixops_proxmox.display import dialogs
+from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
@@ -16,6 +17,10 @@ from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nixops_proxmox.fleet import Outcome
+    from nixops_proxmox.operations import Deployed
     from nixops_proxmox.operations.plan_file import SavedPlan
 
 STOPS = (
@@ -52,13 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Verify everything instead of trusting the recorded state",
     )
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        help="Then destroy the selected machines that are not in the description any more; asks first",
+    )
+    add_yes(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     until = Phase(args.until) if args.until else None
     saved = _load(args)
     with open_deployed(args, screen) as deployed:
-        names = select(deployed.described(), args)
+        forgotten = deployed.forgotten()
+        selected = select([*deployed.described(), *(forgotten if args.remove else ())], args)
+        names = [name for name in selected if name not in forgotten]
         if saved is not None:
             _refuse_other_deployment(args.plan, saved, deployed.record.name)
             for name in [name for name in names if name not in saved.machines]:
@@ -68,23 +81,30 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             screen.say(
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
             )
-        for name in deployed.forgotten():
+        for name in forgotten if not args.remove else ():
             screen.warn(
                 f"{name} is no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
             )
-        return carry_out(
-            args.command,
-            screen,
-            names,
-            (until or Phase.READY).value,
-            lambda: deployed.deploy(
-                names,
-                until=until,
-                allow_recreate=args.allow_recreate,
-                promised=None if saved is None else saved.machines,
-            ),
-            deployed.machines,
-        )
+        removed = [name for name in selected if name in forgotten]
+        if not dialogs.agree_to_remove(screen, [deployed.removal(name) for name in removed], yes=args.yes):
+            screen.say("nothing was done")
+            return 0
+
+        def work() -> "Sequence[Outcome]":
+            promised = None if saved is None else saved.machines
+            return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=promised)
+
+        status = 0
+        if names or not removed:
+            status = carry_out(args.command, screen, names, (until or Phase.READY).value, work, deployed.machines)
+        return status or _remove(args, screen, deployed, removed)
+
+
+def _remove(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: "Sequence[str]") -> int:
+    """After everything that is described stands as it should: until then, nothing is given up."""
+    if not names:
+        return 0
+    return carry_out(args.command, screen, names, "destroyed", lambda: deployed.destroy(names), deployed.machines)
 
 
 def _load(args: argparse.Namespace) -> "SavedPlan | None":
@@ -93,6 +113,11 @@ def _load(args: argparse.Namespace) -> "SavedPlan | None":
 
     if args.plan is None:
         return None
+    if args.remove:
+        raise ConfigError(
+            "a saved plan has no removals in it, so --plan and --remove exclude each other",
+            hint=f"{command(Verb.DEPLOY, '--plan', str(args.plan))}, then {command(Verb.DEPLOY, '--remove')}",
+        )
     saved = load_plan(args.plan)
     for name in ALLOWED:
         if getattr(args, name) and not getattr(saved, name):

@@ -38,8 +38,11 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         names = meant or select(list(machines), args)
         for name in names:
             screen.say(what_goes(machines[name]))
-            for line in deployed.losses(name):
+            removal = deployed.removal(name)
+            for line in removal.losses:
                 screen.say(f"  also deleted: {line}")
+            for line in removal.spared:
+                screen.say(f"  kept: {line}")
         if names and not screen.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
             screen.say("nothing was done")
             return tell(args, screen, {"machines": []})

@@ -35,10 +35,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)
         planned = deployed.plan(names, copy=args.copy)
-        forgotten = deployed.forgotten()
+        removals = deployed.removals()
         if args.out is not None:
             _save(args, screen, deployed.record.name, planned)
-    return show_plans(screen, planned, forgotten, as_json=args.json, check=args.check)
+    return show_plans(screen, planned, removals, as_json=args.json, check=args.check)
 
 
 def _save(args: argparse.Namespace, screen: Screen, deployment: str, planned: "Sequence[Planned]") -> None:

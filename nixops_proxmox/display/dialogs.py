@@ -8,10 +8,11 @@ from nixops_proxmox.display.results import show_recoverable
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.losses import makes_anew, what_is_lost
+from nixops_proxmox.messages.plans import what_goes
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations import Deployed
+    from nixops_proxmox.operations import Deployed, Removal
 
 
 def attach_console(screen: Screen, deployed: "Deployed", name: str, seconds: float | None) -> int:
@@ -35,6 +36,16 @@ def reinstall(screen: Screen, deployed: "Deployed", names: Sequence[str], typed:
         screen.say("nothing was done")
         return 0
     return carry_out(typed, screen, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
+
+
+def agree_to_remove(screen: Screen, removals: "Sequence[Removal]", *, yes: bool) -> bool:
+    """Tell what destroying the machines takes and leaves, and ask. Without machines there is nothing to agree to."""
+    for removal in removals:
+        screen.say(f"{removal.machine.name}: no longer in the description")
+        for line in what_goes(removal):
+            screen.say(f"  {line}")
+    names = ", ".join(removal.machine.name for removal in removals)
+    return not removals or screen.ask(f"destroy {names}, with all their data?", yes=yes)
 
 
 def recover(

@@ -10,13 +10,13 @@ from nixops_proxmox.messages import checks, entries, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.messages.plans import by_danger, describe, footer, plans_json
+from nixops_proxmox.messages.plans import by_danger, describe, describe_removal, footer, plans_json
 from nixops_proxmox.model import Effect, Finding, Level
-from nixops_proxmox.spelling import Verb, command, recalled
+from nixops_proxmox.spelling import recalled
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
-    from nixops_proxmox.operations import Checked, Planned, Recoverable
+    from nixops_proxmox.operations import Checked, Planned, Recoverable, Removal
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
@@ -24,22 +24,20 @@ CHANGES = 10  # of `plan --check`: a deploy would do something
 
 
 def show_plans(
-    screen: Screen, planned: "Sequence[Planned]", forgotten: Sequence[str], *, as_json: bool, check: bool = False
+    screen: Screen, planned: "Sequence[Planned]", removals: "Sequence[Removal]", *, as_json: bool, check: bool = False
 ) -> int:
-    """`forgotten`: machines that are recorded and no longer described. `check`: an exit status of its own says that
+    """`removals`: machines that are recorded and no longer described. `check`: an exit status of its own says that
     something is not as described."""
     planned = by_danger(planned)
     if as_json:
-        screen.json(plans_json(planned, forgotten))
+        screen.json(plans_json(planned, removals))
     else:
         for plan in planned:
             screen.result_lines([Line(line) for line in describe(plan)])
-        for name in forgotten:
-            screen.result(
-                f"{name}: no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
-            )
+        for removal in removals:
+            screen.result_lines([Line(line) for line in describe_removal(removal)])
         if planned:
-            screen.result(footer(planned, forgotten))
+            screen.result(footer(planned, removals))
     errors = [plan.error for plan in planned if plan.error is not None]
     for error in errors:
         screen.show(explain(error))

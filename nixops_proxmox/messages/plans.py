@@ -14,7 +14,7 @@ from nixops_proxmox.texts import shown_line
 if TYPE_CHECKING:
     from nixops_proxmox.nixeval.closure import PackageChange
     from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
-    from nixops_proxmox.operations import Planned
+    from nixops_proxmox.operations import Planned, Removal
 
 PACKAGES = 12  # that are named; all of them are in the JSON
 UNITS = {  # what becomes of units
@@ -148,13 +148,32 @@ def _remedy(change: Change) -> str:
     return f"\n{change.remedy}" if change.remedy else ""
 
 
-def footer(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> str:
+def describe_removal(removal: "Removal") -> list[str]:
+    """A machine that is not described any more, and what the deploy that removes it does."""
+    machine = removal.machine
+    lines = [f"{machine.name}: no longer in the description; {command(Verb.DEPLOY, '--remove')} destroys it"]
+    lines += [f"  {line}" for line in what_goes(removal)]
+    return lines
+
+
+def what_goes(removal: "Removal") -> list[str]:
+    """What destroying a machine takes and leaves, a line each."""
+    facts = removal.machine.facts
+    profile = f" ({facts.profile})" if facts.profile else ""
+    vm = (
+        f"VM {facts.vmid} on {facts.node}{profile}, with all of its disks" if facts.vmid else "its record; it has no VM"
+    )
+    lines = [f"destroyed: {vm}", *(f"destroyed: {line}" for line in removal.losses)]
+    return [*lines, *(f"kept: {line}" for line in removal.spared)]
+
+
+def footer(plans: "Sequence[Planned]", removals: "Sequence[Removal]") -> str:
     """How many machines of which effect, and who is away for how long."""
     counted = Counter(plan.effect for plan in plans if plan.error is None)
     parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in Effect if counted[effect]]
     refused = sum(plan.error is not None for plan in plans)
     parts += [f"{refused} that cannot be deployed"] if refused else []
-    parts += [f"{len(forgotten)} no longer described"] if forgotten else []
+    parts += [f"{len(removals)} no longer described"] if removals else []
     down = [f"{plan.name} {duration(plan.downtime) if plan.downtime else 'unknown'}" for plan in plans if plan.restart]
     return f"{', '.join(parts)}. Downtime: {', '.join(down) or 'none'}."
 
@@ -203,9 +222,22 @@ def _units_json(units: "Units") -> dict[str, list[str]]:
     return {verb: list(getattr(units, verb)) for verb in UNITS}
 
 
-def plans_json(plans: "Sequence[Planned]", forgotten: Sequence[str]) -> dict[str, Any]:
+def plans_json(plans: "Sequence[Planned]", removals: "Sequence[Removal]") -> dict[str, Any]:
     return {
         "format": FORMAT,
         "machines": [plan_json(plan) for plan in plans],
-        "no longer described": list(forgotten),
+        "no longer described": [removal.machine.name for removal in removals],
+        "removals": [_removal_json(removal) for removal in removals],
+    }
+
+
+def _removal_json(removal: "Removal") -> dict[str, Any]:
+    facts = removal.machine.facts
+    return {
+        "machine": removal.machine.name,
+        "phase": removal.machine.phase.value,
+        "vmid": facts.vmid or None,
+        "node": facts.node or None,
+        "also destroyed": list(removal.losses),
+        "kept": list(removal.spared),
     }

@@ -25,6 +25,8 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
         return f"`{' '.join(['nixops proxmox', verb.value, *words])}`"
     if verb not in COMMANDS:
         return on_the_line(verb, *words)  # it needs no state, and is installed beside
+    if verb is Verb.DEPLOY and "--remove" in words:
+        return "`nixops deploy --kill-obsolete`"
     flags = [word for word in words if word.startswith("--") and verb is not Verb.STATUS]
     machines = [word for word in words if not word.startswith("--")]
     include = ["--include", *machines] if machines else []

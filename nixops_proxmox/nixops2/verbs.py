@@ -110,7 +110,7 @@ def run_plan(opened: Opened) -> int:
     with opened.deployed() as deployed:
         planned = deployed.plan(select(deployed.described(), opened.args))
         return show_plans(
-            opened.screen, planned, deployed.forgotten(), as_json=opened.args.json, check=opened.args.check
+            opened.screen, planned, deployed.removals(), as_json=opened.args.json, check=opened.args.check
         )
 
 

@@ -2,7 +2,7 @@
 
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.operations.deployed import Deployed, open_deployment, open_given
-from nixops_proxmox.operations.read_only import Checked, Planned
+from nixops_proxmox.operations.read_only import Checked, Planned, Removal
 from nixops_proxmox.operations.recovery import Recoverable
 from nixops_proxmox.operations.volumes import Volumes, open_volumes
 from nixops_proxmox.options import Options
@@ -14,6 +14,7 @@ __all__ = [
     "Outcome",
     "Planned",
     "Recoverable",
+    "Removal",
     "Volumes",
     "open_deployment",
     "open_given",

@@ -20,7 +20,7 @@ from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.read_only import Checked, Planned, check_machine, describe_plan, plan_machine
+from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
@@ -208,15 +208,25 @@ class Deployed:
 
     def losses(self, name: str) -> tuple[str, ...]:
         """What a machine's end deletes beside the disks that we made, a line each."""
+        return self.removal(name).losses
+
+    def removals(self) -> list[Removal]:
+        """What destroying the machines would do that are no longer described."""
+        return [self.removal(name) for name in self.forgotten()]
+
+    def removal(self, name: str) -> Removal:
+        """What destroying a machine would take, and leave."""
         machine = self.record.machine(name)
         if not machine.facts.vmid or machine.phase in (Phase.ABSENT, Phase.RESERVED):
-            return ()
+            return Removal(machine)
         try:
             hypervisor = self.hypervisor_of(name)
             vm = hypervisor.find_vm(machine.facts)
         except DeployError as error:
-            return (f"could not find out its other volumes: {error.message}",)
-        return () if vm is None else tuple(hypervisor.losses(vm, machine))
+            return Removal(machine, (f"could not find out its other volumes: {error.message}",))
+        if vm is None:
+            return Removal(machine)
+        return Removal(machine, tuple(hypervisor.losses(vm, machine)), tuple(hypervisor.spared(vm)))
 
     def read_only(self, name: str) -> Pursuit:
         """One machine, for verbs that change nothing: what they see is not recorded."""

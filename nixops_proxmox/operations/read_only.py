@@ -44,6 +44,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Removal:
+    """A machine that is recorded and no longer described: what destroying it would take, and leave."""
+
+    machine: Machine
+    losses: tuple[str, ...] = ()  # volumes that go beside the disks that we made, a line each
+    spared: tuple[str, ...] = ()  # volumes that stay, a line each
+
+
+@dataclass(frozen=True)
 class Checked:
     """What is true of one machine right now; None: could not be told."""
 

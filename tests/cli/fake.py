@@ -18,7 +18,7 @@ from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
-from nixops_proxmox.operations import Checked, Options, Planned
+from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.plan_file import Promise
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.state import open_state
@@ -90,7 +90,14 @@ class FakeDeployed:
         )
 
     def losses(self, name: str) -> tuple[str, ...]:
-        return (f"unused0: local:vm-100-disk-9 of {name}",)
+        return self.removal(name).losses
+
+    def removal(self, name: str) -> Removal:
+        lost = f"unused0: local:vm-100-disk-9 of {name}"
+        return Removal(self.record.machine(name), (lost,), ("scsi2: local:vm-7-disk-0",))
+
+    def removals(self) -> list[Removal]:
+        return [self.removal(name) for name in self.forgotten()]
 
     def start(self, names: Sequence[str]) -> list[Outcome]:
         return self._set(names, Phase.READY)

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.messages.plans import by_danger, describe, footer
-from nixops_proxmox.model import Effect, Phase
-from nixops_proxmox.operations import Planned
+from nixops_proxmox.model import Effect, Machine, Phase
+from nixops_proxmox.operations import Planned, Removal
 from tests.pace import patience
 
 ROOT = Path(__file__).parents[2]
@@ -297,7 +297,8 @@ def test_a_saved_plan_is_for_its_deployment_and_what_it_was_allowed(cli: Cli, tm
 
 def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     value = cli("plan", "--json", "web").value
-    keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0]}
+    gone = cli("plan", "--json", described=["web"], recorded={"db": "ready"}).value["removals"][0]
+    keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0], *gone}
     documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "plan.md").read_text(), re.MULTILINE)
     assert keys == set(documented)
 
@@ -311,7 +312,7 @@ def test_a_plan_tells_the_worst_first_and_how_long_machines_are_away() -> None:
         Planned("gone", Phase.LOST, ("Destroy it",), effect=Effect.RECREATE),
     ]
     assert [plan.name for plan in by_danger(plans)] == ["gone", "later", "once", "fresh", "same"]
-    assert footer(plans, ["old"]) == (
+    assert footer(plans, [Removal(Machine("shop", "old"))]) == (
         "1 recreated, 2 restarted, 1 new, 1 unchanged, 1 no longer described. Downtime: later 37 s, once unknown."
     )
     assert describe(plans[2])[0] == "later: ready, it restarts once: memory (down for about 37 s, as the last time)"
@@ -413,6 +414,49 @@ def test_a_machine_that_is_no_longer_described_is_mentioned(cli: Cli) -> None:
     cli("deploy")
     done = cli("deploy", described=["web"])
     assert "db is no longer in the description, but it still exists; `nixops-proxmox destroy db` removes it" in done.err
+
+
+def test_a_plan_says_what_a_deploy_with_remove_destroys_and_keeps(cli: Cli) -> None:
+    done = cli("plan", described=["web"], recorded={"db": "ready"})
+    assert done.out.splitlines()[-5:] == [
+        "db: no longer in the description; `nixops-proxmox deploy --remove` destroys it",
+        "  destroyed: VM 100 on pve1 (default), with all of its disks",
+        "  destroyed: unused0: local:vm-100-disk-9 of db",
+        "  kept: scsi2: local:vm-7-disk-0",
+        "1 new, 1 no longer described. Downtime: none.",
+    ]
+    json = cli("plan", "--json", described=["web"]).value
+    assert json["no longer described"] == ["db"]
+    assert json["removals"] == [
+        {
+            "machine": "db",
+            "phase": "ready",
+            "vmid": 100,
+            "node": "pve1",
+            "also destroyed": ["unused0: local:vm-100-disk-9 of db"],
+            "kept": ["scsi2: local:vm-7-disk-0"],
+        }
+    ]
+
+
+def test_only_a_deploy_with_remove_destroys_what_is_not_described_any_more(cli: Cli) -> None:
+    cli("deploy")
+    left = ["web"]
+    for words in (("deploy",), ("plan",), ("deploy", "--yes"), ("check",)):
+        cli(*words, described=left)
+        assert sorted(row[0] for row in cli("status", described=left).rows[1:]) == ["app", "db", "web"]
+    refused = cli("deploy", "--remove", described=left)
+    assert refused.status == 3 and "destroy app, db, with all their data?" in refused.err, "nobody was there to agree"
+    failed = cli("deploy", "--remove", "--yes", "--until", "ready", described=["new"], failing={"new": "TaskFailed"})
+    assert failed.status != 0
+    assert "db" in cli("status").out, "where the deploy fails, nothing is given up"
+    one = cli("deploy", "--remove", "--yes", "db", described=left)
+    assert one.status == 0 and "  kept: scsi2: local:vm-7-disk-0" in one.err
+    assert "db" not in cli("status", described=left).out and "app" in cli("status", described=left).out
+    assert cli("deploy", "--remove", "--yes", described=left).status == 0
+    assert [row[0] for row in cli("status", described=left).rows[1:]] == ["web"]
+    assert cli("deploy", "--remove", described=left).status == 0, "nothing is left to agree to"
+    assert "exclude each other" in cli("deploy", "--remove", "--plan", "x.plan", described=left).err
 
 
 def test_two_folders_of_different_name_are_two_deployments(cli: Cli, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.pve.vm import boot
 from nixops_proxmox.pve.vm import diff as differences
 from nixops_proxmox.pve.vm.copies import refuse_image
-from nixops_proxmox.pve.vm.drives import losses, strangers, volumes_of
+from nixops_proxmox.pve.vm.drives import losses, spared, strangers, volumes_of
 from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params
@@ -377,6 +377,10 @@ class PveHypervisor:
 
     def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
         return losses(vm, identity_of(machine))
+
+    def spared(self, vm: Vm) -> Sequence[str]:
+        """Volumes that `destroy_vm` leaves, because they are not the VM's own."""
+        return spared(vm)
 
     def volumes(self, vm: Vm) -> Mapping[str, str]:
         return volumes_of(vm.active or vm.config)

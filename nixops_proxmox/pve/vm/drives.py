@@ -255,9 +255,18 @@ def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
         for slot, drive in sorted(drives_of(vm.config).items())
         if not is_cdrom(drive) and drive.get("serial") != derived_serial(identity.uuid, slot)
     }
-    lines = [f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm).items()]
-    lines += [f"{slot}: {volume}" for slot, volume in added.items()]
-    return tuple(line for line in lines if re.search(rf"[:/](vm|base)-{vm.vmid}-", line))
+    lines = [f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm).items() if _owns(vm, volume)]
+    return (*lines, *(f"{slot}: {volume}" for slot, volume in added.items() if _owns(vm, volume)))
+
+
+def spared(vm: Vm) -> tuple[str, ...]:
+    """What PVE keeps when the VM is destroyed, because it is not the VM's own: a line each."""
+    volumes = {**volumes_of(vm.config), **set_aside(vm)}
+    return tuple(f"{slot}: {volume}" for slot, volume in volumes.items() if volume and not _owns(vm, volume))
+
+
+def _owns(vm: Vm, volume: str) -> bool:
+    return re.search(rf"[:/](vm|base)-{vm.vmid}-", volume) is not None
 
 
 def volumes_of(config: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 
 from nixops_proxmox.model import Vm
 from nixops_proxmox.pve.vm.diff import changes, update
-from nixops_proxmox.pve.vm.drives import losses, strangers
+from nixops_proxmox.pve.vm.drives import losses, spared, strangers
 from nixops_proxmox.pve.vm.identity import Identity, derived_serial, identity_of, notes_with_mark
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.spec import Disk, Efi, InstallSpec, MachineSpec, Tpm
@@ -136,6 +136,7 @@ def test_what_goes_with_a_vm_is_what_it_owns_and_we_did_not_make() -> None:
     )
     assert [line.partition(":")[0] for line in losses(vm, IDENTITY)] == ["unused0", "unused1", "scsi4"]
     assert losses(vm_of(spec()), IDENTITY) == ()
+    assert spared(vm) == ("scsi5: local-lvm:vm-300-disk-0",), "PVE keeps it for VM 300"
 
 
 def same(vm: Vm, described: MachineSpec, identity: Identity = IDENTITY) -> bool:
