@@ -89,6 +89,7 @@ class Cluster:
             "vmbr3": Bridge("vmbr3", comment="IPv6 only"),
         }
         self.staged_bridges: dict[str, dict[str, Bridge]] = {}  # node → all its bridges, as they will be
+        self.undoing: set[asyncio.Task[None]] = set()  # ends of faults that last a while
         self.started = clock.time()
         self.reset()
 

@@ -11,8 +11,6 @@ from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.tasks import Fate
 from nixops_proxmox.lab.vm import Vm
 
-_UNDOING: set["asyncio.Task[None]"] = set()
-
 
 def _later(cluster: Cluster, seconds: float, undo: Callable[[], None]) -> None:
     """Undo after a while; 0 seconds: never."""
@@ -24,8 +22,8 @@ def _later(cluster: Cluster, seconds: float, undo: Callable[[], None]) -> None:
         undo()
 
     task = asyncio.get_running_loop().create_task(wait())
-    _UNDOING.add(task)
-    task.add_done_callback(_UNDOING.discard)
+    cluster.undoing.add(task)
+    task.add_done_callback(cluster.undoing.discard)
 
 
 class _Unlock:

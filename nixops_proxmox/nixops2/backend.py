@@ -30,7 +30,7 @@ from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.copying import Copying
 from nixops_proxmox.nixops2.definition import spec_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
-from nixops_proxmox.nixops2.gate import Gated
+from nixops_proxmox.nixops2.gated import Gated
 from nixops_proxmox.nixops2.hardware import learn_hardware
 from nixops_proxmox.nixops2.original import SECRETS, Meet, as_it_is, is_originals, take_over
 from nixops_proxmox.nixops2.physical import physical_module
@@ -40,7 +40,6 @@ from nixops_proxmox.nixops2.run import HARDWARE_AS_IT_IS, Run, get_run
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
-from nixops_proxmox.nixops2.storage import checkpoint
 from nixops_proxmox.operations.networks import usual_profile
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, check_machine
@@ -127,7 +126,8 @@ class ProxmoxState(
                 "privateIPv4": find_ipv4(addresses, facts, Reach.PRIVATE),
             }
         )
-        checkpoint()
+        with translated():
+            self._session.checkpoint()
         if facts.endpoint != old.endpoint or facts.boot_id != old.boot_id or record.phase is not Phase.READY:
             self._forget_connection()
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
 
 # These end us in the same way as Ctrl-C: we release the lock and write a shared state back.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,6 +51,15 @@ class ShutdownGate:
             # Ends a thread silently, as if the process had ended already; of subclasses there is a traceback.
             raise SystemExit
 
+    def shut_on_signals(self) -> None:
+        """Wherever `end_on_signals` has put our handler. Another program that uses NixOps keeps its own."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if isinstance(handler, Interruption):
+                signal.signal(number, Interruption((*handler.gates, self)))
+
     @property
     def is_shut(self) -> bool:
         return self._shut
@@ -63,16 +71,25 @@ class ShutdownGate:
             pass
 
 
-gate = ShutdownGate()
+class Interruption:
+    """Our signal handler: it shuts the gates of all opened states, and ends NixOps as Ctrl-C does."""
+
+    def __init__(self, gates: tuple[ShutdownGate, ...] = ()) -> None:
+        self.gates = gates
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        for gate in self.gates:
+            gate.shut()
+        raise KeyboardInterrupt  # NixOps says "interrupted", and ends with status 1
 
 
 def end_on_signals() -> None:
-    """From the main thread, before any worker begins."""
+    """Once, from the main thread, before any state is opened. Gates come later: see `shut_on_signals`."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in SIGNALS:
         if signal.getsignal(number) in USUAL:
-            signal.signal(number, _end)
+            signal.signal(number, Interruption())
 
 
 def name_state() -> None:
@@ -94,46 +111,3 @@ def unwritable(file: str, error: Exception) -> str:
         f"error: NixOps's state {file} cannot be written: {error}\n"
         "hint: may you write to it and to its folder, and has the disk room? (NIXOPS_STATE names another)\n"
     )
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    gate.shut()
-    raise KeyboardInterrupt  # NixOps says "interrupted", and ends with status 1
-
-
-class Gated:
-    """Beside NixOps's `ResourceState`: each of its statements takes the gate. The database's own lock comes first, for
-    the main thread may hold it when the signal comes. So a thread that is inside of the gate never waits."""
-
-    depl: Any
-
-    def _set_attrs(self, attrs: dict[str, Any]) -> None:
-        try:
-            with gate.into(self.depl._db):
-                super()._set_attrs(attrs)  # type: ignore[misc]
-        except sqlite3.OperationalError as error:
-            self._refuse(error)
-
-    def _refuse(self, error: sqlite3.OperationalError) -> NoReturn:
-        from nixops_proxmox.nixops2.errors import ProxmoxError  # NixOps's; the gate itself is tried without it
-
-        file = self.depl._db.execute("pragma database_list").fetchone()[2]
-        raise ProxmoxError(unwritable(file, error)) from error
-
-    def _del_attr(self, name: str) -> None:
-        with gate.into(self.depl._db):
-            super()._del_attr(name)  # type: ignore[misc]
-
-    def _get_attr(self, *what: Any) -> Any:
-        with gate.into(self.depl._db):
-            return super()._get_attr(*what)  # type: ignore[misc]
-
-    def export(self) -> dict[str, Any]:
-        with gate.into(self.depl._db):
-            exported: dict[str, Any] = super().export()  # type: ignore[misc]
-            return exported
-
-    def _title(self) -> str:
-        """What the deployment is called."""
-        with gate.into(self.depl._db):
-            return str(self.depl.name or self.depl.uuid)

@@ -14,6 +14,7 @@ from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.holding import holding_of
+from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.options import Options
@@ -82,16 +83,9 @@ def name_of(uuid: str) -> str:
     return f"nixops-{uuid}"
 
 
-_runs: dict[str, Run] = {}
-_runs_lock = threading.Lock()
-
-
 def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
-    """The run of a deployment; made when it is first asked for."""
-    with _runs_lock:
-        if depl.uuid not in _runs:
-            _runs[depl.uuid] = Run(depl, title, logger, facts)
-        return _runs[depl.uuid]
+    """The run of a deployment, which begins when it is first asked for."""
+    return session_of(depl._statefile).run(depl.uuid, lambda: Run(depl, title, logger, facts))
 
 
 def log_to_stderr() -> None:

@@ -8,8 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ import nixops.util
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, Locked, StateError
 from nixops_proxmox.nixops2.errors import translated
-from nixops_proxmox.nixops2.gate import gate
 from nixops_proxmox.nixops2.holding import Holding, holding_of
+from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.ssh.files import ensure_private_directory
 from nixops_proxmox.state import ENVIRONMENT, State, has_password, open_state
 from nixops_proxmox.state.blobs import BlobStore, Overtaken
@@ -80,11 +79,11 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
 
     def onOpen(self, sf: nixops.statefile.StateFile, **kwargs: Any) -> None:
         self._file = sf
-        _open.append(self)
+        session_of(sf).storage = self
 
     def uploadFromFile(self, path: str, **kwargs: Any) -> None:
-        if self in _open:
-            _open.remove(self)
+        if self._file is not None:
+            session_of(self._file).storage = None
         with translated(), self._turn:  # after a signal a checkpoint may still be on its way
             self._upload(Path(path).read_bytes())
 
@@ -97,7 +96,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
             if self._done >= mine:
                 return
             covered = self._asked
-            with self._file._db, gate.passed():  # for as long as it takes to copy it in memory
+            with self._file._db, session_of(self._file).gate.passed():  # for as long as it takes to copy it in memory
                 content = self._file._db.serialize()
             self._upload(content)
             self._done = covered
@@ -126,28 +125,6 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
         path.touch(0o600)
         path.write_bytes(content)
         return path
-
-
-_open: list[SqlStorage] = []  # of this process; NixOps opens one at a time
-_only_reads = False
-
-
-def checkpoint() -> None:
-    """To be called whenever a machine's record was written; does nothing for other storages."""
-    for storage in () if _only_reads else _open:
-        with translated():
-            storage.checkpoint()
-
-
-@contextmanager
-def without_checkpoints() -> Iterator[None]:
-    """The storage for commands that NixOps runs on a throw-away copy of the state."""
-    global _only_reads
-    before, _only_reads = _only_reads, True
-    try:
-        yield
-    finally:
-        _only_reads = before
 
 
 class SqlLock(nixops.locks.LockDriver[SqlOptions]):

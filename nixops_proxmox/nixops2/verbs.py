@@ -37,8 +37,8 @@ from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
 from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
+from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
-from nixops_proxmox.nixops2.storage import without_checkpoints
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -235,9 +235,9 @@ def run(args: argparse.Namespace) -> None:
     screen.log_to_stderr()
     verb = VERBS[args.verb]
     with ExitStack() as stack:
-        if not verb.changes:
-            stack.enter_context(without_checkpoints())
         depl = stack.enter_context(nixops.script_defs.deployment(args, verb.changes, f"{PROGRAM} proxmox {args.verb}"))
+        if not verb.changes:
+            session_of(depl._statefile).storage = None  # NixOps gave us a throw-away copy of the state
         opened = Opened(args, screen, depl, open_record(depl))
         sys.exit(told_in_words(lambda: verb.run(opened), screen, opened.typed))
 

@@ -13,12 +13,11 @@ from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Cursor as SqliteCursor
 from sqlite3 import OperationalError as SqliteError
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import Pool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
@@ -129,12 +128,22 @@ def ensure_private_file(file: Path) -> None:
         ) from error
 
 
+class OneWriterPool(QueuePool):
+    """SQLite has one writer at a time, and a thread that finds it busy sleeps and tries again, in no order. Of a
+    hundred threads, some would starve. So the threads of one process stand in line here, and only processes meet in
+    SQLite."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.turn = threading.Lock()
+
+
 def _open_sqlite(location: Location) -> Engine:
     engine = create_engine(
         location.url,
         hide_parameters=True,
         json_deserializer=load_json,
-        poolclass=QueuePool,
+        poolclass=OneWriterPool,
         pool_size=4,
         max_overflow=12,
         pool_timeout=60,
@@ -191,17 +200,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-# SQLite has one writer at a time, and a thread that finds it busy sleeps and tries again, in no order. Of a hundred
-# threads, some would starve. So the threads of one process stand in line here, and only processes meet in SQLite.
-_turns: "WeakKeyDictionary[Pool, threading.Lock]" = WeakKeyDictionary()
-_turns_lock = threading.Lock()
-
-
 def _turn(engine: Engine) -> AbstractContextManager[Any]:
-    if engine.dialect.name != "sqlite":
-        return nullcontext()
-    with _turns_lock:
-        return _turns.setdefault(engine.pool, threading.Lock())
+    return engine.pool.turn if isinstance(engine.pool, OneWriterPool) else nullcontext()
 
 
 @contextmanager

@@ -5,12 +5,15 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from nixops_proxmox.nixops2.gate import ShutdownGate
+from nixops_proxmox.nixops2.session import session_of
 from tests.nixops.bed import Nixops, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
 from tests.nixops.test_changes import vms_of
@@ -70,6 +73,66 @@ def test_the_main_thread_passes_a_gate_that_is_shut_even_from_inside() -> None:
         with gate.passed():
             passed.append("inside")
     assert passed == ["inside"]
+
+
+class Statefile:
+    """NixOps's, of which only its identity matters here."""
+
+
+def test_all_that_is_of_one_opened_state_gets_one_session_and_another_state_another() -> None:
+    one, other, found = Statefile(), Statefile(), []
+    ready = threading.Barrier(8)
+
+    def ask() -> None:
+        ready.wait()
+        found.append(session_of(one))
+
+    workers = [threading.Thread(target=ask) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert set(found) == {session_of(one)}
+    assert session_of(other) is not session_of(one)
+
+
+def test_a_session_writes_back_through_its_own_storage_as_long_as_it_has_one() -> None:
+    written = []
+
+    class Storage:
+        def checkpoint(self) -> None:
+            written.append("all")
+
+    session, other = session_of(Statefile()), session_of(Statefile())
+    session.checkpoint()
+    session.storage = Storage()
+    session.checkpoint()
+    other.checkpoint()
+    session.storage = None
+    session.checkpoint()
+    assert written == ["all"]
+
+
+SIGNALLED = """
+import os, signal
+from nixops_proxmox.nixops2.gate import end_on_signals
+from nixops_proxmox.nixops2.session import session_of
+class Statefile: pass
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+end_on_signals()
+gates = [session_of(Statefile()).gate for _ in range(2)]
+os.kill(os.getpid(), signal.SIGHUP)
+print([gate.is_shut for gate in gates])
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print([gate.is_shut for gate in gates])
+"""
+
+
+def test_a_signal_shuts_the_gate_of_each_opened_state_and_one_that_is_ignored_shuts_none() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[False, False]", "[True, True]"]
 
 
 @pytest.mark.nixops
