@@ -130,7 +130,13 @@ in
     serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address. If the profile has another address, we refuse it.";
     username = optional' str "deploy@pve" "The user on the hypervisor (`user@realm`, or without the realm). If the profile logs in as another user, we refuse it.";
     tokenName = optional' str "nixops" "The name of the API token. If the profile has another token, we refuse it. The token's secret is never an option.";
-    node = optional' str "pve1" "The node. Without it, we choose the online node with the most free memory among those that have the storages and bridges.";
+    node = optional' str "pve1" "The node. Without it, we choose one that has what the machine needs, by free memory first, then by free storage and idle processors.";
+    placement = section {
+      nodes = mkOption { type = listOf str; default = [ ]; example = [ "pve1" "pve2" ]; description = "If not empty, we choose only among these nodes."; };
+      spread = optional' str "web" "The name of a group. We create its machines on different nodes.";
+      together = optional' str "shop" "The name of a group. We create its machines on the same node.";
+      strict = mkOption { type = bool; default = false; description = "Whether `spread` and `together` are conditions. If a condition does not hold, we create nothing. Otherwise they are wishes, and the plan says which machines do not get theirs."; };
+    } // { description = "Where we create the machine. A machine that exists stays where it is."; };
     vmid = optional' (ints.between 100 999999999) 142 "The VMID. Without it, we take a free one.";
     disks = mkOption {
       type = either (listOf (submodule disk)) (attrsOf (submodule disk));
@@ -171,7 +177,7 @@ in
         };
       }) "A TPM.";
     machine = optional' str "q35" "The chipset.";
-    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture of the guest's system and of the VM. In PVE, only `root@pam` may set another one than the default, x86_64.";
+    arch = optional (enum [ "x86_64" "aarch64" ]) "The architecture of the guest's system and of the VM. If there is a choice of nodes, we take only those that have it, unless `extra.kvm` is false. In PVE, only `root@pam` may set another one than the default, x86_64.";
     scsiController = optional (enum [ "lsi" "lsi53c810" "virtio-scsi-pci" "virtio-scsi-single" "megasas" "pvscsi" ]) "The controller of scsi disks.";
     display = optional' str "std" "The graphics card, `none`, or a serial port (`serial0`).";
     serialPort = mkOption { type = bool; default = true; description = "Whether the VM has a serial port, for its console."; };

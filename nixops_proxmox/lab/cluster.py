@@ -21,6 +21,11 @@ from nixops_proxmox.lab.tasks import TaskList
 from nixops_proxmox.lab.vm import Vm
 
 GIB = 1024**3
+# Of /proc/cpuinfo, on a processor of x86-64-v3.
+FLAGS = (
+    "fpu vme de pse tsc msr pae mce cx8 apic sep vmx mmx fxsr sse sse2 pni ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt"
+    " aes xsave avx f16c lahf_lm abm bmi1 avx2 bmi2"
+)
 
 
 @dataclass
@@ -33,6 +38,9 @@ class Node:
     base_memory: int = 2 * GIB  # what the host itself uses
     disk: int = 100 * GIB
     timezone: str = "Etc/UTC"
+    maintenance: bool = False  # of the HA manager
+    arch: str = "x86_64"
+    flags: str = FLAGS
     dns: dict[str, str] = field(default_factory=lambda: {"dns1": "192.0.2.53"})
 
 
@@ -105,7 +113,7 @@ class Cluster:
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.quorate = True
         for node in self.nodes.values():
-            node.online = True
+            node.online, node.maintenance = True, False
         if not hasattr(self, "access"):
             self.access = Access(self.release, self.clock.time)
             self.access.permissions.pool_of = self._pool_of_path

@@ -132,6 +132,8 @@ def describe_node(cluster: Cluster, node: Node, *, stats: bool, resource: bool =
     }
     if resource and cluster.release.since(8):
         found["cgroup-mode"] = 2
+    if resource and node.maintenance and cluster.release.since(9):
+        found["hastate"] = "maintenance"
     if not resource:
         found["ssl_fingerprint"] = cluster.fingerprint
     if stats and node.online:

@@ -1,7 +1,7 @@
 """A deployment, opened: what the doors' verbs do, in terms of the core."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,12 +12,13 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Place, Power
+from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.closures import find_system_change, keep_system
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
+from nixops_proxmox.operations.placing import explain_place, place_new
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
@@ -26,6 +27,7 @@ from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.values import is_machine_name
@@ -286,6 +288,11 @@ class Deployed:
         place = self._parts.hypervisor(self.spec(plan.name).profile).find_chosen_place(plan.name)
         return "" if place is None else place.node
 
+    def explain(self, name: str) -> Explanation:
+        """Of each node, whether the machine fits there, why not, and what speaks for it."""
+        found = (self.record.machine(name), self.spec(name))
+        return explain_place(found, self._everything(), self._parts.hypervisor)
+
     def check(self, names: Sequence[str]) -> list[Checked]:
         """What is true right now, from the cluster and from the guests themselves."""
         found: dict[str, Checked] = {}
@@ -342,20 +349,12 @@ class Deployed:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
 
     def _place(self, names: Sequence[str]) -> dict[str, DeployError]:
-        """Places for all new machines before the first is made; errors by name. Whatever else is wrong with one of them
-        is told when it is worked on."""
-        new: dict[str, list[MachineSpec]] = {}
-        begun: dict[str, list[tuple[MachineSpec, Place]]] = {}
-        for machine, spec in ((self.record.machine(name), self.spec(name)) for name in names):
-            if machine.phase is Phase.ABSENT:
-                new.setdefault(spec.profile, []).append(spec)
-            elif machine.phase is Phase.RESERVED and machine.facts.profile == spec.profile:
-                begun.setdefault(spec.profile, []).append((spec, Place(machine.facts.node, machine.facts.vmid)))
-        refused: dict[str, DeployError] = {}
-        for profile, specs in new.items():
-            with suppress(DeployError):  # no profile, no connection: each machine meets that itself
-                refused |= self._parts.hypervisor(profile).place_all(specs, begun.get(profile, ()))
-        return refused
+        """Places for all new machines before the first is made; errors by name."""
+        asked = [(self.record.machine(name), self.spec(name)) for name in names]
+        return place_new(asked, self._everything(), self._parts.hypervisor)
+
+    def _everything(self) -> list[tuple[Machine, MachineSpec]]:
+        return [(self.record.machine(name), self.spec(name)) for name in self.described()]
 
     def _each(
         self,

@@ -13,6 +13,7 @@ from nixops_proxmox.spec.machine import (
     MachineSpec,
     NetworkSpec,
     Nic,
+    Placement,
     Ssh,
     Tpm,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "MachineSpec",
     "NetworkSpec",
     "Nic",
+    "Placement",
     "Ssh",
     "Tpm",
     "parse_machine",

@@ -89,11 +89,25 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
     if spec.efi is not None and spec.bios == "seabios":
         mistakes.add(at("bios"), "an EFI disk needs ovmf, and this says seabios")
+    _check_placement(spec, at, mistakes)
     _check_secure_boot(spec, at, mistakes)
     _check_extra(spec, at, mistakes)
     _check_enough(spec, at, mistakes)
     for serial, slots in _twice((disk.serial, disk.slot) for disk in spec.disks):
         mistakes.add(at("disks"), f"{' and '.join(slots)} have the same serial, {serial}")
+
+
+def _check_placement(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    wanted, path = spec.placement, at("placement")
+    if spec.node is not None and wanted.nodes and spec.node not in wanted.nodes:
+        mistakes.add(
+            f"{path}.nodes", f"does not contain {spec.node}, which is the machine's node: set only one of them"
+        )
+    if wanted.spread is not None and wanted.spread == wanted.together:
+        text = f"the machines of the group {wanted.spread} cannot be on different nodes and on the same one"
+        mistakes.add(f"{path}.together", text)
+    if wanted.strict and wanted.spread is None and wanted.together is None:
+        mistakes.add(f"{path}.strict", "has no meaning without placement.spread or placement.together")
 
 
 def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

@@ -130,6 +130,15 @@ class Ssh(_Frozen):
     authorized_keys: tuple[v.PublicKey, ...] = ()
 
 
+class Placement(_Frozen):
+    """Where a new machine may go. `spread`, `together`: names of groups; `strict`: what they say is a condition."""
+
+    nodes: Annotated[tuple[v.NodeName, ...], v.Unique] = ()
+    spread: v.Group | None = None
+    together: v.Group | None = None
+    strict: bool = False
+
+
 class MachineSpec(_Frozen):
     """One machine; the field names are the option names below `deployment.proxmox`, in snake case."""
 
@@ -139,6 +148,7 @@ class MachineSpec(_Frozen):
     username: v.UserName | None = None
     token_name: v.TokenName | None = None
     node: v.NodeName | None = None
+    placement: Placement = Placement()
     vmid: v.Vmid | None = None
     disks: tuple[Disk, ...] = ()
     network: tuple[Nic, ...] = ()

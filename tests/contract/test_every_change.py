@@ -109,6 +109,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 NO_HARDWARE = {"name", "profile", "server_url", "username", "token_name", "install", "endpoint", "ssh"}
 ELSEWHERE = {
     "node": "a machine stays where it is",
+    "placement": "a machine stays where it is",
     "vmid": "a VMID cannot be changed",
     "pool": "pools are not compared",
     "arch": "only root@pam may say it",

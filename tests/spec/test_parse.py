@@ -46,6 +46,7 @@ def test_every_option_is_taken_over() -> None:
     spec = machine(
         profile="office",
         node="pve2",
+        placement={"nodes": ["pve1", "pve2"], "spread": "web", "together": "shop", "strict": True},
         vmid=142,
         cpu={"type": "host", "sockets": 2, "cores": 4, "limit": 1.5, "units": 200, "numa": True},
         memory=2048,

@@ -1,8 +1,10 @@
 """/cluster/ha: the least of HA that clients look at."""
 
+from time import gmtime, strftime
 from typing import Any
 
 from nixops_proxmox.lab.call import Call, Routes, needs
+from nixops_proxmox.lab.cluster import Node
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.schema.types import boolean, integer, named, one_of, text
 from nixops_proxmox.lab.vm import Vm
@@ -32,7 +34,17 @@ async def ha_status(call: Call) -> Any:
         for vm in cluster.vms.values()
         if vm.ha_state
     ]
-    return [quorum, *services]
+    known = bool(services) or any(node.maintenance for node in cluster.nodes.values())
+    lrms = [_lrm(node, cluster.clock.time()) for node in cluster.nodes.values()] if known else []
+    return [quorum, *lrms, *services]
+
+
+def _lrm(node: Node, now: float) -> dict[str, Any]:
+    """A node's own part of the HA manager (PVE::API2::HA::Status): its words are all that older releases tell.
+    A cluster that has never used HA tells of none."""
+    told = "maintenance mode" if node.maintenance else "idle"
+    status = f"{node.name} ({told}, {strftime('%a %b %d %H:%M:%S %Y', gmtime(now))})"
+    return {"id": f"lrm:{node.name}", "type": "lrm", "node": node.name, "status": status, "timestamp": int(now)}
 
 
 @routes.get("/cluster/ha/resources", {"type": one_of("ct", "vm")}, needs("/", "Sys.Audit"))

@@ -107,10 +107,10 @@ async def status(call: Call) -> Any:
             "mhz": "2400.000",
             "hvm": "1",
             "user_hz": 100,
-            "flags": "fpu vme de pse tsc msr pae mce cx8 apic sep vmx",
+            "flags": node.flags,
         },
         "kversion": f"Linux {kernel} #1 SMP",
-        "current-kernel": {"sysname": "Linux", "release": kernel, "version": "#1 SMP", "machine": "x86_64"},
+        "current-kernel": {"sysname": "Linux", "release": kernel, "version": "#1 SMP", "machine": node.arch},
         "boot-info": {"mode": "efi", "secureboot": 0},
         "pveversion": f"pve-manager/{cluster.release.version}/{cluster.release.repoid}",
     }

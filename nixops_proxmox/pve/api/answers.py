@@ -16,16 +16,27 @@ MOST_INTERFACES, MOST_ADDRESSES = 1024, 1024  # that we take from a guest; a hos
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """A node in the cluster's list; memory in bytes, None without Sys.Audit on it."""
+    """A node in the cluster's list; memory in bytes, `load` from 0 to 1. None without Sys.Audit on it."""
 
     name: str
     online: bool
     memory: int | None = None
     memory_used: int | None = None
+    cpus: int | None = None
+    load: float | None = None
+    maintenance: bool = False
 
     @property
     def memory_free(self) -> int | None:
         return None if self.memory is None or self.memory_used is None else max(0, self.memory - self.memory_used)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What a node's processor can do. Empty: it does not tell."""
+
+    arch: str = ""
+    flags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -279,9 +290,35 @@ def parse_resources(data: Any, taken: float) -> ClusterResources:
 
 
 def _node(item: Mapping[str, Any]) -> NodeSeen:
+    """From 9.0 on, the list has HA's word for the node. Before that, `parse_maintenance` tells."""
     return NodeSeen(
-        _need(item, "node"), _text(item, "status") == "online", _int_or_none(item, "maxmem"), _int_or_none(item, "mem")
+        _need(item, "node"),
+        _text(item, "status") == "online",
+        _int_or_none(item, "maxmem"),
+        _int_or_none(item, "mem"),
+        _int_or_none(item, "maxcpu"),
+        _fraction(item.get("cpu")),
+        _text(item, "hastate") == "maintenance",
     )
+
+
+def _fraction(value: Any) -> float | None:
+    """PVE's figure of a load. What is no number is no figure."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+
+
+def parse_maintenance(data: Any) -> frozenset[str]:
+    """GET /cluster/ha/status/current: the nodes in maintenance."""
+    lrms = (item for item in as_maps(data, "HA status") if item.get("type") == "lrm")
+    return frozenset(_text(item, "node") for item in lrms if "(maintenance mode" in _text(item, "status"))
+
+
+def parse_processor(data: Any) -> Processor:
+    """GET /nodes/{node}/status. 7.4 does not tell the architecture."""
+    item = as_map(data, "node status")
+    kernel, cpu = item.get("current-kernel"), item.get("cpuinfo")
+    arch = _text(kernel, "machine") if isinstance(kernel, dict) else ""
+    return Processor(arch, frozenset(_text(cpu, "flags").split() if isinstance(cpu, dict) else ()))
 
 
 def _guest(item: Mapping[str, Any]) -> GuestSeen:

@@ -70,6 +70,14 @@ class PveClient:
         """Nodes, guests and storages, as far as we may see them; figures are up to 10 s old."""
         return answers.parse_resources(self._ask("GET", "/cluster/resources"), taken)
 
+    def list_maintenance(self) -> frozenset[str]:
+        """The nodes that HA has in maintenance; needs Sys.Audit on /."""
+        return answers.parse_maintenance(self._ask("GET", "/cluster/ha/status/current"))
+
+    def get_processor(self, node: str) -> answers.Processor:
+        """Needs Sys.Audit on the node."""
+        return answers.parse_processor(self._ask("GET", "/nodes/{node}/status", node=node))
+
     def is_vmid_free(self, vmid: int) -> bool:
         """Authority on the whole cluster, not filtered by permissions. It reserves nothing."""
         try:

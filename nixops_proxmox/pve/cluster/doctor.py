@@ -19,8 +19,9 @@ from nixops_proxmox.pve.cluster.permissions import (
     needs_of,
     root_only,
 )
-from nixops_proxmox.pve.cluster.placement import Placed, candidates
+from nixops_proxmox.pve.cluster.placement import Placed
 from nixops_proxmox.pve.cluster.thin import with_thin
+from nixops_proxmox.pve.cluster.verdicts import candidates, is_asked_for
 from nixops_proxmox.pve.vm.copies import get_template
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
@@ -212,7 +213,7 @@ def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], 
         {node: frozenset(client.list_bridges(node)) for node in nodes} if any(spec.network for spec in specs) else {}
     )
     for node, bridges in there.items():
-        wanted = {nic.bridge for spec in specs for nic in spec.network if spec.node in (None, node)}
+        wanted = {nic.bridge for spec in specs for nic in spec.network if is_asked_for(spec, node)}
         lacking = sorted(wanted - bridges)
         if lacking:
             yield Finding(Level.WARNING, "bridges", f"{node} lacks {', '.join(lacking)}", _we_see(bridges))
@@ -220,7 +221,7 @@ def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], 
             yield Finding(Level.OK, "bridges", f"{node} has {', '.join(sorted(wanted))}")
     for spec in specs:
         bridges_wanted = {nic.bridge for nic in spec.network}
-        possible = [node for node in there if spec.node in (None, node)]
+        possible = [node for node in there if is_asked_for(spec, node)]
         if possible and not any(bridges_wanted <= there[node] for node in possible):
             lacking = sorted(bridges_wanted - there[possible[0]]) if len(possible) == 1 else sorted(bridges_wanted)
             where = f"{possible[0]} lacks" if len(possible) == 1 else "no node has all of"

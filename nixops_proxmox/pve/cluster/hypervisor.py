@@ -35,6 +35,7 @@ from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.saves import Saves
+from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
@@ -157,11 +158,21 @@ class PveHypervisor:
         """Where `place_all` would make the machine."""
         return self._placer.find_chosen(name)
 
+    def explain_place(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
+        """Of each node, whether the machine fits there, why not, and what speaks for it. `place`: where it is; None: it
+        does not exist yet."""
+        return self._placer.explain(spec, place)
+
     def place_all(
-        self, new: Sequence[MachineSpec], begun: Sequence[tuple[MachineSpec, Place]] = ()
+        self,
+        new: Sequence[MachineSpec],
+        begun: Sequence[tuple[MachineSpec, Place]] = (),
+        standing: Sequence[tuple[MachineSpec, Place]] = (),
     ) -> Mapping[str, DeployError]:
         """Choose places for all new machines of a run before the first is made; `choose_place` then gives each its own.
-        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed."""
+        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed; `standing`: our
+        machines that exist."""
+        self._placer.stand(standing)
         for spec, place in begun:
             self._placer.hold(spec, place)
         errors, warnings = self._placer.choose_all(new)

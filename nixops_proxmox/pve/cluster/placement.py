@@ -1,4 +1,4 @@
-"""Pure: which node fits a machine, and which VMID is free; an error says of each node why not."""
+"""Pure: what machines take, what this run has promised them, and which VMID is free."""
 
 import random
 import threading
@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import NoPlace, PveRefused, VmidTaken
-from nixops_proxmox.pve.api.answers import ClusterResources, NodeSeen, StorageSeen
-from nixops_proxmox.pve.vm.copies import medium_of
-from nixops_proxmox.pve.wire.properties import GIB, MIB, storage_of
+from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
+from nixops_proxmox.pve.cluster.groups import Peer
+from nixops_proxmox.pve.wire.properties import GIB, MIB
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
@@ -22,10 +22,16 @@ class Placed:
     memory: Mapping[str, int] = field(default_factory=dict)  # bytes by node
     machines: Mapping[str, int] = field(default_factory=dict)  # count by node
     space: Mapping[tuple[str, str], int] = field(default_factory=dict)  # bytes by (node, storage)
+    cpus: Mapping[str, int] = field(default_factory=dict)  # by node
+    peers: tuple[Peer, ...] = ()  # all machines of ours that have a node
 
 
 def memory_of(spec: MachineSpec) -> int:
     return spec.memory * MIB if spec.memory else DEFAULT_MEMORY
+
+
+def cpus_of(spec: MachineSpec) -> int:
+    return (spec.cpu.sockets or 1) * (spec.cpu.cores or 1)
 
 
 def space_wanted(spec: MachineSpec) -> dict[str, int]:
@@ -39,91 +45,11 @@ def space_wanted(spec: MachineSpec) -> dict[str, int]:
     return wanted
 
 
-def candidates(
-    spec: MachineSpec, seen: ClusterResources, placed: Placed, *, reserve: int = 0
-) -> tuple[tuple[NodeSeen, ...], dict[str, str]]:
-    """(nodes that fit, best first; why the others do not). `reserve`: bytes to leave free on each node."""
-    refused: dict[str, str] = {}
-    fitting = []
-    for node in seen.nodes:
-        if spec.node is not None and node.name != spec.node:
-            continue
-        why = _why_not(spec, node, seen, placed, reserve)
-        if why:
-            refused[node.name] = why
-        else:
-            fitting.append(node)
-    if spec.node is not None and not refused and not fitting:
-        known = ", ".join(sorted(node.name for node in seen.nodes)) or "none that we may see"
-        refused[spec.node] = f"there is no such node (the cluster has: {known})"
-    return tuple(sorted(fitting, key=lambda node: _rank(node, placed))), refused
-
-
-def _rank(node: NodeSeen, placed: Placed) -> tuple[float, int, str]:
-    """Most free memory first, less what this run put there; then the fewest of our machines, then by name."""
-    free = node.memory_free
-    left = -float(free - placed.memory.get(node.name, 0)) if free is not None else 0.0
-    return left, placed.machines.get(node.name, 0), node.name
-
-
-def _why_not(spec: MachineSpec, node: NodeSeen, seen: ClusterResources, placed: Placed, reserve: int) -> str:
-    if not node.online:
-        return "it is offline"
-    for storage, size in space_wanted(spec).items():
-        why = _storage_refusal(storage, size, _largest(spec, storage), node, seen, placed)
-        if why:
-            return why
-    medium, content = medium_of(spec)
-    if medium:
-        found = _find_storage(seen, node.name, storage_of(medium))
-        if found is None or not found.available:
-            what = "the ISO" if content == "iso" else "the image"
-            return f"storage {storage_of(medium)}, where {what} is, is not available there"
-    free = node.memory_free
-    if spec.node is None and free is not None:
-        left = free - placed.memory.get(node.name, 0) - reserve
-        if left < memory_of(spec):
-            return f"it has {left / GIB:.1f} GiB of memory free, {memory_of(spec) / GIB:.1f} GiB are needed"
-    return ""
-
-
-def _largest(spec: MachineSpec, storage: str) -> int:
-    return max((disk.size for disk in spec.disks if disk.storage == storage), default=0)
-
-
-def _storage_refusal(
-    storage: str, size: int, largest: int, node: NodeSeen, seen: ClusterResources, placed: Placed
-) -> str:
-    found = _find_storage(seen, node.name, storage)
-    if found is None:
-        return f"storage {storage} is not there (or we may not see it)"
-    if not found.available:
-        return f"storage {storage} is not active there"
-    if "images" not in found.content:
-        return f"storage {storage} does not take disk images (content: {', '.join(sorted(found.content)) or 'none'})"
-    if found.thin:
-        return _thin_refusal(found, largest)
-    left = found.free - placed.space.get(_space_key(found), 0)
-    if found.total and left < size:
-        return f"storage {storage} has {left / GIB:.1f} GiB free, {size / GIB:.1f} GiB are needed"
-    return ""
-
-
-def _thin_refusal(storage: StorageSeen, largest: int) -> str:
-    """By what is really there: declared sizes do not add up where a new disk takes no room before it is written to."""
-    if storage.total and not storage.free:
-        return f"storage {storage.storage} is full"
-    if storage.total and storage.total < largest:
-        have, want = storage.total / GIB, largest / GIB
-        return f"storage {storage.storage} has {have:.1f} GiB in all, a single disk of {want:.1f} GiB is wanted"
-    return ""
-
-
 def overcommitted(seen: ClusterResources, placed: Placed) -> list[str]:
     """A line for each thin storage whose free room is less than what this run's new disks may grow to."""
     lines = {}
     for storage in seen.storages:
-        key = _space_key(storage)
+        key = space_key(storage)
         promised = placed.space.get(key, 0)
         if storage.thin and storage.total and promised > storage.free:
             where = f" on {storage.node}" if key[0] else ""
@@ -134,16 +60,57 @@ def overcommitted(seen: ClusterResources, placed: Placed) -> list[str]:
     return list(lines.values())
 
 
-def _find_storage(seen: ClusterResources, node: str, storage: str) -> StorageSeen | None:
+def find_storage(seen: ClusterResources, node: str, storage: str) -> StorageSeen | None:
     return next((item for item in seen.storages if item.node == node and item.storage == storage), None)
 
 
-def _space_key(storage: StorageSeen) -> tuple[str, str]:
+def space_key(storage: StorageSeen) -> tuple[str, str]:
     return (storage.only_node, storage.storage)
 
 
+def with_room(spec: MachineSpec, node: str, seen: ClusterResources, placed: Placed) -> Placed:
+    """The same, with one machine more."""
+    space = dict(placed.space)
+    for key, size in _rooms(spec, node, seen).items():
+        space[key] = space.get(key, 0) + size
+    return Placed(
+        _plus(placed.memory, node, memory_of(spec)),
+        _plus(placed.machines, node, 1),
+        space,
+        _plus(placed.cpus, node, cpus_of(spec)),
+        (*placed.peers, Peer(spec.name, node, spec.placement, memory_of(spec))),
+    )
+
+
+def without_room(spec: MachineSpec, node: str, seen: ClusterResources, placed: Placed) -> Placed:
+    """The same, without a machine that is counted."""
+    space = dict(placed.space)
+    for key, size in _rooms(spec, node, seen).items():
+        space[key] = max(0, space.get(key, 0) - size)
+    return replace(
+        placed,
+        memory=_plus(placed.memory, node, -memory_of(spec)),
+        machines=_plus(placed.machines, node, -1),
+        space=space,
+        cpus=_plus(placed.cpus, node, -cpus_of(spec)),
+    )
+
+
+def _plus(amounts: Mapping[str, int], node: str, more: int) -> Mapping[str, int]:
+    return {**amounts, node: amounts.get(node, 0) + more}
+
+
+def _rooms(spec: MachineSpec, node: str, seen: ClusterResources) -> dict[tuple[str, str], int]:
+    space: dict[tuple[str, str], int] = {}
+    for storage, size in space_wanted(spec).items():
+        found = find_storage(seen, node, storage)
+        key = space_key(found) if found is not None else (node, storage)
+        space[key] = space.get(key, 0) + size
+    return space
+
+
 def is_shared(seen: ClusterResources, node: str, storage: str) -> bool:
-    found = _find_storage(seen, node, storage)
+    found = find_storage(seen, node, storage)
     return found is not None and found.shared
 
 
@@ -157,8 +124,8 @@ def no_place(spec: MachineSpec, refused: Mapping[str, str], *, crowded: bool = F
         )
     return PveRefused(
         f"{spec.name}: no node can take it: {reasons}",
-        hint="correct node, disks[].storage, network[].bridge or memory; a token sees only what it has rights on:"
-        f" {command(Verb.DOCTOR)} names those that are missing",
+        hint="correct node, placement, disks[].storage, network[].bridge or memory; a token sees only what it has"
+        f" rights on: {command(Verb.DOCTOR)} names those that are missing",
     )
 
 
@@ -177,6 +144,7 @@ class _Room:
 
     node: str
     memory: int
+    cpus: int
     space: Mapping[tuple[str, str], int]
     settled: float | None = None
 
@@ -197,6 +165,7 @@ class Reservations:
         """What figures taken at that moment do not show yet."""
         memory: dict[str, int] = {}
         machines: dict[str, int] = {}
+        cpus: dict[str, int] = {}
         space: dict[tuple[str, str], int] = {}
         with self._lock:
             rooms = tuple(self._rooms.values())
@@ -205,9 +174,10 @@ class Reservations:
             if room.settled is not None and taken > room.settled + LAG:
                 continue
             memory[room.node] = memory.get(room.node, 0) + room.memory
+            cpus[room.node] = cpus.get(room.node, 0) + room.cpus
             for key, size in room.space.items():
                 space[key] = space.get(key, 0) + size
-        return Placed(memory, machines, space)
+        return Placed(memory, machines, space, cpus)
 
     def take_vmid(self, spec: MachineSpec, used: Collection[int]) -> int:
         """The declared VMID, or one chosen at random; VmidTaken if it is in use."""
@@ -233,13 +203,8 @@ class Reservations:
         raise VmidTaken(f"no VMID from {low} to {high} is free", hint="widen `vmids` in the profile")
 
     def take_room(self, spec: MachineSpec, vmid: int, node: str, seen: ClusterResources) -> None:
-        space: dict[tuple[str, str], int] = {}
-        for storage, size in space_wanted(spec).items():
-            found = _find_storage(seen, node, storage)
-            key = _space_key(found) if found is not None else (node, storage)
-            space[key] = space.get(key, 0) + size
         with self._lock:
-            self._rooms[vmid] = _Room(node, memory_of(spec), space)
+            self._rooms[vmid] = _Room(node, memory_of(spec), cpus_of(spec), _rooms(spec, node, seen))
 
     def settle(self, vmid: int, now: float) -> None:
         """It was started: from soon on, PVE counts it itself."""

@@ -1,25 +1,31 @@
 """Choosing places one after another, so that the machines of a fleet do not all choose the same."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nixops_proxmox.errors import DeployError, NoPlace, PveRefused, SpecError
 from nixops_proxmox.model import Place
-from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, NodeSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, NodeSeen, Processor
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.assignment import assign
+from nixops_proxmox.pve.cluster.groups import Peer, find_conflicts
 from nixops_proxmox.pve.cluster.placement import (
     Placed,
     Reservations,
-    candidates,
     is_shared,
     memory_of,
     no_place,
     not_made,
     overcommitted,
     space_wanted,
+    with_room,
+    without_room,
 )
+from nixops_proxmox.pve.cluster.processors import is_demanding, processor_refusal
 from nixops_proxmox.pve.cluster.thin import depends_on_settings, with_thin
+from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict, candidates, is_asked_for, judge, own_volumes
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.vm.copies import get_template, medium_of, refuse_larger_image, refuse_template
 from nixops_proxmox.pve.wire.properties import storage_of
@@ -34,8 +40,11 @@ class Placer:
         self._placing = threading.Lock()
         self._bridges: dict[str, tuple[str, ...]] = {}
         self._media: dict[tuple[str, str, str], Mapping[str, int]] = {}
+        self._processors: dict[str, Processor] = {}
+        self._maintenance: frozenset[str] | None = None  # nodes, once they were asked for
         self._settings: Mapping[str, Mapping[str, Any]] | None = None  # of storages, once they were asked for
         self._chosen: dict[str, tuple[MachineSpec, Place]] = {}  # for the fleet, before anything was made
+        self._standing: dict[str, tuple[MachineSpec, Place]] = {}  # machines that have a place
 
     def forget_media(self, node: str, storage: str, content: str) -> None:
         """A file came or went."""
@@ -53,9 +62,10 @@ class Placer:
         together, none gets one; one that would not fit even by itself does not hold up the others. `choose`
         hands them out."""
         errors: dict[str, DeployError] = {}
+        assigned = self._assign(specs) if len(specs) > 1 else {}
         for spec in sorted(specs, key=_most_demanding_first):
             try:
-                self._chosen[spec.name] = (spec, self._choose(spec))
+                self._chosen[spec.name] = (spec, self._choose(spec, assigned.get(spec.name, "")))
             except (PveRefused, SpecError) as error:
                 errors[spec.name] = error
             except DeployError:
@@ -63,12 +73,80 @@ class Placer:
         without = [name for name, error in errors.items() if isinstance(error, NoPlace)]
         if not without:
             seen = self._look(specs)
-            return errors, overcommitted(seen, self.reservations.placed(seen.taken))
+            placed = self._placed(seen)
+            return errors, [*overcommitted(seen, placed), *self._unfulfilled(placed)]
         for name, (_, place) in self._chosen.items():
-            self.reservations.give_back(place.vmid)
+            self._give_up(name, place)
             errors[name] = not_made(name, without)
         self._chosen.clear()
         return errors, ()
+
+    def _assign(self, specs: Sequence[MachineSpec]) -> Mapping[str, str]:
+        """Nodes by name for those that can have one, found for all of them together: wishes are conditions, if that
+        leaves each a place. Nothing is promised yet, and nothing is refused: what has no place here is told by
+        `_choose`."""
+        try:
+            known = {spec.name: self._near_its_template(spec) for spec in specs}
+            seen = self._look(specs)
+        except DeployError:
+            return {}
+        order = [spec.name for spec in sorted(known.values(), key=_most_demanding_first)]
+        placed = self._placed(seen)
+        alone = {name: [node.name for node in self._candidates(known[name], seen, placed)] for name in order}
+        order = sorted((name for name in order if alone[name]), key=lambda name: len(alone[name]))
+
+        def options(*, strict: bool) -> Callable[[str, Mapping[str, str]], Iterable[str]]:
+            def of(name: str, chosen: Mapping[str, str]) -> Iterator[str]:
+                now = placed
+                for other, node in chosen.items():
+                    now = with_room(known[other], node, seen, now)
+                for verdict in judge(known[name], seen, now, reserve=self._reserve):
+                    if verdict.fits and verdict.node in alone[name] and not (strict and verdict.notes):
+                        yield verdict.node
+
+            return of
+
+        return assign(order, options(strict=True)) or assign(order, options(strict=False)) or {}
+
+    def _candidates(self, spec: MachineSpec, seen: ClusterResources, placed: Placed) -> Iterator[NodeSeen]:
+        """Nodes that fit, asked for all that the list does not tell if there is a choice."""
+        nodes, _ = candidates(spec, seen, placed, reserve=self._reserve)
+        for node in nodes:
+            if len(nodes) == 1 or not any(True for _ in self._beyond(spec, node, seen)):
+                yield node
+
+    def _unfulfilled(self, placed: Placed) -> Iterator[str]:
+        """A line for each new machine whose node is not what its groups wish for, by those that were there before."""
+        before = [peer for peer in placed.peers if peer.name not in self._chosen]
+        for name, (spec, place) in self._chosen.items():
+            for conflict in find_conflicts(spec, place.node, before):
+                yield f"{name}: it is created on {place.node}, although {conflict.text}"
+            before.append(Peer(name, place.node, spec.placement))
+
+    def stand(self, machines: Iterable[tuple[MachineSpec, Place]]) -> None:
+        """Machines of ours that exist, or have a place: what new ones are to be near, or far from."""
+        self._standing |= {spec.name: (spec, place) for spec, place in machines}
+
+    def explain(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
+        """Every node: does the machine fit there, why not, and what speaks for it. `place`: the machine's own, if it
+        has one; else that of `choose_all`, else the best."""
+        seen = self._look([spec])
+        guest = seen.guests.get(place.vmid) if place is not None else None
+        at = guest.node if guest is not None else place.node if place is not None else ""
+        chosen = self.find_chosen(spec.name) if place is None else None
+        placed = self._placed(seen, without=spec.name if chosen is not None else "")
+        near = spec if at else self._near_its_template(spec)
+        judged = [self._look_beyond(near, one, seen) for one in judge(near, seen, placed, reserve=self._reserve, at=at)]
+        node = at or (chosen.node if chosen is not None else next((one.node for one in judged if one.fits), ""))
+        ordered = sorted(judged, key=lambda one: not one.fits)
+        return Explanation(spec.name, node, tuple(replace(one, chosen=one.node == node) for one in ordered))
+
+    def _look_beyond(self, spec: MachineSpec, verdict: Verdict, seen: ClusterResources) -> Verdict:
+        node = next(one for one in seen.nodes if one.name == verdict.node)
+        if not node.online or not is_asked_for(spec, node.name):
+            return verdict
+        more = tuple(self._beyond(spec, node, seen))
+        return replace(verdict, fits=False, reasons=(*verdict.reasons, *more), notes=()) if more else verdict
 
     def find_chosen(self, name: str) -> Place | None:
         """What `choose_all` found for the machine, if it was asked."""
@@ -81,11 +159,16 @@ class Placer:
             return self._choose(spec)
         if chosen[0] == spec and self._still_good(chosen[1]):
             return chosen[1]
-        self.reservations.give_back(chosen[1].vmid)
+        self._give_up(spec.name, chosen[1])
         return self._choose(spec)
+
+    def _give_up(self, name: str, place: Place) -> None:
+        self.reservations.give_back(place.vmid)
+        self._standing.pop(name, None)
 
     def hold(self, spec: MachineSpec, place: Place) -> None:
         """Keep a place that an earlier run chose: while there is no VM, PVE's figures do not show its room."""
+        self.stand([(spec, place)])
         seen = self._look([spec])
         if place.vmid not in seen.guests:
             self.reservations.take_room(spec, place.vmid, place.node, seen)
@@ -101,16 +184,42 @@ class Placer:
         names = {name for spec in specs for name in space_wanted(spec)}
         if self._settings is None and depends_on_settings(seen.storages, names):
             self._settings = self._client.get_storage_settings()
-        return with_thin(seen, self._settings or {})
+        return with_thin(self._with_maintenance(seen), self._settings or {})
 
-    def _choose(self, spec: MachineSpec) -> Place:
+    def _with_maintenance(self, seen: ClusterResources) -> ClusterResources:
+        """From 9.0 on, the list tells it. Before that we ask HA, once; without the right to, no node is in it."""
+        if len(seen.nodes) < 2 or any(node.maintenance for node in seen.nodes):
+            return seen
+        if self._maintenance is None:
+            try:
+                self._maintenance = self._client.list_maintenance()
+            except PveRefused:
+                self._maintenance = frozenset()
+        away = self._maintenance
+        return replace(seen, nodes=tuple(replace(node, maintenance=node.name in away) for node in seen.nodes))
+
+    def _placed(self, seen: ClusterResources, *, without: str = "") -> Placed:
+        """What the figures do not show yet, and where our machines are: those that exist are where the cluster says."""
+        placed = self.reservations.placed(seen.taken)
+        peers = []
+        for name, (spec, place) in self._standing.items():
+            guest = seen.guests.get(place.vmid)
+            peers.append(Peer(name, guest.node if guest else place.node, spec.placement, memory_of(spec)))
+        if not without or without not in self._standing:
+            return replace(placed, peers=tuple(peers))
+        spec, place = self._standing[without]
+        return replace(without_room(spec, place.node, seen, placed), peers=tuple(peers))
+
+    def _choose(self, spec: MachineSpec, wanted: str = "") -> Place:
+        """`wanted`: the node to take if the machine fits there."""
         with self._placing:
             seen = self._look([spec])
-            spec = self._near_its_template(spec)
-            placed = self.reservations.placed(seen.taken)
+            described, spec = spec, self._near_its_template(spec)
+            placed = self._placed(seen)
             nodes, refused = candidates(spec, seen, placed, reserve=self._reserve)
             must_look = len(nodes) > 1 or spec.install.source is InstallSource.IMAGE
-            node = next((node for node in nodes if not must_look or self._fits(spec, node, seen, refused)), None)
+            ordered = sorted(nodes, key=lambda node: node.name != wanted)
+            node = next((node for node in ordered if not must_look or self._fits(spec, node, seen, refused)), None)
             if node is None:
                 raise no_place(spec, refused, crowded=self._fits_alone(spec, seen))
             if spec.install.source is InstallSource.IMAGE:
@@ -120,7 +229,9 @@ class Placer:
                 used.add(spec.vmid)  # by a guest that we may not see
             vmid = self.reservations.take_vmid(spec, used)
             self.reservations.take_room(spec, vmid, node.name, seen)
-        return Place(node.name, vmid)
+            place = Place(node.name, vmid)
+            self.stand([(described, place)])
+        return place
 
     def _fits_alone(self, spec: MachineSpec, seen: ClusterResources) -> bool:
         """Without what this run has placed."""
@@ -142,20 +253,37 @@ class Placer:
             refuse_larger_image(spec, [size] if size else [])
 
     def _fits(self, spec: MachineSpec, node: NodeSeen, seen: ClusterResources, refused: dict[str, str]) -> bool:
-        """What the cluster's list does not tell: bridges, media on a node's own storage. Asked once for a node."""
+        why = " and ".join(self._beyond(spec, node, seen))
+        if why:
+            refused[node.name] = why
+        return not why
+
+    def _beyond(self, spec: MachineSpec, node: NodeSeen, seen: ClusterResources) -> Iterator[str]:
+        """Why not, by what the cluster's list does not tell: bridges, processors, files on a node's own storage. Asked
+        once for a node."""
         bridges = self._bridges_of(node.name)
         missing = sorted({nic.bridge for nic in spec.network} - set(bridges))
         if bridges and missing:
-            refused[node.name] = f"bridge {', '.join(missing)} is not there (or we lack SDN.Use on it)"
-            return False
+            yield f"bridge {', '.join(missing)} is not there (or we lack SDN.Use on it)"
+        if is_demanding(spec) and (why := processor_refusal(spec, self._processor_of(node.name))):
+            yield why
         volume, content = medium_of(spec)
         storage = storage_of(volume)
-        if not volume or (content == "iso" and is_shared(seen, node.name, storage)):
-            return True
-        if volume not in self._media_on(node.name, storage, content):
-            refused[node.name] = f"it does not have {volume}"
-            return False
-        return True
+        everywhere = content == "iso" and is_shared(seen, node.name, storage)
+        if volume and not everywhere and volume not in self._media_on(node.name, storage, content):
+            yield f"it does not have {volume}"
+        for other in own_volumes(spec):
+            there = is_shared(seen, node.name, storage_of(other))
+            if not there and other not in self._media_on(node.name, storage_of(other), ""):
+                yield f"it does not have {other}"
+
+    def _processor_of(self, node: str) -> Processor:
+        if node not in self._processors:
+            try:
+                self._processors[node] = self._client.get_processor(node)
+            except PveRefused:
+                self._processors[node] = Processor()  # we may not see it: PVE will say at the start
+        return self._processors[node]
 
     def _bridges_of(self, node: str) -> tuple[str, ...]:
         if node not in self._bridges:
@@ -174,6 +302,7 @@ class Placer:
         return self._media[key]
 
 
-def _most_demanding_first(spec: MachineSpec) -> tuple[bool, int, int, str]:
-    """Those that can go to one node only, then the largest: small ones fit into what these leave."""
-    return spec.node is None, -memory_of(spec), -sum(space_wanted(spec).values()), spec.name
+def _most_demanding_first(spec: MachineSpec) -> tuple[bool, int, int, int, str]:
+    """Those that can go to few nodes only, then the largest: small ones fit into what these leave."""
+    few = len(spec.placement.nodes) or 1 << 16
+    return spec.node is None, few, -memory_of(spec), -sum(space_wanted(spec).values()), spec.name

@@ -6,8 +6,9 @@ import pytest
 
 from nixops_proxmox.errors import VmidTaken
 from nixops_proxmox.pve.api.answers import ClusterResources, NodeSeen, StorageSeen
-from nixops_proxmox.pve.cluster.placement import LAG, Placed, Reservations, candidates, no_place, overcommitted
+from nixops_proxmox.pve.cluster.placement import LAG, Placed, Reservations, no_place, overcommitted
 from nixops_proxmox.pve.cluster.thin import is_thin
+from nixops_proxmox.pve.cluster.verdicts import candidates
 from tests.pve.specs import GIB, full_spec, spec
 
 IMAGES = frozenset({"images"})
