@@ -8,8 +8,12 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nixops_proxmox.kinds.registry import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,12 +30,25 @@ def lifecycle_block() -> str:
 
 
 def other_kinds_block() -> str:
-    from nixops_proxmox.core.diagram import table
     from nixops_proxmox.kinds.registry import our_kinds
 
+    return kinds_text(our_kinds())
+
+
+def kinds_text(kinds: "Iterable[Entry]") -> str:
+    """All kinds except machines, which have a page of their own."""
+    from nixops_proxmox.core.diagram import table
+
     return "\n\n".join(
-        f"`{kind.name}`\n\n```text\n{table(kind.lifecycle)}```" for kind in our_kinds() if kind.name != "machine"
+        f"`{kind.name}`: {kind.about}.{_resource_types(kind)}\n\n```text\n{table(kind.lifecycle)}```"
+        for kind in kinds
+        if kind.name != "machine"
     )
+
+
+def _resource_types(kind: "Entry") -> str:
+    names = ", ".join(f"`{one.name}`" for one in kind.resource_types)
+    return f" NixOps 4 has it as {names}." if names else ""
 
 
 def command_line_block() -> str:

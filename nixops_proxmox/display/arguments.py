@@ -40,7 +40,11 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kind(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", default="machine", metavar="KIND", help="Show another kind of thing")
+    from nixops_proxmox.kinds.registry import MACHINE, KindNames
+
+    parser.add_argument(
+        "kind", nargs="?", default=MACHINE, choices=KindNames(), metavar="KIND", help="Show another kind of thing"
+    )
 
 
 def add_mermaid(parser: argparse.ArgumentParser) -> None:

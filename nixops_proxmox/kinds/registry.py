@@ -1,8 +1,13 @@
-"""Kinds by name: our own, and those of other packages, found by their entry point `nixops_proxmox.kinds`."""
+"""Kinds by name: our own, and those of other packages, found by their entry point `nixops_proxmox.kinds`.
 
-from collections.abc import Sequence
+The doors ask here what there is: the command line completes the names, `lifecycle KIND` and the documents show the
+tables, and NixOps 4's provider takes the resource types.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -10,6 +15,9 @@ from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
+
+if TYPE_CHECKING:
+    from nixops_proxmox.state import Deployment
 
 GROUP = "nixops_proxmox.kinds"
 MACHINE = "machine"
@@ -19,11 +27,30 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A kind as the registry has it. A kind of four functions takes its table from `core.kind.three_rows`."""
+class ResourceType:
+    """A kind as NixOps 4 sees it. A kind may have several: a machine is a `vm`, and the `nixos` on it.
+
+    `stateful`: what is made bears an identity, which NixOps must remember.
+    `make`: creates or updates a resource with these inputs, and returns its outputs. It must be safe to repeat, and
+    raises SpecError for inputs that it does not know. None: the type is one of ours, and the provider makes it.
+    """
 
     name: str
+    stateful: bool = False
+    make: "Callable[[Mapping[str, Any], Deployment], Mapping[str, Any]] | None" = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A kind as the registry has it. A kind of four functions takes its table from `core.kind.three_rows`.
+
+    `about`: what its things are, in a few words.
+    """
+
+    name: str
+    about: str
     lifecycle: AnyLifecycle
+    resource_types: Sequence[ResourceType] = ()
 
 
 class Hooks:
@@ -37,7 +64,10 @@ class Hooks:
 
 def our_kinds() -> Sequence[Entry]:
     """The kinds of this package: one line each."""
-    return (Entry(MACHINE, LIFECYCLE), Entry(medium.NAME, medium.LIFECYCLE))
+    return (
+        Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
+        Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
+    )
 
 
 class Ours:
@@ -72,3 +102,25 @@ def find_kinds() -> dict[str, Entry]:
             raise ConfigError(f"two packages bring the kind {entry.name!r}", hint="uninstall one of them")
         kinds[entry.name] = entry
     return kinds
+
+
+def find_resource_types() -> dict[str, ResourceType]:
+    """NixOps 4's resource types of all kinds, by name. ConfigError where two kinds have one of the same name."""
+    types: dict[str, ResourceType] = {}
+    for entry in find_kinds().values():
+        for one in entry.resource_types:
+            if one.name in types:
+                raise ConfigError(f"two kinds have a resource type {one.name!r}", hint="uninstall one of them")
+            types[one.name] = one
+    return types
+
+
+class KindNames:
+    """The names, for a parser of arguments: asked for when they are completed, so that no start waits for packages.
+    It accepts every name, because the verb itself says what is wrong with one."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(find_kinds()))
+
+    def __contains__(self, _name: object) -> bool:
+        return True

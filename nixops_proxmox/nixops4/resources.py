@@ -1,5 +1,7 @@
-"""The resource types, `vm`, `nixos`, `iso`, `image` and `state`: what it means to create and to update one."""
+"""The resource types: what it means to create and to update one. The kinds' types are the registry's; `state` is the
+provider's own."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,8 +12,17 @@ from pydantic import ValidationError
 
 from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError, StateTooNew
 from nixops_proxmox.kinds.machine.shape import Permissions
+from nixops_proxmox.kinds.registry import find_resource_types
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.nixops4.inputs import DEPLOYMENT, NixosInputs, StateInputs, VmInputs, VolumeInputs, parse_inputs
+from nixops_proxmox.nixops4.inputs import (
+    DEPLOYMENT,
+    DEPLOYMENTS,
+    NixosInputs,
+    StateInputs,
+    VmInputs,
+    VolumeInputs,
+    parse_inputs,
+)
 from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
@@ -25,6 +36,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 
+STATE = "state"  # the one type that is of no kind
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
 
@@ -65,7 +77,7 @@ class Resources:
 
     def create(self, request: Create) -> Mapping[str, Any]:
         """Create or, if an earlier answer was lost, find again; safe to repeat."""
-        if request.type in ("vm", "nixos") and not request.is_stateful:
+        if _is_stateful(request.type) and not request.is_stateful:
             raise StateError(
                 f"a {request.type!r} resource must be stateful: otherwise NixOps 4 would forget what was created",
                 hint="give the resource a `state` provider in the NixOps 4 deployment",
@@ -76,7 +88,7 @@ class Resources:
         kind, now = request.resource.type, request.inputs
         for key, default in (("name", None), ("deployment", DEPLOYMENT)):
             had, wants = request.resource.inputs.get(key, default), now.get(key, default)
-            if had != wants and kind in ("vm", "nixos"):
+            if had != wants and _is_stateful(kind):
                 raise SpecError(
                     f"cannot change from {had!r} to {wants!r} on a machine that exists",
                     path=f"{kind}.{key}",
@@ -122,7 +134,18 @@ class Resources:
                 parse_inputs(StateInputs, kind, inputs)
                 return {}
             case _:
-                raise SpecError(f"unknown resource type {kind!r}; known are vm, nixos, iso, image, state")
+                return self._of_another_package(kind, inputs)
+
+    def _of_another_package(self, kind: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        types = find_resource_types()
+        make = types[kind].make if kind in types else None
+        if make is None:
+            raise SpecError(f"unknown resource type {kind!r}; known are {', '.join([*types, STATE])}")
+        deployment = inputs.get("deployment", DEPLOYMENT)
+        if not isinstance(deployment, str) or not re.match(DEPLOYMENTS, deployment):
+            raise SpecError("expected a deployment's name", path=f"{kind}.deployment")
+        with open_state(self.state) as state:
+            return make(inputs, state.deployment(deployment))
 
     def _vm(self, inputs: VmInputs) -> Mapping[str, Any]:
         spec = parse_machine(inputs.name, {"deployment": {"proxmox": inputs.proxmox}})
@@ -201,6 +224,12 @@ class Resources:
         if kind != "state":
             raise SpecError(f"a {kind!r} resource keeps no state for others; `state` does")
         return parse_inputs(StateInputs, kind, inputs)
+
+
+def _is_stateful(kind: str) -> bool:
+    """Of a type that is not known: no, because there is nothing that could be forgotten."""
+    types = {} if kind == STATE else find_resource_types()
+    return kind in types and types[kind].stateful
 
 
 def deployment_of(request: Request | None) -> str:

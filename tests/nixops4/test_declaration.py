@@ -8,9 +8,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from nixops_proxmox.kinds.registry import find_resource_types
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, VolumeInputs
 from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
+from nixops_proxmox.nixops4.resources import STATE
 from nixops_proxmox.spec import parse_machine
 from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
 from tests.nixes import NIXPKGS, find_nixpkgs
@@ -163,3 +165,9 @@ def test_nixops4_itself_makes_requests_of_the_example_that_the_executable_takes(
     assert (nixos.vm, nixos.system) == ("0f0e", system)
     spec = parse_machine(web.name, {"deployment": {"proxmox": web.proxmox}})
     assert (spec.memory, spec.install.iso) == (2048, "local:iso/nixops-proxmox-installer.iso")
+
+
+def test_the_kinds_say_which_types_there_are_and_which_nixops_must_remember(provider: Any) -> None:
+    """`state` is of no kind."""
+    declared = {name: one["requireState"] for name, one in provider["types"].items() if name != STATE}
+    assert declared == {name: one.stateful for name, one in find_resource_types().items()}

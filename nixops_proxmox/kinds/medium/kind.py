@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.medium.ports import World
 from nixops_proxmox.pve.cluster.media import DELETION
 
 NAME = "medium"
+ABOUT = "an ISO or an image on a storage"
 
 
 class MediumKind:
