@@ -314,6 +314,14 @@ class Completed:
     stderr: str = ""
 
 
+@dataclass(frozen=True)
+class SystemContents:
+    """What is in a system: the bytes of each of its store paths, and what only a boot takes up, by its name."""
+
+    paths: Mapping[str, int]
+    boots: Mapping[str, str] = field(default_factory=dict)
+
+
 class JobPhase(StrEnum):
     ABSENT = "absent"  # no such job in this boot of the guest
     RUNNING = "running"

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
-from nixops_proxmox.messages.amounts import amount, duration
+from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
@@ -62,19 +62,35 @@ def describe(plan: "Planned") -> list[str]:
 def _describe_system(plan: "Planned") -> list[str]:
     if not plan.system:
         return []
-    return [f"  system: {plan.system}", *(f"    {line}" for line in (*_packages(plan), *_units(plan.units)))]
+    lines = (*_packages(plan), *_boots(plan), *_units(plan.units))
+    return [f"  system: {plan.system}", *(f"    {line}" for line in lines)]
 
 
 def _packages(plan: "Planned") -> list[str]:
     found = plan.difference
     if found is None:
         return []
-    size = "" if found.bytes_to_copy is None else f", at most {amount(found.bytes_to_copy)} to copy"
+    size = f"{_grown(found.growth)}, at most {amount(found.bytes_to_copy)} to copy"
     count = len(found.packages)
     told = "no package changes" if not count else "1 package changes" if count == 1 else f"{count} packages change"
     lines = [f"{told}{size}", *(describe_package(change) for change in islice(found.packages, PACKAGES))]
     more = len(found.packages) - PACKAGES
     return [*lines, f"… and {more} more (--json has all)"] if more > 0 else lines
+
+
+def _boots(plan: "Planned") -> list[str]:
+    """What of the system waits for a boot."""
+    found = plan.difference
+    if found is None:
+        return []
+    lines = [f"at the next restart: {', '.join(map(shown_line, found.later))}"] if found.later else []
+    if found.refused:
+        why = ", ".join(map(shown_line, found.refused))
+        lines += [
+            f"cannot go live: {why}; a deploy leaves it to the next boot and says so,"
+            f" then {command(Verb.REBOOT, plan.name)} boots it"
+        ]
+    return lines
 
 
 def _units(found: "Rehearsal | None") -> list[str]:
@@ -94,7 +110,11 @@ def _some(names: Sequence[str]) -> str:
 
 def describe_package(change: "PackageChange") -> str:
     before, after = (shown_line(", ".join(versions)) or "(none)" for versions in (change.before, change.after))
-    return f"{shown_line(change.name)} {before} → {after}"
+    return f"{shown_line(change.name)} {before} → {after}{_grown(change.growth)}"
+
+
+def _grown(count: int) -> str:
+    return f", {text}" if (text := growth(count)) else ""
 
 
 def _summary(plan: "Planned") -> str:
@@ -205,6 +225,9 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "node": plan.node,
         "packages": None if plan.difference is None else [_package_json(one) for one in plan.difference.packages],
         "bytes to copy": None if plan.difference is None else plan.difference.bytes_to_copy,
+        "growth": None if plan.difference is None else plan.difference.growth,
+        "at the next restart": None if plan.difference is None else list(plan.difference.later),
+        "cannot go live": None if plan.difference is None else list(plan.difference.refused),
         "system": plan.system,
         "units": None if plan.units is None or plan.units.units is None else _units_json(plan.units.units),
         "units unknown": None if plan.units is None or plan.units.units is not None else plan.units.why,
@@ -215,7 +238,12 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
 
 
 def _package_json(change: "PackageChange") -> dict[str, Any]:
-    return {"name": change.name, "before": list(change.before), "after": list(change.after)}
+    return {
+        "name": change.name,
+        "before": list(change.before),
+        "after": list(change.after),
+        "growth": change.growth,
+    }
 
 
 def _units_json(units: "Units") -> dict[str, list[str]]:

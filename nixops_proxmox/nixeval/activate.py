@@ -17,6 +17,9 @@ from nixops_proxmox.texts import script_marker, tail
 PROFILE = "/nix/var/nix/profiles/system"
 TIMEOUT = 1800.0  # seconds; restarting services may take its time
 NEEDS_REBOOT = 100  # switch-to-configuration: the new init cannot take over from the running one (NixOS, NixOps)
+# What switch-to-configuration says, with status 1 and nothing done, if a part differs that cannot change live
+# (NixOS 26.05). `boot` takes the system all the same.
+INHIBITED = "Pre-switch check .switchInhibitors. failed"
 UNITS_FAILED = 4  # switch-to-configuration: switched, but some units did not come up (NixOS)
 
 _ACTIVE = f"""\
@@ -50,6 +53,9 @@ echo "$system" >"$run/activating" || exit 1
 setsid sh -c '
   "$1/bin/switch-to-configuration" switch
   status=$?
+  if [ "$status" -eq 1 ] && grep -q "{inhibited}" "$2/activation.log"; then
+    "$1/bin/switch-to-configuration" boot && status={needs_reboot}
+  fi
   [ "$status" -ne 0 ] || rm -f "$2/activating"
   rm -f "$2/activation.pid"
   exit "$status"
@@ -109,14 +115,18 @@ def explain_inactive(text: str, wanted: str) -> str:
 def activate_script(system: str) -> str:
     """Make `system` the next generation (none is added if it is the current one) and switch to it."""
     choose = shlex.join(["nix-env", "-p", PROFILE, "--set", system])
-    return script_marker("activate", system) + _SWITCH.format(choose=choose, profile=PROFILE)
+    return script_marker("activate", system) + _switch(choose)
 
 
 def rollback_script(generation: int | None = None) -> str:
     """Go back to `generation`, or to the one before the current one, and switch to it."""
     how = ["--rollback"] if generation is None else ["--switch-generation", str(generation)]
     marker = script_marker("roll-back", *how[1:])
-    return marker + _SWITCH.format(choose=shlex.join(["nix-env", "-p", PROFILE, *how]), profile=PROFILE)
+    return marker + _switch(shlex.join(["nix-env", "-p", PROFILE, *how]))
+
+
+def _switch(choose: str) -> str:
+    return _SWITCH.format(choose=choose, profile=PROFILE, inhibited=INHIBITED, needs_reboot=NEEDS_REBOOT)
 
 
 def generations_script() -> str:

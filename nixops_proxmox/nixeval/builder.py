@@ -119,7 +119,7 @@ class NixBuilder:
         done = activate_system(system, shell, machine="the guest")
         if done.needs_reboot:
             raise ActivationFailed(
-                f"generation {done.generation} takes effect only after a reboot, because its init differs",
+                f"generation {done.generation} takes effect only after a reboot, because NixOS cannot switch to it",
                 hint=f"{command(Verb.REBOOT, 'MACHINE')} restarts the machine; then run the same command again",
             )
         return done.generation

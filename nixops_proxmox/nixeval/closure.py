@@ -1,7 +1,7 @@
 """What is in a system, and how two systems differ: by package, as people name them, and in bytes."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner
@@ -16,17 +16,29 @@ _OUTPUT = re.compile(r"-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)$
 
 @dataclass(frozen=True)
 class PackageChange:
-    """`before`, `after`: versions; none: the package is not there. A file without a version is no package."""
+    """`before`, `after`: versions; none: the package is not there. A file without a version is no package. `growth`:
+    bytes by which it gets larger."""
 
     name: str
     before: tuple[str, ...]
     after: tuple[str, ...]
+    growth: int = 0
 
 
-def list_closure(nix: Nix, system: str, run: Runner) -> tuple[str, ...] | None:
-    """The store paths that a system needs, itself among them; None: it is not in the store here (any more)."""
+@dataclass(frozen=True)
+class _Package:
+    versions: frozenset[str] = frozenset()
+    size: int = 0
+
+
+NONE = _Package()
+
+
+def list_closure(nix: Nix, system: str, run: Runner) -> dict[str, int] | None:
+    """The store paths that a system needs, itself among them, and their bytes; None: it is not in the store here (any
+    more)."""
     answer = _query(nix, run, "--requisites", system)
-    return None if answer is None else tuple(sorted(answer))
+    return None if answer is None else _measure(nix, sorted(answer), run)
 
 
 def _query(nix: Nix, run: Runner, *words: str) -> list[str] | None:
@@ -38,32 +50,37 @@ def _query(nix: Nix, run: Runner, *words: str) -> list[str] | None:
     return done.stdout.split() if done.status == 0 else None
 
 
-def measure(nix: Nix, paths: Sequence[str], run: Runner) -> int | None:
-    """Bytes of paths that are in the store here; None: Nix does not say."""
-    total = 0
+def _measure(nix: Nix, paths: Sequence[str], run: Runner) -> dict[str, int] | None:
+    """Nix answers in the order of the question."""
+    found: dict[str, int] = {}
     for start in range(0, len(paths), AT_ONCE):
-        sizes = _query(nix, run, "--size", *paths[start : start + AT_ONCE])
-        if sizes is None or not all(size.isdecimal() for size in sizes):
+        asked = paths[start : start + AT_ONCE]
+        sizes = _query(nix, run, "--size", *asked)
+        if sizes is None or len(sizes) != len(asked) or not all(size.isdecimal() for size in sizes):
             return None
-        total += sum(map(int, sizes))
-    return total
+        found |= zip(asked, map(int, sizes), strict=True)
+    return found
 
 
-def changed_packages(before: Iterable[str], after: Iterable[str]) -> tuple[PackageChange, ...]:
-    """By name. `before`, `after`: store paths."""
-    old, new = _versions(before), _versions(after)
-    names = sorted({*old, *new})
-    changes = [PackageChange(name, _sorted(old.get(name, ())), _sorted(new.get(name, ()))) for name in names]
-    return tuple(change for change in changes if change.before != change.after)
+def changed_packages(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[PackageChange, ...]:
+    """By name. `before`, `after`: the bytes of store paths."""
+    old, new = _packages(before), _packages(after)
+    names = sorted(name for name in {*old, *new} if old.get(name, NONE).versions != new.get(name, NONE).versions)
+    return tuple(_change(name, old.get(name, NONE), new.get(name, NONE)) for name in names)
 
 
-def _versions(paths: Iterable[str]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for path in paths:
+def _change(name: str, old: _Package, new: _Package) -> PackageChange:
+    return PackageChange(name, _sorted(old.versions), _sorted(new.versions), new.size - old.size)
+
+
+def _packages(paths: Mapping[str, int]) -> dict[str, _Package]:
+    found: dict[str, _Package] = {}
+    for path, size in paths.items():
         named = _PATH.fullmatch(path)
         versioned = _VERSIONED.fullmatch(_OUTPUT.sub("", named[1])) if named else None
         if versioned:
-            found.setdefault(versioned[1], set()).add(versioned[2])
+            known = found.get(versioned[1], NONE)
+            found[versioned[1]] = _Package(known.versions | {versioned[2]}, known.size + size)
     return found
 
 

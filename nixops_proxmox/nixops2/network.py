@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.model import Endpoint, Machine, SystemContents
 from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.state import JournalEntry
 
@@ -68,11 +68,11 @@ class NixopsRecord:
 
     # NixOps plans and activates by itself.
 
-    def find_closure(self, system: str) -> Sequence[str] | None:
+    def find_contents(self, system: str) -> SystemContents | None:
         del system
         return None
 
-    def keep_closure(self, system: str, paths: Sequence[str]) -> None: ...
+    def keep_contents(self, system: str, contents: SystemContents) -> None: ...
 
     # What the parts remember.
 

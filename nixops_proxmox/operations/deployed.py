@@ -15,7 +15,6 @@ from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
-from nixops_proxmox.operations.closures import find_system_change, keep_system
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.placing import explain_place, place_new
@@ -23,6 +22,7 @@ from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
+from nixops_proxmox.operations.systems import find_system_change, keep_system
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal

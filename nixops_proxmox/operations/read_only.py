@@ -12,7 +12,7 @@ from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
-from nixops_proxmox.operations.closures import SystemChange
+from nixops_proxmox.operations.systems import SystemChange
 from nixops_proxmox.spelling import Verb, command
 
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from nixops_proxmox.core.ports import Journal
-from nixops_proxmox.model import Endpoint, Machine
+from nixops_proxmox.model import Endpoint, Machine, SystemContents
 from nixops_proxmox.state import JournalEntry
 
 
@@ -34,8 +34,8 @@ class DeploymentRecord(Winners, Protocol):
         ...
 
     def journal(self, lease: Any = None) -> Journal[Machine]: ...
-    def find_closure(self, system: str) -> Sequence[str] | None:
-        """The store paths of a system that was deployed; None: they are not recorded."""
+    def find_contents(self, system: str) -> SystemContents | None:
+        """What a system that was deployed consisted of; None: it is not recorded."""
         ...
 
-    def keep_closure(self, system: str, paths: Sequence[str]) -> None: ...
+    def keep_contents(self, system: str, contents: SystemContents) -> None: ...

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Engine, Row, Text, cast, delete, insert, s
 from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
-from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
-from nixops_proxmox.state import closures
+from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, SystemContents
+from nixops_proxmox.state import systems
 from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
@@ -206,12 +206,12 @@ class Deployment:
         with reading(self._engine) as connection:
             return [parse_entry(row) for row in reversed(connection.execute(query).all())]
 
-    def find_closure(self, system: str) -> Sequence[str] | None:
-        """The store paths of a system that was deployed; None: they are not recorded."""
-        return closures.find_closure(BlobStore(self._state), system)
+    def find_contents(self, system: str) -> SystemContents | None:
+        """What a system that was deployed consisted of; None: it is not recorded."""
+        return systems.find_contents(BlobStore(self._state), system)
 
-    def keep_closure(self, system: str, paths: Sequence[str]) -> None:
-        closures.keep_closure(BlobStore(self._state), system, paths)
+    def keep_contents(self, system: str, contents: SystemContents) -> None:
+        systems.keep_contents(BlobStore(self._state), system, contents)
 
     def lease(
         self, *, break_lock: bool = False, who: Callable[[], Holder] = this_process

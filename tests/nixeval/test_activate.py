@@ -160,6 +160,20 @@ def test_why_a_system_does_not_count_as_active(seen: str, said: str) -> None:
     assert said in explain_inactive(seen, "/x")
 
 
+def test_a_switch_that_nixos_inhibits_is_left_to_the_next_boot(guest: SmallGuest) -> None:
+    refuses = """[ "$1" = boot ] && exit 0; echo "Pre-switch check 'switchInhibitors' failed" >&2; exit 1"""
+    done = activate_system(guest.make_system("new", refuses), guest, machine="web")
+    assert done.needs_reboot and done.generation == 1
+    assert "new boot" in done.output
+    assert find_active_system(guest) == "", "it counts as half activated until the machine boots"
+
+
+def test_another_check_that_fails_is_an_error(guest: SmallGuest) -> None:
+    system = guest.make_system("new", "echo \"Pre-switch check 'disk' failed\"; exit 1")
+    with pytest.raises(ActivationFailed, match="status 1"):
+        activate_system(system, guest, machine="web")
+
+
 def test_status_100_asks_for_a_reboot(guest: SmallGuest) -> None:
     done = activate_system(guest.make_system("new", "exit 100"), guest, machine="web")
     assert done.needs_reboot and done.generation == 1

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.messages.amounts import amount
-from nixops_proxmox.nixeval.closure import PackageChange, changed_packages, list_closure, measure
+from nixops_proxmox.nixeval.closure import PackageChange, changed_packages, list_closure
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import find_nix
 
 SYSTEM = "/nix/store/33333333333333333333333333333333-nixos-system-web-25.11"
 
 
-def store(*names: str) -> list[str]:
-    """Each path has a hash of its own, as after any change."""
-    return [f"/nix/store/{number:032}-{name}" for number, name in enumerate(names)]
+def store(*names: str) -> dict[str, int]:
+    """Each path has a hash of its own, as after any change; and as many bytes as its name has characters."""
+    return {f"/nix/store/{number:032}-{name}": len(name) for number, name in enumerate(names)}
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,18 @@ def store(*names: str) -> list[str]:
     ],
 )
 def test_packages_are_named_as_nix_names_them(before: Sequence[str], after: Sequence[str], expected: Any) -> None:
-    old = store(*before) if before[:1] != ["not a path"] else before
-    assert changed_packages(old, store(*after)) == tuple(PackageChange(*one) for one in expected)
+    old = store(*before) if before[:1] != ["not a path"] else dict.fromkeys(before, 1)
+    found = changed_packages(old, store(*after))
+    assert [(one.name, one.before, one.after) for one in found] == expected
+
+
+def test_how_much_larger_a_package_gets_counts_all_of_its_parts() -> None:
+    old = {"/nix/store/" + 32 * "1" + "-x-1": 1000, "/nix/store/" + 32 * "2" + "-x-1-lib": 500}
+    new = {"/nix/store/" + 32 * "3" + "-x-2": 1700, "/nix/store/" + 32 * "4" + "-y-1": 30}
+    assert changed_packages(old, new) == (
+        PackageChange("x", ("1",), ("2",), 200),
+        PackageChange("y", (), ("1",), 30),
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +75,6 @@ def test_the_closure_comes_from_the_store_that_is_here(tmp_path: Any) -> None:
     run = ProcessRunner()
     added = run(nix.argv("nix-store", "--add", str(file)), timeout=60)
     path = added.stdout.strip()
-    assert list_closure(nix, path, run) == (path,)
-    size = measure(nix, [path], run)
-    assert size is not None and size > len("a tool")
-    assert list_closure(nix, SYSTEM, run) is None and measure(nix, [SYSTEM], run) is None
+    found = list_closure(nix, path, run)
+    assert found is not None and list(found) == [path] and found[path] > len("a tool")
+    assert list_closure(nix, SYSTEM, run) is None
