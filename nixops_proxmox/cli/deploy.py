@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove",
         action="store_true",
-        help="Then destroy the selected machines that are not in the description any more; asks first",
+        help="Destroy machines that are no longer described; asks first",
     )
     add_yes(parser)
 

@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
-from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, add_permissions, add_plan, select
+from nixops_proxmox.display.arguments import (
+    add_jobs,
+    add_json,
+    add_machines,
+    add_permissions,
+    add_plan,
+    get_machine,
+    select,
+)
 from nixops_proxmox.display.results import show_plans
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations import Planned
@@ -28,13 +37,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copy", action="store_true", help="Copy new systems to the machines first, to see units that restart"
     )
+    parser.add_argument("--why", metavar="NAME", help="Explain one machine: each node, each change, all packages")
     add_permissions(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    if args.why and (args.machines or args.only or args.omit or args.out):
+        raise ConfigError("--why explains one machine", hint="leave out --out, and all that selects other machines")
     with open_deployed(args, screen) as deployed:
-        names = select(deployed.described(), args)
-        planned = deployed.plan(names, copy=args.copy)
+        if args.why:
+            found = deployed.plan_in_full(get_machine(args.why, deployed.described()), copy=args.copy)
+            return show_plans(screen, [found], (), as_json=args.json, check=args.check)
+        planned = deployed.plan(select(deployed.described(), args), copy=args.copy)
         removals = deployed.removals()
         if args.out is not None:
             _save(args, screen, deployed.record.name, planned)

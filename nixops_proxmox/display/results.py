@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.messages import checks, entries, recoverable
+from nixops_proxmox.messages import checks, entries, places, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import by_danger, describe, describe_removal, footer, plans_json
-from nixops_proxmox.model import Effect, Finding, Level
+from nixops_proxmox.model import Effect, Finding, Level, Phase
 from nixops_proxmox.spelling import recalled
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ def show_plans(
         screen.json(plans_json(planned, removals))
     else:
         for plan in planned:
-            screen.result_lines([Line(line) for line in describe(plan)])
+            if plan.placement is not None:
+                _show_placement(screen, plan)
+            screen.result_lines([Line(line) for line in describe(plan, in_full=plan.placement is not None)])
         for removal in removals:
             screen.result_lines([Line(line) for line in describe_removal(removal)])
         if planned:
@@ -44,6 +46,13 @@ def show_plans(
     if errors:
         return errors[0].exit_status
     return CHANGES if check and any(plan.effect is not Effect.NOTHING for plan in planned) else 0
+
+
+def _show_placement(screen: Screen, plan: "Planned") -> None:
+    found, exists = plan.placement, plan.phase not in (Phase.ABSENT, Phase.RESERVED)
+    if found is not None:
+        screen.result(places.place_line(found, exists=exists))
+        screen.table(places.HEADS, [places.place_row(one, exists=exists) for one in found.nodes])
 
 
 def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
+from nixops_proxmox.messages.places import place_json
 from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
     from nixops_proxmox.operations import Planned, Removal
 
-PACKAGES = 12  # that are named; all of them are in the JSON
+NAMED = 12  # packages or units
+EVERYTHING = 1 << 30
 UNITS = {  # what becomes of units
     "restarts": "restarts",
     "stops": "stops",
@@ -43,7 +45,8 @@ def by_danger(plans: "Sequence[Planned]") -> "list[Planned]":
     return sorted(plans, key=lambda plan: -1 if plan.error is not None else order.index(plan.effect))
 
 
-def describe(plan: "Planned") -> list[str]:
+def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
+    """`in_full`: nothing is left out, and of each change it is said what becomes of it."""
     if isinstance(plan.error, Unrecorded):
         return [f"{plan.name}: on the cluster, but not in the record; a deploy would stop here"]
     if plan.error is not None:
@@ -54,28 +57,29 @@ def describe(plan: "Planned") -> list[str]:
     lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
-    lines += [f"  {describe_change(change)}" for change in plan.changes]
+    for change in plan.changes:
+        lines += [f"  {describe_change(change)}", *(f"    {line}" for line in _explain_change(change) if in_full)]
     lines += [f"  {line}" for line in plan.stays]
-    return [*lines, *_describe_system(plan)]
+    return [*lines, *_describe_system(plan, EVERYTHING if in_full else NAMED)]
 
 
-def _describe_system(plan: "Planned") -> list[str]:
+def _describe_system(plan: "Planned", most: int) -> list[str]:
     if not plan.system:
         return []
-    lines = (*_packages(plan), *_boots(plan), *_units(plan.units))
+    lines = (*_packages(plan, most), *_boots(plan), *_units(plan.units, most))
     return [f"  system: {plan.system}", *(f"    {line}" for line in lines)]
 
 
-def _packages(plan: "Planned") -> list[str]:
+def _packages(plan: "Planned", most: int) -> list[str]:
     found = plan.difference
     if found is None:
         return []
     size = f"{_grown(found.growth)}, at most {amount(found.bytes_to_copy)} to copy"
     count = len(found.packages)
     told = "no package changes" if not count else "1 package changes" if count == 1 else f"{count} packages change"
-    lines = [f"{told}{size}", *(describe_package(change) for change in islice(found.packages, PACKAGES))]
-    more = len(found.packages) - PACKAGES
-    return [*lines, f"… and {more} more (--json has all)"] if more > 0 else lines
+    lines = [f"{told}{size}", *(describe_package(change) for change in islice(found.packages, most))]
+    more = len(found.packages) - most
+    return [*lines, f"… and {more} more ({command(Verb.PLAN, f'--why {plan.name}')} has all)"] if more > 0 else lines
 
 
 def _boots(plan: "Planned") -> list[str]:
@@ -93,19 +97,19 @@ def _boots(plan: "Planned") -> list[str]:
     return lines
 
 
-def _units(found: "Rehearsal | None") -> list[str]:
+def _units(found: "Rehearsal | None", most: int) -> list[str]:
     if found is None:
         return []
     if found.units is None:
         asks = f"; {command(Verb.PLAN, '--copy')} copies it and asks the machine" if found.absent else ""
         return [f"units: unknown, because {shown_line(found.why)}{asks}"]
     named = [(verb, getattr(found.units, verb)) for verb in UNITS]
-    return [f"{UNITS[verb]} {_some(names)}" for verb, names in named if names] or ["no unit is touched"]
+    return [f"{UNITS[verb]} {_some(names, most)}" for verb, names in named if names] or ["no unit is touched"]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - PACKAGES} more" if len(names) > PACKAGES else ""
-    return ", ".join(map(shown_line, names[:PACKAGES])) + more
+def _some(names: Sequence[str], most: int) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown_line, names[:most])) + more
 
 
 def describe_package(change: "PackageChange") -> str:
@@ -162,6 +166,21 @@ def _note(change: Change) -> str:
         case When.RESTART:
             return f"[at the next restart: {change.reason}]"
     return "[live]"
+
+
+def _explain_change(change: Change) -> list[str]:
+    """What becomes of it, in a sentence."""
+    match change.when:
+        case When.NEVER | When.PERMISSION:
+            return []  # its own line says all
+        case When.RESTART if change.waiting:
+            return ["Proxmox VE has the new value, and the running VM has the old one until it is stopped and started"]
+        case When.RESTART if change.restart:
+            allowed = command(Verb.DEPLOY, "--allow-reboot")
+            return [f"a deploy writes it, and it waits until the VM is stopped and started; {allowed} does that"]
+        case When.RESTART:
+            return ["the VM gets it when it starts"]
+    return ["it takes effect at once, while the VM runs"]
 
 
 def _remedy(change: Change) -> str:
@@ -223,6 +242,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "restart": list(plan.restart),
         "downtime": plan.downtime,
         "node": plan.node,
+        "placement": None if plan.placement is None else place_json(plan.placement),
         "packages": None if plan.difference is None else [_package_json(one) for one in plan.difference.packages],
         "bytes to copy": None if plan.difference is None else plan.difference.bytes_to_copy,
         "growth": None if plan.difference is None else plan.difference.growth,

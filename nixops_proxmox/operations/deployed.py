@@ -258,9 +258,10 @@ class Deployed:
         with self._lease() if copy else nullcontext():
             return self._plan(names, copy=copy)
 
-    def _plan(self, names: Sequence[str], *, copy: bool) -> list[Planned]:
+    def _plan(self, names: Sequence[str], *, copy: bool, along: Sequence[str] = ()) -> list[Planned]:
+        """`along`: the machines that get their places together with these."""
         planned: dict[str, Planned] = {}
-        refused = self._place(names)
+        refused = self._place(along or names)
 
         def work(name: str) -> Machine:
             if name in refused:
@@ -287,6 +288,12 @@ class Deployed:
             return ""
         place = self._parts.hypervisor(self.spec(plan.name).profile).find_chosen_place(plan.name)
         return "" if place is None else place.node
+
+    def plan_in_full(self, name: str, *, copy: bool = False) -> Planned:
+        """The plan of one machine, and why it is made where it is made. One that has no place has this table, too."""
+        with self._lease() if copy else nullcontext():
+            (found,) = self._plan([name], copy=copy, along=self.described())
+            return replace(found, placement=self.explain(name))
 
     def explain(self, name: str) -> Explanation:
         """Of each node, whether the machine fits there, why not, and what speaks for it."""

@@ -13,6 +13,7 @@ from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
 from nixops_proxmox.operations.systems import SystemChange
+from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -34,6 +35,7 @@ class Planned:
     world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
     node: str = ""  # where a new machine is made
     difference: SystemChange | None = None  # of the system from the one that it has; None: unknown, or the same
+    placement: Explanation | None = None  # every node, where it was asked for
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
 
     @property

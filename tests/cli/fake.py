@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.plan_file import Promise
+from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
@@ -122,6 +124,11 @@ class FakeDeployed:
             return Machine(self.record.name, name)
 
         return run_all(names, work, jobs=1)
+
+    def plan_in_full(self, name: str, *, copy: bool = False) -> Planned:
+        (found,) = self.plan([name], copy=copy)
+        nodes = (Verdict("pve1", True, chosen=True), Verdict("pve2", False, ("it is offline",)))
+        return replace(found, placement=Explanation(name, "pve1", nodes))
 
     def plan(self, names: Sequence[str], *, copy: bool = False) -> list[Planned]:
         change = Change("memory", "1024", "2048", restart=True, reason="memory hotplug is off")

@@ -24,6 +24,7 @@ VERBS = [
     "Destroy",
     "Do",
     "Exit",
+    "Explain",
     "Find",
     "Go",
     "Imitate",

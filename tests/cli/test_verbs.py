@@ -303,6 +303,22 @@ def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     assert keys == set(documented)
 
 
+def test_a_plan_of_one_machine_says_why_it_goes_where_it_goes(cli: Cli) -> None:
+    done = cli("plan", "--why", "web")
+    assert done.out.splitlines()[:3] == [
+        "web: it is created on pve1",
+        "NODE  MEMORY FREE  LEFT WITH IT  WHY",
+        "pve1  -            -             chosen: the most is left here",
+    ]
+    assert "pve2  -            -             no: it is offline" in done.out and "app" not in done.out
+    assert "  `nixops-proxmox deploy --allow-reboot` does that" in done.out.replace("; ", "\n  ")
+    table = cli("plan", "--why", "web", "--json").value["machines"][0]["placement"]
+    assert table["node"] == "pve1" and table["nodes"][1]["reasons"] == ["it is offline"]
+    assert cli("plan", "--json", "web").value["machines"][0]["placement"] is None
+    assert "did you mean 'web'?" in cli("plan", "--why", "weeb").err
+    assert "--why explains one machine" in cli("plan", "--why", "web", "app").err
+
+
 def test_a_plan_tells_the_worst_first_and_how_long_machines_are_away() -> None:
     plans = [
         Planned("same", Phase.READY),

@@ -129,8 +129,8 @@ def test_the_table_of_a_machine_says_of_each_node_why_and_why_not(tmp_path: Path
             deployed.deploy(["one"], until=Phase.DEFINED)
         where = made.recorded("one").facts.node
         with made.opened(one, two) as deployed:
-            deployed.plan(["one", "two"])
-            new, old = deployed.explain("two"), deployed.explain("one")
+            new, old = (deployed.plan_in_full(name).placement for name in ("two", "one"))
+        assert new is not None and old is not None
         assert old.node == where and next(one for one in old.nodes if one.node == where).chosen
         table = {verdict.node: verdict for verdict in new.nodes}
         assert table["pve4"].reasons == ("it is offline",)
@@ -141,7 +141,21 @@ def test_the_table_of_a_machine_says_of_each_node_why_and_why_not(tmp_path: Path
 
 def test_a_machine_that_fits_nowhere_has_a_table_too(tmp_path: Path) -> None:
     with start_bench(nodes=NODES) as bench, Deployment(bench, tmp_path).opened(bare(memory=1 << 20)) as deployed:
-        assert isinstance(deployed.plan(["web"])[0].error, DeployError)
-        explained = deployed.explain("web")
+        plan = deployed.plan_in_full("web")
+        explained = plan.placement
+        assert isinstance(plan.error, DeployError) and explained is not None
         assert explained.node == "" and not any(one.fits or one.chosen for one in explained.nodes)
         assert all("GiB of memory free" in one.reasons[0] for one in explained.nodes)
+
+
+def test_one_machine_is_explained_with_the_place_that_it_gets_among_all(tmp_path: Path) -> None:
+    specs = [
+        app("a", strict=True),
+        app("b", strict=True, nodes=("pve1", "pve2"), memory=4096),
+        app("c", nodes=("pve1",)),
+    ]
+    with start_bench(nodes=NODES) as bench, Deployment(bench, tmp_path).opened(*specs) as deployed:
+        alone = {name: deployed.plan_in_full(name) for name in "abc"}
+        together = {plan.name: plan.node for plan in deployed.plan(["a", "b", "c"])}
+    for name, plan in alone.items():
+        assert plan.placement is not None and plan.placement.node == plan.node == together[name]
