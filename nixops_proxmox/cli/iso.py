@@ -1,4 +1,4 @@
-"""Upload installer ISOs and disk images to a hypervisor's storage.
+"""Upload installer ISOs and disk images to a storage, or delete them.
 
 Never sends the same content twice.
 """
@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, state_location
-from nixops_proxmox.display.arguments import add_json
+from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.progress import start_transfer
 from nixops_proxmox.display.screen import Screen
 
@@ -28,15 +28,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_json(upload)
     add_common(upload)
+    upload.set_defaults(act=run_upload)
+    about = "Delete a file that was uploaded, unless a VM has it inserted"
+    remove = actions.add_parser("remove", help=about, description=f"{about}. Asks first.")
+    what = remove.add_argument("what", metavar="VOLUME|PATH", help="Name the volume, or the file that was uploaded")
+    complete(what, "file")
+    remove.add_argument("--node", metavar="NAME", default="", help="Delete it on this node, if several have one")
+    add_yes(remove)
+    add_json(remove)
+    add_common(remove)
+    remove.set_defaults(act=run_remove)
+
+
+def content_of(path: Path) -> str:
+    """PVE's content type, by the file's name."""
+    return "import" if path.suffix.lower() in IMAGES else "iso"
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    status: int = args.act(args, screen)
+    return status
+
+
+def run_remove(args: argparse.Namespace, screen: Screen) -> int:
+    from nixops_proxmox.messages.amounts import amount
+    from nixops_proxmox.operations import open_uploads
+    from nixops_proxmox.operations.networks import enter_networks, usual_profile
+
+    profile = usual_profile(args.profile)
+    enter_networks([profile])
+    told = find_told_deployment(args)
+    with open_uploads(profile, state=state_location(args), deployment=told) as uploads:
+        upload = uploads.find(args.what, content_of(Path(args.what)), args.node)
+        volume, node = upload.medium.volume, upload.medium.only_node
+        where = f"{volume} on {node}" if node else volume
+        there = upload.size is not None
+        agreed = not there or screen.ask(f"delete {where} ({amount(upload.size or 0)})?", yes=args.yes)
+        if agreed:
+            uploads.remove(upload)
+    if args.json:
+        screen.json({"volume": volume, "node": node or None, "removed": there and agreed})
+        return 0
+    screen.say("nothing was done" if not agreed else f"deleted {where}" if there else f"{where} is gone already")
+    return 0
+
+
+def run_upload(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.operations import open_volumes
     from nixops_proxmox.operations.networks import enter_networks, usual_profile
 
     profile = usual_profile(args.profile)
     enter_networks([profile])
-    content = args.content or ("import" if args.path.suffix.lower() in IMAGES else "iso")
+    content = args.content or content_of(args.path)
     told = find_told_deployment(args)
     state = state_location(args) if told else ""
     with (

@@ -69,7 +69,7 @@ class Volumes:
         """Like `ensure`, and tells more; without a storage, one is chosen that takes the content (`iso`, `import`)."""
         refuse_ending(path, content)
         name = content_name(path)
-        places = self._find_places(content, storage, node)
+        places = find_places(self._hypervisor, content, storage, node)
         medium, is_there = self._choose([_medium_at(place, path, content, name) for place in places])
         if not is_there or self._record is not None:  # where nothing is recorded, a second look would tell the same
             self._pursue(Presence.PRESENT, medium, progress)
@@ -97,22 +97,23 @@ class Volumes:
         with record.lease() as lease:
             pursue(kind.LIFECYCLE, goal, recorded(record, name), world, record.journal(lease))
 
-    def _find_places(self, content: str, storage: str, node: str) -> list[StorageSeen]:
-        """The best first: shared before local, then the most room; a shared storage is looked at from one node."""
 
-        def fits(seen: StorageSeen) -> bool:
-            wanted = seen.storage == storage if storage else content in seen.content
-            return wanted and seen.available and node in ("", seen.node)
+def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: str) -> list[StorageSeen]:
+    """The best first: shared before local, then the most room; a shared storage is looked at from one node."""
 
-        fitting = [seen for seen in self._hypervisor.resources().storages if fits(seen)]
-        if not fitting:
-            what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
-            raise NotFound(
-                f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
-                hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
-            )
-        fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
-        return list({(seen.storage, seen.only_node): seen for seen in reversed(fitting)}.values())[::-1]
+    def fits(seen: StorageSeen) -> bool:
+        wanted = seen.storage == storage if storage else content in seen.content
+        return wanted and seen.available and node in ("", seen.node)
+
+    fitting = [seen for seen in hypervisor.resources().storages if fits(seen)]
+    if not fitting:
+        what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
+        raise NotFound(
+            f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
+            hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
+        )
+    fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
+    return list({(seen.storage, seen.only_node): seen for seen in reversed(fitting)}.values())[::-1]
 
 
 def recorded(record: "Deployment", name: str) -> Thing:

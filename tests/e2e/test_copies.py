@@ -91,6 +91,16 @@ def check_ready(bed: "Bed", version: str) -> dict[str, Any]:
     return machine
 
 
+def test_an_upload_is_removed_only_when_the_user_agrees(bed: "Bed", tmp_path: Path) -> None:
+    put, file = upload_image(bed, tmp_path), str(tmp_path / "plain.raw")
+    refused = bed.run("iso", "remove", file, check=False)
+    assert refused.returncode != 0 and "add --yes" in refused.stderr
+    removed = {"volume": put["volume"], "node": put["node"], "removed": True}
+    assert json.loads(bed.run("iso", "remove", file, "--yes", "--json").stdout) == removed
+    assert "no storage has this file" in bed.run("iso", "remove", file, "--yes", check=False).stderr
+    assert upload_image(bed, tmp_path)["uploaded"]
+
+
 def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
     put = upload_image(bed, tmp_path)
     assert put["uploaded"] and not upload_image(bed, tmp_path)["uploaded"]

@@ -20,6 +20,7 @@ class Hypervisor:
     """As much of it as putting a file needs."""
 
     storage: Storage = field(default_factory=Storage)
+    places: tuple[StorageSeen, ...] = (LOCAL,)
 
     @property
     def media(self) -> Media:
@@ -29,7 +30,7 @@ class Hypervisor:
         self.media.wait(upid)
 
     def resources(self) -> ClusterResources:
-        return ClusterResources(0.0, storages=(LOCAL,))
+        return ClusterResources(0.0, storages=self.places)
 
 
 @pytest.fixture
