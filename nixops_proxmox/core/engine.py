@@ -158,7 +158,9 @@ def do_step(
     expected: Callable[[DeployError], bool] = lambda _: False,
 ) -> F:
     """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace.
-    What was not `begun` before is not looked for: what is there is of somebody else, or of another time."""
+    What was not `begun` before is not looked for: what is there is of somebody else, or of another time.
+
+    Safe to repeat: we wait for the task that the lost call may have begun, and then the step looks first."""
     for look in range(1, LOOKS + 1):
         begun = begun or look > 1
         _finish_task(world, attempt.thing)

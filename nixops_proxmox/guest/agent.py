@@ -125,7 +125,7 @@ class Agent:
         growth = growth or Growth(0.0, timeout)
         vigil = Vigil(timeout, growth.grace, growth.most, self._clock.now)
         pause, look_at = 0.2, LOOK_EVERY
-        while True:
+        while True:  # safe to repeat: `ask` only looks
             try:
                 return ask()
             except NOT_NOW as error:
@@ -172,7 +172,9 @@ class Agent:
 
     def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
         """Run a `/bin/sh` script (of 45 KB at most) once, whatever answers get lost. Asked again with the same token
-        (letters, digits, dashes) it gives the first run's result, for as long as this boot of the guest lasts."""
+        (letters, digits, dashes) it gives the first run's result, for as long as this boot of the guest lasts.
+
+        Safe to repeat: the guest runs the script of a token once, and after that only tells its result."""
         argv = run_once_argv(token or token_hex(8), self._folder)
         packed = base64.b64encode(script.encode())
         deadline = self._clock.now() + timeout
@@ -218,9 +220,8 @@ class Agent:
             try:
                 seen = self._api.agent_exec_status(*self._at, pid)
             except NOT_NOW:
-                seen = ExecStatus(
-                    exited=False
-                )  # asking is safe; whether it took the result along, the next answer shows
+                # Safe to repeat: it only asks. If the lost answer took the result along, the next answer says so.
+                seen = ExecStatus(exited=False)
             except AgentRefused as error:
                 if is_lost_pid(error.message):
                     raise PveOutcomeUnknown(f"VM {self._at[1]}: the result of a command was lost: {what}") from error
@@ -241,7 +242,9 @@ class Agent:
         return CommandResult(status, seen.stdout, seen.stderr)
 
     def _repeat(self, call: Callable[[], T], times: int = 5) -> T:
-        """Repeat the call a few times while the answer is "not now", and longer while the guest is frozen."""
+        """Repeat the call a few times while the answer is "not now", and longer while the guest is frozen.
+
+        Safe to repeat: all of these calls only read."""
         thawed_by, tries = self._clock.now() + THAW_TIME, 1
         while True:
             try:

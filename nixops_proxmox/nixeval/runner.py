@@ -100,7 +100,7 @@ class ProcessRunner:
         self, process: subprocess.Popen[bytes], argv: Sequence[str], timeout: float | None, err: "_Reader"
     ) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
+        while True:  # safe to repeat: it only waits
             try:
                 process.wait(TICK)
             except subprocess.TimeoutExpired:

@@ -276,7 +276,7 @@ class Guests:
         addresses = machine.facts.addresses
         if not known:
             addresses = self._addresses_now(agent, machine, addresses, again=False)
-        while True:
+        while True:  # safe to repeat: a race only looks who answers
             choice = self.choice(machine, spec, addresses)
             reached: list[Endpoint] = []
             try:

@@ -119,7 +119,9 @@ def _make_file(directory: Path, prefix: str) -> Path:
 
 
 def _locked(make: Callable[[], Path], flags: int) -> tuple[int, Path]:
-    """Something new and its locked descriptor; made again if a sweep came between making and locking."""
+    """Something new and its locked descriptor; made again if a sweep came between making and locking.
+
+    Safe to repeat: each try makes something with another name, and the sweep has removed the one before."""
     while True:
         path = make()
         try:

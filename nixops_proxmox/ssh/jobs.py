@@ -174,6 +174,7 @@ def wait_for_job(
 
     A broken connection is no news about the job: it is looked for again until the time is over (`run` reconnects).
     JobStillRunning when it is; the connection's own error when the guest could not be asked.
+    Safe to repeat: it only looks at the job.
     """
     deadline, told, patience = now() + timeout, "", 0.0
     while True:

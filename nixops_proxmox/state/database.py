@@ -173,7 +173,9 @@ def _open_sqlite(location: Location) -> Engine:
 
 def _use_wal(cursor: SqliteCursor) -> None:
     """Switch to WAL. If several processes open a new file at the same moment, SQLite tells all except one that it is
-    locked. It does not wait here, whatever its timeout says."""
+    locked. It does not wait here, whatever its timeout says.
+
+    Safe to repeat: the pragma sets a mode, and setting it twice is setting it."""
     deadline = time.monotonic() + BUSY_TIMEOUT
     while True:
         try:

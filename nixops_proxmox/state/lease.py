@@ -184,7 +184,7 @@ def locked(name: str, held: Held, now: float) -> Locked:
 
 def _beat(engine: Engine, lease: Lease, stop: threading.Event, every: float, now: Callable[[], float]) -> None:
     ours = (leases.c.deployment_id == lease.deployment_id) & (leases.c.token == lease.token)
-    while not stop.wait(every):
+    while not stop.wait(every):  # safe to repeat: it only says that we live
         try:
             with writing(engine) as connection:
                 if connection.execute(update(leases).where(ours).values(heartbeat=now())).rowcount == 0:

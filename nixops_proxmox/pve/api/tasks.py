@@ -79,6 +79,7 @@ class TaskWaiter:
         """Until it ends, or `deadline` seconds have passed, or its log has not grown for `stall` seconds.
 
         Raises NotFound if PVE has forgotten it; transient errors are put up with for a while.
+        Safe to repeat: it only asks what the task does.
         """
         task = parse_upid(upid)
         watch = _Watch(self._clock())

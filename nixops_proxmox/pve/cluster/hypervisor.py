@@ -274,7 +274,9 @@ class PveHypervisor:
             self.stop_vm(facts, note)
 
     def _power(self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power) -> None:
-        """Submit, wait, and repeat while others hold the VM's lock: all of these may be asked for twice."""
+        """Submit, wait, and repeat while others hold the VM's lock.
+
+        Safe to repeat: PVE starts no VM that runs and stops none that is stopped, and after a failure we look first."""
         deadline = self._clock() + self._busy
         tries = 0
         while True:
@@ -313,7 +315,7 @@ class PveHypervisor:
 
     def _wait_for_power(self, facts: Facts, goal: Power) -> None:
         deadline = self._clock() + POWER_TIME
-        while self._clock() < deadline:
+        while self._clock() < deadline:  # safe to repeat: it only looks
             node = self._finder.node_of(facts)
             try:
                 if self.client.get_status(node, facts.vmid, poll=True).running is (goal is Power.RUNNING):

@@ -106,6 +106,7 @@ class Work:
         """Submit and wait for the end. A lock that only the task met is waited for like one that is told at once.
 
         `post` may answer "" where nothing was to do, or was done at once.
+        Safe to repeat: a task that did not get the VM's lock has changed nothing.
         """
         deadline = self._clock() + self._busy
         while True:
@@ -136,6 +137,7 @@ class Work:
         return self._repeat(node, vmid, call, PASSING)
 
     def _repeat(self, node: str, vmid: int, call: Callable[[], T], kinds: tuple[type[PveBusy], ...]) -> T:
+        """Safe to repeat: after errors of these `kinds` PVE has done nothing, or `call` has the same effect twice."""
         deadline = self._clock() + self._busy
         while True:
             try:
@@ -242,7 +244,9 @@ class Work:
         return failed
 
     def while_busy(self, node: str, vmid: int, act: Callable[[], None]) -> None:
-        """Again and again while others keep a storage or the VM busy; `act` must look first what is done already."""
+        """Again and again while others keep a storage or the VM busy.
+
+        Safe to repeat: each `act` looks first at what is done already, and does only what is left."""
         deadline = self._clock() + self._busy
         while True:
             try:

@@ -78,7 +78,8 @@ class Transport:
             yield stream, server, self._login.headers("GET") if self._login is not None else {}
 
     def send(self, call: Call, upload: Upload | None = None) -> Any:
-        """The answer's data. GETs are repeated; anything else only while provably nothing was executed."""
+        """The answer's data. Safe to repeat: GETs change nothing, and anything else is sent again only while provably
+        nothing was executed."""
         renewed = False
         pauses = iter(PAUSES)
         deadline = time.monotonic() + call.patience.whole
@@ -103,6 +104,7 @@ class Transport:
 
     def _failing_over(self, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         failures: list[PveUnreachable] = []
+        # Safe to repeat: the next server is only asked if nothing was sent to the one before.
         for offset in range(len(self._servers)):
             index = (self._good + offset) % len(self._servers)
             try:

@@ -14,6 +14,7 @@ class BootCopy(Repeatable):
     """Boot the copied system and give it its identity"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a system that has its identity gets the same one, and only what still differs is changed."""
         machine = with_macs(machine, world.spec)
         self._boot(world, machine, attempt)
         private, public = world.keys.host_key(machine.facts.uuid)

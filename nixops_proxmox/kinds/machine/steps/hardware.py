@@ -34,6 +34,7 @@ class CreateVm:
         return None if vm is None or vm.lock in ("create", "clone") else replace(machine.facts, node=vm.node)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: PVE gives a VMID once, and one that bears our mark is found before a second is made."""
         world.hypervisor.create_vm(world.spec, machine, attempt.note_task)
         return attempt.facts
 
@@ -42,6 +43,7 @@ class Adjust(Repeatable):
     """Change the VM to match the description"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: only what still differs is changed."""
         change_hardware(world, machine, get_vm(world, machine), attempt)
         vm = get_vm(world, machine)
         if vm.power is Power.RUNNING and not world.permissions.allow_reboot:
@@ -120,6 +122,7 @@ class ShutDown:
         return machine.facts if get_vm(world, machine).power is Power.STOPPED else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a VM that is stopped is left alone."""
         world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         return attempt.facts
 
@@ -139,6 +142,7 @@ class Destroy:
         return self._forgotten(world, machine)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: only a VM with our mark is destroyed, and one that is gone needs nothing."""
         for facts in made_by_us(machine.facts):
             world.hypervisor.destroy_vm(facts, attempt.note_task)
         return self._forgotten(world, machine)
@@ -161,6 +165,8 @@ class Discard(Repeatable):
     """Destroy the VM to recreate it with the same identity"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: only a VM with our mark is destroyed; until it is committed, the round is the old one, so
+        it counts up once."""
         kept = [disk.slot for disk in world.spec.disks if disk.keep]
         if kept:
             raise NeedsPermission(

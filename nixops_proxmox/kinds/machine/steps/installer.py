@@ -35,6 +35,7 @@ class BootInstaller:
         return machine.facts if running and not find_changes(world, vm, machine) else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: nothing is installed yet, so the VM may be stopped and started again."""
         vm = get_vm(world, machine)
         change_hardware(world, machine, vm, attempt)  # nothing is installed yet: the description may still change
         if not world.hypervisor.boots_installer(vm, world.spec):
@@ -49,6 +50,7 @@ class EnterInstaller(Repeatable):
     """Enter the installer through the guest agent"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: it looks at the installer, and puts the same keys into it."""
         seen = world.guest.enter_installer(machine, world.spec)
         _, host_key = world.keys.host_key(machine.facts.uuid)
         return replace(seen.facts, boot_id=seen.boot_id, installer_keys=seen.host_keys, host_key=host_key)
@@ -66,6 +68,8 @@ class Partition:
         return self._facts(world, machine, machine.facts, shell) if done else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a job that runs or has ended well is found. Another one is only started after the disks have
+        been proven again."""
         shell = world.guest.installer_shell(machine, world.spec)
         name = self._job(machine.facts)
         if not _stands(shell.find_job(name), REBOOT_ASKED):
@@ -122,6 +126,8 @@ class Install:
         return self._facts(world, machine, machine.facts) if done else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a job that runs or has ended well is found; another try puts the same files on a disk that
+        has no other data."""
         shell = world.guest.installer_shell(machine, world.spec)
         name = self._job(machine.facts)
         if not _stands(shell.find_job(name)):
@@ -174,6 +180,7 @@ class EnterRescue(Repeatable):
     """Boot the installer beside the system, for rescue"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: an installer that runs already is not booted again, and gets the same keys."""
         vm = get_vm(world, machine)
         in_installer = world.hypervisor.boots_installer(vm, world.spec)
         if not in_installer:
@@ -213,7 +220,9 @@ def _stands(job: Job, *also_good: int) -> bool:
 
 
 def _wait(world: World, machine: Machine, shell: Shell, name: str, timeout: float) -> Job:
-    """Wait for the job in short spells. After a spell without an answer, look whether the guest is still there."""
+    """Wait for the job in short spells. After a spell without an answer, look whether the guest is still there.
+
+    Safe to repeat: it only watches a job that goes on by itself."""
     deadline = world.clock.now() + timeout
     while True:
         left = max(0.0, deadline - world.clock.now())

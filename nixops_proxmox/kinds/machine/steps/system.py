@@ -19,6 +19,8 @@ class BootSystem:
         return replace(machine.facts, boot_id="", installer_keys=())
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: each call is made only while what it leads to is not there, and a VM that runs the system
+        is not started again."""
         vm = get_vm(world, machine)
         if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
@@ -69,6 +71,7 @@ class Activate(Repeatable):
     """Reach the system and activate what is wanted"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again."""
         facts = world.guest.meet_system(machine, world.spec)
         met = machine.moved(machine.phase, facts)
         _warn_of_partitions(world, met)
@@ -99,6 +102,7 @@ class ClearForReinstall(Repeatable):
     """Shut down to reinstall"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
+        """Safe to repeat: it deletes nothing; until it is committed, the round is the old one, so it counts up once."""
         vm = get_vm(world, machine)
         refuse_strangers(world, machine, vm)
         if not world.keys.has_host_key(machine.facts.uuid) and vm.power is Power.RUNNING:
