@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
 from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select
+from nixops_proxmox.display.results import tell_changing
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.warn(f"{name} is not in {args.plan}, so it stays as it is")
             names = [name for name in names if name in saved.machines]
         if names:
+            tell_changing(screen, deployed, names)
             screen.say(
                 f"deployment {deployed.record.name}, on {', '.join(sorted({deployed.spec(n).profile for n in names}))}"
             )

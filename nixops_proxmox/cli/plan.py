@@ -18,7 +18,7 @@ from nixops_proxmox.display.arguments import (
     get_machine,
     select,
 )
-from nixops_proxmox.display.results import show_plans
+from nixops_proxmox.display.results import show_plans, tell_changing
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
@@ -45,10 +45,14 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     if args.why and (args.machines or args.only or args.omit or args.out):
         raise ConfigError("--why explains one machine", hint="leave out --out, and all that selects other machines")
     with open_deployed(args, screen) as deployed:
+        names = select(deployed.described(), args)
         if args.why:
-            found = deployed.plan_in_full(get_machine(args.why, deployed.described()), copy=args.copy)
+            names = [get_machine(args.why, deployed.described())]
+        tell_changing(screen, deployed, names)
+        if args.why:
+            found = deployed.plan_in_full(args.why, copy=args.copy)
             return show_plans(screen, [found], (), as_json=args.json, check=args.check)
-        planned = deployed.plan(select(deployed.described(), args), copy=args.copy)
+        planned = deployed.plan(names, copy=args.copy)
         removals = deployed.removals()
         if args.out is not None:
             _save(args, screen, deployed.record.name, planned)

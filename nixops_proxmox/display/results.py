@@ -10,17 +10,23 @@ from nixops_proxmox.messages import checks, entries, places, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.messages.plans import by_danger, describe, describe_removal, footer, plans_json
+from nixops_proxmox.messages.plans import by_danger, changing_line, describe, describe_removal, footer, plans_json
 from nixops_proxmox.model import Effect, Finding, Level, Phase
 from nixops_proxmox.spelling import recalled
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
-    from nixops_proxmox.operations import Checked, Planned, Recoverable, Removal
+    from nixops_proxmox.operations import Checked, Deployed, Planned, Recoverable, Removal
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
 CHANGES = 10  # of `plan --check`: a deploy would do something
+
+
+def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) -> None:
+    """Name the machines whose systems are built, before they are."""
+    if changing := deployed.changing(names):
+        screen.say(changing_line(changing, len(names)))
 
 
 def show_plans(

@@ -45,6 +45,16 @@ def by_danger(plans: "Sequence[Planned]") -> "list[Planned]":
     return sorted(plans, key=lambda plan: -1 if plan.error is not None else order.index(plan.effect))
 
 
+def changing_line(changing: Sequence[str], count: int) -> str:
+    """Of `count` machines these get another system: told before it is built."""
+    named = ", ".join(changing[:NAMED]) + (f" and {len(changing) - NAMED} more" if len(changing) > NAMED else "")
+    rest = count - len(changing)
+    others = (
+        "" if not rest else "; 1 machine keeps what it has" if rest == 1 else f"; {rest} machines keep what they have"
+    )
+    return f"a new system for {named}{others}"
+
+
 def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     """`in_full`: nothing is left out, and of each change it is said what becomes of it."""
     if isinstance(plan.error, Unrecorded):

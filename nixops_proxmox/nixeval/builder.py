@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nixops_proxmox.errors import ActivationFailed, SpecError
+from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
 from nixops_proxmox.model import Machine
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
-from nixops_proxmox.nixeval.build import Built, build_systems
+from nixops_proxmox.nixeval.build import build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.runner import Runner, Tell
@@ -26,7 +26,8 @@ class WayIn(Protocol):
 
 
 class Systems:
-    """The systems of one evaluation: built all at once when the first is asked for, by whichever thread asks."""
+    """The systems of one evaluation. Those that were said to be needed are built all at once when the first of them is
+    asked for, by whichever thread asks; any other by itself, when it is asked for."""
 
     def __init__(
         self,
@@ -45,10 +46,21 @@ class Systems:
         self._tell = tell
         self._needed = needed  # machines that are installed with their system, and cannot do without one
         self._lock = threading.Lock()
-        self._built: Built | None = None
+        self._together: Collection[str] = frozenset(toplevels)
+        self._built: dict[str, str] = {}
+        self._failures: dict[str, BuildFailed] = {}
+
+    def expect(self, names: Collection[str]) -> None:
+        """These will be asked for, and no others: they are built together."""
+        with self._lock:
+            self._together = frozenset(names)
+
+    def path(self, name: str) -> str:
+        """Where the system is, or would be; empty for a machine that has none. Builds nothing."""
+        return self._toplevels[name].out_path if name in self._toplevels else ""
 
     def get(self, name: str) -> str:
-        """The store path. Empty for a machine that has no toplevel and needs none. Raises that machine's own error."""
+        """The store path, built. Empty for a machine that has none, and needs none. Raises that machine's own error."""
         if name in self._needed and name not in self._toplevels:
             raise SpecError(
                 f"{name}: there is no system to install on it",
@@ -57,19 +69,30 @@ class Systems:
         if name not in self._toplevels:
             return ""
         with self._lock:
-            if self._built is None:
-                self._built = build_systems(
-                    self._nix, self._toplevels, roots=self._roots, run=self._run, tell=self._tell
-                )
-        if name in self._built.failures:
-            raise self._built.failures[name]
-        return self._built.systems[name]
+            if name not in self._built and name not in self._failures:
+                self._build(name)
+        if name in self._failures:
+            raise self._failures[name]
+        return self._built[name]
+
+    def _build(self, name: str) -> None:
+        together = self._together if name in self._together else (name,)
+        wanted = {one: toplevel for one, toplevel in self._toplevels.items() if one in together}
+        built = build_systems(self._nix, wanted, roots=self._roots, run=self._run, tell=self._tell)
+        self._built |= built.systems
+        self._failures |= built.failures
 
 
 class WantedSystems(Protocol):
     """Which system each machine should run; empty: nothing is wanted."""
 
-    def get(self, name: str) -> str: ...
+    def path(self, name: str) -> str:
+        """It may have to be built."""
+        ...
+
+    def get(self, name: str) -> str:
+        """It is built."""
+        ...
 
 
 class NixBuilder:
@@ -94,9 +117,13 @@ class NixBuilder:
         self._tell = tell
 
     def wanted_system(self, machine: Machine) -> str:
+        path = self._systems.path(machine.name)
+        if path and path == machine.facts.system:
+            return path
         return self._systems.get(machine.name)
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+        self._systems.get(machine.name)  # it was deployed from elsewhere, or is gone from the store here
         destination = self._way_in(machine, spec, into_target=into_target)
         self._may_act()
         copy_closure(

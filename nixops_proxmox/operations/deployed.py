@@ -115,6 +115,17 @@ class Deployed:
         described = self.described()
         return [m.name for m in self.record.machines() if m.name not in described and m.phase is not Phase.ABSENT]
 
+    def changing(self, names: Sequence[str]) -> list[str]:
+        """Those of the machines that get another system than the record says they have. Builds nothing."""
+        if self._description is None:
+            return []
+        return self._description.changing(names, {one.name: one.facts.system for one in self.record.machines()})
+
+    def _expect(self, names: Sequence[str]) -> None:
+        """Only these systems will be needed."""
+        if self._description is not None:
+            self._description.expect(names)
+
     def spec(self, name: str) -> MachineSpec:
         """The machine's description; without one, what the record tells."""
         for spec in () if self.network is None else self.network.machines:
@@ -138,6 +149,7 @@ class Deployed:
         """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped. `promised`:
         by name, what a saved plan said; a machine for which that does not hold any more is left alone."""
         self._refuse_undescribed(names)
+        self._expect(self.changing(names))
         refused: dict[str, DeployError] = {}
 
         def work(name: str, lease: Any) -> Machine:
@@ -175,6 +187,7 @@ class Deployed:
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         """Install again, with the same VMID, UUID, MACs and host key. An installation that has begun just goes on."""
         self._refuse_undescribed(names)
+        self._expect(names)
 
         return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
 
@@ -261,6 +274,7 @@ class Deployed:
     def _plan(self, names: Sequence[str], *, copy: bool, along: Sequence[str] = ()) -> list[Planned]:
         """`along`: the machines that get their places together with these."""
         planned: dict[str, Planned] = {}
+        self._expect(self.changing(names))
         refused = self._place(along or names)
 
         def work(name: str) -> Machine:

@@ -1,7 +1,7 @@
 """The description: evaluated by Nix and parsed by the spec, or handed over by a door that has its own."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,27 @@ class Description:
             return NothingToBuild()
         return parts.builder(self.nix, self.systems)
 
+    def changing(self, names: Sequence[str], have: Mapping[str, str]) -> list[str]:
+        """Those of the machines that get another system than they `have`, by machine: what must be built."""
+        if not isinstance(self.systems, Systems):
+            return []
+        paths = {name: self.systems.path(name) for name in names}
+        return [name for name, path in paths.items() if path and path != have.get(name, "")]
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Only these systems will be needed."""
+        if isinstance(self.systems, Systems):
+            self.systems.expect(names)
+
 
 @dataclass(frozen=True)
 class GivenSystems:
     """Systems that are in the store already, by machine."""
 
     paths: Mapping[str, str]
+
+    def path(self, name: str) -> str:
+        return self.paths.get(name, "")
 
     def get(self, name: str) -> str:
         return self.paths.get(name, "")
@@ -46,7 +61,7 @@ class GivenSystems:
 def describe(
     deployment: str, source: NetworkSource, *, profile: str, client_key: str, roots: Path, tell: Tell
 ) -> Description:
-    """Evaluate and parse; the systems are built when the first of them is asked for, and let `client_key` in."""
+    """Evaluate and parse; the systems let `client_key` in, and are built when the first of them is asked for."""
     nix, run = get_nix(), ProcessRunner()
     source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
     parse = partial(parse_network, deployment)

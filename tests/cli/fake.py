@@ -125,6 +125,9 @@ class FakeDeployed:
 
         return run_all(names, work, jobs=1)
 
+    def changing(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name in self._plan.get("changing", ())]
+
     def plan_in_full(self, name: str, *, copy: bool = False) -> Planned:
         (found,) = self.plan([name], copy=copy)
         nodes = (Verdict("pve1", True, chosen=True), Verdict("pve2", False, ("it is offline",)))

@@ -303,6 +303,13 @@ def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     assert keys == set(documented)
 
 
+@pytest.mark.parametrize("verb", ["plan", "deploy"])
+def test_the_machines_that_get_a_new_system_are_named_before_it_is_built(cli: Cli, verb: str) -> None:
+    assert cli(verb, changing=["web"]).err.splitlines()[0] == "a new system for web; 2 machines keep what they have"
+    assert cli(verb, "web", changing=["web"]).err.splitlines()[0] == "a new system for web"
+    assert "a new system" not in cli(verb).err
+
+
 def test_a_plan_of_one_machine_says_why_it_goes_where_it_goes(cli: Cli) -> None:
     done = cli("plan", "--why", "web")
     assert done.out.splitlines()[:3] == [

@@ -67,7 +67,10 @@ def test_units_are_told_where_the_system_is_on_the_machine_and_a_plan_changes_no
     plan = planned(bed, version="2")
     assert plan["units"] is None and plan["units unknown"] == "the new system is not on the machine"
     assert bed.ssh("web", f"ls -d {plan['system']} 2>/dev/null || echo none").strip() == "none"
-    lines = bed.run("plan", VERSION="2").stdout
+    told = bed.run("plan", VERSION="2")
+    assert told.stderr.splitlines()[0] == "a new system for web"
+    assert "a new system" not in bed.run("plan").stderr
+    lines = told.stdout
     assert (
         "units: unknown, because the new system is not on the machine; `nixops-proxmox plan --copy` copies it" in lines
     )

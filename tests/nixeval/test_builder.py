@@ -5,7 +5,7 @@ import pytest
 
 from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
 from nixops_proxmox.kinds.machine.ports import Builder
-from nixops_proxmox.model import Completed, Machine
+from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.evaluate import Toplevel
@@ -62,6 +62,37 @@ def test_many_threads_build_once(fake_nix: Nix, tmp_path: Path) -> None:
         thread.join()
     assert [call[1] for call in run.calls].count("--realise") == 3, "one build, then a root for each"
     assert systems.get("app") == "/n/app"
+
+
+def test_of_a_hundred_machines_only_those_that_change_are_built(fake_nix: Nix, tmp_path: Path) -> None:
+    names = [f"m{number:02}" for number in range(100)]
+    run = ScriptedRunner([Completed(0)] * 4)
+    systems = _systems(fake_nix, run, tmp_path, *names)
+    changed = {"m07", "m42", "m99"}
+    systems.expect(changed)
+    builder = NixBuilder(fake_nix, systems, _nowhere, run=run)
+    for name in names:
+        facts = Facts(system="/n/old" if name in changed else f"/n/{name}")
+        assert builder.wanted_system(Machine("demo", name, Phase.READY, facts)) == f"/n/{name}"
+    build, *roots = run.calls
+    assert [word for word in build if word.endswith(".drv")] == ["/n/m07.drv", "/n/m42.drv", "/n/m99.drv"]
+    assert len(roots) == 3
+
+
+def test_one_that_must_be_copied_after_all_is_built_then(fake_nix: Nix, tmp_path: Path) -> None:
+    run = ScriptedRunner([Completed(0)] * 3)
+    systems = _systems(fake_nix, run, tmp_path, "web", "app")
+    systems.expect([])
+    builder = NixBuilder(fake_nix, systems, _nowhere, run=run)
+    web = Machine("demo", "web", Phase.READY, Facts(system="/n/web"))
+    assert builder.wanted_system(web) == "/n/web" and run.calls == []
+    builder.copy_system("/n/web", web, SPEC, into_target=False)
+    build, _root, copy = run.calls
+    assert build[-1] == "/n/web.drv" and copy[-1] == "/n/web"
+
+
+def _nowhere(machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
+    return Destination("ssh://web", ())
 
 
 def test_only_the_machine_whose_build_failed_hears_of_it(fake_nix: Nix, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What verbs mean for one machine: which goals of the table, and what forbids them. It looks, and changes nothing."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from nixops_proxmox.core import plan
@@ -44,10 +44,17 @@ def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence
     """One look, and the plan for what it shows. `goals`: what is wanted of the machine as it was seen."""
     seen, shown = LIFECYCLE.look_closely(world, machine)
     wanted, way = goals(seen), world.spec.install.source
+    if len(wanted) > 1:
+        _build_for_anew(seen, world)
     try:
         return plan.draw_up(LIFECYCLE, seen, wanted, shown=shown, way=way)
     except NoPath as error:
         return Plan(seen, (), shown, way, blocked=error)
+
+
+def _build_for_anew(machine: Machine, world: World) -> None:
+    """The machine will lose what it has: its system must be here before that."""
+    world.builder.wanted_system(machine.moved(machine.phase, replace(machine.facts, system="")))
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
@@ -62,7 +69,7 @@ def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
 def plan_reinstall(machine: Machine, world: World) -> Plan:
     """Install again: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
     refuse_moved(machine, world)
-    world.builder.wanted_system(machine)
+    _build_for_anew(machine, world)
     start = () if machine.phase in UNDER_WAY else (start_of_reinstall(world.spec),)
     return _draw_up(machine, world, lambda _: (*start, Phase.READY))
 

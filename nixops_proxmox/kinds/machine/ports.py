@@ -224,11 +224,12 @@ class Builder(Protocol):
     """What Nix does for a machine. A door that activates by its own means has one that wants nothing."""
 
     def wanted_system(self, machine: Machine) -> str:
-        """The store path of the system the machine should run, built; empty: nothing is asked of us."""
+        """The store path of the system the machine should run; empty: nothing is asked of us. It is built, unless its
+        facts say that the machine has it."""
         ...
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
-        """Copy the closure to the guest; `into_target`: into the installer's /mnt instead of its own store."""
+        """Copy the closure, built, to the guest; `into_target`: into the installer's /mnt instead of its own store."""
         ...
 
     def active_system(self, shell: Shell) -> str: ...
