@@ -275,7 +275,7 @@ class Deployed:
         """`along`: the machines that get their places together with these."""
         planned: dict[str, Planned] = {}
         self._expect(self.changing(names))
-        refused = self._place(along or names)
+        refused = self._place(along or names, warn=True)
 
         def work(name: str) -> Machine:
             if name in refused:
@@ -369,10 +369,10 @@ class Deployed:
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
 
-    def _place(self, names: Sequence[str]) -> dict[str, DeployError]:
+    def _place(self, names: Sequence[str], *, warn: bool = False) -> dict[str, DeployError]:
         """Places for all new machines before the first is made; errors by name."""
         asked = [(self.record.machine(name), self.spec(name)) for name in names]
-        return place_new(asked, self._everything(), self._parts.hypervisor)
+        return place_new(asked, self._everything(), self._parts.hypervisor, warn=warn)
 
     def _everything(self) -> list[tuple[Machine, MachineSpec]]:
         return [(self.record.machine(name), self.spec(name)) for name in self.described()]

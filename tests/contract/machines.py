@@ -44,9 +44,9 @@ class Deployment:
         with open_given(given, NetworkSpec(name=self.name, machines=described)) as deployed:
             yield deployed
 
-    def make(self, name: str = "web", *, recorded: bool = True) -> Machine:
+    def make(self, name: str = "web", *, recorded: bool = True, **described: Any) -> Machine:
         """A machine that is stopped, with its VM."""
-        spec = bare(name=name)
+        spec = bare(name=name, **described)
         machine = self.bench.machine(spec, name=name)
         machine = replace(machine, deployment=self.name).moved(
             Phase.STOPPED, replace(machine.facts, profile="default", uuid=str(uuid.uuid4()))

@@ -14,6 +14,7 @@ class Peer:
     node: str
     wanted: Placement
     memory: int = 0  # bytes
+    runs: bool = True  # or will, as a new one
 
 
 @dataclass(frozen=True)

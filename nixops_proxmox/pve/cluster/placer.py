@@ -11,6 +11,7 @@ from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, NodeSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.assignment import assign
 from nixops_proxmox.pve.cluster.groups import Peer, find_conflicts
+from nixops_proxmox.pve.cluster.margin import find_shortfalls
 from nixops_proxmox.pve.cluster.placement import (
     Placed,
     Reservations,
@@ -72,9 +73,9 @@ class Placer:
                 break  # PVE does not answer as it should: this one and the rest meet it when they are worked on
         without = [name for name, error in errors.items() if isinstance(error, NoPlace)]
         if not without:
-            seen = self._look(specs)
+            seen = self._look(specs) if specs else self._view.get(VIEW_AGE)
             placed = self._placed(seen)
-            return errors, [*overcommitted(seen, placed), *self._unfulfilled(placed)]
+            return errors, [*overcommitted(seen, placed), *self._unfulfilled(placed), *find_shortfalls(seen, placed)]
         for name, (_, place) in self._chosen.items():
             self._give_up(name, place)
             errors[name] = not_made(name, without)
@@ -204,7 +205,8 @@ class Placer:
         peers = []
         for name, (spec, place) in self._standing.items():
             guest = seen.guests.get(place.vmid)
-            peers.append(Peer(name, guest.node if guest else place.node, spec.placement, memory_of(spec)))
+            node, runs = (guest.node, guest.status != "stopped") if guest else (place.node, True)
+            peers.append(Peer(name, node, spec.placement, memory_of(spec), runs))
         if not without or without not in self._standing:
             return replace(placed, peers=tuple(peers))
         spec, place = self._standing[without]

@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.pve.api.answers import ClusterResources, NodeSeen, Processor
 from nixops_proxmox.pve.cluster.groups import Peer
+from nixops_proxmox.pve.cluster.margin import find_shortfalls
 from nixops_proxmox.pve.cluster.placement import Placed
 from nixops_proxmox.pve.cluster.processors import processor_refusal
 from nixops_proxmox.pve.cluster.verdicts import Verdict, candidates, judge
@@ -119,3 +120,25 @@ def test_a_processor_that_lacks_what_is_asked_for_is_refused(
 ) -> None:
     found = processor_refusal(spec(**wanted), processor)
     assert why in found and bool(why) is bool(found)
+
+
+def ours(*of: tuple[str, str, int], **more: Any) -> Placed:
+    return Placed(peers=tuple(Peer(name, where, Placement(), size * GIB, **more) for name, where, size in of))
+
+
+def test_what_is_missing_when_a_node_fails_is_told() -> None:
+    seen = cluster(node("pve1", 4), node("pve2", 10), node("pve3", 3))
+    lines = list(find_shortfalls(seen, ours(("a", "pve1", 8), ("b", "pve1", 6), ("c", "pve2", 2))))
+    assert lines == ["if pve1 fails, 6.0 GiB of memory are missing on the other nodes (b)"]
+    assert not list(find_shortfalls(seen, ours(("a", "pve1", 8), ("b", "pve1", 6), runs=False)))
+    promised = replace(ours(("a", "pve1", 8)), memory={"pve2": 4 * GIB})
+    assert "8.0 GiB" in next(find_shortfalls(seen, promised)), "what this run placed there is taken"
+
+
+def test_memory_in_two_halves_takes_no_whole_machine_and_a_node_in_maintenance_none() -> None:
+    seen = cluster(node("pve1", 4), node("pve2", 5), node("pve3", 5))
+    assert list(find_shortfalls(seen, ours(("a", "pve1", 8))))
+    away = cluster(node("pve1", 4), replace(node("pve2", 32), maintenance=True), node("pve3", 32, online=False))
+    assert list(find_shortfalls(away, ours(("a", "pve1", 1))))
+    assert not list(find_shortfalls(cluster(node("pve1", 1)), ours(("a", "pve1", 8)))), "a node alone cannot be without"
+    assert not list(find_shortfalls(cluster(node("a", 1), node("b", None)), ours(("a", "a", 8))))
