@@ -29,9 +29,16 @@ _HINT = f"start the lab: {command(Verb.LAB_UP)}"
 
 
 def needs_entering(holder: int, environment: Mapping[str, str], link: ReadLink = os.readlink) -> bool:
-    """Is its network another than ours? ConfigError if there is no such process (any more)."""
+    """Is its network another than ours? ConfigError if there is no such process (any more), or if it is not ours."""
     try:
         theirs = link(f"/proc/{holder}/ns/net")
+    except PermissionError as error:
+        if environment.get(INSIDE_VARIABLE) == str(holder):
+            return False  # inside of an unprivileged lab's network we may no longer look at the process that holds it
+        raise ConfigError(
+            "the lab's network belongs to another user",
+            hint="run this as the user who started the lab, or start a lab of your own",
+        ) from error
     except OSError as error:
         raise ConfigError("the lab does not run, so its network does not exist", hint=_HINT) from error
     if environment.get(INSIDE_VARIABLE) == str(holder):
@@ -39,10 +46,16 @@ def needs_entering(holder: int, environment: Mapping[str, str], link: ReadLink =
     return theirs != link("/proc/self/ns/net")
 
 
-def enter_argv(holder: int, argv: Sequence[str], *, other_user_namespace: bool) -> list[str]:
-    """`argv` in the network of `holder`; of an unprivileged lab, its user namespace must be entered first."""
-    user = ["--user", "--preserve-credentials"] if other_user_namespace else []
-    return ["nsenter", "--target", str(holder), *user, "--net", "--", *argv]
+def enter_argv(holder: int, argv: Sequence[str], *, oneself: tuple[int, int] | None) -> list[str]:
+    """`argv` in the network of `holder`. `oneself`: who we are (user, group), if it is in an unprivileged lab, whose
+    user namespace must be entered first. There we would be root in name: Nix and ssh believe it, but have not root's
+    rights. So `argv` runs under our own numbers again."""
+    enter_user: list[str] = []
+    become: list[str] = []
+    if oneself is not None:
+        enter_user = ["--user", "--preserve-credentials"]
+        become = ["unshare", "--user", f"--map-user={oneself[0]}", f"--map-group={oneself[1]}", "--"]
+    return ["nsenter", "--target", str(holder), *enter_user, "--net", "--", *become, *argv]
 
 
 def enter(namespace: str, prepare: Callable[[], Mapping[str, str]] = dict) -> None:
@@ -52,7 +65,8 @@ def enter(namespace: str, prepare: Callable[[], Mapping[str, str]] = dict) -> No
     if not needs_entering(holder, os.environ):
         return
     other_user = os.readlink(f"/proc/{holder}/ns/user") != os.readlink("/proc/self/ns/user")  # noqa: PTH115 -- a name, no path
-    argv = enter_argv(holder, [sys.executable, *sys.orig_argv[1:]], other_user_namespace=other_user)
+    oneself = (os.geteuid(), os.getegid()) if other_user else None
+    argv = enter_argv(holder, [sys.executable, *sys.orig_argv[1:]], oneself=oneself)
     program = which(argv[0])
     if program is None:
         raise ConfigError("there is no nsenter on this computer", hint="install util-linux")

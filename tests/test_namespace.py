@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_the_network_is_entered_once_and_only_if_it_is_another() -> None:
 
 
 def test_an_unprivileged_lab_is_entered_by_its_user_namespace() -> None:
-    assert enter_argv(7, ["p", "x"], other_user_namespace=False) == [
+    assert enter_argv(7, ["p", "x"], oneself=None) == [
         "nsenter",
         "--target",
         "7",
@@ -53,7 +54,18 @@ def test_an_unprivileged_lab_is_entered_by_its_user_namespace() -> None:
         "p",
         "x",
     ]
-    assert "--user" in enter_argv(7, ["p"], other_user_namespace=True)
+    entered = enter_argv(7, ["p"], oneself=(1000, 100))
+    assert entered[3:6] == ["--user", "--preserve-credentials", "--net"]
+    assert entered[6:] == ["--", "unshare", "--user", "--map-user=1000", "--map-group=100", "--", "p"]
+
+
+def test_the_network_of_another_user_is_called_so() -> None:
+    def refuse(path: str) -> str:
+        raise PermissionError(path)
+
+    assert not needs_entering(7, {INSIDE_VARIABLE: "7"}, refuse), "we are inside, and may not look at it from there"
+    with pytest.raises(ConfigError, match="another user"):
+        needs_entering(7, {}, refuse)
 
 
 @pytest.fixture(params=["root", "user"])
@@ -62,9 +74,23 @@ def holder(request: pytest.FixtureRequest) -> Iterator[int]:
     if request.param == "root" and os.geteuid() != 0:
         pytest.skip("only root makes a network namespace without a user namespace")
     flags = ["--net"] if request.param == "root" else ["--user", "--map-root-user", "--net"]
+    with hold_network(["unshare", *flags]) as pid:
+        yield pid
+
+
+@pytest.fixture
+def somebodys() -> Iterator[tuple[list[str], int]]:
+    """How to become a user without rights, and a process of that user with a network of its own."""
+    prefix = [] if os.geteuid() else ["setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups"]
+    with hold_network([*prefix, "unshare", "--user", "--map-root-user", "--net"]) as pid:
+        yield prefix, pid
+
+
+@contextmanager
+def hold_network(argv: list[str]) -> Iterator[int]:
     try:
         process = subprocess.Popen(
-            ["unshare", *flags, "sh", "-c", "echo here; exec sleep 60"],
+            [*argv, "sh", "-c", "echo here; exec sleep 60"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -95,3 +121,17 @@ def test_the_whole_command_goes_on_inside(holder: int) -> None:
     argv = [sys.executable, "-c", SCRIPT, f"/proc/{holder}/ns/net", "an argument"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
     assert done.stdout == f"{os.readlink(f'/proc/{holder}/ns/net')} an argument\n", done.stderr
+
+
+SOMEBODY = 31234  # a user and a group that need not exist
+
+
+@pytest.mark.netns
+def test_inside_of_an_unprivileged_lab_one_is_who_one_was(somebodys: tuple[list[str], int]) -> None:
+    prefix, holder = somebodys
+    oneself = (SOMEBODY, SOMEBODY) if prefix else (os.geteuid(), os.getegid())
+    look = ["sh", "-c", "readlink /proc/self/ns/net; id -u; id -g"]
+    done = subprocess.run(
+        [*prefix, *enter_argv(holder, look, oneself=oneself)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [os.readlink(f"/proc/{holder}/ns/net"), *map(str, oneself)], done.stderr

@@ -26,6 +26,7 @@ HOLDER = Path(__file__).with_name("guestfs") / "holder.py"
 MESSAGE = 1 << 18  # as in the holder
 HELLO_SECONDS = 20.0
 REPLY_SECONDS = 60.0
+PING_GROUPS = "/proc/sys/net/ipv4/ping_group_range"
 
 
 class Privilege(StrEnum):
@@ -116,6 +117,13 @@ def nsenter_argv(pid: int, argv: Sequence[str], *, user: bool, guest: bool = Fal
     """Run `argv` in the network of `pid`; `guest`: also with its files and processes."""
     flags = (["-U", "--preserve-credentials"] if user else []) + ["-n"] + (["-m", "-p", "-u", "-i"] if guest else [])
     return [shutil.which("nsenter") or "nsenter", "-t", str(pid), *flags, "--", *argv]
+
+
+def as_oneself(argv: Sequence[str]) -> list[str]:
+    """Run `argv` in the user namespace of an unprivileged lab as who one is outside, not as root: Nix and ssh believe
+    the name, and root's rights are not there."""
+    unshare = shutil.which("unshare") or "unshare"
+    return [unshare, "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}", "--", *argv]
 
 
 class Holder:
@@ -290,6 +298,8 @@ class LabNetwork:
         unshare = shutil.which("unshare") or "unshare"
         holder = await Holder.start([unshare, *flags], sys.executable, lambda _: None)
         await holder.ip(["link set lo up"])
+        if privilege is Privilege.USER:  # whose ping in there has no rights; a container may forbid the change
+            await holder.ask("run", argv=["sh", "-c", f"echo 0 0 >{PING_GROUPS}"], input="")
         return cls(holder, privilege)
 
     @property

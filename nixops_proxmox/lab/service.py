@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, find_privilege, nsenter_argv
+from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, as_oneself, find_privilege, nsenter_argv
 from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.starter import STARTERS, watch_starters
 
@@ -81,7 +81,10 @@ class LabProcess:
 
     def enter_argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` on the operator's side of the lab's network."""
-        return nsenter_argv(self.namespace, argv, user=self.user_namespace) if self.namespace else list(argv)
+        if not self.namespace:
+            return list(argv)
+        inside = as_oneself(argv) if self.user_namespace else argv
+        return nsenter_argv(self.namespace, inside, user=self.user_namespace)
 
 
 def find_running(directory: Path) -> LabProcess | None:
