@@ -18,6 +18,22 @@ def nix_config(*lines: str) -> str:
     return "\n".join(["substituters =", "build-users-group =", *sandbox, *lines])
 
 
+def build_with_nix(*words: str, **environment: str) -> str:
+    """The store path that `nix-build` makes in the store that a deploy takes; root needs no build users for it."""
+    from nixops_proxmox.nixeval.tools import get_nix
+
+    done = subprocess.run(
+        get_nix().argv("nix-build", *words),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=patience(120),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @functools.cache
 def can_sandbox() -> bool:
     """Whether Nix can build in a sandbox here: a kernel, or a container around us, may forbid it."""

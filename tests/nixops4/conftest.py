@@ -1,15 +1,14 @@
 """One lab for the provider, emptied for every test; and the state's databases."""
 
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.builds import build_with_nix
 from tests.nixes import find_obstacle
-from tests.pace import patience
 from tests.state.conftest import postgres_server, url  # noqa: F401 -- fixtures: every test of the state runs on both
 
 if TYPE_CHECKING:
@@ -64,9 +63,6 @@ def build_system(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("system")
 
     def build(version: str) -> str:
-        argv = ["nix-build", "--out-link", str(folder / version), "--argstr", "version", version, str(SYSTEM)]
-        done = subprocess.run(argv, cwd=folder, capture_output=True, text=True, timeout=patience(120))
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return build_with_nix("--out-link", str(folder / version), "--argstr", "version", version, str(SYSTEM))
 
     return build

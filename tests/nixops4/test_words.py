@@ -1,17 +1,15 @@
 """What is said once, by a variable, and never by an input; and machines that another user than root is let into."""
 
-import os
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.builds import build_with_nix
 from tests.e2e.bed import DEMO
 from tests.e2e.test_users import NETWORK
 from tests.nixops4.dialogue import Provider, create, update
 from tests.nixops4.test_lab import BIGGER, PROXMOX, Start, clear_state, cli, config, running_system, vm, wait_until
-from tests.pace import patience
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -62,17 +60,8 @@ def test_another_user_than_root_goes_the_whole_way(bed: "Bed", provider: Provide
     network.write_text(NETWORK.replace("DEMO", str(DEMO)))
 
     def build(version: str) -> str:
-        argv = ["nix-build", "--out-link", str(tmp_path / version), "-E", f"(import {network}).web.toplevel"]
-        done = subprocess.run(
-            argv,
-            env=os.environ | {"VERSION": version},
-            capture_output=True,
-            text=True,
-            timeout=patience(120),
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        expression = f"(import {network}).web.toplevel"
+        return build_with_nix("--out-link", str(tmp_path / version), "-E", expression, VERSION=version)
 
     proxmox: dict[str, Any] = {**PROXMOX, "ssh": {"user": "deploy"}}
     made = provider.ask_outputs(create("vm", vm(proxmox)))

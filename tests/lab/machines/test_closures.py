@@ -59,7 +59,7 @@ class Operator:
         }  # fmt: skip
 
     async def build(self, name: str) -> str:
-        """Outside of the lab's network, for an unprivileged one has a user namespace in which Nix cannot build."""
+        """Outside of the lab's network: this enters it as root in name, and there an older Nix cannot build."""
         argv = ["nix-build", "--no-out-link", str(self.home / "network.nix"), "-A", name]
         process = await asyncio.create_subprocess_exec(
             *argv, stdout=-1, stderr=-1, env={**os.environ, **self.environment}
