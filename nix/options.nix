@@ -36,6 +36,7 @@ let
       iothread = optional bool "Whether the disk has its own I/O thread (scsi and virtio). With scsi, it needs the controller `virtio-scsi-single`.";
       serial = optional' str "data" "The serial number that the guest sees: up to 20 letters, digits and `_.-`. Without it, we derive one from the machine's UUID and the slot.";
       backup = optional bool "Whether backups include the disk.";
+      grow = optional bool "Whether a raised `size` also grows the last partition in the running guest, with LUKS, LVM and the file system on it. The default is true, and false for a disk with `keep`.";
       keep = mkOption { type = bool; default = false; description = "Whether a reinstall keeps the data on the disk."; };
       volume = old str "storage";
       enableSSDEmulation = old bool "ssd";

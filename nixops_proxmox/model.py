@@ -94,6 +94,7 @@ class Facts:
     claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
     volumes: Mapping[str, str] = field(default_factory=dict)  # by slot: PVE's volumes that `claimed` is about
     contents: Mapping[str, str] = field(default_factory=dict)  # by slot: what tells the disks that we partitioned
+    sizes: Mapping[str, str] = field(default_factory=dict)  # by slot: bytes that the guest has taken into use
     nameless: bool = False  # its disks were made by somebody else, without serials: their volumes tell them
     round: int = 0  # counts installs: 0 is the first, each reinstall adds one
     asked: int = 0  # the description's install.generation that the last install answered
@@ -115,7 +116,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "errand"):
+        for name in ("extra", "volumes", "contents", "sizes", "errand"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {
@@ -283,6 +284,7 @@ class Change:
     permission: str = ""  # why it needs the user's permission (`--allow-recreate`); empty: it needs none
     remedy: str = ""  # what can be done about `forbidden` or `word`
     reason: str = ""  # why it needs a restart
+    outgrows: int = 0  # of a disk that is made larger: its bytes until now
 
     @property
     def when(self) -> When:
@@ -303,6 +305,18 @@ class GuestDisk:
     by_id: tuple[str, ...] = ()
     signatures: tuple[str, ...] = ()
     content: str = ""  # the UUID of its partition table, or of its file system: it stays when PVE moves the volume
+
+
+@dataclass(frozen=True)
+class GrownDisk:
+    """How far the guest takes a larger disk into use. `hindrance`: why it does not reach its end. `strange`: nothing on
+    it is known, so it is left alone."""
+
+    slot: str
+    rungs: tuple[str, ...] = ()  # what grows, from the partition to the file system
+    size: int = 0  # bytes of the file system now, as statfs tells; 0: unknown
+    hindrance: str = ""
+    strange: str = ""
 
 
 @dataclass(frozen=True)

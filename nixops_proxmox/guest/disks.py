@@ -139,17 +139,31 @@ def match_disks(
     serials; those that have none are told apart by what else they have."""
     result: dict[str, GuestDisk] = {}
     for disk, serial in wanted:
-        seen = _find_by_name(machine, disk, serial, found)
-        if seen is None and nameless and not disk.serial:
-            seen = _find_nameless(machine, disk, wanted, found)
-        if seen is None:
-            raise _missing(machine, disk, serial, found)
+        seen = find_disk(machine, (disk, serial), wanted, found, nameless=nameless)
         _refuse_size(machine, disk, seen)
         other = next((slot for slot, taken in result.items() if taken.device == seen.device), None)
         if other is not None:
             raise WrongDisk(f"{machine}: disks {other} and {disk.slot} are the same in the guest: {seen.device}")
         result[disk.slot] = seen
     return tuple(result.values())
+
+
+def find_disk(
+    machine: str,
+    one: tuple[Disk, str],
+    wanted: DeclaredDisks,
+    found: Sequence[GuestDisk],
+    *,
+    nameless: bool = False,
+) -> GuestDisk:
+    """One declared disk's counterpart in the guest, whatever its size; raises WrongDisk."""
+    disk, serial = one
+    seen = _find_by_name(machine, disk, serial, found)
+    if seen is None and nameless and not disk.serial:
+        seen = _find_nameless(machine, disk, wanted, found)
+    if seen is None:
+        raise _missing(machine, disk, serial, found)
+    return seen
 
 
 def _missing(machine: str, disk: Disk, serial: str, found: Sequence[GuestDisk]) -> WrongDisk:

@@ -69,6 +69,7 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     for change in plan.changes:
         lines += [f"  {describe_change(change)}", *(f"    {line}" for line in _explain_change(change) if in_full)]
+    lines += [f"  ~ {line}" for line in plan.grows]
     lines += [f"  {line}" for line in plan.stays]
     return [*lines, *_describe_system(plan, EVERYTHING if in_full else NAMED)]
 
@@ -261,6 +262,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "system": plan.system,
         "units": None if plan.units is None or plan.units.units is None else _units_json(plan.units.units),
         "units unknown": None if plan.units is None or plan.units.units is not None else plan.units.why,
+        "disks in the guest": list(plan.grows),
         "stays": list(plan.stays),
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,

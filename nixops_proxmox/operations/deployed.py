@@ -17,6 +17,7 @@ from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
+from nixops_proxmox.operations.growing import find_growth
 from nixops_proxmox.operations.placing import explain_place, place_new
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
@@ -288,7 +289,12 @@ class Deployed:
             hurried = self._parts.hurried(world)
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
             planned[name] = replace(
-                found, downtime=downtime, node=self._node_of_new(found), difference=difference, units=units
+                found,
+                downtime=downtime,
+                node=self._node_of_new(found),
+                difference=difference,
+                units=units,
+                grows=find_growth(machine, hurried, found.changes, found.world.get("power", "")),
             )
             return machine
 

@@ -36,6 +36,7 @@ class Planned:
     node: str = ""  # where a new machine is made
     difference: SystemChange | None = None  # of the system from the one that it has; None: unknown, or the same
     placement: Explanation | None = None  # every node, where it was asked for
+    grows: tuple[str, ...] = ()  # what grows in the guest with its disks, or does not, a line each
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
 
     @property

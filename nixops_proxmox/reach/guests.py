@@ -12,21 +12,23 @@ from pathlib import Path
 
 from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import NOT_NOW, Agent
-from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, list_disks, match_disks
+from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, find_disk, list_disks, match_disks
+from nixops_proxmox.guest.growing import TIME as GROW_TIME
+from nixops_proxmox.guest.growing import foresee, grow, look
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
 from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.kinds.machine.ports import InstallerSeen, Reporter
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
-from nixops_proxmox.model import Address, Endpoint, Facts, GuestDisk, Machine
+from nixops_proxmox.model import Address, Endpoint, Facts, GrownDisk, GuestDisk, Machine
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.pve.vm.identity import disk_serial
 from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.reach.classify import find_reach
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.reach.race import Proof, RaceResult, StopSignal, race
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
 from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
@@ -164,6 +166,21 @@ class Guests:
         facts = machine.facts
         contents = facts.contents if facts.claimed >= 0 else {}
         return check_disks(machine.name, wanted, found, accounted=accounted, contents=contents, nameless=facts.nameless)
+
+    def grow_disk(
+        self, shell: ShellPort, machine: Machine, spec: MachineSpec, disk: Disk, tell: Callable[[str], None]
+    ) -> GrownDisk:
+        device = self._device(shell, machine, spec, disk)
+        return grow(partial(shell.run, timeout=GROW_TIME), disk.slot, device, disk.size, tell)
+
+    def foresee_growth(self, shell: ShellPort, machine: Machine, spec: MachineSpec, disk: Disk) -> GrownDisk:
+        return foresee(look(shell.run), disk.slot, self._device(shell, machine, spec, disk))
+
+    def _device(self, shell: ShellPort, machine: Machine, spec: MachineSpec, disk: Disk) -> str:
+        """By its serial. Its size is not looked at: the guest may not see the new one yet."""
+        one = (disk, disk_serial(machine.facts.uuid, disk))
+        wanted, found = _wanted(machine, spec), list_disks(shell.run)
+        return find_disk(machine.name, one, wanted, found, nameless=machine.facts.nameless).device
 
     # The installed system.
 

@@ -33,6 +33,11 @@ class Disk(_Frozen):
     serial: v.Serial | None = None
     backup: bool | None = None
     keep: bool = False  # reinstall never writes it
+    grow: bool | None = None  # when `size` is raised, in the guest too; None: unless it is kept
+
+    @property
+    def grows(self) -> bool:
+        return not self.keep if self.grow is None else self.grow
 
 
 class IpSpec(_Frozen):

@@ -58,7 +58,7 @@ def unsettled(machine: Machine) -> Phase:
 
 def unknown_disks(facts: Facts) -> Facts:
     """The disks hold something else: which system, only the machine itself can tell."""
-    return replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None)
+    return replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None, sizes={})
 
 
 def boot(world: World, attempt: Attempt) -> Facts:

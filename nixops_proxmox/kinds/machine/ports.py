@@ -10,8 +10,21 @@ from typing import Protocol, TypeAlias
 
 from nixops_proxmox.core import ports
 from nixops_proxmox.core.ports import NoteTask
-from nixops_proxmox.model import Archive, Bearer, Change, Completed, Endpoint, Facts, GuestDisk, Job, Machine, Place, Vm
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.model import (
+    Archive,
+    Bearer,
+    Change,
+    Completed,
+    Endpoint,
+    Facts,
+    GrownDisk,
+    GuestDisk,
+    Job,
+    Machine,
+    Place,
+    Vm,
+)
+from nixops_proxmox.spec import Disk, MachineSpec
 
 
 class Saves(Protocol):
@@ -202,6 +215,17 @@ class Guest(Protocol):
     ) -> Sequence[GuestDisk]:
         """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
         if one is not, or carries data and its slot is not among those whose content is accounted for."""
+        ...
+
+    def grow_disk(
+        self, shell: Shell, machine: Machine, spec: MachineSpec, disk: Disk, tell: Callable[[str], None]
+    ) -> GrownDisk:
+        """Take a disk that was made larger into use up to its end, while the guest runs: partition, LUKS, LVM, file
+        system. It looks before it acts, so a run that broke off goes on. WrongDisk if it is not there."""
+        ...
+
+    def foresee_growth(self, shell: Shell, machine: Machine, spec: MachineSpec, disk: Disk) -> GrownDisk:
+        """What `grow_disk` would grow; changes nothing."""
         ...
 
     def introduce(

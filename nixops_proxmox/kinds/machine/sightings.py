@@ -1,5 +1,6 @@
 """What a look at the world can tell that our record does not say."""
 
+from nixops_proxmox.kinds.machine.growth import find_outgrown
 from nixops_proxmox.kinds.machine.shape import Look
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.model import Power
@@ -33,6 +34,11 @@ def differs(seen: Look) -> bool:
     if seen.vm.pending and seen.world.permissions.allow_reboot:
         return True
     return any(not one.waiting or one.missing for one in find_changes(seen.world, seen.vm, seen.machine))
+
+
+def outgrown(seen: Look) -> bool:
+    """A disk is larger in PVE than what its guest has taken into use."""
+    return seen.world.permissions.adjust and bool(find_outgrown(seen.machine.facts, seen.world.spec))
 
 
 def wants_other_system(seen: Look) -> bool:

@@ -58,6 +58,7 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
         *(Sighting(here,           sees.powered_off,        P.STOPPED) for here in (P.RUNNING, P.READY, P.RESCUE)),
         Sighting(P.STOPPED,        sees.powered_on,         P.INSTALLED),
         Sighting(P.READY,          sees.wants_other_system, P.RUNNING),
+        Sighting(P.READY,          sees.outgrown,           P.RUNNING),
     ),
     see=see,
     way=InstallSource.ISO,

@@ -18,6 +18,11 @@ ROOT = "/run/lab/disks"
 SECTOR = 512
 
 
+def seen_size_file(disk: str, part: str) -> str:
+    """What the kernel of this boot knows of a partition's size, where the table on the disk has another one already."""
+    return f"/run/lab/seen/{disk}{part}"
+
+
 class ToolError(Exception):
     """What the tool says on stderr, and its exit status."""
 
@@ -97,7 +102,12 @@ class Disk:
         if part == "0":
             return self.size
         found = self.content["parts"][part]
-        return int((found["end"] - found["start"] + 1) * SECTOR)
+        size = int((found["end"] - found["start"] + 1) * SECTOR)
+        try:
+            with open(seen_size_file(self.name, part), encoding="utf-8") as file:
+                return min(size, int(file.read() or 0))
+        except FileNotFoundError:
+            return size
 
     def device(self, part: str) -> str:
         return f"/dev/{self.name}" + ("" if part == "0" else part)

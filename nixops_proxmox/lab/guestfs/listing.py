@@ -185,8 +185,9 @@ def findmnt(argv: list[str]) -> None:
         "types=",
         "first-only",
         "real",
+        "bytes",
     ]
-    options, named = getopt.gnu_getopt(argv, "no:T:M:S:JrPlRt:fek", longs)
+    options, named = getopt.gnu_getopt(argv, "no:T:M:S:JrPlRt:fekb", longs)
     given = {name.lstrip("-"): value for name, value in options}
     disks = load_disks()
     entries = [mount_row(device, point) for device, point in mounts(disks)]
@@ -230,6 +231,7 @@ def mount_row(device: Device, point: str) -> dict[str, str]:
     fs = device.fs or {}
     return {
         "TARGET": point, "SOURCE": device.path, "FSTYPE": fs.get("type", ""), "OPTIONS": "rw,relatime",
+        "SIZE": str(fs.get("size", device.disk.part_size(device.part))),
         "UUID": fs.get("uuid", ""), "LABEL": fs.get("label", ""), "PARTUUID": tag(device, "PARTUUID"), "FSROOT": "/",
     }  # fmt: skip
 

@@ -13,6 +13,8 @@ TOOLS = {
     "umount": "writing:umount", "swapon": "writing:swapon", "mount-all": "writing:mount_all",
     "mkfs.ext4": "writing:make_fs:ext4", "mkfs.vfat": "writing:make_fs:vfat", "mkfs.fat": "writing:make_fs:vfat",
     "mkfs.btrfs": "writing:make_fs:btrfs", "mkswap": "writing:make_fs:swap",
+    "sfdisk": "growing:sfdisk", "partx": "growing:partx", "resize2fs": "growing:resize2fs",
+    "xfs_growfs": "growing:xfs_growfs", "btrfs": "growing:btrfs",
     "nixos-generate-config": "install:nixos_generate_config", "nixos-install": "install:nixos_install",
     "nixos-enter": "install:nixos_enter", "nixos-version": "install:nixos_version",
     "reboot": "power:reboot", "poweroff": "power:poweroff", "halt": "power:poweroff", "shutdown": "power:shutdown",

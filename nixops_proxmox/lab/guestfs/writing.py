@@ -314,7 +314,12 @@ def make_fs(argv: list[str], tool: str, kind: str) -> None:
     device.disk.drop_fs(device.part)
     if kind == "vfat":
         uuid = f"{uuid[:4]}-{uuid[4:8]}".upper()
-    device.disk.content["fs"][device.part] = {"type": kind, "uuid": uuid, "label": label}
+    device.disk.content["fs"][device.part] = {
+        "type": kind,
+        "uuid": uuid,
+        "label": label,
+        "size": device.disk.part_size(device.part),
+    }
     os.makedirs(device.tree)
     device.disk.save()
     refresh(disks)

@@ -168,7 +168,7 @@ def _size_steps(slot: str, wanted: int, drive: Mapping[str, str]) -> Iterator[Co
     if wanted < size:
         yield Correction(Change(slot, have, want, forbidden="PVE cannot shrink a disk"))
     else:
-        yield Correction(Change(slot, have, want), size=want)
+        yield Correction(Change(slot, have, want, outgrows=size), size=want)
 
 
 def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mapping[str, str]) -> Iterator[Correction]:

@@ -20,6 +20,7 @@ from nixops_proxmox.model import (
     Completed,
     Endpoint,
     Facts,
+    GrownDisk,
     GuestDisk,
     Job,
     JobPhase,
@@ -80,6 +81,9 @@ class FakeVm:
     uuid: str
     memory: int
     running: bool = False
+    disk: int = 8 << 30  # scsi0 has so many bytes
+    partition: int = 8 << 30  # so many are in its partition
+    filled: int = 8 << 30  # and so many in its file system
     boot: str = "installer"  # what it boots from the next start on
     pending: set[str] = field(default_factory=set)
     system: str = ""  # what runs: installer, installed or nothing
@@ -325,6 +329,9 @@ class Hypervisor:
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
+        size = spec.disks[0].size
+        if fake.disk < size:
+            return [Change("scsi0", f"{fake.disk}", f"{size}", outgrows=fake.disk)]
         if str(fake.memory) != want:
             return [Change("memory", str(fake.memory), want, restart=True)]
         return [
@@ -335,9 +342,10 @@ class Hypervisor:
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
         def act() -> None:
             fake = self.cluster.vms[vm.vmid]
-            fake.memory = spec.memory or 512
-            if fake.running:
+            if fake.memory != spec.memory and fake.running:
                 fake.pending.add("memory")
+            fake.memory = spec.memory or 512
+            fake.disk = max(fake.disk, spec.disks[0].size)
 
         self.effect("apply_changes", act, note)
         return ()
@@ -451,6 +459,21 @@ class Guest:
         if shell.vm.partitioned and "scsi0" not in accounted:
             raise WrongDisk("the disk carries data that is not accounted for")
         return self.list_disks(shell, machine, spec)
+
+    def grow_disk(
+        self, shell: Any, machine: Machine, spec: MachineSpec, disk: Disk, tell: Callable[[str], None]
+    ) -> GrownDisk:
+        """Two rungs, each of which may be the last that this process sees."""
+        vm = self.cluster.get(machine.facts)
+        assert vm.system == "installed" and vm.disk >= disk.size, "grown before PVE had made it larger"
+        for rung in ("partition", "filled"):
+            self.fuse.boundary()
+            setattr(vm, rung, vm.disk if rung == "partition" else vm.partition)
+            self.fuse.boundary()
+        return GrownDisk(disk.slot, ("partition 1", "ext4 /"), vm.filled)
+
+    def foresee_growth(self, shell: Any, machine: Machine, spec: MachineSpec, disk: Disk) -> GrownDisk:
+        return GrownDisk(disk.slot, ("partition 1", "ext4 /"))
 
     def introduce(
         self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]

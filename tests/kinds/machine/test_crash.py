@@ -114,6 +114,18 @@ def test_a_change_of_the_description_survives_a_break_anywhere(bang: Callable[[]
         assert bench.cluster.calls.count("apply_changes") <= 2, at
 
 
+LARGER = SPEC.model_copy(update={"disks": (SPEC.disks[0].model_copy(update={"size": 9 << 30}),)})
+
+
+@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+def test_a_disk_that_grows_is_grown_in_the_guest_too_after_a_break_anywhere(bang: Callable[[], BaseException]) -> None:
+    for at, bench in broken(bang, deployed, Phase.READY, at_least=12, spec=LARGER):
+        machine = bench.run(Phase.READY, spec=LARGER)
+        assert (machine.phase, bench.vm.disk, bench.vm.filled) == (Phase.READY, 9 << 30, 9 << 30), at
+        assert machine.facts.sizes == {"scsi0": str(9 << 30)}, at
+        assert bench.vm.boots == 2, "nothing was restarted for it"
+
+
 @pytest.mark.parametrize("bang", BANGS, ids=IDS)
 @pytest.mark.parametrize("way", COPIES)
 def test_a_copy_that_broke_anywhere_is_finished_by_the_next_deploy(way: str, bang: Callable[[], BaseException]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import NeedsPermission, NotFound, WrongDisk
+from nixops_proxmox.kinds.machine.growth import with_outgrown
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
 from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
@@ -78,7 +79,7 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     changes = find_changes(world, vm, machine)
     refuse_forbidden(world, machine, changes)
     if changes:
-        attempt.note(machine.facts)
+        attempt.note(with_outgrown(machine.facts, changes))  # before PVE does it: a crash in between forgets nothing
         world.reporter.detail(machine, ", ".join(change.key for change in changes))
         for problem in world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task):
             world.reporter.warn(machine, problem)

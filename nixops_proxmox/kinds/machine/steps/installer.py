@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
+from nixops_proxmox.kinds.machine.growth import in_use
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.kinds.machine.shape import Attempt, World
@@ -171,6 +172,7 @@ class Install:
             system=world.builder.wanted_system(machine) if closure else "",
             generation=1 if closure else 0,
             installed_by=world.spec.install.method.value,
+            sizes=in_use(facts, world.spec),
             installer_keys=(),
             endpoint=None,
         )

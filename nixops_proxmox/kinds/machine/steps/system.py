@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
+from nixops_proxmox.errors import DeployError
+from nixops_proxmox.kinds.machine.growth import find_outgrown, grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
@@ -71,10 +73,13 @@ class Activate(Repeatable):
     """Reach the system and activate what is wanted"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again."""
-        facts = world.guest.meet_system(machine, world.spec)
-        met = machine.moved(machine.phase, facts)
+        """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again. What
+        grows is looked at first."""
+        met = _meet(world, machine)
         _warn_of_partitions(world, met)
+        if world.permissions.adjust and find_outgrown(met.facts, world.spec):
+            met = met.moved(met.phase, grow_disks(world, met))  # first: a new system may need the room
+        facts = met.facts
         wanted = world.builder.wanted_system(met)
         if not wanted:
             return facts
@@ -85,6 +90,14 @@ class Activate(Repeatable):
         world.builder.copy_system(wanted, met, world.spec, into_target=False)
         world.reporter.detail(machine, "switching to it")
         return replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
+
+
+def _meet(world: World, machine: Machine) -> Machine:
+    try:
+        return machine.moved(machine.phase, world.guest.meet_system(machine, world.spec))
+    except DeployError:
+        tell_pending(world, machine)
+        raise
 
 
 def _warn_of_partitions(world: World, machine: Machine) -> None:

@@ -1,7 +1,7 @@
 """What a powered-on guest is made of, as agent and SSH server see it."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,11 @@ class GuestDisk:
     by_id: str
     path: Path  # with disk.json and parts/
     rom: bool = False
+
+
+def with_sizes(disks: Sequence[GuestDisk], sizes: Mapping[str, int]) -> tuple[GuestDisk, ...]:
+    """Some disks (by key) have become larger."""
+    return tuple(replace(disk, size=sizes.get(disk.key, disk.size)) for disk in disks)
 
 
 class NoSuchProgram(Exception):
@@ -112,6 +117,10 @@ class GuestBody(Protocol):
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         """These are there now."""
+        ...
+
+    async def see_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Disks, by key, have become larger while it runs."""
         ...
 
     async def stop(self) -> None:

@@ -143,6 +143,8 @@ class SimulatedDriver:
 
     async def resize(self, volume: Volume, size: int) -> None:
         await asyncio.to_thread(volumes.resize, volume, size)
+        for machine in self.machines.values():
+            await machine.see_size(volume, size)
 
     async def copy(self, source: Volume, target: Volume) -> None:
         await asyncio.to_thread(volumes.copy, source, target)

@@ -148,6 +148,8 @@ class Stranger:
         del path
         return None
 
+    async def see_sizes(self, sizes: Mapping[str, int]) -> None: ...
+
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         self.disks = disks
 

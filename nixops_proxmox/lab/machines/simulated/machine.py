@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
-from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed
+from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed, Volume
 from nixops_proxmox.lab.machines.simulated import addresses, firmware, sight, volumes
 from nixops_proxmox.lab.machines.simulated.agent import GuestAgent
 from nixops_proxmox.lab.machines.simulated.body import About, GuestBody, GuestDisk
@@ -290,6 +290,12 @@ class SimulatedMachine:
         self._hardware = new
         if self._body is not None:
             await self._body.plug(sight.plugged(self._body.disks, new, self._driver.options))
+
+    async def see_size(self, volume: Volume, size: int) -> None:
+        """QEMU tells the guest's driver when a disk has become larger."""
+        slots = [slot for slot in self._hardware.disks if slot.volume is not None and slot.volume.path == volume.path]
+        if slots and self._body is not None:
+            await self._body.see_sizes({slot.key: size for slot in slots})
 
     async def status(self) -> Mapping[str, Any]:
         running = self._awake.is_set()

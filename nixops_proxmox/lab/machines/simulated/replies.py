@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.lab.machines.simulated.body import Output
+from nixops_proxmox.lab.machines.simulated.layouts import GROW
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
 
 if TYPE_CHECKING:
@@ -295,6 +296,13 @@ async def generations(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return said("".join([*told, f"current system-{guest.generation}-link\n"]))
 
 
+def growing(name: str) -> ScriptHandler:
+    async def reply(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+        return GROW[name](guest.disks, call.words)
+
+    return reply
+
+
 SCRIPTS: Mapping[str, ScriptHandler] = {
     "run-once": run_once,
     "is-booting": is_booting,
@@ -306,6 +314,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "job-find": job_find,
     "job-discard": job_discard,
     "list-disks": list_disks,
+    **{name: growing(name) for name in GROW},
     "deliver": deliver,
     "file-tail": tail_file,
     "hardware": hardware,

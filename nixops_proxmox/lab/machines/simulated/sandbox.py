@@ -27,6 +27,7 @@ from nixops_proxmox.lab.machines.simulated.body import (
     Output,
     Pipes,
     Terminal,
+    with_sizes,
 )
 from nixops_proxmox.lab.network import Holder, LabNetwork, NamespaceError, Privilege, nsenter_argv, subnet
 
@@ -261,6 +262,10 @@ class Sandbox:
         await self.holder.ask("drop_disks", spec={"names": names, "lab": json.dumps(described(self._boot))})
         _, ending = await self.start_program(["udevadm", "settle"], {}, b"")
         await ending
+
+    async def see_sizes(self, sizes: Mapping[str, int]) -> None:
+        self._boot = replace(self._boot, disks=with_sizes(self.disks, sizes))
+        await self.holder.ask("drop_disks", spec={"names": [], "lab": json.dumps(described(self._boot))})
 
     async def _wire(self) -> None:
         nics = self.about.nics

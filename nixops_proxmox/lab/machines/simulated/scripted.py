@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.machines.simulated import sight
-from nixops_proxmox.lab.machines.simulated.body import About, GuestDisk, NoSuchProgram, OpenFile, Output, Pipes
+from nixops_proxmox.lab.machines.simulated.body import (
+    About,
+    GuestDisk,
+    NoSuchProgram,
+    OpenFile,
+    Output,
+    Pipes,
+    with_sizes,
+)
 from nixops_proxmox.lab.machines.simulated.options import Modelled, Options
 from nixops_proxmox.lab.machines.simulated.replies import JOBS, ScriptCall, find_marker, find_reply, takes_input
 from nixops_proxmox.lab.machines.simulated.sandbox import Boot
@@ -68,6 +76,9 @@ class ScriptedGuest:
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         self._boot = replace(self._boot, disks=disks)
+
+    async def see_sizes(self, sizes: Mapping[str, int]) -> None:
+        await self.plug(with_sizes(self.disks, sizes))
 
     def _keep(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -127,7 +138,8 @@ class ScriptedGuest:
         content["parts"] = {
             "1": {"start": 2048, "end": disk.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}
         }
-        content["fs"] = {"1": {"type": "ext4", "uuid": f"{self.about.uuid}", "label": "nixos"}}
+        size = disk.size - (2048 + 33) * 512
+        content["fs"] = {"1": {"type": "ext4", "uuid": f"{self.about.uuid}", "label": "nixos", "size": size}}
         self._target().mkdir(exist_ok=True)
         (disk.path / "disk.json").write_text(json.dumps(content), encoding="utf-8")
         self.partitioned = True

@@ -1,0 +1,92 @@
+"""Disks that PVE has made larger, and whose guest does not use all of them yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.model import Change, Facts, GrownDisk, Machine
+from nixops_proxmox.spec import Disk, MachineSpec
+
+GIB = 1 << 30
+
+
+def find_outgrown(facts: Facts, spec: MachineSpec) -> tuple[Disk, ...]:
+    """The disks that are to be grown in the guest."""
+    return tuple(disk for disk in spec.disks if disk.grows and _size_in_use(facts, disk) < disk.size)
+
+
+def _size_in_use(facts: Facts, disk: Disk) -> int:
+    """In bytes. Where nothing is known, nothing is to be grown."""
+    told = facts.sizes.get(disk.slot, "")
+    return int(told) if told.isdecimal() else disk.size
+
+
+def with_outgrown(facts: Facts, changes: Sequence[Change]) -> Facts:
+    """Before PVE makes disks larger: the guest has at most as much of them in use as they have now. A new disk has
+    nothing on it that could grow."""
+    sizes = {slot: size for slot, size in facts.sizes.items() if not any(_is_new(change, slot) for change in changes)}
+    for change in changes:
+        if change.outgrows:
+            known = sizes.get(change.key, "")
+            sizes[change.key] = str(min(change.outgrows, int(known) if known.isdecimal() else change.outgrows))
+    return replace(facts, sizes=sizes)
+
+
+def _is_new(change: Change, slot: str) -> bool:
+    return change.key == slot and not change.have
+
+
+def in_use(facts: Facts, spec: MachineSpec) -> Mapping[str, str]:
+    """After an installation: all that is described, except for kept disks, on which nothing was changed."""
+    return {
+        disk.slot: facts.sizes.get(disk.slot, str(disk.size)) if disk.keep else str(disk.size) for disk in spec.disks
+    }
+
+
+def grow_disks(world: World, machine: Machine) -> Facts:
+    """Grow them in the guest that runs, one after another. What hinders one is told, and stays to be done: it ends no
+    deploy."""
+    facts = machine.facts
+    for disk in find_outgrown(facts, world.spec):
+        shell = world.guest.system_shell(machine, world.spec)
+        world.reporter.detail(machine, f"growing what is on {disk.slot}")
+        done = world.guest.grow_disk(
+            shell, machine, world.spec, disk, lambda text: world.reporter.detail(machine, text)
+        )
+        if done.hindrance:
+            world.reporter.warn(machine, f"{disk.slot} is not grown in the guest: {done.hindrance}")
+            continue
+        if done.strange:
+            world.reporter.warn(machine, f"{disk.slot} is larger now, and the guest is left alone: {done.strange}")
+        facts = replace(facts, sizes={**facts.sizes, disk.slot: str(disk.size)})
+    return facts
+
+
+def tell_pending(world: World, machine: Machine) -> None:
+    """The guest cannot be reached: what was to be grown in it stays to be done."""
+    for disk in find_outgrown(machine.facts, world.spec):
+        world.reporter.warn(
+            machine, f"{disk.slot} is larger in PVE, and not yet in the guest: the next deploy that reaches it goes on"
+        )
+
+
+def describe_growth(facts: Facts, disk: Disk, found: GrownDisk | None, why_not: str = "") -> str:
+    """A line of the plan. `found`: what a look into the guest showed; None: `why_not` says why there was none."""
+    sizes = f"{gib(_size_in_use(facts, disk))} → {gib(disk.size)}"
+    if found is None:
+        return f"{disk.slot}: {sizes}, pending in the guest: {why_not}"
+    if found.hindrance:
+        return f"{disk.slot}: {sizes}, not in the guest: {found.hindrance}"
+    if found.strange:
+        return f"{disk.slot}: {sizes}; the guest is left alone: {found.strange}"
+    return f"{disk.slot}: {sizes}; in the guest, {' and '.join(found.rungs)} then grow, live"
+
+
+def describe_left(facts: Facts, disk: Disk) -> str:
+    """A disk that grows in PVE alone."""
+    why = "`keep`; `grow = true` grows it, too" if disk.grow is None else "`grow = false`"
+    return f"{disk.slot}: {gib(_size_in_use(facts, disk))} → {gib(disk.size)}; the guest is left alone ({why})"
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.4g} GiB"
