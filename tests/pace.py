@@ -4,11 +4,12 @@ Measured once, by the process that starts the tests; its workers inherit the ans
 broken. On a busy machine nothing is broken yet.
 """
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 VARIABLE = "NIXOPS_PROXMOX_TEST_PACE"
 WORK = "import asyncio, json, ssl, sqlite3; sum(number * number for number in range(2_000_000))"
@@ -39,9 +40,17 @@ def patience(seconds: float) -> float:
     return seconds * pace()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 30.0, what: str = "it", every: float = 0.02) -> None:
     """For what happens elsewhere; fails after so many seconds on an idle machine."""
     deadline = time.monotonic() + patience(seconds)
     while not true():
-        assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, f"{what} did not come to be within {seconds:g} s"
+        time.sleep(every)
+
+
+async def turns(true: Callable[[], Awaitable[object]], seconds: float = 30.0, what: str = "it") -> None:
+    """The same on an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + patience(seconds)
+    while not await true():
+        assert time.monotonic() < deadline, f"{what} did not come to be within {seconds:g} s"
+        await asyncio.sleep(0.02)

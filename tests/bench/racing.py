@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def start_black_hole() -> Iterator[int]:
             for one in fill:
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.1", port))
-            time.sleep(0.1)
+            select.select([], fill, [], 5)  # the first is in the queue, which has room for no other
             yield port
         finally:
             for one in fill:

@@ -1,12 +1,13 @@
 """Machines from an image and from templates: deployed, reached by their own host key, changed and made anew."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.pace import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -72,11 +73,10 @@ def make_template(bed: "Bed", put: Any) -> int:
 
 
 def wait_for_tasks(bed: "Bed", kind: str) -> None:
-    for _ in range(200):
-        if all(task.get("status") == "OK" for task in bed.tasks(kind)) and bed.tasks(kind):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{kind}: {bed.tasks(kind)}")
+    wait_until(
+        lambda: (tasks := bed.tasks(kind)) and all(task.get("status") == "OK" for task in tasks),
+        what=f"the end of {kind}",
+    )
 
 
 def check_ready(bed: "Bed", version: str) -> dict[str, Any]:

@@ -5,14 +5,13 @@ import re
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -50,10 +49,12 @@ def stopped(bed: "Bed", path: str, nth: int, *verb: str) -> Iterator["subprocess
 
 
 def wait_for(bed: "Bed", path: str, nth: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + patience(60)
-    while sum(call["method"] == "GET" and bool(re.search(path, call["path"])) for call in bed.calls()) < nth:
-        assert process.poll() is None and time.monotonic() < deadline, f"{path} was not asked for {nth} times"
-        time.sleep(0.02)
+    def asked() -> bool:
+        assert process.poll() is None, f"it ended before {path} was asked for {nth} times"
+        found = [one for one in bed.calls() if one["method"] == "GET" and re.search(path, one["path"])]
+        return len(found) >= nth
+
+    wait_until(asked, 60, f"{path}, {nth} times")
 
 
 def changing(bed: "Bed") -> list[str]:

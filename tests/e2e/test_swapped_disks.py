@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from nixops_proxmox.pve.vm.identity import derived_serial
-from tests.pace import patience
+from tests.pace import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.field import Field
@@ -48,7 +47,7 @@ class Stranger:
     def __init__(self, lab: "Field", name: str, vmid: int) -> None:
         self.lab, self.node, self.vmid = lab, f"n-{name}", vmid
         upid = lab.api("POST", f"/nodes/{self.node}/qemu", vmid=vmid, scsi0="local-lvm:1")
-        wait_for(lambda: lab.api("GET", f"/nodes/{self.node}/tasks/{upid}/status")["status"] == "stopped")
+        wait_until(lambda: lab.api("GET", f"/nodes/{self.node}/tasks/{upid}/status")["status"] == "stopped")
         self.volume = f"local-lvm:vm-{vmid}-disk-0"
         (self.folder,) = (path for path in lab.folder.parent.rglob(f"*vm-{vmid}-disk-0*/now"))
         disk = json.loads((self.folder / "disk.json").read_text())
@@ -85,7 +84,7 @@ def refused(swapped: "Field") -> dict[str, tuple[dict[str, Any], Stranger, str]]
     strangers = {name: Stranger(lab, name, 900 + number) for number, name in enumerate(NAMES)}
     for name in ("claimed", "off"):
         lab.api("POST", f"/nodes/n-{name}/qemu/{vmids[name]}/status/stop")
-        wait_for(partial(is_off, lab, f"/nodes/n-{name}/qemu/{vmids[name]}/status/current"))
+        wait_until(partial(is_off, lab, f"/nodes/n-{name}/qemu/{vmids[name]}/status/current"))
     drives = {
         name: one.take_the_place_in(vmids[name], derived_serial(uuids[name], SLOT) if name == "claimed" else "")
         for name, one in strangers.items()
@@ -98,13 +97,6 @@ def refused(swapped: "Field") -> dict[str, tuple[dict[str, Any], Stranger, str]]
 
 def is_off(lab: "Field", path: str) -> bool:
     return bool(lab.api("GET", path)["status"] == "stopped")
-
-
-def wait_for(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patience(30)
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -136,7 +128,7 @@ def test_a_disk_that_pve_has_moved_is_installed_anew_without_being_wiped_by_hand
     name, lab = "off", swapped
     vm = f"/nodes/n-{name}/qemu/{refused[name][2].split(' ')[0]}"
     upid = lab.api("POST", f"{vm}/move_disk", disk=SLOT, storage="shared", delete=1)
-    wait_for(lambda: lab.api("GET", f"/nodes/n-{name}/tasks/{upid}/status")["status"] == "stopped")
+    wait_until(lambda: lab.api("GET", f"/nodes/n-{name}/tasks/{upid}/status")["status"] == "stopped")
     moved = machine(lab, name) | {"disks": [{"storage": "shared", "size": "1G"}]}
     outcome = lab.run("reinstall", {name: moved})[name]
     assert outcome["phase"] == "ready", told(outcome)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.nixes import find_obstacle
-from tests.pace import patience
+from tests.pace import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -157,12 +157,7 @@ def data_partition(bed: "Bed") -> str:
 
 
 def wait_for_tasks(bed: "Bed") -> None:
-    import time
-
-    deadline = time.monotonic() + patience(10)
-    while any(task["status"] == "running" for task in bed.control("GET", "state")["tasks"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: all(task["status"] != "running" for task in bed.control("GET", "state")["tasks"]))
 
 
 def unmark(bed: "Bed", vmid: int) -> None:

@@ -1,6 +1,5 @@
 """Our scripts in the lab's own guests: what they ask of a guest must be what a guest has."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,6 +15,7 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from tests.lab.machines.conftest import namespaces as namespaces
 from tests.lab.machines.conftest import play as play
 from tests.lab.machines.simulated_bench import PARTITION, Bench
+from tests.pace import turns
 
 Play = Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]
 pytestmark = pytest.mark.netns
@@ -64,8 +64,11 @@ def test_jobs_run_detached(play: Play) -> None:
             done = await run(bench, machine, start_script("j", len(script)), script)
             assert done.status == 0, done
         assert (await find()) == Job(JobPhase.RUNNING, 0, "begun\n")
-        while (await find()).phase is JobPhase.RUNNING:
-            await asyncio.sleep(0.1)
+
+        async def ended() -> bool:
+            return (await find()).phase is not JobPhase.RUNNING
+
+        await turns(ended)
         assert await find() == Job(JobPhase.DONE, 3, "begun\nended\n")
         assert (await run(bench, machine, discard_script("j"))).status == 0
         assert (await find()).phase is JobPhase.ABSENT

@@ -1,6 +1,5 @@
 """A copied system gets its identity: by one script, in which nothing but keys that are keys can stand."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from tests.lab.machines.conftest import namespaces as namespaces
 from tests.lab.machines.conftest import play as play
 from tests.lab.machines.simulated_bench import GIB, Bench
+from tests.pace import turns
 
 Play = Callable[..., None]
 ODD = 'it\'s $(touch /tmp/oops) `x` "y"\n'
@@ -61,11 +61,10 @@ async def shown_key(bench: Bench, machine: Any) -> str:
 
 
 async def meets(bench: Bench, machine: Any, public: str) -> None:
-    for _ in range(50):
-        if await shown_key(bench, machine) == public:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("sshd still shows another host key")
+    async def shows() -> bool:
+        return await shown_key(bench, machine) == public
+
+    await turns(shows, what="the new host key")
 
 
 @pytest.mark.netns

@@ -15,9 +15,16 @@ from nixops_proxmox.lab import bridges
 from nixops_proxmox.lab.bridges import Bridges
 from nixops_proxmox.lab.machines.base import NicSlot
 from nixops_proxmox.lab.network import LabNetwork, Privilege, find_privilege, subnet
-from tests.pace import patience
+from tests.pace import patience, turns
 
 NET = NicSlot("net0", "virtio", "BC:24:11:00:00:01", "vmbr0")
+
+
+async def logged(log: Path, text: str) -> None:
+    async def has() -> bool:
+        return text in log.read_text()
+
+    await turns(has, what=f"{text} in {log.name}")
 
 
 def test_taps_have_proxmoxs_own_names() -> None:
@@ -124,8 +131,7 @@ def test_on_an_isolated_segment_dhcp_runs_where_the_operator_is_not(play: Callab
         assert addresses == []
         assert links(network)["dhcp0"]["master"] == "vmbr1"
         log = tmp_path / "vmbr1/dnsmasq.log"
-        while "10.77.1.50" not in log.read_text():
-            await asyncio.sleep(0.02)
+        await logged(log, "10.77.1.50")
         assert list(made.servers()) == ["vmbr1"]
 
     play(scenario)
@@ -138,10 +144,8 @@ def test_a_reservation_is_checked_and_read_by_the_server(play: Callable[..., Any
         with pytest.raises(ValueError, match=r"10\.99\.0\.1 is not an address of vmbr0"):
             made.reserve("vmbr0", 0, NET.mac, "10.99.0.1")
         log = tmp_path / "vmbr0/dnsmasq.log"
-        while "10.77.0.50" not in log.read_text():
-            await asyncio.sleep(0.02)
+        await logged(log, "10.77.0.50")
         made.reserve("vmbr0", 0, NET.mac, "10.77.0.9")
-        while "bc2411000001" not in log.read_text():
-            await asyncio.sleep(0.02)
+        await logged(log, "bc2411000001")
 
     play(scenario)

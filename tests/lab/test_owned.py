@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from nixops_proxmox.lab.owned import (
@@ -17,7 +16,7 @@ from nixops_proxmox.lab.owned import (
     sweep,
     write_pid,
 )
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 PARENT = """
 import asyncio, sys
@@ -32,15 +31,6 @@ asyncio.run(main())
 """
 
 
-def wait_until_gone(pid: int) -> bool:
-    deadline = time.monotonic() + patience(5)
-    while time.monotonic() < deadline:
-        if find_start_time(pid) is None:
-            return True
-        time.sleep(0.01)
-    return False
-
-
 def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -48,7 +38,7 @@ def test_a_child_dies_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         child = find_recorded(tmp_path / "child.pid")
         assert child is not None
         parent.kill()
-    assert wait_until_gone(child)
+    wait_until(lambda: find_start_time(child) is None, 5)
 
 
 def test_a_sweep_ends_what_the_pid_file_names(tmp_path: Path) -> None:

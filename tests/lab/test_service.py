@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from nixops_proxmox.lab.network import Privilege, find_privilege
 from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.service import LabProcess, ServiceError, Settings
 from nixops_proxmox.lab.starter import STARTERS, name_starter, watch_starters
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 pytestmark = [
     pytest.mark.netns,
@@ -54,7 +54,7 @@ def start_guest(running: LabProcess) -> None:
     call(running, "POST", "/nodes/pve1/qemu", vmid="100", name="web", memory="512", agent="1",
          net0="virtio,bridge=vmbr0",
          scsi0="local-lvm:1", ide2=f"{running.iso},media=cdrom", boot="order=ide2")  # fmt: skip
-    wait(lambda: "lock" not in str(call(running, "GET", "/nodes/pve1/qemu/100/config")), "the VM")
+    wait_until(lambda: "lock" not in str(call(running, "GET", "/nodes/pve1/qemu/100/config")), what="the VM")
     call(running, "POST", "/nodes/pve1/qemu/100/status/start")
 
     def answers() -> bool:
@@ -64,14 +64,7 @@ def start_guest(running: LabProcess) -> None:
             return False
         return True
 
-    wait(answers, "the agent")
-
-
-def wait(check: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not check():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.05)
+    wait_until(answers, what="the agent")
 
 
 def processes_of(directory: Path) -> list[int]:
@@ -133,7 +126,7 @@ def test_a_lab_ends_with_what_started_it_however_that_ends(lab: Path, number: in
     assert service.find_running(lab) == running, "the command was not named: a lab outlives it"
     starter.send_signal(number)
     starter.wait()
-    wait(lambda: not [pid for pid in alive if is_alive(pid)], "the end of the lab and its guests", 30)
+    wait_until(lambda: not [pid for pid in alive if is_alive(pid)], 30, "the end of the lab and its guests")
     assert service.find_running(lab) is None
 
 
@@ -156,7 +149,7 @@ def test_a_killed_lab_takes_its_guests_along_and_the_next_one_starts(lab: Path) 
     start_guest(running)
     alive = processes_of(lab)
     os.kill(running.pid, signal.SIGKILL)
-    wait(lambda: not [pid for pid in alive if is_alive(pid)], "the end of everything that it held")
+    wait_until(lambda: not [pid for pid in alive if is_alive(pid)], what="the end of everything that it held")
     assert service.find_running(lab) is None
     again = service.up(lab, Settings(port=0))
     assert again.pid != running.pid and again.token == running.token

@@ -30,7 +30,7 @@ from nixops_proxmox.nixeval.activate import (
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from tests.builds import BUILDER, nix_config
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 NIX_ENV = """\
 #!/bin/sh
@@ -193,15 +193,12 @@ def test_a_broken_connection_does_not_break_the_switch(guest: SmallGuest) -> Non
     wait = f"while [ ! -e {gate} ]; do sleep 0.01; done"
     slow = guest.make_system("slow", wait)
     connection = guest.start(activate_script(slow))
-    _wait_for(guest.root / "run" / "nixops-proxmox" / "activation.pid")
+    wait_until((guest.root / "run" / "nixops-proxmox" / "activation.pid").exists, 5)
     connection.kill()  # as sshd does to its child
     connection.communicate()
     assert find_active_system(guest) == "", "half activated is not active"
     gate.touch()
-    deadline = time.monotonic() + patience(5)
-    while find_active_system(guest) != slow and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert find_active_system(guest) == slow
+    wait_until(lambda: find_active_system(guest) == slow, 5)
 
 
 def test_a_second_activation_waits_for_the_first(guest: SmallGuest) -> None:
@@ -209,7 +206,7 @@ def test_a_second_activation_waits_for_the_first(guest: SmallGuest) -> None:
     slow = guest.make_system("slow", f"while [ ! -e {gate} ]; do sleep 0.01; done; echo slow >>{order}")
     quick = guest.make_system("quick", f"echo quick >>{order}")
     first = guest.start(activate_script(slow))
-    _wait_for(guest.root / "run" / "nixops-proxmox" / "activation.pid")
+    wait_until((guest.root / "run" / "nixops-proxmox" / "activation.pid").exists, 5)
     first.kill()
     first.communicate()
     second = guest.start(activate_script(quick))
@@ -270,10 +267,3 @@ def test_failed_units_are_told_apart_from_a_failed_activation() -> None:
 )
 def test_scripts_are_posix(script: str) -> None:
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
-
-
-def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + patience(5)
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
-        time.sleep(0.01)

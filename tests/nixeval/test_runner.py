@@ -8,7 +8,7 @@ import pytest
 
 from nixops_proxmox.nixeval.runner import Cancelled, OutOfTime, ProcessRunner, pasteable
 from nixops_proxmox.secrecy import redact
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 
 def test_output_status_and_lines_come_back() -> None:
@@ -109,12 +109,10 @@ def test_a_command_line_can_be_pasted() -> None:
 
 
 def _wait_until_gone(pid: int) -> None:
-    deadline = time.monotonic() + patience(5)
-    while time.monotonic() < deadline:
+    def is_gone() -> bool:
         try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return
+            return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
         except (FileNotFoundError, ProcessLookupError):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"process {pid} is still there")
+            return True
+
+    wait_until(is_gone, 5, f"the end of process {pid}")

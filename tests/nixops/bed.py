@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,13 +140,6 @@ def wait_for_text(path: Path, text: str, process: "subprocess.Popen[bytes]") -> 
             return False
         time.sleep(0.01)
     raise AssertionError(f"{text!r} did not come within {PATIENCE} s")
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not true():
-        assert time.monotonic() < deadline, f"not so within {seconds} s"
-        time.sleep(0.05)
 
 
 def machine(*, ipv4: str = "none", ipv6: str = "none", bridge: str = "vmbr0", more: str = "", proxmox: str = "") -> str:

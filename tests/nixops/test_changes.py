@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from tests.nixops.bed import Nixops, kill_all, machine, network, wait_for_text, wait_until
+from tests.nixops.bed import Nixops, kill_all, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
+from tests.pace import wait_until
 
 pytestmark = [pytest.mark.nixops, pytest.mark.nix, pytest.mark.netns, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from nixops_proxmox.ssh.keys import new_key_pair
-from tests.nixops.bed import Nixops, machine, network, wait_until
+from tests.nixops.bed import Nixops, machine, network
 from tests.nixops.conftest import MakeNixops
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 pytestmark = [pytest.mark.nixops, pytest.mark.nix, pytest.mark.netns, pytest.mark.slow, pytest.mark.timeout(900)]
 

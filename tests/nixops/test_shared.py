@@ -2,14 +2,13 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.nixops.bed import Nixops, kill_all, machine, network, wait_for_text, wait_until
+from tests.nixops.bed import Nixops, kill_all, machine, network, wait_for_text
 from tests.nixops.conftest import MakeNixops
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 pytestmark = [pytest.mark.nixops, pytest.mark.nix, pytest.mark.netns, pytest.mark.slow]
 
@@ -93,7 +92,8 @@ def test_whose_lock_was_broken_does_nothing_any_more(
     os.killpg(process.pid, signal.SIGSTOP)
     other.run("unlock")
     before = other.run("export").stdout
-    time.sleep(1)  # what the lab was told before comes to its end
+    # What the lab was told before comes to its end.
+    wait_until(lambda: not any(task["status"] == "running" for task in one.bed.control("GET", "state")["tasks"]))
     one.bed.forget_calls()
     os.killpg(process.pid, signal.SIGCONT)
     assert process.wait(patience(120)) == 1

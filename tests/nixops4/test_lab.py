@@ -14,7 +14,7 @@ import pytest
 
 from tests.nixops4.conftest import Build
 from tests.nixops4.dialogue import Provider, create, state_event, state_read, update
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -265,13 +265,6 @@ def test_a_reinstall_that_is_asked_for_ends_with_the_system_that_was_there(
     seen = log.stat().st_size
     following.ask_outputs(update("vm", vm(again), made, vm(again)))
     assert b"Partition" not in log.read_bytes()[seen:], "once is enough"
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + patience(seconds)
-    while not true():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.02)
 
 
 def test_a_uuid_that_nobody_has_is_an_error_and_nothing_is_destroyed(bed: "Bed", provider: Provider) -> None:

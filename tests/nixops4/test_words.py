@@ -9,7 +9,8 @@ from tests.builds import build_with_nix
 from tests.e2e.bed import DEMO
 from tests.e2e.test_users import NETWORK
 from tests.nixops4.dialogue import Provider, create, update
-from tests.nixops4.test_lab import BIGGER, PROXMOX, Start, clear_state, cli, config, running_system, vm, wait_until
+from tests.nixops4.test_lab import BIGGER, PROXMOX, Start, clear_state, cli, config, running_system, vm
+from tests.pace import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed

@@ -16,7 +16,7 @@ from typing import Any
 from typing_extensions import override
 
 from tests.e2e.bed import DEMO, Bed, start_bed
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 COMMAND_SECONDS = 400.0  # of any one command; without KVM, a first boot alone may take half a minute on a busy machine
 SIGHT_SECONDS = 200.0  # until a command says what is waited for
@@ -137,10 +137,7 @@ class GuestBed(Bed):
         self.api("PUT", f"/nodes/{self.node(vmid)}/qemu/{vmid}/config", **values)
 
     def wait_until_off(self, vmid: int) -> None:
-        deadline = time.monotonic() + patience(SIGHT_SECONDS)
-        while self.vms()[str(vmid)]["status"] != "stopped":
-            assert time.monotonic() < deadline, f"VM {vmid} does not stop"
-            time.sleep(POLL)
+        wait_until(lambda: self.vms()[str(vmid)]["status"] == "stopped", SIGHT_SECONDS, f"the stop of VM {vmid}", POLL)
 
     @property
     def lab_folder(self) -> Path:
@@ -178,9 +175,7 @@ def start_agent(home: Path) -> Iterator[str]:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "user", "-f", key], check=True)
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL)
     try:
-        while not sock.exists():
-            assert agent.poll() is None, "ssh-agent ended"
-            time.sleep(POLL)
+        wait_until(sock.exists, what="the SSH agent's socket")
         environment = os.environ | {"SSH_AUTH_SOCK": str(sock)}
         subprocess.run(["ssh-add", "-q", key], env=environment, check=True, capture_output=True)
         yield str(sock)

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from threading import Event
 from threading import enumerate as threads
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -13,7 +13,7 @@ from nixops_proxmox.errors import HostKeyChanged, NoEndpoint, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.candidates import Candidate
 from nixops_proxmox.reach.race import HEAD_START, STAGGER, Proof, RaceResult, StopSignal, TrialOutcome, race
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 OURS, THEIRS = "ssh-ed25519 AAAAours", "ssh-ed25519 AAAAtheirs"
 Behaviour = Callable[[StopSignal], Proof]
@@ -141,10 +141,7 @@ def test_a_callback_that_comes_after_the_cancellation_is_called_at_once() -> Non
 
 def test_no_thread_stays_behind() -> None:
     run([black_hole, black_hole, answers(OURS)])
-    until = monotonic() + patience(1)
-    while any(thread.name.startswith("race-") for thread in threads()) and monotonic() < until:
-        sleep(0.01)
-    assert not [thread for thread in threads() if thread.name.startswith("race-")]
+    wait_until(lambda: not [thread for thread in threads() if thread.name.startswith("race-")], 1)
 
 
 def test_a_defect_in_a_probe_is_not_taken_for_an_unreachable_host() -> None:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +21,7 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
 from nixops_proxmox.ssh.session import open_session
 from tests.nixes import NIXES, nix_path
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 from .server import Sshd, start_sshd
 
@@ -160,9 +159,7 @@ def start_agent(folder: Path) -> Iterator[str]:
     socket = str(folder / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + patience(10)
-        while not Path(socket).exists() and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(Path(socket).exists)
         yield socket
     finally:
         process.terminate()

@@ -12,7 +12,7 @@ import asyncssh
 from nixops_proxmox.lab.machines.base import DiskSlot, Ended, Hardware, NicSlot, Volume
 from nixops_proxmox.lab.machines.simulated import Options, SimulatedDriver
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
-from tests.pace import patience
+from tests.pace import patience, turns
 
 GIB = 1 << 30
 PARTITION = """set -e
@@ -84,12 +84,11 @@ class Bench:
             "input-data": base64.b64encode(given).decode(),
         }
         pid = (await machine.agent("guest-exec", asked, 5))["pid"]
-        while True:
-            told = await machine.agent("guest-exec-status", {"pid": pid}, 5)
-            if told["exited"]:
-                out, err = (base64.b64decode(told.get(key, "")).decode() for key in ("out-data", "err-data"))
-                return Answer(told.get("exitcode", -told.get("signal", 0)), out, err)
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(patience(60)):
+            while not (told := await machine.agent("guest-exec-status", {"pid": pid}, 5))["exited"]:
+                await asyncio.sleep(0.005)
+        out, err = (base64.b64decode(told.get(key, "")).decode() for key in ("out-data", "err-data"))
+        return Answer(told.get("exitcode", -told.get("signal", 0)), out, err)
 
     async def must(self, machine: SimulatedMachine, script: str) -> str:
         answer = await self.run(machine, script)
@@ -127,8 +126,4 @@ class Bench:
 
 
 async def until(check: Callable[[], Awaitable[bool]], what: Callable[[], str], seconds: float = 30) -> None:
-    deadline = asyncio.get_running_loop().time() + patience(seconds)
-    while not await check():
-        if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"not within {seconds:g} s: {what()}")
-        await asyncio.sleep(0.01)
+    await turns(check, seconds, what())
