@@ -60,7 +60,7 @@ def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float
     """Who changes what; of runs that are provably gone it is only said that they were cut off."""
     lines = []
     for held in holders:
-        what = f"{held.machine} of {deployment}" if held.machine else deployment
+        what = deployment if held.scope.is_all else f"{held.scope.name} of {deployment}"
         if held.is_gone(we):
             lines.append(
                 f"the last run on {what}, by {held.holder.title}, was cut off; the next run continues from there"

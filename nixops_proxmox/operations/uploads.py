@@ -73,7 +73,7 @@ class Uploads:
         if record is None:
             pursue(kind.LIFECYCLE, Presence.ABSENT, ours(Thing(kind.NAME, "", name), medium), world, NoJournal())
             return
-        with record.only(name).lease() as lease:
+        with record.only(name, kind.NAME).lease() as lease:
             thing = ours(recorded(record, name), medium)
             pursue(kind.LIFECYCLE, Presence.ABSENT, thing, world, record.journal(lease))
             record.forget(name, lease, kind=kind.NAME)

@@ -93,7 +93,7 @@ class Volumes:
         if self._record is None:
             pursue(kind.LIFECYCLE, goal, Thing(kind.NAME, "", name), world, NoJournal())
             return
-        record = self._record.only(name)
+        record = self._record.only(name, kind.NAME)
         with record.lease() as lease:
             pursue(kind.LIFECYCLE, goal, recorded(record, name), world, record.journal(lease))
 

@@ -13,12 +13,11 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
-from nixops_proxmox.state.lease import Lease
+from nixops_proxmox.state.lease import MACHINE, Lease
 from nixops_proxmox.state.schema import journal, things
 from nixops_proxmox.texts import kept
 
 ERROR_LIMIT = 8000  # characters
-MACHINE = "machine"  # the kind of what was recorded before there were others
 
 
 class AttemptOutcome(StrEnum):

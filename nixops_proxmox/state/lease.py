@@ -1,4 +1,4 @@
-"""The run lock of a deployment, or of one machine of it: one run at a time, known by name, with a heartbeat."""
+"""The run lock of a deployment, or of one thing in it: one run at a time, known by name, with a heartbeat."""
 
 import logging
 import threading
@@ -20,8 +20,31 @@ from nixops_proxmox.state.schema import deployments, journal, leases
 from nixops_proxmox.texts import moment_text
 
 HEARTBEAT = 20.0  # seconds
+MACHINE = "machine"  # the kind whose things need no kind before their names
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a lease is of: one thing, or the whole deployment if both are empty."""
+
+    kind: str = ""
+    name: str = ""
+
+    @property
+    def is_all(self) -> bool:
+        return not self.name
+
+    def title(self, deployment: str) -> str:
+        """For people: `'web' of deployment 'shop'`."""
+        whole = f"deployment {deployment!r}"
+        if self.is_all:
+            return whole
+        return f"{'' if self.kind == MACHINE else f'the {self.kind} '}{self.name!r} of {whole}"
+
+
+ALL = Scope()
 
 
 @dataclass(frozen=True)
@@ -32,7 +55,7 @@ class Held:
     holder: Holder
     since: float
     heartbeat: float
-    machine: str = ""  # empty: all of the deployment
+    scope: Scope = ALL
 
     def is_gone(self, we: Holder) -> bool:
         """Can its process provably not act any more?"""
@@ -41,13 +64,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to change a deployment, or one `machine` of it, until it is broken. `took_over`: the dead
-    holder's, if any."""
+    """The right to change a deployment, or one thing in it, until it is broken. `took_over`: the dead holder's, if
+    any."""
 
     deployment_id: int
     token: str
     took_over: Held | None = None
-    machine: str = ""
+    scope: Scope = ALL
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken; in the same transaction as the write that it guards."""
@@ -58,8 +81,7 @@ class Lease:
         self._compare(connection, self._query())
 
     def _query(self) -> Select[Any]:
-        ours = (leases.c.deployment_id == self.deployment_id) & (leases.c.machine == self.machine)
-        return select(leases.c.token).where(ours)
+        return select(leases.c.token).where(leases.c.deployment_id == self.deployment_id, _is_of(self.scope))
 
     def _compare(self, connection: Connection, query: Select[Any]) -> None:
         if connection.execute(query).scalar_one_or_none() != self.token:
@@ -70,33 +92,37 @@ class Lease:
 
 
 def list_held(engine: Engine, deployment_id: int) -> list[Held]:
-    """All leases of the deployment and of its machines, dead or alive, the oldest first."""
+    """All leases of the deployment and of things in it, dead or alive, the oldest first."""
     with reading(engine) as connection:
-        return _list(connection, deployment_id, "")
+        return _list(connection, deployment_id, ALL)
 
 
 def find_held(engine: Engine, deployment_id: int) -> Held | None:
-    """The lease of the deployment or of one of its machines, the oldest first."""
+    """The lease of the deployment or of a thing in it, the oldest first."""
     return next(iter(list_held(engine, deployment_id)), None)
 
 
-def _excluding(deployment_id: int, machine: str) -> list[ColumnElement[bool]]:
+def _is_of(scope: Scope) -> ColumnElement[bool]:
+    return (leases.c.kind == scope.kind) & (leases.c.name == scope.name)
+
+
+def _excluding(deployment_id: int, scope: Scope) -> list[ColumnElement[bool]]:
     ours = [leases.c.deployment_id == deployment_id]
-    return [*ours, leases.c.machine.in_(("", machine))] if machine else ours
+    return ours if scope.is_all else [*ours, _is_of(ALL) | _is_of(scope)]
 
 
-def _list_readable(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
+def _list_readable(connection: Connection, deployment_id: int, scope: Scope) -> list[Held]:
     """List the leases that can be read, to break them. A damaged lease must not stay for ever."""
     try:
         with translated(connection.engine):
-            return _list(connection, deployment_id, machine)
+            return _list(connection, deployment_id, scope)
     except StateError:
         return []
 
 
-def _list(connection: Connection, deployment_id: int, machine: str) -> list[Held]:
-    """The leases that exclude one of `machine` (empty: of all): they have a machine in common."""
-    query = select(leases).where(*_excluding(deployment_id, machine)).order_by(leases.c.since)
+def _list(connection: Connection, deployment_id: int, scope: Scope) -> list[Held]:
+    """The leases that exclude one of this scope, because they have a thing in common."""
+    query = select(leases).where(*_excluding(deployment_id, scope)).order_by(leases.c.since)
     return [_parse(row) for row in connection.execute(query)]
 
 
@@ -106,7 +132,7 @@ def _parse(row: Row[Any]) -> Held:
         Holder.from_json(row.holder, "a lease's holder"),
         as_moment(row.since, "a lease's time"),
         as_moment(row.heartbeat, "a lease's heartbeat"),
-        as_text(row.machine, "a lease's machine"),
+        Scope(as_text(row.kind, "a lease's kind"), as_text(row.name, "a lease's name")),
     )
 
 
@@ -116,15 +142,15 @@ def hold(
     deployment_id: int,
     name: str,
     *,
-    machine: str = "",
+    scope: Scope = ALL,
     break_lock: bool = False,
     now: Callable[[], float] = time.time,
     who: Callable[[], Holder] = this_process,
     heartbeat: float = HEARTBEAT,
 ) -> Iterator[Lease]:
-    """Hold the lease of the deployment, or of one `machine`. Locked if another run holds it and may still live, unless
-    told to break it."""
-    lease = _acquire(engine, deployment_id, name, machine, break_lock=break_lock, now=now(), we=who())
+    """Hold the lease of the deployment, or of one thing in it. Locked if another run holds it and may still live,
+    unless told to break it."""
+    lease = _acquire(engine, deployment_id, name, scope, break_lock=break_lock, now=now(), we=who())
     stop = threading.Event()
     beating = threading.Thread(
         target=_beat, args=(engine, lease, stop, heartbeat, now), name=f"lease of {name}", daemon=True
@@ -139,25 +165,24 @@ def hold(
 
 
 def _acquire(
-    engine: Engine, deployment_id: int, name: str, machine: str, *, break_lock: bool, now: float, we: Holder
+    engine: Engine, deployment_id: int, name: str, scope: Scope, *, break_lock: bool, now: float, we: Holder
 ) -> Lease:
     with writing(engine) as connection:
         # The row lock makes two takers of PostgreSQL one after the other; in SQLite the transaction has done so.
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
         held = (
-            _list_readable(connection, deployment_id, machine)
-            if break_lock
-            else _list(connection, deployment_id, machine)
+            _list_readable(connection, deployment_id, scope) if break_lock else _list(connection, deployment_id, scope)
         )
         for other in held:
             if not break_lock and not other.is_gone(we):
                 raise locked(name, other, now)
-        connection.execute(delete(leases).where(*_excluding(deployment_id, machine)))
-        lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, machine)
+        connection.execute(delete(leases).where(*_excluding(deployment_id, scope)))
+        lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, scope)
         connection.execute(
             insert(leases).values(
                 deployment_id=deployment_id,
-                machine=machine,
+                kind=scope.kind,
+                name=scope.name,
                 token=lease.token,
                 holder=we.to_json(),
                 since=now,
@@ -166,8 +191,8 @@ def _acquire(
         )
         # No other run works on these now, so what never ended was cut off.
         cut_off = (journal.c.deployment_id == deployment_id) & (journal.c.outcome == "running")
-        if machine:
-            cut_off &= journal.c.name == machine
+        if not scope.is_all:
+            cut_off &= (journal.c.kind == scope.kind) & (journal.c.name == scope.name)
         connection.execute(update(journal).where(cut_off).values(outcome="interrupted"))
     return lease
 
@@ -175,9 +200,9 @@ def _acquire(
 def locked(name: str, held: Held, now: float) -> Locked:
     since = moment_text(held.since)
     silent = max(0, round(now - held.heartbeat))
-    what = f"{held.machine!r} of deployment {name!r}" if held.machine else f"deployment {name!r}"
     return Locked(
-        f"{what} is being changed by {held.holder.title} since {since}; its last sign of life was {silent} seconds ago",
+        f"{held.scope.title(name)} is being changed by {held.holder.title} since {since};"
+        f" its last sign of life was {silent} seconds ago",
         hint=f"wait for it to end; if you are certain that it has ended, {command(Verb.BREAK_LOCK)}",
     )
 

@@ -47,8 +47,7 @@ def files_of_others(connection: Connection) -> None:
 
 
 def things_of_any_kind(connection: Connection) -> None:
-    """What was a machine's is a thing's, of the kind `machine`. The leases stay by name: a run that works on one
-    machine works on everything of its name."""
+    """What was a machine's is a thing's, of the kind `machine`."""
     double = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "DOUBLE"
     for statement in (
         "CREATE TABLE things (deployment_id INTEGER NOT NULL REFERENCES deployments (id), kind VARCHAR(32) NOT NULL, "
@@ -65,9 +64,23 @@ def things_of_any_kind(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
+def lease_things(connection: Connection) -> None:
+    """A lease may be of one thing of any kind. Leases do not outlive runs, so none is carried over. A run of an earlier
+    version that holds one cannot look at it any more, and stops before its next effect."""
+    double = "DOUBLE PRECISION" if connection.dialect.name == "postgresql" else "DOUBLE"
+    connection.execute(text("DROP TABLE leases"))
+    connection.execute(
+        text(
+            "CREATE TABLE leases (deployment_id INTEGER NOT NULL REFERENCES deployments (id), "
+            "kind VARCHAR(32) NOT NULL, name VARCHAR(255) NOT NULL, token VARCHAR(64) NOT NULL, holder JSON NOT NULL, "
+            f"since {double} NOT NULL, heartbeat {double} NOT NULL, PRIMARY KEY (deployment_id, kind, name))"
+        )
+    )
+
+
 # MIGRATIONS[n] leads from version n + 1 to n + 2, and a new file is of the version they all lead to. They spell their
 # statements out: `schema` moves on, they do not.
-MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others, things_of_any_kind)
+MIGRATIONS: Sequence[Migration] = (lease_machines, files_of_others, things_of_any_kind, lease_things)
 
 _ADVISORY_LOCK = 0x6E_78_70_6D  # any number that only we use: "nxpm"
 

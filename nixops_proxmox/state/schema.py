@@ -51,7 +51,8 @@ leases = Table(
     "leases",
     metadata,
     Column("deployment_id", ForeignKey("deployments.id"), primary_key=True),
-    Column("machine", String(255), primary_key=True),  # empty: all of them
+    Column("kind", String(32), primary_key=True),  # empty, as the name: all that the deployment has
+    Column("name", String(255), primary_key=True),
     Column("token", String(64), nullable=False),
     Column("holder", JSON, nullable=False),  # holder.Holder
     Column("since", Double, nullable=False),

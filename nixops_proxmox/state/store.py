@@ -18,8 +18,8 @@ from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.cells import as_object, as_text, damaged
 from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
 from nixops_proxmox.state.holder import Holder, this_process
-from nixops_proxmox.state.journal import MACHINE, Journal, JournalEntry, parse_entry, row_of
-from nixops_proxmox.state.lease import Held, Lease, find_held, hold, list_held
+from nixops_proxmox.state.journal import Journal, JournalEntry, parse_entry, row_of
+from nixops_proxmox.state.lease import ALL, MACHINE, Held, Lease, Scope, find_held, hold, list_held
 from nixops_proxmox.state.migrations import is_current, migrate
 from nixops_proxmox.state.schema import deployments, journal, leases, things, winners
 
@@ -142,7 +142,7 @@ def _uuid_in(facts: str) -> str:
 class Deployment:
     """A network's record."""
 
-    def __init__(self, state: State, identity: int, name: str, *, only: str = "") -> None:
+    def __init__(self, state: State, identity: int, name: str, *, only: Scope = ALL) -> None:
         self.name = name
         self._only = only
         self._state = state
@@ -173,9 +173,9 @@ class Deployment:
         stored = self.find_stored(MACHINE, name)
         return Machine(self.name, name) if stored is None else self._parse(stored)
 
-    def only(self, machine: str) -> "Deployment":
-        """The same record for a run that works on only one machine, beside runs that work on others."""
-        return Deployment(self._state, self._id, self.name, only=machine)
+    def only(self, name: str, kind: str = MACHINE) -> "Deployment":
+        """The same record for a run that works on only one thing, beside runs that work on others."""
+        return Deployment(self._state, self._id, self.name, only=Scope(kind, name))
 
     def forget(self, name: str, lease: Lease | None = None, *, kind: str = MACHINE) -> None:
         """Drop the thing's record, and a machine's endpoint winners; its history stays."""
@@ -221,7 +221,7 @@ class Deployment:
             self._engine,
             self._id,
             self.name,
-            machine=self._only,
+            scope=self._only,
             break_lock=break_lock,
             now=self._state.now,
             who=who,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nixops_proxmox.core.kind import Thing
 from nixops_proxmox.errors import Locked
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spelling import Verb, command
@@ -62,6 +63,29 @@ def test_whoever_takes_one_machine_leaves_the_attempts_of_the_others_alone(state
         assert {entry.name: entry.outcome for entry in deployment.history()} == {
             "web": AttemptOutcome.INTERRUPTED,
             "db": AttemptOutcome.RUNNING,
+        }
+
+
+def test_two_kinds_of_things_may_have_one_name(state: State) -> None:
+    deployment = state.deployment("net")
+    deployment.journal().begin(Machine("net", "data"), "Reserve", Phase.RESERVED)
+    deployment.journal().begin(Thing("volume", "net", "data"), "Make it as described", "present")
+    volume = deployment.only("data", "volume")
+    with volume.lease() as lease, deployment.only("data").lease():
+        deployment.journal(lease).record(Thing("volume", "net", "data"), "Found")
+        for other in (volume, deployment):
+            with pytest.raises(Locked, match="the volume 'data' of deployment 'net'"), other.lease():
+                pytest.fail("two at once")
+
+
+def test_whoever_takes_one_thing_leaves_the_attempts_of_another_kind_alone(state: State) -> None:
+    deployment = state.deployment("net")
+    deployment.journal().begin(Machine("net", "data"), "Reserve", Phase.RESERVED)
+    deployment.journal().begin(Thing("volume", "net", "data"), "Make it as described", "present")
+    with deployment.only("data", "volume").lease():
+        assert {entry.kind: entry.outcome for entry in deployment.history()} == {
+            "machine": AttemptOutcome.RUNNING,
+            "volume": AttemptOutcome.INTERRUPTED,
         }
 
 

@@ -102,6 +102,27 @@ def test_the_third_versions_history_goes_on_where_it_ended(url: str) -> None:
             assert demo.journal(lease).begin(demo.machine("db"), "Create the VM and its disks", "defined") == 12
 
 
+def test_the_fourth_versions_leases_become_leases_of_things_of_any_kind(url: str) -> None:
+    write_earlier(url)
+    engine = open_engine(parse_location(url))
+    with writing(engine) as connection:
+        migrate(connection, MIGRATIONS[:3])
+        connection.exec_driver_sql(
+            "INSERT INTO leases (deployment_id, machine, token, holder, since, heartbeat)"
+            " VALUES (1, 'web', 'x', '{}', 1, 1)"
+        )
+    engine.dispose()
+    with open_state(url) as state:
+        demo = state.deployment("demo")
+        assert demo.holders() == [], "leases do not outlive runs"
+        with demo.only("web").lease(), demo.only("web", "volume").lease():
+            assert [(held.scope.kind, held.scope.name) for held in demo.holders()] == [
+                ("machine", "web"),
+                ("volume", "web"),
+            ]
+        assert demo.machine("web").phase is Phase.READY
+
+
 def test_a_state_that_was_brought_forward_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
     """Else a later migration would work on one of them only."""
     write_earlier(str(tmp_path / "earlier.sqlite"))

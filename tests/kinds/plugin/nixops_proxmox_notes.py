@@ -57,7 +57,7 @@ def make_note(inputs: Mapping[str, str], record: Deployment) -> Mapping[str, str
     """For NixOps 4. Safe to repeat: the engine looks, and writes only what differs."""
     if set(inputs) != {"name", "folder", "text"}:
         raise SpecError("a note takes a name, a folder and a text")
-    name, record = inputs["name"], record.only(inputs["name"])
+    name, record = inputs["name"], record.only(inputs["name"], Note.name)
     world = Folder(Path(inputs["folder"]), inputs["text"], RealClock(), Silent())
     with record.lease() as lease:
         pursue(LIFECYCLE, Presence.PRESENT, Thing(Note.name, record.name, name), world, record.journal(lease))
