@@ -1,4 +1,4 @@
-"""What is known: phases, facts, machines, endpoints. Words only; nothing here talks to anything."""
+"""What is known: phases, facts, machines, endpoints. Words only. Nothing here talks to anything."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -41,7 +41,7 @@ class Reach(StrEnum):
 
 @dataclass(frozen=True)
 class Address:
-    """An address a guest has. `mac` is lower case and says on which NIC; `interface` is the guest's name for it."""
+    """An address a guest has. `mac` is lower case and says on which NIC. `interface` is the guest's name for it."""
 
     ip: IPv4Address | IPv6Address
     reach: Reach
@@ -55,7 +55,7 @@ class Address:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address and port of a guest's sshd and how to get there; `host` is a literal without brackets, or a name."""
+    """An address and port of a guest's sshd and how to get there. `host` is a literal without brackets, or a name."""
 
     host: str
     port: int = 22
@@ -111,7 +111,7 @@ class Facts:
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; what is empty is left out."""
+        """A JSON object. What is empty is left out."""
         plain = asdict(self)
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
@@ -127,7 +127,7 @@ class Facts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; raises StateTooNew for a field this version does not know."""
+        """The inverse of `to_json`. Raises StateTooNew for a field this version does not know."""
         names = {_STORED_AS.get(f.name, f.name): f.name for f in fields(cls)}
         unknown = set(data) - set(names)
         if unknown:
@@ -157,7 +157,7 @@ class Facts:
 
 
 def _checked(empty: object, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data, if each value is of the kind that the field of `empty` has; TypeError otherwise."""
+    """The data, if each value is of the kind that the field of `empty` has. Raises TypeError otherwise."""
     for name, value in data.items():
         known = getattr(empty, name, None)
         kind = Mapping if isinstance(known, Mapping) else type(known)
@@ -237,7 +237,7 @@ class Vm:
 
 @dataclass(frozen=True)
 class Archive:
-    """A backup. `ours`: its notes have the machine's UUID; others are of a guest that had the same VMID, perhaps of
+    """A backup. `ours`: its notes have the machine's UUID. Others are of a guest that had the same VMID, perhaps of
     this one: what is in them tells. `shared`: every node can read it."""
 
     volume: str
@@ -297,7 +297,7 @@ class Change:
 
 @dataclass(frozen=True)
 class GuestDisk:
-    """A disk as the guest sees it. `signatures`: what is on it ("gpt", "ext4", …); empty means blank."""
+    """A disk as the guest sees it. `signatures`: what is on it ("gpt", "ext4", …). Empty means blank."""
 
     device: str  # /dev/sda
     size: int  # bytes

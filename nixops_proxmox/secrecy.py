@@ -41,7 +41,7 @@ class Register:
         self._keys: tuple[str, ...] = ()  # lines of private keys
 
     def learn(self, *secrets: str) -> None:
-        """Tokens, passwords, tickets; empty ones and those that are too short to be told from words are left out."""
+        """Tokens, passwords, tickets. Empty ones and those that are too short to be told from words are left out."""
         with self._lock:
             known = self._known | {secret for secret in secrets if len(secret) >= SHORTEST}
             if known != self._known:

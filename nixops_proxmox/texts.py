@@ -52,7 +52,7 @@ def shown_line(text: str) -> str:
 
 
 def kept(text: str, limit: int) -> str:
-    """The same to be stored, at most `limit` characters; `recalled` reads it again."""
+    """The same to be stored, at most `limit` characters. `recalled` reads it again."""
     return stored(clean(redact(text)))[:limit]
 
 
@@ -60,7 +60,7 @@ def kept(text: str, limit: int) -> str:
 
 
 def head(text: str, limit: int) -> str:
-    """Its first characters; the last of them is an ellipsis where there is more."""
+    """Its first characters. The last of them is an ellipsis where there is more."""
     text = redact(text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
@@ -71,7 +71,7 @@ def tail(text: str, limit: int) -> str:
 
 
 def tail_lines(lines: Iterable[str], count: int) -> list[str]:
-    """The last of the lines; a secret may have several."""
+    """The last of the lines. A secret may have several."""
     return redact("\n".join(lines)).split("\n")[-count:]
 
 
@@ -100,7 +100,7 @@ def _exact(value: Any) -> Any:
 
 
 def moment_text(seconds: float) -> str:
-    """Seconds since the epoch in the user's time zone; as a number where no calendar has such a day."""
+    """A moment (seconds since the epoch) in the user's time zone, or as a number if no calendar has such a day."""
     try:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):

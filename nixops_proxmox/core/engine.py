@@ -76,8 +76,8 @@ def carry_out(
     *,
     enough: Callable[[T], bool] = never,
 ) -> T:
-    """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look;
-    the first one's is the plan's own. `enough` may cut the last one short. Raises the NoPath of a blocked plan, after
+    """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look,
+    and the first one uses the plan's own. `enough` may cut the last one short. Raises the NoPath of a blocked plan, after
     it has recorded what was seen, which is the reason."""
     _record_seen(journal, thing, plan.seen)
     if plan.blocked is not None:
@@ -157,7 +157,7 @@ def do_step(
     begun: bool = True,
     expected: Callable[[DeployError], bool] = lambda _: False,
 ) -> F:
-    """Look, then act; an outcome that is unknown is looked up, and the call made again only if it left no trace.
+    """Look, then act. An outcome that is unknown is looked up, and the call made again only if it left no trace.
     What was not `begun` before is not looked for: what is there is of somebody else, or of another time.
 
     Safe to repeat: we wait for the task that the lost call may have begun, and then the step looks first."""
@@ -178,7 +178,7 @@ def do_step(
 
 
 def _finish_task(world: AnyWorld, thing: AnyThing) -> None:
-    """Wait for the PVE task that an earlier try left behind; what it did, the step's own look will tell."""
+    """Wait for the PVE task that an earlier try left behind. The step's own look will tell what it did."""
     if not thing.facts.task:
         return
     world.reporter.detail(thing, "waiting for a task that was started earlier")

@@ -33,12 +33,12 @@ class Known:
     errand: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; what is empty is left out."""
+        """A JSON object. What is empty is left out."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; TypeError for a name that is not known."""
+        """The inverse of `to_json`. Raises TypeError for a name that is not known."""
         return cls(**data)
 
 
@@ -67,7 +67,7 @@ class Kind(Protocol[W_contra, S]):
         ...
 
     def diff(self, world: W_contra, found: S, /) -> Sequence[str]:
-        """How it differs from the description, a line each; what the description leaves unset is no difference."""
+        """How it differs from the description, a line each. What the description leaves unset is no difference."""
         ...
 
     def apply(self, world: W_contra, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:

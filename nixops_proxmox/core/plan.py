@@ -17,7 +17,7 @@ S = TypeVar("S")  # what one look at the world shows
 
 @dataclass(frozen=True)
 class Leg(Generic[W, T, F]):
-    """One goal, and the moves that lead there as far as they can be foreseen. A turn on the way changes the moves; the
+    """One goal, and the moves that lead there as far as they can be foreseen. A turn on the way changes the moves. The
     goal stays."""
 
     goal: Any
@@ -27,7 +27,7 @@ class Leg(Generic[W, T, F]):
 @dataclass(frozen=True)
 class Plan(Generic[W, T, F, S]):
     """`seen`: the thing as the world shows it now. `shown`: what the look showed, None where it was not needed.
-    `way`: which of the kind's ways the moves take. `blocked`: why no move leads on; then there are no legs."""
+    `way`: which of the kind's ways the moves take. `blocked`: why no move leads on. Then there are no legs."""
 
     seen: T
     legs: tuple[Leg[W, T, F], ...]
@@ -43,7 +43,7 @@ class Plan(Generic[W, T, F, S]):
 def draw_up(
     lifecycle: Lifecycle[Any, W, T, F, S], seen: T, goals: Sequence[Any], *, shown: S | None = None, way: str = ""
 ) -> Plan[W, T, F, S]:
-    """A plan to reach the goals one after another; raises NoPath where no move leads on. Asks nothing of the world."""
+    """A plan to reach the goals one after another. Raises NoPath where no move leads on. Asks nothing of the world."""
     legs = []
     standing = seen
     for goal in goals:

@@ -33,7 +33,7 @@ class Journal(Protocol[T_contra]):
 
     def begin(self, thing: T_contra, label: str, to: str, /) -> int: ...
     def note(self, attempt: int, thing: T_contra, /) -> None:
-        """What must survive a crash in the middle of the attempt: a UPID, a claim; that the phase is in doubt."""
+        """Keep what must survive a crash in the middle of the attempt: a UPID, a claim, or a doubt about the phase."""
         ...
 
     def commit(self, attempt: int, thing: T_contra, /) -> None: ...
@@ -44,7 +44,7 @@ class Journal(Protocol[T_contra]):
 
 
 class AnyWorld(Protocol):
-    """Everything outside of the core, for one thing; its kind adds what its steps need."""
+    """Everything outside of the core, for one thing. Its kind adds what its steps need."""
 
     @property
     def clock(self) -> Clock: ...
@@ -53,9 +53,9 @@ class AnyWorld(Protocol):
     def reporter(self) -> Reporter[Any]: ...
 
     def wait_for_task(self, upid: str) -> None:
-        """Wait for a task of an earlier run; raises TaskFailed, or NotFound if PVE has forgotten it."""
+        """Wait for a task of an earlier run. Raises TaskFailed, or NotFound if PVE has forgotten it."""
         ...
 
     def find_task(self, facts: Any, kind: str) -> str:
-        """The UPID of a PVE task of that type that runs now for the thing; empty: none does."""
+        """The UPID of a PVE task of that type that runs now for the thing. Empty: none does."""
         ...

@@ -60,8 +60,8 @@ def label(step: object) -> str:
 
 @dataclass(frozen=True)
 class Move(Generic[P, W, T, F]):
-    """Asked for `goal` and standing in `standing`: take `step`, which leads to `to`; `turns` are expected refusals;
-    `ways`: where the kind knows several ways to the goal, those that take it; empty: all."""
+    """If `goal` is asked for and the thing stands in `standing`, take `step`, which leads to `to`. `turns` are expected
+    refusals. `ways`: the kind's ways to the goal that take this move. Empty: all of them."""
 
     goal: P
     standing: P
@@ -100,11 +100,11 @@ class Lifecycle(Generic[P, W, T, F, S]):
     hint: Callable[[T], str] = lambda _: ""
 
     def look(self, world: W, thing: T) -> T:
-        """The thing as the world shows it; asks nothing of the world where no sighting is possible."""
+        """The thing as the world shows it. Asks nothing of the world where no sighting is possible."""
         return self.look_closely(world, thing)[0]
 
     def look_closely(self, world: W, thing: T) -> tuple[T, S | None]:
-        """The same, and what the look showed; None where the world was not asked."""
+        """The same, and what the look showed. None where the world was not asked."""
         possible = [s for s in self.sightings if s.standing is thing.phase]
         if not possible:
             return thing, None
@@ -127,7 +127,7 @@ class Lifecycle(Generic[P, W, T, F, S]):
         return move
 
     def road(self, thing: T, goal: P, way: str = "") -> list[Move[P, W, T, F]]:
-        """The moves from where the thing stands to `goal`, as far as no turn is taken; raises NoPath."""
+        """The moves from where the thing stands to `goal`, as far as no turn is taken. Raises NoPath."""
         moves: list[Move[P, W, T, F]] = []
         standing = thing
         while standing.phase is not goal:

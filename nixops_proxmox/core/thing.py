@@ -9,7 +9,7 @@ class AnyFacts(Protocol):
 
     @property
     def task(self) -> str:
-        """The UPID of a PVE task that the current move started and that must be waited for; empty: none."""
+        """The UPID of a PVE task that the current move started and that must be waited for. Empty: none."""
         ...
 
     @property

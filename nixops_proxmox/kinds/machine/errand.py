@@ -44,7 +44,7 @@ class Errand(ABC):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts: ...
 
     def lands(self, world: World, machine: Machine) -> Phase:
-        """The phase afterwards; `machine` still has the errand's memory, and the phase that was noted last."""
+        """The phase afterwards. `machine` still has the errand's memory, and the phase that was noted last."""
         del world
         return machine.phase
 
@@ -69,7 +69,7 @@ def boot(world: World, attempt: Attempt) -> Facts:
 
 
 def by_power(world: World, machine: Machine) -> Phase:
-    """Running or stopped, by a look; one that never was installed, or is gone, stays so."""
+    """Running or stopped, by a look. One that never was installed, or is gone, stays so."""
     vm = world.hypervisor.find_vm(machine.facts)
     if vm is None or machine.phase is Phase.DEFINED:
         return machine.phase
@@ -83,7 +83,7 @@ def with_volumes(world: World, facts: Facts) -> Facts:
 
 
 def ran(world: World, machine: Machine) -> Mapping[str, str]:
-    """Whether the machine ran, to be remembered; an errand that was killed knows better than a look at what it left."""
+    """Whether the machine ran, to be remembered. An errand that was killed knows better than a look at what it left."""
     if RAN in machine.facts.errand:
         return {RAN: machine.facts.errand[RAN]}
     vm = world.hypervisor.find_vm(machine.facts)

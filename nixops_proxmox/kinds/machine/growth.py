@@ -71,7 +71,7 @@ def tell_pending(world: World, machine: Machine) -> None:
 
 
 def describe_growth(facts: Facts, disk: Disk, found: GrownDisk | None, why_not: str = "") -> str:
-    """A line of the plan. `found`: what a look into the guest showed; None: `why_not` says why there was none."""
+    """A line of the plan. `found`: what a look into the guest showed. None: `why_not` says why there was none."""
     sizes = f"{gib(_size_in_use(facts, disk))} → {gib(disk.size)}"
     if found is None:
         return f"{disk.slot}: {sizes}, pending in the guest: {why_not}"

@@ -22,7 +22,7 @@ Plan: TypeAlias = plan.Plan[World, Machine, Facts, Look]
 
 @dataclass(frozen=True)
 class Forecast:
-    """`steps`: what will be done, a line each. `restart`: why a machine that runs is restarted; empty: it is not."""
+    """`steps`: what will be done, a line each. `restart`: why a machine that runs is restarted. Empty: it is not."""
 
     effect: Effect
     steps: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ def plan_reinstall(machine: Machine, world: World) -> Plan:
 
 
 def vm_in(drawn: Plan) -> Vm | None:
-    """The VM that the plan was drawn up for; None: there is none yet, or it is gone."""
+    """The VM that the plan was drawn up for. None: there is none yet, or it is gone."""
     return None if drawn.shown is None else drawn.shown.vm
 
 

@@ -1,6 +1,6 @@
 """What the core needs from outside. Adapters satisfy these by shape; mypy checks the fit in `compose`.
 
-Every method may raise the errors of `nixops_proxmox.errors`; every wait has a deadline of its own and says, on
+Every method may raise the errors of `nixops_proxmox.errors`. Every wait has a deadline of its own and says, on
 giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
 """
 
@@ -47,19 +47,19 @@ class Saves(Protocol):
         ...
 
     def choose_storage(self, facts: Facts) -> str:
-        """Where to back the VM up to; NotFound if no storage takes backups."""
+        """Where to back the VM up to. Raises NotFound if no storage takes backups."""
         ...
 
     def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None: ...
     def delete_archive(self, node: str, volume: str, note: NoteTask) -> None: ...
 
     def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
-        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there; empty: none does."""
+        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there. Empty: none does."""
         ...
 
 
 class Hypervisor(Protocol):
-    """One PVE API. A VM is ours if its SMBIOS UUID is the machine's; no other VM is ever touched."""
+    """One PVE API. A VM is ours if its SMBIOS UUID is the machine's. No other VM is ever touched."""
 
     @property
     def saves(self) -> Saves: ...
@@ -81,23 +81,23 @@ class Hypervisor(Protocol):
         ...
 
     def start_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Start and wait until it runs; a running VM is fine."""
+        """Start and wait until it runs. A running VM is fine."""
         ...
 
     def stop_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Power off, hard, and wait; a stopped VM is fine."""
+        """Power off, hard, and wait. A stopped VM is fine."""
         ...
 
     def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
-        """Ask the guest to shut down and wait; after `timeout` seconds power it off."""
+        """Ask the guest to shut down and wait. After `timeout` seconds power it off."""
         ...
 
     def wait_for_task(self, upid: str) -> None:
-        """Wait for a task of an earlier run; raises TaskFailed, or NotFound if PVE has forgotten it."""
+        """Wait for a task of an earlier run. Raises TaskFailed, or NotFound if PVE has forgotten it."""
         ...
 
     def find_task(self, facts: Facts, kind: str) -> str:
-        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        """The UPID of a task of that type that runs now for the machine's VMID. Empty: none does."""
         ...
 
     def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
@@ -113,7 +113,7 @@ class Hypervisor(Protocol):
         ...
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
-        """How the VM differs from the description, semantically; what the description leaves unset is no difference."""
+        """How the VM differs from the description, semantically. What the description leaves unset is no difference."""
         ...
 
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
@@ -133,7 +133,7 @@ class Hypervisor(Protocol):
         ...
 
     def lock_told(self, vm: Vm) -> str:
-        """Who holds the VM's lock, and since when, in a sentence; empty: it has no lock."""
+        """Who holds the VM's lock, and since when, in a sentence. Empty: it has no lock."""
         ...
 
     def apply_changes(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> Sequence[str]:
@@ -142,7 +142,7 @@ class Hypervisor(Protocol):
         ...
 
     def uuid_at(self, vmid: int) -> str:
-        """The UUID of whatever stands at the VMID now, lower case; empty: nothing does, or it has none."""
+        """The UUID of whatever stands at the VMID now, lower case. Empty: nothing does, or it has none."""
         ...
 
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
@@ -202,12 +202,12 @@ class Guest(Protocol):
         ...
 
     def installer_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
-        """The way into the installer; enters again if this process has not. GuestLost if it is another boot
+        """The way into the installer. Enters again if this process has not. GuestLost if it is another boot
         than `machine.facts.boot_id`."""
         ...
 
     def list_disks(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        """The guest's disks in the order of `spec.disks`, told apart by serial; WrongDisk if one is missing."""
+        """The guest's disks in the order of `spec.disks`, told apart by serial. Raises WrongDisk if one is missing."""
         ...
 
     def prove_disks(
@@ -225,7 +225,7 @@ class Guest(Protocol):
         ...
 
     def foresee_growth(self, shell: Shell, machine: Machine, spec: MachineSpec, disk: Disk) -> GrownDisk:
-        """What `grow_disk` would grow; changes nothing."""
+        """What `grow_disk` would grow. Changes nothing."""
         ...
 
     def introduce(
@@ -240,7 +240,7 @@ class Guest(Protocol):
         ...
 
     def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
-        """The way into the installed system, by the endpoint in the facts; looks for another when that is silent."""
+        """The way into the installed system, by the endpoint in the facts. Looks for another when that is silent."""
         ...
 
 
@@ -248,12 +248,12 @@ class Builder(Protocol):
     """What Nix does for a machine. A door that activates by its own means has one that wants nothing."""
 
     def wanted_system(self, machine: Machine) -> str:
-        """The store path of the system the machine should run; empty: nothing is asked of us. It is built, unless its
+        """The store path of the system the machine should run. Empty: nothing is asked of us. It is built, unless its
         facts say that the machine has it."""
         ...
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
-        """Copy the closure, built, to the guest; `into_target`: into the installer's /mnt instead of its own store."""
+        """Copy the closure, built, to the guest. `into_target`: into the installer's /mnt instead of its own store."""
         ...
 
     def active_system(self, shell: Shell) -> str: ...
@@ -263,7 +263,7 @@ class Builder(Protocol):
         ...
 
     def activate(self, system: str, shell: Shell) -> int:
-        """Make it the next generation and switch to it; returns the generation number."""
+        """Make it the next generation and switch to it. Returns the generation number."""
         ...
 
 

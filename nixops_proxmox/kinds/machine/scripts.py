@@ -50,8 +50,8 @@ def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: i
 
 
 def install_script(spec: MachineSpec, system: str) -> str:
-    """nixos-install for the method; then the target is unmounted, for the plug is pulled after this. To have it written
-    down is not enough: a journal replayed at the first boot undoes what a boot loader wrote past it (extlinux, in
+    """Run nixos-install, then unmount the target, because the VM is switched off after this. A sync is not enough: a
+    journal replayed at the first boot undoes what a boot loader wrote past it (extlinux, in
     ext4's first block), and boot loaders do not replay any."""
     if spec.install.method is InstallMethod.CLOSURE:
         install = f"nixos-install --root /mnt --system {shlex.quote(system)} --no-root-passwd --no-channel-copy"
@@ -119,7 +119,7 @@ def _ip_word(ip: IpSpec) -> str:
 
 
 def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Sequence[str], boot_device: str) -> str:
-    """A configuration.nix that boots, lets us in and has the guest agent; the real one follows by deployment."""
+    """A configuration.nix that boots, lets us in and has the guest agent. The real one follows by deployment."""
     keys = " ".join(_nix_string(key.strip()) for key in authorized)
     loader = (
         "boot.loader.systemd-boot.enable = true;\n  boot.loader.efi.canTouchEfiVariables = true;"
@@ -144,7 +144,7 @@ def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Seque
 
 
 def _user(user: str, keys: str) -> list[str]:
-    """Who may log in; another than root becomes root by sudo, as nix/guest.nix has it."""
+    """Who may log in. A user other than root becomes root with sudo, as in nix/guest.nix."""
     if user == "root":
         return [f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];"]
     return [

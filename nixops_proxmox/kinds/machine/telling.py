@@ -14,8 +14,8 @@ class _Current(threading.local):
 
 
 class Telling:
-    """A reporter in front of another one. The hypervisor serves all machines from many threads, and knows of VMs only;
-    each thread works on one machine at a time, so this remembers which."""
+    """A reporter in front of another one. The hypervisor serves all machines from many threads, and knows of VMs only.
+    Each thread works on one machine at a time, so this remembers which."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter, self._current = reporter, _Current()

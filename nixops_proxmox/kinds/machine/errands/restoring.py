@@ -28,7 +28,7 @@ class Restore(Errand):
         fits: Callable[[Machine], None] = lambda _: None,
         read_key: Callable[[Machine], str] = lambda _: "",
     ) -> None:
-        """`uuid`: of the VM that is in it; `fits` raises what forbids it; `read_key`: the host key that a machine tells
+        """`uuid`: of the VM that is in it. `fits` raises what forbids it. `read_key`: the host key that a machine tells
         that was another one."""
         self.subject, self._archive, self._uuid = archive.volume, archive, uuid
         self._fits, self._read_key = fits, read_key
@@ -58,7 +58,7 @@ class Restore(Errand):
         return by_power(world, machine)
 
     def _overwrite(self, world: World, attempt: Attempt) -> None:
-        """Our VM is asked to shut down; what an earlier try left is switched off."""
+        """Our VM is asked to shut down. What an earlier try left is switched off."""
         facts = attempt.facts
         standing = find_standing(world.hypervisor, facts)
         if standing is None:
@@ -84,7 +84,7 @@ class Restore(Errand):
         )
 
     def _make_ours(self, world: World, attempt: Attempt) -> Facts:
-        """The VM gets the machine's mark; it is started, since only itself can tell the host key that it has."""
+        """The VM gets the machine's mark. It is started, since only itself can tell the host key that it has."""
         vm = world.hypervisor.give_mark(attempt.thing, self._uuid)
         facts = replace(_without_remains(attempt.facts), macs=world.hypervisor.macs(vm), host_key="")
         attempt.doubt(Phase.INSTALLED, with_volumes(world, facts))

@@ -100,7 +100,7 @@ class BackUp(Errand):
     task = "vzdump"
 
     def __init__(self, storage: str = "", mode: str = "snapshot") -> None:
-        """`storage`: empty: one is chosen; `mode`: snapshot (the machine goes on), suspend or stop."""
+        """`storage`: where to, or empty, and one is chosen. `mode`: snapshot (the machine goes on), suspend or stop."""
         self.subject = f"to {storage}" if storage else ""
         self._storage, self._mode = storage, mode
         self.made: Archive | None = None
@@ -121,7 +121,7 @@ class BackUp(Errand):
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: an archive overwrites none; at worst there is one more."""
+        """Safe to repeat: an archive overwrites none. At worst there is one more."""
         storage = machine.facts.errand[STORAGE]
         world.hypervisor.saves.back_up(machine.facts, storage, self._mode, attempt.note_task)
         if self.already(world, attempt.thing) is None:
@@ -149,7 +149,7 @@ class DeleteBackup(Errand):
 
 
 def get_vm_facts(world: World, machine: Machine) -> Facts:
-    """The facts of a machine whose VM is there; NotFound otherwise."""
+    """The facts of a machine whose VM is there. Raises NotFound otherwise."""
     get_vm(world, machine)
     return machine.facts
 

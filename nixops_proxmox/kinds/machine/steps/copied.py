@@ -29,7 +29,7 @@ class BootCopy(Repeatable):
         return replace(facts, installed_by=world.spec.install.source.value, boot_id="", installer_keys=())
 
     def _boot(self, world: World, machine: Machine, attempt: Attempt) -> None:
-        """The first configuration write after a clone also says whose it is; disks grow to what is declared."""
+        """The first configuration write after a clone also says whose it is. Disks grow to what is declared."""
         changes = change_hardware(world, machine, get_vm(world, machine), attempt)
         vm = get_vm(world, machine)
         from_cd = world.hypervisor.boots_installer(vm, world.spec)

@@ -17,7 +17,7 @@ RESTARTING = command(Verb.DEPLOY, "--allow-reboot")
 
 
 def get_vm(world: World, machine: Machine) -> Vm:
-    """Our VM; it was there when we looked first, so its absence is an error."""
+    """Our VM. It was there when we looked first, so its absence is an error."""
     vm = world.hypervisor.find_vm(machine.facts)
     if vm is None:
         raise NotFound(
@@ -52,7 +52,7 @@ class Adjust(Repeatable):
         return attempt.facts
 
     def _tell_what_waits(self, world: World, machine: Machine, waiting: Sequence[Change]) -> None:
-        """A value that acts later is told; a machine without a device that is described is not ready."""
+        """Say which values take effect later. A machine without a device that is described is not ready."""
         missing = [change.key for change in waiting if change.missing]
         later = [change.key for change in waiting if not change.missing]
         if later:
@@ -74,7 +74,7 @@ def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
 
 
 def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
-    """Make the VM as described, if it is not; returns what was different."""
+    """Make the VM as described, if it is not. Returns what was different."""
     machine = with_macs(machine, world.spec)
     changes = find_changes(world, vm, machine)
     refuse_forbidden(world, machine, changes)
@@ -166,7 +166,7 @@ class Discard(Repeatable):
     """Destroy the VM to recreate it with the same identity"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: only a VM with our mark is destroyed; until it is committed, the round is the old one, so
+        """Safe to repeat: only a VM with our mark is destroyed. Until it is committed, the round is the old one, so
         it counts up once."""
         kept = [disk.slot for disk in world.spec.disks if disk.keep]
         if kept:

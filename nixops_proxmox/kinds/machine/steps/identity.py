@@ -16,7 +16,7 @@ class Reserve(Repeatable):
     """Reserve a VMID, a UUID, MACs and a host key"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: nothing is made yet; an identity that was noted is kept, and only the VMID is chosen
+        """Safe to repeat: nothing is made yet. An identity that was noted is kept, and only the VMID is chosen
         again."""
         refuse_unrecorded(world, machine)
         identity = machine.facts.uuid or str(uuid.uuid4())

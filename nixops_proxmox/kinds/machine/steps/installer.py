@@ -127,7 +127,7 @@ class Install:
         return self._facts(world, machine, machine.facts) if done else None
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: a job that runs or has ended well is found; another try puts the same files on a disk that
+        """Safe to repeat: a job that runs or has ended well is found. Another try puts the same files on a disk that
         has no other data."""
         shell = world.guest.installer_shell(machine, world.spec)
         name = self._job(machine.facts)
@@ -165,7 +165,7 @@ class Install:
         return f"install-{facts.round}"
 
     def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
-        """A closure is the first generation of its fresh profile; a configuration's is built in the guest, unknown."""
+        """A closure is the first generation of its new profile. A configuration is built in the guest, unknown to us."""
         closure = world.spec.install.method is InstallMethod.CLOSURE
         return replace(
             facts,

@@ -115,7 +115,7 @@ class ClearForReinstall(Repeatable):
     """Shut down to reinstall"""
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: it deletes nothing; until it is committed, the round is the old one, so it counts up once."""
+        """Safe to repeat: it deletes nothing. Until it is committed, the round is the old one, so it counts up once."""
         vm = get_vm(world, machine)
         refuse_strangers(world, machine, vm)
         if not world.keys.has_host_key(machine.facts.uuid) and vm.power is Power.RUNNING:
