@@ -57,7 +57,7 @@ class NothingToBuild:
 
 
 class Parts:
-    """Hypervisors by profile, keys, guests; shared by all machines of a run."""
+    """Hypervisors by profile, keys and guests. All machines of a run share them."""
 
     def __init__(self, options: Options, record: Winners) -> None:
         self._options, self._record = options, record
@@ -98,7 +98,7 @@ class Parts:
         log.info("nix: %s", line)
 
     def hypervisor(self, name: str) -> PveHypervisor:
-        """The hypervisor of a profile; connected to when it is first asked."""
+        """The hypervisor of a profile. We connect to it when it is first asked."""
         with self._lock:
             if name not in self._hypervisors:
                 self._hypervisors[name] = self._stack.enter_context(

@@ -56,7 +56,7 @@ class Retry(StrEnum):
 
 
 class DeployError(Exception):
-    """Something we can explain: what was being done, to which machine, what happened; `hint` says what to try."""
+    """Something we can explain: what was being done, to which machine, and what happened. `hint` says what to try."""
 
     retry = Retry.NEVER
     exit_status = 1
@@ -68,7 +68,7 @@ class DeployError(Exception):
 
 
 class SpecError(DeployError):
-    """The description is wrong; `path` is the option's full path, such as `web.deployment.proxmox.disks[1].size`."""
+    """The description is wrong. `path` is the option's full path, such as `web.deployment.proxmox.disks[1].size`."""
 
     exit_status = 2
 

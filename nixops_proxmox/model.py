@@ -68,7 +68,7 @@ class Endpoint:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `asdict`; TypeError or ValueError for anything else."""
+        """The inverse of `asdict`. Raises TypeError or ValueError for anything else."""
         endpoint = cls(**_checked(cls("-"), data))
         if not endpoint.host or not 0 < endpoint.port < 65536:
             raise ValueError(f"no endpoint: {endpoint.host!r}, port {endpoint.port}")
@@ -81,7 +81,8 @@ RESTORING = "restoring"  # in `Facts.extra`: the UUID that the VM has until a fo
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one machine; typed, JSON both ways, and never a secret. Empty means not known (yet)."""
+    """What is known of one machine, never a secret. It can be written as JSON and read back. Empty means not known
+    (yet)."""
 
     uuid: str = ""  # the machine's identity; its VM's SMBIOS UUID, and so the mark
     profile: str = ""  # the hypervisor it is on
@@ -321,7 +322,7 @@ class GrownDisk:
 
 @dataclass(frozen=True)
 class Completed:
-    """A finished command; output as text, undecodable bytes replaced."""
+    """A finished command. Its output is text, with undecodable bytes replaced."""
 
     status: int
     stdout: str = ""

@@ -29,5 +29,5 @@ def config_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """Where state, keys and the lab live; created as private."""
+    """Where state, keys and the lab live. Only the user may read them."""
     return _FOLDERS.user_state_path

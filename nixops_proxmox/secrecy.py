@@ -32,7 +32,7 @@ _RUN = re.compile(r"[A-Za-z0-9+/]{24,}")  # of a key's inside
 
 
 class Register:
-    """The secrets of a process; safe to use from many threads."""
+    """The secrets of a process. Many threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -13,7 +13,7 @@ PROFILE_VARIABLE = "NIXOPS_PROXMOX_PROFILE"  # names the hypervisor for every do
 
 
 class Verb(StrEnum):
-    """What can be recommended; named as on the command line."""
+    """What can be recommended, named as on the command line."""
 
     PLAN = "plan"
     DEPLOY = "deploy"

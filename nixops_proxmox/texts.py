@@ -24,7 +24,7 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, format chara
 
 
 def clean(text: str, *, block: bool = True) -> str:
-    """Controls, bidirectional and zero-width characters and lone surrogates as visible escapes; colours are dropped.
+    """Controls, bidirectional and zero-width characters and lone surrogates as visible escapes. Colours are dropped.
     `block`: line ends and tabs may stay."""
     if text.isprintable():
         return text

@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., Any] | None = None) -> int:
-    """Run one command; returns the exit status. `open_deployment` is that of `operations`, unless another is given."""
+    """Run one command. Returns the exit status. `open_deployment` is that of `operations`, unless another is given."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args = parse(words)

@@ -60,7 +60,7 @@ def complete(action: argparse.Action, kind: str) -> None:
 
 
 def find_source(args: argparse.Namespace, folder: Path | None = None) -> str:
-    """The reference of the network: as given, or the current folder's; empty if there is none."""
+    """The reference of the network: as given, or the current folder's. Empty if there is none."""
     if args.file and args.flake:
         raise ConfigError("--file and --flake name two networks", hint="choose one of them")
     if given := args.file or args.flake:
@@ -107,7 +107,7 @@ def _remote_words(reference: str) -> list[str]:
 
 
 def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
-    """The deployment's name as far as arguments, environment and folder tell; empty: they do not."""
+    """The deployment's name as far as arguments, environment and folder tell. Empty: they do not."""
     environment = os.environ if environment is None else environment
     source = find_source(args)
     name = args.deployment or environment.get(DEPLOYMENT_VARIABLE, "") or (deployment_name(source) if source else "")
@@ -115,7 +115,7 @@ def find_deployment(args: argparse.Namespace, environment: Mapping[str, str] | N
 
 
 def find_told_deployment(args: argparse.Namespace) -> str:
-    """The deployment that --deployment names; empty: none. For verbs that need no deployment."""
+    """The deployment that --deployment names. Empty: none. For verbs that need no deployment."""
     return _checked(args.deployment or "")
 
 
@@ -129,7 +129,7 @@ def _checked(name: str) -> str:
 
 
 def get_deployment(args: argparse.Namespace, known: Callable[[], Sequence[str]]) -> str:
-    """Like `find_deployment`; where nothing tells, the only one in the state. `known` lists those in the state."""
+    """Like `find_deployment`, and if nothing tells, the only one in the state. `known` lists those in the state."""
     if name := find_deployment(args):
         return name
     names = known()

@@ -110,7 +110,7 @@ def _remove(args: argparse.Namespace, screen: Screen, deployed: "Deployed", name
 
 
 def _load(args: argparse.Namespace) -> "SavedPlan | None":
-    """The saved plan, if there is one; what it was allowed to do is what this deploy may do."""
+    """The saved plan, if there is one. What it was allowed to do is what this deploy may do."""
     from nixops_proxmox.operations.plan_file import ALLOWED, load_plan
 
     if args.plan is None:

@@ -112,7 +112,7 @@ def directory(args: argparse.Namespace) -> Path:
 
 
 def image_cache() -> Path:
-    """Where the installer's image is kept; shared by all labs, and made again if it is deleted."""
+    """Where the installer's image is kept. All labs share it, and it is made again if it is deleted."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "nixops-proxmox" / "lab-image"
 

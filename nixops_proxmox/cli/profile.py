@@ -135,7 +135,7 @@ def run_remove(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def read_secret(prompt: str) -> str:
-    """Asked for without an echo on a terminal; else the first line of standard input. Never an argument."""
+    """Asked for without an echo on a terminal. Else the first line of standard input. Never an argument."""
     secret = getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not secret:
         raise ConfigError("no secret was given", hint="type it, or give --secret-command")
@@ -144,7 +144,8 @@ def read_secret(prompt: str) -> str:
 
 
 def write_profile(file: Path, name: str, values: Mapping[str, str]) -> None:
-    """Add or replace one profile and leave the rest of the file as it is, comments and all; 0600, all or nothing."""
+    """Add or replace one profile and leave the rest of the file as it is, with its comments. The file has mode 0600,
+    and is replaced as a whole."""
     import tomlkit
 
     document = read_document(file)

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def become(argv: list[str], screen: Screen, *, only_print: bool = False) -> int:
-    """Go on as that program; all that we opened is closed by now."""
+    """Go on as that program. All that we opened is closed by now."""
     if only_print or screen.verbosity:
         (screen.result if only_print else screen.say)(shlex.join(argv))
     if only_print:

@@ -77,8 +77,8 @@ def carry_out(
     enough: Callable[[T], bool] = never,
 ) -> T:
     """Reach the goals of a plan that was drawn up for this thing just now, one after another. Each begins with a look,
-    and the first one uses the plan's own. `enough` may cut the last one short. Raises the NoPath of a blocked plan, after
-    it has recorded what was seen, which is the reason."""
+    and the first one uses the plan's own. `enough` may cut the last one short. Raises the NoPath of a blocked plan,
+    after it has recorded what was seen, which is the reason."""
     _record_seen(journal, thing, plan.seen)
     if plan.blocked is not None:
         raise plan.blocked

@@ -26,7 +26,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of such a thing: short texts by name, as its kind keeps them; never a secret."""
+    """What is known of such a thing: short texts by name, as its kind keeps them. Never a secret."""
 
     values: Mapping[str, str] = field(default_factory=dict)
     task: str = ""
@@ -75,7 +75,7 @@ class Kind(Protocol[W_contra, S]):
         ...
 
     def remove(self, world: W_contra, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        """Remove it; do nothing if it is not there, or is not ours."""
+        """Remove it. Do nothing if it is not there, or is not ours."""
         ...
 
 

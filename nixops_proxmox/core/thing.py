@@ -5,7 +5,7 @@ from typing import Any, Protocol, Self
 
 
 class AnyFacts(Protocol):
-    """What is known of one thing, in a frozen dataclass; never a secret."""
+    """What is known of one thing, in a frozen dataclass. Never a secret."""
 
     @property
     def task(self) -> str:

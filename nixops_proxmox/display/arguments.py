@@ -62,7 +62,7 @@ def add_recover(parser: argparse.ArgumentParser) -> None:
 
 
 def add_permissions(parser: argparse.ArgumentParser) -> None:
-    """What a deploy may do; a plan with the same words shows what that deploy would do."""
+    """What a deploy may do. A plan with the same words shows what that deploy would do."""
     parser.add_argument(
         "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
     )

@@ -61,7 +61,7 @@ def type_along(terminal: "Terminal", left: threading.Event) -> None:
 
 @contextmanager
 def raw_terminal() -> Iterator[bool]:
-    """Every key goes to the machine, Ctrl-C too; False where there is no terminal: then nothing is typed."""
+    """Send every key to the machine, Ctrl-C too. False where there is no terminal: then nothing is typed."""
     if not sys.stdin.isatty():
         yield False
         return

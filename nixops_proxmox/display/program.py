@@ -30,7 +30,7 @@ HINTS = {  # what the system says of a file, and what mends it
 
 
 def told_in_words(work: Callable[[], int], screen: Screen, command: str) -> int:
-    """Do `work` to its exit status; `command`: what the user typed."""
+    """Do `work` to its exit status. `command`: what the user typed."""
     try:
         with handled(end):
             status = work()

@@ -100,7 +100,7 @@ class Relay:
 
 @dataclass(frozen=True)
 class Row:
-    """One machine on the board. `began`: when its current step began; None: it is between steps, or at its end."""
+    """One machine on the board. `began`: when its current step began. None: it is between steps, or at its end."""
 
     name: str
     phase: str
@@ -146,7 +146,7 @@ class Board:
         return phase
 
     def take_overdue(self, after: float) -> list[Row]:
-        """The rows whose step goes on and of which nothing was said for so long; each is returned once per time."""
+        """The rows whose step goes on and of which nothing was said for so long. Each is returned once per time."""
         now = self._now()
         with self._lock:
             overdue = [row for row in self._rows.values() if row.began is not None and now - row.told >= after]
@@ -301,7 +301,8 @@ class LiveBoard:
 
 
 def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:
-    """What fits on the screen, and how many do not: failures first, then those at work; in the order of the network."""
+    """What fits on the screen, and how many do not: failures first, then those at work, each in the order of the
+    network."""
     if len(rows) <= room:
         return list(rows), 0
     weight = {"failed": 0, "": 1, "done": 3}
@@ -332,7 +333,7 @@ def start_live(rich: Rich, goal: str, names: Sequence[str]) -> Iterator[LiveBoar
 
 @contextmanager
 def start_transfer(rich: Rich, text: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function that is told bytes done and bytes in all; a bar where there is a terminal, else nothing."""
+    """Gives a function that is told bytes done and bytes in all. A bar where there is a terminal, else nothing."""
     if not rich.is_terminal or rich.is_dumb_terminal:
         yield lambda _done, _total: None
         return

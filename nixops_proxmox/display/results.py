@@ -72,7 +72,7 @@ def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) 
 
 
 def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[DeployError], *, as_json: bool) -> int:
-    """`errors`: those among the findings; the first one says the exit status."""
+    """`errors`: those among the findings. The first one says the exit status."""
     if as_json:
         screen.json({"findings": [finding_json(finding) for finding in findings]})
     else:

@@ -27,7 +27,7 @@ def carry_out(
     work: Callable[[], Sequence[Outcome]],
     standing: Callable[[], Sequence[Machine]],
 ) -> int:
-    """Do `work` on the machines while it is watched; tell how it ended. `command`: what the user typed; `standing`
+    """Do `work` on the machines while it is watched, and tell how it ended. `command`: what the user typed. `standing`
     looks the machines up afterwards."""
     if not names:
         screen.show([Line("no machines selected")])
@@ -56,7 +56,7 @@ def wait_awake(work: Callable[[], Sequence[Outcome]], screen: Screen) -> Sequenc
 
 @contextmanager
 def stop_on_interrupt(screen: Screen) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM, or SIGHUP) lets every machine finish the step it is in; the second one ends us on
+    """The first Ctrl-C (or SIGTERM, or SIGHUP) lets every machine finish the step it is in. The second one ends us on
     the spot, which is as safe as any crash: the next run goes on from the journal."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:

@@ -1,4 +1,5 @@
-"""Where words go: results to stdout; progress, warnings, questions and errors to stderr. Colours only on a terminal."""
+"""Where words go: results to stdout, and progress, warnings, questions and errors to stderr. Colours only on a
+terminal."""
 
 import errno
 import logging
@@ -45,7 +46,7 @@ class Screen:
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
     def result(self, text: str) -> None:
-        """One line of result; what else is in it is indented."""
+        """One line of result. What else is in it is indented."""
         self.out.print(Text(shown(self.spell(text))), soft_wrap=True)
 
     def result_lines(self, lines: Sequence[Line]) -> None:
@@ -56,7 +57,7 @@ class Screen:
         self.out.print(Text(self.spell(json_text(value))), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
-        """Aligned columns, never wrapped; `phases`: the column that holds phases, which are coloured."""
+        """Aligned columns, never wrapped. `phases`: the column that holds phases, which are coloured."""
         rows = [[shown_line(self.spell(cell)) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
         for number, row in enumerate([[head.upper() for head in heads], *rows]):
@@ -113,7 +114,7 @@ class Screen:
             yield progress
 
     def log_to_stderr(self) -> None:
-        """Show the package's log: from INFO on at -v, all of it at -vv; warnings always."""
+        """Show the package's log: warnings always, from INFO on at -v, all of it at -vv."""
         logger = logging.getLogger("nixops_proxmox")
         logger.setLevel(logging.DEBUG if self.verbosity > 1 else logging.INFO)
         logger.handlers = [_LogHandler(self)]
@@ -167,7 +168,7 @@ def _unless_closed() -> Iterator[None]:
 
 
 def _open_rich(stream: Any) -> Rich:
-    # NO_COLOR is honoured by rich; empty means unset (no-color.org).
+    # NO_COLOR is honoured by rich. Empty means unset (no-color.org).
     return Rich(
         file=stream,
         highlight=False,

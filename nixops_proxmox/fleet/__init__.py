@@ -26,7 +26,7 @@ def run_all(
     jobs: int,
     ended: Callable[[Outcome], None] = lambda _: None,
 ) -> list[Outcome]:
-    """Do `work` for every name, at most `jobs` at a time; the outcomes are in the order of the names. Only errors that
+    """Do `work` for every name, at most `jobs` at a time. The outcomes are in the order of the names. Only errors that
     we raise on purpose are outcomes: anything else is a defect, and is raised when all have ended. `ended` is told each
     outcome at once, from the machine's own thread."""
 

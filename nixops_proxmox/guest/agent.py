@@ -45,7 +45,7 @@ AT_WORK = 8 << 20  # bytes moved that are a sign of work: what logs and broadcas
 
 
 class AgentApi(Protocol):
-    """PVE's agent calls for one VM on one node, one to one; `pve.client.Client` has them."""
+    """PVE's agent calls for one VM on one node, one to one. `pve.client.Client` has them."""
 
     def agent_ping(self, node: str, vmid: int) -> None: ...
     def agent_exec(self, node: str, vmid: int, argv: Sequence[str], stdin: str = "") -> int: ...
@@ -190,7 +190,7 @@ class Agent:
                     self._clock.sleep(0.5)
 
     def read_file(self, path: str) -> bytes:
-        """A whole file, of any size; AgentRefused if there is none."""
+        """A whole file, of any size. Raises AgentRefused if there is none."""
         first = self._repeat(lambda: self._api.agent_read_file(*self._at, path))
         data, truncated = first.content, first.truncated
         while truncated:  # 16 MiB is all that one answer holds

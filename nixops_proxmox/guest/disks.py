@@ -18,7 +18,7 @@ _DRIVE_LINK = re.compile(rf"scsi-[0S]QEMU_QEMU_HARDDISK_{_DRIVE.pattern}")
 _UUID = re.compile(r"[0-9a-f-]{8,64}")
 SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
 
-# wipefs probes the disk itself; lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
+# wipefs probes the disk itself. lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
 LIST_DISKS = f"""{script_marker("list-disks")}set -u
 echo {HEADER} lsblk
 lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE,PTUUID,UUID || exit 1
@@ -37,7 +37,7 @@ echo {HEADER} end
 
 
 def parse_disks(text: str) -> tuple[GuestDisk, ...]:
-    """What LIST_DISKS printed; raises CommandFailed for anything else."""
+    """What LIST_DISKS printed. Raises CommandFailed for anything else."""
     parts = _sections(text)
     try:
         rows = json.loads("\n".join(parts["lsblk"]))["blockdevices"]
@@ -97,7 +97,7 @@ DeclaredDisks = Sequence[tuple[Disk, str]]
 
 
 def list_disks(run: Callable[[str], Completed]) -> tuple[GuestDisk, ...]:
-    """Ask the guest; `run` runs a shell script there."""
+    """Ask the guest. `run` runs a shell script there."""
     done = run(LIST_DISKS)
     if done.status:
         raise CommandFailed(
@@ -134,9 +134,9 @@ def check_disks(
 def match_disks(
     machine: str, wanted: DeclaredDisks, found: Sequence[GuestDisk], *, nameless: bool = False
 ) -> tuple[GuestDisk, ...]:
-    """Each declared disk's counterpart in the guest, told apart by serial, the size being right; raises WrongDisk.
+    """Each declared disk's counterpart in the guest, told apart by serial, the size being right. Raises WrongDisk.
     Names like /dev/sda come in the order of probing and say nothing. `nameless`: somebody else made the disks, without
-    serials; those that have none are told apart by what else they have."""
+    serials. Those that have none are told apart by what else they have."""
     result: dict[str, GuestDisk] = {}
     for disk, serial in wanted:
         seen = find_disk(machine, (disk, serial), wanted, found, nameless=nameless)
@@ -156,7 +156,7 @@ def find_disk(
     *,
     nameless: bool = False,
 ) -> GuestDisk:
-    """One declared disk's counterpart in the guest, whatever its size; raises WrongDisk."""
+    """One declared disk's counterpart in the guest, whatever its size. Raises WrongDisk."""
     disk, serial = one
     seen = _find_by_name(machine, disk, serial, found)
     if seen is None and nameless and not disk.serial:
@@ -193,7 +193,7 @@ def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDi
 
 
 def _has_serial(seen: GuestDisk, serial: str) -> bool:
-    """The whole of it. A small installer's lsblk may tell none; udev's links then do."""
+    """The whole of it. A small installer's lsblk may tell none. Then udev's links do."""
     if seen.serial and not _drive_name(seen):
         return seen.serial == serial
     return any(link.rpartition("/")[2] in _links(serial) for link in seen.by_id)

@@ -1,5 +1,5 @@
 """A disk that was made larger is taken into use by the guest that runs: rung by rung, from its partition to the file
-system. Each rung is looked at, done only if it is needed, and looked at again; so a run that broke off goes on."""
+system. Each rung is looked at, done only if it is needed, and looked at again. So a run that broke off goes on."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ TIME = 1800.0  # seconds for one rung
 
 @dataclass(frozen=True)
 class Rung:
-    """`short`: it is smaller than what is below it allows; a file system's is told by its own tool, which does nothing
+    """`short`: it is smaller than what is below it allows. A file system's is told by its own tool, which does nothing
     where nothing is to be done."""
 
     what: str
@@ -281,7 +281,7 @@ def find_block(layout: Layout, device: str) -> Block | None:
 
 
 def foresee(layout: Layout, slot: str, device: str) -> GrownDisk:
-    """What would be grown; nothing is done."""
+    """What would be grown. Nothing is done."""
     disk = find_block(layout, device)
     if disk is None:
         return GrownDisk(slot, hindrance=f"the guest does not show {device} any more")

@@ -17,7 +17,7 @@ _PUBLIC = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\r\n]*)?")
 
 @dataclass(frozen=True)
 class Entered:
-    """What answered: the installer or not; its boot, its SMBIOS UUID (may be empty), its public host keys, and what it
+    """What answered: the installer or not. Its boot, its SMBIOS UUID (may be empty), its public host keys, and what it
     calls itself (os-release)."""
 
     is_installer: bool
@@ -28,7 +28,7 @@ class Entered:
 
 
 def enter_script(public_keys: Sequence[str]) -> str:
-    """Only in the installer are the keys put into root's authorized_keys; elsewhere it just looks. Safe to repeat.
+    """Put the keys into root's authorized_keys, but only in the installer. Elsewhere, just look. Safe to repeat.
 
     The installer is known by our marker, or by NixOS's own VARIANT_ID (nixos/modules/profiles/installation-device.nix).
     It waits up to 20 s for sshd's host keys, which a booting system may still be making.
@@ -67,7 +67,7 @@ echo end
 
 
 def parse_entered(done: Completed) -> Entered:
-    """What `enter_script` printed; raises CommandFailed for anything else."""
+    """What `enter_script` printed. Raises CommandFailed for anything else."""
     text = done.stdout
     _, _, body = text.partition(f"{HEADER}\n")
     lines = body.splitlines()

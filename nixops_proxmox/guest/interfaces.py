@@ -12,7 +12,7 @@ NO_MAC = "00:00:00:00:00:00"  # of lo and some tunnels
 
 
 def addresses_of(interfaces: Iterable[AgentInterface], classify: Classify) -> tuple[Address, ...]:
-    """Every address once, in the guest's order. `classify` tells its reach; one of no use (None: link-local, …) is kept
+    """Every address once, in the guest's order. `classify` tells its reach. One of no use (None: link-local, …) is kept
     as private, so that the choice can say why it leaves it out."""
     found = (
         Address(_without_zone(ip), classify(ip) or Reach.PRIVATE, _name(interface.name), _mac(interface.mac))

@@ -43,7 +43,7 @@ echo '{HEADER}'
 
 
 def introduce_script(files: Mapping[str, tuple[str, int]], authorized: Sequence[str], users: Sequence[str]) -> str:
-    """`files`: text and mode, by path from the root; `authorized`: public keys, let in as each of `users`. Safe to
+    """`files`: text and mode, by path from the root. `authorized`: public keys, let in as each of `users`. Safe to
     repeat. It waits for cloud-init, whose first run makes host keys of its own, and leaves no copy of itself behind."""
     keys = [key.strip() for key in authorized]
     if not all(_PUBLIC.fullmatch(key) for key in keys):

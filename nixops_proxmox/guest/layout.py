@@ -131,7 +131,7 @@ class Layout:
 
 
 def parse_layout(text: str) -> Layout:
-    """What `look_script` printed; raises CommandFailed for anything else."""
+    """What `look_script` printed. Raises CommandFailed for anything else."""
     parts = _sections(text)
     try:
         if "end" not in parts:

@@ -14,7 +14,7 @@ _BOOT = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s*")
 
 
 def read_host_key(read_file: ReadFile) -> str:
-    """`ssh-ed25519 AAAA…`; GuestError if what is there is no such key."""
+    """`ssh-ed25519 AAAA…`. Raises GuestError if what is there is no such key."""
     return _read(read_file, HOST_KEY, _KEY, "an Ed25519 host key")
 
 

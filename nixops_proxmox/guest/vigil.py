@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 
 class Vigil:
-    """One wait. `quiet`: seconds until the first sign of life; `patience`: seconds after each new one; `most`: seconds
+    """One wait. `quiet`: seconds until the first sign of life. `patience`: seconds after each new one. `most`: seconds
     in all, whatever the guest shows."""
 
     def __init__(self, quiet: float, patience: float, most: float, now: Callable[[], float] = time.monotonic) -> None:

@@ -47,10 +47,10 @@ def amount(count: int) -> str:
 
 
 def growth(count: int) -> str:
-    """`+61 MiB`, `-3 KiB`; empty where nothing changes that people would see."""
+    """`+61 MiB`, `-3 KiB`. Empty where nothing changes that people would see."""
     return "" if abs(count) < 1024 else f"{'+' if count > 0 else '-'}{amount(abs(count))}"
 
 
 def epoch_text(seconds: float) -> str:
-    """A moment, in the user's time zone; `-` for none."""
+    """A moment, in the user's time zone. `-` for none."""
     return moment_text(seconds) if seconds else "-"

@@ -52,7 +52,7 @@ def explain_outcomes(
 ) -> list[Line]:
     """The end of a run: a sentence if all went well, else each failure in full and how to go on.
 
-    `standing`: what the record says now, by name; `command`: what the user typed.
+    `standing`: what the record says now, by name. `command`: what the user typed.
     """
     failed = [(outcome.name, outcome.error) for outcome in outcomes if outcome.error is not None]
     phases = {name: machine.phase.value for name, machine in standing.items()}

@@ -36,7 +36,7 @@ def _left(weights: "Weights") -> str:
 
 
 def _why(verdict: "Verdict", *, exists: bool) -> str:
-    """All that speaks against it; for the one that it gets, that it does."""
+    """All that speaks against it. For the one that it gets, that it does."""
     against = "; ".join(verdict.reasons)
     wishes = f", although {'; '.join(verdict.notes)}" if verdict.notes else ""
     if verdict.chosen:

@@ -14,7 +14,7 @@ _KERNEL = re.compile(r".*/[0-9a-z]{32}-linux[a-z-]*-([0-9][0-9A-Za-z.+_-]*)/[^/]
 
 
 def read_boots(system: Path) -> dict[str, str]:
-    """By the name in the system: where a link leads, what a text says. What is not there is left out; so is all of a
+    """By the name in the system: where a link leads, what a text says. What is not there is left out. So is all of a
     system that is in a store elsewhere."""
     found = {name: _target(system / name) for name in LINKS} | {name: _text(system / name) for name in TEXTS}
     return {name: value for name, value in found.items() if value}
@@ -37,7 +37,7 @@ def _text(file: Path) -> str:
 
 def find_later(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     """What changes and takes effect only when the machine boots, as people call it. `before`, `after`: of
-    `read_boots`; what one of them does not know is no change."""
+    `read_boots`. What one of them does not know is no change."""
     changed = [name for name in (*LINKS, PARAMETERS) if before.get(name, "") != after.get(name, "")]
     known = [name for name in changed if name in before and name in after]
     return tuple(_told(name, before[name], after[name]) for name in known)
@@ -65,7 +65,7 @@ def _refusals(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[s
 
 
 def _inhibitors(before: str, after: str) -> Iterator[str]:
-    """NixOS 26.05 has an object of names, of which those count that both have; before it, a list of paths."""
+    """NixOS 26.05 has an object of names, of which those count that both have. Before it, a list of paths."""
     old, new = _parse(before), _parse(after)
     if old is None or new is None:
         yield "switch inhibitors"

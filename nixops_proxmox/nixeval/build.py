@@ -23,7 +23,7 @@ class Built:
 
 
 def build_argv(nix: Nix, drv_paths: Iterable[str]) -> list[str]:
-    """One build of everything; one that fails does not stop the others."""
+    """One build of everything. One that fails does not stop the others."""
     return nix.argv("nix-store", "--realise", "--keep-going", *sorted(set(drv_paths)))
 
 
@@ -41,7 +41,7 @@ def build_systems(
     tell: Tell | None = None,
     timeout: float = TIMEOUT,
 ) -> Built:
-    """Build the machines' systems in one go; each that is there gets the garbage collector's root `roots/NAME`."""
+    """Build the machines' systems in one go. Each that is there gets the garbage collector's root `roots/NAME`."""
     if not toplevels:
         return Built({}, {})
     try:
@@ -63,7 +63,7 @@ def build_systems(
 
 
 def build_system(nix: Nix, name: str, toplevel: Toplevel, *, roots: Path, run: Runner, tell: Tell | None = None) -> str:
-    """Build one machine's system and return its store path; raises BuildFailed."""
+    """Build one machine's system and return its store path. Raises BuildFailed."""
     built = build_systems(nix, {name: toplevel}, roots=roots, run=run, tell=tell)
     for failure in built.failures.values():
         raise failure
@@ -71,7 +71,7 @@ def build_system(nix: Nix, name: str, toplevel: Toplevel, *, roots: Path, run: R
 
 
 def keep_systems(nix: Nix, systems: Mapping[str, str], roots: Path, run: Runner) -> None:
-    """Root each system as `roots/NAME`; a machine's earlier root is replaced."""
+    """Root each system as `roots/NAME`. A machine's earlier root is replaced."""
     roots.mkdir(parents=True, exist_ok=True)
     for name, system in systems.items():
         done = run(root_argv(nix, system, roots / name), timeout=60)
@@ -80,7 +80,7 @@ def keep_systems(nix: Nix, systems: Mapping[str, str], roots: Path, run: Runner)
 
 
 def drop_root(roots: Path, name: str) -> None:
-    """Let go of a machine's system; one that has no root is fine."""
+    """Let go of a machine's system. One that has no root is fine."""
     (roots / name).unlink(missing_ok=True)
 
 
@@ -111,7 +111,7 @@ def _builder(nix: Nix, drv: str, run: Runner) -> str:
 
 
 def _programs_missing(stderr: str) -> Sequence[str]:
-    """What Nix could not execute; a host's program that a sandbox does not have is the usual cause."""
+    """What Nix could not execute. A host's program that a sandbox does not have is the usual cause."""
     return re.findall(r"executing '(/[^']+)': No such file or directory", stderr)
 
 

@@ -20,14 +20,14 @@ TARGET = "/mnt"  # where an installer has the machine's own file systems
 
 
 class WayIn(Protocol):
-    """Where a machine's closure goes; `into_target`: by the installer, onto the disk."""
+    """Where a machine's closure goes. `into_target`: by the installer, onto the disk."""
 
     def __call__(self, machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination: ...
 
 
 class Systems:
-    """The systems of one evaluation. Those that were said to be needed are built all at once when the first of them is
-    asked for, by whichever thread asks; any other by itself, when it is asked for."""
+    """The systems of one evaluation. Those that were said to be needed are built all at once when a thread asks
+    for the first of them. Any other is built by itself, when it is asked for."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Systems:
             self._together = frozenset(names)
 
     def path(self, name: str) -> str:
-        """Where the system is, or would be; empty for a machine that has none. Builds nothing."""
+        """Where the system is, or would be. Empty for a machine that has none. Builds nothing."""
         return self._toplevels[name].out_path if name in self._toplevels else ""
 
     def get(self, name: str) -> str:
@@ -84,7 +84,7 @@ class Systems:
 
 
 class WantedSystems(Protocol):
-    """Which system each machine should run; empty: nothing is wanted."""
+    """Which system each machine should run. Empty: nothing is wanted."""
 
     def path(self, name: str) -> str:
         """It may have to be built."""
@@ -142,7 +142,7 @@ class NixBuilder:
         return find_inactive_reason(shell, wanted)
 
     def activate(self, system: str, shell: ScriptShell) -> int:
-        """The generation's number; a system that only a reboot can start is an ActivationFailed that says so."""
+        """The generation's number. A system that only a reboot can start is an ActivationFailed that says so."""
         done = activate_system(system, shell, machine="the guest")
         if done.needs_reboot:
             raise ActivationFailed(

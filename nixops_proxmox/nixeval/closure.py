@@ -16,7 +16,7 @@ _OUTPUT = re.compile(r"-(bin|data|debug|dev|devdoc|doc|info|lib|man|out|static)$
 
 @dataclass(frozen=True)
 class PackageChange:
-    """`before`, `after`: versions; none: the package is not there. A file without a version is no package. `growth`:
+    """`before`, `after`: versions. None: the package is not there. A file without a version is no package. `growth`:
     bytes by which it gets larger."""
 
     name: str
@@ -35,14 +35,14 @@ NONE = _Package()
 
 
 def list_closure(nix: Nix, system: str, run: Runner) -> dict[str, int] | None:
-    """The store paths that a system needs, itself among them, and their bytes; None: it is not in the store here (any
+    """The store paths that a system needs, itself among them, and their bytes. None: it is not in the store here (any
     more)."""
     answer = _query(nix, run, "--requisites", system)
     return None if answer is None else _measure(nix, sorted(answer), run)
 
 
 def _query(nix: Nix, run: Runner, *words: str) -> list[str] | None:
-    """The words of the answer; None: Nix does not say, or not in time."""
+    """The words of the answer. None: Nix does not say, or not in time."""
     try:
         done = run(nix.argv("nix-store", "--query", *words), timeout=TIMEOUT)
     except OutOfTime:

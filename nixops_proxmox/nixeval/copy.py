@@ -34,13 +34,13 @@ def under_root(store_url: str, root: str) -> str:
 
 
 def copy_argv(nix: Nix, paths: Sequence[str], destination: Destination) -> list[str]:
-    """One `nix copy` of the paths' closures. A receiving root needs no signatures over `ssh://`; others say why not."""
+    """One `nix copy` of the paths' closures. A receiving root needs no signatures over `ssh://`. Others say why not."""
     flags = ["--substitute-on-destination"] if destination.from_caches else []
     return [*destination.through, *nix.nix_argv("copy", *flags, "--to", destination.store_url, *paths)]
 
 
 def copy_environment(destination: Destination) -> dict[str, str]:
-    """NIX_SSHOPTS; Nix splits it at blanks, so an option that has some is refused here rather than torn there."""
+    """NIX_SSHOPTS. Nix splits it at blanks, so an option that has some is refused here rather than torn there."""
     torn = [option for option in destination.ssh_options if re.search(r"\s", option)]
     if torn:
         raise CopyFailed(
@@ -60,7 +60,7 @@ def copy_closure(
     tell: Callable[[str], None] | None = None,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Copy a system and all that it needs; what the guest has already is not sent. CopyFailed may be tried again."""
+    """Copy a system and all that it needs. What the guest has already is not sent. CopyFailed may be tried again."""
     argv, environment = copy_argv(nix, [system], destination), copy_environment(destination)
     try:
         done = run(argv, env=environment, tell=CopyProgress(tell) if tell else None, timeout=timeout)
@@ -76,7 +76,7 @@ def copy_closure(
 
 
 class CopyProgress:
-    """Turns Nix's lines into `copying 3/24 NAME`; what it cannot read is passed on as it is."""
+    """Turns Nix's lines into `copying 3/24 NAME`. What it cannot read is passed on as it is."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell

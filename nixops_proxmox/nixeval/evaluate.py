@@ -116,9 +116,9 @@ def evaluate_network(
     tell: Tell | None = None,
     timeout: float = TIMEOUT,
 ) -> Evaluated:
-    """Evaluate with `expression` (our eval.nix). `tell` hears Nix at work; EvaluationFailed carries its error.
+    """Evaluate with `expression` (our eval.nix). `tell` hears Nix at work. EvaluationFailed carries its error.
 
-    `check` sees the data before the first system is evaluated; what it raises ends the evaluation.
+    `check` sees the data before the first system is evaluated. What it raises ends the evaluation.
     """
     listen = UntilError(tell or _ignore)
     title, said = source.title, ""

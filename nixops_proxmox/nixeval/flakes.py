@@ -70,7 +70,7 @@ def _whole_url(metadata: Mapping[str, Any]) -> str:
 
 
 def local_folder(flake: str, base: Path) -> Path | None:
-    """The folder that holds the flake.nix which a local reference means; None for one that is elsewhere.
+    """The folder that holds the flake.nix which a local reference means. None for one that is elsewhere.
 
     As Nix does, look in the folders above, too, where the folder itself has no flake.nix.
     """

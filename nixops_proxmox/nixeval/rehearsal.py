@@ -67,7 +67,7 @@ def rehearse_script(system: str) -> str:
 
 
 def rehearse(system: str, shell: ScriptShell) -> Rehearsal:
-    """Ask the guest; raises what the way into it raises."""
+    """Ask the guest. Raises what the way into it raises."""
     return parse_rehearsal(shell.run(rehearse_script(system), timeout=TIMEOUT))
 
 

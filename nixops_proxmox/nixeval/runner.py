@@ -23,11 +23,11 @@ GRACE = 5.0  # seconds a program has between SIGTERM and SIGKILL
 
 
 class Cancelled(KeyboardInterrupt):
-    """The run was called off; what Nix had begun is as safe as Nix makes it."""
+    """The run was called off. What Nix had begun is as safe as Nix makes it."""
 
 
 class OutOfTime(Exception):
-    """The program did not end before its deadline and was ended; `stderr` is what it had said."""
+    """The program did not end before its deadline and was ended. `stderr` is what it had said."""
 
     def __init__(self, argv: Sequence[str], timeout: float, stderr: str) -> None:
         super().__init__(f"{argv[0]} did not end within {timeout:g} s")
@@ -35,10 +35,10 @@ class OutOfTime(Exception):
 
 
 class Runner(Protocol):
-    """Runs `argv` with `env` added to the environment; `timeout` in seconds, None: as long as it takes.
+    """Runs `argv` with `env` added to the environment. `timeout` in seconds, None: as long as it takes.
 
-    The exit status is in what comes back; FileNotFoundError when there is no such program, OutOfTime, Cancelled. What
-    `tell` raises ends the program, and is raised here.
+    The exit status is in what comes back. Raises FileNotFoundError when there is no such program, OutOfTime,
+    Cancelled. What `tell` raises ends the program, and is raised here.
     """
 
     def __call__(
@@ -61,7 +61,7 @@ def pasteable(argv: Sequence[str], env: Mapping[str, str] | None = None) -> str:
 class ProcessRunner:
     """Runs real programs, each in a session of its own, so that ending one ends its children too.
 
-    `environment` is added to this process's own for every program; `cancelled`, once set, ends what runs.
+    `environment` is added to this process's own for every program. `cancelled`, once set, ends what runs.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -114,7 +114,7 @@ class ProcessRunner:
 
 
 class _Reader:
-    """Drains one pipe on a thread; undecodable bytes are replaced."""
+    """Reads one pipe on a thread. Undecodable bytes are replaced."""
 
     def __init__(self, pipe: IO[bytes] | None, tell: Tell | None = None) -> None:
         assert pipe is not None

@@ -37,7 +37,7 @@ class Store(StrEnum):
 
 @dataclass(frozen=True)
 class Nix:
-    """A Nix that was found: its programs, version and kind of store; builds argv, runs nothing."""
+    """A Nix that was found: its programs, version and kind of store. It builds argv and runs nothing."""
 
     directory: Path
     version: tuple[int, ...]
@@ -55,7 +55,7 @@ class Nix:
 
 
 def find_nix(environment: Mapping[str, str] | None = None, run: Runner | None = None) -> Nix | None:
-    """The first Nix on PATH or in the usual places; None when there is none that runs."""
+    """The first Nix on PATH or in the usual places. None when there is none that runs."""
     environment = os.environ if environment is None else environment
     program = _find_program(environment)
     if program is None:
@@ -70,7 +70,7 @@ def find_nix(environment: Mapping[str, str] | None = None, run: Runner | None = 
 
 
 def get_nix(environment: Mapping[str, str] | None = None, run: Runner | None = None) -> Nix:
-    """Like `find_nix`; raises NixMissing, which says how to get one."""
+    """Like `find_nix`. Raises NixMissing, which says how to get one."""
     nix = find_nix(environment, run)
     if nix is None:
         raise NixMissing("there is no Nix on this machine", hint=HOW_TO_GET)
@@ -86,7 +86,7 @@ def explain_store(words: str) -> str:
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:
-    """(2, 8, 0) from `nix-instantiate (Nix) 2.8.0`; suffixes such as pre20220525 are left out."""
+    """(2, 8, 0) from `nix-instantiate (Nix) 2.8.0`. Suffixes such as pre20220525 are left out."""
     found = re.search(r"\b(\d+)\.(\d+)(?:\.(\d+))?", text)
     return tuple(int(part) for part in found.groups() if part is not None) if found else None
 
@@ -111,7 +111,7 @@ def store_kind(
 def store_flags(
     kind: Store, *, is_root: bool | None = None, has_group: Callable[[str], bool] | None = None
 ) -> Iterator[str]:
-    """Root without a daemon builds as the users of the group nixbld; where that is missing, builds run as root."""
+    """Root without a daemon builds as the users of the group nixbld. Where that is missing, builds run as root."""
     is_root = os.geteuid() == 0 if is_root is None else is_root
     has_group = _has_members if has_group is None else has_group
     if kind is not Store.DAEMON and is_root and not has_group("nixbld"):

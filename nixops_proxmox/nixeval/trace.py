@@ -59,7 +59,7 @@ def find_warnings(stderr: str) -> list[str]:
 
 
 def nix_message(stderr: str) -> str:
-    """What Nix said, from its first `error:` on; warnings and progress before it are left out."""
+    """What Nix said, from its first `error:` on, without the warnings and the progress before it."""
     lines = stderr.splitlines()
     for number, line in enumerate(lines):
         if line.startswith("error:"):
@@ -93,7 +93,7 @@ def _split(text: str) -> list[Sequence[str]]:
 
 
 def _error(step: Sequence[str]) -> str:
-    """The error's own words, without its place; empty for a step that is none."""
+    """The error's own words, without its place. Empty for a step that is none."""
     if not step[0].lstrip().startswith("error:"):
         return ""
     end = next((number for number, line in enumerate(step) if number and _PLACE.match(line)), len(step))
@@ -103,7 +103,7 @@ def _error(step: Sequence[str]) -> str:
 
 
 def _place(step: Sequence[str], ours: str) -> str:
-    """`  at FILE:LINE:COLUMN:` with Nix's excerpt; empty if that file is not the user's."""
+    """`  at FILE:LINE:COLUMN:` with Nix's excerpt. Empty if that file is not the user's."""
     start = next((number for number, line in enumerate(step) if _PLACE.match(line)), None)
     if start is None:
         return ""

@@ -1,4 +1,4 @@
-"""Which of a machine's addresses NixOps is told, and by which one machine reaches another; pure."""
+"""Which of a machine's addresses NixOps is told, and by which one machine reaches another. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +22,7 @@ def own_addresses(phase: Phase, spec: MachineSpec | None, facts: Facts) -> tuple
 
 
 def find_ipv4(addresses: Sequence[Address], facts: Facts, reach: Reach) -> str | None:
-    """The IPv4 address of that reach on one of our NICs (not of a container's bridge); the proven one first."""
+    """The IPv4 address of that reach on one of our NICs (not of a container's bridge). The proven one first."""
     found = [a for a in addresses if a.family is Family.IPV4 and a.reach is reach and a.mac in facts.macs]
     proven = facts.endpoint.host if facts.endpoint is not None else ""
     return next((str(a.ip) for a in sorted(found, key=lambda a: str(a.ip) != proven)), None)
@@ -47,7 +47,7 @@ def find_common(one: PlacedMachine, other: PlacedMachine) -> str | None:
 
 
 def hosts_of(addresses: Mapping[str, str | None]) -> dict[str, list[str]]:
-    """Names by address, as `networking.hosts` has them; without machines that have no address yet, or only a name."""
+    """Names by address, as `networking.hosts` has them. Without machines that have no address yet, or only a name."""
     hosts: dict[str, list[str]] = {}
     for name, address in sorted(addresses.items()):
         with suppress(ValueError):

@@ -53,7 +53,7 @@ _MachineState = nixops.backends.MachineState
 
 
 class ProxmoxOptions(nixops.backends.MachineOptions):
-    """Validated by our own specification, which names the option that is wrong; NixOps's validation does not."""
+    """Validated by our own specification, which names the option that is wrong. NixOps's validation does not."""
 
     proxmox: Mapping[str, Any]
 
@@ -114,7 +114,7 @@ class ProxmoxState(
         return self._read[1]
 
     def write(self, record: MachineRecord) -> None:
-        """In one go, the record first; NixOps's database is held no longer than that."""
+        """In one go, the record first. NixOps's database is held no longer than that."""
         facts, old = record.facts, self.record.facts
         addresses = own_addresses(record.phase, record.spec, facts)
         self._set_attrs(
@@ -205,7 +205,7 @@ class ProxmoxState(
     # Made and unmade.
 
     def create(self, defn: ProxmoxDefinition, check: bool, allow_reboot: bool, allow_recreate: bool) -> None:
-        """Bring it to `ready`: installed, reachable, proven; NixOps then builds, copies and activates."""
+        """Bring it to `ready`: installed, reachable, proven. NixOps then builds, copies and activates."""
         with translated():
             self.set_common_state(defn)
             another = is_said(MAKE_ANOTHER, os.environ)
@@ -257,7 +257,7 @@ class ProxmoxState(
         return () if vm is None else hypervisor.losses(vm, machine)
 
     def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
-        """Machines are made side by side; PVE is protected by gates of our own."""
+        """Machines are made side by side. PVE is protected by gates of our own."""
         return set()
 
     # Power.
@@ -338,7 +338,7 @@ class ProxmoxState(
 
     def _check(self, res: Any) -> None:
         """The truth in NixOps's table. What stands in the way of the look at one machine is a note in its row, and in
-        the exit status; where the hypervisor cannot tell, nothing is changed."""
+        the exit status. Where the hypervisor cannot tell, nothing is changed."""
         try:
             self._look(res)
         except (DeployError, NixError, SSHConnectionFailed, CommandFailed) as error:

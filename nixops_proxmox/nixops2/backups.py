@@ -47,8 +47,8 @@ class Backups:
         return {one: self._told(backup, there) for one, backup in kept.items()}
 
     def restore(self, backup_id: str | None, devices: Sequence[str], confirm: Callable[[str], bool]) -> None:
-        """The newest, unless one is named; looked at, and then asked about. NixOps starts the machine afterwards, if it
-        does not run."""
+        """Restore the newest, unless one is named. Look at it, and then ask. NixOps starts the machine afterwards, if
+        it does not run."""
         if devices:
             raise ConfigError(f"{self._name}: a restore replaces the whole machine, not only {', '.join(devices)}")
         chosen = backup_id or max(self._book.record_now.backups, default="")
@@ -125,6 +125,6 @@ class Backups:
 
 
 def _place(backup: Backup) -> str:
-    """The snapshot's name or the archive's volume ID; empty for an archive that was not finished."""
+    """The snapshot's name or the archive's volume ID. Empty for an archive that was not finished."""
     place: str = backup.get("volume") or backup.get("snapshot") or ""
     return place

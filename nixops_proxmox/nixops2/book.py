@@ -1,4 +1,4 @@
-"""A machine's record as one JSON value, for a door whose state is somebody else's; never a secret in it."""
+"""A machine's record as one JSON value, for a door whose state is somebody else's. It holds no secret."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ ERROR_LIMIT = 2000  # characters of an entry's error
 @dataclass(frozen=True)
 class MachineRecord:
     """All that is known of one machine. `hardware`: what the installed system said of itself, and in which round of
-    installation; `backups`: by NixOps's backup ID."""
+    installation. `backups`: by NixOps's backup ID."""
 
     phase: Phase = Phase.ABSENT
     facts: Facts = field(default_factory=Facts)
@@ -77,7 +77,7 @@ class MachineRecord:
 
 
 class Book:
-    """The record of one machine in the hands of one thread; satisfies `kinds.machine.ports.Journal`.
+    """The record of one machine in the hands of one thread. Satisfies `kinds.machine.ports.Journal`.
 
     Every change is written at once, as a whole, by `write`.
     """

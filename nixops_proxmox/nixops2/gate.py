@@ -21,7 +21,7 @@ USUAL = (signal.SIG_DFL, signal.default_int_handler)  # not one that is ignored 
 
 
 class ShutdownGate:
-    """Open until a signal shuts it; from then on only the main thread may pass, which closes the database."""
+    """Open until a signal shuts it. From then on only the main thread may pass, which closes the database."""
 
     def __init__(self) -> None:
         # Reentrant, because a signal handler runs in the main thread, which may be inside.
@@ -48,7 +48,7 @@ class ShutdownGate:
 
     def _turn_away(self) -> None:
         if self._shut and threading.current_thread() is not threading.main_thread():
-            # Ends a thread silently, as if the process had ended already; of subclasses there is a traceback.
+            # Ends a thread silently, as if the process had ended already. Of subclasses there is a traceback.
             raise SystemExit
 
     def shut_on_signals(self) -> None:
@@ -65,7 +65,7 @@ class ShutdownGate:
         return self._shut
 
     def shut(self) -> None:
-        """Waits for the thread that is inside; the flag comes first, so that it does not enter again."""
+        """Waits for the thread that is inside. The flag comes first, so that it does not enter again."""
         self._shut = True
         with self._lock:
             pass

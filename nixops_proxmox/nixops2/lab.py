@@ -18,7 +18,7 @@ def is_nixops() -> bool:
 
 
 def enter_lab() -> None:
-    """Where the usual hypervisor is a lab, go on as the same command inside of its network; never raises."""
+    """Where the usual hypervisor is a lab, go on as the same command inside of its network. Never raises."""
     try:
         profile = usual_profile()
         namespace = load_profile(profile).namespace if profile in list_profiles() else ""

@@ -1,4 +1,4 @@
-"""NixOps's state as a deployment's record, for the verbs of all doors; satisfies `state.record.DeploymentRecord`."""
+"""NixOps's state as a deployment's record, for the verbs of all doors. Satisfies `state.record.DeploymentRecord`."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ class NixopsRecord:
     def __init__(
         self, name: str, kept: Mapping[str, Kept], lock: Any, prove: Callable[[], None] = lambda: None
     ) -> None:
-        """`lock`: makes NixOps's own lock of the deployment, a context manager; `prove` raises Locked if a lock that it
+        """`lock`: makes NixOps's own lock of the deployment, a context manager. `prove` raises Locked if a lock that it
         holds beside it was broken."""
         self._prove = prove
         self.name = name
@@ -100,7 +100,7 @@ class WithKeysOf:
 
 
 class Pages:
-    """All machines' books as one journal; satisfies `kinds.machine.ports.Journal`."""
+    """All machines' books as one journal. Satisfies `kinds.machine.ports.Journal`."""
 
     def __init__(self, book_of: Callable[[str], Book]) -> None:
         self._book_of = book_of

@@ -1,6 +1,6 @@
 """Machines that the original nixops-proxmox made, by what it left in NixOps's state: taken over as they are.
 
-First what the API tells (`take_over`), at the first touch; then, when the machine must be reached, what the guest agent
+First what the API tells (`take_over`), at the first touch. Then, when the machine must be reached, what the guest agent
 tells (`Meet`). It changes nothing of the VM except one line in root's authorized_keys.
 """
 
@@ -25,7 +25,7 @@ from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import InstallMethod, MachineSpec
 from nixops_proxmox.texts import script_marker
 
-# What it kept beside NixOps's own attributes; the secrets among them are of no use.
+# What it kept beside NixOps's own attributes. The secrets among them are of no use.
 SECRETS = ("proxmox.password", "proxmox.tokenValue", "proxmox.privateHostKey")  # the last one is a client key
 NOTES = "NixOps-managed VM"
 TAKEN = "original"  # in the facts' `extra`: the MACs by slot, as the original left them
@@ -50,7 +50,8 @@ def is_originals(attributes: Mapping[str, str]) -> bool:
 
 
 def take_over(name: str, attributes: Mapping[str, str], profile: str, hypervisor: PveHypervisor) -> MachineRecord:
-    """The record of a machine as it stands; NeedsPermission for a VM that does not look like the one that was made."""
+    """The record of a machine as it stands. Raises NeedsPermission for a VM that does not look like the one that was
+    made."""
     vmid = int(attributes["vmId"])
     guest = hypervisor.resources().guests.get(vmid)
     if guest is None:

@@ -41,7 +41,7 @@ def physical_module(
     keys: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Sequence[str]],
 ) -> str:
-    """A NixOS module. `hardware`: as `parse_hardware` has it; `keys`: who may log in, by user; `hosts`: the other
+    """A NixOS module. `hardware`: as `parse_hardware` has it. `keys`: who may log in, by user. `hosts`: the other
     machines' names, by address."""
     data = {
         "fileSystems": hardware.get("fileSystems", {}),
@@ -83,7 +83,7 @@ _DISK_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcache
 
 
 def parse_hardware(told: Mapping[str, Any], disk: GuestDisk | None) -> dict[str, Any]:
-    """File systems as installed; `disk`: the first one, which GRUB is on without UEFI. The loader itself follows the
+    """File systems as installed. `disk`: the first one, which GRUB is on without UEFI. The loader itself follows the
     firmware in the machine's own configuration, where a loader that the user chose wins."""
     systems = {}
     for entry in told["mounts"]["filesystems"]:

@@ -11,13 +11,13 @@ from nixops_proxmox.texts import shown
 
 
 class Planning:
-    """Before NixOps's `DiffEngineResourceState`, which is what NixOps looks for; its engine is not used."""
+    """Before NixOps's `DiffEngineResourceState`, which is what NixOps looks for. Its engine is not used."""
 
     logger: Any
     _pursuit: Any
 
     def plan(self, defn: Any) -> None:
-        """What a deploy would do to the hardware; what it would activate, NixOps knows only after it has built it."""
+        """What a deploy would do to the hardware. What it would activate, NixOps knows only after it has built it."""
         with translated():
             pursuit, _ = self._pursuit(defn.spec, Permissions(), meet=False)
             planned = plan_machine(pursuit.machine, pursuit.world)

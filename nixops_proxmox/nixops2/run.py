@@ -35,7 +35,7 @@ class Run:
         logger: Callable[[str], Any],
         facts: Callable[[], Iterable[Facts]] = tuple,
     ) -> None:
-        """`title`: for people, in the VMs' notes; `logger`: NixOps's own, by machine; `facts`: of all machines."""
+        """`title`: for people, in the VMs' notes. `logger`: NixOps's own, by machine. `facts`: of all machines."""
         self.title = title
         self._facts = facts
         self._books: dict[str, Book] = {}
@@ -89,7 +89,7 @@ def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable
 
 
 def log_to_stderr() -> None:
-    """Warnings of ours, cleaned; NixOps sets up no logging of its own."""
+    """Warnings of ours, cleaned. NixOps sets up no logging of its own."""
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("warning: %(message)s"))
     logger = logging.getLogger("nixops_proxmox")
@@ -98,7 +98,7 @@ def log_to_stderr() -> None:
 
 
 class NixopsReporter:
-    """Progress in NixOps's log; satisfies `kinds.machine.ports.Reporter`."""
+    """Progress in NixOps's log. Satisfies `kinds.machine.ports.Reporter`."""
 
     def __init__(self, logger: Callable[[str], Any]) -> None:
         self._logger = logger

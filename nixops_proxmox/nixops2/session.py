@@ -44,7 +44,7 @@ class StateSession:
 
 
 def session_of(statefile: Any) -> StateSession:
-    """The session of an opened state. It begins when it is first asked for; from any thread."""
+    """The session of an opened state. It begins when any thread first asks for it."""
     begun = StateSession()
     kept: StateSession = vars(statefile).setdefault(KEPT_AS, begun)  # one step, so two threads get the same one
     if kept is begun:

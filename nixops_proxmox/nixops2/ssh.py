@@ -12,7 +12,7 @@ from nixops_proxmox.ssh.known_hosts import KnownHost, known_hosts_lines
 
 @dataclass(frozen=True)
 class Way:
-    """`name` is what stands after the @; `flags` have no blanks, for NixOps joins them with blanks."""
+    """`name` is what stands after the @. `flags` have no blanks, for NixOps joins them with blanks."""
 
     name: str
     flags: tuple[str, ...]
@@ -21,7 +21,7 @@ class Way:
 
 
 def find_way(machine: Machine, spec: MachineSpec, guests: Guests) -> Way:
-    """By the proven endpoint; nothing is asked of the network. Raises ConfigError if a path has blanks in it."""
+    """By the proven endpoint. Nothing is asked of the network. Raises ConfigError if a path has blanks in it."""
     endpoint = machine.facts.endpoint
     if endpoint is None:
         raise NoPath(f"{machine.name}: it has no known address")

@@ -1,4 +1,4 @@
-"""The one state that NixOps shows of a machine: by its phase, and by what was last seen of it; pure."""
+"""The one state that NixOps shows of a machine: by its phase, and by what was last seen of it. Pure."""
 
 from nixops_proxmox.model import Phase, Power
 
@@ -16,7 +16,7 @@ BY_PHASE = {
 
 
 def standing(phase: Phase, power: Power | None = None, *, reachable: bool | None = None, before: str = "") -> str:
-    """The name of NixOps's state. `power`, `reachable`: as they were seen, where anybody looked; `before`: the state
+    """The name of NixOps's state. `power`, `reachable`: as they were seen, where anybody looked. `before`: the state
     that was known, which a mere difference of the hardware does not change."""
     known = BY_PHASE.get(phase, STARTING)
     if known == MISSING:

@@ -88,7 +88,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
             self._upload(Path(path).read_bytes())
 
     def checkpoint(self) -> None:
-        """Write back what is recorded so far; threads that come together share one writing."""
+        """Write back what is recorded so far. Threads that come together share one writing."""
         with self._guard:
             self._asked += 1
             mine = self._asked
@@ -128,7 +128,7 @@ class SqlStorage(nixops.storage.StorageBackend[SqlOptions]):
 
 
 class SqlLock(nixops.locks.LockDriver[SqlOptions]):
-    """Commands that write exclude each other; those that read get a consistent state without a lock."""
+    """Commands that write exclude each other. Those that read get a consistent state without a lock."""
 
     @staticmethod
     def options(**kwargs: Any) -> SqlOptions:
@@ -155,7 +155,7 @@ class SqlLock(nixops.locks.LockDriver[SqlOptions]):
         stack.callback(self.holding.ended)
 
     def unlock(self, **kwargs: Any) -> None:
-        """May be called twice; `nixops unlock` calls it without having locked, to break a lock."""
+        """May be called twice. `nixops unlock` calls it without having locked, to break a lock."""
         with translated():
             if self._stack is not None:
                 self._stack.close()

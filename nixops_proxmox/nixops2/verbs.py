@@ -230,7 +230,7 @@ def add_verbs(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """One verb, with NixOps's state open; ends the program with the verb's exit status."""
+    """One verb, with NixOps's state open. Ends the program with the verb's exit status."""
     screen = Screen(verbosity=args.verbose, spell=spelled)
     screen.log_to_stderr()
     verb = VERBS[args.verb]

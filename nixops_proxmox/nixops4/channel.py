@@ -1,4 +1,4 @@
-"""The pipes to NixOps: request lines in, response lines out; and how both are handed on to a process that follows."""
+"""The pipes to NixOps: request lines in, response lines out. Also how both are handed on to a process that follows."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ class Lines:
         self._ended = False
 
     def __iter__(self) -> Iterator[bytes]:
-        """Lines without their end, longer than `LONGEST` only by their start; empty ones are left out."""
+        """Lines without their end, longer than `LONGEST` only by their start. Empty ones are left out."""
         while (line := self._next()) is not None:
             self._current = line
             if line.strip():
@@ -63,7 +63,7 @@ def decode(line: bytes) -> str:
 
 
 class Channel:
-    """What NixOps talks to, on descriptors of their own; `lines` to read, `responses` to write."""
+    """What NixOps talks to, on descriptors of their own. `lines` to read, `responses` to write."""
 
     def __init__(self, read: bytes = b"") -> None:
         self._in, self._out = os.dup(0), os.dup(1)
@@ -74,7 +74,7 @@ class Channel:
         self.responses: IO[str] = os.fdopen(self._out, "w", encoding="utf-8")
 
     def hand_on(self) -> Mapping[str, str]:
-        """For an `exec`: standard input and output as they were; the environment that `start_channel` looks into."""
+        """For an `exec`: standard input and output as they were. The environment that `start_channel` looks into."""
         self.responses.flush()
         os.dup2(self._in, 0)
         os.dup2(self._out, 1)

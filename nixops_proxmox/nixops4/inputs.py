@@ -1,4 +1,4 @@
-"""What each resource type takes; inputs that it does not know are refused, by name."""
+"""What each resource type takes. Inputs that it does not know are refused by name."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -37,7 +37,7 @@ class VmInputs(_Inputs):
 
 
 class NixosInputs(_Inputs):
-    """`system`: the store path of a system's toplevel, built; `vm`: the UUID that the `vm` resource gave out."""
+    """`system`: the store path of a system's toplevel, built. `vm`: the UUID that the `vm` resource gave out."""
 
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
@@ -47,7 +47,7 @@ class NixosInputs(_Inputs):
 
 
 class VolumeInputs(_Inputs):
-    """`path`: a file here; it is uploaded under a name that holds its hash, once."""
+    """`path`: a file here. It is uploaded under a name that holds its hash, once."""
 
     path: str
     storage: str | None = None

@@ -61,7 +61,7 @@ REQUESTS: Mapping[str, type[Create] | type[Update] | type[StateRead] | type[Stat
 
 
 def parse_request(line: str) -> Request:
-    """One line, one request; raises BadMessage that says what is wrong with it."""
+    """One line, one request. Raises BadMessage that says what is wrong with it."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -10,13 +10,13 @@ from nixops_proxmox.errors import DeployError
 
 
 class BadPatch(DeployError):
-    """The patch does not fit the document; nothing was changed."""
+    """The patch does not fit the document. Nothing was changed."""
 
     exit_status = 2
 
 
 def apply_patch(document: Any, patch: Sequence[Mapping[str, Any]]) -> Any:
-    """A new document; the old one is not touched. Raises BadPatch, which names the operation by its number."""
+    """A new document. The old one is not touched. Raises BadPatch, which names the operation by its number."""
     result = document
     for number, operation in enumerate(patch):
         try:

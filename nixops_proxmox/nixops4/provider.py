@@ -26,7 +26,7 @@ GONE_STATUS = 1
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGINT: unwinds everything, so that locks are released; what was begun is found again later."""
+    """SIGTERM or SIGINT: unwinds everything, so that locks are released. What was begun is found again later."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(lines: Iterable[bytes], responses: IO[str], resources: Resources) -> int:
-    """Answer every line; an error is an answer too, and the next line is served."""
+    """Answer every line. An error is an answer too, and the next line is served."""
     for line in lines:
         responses.write(answer(line, resources))
         responses.flush()
@@ -93,7 +93,7 @@ def _answer(request: messages.Request, resources: Resources) -> str:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """The first signal unwinds; another one, while that goes on, ends us on the spot."""
+    """The first signal unwinds. Another one, while that goes on, ends us on the spot."""
 
     def stop(number: int, _frame: object) -> NoReturn:
         for each in before:

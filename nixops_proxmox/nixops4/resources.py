@@ -1,4 +1,4 @@
-"""The resource types: what it means to create and to update one. The kinds' types are the registry's; `state` is the
+"""The resource types: what it means to create and to update one. The kinds' types are the registry's. `state` is the
 provider's own."""
 
 import re
@@ -40,7 +40,7 @@ STATE = "state"  # the one type that is of no kind
 SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
 SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
 
-# How far `vm` goes by where the machine stands; where an installed system is, until that can be reached.
+# How far `vm` goes by where the machine stands. Where an installed system is, until that can be reached.
 GOALS: Mapping[Phase, Phase] = {
     Phase.ABSENT: Phase.REACHABLE,
     Phase.RESERVED: Phase.REACHABLE,
@@ -76,7 +76,7 @@ class Resources:
         )
 
     def create(self, request: Create) -> Mapping[str, Any]:
-        """Create or, if an earlier answer was lost, find again; safe to repeat."""
+        """Create or, if an earlier answer was lost, find again. Safe to repeat."""
         if _is_stateful(request.type) and not request.is_stateful:
             raise StateError(
                 f"a {request.type!r} resource must be stateful: otherwise NixOps 4 would forget what was created",
@@ -215,7 +215,7 @@ class Resources:
         return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
 
     def _enter(self, profile: str) -> None:
-        """Be where the hypervisor's guests can be reached; as far as we need it, the process is replaced."""
+        """Be where the hypervisor's guests can be reached. As far as we need it, the process is replaced."""
         namespace = load_profile(profile, path=self.profiles).namespace
         if namespace:
             self.enter(namespace)
@@ -233,14 +233,14 @@ def _is_stateful(kind: str) -> bool:
 
 
 def deployment_of(request: Request | None) -> str:
-    """Which deployment of the command line the request is of; the usual one where it does not say."""
+    """Which deployment of the command line the request is of. The usual one where it does not say."""
     resource = getattr(request, "resource", request)
     found = getattr(resource, "inputs", {}).get("deployment", DEPLOYMENT)
     return found if isinstance(found, str) else DEPLOYMENT
 
 
 def uuid_of(request: Update) -> str:
-    """As NixOps knows the machine; `UUID` if it does not."""
+    """As NixOps knows the machine. `UUID` if it does not."""
     known = (request.resource.outputs or {}).get("uuid") or request.resource.inputs.get("vm")
     return known if isinstance(known, str) else "UUID"
 
@@ -255,7 +255,7 @@ def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
 
 
 def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_recreate: bool = False) -> Machine:
-    """Deploy the machine, or raise what stopped it; what NixOps 4 has no word for is said in full. `allow_recreate` is
+    """Deploy the machine, or raise what stopped it. What NixOps 4 has no word for is said in full. `allow_recreate` is
     for disks: a VM that is recreated has another UUID, and NixOps must forget the old one first."""
     if allow_recreate and deployed.read_only(name).as_seen().phase is Phase.LOST:
         raise gone(deployed.record.machine(name))
@@ -277,7 +277,8 @@ def gone(machine: Machine) -> NoPath:
 
 
 def replay(patches: Sequence[Patch]) -> Mapping[str, Any]:
-    """The state that the patches lead to; BadPatch if one does not fit, or leads to something that is no state."""
+    """The state that the patches lead to. Raises BadPatch if one does not fit, or leads to something that is no
+    state."""
     document = EMPTY_STATE
     for patch in patches:
         document = apply_patch(document, patch)

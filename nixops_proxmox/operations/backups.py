@@ -1,4 +1,4 @@
-"""Snapshots and backups of machines: taken, listed, returned to; how a backup is restored is in `restoring`."""
+"""Snapshots and backups of machines: taken, listed, returned to. `restoring` has how a backup is restored."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def delete_snapshot(pursuit: Pursuit, name: str) -> Machine:
 
 
 def return_to_snapshot(pursuit: Pursuit, name: str) -> Machine:
-    """What was written since is lost. PVE switches the machine off; it runs afterwards if it ran before."""
+    """What was written since is lost. PVE switches the machine off. It runs afterwards if it ran before."""
     machine = pursuit.run(saves.ReturnToSnapshot(name))
     return pursuit.to(Phase.READY) if machine.phase is Phase.RUNNING else machine
 

@@ -20,7 +20,7 @@ from nixops_proxmox.spec.machine import InstallMethod, InstallSource
 
 @dataclass(frozen=True)
 class Description:
-    """What is wanted; without `systems` nothing is built, copied or activated."""
+    """What is wanted. Without `systems` nothing is built, copied or activated."""
 
     network: NetworkSpec
     nix: Nix | None = None
@@ -61,7 +61,7 @@ class GivenSystems:
 def describe(
     deployment: str, source: NetworkSource, *, profile: str, client_key: str, roots: Path, tell: Tell
 ) -> Description:
-    """Evaluate and parse; the systems let `client_key` in, and are built when the first of them is asked for."""
+    """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for."""
     nix, run = get_nix(), ProcessRunner()
     source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
     parse = partial(parse_network, deployment)
@@ -81,7 +81,7 @@ def _needs_system(spec: MachineSpec) -> bool:
 
 
 def _refuse_blanks(folder: Path, network: NetworkSpec) -> None:
-    """Nix splits NIX_SSHOPTS at blanks; told at the start, not when the first system is copied."""
+    """Nix splits NIX_SSHOPTS at blanks. We say so at the start, not when the first system is copied."""
     files = {f"{m.name}.deployment.proxmox.ssh.identityFile": m.ssh.identity_file for m in network.machines}
     for what, path in {"the state's folder": str(folder), **files}.items():
         if path and re.search(r"""[\s'"\\$`]""", path):
@@ -92,7 +92,7 @@ def _refuse_blanks(folder: Path, network: NetworkSpec) -> None:
 
 
 def given(network: NetworkSpec, systems: Mapping[str, str] | None = None) -> Description:
-    """A door's own description; `systems`: store paths by machine, None for a door that activates by its own means."""
+    """A door's own description. `systems`: store paths by machine, None for a door that activates by its own means."""
     if systems is None:
         return Description(network)
     return Description(network, get_nix(), GivenSystems(systems))

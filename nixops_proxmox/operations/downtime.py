@@ -16,7 +16,7 @@ ENDS = ("qmshutdown", "qmstop", "qmreboot", "qmreset")  # PVE's types of tasks t
 
 
 def find_downtime(history: Sequence[JournalEntry]) -> float | None:
-    """Seconds from the beginning of the last restart until the system was reached; None where there was none.
+    """Seconds from the beginning of the last restart until the system was reached. None where there was none.
     `history`: the oldest first. A first boot is no restart: the system was not in use before it."""
     began: float | None = None
     found: float | None = None
@@ -34,7 +34,7 @@ def find_downtime(history: Sequence[JournalEntry]) -> float | None:
 
 
 def _end_of_use(boot: JournalEntry, before: JournalEntry | None) -> float | None:
-    """When the system went away that this boot brought back; None: it did not run."""
+    """When the system went away that this boot brought back. None: it did not run."""
     if before is not None and before.label == INSTALLS:
         return None
     if any(task.type in ENDS for task in map(find_upid, boot.tasks) if task is not None):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
-    """The hypervisor that the user chose; it overrides the description. Empty: the description decides. If there is no
+    """The hypervisor that the user chose. It overrides the description. Empty: the description decides. If there is no
     `default` and only one other profile, that one."""
     environment = os.environ if environment is None else environment
     if chosen := given or environment.get(PROFILE_VARIABLE, ""):
@@ -29,7 +29,7 @@ def usual_profile(given: str = "") -> str:
 
 
 def described_profiles(deployed: "Deployed", given: str = "") -> list[str]:
-    """The hypervisors of the described machines; where none is described, the usual one."""
+    """The hypervisors of the described machines. Where none is described, the usual one."""
     return sorted({deployed.spec(name).profile for name in deployed.described()}) or [usual_profile(given)]
 
 

@@ -16,8 +16,8 @@ HypervisorOf = Callable[[str], PveHypervisor]  # by profile
 def place_new(
     asked: Iterable[Described], everything: Sequence[Described], hypervisor: HypervisorOf, *, warn: bool = False
 ) -> dict[str, DeployError]:
-    """Places for all new machines of `asked` before the first is made; errors by name. Whatever else is wrong with one
-    of them is told when it is worked on. `warn`: also of clusters where there is nothing new."""
+    """Places for all new machines of `asked` before the first is made, and errors by name. Whatever else is wrong with
+    one of them is told when it is worked on. `warn`: also of clusters where there is nothing new."""
     new: dict[str, list[MachineSpec]] = {}
     begun: dict[str, list[tuple[MachineSpec, Place]]] = {}
     for machine, spec in asked:

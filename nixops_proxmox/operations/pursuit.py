@@ -1,4 +1,4 @@
-"""What the doors' verbs mean for one machine, in goals of the table; the same for every door."""
+"""What the doors' verbs mean for one machine, in goals of the table. The same for every door."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from nixops_proxmox.model import Machine, Phase
 
 
 class Pursuit:
-    """One machine, its world and its journal; `machine` is where it stands after the last goal."""
+    """One machine, its world and its journal. `machine` is where it stands after the last goal."""
 
     def __init__(
         self, machine: Machine, world: World, journal: Journal, *, leave: Callable[[], None] = lambda: None
@@ -35,7 +35,7 @@ class Pursuit:
         return self.machine
 
     def as_seen(self) -> Machine:
-        """As the world shows it; recorded only when something follows."""
+        """As the world shows it. It is recorded only when something follows."""
         wait_for_errand(self.world, self.machine)
         return LIFECYCLE.look(self.world, self.machine)
 
@@ -58,7 +58,7 @@ class Pursuit:
         return self.carry_out(plan, until=until)
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
-        """A plan that was drawn up just now; what it promised is held against what happens."""
+        """A plan that was drawn up just now. What it promised is held against what happens."""
         promised, watched = find_promise(plan, self.world) if until is None else None, Watched(self._journal)
         try:
             self.machine = carry_out(

@@ -57,7 +57,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is true of one machine right now; None: could not be told."""
+    """What is true of one machine right now. None: could not be told."""
 
     name: str
     phase: Phase
@@ -71,7 +71,7 @@ class Checked:
 
 
 def plan_machine(machine: Machine, world: World) -> Planned:
-    """What `deploy` would do; looks and builds, and changes nothing."""
+    """What `deploy` would do. Looks and builds, and changes nothing."""
     return describe_plan(plan_deploy(machine, world), world)
 
 
@@ -104,7 +104,7 @@ LONG = 60  # characters
 
 
 def describe_world(seen: Machine, vm: Vm | None) -> Mapping[str, str]:
-    """All that a plan depends on of what was looked at; long values as digests."""
+    """All that a plan depends on of what was looked at, with digests for long values."""
     world = {"phase": str(seen.phase), "VMID": str(seen.facts.vmid), "UUID": seen.facts.uuid}
     if vm is not None:
         world |= {"power": str(vm.power), "lock": vm.lock}
@@ -117,7 +117,7 @@ def _short(value: str) -> str:
 
 
 def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]:
-    """How the VM differs from the description; what is changed while it stands still needs no restart."""
+    """How the VM differs from the description. What is changed while it stands still needs no restart."""
     for change in find_changes(world, vm, machine):
         yield replace(change, restart=False) if vm.power is Power.STOPPED and not change.waiting else change
 

@@ -24,7 +24,7 @@ NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reaso
 
 @dataclass(frozen=True)
 class Recoverable:
-    """A VM with a mark. `machine`: what it is to be recorded as; None: it is not, and `problem` says why."""
+    """A VM with a mark. `machine`: what it is to be recorded as. None: it is not, and `problem` says why."""
 
     mark: Mark
     vmid: int
@@ -56,7 +56,7 @@ class RecoverySearch:
         self._hypervisor, self._keys, self._agents = hypervisor, keys, agents
 
     def run(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Recoverable]:
-        """By deployment and machine. `recorded`: what the state has already; `specs`: what is described."""
+        """By deployment and machine. `recorded`: what the state has already. `specs`: what is described."""
         marked = self._find_marked()
         same: dict[str, list[_Marked]] = {}
         for one in marked:
@@ -72,7 +72,7 @@ class RecoverySearch:
         return refuse_ambiguous(found)
 
     def _find_marked(self) -> list[_Marked]:
-        """By our tag first, so that a large cluster need not be read whole; an unfinished clone has no tag yet."""
+        """By our tag first, so that a large cluster need not be read whole. An unfinished clone has no tag yet."""
         guests = self._hypervisor.resources().guests.values()
         tagged = [guest for guest in guests if guest.kind == "qemu" and (TAG in guest.tags or not guest.tags)]
         marked = []

@@ -39,7 +39,8 @@ class Chosen:
 
 
 def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = "", *, foreign: bool = False) -> Chosen:
-    """The backup, or the newest of ours. Only looks; NeedsPermission if another machine is in it, unless `foreign`."""
+    """The backup, or the newest of ours. Only looks. Raises NeedsPermission if another machine is in it, unless
+    `foreign`."""
     archive = _pick(list_archives(hypervisor, machine.facts), wanted, machine.name)
     chosen = Chosen(archive, hypervisor.client.get_archive_config(archive.node, archive.volume))
     if chosen.uuid == machine.facts.uuid.lower():

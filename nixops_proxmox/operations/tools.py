@@ -15,7 +15,7 @@ OLDEST_SSH = (7, 3)  # ProxyJump
 
 
 def find_all(locate_state: Callable[[], str], programs: Mapping[str, str]) -> list[Finding]:
-    """`locate_state`: where the state is, or an error about it; `programs`: what a door needs beside, and what for."""
+    """`locate_state`: where the state is, or an error about it. `programs`: what a door needs beside, and what for."""
     others = [find_program(name, why) for name, why in programs.items()]
     return [find_nix_version(), *find_ssh(), *others, find_state(locate_state)]
 

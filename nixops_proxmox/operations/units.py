@@ -7,7 +7,7 @@ from nixops_proxmox.nixeval.rehearsal import Rehearsal, rehearse
 
 
 def find_units(machine: Machine, world: World, system: str, *, copy: bool) -> Rehearsal:
-    """Ask the guest. `copy`: copy the system there first, unless it has it; that is all that is ever changed."""
+    """Ask the guest. `copy`: copy the system there first, unless it has it. That is all that is ever changed."""
     try:
         shell = world.guest.system_shell(machine, world.spec)
         found = rehearse(system, shell)

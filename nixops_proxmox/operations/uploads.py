@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 def open_uploads(
     profile: str, profiles: Path | None = None, *, state: str = "", deployment: str = ""
 ) -> Iterator["Uploads"]:
-    """`deployment`: look only in its record; empty: in those of all deployments."""
+    """`deployment`: look only in its record. Empty: in those of all deployments."""
     with open_state(state) as opened, open_hypervisor(profile, profiles=profiles) as hypervisor:
         names = [deployment] if deployment else opened.deployments()
         yield Uploads(hypervisor, profile, [opened.deployment(name) for name in names])
 
 
 @dataclass(frozen=True)
-class Upload:
-    """A file of ours. `name`: what a record calls it. `size`: what the storage has of it, in bytes; None: it is gone.
+class Uploaded:
+    """A file of ours. `name`: what a record calls it. `size`: what the storage has of it, in bytes. None: it is gone.
     Without `record`, the file at hand shows that it is ours."""
 
     medium: Medium
@@ -49,7 +49,7 @@ class Uploads:
     def __init__(self, hypervisor: MediaCluster, profile: str, records: "Sequence[Deployment]") -> None:
         self._hypervisor, self._profile, self._records = hypervisor, profile, records
 
-    def find(self, what: str, content: str, node: str = "") -> Upload:
+    def find(self, what: str, content: str, node: str = "") -> Uploaded:
         """By its volume ID, or by the file here that was uploaded. ConfigError if several may be meant, NotFound if
         nothing shows that one is ours."""
         by_file = Path(what).is_file()
@@ -66,7 +66,7 @@ class Uploads:
             raise ConfigError(f"{what} is in several places: {places}", hint="name the volume, and its --node")
         return found[0]
 
-    def remove(self, upload: Upload) -> None:
+    def remove(self, upload: Uploaded) -> None:
         """Raises StateError if a VM has it inserted, which is looked at right before."""
         medium, record, name = upload.medium, upload.record, upload.name
         world = World(medium, self._hypervisor.media, self._hypervisor.wait_for_task, RealClock(), Silent())
@@ -78,7 +78,7 @@ class Uploads:
             pursue(kind.LIFECYCLE, Presence.ABSENT, thing, world, record.journal(lease))
             record.forget(name, lease, kind=kind.NAME)
 
-    def _by_file(self, path: Path, content: str, node: str) -> list[Upload]:
+    def _by_file(self, path: Path, content: str, node: str) -> list[Uploaded]:
         """Only our content can have its name and its size."""
         name = content_name(path)
         places = find_places(self._hypervisor, content, "", node)
@@ -89,7 +89,7 @@ class Uploads:
         found = [self._upload(medium, medium.thing_name(self._profile)) for medium in media]
         return [one for one in found if one.size == one.medium.size]
 
-    def _by_volume(self, volume: str, node: str) -> list[Upload]:
+    def _by_volume(self, volume: str, node: str) -> list[Uploaded]:
         storage, _, rest = volume.partition(":")
         content, _, name = rest.partition("/")
         if not (storage and content and name):
@@ -116,10 +116,10 @@ class Uploads:
         size = int(values.get("size", "0"))
         return Medium(Path(name), name, size, content, storage, node, shared=not only)
 
-    def _upload(self, medium: Medium, name: str, record: "Deployment | None" = None) -> Upload:
+    def _upload(self, medium: Medium, name: str, record: "Deployment | None" = None) -> Uploaded:
         size = self._hypervisor.media.sizes(medium.node, medium.storage, medium.content).get(medium.volume)
         owner = record or next((one for one in self._records if one.find_stored(kind.NAME, name)), None)
-        return Upload(medium, name, size, owner)
+        return Uploaded(medium, name, size, owner)
 
 
 def ours(thing: Thing, medium: Medium) -> Thing:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def open_volumes(
     profile: str, profiles: Path | None = None, *, state: str = "", deployment: str = ""
 ) -> Iterator["Volumes"]:
-    """With a deployment, its record keeps the media that are put; `state` is where that is. Without one, nothing is
+    """With a deployment, its record keeps the media that are put. `state` is where that is. Without one, nothing is
     recorded, and what the storage has tells all that is needed to go on."""
     with open_state(state) if deployment else nullcontext() as opened:
         record = None if opened is None else opened.deployment(deployment)
@@ -39,7 +39,7 @@ def open_volumes(
 
 @dataclass(frozen=True)
 class Put:
-    """A file's volume; `node`: the only one that has it, empty if all have; `uploaded`: it was not there before."""
+    """A file's volume. `node`: the only one that has it, empty if all have. `uploaded`: it was not there before."""
 
     volume: str
     node: str
@@ -60,13 +60,13 @@ class Volumes:
         self._hypervisor, self._profile, self._record = hypervisor, profile, record
 
     def ensure(self, path: Path, storage: str, content: str, *, node: str = "", progress: OnBytes = no_progress) -> str:
-        """The volume ID of the file's content on the storage; uploaded if it is not there yet."""
+        """The volume ID of the file's content on the storage. The file is uploaded if it is not there yet."""
         return self.put(path, content, storage=storage, node=node, progress=progress).volume
 
     def put(
         self, path: Path, content: str, *, storage: str = "", node: str = "", progress: OnBytes = no_progress
     ) -> "Put":
-        """Like `ensure`, and tells more; without a storage, one is chosen that takes the content (`iso`, `import`)."""
+        """Like `ensure`, and tells more. Without a storage, one is chosen that takes the content (`iso`, `import`)."""
         refuse_ending(path, content)
         name = content_name(path)
         places = find_places(self._hypervisor, content, storage, node)
@@ -99,7 +99,7 @@ class Volumes:
 
 
 def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: str) -> list[StorageSeen]:
-    """The best first: shared before local, then the most room; a shared storage is looked at from one node."""
+    """The best first: shared before local, then the most room. A shared storage is looked at from one node."""
 
     def fits(seen: StorageSeen) -> bool:
         wanted = seen.storage == storage if storage else content in seen.content
@@ -117,7 +117,7 @@ def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: st
 
 
 def recorded(record: "Deployment", name: str) -> Thing:
-    """The medium as the record has it; absent if there is none. StateError for a record that cannot be read."""
+    """The medium as the record has it, or absent. Raises StateError for a record that cannot be read."""
     thing = Thing(kind.NAME, record.name, name)
     stored = record.find_stored(kind.NAME, name)
     if stored is None:

@@ -1,4 +1,4 @@
-"""Which addresses of a machine to try, in which order, and why each of the others is left out; pure."""
+"""Which addresses of a machine to try, in which order, and why each of the others is left out. Pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from nixops_proxmox.model import Address, Endpoint, Family, Reach
 from nixops_proxmox.reach.classify import Ip, classify, find_reach
 from nixops_proxmox.spec import EndpointPolicy, IpSpec, MachineSpec
 
-# Interfaces that containers, tunnels and overlays make inside a guest; what answers there is rarely the guest.
+# Interfaces that containers, tunnels and overlays make inside a guest. What answers there is rarely the guest.
 DENIED_INTERFACES = (
     "lo", "docker*", "br-*", "veth*", "podman*", "cni*", "flannel*", "cali*", "cilium*", "lxc*", "lxdbr*", "weave*",
     "kube-*", "nodelocaldns", "virbr*", "vnet*", "tailscale*", "wg*", "zt*", "nebula*", "tun*", "tap*", "vxlan*",
@@ -24,7 +24,7 @@ OVER_THE_NIC = ("br-*", "lxdbr*", "vnet*", "virbr*")
 
 @dataclass(frozen=True)
 class Candidate:
-    """An endpoint worth trying; `origin` says where it was learnt: agent, declared, remembered, or explicit."""
+    """An endpoint worth trying. `origin` says where it was learnt: agent, declared, remembered, or explicit."""
 
     endpoint: Endpoint
     origin: str
@@ -51,7 +51,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Criteria:
-    """What decides: the user's policy, the VM's NICs (`macs`, any case; empty: not known), and sshd's port and user."""
+    """What decides: the user's policy, the VM's NICs (`macs`; empty: not known), and sshd's port and user."""
 
     policy: EndpointPolicy
     macs: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def choose_candidates(
 ) -> Choice:
     """Order the guest's addresses, and those that `spec` declares, by the policy.
 
-    Reach is the first criterion; within one reach the families take turns, the preferred one first (RFC 8305 §4). The
+    Reach is the first criterion. Within one reach the families take turns, the preferred one first (RFC 8305 §4). The
     remembered winner comes first if the machine still has it, or if nothing was seen. An explicit address is the only
     candidate.
     """
@@ -114,7 +114,7 @@ def choose_candidates(
 
 
 def find_objection(address: Address, wanted: Criteria, *, declared: bool = False) -> str | None:
-    """Why this address is not to be tried; None when it may be."""
+    """Why this address is not to be tried. None when it may be."""
     kind = classify(address.ip)
     if kind.reach is None:
         return kind.name
@@ -156,7 +156,7 @@ def _policy_objection(address: Address, wanted: Criteria) -> str | None:
 
 
 def _ordered(kept: dict[Ip, Candidate], policy: EndpointPolicy) -> tuple[Candidate, ...]:
-    """By reach; within a reach the families take turns."""
+    """By reach. Within one reach the families take turns."""
     result: list[Candidate] = []
     for reach in policy.reaches:
         columns = [
@@ -174,7 +174,7 @@ def _family(ip: Ip) -> Family:
 def _remember(
     ordered: tuple[Candidate, ...], remembered: Endpoint | None, wanted: Criteria, *, blind: bool
 ) -> tuple[Candidate, ...]:
-    """The remembered winner in front; one that the machine no longer has is only tried when nothing was seen."""
+    """The remembered winner in front. One that the machine no longer has is only tried when nothing was seen."""
     if remembered is None:
         return ordered
     first = [c for c in ordered if c.endpoint.host == remembered.host]

@@ -21,7 +21,7 @@ Ip = IPv4Address | IPv6Address
 
 @dataclass(frozen=True)
 class AddressRange:
-    """A range of addresses; `reach` is None where no machine can be reached by such an address."""
+    """A range of addresses. `reach` is None where no machine can be reached by such an address."""
 
     network: IPv4Network | IPv6Network
     name: str
@@ -82,7 +82,7 @@ def _kinds_of(version: int) -> tuple[AddressRange, ...]:
 
 
 def classify(ip: Ip) -> AddressRange:
-    """The most specific range that holds the address; a zone (fe80::1%eth0) does not matter."""
+    """The most specific range that holds the address. A zone (fe80::1%eth0) does not matter."""
     number = int(ip)
     for kind in _kinds_of(ip.version):
         if int(kind.network.network_address) <= number <= int(kind.network.broadcast_address):

@@ -63,7 +63,7 @@ def site() -> str:
 
 
 class Guests:
-    """One for all machines of a run; each machine is used by one thread at a time."""
+    """One for all machines of a run. Each machine is used by one thread at a time."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Guests:
         )
 
     def _shell(self, name: str, login: SshLogin) -> SshShell:
-        """One connection for each machine; kept while it is the same way in."""
+        """One connection for each machine. It is kept while it is the same way in."""
         shell = self._shells.get(name)
         if shell is None or shell.login != login:
             self.leave(name)
@@ -138,7 +138,7 @@ class Guests:
             shell.close()
 
     def _entry(self, machine: Machine, spec: MachineSpec) -> _Entry:
-        """Our way in; we enter again if this process has not, or if the installer was restarted."""
+        """Our way in. We enter again if this process has not, or if the installer was restarted."""
         entry = self._entries.get(machine.name)
         if entry is None or entry.boot_id != machine.facts.boot_id:
             self.enter_installer(machine, spec)
@@ -267,7 +267,7 @@ class Guests:
         return race(choice.candidates, probe, keys=keys, deadline=seconds)
 
     def addresses(self, agent: Agent | None, machine: Machine, *, again: bool = False) -> tuple[Address, ...]:
-        """As the agent tells them now; without one, as the record does."""
+        """As the agent tells them now. Without one, as the record does."""
         return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(again=again), find_reach)
 
     def _first_addresses(self, agent: Agent) -> tuple[Address, ...]:
@@ -322,7 +322,7 @@ class Guests:
             return last
 
     def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
-        """Try every address now; a line for each, tried or not, and the winner."""
+        """Try every address now. A line for each, tried or not, and the winner."""
         addresses: tuple[Address, ...] = machine.facts.addresses
         lines: list[str] = []
         try:
@@ -343,7 +343,7 @@ class Guests:
     # For programs that are not ours: ssh, scp, Nix.
 
     def access(self, machine: Machine, spec: MachineSpec) -> Access:
-        """The installed system, or the rescue system, for other programs; the host key pinned in our own file."""
+        """The installed system, or the rescue system, for other programs. The host key pinned in our own file."""
         keys = machine.facts.installer_keys or (machine.facts.host_key,)
         endpoint = machine.facts.endpoint
         if endpoint is None or not self.answers(endpoint, keys):
@@ -352,7 +352,7 @@ class Guests:
         return self.access_at(endpoint, machine, spec)
 
     def access_at(self, endpoint: Endpoint, machine: Machine, spec: MachineSpec) -> Access:
-        """The same for an endpoint that is believed; nothing is asked of the network."""
+        """The same for an endpoint that is believed. Nothing is asked of the network."""
         keys = machine.facts.installer_keys or (machine.facts.host_key,)
         self._keys.client_key()
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else self._keys.client_key_file

@@ -1,7 +1,7 @@
 """How long a run waits for machines, and for what others hold.
 
 The loops that wait are ours and not tenacity's: what each looks at decides how long it goes on, and what it then says.
-Each says why it is safe to repeat what it repeats; `tests/test_repeating.py` finds those that do not.
+Each says why it is safe to repeat what it repeats. `tests/test_repeating.py` finds those that do not.
 """
 
 from dataclasses import dataclass

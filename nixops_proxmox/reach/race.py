@@ -1,4 +1,4 @@
-"""The staggered race (RFC 8305 §5): which candidate proves first that it is this machine; every attempt is kept.
+"""The staggered race (RFC 8305 §5): which candidate proves first that it is this machine. Every attempt is kept.
 
 Threads live inside of one call only: they are daemons, told to stop as soon as there is a winner, and what they may
 still say after that is not listened to.
@@ -17,7 +17,7 @@ from nixops_proxmox.errors import DeployError, HostKeyChanged, NoEndpoint
 from nixops_proxmox.reach.candidates import Candidate
 from nixops_proxmox.spelling import Verb, command
 
-# RFC 8305 advises 250 ms, thinking of strangers' servers; it demands 10 ms. Ours are a handful of addresses, all of one
+# RFC 8305 advises 250 ms, thinking of strangers' servers. It demands 10 ms. Ours are a handful of addresses, all of one
 # machine of ours, and a person waits: the eighth is started before 0.2 s have passed (and sshd minds ten at once).
 STAGGER = 0.025
 HEAD_START = 0.25  # what a remembered winner gets before the others are tried
@@ -42,7 +42,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one candidate; seconds count from the start of the race."""
+    """What became of one candidate. Seconds count from the start of the race."""
 
     candidate: Candidate
     outcome: TrialOutcome
@@ -86,7 +86,7 @@ class StopSignal:
         return self._event.wait(timeout)
 
     def when_set(self, callback: Callable[[], None]) -> None:
-        """Call it when the attempt is cancelled, from another thread; at once if it already is. It must not raise."""
+        """Call it when the attempt is cancelled, from another thread. At once if it already is. It must not raise."""
         with self._lock:
             if not self._event.is_set():
                 self._callbacks.append(callback)
@@ -126,7 +126,7 @@ def race(
 ) -> RaceResult:
     """The first candidate that proves one of `keys` (public host keys, comments do not matter) wins.
 
-    The next candidate starts after `stagger` seconds, or at once when one has failed; a remembered one in front gets
+    The next candidate starts after `stagger` seconds, or at once when one has failed. A remembered one in front gets
     `head_start` instead. After `deadline` seconds, or when all have failed, NoEndpoint with every attempt's reason.
     """
     run = _Race(candidates, probe, frozenset(map(bare_key, keys)), deadline, stagger, head_start)
@@ -157,7 +157,7 @@ def _no_endpoint_message(attempts: Sequence[Trial]) -> str:
 
 
 class _Race:
-    """One race; everything but the probes happens in the thread that called."""
+    """One race. Everything but the probes happens in the thread that called."""
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class _Race:
         return monotonic() - self._zero
 
     def _start_next(self) -> float:
-        """Start the next candidate; returns how long the one after it waits."""
+        """Start the next candidate. Returns how long the one after it waits."""
         index = len(self._started)
         self._started.append(self._now())
         Thread(target=self._run, args=(index,), name=f"race-{index}", daemon=True).start()

@@ -9,7 +9,7 @@ _METHODS = ("dhcp", "auto", "none")
 
 
 def spell_out(node: Node, *, family: int) -> Node:
-    """The attribute set that a short form means: "dhcp", "none", "10.0.0.2/24"; or an address that is one of these."""
+    """The attribute set that a short form means: "dhcp", "none", "10.0.0.2/24", or an address that is one of these."""
     if isinstance(node.value, str):
         return Node(node.path, _from_text(node))
     if not isinstance(node.value, dict):

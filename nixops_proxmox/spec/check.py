@@ -111,7 +111,7 @@ def _check_placement(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
 
 
 def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
-    """Our own installer is not signed; whether another one is, only its owner knows."""
+    """Our own installer is not signed. Only its owner knows whether another one is."""
     iso = spec.install.iso if spec.install.source is InstallSource.ISO else None
     if spec.efi is not None and spec.efi.secure_boot_keys and iso and OUR_ISO in iso:
         text = f"the firmware refuses installers that are not signed, such as {iso}: set install.iso to a signed one"

@@ -15,7 +15,7 @@ ALLOWED = frozenset(
     }
 )  # fmt: skip
 
-# Keys that options of ours set; a second writer would fight them.
+# Keys that options of ours set. A second writer would fight them.
 OURS: Mapping[str, str] = {
     "name": "the machine's name",
     "vmid": "vmid",
@@ -75,7 +75,7 @@ _LAST = {"hostpci": 15, "ipconfig": 31, "numa": 7, "usb": 13, "virtiofs": 9}
 
 
 def objection(key: str) -> str:
-    """Why this key may not be in `extra`; empty: it may."""
+    """Why this key may not be in `extra`. Empty: it may."""
     pattern = re.sub(r"(?<=[a-z])[0-9]{1,3}\Z", "#", key)
     for name in (key, pattern):
         if name in OURS:

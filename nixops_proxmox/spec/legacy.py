@@ -4,7 +4,7 @@ from nixops_proxmox.spec.tree import Mistakes, Node, below, nearest, show
 
 
 def rewrite_machine(node: Node, mistakes: Mistakes) -> Node:
-    """The machine's attribute set without them, with what they meant; and the firmware that an EFI disk needs."""
+    """The machine's attribute set without them, with what they meant, and with the firmware that an EFI disk needs."""
     fields = dict(node.value) if isinstance(node.value, dict) else {}
     for name, rewrite in (("uefi", _uefi), ("usePrivateIPAddress", _private), ("verifySSL", _tls), ("useSSH", _ssh)):
         if name in fields:
@@ -37,7 +37,7 @@ def _uefi(node: Node, fields: dict[str, Node], path: str, mistakes: Mistakes) ->
 
 
 def _private(node: Node, fields: dict[str, Node], path: str, mistakes: Mistakes) -> None:
-    """It said which address is used for management; false was the default."""
+    """It said which address is used for management. False was the default."""
     private = _flag(node, mistakes)
     endpoint = fields.get("endpoint") or Node(below(path, "endpoint"), {})
     if not isinstance(endpoint.value, dict) or "reaches" in endpoint.value:

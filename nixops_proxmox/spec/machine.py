@@ -1,4 +1,4 @@
-"""The description's words as frozen models; option names are the field names in camel case."""
+"""The description's words as frozen models. Option names are the field names in camel case."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -72,7 +72,7 @@ class Nic(_Frozen):
 
 
 class Cpu(_Frozen):
-    """`limit`: of CPU time, in CPUs; `units`: the weight against other guests."""
+    """`limit`: of CPU time, in CPUs. `units`: the weight against other guests."""
 
     type: v.CpuType | None = None
     sockets: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -136,7 +136,7 @@ class Ssh(_Frozen):
 
 
 class Placement(_Frozen):
-    """Where a new machine may go. `spread`, `together`: names of groups; `strict`: what they say is a condition."""
+    """Where a new machine may go. `spread`, `together`: names of groups. `strict`: what they say is a condition."""
 
     nodes: Annotated[tuple[v.NodeName, ...], v.Unique] = ()
     spread: v.Group | None = None
@@ -145,7 +145,7 @@ class Placement(_Frozen):
 
 
 class MachineSpec(_Frozen):
-    """One machine; the field names are the option names below `deployment.proxmox`, in snake case."""
+    """One machine. The field names are the option names below `deployment.proxmox`, in snake case."""
 
     name: v.DnsName
     profile: v.ProfileName = "default"  # the hypervisor's profile

@@ -1,4 +1,4 @@
-"""From what Nix evaluated to the frozen description; every mistake is told, each with its option's full path."""
+"""From what Nix evaluated to the frozen description. Every mistake is told, each with its option's full path."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -115,7 +115,7 @@ def _read(model: type[M], node: Node, mistakes: Mistakes, *, given: Mapping[str,
 def _build(
     model: type[M], data: Mapping[str, object], places: Mapping[str, str], node: Node, mistakes: Mistakes
 ) -> M | None:
-    """The model; what cannot be in it becomes a mistake, and the rest is looked at without it."""
+    """The model. What cannot be in it becomes a mistake, and the rest is looked at without it."""
     try:
         # As JSON, for there pydantic's strict mode turns lists into tuples and words into enums, and nothing else.
         return model.model_validate_json(json.dumps(data), strict=True)
@@ -131,7 +131,7 @@ def _build(
 
 
 def _known(model: type[BaseModel], node: Node, mistakes: Mistakes) -> dict[str, Node]:
-    """The children by field name; others are mistakes."""
+    """The children by field name. Others are mistakes."""
     options, found = options_of(model), {}
     secrets = SECRETS.get(model, frozenset())
     for name, child in cast(dict[str, Node], node.value).items():

@@ -10,7 +10,7 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_size(value: object, *, unit: str) -> int:
-    """Bytes. Numbers without a unit are in `unit`; "32G", "32GiB" and "0.5T" are binary, as in PVE. ValueError says
+    """Bytes. Numbers without a unit are in `unit`; "32G", "32GiB" and "0.5T" are binary, as in PVE. A ValueError says
     what is expected."""
     expected = f'expected a size such as 32 ({unit}iB) or "32G" (K, M, G or T)'
     text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""

@@ -14,7 +14,7 @@ KindOf = Callable[[Node, Mistakes], tuple[str, int] | None]  # the prefix of its
 
 
 def disk_slots(node: Node, mistakes: Mistakes) -> list[Slotted]:
-    """Disks by slot. A list counts up on each bus, past the slots asked for by name; a set has slots for names."""
+    """Disks by slot. A list counts up on each bus, past the slots asked for by name. A set has slots for names."""
     return _slots(node, mistakes, _bus_of)
 
 
@@ -76,7 +76,7 @@ def _bus_of(child: Node, mistakes: Mistakes) -> tuple[str, int] | None:
 
 
 def _agreeing(slot: str, child: Node, mistakes: Mistakes) -> Node:
-    """The entry; what it says itself of its slot and bus must be the same."""
+    """The entry. What it says itself of its slot and bus must be the same."""
     said, bus = _asked(child), child.value.get("bus") if isinstance(child.value, dict) else None
     if said is not None and said != slot:
         mistakes.add(below(child.path, "slot"), f"the attribute's name says {slot}, and this says {show(said)}")

@@ -1,4 +1,4 @@
-"""What was written, as a tree whose every value knows its option path; and the mistakes found in it."""
+"""What was written, as a tree whose every value knows its option path, and the mistakes found in it."""
 
 import json
 import math
@@ -59,7 +59,7 @@ class Mistakes:
         return any(mistake.path.startswith(path) for mistake in self.found)
 
     def error(self) -> SpecError:
-        """One line for each; `path` is the first one's."""
+        """One line for each. `path` is the first one's."""
         hints = dict.fromkeys(mistake.hint for mistake in self.found if mistake.hint)
         lines = [f"{mistake.path}: {mistake.text}" for mistake in self.found]
         error = SpecError("\n".join(lines), hint="\n".join(hints))
@@ -93,7 +93,7 @@ def grow(path: str, data: object, mistakes: Mistakes, depth: int = 0) -> Node:
 
 
 def below(path: str, name: object) -> str:
-    """The path of an attribute; names that are not plain words are quoted, as in Nix."""
+    """The path of an attribute. Names that are not plain words are quoted, as in Nix."""
     word = str(name)
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_'-]*", word):
         word = json.dumps(word)

@@ -1,10 +1,10 @@
-"""Arguments for other programs that go over SSH (ssh, scp, Nix), with addresses written as each one wants them; pure.
+"""Arguments for other programs that go over SSH (ssh, scp, Nix), with addresses written as each one wants them. Pure.
 
 Nothing of the user's or the system's SSH configuration is read, no key but the given one is offered, nothing is ever
 asked, and a host key that is not in our own known_hosts is refused. What differs between the programs:
 
 - ssh wants an IPv6 literal bare, scp and URLs want it in brackets, known_hosts wants brackets only with a port.
-- Nix gives the port in no URL that all versions understand (2.8 hands `host:22` to ssh), so it is an option; a zone
+- Nix gives the port in no URL that all versions understand (2.8 hands `host:22` to ssh), so it is an option. A zone
   stays unescaped in brackets, which 2.8 hands on and current Nix repairs (store-reference.cc).
 - Nix 2.8 splits NIX_SSHOPTS at blanks, whatever the quoting: what needs one goes into a configuration file.
 - A jump host needs options of its own (its known_hosts, its user's key), and they are only read from a file.
@@ -28,7 +28,7 @@ class Access:
     """One way into one machine for programs that are not ours.
 
     `alias` is the name under which known_hosts has the machine's key (so that two machines with the same private
-    address behind two jump hosts are never taken for each other); empty: the address itself. Without `identity` the
+    address behind two jump hosts are never taken for each other). Empty: the address itself. Without `identity` the
     SSH agent's keys are offered. `config`, when set, is a file with `config_text` of this access in it.
     """
 
@@ -78,7 +78,7 @@ def _scp_path(endpoint: Endpoint, path: str) -> str:
 
 
 def nix_sshopts(access: Access) -> str:
-    """The value of NIX_SSHOPTS for a store of this access; raises ConfigError where only a `config` file would do."""
+    """The value of NIX_SSHOPTS for a store of this access. Raises ConfigError where only a `config` file would do."""
     words = option_args(access)
     bad = next((word for word in words if re.search(r"""[\s'"\\$`]""", word)), None)
     if bad is not None:
@@ -90,7 +90,7 @@ def nix_sshopts(access: Access) -> str:
 
 
 def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "") -> str:
-    """A Nix store on the machine; `root`: the store of the system that is mounted there (`/mnt`).
+    """A Nix store on the machine. `root`: the store of the system that is mounted there (`/mnt`).
 
     Of any other user than root Nix would want signatures, so the store's program is started by sudo.
     """
@@ -114,7 +114,7 @@ def bracketed(host: str) -> str:
 
 
 def canonical_host(host: str) -> str:
-    """Without brackets; an IP address in its shortest form, for programs compare addresses as text."""
+    """Without brackets. An IP address in its shortest form, for programs compare addresses as text."""
     plain = host.removeprefix("[").removesuffix("]")
     try:
         return str(ip_address(plain))
@@ -141,7 +141,7 @@ def config_text(access: Access, jump_known_hosts: Sequence[Path] = (), jump: Seq
 
 
 def parse_jump(text: str) -> tuple[Hop, ...]:
-    """OpenSSH's ProxyJump: `[user@]host[:port]` or ssh:// URIs, with commas between; raises ConfigError."""
+    """OpenSSH's ProxyJump: `[user@]host[:port]` or ssh:// URIs, with commas between. Raises ConfigError."""
     return tuple(_parse_hop(part.strip(), text) for part in text.split(",")) if text and text != "none" else ()
 
 
@@ -162,7 +162,7 @@ def _parse_hop(part: str, text: str) -> Hop:
 
 
 def _settings(access: Access) -> list[tuple[str, str]]:
-    """The settings of the machine itself; ssh takes the first of each, so what pins the host key cannot be undone."""
+    """The settings of the machine itself. ssh takes the first of each, so what pins the host key cannot be undone."""
     settings = [
         ("Port", str(access.endpoint.port)),
         ("UserKnownHostsFile", _quoted(access.known_hosts)),

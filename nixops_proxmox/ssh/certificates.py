@@ -19,14 +19,14 @@ SUFFIX = "-cert-v01@openssh.com"
 
 @dataclass(frozen=True)
 class Certificate:
-    """One whose signature is good. `authority`: whose it is, "ssh-ed25519 AAAA…"; `signature`: by which algorithm."""
+    """One whose signature is good. `authority`: whose it is, "ssh-ed25519 AAAA…". `signature`: by which algorithm."""
 
     shown: SSHCertificate
     authority: str
     signature: str
 
     def objection(self, name: str, signatures: Collection[str], now: float | None = None) -> str:
-        """Why it is not good for the host `name` now, though its authority is believed; empty: it is."""
+        """Why it is not good for the host `name` now, though its authority is believed. Empty: it is."""
         moment = time.time() if now is None else now
         if self.signature not in signatures:
             return f"its certificate is signed by {self.signature}"
@@ -43,7 +43,8 @@ class Certificate:
 
 
 def read_certificate(key: paramiko.PKey) -> Certificate | None:
-    """None if a plain key was shown, or one certified by what cannot be verified here; ValueError if it is forged."""
+    """None if a plain key was shown, or one certified by what cannot be verified here. Raises ValueError for a forged
+    one."""
     if key.public_blob is None:
         return None
     text = f"{key.public_blob.key_type} {base64.b64encode(key.public_blob.key_blob).decode()}"
@@ -61,7 +62,7 @@ def read_certificate(key: paramiko.PKey) -> Certificate | None:
 
 
 def _signature_of(blob: bytes, authority: str) -> str:
-    """The last field of a certificate is the signature, which begins with its algorithm; only of RSA keys are there
+    """The last field of a certificate is the signature, which begins with its algorithm. Only of RSA keys are there
     several, and their signatures are as long as the key's modulus."""
     kind, data = authority.split()[:2]
     if kind != "ssh-rsa":

@@ -28,7 +28,7 @@ FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_
 MOST_KEYS = 5  # sshd's default takes six attempts
 DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connection is gone (TCP_USER_TIMEOUT)
 
-# What paramiko has to say comes as an exception too, which we translate; its log would print tracebacks besides.
+# What paramiko has to say comes as an exception too, which we translate. Its log would print tracebacks besides.
 # For debugging: lower this logger's level.
 LOG_CHANNEL = "nixops_proxmox.ssh.paramiko"
 logging.getLogger(LOG_CHANNEL).setLevel(logging.CRITICAL)
@@ -45,7 +45,7 @@ class Stop(Protocol):
 class SshLogin:
     """Everything that a connection needs: where, which host keys are the machine's, and who we are there.
 
-    `jump_identity` is who we are on jump hosts (default: the user's own agent and keys); their host keys come from
+    `jump_identity` is who we are on jump hosts (default: the user's own agent and keys). Their host keys come from
     `jump_known_hosts`, and one that is not in there is never accepted.
     """
 
@@ -62,7 +62,7 @@ class SshLogin:
 
 
 class _Transport(paramiko.Transport):
-    """paramiko's thread wakes up ten times a second to see if it should end; ours is told by `shut`. A thousand
+    """paramiko's thread wakes up ten times a second to see if it should end. Ours is told by `shut`. A thousand
     connections that wait for an installation cost nothing then."""
 
     _active_check_timeout = 2.0
@@ -83,7 +83,7 @@ class Link:
 
 
 def open_link(login: SshLogin, *, stop: Stop | None = None, reached: Callable[[], None] = lambda: None) -> Link:
-    """Connect and prove the host key, through the jump hosts if there are any; no login yet. `reached` is called when
+    """Connect and prove the host key, through the jump hosts if there are any. No login yet. `reached` is called when
     the connection is there, and nothing is proven.
 
     Raises SshUnreachable, HostKeyChanged, and SshRefused for a jump host that does not let us in.
@@ -184,7 +184,7 @@ def presented_key(transport: paramiko.Transport) -> str:
 
 
 def authenticate(transport: paramiko.Transport, user: str, identity: LoginKeys, what: str, timeout: float) -> None:
-    """Log in by the first key that is accepted; SshRefused says what was tried."""
+    """Log in with the first key that is accepted. SshRefused says what was tried."""
     transport.auth_timeout = timeout
     tried: list[str] = []
     with closing(keys_of(identity)) as keys:
@@ -268,7 +268,8 @@ def _reach(
 def connect_tcp(
     host: str, port: int, timeout: float, stop: Stop | None = None, wanted: int = socket.AF_UNSPEC
 ) -> socket.socket:
-    """The first address of the name that accepts; OSError as the last one failed. A stop ends a connect that hangs."""
+    """The first address of the name that accepts. Raises OSError as the last one failed. A stop ends a connect that
+    hangs."""
     deadline = monotonic() + timeout
     failure: OSError = OSError(f"no address for {host}")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, wanted, socket.SOCK_STREAM):

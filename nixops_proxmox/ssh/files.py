@@ -1,4 +1,4 @@
-"""Files that must be whole and private: written beside, synced, then put in place; and nothing is left of a killed run.
+"""Files that must be whole and private: written beside, synced, then put in place. A killed run leaves nothing.
 
 The process that writes a temporary file locks it (flock). The system drops the lock when the process ends, however it
 ends. So if we can lock such a file, its process is gone, and the next run removes the file.
@@ -19,7 +19,7 @@ RUNNING = "running"  # a folder of folders, one for each run that needs one
 
 
 def ensure_private_directory(directory: Path) -> None:
-    """Make it with mode 0700; one that is there must be ours, and is closed to others."""
+    """Make it with mode 0700. One that is there must be ours, and is closed to others."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if status.st_uid != os.geteuid():
@@ -35,7 +35,7 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def create_file(path: Path, text: str) -> bool:
-    """The same, but only if there is none; False if there was one (perhaps since a moment ago)."""
+    """The same, but only if there is none. False if there was one (perhaps since a moment ago)."""
     with _written_beside(path, text) as temporary:
         try:
             path.hardlink_to(temporary)
@@ -46,7 +46,7 @@ def create_file(path: Path, text: str) -> bool:
 
 @contextmanager
 def _written_beside(path: Path, text: str) -> Iterator[Path]:
-    """The text in a 0600 file beside `path`; what a killed writer left there goes, and so does ours unless it is
+    """The text in a 0600 file beside `path`. What a killed writer left there goes, and so does ours unless it is
     put in place."""
     prefix = f".{path.name}."
     sweep(path.parent, prefix)
@@ -63,7 +63,7 @@ def _written_beside(path: Path, text: str) -> Iterator[Path]:
 
 @contextmanager
 def start_private_file(name: str, text: str) -> Iterator[Path]:
-    """A 0600 file in a 0700 folder of its own, gone at the end; in memory (XDG_RUNTIME_DIR) where there is such.
+    """A 0600 file in a 0700 folder of its own, gone at the end. In memory (XDG_RUNTIME_DIR) where there is such.
     After a `kill -9` the next `sweep_runs` removes it."""
     base = running_directories()[0]
     ensure_private_directory(base)
@@ -119,7 +119,7 @@ def _make_file(directory: Path, prefix: str) -> Path:
 
 
 def _locked(make: Callable[[], Path], flags: int) -> tuple[int, Path]:
-    """Something new and its locked descriptor; made again if a sweep came between making and locking.
+    """Something new and its locked descriptor. It is made again if a sweep came between making and locking.
 
     Safe to repeat: each try makes something with another name, and the sweep has removed the one before."""
     while True:

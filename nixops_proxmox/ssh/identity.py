@@ -15,7 +15,7 @@ from nixops_proxmox.ssh.known_hosts import KEY_TYPES
 
 @dataclass(frozen=True)
 class LoginKeys:
-    """Which keys to offer: private keys as text (OpenSSH's PEM), files, the SSH agent's, in this order; a file's key
+    """Which keys to offer: private keys as text (OpenSSH's PEM), files, the SSH agent's, in this order. A file's key
     that the agent has comes from there. `only_files`: no other of the agent's keys."""
 
     keys: tuple[str, ...] = field(default=(), repr=False)
@@ -75,7 +75,7 @@ class _Locked(SshRefused):
 
 
 def _public_of(path: Path) -> str:
-    """The public half beside a private key, or the file itself, in base64; empty: there is none."""
+    """The public half beside a private key, or the file itself, in base64. Empty: there is none."""
     for file in (path.with_name(f"{path.name}.pub"), path):
         try:
             words = file.read_text(errors="replace").split(maxsplit=2)

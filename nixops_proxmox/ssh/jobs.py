@@ -27,7 +27,7 @@ class RunScript(Protocol):
 
 
 def start_script(name: str, size: int, directory: str = DIRECTORY) -> str:
-    """Start job `name`, whose script of `size` bytes comes by stdin; does nothing if there is one of that name."""
+    """Start job `name`, whose script of `size` bytes comes by stdin. Does nothing if there is one of that name."""
     return f"""{script_marker("job-start", name)}set -u
 umask 077
 job={_job_path(name, directory)}
@@ -63,7 +63,7 @@ echo $? > "$job/status.new" && mv "$job/status.new" "$job/status"
 
 
 def find_script(name: str, directory: str = DIRECTORY, *, tail: int = TAIL, patience: float = 0) -> str:
-    """Tell how job `name` is: a line "nixops-proxmox-job PHASE STATUS", then the end of its log; where
+    """Tell how job `name` is: a line "nixops-proxmox-job PHASE STATUS", then the end of its log. Where
     that is not all of it, the line ends in " cut".
 
     With `patience` it looks again for so many seconds while the job runs (a poll that waits at the far end).
@@ -83,7 +83,7 @@ exit 0
 
 
 def discard_script(name: str, directory: str = DIRECTORY) -> str:
-    """Set the record of job `name` aside, with its log; fails while it runs."""
+    """Set the record of job `name` aside, with its log. Fails while it runs."""
     return f"""{script_marker("job-discard", name)}job={_job_path(name, directory)}
 {_LOOK}
 look
@@ -132,7 +132,7 @@ def check_job_name(name: str) -> str:
 
 
 def parse_job(text: str) -> Job:
-    """What `find_script` printed; a login shell's own noise in front does not matter. Raises CommandFailed."""
+    """What `find_script` printed. A login shell's own noise in front does not matter. Raises CommandFailed."""
     match = re.search(rf"^{HEADER} (absent|running|done|vanished) (\d{{1,3}})( cut)?$\n?", text, re.MULTILINE)
     if match is None:
         raise CommandFailed("the state of a job in the guest could not be read", status=0, output=tail(text, TAIL))
@@ -141,7 +141,7 @@ def parse_job(text: str) -> Job:
 
 
 def start_job(run: RunScript, name: str, script: str, directory: str = DIRECTORY) -> None:
-    """Start it unless a job of that name exists; safe to repeat after a ConnectionLost."""
+    """Start it unless a job of that name exists. Safe to repeat after a ConnectionLost."""
     data = script.encode()
     done = run(start_script(name, len(data), directory), stdin=data, timeout=60)
     if done.status:
@@ -154,7 +154,7 @@ def find_job(run: RunScript, name: str, directory: str = DIRECTORY, *, patience:
 
 
 def discard_job(run: RunScript, name: str, directory: str = DIRECTORY) -> None:
-    """Free the name of a job that is not running; fine if there is none."""
+    """Free the name of a job that is not running, if there is one."""
     done = run(discard_script(name, directory), timeout=60)
     if done.status:
         raise CommandFailed(f"job {name} cannot be set aside: {done.stderr.strip()}", status=done.status)
@@ -170,10 +170,10 @@ def wait_for_job(
     now: Callable[[], float] = monotonic,
     pause: Callable[[float], None] = sleep,
 ) -> Job:
-    """Wait until the job is not running; `tell` gets the log's last line as it changes.
+    """Wait until the job is not running. `tell` gets the log's last line as it changes.
 
     A broken connection is no news about the job: it is looked for again until the time is over (`run` reconnects).
-    JobStillRunning when it is; the connection's own error when the guest could not be asked.
+    Raises JobStillRunning when it is, and the connection's own error when the guest could not be asked.
     Safe to repeat: it only looks at the job.
     """
     deadline, told, patience = now() + timeout, "", 0.0
@@ -200,6 +200,6 @@ def wait_for_job(
 
 
 def last_line(log: str) -> str:
-    """The last line with something on it; of one that is written over (a progress bar), what is seen."""
+    """The last line with something on it. Of one that is written over (a progress bar), what is seen."""
     lines = [part.strip() for line in log.splitlines() for part in line.split("\r") if part.strip()]
     return lines[-1] if lines else ""

@@ -1,8 +1,8 @@
 """Jump hosts as the user's own SSH configuration means them: aliases and options, told by `ssh -G`.
 
 An option that is set otherwise than ssh's own default is followed, or handed to the programs (ssh, scp, Nix) that we
-start, or changes nothing about how we connect; any other one is refused by name, so that no jump host is taken in
-another way than by ssh. What only loosens ssh's check of the host key is left aside: here it is not switched off.
+start, or changes nothing about how we connect. Any other one is refused by name, so that we take no jump host in
+another way than ssh does. What only loosens ssh's check of the host key is left aside: here it is not switched off.
 """
 
 import getpass
@@ -71,7 +71,7 @@ Said = Mapping[str, Sequence[str]]
 
 
 def resolve_jump(text: str, config: Path | None = None) -> tuple[Hop, ...]:
-    """The jump hosts of an OpenSSH ProxyJump; `config`: instead of the user's and the system's configuration."""
+    """The jump hosts of an OpenSSH ProxyJump. `config`: instead of the user's and the system's configuration."""
     return tuple(resolve(hop, config) for hop in parse_jump(text))
 
 
@@ -133,7 +133,7 @@ def _path_of(hop: Hop, typed: Hop, name: str) -> Path:
 
 
 def _known_hosts(said: Said) -> tuple[Path, ...]:
-    """The files that the configuration names; empty for ssh's own defaults."""
+    """The files that the configuration names. Empty for ssh's own defaults."""
     users = " ".join(said.get("userknownhostsfile", [])).split()
     systems = " ".join(said.get("globalknownhostsfile", [])).split()
     plain = len(users) == len(_DEFAULT_USER_FILES) and all(map(str.endswith, users, _DEFAULT_USER_FILES))
@@ -149,7 +149,7 @@ def _defaults() -> Said:
 
 
 def _ask_ssh(hop: Hop, config: Path | None) -> Said:
-    """What `ssh -G` says of the host; nothing without an ssh."""
+    """What `ssh -G` says of the host. Nothing without an ssh."""
     argv = ["ssh", *(["-F", str(config)] if config else []), "-T", "-G"]
     argv += ["-l", hop.user] if hop.user else []
     argv += ["-p", str(hop.port)] if hop.port_given else []

@@ -61,7 +61,7 @@ def start_identity_file(pair: KeyPair) -> Iterator[Path]:
 
 
 class KeyStore:
-    """A deployment's private keys: a 0700 folder with a 0600 file for each; satisfies `kinds.machine.ports.KeyStore`.
+    """A deployment's private keys: a 0700 folder with a 0600 file for each. Satisfies `kinds.machine.ports.KeyStore`.
 
     Two runs that mint the same key at once agree on one of the two.
     """
@@ -84,7 +84,7 @@ class KeyStore:
         return self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
 
     def host_key(self, uuid: str) -> tuple[str, str]:
-        """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        """(private in OpenSSH format, public) of the machine. Made at the first call."""
         pair = self._ensure(self._host_key_file(uuid), "")
         return pair.private, pair.public
 
@@ -92,7 +92,7 @@ class KeyStore:
         return self._host_key_file(uuid).exists()
 
     def keep_host_key(self, uuid: str, private: str) -> None:
-        """Take over a private key that was read from the guest itself, in place of any other; Ed25519 only."""
+        """Take over a private key that was read from the guest itself, in place of any other. Ed25519 only."""
         load_key_pair(private)
         path = self._host_key_file(uuid)
         self._ensure_directory(path.parent)
@@ -100,7 +100,7 @@ class KeyStore:
         replace_file(path, private)
 
     def forget(self, uuid: str) -> None:
-        """Remove the machine's private key; fine if there is none."""
+        """Remove the machine's private key, if there is one."""
         path = self._host_key_file(uuid)
         self._may_act()
         path.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ def known_hosts_lines(host: KnownHost) -> list[str]:
 
 
 def known_hosts_text(hosts: Mapping[str, KnownHost]) -> str:
-    """The whole file; `hosts` by machine name."""
+    """The whole file. `hosts` by machine name."""
     lines = ["# Written by nixops-proxmox; changes are lost."]
     for name in sorted(hosts):
         lines += [f"# {name}", *known_hosts_lines(hosts[name])]
@@ -72,7 +72,7 @@ class Trusted:
 
 
 def find_host_keys(host: str, port: int, files: Sequence[Path] = USER_FILES) -> tuple[str, ...]:
-    """The keys that known_hosts files have for a host, without revoked ones; empty: unknown."""
+    """The keys that known_hosts files have for a host, without revoked ones. Empty: unknown."""
     found = find_trusted(host, port, files)
     if not (found.keys or found.authorities) and found.bare is not None:
         found = found.bare

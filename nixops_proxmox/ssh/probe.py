@@ -13,7 +13,7 @@ def probe_host_key(
     """(the host key that the other side proved to have, seconds until TCP was connected).
 
     Raises SshUnreachable, or HostKeyChanged if it is not one of `login.host_keys`. Ends soon after `stop` is set.
-    `timeout`: seconds for TCP and for the proof; `reached` is called when TCP is connected.
+    `timeout`: seconds for TCP and for the proof. `reached` is called when TCP is connected.
     """
     began = monotonic()
     limited = login if timeout is None else replace(login, timeout=timeout, answer=timeout)

@@ -32,7 +32,7 @@ USED_TIME = 15.0  # seconds for a connection that has worked to do so again; lon
 
 
 class Session:
-    """Use it from one thread at a time; many sessions may be used by as many threads."""
+    """Use it from one thread at a time. Many sessions may be used by as many threads."""
 
     def __init__(self, link: Link, endpoint: Endpoint, patience: float = 15.0) -> None:
         self._link = link
@@ -57,12 +57,11 @@ class Session:
     def run(
         self, script: str, *, stdin: bytes = b"", timeout: float = 60, may_act: Callable[[], None] = lambda: None
     ) -> Completed:
-        """Run a `/bin/sh` script as root, by sudo for any other user; it gets `stdin`, and its end. `may_act` is asked
+        """Run a `/bin/sh` script as root, by sudo for any other user. It gets `stdin`, and its end. `may_act` is asked
         right before the script leaves.
 
-        SshRefused if sudo wants a password.
-        SshUnreachable if it could not be started; ConnectionLost if the connection broke on the way or it did not end
-        in `timeout` seconds: it may still run.
+        Raises SshRefused if sudo wants a password, SshUnreachable if it could not be started, and ConnectionLost if the
+        connection broke on the way or it did not end in `timeout` seconds: it may still run.
         """
         deadline = monotonic() + timeout
         user = self.endpoint.user
@@ -113,7 +112,7 @@ class Session:
 
     @staticmethod
     def _feed(channel: paramiko.Channel, unsent: bytes) -> int:
-        """Send what the window takes; the end of stdin follows its last byte."""
+        """Send what the window takes. The end of stdin follows its last byte."""
         if not unsent or not channel.send_ready():
             return 0
         sent = channel.send(unsent[:CHUNK])
@@ -123,7 +122,7 @@ class Session:
 
     @staticmethod
     def _drain(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool:
-        """Take what is there; True if there was something."""
+        """Take what is there. True if there was something."""
         before = len(out) + len(err)
         while channel.recv_ready():
             out += channel.recv(CHUNK)
@@ -143,7 +142,7 @@ class Session:
 
 
 def _wait(channel: paramiko.Channel, seconds: float) -> None:
-    """Until there is output, or the exit status once the outputs are closed; at most so long."""
+    """Until there is output, or the exit status once the outputs are closed. At most so long."""
     if channel.eof_received:  # the descriptor stays readable from now on
         channel.status_event.wait(seconds)
     else:
@@ -167,7 +166,7 @@ def open_session(login: SshLogin) -> Session:
 
 
 def script_command(script: str, *, sudo: bool = False) -> tuple[str, bytes]:
-    """(the command line for sshd, what must be sent before the script's own stdin); whatever the login shell is.
+    """(the command line for sshd, what must be sent before the script's own stdin), whatever the login shell is.
 
     A long script goes through stdin: `dd bs=1` takes exactly its bytes and leaves the rest.
     """

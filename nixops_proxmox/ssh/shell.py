@@ -1,4 +1,4 @@
-"""Commands and jobs in one guest over one SSH connection, opened when needed; is a `kinds.machine.ports.Shell`."""
+"""Commands and jobs in one guest over one SSH connection, opened when needed. Satisfies `kinds.machine.ports.Shell`."""
 
 from collections.abc import Callable
 from threading import RLock
@@ -13,7 +13,7 @@ from nixops_proxmox.ssh.session import Session, open_session
 
 
 class SshShell:
-    """One connection, kept; a dead one is replaced before the next command, never in the middle of one."""
+    """One connection, kept. A dead one is replaced before the next command, never in the middle of one."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class SshShell:
         job_directory: str = jobs.DIRECTORY,
         may_act: Callable[[], None] = lambda: None,
     ) -> None:
-        """`may_act` is asked right before each script leaves; what it raises ends the command."""
+        """`may_act` is asked right before each script leaves. What it raises ends the command."""
         self._may_act = may_act
         self._login = login
         self._connect = connect
@@ -48,12 +48,12 @@ class SshShell:
         return self._login
 
     def ensure_open(self) -> None:
-        """Log in now; raises SshUnreachable, HostKeyChanged, SshRefused."""
+        """Log in now. Raises SshUnreachable, HostKeyChanged, SshRefused."""
         with self._lock:
             self._alive()
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
-        """Run a `/bin/sh` script. ConnectionLost if it broke on the way; SshUnreachable: nothing was sent."""
+        """Run a `/bin/sh` script. Raises ConnectionLost if it broke on the way, SshUnreachable if nothing was sent."""
         with self._lock:
             used_before = self._session is not None
             try:

@@ -34,7 +34,7 @@ class Authority:
     signatures: Sequence[str] = SIGNATURES
 
     def proposal(self) -> tuple[str, ...]:
-        """What to ask for: where the best algorithm may prove a key that is known, the usual order; else first what may
+        """What to ask for: where the best algorithm may prove a key that is known, the usual order. Else first what may
         prove any that is."""
         known = {key.split()[0] for key in self.trusted.keys}
         usual = [name for name in self.algorithms if name in ALGORITHMS]
@@ -47,7 +47,7 @@ class Authority:
         return tuple(sorted(usual, key=lambda name: not is_first(name)))
 
     def objection(self, transport: paramiko.Transport) -> str:
-        """Why the key that was proven is not believed; empty: it is."""
+        """Why the key that was proven is not believed. Empty: it is."""
         key = transport.get_remote_server_key()
         plain = f"{key.get_name()} {key.get_base64()}"
         try:

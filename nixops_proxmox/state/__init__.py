@@ -1,4 +1,4 @@
-"""The durable record, in SQLite or PostgreSQL by one path; never a secret in it."""
+"""The durable record, in SQLite or PostgreSQL by one path. It holds no secret."""
 
 from nixops_proxmox.state.database import ENVIRONMENT, has_password
 from nixops_proxmox.state.holder import Holder, this_process

@@ -1,4 +1,4 @@
-"""Whole files of others, kept beside our own state; numbered, so that no writer undoes another's."""
+"""Whole files of others, kept beside our own state. They are numbered, so that no writer undoes another's."""
 
 import hashlib
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class BlobStore:
         )
 
     def write(self, name: str, content: bytes, *, after: int) -> int:
-        """The new version; Overtaken unless the file is still of the version `after`."""
+        """The new version. Raises Overtaken unless the file is still of the version `after`."""
         with writing(self._state.engine) as connection:
             if self._version(connection, name) != after:
                 raise Overtaken(f"somebody else has changed {name!r} in {self._state.title} meanwhile")
@@ -84,6 +84,6 @@ class BlobStore:
             connection.execute(delete(blobs).where(blobs.c.name == name))
 
     def _version(self, connection: Connection, name: str) -> int:
-        # The row lock makes two writers in PostgreSQL one after the other; in SQLite the transaction has done so.
+        # The row lock makes two writers in PostgreSQL one after the other. In SQLite the transaction has done so.
         query = select(blobs.c.version).where(blobs.c.name == name).with_for_update()
         return as_number(connection.execute(query).scalar_one_or_none() or 0, f"the version of {name!r}")

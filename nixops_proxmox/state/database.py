@@ -1,4 +1,4 @@
-"""Opens SQLite or PostgreSQL by URL; the one place where database errors become ours."""
+"""Opens SQLite or PostgreSQL by URL. The one place where database errors become ours."""
 
 import os
 import stat
@@ -40,7 +40,7 @@ class Location:
 
     @property
     def file(self) -> Path | None:
-        """SQLite's file; None: it is on a server."""
+        """SQLite's file. None: it is on a server."""
         return Path(str(self.url.database)) if self.url.get_backend_name() == "sqlite" else None
 
     @property
@@ -83,7 +83,7 @@ def has_password(location: str) -> bool:
 
 
 def open_engine(location: Location) -> Engine:
-    """An engine for the location; of SQLite, the file is made first (0600, in a directory of 0700)."""
+    """An engine for the location. Of SQLite, the file is made first (0600, in a directory of 0700)."""
     if location.file is not None:
         ensure_private_file(location.file)
         return _open_sqlite(location)
@@ -106,7 +106,7 @@ def open_engine(location: Location) -> Engine:
 
 
 def ensure_private_file(file: Path) -> None:
-    """Make the file, empty and only for its owner, unless it is there; SQLite gives its side files the same mode."""
+    """Make the file, empty and only for its owner, unless it is there. SQLite gives its side files the same mode."""
     try:
         if not file.parent.is_dir():
             file.parent.parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ class Document:
             return self._events(connection)
 
     def append(self, event: str, version: str, patch: Patch, check: Callable[[Sequence[Patch]], object]) -> Event:
-        """Add an event if `check` allows it; of two writers at once one comes after the other, and is checked against
+        """Add an event if `check` allows it. Of two writers at once one comes after the other, and is checked against
         what the other has made of it."""
         for _ in range(TRIES):  # safe to repeat: where another writer was faster, nothing was written
             with writing(self._state.engine) as connection:

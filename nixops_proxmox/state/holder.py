@@ -1,4 +1,4 @@
-"""Who holds a lease: a process on a host; and whether it is provably gone."""
+"""Who holds a lease: a process on a host, and whether it is provably gone."""
 
 import getpass
 import os
@@ -32,7 +32,7 @@ class Holder:
 
     @classmethod
     def from_json(cls, data: Any, what: str) -> Self:
-        """The inverse; StateError for anything else. `what` it is the holder of, for the error."""
+        """The inverse. Raises StateError for anything else. `what`: what it holds, for the error."""
         found = as_object(data, what)
         if found.keys() != {field.name for field in fields(cls)}:
             raise damaged(what, data)
@@ -53,7 +53,7 @@ def this_process() -> Holder:
 
 
 def find_start(pid: int) -> str:
-    """When the process started; empty: there is no such process (or no /proc to tell), or it has ended and its parent
+    """When the process started. Empty: there is no such process (or no /proc to tell), or it has ended and its parent
     has not looked yet."""
     stat = _read(f"/proc/{pid}/stat")
     # The second field is the command's name in parentheses, which may contain spaces and parentheses itself.

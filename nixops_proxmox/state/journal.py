@@ -1,4 +1,4 @@
-"""What was tried, when, and how it ended; and the writing of it (satisfies `kinds.machine.ports.Journal` by shape)."""
+"""What was tried, when, and how it ended, and the writing of it (satisfies `kinds.machine.ports.Journal` by shape)."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ class AttemptOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One line of history. Times in seconds since the epoch; `ended` is None while running and when interrupted."""
+    """One line of history. Times in seconds since the epoch. `ended` is None while running and when interrupted."""
 
     id: int
     name: str
@@ -65,7 +65,7 @@ class JournalEntry:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """The inverse of `to_json`; StateError for anything else."""
+        """The inverse of `to_json`. Raises StateError for anything else."""
         number = as_number(data.get("id"), "the number of an entry of the history")
         where = f"entry {number} of the history"
         outcome = data.get("outcome")
@@ -92,7 +92,7 @@ def parse_entry(row: Row[Any]) -> JournalEntry:
 
 
 class Journal:
-    """Writes a deployment's record; from any thread. With a lease, nothing is written after it was broken."""
+    """Writes a deployment's record. From any thread. With a lease, nothing is written after it was broken."""
 
     def __init__(
         self, engine: Engine, deployment_id: int, lease: Lease | None = None, now: Callable[[], float] = time.time
@@ -103,13 +103,13 @@ class Journal:
         self._now = now
 
     def begin(self, thing: AnyThing, label: str, to: str) -> int:
-        """Record that a move begins; returns the attempt's ID."""
+        """Record that a move begins. Returns the attempt's ID."""
         with writing(self._engine) as connection:
             self._check(connection)
             return self._add(connection, thing, label, came_from=thing.phase, to=to, outcome=AttemptOutcome.RUNNING)
 
     def note(self, attempt: int, thing: AnyThing) -> None:
-        """Record facts in the middle of an attempt; a UPID among them is kept with the attempt for good."""
+        """Record facts in the middle of an attempt. A UPID among them is kept with the attempt for good."""
         with writing(self._engine) as connection:
             self._check(connection)
             _put(connection, self._deployment_id, thing, self._now())
@@ -129,7 +129,7 @@ class Journal:
             self._end(connection, attempt, AttemptOutcome.DONE, phase_to=str(thing.phase))
 
     def fail(self, attempt: int, error: Exception) -> None:
-        """Record that the attempt failed; phase and facts stay as they were noted."""
+        """Record that the attempt failed. Phase and facts stay as they were noted."""
         told = kept(str(error) or type(error).__name__, ERROR_LIMIT)
         with writing(self._engine) as connection:
             self._check(connection)

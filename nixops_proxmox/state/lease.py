@@ -49,7 +49,7 @@ ALL = Scope()
 
 @dataclass(frozen=True)
 class Held:
-    """A lease as it is recorded; times in seconds since the epoch."""
+    """A lease as it is recorded. Times in seconds since the epoch."""
 
     token: str
     holder: Holder
@@ -73,7 +73,7 @@ class Lease:
     scope: Scope = ALL
 
     def check(self, connection: Connection) -> None:
-        """Raises Locked if the lease was broken; in the same transaction as the write that it guards."""
+        """Raises Locked if the lease was broken. Call it in the transaction of the write that it guards."""
         self._compare(connection, self._query().with_for_update(read=True))
 
     def look(self, connection: Connection) -> None:
@@ -168,7 +168,7 @@ def _acquire(
     engine: Engine, deployment_id: int, name: str, scope: Scope, *, break_lock: bool, now: float, we: Holder
 ) -> Lease:
     with writing(engine) as connection:
-        # The row lock makes two takers of PostgreSQL one after the other; in SQLite the transaction has done so.
+        # The row lock makes two takers of PostgreSQL one after the other. In SQLite the transaction has done so.
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
         held = (
             _list_readable(connection, deployment_id, scope) if break_lock else _list(connection, deployment_id, scope)

@@ -46,7 +46,7 @@ class LockStore:
         return token
 
     def prove(self, name: str, token: str) -> None:
-        """Raises Locked if the lock was broken since it was taken; for effects that no transaction can guard."""
+        """Raises Locked if the lock was broken since it was taken. For effects that no transaction can guard."""
         with reading(self._state.engine) as connection:
             held = _read(connection, select(locks).where(locks.c.name == name))
         if held is not None and held.token == token:

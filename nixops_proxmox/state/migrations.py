@@ -1,4 +1,4 @@
-"""Brings a database of any earlier version to today's tables, in one transaction; refuses a later version.
+"""Brings a database of any earlier version to today's tables, in one transaction. Refuses a later version.
 
 Alembic is not used, because every earlier version of the tool refuses a newer record by the number in `schema_version`.
 That number would have to be kept beside Alembic's own table, and the few migrations would stay as SQL all the same.
@@ -86,7 +86,7 @@ _ADVISORY_LOCK = 0x6E_78_70_6D  # any number that only we use: "nxpm"
 
 
 def find_version(connection: Connection) -> int | None:
-    """The version the database was written by; None: it is empty."""
+    """The version the database was written by. None: it is empty."""
     if not inspect(connection).has_table(schema_version.name):
         return None
     found = connection.execute(select(schema_version.c.version)).scalar_one_or_none()
@@ -108,7 +108,7 @@ def is_current(connection: Connection, migrations: Sequence[Migration] = MIGRATI
 
 
 def migrate(connection: Connection, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Make the tables today's; `connection` is in a transaction that excludes other writers' migrations."""
+    """Make the tables today's. `connection` is in a transaction that excludes other writers' migrations."""
     if connection.dialect.name == "postgresql":
         # CREATE TABLE IF NOT EXISTS of two sessions at once fails there on the catalogue's own unique index.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})

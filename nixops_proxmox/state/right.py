@@ -31,7 +31,7 @@ class Right:
 
     @contextmanager
     def held(self, prove: Callable[[], None]) -> Iterator[None]:
-        """`prove` raises Locked if somebody else has taken over; it is asked at each `check` until the end."""
+        """`prove` raises Locked if somebody else has taken over. It is asked at each `check` until the end."""
         with self._lock:
             self._prove = prove
         try:
@@ -41,7 +41,7 @@ class Right:
                 self._prove = None
 
     def check(self) -> None:
-        """Raises Locked if somebody else has taken over, now or at any earlier look; StateError if we cannot tell."""
+        """Raises Locked if somebody else has taken over, now or at any look before, or StateError if we cannot tell."""
         for _ in range(LOOKS):
             with self._lock:
                 prove, lost = self._prove, self._lost

@@ -27,7 +27,7 @@ things = Table(
     Column("changed", Double, nullable=False),
 )
 
-# Rows are only added; an attempt's row is completed once, when the attempt ends.
+# Rows are only added. An attempt's row is completed once, when the attempt ends.
 journal = Table(
     "journal",
     metadata,

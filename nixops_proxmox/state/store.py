@@ -1,4 +1,4 @@
-"""The state: deployments, the things that they have, history, endpoint winners; and who may change them."""
+"""The state: deployments, the things that they have, history, endpoint winners, and who may change them."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from nixops_proxmox.state.schema import deployments, journal, leases, things, wi
 
 
 def open_state(url: str = "", *, now: Callable[[], float] = time.time) -> "State":
-    """Open (and make or upgrade) the state: a file, a `sqlite:///` or `postgresql://` URL; empty: the user's own file.
+    """Open (and make or upgrade) the state: a file, a `sqlite:///` or `postgresql://` URL. Empty: the user's own file.
 
     Close it, or use it in a `with`.
     """
@@ -44,7 +44,7 @@ def open_state(url: str = "", *, now: Callable[[], float] = time.time) -> "State
 
 @dataclass(frozen=True)
 class Stored:
-    """What is recorded of one thing; its kind reads the rest."""
+    """What is recorded of one thing. Its kind reads the rest."""
 
     kind: str
     name: str
@@ -99,7 +99,7 @@ class State:
         return None if place is None else self.deployment(place[0]).machine(place[1])
 
     def find_name(self, uuid: str) -> tuple[str, str] | None:
-        """The deployment and the name of the machine of that UUID; records that cannot be read are passed over."""
+        """The deployment and the name of the machine of that UUID. Records that cannot be read are passed over."""
         text = cast(things.c.facts, Text)
         query = (
             select(deployments.c.name, things.c.name.label("machine"), text.label("facts"))
@@ -114,7 +114,7 @@ class State:
         return as_text(found.name, "a deployment's name"), as_text(found.machine, "a machine's name")
 
     def deployment(self, name: str) -> "Deployment":
-        """The deployment of that name; an empty one is made if there is none."""
+        """The deployment of that name. An empty one is made if there is none."""
         by_name = select(deployments.c.id).where(deployments.c.name == name)
         with reading(self.engine) as connection:
             found = connection.execute(by_name).scalar_one_or_none()
@@ -131,7 +131,7 @@ class State:
 
 
 def _uuid_in(facts: str) -> str:
-    """Lower case; empty if they cannot be read."""
+    """Lower case. Empty if they cannot be read."""
     try:
         found = json.loads(facts)
     except (ValueError, RecursionError):
@@ -169,7 +169,7 @@ class Deployment:
         return None if row is None else _parse_stored(row)
 
     def machine(self, name: str) -> Machine:
-        """The machine's record; absent if there is none."""
+        """The machine's record, absent if there is none."""
         stored = self.find_stored(MACHINE, name)
         return Machine(self.name, name) if stored is None else self._parse(stored)
 
@@ -178,7 +178,7 @@ class Deployment:
         return Deployment(self._state, self._id, self.name, only=Scope(kind, name))
 
     def forget(self, name: str, lease: Lease | None = None, *, kind: str = MACHINE) -> None:
-        """Drop the thing's record, and a machine's endpoint winners; its history stays."""
+        """Drop the thing's record, and a machine's endpoint winners. Its history stays."""
         with writing(self._engine) as connection:
             if lease is not None:
                 lease.check(connection)
@@ -197,7 +197,7 @@ class Deployment:
             connection.execute(delete(deployments).where(deployments.c.id == self._id))
 
     def history(self, name: str | None = None, limit: int | None = None) -> list[JournalEntry]:
-        """What happened, oldest first; of the things of one name, or of all; `limit`: only the latest so many."""
+        """What happened to the things of one name, or to all, oldest first. `limit`: only the latest so many."""
         query = select(journal).where(journal.c.deployment_id == self._id).order_by(journal.c.id.desc())
         if name is not None:
             query = query.where(journal.c.name == name)
@@ -207,7 +207,7 @@ class Deployment:
             return [parse_entry(row) for row in reversed(connection.execute(query).all())]
 
     def find_contents(self, system: str) -> SystemContents | None:
-        """What a system that was deployed consisted of; None: it is not recorded."""
+        """What a system that was deployed consisted of. None: it is not recorded."""
         return systems.find_contents(BlobStore(self._state), system)
 
     def keep_contents(self, system: str, contents: SystemContents) -> None:
@@ -228,7 +228,7 @@ class Deployment:
         )
 
     def prove(self, lease: Lease) -> None:
-        """Raises Locked if the lease was broken; for effects that no transaction can guard."""
+        """Raises Locked if the lease was broken. For effects that no transaction can guard."""
         with reading(self._engine) as connection:
             lease.look(connection)
 

@@ -1,1 +1,1 @@
-"""The core: how a machine gets from one phase to another. No I/O; start reading at `table.py`."""
+"""The core: how a machine gets from one phase to another. No I/O. Start reading at `table.py`."""

@@ -17,7 +17,7 @@ class Errand(ABC):
     """Its docstring's first line is what users see. `subject`: what it is about, such as a snapshot's name.
 
     A run that is killed leaves what the errand remembers in `Facts.errand`. The same errand then goes on with that
-    memory, and looks first whether its effect is there; any other command waits for the errand's task, and begins with
+    memory, and looks first whether its effect is there. Any other command waits for the errand's task, and begins with
     a look at the machine.
     """
 

@@ -1,4 +1,4 @@
-"""What the core needs from outside. Adapters satisfy these by shape; mypy checks the fit in `compose`.
+"""What the core needs from outside. Adapters satisfy these by shape. mypy checks the fit in `compose`.
 
 Every method may raise the errors of `nixops_proxmox.errors`. Every wait has a deadline of its own and says, on
 giving up, which layer is missing. Nothing here retries a call whose outcome is unknown: that is the step's business.
@@ -35,7 +35,7 @@ class Saves(Protocol):
         ...
 
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
-        """The UUID that the VM had when the snapshot was taken; lower case."""
+        """The UUID that the VM had when the snapshot was taken, in lower case."""
         ...
 
     def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None: ...
@@ -146,8 +146,8 @@ class Hypervisor(Protocol):
         ...
 
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
-        """The VM with this UUID, which a backup of another machine left at the machine's VMID, becomes the machine's;
-        fine if it is."""
+        """The VM with this UUID, which a backup of another machine left at the machine's VMID, becomes the machine's,
+        unless it is already."""
         ...
 
     def macs(self, vm: Vm) -> tuple[str, ...]:
@@ -213,8 +213,8 @@ class Guest(Protocol):
     def prove_disks(
         self, shell: Shell, machine: Machine, spec: MachineSpec, accounted: Collection[str]
     ) -> Sequence[GuestDisk]:
-        """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size); WrongDisk
-        if one is not, or carries data and its slot is not among those whose content is accounted for."""
+        """The guest's disks in the order of `spec.disks`, each proven to be the declared one (serial, size). Raises
+        WrongDisk if one is not, or carries data and its slot is not among those whose content is accounted for."""
         ...
 
     def grow_disk(
@@ -231,7 +231,7 @@ class Guest(Protocol):
     def introduce(
         self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
     ) -> None:
-        """Wait for a copied system's agent; put files (text and mode, by path from the root) and keys into it, and have
+        """Wait for a copied system's agent. Put files (text and mode, by path from the root) and keys into it, and have
         its sshd take the host key among them. Before that, no login is possible."""
         ...
 
@@ -259,7 +259,7 @@ class Builder(Protocol):
     def active_system(self, shell: Shell) -> str: ...
 
     def inactive_reason(self, shell: Shell, wanted: str) -> str:
-        """Why the wanted system does not count as active, in a sentence; for people."""
+        """Why the wanted system does not count as active, in a sentence for people."""
         ...
 
     def activate(self, system: str, shell: Shell) -> int:
@@ -271,7 +271,7 @@ class KeyStore(Protocol):
     """Private keys, in 0600 files outside of the state."""
 
     def host_key(self, uuid: str) -> tuple[str, str]:
-        """(private in OpenSSH format, public) of the machine; minted at the first call."""
+        """(private in OpenSSH format, public) of the machine. Made at the first call."""
         ...
 
     def has_host_key(self, uuid: str) -> bool: ...
@@ -281,7 +281,7 @@ class KeyStore(Protocol):
         ...
 
     def forget(self, uuid: str) -> None:
-        """Remove the machine's private key; fine if there is none."""
+        """Remove the machine's private key, if there is one."""
         ...
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:

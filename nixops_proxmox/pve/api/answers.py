@@ -75,7 +75,7 @@ class StorageSeen:
 
     @property
     def only_node(self) -> str:
-        """The only node that has what is on it; empty: all have."""
+        """The only node that has what is on it. Empty: all have."""
         return "" if self.shared else self.node
 
 
@@ -120,7 +120,7 @@ class TaskSeen:
 
 @dataclass(frozen=True)
 class TaskListed:
-    """A task in a node's list; `status` is empty or RUNNING while it runs."""
+    """A task in a node's list. `status` is empty or RUNNING while it runs."""
 
     upid: str
     type: str
@@ -147,7 +147,7 @@ class VolumeSeen:
 
 @dataclass(frozen=True)
 class SnapshotSeen:
-    """`created`: epoch; `ram`: it has the memory too; `parent`: empty for the first; `state`: empty, unless it is being
+    """`created`: epoch. `ram`: it has the memory too. `parent`: empty for the first. `state`: empty, unless it is being
     made or deleted, or a task that was cut off left it half done."""
 
     name: str
@@ -172,7 +172,7 @@ class ExecStatus:
 
 @dataclass(frozen=True)
 class AgentInterface:
-    """A link as the guest sees it; `mac` is lower case, empty for tunnels."""
+    """A link as the guest sees it. `mac` is lower case, empty for tunnels."""
 
     name: str
     mac: str = ""

@@ -130,7 +130,7 @@ class PveClient:
         filename: str = "",
         progress: OnBytes = no_progress,
     ) -> str:
-        """Stream a file to a storage; PVE checks its SHA-256. An existing file of that name is replaced."""
+        """Stream a file to a storage. PVE checks its SHA-256. An existing file of that name is replaced."""
         name = stored_name(filename or path.name)
         fields: Params = {"content": content, "checksum-algorithm": "sha256", "checksum": sha256_of(path)}
         return self._task(
@@ -253,11 +253,11 @@ class PveClient:
         return upid.text
 
     def open_terminal(self, node: str, vmid: int, serial: str = "serial0") -> Mapping[str, Any]:
-        """{port, ticket, user, upid}; the ticket is good for 40 s."""
+        """{port, ticket, user, upid}. The ticket is good for 40 s."""
         data = self._ask("POST", f"{VM}/termproxy", {"serial": serial}, node=node, vmid=vmid)
         return answers.as_map(data, "termproxy")
 
-    # The guest agent; PVE pings it before each call, which takes 3 s when it is dead
+    # The guest agent. PVE pings it before each call, which takes 3 s when it is dead
 
     def agent_ping(self, node: str, vmid: int) -> None:
         data = self._ask("POST", f"{VM}/agent/ping", node=node, vmid=vmid, poll=True)

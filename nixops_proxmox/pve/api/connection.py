@@ -39,7 +39,7 @@ def connect(
     may_act: Callable[[], None] = always,
     idle: float = IDLE,
 ) -> PveClient:
-    """A client for the profile's cluster; nothing is sent before the first call. ConfigError for bad credentials."""
+    """A client for the profile's cluster. Nothing is sent before the first call. ConfigError for bad credentials."""
     return PveClient(open_transport(profile, trace=trace, runner=runner, sleep=sleep, may_act=may_act, idle=idle))
 
 

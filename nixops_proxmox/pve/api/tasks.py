@@ -34,7 +34,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class Failed:
-    """`text` is the exit status; `log` its last lines."""
+    """`text` is the exit status. `log` has its last lines."""
 
     text: str
     log: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ def outcome_of(exit_status: str, log: Sequence[str]) -> Succeeded | Failed:
 
 
 class TaskWaiter:
-    """Waits for tasks; one for all threads. Polls fast at first: most tasks take well under a second."""
+    """Waits for tasks. One for all threads. Polls fast at first: most tasks take well under a second."""
 
     def __init__(
         self,

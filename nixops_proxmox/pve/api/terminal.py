@@ -35,7 +35,7 @@ class Terminal:
         self._connection.close()
 
     def log_in(self, user: str, ticket: str, vmid: int) -> None:
-        """The first message; the answer begins with OK."""
+        """The first message. The answer begins with OK."""
         self._put(f"{user}:{ticket}\n".encode())
         said = self.receive(10)
         if said is None or not said.startswith(b"OK"):

@@ -58,7 +58,7 @@ class Release:
 
     @property
     def role_privileges(self) -> tuple[str, ...]:
-        """The role that this tool needs; a privilege that the release does not know would be refused with 400."""
+        """The role that this tool needs. A privilege that the release does not know would be refused with 400."""
         since_8 = ("SDN.Use",) if self.has_sdn_use else ()
         return (*_COMMON, *since_8, self.agent_privilege)
 

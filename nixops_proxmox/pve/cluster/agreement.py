@@ -23,7 +23,7 @@ _UNKNOWN = "does not say whose token its token_command prints (add `token_id`)"
 
 
 def identity_of(profile: Profile) -> str:
-    """user@realm or user@realm!token; empty: only the profile's token_command knows."""
+    """user@realm or user@realm!token. Empty: only the profile's token_command knows."""
     return profile.token.partition("=")[0] or profile.token_id or profile.username
 
 

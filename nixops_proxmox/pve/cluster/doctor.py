@@ -32,7 +32,7 @@ OLDEST, NEWEST = Release(7, 4), Release(9, 99)
 
 
 def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[MachineSpec] = ()) -> list[Finding]:
-    """All checks that make sense; ends early when PVE cannot be reached or does not know us. Never raises PveError."""
+    """All checks that make sense. Ends early when PVE cannot be reached or does not know us. Never raises PveError."""
     profile = profile or Profile("", ())
     try:
         release = client.get_version()

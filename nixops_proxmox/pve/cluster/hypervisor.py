@@ -1,4 +1,4 @@
-"""One PVE cluster as the core wants it: find, place, create, start, stop, change, destroy; only ever our own VMs."""
+"""One PVE cluster as the core wants it: find, place, create, start, stop, change, destroy. Only ever our own VMs."""
 
 import random
 import re
@@ -103,8 +103,8 @@ class PveHypervisor:
         warn: Callable[[str], None] | None = None,
         tell: Callable[[str], None] | None = None,
     ) -> None:
-        """`vmids`: range to choose from; `reserve`: MiB to leave free on each node; `parallel`: allocating calls at
-        once for each node and storage, at most; `busy`: seconds to put up with others' locks; `warn` gets the
+        """`vmids`: range to choose from. `reserve`: MiB to leave free on each node. `parallel`: allocating calls at
+        once for each node and storage, at most. `busy`: seconds to put up with others' locks. `warn` gets the
         warnings of tasks that succeeded, `tell` what is waited for."""
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._warn = warn or (lambda _text: None)
@@ -140,18 +140,18 @@ class PveHypervisor:
         return self._view.get(VIEW_AGE)
 
     def find_vm(self, facts: Facts) -> Vm | None:
-        """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""
+        """Our VM wherever it is now. None only on authority: no guest has that VMID, or it is somebody else's."""
         return self._finder.find(facts)
 
     def find_node(self, facts: Facts) -> str | None:
-        """Where our VM is, for calls that do it no harm elsewhere; a look of the last two minutes is good enough."""
+        """Where our VM is, for calls that do it no harm elsewhere. A look of the last two minutes is good enough."""
         try:
             return self._finder.node_of(facts)
         except NotFound:
             return None
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
-        """The VMs that bear this machine's mark; `besides`: VMIDs that are known, as those that we made are."""
+        """The VMs that bear this machine's mark. `besides`: VMIDs that are known, as those that we made are."""
         return self._marks.find(deployment, machine, {*besides, *self._finder.known_vmids()})
 
     def find_chosen_place(self, name: str) -> Place | None:
@@ -159,7 +159,7 @@ class PveHypervisor:
         return self._placer.find_chosen(name)
 
     def explain_place(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
-        """Of each node, whether the machine fits there, why not, and what speaks for it. `place`: where it is; None: it
+        """Of each node, whether the machine fits there, why not, and what speaks for it. `place`: where it is. None: it
         does not exist yet."""
         return self._placer.explain(spec, place)
 
@@ -169,8 +169,8 @@ class PveHypervisor:
         begun: Sequence[tuple[MachineSpec, Place]] = (),
         standing: Sequence[tuple[MachineSpec, Place]] = (),
     ) -> Mapping[str, DeployError]:
-        """Choose places for all new machines of a run before the first is made; `choose_place` then gives each its own.
-        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed; `standing`: our
+        """Choose places for all new machines of a run before the first is made. `choose_place` then gives each its own.
+        Errors by name: if one has no place, none is to be made. `begun`: what an earlier run placed. `standing`: our
         machines that exist."""
         self._placer.stand(standing)
         for spec, place in begun:
@@ -239,12 +239,12 @@ class PveHypervisor:
     # Power
 
     def start_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Start and wait until it runs; a running VM is fine."""
+        """Start and wait until it runs. A running VM is fine."""
         self._power(facts, note, "qmstart", lambda node, _tries: self.client.start_vm(node, facts.vmid), Power.RUNNING)
         self._placer.reservations.settle(facts.vmid, self._clock())
 
     def stop_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Power off, hard, and wait; a stopped VM is fine. A shutdown that blocks it is aborted (>= 8.2)."""
+        """Power off, hard, and wait. A stopped VM is fine. A shutdown that blocks it is aborted (>= 8.2)."""
 
         def stop(node: str, tries: int) -> str:
             overrule = tries > 0 and self.get_release().can_overrule_shutdown
@@ -258,7 +258,7 @@ class PveHypervisor:
         self._power(facts, note, "qmstop", stop, Power.STOPPED)
 
     def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
-        """Ask the guest to shut down and wait; PVE itself powers it off after `timeout` seconds, and if it does not, so
+        """Ask the guest to shut down and wait. PVE itself powers it off after `timeout` seconds, and if it does not, so
         do we."""
         seconds = max(1, int(timeout))
 
@@ -298,7 +298,7 @@ class PveHypervisor:
         self._finder.learn(facts, parse_upid(upid).node, goal)
 
     def _submit_power(self, facts: Facts, kind: str, post: Callable[[str, int], str], tries: int) -> tuple[str, str]:
-        """The node that was asked, and the UPID; a VM that was moved since the last look is looked for once more."""
+        """The node that was asked, and the UPID. A VM that was moved since the last look is looked for once more."""
         node = self._finder.node_of(facts)
         try:
             return node, self._work.submit(kind, node, facts.vmid, partial(post, node, tries))
@@ -460,7 +460,7 @@ class PveHypervisor:
         return marked
 
     def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
-        """Whatever stands at the VMID now, and its UUID, lower case; a container has none."""
+        """Whatever stands at the VMID now, and its UUID, lower case. A container has none."""
         guest = self.client.get_resources(0.0).guests.get(vmid)
         if guest is None or guest.kind != "qemu":
             return guest, ""
@@ -514,7 +514,7 @@ class PveHypervisor:
                 return
 
     def find_task(self, facts: Facts, kind: str) -> str:
-        """The UPID of a task of that type that runs now for the machine's VMID; empty: none does."""
+        """The UPID of a task of that type that runs now for the machine's VMID. Empty: none does."""
         guest = self.client.get_resources(0.0).guests.get(facts.vmid)
         node = facts.node if guest is None else guest.node
         running = (task for task in self.client.list_tasks(node, vmid=facts.vmid, kind=kind) if task.running)
@@ -541,7 +541,7 @@ def open_hypervisor(
     may_act: Callable[[], None] = always,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[PveHypervisor]:
-    """The hypervisor of a profile, by name; its connections are dropped at the end. `may_act` is asked right before
+    """The hypervisor of a profile, by name. Its connections are dropped at the end. `may_act` is asked right before
     each call that changes something, and raises if it must not be made."""
     read = load_profile(profile, path=profiles)
     client = connect(read, trace=trace, may_act=may_act, sleep=sleep)

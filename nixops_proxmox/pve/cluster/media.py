@@ -75,7 +75,7 @@ class Media:
                 yield task.upid
 
     def users_of(self, volume: str, node: str = "") -> Sequence[int]:
-        """The VMIDs of the VMs that have the file inserted; `node`: the only one that has the file. VMs that the token
+        """The VMIDs of the VMs that have the file inserted. `node`: the only one that has the file. VMs that the token
         may not see are not among them."""
         guests = self._view.get(0.0).guests.values()
         here = [guest for guest in guests if guest.kind == "qemu" and node in ("", guest.node)]

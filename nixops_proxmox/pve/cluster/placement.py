@@ -140,7 +140,7 @@ def not_made(name: str, without: Sequence[str]) -> NoPlace:
 
 @dataclass(frozen=True)
 class _Room:
-    """What one machine takes; `settled`: when it was started, after which PVE's own figures show it."""
+    """What one machine takes. `settled`: when it was started, after which PVE's own figures show it."""
 
     node: str
     memory: int
@@ -153,7 +153,7 @@ LAG = 15.0  # seconds; PVE broadcasts its figures every 10
 
 
 class Reservations:
-    """VMIDs and room that this process has promised, for its own threads; PVE itself reserves nothing."""
+    """VMIDs and room that this process has promised, for its own threads. PVE itself reserves nothing."""
 
     def __init__(self, vmids: tuple[int, int], rng: Callable[[int, int], int] | None = None) -> None:
         self._range, self._rng = vmids, rng or random.SystemRandom().randint
@@ -180,7 +180,7 @@ class Reservations:
         return Placed(memory, machines, space, cpus)
 
     def take_vmid(self, spec: MachineSpec, used: Collection[int]) -> int:
-        """The declared VMID, or one chosen at random; VmidTaken if it is in use."""
+        """The declared VMID, or one chosen at random. Raises VmidTaken if it is in use."""
         with self._lock:
             vmid = spec.vmid if spec.vmid is not None else self._choose(used)
             if vmid in used:
@@ -214,6 +214,6 @@ class Reservations:
                 self._rooms[vmid] = replace(room, settled=now)
 
     def give_back(self, vmid: int) -> None:
-        """Its room; the VMID stays taken for this process: it was seen to be in use, or was ours."""
+        """Its room. The VMID stays taken for this process: it was seen to be in use, or was ours."""
         with self._lock:
             self._rooms.pop(vmid, None)

@@ -60,7 +60,7 @@ class Placer:
 
     def choose_all(self, specs: Sequence[MachineSpec]) -> tuple[Mapping[str, DeployError], Sequence[str]]:
         """Places for all new machines before the first is made: (errors by name, warnings). If they do not fit
-        together, none gets one; one that would not fit even by itself does not hold up the others. `choose`
+        together, none gets one. One that would not fit even by itself does not hold up the others. `choose`
         hands them out."""
         errors: dict[str, DeployError] = {}
         assigned = self._assign(specs) if len(specs) > 1 else {}
@@ -130,7 +130,7 @@ class Placer:
 
     def explain(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
         """Every node: does the machine fit there, why not, and what speaks for it. `place`: the machine's own, if it
-        has one; else that of `choose_all`, else the best."""
+        has one. Else that of `choose_all`, else the best."""
         seen = self._look([spec])
         guest = seen.guests.get(place.vmid) if place is not None else None
         at = guest.node if guest is not None else place.node if place is not None else ""
@@ -180,7 +180,7 @@ class Placer:
         return place.vmid not in seen.guests and any(node.name == place.node and node.online for node in seen.nodes)
 
     def _look(self, specs: Iterable[MachineSpec]) -> ClusterResources:
-        """The cluster, each storage marked thin or not; their settings are asked for once, and only if needed."""
+        """The cluster, each storage marked thin or not. Their settings are asked for once, and only if needed."""
         seen = self._view.get(VIEW_AGE)
         names = {name for spec in specs for name in space_wanted(spec)}
         if self._settings is None and depends_on_settings(seen.storages, names):
@@ -188,7 +188,7 @@ class Placer:
         return with_thin(self._with_maintenance(seen), self._settings or {})
 
     def _with_maintenance(self, seen: ClusterResources) -> ClusterResources:
-        """From 9.0 on, the list tells it. Before that we ask HA, once; without the right to, no node is in it."""
+        """From 9.0 on, the list tells it. Before that we ask HA, once. Without the right to, no node is in it."""
         if len(seen.nodes) < 2 or any(node.maintenance for node in seen.nodes):
             return seen
         if self._maintenance is None:

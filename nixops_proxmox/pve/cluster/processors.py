@@ -18,7 +18,7 @@ def is_demanding(spec: MachineSpec) -> bool:
 
 
 def processor_refusal(spec: MachineSpec, processor: Processor) -> str:
-    """Why the machine cannot run there; empty: it can, or the node does not tell."""
+    """Why the machine cannot run there. Empty: it can, or the node does not tell."""
     if not is_demanding(spec):
         return ""
     if spec.arch and processor.arch and processor.arch != spec.arch:

@@ -93,7 +93,7 @@ class Saves:
         self._work.finish(upid, f"deleting {volume}")
 
     def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
-        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there; empty: none does."""
+        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does."""
         doing = f"VM {facts.vmid}: restoring {archive.volume}"
         if over:
             post = partial(self._post_restore, facts, archive, force=True)
@@ -120,7 +120,7 @@ class Saves:
                 yield place
 
     def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: NoteTask) -> None:
-        """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node; waits."""
+        """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node. Waits."""
         node = self._finder.node_of(facts)
         try:
             self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)

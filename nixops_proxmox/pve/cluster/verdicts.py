@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A table for one machine: each node, the best first. `node`: where the machine is, or would be made; empty:
+    """A table for one machine: each node, the best first. `node`: where the machine is, or would be made. Empty:
     nowhere."""
 
     name: str

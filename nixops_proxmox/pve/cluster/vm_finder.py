@@ -1,4 +1,4 @@
-"""Finding our VMs wherever they are, on authority; what we did ourselves is laid over the cluster's figures."""
+"""Finding our VMs wherever they are, on authority. What we did ourselves is laid over the cluster's figures."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is
 
 @dataclass(frozen=True)
 class _Known:
-    """What this process itself has seen or done of a VM; `power` only if we did it."""
+    """What this process itself has seen or done of a VM. `power` only if we did it."""
 
     node: str
     uuid: str = ""
@@ -65,7 +65,7 @@ class VmFinder:
         return self.look(facts, self._view.get_since(self._clock()), last=False)
 
     def find(self, facts: Facts) -> Vm | None:
-        """Our VM wherever it is now; None only on authority: no guest has that VMID, or it is somebody else's."""
+        """Our VM wherever it is now. None only on authority: no guest has that VMID, or it is somebody else's."""
         if not facts.vmid or not facts.uuid or self._is_only_reserved(facts):
             return None
         return self.look(facts, self._view.get(VIEW_AGE), last=False)
@@ -105,7 +105,7 @@ class VmFinder:
         return known if known is not None and known.power is not None and known.since + LAG > taken else None
 
     def _read(self, facts: Facts, node: str) -> ConfigSeen:
-        """The configuration; waits while the VM is being made and does not yet say whose it is."""
+        """The configuration. Waits while the VM is being made and does not yet say whose it is."""
         with self._lock:
             at, cached = self._looks.get(facts.vmid, (float("-inf"), None))
         if cached is not None and self._clock() - at < LOOK_AGE:
@@ -117,7 +117,7 @@ class VmFinder:
             seen = self._client.get_pending(node, facts.vmid)
             if not _is_being_made(seen):
                 break
-            # PVE claims a VMID with nothing but `lock: create`; the UUID comes when the disks are there.
+            # PVE claims a VMID with nothing but `lock: create`. The UUID comes when the disks are there.
             if now > deadline:
                 # a task that began after this wait did not set the lock, so the makers only become fewer
                 working = self._makers(seen, facts.vmid)
@@ -133,7 +133,7 @@ class VmFinder:
         return seen
 
     def _makers(self, seen: ConfigSeen, vmid: int) -> frozenset[str]:
-        """The tasks that may be making this VM now. Large images and full clones take long; a clone's task runs on the
+        """The tasks that may be making this VM now. Large images and full clones take long. A clone's task runs on the
         template's node, under the template's VMID, so any clone may be ours."""
         is_clone = seen.values.get("lock") == "clone"
         nodes = [node.name for node in self._view.get(VIEW_AGE).nodes if node.online]
@@ -193,7 +193,7 @@ class VmFinder:
         return Power.RUNNING if self._client.get_status(node, vmid).running else Power.STOPPED
 
     def node_of(self, facts: Facts) -> str:
-        """The node where our VM is; looks again when the last look is old. NotFound if there is none of ours."""
+        """The node where our VM is. Looks again when the last look is old. NotFound if there is none of ours."""
         with self._lock:
             known = self._known.get(facts.vmid)
         if known is not None and known.uuid == facts.uuid and self._clock() - known.verified < TRUST:

@@ -66,7 +66,7 @@ class Work:
         warn: Callable[[str], None],
         tell: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        """`busy`: seconds to put up with what passes by itself; `tell` hears what is waited for."""
+        """`busy`: seconds to put up with what passes by itself. `tell` hears what is waited for."""
         self._tell = tell
         self._client, self._touched, self._parallel, self._busy = client, touched, parallel, busy
         self._clock, self._wall, self._sleep, self._rng, self._warn = clock, wall, sleep, rng, warn
@@ -82,7 +82,7 @@ class Work:
             return upid in self._guessed
 
     def submit(self, kind: str, node: str, vmid: int, post: Callable[[], str]) -> str:
-        """The UPID. Waits for locks; when the answer was lost, looks for the task instead of asking again."""
+        """The UPID. Waits for locks. When the answer was lost, looks for the task instead of asking again."""
         since = self._wall()
         kinds = NOTHING_DONE if kind in LOOKED_AT_FIRST else PASSING
         try:
@@ -133,7 +133,7 @@ class Work:
         return None
 
     def while_locked(self, node: str, vmid: int, call: Callable[[], T]) -> T:
-        """Again and again while something that passes is in the way; `call` may be made twice with the same effect."""
+        """Again and again while something that passes is in the way. `call` may be made twice with the same effect."""
         return self._repeat(node, vmid, call, PASSING)
 
     def _repeat(self, node: str, vmid: int, call: Callable[[], T], kinds: tuple[type[PveBusy], ...]) -> T:
@@ -156,7 +156,7 @@ class Work:
             self.wait_or_raise(error, deadline)
 
     def wait_or_raise(self, error: DeployError, deadline: float) -> None:
-        """Pause, and say why; raises the error when the time is up."""
+        """Pause, and say why. Raises the error when the time is up."""
         if self._clock() > deadline:
             raise error
         self._tell(f"waiting: {_first_line(error)}")
@@ -227,7 +227,7 @@ class Work:
             self._warn(f"{doing}: {warning}")
 
     def failure(self, upid: str) -> Failed | None:
-        """How a task failed; None if it did not. Other ends are errors."""
+        """How a task failed. None if it did not. Other ends are errors."""
         try:
             self.finish(upid, f"task {upid}")
         except TaskFailed as error:
@@ -270,7 +270,7 @@ class Work:
 
 
 def known_of(error: DeployError) -> DeployError | None:
-    """What an error means: itself, or what the text means with which a task failed; None: nothing that we know."""
+    """What an error means: itself, or what the text means with which a task failed. None: nothing that we know."""
     if not isinstance(error, TaskFailed):
         return error
     upid = find_upid(error.upid)

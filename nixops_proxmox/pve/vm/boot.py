@@ -80,7 +80,7 @@ def enter_calls(vm: Vm, spec: MachineSpec) -> Calls:
 
 
 def find_slot(vm: Vm, spec: MachineSpec) -> str:
-    """Where the installer goes: where it is already; else the tray that we made; else the first slot that holds
+    """Where the installer goes: where it is already. Else the tray that we made. Else the first slot that holds
     nothing. The boot order tells what was there before, so a slot that it names is taken."""
     taken = {*spec.extra, *(disk.slot for disk in spec.disks)}
     q35 = "q35" in vm.config.get("machine", "")
@@ -108,7 +108,7 @@ def _is_our_tray(spec: MachineSpec, slot: str) -> bool:
 
 
 def leave_calls(vm: Vm, spec: MachineSpec) -> Calls:
-    """The CDs that come before the disk out of the order, which then is what it was; of their drives, ours is emptied
+    """The CDs that come before the disk out of the order, which then is what it was. Of their drives, ours is emptied
     or goes, and somebody else's stays where it is."""
     order = boot_devices(vm.config)
     first = next((number for number, device in enumerate(order) if _is_disk(vm.config, device)), len(order))

@@ -71,7 +71,7 @@ def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:
 
 def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
     """PVE takes the keys of one call in no order, and derives some from others. What decides how the rest is taken
-    (hotplug, an end of protection) goes first; the boot order, to which PVE itself adds and from which it takes
+    (hotplug, an end of protection) goes first. The boot order, to which PVE itself adds and from which it takes
     devices, goes last, and with it the notes: they say that a clone is finished."""
     first = {key for key in params if key == "hotplug" or (key == "protection" and not parse_flag(str(params[key])))}
     last = {"boot", "description"} & params.keys() if "boot" in params else set[str]()

@@ -126,7 +126,7 @@ def strangers(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ..
 
 
 def _stranger(vm: Vm, disk: Disk, identity: Identity) -> Change | None:
-    """Our disks have serials; those that the original plugin made have none, and are known by their volumes. A fresh
+    """Our disks have serials. Those that the original plugin made have none, and are known by their volumes. A fresh
     clone's get theirs with the first write."""
     have = vm.config.get(disk.slot, "")
     drive = parse_drive(have)
@@ -223,7 +223,7 @@ def _is_same_medium(has: Mapping[str, str], wants: Mapping[str, str]) -> bool:
 
 
 def _exchange(slot: str, have: str, want: str) -> Correction:
-    """One CD for another; a disk gives way to nothing."""
+    """One CD for another. A disk gives way to nothing."""
     if not is_cdrom(parse_drive(have)):
         return Correction(
             Change(slot, have, want, forbidden="a disk is in its slot and would be detached: detach it yourself first")

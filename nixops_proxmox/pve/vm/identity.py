@@ -45,7 +45,7 @@ def identity_of(machine: Machine) -> Identity:
 
 
 def uuid_of(config: Mapping[str, str]) -> str:
-    """The SMBIOS UUID, lower case; empty if there is none."""
+    """The SMBIOS UUID, lower case. Empty if there is none."""
     return parse_properties(config.get("smbios1", "")).get("uuid", "").lower()
 
 

@@ -1,5 +1,5 @@
-"""Pure: what a VM has and its description does not say (any more). It stays, for somebody may have set it by hand;
-the plan says so, with the command that resets it."""
+"""Pure: what a VM has and its description does not say (any more). It stays, for somebody may have set it by hand.
+The plan says so, with the command that resets it."""
 
 import re
 import shlex
@@ -96,7 +96,7 @@ def _parts(vm: Vm, key: str, has: Mapping[str, str], wants: Mapping[str, str]) -
 
 
 def _tags(vm: Vm, spec: MachineSpec) -> Iterator[str]:
-    """Tags that are described are all there are; without any, those that somebody gave it stay."""
+    """Tags that are described are all there are. Without any, those that somebody gave it stay."""
     rest = sorted({tag.lower() for tag in split_list(vm.config.get("tags", ""))} - set(wanted_tags(spec)))
     if rest and not spec.tags:
         tags = shlex.quote(";".join(wanted_tags(spec)))

@@ -32,7 +32,7 @@ OURS = frozenset({"vmid", "smbios1", "name", "boot", "description", "tags", CDRO
 
 
 def create_params(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
-    """POST /nodes/{node}/qemu: the VM, its disks, its mark; it boots the installer first, unless it has an image."""
+    """POST /nodes/{node}/qemu: the VM, its disks, its mark. It boots the installer first, unless it has an image."""
     params: dict[str, Value] = {"vmid": identity.vmid, "ostype": "l26", "smbios1": f"uuid={identity.uuid}"}
     params |= settings(spec, identity)
     params |= firmware(spec)
@@ -49,7 +49,7 @@ def create_params(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
 
 
 def settings(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
-    """Everything that is no device; what the description leaves unset is left out."""
+    """Everything that is no device. What the description leaves unset is left out."""
     wanted: dict[str, Value] = {
         "name": dns_name(spec.name),
         "description": notes_with_mark(spec.description or "", identity.mark),
@@ -171,7 +171,7 @@ def wanted_tags(spec: MachineSpec) -> tuple[str, ...]:
 
 
 def extra(spec: MachineSpec) -> Iterator[tuple[str, Value]]:
-    """The user's raw options; those that carry the machine's identity are not theirs to set."""
+    """The user's raw options. Those that carry the machine's identity are not theirs to set."""
     for key, value in spec.extra.items():
         if key in OURS:
             raise SpecError(

@@ -44,7 +44,7 @@ TRANSFER = Timeouts(10, 900, 4 * 3600)  # uploads: the read time also covers act
 
 @dataclass(frozen=True)
 class Call:
-    """`template` is the path, its {placeholders} are filled from `where`; `poll`: one of many alike, counted apart."""
+    """`template` is the path, its {placeholders} are filled from `where`. `poll`: one of many alike, counted apart."""
 
     method: HttpMethod
     template: str
@@ -95,7 +95,7 @@ def no_trace(_done: CallDone) -> None:
 
 
 def quote_segment(name: str, value: str | int) -> str:
-    """A value as part of a path. Only a volume ID may hold slashes; nothing may climb out of its place."""
+    """A value as part of a path. Only a volume ID may hold slashes. Nothing may climb out of its place."""
     text = str(value)
     parts = text.split("/") if name == "volume" else [text]
     if any(part in ("", ".", "..") for part in parts) or (name != "volume" and "/" in text) or "\0" in text:

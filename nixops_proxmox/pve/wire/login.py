@@ -44,7 +44,7 @@ class TokenLogin:
 class TicketLogin:
     """A password, and for TOTP either one code or the secret that makes them.
 
-    One thread logs in; the others wait for its ticket. Renewal uses the ticket as its own password (PVE allows it),
+    One thread logs in. The others wait for its ticket. Renewal uses the ticket as its own password (PVE allows it),
     so a second factor is needed only once.
     """
 
@@ -126,7 +126,7 @@ def _is_header(text: Any) -> bool:
 
 
 def offered_factors(challenge: str) -> tuple[str, ...]:
-    """The second factors in a half ticket: `PVE:!tfa!{"totp"%3Atrue}:…`; empty if it cannot be read."""
+    """The second factors in a half ticket: `PVE:!tfa!{"totp"%3Atrue}:…`. Empty if it cannot be read."""
     body = unquote(challenge.partition("!tfa!")[2].partition(":")[0])
     try:
         offered = json.loads(body)
@@ -140,7 +140,7 @@ class _Totp(pyotp.TOTP):
 
 
 def totp_code(secret: str, now: float, *, digits: int = 6) -> str:
-    """PVE's TOTP (RFC 6238, SHA-1, 30 seconds); `secret` in base32, blanks allowed. ConfigError if it is not."""
+    """PVE's TOTP (RFC 6238, SHA-1, 30 seconds). `secret` in base32, blanks allowed. ConfigError if it is not."""
     cleaned = secret.replace(" ", "").replace("-", "").upper()
     try:
         return _Totp(cleaned, digits=digits).at(int(now))

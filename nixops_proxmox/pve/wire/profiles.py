@@ -80,7 +80,7 @@ def list_profiles(*, path: Path | None = None, environ: Mapping[str, str] | None
 
 
 def read_profiles(path: Path) -> Mapping[str, Mapping[str, Any]]:
-    """The tables of the file by name: `[profiles.NAME]` or `[NAME]`; nothing if there is no file.
+    """The tables of the file by name: `[profiles.NAME]` or `[NAME]`. Nothing if there is no file.
 
     Refuses a file that others may read: it may hold credentials.
     """
@@ -241,7 +241,7 @@ _TOKEN = re.compile(r"[^\s:/!=]+@[A-Za-z0-9._-]+![A-Za-z0-9._-]+=[!-~]+")
 
 
 def check_token(token: str, where: str) -> None:
-    """ConfigError unless it is user@realm!name=secret; its text is never shown."""
+    """ConfigError unless it is user@realm!name=secret. Its text is never shown."""
     if not _TOKEN.fullmatch(token) or ";" in token:
         raise ConfigError(f"{where}: the token is not of the form user@realm!name=secret")
 

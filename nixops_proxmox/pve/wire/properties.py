@@ -18,7 +18,7 @@ NIC_MODELS = frozenset(
 
 
 def parse_properties(text: str, default_key: str = "") -> dict[str, str]:
-    """In order of appearance; a part without `=` belongs to the default key. A repeated key: the last one counts."""
+    """In order of appearance. A part without `=` belongs to the default key. A repeated key: the last one counts."""
     properties: dict[str, str] = {}
     for part in text.split(","):
         key, separator, value = part.strip().partition("=")
@@ -53,7 +53,7 @@ def print_nic(properties: Mapping[str, str]) -> str:
 
 
 def parse_drive(text: str) -> dict[str, str]:
-    """A disk or CD drive; the volume is `file`."""
+    """A disk or CD drive. The volume is `file`."""
     return parse_properties(text, "file")
 
 
@@ -88,7 +88,7 @@ def storage_of(volume: str) -> str:
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes of "32G", "4608M", "1048578K", "540672"; None if it is no size."""
+    """Bytes of "32G", "4608M", "1048578K", "540672". None if it is no size."""
     match = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,24})?)([KMGT]?)", text)
     return int(Decimal(match[1]) * _UNITS[match[2]]) if match else None
 

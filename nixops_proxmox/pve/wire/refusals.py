@@ -42,7 +42,7 @@ class Overloaded(PveBusy):
 
 
 class VmLocked(PveBusy):
-    """Something holds the VM's configuration; `lock` names it as PVE does: backup, clone, create, …"""
+    """Something holds the VM's configuration. `lock` names it as PVE does: backup, clone, create, …"""
 
     def __init__(self, message: str, *, lock: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -279,7 +279,7 @@ def agent_error(message: str) -> DeployError:
 
 
 def translate_task_text(text: str, kind: str = "") -> DeployError | None:
-    """The same table for the exit status of a task of type `kind` ("qmcreate"); None: no row."""
+    """The same table for the exit status of a task of type `kind` ("qmcreate"). None: no row."""
     call = Call("GET", "/nodes/{node}/tasks/{upid}/status")
     return _first("task", kind, text, _Told(Refusal(500, text), call, text))
 

@@ -17,7 +17,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, order=True)
 class ApiServer:
-    """`host` is a name or a literal without brackets; `prefix` is a reverse proxy's path, "" or "/pve"."""
+    """`host` is a name or a literal without brackets. `prefix` is a reverse proxy's path, "" or "/pve"."""
 
     host: str
     port: int = DEFAULT_PORT

@@ -25,7 +25,7 @@ IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must
 
 
 def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str, timeout: float) -> ssl.SSLSocket:
-    """Connect, and verify as for calls; for traffic that is not a call. Raises OSError (ssl.SSLError is one)."""
+    """Connect, and verify as for calls. For traffic that is not a call. Raises OSError (ssl.SSLError is one)."""
     plain = socket.create_connection((host, port), timeout)
     try:
         secured = context.wrap_socket(plain, server_hostname=host)
@@ -128,7 +128,7 @@ class _FreshPool(HTTPSConnectionPool):
 
 
 class TrustingAdapter(HTTPAdapter):
-    """requests' adapter with our own idea of trust; one for all threads, its pool is locked."""
+    """requests' adapter with our own idea of trust. One for all threads, its pool is locked."""
 
     def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 64, idle: float = IDLE) -> None:
         self._pools: Any = {"https": partial(_FreshPool, idle=idle)}
@@ -192,7 +192,7 @@ def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:
 
 
 def normalized_fingerprint(text: str) -> str:
-    """A SHA-256 fingerprint as 64 lower-case hex digits, from any usual spelling; ConfigError otherwise."""
+    """A SHA-256 fingerprint as 64 lower-case hex digits, from any usual spelling. Raises ConfigError otherwise."""
     digits = re.sub(r"^(sha-?256[:=/ ])", "", text.strip().lower()).replace(":", "").replace(" ", "")
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise ConfigError(
@@ -203,7 +203,7 @@ def normalized_fingerprint(text: str) -> str:
 
 
 def checked_file(path: str, what: str) -> str:
-    """The path with ~ expanded; ConfigError if there is no such file."""
+    """The path with ~ expanded. Raises ConfigError if there is no such file."""
     file = expanded(path)
     if not file.is_file():
         raise ConfigError(f"{what} {path} does not exist")

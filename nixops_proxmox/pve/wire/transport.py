@@ -48,7 +48,7 @@ class Transport:
         proxy: str = "",
         may_act: Callable[[], None] = always,
     ) -> None:
-        """`may_act` is asked when the connection stands, right before a call that changes something leaves; the error
+        """`may_act` is asked when the connection stands, right before a call that changes something leaves. The error
         that it raises is raised here."""
         self._may_act = may_act
         self._servers = tuple(servers)
@@ -271,7 +271,7 @@ def _refusal(refused: ResourceException) -> Refusal:
 
 
 def _unmangled(reason: str) -> str:
-    """http.client reads the reason phrase as Latin-1; PVE writes UTF-8."""
+    """http.client reads the reason phrase as Latin-1. PVE writes UTF-8."""
     try:
         return reason.encode("latin-1").decode("utf-8")
     except UnicodeError:

@@ -26,7 +26,7 @@ class Upload:
 
 
 def multipart(upload: Upload, fields: Mapping[str, str]) -> tuple[Any, str]:
-    """(body, content type); the body is read from the file as it is sent and closes it at its end."""
+    """(body, content type). The body is read from the file as it is sent and closes it at its end."""
     file = upload.path.open("rb")
     parts: list[tuple[str, Any]] = [*fields.items(), ("filename", (upload.filename, file, "application/octet-stream"))]
     encoder = MultipartEncoder(fields=parts)

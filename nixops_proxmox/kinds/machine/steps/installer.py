@@ -165,7 +165,7 @@ class Install:
         return f"install-{facts.round}"
 
     def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
-        """A closure is the first generation of its new profile. A configuration is built in the guest, unknown to us."""
+        """A closure is the first generation of its new profile. A configuration is built in the guest: unknown."""
         closure = world.spec.install.method is InstallMethod.CLOSURE
         return replace(
             facts,
