@@ -8,7 +8,7 @@ from pathlib import Path
 from nixops_proxmox.errors import BuildFailed
 from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
-from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import nix_message
 
 TIMEOUT = 24 * 3600.0  # seconds; a kernel is slow to compile
@@ -99,7 +99,7 @@ def _failure(nix: Nix, name: str, toplevel: Toplevel, stderr: str, run: Runner) 
     needed = set(run(nix.argv("nix-store", "--query", "--requisites", toplevel.drv_path), timeout=60).stdout.split())
     guilty = [drv for drv in failed_derivations(stderr) if drv in needed]
     words = _lines_about(stderr, guilty) or nix_message(stderr)
-    hint = f"the whole log: nix-store --read-log {guilty[0]}" if guilty else ""
+    hint = f"the whole log: nix-store --read-log {guilty[0]}" if guilty else explain_store(stderr)
     if builder := next((b for b in _programs_missing(stderr) if b in (_builder(nix, drv, run) for drv in guilty)), ""):
         words += f"\nits builder {builder} does not exist in Nix's sandbox"
         hint = f"a sandboxed build sees only the store: use a builder from there, such as nixpkgs' bash, not {builder}"

@@ -26,6 +26,11 @@ NO_STORE = (
     " Debian), or name a store of your own in NIX_CONFIG (`store = /home/me/nix`)"
 )
 
+ROOT_IN_NAME = (
+    "you are root in name only, in a user namespace, and this Nix is too old to build there: run it as the user that"
+    " you are outside, or get a newer Nix"
+)
+
 
 class Store(StrEnum):
     """Who writes the store."""
@@ -81,7 +86,10 @@ def get_nix(environment: Mapping[str, str] | None = None, run: Runner | None = N
 
 
 def explain_store(words: str) -> str:
-    """A hint, if that is why Nix failed: an older Nix makes no store for a user without a daemon. Empty otherwise."""
+    """A hint, if it is an older Nix that failed for who we are: it makes no store for a user without a daemon, and does
+    not build for a user namespace's root. Empty otherwise."""
+    if "setgroups failed" in words:
+        return ROOT_IN_NAME
     return NO_STORE if re.search(r"creating directory '/nix\b.*Permission denied", words) else ""
 
 

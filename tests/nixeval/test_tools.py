@@ -4,7 +4,16 @@ import pytest
 
 from nixops_proxmox.errors import NixMissing
 from nixops_proxmox.model import Completed
-from nixops_proxmox.nixeval.tools import Nix, Store, find_nix, get_nix, parse_version, store_flags, store_kind
+from nixops_proxmox.nixeval.tools import (
+    Nix,
+    Store,
+    explain_store,
+    find_nix,
+    get_nix,
+    parse_version,
+    store_flags,
+    store_kind,
+)
 from tests.nixeval.scripted import ScriptedRunner
 
 
@@ -109,3 +118,15 @@ def _program(directory: Path) -> Path:
 
 def _system_places() -> tuple[str, ...]:
     return ("/run/current-system/sw/bin", "/nix/var/nix/profiles/default/bin")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("error: setgroups failed: Operation not permitted", "root in name only"),
+        ("error: creating directory '/nix/store': Permission denied", "no Nix daemon"),
+        ("error: creating directory '/home/me/x': Permission denied", ""),
+    ],
+)
+def test_what_an_older_nix_cannot_do_for_whom_is_said_in_a_sentence(words: str, hint: str) -> None:
+    assert hint in explain_store(words) and bool(explain_store(words)) == bool(hint)
