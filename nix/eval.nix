@@ -3,7 +3,7 @@
 #   nix-instantiate --eval --strict --json --read-write-mode eval.nix --arg networkExpr /path/to/network.nix -A info
 #   nix-build eval.nix --arg networkExpr /path/to/network.nix -A machines.web.toplevel
 #
-# `info` is { network; machines.<name> = { deployment.proxmox; deployment.targetEnv; toplevel = { drvPath; outputPath; } or null; }; }.
+# `info` is { network; resources; machines.<name> = { deployment.proxmox; deployment.targetEnv; toplevel = { drvPath; outputPath; } or null; }; }.
 #
 # A machine is plain when it is an attribute set that has a `toplevel`, or when no nixpkgs can be found: then it gives
 # `deployment.proxmox` and its `toplevel` as they are. Every other machine is a NixOS module, as in NixOps.
@@ -171,8 +171,19 @@ let
         _module.check = checkConfigurationOptions && config.deployment.targetEnv == "proxmox";
       })
       letIn
+      attached
     ];
   };
+
+  # Where a machine finds its volumes. Python (spec/volume.py) derives the same serials.
+  attached = { config, ... }: {
+    _file = toString ./eval.nix;
+    deployment.proxmox.guest.volumes = listToAttrs (map
+      (name: { inherit name; value = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_${serialOf name}"; })
+      config.deployment.proxmox.volumes);
+  };
+  serialOf = volume:
+    "npv-${builtins.substring 0 16 (builtins.hashString "sha256" "${deploymentName}/${volume}")}";
 
   # Our key, in a module of its own: a flake's finished systems get it as well.
   letIn = { config, ... }: {
@@ -234,12 +245,16 @@ let
   about = mapAttrs (name: simple "network.${name}")
     (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
 
+  # Beside machines: what kinds of our own are described.
+  described = mapAttrs (name: simple "resources.${name}") (intersectAttrs { volumes = null; } resources);
+
   # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. The
   # listener can refuse what no type can say, and end us.
   first = builtins.deepSeq deployments
     (if !announce then null
     else builtins.trace "nixops-proxmox-description ${builtins.toJSON {
       network = about;
+      resources = described;
       machines = mapAttrs (_: deployment: { inherit deployment; }) deployments;
     }}" null);
 
@@ -247,6 +262,7 @@ in
 {
   info = {
     network = about;
+    resources = described;
     machines = builtins.seq first
       (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }) deployments);
   };

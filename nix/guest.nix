@@ -124,6 +124,11 @@ in
       readOnly = true;
       description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial`.";
     };
+    volumes = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      description = "The stable path of each of the machine's volumes, by name, for `fileSystems`.";
+    };
   };
 
   config = mkMerge ([

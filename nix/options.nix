@@ -151,6 +151,12 @@ in
       example = [{ bridge = "vmbr0"; }];
       description = "The NICs: a list, or a set by slot.";
     };
+    volumes = mkOption {
+      type = listOf str;
+      default = [ ];
+      example = [ "db-data" ];
+      description = "The volumes of `resources.volumes` that the machine has attached. They outlive the machine: we park them before its VM is destroyed or installed again.";
+    };
     cpu = section {
       type = optional' str "host" "The CPU that the guest sees.";
       sockets = optional (ints.between 1 256) "The number of CPU sockets.";

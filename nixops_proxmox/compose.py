@@ -11,7 +11,7 @@ from typing import Self
 
 from nixops_proxmox import paths
 from nixops_proxmox.guest.agent import Agent, RealClock
-from nixops_proxmox.kinds.machine.ports import Builder
+from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.machine.telling import Telling
@@ -115,18 +115,23 @@ class Parts:
                 )
             return self._hypervisors[name]
 
+    @property
+    def clock(self) -> RealClock:
+        """Its sleeps notice when this run has lost its right to act."""
+        return RealClock(self.right.sleep)
+
     def agent(self, machine: Machine) -> Agent:
         """The guest agent of a machine, wherever it is now."""
         hypervisor = self.hypervisor(machine.facts.profile or "default")
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
-        clock = RealClock(self.right.sleep)
-        return Agent(hypervisor.client, node, machine.facts.vmid, clock=clock, tell=self._telling.tell)
+        return Agent(hypervisor.client, node, machine.facts.vmid, clock=self.clock, tell=self._telling.tell)
 
     def world(
         self,
         spec: MachineSpec,
         permissions: Permissions,
         builder: Builder,
+        volumes: VolumeKeeper,
         recorded: Callable[[], Collection[int]] = tuple,
     ) -> World:
         """`recorded`: VMIDs of all machines that the record knows."""
@@ -138,8 +143,9 @@ class Parts:
             guest=self.guests,
             builder=builder,
             keys=self.keys,
-            clock=RealClock(self.right.sleep),
+            clock=self.clock,
             reporter=self._telling,
+            volumes=volumes,
             permissions=permissions,
             recorded=recorded,
         )

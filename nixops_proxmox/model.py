@@ -237,6 +237,27 @@ class Vm:
 
 
 @dataclass(frozen=True)
+class VmRef:
+    """A VM, told by its SMBIOS UUID."""
+
+    uuid: str
+    vmid: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a volume was seen. `volume`: PVE's name of it there; `size` in bytes; `marked`: the drive says by its
+    serial whose it is; it does not where somebody detached it."""
+
+    vm: VmRef
+    slot: str
+    volume: str
+    size: int
+    marked: bool = True
+
+
+@dataclass(frozen=True)
 class Archive:
     """A backup. `ours`: its notes have the machine's UUID. Others are of a guest that had the same VMID, perhaps of
     this one: what is in them tells. `shared`: every node can read it."""

@@ -19,6 +19,7 @@ class Verb(StrEnum):
     DEPLOY = "deploy"
     DESTROY = "destroy"
     START = "start"
+    STOP = "stop"
     REBOOT = "reboot"
     STATUS = "status"
     HISTORY = "history"
@@ -28,6 +29,10 @@ class Verb(StrEnum):
     LIFECYCLE = "lifecycle"
     ISO_UPLOAD = "iso-upload"
     LAB_UP = "lab-up"
+    VOLUME_ADOPT = "volume-adopt"
+    VOLUME_DELETE = "volume-delete"
+    VOLUME_DETACH = "volume-detach"
+    VOLUME_LIST = "volume-list"
     BREAK_LOCK = "break-lock"  # no verb of its own: the same command again, and it takes the lock
     MAKE_ANOTHER = "make-another"  # so, too: it makes a machine though an unrecorded VM bears its mark
 

@@ -75,6 +75,9 @@ WORDS = {
     Verb.DESTROY: ["web"],
     Verb.STATUS: ["--endpoints"],
     Verb.RESTORE: ["web"],
+    Verb.VOLUME_ADOPT: ["data"],
+    Verb.VOLUME_DELETE: ["data"],
+    Verb.VOLUME_DETACH: ["data"],
 }
 
 

@@ -37,6 +37,7 @@ from nixops_proxmox.cli import (
     start,
     status,
     stop,
+    volume,
 )
 from nixops_proxmox.cli.arguments import add_common
 from nixops_proxmox.cli.spelling import spelled
@@ -68,6 +69,7 @@ VERBS: dict[str, ModuleType] = {
     "console": console,
     "doctor": doctor,
     "iso": iso,
+    "volume": volume,
     "profile": profile,
     "lifecycle": lifecycle,
     "lab": lab,

@@ -11,12 +11,14 @@ from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import by_danger, changing_line, describe, describe_removal, footer, plans_json
+from nixops_proxmox.messages.volumes import has_change, plan_line
 from nixops_proxmox.model import Effect, Finding, Level, Phase
 from nixops_proxmox.spelling import recalled
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
     from nixops_proxmox.operations import Checked, Deployed, Planned, Recoverable, Removal
+    from nixops_proxmox.operations.keeping import VolumeShown
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
@@ -30,13 +32,19 @@ def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) ->
 
 
 def show_plans(
-    screen: Screen, planned: "Sequence[Planned]", removals: "Sequence[Removal]", *, as_json: bool, check: bool = False
+    screen: Screen,
+    planned: "Sequence[Planned]",
+    removals: "Sequence[Removal]",
+    volumes: "Sequence[VolumeShown]" = (),
+    *,
+    as_json: bool,
+    check: bool = False,
 ) -> int:
-    """`removals`: machines that are recorded and no longer described. `check`: an exit status of its own says that
-    something is not as described."""
+    """`removals`: machines that are recorded and no longer described; `volumes`: all of them. `check`: an exit status
+    of its own says that something is not as described."""
     planned = by_danger(planned)
     if as_json:
-        screen.json(plans_json(planned, removals))
+        screen.json(plans_json(planned, removals, volumes))
     else:
         for plan in planned:
             if plan.placement is not None:
@@ -44,14 +52,17 @@ def show_plans(
             screen.result_lines([Line(line) for line in describe(plan, in_full=plan.placement is not None)])
         for removal in removals:
             screen.result_lines([Line(line) for line in describe_removal(removal)])
+        for volume in volumes:
+            screen.result(plan_line(volume))
         if planned:
-            screen.result(footer(planned, removals))
+            screen.result(footer(planned, removals, volumes))
     errors = [plan.error for plan in planned if plan.error is not None]
     for error in errors:
         screen.show(explain(error))
     if errors:
         return errors[0].exit_status
-    return CHANGES if check and any(plan.effect is not Effect.NOTHING for plan in planned) else 0
+    changes = any(plan.effect is not Effect.NOTHING for plan in planned) or any(map(has_change, volumes))
+    return CHANGES if check and changes else 0
 
 
 def _show_placement(screen: Screen, plan: "Planned") -> None:

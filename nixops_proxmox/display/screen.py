@@ -90,6 +90,16 @@ class Screen:
         self.err.print(Text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 
+    def ask_for(self, word: str, told: str, *, given: str, otherwise: str) -> bool:
+        """Tell what will happen, and let the user type a word to agree. `given`: typed already; `otherwise`: the
+        command that needs no question. NeedsPermission if we cannot ask."""
+        if given:
+            return given == word
+        if self._ask_from is None:
+            raise NeedsPermission(f"{told} (cannot ask, because this is not a terminal)", hint=f"{otherwise} agrees")
+        self.err.print(Text(f"{shown_line(self.spell(told))}; type {word} to agree: ", "bold"), end="", soft_wrap=True)
+        return self._ask_from().strip() == word
+
     @property
     def _is_lively(self) -> bool:
         return self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0

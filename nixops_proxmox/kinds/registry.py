@@ -15,6 +15,8 @@ from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
+from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
+from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
 
 if TYPE_CHECKING:
     from nixops_proxmox.state import Deployment
@@ -67,6 +69,7 @@ def our_kinds() -> Sequence[Entry]:
     return (
         Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
         Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
+        Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.messages.places import place_json
+from nixops_proxmox.messages.volumes import is_new, volume_json
 from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.nixeval.closure import PackageChange
     from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
     from nixops_proxmox.operations import Planned, Removal
+    from nixops_proxmox.operations.keeping import VolumeShown
 
 NAMED = 12  # packages or units
 EVERYTHING = 1 << 30
@@ -46,8 +48,8 @@ def by_danger(plans: "Sequence[Planned]") -> "list[Planned]":
 
 
 def changing_line(changing: Sequence[str], count: int) -> str:
-    """Of `count` machines these get another system: told before it is built."""
-    named = ", ".join(changing[:NAMED]) + (f" and {len(changing) - NAMED} more" if len(changing) > NAMED else "")
+    """Name the machines that get another system, before it is built. `count`: of how many."""
+    named = ", ".join(islice(changing, NAMED)) + (f" and {len(changing) - NAMED} more" if len(changing) > NAMED else "")
     rest = count - len(changing)
     others = (
         "" if not rest else "; 1 machine keeps what it has" if rest == 1 else f"; {rest} machines keep what they have"
@@ -217,13 +219,15 @@ def what_goes(removal: "Removal") -> list[str]:
     return [*lines, *(f"kept: {line}" for line in removal.spared)]
 
 
-def footer(plans: "Sequence[Planned]", removals: "Sequence[Removal]") -> str:
-    """How many machines of which effect, and who is away for how long."""
+def footer(plans: "Sequence[Planned]", removals: "Sequence[Removal]", volumes: "Sequence[VolumeShown]" = ()) -> str:
+    """How many machines of which effect, how many new volumes, and who is away for how long."""
     counted = Counter(plan.effect for plan in plans if plan.error is None)
     parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in Effect if counted[effect]]
     refused = sum(plan.error is not None for plan in plans)
     parts += [f"{refused} that cannot be deployed"] if refused else []
     parts += [f"{len(removals)} no longer described"] if removals else []
+    new = sum(map(is_new, volumes))
+    parts += [f"{new} new {'volume' if new == 1 else 'volumes'}"] if new else []
     down = [f"{plan.name} {duration(plan.downtime) if plan.downtime else 'unknown'}" for plan in plans if plan.restart]
     return f"{', '.join(parts)}. Downtime: {', '.join(down) or 'none'}."
 
@@ -282,12 +286,15 @@ def _units_json(units: "Units") -> dict[str, list[str]]:
     return {verb: list(getattr(units, verb)) for verb in UNITS}
 
 
-def plans_json(plans: "Sequence[Planned]", removals: "Sequence[Removal]") -> dict[str, Any]:
+def plans_json(
+    plans: "Sequence[Planned]", removals: "Sequence[Removal]", volumes: "Sequence[VolumeShown]" = ()
+) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "machines": [plan_json(plan) for plan in plans],
         "no longer described": [removal.machine.name for removal in removals],
         "removals": [_removal_json(removal) for removal in removals],
+        "volumes": [volume_json(volume) for volume in volumes],
     }
 
 

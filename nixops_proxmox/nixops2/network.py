@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.model import Endpoint, Machine, SystemContents
 from nixops_proxmox.nixops2.book import Book, MachineRecord
-from nixops_proxmox.state import JournalEntry
+from nixops_proxmox.state import JournalEntry, Stored
+from nixops_proxmox.state.lease import MACHINE
 
 
 class Kept(Protocol):
@@ -41,7 +42,12 @@ class NixopsRecord:
         kept = self._kept.get(name)
         return Machine(self.name, name) if kept is None else kept.record.machine(self.name, name)
 
-    def forget(self, name: str, lease: Any = None) -> None:  # noqa: ARG002 -- as all records have it
+    def stored(self, kind: str) -> Sequence[Stored]:
+        """NixOps's state has machines only."""
+        del kind
+        return ()
+
+    def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None:  # noqa: ARG002 -- as all records
         """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
         raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
 

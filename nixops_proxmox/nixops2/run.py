@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
@@ -65,7 +66,7 @@ class Run:
 
     def world(self, spec: MachineSpec, permissions: Permissions = HARDWARE_AS_IT_IS) -> World:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
-        return self.parts.world(spec, permissions, nothing, partial(self._recorded_vmids, spec.profile))
+        return self.parts.world(spec, permissions, nothing, NoVolumes(), partial(self._recorded_vmids, spec.profile))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         return [facts.vmid for facts in self._facts() if facts.profile == profile]

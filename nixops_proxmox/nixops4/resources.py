@@ -227,7 +227,7 @@ class Resources:
 
 
 def _is_stateful(kind: str) -> bool:
-    """Of a type that is not known: no, because there is nothing that could be forgotten."""
+    """Does the type keep something that could be forgotten? One that is not known does not."""
     types = {} if kind == STATE else find_resource_types()
     return kind in types and types[kind].stateful
 

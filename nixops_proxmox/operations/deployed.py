@@ -1,23 +1,28 @@
 """A deployment, opened: what the doors' verbs do, in terms of the core."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.core.graph import Ref, Wants, walk
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
+from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Power
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.growing import find_growth
+from nixops_proxmox.operations.keeping import Keeper, VolumeShown
 from nixops_proxmox.operations.placing import explain_place, place_new
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
@@ -82,6 +87,7 @@ class Deployed:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
+        self._keep()
 
     # What there is.
 
@@ -137,6 +143,15 @@ class Deployed:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
         return spec_of_record(machine)
 
+    def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
+        """A new machine goes where the local storage is that has its volumes, unless the description says where."""
+        if not spec.volumes or spec.node is not None or self.record.machine(spec.name).phase is not Phase.ABSENT:
+            return spec
+        node = ""
+        with suppress(DeployError):  # no profile, no connection: the machine meets that itself
+            node = self.volumes.find_node(spec.volumes)
+        return spec.model_copy(update={"node": node}) if node else spec
+
     # What can be asked for.
 
     def deploy(
@@ -168,7 +183,11 @@ class Deployed:
                 keep_system(self.record, self._nix, machine.facts.system)
             return machine
 
-        return self._each(names, work, before=lambda: refused.update(self._place(names)))
+        def before(lease: Any) -> None:
+            self._keep(lease)
+            refused.update(self._place(names))
+
+        return self._each(names, work, before=before, wants=self._wants(names))
 
     def stop(self, names: Sequence[str]) -> list[Outcome]:
         return self._to(Phase.STOPPED, names)
@@ -242,7 +261,11 @@ class Deployed:
             return Removal(machine, (f"could not find out its other volumes: {error.message}",))
         if vm is None:
             return Removal(machine)
-        return Removal(machine, tuple(hypervisor.losses(vm, machine)), tuple(hypervisor.spared(vm)))
+        kept = (
+            *hypervisor.spared(vm),
+            *(f"volume {volume}: parked first" for volume in self.volumes.attached(machine)),
+        )
+        return Removal(machine, tuple(hypervisor.losses(vm, machine)), kept)
 
     def read_only(self, name: str) -> Pursuit:
         """One machine, for verbs that change nothing: what they see is not recorded."""
@@ -316,7 +339,7 @@ class Deployed:
             return replace(found, placement=self.explain(name))
 
     def explain(self, name: str) -> Explanation:
-        """Of each node, whether the machine fits there, why not, and what speaks for it."""
+        """Explain for each node whether the machine fits there, why not, and what speaks for it."""
         found = (self.record.machine(name), self.spec(name))
         return explain_place(found, self._everything(), self._parts.hypervisor)
 
@@ -377,7 +400,7 @@ class Deployed:
 
     def _place(self, names: Sequence[str], *, warn: bool = False) -> dict[str, DeployError]:
         """Places for all new machines before the first is made; errors by name."""
-        asked = [(self.record.machine(name), self.spec(name)) for name in names]
+        asked = [(self.record.machine(name), self._near_its_volumes(self.spec(name))) for name in names]
         return place_new(asked, self._everything(), self._parts.hypervisor, warn=warn)
 
     def _everything(self) -> list[tuple[Machine, MachineSpec]]:
@@ -388,15 +411,114 @@ class Deployed:
         names: Sequence[str],
         work: Callable[[str, Any], Machine],
         *,
-        before: Callable[[], None] = lambda: None,
+        before: Callable[[Any], object] | None = None,
+        wants: Wants | None = None,
     ) -> list[Outcome]:
+        """Work on the machines, in the order of `wants`; without it, side by side. Volumes among them are made first.
+        `before` is given the lease."""
+
         def with_right(name: str) -> Machine:
             self._parts.right.check()  # where nothing is left to do, nothing else would check it
             return work(name, lease)
 
         with self._lease() as lease:
-            before()
-            return run_all(names, with_right, jobs=self._options.jobs, ended=self._options.ended)
+            (before or self._keep)(lease)
+            outcomes: dict[Ref, Outcome] = {}
+
+            def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
+                volumes = [Ref(VOLUME, ref.name) for ref in refs if ref.kind == VOLUME]
+                found = dict(zip(volumes, self._ensure([ref.name for ref in volumes]), strict=True))
+                machines = [ref.name for ref in refs if ref.kind == MACHINE]
+                for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
+                    found[Ref(MACHINE, outcome.name)] = outcome
+                outcomes.update(found)
+                return {ref: outcome.error for ref, outcome in found.items()}
+
+            ended = walk({Ref(MACHINE, name): () for name in names} if wants is None else wants, do_wave)
+            for ref, error in ended.items():
+                if ref not in outcomes and error is not None:
+                    outcomes[ref] = Outcome(ref.name, 0.0, error=error)
+                    self._options.ended(outcomes[ref])
+        failed = [outcome for ref, outcome in outcomes.items() if ref.kind == VOLUME and outcome.error is not None]
+        return [*failed, *(outcomes[Ref(MACHINE, name)] for name in names)]
+
+    # Volumes.
+
+    def _keep(self, lease: Any = None) -> None:
+        """From here on, volumes may be changed; without a lease, only looked at."""
+        self.volumes = Keeper(
+            self.record,
+            () if self.network is None else self.network.volumes,
+            self._parts.hypervisor,
+            self._parts.clock,
+            self._options.reporter,
+            lease,
+        )
+
+    def _wants(self, names: Sequence[str]) -> Wants:
+        """What each machine needs to be there before it: its volumes, and the machine that has to let go of one. With
+        all machines, the volumes that none of them has belong to it too."""
+        wants: dict[Ref, set[Ref]] = {Ref(MACHINE, name): set() for name in names}
+        for name in names:
+            for volume in self.spec(name).volumes:
+                wants.setdefault(Ref(VOLUME, volume), set())
+                wants[Ref(MACHINE, name)].add(Ref(VOLUME, volume))
+                before = self.volumes.volume(volume).facts.machine
+                if before in names and before != name:
+                    wants[Ref(MACHINE, name)].add(Ref(MACHINE, before))
+        if set(self.described()) <= set(names) and self.network is not None:
+            for spec in self.network.volumes:
+                wants.setdefault(Ref(VOLUME, spec.name), set())
+        return wants
+
+    def _ensure(self, volumes: Sequence[str]) -> list[Outcome]:
+        """Make those volumes that are not there. Where is known: the machines have their places."""
+        wanted_by = self.attachments()
+        found = []
+        for volume in volumes:
+            began, error = time.monotonic(), None
+            machine = wanted_by.get(volume, "")
+            try:
+                self._parts.right.check()
+                self.volumes.ensure(volume, self._node_of(machine), machine)
+            except DeployError as raised:
+                error = raised
+            found.append(Outcome(f"volume {volume}", time.monotonic() - began, error=error))
+        return found
+
+    def list_volumes(self) -> list[VolumeShown]:
+        """All volumes, described or recorded, as they are now."""
+        return self.volumes.look(self.attachments())
+
+    def park_volume(self, name: str) -> None:
+        """Move it out of the VM of a machine that is stopped."""
+        with self._lease() as lease:
+            self._keep(lease)
+            self.volumes.park(name)
+
+    def delete_volume(self, name: str) -> None:
+        """With its data. NeedsPermission if it is protected, or a machine's VM has it."""
+        with self._lease() as lease:
+            self._keep(lease)
+            self.volumes.delete(name)
+
+    def adopt_volume(self, name: str) -> None:
+        """Record a described volume that the cluster has."""
+        with self._lease() as lease:
+            self._keep(lease)
+            self.volumes.adopt(name)
+
+    def attachments(self) -> dict[str, str]:
+        """The machine that describes it, by volume."""
+        machines = () if self.network is None else self.network.machines
+        return {volume: machine.name for machine in machines for volume in machine.volumes}
+
+    def _node_of(self, name: str) -> str:
+        """Where the machine is, or will be made; empty: no machine, or it has no place."""
+        if not name:
+            return ""
+        place = self._parts.hypervisor(self.spec(name).profile).find_chosen_place(name)
+        return self.record.machine(name).facts.node if place is None else place.node
 
     @contextmanager
     def _lease(self) -> Iterator[Any]:
@@ -422,8 +544,8 @@ class Deployed:
         builder: Builder = NothingToBuild()
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
-        spec = spec or self.spec(name)
-        return self._parts.world(spec, permissions, builder, partial(self._recorded_vmids, spec.profile))
+        spec = spec or self._near_its_volumes(self.spec(name))
+        return self._parts.world(spec, permissions, builder, self.volumes, partial(self._recorded_vmids, spec.profile))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

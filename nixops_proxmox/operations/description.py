@@ -70,7 +70,8 @@ def describe(
     _refuse_blanks(roots, network)
     if profile:
         machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
-        network = network.model_copy(update={"machines": machines})
+        volumes = tuple(one.model_copy(update={"profile": profile}) for one in network.volumes)
+        network = network.model_copy(update={"machines": machines, "volumes": volumes})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
     return Description(network, nix, systems, evaluated.warnings)

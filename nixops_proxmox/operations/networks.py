@@ -34,9 +34,12 @@ def described_profiles(deployed: "Deployed", given: str = "") -> list[str]:
 
 
 def used_profiles(deployed: "Deployed") -> list[str]:
-    """The hypervisors of the described and the recorded machines."""
+    """The hypervisors of the described and the recorded machines and volumes."""
     described = [deployed.spec(name).profile for name in deployed.described()]
-    return sorted({*described, *(machine.facts.profile for machine in deployed.record.machines())} - {""})
+    return sorted(
+        {*described, *deployed.volumes.profiles(), *(machine.facts.profile for machine in deployed.record.machines())}
+        - {""}
+    )
 
 
 def enter_networks(profiles: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ def place_new(
 
 
 def explain_place(described: Described, everything: Sequence[Described], hypervisor: HypervisorOf) -> Explanation:
-    """Of each node, whether the machine fits there, why not, and what speaks for it."""
+    """Explain for each node whether the machine fits there, why not, and what speaks for it."""
     machine, spec = described
     there = hypervisor(spec.profile)
     if has_place(machine, spec.profile):

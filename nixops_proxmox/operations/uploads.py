@@ -1,4 +1,4 @@
-"""Deletes a file that was uploaded: finds the one that is meant, and what shows that it is ours. Its kind removes it.
+"""Delete a file that was uploaded: find it, and what shows that it is ours. Its kind removes it.
 
 Two things show it: the record of a deployment, or the file itself, whose content the name on the storage tells.
 """

@@ -18,6 +18,7 @@ from nixops_proxmox.spec.machine import (
     Tpm,
 )
 from nixops_proxmox.spec.parse import parse_machine, parse_network
+from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
     "Bus",
@@ -35,6 +36,7 @@ __all__ = [
     "Placement",
     "Ssh",
     "Tpm",
+    "VolumeSpec",
     "parse_machine",
     "parse_network",
 ]

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.machine import Disk, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
-from nixops_proxmox.spec.tree import Mistakes
+from nixops_proxmox.spec.tree import Mistakes, nearest
+from nixops_proxmox.spec.volume import VolumeSpec, is_volume_serial
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ def check_disk(disk: Disk, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("iothread"), "sata disks have none: expected the bus scsi or virtio")
     if disk.ssd and bus == "virtio":
         mistakes.add(at("ssd"), "virtio disks cannot look like SSDs: expected the bus scsi or sata")
+    if disk.serial is not None and is_volume_serial(disk.serial):
+        mistakes.add(at("serial"), f"{disk.serial} is how the serial of a volume begins: expected another one")
     if disk.aio == "native" and disk.cache not in (None, "none", "directsync"):
         mistakes.add(at("aio"), f"native needs the cache none or directsync, and it is {disk.cache}")
 
@@ -149,6 +152,31 @@ def check_network(machines: Iterable[MachineSpec], path_of: Callable[[str], str]
         first, *others = names
         for other in others:
             mistakes.add(f"{path_of(other)}.vmid", f"{vmid} is the VMID of {first} already")
+
+
+def check_volumes(
+    volumes: Iterable[VolumeSpec], machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes
+) -> None:
+    """A volume is attached to one machine, on the hypervisor where it is. `path_of` a machine's name."""
+    machines, known = list(machines), {volume.name: volume for volume in volumes}
+    for machine in machines:
+        for index, name in enumerate(machine.volumes):
+            path = f"{path_of(machine.name)}.volumes[{index}]"
+            volume = known.get(name)
+            if volume is None and mistakes.below(f"resources.volumes.{name}"):
+                continue
+            if volume is None:
+                text = f"there is no volume {name} in resources.volumes{nearest(name, known)}"
+                mistakes.add(path, text, hint=f'resources.volumes.{name} = {{ storage = "…"; size = "10G"; }};')
+            elif volume.profile != machine.profile:
+                text = f"{name} is on the hypervisor {volume.profile}, and the machine on {machine.profile}"
+                mistakes.add(path, text)
+            elif None not in (volume.node, machine.node) and volume.node != machine.node:
+                mistakes.add(path, f"{name} is on the node {volume.node}, and the machine on {machine.node}")
+    for name, owners in _twice((name, machine.name) for machine in machines for name in machine.volumes):
+        first, *others = owners
+        for other in others:
+            mistakes.add(f"{path_of(other)}.volumes", f"{name} is attached to {first} already")
 
 
 def _twice(pairs: Iterable[tuple[T | None, str]]) -> Iterator[tuple[T, list[str]]]:

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from nixops_proxmox.spec import values as v
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+from nixops_proxmox.spec.frozen import Frozen
+from nixops_proxmox.spec.volume import VolumeSpec
 
 
 class Bus(StrEnum):
@@ -19,7 +17,7 @@ class Bus(StrEnum):
     SATA = "sata"
 
 
-class Disk(_Frozen):
+class Disk(Frozen):
     """A disk of the VM. `serial`: None lets the hypervisor's layer derive one, so that the guest can tell it apart."""
 
     slot: v.DiskSlot  # PVE's key: scsi0, virtio1, …
@@ -40,7 +38,7 @@ class Disk(_Frozen):
         return not self.keep if self.grow is None else self.grow
 
 
-class IpSpec(_Frozen):
+class IpSpec(Frozen):
     """One family on one NIC."""
 
     method: Literal["dhcp", "auto", "static", "none"]
@@ -49,7 +47,7 @@ class IpSpec(_Frozen):
     gateway: v.IpAddress | None = None
 
 
-class Nic(_Frozen):
+class Nic(Frozen):
     """A network interface of the VM. `mac`: None lets one be minted. `mtu`: 1 takes the bridge's. `rate`: MB/s."""
 
     slot: v.NicSlot  # net0, net1, …
@@ -71,7 +69,7 @@ class Nic(_Frozen):
     search: Annotated[tuple[v.DnsName, ...], v.Unique] = ()
 
 
-class Cpu(_Frozen):
+class Cpu(Frozen):
     """`limit`: of CPU time, in CPUs. `units`: the weight against other guests."""
 
     type: v.CpuType | None = None
@@ -82,13 +80,13 @@ class Cpu(_Frozen):
     numa: bool | None = None
 
 
-class Efi(_Frozen):
+class Efi(Frozen):
     storage: v.Storage
     type: Literal["2m", "4m"] = "4m"
     secure_boot_keys: bool = False
 
 
-class Tpm(_Frozen):
+class Tpm(Frozen):
     storage: v.Storage
     version: Literal["v1.2", "v2.0"] = "v2.0"
 
@@ -104,9 +102,9 @@ class InstallMethod(StrEnum):
     CONFIGURATION = "configuration"
 
 
-class InstallSpec(_Frozen):
+class InstallSpec(Frozen):
     source: InstallSource = Field(default=InstallSource.ISO, validation_alias="from", serialization_alias="from")
-    iso: v.Volume | None = None  # a volume ID
+    iso: v.VolumeId | None = None  # a volume ID
     image: v.Script | None = None
     template: v.Script | None = None  # a VMID or a name
     full_clone: bool = False
@@ -117,7 +115,7 @@ class InstallSpec(_Frozen):
     asked: int = Field(default=0, ge=0, le=1 << 31, validation_alias="generation", serialization_alias="generation")
 
 
-class EndpointPolicy(_Frozen):
+class EndpointPolicy(Frozen):
     families: Annotated[tuple[Literal["ipv4", "ipv6"], ...], v.OneOrMore] = ("ipv6", "ipv4")
     reaches: Annotated[tuple[Literal["private", "public"], ...], v.OneOrMore] = ("private", "public")
     allow: tuple[v.Cidr, ...] = ()
@@ -127,7 +125,7 @@ class EndpointPolicy(_Frozen):
     jump: v.Jump | None = None  # OpenSSH ProxyJump syntax
 
 
-class Ssh(_Frozen):
+class Ssh(Frozen):
     user: v.UnixUser = "root"
     port: v.Port = 22
     options: Mapping[str, str] = {}
@@ -135,7 +133,7 @@ class Ssh(_Frozen):
     authorized_keys: tuple[v.PublicKey, ...] = ()
 
 
-class Placement(_Frozen):
+class Placement(Frozen):
     """Where a new machine may go. `spread`, `together`: names of groups. `strict`: what they say is a condition."""
 
     nodes: Annotated[tuple[v.NodeName, ...], v.Unique] = ()
@@ -144,7 +142,7 @@ class Placement(_Frozen):
     strict: bool = False
 
 
-class MachineSpec(_Frozen):
+class MachineSpec(Frozen):
     """One machine. The field names are the option names below `deployment.proxmox`, in snake case."""
 
     name: v.DnsName
@@ -157,6 +155,7 @@ class MachineSpec(_Frozen):
     vmid: v.Vmid | None = None
     disks: tuple[Disk, ...] = ()
     network: tuple[Nic, ...] = ()
+    volumes: Annotated[tuple[v.DnsName, ...], v.Unique] = ()  # names in `resources.volumes`
     cpu: Cpu = Cpu()
     memory: Annotated[int, Field(ge=16, le=1 << 24)] | None = None  # MiB
     balloon: Annotated[int, Field(ge=0, le=1 << 24)] | None = None  # MiB; 0: no balloon device
@@ -185,12 +184,13 @@ class MachineSpec(_Frozen):
     ssh: Ssh = Ssh()
 
 
-class NetworkSpec(_Frozen):
+class NetworkSpec(Frozen):
     """`warnings`: old option names that were used, and what of them has no effect any more. `foreign`: machines of
     other backends (`deployment.targetEnv`), which are none of ours."""
 
     name: str
     description: str = ""
     machines: tuple[MachineSpec, ...] = ()
+    volumes: tuple[VolumeSpec, ...] = ()
     foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

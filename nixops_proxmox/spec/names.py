@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.tree import Mistakes, Node, below
+from nixops_proxmox.spec.volume import VolumeSpec
 
 # Where the original plugin's options went. Dots lead into a section.
 ALIASES: Mapping[type[BaseModel], Mapping[str, str]] = {
@@ -45,7 +46,10 @@ WHERE_SECRETS_GO = (
 )
 
 # Fields that the place of the attribute set says, not an option.
-UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {MachineSpec: frozenset({"name"})}
+UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {
+    MachineSpec: frozenset({"name"}),
+    VolumeSpec: frozenset({"name"}),
+}
 
 
 def option_name(field: str) -> str:

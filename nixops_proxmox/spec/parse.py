@@ -24,14 +24,18 @@ from nixops_proxmox.spec.names import (
 from nixops_proxmox.spec.quantities import UNITS, parse_size
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
+from nixops_proxmox.spec.volume import VolumeSpec
 
 M = TypeVar("M", bound=BaseModel)
+
+VOLUMES = "resources.volumes"
 
 Read = Callable[[Node, Mistakes], object]  # what goes into the model; None: nothing
 
 
 def parse_network(name: str, data: object) -> NetworkSpec:
-    """Parse `{"network": {"description": …}, "machines": {name: {"deployment": {"proxmox": {…}}}, …}}`.
+    """Parse `{"network": {"description": …}, "machines": {name: {"deployment": {"proxmox": {…}}}, …},
+    "resources": {"volumes": {name: {…}, …}}}`.
 
     A machine may also be just `{"proxmox": {…}}`. One whose `deployment.targetEnv` is another backend's is left out and
     named in `foreign`. Raises one SpecError with a line for each mistake of the whole network.
@@ -44,7 +48,9 @@ def parse_network(name: str, data: object) -> NetworkSpec:
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
+    volumes = _volumes(data.get("resources"), mistakes)
     check.check_network(found, _path, mistakes)
+    check.check_volumes(volumes, found, _path, mistakes)
     if mistakes.found:
         raise mistakes.error()
     network = data.get("network")
@@ -53,9 +59,24 @@ def parse_network(name: str, data: object) -> NetworkSpec:
         name=name,
         description=description if isinstance(description, str) else "",
         machines=tuple(found),
+        volumes=tuple(volumes),
         foreign=foreign,
         warnings=tuple(mistakes.warnings),
     )
+
+
+def _volumes(resources: object, mistakes: Mistakes) -> list[VolumeSpec]:
+    described = resources.get("volumes") if isinstance(resources, Mapping) else None
+    if described is None:
+        return []
+    if not isinstance(described, Mapping):
+        mistakes.add(VOLUMES, f"expected an attribute set of volumes, got {show(described)}")
+        return []
+    found = (
+        _read(VolumeSpec, grow(below(VOLUMES, name), entry, mistakes), mistakes, given={"name": str(name)})
+        for name, entry in described.items()
+    )
+    return [spec for spec in found if spec is not None]
 
 
 def parse_machine(name: str, data: object) -> MachineSpec:
@@ -248,6 +269,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (MachineSpec, "balloon"): _read_size("M", divisor=UNITS["M"]),
     (MachineSpec, "startup"): _read_number_as_text,
     (Disk, "size"): _read_size("G"),
+    (VolumeSpec, "size"): _read_size("G"),
     (Nic, "ipv4"): _read_ip(4),
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,

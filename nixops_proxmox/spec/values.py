@@ -143,7 +143,7 @@ Storage = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]", "the name of a storage such as local-lvm"))
 ]
 Bridge = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]{0,31}", "a bridge such as vmbr0"))]
-Volume = Annotated[
+VolumeId = Annotated[
     str,
     AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*:[^\s,]+", "a volume such as local:iso/installer.iso")),
 ]

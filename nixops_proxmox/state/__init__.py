@@ -4,7 +4,7 @@ from nixops_proxmox.state.database import ENVIRONMENT, has_password
 from nixops_proxmox.state.holder import Holder, this_process
 from nixops_proxmox.state.journal import AttemptOutcome, Journal, JournalEntry
 from nixops_proxmox.state.lease import Held, Lease
-from nixops_proxmox.state.store import Deployment, State, open_state
+from nixops_proxmox.state.store import Deployment, State, Stored, open_state
 
 __all__ = [
     "ENVIRONMENT",
@@ -16,6 +16,7 @@ __all__ = [
     "JournalEntry",
     "Lease",
     "State",
+    "Stored",
     "has_password",
     "open_state",
     "this_process",

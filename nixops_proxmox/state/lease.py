@@ -37,7 +37,7 @@ class Scope:
         return not self.name
 
     def title(self, deployment: str) -> str:
-        """For people: `'web' of deployment 'shop'`."""
+        """Name it for people: `'web' of deployment 'shop'`."""
         whole = f"deployment {deployment!r}"
         if self.is_all:
             return whole

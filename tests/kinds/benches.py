@@ -2,19 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from uuid import uuid4
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import NoteTask, OnBytes
-from nixops_proxmox.errors import NotFound
+from nixops_proxmox.core.thing import AnyThing
+from nixops_proxmox.errors import NeedsPermission, NotFound
 from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.medium import Medium
-from nixops_proxmox.model import Phase
+from nixops_proxmox.kinds.volume import ports as volumes
+from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts, VolumePhase
+from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
+from nixops_proxmox.model import Phase, VmRef
 from nixops_proxmox.options import Silent
+from nixops_proxmox.spec import VolumeSpec
 from tests.clocks import SteppedClock
+from tests.kinds import shelves
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
+
+T = TypeVar("T", bound=AnyThing)
 
 
 class Bench(Protocol):
@@ -118,23 +127,23 @@ class Media:
         self.fuse.boundary()
 
 
-class Record:
-    """The journal of one medium, which survives the process."""
+class Record(Generic[T]):
+    """The journal of one thing, which survives the process. `read`: its facts out of JSON."""
 
-    def __init__(self) -> None:
-        self.thing, self.fuse = Thing(medium.NAME, "demo", "nixos"), Fuse()
+    def __init__(self, thing: T, read: Callable[[Mapping[str, Any]], Any]) -> None:
+        self.thing, self._read, self.fuse = thing, read, Fuse()
         self.entries: list[str] = []
 
-    def begin(self, thing: Thing, label: str, to: str, /) -> int:
+    def begin(self, thing: T, label: str, to: str, /) -> int:
         self.fuse.boundary()
         self.entries.append("running")
         return len(self.entries) - 1
 
-    def note(self, attempt: int, thing: Thing, /) -> None:
-        self.thing = thing.moved(thing.phase, Known.from_json(thing.facts.to_json()))
+    def note(self, attempt: int, thing: T, /) -> None:
+        self.thing = thing.moved(thing.phase, self._read(thing.facts.to_json()))
         self.fuse.boundary()
 
-    def commit(self, attempt: int, thing: Thing, /) -> None:
+    def commit(self, attempt: int, thing: T, /) -> None:
         self.fuse.boundary()
         self.note(attempt, thing)
         self.entries[attempt] = "done"
@@ -142,7 +151,7 @@ class Record:
     def fail(self, attempt: int, error: Exception, /) -> None:
         self.entries[attempt] = "failed"
 
-    def record(self, thing: Thing, label: str, /) -> None:
+    def record(self, thing: T, label: str, /) -> None:
         self.fuse.boundary()
         self.note(0, thing)
         self.entries.append("seen")
@@ -152,7 +161,8 @@ class MediumBench:
     made_again: ClassVar[bool] = True
 
     def __init__(self, file: Medium = FILE) -> None:
-        self.file, self.storage, self.record, self.reporter = file, Storage(), Record(), Silent()
+        self.file, self.storage, self.reporter = file, Storage(), Silent()
+        self.record = Record(Thing(medium.NAME, "demo", "nixos"), Known.from_json)
 
     def run(self, fuse: Fuse, *, wanted: bool) -> Thing:
         media = Media(self.storage, fuse)
@@ -167,4 +177,61 @@ class MediumBench:
         assert self.storage.uploads <= 2
 
 
-BENCHES: dict[str, type[MachineBench] | type[MediumBench]] = {"machine": MachineBench, "medium": MediumBench}
+class VolumeBench:
+    """A volume that the VM 100 is to have, or that is to be deleted with its data."""
+
+    made_again: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.shelves, self.reporter = shelves.Shelves(), Silent()
+        self.record = Record(Volume("demo", "data"), VolumeFacts.from_json)
+
+    def world(
+        self, fuse: Fuse, spec: VolumeSpec = shelves.SPEC, target: VmRef | None = shelves.MACHINE
+    ) -> volumes.World:
+        facts = self.record.thing.facts
+        known = [VmRef(facts.parker, facts.parker_vmid, "pve1")] if facts.parker_vmid else []
+        return volumes.World(
+            spec=spec,
+            serial=shelves.SERIAL,
+            store=shelves.Disks(self.shelves, fuse),
+            clock=SteppedClock(),
+            reporter=self.reporter,
+            mint=lambda: str(uuid4()),
+            node="pve1",
+            parkers=known,
+            roomy=known,
+            target=target,
+            machine="web",
+        )
+
+    def pursue(self, goal: VolumePhase, fuse: Fuse | None = None, **world: Any) -> Volume:
+        fuse = fuse or Fuse()
+        self.record.fuse = fuse
+        return pursue(LIFE_OF_VOLUMES, goal, self.record.thing, self.world(fuse, **world), self.record)
+
+    def run(self, fuse: Fuse, *, wanted: bool) -> Volume:
+        if wanted:
+            return self.pursue(VolumePhase.ATTACHED, fuse)
+        try:
+            return self.pursue(VolumePhase.ABSENT, fuse)
+        except NeedsPermission:  # only what is parked can be deleted
+            self.pursue(VolumePhase.PARKED, fuse)
+            return self.pursue(VolumePhase.ABSENT, fuse)
+
+    def check(self, *, wanted: bool) -> None:
+        found = self.shelves.disks()
+        if wanted:
+            ((vmid, slot, disk),) = found
+            assert (vmid, slot, disk.data) == (shelves.MACHINE.vmid, "scsi30", self.shelves.made)
+            assert self.shelves.made == 1 or not found
+        else:
+            assert not found and not self.shelves.parkers
+        assert all(end is None for end in self.shelves.tasks.values()), "a task was left behind"
+
+
+BENCHES: dict[str, type[MachineBench] | type[MediumBench] | type[VolumeBench]] = {
+    "machine": MachineBench,
+    "medium": MediumBench,
+    "volume": VolumeBench,
+}

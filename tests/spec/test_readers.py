@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec import machine as models
 
 PACKAGE = Path(models.__file__).parents[1]
@@ -19,6 +20,8 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     models.InstallSpec: frozenset({"install"}),
     models.EndpointPolicy: frozenset({"policy", "endpoint"}),
     models.Ssh: frozenset({"ssh"}),
+    models.Placement: frozenset({"placement"}),
+    VolumeSpec: frozenset({"spec", "volume"}),
 }
 NO_EFFECT = ("spec", "lab", "pve/permissions.py", "pve/doctor.py")  # who only looks makes nothing of an option
 IN_NIX = {  # what only the guest's NixOS configuration reads: nix/guest.nix

@@ -159,6 +159,36 @@ class Hypervisor(Protocol):
         ...
 
 
+class VolumeKeeper(Protocol):
+    """The disks of the deployment that outlive its machines. A machine has those attached that its description names;
+    before its VM goes, all of them are parked in another."""
+
+    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+        """Volumes that are to be attached, grown or parked. One is parked only while the VM stands still."""
+        ...
+
+    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
+        """The names of attached volumes that the description does not name any more."""
+        ...
+
+    def settle(self, machine: Machine, spec: MachineSpec) -> None:
+        """Attach what is described; park what is not, if the VM stands still. What is so already stays."""
+        ...
+
+    def park_all(self, machine: Machine, spec: MachineSpec) -> None:
+        """Park every volume that the machine's VM has, which stands still. Raises if one cannot be parked, or if one
+        that the machine had is found nowhere."""
+        ...
+
+    def refuse_rollback(self, machine: Machine, snapshot: str) -> None:
+        """NeedsPermission if the snapshot knows other volumes than the VM has: PVE would detach them."""
+        ...
+
+    def attached(self, machine: Machine) -> Sequence[str]:
+        """The names of the volumes that the record shows attached to the machine."""
+        ...
+
+
 class Shell(Protocol):
     """Commands in a guest, over SSH, with the host key proven."""
 

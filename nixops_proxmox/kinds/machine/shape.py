@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nixops_proxmox.core import table
-from nixops_proxmox.kinds.machine.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter
+from nixops_proxmox.kinds.machine.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter, VolumeKeeper
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -34,6 +34,7 @@ class World:
     keys: KeyStore
     clock: Clock
     reporter: Reporter
+    volumes: VolumeKeeper
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
 

@@ -16,14 +16,15 @@ from nixops_proxmox.lab.config import (
     parse_disk,
     parse_nic,
 )
-from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
+from nixops_proxmox.lab.refusals import PARAMETERS, Refused, bad_parameter, die
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.storage import Storage, Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.change import Change, apply_change, raise_problems
 from nixops_proxmox.lab.vms.create import join_pool
 from nixops_proxmox.lab.vms.disks import Made, allocation_line, say_transfer
-from nixops_proxmox.lab.vms.pending import add_unused
+from nixops_proxmox.lab.vms.pending import add_unused, is_in_snapshot
 from nixops_proxmox.lab.vms.rights import check_bridges
 from nixops_proxmox.lab.vms.snapshots import hard_disks
 
@@ -231,7 +232,8 @@ def start_move(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, Any]) 
     if "target-vmid" in params:
         return _start_reassign(cluster, auth, vm, params)
     if "storage" not in params:
-        raise bad_parameter("storage", "either target storage or target VMID must be set")
+        text = "both 'storage' and 'target-vmid' missing, either needs to be set"
+        raise Refused(400, PARAMETERS, {"target-vmid": text, "storage": text})
     storage = cluster.stores.get(params["storage"])
     if "images" not in storage.content:
         raise bad_parameter("storage", f"storage '{storage.name}' does not support vm images")
@@ -281,27 +283,77 @@ async def _move(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str,
 
 
 def _start_reassign(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, Any]) -> str:
-    key, target = params["disk"], cluster.get_vm(vm.node, int(params["target-vmid"]))
+    """A volume becomes another VM's: renamed, out of one configuration, and into the other as a change of it."""
+    if "storage" in params:
+        text = "either set 'storage' or 'target-vmid', but not both"
+        raise Refused(400, PARAMETERS, {"target-vmid": text, "storage": text})
+    key, target_vmid = params["disk"], int(params["target-vmid"])
+    cluster.require(auth, f"/vms/{target_vmid}", "VM.Config.Disk")
+    if target_vmid == vm.vmid:
+        raise bad_parameter("target-vmid", "must be different than source VMID to reassign disk")
     target_key = params.get("target-disk", key)
-    cluster.require(auth, f"/vms/{target.vmid}", "VM.Config.Disk")
+    target, stored, _ = _check_reassign(cluster, vm, params)
+    cluster.require(auth, f"/storage/{stored.storage}", "Datastore.AllocateSpace")
+
+    async def work(log: Log) -> None:
+        async with cluster.flocked(vm), cluster.flocked(target):
+            await _reassign(cluster, vm, params, log)
+
+    task = f"{vm.vmid}-{key}>{target_vmid}-{target_key}"
+    return cluster.tasks.start(vm.node, "qmmove", task, auth, work)
+
+
+def _check_reassign(cluster: Cluster, vm: Vm, params: Mapping[str, Any]) -> tuple[Vm, Stored, dict[str, str]]:
+    key, target_vmid = params["disk"], int(params["target-vmid"])
+    target_key, target = params.get("target-disk", key), cluster.vms.get(target_vmid)
+    if target is None:
+        die(f"could not find target VM {target_vmid}")
+    if target.node != vm.node:
+        die(f"Both VMs need to be on the same node ({vm.node} != {target.node})")
+    vm.check_lock()
+    target.check_lock()
+    if vm.is_template or target.is_template:
+        die("Can't move disks from or to template VMs")
+    for one, digest in ((vm, params.get("digest")), (target, params.get("target-digest"))):
+        if digest not in (None, one.digest):
+            die(f"VM {one.vmid}: detected modified configuration - file changed by other user? Try again.")
     if key not in vm.config:
         die(f"Disk '{key}' for VM '{vm.vmid}' does not exist")
     if target_key in target.config:
-        die(f"Target disk key '{target_key}' is already in use for VM '{target.vmid}'")
-    if vm.running and not key.startswith("unused"):
-        die("Cannot move disk of running VM to another VM.")
+        die(f"Target disk key '{target_key}' is already in use for VM '{target_vmid}'")
+    disk = {"file": vm.config[key]} if UNUSED.match(key) else parse_disk(key, vm.config[key])
+    if is_cdrom(disk):
+        die("CD drive contents can't be moved to another VM")
+    stored = cluster.stores.get_volume(disk["file"], vm.node)
+    if is_in_snapshot(vm, stored.volid):
+        die("Can't move disk used by a snapshot to another VM")
+    if vm.running and not UNUSED.match(key):
+        die("Cannot move disk to another VM while the source VM is running - detach first")
+    return target, stored, disk
 
-    async def work(log: Log) -> None:
-        stores = cluster.stores
-        disk = parse_disk(key, vm.config[key]) if not UNUSED.match(key) else {"file": vm.config[key]}
-        old = stores.get_volume(disk["file"], vm.node)
-        storage = stores.get(old.storage)
-        name = stores.free_name(storage, vm.node, target.vmid, old.format)
-        stored = stores.rename_owner(old, vm.node, target.vmid, name)
-        del vm.config[key]
-        target.config[target_key] = format_disk({**disk, "file": stored.volid})
-        log.say(
-            f"removing disk '{key}' from VM '{vm.vmid}' config\nupdate disk '{target_key}' in VM '{target.vmid}' config"
-        )
 
-    return cluster.tasks.start(vm.node, "qmmove", str(vm.vmid), auth, work)
+async def _reassign(cluster: Cluster, vm: Vm, params: Mapping[str, Any], log: Log) -> None:
+    """PVE does not put the volume back where the last step fails: what the target could not plug stays pending."""
+    key, target_vmid = params["disk"], int(params["target-vmid"])
+    target_key = params.get("target-disk", key)
+    target, stored, disk = _check_reassign(cluster, vm, params)
+    stores = cluster.stores
+    log.say(f"reassign disk '{key}' from VM '{vm.vmid}' as '{target_key}' to VM '{target_vmid}'")
+    name = stores.free_name(stores.get(stored.storage), vm.node, target_vmid, stored.format)
+    moved = stores.rename_owner(stored, vm.node, target_vmid, name)
+    _leave_boot_order(vm, key, log)
+    del vm.config[key]
+    log.say(f"removing disk '{key}' from VM '{vm.vmid}' config")
+    drive = format_disk({**disk, "file": moved.volid})
+    if UNUSED.match(target_key):
+        target.config[target_key] = moved.volid
+        return
+    log.say(f"update disk '{target_key}' in VM '{target_vmid}' config")
+    raise_problems(await apply_change(cluster, target, Change({target_key: drive}), log))
+
+
+def _leave_boot_order(vm: Vm, key: str, log: Log) -> None:
+    order = properties.split(vm.config.get("boot", "")).get("order", "").split(";")
+    if key in order:
+        log.say(f"removing disk '{key}' from boot order config")
+        vm.config["boot"] = "order=" + ";".join(device for device in order if device != key)

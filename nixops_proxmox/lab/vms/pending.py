@@ -61,11 +61,15 @@ async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool) -> None
 
 
 async def _free(cluster: Cluster, vm: Vm, volid: str) -> None:
-    if any(
-        re.search(re.escape(volid), value) for snapshot in vm.snapshots.values() for value in snapshot.config.values()
-    ):
+    if is_in_snapshot(vm, volid):
         die(f"unable to delete '{volid}' - volume is still in use (snapshot?)")
     stored = cluster.stores.find(volid, vm.node)
     if stored is not None:
         cluster.stores.check_unused_base(stored)
         await cluster.stores.free(stored)
+
+
+def is_in_snapshot(vm: Vm, volid: str) -> bool:
+    """Does a snapshot of the VM refer to the volume?"""
+    configs = (snapshot.config for snapshot in vm.snapshots.values())
+    return any(re.search(re.escape(volid) + r"(?![\w.-])", value) for config in configs for value in config.values())

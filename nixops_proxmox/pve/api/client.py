@@ -189,6 +189,23 @@ class PveClient:
         upid = find_upid(data)
         return None if upid is None else upid.text
 
+    def reassign_disk(
+        self, node: str, vmid: int, disk: str, target: int, target_disk: str, digests: tuple[str, str]
+    ) -> str:
+        """Make the disk another VM's, which renames its volume. `digests`: of the configurations, from and to."""
+        params: Params = {
+            "disk": disk,
+            "target-vmid": target,
+            "target-disk": target_disk,
+            "digest": digests[0],
+            "target-digest": digests[1],
+        }
+        return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid)
+
+    def migrate_vm(self, node: str, vmid: int, target: str) -> str:
+        """Move a stopped VM to another node."""
+        return self._task("POST", f"{VM}/migrate", {"target": target}, node=node, vmid=vmid)
+
     def delete_vm(self, node: str, vmid: int) -> str:
         """With everything: volumes by name, backup jobs, replication, HA."""
         params: Params = {"purge": True, "destroy-unreferenced-disks": True}

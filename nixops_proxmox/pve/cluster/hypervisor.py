@@ -25,7 +25,7 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
-from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed
@@ -38,6 +38,7 @@ from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
+from nixops_proxmox.pve.cluster.volume_store import VolumeStore
 from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.pve.vm import boot
 from nixops_proxmox.pve.vm import diff as differences
@@ -45,6 +46,7 @@ from nixops_proxmox.pve.vm.copies import refuse_image
 from nixops_proxmox.pve.vm.drives import losses, spared, strangers, volumes_of
 from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
+from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
 from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params
 from nixops_proxmox.pve.wire.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.wire.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
@@ -110,6 +112,7 @@ class PveHypervisor:
         self._warn = warn or (lambda _text: None)
         self._view = ClusterView(client, clock)
         self._finder = VmFinder(client, self._view, clock, sleep, busy)
+        unguarded = client
         self.client = client = client.guarded(self._finder.prove)
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
         self._work = Work(
@@ -127,6 +130,8 @@ class PveHypervisor:
         self._marks = Marks(client, self._view, clock)
         self.saves = Saves(client, self._view, self._finder, self._work)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
+        # Its calls carry digests, which say more than the guard's look.
+        self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None
 
     def get_release(self) -> Release:
@@ -159,8 +164,8 @@ class PveHypervisor:
         return self._placer.find_chosen(name)
 
     def explain_place(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
-        """Of each node, whether the machine fits there, why not, and what speaks for it. `place`: where it is. None: it
-        does not exist yet."""
+        """Explain for each node whether the machine fits there, why not, and what speaks for it. `place`: where it
+        is; None: it does not exist yet."""
         return self._placer.explain(spec, place)
 
     def place_all(
@@ -459,6 +464,10 @@ class PveHypervisor:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
         return marked
 
+    def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen:
+        """Our VM's configuration when the snapshot was taken."""
+        return self.client.get_config(self._finder.node_of(facts), facts.vmid, snapshot=name)
+
     def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
         """Whatever stands at the VMID now, and its UUID, lower case. A container has none."""
         guest = self.client.get_resources(0.0).guests.get(vmid)
@@ -479,6 +488,8 @@ class PveHypervisor:
         """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
         self._finder.drop_look(facts.vmid)
         vm = self._finder.find(facts)
+        if vm is not None:
+            refuse_to_lose_volumes(vm, "destroyed")
         if vm is not None and vm.protected:
             raise NeedsPermission(
                 f"VM {vm.vmid} is protected",

@@ -13,6 +13,7 @@ from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
 from nixops_proxmox.pve.vm.identity import uuid_of
+from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
 from nixops_proxmox.spelling import Verb, command
 
 MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
@@ -96,6 +97,9 @@ class Saves:
         """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does."""
         doing = f"VM {facts.vmid}: restoring {archive.volume}"
         if over:
+            vm = self._finder.find(replace(facts, uuid=over))
+            if vm is not None:
+                refuse_to_lose_volumes(vm, "overwritten")
             post = partial(self._post_restore, facts, archive, force=True)
             self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
             return

@@ -21,9 +21,11 @@ from nixops_proxmox.pve.wire.properties import (
     parse_size,
     print_drive,
     print_size,
+    set_aside,
     storage_of,
 )
 from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec.volume import is_volume_serial
 from nixops_proxmox.spelling import Verb, command
 
 SLACK = 64 * MIB  # storages round sizes up: LVM to 4 MiB extents, others to more
@@ -54,18 +56,13 @@ def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Corre
     yield from _removed_disks(vm, spec, identity)
 
 
-def set_aside(vm: Vm) -> Mapping[str, str]:
-    """Volumes that were detached and keep their data, by key."""
-    return {key: vm.config[key].partition(",")[0] for key in sorted(vm.config) if re.fullmatch(r"unused[0-9]+", key)}
-
-
 def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Correction]:
     """Put back what the slot has until the VM stops. A new volume beside detached ones needs permission, because one of
     them may be the machine's own."""
     if slot in vm.active and slot not in vm.config:
         yield Correction(Change(slot, "", vm.active[slot]), value=vm.active[slot])
         return
-    aside = set_aside(vm) if allocates else {}
+    aside = set_aside(vm.config) if allocates else {}
     permission, remedy = "", ""
     if aside:
         held = " and ".join(f"{key} holds {volume}" for key, volume in aside.items())
@@ -253,15 +250,19 @@ def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
     added = {
         slot: drive.get("file", "")
         for slot, drive in sorted(drives_of(vm.config).items())
-        if not is_cdrom(drive) and drive.get("serial") != derived_serial(identity.uuid, slot)
+        if not is_cdrom(drive)
+        and drive.get("serial") != derived_serial(identity.uuid, slot)
+        and not is_volume_serial(drive.get("serial", ""))  # a volume is parked before
     }
-    lines = [f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm).items() if _owns(vm, volume)]
+    lines = [
+        f"{key}: {volume}, detached, with its data" for key, volume in set_aside(vm.config).items() if _owns(vm, volume)
+    ]
     return (*lines, *(f"{slot}: {volume}" for slot, volume in added.items() if _owns(vm, volume)))
 
 
 def spared(vm: Vm) -> tuple[str, ...]:
     """What PVE keeps when the VM is destroyed, because it is not the VM's own: a line each."""
-    volumes = {**volumes_of(vm.config), **set_aside(vm)}
+    volumes = {**volumes_of(vm.config), **set_aside(vm.config)}
     return tuple(f"{slot}: {volume}" for slot, volume in volumes.items() if volume and not _owns(vm, volume))
 
 

@@ -9,7 +9,7 @@ from nixops_proxmox.model import Vm
 from nixops_proxmox.pve.api.answers import split_list
 from nixops_proxmox.pve.vm.correction import same_scalar
 from nixops_proxmox.pve.vm.diff import DEFAULT_KEYS, is_default
-from nixops_proxmox.pve.vm.drives import DISK_OPTION_DEFAULTS, set_aside
+from nixops_proxmox.pve.vm.drives import DISK_OPTION_DEFAULTS
 from nixops_proxmox.pve.vm.identity import Identity
 from nixops_proxmox.pve.vm.requests import disk_options, extra, nic_options, settings, wanted_tags
 from nixops_proxmox.pve.wire.properties import (
@@ -20,6 +20,7 @@ from nixops_proxmox.pve.wire.properties import (
     parse_properties,
     print_drive,
     print_nic,
+    set_aside,
 )
 from nixops_proxmox.pve.wire.properties import print_properties as print_parts
 from nixops_proxmox.spec import Disk, MachineSpec, Nic
@@ -48,7 +49,7 @@ def leftovers(vm: Vm, spec: MachineSpec, identity: Identity, pool: str = "") -> 
 
 
 def _set_aside(vm: Vm) -> Iterator[str]:
-    for key, volume in set_aside(vm).items():
+    for key, volume in set_aside(vm.config).items():
         yield (
             f"{key}: {volume} was detached and keeps its data; on its node, `qm set {vm.vmid} --SLOT {volume}` attaches"
             f" it again, `qm set {vm.vmid} --delete {key}` deletes it, and so does destroying the machine"

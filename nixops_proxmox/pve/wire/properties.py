@@ -83,6 +83,11 @@ def drives_of(config: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {key: parse_drive(text) for key, text in config.items() if is_disk_slot(key)}
 
 
+def set_aside(config: Mapping[str, str]) -> dict[str, str]:
+    """Volumes that were detached and keep their data, by key."""
+    return {key: config[key].partition(",")[0] for key in sorted(config) if re.fullmatch(r"unused[0-9]+", key)}
+
+
 def storage_of(volume: str) -> str:
     return volume.partition(":")[0] if ":" in volume else ""
 

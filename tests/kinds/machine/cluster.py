@@ -11,6 +11,7 @@ from typing import Any
 from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, VmidTaken, WrongDisk
 from nixops_proxmox.kinds.machine.engine import pursue
+from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.ports import InstallerSeen
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import (
@@ -637,6 +638,7 @@ class Bench:
             keys=self.keys,
             clock=self.clock,
             reporter=self.reporter,
+            volumes=NoVolumes(),
             permissions=permissions or Permissions(),
         )
 

@@ -9,7 +9,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.machine.errand import RAN, Errand, boot, by_power, ran, unknown_disks, unsettled, with_volumes
 from nixops_proxmox.kinds.machine.ports import Hypervisor
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, made_by_us
+from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, made_by_us, park_volumes
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import RESTORING, Archive, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
@@ -67,6 +67,8 @@ class Restore(Errand):
             world.hypervisor.shut_down_vm(facts, attempt.note_task, SHUTDOWN)
         elif standing.power is Power.RUNNING:
             world.hypervisor.stop_vm(replace(facts, uuid=standing.uuid), attempt.note_task)
+        if standing is not None and standing.uuid.lower() == facts.uuid.lower():
+            park_volumes(world, attempt.thing, attempt)
         over = standing.uuid if standing is not None else ""
         world.hypervisor.saves.restore(attempt.facts, self._archive, attempt.note_task, over=over)
 

@@ -78,6 +78,7 @@ class ReturnToSnapshot(Errand):
     @override
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
         prove_snapshot(world, machine, self.subject)
+        world.volumes.refuse_rollback(machine, self.subject)
         return ran(world, machine)
 
     @override

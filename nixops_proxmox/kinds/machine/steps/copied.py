@@ -37,4 +37,5 @@ class BootCopy(Repeatable):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         if vm.power is Power.RUNNING and (from_cd or vm.pending or changes):
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        world.volumes.settle(machine, world.spec)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)

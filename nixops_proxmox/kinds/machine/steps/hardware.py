@@ -13,6 +13,8 @@ from nixops_proxmox.spelling import Verb, command
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
 
+INSTALLED = (Phase.INSTALLED, Phase.DRIFTED, Phase.RUNNING, Phase.READY, Phase.STOPPED)
+
 RESTARTING = command(Verb.DEPLOY, "--allow-reboot")
 
 
@@ -46,6 +48,7 @@ class Adjust(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: only what still differs is changed."""
         change_hardware(world, machine, get_vm(world, machine), attempt)
+        world.volumes.settle(machine, world.spec)
         vm = get_vm(world, machine)
         if vm.power is Power.RUNNING and not world.permissions.allow_reboot:
             self._tell_what_waits(world, machine, [c for c in find_changes(world, vm, machine) if c.waiting])
@@ -70,7 +73,10 @@ class Adjust(Repeatable):
 
 def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
     """How the VM differs from the description, which may have more NICs than when the machine was made."""
-    return world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
+    changes = world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
+    # Until a system is installed, no volume is near what is written.
+    installed = machine.phase in INSTALLED
+    return (*changes, *world.volumes.changes(machine, world.spec, vm)) if installed else changes
 
 
 def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
@@ -144,6 +150,7 @@ class Destroy:
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: only a VM with our mark is destroyed, and one that is gone needs nothing."""
+        park_volumes(world, machine, attempt)
         for facts in made_by_us(machine.facts):
             world.hypervisor.destroy_vm(facts, attempt.note_task)
         return self._forgotten(world, machine)
@@ -152,6 +159,22 @@ class Destroy:
         if machine.facts.uuid:
             world.keys.forget(machine.facts.uuid)
         return Facts()
+
+
+def volume_key(name: str) -> str:
+    """What a change of a volume is called, beside PVE's keys."""
+    return f"volume {name}"
+
+
+def park_volumes(world: World, machine: Machine, attempt: Attempt) -> None:
+    """Before the VM goes, or is written: PVE moves disks only out of a VM that stands still."""
+    vm = world.hypervisor.find_vm(machine.facts)
+    volumes = world.volumes.attached(machine)
+    if vm is not None and volumes and vm.power is Power.RUNNING:
+        world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+    if volumes:
+        world.reporter.detail(machine, f"parking {', '.join(volumes)}")
+    world.volumes.park_all(machine, world.spec)
 
 
 def made_by_us(facts: Facts) -> Sequence[Facts]:
@@ -177,6 +200,7 @@ class Discard(Repeatable):
                 f" {command(Verb.DESTROY, machine.name)}",
             )
         self._refuse_losses(world, machine)
+        park_volumes(world, machine, attempt)
         world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
         facts = attempt.facts
         return Facts(

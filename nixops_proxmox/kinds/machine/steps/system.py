@@ -7,7 +7,7 @@ from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine.growth import find_outgrown, grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, refuse_strangers
+from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, park_volumes, refuse_strangers, volume_key
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
 from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm, When
 
@@ -16,7 +16,7 @@ class BootSystem:
     """Boot the installed system, unless it runs"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if _needs_start(world, get_vm(world, machine)):
+        if _needs_start(world, machine, get_vm(world, machine)):
             return None
         return replace(machine.facts, boot_id="", installer_keys=())
 
@@ -26,9 +26,11 @@ class BootSystem:
         vm = get_vm(world, machine)
         if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
-        if vm.power is Power.RUNNING and _runs_other(world, vm):
+        if vm.power is Power.RUNNING and _runs_other(world, machine, vm):
             self._end(world, machine, vm, attempt)
         refuse_strangers(world, machine, get_vm(world, machine))
+        if world.permissions.adjust:
+            world.volumes.settle(machine, world.spec)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         return replace(attempt.facts, boot_id="", installer_keys=())
 
@@ -40,26 +42,28 @@ class BootSystem:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
 
 
-def _needs_start(world: World, vm: Vm) -> bool:
+def _needs_start(world: World, machine: Machine, vm: Vm) -> bool:
     """Off, or running something else than the installed system with the configuration that the user wants, or about to
     boot the installer."""
     if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
         return True
-    return _runs_other(world, vm)
+    return _runs_other(world, machine, vm)
 
 
-def _runs_other(world: World, vm: Vm) -> bool:
-    return bool(find_reasons_to_restart(world, vm))
+def _runs_other(world: World, machine: Machine, vm: Vm) -> bool:
+    return bool(find_reasons_to_restart(world, machine, vm))
 
 
-def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
+def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
     """Why a VM that runs must be restarted to run the installed system as described, if it must. `changes`: what will
     be asked of it before."""
     if world.hypervisor.runs_installer(vm):
         return ("it runs the installer",)
     if not world.permissions.allow_reboot:
         return ()
-    waiting = find_waiting(vm, changes)
+    waiting = [*find_waiting(vm, changes)]
+    if world.permissions.adjust:
+        waiting += [volume_key(name) for name in world.volumes.unwanted(machine, world.spec, vm)]
     return tuple(dict.fromkeys([*waiting, *(change.key for change in changes if change.when is When.RESTART)]))
 
 
@@ -122,6 +126,7 @@ class ClearForReinstall(Repeatable):
             self._rescue_key(world, machine)
         if vm.power is Power.RUNNING:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
+        park_volumes(world, machine, attempt)
         facts = attempt.facts
         return replace(
             facts,

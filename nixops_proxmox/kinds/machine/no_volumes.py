@@ -1,0 +1,39 @@
+"""For doors whose descriptions have no volumes."""
+
+from collections.abc import Sequence
+
+from nixops_proxmox.errors import SpecError
+from nixops_proxmox.model import Change, Machine, Vm
+from nixops_proxmox.spec import MachineSpec
+
+
+class NoVolumes:
+    """Satisfies `kinds.machine.ports.VolumeKeeper`."""
+
+    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+        del machine, vm
+        self._refuse(spec)
+        return ()
+
+    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
+        del machine, spec, vm
+        return ()
+
+    def settle(self, machine: Machine, spec: MachineSpec) -> None:
+        del machine
+        self._refuse(spec)
+
+    def park_all(self, machine: Machine, spec: MachineSpec) -> None: ...
+
+    def refuse_rollback(self, machine: Machine, snapshot: str) -> None: ...
+
+    def attached(self, machine: Machine) -> Sequence[str]:
+        del machine
+        return ()
+
+    def _refuse(self, spec: MachineSpec) -> None:
+        if spec.volumes:
+            raise SpecError(
+                "this way of deploying knows no volumes: use the command line for a network that has them",
+                path=f"{spec.name}.deployment.proxmox.volumes",
+            )

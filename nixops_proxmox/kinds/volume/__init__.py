@@ -1,0 +1,1 @@
+"""A disk that outlives the machines that have it attached."""

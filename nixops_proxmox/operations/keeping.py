@@ -1,0 +1,330 @@
+"""The volumes of a deployment: made, attached to machines, parked, deleted, each through the table of its kind."""
+
+import threading
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from nixops_proxmox.core.engine import pursue
+from nixops_proxmox.core.ports import Clock, Journal, Reporter
+from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateError
+from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
+from nixops_proxmox.kinds.volume.ports import DiskStore, World
+from nixops_proxmox.kinds.volume.steps import is_parked
+from nixops_proxmox.kinds.volume.table import LIFECYCLE, NOT_YET, OUT
+from nixops_proxmox.model import Change, Facts, Machine, Power, Spot, Vm, VmRef
+from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen
+from nixops_proxmox.pve.vm.correction import hotplugged
+from nixops_proxmox.pve.vm.parking import volumes_in
+from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, print_size
+from nixops_proxmox.spec import MachineSpec, VolumeSpec
+from nixops_proxmox.spec.volume import serial_of
+from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state import Stored
+
+ATTACHED = "attached"
+
+
+class VolumeCluster(Protocol):
+    """As much of a hypervisor as volumes need."""
+
+    @property
+    def volume_store(self) -> DiskStore: ...
+    def resources(self) -> ClusterResources: ...
+    def find_vm(self, facts: Facts) -> Vm | None: ...
+    def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen: ...
+
+
+class VolumeRecord(Protocol):
+    """As much of a deployment's record."""
+
+    @property
+    def name(self) -> str: ...
+    def stored(self, kind: str) -> Sequence[Stored]: ...
+    def journal(self, lease: Any = None) -> Journal[Any]: ...
+    def forget(self, name: str, lease: Any = None, *, kind: str = "machine") -> None: ...
+
+
+@dataclass(frozen=True)
+class VolumeShown:
+    """A volume as a look shows it now. `spot` None: no VM has it."""
+
+    volume: Volume
+    spec: VolumeSpec
+    described: bool
+    serial: str
+    spot: Spot | None
+    wanted_by: str = ""
+    parked: bool = False
+
+
+class Keeper:
+    """Satisfies `kinds.machine.ports.VolumeKeeper`. One volume is worked on at a time: PVE locks the VMs that keep
+    them."""
+
+    def __init__(
+        self,
+        record: VolumeRecord,
+        described: Sequence[VolumeSpec],
+        cluster: Callable[[str], VolumeCluster],
+        clock: Clock,
+        reporter: Reporter[Any],
+        lease: Any = None,
+    ) -> None:
+        """`cluster` of a profile; `lease`: the right to change the deployment; None: only to look."""
+        self._record, self._cluster, self._clock, self._reporter = record, cluster, clock, reporter
+        self._described = {spec.name: spec for spec in described}
+        self._lease, self._lock = lease, threading.RLock()
+
+    # What there is.
+
+    def volumes(self) -> list[Volume]:
+        """All that are recorded, by name. StateError for a record that cannot be read."""
+        return [self._parse(stored) for stored in self._record.stored(NAME)]
+
+    def volume(self, name: str) -> Volume:
+        return next((one for one in self.volumes() if one.name == name), Volume(self._record.name, name))
+
+    def _parse(self, stored: Stored) -> Volume:
+        try:
+            facts = VolumeFacts.from_json(stored.facts)
+            return Volume(self._record.name, stored.name, VolumePhase(stored.phase), facts)
+        except (TypeError, ValueError) as error:
+            raise StateError(
+                f"the record of the volume {stored.name} cannot be read: {error}",
+                hint="upgrade nixops-proxmox, or restore the state from a backup",
+            ) from error
+
+    def spec(self, name: str) -> VolumeSpec:
+        """The volume's description; without one, what the record tells."""
+        if name in self._described:
+            return self._described[name]
+        facts = self.volume(name).facts
+        if not facts.serial:
+            raise SpecError(
+                f"there is no volume {name!r} in the deployment {self._record.name!r}",
+                hint=f"{command(Verb.VOLUME_LIST)} shows those that there are",
+            )
+        return VolumeSpec(name=name, profile=facts.profile, storage=facts.storage, size=max(facts.size, 1 << 20))
+
+    def profiles(self) -> set[str]:
+        """The hypervisors that have volumes, or are to have some; nothing is asked of any."""
+        return {spec.profile for spec in self._described.values()} | {one.facts.profile for one in self.volumes()}
+
+    def look(self, wanted: Mapping[str, str]) -> list[VolumeShown]:
+        """All volumes, described or recorded, as they are now. `wanted`: by volume, the machine that describes it."""
+        names = sorted({*self._described, *(one.name for one in self.volumes() if one.phase is not VolumePhase.ABSENT)})
+        return [self._look(name, wanted.get(name, "")) for name in names]
+
+    def _look(self, name: str, wanted_by: str) -> VolumeShown:
+        volume, spec = self.volume(name), self.spec(name)
+        world = self._world(volume, spec)
+        seen, shown = LIFECYCLE.look_closely(world, volume)
+        spot = None if shown is None else shown.spot
+        parked = spot is not None and is_parked(world, volume.facts, spot)
+        return VolumeShown(seen, spec, name in self._described, world.serial, spot, wanted_by, parked)
+
+    def find_node(self, names: Sequence[str]) -> str:
+        """The only node whose machines can have these volumes; empty: all can."""
+        for name in names:
+            facts, spec = self.volume(name).facts, self.spec(name)
+            if not facts.serial:
+                if spec.node is not None:
+                    return spec.node
+                continue
+            places = self._cluster(spec.profile).resources().storages
+            if any(one.storage == facts.storage and not one.shared for one in places):
+                return facts.node
+        return ""
+
+    # For machines.
+
+    def attached(self, machine: Machine) -> Sequence[str]:
+        return [one.name for one in self.volumes() if one.phase in OUT and one.facts.machine == machine.name]
+
+    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+        found = [change for name in spec.volumes if (change := self._change(self.spec(name), vm)) is not None]
+        stops = vm.power is Power.RUNNING
+        why = "PVE parks disks of a stopped VM only"
+        return (
+            *found,
+            *(
+                Change(f"volume {name}", ATTACHED, "", restart=stops, reason=why if stops else "")
+                for name in self.unwanted(machine, spec, vm)
+            ),
+        )
+
+    def _change(self, spec: VolumeSpec, vm: Vm) -> Change | None:
+        serial, key = serial_of(self._record.name, spec.name), f"volume {spec.name}"
+        slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
+        if not slot:
+            plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
+            return Change(key, "", ATTACHED, restart=not plugs, reason="" if plugs else "disk hotplug is off")
+        if vm.active and serial not in volumes_in(vm.active).values():
+            return Change(key, "", ATTACHED, restart=True, waiting=True, missing=True)
+        size = parse_size(parse_drive(vm.config[slot]).get("size", "")) or spec.size
+        if size > spec.size:
+            return Change(key, print_size(size), print_size(spec.size), forbidden="a volume never shrinks")
+        return Change(key, print_size(size), print_size(spec.size)) if size < spec.size else None
+
+    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
+        del machine
+        there = {*volumes_in(vm.config).values(), *volumes_in(vm.active).values()}
+        if not there:
+            return ()
+        return [one.name for one in self.volumes() if one.facts.serial in there and one.name not in spec.volumes]
+
+    def settle(self, machine: Machine, spec: MachineSpec) -> None:
+        have = self.attached(machine)
+        if not spec.volumes and not have:
+            return
+        cluster = self._cluster(spec.profile)
+        vm = cluster.find_vm(machine.facts)
+        if vm is None:
+            raise NotFound(f"{machine.name}: VM {machine.facts.vmid} is gone, so no volume can be attached to it")
+        target = VmRef(vm.uuid, vm.vmid, vm.node)
+        taken = {*(disk.slot for disk in spec.disks), *spec.extra}
+        if vm.power is Power.STOPPED:
+            for name in self.unwanted(machine, spec, vm):
+                self._pursue(name, VolumePhase.PARKED, machine)
+        for name in spec.volumes:
+            self._pursue(name, VolumePhase.ATTACHED, machine, target=target, taken=taken)
+
+    def park_all(self, machine: Machine, spec: MachineSpec) -> None:
+        del spec
+        for volume in self.volumes():
+            if volume.phase is not VolumePhase.ABSENT and volume.facts.machine == machine.name:
+                self._pursue(volume.name, VolumePhase.PARKED, machine)
+
+    def refuse_rollback(self, machine: Machine, snapshot: str) -> None:
+        if not self.attached(machine):
+            return
+        cluster = self._cluster(machine.facts.profile)
+        vm = cluster.find_vm(machine.facts)
+        now = set() if vm is None else set(volumes_in(vm.config).values())
+        then = set(volumes_in(cluster.config_in_snapshot(machine.facts, snapshot).values).values())
+        if now - then:
+            raise NeedsPermission(
+                f"{machine.name}: it has volumes that the snapshot {snapshot} does not know ({', '.join(now - then)}),"
+                " and a rollback would detach them",
+                hint=f"stop it, then {command(Verb.VOLUME_DETACH, 'NAME')} parks one",
+            )
+
+    # For verbs.
+
+    def ensure(self, name: str, node: str, machine: str) -> None:
+        """Make the volume, if it was not made yet, and grow one that no machine has attached. `node`: of the machine
+        that is to have it; empty: any."""
+        volume = self.volume(name)
+        if volume.phase in NOT_YET or not machine:
+            self._pursue(name, VolumePhase.PARKED, Machine(self._record.name, machine or name), node=node)
+
+    def park(self, name: str) -> None:
+        self._pursue(name, VolumePhase.PARKED, Machine(self._record.name, self.volume(name).facts.machine or name))
+
+    def delete(self, name: str) -> None:
+        """Delete the volume with its data. NeedsPermission if it is protected, or attached."""
+        self.spec(name)
+        self._pursue(name, VolumePhase.ABSENT, Machine(self._record.name, name))
+        self._record.forget(name, self._lease, kind=NAME)
+
+    def adopt(self, name: str) -> None:
+        """Record a volume that is on the cluster, and not in the record: its record was lost."""
+        spec, volume = self.spec(name), self.volume(name)
+        if volume.phase is not VolumePhase.ABSENT:
+            raise StateError(f"volume {name} is recorded already, as {volume.phase}")
+        world = self._world(volume, spec)
+        spot = world.store.find(world.serial, ())
+        if spot is None:
+            raise NotFound(f"volume {name}: no VM that we may see has a disk with the serial {world.serial}")
+        facts = VolumeFacts(serial=world.serial, profile=spec.profile, storage=spec.storage).at(spot)
+        parked = world.store.keeps_volumes(spot.vm)
+        if parked:
+            facts = replace(facts, parker=spot.vm.uuid, parker_vmid=spot.vm.vmid)
+        found = volume.moved(VolumePhase.PARKED if parked else VolumePhase.ATTACHED, facts)
+        self._record.journal(self._lease).record(found, f"adopted from VM {spot.vm.vmid}")
+
+    # How.
+
+    def _pursue(
+        self,
+        name: str,
+        goal: VolumePhase,
+        machine: Machine,
+        *,
+        node: str = "",
+        target: VmRef | None = None,
+        taken: Collection[str] = (),
+    ) -> None:
+        with self._lock:
+            volume, spec = self.volume(name), self.spec(name)
+            world = self._world(volume, spec, machine, node=node, target=target, taken=taken)
+            pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease))
+
+    def _world(
+        self,
+        volume: Volume,
+        spec: VolumeSpec,
+        machine: Machine | None = None,
+        *,
+        node: str = "",
+        target: VmRef | None = None,
+        taken: Collection[str] = (),
+    ) -> World:
+        cluster = self._cluster(spec.profile)
+        same = [one for one in self.volumes() if one.facts.profile == spec.profile]
+        return World(
+            spec=spec,
+            serial=volume.facts.serial or serial_of(self._record.name, spec.name),
+            store=cluster.volume_store,
+            clock=self._clock,
+            reporter=VolumeReports(self._reporter, machine),
+            mint=lambda: str(uuid.uuid4()),
+            node=node or spec.node or self._choose_node(cluster, spec) if volume.phase in NOT_YET else node,
+            parkers=self._parkers(cluster, same),
+            roomy=self._parkers(cluster, [one for one in same if one.facts.storage == spec.storage]),
+            target=target,
+            machine="" if machine is None else machine.name,
+            taken=taken,
+        )
+
+    def _parkers(self, cluster: VolumeCluster, volumes: Sequence[Volume]) -> list[VmRef]:
+        """The VMs that keep these volumes, where they are now."""
+        known = {one.facts.parker: one.facts.parker_vmid for one in volumes if one.facts.parker_vmid}
+        guests = cluster.resources().guests if known else {}
+        return [
+            VmRef(parker, vmid, guests[vmid].node if vmid in guests else "") for parker, vmid in sorted(known.items())
+        ]
+
+    def _choose_node(self, cluster: VolumeCluster, spec: VolumeSpec) -> str:
+        """The node with the most room on the storage."""
+        places = [one for one in cluster.resources().storages if one.storage == spec.storage and one.available]
+        if not places:
+            raise SpecError(
+                f"no node has the storage {spec.storage!r}, or it may not be seen",
+                path=f"resources.volumes.{spec.name}.storage",
+                hint=f"{command(Verb.DOCTOR)} lists the storages",
+            )
+        return max(places, key=lambda place: place.free).node
+
+
+class VolumeReports:
+    """What happens to a volume, in the progress line of the machine that it is for."""
+
+    def __init__(self, reporter: Reporter[Any], machine: Machine | None) -> None:
+        self._reporter, self._machine = reporter, machine
+
+    def step(self, volume: Volume, label: str, to: str) -> None:
+        del to
+        self.detail(volume, label)
+
+    def detail(self, volume: Volume, text: str) -> None:
+        if self._machine is not None:
+            self._reporter.detail(self._machine, f"volume {volume.name}: {text}")
+
+    def done(self, volume: Volume, label: str, seconds: float) -> None: ...
+
+    def warn(self, volume: Volume, text: str) -> None:
+        if self._machine is not None:
+            self._reporter.warn(self._machine, f"volume {volume.name}: {text}")

@@ -1,0 +1,33 @@
+"""A volume: a disk that outlives the machines which have it attached."""
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field
+
+from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.frozen import Frozen
+
+SERIALS = "npv-"  # how the serials of volumes begin, and those of no other disk of ours
+
+
+class VolumeSpec(Frozen):
+    """One of `resources.volumes`; the field names are the option names, in snake case."""
+
+    name: v.DnsName
+    profile: v.ProfileName = "default"  # the hypervisor's profile
+    storage: v.Storage
+    size: Annotated[int, Field(ge=1 << 20, le=1 << 50)]  # bytes
+    node: v.NodeName | None = None  # where it is made; None: where the machine is that has it attached
+    protect: bool = True  # only a description that says otherwise lets it be deleted
+    discard: bool | None = None
+    ssd: bool | None = None
+
+
+def serial_of(deployment: str, volume: str) -> str:
+    """What tells the volume, wherever it is; nix/eval.nix derives the same."""
+    return SERIALS + hashlib.sha256(f"{deployment}/{volume}".encode()).hexdigest()[:16]
+
+
+def is_volume_serial(serial: str) -> bool:
+    return serial.startswith(SERIALS)
