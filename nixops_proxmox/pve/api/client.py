@@ -114,6 +114,11 @@ class PveClient:
         members = answers.as_maps(data.get("members", []), "members")
         return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
 
+    def put_into_pool(self, pool: str, vmid: int, *, move: bool) -> None:
+        """`move`: out of the pool that it is in. Needs Pool.Allocate, and VM.Allocate on the VM."""
+        params: Params = {"vms": str(vmid), "allow-move": True} if move else {"vms": str(vmid)}
+        self._ask("PUT", "/pools/{pool}", params, pool=pool)
+
     # Storage
 
     def list_volumes(self, node: str, storage: str, content: str = "") -> tuple[answers.VolumeSeen, ...]:

@@ -33,6 +33,11 @@ class Release:
         return self >= Release(8, 2)
 
     @property
+    def can_move_between_pools(self) -> bool:
+        """`allow-move` of a pool takes a VM out of the one that it is in (8.1)."""
+        return self >= Release(8, 1)
+
+    @property
     def has_sdn_use(self) -> bool:
         """Bridges need SDN.Use since 8.0."""
         return self >= Release(8, 0)

@@ -34,6 +34,7 @@ from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
+from nixops_proxmox.pve.cluster.pools import Pools
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
@@ -133,6 +134,7 @@ class PveHypervisor:
         # Its calls carry digests, which say more than the guard's look.
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None
+        self._pools = Pools(client, self._view, self.get_release)
 
     def get_release(self) -> Release:
         """The cluster's PVE release; asked once."""
@@ -381,7 +383,7 @@ class PveHypervisor:
             self._work.while_locked(vm.node, vm.vmid, change)  # the same values once more do no harm
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
-        return differences.changes(vm, spec, identity_of(machine))
+        return (*differences.changes(vm, spec, identity_of(machine)), *self._pools.find_change(vm, spec))
 
     def lock_told(self, vm: Vm) -> str:
         return self._work.lock_told(vm.node, vm.vmid, vm.lock) if vm.lock else ""
@@ -422,6 +424,7 @@ class PveHypervisor:
         doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
         problems: list[str] = []
         try:
+            self._pools.apply(vm, spec)  # first: the rights for the rest may come from it
             for params in update.calls:
                 with self._work.gate(vm.node, space_wanted(spec)):
                     post = partial(self.client.change_config, vm.node, vm.vmid, params)

@@ -10,8 +10,8 @@ from nixops_proxmox.pve.api.answers import split_list
 from nixops_proxmox.pve.vm.correction import same_scalar
 from nixops_proxmox.pve.vm.diff import DEFAULT_KEYS, is_default
 from nixops_proxmox.pve.vm.drives import DISK_OPTION_DEFAULTS
-from nixops_proxmox.pve.vm.identity import Identity
-from nixops_proxmox.pve.vm.requests import disk_options, extra, nic_options, settings, wanted_tags
+from nixops_proxmox.pve.vm.identity import Identity, notes_without_mark
+from nixops_proxmox.pve.vm.requests import controller, disk_options, extra, nic_options, settings, wanted_tags
 from nixops_proxmox.pve.wire.properties import (
     is_cdrom,
     is_disk_slot,
@@ -44,6 +44,7 @@ SHOWN = 60  # characters of a value
 def leftovers(vm: Vm, spec: MachineSpec, identity: Identity, pool: str = "") -> tuple[str, ...]:
     """A line each. `pool`: where the VM is."""
     found = (*_set_aside(vm), *_place(vm, spec, pool), *_settings(vm, spec, identity), *_tags(vm, spec))
+    found += (*_notes(vm, spec), *_controller(vm, spec))
     found += tuple(line for disk in spec.disks for line in _disk(vm, disk, identity))
     return found + tuple(line for nic in spec.network for line in _nic(vm, nic))
 
@@ -63,15 +64,15 @@ def _place(vm: Vm, spec: MachineSpec, pool: str) -> Iterator[str]:
     if spec.node not in (None, vm.node):
         migrate = f"qm migrate {vm.vmid} {spec.node} --online"
         yield f"node: {spec.node} is in the description, but the VM stays on {vm.node}; `{migrate}` there moves it"
-    if pool != (spec.pool or ""):
-        described = f"{spec.pool} is described" if spec.pool else "none is described"
-        to = f"pvesh set /pools/{spec.pool} --vms {vm.vmid}" if spec.pool else ""
-        to += " --allow-move 1" if spec.pool and pool else ""
-        command = to or f"pvesh set /pools/{pool} --vms {vm.vmid} --delete 1"
-        yield f"pool: {described}, and it stays in {pool or 'none'}; on a node, `{command}` changes that"
+    if pool and not spec.pool:
+        command = f"pvesh set /pools/{pool} --vms {vm.vmid} --delete 1"
+        yield f"pool: none is described, and it stays in {pool}; on a node, `{command}` changes that"
     for key, device in (("efidisk0", spec.efi), ("tpmstate0", spec.tpm)):
         if key in vm.config and device is None:
-            yield f"{key}: it is not in the description, but it stays, because the installed system may need it"
+            yield (
+                f"{key}: it is not in the description, but it stays, because the installed system may need it; to"
+                f" detach it all the same, stop the VM and run `qm set {vm.vmid} --delete {key}` on its node"
+            )
 
 
 def _settings(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[str]:
@@ -85,6 +86,20 @@ def _settings(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[str]:
         elif not is_disk_slot(key) and "," in have and (key in DEFAULT_KEYS or "=" in wanted[key]):
             default = DEFAULT_KEYS.get(key, "")
             yield from _parts(vm, key, parse_properties(have, default), parse_properties(wanted[key], default))
+
+
+def _notes(vm: Vm, spec: MachineSpec) -> Iterator[str]:
+    notes = notes_without_mark(vm.config.get("description", "")).strip()
+    if notes and spec.description is None:
+        shown = _shown(" ".join(notes.split()))
+        yield f'description: {shown} is not in the description, but it stays; `description = "";` there removes it'
+
+
+def _controller(vm: Vm, spec: MachineSpec) -> Iterator[str]:
+    """Without a wish of the user's, only a new VM gets ours."""
+    have, ours = vm.config.get("scsihw", ""), controller(spec)
+    if have and ours and have != ours and spec.scsi_controller is None:
+        yield _line("scsihw", have, f"qm set {vm.vmid} --scsihw {ours}")
 
 
 def _parts(vm: Vm, key: str, has: Mapping[str, str], wants: Mapping[str, str]) -> Iterator[str]:
@@ -129,5 +144,9 @@ def _nic(vm: Vm, nic: Nic) -> Iterator[str]:
 
 
 def _line(key: str, have: str, command: str) -> str:
-    shown = re.sub(r"[^ -_a-~…]", "?", head(have, SHOWN))  # a backtick would begin another command
-    return f"{key}: {shown} is not in the description, but it stays; to reset it, run `{command}` on its node"
+    return f"{key}: {_shown(have)} is not in the description, but it stays; to reset it, run `{command}` on its node"
+
+
+def _shown(text: str) -> str:
+    """A backtick would begin another command."""
+    return re.sub(r"[^ -_a-~…]", "?", head(text, SHOWN))

@@ -37,6 +37,7 @@ def test_what_was_taken_back_is_said() -> None:
         "cpu: host,flags=+aes",
         "cpulimit: 1.5",
         "cpuunits: 200",
+        "description: the web server",
         "hotplug: network,disk",
         "machine: q35",
         "net0: firewall=1,queues=2,rate=12.5,tag=20",
@@ -57,8 +58,16 @@ def test_of_a_setting_that_is_described_in_part_the_rest_stays() -> None:
 
 
 def test_what_only_counts_for_a_new_vm_is_said() -> None:
-    said = leftovers(vm_of(spec()), spec(vmid=555, node="pve9", pool="new"), IDENTITY, "old")
+    said = leftovers(vm_of(spec()), spec(vmid=555, node="pve9"), IDENTITY, "old")
     assert [line.partition(":")[0] for line in said] == ["vmid", "node", "pool"]
+    assert leftovers(vm_of(spec()), spec(pool="new"), IDENTITY, "old") == (), "that is a change"
+
+
+def test_notes_and_controllers_that_were_taken_back_are_said() -> None:
+    (notes,) = leftovers(vm_of(spec(description="the `web`\nserver")), spec(), IDENTITY)
+    assert notes.startswith("description: the ?web? server is not in the description, but it stays; `desc")
+    (controller,) = leftovers(vm_of(spec(scsi_controller="lsi")), spec(), IDENTITY)
+    assert controller.startswith("scsihw: lsi is not in the description") and "--scsihw virtio-scsi-" in controller
 
 
 def test_what_comes_from_the_cluster_is_shown_short_and_clean() -> None:
