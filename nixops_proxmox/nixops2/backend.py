@@ -104,6 +104,7 @@ class ProxmoxState(
     # The record.
 
     @property
+    @override
     def record(self) -> MachineRecord:
         """The record as it was last written. It is parsed only when it has changed."""
         text = self._get_attr(RECORD)
@@ -212,6 +213,7 @@ class ProxmoxState(
             permissions = Permissions(allow_reboot=allow_reboot, make_another=another, check=check)
             pursuit, book = self._pursuit(defn.spec, permissions)
             spec, former = pursuit.world.spec, book.record_now.spec
+            self.find_place(pursuit.machine, spec)
             book.keep(spec=spec)
             try:
                 machine = self._proven(pursuit.deploy(allow_recreate=allow_recreate), spec, book)

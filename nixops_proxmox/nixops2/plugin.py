@@ -33,12 +33,14 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
 
     def parser(self, parser: ArgumentParser, subparsers: Any) -> None:
         """`nixops proxmox …`: verbs of the command line, on NixOps's state."""
+        from nixops_proxmox.nixops2.planning import hear_permissions
         from nixops_proxmox.nixops2.restoring import hear_confirm
         from nixops_proxmox.nixops2.verbs import add_verbs
 
         del parser
         add_verbs(subparsers)
         hear_confirm(subparsers)
+        hear_permissions(subparsers)
 
     def storage_backends(self) -> dict[str, Any]:
         from nixops_proxmox.nixops2.storage import SqlStorage

@@ -52,6 +52,20 @@ def test_a_plan_is_shown_and_nothing_is_done(pair: Nixops) -> None:
     assert pair.attributes("db") == before
 
 
+def test_a_plan_says_how_long_a_restart_takes_and_where_new_machines_go(pair: Nixops) -> None:
+    pair.run("reboot", "--include", "db")
+    pair.write(network({**PAIR, "db": PAIR["db"].replace("memory = 512;", "memory = 640;"), "new": machine()}))
+    try:
+        told = pair.deploy("--plan-only", "--allow-reboot").stderr
+        careful = pair.deploy("--plan-only").stderr
+    finally:
+        pair.write(network(PAIR))
+    assert re.search(r"db: \w+, it restarts once: memory \(down for about .* s, as the last time\)", told), told
+    assert re.search(r"new: new, on \w+", told), told
+    assert "restarts once" not in careful and "[at the next restart: memory hotplug is off]" in careful
+    assert set(pair.records()) == {"web", "db"}
+
+
 def test_nobody_is_thrown_out_of_rescue_without_a_word(pair: Nixops) -> None:
     pair.run("reboot", "--rescue", "--include", "web")
     assert pair.attributes("web")["privateIPv4"] == "10.77.0.101"
