@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.namespace import INSIDE_VARIABLE
 from tests.e2e.door import Door
 from tests.pace import patience
 
@@ -36,6 +35,8 @@ class Bed(Door):
 
     def inside(self, *arguments: str) -> list[str]:
         """The same, begun in the lab's network: a command that must first enter it starts, and imports all, twice."""
+        from nixops_proxmox.namespace import INSIDE_VARIABLE
+
         known = f"{INSIDE_VARIABLE}={self.running.namespace}"  # as `lab exec` says it
         within: list[str] = self.running.enter_argv(["env", known, *self.command(*arguments)])
         return within
