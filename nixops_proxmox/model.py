@@ -270,6 +270,20 @@ class Archive:
     shared: bool = False
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """What moving a VM to another node would be. `live`: it runs on meanwhile. `copied`: volumes that only its node
+    has; `size`: their bytes. `blocked`: all that forbids it. `told`: what to know before."""
+
+    source: str
+    target: str
+    live: bool
+    copied: tuple[str, ...] = ()
+    size: int = 0
+    blocked: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
 class When(StrEnum):
     """When a change takes effect."""
 

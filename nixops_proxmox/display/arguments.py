@@ -61,6 +61,12 @@ def add_recover(parser: argparse.ArgumentParser) -> None:
     add_break_lock(parser)
 
 
+def add_migrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to", metavar="NODE", default="", help="Migrate to this node (default: the best one that nothing forbids)"
+    )
+
+
 def add_permissions(parser: argparse.ArgumentParser) -> None:
     """What a deploy may do. A plan with the same words shows what that deploy would do."""
     parser.add_argument(

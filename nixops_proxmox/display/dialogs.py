@@ -7,7 +7,9 @@ from nixops_proxmox.display.attached import attach
 from nixops_proxmox.display.results import show_recoverable
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.losses import makes_anew, what_is_lost
+from nixops_proxmox.messages.migrations import describe_migration
 from nixops_proxmox.messages.plans import what_goes
 from nixops_proxmox.spelling import Verb, command
 
@@ -36,6 +38,19 @@ def reinstall(screen: Screen, deployed: "Deployed", names: Sequence[str], typed:
         screen.say("nothing was done")
         return 0
     return carry_out(typed, screen, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
+
+
+def migrate(screen: Screen, deployed: "Deployed", names: Sequence[str], target: str, typed: str) -> int:
+    """Tells of each machine what forbids that it migrates, or what it takes; then migrates those that can."""
+    for name in names:
+        try:
+            with screen.busy(f"looking where {name} can go"):
+                way = deployed.foresee_migration(name, target)
+        except DeployError:
+            continue  # it is told when its turn comes
+        for line in describe_migration(name, way):
+            screen.say(line)
+    return carry_out(typed, screen, names, "migrated", lambda: deployed.migrate(names, target), deployed.machines)
 
 
 def agree_to_remove(screen: Screen, removals: "Sequence[Removal]", *, yes: bool) -> bool:

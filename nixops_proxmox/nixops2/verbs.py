@@ -21,6 +21,7 @@ from nixops_proxmox.display.arguments import (
     add_kind,
     add_machines,
     add_mermaid,
+    add_migrate,
     add_plan,
     add_recover,
     add_run,
@@ -158,6 +159,12 @@ def run_rescue(opened: Opened) -> int:
         return dialogs.rescue(opened.screen, deployed, names, opened.typed)
 
 
+def run_migrate(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        names = select([machine.name for machine in opened.record.machines()], opened.args)
+        return dialogs.migrate(opened.screen, deployed, names, opened.args.to, opened.typed)
+
+
 def run_reinstall(opened: Opened) -> int:
     with opened.deployed() as deployed:
         names = select(deployed.described(), opened.args)
@@ -204,6 +211,12 @@ VERBS: Mapping[str, ProxmoxVerb] = {
         "Boot machines into the installer, beside the untouched system.",
         run_rescue,
         (add_machines, add_run),
+        changes=True,
+    ),
+    "migrate": ProxmoxVerb(
+        "Migrate machines to another node: live if they run.",
+        run_migrate,
+        (add_migrate, add_machines, add_run),
         changes=True,
     ),
     "reinstall": ProxmoxVerb(

@@ -16,14 +16,15 @@ from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
-from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Power
+from nixops_proxmox.model import Effect, Endpoint, Facts, Machine, Phase, Power, Transfer
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.operations import migrating
 from nixops_proxmox.operations.description import Description, describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.growing import find_growth
 from nixops_proxmox.operations.keeping import Keeper, VolumeShown
-from nixops_proxmox.operations.placing import explain_place, place_new
+from nixops_proxmox.operations.placing import explain_place, place_new, tell_standing
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
@@ -225,6 +226,15 @@ class Deployed:
 
         return self._each(names, work)
 
+    def migrate(self, names: Sequence[str], target: str = "") -> list[Outcome]:
+        """Migrate machines to the node, or each to the best one that nothing forbids."""
+
+        def work(pursuit: Pursuit, hypervisor: PveHypervisor) -> Machine:
+            tell_standing(self._everything(), pursuit.world.spec.profile, hypervisor)
+            return migrating.migrate(pursuit, target)
+
+        return self.work_on(names, work)
+
     def work_on(self, names: Sequence[str], work: Callable[[Pursuit, PveHypervisor], Machine]) -> list[Outcome]:
         """Anything else with machines that are recorded; hardware and system are left as they are."""
         return self._each(
@@ -342,6 +352,12 @@ class Deployed:
         """Explain for each node whether the machine fits there, why not, and what speaks for it."""
         found = (self.record.machine(name), self.spec(name))
         return explain_place(found, self._everything(), self._parts.hypervisor)
+
+    def foresee_migration(self, name: str, target: str = "") -> Transfer:
+        """What `migrate` would do with the machine, and what forbids it."""
+        spec = self.spec(name)
+        tell_standing(self._everything(), spec.profile, self.hypervisor_of(name))
+        return migrating.foresee(self.read_only(name), target)
 
     def check(self, names: Sequence[str]) -> list[Checked]:
         """What is true right now, from the cluster and from the guests themselves."""

@@ -40,11 +40,16 @@ def explain_place(described: Described, everything: Sequence[Described], hypervi
     machine, spec = described
     there = hypervisor(spec.profile)
     if has_place(machine, spec.profile):
-        there.place_all((), standing=standing(everything, spec.profile))
+        tell_standing(everything, spec.profile, there)
         return there.explain_place(spec, _place_of(machine))
     if there.find_chosen_place(spec.name) is None:
         place_new([described], everything, hypervisor)
     return there.explain_place(spec)
+
+
+def tell_standing(everything: Iterable[Described], profile: str, hypervisor: PveHypervisor) -> None:
+    """Where our machines are, for choices that regard them."""
+    hypervisor.place_all((), standing=standing(everything, profile))
 
 
 def standing(everything: Iterable[Described], profile: str) -> list[tuple[MachineSpec, Place]]:

@@ -18,7 +18,7 @@ from nixops_proxmox import errors
 from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
+from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Transfer
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.plan_file import Promise
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
@@ -111,6 +111,13 @@ class FakeDeployed:
         return self._set(names, Phase.RESCUE)
 
     def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
+        return self._set(names, Phase.READY)
+
+    def foresee_migration(self, name: str, target: str = "") -> Transfer:
+        blocked = ("it is offline",) if target == "pve3" else ()
+        return Transfer("pve1", target or "pve2", True, ("local:vm-100-disk-0",), 8 << 30, blocked, ("a warning",))
+
+    def migrate(self, names: Sequence[str], target: str = "") -> list[Outcome]:
         return self._set(names, Phase.READY)
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:

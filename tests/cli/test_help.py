@@ -33,6 +33,7 @@ VERBS = [
     "List",
     "Log",
     "Name",
+    "Migrate",
     "Open",
     "Print",
     "Read",

@@ -379,6 +379,15 @@ def test_power_verbs_bring_the_machines_there(cli: Cli, verb: str, phase: str) -
     assert {row[0]: row[1] for row in cli("status").rows[1:]}["web"] == phase
 
 
+def test_migrate_says_first_what_it_takes_and_what_forbids_it(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("migrate", "web")
+    assert done.status == 0
+    assert "web: pve1 → pve2, live\n  8.0 GiB of disks are copied: local:vm-100-disk-0\n  a warning\n" in done.err
+    assert "  forbidden: it is offline\n" in cli("migrate", "web", "--to", "pve3").err
+    assert "web: it is on pve1 already" in cli("migrate", "web", "--to", "pve1").err
+
+
 def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
     cli("deploy")
     done = cli("destroy", "web")

@@ -13,6 +13,7 @@ from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import RESTORING, Archive, Phase
 from nixops_proxmox.operations.backups import back_up, delete_backup, delete_snapshot, return_to_snapshot, take_snapshot
 from nixops_proxmox.operations.generations import return_to
+from nixops_proxmox.operations.migrating import migrate
 from nixops_proxmox.operations.pursuit import Pursuit
 from tests.kinds.machine.cluster import SYSTEM, Bench, Crash, Fuse, Hypervisor
 from tests.kinds.machine.test_crash import BANGS, IDS
@@ -137,6 +138,19 @@ def has_one_backup_less(bench: Bench) -> None:
     assert not bench.cluster.archives
 
 
+def has_moved(bench: Bench) -> None:
+    is_up(bench)
+    assert bench.cluster.calls.count("qmigrate") == 1
+    facts = bench.record.machine.facts
+    assert bench.vm.node == facts.node == "pve2"
+    assert facts.volumes in ({}, {"scsi0": bench.vm.volume})
+
+
+def has_moved_off(bench: Bench) -> None:
+    assert bench.record.machine.phase is Phase.STOPPED and not bench.vm.running
+    assert bench.vm.node == bench.record.machine.facts.node == "pve2"
+
+
 def restore(pursuit: Pursuit, number: int = 0) -> None:
     """As the verb does it, which needs a real hypervisor to look what is in the backup."""
     hypervisor = pursuit.world.hypervisor
@@ -164,6 +178,9 @@ VERBS = {
     "remove-backup": Verb(
         lambda one: delete_backup(one, "pve1", "local:backup/1"), old, has_one_backup_less, 6, once=True
     ),
+    "migrate": Verb(lambda one: migrate(one, ""), ready, has_moved, 6, once=True),
+    "migrate --to": Verb(lambda one: migrate(one, "pve2"), ready, has_moved, 6),
+    "migrate, off": Verb(lambda one: migrate(one, "pve2"), old_and_off, has_moved_off, 6),
     "restore": Verb(restore, old, is_back, 15),
     "restore, off": Verb(restore, old_and_off, is_back_and_off, 7),
     "restore, lost": Verb(restore, gone, is_back_and_off, 7),

@@ -11,12 +11,19 @@ from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.media import Media
+from nixops_proxmox.pve.cluster.moves import Moves
 from nixops_proxmox.pve.cluster.saves import Saves
 
 PACKAGE = Path(inspect.getfile(ports)).parents[2]
-REAL: dict[type, type] = {ports.Hypervisor: PveHypervisor, ports.Saves: Saves, medium.Media: Media}
+REAL: dict[type, type] = {
+    ports.Hypervisor: PveHypervisor,
+    ports.Saves: Saves,
+    ports.Moves: Moves,
+    medium.Media: Media,
+}
+AT_LEAST: dict[type, int] = {ports.Moves: 1, medium.Media: 2}  # effects of a port; all others have six and more
 WITHOUT_A_TASK = {"set_boot", "give_mark"}  # done at once; called by steps and errands alone
-OURS = {"hypervisor", "_hypervisor", "saves", "media"}  # what effects are called on
+OURS = {"hypervisor", "_hypervisor", "saves", "moves", "media"}  # what effects are called on
 ONLY_LOOKS = ("get_", "list_", "describe_", "find_")
 
 
@@ -28,7 +35,7 @@ def effects(of: type) -> dict[str, inspect.Signature]:
 
 @pytest.mark.parametrize("port", REAL, ids=lambda port: port.__name__)
 def test_no_effect_can_be_asked_for_without_a_note(port: type) -> None:
-    assert len(effects(port)) >= (2 if port is medium.Media else 6)
+    assert len(effects(port)) >= AT_LEAST.get(port, 6)
     for of in (port, REAL[port]):
         for name, signature in effects(of).items():
             assert signature.parameters["note"].default is inspect.Parameter.empty, f"{of.__name__}.{name}"

@@ -22,6 +22,7 @@ from nixops_proxmox.model import (
     Job,
     Machine,
     Place,
+    Transfer,
     Vm,
 )
 from nixops_proxmox.spec import Disk, MachineSpec
@@ -58,11 +59,27 @@ class Saves(Protocol):
         ...
 
 
+class Moves(Protocol):
+    """Our VMs taken to other nodes."""
+
+    def foresee(self, facts: Facts, spec: MachineSpec, target: str) -> Transfer:
+        """Only looks: what a migration would be, and what forbids it. `target` empty: one is chosen; PveRefused if no
+        node is left."""
+        ...
+
+    def migrate(self, facts: Facts, migration: Transfer, note: NoteTask) -> None:
+        """Live if it runs; waits until it is there."""
+        ...
+
+
 class Hypervisor(Protocol):
     """One PVE API. A VM is ours if its SMBIOS UUID is the machine's. No other VM is ever touched."""
 
     @property
     def saves(self) -> Saves: ...
+
+    @property
+    def moves(self) -> Moves: ...
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""

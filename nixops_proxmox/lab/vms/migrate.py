@@ -1,15 +1,19 @@
 """A VM that goes to another node, by an administrator, HA, or this call."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import UNUSED, disk_keys, format_disk, is_cdrom, parse_disk, volume_of
-from nixops_proxmox.lab.refusals import bad_parameter, die
+from nixops_proxmox.lab.permissions import ROOT
+from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
+
+LOCAL = re.compile(r"(usb|hostpci|serial|parallel|virtiofs)\d+")
 
 
 def local_volumes(cluster: Cluster, vm: Vm) -> list[tuple[str, Stored]]:
@@ -21,6 +25,17 @@ def local_volumes(cluster: Cluster, vm: Vm) -> list[tuple[str, Stored]]:
             if stored is not None and not cluster.stores.get(stored.storage).shared:
                 found.append((key, stored))
     return sorted(found, key=lambda item: item[0])
+
+
+def local_resources(vm: Vm) -> tuple[list[str], list[str]]:
+    """(devices of the node that the VM has, those of them that a cluster's mapping names), as check_local_resources in
+    qemu-server."""
+    found = [
+        key
+        for key, value in sorted(vm.config.items())
+        if LOCAL.fullmatch(key) and not (key.startswith("serial") and value == "socket") and "spice" not in value
+    ]
+    return found, [key for key in found if "mapping=" in vm.config[key]]
 
 
 def _described(vm: Vm, key: str, stored: Stored) -> dict[str, Any]:
@@ -39,19 +54,37 @@ def _described(vm: Vm, key: str, stored: Stored) -> dict[str, Any]:
 
 
 def preconditions(cluster: Cluster, vm: Vm) -> dict[str, Any]:
+    """Which nodes are allowed is told of a stopped VM; from 9.0 on, also of one that runs."""
+    vm.check_lock()
     locals_ = local_volumes(cluster, vm)
-    disks = [_described(vm, key, stored) for key, stored in locals_]
+    resources, mapped = local_resources(vm)
     found: dict[str, Any] = {
         "running": int(vm.running is not None),
-        "local_disks": disks,
-        "local_resources": [],
-        "mapped-resources": [],
-        "mapped-resource-info": {},
+        "local_disks": [_described(vm, key, stored) for key, stored in locals_],
+        "local_resources": resources,
     }
-    if not vm.running:
-        others = [name for name, node in cluster.nodes.items() if name != vm.node and node.online]
-        found |= {"allowed_nodes": others, "not_allowed_nodes": {}}
+    if cluster.release.since(8):
+        found["mapped-resources"] = mapped
+    if cluster.release.since(9):
+        found["mapped-resource-info"] = {key: {"name": key} for key in mapped}
+    if not vm.running or cluster.release.since(9):
+        lacking = {name: missing_storages(cluster, vm, name) for name in cluster.nodes if name != vm.node}
+        found |= {
+            "allowed_nodes": [name for name, lacks in lacking.items() if not lacks],
+            "not_allowed_nodes": {name: {"unavailable_storages": lacks} for name, lacks in lacking.items() if lacks},
+        }
     return found
+
+
+def missing_storages(cluster: Cluster, vm: Vm, node: str) -> list[str]:
+    """Storages of the VM that the cluster's configuration does not have on that node."""
+    names = {volume_of(vm.config[key]).partition(":")[0] for key in disk_keys(vm.config)}
+    storages = cluster.stores.storages
+    return sorted(
+        name
+        for name in names
+        if name in storages and (storages[name].disabled or not cluster.stores.is_on(storages[name], node))
+    )
 
 
 def start_migration(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, Any]) -> str:
@@ -63,34 +96,80 @@ def start_migration(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, A
     if not cluster.nodes[target].online:
         die(f"node '{target}' is not online")
     cluster.check_quorum()
+    if vm.ha_state not in ("", "ignored"):
+        return _ask_ha(cluster, auth, vm, target)
     if vm.running and not params.get("online"):
         die("can't migrate running VM without --online")
     vm.check_lock()
+    for storage in missing_storages(cluster, vm, target) if "targetstorage" not in params else ():
+        die(f"storage '{storage}' is not available on node '{target}'")
+    return _start_task(cluster, auth, vm, params)
 
+
+def _start_task(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, Any]) -> str:
     async def work(log: Log) -> None:
         async with cluster.flocked(vm):
-            await migrate(cluster, vm, target, params, log)
+            await migrate(cluster, vm, params["target"], params, log)
 
     return cluster.tasks.start(vm.node, "qmigrate", str(vm.vmid), auth, work)
 
 
+def _ask_ha(cluster: Cluster, auth: Auth, vm: Vm, target: str) -> str:
+    """Only a request is queued; the node's own HA manager moves the VM a little later, with whatever it has."""
+
+    async def work(log: Log) -> None:
+        log.say(f"Requesting HA migration for VM {vm.vmid} to node {target}")
+        params = {"target": target, "online": vm.running is not None, "with-local-disks": True}
+        _start_task(cluster, Auth(ROOT), vm, params)
+
+    return cluster.tasks.start(vm.node, "hamigrate", str(vm.vmid), auth, work)
+
+
 async def migrate(cluster: Cluster, vm: Vm, target: str, params: Mapping[str, Any], log: Log) -> None:
+    """The VM is locked meanwhile: a worker that is killed leaves the lock, one that fails does not."""
+    vm.check_lock()
+    vm.config["lock"] = "migrate"
+    try:
+        await _migrate(cluster, vm, target, params, log)
+    except Refused:
+        vm.config.pop("lock", None)
+        raise
+    vm.config.pop("lock", None)
+    vm.started.pop("lock", None)
+
+
+async def _migrate(cluster: Cluster, vm: Vm, target: str, params: Mapping[str, Any], log: Log) -> None:
     log.say(f"starting migration of VM {vm.vmid} to node '{target}' ({cluster.nodes[target].address})")
+    resources, mapped = local_resources(vm)
+    blocking = [key for key in resources if key not in mapped]
+    if blocking:
+        die(f"can't migrate VM which uses local devices: {', '.join(blocking)}")
+    if mapped and vm.running:
+        die(f"can't migrate running VM which uses following mapped devices: {', '.join(mapped)}")
     locals_ = local_volumes(cluster, vm)
-    for key, stored in locals_:
-        cdrom = not UNUSED.match(key) and is_cdrom(parse_disk(key, vm.config[key])) and "cloudinit" not in stored.volid
-        if cdrom:
-            die(f"can't migrate local cdrom drive: {stored.volid}")
-        if vm.running and not params.get("with-local-disks"):
-            die(f"can't live migrate attached local disks without with-local-disks option: {stored.volid}")
-        if stored.snapshots and vm.running:
-            die(f"can't migrate VM with snapshots on local disks: {stored.volid}")
+    refused = [(stored.volid, why) for key, stored in locals_ if (why := _why_not(vm, key, stored, params))]
+    if refused:
+        for volid, why in refused:
+            log.say(f"can't migrate '{volid}': {why}")
+        die("can't migrate VM - check log")
     for key, stored in locals_:
         await _take_along(cluster, vm, key, stored, target, params, log)
+    await cluster.clock.sleep(cluster.latency.of_task("qmigrate"))
     vm.node = target
     if vm.running:
         log.say("migration status: completed")
     log.say("migration finished successfully (duration 00:00:01)")
+
+
+def _why_not(vm: Vm, key: str, stored: Stored, params: Mapping[str, Any]) -> str:
+    attached = not UNUSED.match(key)
+    if attached and is_cdrom(parse_disk(key, vm.config[key])) and "cloudinit" not in stored.volid:
+        return "local cdrom image"
+    if vm.running and attached and not params.get("with-local-disks"):
+        return "can't live migrate attached local disks without with-local-disks option"
+    if vm.running and stored.snapshots:
+        return "online storage migration not possible if non-replicated snapshot exists"
+    return ""
 
 
 async def _take_along(

@@ -159,6 +159,27 @@ class SnapshotSeen:
 
 
 @dataclass(frozen=True)
+class LocalDisk:
+    """A volume that only the VM's node has. `cdrom`: a CD, which is not copied; cloud-init drives are."""
+
+    volid: str
+    size: int
+    cdrom: bool
+
+
+@dataclass(frozen=True)
+class MigrationSeen:
+    """What PVE says before a VM is moved. `refused`: reasons by node, as far as PVE looked; `resources`: devices of the
+    node; `mapped`: those of them that other nodes may have too."""
+
+    running: bool
+    disks: tuple[LocalDisk, ...] = ()
+    resources: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()
+    refused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ExecStatus:
     """A command started through the agent; output as the bytes it wrote. PVE tells it once after the exit."""
 
@@ -455,6 +476,40 @@ def parse_snapshots(data: Any) -> tuple[SnapshotSeen, ...]:
         if item.get("name") != "current"
     ]
     return tuple(sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name)))
+
+
+def parse_migration(data: Any) -> MigrationSeen:
+    """GET …/migrate. Which nodes are not allowed, 7.4 and 8.x tell only of a VM that is stopped."""
+    item = as_map(data, "migration")
+    disks = tuple(
+        LocalDisk(
+            _need(one, "volid"),
+            _int(one, "size"),
+            as_flag(one.get("cdrom"), "cdrom") and "cloudinit" not in _text(one, "volid"),
+        )
+        for one in as_maps(item.get("local_disks") or [], "local disks")
+    )
+    refused = as_map(item.get("not_allowed_nodes") or {}, "nodes that are not allowed")
+    return MigrationSeen(
+        as_flag(item.get("running"), "running"),
+        disks,
+        _texts(item.get("local_resources")),
+        _texts(item.get("mapped-resources")),
+        {node: why for node, of in refused.items() if (why := tuple(_forbidding(as_map(of, "a refused node"))))},
+    )
+
+
+def _texts(data: Any) -> tuple[str, ...]:
+    return tuple(as_text(one, "a name") for one in as_list(data or [], "names"))
+
+
+def _forbidding(item: Mapping[str, Any]) -> Iterator[str]:
+    for storage in _texts(item.get("unavailable_storages")):
+        yield f"storage {storage} is not available there"
+    for resource in _texts(item.get("unavailable-resources")):
+        yield f"the mapped device {resource} is not there"
+    for one in as_maps(item.get("blocking-ha-resources") or [], "blocking HA resources"):
+        yield f"an HA rule forbids it ({_text(one, 'cause') or 'no cause told'}, {_text(one, 'sid')})"
 
 
 def parse_permissions(data: Any) -> Mapping[str, Mapping[str, bool]]:

@@ -207,10 +207,6 @@ class PveClient:
         }
         return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid)
 
-    def migrate_vm(self, node: str, vmid: int, target: str) -> str:
-        """Move a stopped VM to another node."""
-        return self._task("POST", f"{VM}/migrate", {"target": target}, node=node, vmid=vmid)
-
     def delete_vm(self, node: str, vmid: int) -> str:
         """With everything: volumes by name, backup jobs, replication, HA."""
         params: Params = {"purge": True, "destroy-unreferenced-disks": True}
@@ -237,6 +233,14 @@ class PveClient:
 
     def clone_vm(self, node: str, vmid: int, params: Params) -> str:
         return self._task("POST", f"{VM}/clone", params, node=node, vmid=vmid, patience=SLOW)
+
+    def get_migration(self, node: str, vmid: int) -> answers.MigrationSeen:
+        """What forbids that the VM is moved, and what is copied."""
+        return answers.parse_migration(self._ask("GET", f"{VM}/migrate", node=node, vmid=vmid))
+
+    def migrate_vm(self, node: str, vmid: int, target: str, params: Params | None = None) -> str:
+        """Take the VM to another node. HA is only asked to do so with a VM of its own: the task's type is hamigrate."""
+        return self._task("POST", f"{VM}/migrate", {"target": target, **(params or {})}, node=node, vmid=vmid)
 
     def make_template(self, node: str, vmid: int) -> str | None:
         upid = find_upid(self._ask("POST", f"{VM}/template", node=node, vmid=vmid, patience=SLOW))

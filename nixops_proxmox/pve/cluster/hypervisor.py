@@ -32,6 +32,7 @@ from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
+from nixops_proxmox.pve.cluster.moves import Moves
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.pools import Pools
@@ -130,6 +131,7 @@ class PveHypervisor:
         )
         self._marks = Marks(client, self._view, clock)
         self.saves = Saves(client, self._view, self._finder, self._work)
+        self.moves = Moves(client, self._view, self._finder, self._work, self._placer, clock, sleep)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
         # Its calls carry digests, which say more than the guard's look.
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)

@@ -187,6 +187,13 @@ class Placer:
             self._settings = self._client.get_storage_settings()
         return with_thin(self._with_maintenance(seen), self._settings or {})
 
+    def look_again(self) -> ClusterResources:
+        """The cluster now, with all that is known of storages and nodes."""
+        seen = self._view.get(0.0)
+        if self._settings is None:
+            self._settings = self._client.get_storage_settings()
+        return with_thin(self._with_maintenance(seen), self._settings)
+
     def _with_maintenance(self, seen: ClusterResources) -> ClusterResources:
         """From 9.0 on, the list tells it. Before that we ask HA, once. Without the right to, no node is in it."""
         if len(seen.nodes) < 2 or any(node.maintenance for node in seen.nodes):

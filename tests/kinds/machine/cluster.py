@@ -29,6 +29,7 @@ from nixops_proxmox.model import (
     Phase,
     Place,
     Power,
+    Transfer,
     Vm,
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
@@ -85,6 +86,7 @@ class FakeVm:
     disk: int = 8 << 30  # scsi0 has so many bytes
     partition: int = 8 << 30  # so many are in its partition
     filled: int = 8 << 30  # and so many in its file system
+    node: str = "pve1"
     boot: str = "installer"  # what it boots from the next start on
     pending: set[str] = field(default_factory=set)
     system: str = ""  # what runs: installer, installed or nothing
@@ -216,9 +218,40 @@ class Saves:
         self.hypervisor.task("qmrestore", begin, end, note)
 
 
+class Moves:
+    """Between two nodes."""
+
+    def __init__(self, hypervisor: "Hypervisor") -> None:
+        self.hypervisor, self.cluster = hypervisor, hypervisor.cluster
+
+    def foresee(self, facts: Facts, spec: MachineSpec, target: str) -> Transfer:
+        vm = self.cluster.get(facts)
+        other = {"pve1": "pve2", "pve2": "pve1"}[vm.node]
+        return Transfer(vm.node, target or other, vm.running, (vm.volume,))
+
+    def migrate(self, facts: Facts, migration: Transfer, note: NoteTask) -> None:
+        vm, target = self.cluster.get(facts), migration.target
+
+        def begin() -> None:
+            if any(":qmigrate:" in upid for upid in self.cluster.running):
+                raise PveRefused("VM is locked (migrate)")
+            if vm.node == target:
+                raise PveRefused("target is local node.")
+            assert vm.running is migration.live
+
+        def end() -> None:
+            vm.node, vm.volume = target, f"{vm.volume}-moved"
+
+        self.hypervisor.task("qmigrate", begin, end, note)
+
+
 class Hypervisor:
     def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
         self.cluster, self.fuse = cluster, fuse
+
+    @property
+    def moves(self) -> Moves:
+        return Moves(self)
 
     @property
     def saves(self) -> Saves:
@@ -255,7 +288,7 @@ class Hypervisor:
         if vm is None:
             return None
         power = Power.RUNNING if vm.running else Power.STOPPED
-        return Vm(vm.vmid, "pve1", vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
+        return Vm(vm.vmid, vm.node, vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
         """Of machines that this cluster's own record does not know."""
