@@ -1,0 +1,285 @@
+"""Machines with a volume, broken at every boundary: it is never lost, attached twice, or destroyed with a VM."""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from nixops_proxmox.core.ports import NoteTask
+from nixops_proxmox.errors import NeedsPermission, PveOutcomeUnknown
+from nixops_proxmox.kinds.machine.engine import carry_out
+from nixops_proxmox.kinds.machine.plans import plan_reinstall
+from nixops_proxmox.kinds.machine.shape import Permissions, World
+from nixops_proxmox.kinds.volume.facts import NAME, Volume
+from nixops_proxmox.model import Facts, Machine, Phase, Vm
+from nixops_proxmox.operations.keeping import Keeper
+from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, StorageSeen
+from nixops_proxmox.spec import MachineSpec, VolumeSpec
+from nixops_proxmox.spec.volume import serial_of
+from nixops_proxmox.state import Stored
+from tests.kinds.machine import cluster as machines
+from tests.kinds.machine.cluster import COPIES, SPEC, Bench, Crash, Fuse
+from tests.kinds.shelves import Disks, ShelfVm, Shelves
+
+BANGS: list[Callable[[], BaseException]] = [Crash, lambda: PveOutcomeUnknown("the answer was lost")]
+IDS = ["crash", "unknown-outcome"]
+DATA = VolumeSpec(name="data", storage="local-lvm", size=10 << 30, protect=False)
+SERIAL = serial_of("demo", "data")
+WITH = SPEC.model_copy(update={"volumes": ("data",)})
+Act = Callable[["Both", Fuse], object]
+
+
+class Joint(Shelves):
+    """Shelves whose machines' VMs are those of the machines' cluster."""
+
+    def __init__(self, cluster: machines.Cluster) -> None:
+        super().__init__()
+        self.cluster = cluster
+        self.vms.clear()
+
+    def sync(self) -> None:
+        for vmid, vm in self.cluster.vms.items():
+            self.vms.setdefault(vmid, ShelfVm(vm.uuid)).running = vm.running
+        for vmid in [vmid for vmid, vm in self.vms.items() if not vm.parker and vmid not in self.cluster.vms]:
+            assert not self.vms[vmid].disks, "a volume went with its VM"
+            del self.vms[vmid]
+
+    @override
+    def disks(self, serial: str = SERIAL) -> list[Any]:
+        self.sync()
+        return super().disks(serial)
+
+
+class Volumes:
+    """The record of volumes; it survives the process."""
+
+    name = "demo"
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Stored] = {}
+        self.fuse, self.count = Fuse(), 0
+
+    def stored(self, kind: str) -> Sequence[Stored]:
+        assert kind == NAME
+        return list(self.rows.values())
+
+    def forget(self, name: str, lease: Any = None, *, kind: str = "machine") -> None:
+        del self.rows[name]
+
+    def journal(self, lease: Any = None) -> "Volumes":
+        return self
+
+    def begin(self, thing: Volume, label: str, to: str, /) -> int:
+        self.fuse.boundary()
+        self.count += 1
+        return self.count
+
+    def note(self, attempt: int, thing: Volume, /) -> None:
+        self.rows[thing.name] = Stored(NAME, thing.name, str(thing.phase), thing.facts.to_json())
+        self.fuse.boundary()
+
+    def commit(self, attempt: int, thing: Volume, /) -> None:
+        self.fuse.boundary()
+        self.note(attempt, thing)
+
+    def fail(self, attempt: int, error: Exception, /) -> None: ...
+
+    def record(self, thing: Volume, label: str, /) -> None:
+        self.note(0, thing)
+
+
+class Hypervisor(machines.Hypervisor):
+    """Its VMs show the volumes that they have, and take them with them."""
+
+    shelves: Joint
+
+    @override
+    def find_vm(self, facts: Facts) -> Vm | None:
+        vm = super().find_vm(facts)
+        if vm is None:
+            return None
+        self.shelves.sync()
+        drives = {
+            slot: f"{disk.name},serial={disk.serial},size={disk.size >> 30}G"
+            for slot, disk in self.shelves.vms[vm.vmid].disks.items()
+        }
+        return replace(vm, config={**vm.config, **drives})
+
+    @override
+    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
+        if self.cluster.ours(facts) is not None:
+            self.shelves.sync()
+            assert not self.shelves.vms[facts.vmid].disks, "a VM is destroyed that has a volume"
+        super().destroy_vm(facts, note)
+
+
+class Cluster:
+    """What `Keeper` asks."""
+
+    def __init__(self, shelves: Joint, hypervisor: Hypervisor, fuse: Fuse) -> None:
+        self.volume_store, self._hypervisor = Disks(shelves, fuse), hypervisor
+        self._shelves = shelves
+
+    def resources(self) -> ClusterResources:
+        storage = StorageSeen("local-lvm", "pve1", available=True, shared=False, content=frozenset({"images"}))
+        return ClusterResources(0.0, storages=(storage,))
+
+    def find_vm(self, facts: Facts) -> Vm | None:
+        return self._hypervisor.find_vm(facts)
+
+    def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen:
+        raise NotImplementedError
+
+
+class Both(Bench):
+    """A machine, and the volume that it has attached; made once, before the machine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shelves, self.volumes = Joint(self.cluster), Volumes()
+        self.keeper(Fuse()).ensure("data", "pve1", "web")
+        ((_, _, self.disk),) = self.shelves.disks()
+
+    def keeper(self, fuse: Fuse, hypervisor: Hypervisor | None = None) -> Keeper:
+        self.volumes.fuse = fuse
+        there = hypervisor or self.hypervisor(fuse)
+        return Keeper(
+            self.volumes, [DATA], lambda _: Cluster(self.shelves, there, fuse), self.clock, self.reporter, lease="held"
+        )
+
+    def hypervisor(self, fuse: Fuse) -> Hypervisor:
+        made = Hypervisor(self.cluster, fuse)
+        made.shelves = self.shelves
+        return made
+
+    @override
+    def world(self, fuse: Fuse | None = None, *, spec: MachineSpec = WITH, **more: Any) -> World:
+        fuse = fuse or Fuse()
+        hypervisor = self.hypervisor(fuse)
+        world = super().world(fuse, spec=spec, **more)
+        return replace(world, hypervisor=hypervisor, volumes=self.keeper(fuse, hypervisor))
+
+    @override
+    def run(
+        self, goal: Phase = Phase.READY, fuse: Fuse | None = None, *, spec: MachineSpec = WITH, **more: Any
+    ) -> Machine:
+        return super().run(goal, fuse, spec=spec, **more)
+
+    def reinstall(self, fuse: Fuse) -> Machine:
+        world = self.world(fuse)
+        return carry_out(plan_reinstall(self.record.machine, world), self.record.machine, world, self.record)
+
+    def where(self) -> tuple[int, str]:
+        """Where the volume is: the same one, and no other."""
+        ((vmid, slot, disk),) = self.shelves.disks()
+        assert disk.data == 1 and self.shelves.made == 1, "it is another disk"
+        return vmid, slot
+
+    def check(self) -> None:
+        assert self.record.machine.phase is Phase.READY and self.vm.running
+        assert self.where() == (self.record.machine.facts.vmid, "scsi30")
+
+
+def ready(both: Both, fuse: Fuse) -> object:
+    return both.run(Phase.READY, fuse)
+
+
+def absent(both: Both, fuse: Fuse) -> object:
+    return both.run(Phase.ABSENT, fuse)
+
+
+def again(both: Both, fuse: Fuse) -> object:
+    return both.reinstall(fuse)
+
+
+def without(both: Both, fuse: Fuse) -> object:
+    return both.run(Phase.READY, fuse, spec=SPEC, permissions=Permissions(allow_reboot=True))
+
+
+def parked(both: Both) -> None:
+    vmid, _ = both.where()
+    assert both.shelves.vms[vmid].parker
+
+
+ENDS: Mapping[
+    str, tuple[Act, Act | None, Callable[[Both], None]]
+] = {  # what breaks, what was before, what must be true
+    "deploy": (ready, None, Both.check),
+    "destroy": (absent, ready, parked),
+    "reinstall": (again, ready, Both.check),
+    "no longer described": (without, ready, parked),
+}
+
+
+@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+@pytest.mark.parametrize("story", ENDS)
+def test_a_volume_survives_a_break_anywhere(story: str, bang: Callable[[], BaseException]) -> None:
+    act, before, check = ENDS[story]
+    for at in range(1000):
+        both = Both()
+        if before is not None:
+            before(both, Fuse())
+        fuse = Fuse(at, bang)
+        with contextlib.suppress(Crash, PveOutcomeUnknown):
+            act(both, fuse)
+        both.where()
+        if fuse.count <= at:
+            assert at >= 10, "the sweep must have walked a whole run"
+            check(both)
+            return
+        act(both, Fuse())
+        check(both)
+
+
+@pytest.mark.parametrize("story", ["deploy", "reinstall"])
+def test_after_a_crash_anywhere_the_machine_can_be_destroyed_and_made_again(story: str) -> None:
+    act, before, _ = ENDS[story]
+    for at in range(1000):
+        both = Both()
+        if before is not None:
+            before(both, Fuse())
+        fuse = Fuse(at)
+        with contextlib.suppress(Crash):
+            act(both, fuse)
+        if fuse.count <= at:
+            return
+        absent(both, Fuse())
+        parked(both)
+        ready(both, Fuse())
+        both.check()
+
+
+@pytest.mark.parametrize("source", COPIES)
+def test_a_copy_of_an_image_or_a_template_has_its_volume_when_it_boots(source: str) -> None:
+    both = Both()
+    spec = COPIES[source].model_copy(update={"volumes": ("data",)})
+    both.run(Phase.READY, spec=spec)
+    both.check()
+    both.run(Phase.RESERVED, spec=spec)
+    parked(both)
+
+
+def test_the_installer_never_sees_it() -> None:
+    both = Both()
+    both.run(Phase.READY, enough=lambda machine: machine.phase is Phase.INSTALLED)
+    parked(both)
+
+
+def test_a_running_machine_keeps_a_volume_that_it_should_let_go_of() -> None:
+    both = Both()
+    ready(both, Fuse())
+    both.run(Phase.READY, spec=SPEC)
+    assert both.where() == (both.record.machine.facts.vmid, "scsi30")
+    with pytest.raises(NeedsPermission, match="only parks disks of a VM that is stopped"):
+        both.keeper(Fuse()).park("data")
+
+
+def test_one_that_is_gone_is_lost_and_never_made_again() -> None:
+    both = Both()
+    both.shelves.vms[both.where()[0]].disks.clear()
+    with pytest.raises(Exception, match="it is lost, and no move leads from there to attached"):
+        ready(both, Fuse())
+    assert both.shelves.made == 1 and not both.shelves.disks()
