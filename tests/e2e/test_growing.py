@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.test_kill import kill_at
 from tests.e2e.test_systems import wait_for_tasks
 
 if TYPE_CHECKING:
@@ -97,3 +98,16 @@ def test_what_was_made_larger_by_hand_is_grown_when_the_description_says_so(web:
     web.run("deploy", ROOT="2G")
     assert int(web.ssh("web", SIZE)) > 1.9 * (1 << 30)
     assert web.run("plan", "--check", ROOT="2G").returncode == 0
+
+
+@pytest.mark.parametrize("action", ["hang", "slow"], ids=["before PVE acts", "after PVE acted"])
+def test_a_deploy_that_was_killed_between_the_two_halves_is_finished_by_the_next(web: "Bed", action: str) -> None:
+    web.run("deploy")
+    web.network.write_text(web.network.read_text().replace('"ROOT" "1G"', '"ROOT" "2G"'))
+    assert kill_at(web, 1, action, "PUT"), "nothing was resized"
+    wait_for_tasks(web)
+    (line,) = grows(web.run("plan").stdout)
+    assert line == "~ scsi0: 1 GiB → 2 GiB; in the guest, partition 2 and ext4 / then grow, live"
+    web.run("deploy")
+    assert int(web.ssh("web", SIZE)) > 1.9 * (1 << 30)
+    assert web.run("plan", "--check").returncode == 0
