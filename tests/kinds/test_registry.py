@@ -47,7 +47,7 @@ for shell in ("bash", "zsh", "tcsh"):
     assert [line for line in script if all(kind in line for kind in ("machine", "medium", "note"))], shell
 assert "`note`: a file in a folder. NixOps 4 has it as `note`." in kinds_text(find_kinds().values())
 inputs = {"name": "one", "folder": sys.argv[1], "text": "hello"}
-request = {"createResourceRequest": {"type": "note", "inputs": inputs, "isStateful": False}}
+request = {"createResourceRequest": {"type": "note", "inputProperties": inputs, "isStateful": False}}
 for _ in range(2):
     print(answer(json.dumps(request).encode(), Resources(state=sys.argv[2])).strip())
 sys.exit(main(["lifecycle", "note"]))
