@@ -1,1 +1,1 @@
-"""What is the same for every kind of thing: no kind is known here, and nothing is read or written."""
+"""What is the same for every kind of thing. The core knows no kind, and reads and writes nothing."""

@@ -157,8 +157,8 @@ def do_step(
     begun: bool = True,
     expected: Callable[[DeployError], bool] = lambda _: False,
 ) -> F:
-    """Look, then act. An outcome that is unknown is looked up, and the call made again only if it left no trace.
-    What was not `begun` before is not looked for: what is there is of somebody else, or of another time.
+    """Look, then act. An outcome that is unknown is looked up, and the call made again only if it left no trace. If it
+    was not `begun` before, do not look first: whatever is there is somebody else's, or of another time.
 
     Safe to repeat: we wait for the task that the lost call may have begun, and then the step looks first."""
     for look in range(1, LOOKS + 1):
@@ -193,7 +193,8 @@ def _finish_task(world: AnyWorld, thing: AnyThing) -> None:
 
 
 def wait_for_errand(world: AnyWorld, thing: AnyThing) -> None:
-    """Wait for the task that an earlier run's errand left running: in the middle of it, a look could see anything."""
+    """Wait for the task that an earlier run's errand left running, because a look in the middle of it could see
+    anything."""
     errand = thing.facts.errand
     if not errand:
         return

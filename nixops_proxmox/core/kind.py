@@ -63,7 +63,8 @@ class Kind(Protocol[W_contra, S]):
     def name(self) -> str: ...
 
     def look(self, world: W_contra, thing: Thing, /) -> S | None:
-        """What there is of the thing, if it is ours. None only on authority: never because we may not see it."""
+        """What there is of the thing, if it is ours. None only if that is certain, and never because we may not see
+        it."""
         ...
 
     def diff(self, world: W_contra, found: S, /) -> Sequence[str]:
@@ -71,7 +72,7 @@ class Kind(Protocol[W_contra, S]):
         ...
 
     def apply(self, world: W_contra, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        """Make it as described, whatever there is of it. Notes what tells it for ours before the effect."""
+        """Make it as described, whatever there is of it. Before the effect, note what shows that it is ours."""
         ...
 
     def remove(self, world: W_contra, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:

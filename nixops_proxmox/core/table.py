@@ -30,7 +30,7 @@ class Attempt(Protocol[T_co, F]):
     def note(self, facts: F) -> None: ...
 
     def doubt(self, phase: Any, facts: F) -> None:
-        """Before an effect that makes the record untrue: note a phase and facts that hold whatever comes of it."""
+        """Note, before an effect that makes the record untrue, a phase and facts that hold whatever comes of it."""
         ...
 
     def note_task(self, upid: str) -> None: ...
@@ -47,7 +47,7 @@ class Step(Protocol[W_contra, T_contra, F]):
 
 
 class Repeatable:
-    """A step that looks while it acts: doing it again does no harm, so there is nothing to look for beforehand."""
+    """A step that looks while it acts. It can be done again without harm, so it needs no look beforehand."""
 
     def already(self, world: object, thing: object, /) -> None:
         del world, thing
@@ -76,7 +76,7 @@ class Move(Generic[P, W, T, F]):
 
 @dataclass(frozen=True)
 class Sighting(Generic[P, S]):
-    """Our record says `standing`, but `sees` is true of the world: so it is `phase`."""
+    """Our record says `standing`, but `sees` is true of the world, so the thing is in `phase`."""
 
     standing: P
     sees: Callable[[S], bool]

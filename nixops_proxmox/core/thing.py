@@ -14,7 +14,7 @@ class AnyFacts(Protocol):
 
     @property
     def errand(self) -> Mapping[str, str]:
-        """What a run was at beside the table, until it has ended."""
+        """What a run was doing beside the table, until it has ended."""
         ...
 
     def to_json(self) -> Mapping[str, Any]: ...

@@ -58,8 +58,8 @@ class AgentApi(Protocol):
 
 @dataclass(frozen=True)
 class Growth:
-    """How much longer a silent agent is waited for while its system boots: `grace` seconds after each sign that the
-    guest is at work, and `most` in all. Who runs for longer than `most` does not boot, however busy it is."""
+    """How much longer to wait for a silent agent while its system boots: `grace` seconds after each sign that the guest
+    is at work, and `most` in all. A guest that has run for longer than `most` is not booting, however busy it is."""
 
     grace: float
     most: float
@@ -111,7 +111,7 @@ class Agent:
         self._clock = clock or RealClock()
 
     def wait_for_agent(self, timeout: float, growth: Growth | None = None) -> None:
-        """Until the agent answers. AgentSilent says which layer is missing: the VM, its agent device, the service.
+        """Wait until the agent answers. AgentSilent says which layer is missing: the VM, its agent device, the service.
 
         A dead agent costs PVE 3 s per ping, which paces the loop.
         """
@@ -151,7 +151,8 @@ class Agent:
             pause = min(2.0, pause * 1.5)
 
     def _signs_of_boot(self, most: float) -> Sequence[str]:
-        """What PVE sees of it from outside. Its processor is no sign: firmware that found no disk keeps one busy."""
+        """What PVE sees of it from outside. A busy processor is no sign, because firmware that found no disk keeps it
+        busy."""
         try:
             seen = self._api.get_status(*self._at, poll=True)
         except (*NOT_NOW, PermissionDenied):

@@ -1,5 +1,5 @@
-"""A disk that was made larger is taken into use by the guest that runs: rung by rung, from its partition to the file
-system. Each rung is looked at, done only if it is needed, and looked at again. So a run that broke off goes on."""
+"""Makes a running guest use all of a disk that was made larger: rung by rung, from its partition to the file system.
+Each rung is looked at, done only if it is needed, and looked at again. So a run that broke off goes on."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +27,8 @@ TIME = 1800.0  # seconds for one rung
 
 @dataclass(frozen=True)
 class Rung:
-    """`short`: it is smaller than what is below it allows. A file system's is told by its own tool, which does nothing
-    where nothing is to be done."""
+    """`short`: it is smaller than what is below it allows. For a file system, only its own tool knows, and it does
+    nothing if nothing is to be done."""
 
     what: str
     tool: str
@@ -350,7 +350,7 @@ def _failed(rung: Rung, ended: Completed) -> str:
 
 
 def _shortfall(layout: Layout, rung: Rung, least: int) -> str:
-    """What statfs says of a file system that was grown: its word counts, not the tool's exit status."""
+    """What statfs says of a file system that was grown. This counts, and not the tool's exit status."""
     if not rung.mount:
         return ""
     now = layout.mounted.get(rung.mount, 0)

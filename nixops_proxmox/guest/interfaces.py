@@ -30,7 +30,7 @@ def with_mac(addresses: Iterable[Address], macs: Iterable[str]) -> tuple[Address
 
 
 def _without_zone(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The zone is the guest's own name of a link, and means nothing outside."""
+    """Drop the zone: it is the guest's own name of a link, and means nothing outside."""
     return ip_address(int(ip).to_bytes(16, "big")) if ip.version == 6 else ip
 
 

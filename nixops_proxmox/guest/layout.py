@@ -1,4 +1,4 @@
-"""What lies on a guest's disks, one on the other, as the guest tells it. It may say anything: all of it is parsed."""
+"""What lies on a guest's disks, layer by layer, as the guest tells it. It may say anything, so all of it is parsed."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""How long a guest is waited for: as long as it shows that it is getting on."""
+"""How long to wait for a guest: as long as it shows that it is getting on."""
 
 import time
 from collections.abc import Callable, Collection

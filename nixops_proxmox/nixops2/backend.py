@@ -53,7 +53,7 @@ _MachineState = nixops.backends.MachineState
 
 
 class ProxmoxOptions(nixops.backends.MachineOptions):
-    """Validated by our own specification, which names the option that is wrong. NixOps's validation does not."""
+    """Our own specification validates it and names the option that is wrong, which NixOps's validation does not."""
 
     proxmox: Mapping[str, Any]
 
@@ -115,7 +115,7 @@ class ProxmoxState(
         return self._read[1]
 
     def write(self, record: MachineRecord) -> None:
-        """In one go, the record first. NixOps's database is held no longer than that."""
+        """Write all in one go, the record first, so that NixOps's database is held no longer than that."""
         facts, old = record.facts, self.record.facts
         addresses = own_addresses(record.phase, record.spec, facts)
         self._set_attrs(
@@ -138,7 +138,7 @@ class ProxmoxState(
         return state
 
     def _see(self, pursuit: Pursuit, book: Book, former: MachineSpec | None) -> None:
-        """What is true of it after a deploy that failed: its power, and the description that its VM still fits."""
+        """Record what is true after a deploy that failed: its power, and the description that its VM still fits."""
         machine = self._machine
         with suppress(DeployError):
             vm = pursuit.world.hypervisor.find_vm(machine.facts) if machine.facts.vmid else None
@@ -153,7 +153,7 @@ class ProxmoxState(
         self.ssh.reset()
 
     def _trust_connection(self) -> None:
-        """The endpoint is proven: NixOps need not wait for it, which it would do without end."""
+        """The endpoint is proven, so NixOps need not wait for it. It would wait without end."""
         self.ssh_pinged = True
         self._ssh_pinged_this_time = True
 
@@ -259,7 +259,7 @@ class ProxmoxState(
         return () if vm is None else hypervisor.losses(vm, machine)
 
     def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
-        """Machines are made side by side. PVE is protected by gates of our own."""
+        """NixOps may make machines side by side, because we protect PVE ourselves."""
         return set()
 
     # Power.
@@ -339,8 +339,8 @@ class ProxmoxState(
         return hosts_of({name: self.address_to(one) for name, one in others.items()})
 
     def _check(self, res: Any) -> None:
-        """The truth in NixOps's table. What stands in the way of the look at one machine is a note in its row, and in
-        the exit status. Where the hypervisor cannot tell, nothing is changed."""
+        """Fill in NixOps's table with what is true. If we cannot look at a machine, a note in its row and the exit
+        status say so. Change nothing if the hypervisor cannot tell."""
         try:
             self._look(res)
         except (DeployError, NixError, SSHConnectionFailed, CommandFailed) as error:

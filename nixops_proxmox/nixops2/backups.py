@@ -73,7 +73,7 @@ class Backups:
             of_machines.return_to_snapshot(self._pursuit, backup["snapshot"])
 
     def remove(self, backup_id: str, *, keep_physical: bool) -> None:
-        """Fine if there is none: other machines of the network may have it."""
+        """Do nothing if there is none: other machines of the network may have it."""
         backup = self._book.record_now.backups.get(backup_id)
         if backup is None:
             return
@@ -85,7 +85,8 @@ class Backups:
     # How.
 
     def _prove(self, volume: str, hint: str) -> None:
-        """The archive holds this machine: one that was put there under its name since does not."""
+        """Check that the archive holds this machine, because another one may have been put there under its name
+        since."""
         try:
             restoring.choose_archive(self._hypervisor, self._pursuit.machine, volume)
         except NeedsPermission as error:

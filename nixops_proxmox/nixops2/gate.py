@@ -36,7 +36,7 @@ class ShutdownGate:
 
     @contextmanager
     def into(self, database: sqlite3.Connection) -> Iterator[None]:
-        """Inside of the database, which the main thread may have closed by now."""
+        """Enter the database, which the main thread may have closed by now."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(database)
@@ -52,7 +52,8 @@ class ShutdownGate:
             raise SystemExit
 
     def shut_on_signals(self) -> None:
-        """Wherever `end_on_signals` has put our handler. Another program that uses NixOps keeps its own."""
+        """Shut this gate, too, wherever `end_on_signals` has put our handler. Another program that uses NixOps keeps
+        its own."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
@@ -84,7 +85,7 @@ class Interruption:
 
 
 def end_on_signals() -> None:
-    """Once, from the main thread, before any state is opened. Gates come later: see `shut_on_signals`."""
+    """Call it once, from the main thread, before any state is opened. Gates come later: see `shut_on_signals`."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in SIGNALS:

@@ -18,7 +18,7 @@ def let_go() -> None:
 
 
 class Holding:
-    """One for each lock driver that NixOps makes. From any thread."""
+    """One for each lock driver that NixOps makes. Any thread may use it."""
 
     def __init__(self) -> None:
         self._prove: Callable[[], None] = nothing_held

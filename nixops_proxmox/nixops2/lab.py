@@ -1,4 +1,4 @@
-"""The way into a lab's own network for `nixops`, as the command line has it: before anything is opened."""
+"""Takes `nixops` into a lab's own network before anything is opened, as the command line does."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ def is_nixops() -> bool:
 
 
 def enter_lab() -> None:
-    """Where the usual hypervisor is a lab, go on as the same command inside of its network. Never raises."""
+    """If the usual hypervisor is a lab, go on as the same command inside of its network. Never raises."""
     try:
         profile = usual_profile()
         namespace = load_profile(profile).namespace if profile in list_profiles() else ""

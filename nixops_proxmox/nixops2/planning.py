@@ -47,7 +47,7 @@ def deploy(args: Namespace) -> None:
 
 
 class Planning:
-    """Before NixOps's `DiffEngineResourceState`, which is what NixOps looks for. Its engine is not used."""
+    """A mixin before NixOps's `DiffEngineResourceState`, for which NixOps looks. We do not use its engine."""
 
     depl: Any
     logger: Any
@@ -57,7 +57,8 @@ class Planning:
     _run: Any
 
     def plan(self, defn: Any) -> None:
-        """What a deploy would do to the hardware. What it would activate, NixOps knows only after it has built it."""
+        """Show what a deploy would do to the hardware. NixOps knows what it would activate only after it has built
+        it."""
         with translated():
             pursuit, book = self._pursuit(defn.spec, getattr(self.depl, ALLOWED, Permissions()), meet=False)
             planned = self._plan(pursuit.machine, pursuit.world)

@@ -1,4 +1,4 @@
-"""What NixOps 2 loads: asked again and again and from any thread, so cheap and without state."""
+"""What NixOps 2 loads. It asks again and again and from any thread, so this is cheap and has no state."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -15,7 +15,7 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
     """The hooks that NixOps asks for."""
 
     def load(self) -> list[str]:
-        """Importing these is what makes NixOps know the machine type. Called once, before anything is opened."""
+        """NixOps knows the machine type once these are imported. Called once, before anything is opened."""
         from nixops_proxmox.nixops2.gate import end_on_signals, name_state
         from nixops_proxmox.nixops2.lab import enter_lab, is_nixops
         from nixops_proxmox.nixops2.run import log_to_stderr

@@ -1,4 +1,4 @@
-"""What NixOps does to a machine by itself is done only as long as its lock is its own."""
+"""NixOps itself acts on a machine only as long as it holds its lock."""
 
 from typing import Any
 

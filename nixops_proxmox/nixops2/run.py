@@ -27,7 +27,7 @@ SLOW = 5.0  # seconds after which the end of a step is worth a line
 
 
 class Run:
-    """Keys are kept under the deployment's UUID: NixOps's names may change."""
+    """Keys are kept under the deployment's UUID, because NixOps's names may change."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable
 
 
 def log_to_stderr() -> None:
-    """Warnings of ours, cleaned. NixOps sets up no logging of its own."""
+    """Print our warnings, cleaned, because NixOps sets up no logging."""
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("warning: %(message)s"))
     logger = logging.getLogger("nixops_proxmox")

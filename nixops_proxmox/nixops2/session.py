@@ -30,7 +30,7 @@ class StateSession:
         self._turn = threading.Lock()
 
     def checkpoint(self) -> None:
-        """To be called whenever a machine's record was written. Does nothing for NixOps's own storages."""
+        """Call it whenever a machine's record was written. It does nothing for NixOps's own storages."""
         storage = self.storage  # the main thread may take it away at the end
         if storage is not None:
             storage.checkpoint()

@@ -1,4 +1,4 @@
-"""How NixOps 2 calls what texts recommend: its own commands where it has them, `nixops proxmox …` where it has not."""
+"""How NixOps 2 spells what texts recommend: its own commands if it has them, else `nixops proxmox …`."""
 
 from collections.abc import Mapping, Sequence
 

@@ -20,7 +20,7 @@ def list_snapshots(hypervisor: PveHypervisor, pursuit: Pursuit) -> tuple[Snapsho
 
 
 def take_snapshot(pursuit: Pursuit, name: str, *, description: str = "", ram: bool = False) -> Machine:
-    """Take a snapshot of all disks at one moment. `ram`: and of the memory."""
+    """Take a snapshot of all disks at one moment. `ram`: of the memory too."""
     return pursuit.run(saves.TakeSnapshot(name, description=description, ram=ram))
 
 

@@ -201,7 +201,7 @@ class Deployed:
         return self._to(Phase.READY, names)
 
     def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
-        """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
+        """Shut down (with `hard`, switch off) and boot again. This also applies what waits for a restart."""
 
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard))
 

@@ -33,7 +33,7 @@ class Description:
         return parts.builder(self.nix, self.systems)
 
     def changing(self, names: Sequence[str], have: Mapping[str, str]) -> list[str]:
-        """Those of the machines that get another system than they `have`, by machine: what must be built."""
+        """The systems that must be built, by machine: those of machines that `have` another one."""
         if not isinstance(self.systems, Systems):
             return []
         paths = {name: self.systems.path(name) for name in names}

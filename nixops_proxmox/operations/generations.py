@@ -54,7 +54,8 @@ class ReturnToGeneration(Errand):
 
     @override
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
-        """The number, too: counted from the current one, it would be another one once this one is active."""
+        """Remember the number, too. Counted from the current one, it would name another generation once this one is
+        active."""
         told = _ask(_shell(world, machine), machine)
         known = parse_generations(told)
         if self._generation is not None and self._generation not in known:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
-    """The hypervisor that the user chose. It overrides the description. Empty: the description decides. If there is no
-    `default` and only one other profile, that one."""
+    """The hypervisor that the user chose. It overrides the description. Empty: the description decides. Without a
+    profile `default`, the only other one counts."""
     environment = os.environ if environment is None else environment
     if chosen := given or environment.get(PROFILE_VARIABLE, ""):
         return chosen

@@ -80,7 +80,7 @@ class Pursuit:
         return self.carry_out(plan_reinstall(self.machine, self.world))
 
     def reboot(self, *, hard: bool = False) -> Machine:
-        """Shut down (or, `hard`, switch off) and boot again, which also applies what waits for a restart."""
+        """Shut down (with `hard`, switch off) and boot again. This also applies what waits for a restart."""
         if hard:
             self.run(HardReboot())
         else:

@@ -163,8 +163,8 @@ class RecoverySearch:
 
 
 def refuse_ambiguous(found: Sequence[Recoverable]) -> list[Recoverable]:
-    """By deployment, machine and VMID. Where several VMs, perhaps of several hypervisors, would be recorded as one
-    machine, none is: each names the others."""
+    """Sort by deployment, machine and VMID. If several VMs, perhaps of several hypervisors, would be recorded as one
+    machine, none is, and each names the others."""
     claims: dict[tuple[str, str], list[Recoverable]] = {}
     for one in found:
         if one.machine is not None:

@@ -123,7 +123,8 @@ class Uploads:
 
 
 def ours(thing: Thing, medium: Medium) -> Thing:
-    """The thing with what tells it for ours. A record lacks that if the file was there before it was first recorded."""
+    """The thing with what shows that it is ours. A record lacks that if the file was there before it was first
+    recorded."""
     return thing.moved(thing.phase, replace(thing.facts, values=medium.values))
 
 

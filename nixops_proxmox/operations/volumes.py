@@ -76,7 +76,8 @@ class Volumes:
         return Put(medium.volume, medium.only_node, uploaded=not is_there)
 
     def _choose(self, media: Sequence[Medium]) -> tuple[Medium, bool]:
-        """Where the file is already, and True. Else where an earlier upload was cut off, or the best place."""
+        """The place that has the file already, and True. Else the one where an upload was cut off or, last, the best
+        place."""
         begun: Medium | None = None
         for medium in media:
             sizes = self._hypervisor.media.sizes(medium.node, medium.storage, medium.content)

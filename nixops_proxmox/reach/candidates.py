@@ -174,7 +174,7 @@ def _family(ip: Ip) -> Family:
 def _remember(
     ordered: tuple[Candidate, ...], remembered: Endpoint | None, wanted: Criteria, *, blind: bool
 ) -> tuple[Candidate, ...]:
-    """The remembered winner in front. One that the machine no longer has is only tried when nothing was seen."""
+    """Put the remembered winner in front. If the machine no longer has it, it is only tried when nothing was seen."""
     if remembered is None:
         return ordered
     first = [c for c in ordered if c.endpoint.host == remembered.host]

@@ -58,7 +58,7 @@ class _Entry:
 
 
 def site() -> str:
-    """Where the operator is, as far as reachability goes: the machine this runs on."""
+    """Where the operator is, to decide what can be reached: the computer that this runs on."""
     return socket.gethostname()
 
 
@@ -267,7 +267,7 @@ class Guests:
         return race(choice.candidates, probe, keys=keys, deadline=seconds)
 
     def addresses(self, agent: Agent | None, machine: Machine, *, again: bool = False) -> tuple[Address, ...]:
-        """As the agent tells them now. Without one, as the record does."""
+        """As the agent tells them now or, without one, as the record has them."""
         return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(again=again), find_reach)
 
     def _first_addresses(self, agent: Agent) -> tuple[Address, ...]:
@@ -322,7 +322,7 @@ class Guests:
             return last
 
     def explain(self, machine: Machine, spec: MachineSpec) -> tuple[list[str], Endpoint | None]:
-        """Try every address now. A line for each, tried or not, and the winner."""
+        """Try every address now. Returns a line for each, tried or not, and the winner."""
         addresses: tuple[Address, ...] = machine.facts.addresses
         lines: list[str] = []
         try:
@@ -343,7 +343,7 @@ class Guests:
     # For programs that are not ours: ssh, scp, Nix.
 
     def access(self, machine: Machine, spec: MachineSpec) -> Access:
-        """The installed system, or the rescue system, for other programs. The host key pinned in our own file."""
+        """The installed system, or the rescue system, for other programs, with the host key pinned in our own file."""
         keys = machine.facts.installer_keys or (machine.facts.host_key,)
         endpoint = machine.facts.endpoint
         if endpoint is None or not self.answers(endpoint, keys):

@@ -86,7 +86,8 @@ class StopSignal:
         return self._event.wait(timeout)
 
     def when_set(self, callback: Callable[[], None]) -> None:
-        """Call it when the attempt is cancelled, from another thread. At once if it already is. It must not raise."""
+        """Call it when the attempt is cancelled, from another thread, or at once if it already is. It must not
+        raise."""
         with self._lock:
             if not self._event.is_set():
                 self._callbacks.append(callback)

@@ -80,7 +80,8 @@ def find_host_keys(host: str, port: int, files: Sequence[Path] = USER_FILES) -> 
 
 
 def find_trusted(host: str, port: int, files: Sequence[Path] = USER_FILES, alias: str = "") -> Trusted:
-    """By name and port, and also only by the name. With an alias (HostKeyAlias), by that and nothing else."""
+    """Look by name and port, and also by the name alone. With an alias (HostKeyAlias), look by that and nothing
+    else."""
     lines = [entry for entry in map(_parse, _lines(files)) if entry is not None]
     found = _of(lines, alias.lower() or known_hosts_pattern(host, port))
     if alias or port == DEFAULT_PORT:

@@ -13,7 +13,7 @@ from nixops_proxmox.ssh.session import Session, open_session
 
 
 class SshShell:
-    """One connection, kept. A dead one is replaced before the next command, never in the middle of one."""
+    """Keeps one connection. A dead one is replaced before the next command, never in the middle of one."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class SshShell:
             return self._alive().run(script, stdin=stdin, timeout=timeout, may_act=self._may_act)
 
     def start_job(self, name: str, script: str) -> None:
-        """Start a detached job unless a job of that name exists (running or done): never a second one."""
+        """Start a detached job, unless one of that name exists, running or done."""
         jobs.start_job(self.run, name, script, self._job_directory)
 
     def find_job(self, name: str) -> Job:

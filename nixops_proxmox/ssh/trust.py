@@ -1,5 +1,5 @@
-"""Is a jump host believed? As OpenSSH judges it by the user's known_hosts (sshconnect.c): what to ask it for, in which
-order, and what becomes of the key or the certificate that it shows."""
+"""Do we believe a jump host? Judges as OpenSSH does by the user's known_hosts (sshconnect.c): what to ask for, in which
+order, and what the key or certificate that it shows is worth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Authority:
     signatures: Sequence[str] = SIGNATURES
 
     def proposal(self) -> tuple[str, ...]:
-        """What to ask for: where the best algorithm may prove a key that is known, the usual order. Else first what may
-        prove any that is."""
+        """Which algorithms to ask for: the usual order if the best one may prove a known key, else first those that may
+        prove any known key."""
         known = {key.split()[0] for key in self.trusted.keys}
         usual = [name for name in self.algorithms if name in ALGORITHMS]
         if usual and key_type(usual[0]) in known:

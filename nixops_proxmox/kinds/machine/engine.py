@@ -35,7 +35,7 @@ def carry_out(
 
 
 def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal) -> Machine:
-    """One act beside the table. Goes on with it if `machine` was left in the middle of the same one."""
+    """Do one act beside the table, or go on with it if an earlier run was killed in the middle of it."""
     wait_for_errand(world, machine)
     begun = machine.facts.errand.get(WHAT) == errand.what
     memory = machine.facts.errand if begun else errand.remember(world, machine)

@@ -57,7 +57,7 @@ def unsettled(machine: Machine) -> Phase:
 
 
 def unknown_disks(facts: Facts) -> Facts:
-    """The disks hold something else: which system, only the machine itself can tell."""
+    """The disks hold something else now. Only the machine itself can tell which system."""
     return replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None, sizes={})
 
 
@@ -69,7 +69,7 @@ def boot(world: World, attempt: Attempt) -> Facts:
 
 
 def by_power(world: World, machine: Machine) -> Phase:
-    """Running or stopped, by a look. One that never was installed, or is gone, stays so."""
+    """Running or stopped, as a look shows. A machine that was never installed, or is gone, stays so."""
     vm = world.hypervisor.find_vm(machine.facts)
     if vm is None or machine.phase is Phase.DEFINED:
         return machine.phase

@@ -16,13 +16,13 @@ def find_outgrown(facts: Facts, spec: MachineSpec) -> tuple[Disk, ...]:
 
 
 def _size_in_use(facts: Facts, disk: Disk) -> int:
-    """In bytes. Where nothing is known, nothing is to be grown."""
+    """In bytes. If nothing is known, nothing needs to grow."""
     told = facts.sizes.get(disk.slot, "")
     return int(told) if told.isdecimal() else disk.size
 
 
 def with_outgrown(facts: Facts, changes: Sequence[Change]) -> Facts:
-    """Before PVE makes disks larger: the guest has at most as much of them in use as they have now. A new disk has
+    """Note, before PVE makes disks larger, that the guest uses at most as much of them as they have now. A new disk has
     nothing on it that could grow."""
     sizes = {slot: size for slot, size in facts.sizes.items() if not any(_is_new(change, slot) for change in changes)}
     for change in changes:
@@ -37,15 +37,16 @@ def _is_new(change: Change, slot: str) -> bool:
 
 
 def in_use(facts: Facts, spec: MachineSpec) -> Mapping[str, str]:
-    """After an installation: all that is described, except for kept disks, on which nothing was changed."""
+    """Note, after an installation, that the guest uses all that is described, except on kept disks, which it did not
+    touch."""
     return {
         disk.slot: facts.sizes.get(disk.slot, str(disk.size)) if disk.keep else str(disk.size) for disk in spec.disks
     }
 
 
 def grow_disks(world: World, machine: Machine) -> Facts:
-    """Grow them in the guest that runs, one after another. What hinders one is told, and stays to be done: it ends no
-    deploy."""
+    """Grow them in the running guest, one after another. If something hinders one, say so and leave it for later: a
+    deploy goes on."""
     facts = machine.facts
     for disk in find_outgrown(facts, world.spec):
         shell = world.guest.system_shell(machine, world.spec)
@@ -63,7 +64,7 @@ def grow_disks(world: World, machine: Machine) -> Facts:
 
 
 def tell_pending(world: World, machine: Machine) -> None:
-    """The guest cannot be reached: what was to be grown in it stays to be done."""
+    """The guest cannot be reached, so growing its disks waits for the next deploy."""
     for disk in find_outgrown(machine.facts, world.spec):
         world.reporter.warn(
             machine, f"{disk.slot} is larger in PVE, and not yet in the guest: the next deploy that reaches it goes on"

@@ -53,7 +53,7 @@ def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence
 
 
 def _build_for_anew(machine: Machine, world: World) -> None:
-    """The machine will lose what it has: its system must be here before that."""
+    """Build its system first, because the machine will lose what it has."""
     world.builder.wanted_system(machine.moved(machine.phase, replace(machine.facts, system="")))
 
 
@@ -67,7 +67,8 @@ def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
 
 
 def plan_reinstall(machine: Machine, world: World) -> Plan:
-    """Install again: same VMID, UUID, MACs and host key. One that is being installed already just goes on."""
+    """Plan to install it again, with the same VMID, UUID, MACs and host key. If it is being installed already, that
+    goes on."""
     refuse_moved(machine, world)
     _build_for_anew(machine, world)
     start = () if machine.phase in UNDER_WAY else (start_of_reinstall(world.spec),)
@@ -99,7 +100,7 @@ def _effect(drawn: Plan, changes: Sequence[Change], steps: Sequence[str], restar
 
 
 def _reasons_to_restart(drawn: Plan, world: World, changes: Sequence[Change]) -> Iterator[str]:
-    """Only of a system that is installed and runs: any other is not in use."""
+    """Only a system that is installed and runs is in use."""
     vm = vm_in(drawn)
     if vm is None or not runs(drawn) or drawn.seen.phase not in (*SETTLED, Phase.RESCUE):
         return

@@ -82,7 +82,8 @@ class Hypervisor(Protocol):
     def moves(self) -> Moves: ...
 
     def find_vm(self, facts: Facts) -> Vm | None:
-        """Our VM, wherever it is now. None only on authority: never because we may not see it (PermissionDenied)."""
+        """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because
+        we may not see it (PermissionDenied)."""
         ...
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
@@ -217,7 +218,7 @@ class Shell(Protocol):
         ...
 
     def start_job(self, name: str, script: str) -> None:
-        """Start a detached job unless a job of that name exists (running or done): never a second one."""
+        """Start a detached job, unless one of that name exists, running or done."""
         ...
 
     def find_job(self, name: str) -> Job: ...
@@ -292,7 +293,7 @@ class Guest(Protocol):
 
 
 class Builder(Protocol):
-    """What Nix does for a machine. A door that activates by its own means has one that wants nothing."""
+    """What Nix does for a machine. A door that activates systems itself uses one that wants nothing."""
 
     def wanted_system(self, machine: Machine) -> str:
         """The store path of the system the machine should run. Empty: nothing is asked of us. It is built, unless its
@@ -315,7 +316,7 @@ class Builder(Protocol):
 
 
 class KeyStore(Protocol):
-    """Private keys, in 0600 files outside of the state."""
+    """Private keys, in files of mode 0600 outside of the state."""
 
     def host_key(self, uuid: str) -> tuple[str, str]:
         """(private in OpenSSH format, public) of the machine. Made at the first call."""

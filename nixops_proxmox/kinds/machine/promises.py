@@ -37,8 +37,8 @@ class Watched:
 
 
 def find_promise(plan: Plan, world: World) -> bool | None:
-    """Whether the machine is to be restarted. None where the plan promises nothing: nothing is done, the machine does
-    not run yet, or what runs is not its system."""
+    """Whether the plan says that the machine is restarted. None if it promises nothing: nothing is done, the machine
+    does not run yet, or what runs is not its system."""
     vm = vm_in(plan)
     if vm is None or not plan.moves or not runs(plan) or len(plan.legs) > 1 or plan.seen.phase not in SETTLED:
         return None

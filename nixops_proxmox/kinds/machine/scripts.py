@@ -35,9 +35,9 @@ fi
 
 
 def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: int, again: bool) -> str:
-    """The user's script (or the default layout) with what it may want to know: DISK_<slot>, DISK_<number> and DISKS
-    (device paths in the order of the description), KEEP (slots not to be written), PASS (1, 2, … after reboots that the
-    script asked for with exit status 100), REINSTALL (1 when the machine was installed before)."""
+    """The user's script (or the default layout), with variables: DISK_<slot>, DISK_<number> and DISKS (device paths in
+    the order of the description), KEEP (slots not to be written), PASS (1, 2, … after reboots that the script asked for
+    with exit status 100), REINSTALL (1 when the machine was installed before)."""
     names = {disk.slot: device_path(found) for disk, found in zip(spec.disks, disks, strict=True)}
     kept = [disk.slot for disk in spec.disks if disk.keep and again]
     settings = {f"DISK_{slot}": device for slot, device in names.items()}

@@ -1,4 +1,4 @@
-"""Where the parts below report what they wait for: to the reporter of the machine that this thread works on."""
+"""The parts below report here what they wait for. It goes to the reporter of the machine that this thread works on."""
 
 import logging
 import threading

@@ -149,11 +149,11 @@ class PveHypervisor:
         return self._view.get(VIEW_AGE)
 
     def find_vm(self, facts: Facts) -> Vm | None:
-        """Our VM wherever it is now. None only on authority: no guest has that VMID, or it is somebody else's."""
+        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID."""
         return self._finder.find(facts)
 
     def find_node(self, facts: Facts) -> str | None:
-        """Where our VM is, for calls that do it no harm elsewhere. A look of the last two minutes is good enough."""
+        """Where our VM is, for calls that do no harm if it has moved. A look of the last two minutes is good enough."""
         try:
             return self._finder.node_of(facts)
         except NotFound:
@@ -190,7 +190,7 @@ class PveHypervisor:
         return errors
 
     def choose_place(self, spec: MachineSpec) -> Place:
-        """A node that fits (PveRefused says of each why not) and a VMID that was free a moment ago. Raises, before
+        """A node that fits (a PveRefused says why each does not) and a VMID that was free a moment ago. Raises, before
         anything is made, if the image or the template cannot become this machine."""
         if spec.install.source is InstallSource.IMAGE:
             refuse_image(spec, self.get_release())

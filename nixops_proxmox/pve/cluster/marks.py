@@ -37,7 +37,7 @@ class Marks:
         return found
 
     def _mark_of(self, guest: GuestSeen) -> Mark | None:
-        """None for a copy, too: its notes have somebody else's UUID."""
+        """None for a copy, too, because its notes have another VM's UUID."""
         read, mark = self._read.get(guest.vmid, (float("-inf"), None))
         if self._clock() - read < TRUST:
             return mark

@@ -207,13 +207,13 @@ class Reservations:
             self._rooms[vmid] = _Room(node, memory_of(spec), cpus_of(spec), _rooms(spec, node, seen))
 
     def settle(self, vmid: int, now: float) -> None:
-        """It was started: from soon on, PVE counts it itself."""
+        """It was started, so PVE will soon count it itself."""
         with self._lock:
             room = self._rooms.get(vmid)
             if room is not None and room.settled is None:
                 self._rooms[vmid] = replace(room, settled=now)
 
     def give_back(self, vmid: int) -> None:
-        """Its room. The VMID stays taken for this process: it was seen to be in use, or was ours."""
+        """Give its room back. The VMID stays taken for this process, because it was seen to be in use, or was ours."""
         with self._lock:
             self._rooms.pop(vmid, None)

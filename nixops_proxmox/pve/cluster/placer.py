@@ -83,9 +83,9 @@ class Placer:
         return errors, ()
 
     def _assign(self, specs: Sequence[MachineSpec]) -> Mapping[str, str]:
-        """Nodes by name for those that can have one, found for all of them together: wishes are conditions, if that
-        leaves each a place. Nothing is promised yet, and nothing is refused: what has no place here is told by
-        `_choose`."""
+        """A node for each machine that can have one, by name, chosen for all of them together. Wishes count as
+        conditions if that leaves each a place. This promises nothing and refuses nothing: `_choose` says which have no
+        place."""
         try:
             known = {spec.name: self._near_its_template(spec) for spec in specs}
             seen = self._look(specs)
@@ -110,7 +110,7 @@ class Placer:
         return assign(order, options(strict=True)) or assign(order, options(strict=False)) or {}
 
     def _candidates(self, spec: MachineSpec, seen: ClusterResources, placed: Placed) -> Iterator[NodeSeen]:
-        """Nodes that fit, asked for all that the list does not tell if there is a choice."""
+        """Nodes that fit. If there is a choice, they are asked for what the list does not tell."""
         nodes, _ = candidates(spec, seen, placed, reserve=self._reserve)
         for node in nodes:
             if len(nodes) == 1 or not any(True for _ in self._beyond(spec, node, seen)):
@@ -195,7 +195,7 @@ class Placer:
         return with_thin(self._with_maintenance(seen), self._settings)
 
     def _with_maintenance(self, seen: ClusterResources) -> ClusterResources:
-        """From 9.0 on, the list tells it. Before that we ask HA, once. Without the right to, no node is in it."""
+        """From 9.0 on, the list tells it. Before that we ask HA, once. If we may not ask, no node counts as in it."""
         if len(seen.nodes) < 2 or any(node.maintenance for node in seen.nodes):
             return seen
         if self._maintenance is None:
@@ -268,8 +268,8 @@ class Placer:
         return not why
 
     def _beyond(self, spec: MachineSpec, node: NodeSeen, seen: ClusterResources) -> Iterator[str]:
-        """Why not, by what the cluster's list does not tell: bridges, processors, files on a node's own storage. Asked
-        once for a node."""
+        """Why it does not fit, by what the cluster's list does not tell: bridges, processors, files on a node's own
+        storage. Each node is asked once."""
         bridges = self._bridges_of(node.name)
         missing = sorted({nic.bridge for nic in spec.network} - set(bridges))
         if bridges and missing:

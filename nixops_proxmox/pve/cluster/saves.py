@@ -124,7 +124,7 @@ class Saves:
                 yield place
 
     def run_task(self, kind: str, facts: Facts, post: Callable[[str], str | None], doing: str, note: NoteTask) -> None:
-        """Anything that PVE does with our VM in a task of type `kind`: `post` is given the VM's node. Waits."""
+        """Have PVE do something with our VM in a task of type `kind`, and wait. `post` gets the VM's node."""
         node = self._finder.node_of(facts)
         try:
             self._work.run(kind, node, facts.vmid, lambda: post(node) or "", note, doing)

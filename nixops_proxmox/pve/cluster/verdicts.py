@@ -1,4 +1,4 @@
-"""Pure: of each node, whether a machine fits there, why not, and what speaks for it."""
+"""Pure: for each node, does a machine fit there, why not, and what speaks for it?"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +96,8 @@ def judge(
 
 
 def rank(verdict: Verdict, placed: Placed) -> tuple[bool, int, float, int, str]:
-    """Those that fit, the ones that no wish speaks against, most left, the fewest of our machines, by name."""
+    """The order: those that fit, those that no wish speaks against, the most room, the fewest of our machines, the
+    name."""
     machines = placed.machines.get(verdict.node, 0)
     return not verdict.fits, len(verdict.notes), -round(verdict.weights.score, 6), machines, verdict.node
 

@@ -42,7 +42,7 @@ class VmFinder:
         sleep: Callable[[float], None],
         busy: float = CREATION_TIME,
     ) -> None:
-        """`busy`: seconds to wait for a VM that is locked by its making, though no task seems to work on it."""
+        """`busy`: seconds to wait for a VM that is locked while it is created, though no task seems to work on it."""
         self._client, self._view, self._clock, self._sleep, self._busy = client, view, clock, sleep, busy
         self._lock = threading.Lock()  # guards what follows
         self._known: dict[int, _Known] = {}
@@ -65,7 +65,7 @@ class VmFinder:
         return self.look(facts, self._view.get_since(self._clock()), last=False)
 
     def find(self, facts: Facts) -> Vm | None:
-        """Our VM wherever it is now. None only on authority: no guest has that VMID, or it is somebody else's."""
+        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID."""
         if not facts.vmid or not facts.uuid or self._is_only_reserved(facts):
             return None
         return self.look(facts, self._view.get(VIEW_AGE), last=False)
@@ -209,7 +209,7 @@ class VmFinder:
             return set(self._ours)
 
     def prove(self, node: str, vmid: int) -> None:
-        """Right before something is done to it: the VM is still the one that we saw to be ours. NotFound if not."""
+        """Check, right before something is done to it, that the VM is still ours. Raises NotFound if it is not."""
         with self._lock:
             uuid = self._ours.get(vmid, "")
         if is_ours(self._client.get_config(node, vmid).values, uuid):
@@ -242,5 +242,5 @@ class VmFinder:
 
 
 def _is_being_made(seen: ConfigSeen) -> bool:
-    """Locked by its own making, and perhaps nothing yet says whose it is."""
+    """It is locked while it is created, and perhaps nothing yet says whose it is."""
     return seen.values.get("lock") in ("create", "clone")

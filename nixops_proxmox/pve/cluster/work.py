@@ -82,7 +82,8 @@ class Work:
             return upid in self._guessed
 
     def submit(self, kind: str, node: str, vmid: int, post: Callable[[], str]) -> str:
-        """The UPID. Waits for locks. When the answer was lost, looks for the task instead of asking again."""
+        """Begin a task, and return its UPID. Wait for locks. If the answer was lost, look for the task, and do not ask
+        again."""
         since = self._wall()
         kinds = NOTHING_DONE if kind in LOOKED_AT_FIRST else PASSING
         try:
@@ -133,7 +134,8 @@ class Work:
         return None
 
     def while_locked(self, node: str, vmid: int, call: Callable[[], T]) -> T:
-        """Again and again while something that passes is in the way. `call` may be made twice with the same effect."""
+        """Call again and again while something that passes is in the way. `call` may be made twice with the same
+        effect."""
         return self._repeat(node, vmid, call, PASSING)
 
     def _repeat(self, node: str, vmid: int, call: Callable[[], T], kinds: tuple[type[PveBusy], ...]) -> T:
@@ -146,7 +148,8 @@ class Work:
                 self.wait_out(error, node, vmid, deadline)
 
     def wait_out(self, error: DeployError, node: str, vmid: int, deadline: float) -> None:
-        """Until another try is worth it. Raises what does not pass by itself, and everything after the deadline."""
+        """Wait until another try is worth it. Raises what does not pass by itself, and everything after the
+        deadline."""
         known = known_of(error)
         if not isinstance(known, PASSING):
             raise error
@@ -163,7 +166,7 @@ class Work:
         self.pause()
 
     def _wait_for_unlock(self, error: VmLocked, node: str, vmid: int, deadline: float) -> None:
-        """By reading: asking for the change over and over would keep the node busy, and tells nothing new."""
+        """Wait by reading. To ask for the change over and over would keep the node busy, and tell nothing new."""
         told = False
         while True:
             if self._clock() > deadline:
@@ -244,7 +247,7 @@ class Work:
         return failed
 
     def while_busy(self, node: str, vmid: int, act: Callable[[], None]) -> None:
-        """Again and again while others keep a storage or the VM busy.
+        """Act again and again while others keep a storage or the VM busy.
 
         Safe to repeat: each `act` looks first at what is done already, and does only what is left."""
         deadline = self._clock() + self._busy

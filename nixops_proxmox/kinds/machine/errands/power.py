@@ -20,7 +20,8 @@ class HardReboot(Errand):
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: that it was switched off is noted before it is started, and not done again after that."""
+        """Safe to repeat: we note that it was switched off before we start it, and do not switch it off again after
+        that."""
         vm = get_vm(world, machine)
         if OFF not in machine.facts.errand:
             attempt.doubt(unsettled(machine), attempt.facts)

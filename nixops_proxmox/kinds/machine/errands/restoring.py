@@ -42,7 +42,7 @@ class Restore(Errand):
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
-        """Safe to repeat: what is overwritten is what was to be lost, or what an earlier try left."""
+        """Safe to repeat: it overwrites only what was to be lost anyway, or what an earlier try left."""
         foreign = self._uuid != machine.facts.uuid.lower()
         facts = unknown_disks(machine.facts)
         attempt.doubt(unsettled(machine), _with_remains(facts, self._uuid) if foreign else facts)
@@ -73,7 +73,8 @@ class Restore(Errand):
         world.hypervisor.saves.restore(attempt.facts, self._archive, attempt.note_task, over=over)
 
     def _prove(self, world: World, attempt: Attempt) -> None:
-        """What came back is what was looked at. If it is not, that is recorded: the next restore may go over it."""
+        """Check that what came back is what we looked at. If it is not, record that, so that the next restore may
+        overwrite it."""
         facts, name = attempt.facts, attempt.thing.name
         if world.hypervisor.find_vm(replace(facts, uuid=self._uuid)) is not None:
             return
@@ -86,7 +87,7 @@ class Restore(Errand):
         )
 
     def _make_ours(self, world: World, attempt: Attempt) -> Facts:
-        """The VM gets the machine's mark. It is started, since only itself can tell the host key that it has."""
+        """Give the VM the machine's mark, and start it, because only the guest itself can tell its host key."""
         vm = world.hypervisor.give_mark(attempt.thing, self._uuid)
         facts = replace(_without_remains(attempt.facts), macs=world.hypervisor.macs(vm), host_key="")
         attempt.doubt(Phase.INSTALLED, with_volumes(world, facts))

@@ -43,8 +43,8 @@ class BootSystem:
 
 
 def _needs_start(world: World, machine: Machine, vm: Vm) -> bool:
-    """Off, or running something else than the installed system with the configuration that the user wants, or about to
-    boot the installer."""
+    """It is off, or runs something else than the installed system as the user wants it, or would boot the installer
+    next."""
     if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
         return True
     return _runs_other(world, machine, vm)
@@ -55,8 +55,8 @@ def _runs_other(world: World, machine: Machine, vm: Vm) -> bool:
 
 
 def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
-    """Why a VM that runs must be restarted to run the installed system as described, if it must. `changes`: what will
-    be asked of it before."""
+    """Why a running VM must be restarted to run the installed system as described. Empty: it need not be. `changes`:
+    what will be asked of it before."""
     if world.hypervisor.runs_installer(vm):
         return ("it runs the installer",)
     if not world.permissions.allow_reboot:
@@ -68,7 +68,7 @@ def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Seq
 
 
 def find_waiting(vm: Vm, changes: Sequence[Change]) -> tuple[str, ...]:
-    """The pending keys that only a restart ends: what somebody made pending, and a deploy takes back, needs none."""
+    """The pending keys that need a restart. What somebody made pending and a deploy takes back needs none."""
     undone = {change.key for change in changes if not change.restart}
     return tuple(key for key in vm.pending if key not in undone)
 
@@ -105,7 +105,7 @@ def _meet(world: World, machine: Machine) -> Machine:
 
 
 def _warn_of_partitions(world: World, machine: Machine) -> None:
-    """An installed machine is never repartitioned on the quiet: the user is told how to ask for it."""
+    """Never partition an installed machine again without being asked. Tell the user how to ask."""
     recorded = machine.facts.partition_hash
     if recorded and recorded != script_hash(world.spec.install.partition):
         world.reporter.warn(
@@ -142,7 +142,7 @@ class ClearForReinstall(Repeatable):
         )
 
     def _rescue_key(self, world: World, machine: Machine) -> None:
-        """The host key was made by another operator: it lives on in the guest, and must survive the reinstall."""
+        """Another operator made the host key. It is only in the guest, and must survive the reinstall."""
         shell = world.guest.system_shell(machine, world.spec)
         read = shell.run("cat /etc/ssh/ssh_host_ed25519_key")
         if read.status == 0:
