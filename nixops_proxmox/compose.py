@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class NothingToBuild:
-    """The builder of verbs and doors that do not activate: nothing is wanted, so nothing else is ever asked of it."""
+    """The builder of verbs and doors that do not activate. Nothing is wanted, so nothing else is ever asked of it."""
 
     def wanted_system(self, machine: Machine) -> str:
         del machine

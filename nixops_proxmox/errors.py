@@ -1,4 +1,4 @@
-"""Every error we raise on purpose. Two questions each: who can fix it (the class), may we call again (`retry`).
+"""Every error that we raise on purpose. Each answers who can fix it (the class) and whether to call again (`retry`).
 
 DeployError                 message, hint; retry; exit_status
 ├── SpecError               the description is wrong: names the option path                       2

@@ -53,7 +53,7 @@ def command(verb: Verb, *words: str) -> str:
 
 
 def on_the_line(verb: Verb, *words: str, common: Sequence[str] = ()) -> str:
-    """As the command line has it, which is there beside every other door. `common`: options before the verb."""
+    """As the command line spells it, which is there beside every other door. `common`: options before the verb."""
     return f"`{' '.join([PROGRAM, *common, *verb.value.split('-'), *words])}`"
 
 
@@ -63,7 +63,7 @@ def spell(text: str, spelling: Spelling) -> str:
 
 
 def stored(text: str) -> str:
-    """The text for another process to read: with a mark that holds everywhere, which strangers' words do not have."""
+    """The text for another process, with a mark that every process knows and that strangers' words do not have."""
     text = _STORED.sub(lambda found: f"<{found[0][1:-1]}>", text)
     return _COMMAND.sub(lambda found: f"{_OPEN}{found[1]}{found[2]}{_CLOSE}", text)
 

@@ -76,8 +76,8 @@ def tail_lines(lines: Iterable[str], count: int) -> list[str]:
 
 
 def after_cut(text: str) -> str:
-    """What somebody else has cut off at its beginning, without the line that half of is gone: its first word may be
-    half a secret."""
+    """A text that somebody else has cut off at its beginning, without its first line, which may begin with half a
+    secret."""
     rest = re.split(r"[\r\n]+", text, maxsplit=1)
     return rest[1] if len(rest) > 1 else "".join(re.split(r"\s+", text, maxsplit=1)[1:])
 

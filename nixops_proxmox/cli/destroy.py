@@ -70,7 +70,7 @@ def tell(args: argparse.Namespace, screen: Screen, value: object, status: int = 
 
 
 def run_forget(args: argparse.Namespace, screen: Screen, meant: Sequence[str]) -> int:
-    """Asks nothing of any cluster, and reads no record: this is for those that nothing else removes."""
+    """Forget without asking a cluster or reading the record, for records that nothing else removes."""
     from nixops_proxmox.state import open_state
 
     with open_state(state_location(args)) as state:

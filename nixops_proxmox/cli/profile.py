@@ -135,7 +135,7 @@ def run_remove(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def read_secret(prompt: str) -> str:
-    """Asked for without an echo on a terminal. Else the first line of standard input. Never an argument."""
+    """Ask for it without an echo on a terminal, or read the first line of standard input. It is never an argument."""
     secret = getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     if not secret:
         raise ConfigError("no secret was given", hint="type it, or give --secret-command")

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def the_machine(places: list[str]) -> str:
-    """The one machine that is spoken of. A colon after a slash belongs to a local path, as for scp itself."""
+    """The one machine that the paths name. A colon after a slash belongs to a local path, as for scp itself."""
     named = {found[1] for place in places if (found := re.match(r"([^/:]+):", place))}
     if len(named) != 1:
         said = f"these are of {', '.join(sorted(named))}" if named else "none of these is a machine's"

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float) -> list[str]:
-    """Who changes what. Of runs that are provably gone it is only said that they were cut off."""
+    """Say who changes what. For runs that are provably gone, say only that they were cut off."""
     lines = []
     for held in holders:
         what = deployment if held.scope.is_all else f"{held.scope.name} of {deployment}"

@@ -26,8 +26,8 @@ class _Inputs(BaseModel):
 
 
 class VmInputs(_Inputs):
-    """`proxmox`: what `deployment.proxmox` is elsewhere. `refresh`: means nothing, but that the resource is applied
-    when it changes: NixOps 4 passes over a resource whose inputs are the same."""
+    """`proxmox`: what `deployment.proxmox` is elsewhere. `refresh` has no meaning of its own: a change of it makes
+    NixOps 4 apply the resource, which it skips as long as all inputs are the same."""
 
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)

@@ -215,7 +215,7 @@ class Resources:
         return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
 
     def _enter(self, profile: str) -> None:
-        """Be where the hypervisor's guests can be reached. As far as we need it, the process is replaced."""
+        """Go to where the hypervisor's guests can be reached. If that is another network, the process is replaced."""
         namespace = load_profile(profile, path=self.profiles).namespace
         if namespace:
             self.enter(namespace)
@@ -233,7 +233,7 @@ def _is_stateful(kind: str) -> bool:
 
 
 def deployment_of(request: Request | None) -> str:
-    """Which deployment of the command line the request is of. The usual one where it does not say."""
+    """The deployment of the command line to which the request belongs, or the usual one if it does not say."""
     resource = getattr(request, "resource", request)
     found = getattr(resource, "inputs", {}).get("deployment", DEPLOYMENT)
     return found if isinstance(found, str) else DEPLOYMENT

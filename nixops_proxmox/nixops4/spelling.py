@@ -1,4 +1,4 @@
-"""How a user of NixOps 4 does what texts recommend: by applying. Else with the command line, on the same state."""
+"""How a user of NixOps 4 does what texts recommend: by applying or, if that is not enough, with the command line."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -77,7 +77,7 @@ def all_names(model: type[BaseModel]) -> Iterator[str]:
 
 
 def with_our_names(model: type[BaseModel], node: Node, mistakes: Mistakes) -> Node:
-    """The same attribute set with what stood under old names where it is now. Each value keeps its own path."""
+    """The same attribute set, with values under old names moved to the new ones. Each value keeps its own path."""
     fields = dict(_fields(node))
     for old, new in ALIASES.get(model, {}).items():
         moved = _take(fields, old.split("."))

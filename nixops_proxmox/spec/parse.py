@@ -136,7 +136,7 @@ def _read(model: type[M], node: Node, mistakes: Mistakes, *, given: Mapping[str,
 def _build(
     model: type[M], data: Mapping[str, object], places: Mapping[str, str], node: Node, mistakes: Mistakes
 ) -> M | None:
-    """The model. What cannot be in it becomes a mistake, and the rest is looked at without it."""
+    """Make the model. What does not fit becomes a mistake, and the rest is checked without it."""
     try:
         # As JSON, for there pydantic's strict mode turns lists into tuples and words into enums, and nothing else.
         return model.model_validate_json(json.dumps(data), strict=True)

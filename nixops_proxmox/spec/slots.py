@@ -14,7 +14,7 @@ KindOf = Callable[[Node, Mistakes], tuple[str, int] | None]  # the prefix of its
 
 
 def disk_slots(node: Node, mistakes: Mistakes) -> list[Slotted]:
-    """Disks by slot. A list counts up on each bus, past the slots asked for by name. A set has slots for names."""
+    """Disks by slot. Of a list, each gets the next free slot of its bus. In a set, the names are slots."""
     return _slots(node, mistakes, _bus_of)
 
 

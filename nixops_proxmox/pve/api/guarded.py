@@ -1,4 +1,4 @@
-"""Right before anything is done to a VM: is it still ours? A VMID may have changed hands since we looked."""
+"""Looks, right before anything is done to a VM, whether it is still ours. A VMID may have changed hands since."""
 
 from collections.abc import Callable
 

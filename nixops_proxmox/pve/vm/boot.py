@@ -80,8 +80,8 @@ def enter_calls(vm: Vm, spec: MachineSpec) -> Calls:
 
 
 def find_slot(vm: Vm, spec: MachineSpec) -> str:
-    """Where the installer goes: where it is already. Else the tray that we made. Else the first slot that holds
-    nothing. The boot order tells what was there before, so a slot that it names is taken."""
+    """Where the installer goes: where it is already, or into the tray that we made, or into the first empty slot. The
+    boot order tells what was there before, so a slot that it names is taken."""
     taken = {*spec.extra, *(disk.slot for disk in spec.disks)}
     q35 = "q35" in vm.config.get("machine", "")
     free = [slot for slot in (SPARE_ON_Q35 if q35 else SPARE) if slot not in taken]
@@ -108,8 +108,8 @@ def _is_our_tray(spec: MachineSpec, slot: str) -> bool:
 
 
 def leave_calls(vm: Vm, spec: MachineSpec) -> Calls:
-    """The CDs that come before the disk out of the order, which then is what it was. Of their drives, ours is emptied
-    or goes, and somebody else's stays where it is."""
+    """Take the CDs that come before the disk out of the order, so that it is what it was before. Our drive is emptied
+    or removed, and somebody else's stays where it is."""
     order = boot_devices(vm.config)
     first = next((number for number, device in enumerate(order) if _is_disk(vm.config, device)), len(order))
     out = [device for device in order[:first] if _is_bootable(vm.config, device)]

@@ -23,7 +23,8 @@ def medium_of(spec: MachineSpec) -> tuple[str, str]:
 
 
 def refuse_image(spec: MachineSpec, release: Release) -> None:
-    """Raises for an image that this release cannot import. A file's path is for PVE to judge: only root@pam may."""
+    """Raises for an image that this release cannot import. PVE itself judges a file's path, which only root@pam may
+    use."""
     image = spec.install.image or ""
     path = f"{spec.name}.deployment.proxmox.install.image"
     if image.partition(":")[2].startswith("iso/"):

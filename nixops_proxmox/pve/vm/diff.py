@@ -81,7 +81,7 @@ def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:
 
 
 def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
-    """What is not wanted yet, and what PVE knows that we want and the VM does not have yet."""
+    """Changes that are still to be asked for, and those that PVE knows of and has not made yet."""
     differing = list(_steps(vm, spec, identity))
     if not vm.pending or not vm.active:
         yield from differing
@@ -97,7 +97,8 @@ def _all_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correc
 
 
 def _waiting_step(vm: Vm, step: Correction) -> Correction:
-    """A device that can be plugged is asked for again, in PVE's own words: others would make a second volume."""
+    """Ask again for a device that can be plugged, in PVE's own words, because other words would make a second
+    volume."""
     key, wanted = step.change.key, vm.config.get(step.change.key)
     change = replace(
         step.change,

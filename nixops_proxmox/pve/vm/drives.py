@@ -180,7 +180,7 @@ def _option_steps(slot: str, drive: Mapping[str, str], have: str, wanted: Mappin
 
 
 def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Correction]:
-    """A drive as PVE spells it. Those for making a volume are of use once: afterwards, they say what is there."""
+    """A drive as PVE spells it. Words that make a volume are of use once. Afterwards, the drive says what is there."""
     wants, have = _parse_wanted(want), vm.config.get(slot, "")
     new = _NEW.fullmatch(wants["file"])
     if not have:
@@ -233,8 +233,8 @@ def _options(wants: Mapping[str, str]) -> dict[str, str]:
 
 
 def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
-    """Detach disks that we made (their serial says so) and that the description no longer has. Their volumes stay.
-    A disk that somebody added by hand stays."""
+    """Detach disks that we made, as their serial says, and that the description no longer has. Their volumes stay. A
+    disk that somebody added by hand stays."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
     for slot, drive in sorted(drives_of(vm.config).items()):
         if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):

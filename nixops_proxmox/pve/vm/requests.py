@@ -88,7 +88,8 @@ def firmware(spec: MachineSpec) -> dict[str, Value]:
 
 
 def new_efi_disk(efi: Efi) -> str:
-    """Explicit in both: PVE's default is the small 2m type, and enrolled keys keep NixOS media from booting."""
+    """Say both explicitly, because PVE's default is the small 2m type, and enrolled keys keep NixOS media from
+    booting."""
     keys = "1" if efi.secure_boot_keys else "0"
     return print_drive({"file": f"{efi.storage}:1", "efitype": efi.type, "pre-enrolled-keys": keys})
 
@@ -146,7 +147,7 @@ def nic_options(nic: Nic, mac: str) -> dict[str, str]:
 
 
 def boot_order(spec: MachineSpec, *, installer: bool) -> str:
-    """The installer's drive first, or only the disk. The ISO comes out as well, so nothing else can boot."""
+    """Boot the installer's drive first, or only the disk. The ISO comes out as well, so nothing else can boot."""
     disk = spec.disks[0].slot if spec.disks else ""
     devices = [CDROM, disk] if installer else [disk]
     return "order=" + ";".join(device for device in devices if device)

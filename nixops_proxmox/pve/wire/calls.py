@@ -104,7 +104,8 @@ def quote_segment(name: str, value: str | int) -> str:
 
 
 def encode_params(params: Mapping[str, Value]) -> dict[str, str | bytes | list[str]]:
-    """As PVE's form decoder wants them: booleans 1 and 0, lists as repeated keys, None left out."""
+    """The parameters as PVE's form decoder wants them: booleans as 1 and 0, lists as repeated keys, and None left
+    out."""
     return {key: _encoded(value) for key, value in params.items() if value is not None}
 
 

@@ -12,7 +12,8 @@ COMMAND_TIME = 60.0  # seconds; a password manager may ask its user
 
 
 def run_command(argv: Sequence[str]) -> Completed:
-    """Runs with our own environment and terminal: it may have to ask. ConfigError if it cannot be run or hangs."""
+    """It runs with our own environment and terminal, because it may have to ask. ConfigError if it cannot be run or
+    hangs."""
     try:
         done = subprocess.run(argv, stdout=subprocess.PIPE, check=False, timeout=COMMAND_TIME)
     except OSError as error:

@@ -18,7 +18,8 @@ NIC_MODELS = frozenset(
 
 
 def parse_properties(text: str, default_key: str = "") -> dict[str, str]:
-    """In order of appearance. A part without `=` belongs to the default key. A repeated key: the last one counts."""
+    """The parts in their order. A part without `=` belongs to the default key. Of a repeated key, the last one
+    counts."""
     properties: dict[str, str] = {}
     for part in text.split(","):
         key, separator, value = part.strip().partition("=")

@@ -138,7 +138,7 @@ def _locked(told: _Told) -> DeployError:
 
 
 def unlock_hint(lock: str) -> str:
-    """What to do about a lock that stays. Taking it away is right only where nothing is lost with it."""
+    """What to do about a lock that stays. It may only be taken away if nothing is lost with it."""
     if lock in ("suspending", "migrate", "rollback", "snapshot-delete"):
         return f"wait for the task that holds it; if none runs, look in PVE what the `{lock}` left before unlocking it"
     return "wait for the task that holds it; if none runs (a node crashed), `qm unlock VMID` on the node"

@@ -25,7 +25,7 @@ IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must
 
 
 def connect_tls(host: str, port: int, context: ssl.SSLContext, fingerprint: str, timeout: float) -> ssl.SSLSocket:
-    """Connect, and verify as for calls. For traffic that is not a call. Raises OSError (ssl.SSLError is one)."""
+    """Connect and verify as for calls, for traffic that is not a call. Raises OSError (ssl.SSLError is one)."""
     plain = socket.create_connection((host, port), timeout)
     try:
         secured = context.wrap_socket(plain, server_hostname=host)
@@ -86,7 +86,8 @@ class _Connection(HTTPSConnection):
 
     @override
     def _tunnel(self) -> None:
-        """Through a proxy, whose own answer comes before there is TLS: cut off if it takes too long as a whole."""
+        """Connect through a proxy. It answers before there is TLS, so this is cut off if it takes too long as a
+        whole."""
         plain, left = self.sock, sending.deadline - time.monotonic()
         watch = threading.Timer(max(0.0, min(left, threading.TIMEOUT_MAX)), _cut, [plain])
         watch.daemon = True
