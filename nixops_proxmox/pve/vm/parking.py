@@ -65,7 +65,7 @@ def volumes_in(config: Mapping[str, str]) -> dict[str, str]:
 
 
 def refuse_to_lose_volumes(vm: Vm, end: str) -> None:
-    """Whoever calls: never destroy or overwrite a VM that has volumes. `end`: which of the two."""
+    """Refuse to destroy or overwrite a VM that has volumes, in every verb. `end`: which of the two."""
     found = {**volumes_in(vm.active), **volumes_in(vm.config)}
     if found:
         told = ", ".join(f"{serial} in {slot}" for slot, serial in sorted(found.items()))
