@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 NAME = "lab"
 VERSIONS = ("7.4", "8.4", "9.0", "9.1")
 PORT = 8006
-UP_SECONDS = {"simulated": 60.0, "qemu": 1800.0}  # the first start with QEMU builds the installer's image
+# A start that fails ends at once. These are for one that hangs: a busy computer is slow, and the first start with QEMU
+# builds the installer's image.
+UP_SECONDS = {"simulated": 300.0, "qemu": 1800.0}
 
 
 class LabError(DeployError):

@@ -70,7 +70,8 @@ def start_field(folder: Path, nodes: Sequence[str]) -> Iterator[Field]:
     from nixops_proxmox.lab.service import Settings, down, up
 
     (folder / "user").mkdir(parents=True)
-    running = up(folder / "lab", Settings(port=0, scripted=True, nodes=tuple(nodes)))
+    settings = Settings(port=0, scripted=True, nodes=tuple(nodes))
+    running = up(folder / "lab", settings, timeout=patience(60))
     try:
         yield Field(running, folder / "user")
     finally:
