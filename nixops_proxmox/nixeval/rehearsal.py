@@ -6,8 +6,8 @@ it names what can be no unit.
 
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.activate import ScriptShell
@@ -16,10 +16,16 @@ from nixops_proxmox.texts import script_marker, tail_lines
 TIMEOUT = 120.0  # seconds; it looks at every unit
 LONGEST = 1 << 20  # bytes of an answer
 ABSENT = "absent"  # the guest's whole answer where the system is not in its store
+_BOOTED = "nixops-proxmox: booted"  # ends what the guest says of the system that it was booted with
 _STATUS = "nixops-proxmox: status "
 
 # A POSIX script: it begins nothing, and the lists that NixOS keeps for the next switch stay as they are.
 _REHEARSE = """\
+for part in kernel initrd kernel-modules; do
+  link=$(readlink "/run/booted-system/$part") && echo "booted $part $link"
+done
+params=$(head -c 4096 /run/booted-system/kernel-params 2>/dev/null) && echo "booted kernel-params $params"
+echo "{booted}"
 system={system}
 if ! nix-store --check-validity "$system" 2>/dev/null || [ ! -x "$system/bin/switch-to-configuration" ]; then
   echo {absent}
@@ -53,16 +59,18 @@ class Units:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """`units` None: they are unknown, and `why` says in a sentence why. `absent`: because the system is not there."""
+    """`units` None: they are unknown, and `why` says in a sentence why. `absent`: because the system is not there.
+    `booted`: what the machine was booted with, as `boots.read_boots` names it; empty: that is unknown."""
 
     units: Units | None
     why: str = ""
     absent: bool = False
+    booted: Mapping[str, str] = field(default_factory=dict)
 
 
 def rehearse_script(system: str) -> str:
     return script_marker("rehearse", system) + _REHEARSE.format(
-        system=shlex.quote(system), absent=ABSENT, status=_STATUS, longest=LONGEST
+        system=shlex.quote(system), absent=ABSENT, booted=_BOOTED, status=_STATUS, longest=LONGEST
     )
 
 
@@ -73,11 +81,18 @@ def rehearse(system: str, shell: ScriptShell) -> Rehearsal:
 
 def parse_rehearsal(done: Completed) -> Rehearsal:
     """What the guest's answer means."""
-    if done.stdout.strip() == ABSENT:
+    about, booted, answer = done.stdout.partition(f"{_BOOTED}\n")
+    if not booted:
+        return _parse_answer(done.stdout)
+    return replace(_parse_answer(answer), booted=dict(re.findall(r"^booted ([a-z-]+) (.+)$", about, re.MULTILINE)))
+
+
+def _parse_answer(answer: str) -> Rehearsal:
+    if answer.strip() == ABSENT:
         return Rehearsal(None, "the new system is not on the machine", absent=True)
-    said, _, status = done.stdout.rstrip("\n").rpartition(f"\n{_STATUS}")
+    said, _, status = answer.rstrip("\n").rpartition(f"\n{_STATUS}")
     if status != "0":
-        (last,) = tail_lines((said if status.isdecimal() else done.stdout).strip().splitlines(), 1)
+        (last,) = tail_lines((said if status.isdecimal() else answer).strip().splitlines(), 1)
         return Rehearsal(None, f"the new system's dry-activate failed: {last or 'it said nothing'}")
     lines = said.splitlines()
     found = list(_find_units(lines))

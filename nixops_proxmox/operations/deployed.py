@@ -29,7 +29,7 @@ from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
-from nixops_proxmox.operations.systems import find_system_change, keep_system
+from nixops_proxmox.operations.systems import find_system_change, keep_system, since_boot
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
@@ -325,7 +325,7 @@ class Deployed:
                 found,
                 downtime=downtime,
                 node=self._node_of_new(found),
-                difference=difference,
+                difference=since_boot(difference, {} if units is None else units.booted),
                 units=units,
                 grows=find_growth(machine, hurried, found.changes, found.world.get("power", "")),
             )

@@ -1,7 +1,7 @@
 """How the system that a machine would get differs from the one that it has."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nixops_proxmox.model import SystemContents
@@ -23,6 +23,7 @@ class SystemChange:
     growth: int = 0
     later: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    boots: Mapping[str, str] = field(default_factory=dict)  # what a boot of the new system takes up, by its name
 
 
 def find_system_change(record: DeploymentRecord, nix: Nix | None, before: str, after: str) -> SystemChange | None:
@@ -40,7 +41,14 @@ def compare(old: SystemContents, new: SystemContents) -> SystemChange:
         sum(new.paths.values()) - sum(old.paths.values()),
         find_later(old.boots, new.boots),
         find_refusals(old.boots, new.boots),
+        new.boots,
     )
+
+
+def since_boot(found: SystemChange | None, booted: Mapping[str, str]) -> SystemChange | None:
+    """The same, with what waits for a boot counted from what the machine was `booted` with: earlier deploys may have
+    left something waiting. Empty: that is unknown."""
+    return found if found is None or not booted else replace(found, later=find_later(booted, found.boots))
 
 
 def _size_beyond(paths: Mapping[str, int], have: Mapping[str, int]) -> int:

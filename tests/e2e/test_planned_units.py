@@ -104,7 +104,9 @@ def test_what_waits_for_a_boot_is_told_and_so_is_what_cannot_go_live(bed: "Bed",
     bed.run("deploy", VERSION="2")
     assert bed.ssh("web", "cat /proc/sys/kernel/random/boot_id") == boot, "nobody restarts it for a kernel"
 
+    assert "    at the next restart: kernel 6.12.1 → 6.12.3\n" in bed.run("plan", VERSION="3").stdout, "2 still waits"
     told = bed.run("plan", VERSION="2", DBUS="broker").stdout
+    assert "    at the next restart: kernel 6.12.1 → 6.12.2\n" in told
     assert "    cannot go live: dbus: dbus → broker; " in told and "`nixops-proxmox reboot web` boots it" in told
     done = bed.run("deploy", check=False, VERSION="2", DBUS="broker")
     assert done.returncode and "takes effect only after a reboot" in done.stderr, done.stderr

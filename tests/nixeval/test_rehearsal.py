@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_so_are_those_of_switch_to_configuration_ng() -> None:
     assert parse_rehearsal(said(NEW)).units == Units(
         restarts=("nginx.service", "pipewire.service (user)"), starts=("dev-disk-by\\x2dlabel-swap.swap",)
     )
+
+
+def test_what_the_machine_was_booted_with_is_told_beside_it() -> None:
+    kernel = "booted kernel /nix/store/x-linux-6.12.1/bzImage\n"
+    head = f"{kernel}booted kernel-params quiet loglevel=4\nnixops-proxmox: booted\n"
+    booted = {"kernel": "/nix/store/x-linux-6.12.1/bzImage", "kernel-params": "quiet loglevel=4"}
+    assert parse_rehearsal(Completed(0, f"{head}{said(NEW).stdout}")) == replace(
+        parse_rehearsal(said(NEW)), booted=booted
+    )
+    assert parse_rehearsal(Completed(0, f"{head}absent\n")).booted == booted
+    assert parse_rehearsal(Completed(0, f"{head}absent\n")).absent
 
 
 def test_a_system_that_touches_no_unit_says_so() -> None:
