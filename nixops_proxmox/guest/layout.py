@@ -22,10 +22,16 @@ for file in /sys/class/block/*/device/rescan; do
   if [ -w "$file" ]; then echo 1 >"$file" || true; fi
 done
 """
+# lsblk knows from udev what is on a device, and a small system has none; blkid looks itself.
 _LOOK = f"""\
 say() {{ echo "{HEADER} $*"; }}
 say lsblk
 lsblk -b -J -o NAME,TYPE,SIZE,FSTYPE,LABEL,PTTYPE,MOUNTPOINTS || exit 1
+say probes
+lsblk -n -l -o NAME,TYPE | while read -r name type; do
+  case $type in crypt|lvm) path=/dev/mapper/$name;; *) path=/dev/$name;; esac
+  blkid -p -o export "$path" 2>/dev/null | while read -r line; do echo "$name $line"; done
+done
 say mounts
 findmnt -b -l -J -o TARGET,FSTYPE,SIZE
 lsblk -d -n -o NAME | while read -r name; do
@@ -155,10 +161,10 @@ def _sections(text: str) -> dict[str, list[str]]:
 
 
 def _layout(parts: Mapping[str, list[str]]) -> Layout:
-    told = json.loads("\n".join(parts["lsblk"]))["blockdevices"]
+    told, probed = json.loads("\n".join(parts["lsblk"]))["blockdevices"], _probes(parts.get("probes", []))
     tables = {name.removeprefix("table "): lines for name, lines in parts.items() if name.startswith("table ")}
     return Layout(
-        tuple(_block(row) for row in told),
+        tuple(_block(row, probed) for row in told),
         {_name(name): tuple(_parts(lines)) for name, lines in tables.items() if "".join(lines).strip()},
         dict(_mounts(parts.get("mounts", []))),
         {_name(name): _bytes(sectors) * 512 for name, sectors in _pairs(parts.get("luks", []))},
@@ -184,10 +190,23 @@ def _bytes(value: object) -> int:
     return number
 
 
-def _block(row: Any) -> Block:
+def _probes(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    """By device: what blkid tells, in lsblk's words."""
+    words = {"TYPE": "fstype", "PTTYPE": "pttype", "LABEL": "label"}
+    found: dict[str, dict[str, str]] = {}
+    for line in lines:
+        name, _, pair = line.partition(" ")
+        key, _, value = pair.partition("=")
+        if key in words:
+            found.setdefault(name, {})[words[key]] = value
+    return found
+
+
+def _block(row: Any, probed: Mapping[str, Mapping[str, str]]) -> Block:
+    row = {**row, **probed.get(str(row["name"]), {})}
     mounts = tuple(str(one) for one in row.get("mountpoints") or () if one and _TARGET.fullmatch(str(one)))
     word = {key: str(row.get(key) or "") for key in ("type", "fstype", "label", "pttype")}
-    children = tuple(_block(child) for child in row.get("children") or ())
+    children = tuple(_block(child, probed) for child in row.get("children") or ())
     table = word["pttype"] if word["type"] == "disk" else ""  # a partition's is the one of its disk
     size = _bytes(row["size"])
     return Block(_name(row["name"]), word["type"], size, word["fstype"], word["label"], table, mounts, children)

@@ -3,7 +3,7 @@ takes what the layer below it has, and nothing by itself."""
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ class ModelDisk:
     lying: tuple[str, ...] = ()  # markers that end well and do nothing
     seen: int | None = None  # what the kernel knows of the disk; None: all of it
     mounted: bool = True
+    udev: bool = True  # without it, lsblk does not know what is on a device; blkid does
     table: str = "gpt"
     calls: list[str] = field(default_factory=list)
     stop_after: int = -1  # the connection breaks after so many acts
@@ -71,8 +72,10 @@ class ModelDisk:
 
     def told(self) -> str:
         mounts = [{"target": "/", "fstype": self.fs, "size": str(int(self.sizes[self.layers[-1]] * 0.97))}]
+        top = self.disk()
+        probes = [] if self.udev else list(_probe(top))
         sections: dict[str, Any] = {
-            "lsblk": {"blockdevices": [self.disk()]},
+            "lsblk": {"blockdevices": [top]},
             "mounts": {"filesystems": mounts if self.mounted else []},
         }
         if "part" in self.layers:
@@ -82,6 +85,7 @@ class ModelDisk:
             lvs = ("root", *self.more)
             sections["lvs"] = {"report": [{"lv": [self.logical(name) for name in lvs]}]}
         parts = [f"{HEADER} {name}\n{json.dumps(value)}" for name, value in sections.items()]
+        parts += ["\n".join([f"{HEADER} probes", *probes])]
         parts += [f"{HEADER} luks\ncryptroot {OFFSET // 512}"]
         parts += [f"{HEADER} swaps\nFilename Type Size Used Priority", *self.swaps()]
         if self.fs == "zfs_member":
@@ -152,3 +156,13 @@ class ModelDisk:
         made = self.block(name, kind, size)
         node.setdefault("children", []).append(made)
         return made
+
+
+def _probe(block: dict[str, Any]) -> Iterator[str]:
+    """What lsblk does not tell, as blkid does."""
+    for key, word in (("fstype", "TYPE"), ("pttype", "PTTYPE"), ("label", "LABEL")):
+        if block[key]:
+            yield f"{block['name']} {word}={block[key]}"
+            block[key] = None
+    for child in block.get("children", ()):
+        yield from _probe(child)

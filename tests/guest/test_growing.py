@@ -49,6 +49,13 @@ def test_every_layer_grows_from_the_bottom_to_the_file_system(name: str) -> None
 
 
 @pytest.mark.parametrize("name", LADDERS)
+def test_a_guest_without_udev_grows_as_well(name: str) -> None:
+    layers, rungs = LADDERS[name]
+    done = grown(ModelDisk(layers, udev=False))
+    assert (done.rungs, done.hindrance) == (rungs, "")
+
+
+@pytest.mark.parametrize("name", LADDERS)
 def test_a_run_that_broke_off_at_any_rung_is_finished_by_the_next(name: str) -> None:
     layers, rungs = LADDERS[name]
     for after in range(len(rungs)):
