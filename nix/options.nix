@@ -203,6 +203,12 @@ in
       example = { ostype = "l26"; };
       description = "PVE's own configuration keys, for settings that have no option here. Write them as PVE does.";
     };
+    ignore = mkOption {
+      type = listOf str;
+      default = [ ];
+      example = [ "memory" "net1" ];
+      description = "PVE's configuration keys that we leave alone once the VM exists, whatever the description says of them. `check` and `plan` do not show them.";
+    };
     install = section {
       from = mkOption { type = enum [ "iso" "image" "template" ]; default = "iso"; description = "What the machine boots first: the installer (`iso`), a disk image, or a clone of a template."; };
       iso = optional' str "local:iso/nixops-proxmox-installer.iso" "The volume of the installer's ISO.";

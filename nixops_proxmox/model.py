@@ -109,6 +109,7 @@ class Facts:
     endpoint: Endpoint | None = None  # the last proven one
     task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
     errand: Mapping[str, str] = field(default_factory=dict)  # what a run was at beside the table, until it has ended
+    applied: Mapping[str, str] = field(default_factory=dict)  # the VM's configuration as the last deploy left it
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "sizes", "errand"):
+        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
-CHANGES = 10  # of `plan --check`: a deploy would do something
+CHANGES = 10  # of `plan --check` and `check`: a deploy would do something
 
 
 def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) -> None:
@@ -79,6 +79,8 @@ def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) 
         screen.table(checks.HEADS, [checks.check_row(one) for one in checked], phases=1)
         for line in (line for one in checked for line in checks.check_remarks(one)):
             screen.result(line)
+    if any(checks.has_drifted(one) for one in checked):
+        return CHANGES
     return 0 if all(checks.is_well(one) for one in checked) else NOT_AS_IT_SHOULD_BE
 
 

@@ -365,7 +365,13 @@ class Deployed:
 
         def work(name: str) -> Machine:
             world = self._parts.hurried(self._world(name, self._options.permissions))
-            found[name] = check_machine(self.record.machine(name), world, described=name in self.described())
+            found[name] = check_machine(
+                self.record.machine(name),
+                world,
+                described=name in self.described(),
+                log=self.hypervisor_of(name),
+                history=self.record.history(name),
+            )
             return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)

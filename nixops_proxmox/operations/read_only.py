@@ -1,20 +1,21 @@
 """What verbs that only look find out about one machine."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
-from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
+from nixops_proxmox.operations.drift import Drift, TaskLog, find_drift
 from nixops_proxmox.operations.systems import SystemChange
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state import JournalEntry
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Checked:
     changes: tuple[Change, ...] = ()
     pending: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    drift: tuple[Drift, ...] = ()  # the changes, with who made them
 
 
 def plan_machine(machine: Machine, world: World) -> Planned:
@@ -100,20 +102,13 @@ def describe_plan(plan: Plan, world: World) -> Planned:
     )
 
 
-LONG = 60  # characters
-
-
 def describe_world(seen: Machine, vm: Vm | None) -> Mapping[str, str]:
     """All that a plan depends on of what was looked at, with digests for long values."""
     world = {"phase": str(seen.phase), "VMID": str(seen.facts.vmid), "UUID": seen.facts.uuid}
     if vm is not None:
         world |= {"power": str(vm.power), "lock": vm.lock}
         world |= dict(vm.config) | {f"{key} (running)": value for key, value in vm.active.items()}
-    return {key: _short(value) for key, value in world.items() if value}
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= LONG else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+    return {key: brief(value) for key, value in world.items() if value}
 
 
 def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]:
@@ -122,8 +117,11 @@ def find_changes_now(world: World, vm: Vm, machine: Machine) -> Iterator[Change]
         yield replace(change, restart=False) if vm.power is Power.STOPPED and not change.waiting else change
 
 
-def check_machine(machine: Machine, world: World, *, described: bool) -> Checked:
-    """What is true right now, from the cluster and from the guest itself."""
+def check_machine(
+    machine: Machine, world: World, *, described: bool, log: TaskLog | None = None, history: Sequence[JournalEntry] = ()
+) -> Checked:
+    """What is true right now, from the cluster and from the guest itself. `log`: PVE's tasks, to tell who
+    changed what; `history`: our own."""
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
     if machine.phase in (Phase.ABSENT, Phase.RESERVED):
@@ -134,22 +132,12 @@ def check_machine(machine: Machine, world: World, *, described: bool) -> Checked
         return Checked(machine.name, Phase.LOST, exists=False, running=False, problems=(gone,))
     changes = tuple(find_changes(world, vm, machine)) if described else ()
     pending = find_waiting(vm, changes)
+    drift = () if log is None else tuple(find_drift(changes, machine.facts, vm, log, history))
+    seen = Checked(machine.name, machine.phase, exists=True, changes=changes, pending=pending, drift=drift)
     if vm.power is Power.STOPPED:
-        return Checked(
-            machine.name, machine.phase, exists=True, running=False, reachable=False, changes=changes, pending=pending
-        )
+        return replace(seen, running=False, reachable=False)
     reachable, system_ok, problems = _check_guest(machine, world)
-    return Checked(
-        machine.name,
-        machine.phase,
-        exists=True,
-        running=True,
-        reachable=reachable,
-        system_ok=system_ok,
-        changes=changes,
-        pending=pending,
-        problems=problems,
-    )
+    return replace(seen, running=True, reachable=reachable, system_ok=system_ok, problems=problems)
 
 
 def _what_next(machine: Machine) -> str:

@@ -179,6 +179,7 @@ class MachineSpec(Frozen):
     description: v.VmNotes | None = None
     expert_args: v.Script | None = None  # QEMU's own arguments; PVE lets only root@pam give them
     extra: Mapping[str, str | int | bool] = {}
+    ignore: Annotated[tuple[v.ConfigKey, ...], v.Unique] = ()  # PVE's keys that are left alone once the VM exists
     install: InstallSpec = InstallSpec()
     endpoint: EndpointPolicy = EndpointPolicy()
     ssh: Ssh = Ssh()

@@ -185,6 +185,7 @@ Startup = Annotated[
 ]
 Hotplug = Annotated[str, AfterValidator(_hotplug)]
 VmNotes = Annotated[str, AfterValidator(_description)]
+ConfigKey = Annotated[str, AfterValidator(_matching(r"[a-z][a-z-]*[0-9]*", "a key of PVE such as memory or net0"))]
 Group = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a group such as web"))]
 Script = Annotated[str, AfterValidator(_not_blank)]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]

@@ -18,11 +18,13 @@ from nixops_proxmox import errors
 from nixops_proxmox.cli import main
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Transfer
+from nixops_proxmox.kinds.volume.facts import Volume, VolumePhase
+from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Spot, Transfer, VmRef
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
+from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.plan_file import Promise
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
-from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 
@@ -52,9 +54,46 @@ def make_error(kind: str, name: str) -> DeployError:
     return error
 
 
+DATA = VolumeSpec(name="data", storage="local-lvm", size=10 << 30)
+
+
+class FakeVolumes:
+    """One volume, `data`."""
+
+    def profiles(self) -> set[str]:
+        return set()
+
+    def spec(self, name: str) -> VolumeSpec:
+        if name != DATA.name:
+            raise errors.SpecError(f"there is no volume {name!r}")
+        return DATA
+
+
 class FakeDeployed:
     def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
         self.options, self.record, self._plan = options, record, plan
+        self.volumes = FakeVolumes()
+
+    def list_volumes(self) -> list[VolumeShown]:
+        """In the phases that FAKE names, by volume."""
+        phases = self._plan.get("volumes", {})
+        spot = Spot(VmRef("u", 900000, "pve1"), "scsi0", "local-lvm:vm-900000-disk-0", 10 << 30)
+        return [
+            VolumeShown(
+                Volume(self.record.name, name, VolumePhase(phase)),
+                DATA,
+                described=True,
+                serial="npv-1",
+                spot=None if phase == "absent" else spot,
+                parked=phase == "parked",
+            )
+            for name, phase in phases.items()
+        ]
+
+    def park_volume(self, name: str) -> None:
+        self.volumes.spec(name)
+
+    delete_volume = adopt_volume = park_volume
 
     def remarks(self) -> list[str]:
         return []

@@ -362,6 +362,32 @@ def test_check_is_0_only_if_all_is_well(cli: Cli) -> None:
     assert cli("check", "--json", recorded=READY).value["machines"][0]["ok"] is True
 
 
+def test_check_has_a_status_of_its_own_for_drift_and_writes_for_prometheus(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "machines.prom"
+    assert cli("check", "--metrics", str(file), recorded=READY).status == 0
+    assert 'machine="web"} 1' in file.read_text() and [path.name for path in tmp_path.glob("*.prom*")] == [file.name]
+    done = cli("check", "--metrics", str(tmp_path / "no" / "file"), recorded=READY)
+    assert done.status == 2 and "cannot write" in done.err
+
+
+def test_volumes_are_listed_and_in_the_plan(cli: Cli) -> None:
+    assert cli("volume", "list").err == "there are no volumes\n"
+    rows = cli("volume", "list", volumes={"data": "parked"}).rows
+    assert rows[1][0] == "data" and "parked" in " ".join(rows[1])
+    assert cli("volume", "list", "--json", volumes={"data": "parked"}).value["volumes"][0]["vmid"] == 900000
+    plan = cli("plan", "--check", recorded=READY, volumes={"data": "absent"})
+    assert plan.status == 10 and "volume data: new, 10 GiB on local-lvm, and parked" in plan.out
+    assert "3 unchanged, 1 new volume. Downtime: none." in plan.out
+
+
+def test_only_its_name_deletes_a_volume(cli: Cli) -> None:
+    refused = cli("volume", "delete", "data")
+    assert refused.status == 3 and "volume delete data --confirm data" in refused.err
+    assert "nothing was done" in cli("volume", "delete", "data", "--confirm", "dta").err
+    assert "volume data: deleted, with its data" in cli("volume", "delete", "data", "--confirm", "data").err
+    assert cli("volume", "detach", "other").status == 2
+
+
 def test_ssh_and_scp_become_the_real_programs(cli: Cli) -> None:
     cli("deploy")
     assert cli("ssh", "web", "--", "ls", "-l").out == "ssh web ls -l\n"

@@ -1,12 +1,14 @@
 """What somebody set by hand: undone if it is described, told if not, and never by a restart that nothing needs."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Machine, Vm
+from nixops_proxmox.operations.drift import Origin, find_drift
 from nixops_proxmox.spec import MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
 
@@ -88,3 +90,31 @@ def test_a_protection_that_is_not_described_stays_and_the_plan_says_so(bench: Be
     (line,) = bench.hypervisor.leftovers(vm, bare(), machine)
     assert line.startswith("protection: 1 is not in the description, but it stays")
     assert f"run `qm set {vm.vmid} --delete protection` on its node" in line
+
+
+@pytest.mark.parametrize("task", [True, False], ids=["in a task", "at once"])
+def test_check_tells_who_changed_a_vm_as_far_as_pve_does(bench: Bench, task: bool) -> None:
+    described = bare(memory=2048, cpu={"cores": 2})
+    machine = bench.created(described)
+    before = look(bench, machine)
+    facts = replace(machine.facts, applied=dict(before.config))
+    change = bench.hypervisor.client.change_config if task else bench.hypervisor.client.set_config
+    change(machine.facts.node, machine.facts.vmid, {"cores": 4})
+    bench.lab.settle()
+    vm = look(bench, machine)
+    (found,) = find_drift(bench.hypervisor.changes(vm, described, machine), facts, vm, bench.hypervisor, [])
+    assert (found.change.key, found.origin) == ("cores", Origin.BY_HAND)
+    assert [one.user for one in found.tasks] == (["deploy@pve!lab"] if task else [])
+    again = replace(facts, applied=dict(vm.config))
+    (found,) = find_drift(bench.hypervisor.changes(vm, described, machine), again, vm, bench.hypervisor, [])
+    assert found.origin is Origin.DESCRIPTION
+
+
+def test_what_is_to_be_left_alone_is_no_difference_and_is_not_changed(bench: Bench) -> None:
+    described = bare(memory=2048, cpu={"cores": 2}, ignore=["memory"])
+    machine = bench.created(described)
+    vm = by_hand(bench, machine, {"memory": "4096", "cores": "4"})
+    assert [change.key for change in bench.hypervisor.changes(vm, described, machine)] == ["cores"]
+    bench.hypervisor.apply_changes(vm, described, machine, bench.note)
+    config = look(bench, machine).config
+    assert (config["memory"], config["cores"]) == ("4096", "2")

@@ -25,7 +25,7 @@ from nixops_proxmox.errors import (
     VmidTaken,
 )
 from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
-from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen, TaskListed
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed
@@ -528,6 +528,11 @@ class PveHypervisor:
                     raise
             else:
                 return
+
+    def list_changes(self, vm: Vm, since: float, kinds: Collection[str]) -> Sequence[TaskListed]:
+        """The tasks of these types that began on the VM since that time (epoch), as far as its node keeps them."""
+        listed = self.client.list_tasks(vm.node, vmid=vm.vmid, since=int(since))
+        return [task for task in listed if task.type in kinds and task.started >= since]
 
     def find_task(self, facts: Facts, kind: str) -> str:
         """The UPID of a task of that type that runs now for the machine's VMID. Empty: none does."""

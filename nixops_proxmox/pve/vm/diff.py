@@ -118,6 +118,13 @@ def is_device(key: str) -> bool:
 
 
 def _steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
+    """What the description says to leave alone is left alone; what says whose the VM is, is not."""
+    for step in _differences(vm, spec, identity):
+        if step.change.key not in spec.ignore:
+            yield step
+
+
+def _differences(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     yield from _identity_steps(vm, spec, identity)
     yield from _setting_steps(vm, spec, identity)
     yield from drive_steps(vm, spec, identity)

@@ -1,5 +1,6 @@
 """What PVE has of a machine: made, changed, switched off, destroyed."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -52,7 +53,7 @@ class Adjust(Repeatable):
         vm = get_vm(world, machine)
         if vm.power is Power.RUNNING and not world.permissions.allow_reboot:
             self._tell_what_waits(world, machine, [c for c in find_changes(world, vm, machine) if c.waiting])
-        return attempt.facts
+        return with_applied(world, attempt.facts, vm)
 
     def _tell_what_waits(self, world: World, machine: Machine, waiting: Sequence[Change]) -> None:
         """Say which values take effect later. A machine without a device that is described is not ready."""
@@ -164,6 +165,23 @@ class Destroy:
 def volume_key(name: str) -> str:
     """What a change of a volume is called, beside PVE's keys."""
     return f"volume {name}"
+
+
+NOT_KEPT = frozenset({"cipassword", "sshkeys", "description", "digest", "meta", "vmgenid", "smbios1", "args"})
+LONG = 60  # characters of a value that is kept as it is
+
+
+def with_applied(world: World, facts: Facts, vm: Vm) -> Facts:
+    """The facts with the VM's configuration as we leave it, so that a later look tells what somebody else changed."""
+    if not world.permissions.adjust:
+        return facts
+    kept = {key: brief(value) for key, value in vm.config.items() if key not in NOT_KEPT}
+    return replace(facts, applied=kept)
+
+
+def brief(value: str) -> str:
+    """A value, or what tells it if it is long."""
+    return value if len(value) <= LONG else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def park_volumes(world: World, machine: Machine, attempt: Attempt) -> None:

@@ -7,7 +7,14 @@ from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine.growth import find_outgrown, grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm, park_volumes, refuse_strangers, volume_key
+from nixops_proxmox.kinds.machine.steps.hardware import (
+    SHUTDOWN,
+    get_vm,
+    park_volumes,
+    refuse_strangers,
+    volume_key,
+    with_applied,
+)
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
 from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm, When
 
@@ -16,9 +23,10 @@ class BootSystem:
     """Boot the installed system, unless it runs"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if _needs_start(world, machine, get_vm(world, machine)):
+        vm = get_vm(world, machine)
+        if _needs_start(world, machine, vm):
             return None
-        return replace(machine.facts, boot_id="", installer_keys=())
+        return with_applied(world, replace(machine.facts, boot_id="", installer_keys=()), vm)
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: each call is made only while what it leads to is not there, and a VM that runs the system
@@ -28,11 +36,12 @@ class BootSystem:
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         if vm.power is Power.RUNNING and _runs_other(world, machine, vm):
             self._end(world, machine, vm, attempt)
-        refuse_strangers(world, machine, get_vm(world, machine))
+        vm = get_vm(world, machine)
+        refuse_strangers(world, machine, vm)
         if world.permissions.adjust:
             world.volumes.settle(machine, world.spec)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
-        return replace(attempt.facts, boot_id="", installer_keys=())
+        return with_applied(world, replace(attempt.facts, boot_id="", installer_keys=()), vm)
 
     def _end(self, world: World, machine: Machine, vm: Vm, attempt: Attempt) -> None:
         installed = machine.phase is not Phase.RESCUE and machine.facts.boot_id
