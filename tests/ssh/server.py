@@ -1,5 +1,6 @@
 """A real OpenSSH server on the loopback interface, with a host key of ours and one that lets a key in."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
 from tests.pace import patience
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+# A user who is not root may have no sudo, or one that asks, and no store. What the tests run needs no rights.
+SUDO = '#!/bin/sh\n[ "$1" = -n ] || exit 9\nshift\n[ "$1" != -- ] || shift\nexec "$@"\n'
 
 
 @dataclass
@@ -43,13 +46,33 @@ class Sshd:
         return SshLogin(**(values | changes))  # type: ignore[arg-type]
 
     def kill_connections(self) -> None:
-        """End the children that serve connections; the listener stays."""
+        """End the processes that serve connections; the listener stays."""
         self.signal_connections(signal.SIGKILL)
 
     def signal_connections(self, number: signal.Signals) -> None:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        for child in children:
-            os.kill(int(child), number)
+        for served in _servers_below(self.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(served, number)
+
+
+def _servers_below(listener: int) -> list[int]:
+    """A connection has up to three processes: who lets in, who watches, and who serves it, in a newer OpenSSH root too.
+    What they have started for the client is none of them."""
+    parents = dict(_sshd_processes())
+    found = {listener}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {listener})
+
+
+def _sshd_processes() -> Iterator[tuple[int, int]]:
+    """Each process of an sshd, and its parent."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+                if name.startswith("sshd"):
+                    yield int(entry.name), int(rest.split()[1])
 
 
 def free_port() -> int:
@@ -64,6 +87,14 @@ def _without_penalties(config: Path) -> None:
     config.write_text(f"PerSourcePenalties no\n{plain}")
     if subprocess.run([SSHD, "-t", "-f", str(config)], capture_output=True, check=False).returncode != 0:
         config.write_text(plain)  # an older one, which does not know the word
+
+
+def _programs_with_sudo(directory: Path) -> Path:
+    programs = directory / "programs"
+    programs.mkdir()
+    (programs / "sudo").write_text(SUDO)
+    (programs / "sudo").chmod(0o755)
+    return programs
 
 
 @contextmanager
@@ -94,9 +125,12 @@ PermitRootLogin yes
 PasswordAuthentication no
 PidFile none
 Subsystem sftp internal-sftp
-{extra}
 """
     )
+    if os.geteuid() != 0:
+        path = f"{_programs_with_sudo(directory)}:{os.environ['PATH']}"
+        extra = f"SetEnv PATH={path} NIX_REMOTE=local?root={directory}/store\n{extra}"
+    config.write_text(config.read_text() + extra + "\n")
     _without_penalties(config)
     process = subprocess.Popen([SSHD, "-D", "-E", str(directory / "log"), "-f", str(config)])
     try:

@@ -102,7 +102,7 @@ def test_a_copy_goes_through_the_jump_host(gate: Sshd, sshd: Sshd, tmp_path: Pat
     access = through(sshd, tmp_path, config)
     (tmp_path / "thing").write_text("thing")
     nix = ["nix", "--extra-experimental-features", "nix-command"]
-    there = f"{store_url(access.endpoint)}?remote-store=local%3Froot%3D{tmp_path}/there"
+    there = store_url(access.endpoint, root=f"{tmp_path}/there")
     environment = {"PATH": nix_path(which), "HOME": str(tmp_path), "NIX_SSHOPTS": nix_sshopts(access)}
     environment["NIX_REMOTE"] = f"local?root={tmp_path}/here"
     (path,) = run([*nix, "store", "add-path", str(tmp_path / "thing")], environment).stdout.split()

@@ -5,7 +5,7 @@ import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread, Timer
+from threading import Event, Thread
 from time import monotonic
 
 import pytest
@@ -169,10 +169,16 @@ def test_ipv6_literals_connect(sshd: Sshd) -> None:
 def test_a_connection_that_breaks_on_the_way_is_lost_and_the_shell_opens_another(tmp_path) -> None:  # type: ignore[no-untyped-def]
     with start_sshd(tmp_path) as server, SshShell(server.login()) as shell:
         assert shell.run("echo one").stdout == "one\n"
-        cut = Timer(0.3, server.kill_connections)
+        runs = tmp_path / "runs"
+
+        def cut_off() -> None:
+            wait_until(runs.exists)
+            server.kill_connections()
+
+        cut = Thread(target=cut_off)
         cut.start()
-        with pytest.raises(ConnectionLost):
-            shell.run("sleep 60")
+        with pytest.raises(ConnectionLost, match=r"broke while a command ran|was killed"):
+            shell.run(f"touch {runs}; sleep 60")
         cut.join()
         assert shell.run("echo two").stdout == "two\n"
 
