@@ -1,5 +1,6 @@
 """A disk that PVE made larger is taken into use by its guest, now or later."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -54,6 +55,16 @@ def test_a_disk_that_is_kept_or_left_alone_grows_in_pve_only() -> None:
         allowed = alone.model_copy(update={"disks": (alone.disks[0].model_copy(update={"grow": True}),)})
         assert bench.run(spec=allowed).phase is Phase.READY
         assert bench.vm.filled == 9 << 30, "it is still known that the guest does not use all of it"
+
+
+def test_of_a_machine_whose_record_is_older_the_disk_grows_all_the_same() -> None:
+    bench = Bench()
+    machine = bench.run()
+    bench.record.machine = machine.moved(machine.phase, replace(machine.facts, sizes={}))
+    bench.run()
+    assert bench.record.machine.facts.sizes == {}, "nothing is to be grown where nothing is known"
+    bench.run(spec=LARGER)
+    assert bench.vm.filled == 9 << 30
 
 
 def test_a_start_grows_nothing() -> None:
