@@ -27,7 +27,7 @@ let
     options = {
       slot = optional' str "scsi1" "The slot in PVE. Without it, the disks of a list take the next free slots of their bus.";
       bus = optional (enum [ "scsi" "virtio" "sata" ]) "The bus of a disk without `slot`. The default is `scsi`.";
-      storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the disk."; };
+      storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the disk. If you change it, a deploy moves the disk there, live if the machine runs."; };
       size = mkOption { type = size; example = "32G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the disk in place. A disk never shrinks."; };
       cache = optional (enum [ "none" "writethrough" "writeback" "unsafe" "directsync" ]) "The cache mode on the host.";
       aio = optional (enum [ "native" "threads" "io_uring" ]) "The host's method of asynchronous I/O.";

@@ -258,6 +258,24 @@ class Spot:
     marked: bool = True
 
 
+OLD_COPY = "old copy "  # in `Facts.extra`, before a volume: which disk was moved away from it, and its size then
+
+
+@dataclass(frozen=True)
+class OldCopy:
+    """What a disk leaves behind when it is moved to another storage. `size`: as PVE writes it."""
+
+    volume: str
+    slot: str
+    size: str
+
+
+def old_copies(facts: Facts) -> tuple[OldCopy, ...]:
+    """The copies that disks left behind, or will when they are moved."""
+    known = ((key.removeprefix(OLD_COPY), text) for key, text in facts.extra.items() if key.startswith(OLD_COPY))
+    return tuple(OldCopy(volume, *text.partition(" ")[::2]) for volume, text in known)
+
+
 @dataclass(frozen=True)
 class Archive:
     """A backup. `ours`: its notes have the machine's UUID. Others are of a guest that had the same VMID, perhaps of
@@ -322,6 +340,7 @@ class Change:
     remedy: str = ""  # what can be done about `forbidden` or `word`
     reason: str = ""  # why it needs a restart
     outgrows: int = 0  # of a disk that is made larger: its bytes until now
+    leaves: str = ""  # of a disk that is moved to another storage: its volume until now
 
     @property
     def when(self) -> When:

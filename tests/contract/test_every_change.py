@@ -69,6 +69,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "disks: one less": (disks(ROOT_DISK, SECOND), {}, "scsi1"),
     "disks[].size, larger": (root(size=8 * GIB), root(size=9 * GIB), "scsi0"),
     "disks[].size, smaller": (root(size=8 * GIB), root(size=7 * GIB), "scsi0"),
+    "disks[].storage": ({}, root(storage="shared"), "scsi0"),
     "disks[].cache": ({}, root(cache="writeback"), "scsi0"),
     "disks[].discard": ({}, root(discard=True), "scsi0"),
     "disks[].ssd": ({}, root(ssd=True), "scsi0"),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nixops_proxmox.core.table import label
+from nixops_proxmox.kinds.machine.copies import without_copies
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.system import BootSystem
 from nixops_proxmox.kinds.machine.table import INSTALLING
@@ -58,6 +59,7 @@ def unsettled(machine: Machine) -> Phase:
 
 def unknown_disks(facts: Facts) -> Facts:
     """The disks hold something else now. Only the machine itself can tell which system."""
+    facts = without_copies(facts)
     return replace(facts, system="", generation=0, boot_id="", installer_keys=(), endpoint=None, sizes={})
 
 

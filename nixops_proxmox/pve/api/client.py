@@ -238,6 +238,11 @@ class PveClient:
         """What forbids that the VM is moved, and what is copied."""
         return answers.parse_migration(self._ask("GET", f"{VM}/migrate", node=node, vmid=vmid))
 
+    def move_disk(self, node: str, vmid: int, disk: str, storage: str, digest: str) -> str:
+        """Copy the disk to another storage. The old volume stays, detached. `digest`: of the configuration."""
+        params: Params = {"disk": disk, "storage": storage, "digest": digest}
+        return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid, patience=SLOW)
+
     def migrate_vm(self, node: str, vmid: int, target: str, params: Params | None = None) -> str:
         """Take the VM to another node. HA is only asked to do so with a VM of its own: the task's type is hamigrate."""
         return self._task("POST", f"{VM}/migrate", {"target": target, **(params or {})}, node=node, vmid=vmid)

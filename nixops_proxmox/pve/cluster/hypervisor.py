@@ -24,12 +24,13 @@ from nixops_proxmox.errors import (
     TaskFailed,
     VmidTaken,
 )
-from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm
+from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, Vm, old_copies
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen, TaskListed
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
@@ -131,6 +132,7 @@ class PveHypervisor:
         )
         self._marks = Marks(client, self._view, clock)
         self.saves = Saves(client, self._view, self._finder, self._work)
+        self._disks = DiskMoves(client, self._finder, self._work)
         self.moves = Moves(client, self._view, self._finder, self._work, self._placer, clock, sleep)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
         # Its calls carry digests, which say more than the guard's look.
@@ -437,7 +439,27 @@ class PveHypervisor:
                 )
         finally:
             self._finder.drop_look(vm.vmid)
+        if update.moves:
+            self._move_disks(vm, update.moves, machine, note, doing)
+            again = self._finder.find_again(machine.facts) or vm
+            return [*problems, *self._apply(again, spec, machine, note)]  # what is left, now that they are there
+        copies = {copy.volume: copy for copy in old_copies(machine.facts)}
+        for key, volume in update.drops:
+            self._disks.drop(machine.facts, key, copies[volume], note, doing)
         return problems
+
+    def _move_disks(self, vm: Vm, moves: Mapping[str, str], machine: Machine, note: NoteTask, doing: str) -> None:
+        """Each is proven to be there before the next one is moved. After a move of somebody else's we look again."""
+        if self._disks.wait_for_others(vm):
+            return
+        for slot, storage in moves.items():
+            old = vm.config[slot]
+            with self._work.gate(vm.node, [storage]):
+                self._disks.move(vm, slot, storage, note, doing)
+            now = self._finder.find_again(machine.facts)
+            if now is not None:
+                self._disks.prove(now, slot, storage, old)
+                vm = now
 
     def _run_plugging(
         self, kind: str, vm: Vm, post: Callable[[], str | None], note: NoteTask, doing: str

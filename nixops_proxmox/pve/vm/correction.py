@@ -15,6 +15,8 @@ class Correction:
     value: str | None = None
     delete: bool = False
     size: str = ""
+    move: str = ""  # to this storage
+    drop: str = ""  # delete the volume: the old copy of the disk in this slot, which was moved
 
 
 def hotplugged(vm: Vm) -> frozenset[str]:

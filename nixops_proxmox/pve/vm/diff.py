@@ -45,10 +45,14 @@ DEFAULT_KEYS = {"cpu": "cputype", "agent": "enabled", "vga": "type", "machine": 
 
 @dataclass(frozen=True)
 class ConfigUpdate:
-    """Calls to make, in this order: a config call for each of `calls` (with `delete`), then a resize for each disk."""
+    """Calls to make, in this order: a config call for each of `calls` (with `delete`), then a resize for each disk,
+    then a move for each disk that goes to another storage. `drops`: (key, volume) of old copies to delete, at the
+    end."""
 
     calls: tuple[Mapping[str, Value], ...] = ()
     resize: Mapping[str, str] = field(default_factory=dict)
+    moves: Mapping[str, str] = field(default_factory=dict)
+    drops: tuple[tuple[str, str], ...] = ()
 
 
 def changes(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]:
@@ -66,7 +70,12 @@ def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:
     removed = [step.change.key for step in steps if step.delete]
     if removed:
         params["delete"] = ",".join(removed)
-    return ConfigUpdate(tuple(in_order(params)), {step.change.key: step.size for step in steps if step.size})
+    return ConfigUpdate(
+        tuple(in_order(params)),
+        {step.change.key: step.size for step in steps if step.size},
+        {step.change.key: step.move for step in steps if step.move},
+        tuple((step.change.key, step.drop) for step in steps if step.drop),
+    )
 
 
 def in_order(params: Mapping[str, Value]) -> Iterator[Mapping[str, Value]]:

@@ -54,6 +54,7 @@ def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Corre
         if is_disk_slot(slot):
             yield from _extra_steps(vm, slot, str(wanted))
     yield from _removed_disks(vm, spec, identity)
+    yield from _old_copies(vm, spec, identity)
 
 
 def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iterator[Correction]:
@@ -106,7 +107,7 @@ def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> It
         yield Correction(strange)
         return
     if storage_of(drive.get("file", "")) != disk.storage:
-        yield _elsewhere(vm, disk.slot, have, disk.storage)
+        yield _move(vm, disk, have)
         return
     yield from _size_steps(disk.slot, disk.size, drive)
     wanted = disk_options(disk, identity)
@@ -155,6 +156,42 @@ def _cd_in_the_way(slot: str, have: str) -> Correction:
 def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Correction:
     why = f"move it in PVE first (qm disk move {vm.vmid} {slot} {storage})"
     return Correction(Change(slot, have, f"on {storage}", forbidden=why))
+
+
+def _move(vm: Vm, disk: Disk, have: str) -> Correction:
+    """To another storage, live. What else differs is changed afterwards, because it names the volume."""
+    drive = parse_drive(have)
+    if "serial" not in drive:
+        return _elsewhere(vm, disk.slot, have, disk.storage)  # its volume's name is all that tells whose it is
+    volume = drive["file"]
+    why, remedy = "", ""
+    if disk.slot in vm.pending:
+        why = "a change of it waits for a restart, which would bring its old volume back"
+        remedy = f"{command(Verb.REBOOT)} restarts the machine first"
+    elif "parent" in vm.config:
+        why, remedy = "the machine has snapshots, which need its old volume", "delete the snapshots first"
+    elif vm.protected:
+        why, remedy = "PVE deletes no old copy of a protected VM", "set `protection = false` first"
+    change = Change(
+        disk.slot,
+        f"on {storage_of(volume)}",
+        f"on {disk.storage} (qm disk move)",
+        forbidden=why,
+        remedy=remedy,
+        leaves=volume,
+    )
+    return Correction(change, move=disk.storage)
+
+
+def _old_copies(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
+    """What disks that we moved left behind: deleted when they are where they are to be."""
+    storages = {disk.slot: disk.storage for disk in spec.disks}
+    for key, volume in set_aside(vm.config).items():
+        slot = identity.copies.get(volume, "")
+        drive = parse_drive(vm.config.get(slot, ""))
+        moved = storage_of(drive.get("file", "")) == storages.get(slot) and drive.get("file") != volume
+        if slot and moved and slot not in vm.pending and "serial" in drive:
+            yield Correction(Change(key, f"{volume}, the old copy of {slot}", ""), drop=volume)
 
 
 def _size_steps(slot: str, wanted: int, drive: Mapping[str, str]) -> Iterator[Correction]:

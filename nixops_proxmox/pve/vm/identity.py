@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from nixops_proxmox.model import Machine
+from nixops_proxmox.model import Machine, old_copies
 from nixops_proxmox.pve.wire.properties import parse_properties
 from nixops_proxmox.spec import Disk
 
@@ -32,6 +32,7 @@ class Identity:
     macs: tuple[str, ...] = ()
     nameless: bool = False  # its disks were made without serials
     volumes: Mapping[str, str] = field(default_factory=dict)  # that are its own, by slot
+    copies: Mapping[str, str] = field(default_factory=dict)  # slots by volume: old copies of disks that we moved
 
     @property
     def uuid(self) -> str:
@@ -41,7 +42,8 @@ class Identity:
 def identity_of(machine: Machine) -> Identity:
     facts = machine.facts
     mark = Mark(machine.deployment, machine.name, facts.uuid)
-    return Identity(mark, facts.vmid, facts.macs, facts.nameless, facts.volumes)
+    copies = {copy.volume: copy.slot for copy in old_copies(facts)}
+    return Identity(mark, facts.vmid, facts.macs, facts.nameless, facts.volumes, copies)
 
 
 def uuid_of(config: Mapping[str, str]) -> str:

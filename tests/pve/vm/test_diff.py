@@ -69,7 +69,7 @@ def keys(described: MachineSpec, **printed: str) -> list[tuple[str, bool, bool]]
         (spec(network=(Nic(slot="net1", bridge="vmbr0"),)), [("net1", False, False), ("net0", False, False)]),
         (spec(disks=(Disk(slot="scsi0", storage="local-lvm", size=9 * GIB),)), [("scsi0", False, False)]),
         (spec(disks=(Disk(slot="scsi0", storage="local-lvm", size=7 * GIB),)), [("scsi0", False, True)]),
-        (spec(disks=(Disk(slot="scsi0", storage="shared", size=8 * GIB),)), [("scsi0", False, True)]),
+        (spec(disks=(Disk(slot="scsi0", storage="shared", size=8 * GIB),)), [("scsi0", False, False)]),
         (spec(disks=(Disk(slot="scsi0", storage="local-lvm", size=8 * GIB, ssd=True),)), [("scsi0", True, False)]),
         (spec(disks=(*spec().disks, Disk(slot="scsi1", storage="shared", size=GIB))), [("scsi1", False, False)]),
         (spec(disks=(*spec().disks, Disk(slot="sata1", storage="shared", size=GIB))), [("sata1", True, False)]),

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import NeedsPermission, NotFound, WrongDisk
+from nixops_proxmox.kinds.machine.copies import with_copies, without_dropped
 from nixops_proxmox.kinds.machine.growth import with_outgrown
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
-from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm, old_copies
 from nixops_proxmox.spelling import Verb, command
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
@@ -83,13 +84,17 @@ def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
 def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
     """Make the VM as described, if it is not. Returns what was different."""
     machine = with_macs(machine, world.spec)
+    machine = machine.moved(machine.phase, without_dropped(machine.facts, vm))
     changes = find_changes(world, vm, machine)
     refuse_forbidden(world, machine, changes)
     if changes:
-        attempt.note(with_outgrown(machine.facts, changes))  # before PVE does it: a crash in between forgets nothing
+        machine = machine.moved(machine.phase, with_copies(with_outgrown(machine.facts, changes), vm, changes))
+        attempt.note(machine.facts)  # before PVE does it: a crash in between forgets nothing
         world.reporter.detail(machine, ", ".join(change.key for change in changes))
         for problem in world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task):
             world.reporter.warn(machine, problem)
+    if old_copies(attempt.facts):
+        attempt.note(without_dropped(attempt.facts, get_vm(world, machine)))
     return changes
 
 
