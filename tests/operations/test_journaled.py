@@ -9,10 +9,12 @@ import pytest
 
 from nixops_proxmox.kinds import medium
 from nixops_proxmox.kinds.machine import ports
+from nixops_proxmox.kinds.volume.ports import DiskStore
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
 from nixops_proxmox.pve.cluster.saves import Saves
+from nixops_proxmox.pve.cluster.volume_store import VolumeStore
 
 PACKAGE = Path(inspect.getfile(ports)).parents[2]
 REAL: dict[type, type] = {
@@ -20,10 +22,11 @@ REAL: dict[type, type] = {
     ports.Saves: Saves,
     ports.Moves: Moves,
     medium.Media: Media,
+    DiskStore: VolumeStore,
 }
 AT_LEAST: dict[type, int] = {ports.Moves: 1, medium.Media: 2}  # effects of a port; all others have six and more
 WITHOUT_A_TASK = {"set_boot", "give_mark"}  # done at once; called by steps and errands alone
-OURS = {"hypervisor", "_hypervisor", "saves", "moves", "media"}  # what effects are called on
+OURS = {"hypervisor", "_hypervisor", "saves", "moves", "media", "store", "volume_store"}  # what effects are called on
 ONLY_LOOKS = ("get_", "list_", "describe_", "find_")
 
 

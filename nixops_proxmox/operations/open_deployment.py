@@ -1,0 +1,272 @@
+"""A deployment, opened: its record, its description and its parts, and how the verbs work on its machines."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.core.graph import Ref, Wants, walk
+from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
+from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.ports import Builder, Journal
+from nixops_proxmox.kinds.machine.shape import Permissions, World
+from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
+from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.operations.description import Description
+from nixops_proxmox.operations.keeping import Keeper
+from nixops_proxmox.operations.placing import place_new
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.options import Options
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec.values import is_machine_name
+from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.state.record import DeploymentRecord
+
+HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
+
+
+class OpenDeployment:
+    """One deployment, with the parts that its verbs need."""
+
+    def __init__(
+        self, options: Options, record: DeploymentRecord, parts: Parts, description: Description | None = None
+    ) -> None:
+        self._options, self._parts, self._description = options, parts, description
+        self.record = record
+        self._recorded: list[Facts] | None = None
+        self._keep()
+
+    # What there is.
+
+    @property
+    def network(self) -> NetworkSpec | None:
+        return None if self._description is None else self._description.network
+
+    def machines(self) -> list[Machine]:
+        """Everything that is described or recorded, by name."""
+        found = {machine.name: machine for machine in self.record.machines()}
+        for name in self.described():
+            found.setdefault(name, Machine(self.record.name, name))
+        return [found[name] for name in sorted(found)]
+
+    @property
+    def _nix(self) -> Nix | None:
+        return None if self._description is None else self._description.nix
+
+    def remarks(self) -> list[str]:
+        """What should be said about the description: Nix's warnings, old option names, machines of other backends."""
+        if self.network is None:
+            return []
+        warnings = self._description.warnings if self._description is not None else ()
+        foreign = [f"{name}: it belongs to another backend, so we do nothing with it" for name in self.network.foreign]
+        return [*warnings, *self.network.warnings, *foreign]
+
+    def described(self) -> list[str]:
+        return [] if self.network is None else [spec.name for spec in self.network.machines]
+
+    def forgotten(self) -> list[str]:
+        """Machines that are recorded but no longer described."""
+        described = self.described()
+        return [m.name for m in self.record.machines() if m.name not in described and m.phase is not Phase.ABSENT]
+
+    def spec(self, name: str) -> MachineSpec:
+        """The machine's description; without one, what the record tells."""
+        for spec in () if self.network is None else self.network.machines:
+            if spec.name == name:
+                return spec
+        machine = self.record.machine(name)
+        if machine.phase is Phase.ABSENT:
+            raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
+        return spec_of_record(machine)
+
+    def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
+        """A new machine goes where the local storage is that has its volumes, unless the description says where."""
+        if not spec.volumes or spec.node is not None or self.record.machine(spec.name).phase is not Phase.ABSENT:
+            return spec
+        node = ""
+        with suppress(DeployError):  # no profile, no connection: the machine meets that itself
+            node = self.volumes.find_node(spec.volumes)
+        return spec.model_copy(update={"node": node}) if node else spec
+
+    def hypervisor_of(self, name: str) -> PveHypervisor:
+        return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
+
+    def _reachable(self, name: str) -> Machine:
+        machine = self.record.machine(name)
+        if machine.phase in (Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.LOST, Phase.STOPPED):
+            raise NoPath(
+                f"{name}: it is {machine.phase}, so you cannot log in to it",
+                hint=f"{command(Verb.DEPLOY)} makes it reachable",
+            )
+        return machine
+
+    # How the verbs work.
+
+    def _place(self, names: Sequence[str], *, warn: bool = False) -> dict[str, DeployError]:
+        """Places for all new machines before the first is made; errors by name."""
+        asked = [(self.record.machine(name), self._near_its_volumes(self.spec(name))) for name in names]
+        return place_new(asked, self._everything(), self._parts.hypervisor, warn=warn)
+
+    def _everything(self) -> list[tuple[Machine, MachineSpec]]:
+        return [(self.record.machine(name), self.spec(name)) for name in self.described()]
+
+    def _each(
+        self,
+        names: Sequence[str],
+        work: Callable[[str, Any], Machine],
+        *,
+        before: Callable[[Any], object] | None = None,
+        wants: Wants | None = None,
+    ) -> list[Outcome]:
+        """Work on the machines, in the order of `wants`; without it, side by side. Volumes among them are made first.
+        `before` is given the lease."""
+
+        def with_right(name: str) -> Machine:
+            self._parts.right.check()  # where nothing is left to do, nothing else would check it
+            return work(name, lease)
+
+        with self._lease() as lease:
+            (before or self._keep)(lease)
+            outcomes: dict[Ref, Outcome] = {}
+
+            def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
+                volumes = [Ref(VOLUME, ref.name) for ref in refs if ref.kind == VOLUME]
+                found = dict(zip(volumes, self._ensure([ref.name for ref in volumes]), strict=True))
+                machines = [ref.name for ref in refs if ref.kind == MACHINE]
+                for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
+                    found[Ref(MACHINE, outcome.name)] = outcome
+                outcomes.update(found)
+                return {ref: outcome.error for ref, outcome in found.items()}
+
+            ended = walk({Ref(MACHINE, name): () for name in names} if wants is None else wants, do_wave)
+            for ref, error in ended.items():
+                if ref not in outcomes and error is not None:
+                    outcomes[ref] = Outcome(ref.name, 0.0, error=error)
+                    self._options.ended(outcomes[ref])
+        failed = [outcome for ref, outcome in outcomes.items() if ref.kind == VOLUME and outcome.error is not None]
+        return [*failed, *(outcomes[Ref(MACHINE, name)] for name in names)]
+
+    # Volumes.
+
+    def _keep(self, lease: Any = None) -> None:
+        """From here on, volumes may be changed; without a lease, only looked at."""
+        self.volumes = Keeper(
+            self.record,
+            () if self.network is None else self.network.volumes,
+            self._parts.hypervisor,
+            self._parts.clock,
+            self._options.reporter,
+            lease,
+        )
+
+    def _wants(self, names: Sequence[str]) -> Wants:
+        """What each machine needs to be there before it: its volumes, and the machine that has to let go of one. With
+        all machines, the volumes that none of them has belong to it too."""
+        wants: dict[Ref, set[Ref]] = {Ref(MACHINE, name): set() for name in names}
+        for name in names:
+            for volume in self.spec(name).volumes:
+                wants.setdefault(Ref(VOLUME, volume), set())
+                wants[Ref(MACHINE, name)].add(Ref(VOLUME, volume))
+                before = self.volumes.volume(volume).facts.machine
+                if before in names and before != name:
+                    wants[Ref(MACHINE, name)].add(Ref(MACHINE, before))
+        if set(self.described()) <= set(names) and self.network is not None:
+            for spec in self.network.volumes:
+                wants.setdefault(Ref(VOLUME, spec.name), set())
+        return wants
+
+    def _ensure(self, volumes: Sequence[str]) -> list[Outcome]:
+        """Make those volumes that are not there. Where is known: the machines have their places."""
+        wanted_by = self.attachments()
+        found = []
+        for volume in volumes:
+            began, error = time.monotonic(), None
+            machine = wanted_by.get(volume, "")
+            try:
+                self._parts.right.check()
+                self.volumes.ensure(volume, self._node_of(machine), machine)
+            except DeployError as raised:
+                error = raised
+            found.append(Outcome(f"volume {volume}", time.monotonic() - began, error=error))
+        return found
+
+    def attachments(self) -> dict[str, str]:
+        """The machine that describes it, by volume."""
+        machines = () if self.network is None else self.network.machines
+        return {volume: machine.name for machine in machines for volume in machine.volumes}
+
+    def _node_of(self, name: str) -> str:
+        """Where the machine is, or will be made; empty: no machine, or it has no place."""
+        if not name:
+            return ""
+        place = self._parts.hypervisor(self.spec(name).profile).find_chosen_place(name)
+        return self.record.machine(name).facts.node if place is None else place.node
+
+    @contextmanager
+    def _lease(self) -> Iterator[Any]:
+        """The right to change the deployment. The parts check it again before each effect."""
+        with (
+            self.record.lease(break_lock=self._options.break_lock) as lease,
+            self._parts.right.held(lambda: self.record.prove(lease)),
+        ):
+            yield lease
+
+    def _pursuit(
+        self, name: str, lease: Any, permissions: Permissions | None = None, spec: MachineSpec | None = None
+    ) -> Pursuit:
+        """With `permissions`: a verb that leaves hardware and system as they are."""
+        world = self._world(name, permissions or self._options.permissions, spec, builds=permissions is None)
+        journal = self.record.journal(lease)
+        machine = self._kept(self.record.machine(name), journal)
+        return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
+
+    def _world(
+        self, name: str, permissions: Permissions, spec: MachineSpec | None = None, *, builds: bool = True
+    ) -> World:
+        builder: Builder = NothingToBuild()
+        if builds and self._description is not None:
+            builder = self._description.builder(self._parts)
+        spec = spec or self._near_its_volumes(self.spec(name))
+        return self._parts.world(spec, permissions, builder, self.volumes, partial(self._recorded_vmids, spec.profile))
+
+    def _recorded_vmids(self, profile: str) -> list[int]:
+        """As they were when this was first asked: those made since, the hypervisor knows itself."""
+        if self._recorded is None:
+            self._recorded = [machine.facts for machine in self.record.machines()]
+        return [facts.vmid for facts in self._recorded if facts.profile == profile]
+
+    def _kept(self, machine: Machine, journal: Journal) -> Machine:
+        """The machine with what the door wants in its facts; recorded at once where no move may follow."""
+        extra = {**machine.facts.extra, **self._options.keep}
+        if extra == dict(machine.facts.extra):
+            return machine
+        machine = machine.moved(machine.phase, replace(machine.facts, extra=extra))
+        if machine.phase is not Phase.ABSENT:
+            journal.record(machine, "the description changed")
+        return machine
+
+    def _refuse_undescribed(self, names: Sequence[str]) -> None:
+        unknown = [name for name in names if name not in self.described()]
+        if unknown:
+            raise SpecError(f"not in the description: {', '.join(unknown)}")
+
+
+def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec:
+    """What the record tells. An older version recorded whatever name stood in a VM's notes: of such a machine
+    nothing is done, except that it is destroyed."""
+    profile = machine.facts.profile or "default"
+    if is_machine_name(machine.name):
+        return MachineSpec(name=machine.name, profile=profile)
+    if to_destroy:
+        return MachineSpec(name="nameless", profile=profile)
+    raise StateError(
+        f"{machine.name!a} is recorded, but no machine can have that name: an older version took it from a VM's notes",
+        hint=f"{command(Verb.DESTROY, '--uuid', machine.facts.uuid)} destroys it;"
+        f" {command(Verb.DESTROY, '--forget', '--uuid', machine.facts.uuid)} removes only its record",
+    )
