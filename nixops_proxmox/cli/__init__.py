@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from nixops_proxmox import __version__
 from nixops_proxmox.cli import (
+    adopt,
     backup,
     check,
     completion,
@@ -64,6 +65,7 @@ VERBS: dict[str, ModuleType] = {
     "destroy": destroy,
     "check": check,
     "recover": recover,
+    "adopt": adopt,
     "rollback": rollback,
     "snapshot": snapshot,
     "backup": backup,

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.compose import Parts
-from nixops_proxmox.errors import DeployError, NoPath
+from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
+from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.growing import find_growth
@@ -180,7 +183,39 @@ class Deployed(OpenDeployment):
                 self.record.journal(lease).record(machine, "recovered from its mark on the cluster")
         return machines
 
+    def adopt(self, found: Sequence[Adoption]) -> list[Machine]:
+        """Record the VMs as machines and mark them, which is the last that is written. A run that is killed before that
+        leaves a machine that the next deploy marks."""
+        adopted = []
+        with self._lease() as lease:
+            for one in found:
+                if one.machine is None or one.problem:
+                    raise StateError(f"{one.target.word}: it cannot be taken over: {one.problem}")
+                machine = one.machine
+                journal = self.record.journal(lease)
+                journal.record(machine, f"taken over: VM {machine.facts.vmid}, which somebody else made")
+                world = self._parts.world(spec_of_record(machine), HARDWARE_AS_IT_IS, NothingToBuild(), self.volumes)
+                adopted.append(Pursuit(machine, world, journal).run(TakeOver()))
+        return adopted
+
     # What can be looked at.
+
+    def examine(
+        self, profile: str, words: Sequence[str], *, called: str = "", pool: str = "", tfstate: Path | None = None
+    ) -> list[Adoption]:
+        """What taking over these VMs comes to. `called`: the name of the only machine; `pool`, `tfstate`: take theirs,
+        too."""
+        if called and (len(words) != 1 or pool or tfstate is not None):
+            raise ConfigError("one name is for one VM", hint="name one VM with it, and nothing else")
+        if not words and not pool and tfstate is None:
+            raise ConfigError("no VM is named", hint="name VMs, or --pool, or --tfstate")
+        hypervisor = self._parts.hypervisor(profile)
+        search = RecoverySearch(self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent)
+        examiner = Examiner(self.record.name, profile, hypervisor, search, self.record.machines())
+        targets = [Target(word, called) for word in words]
+        targets += examiner.in_pool(pool) if pool else []
+        targets += find_terraformed(tfstate) if tfstate is not None else []
+        return [examiner.examine(target) for target in targets]
 
     def losses(self, name: str) -> tuple[str, ...]:
         """What a machine's end deletes beside the disks that we made, a line each."""

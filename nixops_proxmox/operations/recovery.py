@@ -68,7 +68,7 @@ class RecoverySearch:
             if problem:
                 found.append(Recoverable(one.mark, one.guest.vmid, one.guest.node, problem=problem))
             else:
-                found.append(self._recognise(one, specs.get(one.mark.machine)))
+                found.append(self.recognise(one.guest, one.mark, one.config, specs.get(one.mark.machine)))
         return refuse_ambiguous(found)
 
     def _find_marked(self) -> list[_Marked]:
@@ -102,20 +102,23 @@ class RecoverySearch:
             return "it is recorded already" if same else f"the record has another VM by that name: {have.facts.vmid}"
         return ""
 
-    def _recognise(self, one: _Marked, spec: MachineSpec | None) -> Recoverable:
+    def recognise(
+        self, guest: GuestSeen, mark: Mark, config: Mapping[str, str], spec: MachineSpec | None
+    ) -> Recoverable:
+        """What the VM is to be recorded as, by a look at it and into it."""
         facts = Facts(
-            uuid=one.mark.uuid.lower(),
+            uuid=mark.uuid.lower(),
             profile=self._profile,
-            vmid=one.guest.vmid,
-            node=one.guest.node,
-            macs=macs_of(one.config),
+            vmid=guest.vmid,
+            node=guest.node,
+            macs=macs_of(config),
             asked=spec.install.asked if spec is not None else NEVER,
         )
-        machine = Machine(self._deployment, one.mark.machine, Phase.ABSENT, facts)
+        machine = Machine(self._deployment, mark.machine, Phase.ABSENT, facts)
         remarks = [] if spec is not None else ["it is not described here"]
         vm = self._hypervisor.find_vm(facts)
         if vm is None:
-            return Recoverable(one.mark, one.guest.vmid, one.guest.node, problem="it no longer exists")
+            return Recoverable(mark, guest.vmid, guest.node, problem="it no longer exists")
         installed = replace(
             facts, installed_by=spec.install.source.value if spec is not None else "recovered", claimed=0
         )
@@ -128,7 +131,7 @@ class RecoverySearch:
             machine, told = self._ask_guest(machine.moved(Phase.RUNNING, installed))
             remarks += told
         machine, told = self._with_host_key(machine)
-        return Recoverable(one.mark, one.guest.vmid, vm.node, machine, remarks=(*remarks, *told))
+        return Recoverable(mark, guest.vmid, vm.node, machine, remarks=(*remarks, *told))
 
     def _ask_guest(self, machine: Machine) -> tuple[Machine, list[str]]:
         """Which system runs, and its public host key, which the agent's channel vouches for."""

@@ -21,8 +21,10 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.volume.facts import Volume, VolumePhase
 from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Spot, Transfer, VmRef
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
+from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.plan_file import Promise
+from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
 from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
 from nixops_proxmox.state import open_state
@@ -89,6 +91,21 @@ class FakeDeployed:
             )
             for name, phase in phases.items()
         ]
+
+    def examine(self, profile: str, words: Sequence[str], **more: Any) -> list[Adoption]:
+        """104 can be taken over, and nothing else."""
+        guest = GuestSeen(104, "pve1", "qemu", "gitea")
+        machine = Machine(self.record.name, more["called"] or "gitea", Phase.STOPPED, Facts(uuid="u", vmid=104))
+        options = {"disks": {"scsi0": {"storage": "local-lvm", "size": "32G"}}}
+        return [
+            Adoption(Target(word, address="vm.gitea"), guest, machine, options, ("args: no option says it",))
+            if word == "104"
+            else Adoption(Target(word), problem="no VM has this name")
+            for word in words
+        ]
+
+    def adopt(self, found: Sequence[Adoption]) -> list[Machine]:
+        return [one.machine for one in found if one.machine is not None]
 
     def park_volume(self, name: str) -> None:
         self.volumes.spec(name)

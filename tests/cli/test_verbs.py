@@ -380,6 +380,19 @@ def test_volumes_are_listed_and_in_the_plan(cli: Cli) -> None:
     assert "3 unchanged, 1 new volume. Downtime: none." in plan.out
 
 
+def test_a_vm_is_taken_over_after_a_question(cli: Cli, tmp_path: Path) -> None:
+    shown = cli("adopt", "104", "--dry-run")
+    assert shown.status == 0 and "gitea = {" in shown.out and "left alone: args: no option says it" in shown.err
+    assert cli("adopt", "104").status == 3, "it cannot ask here"
+    file = tmp_path / "gitea.nix"
+    done = cli("adopt", "104", "--as", "forge", "--out", str(file), "--yes")
+    assert done.status == 0 and "taken over: forge" in done.err and "terraform state rm 'vm.gitea'" in done.err
+    assert 'size = "32G";' in file.read_text()
+    assert cli("adopt", "104", "--out", str(file), "--yes").status == 2, "a file that is there stays"
+    assert cli("adopt", "other").status == 1
+    assert cli("adopt", "104", "--dry-run", "--json").value["vms"][0]["machine"] == "gitea"
+
+
 def test_only_its_name_deletes_a_volume(cli: Cli) -> None:
     refused = cli("volume", "delete", "data")
     assert refused.status == 3 and "volume delete data --confirm data" in refused.err

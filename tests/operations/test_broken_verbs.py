@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from nixops_proxmox.errors import NoPath, PveOutcomeUnknown
+from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.restoring import Restore
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.model import RESTORING, Archive, Phase
@@ -47,6 +48,11 @@ def act(bench: Bench, verb: Verb, fuse: Fuse | None = None) -> None:
 
 def ready(bench: Bench) -> None:
     bench.run(Phase.READY)
+
+
+def is_marked(bench: Bench) -> None:
+    assert bench.vm.bears == ("demo", "web")
+    is_up(bench)
 
 
 def rescue(bench: Bench) -> None:
@@ -178,6 +184,7 @@ VERBS = {
     "remove-backup": Verb(
         lambda one: delete_backup(one, "pve1", "local:backup/1"), old, has_one_backup_less, 6, once=True
     ),
+    "adopt": Verb(lambda one: one.run(TakeOver()), ready, is_marked, 4),
     "migrate": Verb(lambda one: migrate(one, ""), ready, has_moved, 6, once=True),
     "migrate --to": Verb(lambda one: migrate(one, "pve2"), ready, has_moved, 6),
     "migrate, off": Verb(lambda one: migrate(one, "pve2"), old_and_off, has_moved_off, 6),

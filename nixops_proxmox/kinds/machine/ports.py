@@ -168,6 +168,10 @@ class Hypervisor(Protocol):
         unless it is already."""
         ...
 
+    def put_mark(self, vm: Vm, machine: Machine) -> None:
+        """Write the machine's mark into the VM's notes and tags, and give it the machine's name. All else stays."""
+        ...
+
     def macs(self, vm: Vm) -> tuple[str, ...]:
         """Lower case, in the order of the NICs."""
         ...

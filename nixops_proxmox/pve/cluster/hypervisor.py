@@ -50,7 +50,7 @@ from nixops_proxmox.pve.vm.drives import losses, spared, strangers, volumes_of
 from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
-from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params
+from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params, takeover_params
 from nixops_proxmox.pve.wire.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.wire.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.wire.properties import MIB, macs_of
@@ -490,6 +490,11 @@ class PveHypervisor:
         if marked is None:
             raise NotFound(f"{machine.name}: VM {there.vmid} with the UUID {uuid} is not on the cluster")
         return marked
+
+    def put_mark(self, vm: Vm, machine: Machine) -> None:
+        """Write the machine's mark into the VM's notes and tags, and give it the machine's name."""
+        self._set_config(vm, takeover_params(vm.config, identity_of(machine)))
+        self._finder.drop_look(vm.vmid)
 
     def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen:
         """Our VM's configuration when the snapshot was taken."""

@@ -220,6 +220,16 @@ def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Valu
     }
 
 
+def takeover_params(config: Mapping[str, str], identity: Identity) -> dict[str, Value]:
+    """PUT …/config: a VM that somebody else made says whose it is. Its notes and tags stay, with ours beside them."""
+    tags = [tag for tag in re.split(r"[;, ]+", config.get("tags", "")) if tag]
+    return {
+        "description": notes_with_mark(notes_without_mark(config.get("description", "")), identity.mark),
+        "name": dns_name(identity.mark.machine),
+        "tags": ";".join(dict.fromkeys((*tags, TAG))),
+    }
+
+
 def _flag(value: bool | None) -> str | None:  # noqa: FBT001 -- what it converts
     return None if value is None else "1" if value else "0"
 

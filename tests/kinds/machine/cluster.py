@@ -399,6 +399,12 @@ class Hypervisor:
         assert vm is not None
         return vm
 
+    def put_mark(self, vm: Vm, machine: Machine) -> None:
+        def act() -> None:
+            self.cluster.vms[vm.vmid].bears = (machine.deployment, machine.name)
+
+        self.effect("put_mark", act)
+
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)
 
