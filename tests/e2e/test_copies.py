@@ -99,6 +99,7 @@ def test_an_upload_is_removed_only_when_the_user_agrees(bed: "Bed", tmp_path: Pa
     assert json.loads(bed.run("iso", "remove", file, "--yes", "--json").stdout) == removed
     assert "no storage has this file" in bed.run("iso", "remove", file, "--yes", check=False).stderr
     assert upload_image(bed, tmp_path)["uploaded"]
+    bed.run("iso", "remove", file, "--yes")  # the lab keeps what is uploaded for the tests that follow
 
 
 def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from nixops_proxmox.errors import PveError
 _COMMON = (
     "VM.Allocate", "VM.Audit", "VM.Clone", "VM.Config.CDROM", "VM.Config.CPU", "VM.Config.Cloudinit", "VM.Config.Disk",
     "VM.Config.HWType", "VM.Config.Memory", "VM.Config.Network", "VM.Config.Options", "VM.Console", "VM.PowerMgmt",
-    "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup",
+    "VM.Snapshot", "VM.Snapshot.Rollback", "VM.Backup", "VM.Migrate",
     "Datastore.AllocateSpace", "Datastore.AllocateTemplate", "Datastore.Audit", "Pool.Audit", "Sys.Audit",
 )  # fmt: skip
 
