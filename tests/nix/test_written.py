@@ -16,7 +16,13 @@ ISO = "local:iso/nixops-proxmox-installer.iso"
 FILES = ["examples/proxmox/network.nix", "examples/nixops4/flake.nix", "nix/template/flake.nix"]
 # Documents and the number of a block in them, from the first.
 BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
-FRAGMENTS = ["docs/with-nixops2.md 1", "docs/with-nixops4.md 0"]
+FRAGMENTS = [
+    "docs/adopt.md 0",
+    "docs/check.md 0",
+    "docs/volumes.md 0",
+    "docs/with-nixops2.md 1",
+    "docs/with-nixops4.md 0",
+]
 
 
 def _block(name: str) -> str:
