@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.pve.stub import Certificates, Stub
 
 STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
+WEEKLY = "NIXOPS_PROXMOX_TEST_WEEKLY"
 REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/test_machine.py")
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
@@ -62,6 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupSch
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("weekly") and os.environ.get(WEEKLY) != "1":
+            item.add_marker(pytest.mark.skip(reason="it takes minutes: scripts/slow runs it, once a week"))
         for mark in item.iter_markers("timeout"):
             if mark.args:
                 item.add_marker(pytest.mark.timeout(patience(mark.args[0])), append=False)

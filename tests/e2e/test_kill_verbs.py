@@ -18,7 +18,7 @@ from tests.e2e.test_kill import WRITES, kill_at
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
-pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
 
 AT_ONCE = 15  # calls that one test goes through
 BEFORE, AFTER = "before", "after"

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
 
-pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(1500)]
 
 ONE = """\
 let
