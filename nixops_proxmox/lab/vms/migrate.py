@@ -65,7 +65,6 @@ def preconditions(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     }
     if cluster.release.since(8):
         found["mapped-resources"] = mapped
-    if cluster.release.since(9):
         found["mapped-resource-info"] = {key: {"name": key} for key in mapped}
     if not vm.running or cluster.release.since(9):
         lacking = {name: missing_storages(cluster, vm, name) for name in cluster.nodes if name != vm.node}

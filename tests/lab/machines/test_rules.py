@@ -80,13 +80,19 @@ def test_disks_and_jobs(play: Callable[..., None]) -> None:
 
 def test_every_script_of_the_tool_is_known_and_no_other() -> None:
     written = {name for path in sorted(PACKAGE.rglob("*.py")) for name in written_markers(path)}
-    assert written == {*SCRIPTS, *JOBS}
+    assert written == {*SCRIPTS, *JOBS, *NOT_IN_A_SIMULATED_GUEST}
+
+
+# What a simulated guest has none of, and is never asked for: LUKS, LVM, swap and ZFS on a disk that grows.
+NOT_IN_A_SIMULATED_GUEST = {"grow-luks", "grow-pv", "grow-lv", "grow-swap", "grow-zfs"}
 
 
 def written_markers(path: Path) -> Iterator[str]:
     """The names that a module gives to `script_marker`; each must be there to be read."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "script_marker":
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("script_marker", "_script"):
+            if ast.unparse(node.args[0]) == "name":  # handed on by `_script`, whose callers say it
+                continue
             assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"
             yield str(node.args[0].value)
 
