@@ -38,7 +38,7 @@ echo {HEADER} end
 
 def parse_disks(text: str) -> tuple[GuestDisk, ...]:
     """What LIST_DISKS printed. Raises CommandFailed for anything else."""
-    parts = _sections(text)
+    parts = parse_sections(text, HEADER)
     try:
         rows = json.loads("\n".join(parts["lsblk"]))["blockdevices"]
         if "end" not in parts:
@@ -48,12 +48,13 @@ def parse_disks(text: str) -> tuple[GuestDisk, ...]:
         raise CommandFailed("the guest's list of disks cannot be read", status=0, output=tail(text, 2000)) from error
 
 
-def _sections(text: str) -> dict[str, list[str]]:
+def parse_sections(text: str, header: str) -> dict[str, list[str]]:
+    """The lines of each section, by its name. `header`: begins the line before a section, followed by its name."""
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
-        if line.startswith(f"{HEADER} "):
-            lines = parts.setdefault(line.removeprefix(f"{HEADER} ").strip(), [])
+        if line.startswith(f"{header} "):
+            lines = parts.setdefault(line.removeprefix(f"{header} ").strip(), [])
         else:
             lines.append(line)
     return parts

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.guest.disks import parse_sections
 from nixops_proxmox.texts import script_marker, tail
 
 HEADER = "nixops-proxmox-layout"
@@ -138,7 +139,7 @@ class Layout:
 
 def parse_layout(text: str) -> Layout:
     """What `look_script` printed. Raises CommandFailed for anything else."""
-    parts = _sections(text)
+    parts = parse_sections(text, HEADER)
     try:
         if "end" not in parts:
             raise KeyError("end")
@@ -147,17 +148,6 @@ def parse_layout(text: str) -> Layout:
         raise CommandFailed("what lies on the guest's disks cannot be read", status=0, output=tail(text, 2000)) from (
             error
         )
-
-
-def _sections(text: str) -> dict[str, list[str]]:
-    parts: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.startswith(f"{HEADER} "):
-            lines = parts.setdefault(line.removeprefix(f"{HEADER} ").strip(), [])
-        else:
-            lines.append(line)
-    return parts
 
 
 def _layout(parts: Mapping[str, list[str]]) -> Layout:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nixops_proxmox.errors import ConfigError, DeployError, SpecError
-from nixops_proxmox.model import Change, Facts, Machine, Phase
+from nixops_proxmox.model import Change, Machine, Phase
 from nixops_proxmox.operations.recovery import RecoverySearch
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -169,10 +169,3 @@ def _targets_of(resource: Mapping[str, object]) -> list[Target]:
         vmid = int(instance["attributes"][TYPES[kind]])
         found.append(Target(str(vmid), address=f"{module}{kind}.{resource['name']}{index}"))
     return found
-
-
-def facts_of(adoption: Adoption) -> Facts:
-    """ConfigError for one that cannot be taken over."""
-    if adoption.machine is None or adoption.problem:
-        raise ConfigError(f"{adoption.target.word}: {adoption.problem or 'it was not found'}")
-    return adoption.machine.facts

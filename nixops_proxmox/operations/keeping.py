@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.ports import Clock, Journal, Reporter
 from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateError
+from nixops_proxmox.kinds.machine.steps.hardware import volume_key
 from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.ports import DiskStore, World
 from nixops_proxmox.kinds.volume.steps import is_parked
@@ -143,20 +144,20 @@ class Keeper:
     def attached(self, machine: Machine) -> Sequence[str]:
         return [one.name for one in self.volumes() if one.phase in OUT and one.facts.machine == machine.name]
 
-    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+    def changes(self, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
         found = [change for name in spec.volumes if (change := self._change(self.spec(name), vm)) is not None]
         stops = vm.power is Power.RUNNING
         why = "PVE parks disks of a stopped VM only"
         return (
             *found,
             *(
-                Change(f"volume {name}", ATTACHED, "", restart=stops, reason=why if stops else "")
-                for name in self.unwanted(machine, spec, vm)
+                Change(volume_key(name), ATTACHED, "", restart=stops, reason=why if stops else "")
+                for name in self.unwanted(spec, vm)
             ),
         )
 
     def _change(self, spec: VolumeSpec, vm: Vm) -> Change | None:
-        serial, key = serial_of(self._record.name, spec.name), f"volume {spec.name}"
+        serial, key = serial_of(self._record.name, spec.name), volume_key(spec.name)
         slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
         if not slot:
             plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
@@ -168,8 +169,7 @@ class Keeper:
             return Change(key, print_size(size), print_size(spec.size), forbidden="a volume never shrinks")
         return Change(key, print_size(size), print_size(spec.size)) if size < spec.size else None
 
-    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
-        del machine
+    def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
         there = {*volumes_in(vm.config).values(), *volumes_in(vm.active).values()}
         if not there:
             return ()
@@ -186,13 +186,12 @@ class Keeper:
         target = VmRef(vm.uuid, vm.vmid, vm.node)
         taken = {*(disk.slot for disk in spec.disks), *spec.extra}
         if vm.power is Power.STOPPED:
-            for name in self.unwanted(machine, spec, vm):
+            for name in self.unwanted(spec, vm):
                 self._pursue(name, VolumePhase.PARKED, machine)
         for name in spec.volumes:
             self._pursue(name, VolumePhase.ATTACHED, machine, target=target, taken=taken)
 
-    def park_all(self, machine: Machine, spec: MachineSpec) -> None:
-        del spec
+    def park_all(self, machine: Machine) -> None:
         for volume in self.volumes():
             if volume.phase is not VolumePhase.ABSENT and volume.facts.machine == machine.name:
                 self._pursue(volume.name, VolumePhase.PARKED, machine)

@@ -9,8 +9,8 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, PveRefused
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.pve.wire.calls import CallDone
 from tests.contract.client_bench import Bench, start_bench
+from tests.contract.kills import killed_at
 from tests.contract.machines import Deployment
 from tests.pve.specs import GIB
 
@@ -147,29 +147,6 @@ def test_ha_moves_what_it_manages_in_its_own_time(made: Deployment) -> None:
     assert where(made, machine) == ("pve2", "running")
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def killed_at(made: Deployment, number: int) -> bool:
-    """A run that ends with its n-th boundary: a call that does something, whose answer it does not live to see, or the
-    call after it. False: it had fewer."""
-    count, acted = 0, False
-
-    def count_down(done: CallDone) -> None:
-        nonlocal count, acted
-        acts = done.call.method != "GET"
-        count, acted = count + (acts or acted), acts
-        if count == number:
-            raise Killed
-
-    try:
-        migrate(made, "pve2", trace=count_down)
-    except Killed:
-        return True
-    return False
-
-
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_boundary_is_finished_by_the_same_verb(made: Deployment) -> None:
     if made.bench.hypervisor.get_release().major != 9:
@@ -177,7 +154,7 @@ def test_a_run_that_is_killed_at_any_boundary_is_finished_by_the_same_verb(made:
     machine = running(made, **LOCAL)
     facts, ready = made.recorded().facts, made.recorded()
     for number in range(1, 30):
-        if not killed_at(made, number):
+        if not killed_at(lambda trace: migrate(made, "pve2", trace=trace), number):
             assert number > 2
             return
         made.bench.lab.faults.clear()

@@ -13,6 +13,7 @@ from nixops_proxmox.model import Machine, Phase, old_copies
 from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.spec import Disk, MachineSpec
 from tests.contract.client_bench import Bench, bare, start_bench
+from tests.contract.kills import killed_at
 from tests.contract.machines import Deployment
 from tests.pve.specs import GIB
 
@@ -146,34 +147,11 @@ def test_a_volume_that_got_the_name_of_an_old_copy_is_kept(made: Deployment) -> 
     assert made.config(machine)["unused0"] == old
 
 
-class Killed(BaseException):
-    """The process is gone."""
-
-
-def killed_at(made: Deployment, number: int) -> bool:
-    """A run that ends with its n-th boundary: a call that does something, whose answer it does not live to see, or the
-    call after it. False: it had fewer."""
-    count, acted = 0, False
-
-    def count_down(done: CallDone) -> None:
-        nonlocal count, acted
-        acts = done.call.method != "GET"
-        count, acted = count + (acts or acted), acts
-        if count == number:
-            raise Killed
-
-    try:
-        deploy(made, on("shared"), trace=count_down)
-    except Killed:
-        return True
-    return False
-
-
 @pytest.mark.slow
 def test_a_deploy_that_is_killed_at_any_boundary_goes_on_and_never_has_a_third_copy(made: Deployment) -> None:
     machine = running(made)
     for number in range(1, 30):
-        was_killed = killed_at(made, number)
+        was_killed = killed_at(lambda trace: deploy(made, on("shared"), trace=trace), number)
         assert len([one for one in volumes(made, machine) if one.startswith("shared:")]) <= 1, number
         if not was_killed:
             assert number > 4

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nixops_proxmox.core.table import label
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.registry import find_kinds, find_resource_types, our_kinds
 from tests.pace import patience
@@ -100,3 +102,9 @@ def test_each_door_offers_a_kind_of_another_package(site: Path, tmp_path: Path) 
 def test_two_kinds_cannot_have_one_resource_type() -> None:
     names = [one.name for entry in our_kinds() for one in entry.resource_types]
     assert sorted(names) == sorted(find_resource_types())
+
+
+def test_every_step_is_called_by_words_that_people_use() -> None:
+    """What a step says of itself is shown in plans, in progress and in the history: a class has no place there."""
+    labels = {label(move.step) for kind in our_kinds() for move in kind.lifecycle.moves}
+    assert labels and [text for text in labels if re.search(r"[a-z][A-Z]", text)] == []

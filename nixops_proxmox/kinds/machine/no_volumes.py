@@ -10,20 +10,20 @@ from nixops_proxmox.spec import MachineSpec
 class NoVolumes:
     """Satisfies `kinds.machine.ports.VolumeKeeper`."""
 
-    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
-        del machine, vm
+    def changes(self, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+        del vm
         self._refuse(spec)
         return ()
 
-    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
-        del machine, spec, vm
+    def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
+        del spec, vm
         return ()
 
     def settle(self, machine: Machine, spec: MachineSpec) -> None:
         del machine
         self._refuse(spec)
 
-    def park_all(self, machine: Machine, spec: MachineSpec) -> None: ...
+    def park_all(self, machine: Machine) -> None: ...
 
     def refuse_rollback(self, machine: Machine, snapshot: str) -> None: ...
 

@@ -109,7 +109,7 @@ def _reasons_to_restart(drawn: Plan, world: World, changes: Sequence[Change]) ->
     elif drawn.seen.phase is Phase.INSTALLED and world.hypervisor.runs_installer(vm):
         return  # it was installed just now
     elif any(isinstance(move.step, BootSystem) for move in drawn.moves):
-        yield from find_reasons_to_restart(world, drawn.seen, vm, changes)
+        yield from find_reasons_to_restart(world, vm, changes)
 
 
 def runs(drawn: Plan) -> bool:

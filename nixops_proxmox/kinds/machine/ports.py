@@ -185,19 +185,19 @@ class VolumeKeeper(Protocol):
     """The disks of the deployment that outlive its machines. A machine has those attached that its description names;
     before its VM goes, all of them are parked in another."""
 
-    def changes(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
+    def changes(self, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
         """Volumes that are to be attached, grown or parked. One is parked only while the VM stands still."""
         ...
 
-    def unwanted(self, machine: Machine, spec: MachineSpec, vm: Vm) -> Sequence[str]:
+    def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
         """The names of attached volumes that the description does not name any more."""
         ...
 
     def settle(self, machine: Machine, spec: MachineSpec) -> None:
-        """Attach what is described; park what is not, if the VM stands still. What is so already stays."""
+        """Attach the described volumes. Park the others, if the VM is stopped. What is right already stays."""
         ...
 
-    def park_all(self, machine: Machine, spec: MachineSpec) -> None:
+    def park_all(self, machine: Machine) -> None:
         """Park every volume that the machine's VM has, which stands still. Raises if one cannot be parked, or if one
         that the machine had is found nowhere."""
         ...

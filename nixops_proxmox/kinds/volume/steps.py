@@ -50,7 +50,7 @@ def is_parked(world: World, facts: VolumeFacts, spot: Spot) -> bool:
 
 
 class CreateVolume:
-    """CreateVolume the volume"""
+    """Create the volume"""
 
     def already(self, world: World, volume: Volume) -> VolumeFacts | None:
         if not volume.facts.parker:

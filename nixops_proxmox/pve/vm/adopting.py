@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 from nixops_proxmox.pve.vm.diff import is_default
 from nixops_proxmox.pve.wire.properties import (
-    drives_of,
     is_cdrom,
     is_cloud_init,
     is_disk_slot,
@@ -186,8 +185,3 @@ def _describe_nic(found: Adopted, slot: str, value: str) -> None:
     if parse_flag(nic.get("link_down", "0")) is True:
         found.left.append(f"{slot}: its link is down, and stays so")
     found.put(f"network.{slot}", options)
-
-
-def disks_without_serial(config: Mapping[str, str]) -> list[str]:
-    """The slots of disks that the guest cannot tell by a serial."""
-    return [slot for slot, drive in drives_of(config).items() if not is_cdrom(drive) and "serial" not in drive]

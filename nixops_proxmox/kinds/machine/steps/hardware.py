@@ -78,7 +78,7 @@ def find_changes(world: World, vm: Vm, machine: Machine) -> Sequence[Change]:
     changes = world.hypervisor.changes(vm, world.spec, with_macs(machine, world.spec))
     # Until a system is installed, no volume is near what is written.
     installed = machine.phase in INSTALLED
-    return (*changes, *world.volumes.changes(machine, world.spec, vm)) if installed else changes
+    return (*changes, *world.volumes.changes(world.spec, vm)) if installed else changes
 
 
 def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) -> Sequence[Change]:
@@ -191,13 +191,12 @@ def brief(value: str) -> str:
 
 def park_volumes(world: World, machine: Machine, attempt: Attempt) -> None:
     """Before the VM goes, or is written: PVE moves disks only out of a VM that stands still."""
-    vm = world.hypervisor.find_vm(machine.facts)
-    volumes = world.volumes.attached(machine)
-    if vm is not None and volumes and vm.power is Power.RUNNING:
-        world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
-    if volumes:
+    if volumes := world.volumes.attached(machine):
+        vm = world.hypervisor.find_vm(machine.facts)
+        if vm is not None and vm.power is Power.RUNNING:
+            world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         world.reporter.detail(machine, f"parking {', '.join(volumes)}")
-    world.volumes.park_all(machine, world.spec)
+    world.volumes.park_all(machine)
 
 
 def made_by_us(facts: Facts) -> Sequence[Facts]:

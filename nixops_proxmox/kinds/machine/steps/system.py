@@ -24,7 +24,7 @@ class BootSystem:
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         vm = get_vm(world, machine)
-        if _needs_start(world, machine, vm):
+        if _needs_start(world, vm):
             return None
         return with_applied(world, replace(machine.facts, boot_id="", installer_keys=()), vm)
 
@@ -34,7 +34,7 @@ class BootSystem:
         vm = get_vm(world, machine)
         if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
-        if vm.power is Power.RUNNING and _runs_other(world, machine, vm):
+        if vm.power is Power.RUNNING and _runs_other(world, vm):
             self._end(world, machine, vm, attempt)
         vm = get_vm(world, machine)
         refuse_strangers(world, machine, vm)
@@ -51,19 +51,19 @@ class BootSystem:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
 
 
-def _needs_start(world: World, machine: Machine, vm: Vm) -> bool:
+def _needs_start(world: World, vm: Vm) -> bool:
     """It is off, or runs something else than the installed system as the user wants it, or would boot the installer
     next."""
     if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
         return True
-    return _runs_other(world, machine, vm)
+    return _runs_other(world, vm)
 
 
-def _runs_other(world: World, machine: Machine, vm: Vm) -> bool:
-    return bool(find_reasons_to_restart(world, machine, vm))
+def _runs_other(world: World, vm: Vm) -> bool:
+    return bool(find_reasons_to_restart(world, vm))
 
 
-def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
+def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
     """Why a running VM must be restarted to run the installed system as described. Empty: it need not be. `changes`:
     what will be asked of it before."""
     if world.hypervisor.runs_installer(vm):
@@ -72,7 +72,7 @@ def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Seq
         return ()
     waiting = [*find_waiting(vm, changes)]
     if world.permissions.adjust:
-        waiting += [volume_key(name) for name in world.volumes.unwanted(machine, world.spec, vm)]
+        waiting += [volume_key(name) for name in world.volumes.unwanted(world.spec, vm)]
     return tuple(dict.fromkeys([*waiting, *(change.key for change in changes if change.when is When.RESTART)]))
 
 
