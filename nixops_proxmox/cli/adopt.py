@@ -73,6 +73,8 @@ def show(args: argparse.Namespace, screen: Screen, found: "Sequence[Adoption]") 
     screen.table(HEADS, [adoption_row(one) for one in found])
     for line in (line for one in found for line in adoption_remarks(one)):
         screen.say(line)
+    if not any(one.ready for one in found):
+        return
     text = network_text(found)
     if args.out is None:
         screen.result_lines([Line(line) for line in text.rstrip("\n").split("\n")])

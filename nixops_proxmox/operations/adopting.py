@@ -14,6 +14,7 @@ from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.vm.adopting import describe_vm
 from nixops_proxmox.pve.vm.drives import volumes_of
 from nixops_proxmox.pve.vm.identity import Mark, find_mark, uuid_of
+from nixops_proxmox.pve.vm.parking import is_parker
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.spec import MachineSpec, parse_machine
 from nixops_proxmox.spec.values import is_machine_name
@@ -106,7 +107,10 @@ class Examiner:
         )  # fmt: skip
 
     def _find_problem(self, name: str, guest: GuestSeen, config: Mapping[str, str], uuid: str) -> str:
-        mark = find_mark(config.get("description", ""))
+        notes = config.get("description", "")
+        if is_parker(notes):
+            return "it keeps volumes, and never runs"
+        mark = find_mark(notes)
         if mark is not None:
             return f"it has a mark: it is the machine {shown_name(mark.machine)} of {shown_name(mark.deployment)}"
         if guest.template:
@@ -123,7 +127,7 @@ class Examiner:
         try:
             return parse_machine(name, {"proxmox": dict(options)})
         except SpecError as error:
-            raise SpecError(f"it cannot be described: {error.message}") from error
+            raise SpecError(f"it cannot be described: {'; '.join(error.message.splitlines())}") from error
 
     def _recognise(
         self, guest: GuestSeen, mark: Mark, config: Mapping[str, str], spec: MachineSpec

@@ -389,7 +389,8 @@ def test_a_vm_is_taken_over_after_a_question(cli: Cli, tmp_path: Path) -> None:
     assert done.status == 0 and "taken over: forge" in done.err and "terraform state rm 'vm.gitea'" in done.err
     assert 'size = "32G";' in file.read_text()
     assert cli("adopt", "104", "--out", str(file), "--yes").status == 2, "a file that is there stays"
-    assert cli("adopt", "other").status == 1
+    nothing = cli("adopt", "other", "--out", str(tmp_path / "none.nix"))
+    assert nothing.status == 1 and "{" not in nothing.out and not (tmp_path / "none.nix").exists()
     assert cli("adopt", "104", "--dry-run", "--json").value["vms"][0]["machine"] == "gitea"
 
 

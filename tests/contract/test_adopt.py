@@ -156,10 +156,19 @@ def test_what_cannot_be_taken_over_says_why_and_nothing_is_touched(made: Deploym
     problems = [one.problem for one in examine(made, *words)]
     assert "it has a mark: it is the machine ours" in problems[0]
     assert "net1 would change" in problems[1]
-    assert "needs at least one NIC" in problems[2]
+    assert "needs at least one NIC" in problems[2] and "\n" not in problems[2]
     assert "no VM that we may see has this VMID or name" in problems[3]
     with made.opened() as deployed, pytest.raises(Exception, match="cannot be taken over"):
         deployed.adopt(examine(made, str(alone)))
+
+
+def test_a_vm_that_keeps_volumes_is_not_taken_over(made: Deployment) -> None:
+    store = made.bench.another().volume_store
+    parker = store.make_parker(
+        store.propose_parker("22222222-2222-4222-8222-222222222222", "pve1"), "demo", made.bench.note
+    )
+    (found,) = examine(made, str(parker.vmid))
+    assert found.problem == "it keeps volumes, and never runs"
 
 
 def test_a_terraform_state_names_vms_and_what_to_forget(made: Deployment, tmp_path: Path) -> None:

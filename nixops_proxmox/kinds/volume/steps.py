@@ -193,7 +193,7 @@ class Delete(table.Repeatable):
         if world.spec.protect:
             raise NeedsPermission(
                 f"volume {volume.name}: it is protected",
-                hint=f"set `resources.volumes.{volume.name}.protect = false`; only then, it can be deleted",
+                hint=f"set `resources.volumes.{volume.name}.protect = false` to allow it",
             )
         if not is_parked(world, volume.facts, spot) or not spot.marked:
             raise NeedsPermission(
