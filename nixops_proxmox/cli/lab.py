@@ -6,7 +6,6 @@ It touches nothing of yours.
 import argparse
 import json
 import os
-import socket
 import ssl
 import sys
 import urllib.error
@@ -143,7 +142,8 @@ def run_up(args: argparse.Namespace, screen: Screen) -> int:
         driver=guests,
         version=args.pve,
         nodes=tuple(f"pve{number}" for number in range(1, args.nodes + 1)),
-        port=args.port if are_free(args.port, args.nodes) else 0,
+        port=args.port,
+        taken="other",
         realistic=args.realistic,
         image_cache=str(image_cache()) if args.qemu else "",
     )
@@ -172,20 +172,6 @@ def profile_of(running: "LabProcess", folder: Path) -> dict[str, str]:
 
     network = {"namespace": str(folder / NAMESPACE)} if running.namespace else {}
     return {"url": running.url, "token": running.token, "fingerprint": running.fingerprint, **network}
-
-
-def are_free(port: int, count: int) -> bool:
-    """May we listen on these ports of the loopback?"""
-    if port + count > 65536:
-        return False
-    for number in range(port, port + count):
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("127.0.0.1", number))
-            except OSError:
-                return False
-    return True
 
 
 def tell(screen: Screen, line: str) -> None:

@@ -22,6 +22,7 @@ from nixops_proxmox.lab.faults import Faults
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import Driver
 from nixops_proxmox.lab.permissions import Entry
+from nixops_proxmox.lab.ports import listen
 from nixops_proxmox.lab.release import get_release
 from nixops_proxmox.lab.storage import Storage
 
@@ -137,9 +138,9 @@ class Lab:
         """Serve on `host`: the first node's API, or (`every_node`) a port for each; or on bound sockets, one a node."""
         await self.driver.open()
         names = list(self.cluster.nodes)
-        listening = list(sockets) or [_listen(host, port)]
+        listening = list(sockets) or [listen(host, port)]
         if every_node and not sockets:
-            listening += [_listen(host, 0) for _ in names[1:]]
+            listening += [listen(host, 0) for _ in names[1:]]
         hosts = {str(one.getsockname()[0]) for one in listening}
         self._certificate = get_certificate(
             self.directory / "tls", tuple(dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", *sorted(hosts)]))
@@ -188,15 +189,6 @@ class Lab:
             with contextlib.suppress(FileExistsError):
                 stored.path.symlink_to(path.resolve())
         return f"{storage}:{name}"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_STREAM)
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    one.bind((host, port))
-    one.listen(128)
-    return one
 
 
 def _url(one: socket.socket) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.network import LabNetwork, NamespaceError, Privilege, as_oneself, find_privilege, nsenter_argv
+from nixops_proxmox.lab.ports import PortTakenError, listen_anywhere, listen_in_a_row, listen_once_free
 from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.starter import STARTERS, watch_starters
 
@@ -30,6 +31,8 @@ NAMESPACE = "namespace.pid"
 INSTALLER = "lab-installer.iso"  # in both kinds of lab, so that a description fits both
 KEPT = ("secrets.json", "tls")  # over a restart, so that a profile stays right
 POLL = 0.05
+LOOPBACK = "127.0.0.1"
+PORT_SECONDS = 5.0  # for the ports that the lab had before, if another program has one of them
 LOOPBACK_SSH = 2222
 
 logger = logging.getLogger(__name__)
@@ -45,12 +48,16 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What `up` was asked for. `port`: the first node's API, 0 for any; the next nodes have the ports after it."""
+    """What `up` was asked for. `port`: the first node's API, 0 for any; the next nodes have the ports after it.
+
+    `taken`: what to do if another program has one of them: "refuse", "wait" a few seconds for it, or take any "other".
+    """
 
     driver: str = "simulated"  # simulated, qemu, inert
     version: str = "8.4"
     nodes: tuple[str, ...] = ("pve1", "pve2", "pve3")
     port: int = 8006
+    taken: str = "refuse"
     realistic: bool = False  # the latencies of a small cluster, and guests that take time to boot
     image_cache: str = ""  # where the QEMU driver keeps its image; "": in the lab's directory
     memory_cap: int = 0  # MiB that a QEMU guest gets at most; 0: the driver's own
@@ -136,13 +143,14 @@ def reset(directory: Path, *, timeout: float = 60.0) -> LabProcess | None:
         _clear(directory)
     if found is None:
         return None
-    return up(directory, dataclasses.replace(found.settings, port=_port(found.url)), timeout=timeout)
+    settings = dataclasses.replace(found.settings, port=_port(found.url), taken="wait")
+    return up(directory, settings, timeout=timeout)
 
 
 def answers(running: LabProcess, timeout: float = 2.0) -> bool:
     """Does somebody listen where the API should be?"""
     try:
-        socket.create_connection(("127.0.0.1", _port(running.url)), timeout).close()
+        socket.create_connection((LOOPBACK, _port(running.url)), timeout).close()
     except OSError:
         return False
     return True
@@ -237,14 +245,18 @@ def _wait_until_up(
             return found
         if process.poll() is not None:
             (directory / STARTING).unlink(missing_ok=True)
-            raise ServiceError(
-                f"the lab ended while it started (exit status {process.returncode})", log_tail(directory)
-            )
+            why = _last_error(lines) or f"exit status {process.returncode}"
+            raise ServiceError(f"the lab ended while it started: {why}", log_tail(directory))
         if time.monotonic() > deadline:
             _end(process.pid, 5.0)
             process.wait()
             raise ServiceError(f"the lab did not come up within {timeout:g} s", log_tail(directory))
         time.sleep(POLL)
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    said = [text for _, found, text in (line.partition(" ERROR ") for line in lines) if found]
+    return said[-1] if said else ""
 
 
 def _end(pid: int | None, timeout: float) -> None:
@@ -361,16 +373,24 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
 
 async def api_sockets(settings: Settings, network: LabNetwork | None) -> list[socket.socket]:
     """A port for each node on the host's loopback, and the same ports on the loopback of the lab's network."""
-    outside: list[socket.socket] = []
-    for index in range(len(settings.nodes)):
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        outside.append(listener)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", settings.port + index if settings.port else 0))
-        listener.listen(128)
+    outside = await _listen(settings)
     if network is None:
         return outside
-    return [*outside, *[await network.holder.listen("127.0.0.1", one.getsockname()[1]) for one in outside]]
+    return [*outside, *[await network.holder.listen(LOOPBACK, one.getsockname()[1]) for one in outside]]
+
+
+async def _listen(settings: Settings) -> list[socket.socket]:
+    count = len(settings.nodes)
+    if not settings.port:
+        return listen_anywhere(LOOPBACK, count)
+    if settings.taken == "wait":
+        return await listen_once_free(LOOPBACK, settings.port, count, PORT_SECONDS)
+    try:
+        return listen_in_a_row(LOOPBACK, settings.port, count)
+    except PortTakenError:
+        if settings.taken != "other":
+            raise
+        return listen_anywhere(LOOPBACK, count)
 
 
 def add_installer(lab: Any, directory: Path) -> str:

@@ -1,14 +1,11 @@
 """The lab by the command line; the service itself is tested with the lab."""
 
 import os
-import socket
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from nixops_proxmox.cli.lab import are_free
 
 from .test_verbs import Cli, cli
 
@@ -56,12 +53,3 @@ def test_a_lab_that_is_not_up_is_told_with_how_to_start_it(cli: Cli, words: list
 @pytest.mark.parametrize("words", [["--name", "../x", "status"], ["up", "--pve", "8.5"], ["upp"], []])
 def test_wrong_words_are_status_2(cli: Cli, words: list[str]) -> None:
     assert cli("lab", *words, real=True).status == 2
-
-
-def test_ports_in_use_are_noticed() -> None:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        one.listen()
-        port = one.getsockname()[1]
-        assert not are_free(port, 1)
-        assert not are_free(port - 1, 2)

@@ -25,8 +25,9 @@ from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.keys import KeyStore, new_key_pair
 from tests.pace import patience
+from tests.ports import free_port
 from tests.pve.specs import machine, spec
-from tests.ssh.server import Sshd, free_port, start_sshd
+from tests.ssh.server import Sshd, start_sshd
 
 
 class Hours:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from proxmoxer.tools import Files, Tasks
 from nixops_proxmox.lab.testing import RunningLab
 from tests.lab.http import Client
 from tests.pace import patience
+from tests.ports import free_port
 
 COLLECTIONS = Path(os.environ.get("NIXOPS_PROXMOX_TEST_COLLECTIONS", "/nonexistent"))
 BIN = Path(sys.executable).parent
@@ -46,8 +46,7 @@ def test_prometheus_pve_exporter_scrapes_the_cluster_and_a_node(
     name, _, value = rest.partition("=")
     config = tmp_path / "pve.yml"
     config.write_text(json.dumps({"default": {"user": user, "token_name": name, "token_value": value}}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [_program("pve_exporter"), "--config.file", str(config), f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(argv, env=_environment(lab), stderr=subprocess.PIPE, text=True) as exporter:
         try:

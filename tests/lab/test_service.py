@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 from nixops_proxmox.lab import service
 from nixops_proxmox.lab.network import Privilege, find_privilege
+from nixops_proxmox.lab.ports import listen
 from nixops_proxmox.lab.processes import identity
 from nixops_proxmox.lab.service import LabProcess, ServiceError, Settings
 from nixops_proxmox.lab.starter import STARTERS, name_starter, watch_starters
@@ -165,18 +165,55 @@ def test_reset_empties_it_and_keeps_url_and_secrets(lab: Path) -> None:
         running.token,
         running.fingerprint,
     )
+    assert fresh.urls == running.urls, "those of all nodes"
     assert call(fresh, "GET", "/cluster/resources?type=vm") == []
     assert not list(lab.rglob("vm-100-disk-*"))
 
 
+def move(lab: Path, port: int) -> None:
+    """As if the lab had served at this port."""
+    told = json.loads((lab / service.RUNNING).read_text())
+    (lab / service.RUNNING).write_text(json.dumps({**told, "url": f"https://127.0.0.1:{port}"}))
+
+
+def test_reset_waits_for_a_port_that_somebody_else_has_for_a_moment(lab: Path) -> None:
+    service.up(lab, Settings(port=0, driver="inert", nodes=("pve1",)))
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        move(lab, port)
+        done = threading.Timer(service.PORT_SECONDS / 2, taken.close)
+        done.start()
+        fresh = service.reset(lab)
+        done.join()
+    assert fresh is not None and fresh.url == f"https://127.0.0.1:{port}"
+
+
+def test_reset_names_the_port_that_it_does_not_get(lab: Path) -> None:
+    service.up(lab, Settings(port=0, driver="inert", nodes=("pve1",)))
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        move(lab, port)
+        began = time.monotonic()
+        with pytest.raises(ServiceError, match=f"another program uses port {port} of 127.0.0.1: end it"):
+            service.reset(lab)
+        assert time.monotonic() - began > service.PORT_SECONDS
+
+
 def test_a_port_that_is_taken_is_an_error_with_the_log(lab: Path) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(ServiceError, match="ended while it started") as caught,
-    ):
-        service.up(lab, Settings(port=taken.getsockname()[1], nodes=("pve1",)))
-    assert "Address already in use" in caught.value.log
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ServiceError, match="ended while it started") as caught:
+            service.up(lab, Settings(port=port, nodes=("pve1",)))
+    assert f"another program uses port {port} of 127.0.0.1" in str(caught.value)
+    assert f"another program uses port {port}" in caught.value.log
     assert service.find_running(lab) is None and processes_of(lab) == []
+
+
+def test_another_port_will_do_where_that_is_said(lab: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        running = service.up(lab, Settings(port=port, taken="other", driver="inert", nodes=("pve1",)))
+    assert running.url != f"https://127.0.0.1:{port}"
 
 
 def test_a_process_number_that_was_used_again_is_no_lab(lab: Path) -> None:

@@ -20,6 +20,7 @@ from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
 from tests.pace import patience
+from tests.ports import free_port
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 # A user who is not root may have no sudo, or one that asks, and no store. What the tests run needs no rights.
@@ -73,12 +74,6 @@ def _sshd_processes() -> Iterator[tuple[int, int]]:
                 name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
                 if name.startswith("sshd"):
                     yield int(entry.name), int(rest.split()[1])
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _without_penalties(config: Path) -> None:

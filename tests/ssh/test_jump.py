@@ -20,8 +20,9 @@ from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.session import open_session
 from tests.nixes import NIXES, nix_path
 from tests.pace import patience
+from tests.ports import free_port
 
-from .server import Sshd, free_port, start_sshd
+from .server import Sshd, start_sshd
 
 
 @pytest.fixture(scope="module")

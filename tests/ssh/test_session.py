@@ -18,8 +18,9 @@ from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.session import LONG_SCRIPT, Session, open_session
 from nixops_proxmox.ssh.shell import SshShell
 from tests.pace import patience, wait_until
+from tests.ports import free_port
 
-from .server import Sshd, free_port, start_sshd
+from .server import Sshd, start_sshd
 
 
 def test_a_script_gives_status_and_both_outputs(sshd: Sshd) -> None:

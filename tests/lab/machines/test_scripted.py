@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 from nixops_proxmox.lab.machines.simulated import Body, Options
 from nixops_proxmox.lab.machines.simulated.options import Modelled
 from tests.lab.machines.simulated_bench import Bench
+from tests.ports import free_port
 
 Play = Callable[..., None]
 pytestmark = pytest.mark.netns
@@ -93,8 +93,7 @@ def children() -> int:
 
 def test_without_namespaces_scripted_guests_are_on_loopback(tmp_path: Path) -> None:
     async def scenario() -> None:
-        with socket.create_server(("127.77.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port("127.77.0.1")
         bench = Bench(tmp_path, Options(body=Body.SCRIPTED, loopback=True, ssh_port=port))
         await bench.driver.open()
         try:

@@ -28,6 +28,7 @@ from nixops_proxmox.pve.wire.calls import Call, HttpMethod, Timeouts
 from nixops_proxmox.pve.wire.login import totp_code
 from nixops_proxmox.pve.wire.transport import LARGEST_ANSWER
 from tests.pace import patience
+from tests.ports import free_port
 from tests.pve.clients import TOKEN, Clients
 from tests.pve.stub import Asked, Certificates, Reply, Stub, data, make_certificates, refuse, start_stub
 
@@ -326,12 +327,6 @@ def test_an_upload_streams_in_the_order_that_pve_needs(stub: Stub, client: PveCl
     assert b"x" * 100_000 in body
     assert seen[-1][0] == seen[-1][1] > 100_000
     assert int(stub.asked[0].headers["Content-Length"]) == len(body)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Tickets:
