@@ -35,7 +35,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("machine", metavar="MACHINE", nargs="?", help="Show only this machine")
+    parser.add_argument("machine", metavar="NAME", nargs="?", help="Show only this machine, or volume")
     parser.add_argument("--limit", metavar="N", type=positive, help="Show only the last N entries")
 
 

@@ -105,7 +105,8 @@ def show_history(screen: Screen, found: "Sequence[JournalEntry]", *, in_full: bo
     if not found:
         screen.say("nothing has happened yet")
         return 0
-    screen.table(entries.HEADS, [entries.entry_row(entry) for entry in found])
+    mixed = len({entry.kind for entry in found}) > 1
+    screen.table(entries.entry_heads(found), [entries.entry_row(entry, with_kind=mixed) for entry in found])
     for entry in found if in_full else ():
         told = [f"  {line}" for line in (*entry.error.splitlines(), *entry.tasks)]
         if told and (screen.verbosity or entry is found[-1]):

@@ -25,15 +25,25 @@ class NixopsRecord:
     """All machines of ours in one NixOps deployment. `name` stands in the VMs' notes."""
 
     def __init__(
-        self, name: str, kept: Mapping[str, Kept], lock: Any, prove: Callable[[], None] = lambda: None
+        self,
+        name: str,
+        kept: Mapping[str, Kept],
+        lock: Any,
+        prove: Callable[[], None] = lambda: None,
+        identity: str = "",
     ) -> None:
         """`lock`: makes NixOps's own lock of the deployment, a context manager. `prove` raises Locked if a lock that it
         holds beside it was broken."""
-        self._prove = prove
+        self._prove, self._identity = prove, identity
         self.name = name
         self._kept, self._lock = kept, lock
         self._books: dict[str, Book] = {}
         self._guard = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        """NixOps's UUID: its names may change."""
+        return self._identity or self.name
 
     def machines(self) -> list[Machine]:
         return [self.machine(name) for name in sorted(self._kept)]

@@ -257,7 +257,9 @@ def run(args: argparse.Namespace) -> None:
 
 def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
     kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
-    return NixopsRecord(depl.name or depl.uuid, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove)
+    return NixopsRecord(
+        depl.name or depl.uuid, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove, depl.uuid
+    )
 
 
 def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:

@@ -42,6 +42,11 @@ class VolumeRecord(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def identity(self) -> str:
+        """What the serials of its volumes follow from."""
+        ...
+
     def stored(self, kind: str) -> Sequence[Stored]: ...
     def journal(self, lease: Any = None) -> Journal[Any]: ...
     def forget(self, name: str, lease: Any = None, *, kind: str = "machine") -> None: ...
@@ -77,15 +82,32 @@ class Keeper:
         self._record, self._cluster, self._clock, self._reporter = record, cluster, clock, reporter
         self._described = {spec.name: spec for spec in described}
         self._lease, self._lock = lease, threading.RLock()
+        self._read: dict[str, Volume] | None = None  # None: as the record has it, which was not read yet
 
     # What there is.
 
     def volumes(self) -> list[Volume]:
-        """All that are recorded, by name. StateError for a record that cannot be read."""
-        return [self._parse(stored) for stored in self._record.stored(NAME)]
+        """All that are recorded, by name. StateError for a record that cannot be read. It is read once: what changes
+        later, we change."""
+        with self._lock:
+            if self._read is None:
+                self._read = {stored.name: self._parse(stored) for stored in self._record.stored(NAME)}
+            return [self._read[name] for name in sorted(self._read)]
 
     def volume(self, name: str) -> Volume:
         return next((one for one in self.volumes() if one.name == name), Volume(self._record.name, name))
+
+    def _learn(self, volume: Volume | None) -> None:
+        """Keep what a change led to. None: it did not get to its end, so only the record knows."""
+        with self._lock:
+            if volume is None or self._read is None:
+                self._read = None
+            else:
+                self._read[volume.name] = volume
+
+    def serial(self, name: str) -> str:
+        """The recorded one: the deployment may be called otherwise since."""
+        return self.volume(name).facts.serial or serial_of(self._record.identity, name)
 
     def _parse(self, stored: Stored) -> Volume:
         try:
@@ -142,7 +164,20 @@ class Keeper:
     # For machines.
 
     def attached(self, machine: Machine) -> Sequence[str]:
-        return [one.name for one in self.volumes() if one.phase in OUT and one.facts.machine == machine.name]
+        """By the record, and by what its VM has now: a run that was killed may have attached one, and not have
+        recorded it, or have left a task that is about to."""
+        recorded = [one for one in self.volumes() if one.phase is not VolumePhase.ABSENT]
+        there = self._serials_of(machine) if recorded else frozenset()
+        return [
+            one.name
+            for one in recorded
+            if one.facts.serial in there
+            or (one.facts.machine == machine.name and (one.phase in OUT or one.facts.errand))
+        ]
+
+    def _serials_of(self, machine: Machine) -> frozenset[str]:
+        vm = self._cluster(machine.facts.profile or "default").find_vm(machine.facts) if machine.facts.vmid else None
+        return frozenset() if vm is None else serials_in(vm)
 
     def changes(self, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
         found = [change for name in spec.volumes if (change := self._change(self.spec(name), vm)) is not None]
@@ -157,7 +192,7 @@ class Keeper:
         )
 
     def _change(self, spec: VolumeSpec, vm: Vm) -> Change | None:
-        serial, key = serial_of(self._record.name, spec.name), volume_key(spec.name)
+        serial, key = self.serial(spec.name), volume_key(spec.name)
         slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
         if not slot:
             plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
@@ -170,7 +205,7 @@ class Keeper:
         return Change(key, print_size(size), print_size(spec.size)) if size < spec.size else None
 
     def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
-        there = {*volumes_in(vm.config).values(), *volumes_in(vm.active).values()}
+        there = serials_in(vm)
         if not there:
             return ()
         return [one.name for one in self.volumes() if one.facts.serial in there and one.name not in spec.volumes]
@@ -192,8 +227,10 @@ class Keeper:
             self._pursue(name, VolumePhase.ATTACHED, machine, target=target, taken=taken)
 
     def park_all(self, machine: Machine) -> None:
+        there = self.attached(machine)
         for volume in self.volumes():
-            if volume.phase is not VolumePhase.ABSENT and volume.facts.machine == machine.name:
+            here = volume.phase is not VolumePhase.ABSENT and volume.facts.machine == machine.name
+            if here or volume.name in there:
                 self._pursue(volume.name, VolumePhase.PARKED, machine)
 
     def refuse_rollback(self, machine: Machine, snapshot: str) -> None:
@@ -227,6 +264,7 @@ class Keeper:
         self.spec(name)
         self._pursue(name, VolumePhase.ABSENT, Machine(self._record.name, name))
         self._record.forget(name, self._lease, kind=NAME)
+        self._learn(None)
 
     def adopt(self, name: str) -> None:
         """Record a volume that is on the cluster, and not in the record: its record was lost."""
@@ -243,6 +281,7 @@ class Keeper:
             facts = replace(facts, parker=spot.vm.uuid, parker_vmid=spot.vm.vmid)
         found = volume.moved(VolumePhase.PARKED if parked else VolumePhase.ATTACHED, facts)
         self._record.journal(self._lease).record(found, f"adopted from VM {spot.vm.vmid}")
+        self._learn(found)
 
     # How.
 
@@ -259,7 +298,11 @@ class Keeper:
         with self._lock:
             volume, spec = self.volume(name), self.spec(name)
             world = self._world(volume, spec, machine, node=node, target=target, taken=taken)
-            pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease))
+            ended: Volume | None = None
+            try:
+                ended = pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease))
+            finally:
+                self._learn(ended)
 
     def _world(
         self,
@@ -275,7 +318,7 @@ class Keeper:
         same = [one for one in self.volumes() if one.facts.profile == spec.profile]
         return World(
             spec=spec,
-            serial=volume.facts.serial or serial_of(self._record.name, spec.name),
+            serial=self.serial(spec.name),
             store=cluster.volume_store,
             clock=self._clock,
             reporter=VolumeReports(self._reporter, machine),
@@ -306,6 +349,11 @@ class Keeper:
                 hint=f"{command(Verb.DOCTOR)} lists the storages",
             )
         return max(places, key=lambda place: place.free).node
+
+
+def serials_in(vm: Vm) -> frozenset[str]:
+    """The serials of the volumes that the VM has, or has until its next start."""
+    return frozenset({*volumes_in(vm.config).values(), *volumes_in(vm.active).values()})
 
 
 class VolumeReports:

@@ -25,6 +25,11 @@ class Winners(Protocol):
 class DeploymentRecord(Winners, Protocol):
     """All of it. A lease (whatever it is) is the right to change the deployment."""
 
+    @property
+    def identity(self) -> str:
+        """What stays as long as the deployment does, whatever it is called."""
+        ...
+
     def machines(self) -> list[Machine]: ...
     def machine(self, name: str) -> Machine: ...
     def stored(self, kind: str) -> Sequence[Stored]:

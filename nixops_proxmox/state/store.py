@@ -149,6 +149,11 @@ class Deployment:
         self._engine = state.engine
         self._id = identity
 
+    @property
+    def identity(self) -> str:
+        """What stays as long as the deployment does."""
+        return self.name
+
     def machines(self) -> list[Machine]:
         """All machines that are recorded, by name."""
         return [self._parse(stored) for stored in self.stored(MACHINE)]

@@ -56,14 +56,16 @@ class Joint(Shelves):
 class Volumes:
     """The record of volumes; it survives the process."""
 
-    name = "demo"
+    name = identity = "demo"
 
     def __init__(self) -> None:
         self.rows: dict[str, Stored] = {}
+        self.reads = 0
         self.fuse, self.count = Fuse(), 0
 
     def stored(self, kind: str) -> Sequence[Stored]:
         assert kind == NAME
+        self.reads += 1
         return list(self.rows.values())
 
     def forget(self, name: str, lease: Any = None, *, kind: str = "machine") -> None:
@@ -250,6 +252,35 @@ def test_after_a_crash_anywhere_the_machine_can_be_destroyed_and_made_again(stor
         parked(both)
         ready(both, Fuse())
         both.check()
+
+
+def test_a_killed_attach_to_a_running_machine_does_not_hold_up_its_end() -> None:
+    """At each boundary: the record says parked, and the VM has the volume, or is about to get it."""
+    for at in range(1000):
+        both = Both()
+        both.run(Phase.READY, spec=SPEC)
+        fuse = Fuse(at)
+        with contextlib.suppress(Crash):
+            ready(both, fuse)
+        if fuse.count <= at:
+            assert at >= 4
+            return
+        absent(both, Fuse())
+        parked(both)
+        assert both.record.machine.phase is Phase.ABSENT and not both.cluster.vms
+
+
+def test_the_record_is_read_once_for_any_number_of_volumes() -> None:
+    both = Both()
+    keeper = both.keeper(Fuse())
+    for name in ("data", *(f"more{number}" for number in range(5))):
+        specs = [VolumeSpec(name=name, storage="local-lvm", size=1 << 30)]
+        keeper = Keeper(both.volumes, specs, keeper._cluster, both.clock, both.reporter, lease="held")
+        keeper.ensure(name, "pve1", "")
+    both.volumes.reads = 0
+    keeper = both.keeper(Fuse())
+    assert len(keeper.look({})) == 6
+    assert both.volumes.reads == 1
 
 
 @pytest.mark.parametrize("source", COPIES)
