@@ -12,6 +12,7 @@
 , flakeName ? null # … and which of its networks (or machines)
 , deploymentName ? "default"
 , uuid ? deploymentName
+, resourceOptions ? [ "volumes" ] # what of `resources` is described to us
 , clientKeys ? [ ] # public SSH keys that may log in
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
@@ -245,8 +246,8 @@ let
   about = mapAttrs (name: simple "network.${name}")
     (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
 
-  # Beside machines: what kinds of our own are described.
-  described = mapAttrs (name: simple "resources.${name}") (intersectAttrs { volumes = null; } resources);
+  # Beside machines: what kinds of our own are described. Of other backends' resources only the names are told.
+  described = mapAttrs (name: value: if elem name resourceOptions then simple "resources.${name}" value else null) resources;
 
   # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. The
   # listener can refuse what no type can say, and end us.

@@ -27,9 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen, described=None) as deployed:
         checked = deployed.check(select([machine.name for machine in deployed.machines()], args))
+        resources = () if args.machines or args.only or args.omit else deployed.list_resources()
         if args.metrics is not None:
             write_metrics(args.metrics, checked, deployed.record.name)
-    return show_checks(screen, checked, as_json=args.json)
+    return show_checks(screen, checked, resources, as_json=args.json)
 
 
 def write_metrics(path: Path, checked: "list[Checked]", deployment: str) -> None:

@@ -20,6 +20,7 @@ from nixops_proxmox.spelling import Verb, command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nixops_proxmox.core.graph import Ref
     from nixops_proxmox.fleet import Outcome
     from nixops_proxmox.operations import Deployed
     from nixops_proxmox.operations.plan_file import SavedPlan
@@ -87,8 +88,16 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             screen.warn(
                 f"{name} is no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
             )
+        for ref in deployed.resources.forgotten() if not args.remove else ():
+            screen.warn(
+                f"{ref.kind} {ref.name} is no longer in the description, but it still exists;"
+                f" {command(Verb.DEPLOY, '--remove')} removes it"
+            )
         removed = [name for name in selected if name in forgotten]
-        if not dialogs.agree_to_remove(screen, [deployed.removal(name) for name in removed], yes=args.yes):
+        everything = not (args.machines or args.only or args.omit)
+        gone = deployed.resources.forgotten() if args.remove and everything else []
+        removals = [deployed.removal(name) for name in removed]
+        if not dialogs.agree_to_remove(screen, removals, gone, yes=args.yes):
             screen.say("nothing was done")
             return 0
 
@@ -97,16 +106,24 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=promised)
 
         status = 0
-        if names or not removed:
-            status = carry_out(args.command, screen, names, (until or Phase.READY).value, work, deployed.machines)
-        return status or _remove(args, screen, deployed, removed)
+        things = everything and saved is None and bool(deployed.resources.described())
+        if names or things or not (removed or gone):
+            goal = (until or Phase.READY).value
+            status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
+        return status or _remove(args, screen, deployed, removed, gone)
 
 
-def _remove(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: "Sequence[str]") -> int:
+def _remove(
+    args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: "Sequence[str]", things: "Sequence[Ref]"
+) -> int:
     """After everything that is described stands as it should: until then, nothing is given up."""
-    if not names:
+    if not names and not things:
         return 0
-    return carry_out(args.command, screen, names, "destroyed", lambda: deployed.destroy(names), deployed.machines)
+
+    def work() -> "Sequence[Outcome]":
+        return [*deployed.destroy(names), *deployed.remove_resources(things)]
+
+    return carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
 
 
 def _load(args: argparse.Namespace) -> "SavedPlan | None":

@@ -15,6 +15,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Machine
 
 if TYPE_CHECKING:
+    from nixops_proxmox.core.graph import Ref
     from nixops_proxmox.fleet import Outcome
     from nixops_proxmox.operations import Deployed
     from nixops_proxmox.state.store import Deployment
@@ -43,23 +44,36 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.say(f"  also deleted: {line}")
             for line in removal.spared:
                 screen.say(f"  kept: {line}")
-        if names and not screen.ask(f"destroy {', '.join(names)}, with all their data?", yes=args.yes):
+        everything = not (args.machines or args.only or args.omit or args.uuid)
+        things = deployed.resources.recorded() if everything else []
+        for ref in things:
+            screen.say(f"{ref.kind} {ref.name}")
+        what = ", ".join([*names, *(f"{ref.kind} {ref.name}" for ref in things)])
+        if what and not screen.ask(f"destroy {what}{', with all their data' if names else ''}?", yes=args.yes):
             screen.say("nothing was done")
             return tell(args, screen, {"machines": []})
-        return run_destroy(args, screen, deployed, [machines[name] for name in names])
+        return run_destroy(args, screen, deployed, [machines[name] for name in names], things)
 
 
-def run_destroy(args: argparse.Namespace, screen: Screen, deployed: "Deployed", machines: Sequence[Machine]) -> int:
-    """JSON tells of each machine as it was, and what kept it."""
+def run_destroy(
+    args: argparse.Namespace,
+    screen: Screen,
+    deployed: "Deployed",
+    machines: Sequence[Machine],
+    things: "Sequence[Ref]" = (),
+) -> int:
+    """JSON tells of each machine as it was, and what kept it. Resources go last: machines need them until their end."""
     outcomes: list[Outcome] = []
     names = [machine.name for machine in machines]
 
     def work() -> "Sequence[Outcome]":
         outcomes.extend(deployed.destroy(names))
+        if things and all(one.error is None for one in outcomes):
+            outcomes.extend(deployed.remove_resources(things))
         return outcomes
 
-    status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines)
-    errors = {one.name: one.error.message for one in outcomes if one.error is not None}
+    status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
+    errors = {one.name: one.error.message for one in outcomes if one.error is not None and not one.kind}
     return tell(args, screen, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
 
 

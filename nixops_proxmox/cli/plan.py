@@ -53,10 +53,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             found = deployed.plan_in_full(args.why, copy=args.copy)
             return show_plans(screen, [found], (), as_json=args.json, check=args.check)
         planned = deployed.plan(names, copy=args.copy)
-        removals, volumes = deployed.removals(), deployed.list_volumes()
+        removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
         if args.out is not None:
             _save(args, screen, deployed.record.name, planned)
-    return show_plans(screen, planned, removals, volumes, as_json=args.json, check=args.check)
+    return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)
 
 
 def _save(args: argparse.Namespace, screen: Screen, deployment: str, planned: "Sequence[Planned]") -> None:

@@ -14,6 +14,7 @@ from nixops_proxmox.messages.plans import what_goes
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
+    from nixops_proxmox.core.graph import Ref
     from nixops_proxmox.operations import Deployed, Removal
 
 
@@ -53,14 +54,18 @@ def migrate(screen: Screen, deployed: "Deployed", names: Sequence[str], target: 
     return carry_out(typed, screen, names, "migrated", lambda: deployed.migrate(names, target), deployed.machines)
 
 
-def agree_to_remove(screen: Screen, removals: "Sequence[Removal]", *, yes: bool) -> bool:
-    """Tell what destroying the machines takes and leaves, and ask. Without machines there is nothing to agree to."""
+def agree_to_remove(screen: Screen, removals: "Sequence[Removal]", things: "Sequence[Ref]" = (), *, yes: bool) -> bool:
+    """Tell what destroying the machines and removing the things takes and leaves, and ask. Without any of them there is
+    nothing to agree to."""
     for removal in removals:
         screen.say(f"{removal.machine.name}: no longer in the description")
         for line in what_goes(removal):
             screen.say(f"  {line}")
+    for ref in things:
+        screen.say(f"{ref.kind} {ref.name}: no longer in the description, so it is removed")
     names = ", ".join(removal.machine.name for removal in removals)
-    return not removals or screen.ask(f"destroy {names}, with all their data?", yes=yes)
+    question = f"destroy {names}, with all their data?" if removals else "remove them?"
+    return not (removals or things) or screen.ask(question, yes=yes)
 
 
 def recover(

@@ -11,6 +11,9 @@ from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import by_danger, changing_line, describe, describe_removal, footer, plans_json
+from nixops_proxmox.messages.resources import describe_resource, resource_json
+from nixops_proxmox.messages.resources import has_change as resource_changes
+from nixops_proxmox.messages.resources import is_well as resources_is_well
 from nixops_proxmox.messages.volumes import has_change, plan_line
 from nixops_proxmox.model import Effect, Finding, Level, Phase
 from nixops_proxmox.spelling import recalled
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.core.table import AnyLifecycle
     from nixops_proxmox.operations import Checked, Deployed, Planned, Recoverable, Removal
     from nixops_proxmox.operations.keeping import VolumeShown
+    from nixops_proxmox.operations.resources import ResourceShown
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
@@ -36,15 +40,16 @@ def show_plans(
     planned: "Sequence[Planned]",
     removals: "Sequence[Removal]",
     volumes: "Sequence[VolumeShown]" = (),
+    resources: "Sequence[ResourceShown]" = (),
     *,
     as_json: bool,
     check: bool = False,
 ) -> int:
-    """`removals`: machines that are recorded and no longer described; `volumes`: all of them. `check`: an exit status
-    of its own says that something is not as described."""
+    """`removals`: machines that are recorded and no longer described; `volumes`, `resources`: all of them. `check`: an
+    exit status of its own says that something is not as described."""
     planned = by_danger(planned)
     if as_json:
-        screen.json(plans_json(planned, removals, volumes))
+        screen.json(plans_json(planned, removals, volumes, resources))
     else:
         for plan in planned:
             if plan.placement is not None:
@@ -54,15 +59,18 @@ def show_plans(
             screen.result_lines([Line(line) for line in describe_removal(removal)])
         for volume in volumes:
             screen.result(plan_line(volume))
-        if planned:
-            screen.result(footer(planned, removals, volumes))
-    errors = [plan.error for plan in planned if plan.error is not None]
+        for one in resources:
+            screen.result_lines([Line(line) for line in describe_resource(one)])
+        if planned or resources:
+            screen.result(footer(planned, removals, volumes, resources))
+    found = [*(plan.error for plan in planned), *(one.error for one in resources)]
+    errors = [error for error in found if error is not None]
     for error in errors:
         screen.show(explain(error))
     if errors:
         return errors[0].exit_status
     changes = any(plan.effect is not Effect.NOTHING for plan in planned) or any(map(has_change, volumes))
-    return CHANGES if check and changes else 0
+    return CHANGES if check and (changes or any(map(resource_changes, resources))) else 0
 
 
 def _show_placement(screen: Screen, plan: "Planned") -> None:
@@ -72,16 +80,25 @@ def _show_placement(screen: Screen, plan: "Planned") -> None:
         screen.table(places.HEADS, [places.place_row(one, exists=exists) for one in found.nodes])
 
 
-def show_checks(screen: Screen, checked: "Sequence[Checked]", *, as_json: bool) -> int:
+def show_checks(
+    screen: Screen, checked: "Sequence[Checked]", resources: "Sequence[ResourceShown]" = (), *, as_json: bool
+) -> int:
     if as_json:
-        screen.json({"machines": [checks.check_json(one) for one in checked]})
+        found = {
+            "machines": [checks.check_json(one) for one in checked],
+            "resources": [resource_json(one) for one in resources],
+        }
+        screen.json(found)
     else:
         screen.table(checks.HEADS, [checks.check_row(one) for one in checked], phases=1)
         for line in (line for one in checked for line in checks.check_remarks(one)):
             screen.result(line)
-    if any(checks.has_drifted(one) for one in checked):
+        for one in resources:
+            screen.result_lines([Line(line) for line in describe_resource(one)])
+    if any(map(checks.has_drifted, checked)) or any(map(resource_changes, resources)):
         return CHANGES
-    return 0 if all(checks.is_well(one) for one in checked) else NOT_AS_IT_SHOULD_BE
+    well = all(map(checks.is_well, checked)) and all(map(resources_is_well, resources))
+    return 0 if well else NOT_AS_IT_SHOULD_BE
 
 
 def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[DeployError], *, as_json: bool) -> int:

@@ -26,10 +26,12 @@ def carry_out(
     goal: str,
     work: Callable[[], Sequence[Outcome]],
     standing: Callable[[], Sequence[Machine]],
+    *,
+    things: bool = False,
 ) -> int:
     """Do `work` on the machines while it is watched, and tell how it ended. `command`: what the user typed. `standing`
-    looks the machines up afterwards."""
-    if not names:
+    looks the machines up afterwards. `things`: there is something to do even without machines."""
+    if not names and not things:
         screen.show([Line("no machines selected")])
         return 0
     began = time.monotonic()

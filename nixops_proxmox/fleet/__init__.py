@@ -11,12 +11,18 @@ from nixops_proxmox.model import Machine
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended for one machine: where it stands now, and the error that stopped it."""
+    """How it ended for one machine: where it stands now, and the error that stopped it. `kind`: of something else that
+    was worked on, such as a volume; empty: it is a machine."""
 
     name: str
     seconds: float
     machine: Machine | None = None
     error: DeployError | None = None
+    kind: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind} {self.name}".lstrip()
 
 
 def run_all(

@@ -13,8 +13,9 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import medium
+from nixops_proxmox.kinds import medium, pool
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
+from nixops_proxmox.kinds.resource import Described
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
 
@@ -46,13 +47,15 @@ class ResourceType:
 class Entry:
     """A kind as the registry has it. A kind of four functions takes its table from `core.kind.three_rows`.
 
-    `about`: what its things are, in a few words.
+    `about`: what its things are, in a few words. `described`: how a network describes them under `resources`; None: it
+    does not, or the kind has a place of its own.
     """
 
     name: str
     about: str
     lifecycle: AnyLifecycle
     resource_types: Sequence[ResourceType] = ()
+    described: Described | None = None
 
 
 class Hooks:
@@ -70,6 +73,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
         Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
         Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES),
+        Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
     )
 
 
@@ -105,6 +109,18 @@ def find_kinds() -> dict[str, Entry]:
             raise ConfigError(f"two packages bring the kind {entry.name!r}", hint="uninstall one of them")
         kinds[entry.name] = entry
     return kinds
+
+
+def find_described() -> dict[str, Entry]:
+    """The kinds whose things are described under `resources`, by option. ConfigError where two kinds take one."""
+    found: dict[str, Entry] = {}
+    for entry in find_kinds().values():
+        if entry.described is not None:
+            option = entry.described.spec.option
+            if option in found:
+                raise ConfigError(f"two kinds are described under resources.{option}", hint="uninstall one of them")
+            found[option] = entry
+    return found
 
 
 def find_resource_types() -> dict[str, ResourceType]:

@@ -19,6 +19,7 @@ from nixops_proxmox.secrecy import redact
 from nixops_proxmox.texts import tail_lines
 
 TAIL = 15  # lines of a log that are shown
+ENDS = ("destroyed", "removed")  # goals that are the same for machines and resources
 
 
 def explain(error: DeployError) -> list[Line]:
@@ -50,22 +51,32 @@ def _particulars(error: DeployError) -> list[str]:
 def explain_outcomes(
     outcomes: Sequence[Outcome], standing: Mapping[str, Machine], *, goal: str, seconds: float, command: str
 ) -> list[Line]:
-    """The end of a run: a sentence if all went well, else each failure in full and how to go on.
+    """The end of a run: a sentence if all went well, else each failure in full and how to go on. Resources are counted
+    apart from machines.
 
     `standing`: what the record says now, by name. `command`: what the user typed.
     """
-    failed = [(outcome.name, outcome.error) for outcome in outcomes if outcome.error is not None]
+    failed = [(outcome, outcome.error) for outcome in outcomes if outcome.error is not None]
     phases = {name: machine.phase.value for name, machine in standing.items()}
     lines: list[Line] = []
-    for name, error in failed:
-        lines += [Line(f"{name} failed in phase {phases.get(name, 'absent')}", "bold"), *explain(error), Line("")]
-    reached = f"{len(outcomes) - len(failed)} of {len(outcomes)}" if failed else str(len(outcomes))
-    noun = "machine" if len(outcomes) == 1 else "machines"
-    lines.append(Line(f"{reached} {noun} {goal} in {duration(seconds)}", "yellow" if failed else "green"))
+    for outcome, error in failed:
+        where = "" if outcome.kind else f" in phase {phases.get(outcome.name, 'absent')}"
+        lines += [Line(f"{outcome.title} failed{where}", "bold"), *explain(error), Line("")]
+    machines, things = ([one for one in outcomes if bool(one.kind) is other] for other in (False, True))
+    reached = [f"{_reached(machines, 'machine')} {goal}"] if machines or not things else []
+    reached += [f"{_reached(things, 'resource')} {goal if goal in ENDS else 'as described'}"] if things else []
+    lines.append(Line(f"{' and '.join(reached)} in {duration(seconds)}", "yellow" if failed else "green"))
     if failed:
-        names = ", ".join(f"{name} ({phases.get(name, 'absent')})" for name, _ in failed)
+        names = ", ".join(
+            one.title if one.kind else f"{one.name} ({phases.get(one.name, 'absent')})" for one, _ in failed
+        )
         lines += [Line(f"failed: {names}", "red"), how_to_go_on([error for _, error in failed], command)]
     return lines
+
+
+def _reached(outcomes: Sequence[Outcome], noun: str) -> str:
+    failed, total = sum(one.error is not None for one in outcomes), len(outcomes)
+    return f"{f'{total - failed} of {total}' if failed else total} {noun}{'s' * (total != 1)}"
 
 
 def how_to_go_on(errors: Sequence[DeployError], command: str) -> Line:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nixops_proxmox.errors import Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.messages.places import place_json
+from nixops_proxmox.messages.resources import has_change as resource_changes
+from nixops_proxmox.messages.resources import how_many, resource_json
 from nixops_proxmox.messages.volumes import is_new, volume_json
 from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
     from nixops_proxmox.operations import Planned, Removal
     from nixops_proxmox.operations.keeping import VolumeShown
+    from nixops_proxmox.operations.resources import ResourceShown
 
 NAMED = 12  # packages or units
 EVERYTHING = 1 << 30
@@ -219,8 +222,14 @@ def what_goes(removal: "Removal") -> list[str]:
     return [*lines, *(f"kept: {line}" for line in removal.spared)]
 
 
-def footer(plans: "Sequence[Planned]", removals: "Sequence[Removal]", volumes: "Sequence[VolumeShown]" = ()) -> str:
-    """How many machines of which effect, how many new volumes, and who is away for how long."""
+def footer(
+    plans: "Sequence[Planned]",
+    removals: "Sequence[Removal]",
+    volumes: "Sequence[VolumeShown]" = (),
+    resources: "Sequence[ResourceShown]" = (),
+) -> str:
+    """How many machines of which effect, how many new volumes, how many other resources that change, and who is away
+    for how long."""
     counted = Counter(plan.effect for plan in plans if plan.error is None)
     parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in Effect if counted[effect]]
     refused = sum(plan.error is not None for plan in plans)
@@ -228,6 +237,8 @@ def footer(plans: "Sequence[Planned]", removals: "Sequence[Removal]", volumes: "
     parts += [f"{len(removals)} no longer described"] if removals else []
     new = sum(map(is_new, volumes))
     parts += [f"{new} new {'volume' if new == 1 else 'volumes'}"] if new else []
+    changing = sum(map(resource_changes, resources))
+    parts += [f"{how_many(changing)} to make or change"] if changing else []
     down = [f"{plan.name} {duration(plan.downtime) if plan.downtime else 'unknown'}" for plan in plans if plan.restart]
     return f"{', '.join(parts)}. Downtime: {', '.join(down) or 'none'}."
 
@@ -287,7 +298,10 @@ def _units_json(units: "Units") -> dict[str, list[str]]:
 
 
 def plans_json(
-    plans: "Sequence[Planned]", removals: "Sequence[Removal]", volumes: "Sequence[VolumeShown]" = ()
+    plans: "Sequence[Planned]",
+    removals: "Sequence[Removal]",
+    volumes: "Sequence[VolumeShown]" = (),
+    resources: "Sequence[ResourceShown]" = (),
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -295,6 +309,7 @@ def plans_json(
         "no longer described": [removal.machine.name for removal in removals],
         "removals": [_removal_json(removal) for removal in removals],
         "volumes": [volume_json(volume) for volume in volumes],
+        "resources": [resource_json(one) for one in resources],
     }
 
 

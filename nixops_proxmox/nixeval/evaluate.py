@@ -34,6 +34,7 @@ class NetworkSource:
     string_arguments: Mapping[str, str] = field(default_factory=dict)
     deployment: str = ""  # its name, for modules that want to know
     client_keys: tuple[str, ...] = ()  # public SSH keys that the machines' systems shall let in
+    resource_options: tuple[str, ...] = ()  # what of `resources` is described to us; empty: what eval.nix has by itself
 
     @property
     def title(self) -> str:
@@ -171,6 +172,8 @@ def _source_arguments(source: NetworkSource) -> Sequence[str]:
         words = ["--argstr", "networkExpr", str(source.file)]
     if source.deployment:
         words += ["--argstr", "deploymentName", source.deployment]
+    if source.resource_options:
+        words += ["--arg", "resourceOptions", f"[ {' '.join(map(_nix_string, source.resource_options))} ]"]
     if source.client_keys:
         words += ["--arg", "clientKeys", f"[ {' '.join(map(_nix_string, source.client_keys))} ]"]
     expressions = {**source.arguments, **{name: _nix_string(text) for name, text in source.string_arguments.items()}}

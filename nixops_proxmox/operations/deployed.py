@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
+from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
@@ -26,6 +28,7 @@ from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
+from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.operations.systems import find_system_change, keep_system, since_boot
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.options import Options
@@ -147,11 +150,14 @@ class Deployed(OpenDeployment):
         return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
 
     def destroy(self, names: Sequence[str]) -> list[Outcome]:
-        """Destroy VMs and disks, and forget the machines; a machine that was never made is fine."""
+        """Destroy VMs and disks, and forget the machines; a machine that was never made is fine. Resources that want a
+        machine go before it."""
 
         def work(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
+            for ref in self.resources.dependents(Ref(MACHINE, name)):
+                self.resources.remove(ref)
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
             machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
@@ -371,6 +377,18 @@ class Deployed(OpenDeployment):
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
+
+    # Other resources.
+
+    def list_resources(self) -> list[ResourceShown]:
+        """All other things, described or recorded, as they are now."""
+        return self.resources.look()
+
+    def remove_resources(self, refs: Sequence[Ref]) -> list[Outcome]:
+        """Remove them, those that want others first. One that cannot be removed does not keep the others."""
+        with self._lease() as lease:
+            self._keep(lease)
+            return [self._work_on_thing(ref, self.resources.remove) for ref in self._order_of_removal(refs)]
 
     # Volumes.
 

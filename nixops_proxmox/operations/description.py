@@ -10,12 +10,15 @@ from nixops_proxmox import paths
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds.machine.ports import Builder
+from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.nixeval.builder import Systems, WantedSystems
 from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
 from nixops_proxmox.spec.machine import InstallMethod, InstallSource
+
+VOLUMES = "volumes"  # the option below `resources` that is no kind of four functions
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,18 @@ def describe(
 ) -> Description:
     """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for."""
     nix, run = get_nix(), ProcessRunner()
-    source = replace(source, deployment=deployment, client_keys=(*source.client_keys, client_key))
-    parse = partial(parse_network, deployment)
+    models = {option: entry.described.spec for option, entry in find_described().items() if entry.described}
+    keys, options = (*source.client_keys, client_key), (VOLUMES, *models)
+    source = replace(source, deployment=deployment, client_keys=keys, resource_options=options)
+    parse = partial(parse_network, deployment, models=models)
     evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)
     network = parse(evaluated.data)
     _refuse_blanks(roots, network)
     if profile:
         machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
         volumes = tuple(one.model_copy(update={"profile": profile}) for one in network.volumes)
-        network = network.model_copy(update={"machines": machines, "volumes": volumes})
+        resources = tuple(one.model_copy(update={"profile": profile}) for one in network.resources)
+        network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
     return Description(network, nix, systems, evaluated.warnings)

@@ -9,11 +9,20 @@ from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.operations.deployed import Deployed
 from nixops_proxmox.operations.networks import enter_networks
 from nixops_proxmox.pve.api.connection import connect
-from nixops_proxmox.pve.cluster.doctor import examine
+from nixops_proxmox.pve.cluster.doctor import Rights, examine
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
 
-Needs = Mapping[str, Sequence[MachineSpec]]  # by hypervisor
+
+@dataclass
+class Wanted:
+    """What one hypervisor is to have. `rights`: what other things than machines need there."""
+
+    machines: list[MachineSpec] = field(default_factory=list)
+    rights: list[Rights] = field(default_factory=list)
+
+
+Needs = Mapping[str, Wanted]  # by hypervisor
 
 
 @dataclass
@@ -39,21 +48,23 @@ def diagnose(
     busy: Callable[[str], AbstractContextManager[None]] = lambda _what: nullcontext(),
 ) -> Diagnosis:
     """`usual`: the hypervisor that is looked at where nothing is described."""
-    found, needs = Diagnosis(list(tools)), dict[str, Sequence[MachineSpec]]()
+    found, needs = Diagnosis(list(tools)), dict[str, Wanted]()
     with found.attempt("network"):
         needs.update(find_needs())
-    for name, specs in (needs or {usual(): ()}).items():
+    for name, wanted in (needs or {usual(): Wanted()}).items():
         with found.attempt(name):
             profile = load_profile(name)
             enter_networks([name])
             with busy(f"looking at {name}"), closing(connect(profile)) as client:
-                found.findings += examine(client, profile, specs)
+                found.findings += examine(client, profile, wanted.machines, wanted.rights)
     return found
 
 
 def needs_of(deployed: Deployed) -> Needs:
-    """The machines that are described, by hypervisor."""
-    needs: dict[str, list[MachineSpec]] = {}
+    """What is described, by hypervisor."""
+    needs: dict[str, Wanted] = {}
     for spec in map(deployed.spec, deployed.described()):
-        needs.setdefault(spec.profile, []).append(spec)
+        needs.setdefault(spec.profile, Wanted()).machines.append(spec)
+    for profile, rights in deployed.resources.rights():
+        needs.setdefault(profile, Wanted()).rights.append(rights)
     return needs

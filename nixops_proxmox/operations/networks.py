@@ -37,7 +37,12 @@ def used_profiles(deployed: "Deployed") -> list[str]:
     """The hypervisors of the described and the recorded machines and volumes."""
     described = [deployed.spec(name).profile for name in deployed.described()]
     return sorted(
-        {*described, *deployed.volumes.profiles(), *(machine.facts.profile for machine in deployed.record.machines())}
+        {
+            *described,
+            *deployed.volumes.profiles(),
+            *deployed.resources.profiles(),
+            *(machine.facts.profile for machine in deployed.record.machines()),
+        }
         - {""}
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.core.graph import Ref, Wants, walk
+from nixops_proxmox.core.graph import Ref, Wants, reverse, walk, waves
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
@@ -21,6 +21,7 @@ from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.placing import place_new
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.resources import Resources
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -138,6 +139,8 @@ class OpenDeployment:
             def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
                 volumes = [Ref(VOLUME, ref.name) for ref in refs if ref.kind == VOLUME]
                 found = dict(zip(volumes, self._ensure([ref.name for ref in volumes]), strict=True))
+                others = [ref for ref in refs if ref.kind not in (VOLUME, MACHINE)]
+                found |= {ref: self._work_on_thing(ref, self.resources.ensure) for ref in others}
                 machines = [ref.name for ref in refs if ref.kind == MACHINE]
                 for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
                     found[Ref(MACHINE, outcome.name)] = outcome
@@ -147,15 +150,18 @@ class OpenDeployment:
             ended = walk({Ref(MACHINE, name): () for name in names} if wants is None else wants, do_wave)
             for ref, error in ended.items():
                 if ref not in outcomes and error is not None:
-                    outcomes[ref] = Outcome(ref.name, 0.0, error=error)
+                    outcomes[ref] = Outcome(ref.name, 0.0, error=error, kind="" if ref.kind == MACHINE else ref.kind)
                     self._options.ended(outcomes[ref])
-        failed = [outcome for ref, outcome in outcomes.items() if ref.kind == VOLUME and outcome.error is not None]
-        return [*failed, *(outcomes[Ref(MACHINE, name)] for name in names)]
+        others = [outcome for ref, outcome in outcomes.items() if ref.kind != MACHINE]
+        return [*others, *(outcomes[Ref(MACHINE, name)] for name in names)]
 
-    # Volumes.
+    # What there is beside machines.
 
     def _keep(self, lease: Any = None) -> None:
-        """From here on, volumes may be changed; without a lease, only looked at."""
+        """From here on, volumes and other resources may be changed; without a lease, only looked at."""
+        self.resources = Resources(
+            self.record, self.network, self._parts.hypervisor, self._parts.clock, self._options.reporter, lease
+        )
         self.volumes = Keeper(
             self.record,
             () if self.network is None else self.network.volumes,
@@ -166,8 +172,8 @@ class OpenDeployment:
         )
 
     def _wants(self, names: Sequence[str]) -> Wants:
-        """What each machine needs to be there before it: its volumes, and the machine that has to let go of one. With
-        all machines, the volumes that none of them has belong to it too."""
+        """What each machine needs to be there before it: its volumes, the machine that has to let go of one, and other
+        resources. With all machines, the volumes and resources that none of them wants belong to it too."""
         wants: dict[Ref, set[Ref]] = {Ref(MACHINE, name): set() for name in names}
         for name in names:
             for volume in self.spec(name).volumes:
@@ -176,10 +182,45 @@ class OpenDeployment:
                 before = self.volumes.volume(volume).facts.machine
                 if before in names and before != name:
                     wants[Ref(MACHINE, name)].add(Ref(MACHINE, before))
+            for ref in self.resources.wanted_by(self.spec(name)):
+                wants[Ref(MACHINE, name)].add(ref)
+                wants.setdefault(ref, set())
         if set(self.described()) <= set(names) and self.network is not None:
             for spec in self.network.volumes:
                 wants.setdefault(Ref(VOLUME, spec.name), set())
+            for ref in self.resources.described():
+                wants.setdefault(ref, set())
+        return self._with_wanted(wants)
+
+    def _with_wanted(self, wants: dict[Ref, set[Ref]]) -> Wants:
+        """The same, with what resources want themselves. A machine that a resource wants, and that is not worked on
+        now, counts as being there."""
+        open_refs = [ref for ref in wants if ref.kind not in (MACHINE, VOLUME)]
+        while open_refs:
+            ref = open_refs.pop()
+            for other in self.resources.wants(ref):
+                if other.kind == MACHINE and other not in wants:
+                    continue
+                if other not in wants:
+                    wants[other] = set()
+                    open_refs.append(other)
+                wants[ref].add(other)
         return wants
+
+    def _work_on_thing(self, ref: Ref, work: Callable[[Ref], None]) -> Outcome:
+        began, error = time.monotonic(), None
+        try:
+            self._parts.right.check()
+            work(ref)
+        except DeployError as raised:
+            error = raised
+        return Outcome(ref.name, time.monotonic() - began, error=error, kind=ref.kind)
+
+    def _order_of_removal(self, refs: Sequence[Ref]) -> list[Ref]:
+        """What wants others goes before them."""
+        wanted = {ref: self.resources.wants_as_recorded(ref) for ref in refs}
+        known = {ref: {other for other in others if other in wanted} for ref, others in wanted.items()}
+        return [ref for wave in waves(reverse(known)) for ref in wave]
 
     def _ensure(self, volumes: Sequence[str]) -> list[Outcome]:
         """Make those volumes that are not there. Where is known: the machines have their places."""
@@ -193,7 +234,7 @@ class OpenDeployment:
                 self.volumes.ensure(volume, self._node_of(machine), machine)
             except DeployError as raised:
                 error = raised
-            found.append(Outcome(f"volume {volume}", time.monotonic() - began, error=error))
+            found.append(Outcome(volume, time.monotonic() - began, error=error, kind=VOLUME))
         return found
 
     def attachments(self) -> dict[str, str]:

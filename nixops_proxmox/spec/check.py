@@ -1,11 +1,13 @@
 """What the values of a machine, and the machines of a network, must agree on."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.machine import Disk, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
+from nixops_proxmox.spec.names import option_name
+from nixops_proxmox.spec.resources import Models, ResourceSpec, place_of
 from nixops_proxmox.spec.tree import Mistakes, nearest
 from nixops_proxmox.spec.volume import VolumeSpec, is_volume_serial
 
@@ -152,6 +154,30 @@ def check_network(machines: Iterable[MachineSpec], path_of: Callable[[str], str]
         first, *others = names
         for other in others:
             mistakes.add(f"{path_of(other)}.vmid", f"{vmid} is the VMID of {first} already")
+
+
+def check_resources(
+    resources: Sequence[ResourceSpec],
+    models: Models,
+    machines: Sequence[MachineSpec],
+    path_of: Callable[[str], str],
+    mistakes: Mistakes,
+) -> None:
+    """What machines refer to is described, no two describe one thing, and each has no objection of its own."""
+    for option, model in models.items():
+        known = [spec.name for spec in resources if spec.option == option]
+        for machine in machines:
+            for where, name in model.references(machine).items():
+                if name not in known and not mistakes.below(f"resources.{option}.{name}"):
+                    text = f"there is no {name} in resources.{option}{nearest(name, known)}"
+                    mistakes.add(f"{path_of(machine.name)}.{where}", text)
+    for identity, names in _twice(((spec.option, *spec.identity), spec.name) for spec in resources):
+        first, other = names[0], names[1]
+        mistakes.add(f"resources.{identity[0]}.{other}", f"it is the same thing as resources.{identity[0]}.{first}")
+    for spec in resources:
+        for one in spec.objections(machines, resources):
+            path = place_of(spec) + (f".{option_name(one.field)}" if one.field else "")
+            mistakes.add(path, one.text, hint=one.hint)
 
 
 def check_volumes(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.frozen import Frozen
+from nixops_proxmox.spec.resources import ResourceSpec
 from nixops_proxmox.spec.volume import VolumeSpec
 
 
@@ -193,5 +194,6 @@ class NetworkSpec(Frozen):
     description: str = ""
     machines: tuple[MachineSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
+    resources: tuple[ResourceSpec, ...] = ()
     foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

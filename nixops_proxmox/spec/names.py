@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
+from nixops_proxmox.spec.resources import ResourceSpec
 from nixops_proxmox.spec.tree import Mistakes, Node, below
 from nixops_proxmox.spec.volume import VolumeSpec
 
@@ -39,7 +40,7 @@ NIX_ONLY = frozenset({"guest"})
 _SECRET = frozenset(
     {"password", "tokenValue", "tokenSecret", "token", "apiToken", "otp", "totp", "ticket", "secret", "privateKey"}
 )
-SECRETS: Mapping[type[BaseModel], frozenset[str]] = {MachineSpec: _SECRET}
+SECRETS: Mapping[type[BaseModel], frozenset[str]] = {MachineSpec: _SECRET, ResourceSpec: _SECRET}
 WHERE_SECRETS_GO = (
     "secrets go into the profile file, or into its password_command or token_command: "
     "whatever is set in Nix ends up in the store, which everybody can read"
@@ -52,6 +53,11 @@ UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {
 }
 
 
+def secrets_of(model: type[BaseModel]) -> frozenset[str]:
+    """Names that look like an option, and may not be one."""
+    return SECRETS.get(ResourceSpec if issubclass(model, ResourceSpec) else model, frozenset())
+
+
 def option_name(field: str) -> str:
     """`scsi_controller` is written `scsiController`."""
     first, *others = field.split("_")
@@ -60,7 +66,7 @@ def option_name(field: str) -> str:
 
 def options_of(model: type[BaseModel]) -> dict[str, str]:
     """Field name by option name."""
-    unnamed = UNNAMED.get(model, frozenset())
+    unnamed = UNNAMED.get(model, frozenset({"name"}) if issubclass(model, ResourceSpec) else frozenset())
     return {option_name(key_of(model, field)): field for field in model.model_fields if field not in unnamed}
 
 

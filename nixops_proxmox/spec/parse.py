@@ -1,7 +1,7 @@
 """From what Nix evaluated to the frozen description. Every mistake is told, each with its option's full path."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -13,15 +13,16 @@ from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.names import (
     NIX_ONLY,
-    SECRETS,
     WHERE_SECRETS_GO,
     all_names,
     key_of,
     option_name,
     options_of,
+    secrets_of,
     with_our_names,
 )
 from nixops_proxmox.spec.quantities import UNITS, parse_size
+from nixops_proxmox.spec.resources import OURS, Models, ResourceSpec
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.volume import VolumeSpec
@@ -33,9 +34,9 @@ VOLUMES = "resources.volumes"
 Read = Callable[[Node, Mistakes], object]  # what goes into the model; None: nothing
 
 
-def parse_network(name: str, data: object) -> NetworkSpec:
+def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec:
     """Parse `{"network": {"description": …}, "machines": {name: {"deployment": {"proxmox": {…}}}, …},
-    "resources": {"volumes": {name: {…}, …}}}`.
+    "resources": {"volumes": {name: {…}, …}}}`. `models`: of the resources, beside volumes, by option.
 
     A machine may also be just `{"proxmox": {…}}`. One whose `deployment.targetEnv` is another backend's is left out and
     named in `foreign`. Raises one SpecError with a line for each mistake of the whole network.
@@ -48,9 +49,12 @@ def parse_network(name: str, data: object) -> NetworkSpec:
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
-    volumes = _volumes(data.get("resources"), mistakes)
+    described = data.get("resources")
+    volumes = _volumes(described, mistakes)
+    resources = _resources(described, models, mistakes)
     check.check_network(found, _path, mistakes)
     check.check_volumes(volumes, found, _path, mistakes)
+    check.check_resources(resources, models, found, _path, mistakes)
     if mistakes.found:
         raise mistakes.error()
     network = data.get("network")
@@ -60,6 +64,7 @@ def parse_network(name: str, data: object) -> NetworkSpec:
         description=description if isinstance(description, str) else "",
         machines=tuple(found),
         volumes=tuple(volumes),
+        resources=tuple(resources),
         foreign=foreign,
         warnings=tuple(mistakes.warnings),
     )
@@ -77,6 +82,32 @@ def _volumes(resources: object, mistakes: Mistakes) -> list[VolumeSpec]:
         for name, entry in described.items()
     )
     return [spec for spec in found if spec is not None]
+
+
+def _resources(described: object, models: Models, mistakes: Mistakes) -> list[ResourceSpec]:
+    """All that is described below `resources`, but for volumes. Other backends have resources, too."""
+    found: list[ResourceSpec] = []
+    for option, entries in described.items() if isinstance(described, Mapping) else ():
+        path = below("resources", option)
+        if option in models:
+            found += _of_one_option(models[option], path, entries, mistakes)
+        elif path != VOLUMES:
+            close = nearest(str(option), [*models, "volumes"])
+            if close:
+                mistakes.add(path, f"there are no such resources{close}")
+            else:
+                mistakes.warnings.append(f"{path}: no kind of ours is called so, so we do nothing with it")
+    return found
+
+
+def _of_one_option(model: type[ResourceSpec], path: str, entries: object, mistakes: Mistakes) -> Iterator[ResourceSpec]:
+    if not isinstance(entries, Mapping):
+        mistakes.add(path, f"expected an attribute set, each with a name of its own, got {show(entries)}")
+        return
+    for name, entry in entries.items():
+        spec = _read(model, grow(below(path, name), entry, mistakes), mistakes, given={"name": str(name)})
+        if spec is not None:
+            yield spec
 
 
 def parse_machine(name: str, data: object) -> MachineSpec:
@@ -154,7 +185,7 @@ def _build(
 def _known(model: type[BaseModel], node: Node, mistakes: Mistakes) -> dict[str, Node]:
     """The children by field name. Others are mistakes."""
     options, found = options_of(model), {}
-    secrets = SECRETS.get(model, frozenset())
+    secrets = secrets_of(model)
     for name, child in cast(dict[str, Node], node.value).items():
         if name in options:
             found[options[name]] = child

@@ -16,6 +16,8 @@ from typing import Any
 
 from nixops_proxmox import errors
 from nixops_proxmox.cli import main
+from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.volume.facts import Volume, VolumePhase
@@ -24,6 +26,7 @@ from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.plan_file import Promise
+from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
 from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
@@ -71,10 +74,37 @@ class FakeVolumes:
         return DATA
 
 
+class FakeResources:
+    """Pools, in the phases that FAKE names under `pools`; those under `forgotten pools` are not described."""
+
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._described, self._forgotten = plan.get("pools", {}), plan.get("forgotten pools", [])
+
+    def described(self) -> list[Ref]:
+        return [Ref("pool", name) for name in self._described]
+
+    def forgotten(self) -> list[Ref]:
+        return [Ref("pool", name) for name in self._forgotten]
+
+    def recorded(self) -> list[Ref]:
+        return [*(Ref("pool", name) for name, phase in self._described.items() if phase != "absent"), *self.forgotten()]
+
+    def profiles(self) -> set[str]:
+        return set()
+
+    def look(self) -> list[ResourceShown]:
+        lines = {"differs": ("comment: 'a' becomes 'b'",)}
+        shown = [
+            ResourceShown(Ref("pool", name), Presence(phase), described=True, differences=lines.get(phase, ()))
+            for name, phase in self._described.items()
+        ]
+        return [*shown, *(ResourceShown(ref, Presence.PRESENT, described=False) for ref in self.forgotten())]
+
+
 class FakeDeployed:
     def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
         self.options, self.record, self._plan = options, record, plan
-        self.volumes = FakeVolumes()
+        self.volumes, self.resources = FakeVolumes(), FakeResources(plan)
 
     def list_volumes(self) -> list[VolumeShown]:
         """In the phases that FAKE names, by volume."""
@@ -91,6 +121,12 @@ class FakeDeployed:
             )
             for name, phase in phases.items()
         ]
+
+    def list_resources(self) -> list[ResourceShown]:
+        return self.resources.look()
+
+    def remove_resources(self, refs: Sequence[Ref]) -> list[Outcome]:
+        return [Outcome(ref.name, 0.0, kind=ref.kind) for ref in refs]
 
     def examine(self, profile: str, words: Sequence[str], **more: Any) -> list[Adoption]:
         """104 can be taken over, and nothing else."""

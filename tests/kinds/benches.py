@@ -10,14 +10,16 @@ from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import NoteTask, OnBytes
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import NeedsPermission, NotFound
-from nixops_proxmox.kinds import medium
+from nixops_proxmox.kinds import medium, pool
 from nixops_proxmox.kinds.medium import Medium
+from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
 from nixops_proxmox.kinds.volume import ports as volumes
 from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
 from nixops_proxmox.model import Phase, VmRef
 from nixops_proxmox.options import Silent
 from nixops_proxmox.spec import VolumeSpec
+from nixops_proxmox.spec.resources import PoolSpec
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.machine import cluster
@@ -230,8 +232,57 @@ class VolumeBench:
         assert all(end is None for end in self.shelves.tasks.values()), "a task was left behind"
 
 
-BENCHES: dict[str, type[MachineBench] | type[MediumBench] | type[VolumeBench]] = {
+class Pools:
+    """The pools of a cluster, as one process changes them."""
+
+    def __init__(self, there: dict[str, str], fuse: Fuse) -> None:
+        self.there, self.fuse = there, fuse
+
+    def find_comment(self, pool: str, /) -> str | None:
+        return self.there.get(pool)
+
+    def members(self, pool: str, /) -> Sequence[str]:
+        return ()
+
+    def create(self, pool: str, comment: str, /) -> None:
+        self.fuse.boundary()
+        assert pool not in self.there, "PVE would refuse a second one"
+        self.there[pool] = comment
+        self.fuse.boundary()
+
+    def set_comment(self, pool: str, comment: str, /) -> None:
+        self.fuse.boundary()
+        self.there[pool] = comment
+        self.fuse.boundary()
+
+    def delete(self, pool: str, /) -> None:
+        self.fuse.boundary()
+        self.there.pop(pool, None)
+        self.fuse.boundary()
+
+
+class PoolBench:
+    made_again: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.there = {"theirs": "not ours"}
+        self.record = Record(Thing("pool", "demo", "web"), Known.from_json)
+
+    def run(self, fuse: Fuse, *, wanted: bool, spec: PoolSpec | None = None) -> Thing:
+        self.record.fuse = fuse
+        spec, mark = spec or PoolSpec(name="web", comment="front"), mark_of("demo", "web")
+        world: pool.World = ResourceWorld(spec, mark, Pools(self.there, fuse), SteppedClock(), Silent(), lambda _upid: None)
+        goal = Presence.PRESENT if wanted else Presence.ABSENT
+        return pursue(pool.LIFECYCLE, goal, self.record.thing, world, self.record)
+
+    def check(self, *, wanted: bool) -> None:
+        ours = {"web": f"front {mark_of('demo', 'web')}"} if wanted else {}
+        assert self.there == {"theirs": "not ours", **ours}
+
+
+BENCHES: dict[str, type[Bench]] = {
     "machine": MachineBench,
     "medium": MediumBench,
     "volume": VolumeBench,
+    "pool": PoolBench,
 }

@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec import machine as models
+from nixops_proxmox.spec.resources import OURS, ResourceSpec
 
 PACKAGE = Path(models.__file__).parents[1]
 OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: the last word before the field
@@ -22,6 +23,8 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     models.Ssh: frozenset({"ssh"}),
     models.Placement: frozenset({"placement"}),
     VolumeSpec: frozenset({"spec", "volume"}),
+    ResourceSpec: frozenset({"spec", "self"}),
+    **{model: frozenset({"spec", "self"}) for model in OURS.values()},
 }
 NO_EFFECT = ("spec", "lab", "pve/permissions.py", "pve/doctor.py")  # who only looks makes nothing of an option
 IN_NIX = {  # what only the guest's NixOS configuration reads: nix/guest.nix

@@ -40,6 +40,14 @@ class Processor:
 
 
 @dataclass(frozen=True)
+class PoolSeen:
+    """`members`: VMs, containers and storages, a few words each."""
+
+    comment: str
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class GuestSeen:
     """A VM or container in the cluster's list. `status` lags by up to 10 s behind the truth."""
 
@@ -326,6 +334,17 @@ def _node(item: Mapping[str, Any]) -> NodeSeen:
 def _fraction(value: Any) -> float | None:
     """PVE's figure of a load. What is no number is no figure."""
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
+
+
+def parse_pool(data: Any) -> PoolSeen:
+    pool = as_map(data, "pool")
+    members = as_maps(pool.get("members", []), "members")
+    return PoolSeen(str(pool.get("comment", "")), tuple(sorted({_member(member) for member in members})))
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    storage = member.get("storage")
+    return f"the storage {storage}" if storage else f"VM {member.get('vmid')}"
 
 
 def parse_maintenance(data: Any) -> frozenset[str]:

@@ -114,6 +114,19 @@ class PveClient:
         members = answers.as_maps(data.get("members", []), "members")
         return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
 
+    def get_pool(self, pool: str) -> answers.PoolSeen:
+        return answers.parse_pool(self._ask("GET", "/pools/{pool}", pool=pool))
+
+    def create_pool(self, pool: str, comment: str) -> None:
+        self._ask("POST", "/pools", {"poolid": pool, "comment": comment})
+
+    def set_pool_comment(self, pool: str, comment: str) -> None:
+        self._ask("PUT", "/pools/{pool}", {"comment": comment}, pool=pool)
+
+    def delete_pool(self, pool: str) -> None:
+        """PVE refuses it for one that is not empty."""
+        self._ask("DELETE", "/pools/{pool}", pool=pool)
+
     def put_into_pool(self, pool: str, vmid: int, *, move: bool) -> None:
         """`move`: out of the pool that it is in. Needs Pool.Allocate, and VM.Allocate on the VM."""
         params: Params = {"vms": str(vmid), "allow-move": True} if move else {"vms": str(vmid)}

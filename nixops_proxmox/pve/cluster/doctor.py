@@ -1,6 +1,7 @@
 """What a PVE lacks for a network's machines: found by looking only, each finding with what to do about it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from nixops_proxmox.errors import ConfigError, DeployError, PermissionDenied, PveError, PveRefused
 from nixops_proxmox.model import Finding, Level
@@ -28,22 +29,31 @@ from nixops_proxmox.pve.wire.properties import GIB, storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
+Rights = Callable[[Release], Iterable[Need]]
+Check = Callable[[PveClient, Profile, Sequence[MachineSpec], Release], Iterator[Finding]]
 OLDEST, NEWEST = Release(7, 4), Release(9, 99)
 
 
-def examine(client: PveClient, profile: Profile | None = None, specs: Sequence[MachineSpec] = ()) -> list[Finding]:
-    """All checks that make sense. Ends early when PVE cannot be reached or does not know us. Never raises PveError."""
+def examine(
+    client: PveClient,
+    profile: Profile | None = None,
+    specs: Sequence[MachineSpec] = (),
+    rights: Sequence[Rights] = (),
+) -> list[Finding]:
+    """All checks that make sense. Ends early when PVE cannot be reached or does not know us. Never raises PveError.
+    `rights`: what other things than machines need."""
     profile = profile or Profile("", ())
     try:
         release = client.get_version()
     except DeployError as error:
         return [Finding(Level.PROBLEM, "connection", error.message, error.hint)]
     findings = [_version(release, profile), *_agreement(profile, specs)]
-    for check in (_permissions, _root_only, _pools, _nodes, _storages, _places, _bridges, _isos):
+    checks: dict[str, Check] = {"permissions": partial(_permissions, rights=rights), **CHECKS}
+    for name, check in checks.items():
         try:
             findings.extend(check(client, profile, specs, release))
         except PveError as error:
-            findings.append(Finding(Level.PROBLEM, check.__name__.strip("_"), error.message, error.hint))
+            findings.append(Finding(Level.PROBLEM, name, error.message, error.hint))
     return findings
 
 
@@ -73,11 +83,18 @@ def who_is(profile: Profile) -> str:
 
 
 def _permissions(
-    client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release
+    client: PveClient,
+    profile: Profile,
+    specs: Sequence[MachineSpec],
+    release: Release,
+    *,
+    rights: Sequence[Rights] = (),
 ) -> Iterator[Finding]:
     granted = client.get_permissions()
     scene = look_around(client, specs, granted)
-    needs = tuple(dict.fromkeys(need for spec in specs for need in needs_of(spec, release, scene)))
+    of_machines = (need for spec in specs for need in needs_of(spec, release, scene))
+    of_others = (need for found in rights for need in found(release))
+    needs = tuple(dict.fromkeys((*of_machines, *of_others)))
     lacking = missing(needs, granted)
     for need in lacking:
         yield _lack(need)
@@ -250,3 +267,14 @@ def _isos(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], rel
         else:
             hint = f"upload it: in PVE's interface, or with {command(Verb.ISO_UPLOAD)}"
             yield Finding(Level.PROBLEM, "installer ISO", f"{iso} is on no node that we see", hint)
+
+
+CHECKS: Mapping[str, Check] = {
+    "root_only": _root_only,
+    "pools": _pools,
+    "nodes": _nodes,
+    "storages": _storages,
+    "places": _places,
+    "bridges": _bridges,
+    "isos": _isos,
+}

@@ -36,7 +36,7 @@ from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
-from nixops_proxmox.pve.cluster.pools import Pools
+from nixops_proxmox.pve.cluster.pools import Pools, PoolStore
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
@@ -138,6 +138,7 @@ class PveHypervisor:
         # Its calls carry digests, which say more than the guard's look.
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None
+        self.pool_store = PoolStore(unguarded)
         self._pools = Pools(client, self._view, self.get_release)
 
     def get_release(self) -> Release:

@@ -1,8 +1,9 @@
 """The pool that a VM is in: the one that is described, if one is. Pools carry rights, so none is left on the way."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from nixops_proxmox.errors import PveRefused
+from nixops_proxmox.errors import NotFound, PveRefused
 from nixops_proxmox.model import Change, Vm
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.versions import Release
@@ -42,3 +43,30 @@ class Pools:
                     raise
             finally:
                 self._view.get(0.0)  # the next look must not see the old pool
+
+
+class PoolStore:
+    """Pools that are made and removed. Satisfies `kinds.pool.kind.PoolStore`."""
+
+    def __init__(self, client: PveClient) -> None:
+        self._client = client
+
+    def find_comment(self, pool: str, /) -> str | None:
+        """PVE checks the right to see a pool first, so that "does not exist" is certain."""
+        try:
+            return self._client.get_pool(pool).comment
+        except NotFound:
+            return None
+
+    def members(self, pool: str, /) -> tuple[str, ...]:
+        return self._client.get_pool(pool).members
+
+    def create(self, pool: str, comment: str, /) -> None:
+        self._client.create_pool(pool, comment)
+
+    def set_comment(self, pool: str, comment: str, /) -> None:
+        self._client.set_pool_comment(pool, comment)
+
+    def delete(self, pool: str, /) -> None:
+        with suppress(NotFound):
+            self._client.delete_pool(pool)

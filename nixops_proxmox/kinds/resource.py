@@ -1,0 +1,141 @@
+"""Kinds whose things a network describes under `resources`: what the doors need to know of one, and what its things
+have to work with."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import override
+
+from nixops_proxmox.core.kind import Compared, Kind, Known, Presence, Thing, three_rows
+from nixops_proxmox.core.ports import Clock, Reporter
+from nixops_proxmox.core.table import Attempt, Lifecycle
+from nixops_proxmox.errors import StateError
+from nixops_proxmox.model import Machine
+from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.cluster.permissions import Need
+from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec.resources import ResourceSpec
+
+SPEC = "spec"  # the name of the recorded description among what is known
+
+Sp = TypeVar("Sp", bound=ResourceSpec)
+A = TypeVar("A")  # what the kind talks to
+S = TypeVar("S")  # what a look shows
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the things of a deployment are among. `network` None: nothing is described, as when all is destroyed."""
+
+    deployment: str
+    network: NetworkSpec | None
+    machines: Callable[[], Sequence[Machine]]  # as recorded
+    cluster: Callable[[str], Any]  # the PveHypervisor of a profile
+    clock: Clock
+    reporter: Reporter[Any]
+
+
+@dataclass(frozen=True)
+class ResourceWorld(Generic[Sp, A]):
+    """Everything outside, for one thing. `mark`: the text that says whose it is, for comments."""
+
+    spec: Sp
+    mark: str
+    api: A
+    clock: Clock
+    reporter: Reporter[Thing]
+    wait: Callable[[str], None]
+    setting: Setting | None = None
+
+    def wait_for_task(self, upid: str) -> None:
+        self.wait(upid)
+
+    def find_task(self, facts: Known, kind: str) -> str:
+        """Tasks are told by their UPID; a kind with tasks that must be found otherwise has a world of its own."""
+        del facts, kind
+        return ""
+
+
+@dataclass(frozen=True)
+class Described:
+    """`spec`: the model of its options. `world` gets such a spec, and where it stands. `needs`: the privileges that a
+    thing with this spec needs on a cluster of this release."""
+
+    spec: type[ResourceSpec]
+    world: Callable[[Any, Setting], Any]
+    needs: Callable[[Any, Release], Iterable[Need]] = lambda _spec, _release: ()
+
+
+def mark_of(deployment: str, name: str) -> str:
+    """What our things say in their comments: whose they are."""
+    return f"nixops-proxmox:{deployment}/{name}"
+
+
+def pve_world(spec: Sp, setting: Setting, api: Callable[[Any], A]) -> ResourceWorld[Sp, A]:
+    """The world of a thing that a cluster has. `api`: the part of the hypervisor that the kind talks to."""
+    hypervisor = setting.cluster(spec.profile)
+    return ResourceWorld(
+        spec,
+        mark_of(setting.deployment, spec.name),
+        api(hypervisor),
+        setting.clock,
+        setting.reporter,
+        hypervisor.wait_for_task,
+        setting,
+    )
+
+
+class Remembered(Kind[ResourceWorld[Sp, A], S]):
+    """A kind whose record keeps the description, so that a thing can be removed that is no longer described."""
+
+    def __init__(self, kind: Kind[ResourceWorld[Sp, A], S]) -> None:
+        self._kind = kind
+
+    @property
+    @override
+    def name(self) -> str:
+        return self._kind.name
+
+    @override
+    def look(self, world: ResourceWorld[Sp, A], thing: Thing, /) -> S | None:
+        return self._kind.look(world, thing)
+
+    @override
+    def diff(self, world: ResourceWorld[Sp, A], found: S, /) -> Sequence[str]:
+        return self._kind.diff(world, found)
+
+    @override
+    def apply(self, world: ResourceWorld[Sp, A], thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
+        attempt.note(with_spec(attempt.facts, world.spec))
+        return with_spec(self._kind.apply(world, thing, attempt), world.spec)
+
+    @override
+    def remove(self, world: ResourceWorld[Sp, A], thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
+        return self._kind.remove(world, thing, attempt)
+
+
+def described_rows(
+    kind: Kind[ResourceWorld[Sp, A], S],
+) -> Lifecycle[Presence, ResourceWorld[Sp, A], Thing, Known, Compared[S]]:
+    """The table of a kind of four functions whose things are described under `resources`."""
+    return three_rows(Remembered(kind))
+
+
+def with_spec(facts: Known, spec: ResourceSpec) -> Known:
+    return replace(facts, values={**facts.values, SPEC: spec.model_dump_json(exclude_defaults=True)})
+
+
+def recorded_spec(model: type[Sp], thing: Thing) -> Sp | None:
+    """The description with which the thing was made last; None: there is none. StateError if it cannot be read."""
+    text = thing.facts.values.get(SPEC)
+    if text is None:
+        return None
+    try:
+        spec = model.model_validate_json(text, strict=True)
+    except ValueError as error:
+        raise StateError(
+            f"the record of the {thing.kind} {thing.name} cannot be read: {error}",
+            hint="upgrade nixops-proxmox, or restore the state from a backup",
+        ) from error
+    return spec

@@ -1,0 +1,84 @@
+"""What a network describes beside machines, by the command line: made, changed, replaced, drifted, removed."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+NETWORK = """\
+let from = name: default: let value = builtins.getEnv name; in if value == "" then default else value; in
+{
+  resources.pools = {
+    front = { comment = from "COMMENT" "web servers"; pool = from "POOL" "front"; };
+  } // (if from "BACK" "yes" == "yes" then { back = { }; } else { });
+  resources.sshKeyPairs.theirs = { pkgs, ... }: { };
+}
+"""
+
+
+@pytest.fixture
+def pools(bed: "Bed") -> "Bed":
+    """The lab, with a network of two pools and no machine."""
+    from dataclasses import replace
+
+    network = bed.home / "pools" / "network.nix"
+    network.parent.mkdir(exist_ok=True)
+    network.write_text(NETWORK)
+    return replace(bed, network=network)
+
+
+def there(bed: "Bed") -> dict[str, str]:
+    return {pool["poolid"]: pool.get("comment", "") for pool in bed.api("GET", "/pools")}
+
+
+def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
+    def run(*arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
+        done = pools.run(*arguments, check=False, **extra)
+        assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    planned = run("plan", "--check", expected=10)
+    assert "pool front: new" in planned.stdout and "2 resources to make or change" in planned.stdout
+    assert "resources.sshKeyPairs: no kind of ours" in planned.stderr
+    assert "2 resources as described" in run("deploy").stderr
+    assert there(pools) == {
+        "front": "web servers nixops-proxmox:pools/front",
+        "back": "nixops-proxmox:pools/back",
+    }
+    assert "pool front: as described" in run("plan", "--check").stdout
+
+    pools.api("PUT", "/pools/front", comment="by hand nixops-proxmox:pools/front")
+    assert "comment: 'by hand' becomes 'web servers'" in run("check", expected=10).stdout
+    run("deploy")
+    assert there(pools)["front"].startswith("web servers")
+
+    assert "pool front: removed, and made again" in run("plan", POOL="edge").stdout
+    run("deploy", POOL="edge")
+    assert sorted(there(pools)) == ["back", "edge"]
+
+    left = run("deploy", POOL="edge", BACK="no")
+    assert "pool back is no longer in the description" in left.stderr and "back" in there(pools)
+    run("deploy", "--remove", "--yes", POOL="edge", BACK="no")
+    assert sorted(there(pools)) == ["edge"]
+
+    shown: dict[str, Any] = json.loads(run("plan", "--json", POOL="edge", BACK="no").stdout)
+    assert shown["resources"] == [
+        {
+            "kind": "pool",
+            "name": "front",
+            "phase": "present",
+            "described": True,
+            "replaced": False,
+            "differences": [],
+            "error": None,
+        }
+    ]
+    run("destroy", "--yes", POOL="edge", BACK="no")
+    assert there(pools) == {}
