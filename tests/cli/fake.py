@@ -92,6 +92,9 @@ class FakeResources:
     def profiles(self) -> set[str]:
         return set()
 
+    def rights(self) -> list[Any]:
+        return []
+
     def look(self) -> list[ResourceShown]:
         lines = {"differs": ("comment: 'a' becomes 'b'",)}
         shown = [
