@@ -271,7 +271,9 @@ class PoolBench:
     def run(self, fuse: Fuse, *, wanted: bool, spec: PoolSpec | None = None) -> Thing:
         self.record.fuse = fuse
         spec, mark = spec or PoolSpec(name="web", comment="front"), mark_of("demo", "web")
-        world: pool.World = ResourceWorld(spec, mark, Pools(self.there, fuse), SteppedClock(), Silent(), lambda _upid: None)
+        world: pool.World = ResourceWorld(
+            spec, mark, Pools(self.there, fuse), SteppedClock(), Silent(), lambda _upid: None
+        )
         goal = Presence.PRESENT if wanted else Presence.ABSENT
         return pursue(pool.LIFECYCLE, goal, self.record.thing, world, self.record)
 
