@@ -15,7 +15,7 @@ from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import medium, pool
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
-from nixops_proxmox.kinds.resource import Described
+from nixops_proxmox.kinds.resource import Describable
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
 
@@ -55,7 +55,7 @@ class Entry:
     about: str
     lifecycle: AnyLifecycle
     resource_types: Sequence[ResourceType] = ()
-    described: Described | None = None
+    described: Describable | None = None
 
 
 class Hooks:

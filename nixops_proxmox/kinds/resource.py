@@ -58,7 +58,7 @@ class ResourceWorld(Generic[Sp, A]):
 
 
 @dataclass(frozen=True)
-class Described:
+class Describable:
     """`spec`: the model of its options. `world` gets such a spec, and where it stands. `needs`: the privileges that a
     thing with this spec needs on a cluster of this release."""
 

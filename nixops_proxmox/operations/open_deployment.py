@@ -21,7 +21,7 @@ from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.placing import place_new
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.resources import Resources
+from nixops_proxmox.operations.resources import ResourceKeeper
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -159,7 +159,7 @@ class OpenDeployment:
 
     def _keep(self, lease: Any = None) -> None:
         """From here on, volumes and other resources may be changed; without a lease, only looked at."""
-        self.resources = Resources(
+        self.resources = ResourceKeeper(
             self.record, self.network, self._parts.hypervisor, self._parts.clock, self._options.reporter, lease
         )
         self.volumes = Keeper(

@@ -24,8 +24,8 @@ from nixops_proxmox.state.record import DeploymentRecord
 
 @dataclass(frozen=True)
 class ResourceShown:
-    """A thing as a look shows it now. `differences`: a line each. `replaced`: what is there is removed first, because
-    what tells it from others was described anew. `error`: it could not be looked at."""
+    """A thing as a look shows it now. `differences`: a line each. `replaced`: a deploy removes what is there first,
+    because the description is one of another thing now. `error`: why we could not look at it."""
 
     ref: Ref
     phase: Presence
@@ -35,8 +35,8 @@ class ResourceShown:
     error: DeployError | None = None
 
 
-class Resources:
-    """Of one deployment. One thing of a kind is worked on at a time."""
+class ResourceKeeper:
+    """All resources of one deployment. It works on one thing of a kind at a time."""
 
     def __init__(
         self,

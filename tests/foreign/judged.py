@@ -47,6 +47,7 @@ _JUDGED: list[tuple[int | None, str, type[DeployError]]] = [
     (None, r"invalid bootorder|in use by linked|protection mode|snapshot feature", PveRefused),
     (None, r"used in HA resources|^connection check for storage|^storage '.*' is not online", PveRefused),
     (None, r"^(storage|sdn vnet|sdn zone|disk|Disk|snapshot|pool) '.*' (for VM '.*' )?does not exist", NotFound),
+    (None, r"^parent '.*' of pool '.*' does not exist", NotFound),
     (None, r"^storage '.*' is (disabled|not available on node)|could not find (target )?VM", NotFound),
     (None, r"VM quit/powerdown failed|VM is paused", NotObeyed),
     (None, r"is running - destroy|(VM|vm) is running", VmRunning),

@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.kinds.resource import Described, ResourceWorld, Setting, described_rows, pve_world
+from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.resources import PoolSpec
@@ -97,4 +97,4 @@ def make_world(spec: PoolSpec, setting: Setting) -> World:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.pool_store)
 
 
-DESCRIBED = Described(PoolSpec, make_world, needs)
+DESCRIBED = Describable(PoolSpec, make_world, needs)
