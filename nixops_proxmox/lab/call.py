@@ -111,6 +111,10 @@ URI_PARAMS: Table = {
     "group": text(optional=False),
     "groupid": text(optional=False),
     "pos": integer(0, optional=False),
+    "zone": text(optional=False),
+    "vnet": matching(r"[a-zA-Z][a-zA-Z0-9]*[a-zA-Z0-9]", min_length=2, max_length=8, optional=False),
+    "subnet": text(optional=False),
+    "ipam": text(optional=False),
 }
 
 

@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
+from nixops_proxmox.lab.ipam import Ipam
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import Driver
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.release import Release
+from nixops_proxmox.lab.sdn import Sdn
 from nixops_proxmox.lab.storage import Storage, Stores, default_storages
 from nixops_proxmox.lab.tasks import TaskList
 from nixops_proxmox.lab.vm import Vm
@@ -111,6 +113,9 @@ class Cluster:
         self.ha_rules: dict[str, dict[str, str]] = {}
         self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self.sdn, self.ipam = Sdn(), Ipam()
+        for name in [name for name, one in self.bridges.items() if one.zone != LOCAL_ZONE]:
+            del self.bridges[name]
         self.quorate = True
         for node in self.nodes.values():
             node.online, node.maintenance = True, False
@@ -190,6 +195,7 @@ class Cluster:
         self.vms.pop(vm.vmid, None)
         for pool in self.pools.values():
             pool.vms.discard(vm.vmid)
+        self.ipam.forget(vm.vmid)
         path = f"/vms/{vm.vmid}"
         self.access.permissions.entries = [entry for entry in self.access.permissions.entries if entry.path != path]
 

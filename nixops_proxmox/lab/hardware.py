@@ -19,11 +19,12 @@ from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.vm import Vm
 
 FindVolume = Callable[[str], Volume]
+Wire = Callable[[str, int], tuple[str, int]]  # bridge and tag, as configured and as they are
 
 
-def hardware_of(vm: Vm, find: FindVolume, config: dict[str, str] | None = None) -> Hardware:
+def hardware_of(vm: Vm, find: FindVolume, wire: Wire) -> Hardware:
     """`find` gives a volid's volume, and raises when it is not there."""
-    config = vm.config if config is None else config
+    config = vm.config
     vga = properties.split(config.get("vga", "std"), "type").get("type", "std")
     return Hardware(
         vmid=vm.vmid,
@@ -39,7 +40,7 @@ def hardware_of(vm: Vm, find: FindVolume, config: dict[str, str] | None = None) 
         agent=agent_enabled(config),
         boot=tuple(parse_boot(config)),
         disks=tuple(_disk(key, config[key], find) for key in disk_keys(config)),
-        nics=tuple(_nic(key, config[key]) for key in sorted(config, key=_natural) if is_nic(key)),
+        nics=tuple(_nic(key, config[key], wire) for key in sorted(config, key=_natural) if is_nic(key)),
         serial=config.get("serial0") == "socket",
         vga=vga,
         smbios=properties.split(config.get("smbios1", "")),
@@ -60,8 +61,9 @@ def _disk(key: str, value: str, find: FindVolume) -> DiskSlot:
     return DiskSlot(key, volume, is_cdrom(disk), options)
 
 
-def _nic(key: str, value: str) -> NicSlot:
+def _nic(key: str, value: str, wire: Wire) -> NicSlot:
     nic = parse_nic(value)
+    bridge, tag = wire(nic.get("bridge", ""), int(nic.get("tag", "0")))
     options = {
         name: text for name, text in nic.items() if name not in ("model", "macaddr", "bridge", "tag", "link_down")
     }
@@ -69,8 +71,8 @@ def _nic(key: str, value: str) -> NicSlot:
         key,
         nic["model"],
         nic["macaddr"].upper(),
-        nic.get("bridge", ""),
-        int(nic.get("tag", "0")),
+        bridge,
+        tag,
         nic.get("link_down") == "1",
         options,
     )

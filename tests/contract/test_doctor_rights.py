@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.lab.cluster import Bridge
+from nixops_proxmox.lab.sdn_nodes import put_vnet
 from nixops_proxmox.model import Level
 from nixops_proxmox.pve.api.versions import Release, parse_release
 from nixops_proxmox.pve.cluster.permissions import needs_of, role_line
@@ -78,7 +79,7 @@ def test_who_has_nothing_and_follows_can_make_and_run_the_machine(bench: Bench) 
 
 @pytest.mark.parametrize("bench", RELEASES[1:], indirect=True)
 def test_rights_on_the_vnets_own_zone_are_enough(bench: Bench) -> None:
-    bench.change(lambda: bench.lab.cluster.bridges.update(blue=Bridge("blue", zone="inner")))
+    bench.change(lambda: put_vnet(bench.lab.cluster, "inner", "blue"))
     spec = bare(network=(Nic(slot="net0", bridge="blue"),))
     role = [name for name in wanted("8.4") if name != "SDN.Use"]
     release = parse_release(bench.lab.cluster.release.version)

@@ -24,6 +24,7 @@ from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.change import Change, apply_change, raise_problems
 from nixops_proxmox.lab.vms.create import join_pool
 from nixops_proxmox.lab.vms.disks import Made, allocation_line, say_transfer
+from nixops_proxmox.lab.vms.leases import take_addresses
 from nixops_proxmox.lab.vms.pending import add_unused, is_in_snapshot
 from nixops_proxmox.lab.vms.rights import check_bridges
 from nixops_proxmox.lab.vms.snapshots import hard_disks
@@ -123,6 +124,7 @@ async def _clone(
     if params.get("description"):
         new["description"] = str(params["description"]).rstrip()
     vm.config = new
+    take_addresses(cluster, vm, log)
     join_pool(cluster, vm, params.get("pool"))
 
 

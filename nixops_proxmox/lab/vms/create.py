@@ -11,6 +11,7 @@ from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
 from nixops_proxmox.lab.vms.disks import Made, check_disks, make_disks
+from nixops_proxmox.lab.vms.leases import take_addresses
 from nixops_proxmox.lab.vms.rights import SPECIAL, check_bridges, check_rights
 
 QEMU = {7: "7.2.0", 8: "9.2.0", 9: "10.0.2"}
@@ -70,6 +71,7 @@ async def _create(
         raise
     vm.config = {**complete(cluster, {**values, **made.values})}
     join_pool(cluster, vm, params.get("pool"))
+    take_addresses(cluster, vm, log)
     if params.get("start"):
         log.say("Execute autostart")
         power.begin_start(cluster, auth, vm)

@@ -3,9 +3,10 @@
 import re
 
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, parse_disk, volume_of
+from nixops_proxmox.lab.config import UNUSED, is_cdrom, is_disk, is_nic, parse_disk, volume_of
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.leases import nic_changes, nic_goes
 
 
 async def apply_pending(cluster: Cluster, vm: Vm, keys: set[str] | None = None) -> None:
@@ -19,6 +20,8 @@ async def apply_pending(cluster: Cluster, vm: Vm, keys: set[str] | None = None) 
             keep_old_volume(vm, key, value)
         if key == "boot" and "order=" in value:
             vm.config.pop("bootdisk", None)
+        if is_nic(key):
+            nic_changes(cluster, vm, vm.config.get(key, ""), value)
         vm.config[key] = value
 
 
@@ -57,6 +60,8 @@ async def delete_key(cluster: Cluster, vm: Vm, key: str, *, force: bool) -> None
             await _free(cluster, vm, volid)
         elif not is_cdrom(disk):
             add_unused(vm, volid)
+    if is_nic(key):
+        nic_goes(cluster, vm.config[key])
     del vm.config[key]
 
 

@@ -4,12 +4,11 @@ import re
 
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import agent_enabled, is_cdrom, is_disk, is_nic, parse_disk, parse_nic, volume_of
-from nixops_proxmox.lab.hardware import hardware_of
 from nixops_proxmox.lab.machines.base import StartFailed
 from nixops_proxmox.lab.refusals import Refused
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.pending import apply_pending
-from nixops_proxmox.lab.vms.power import find_volume, has_bridge
+from nixops_proxmox.lab.vms.power import hardware, has_bridge
 
 # What takes effect on a running VM without anybody doing anything.
 AT_ONCE = re.compile(
@@ -50,12 +49,12 @@ async def _apply(cluster: Cluster, vm: Vm, keys: set[str]) -> None:
 
 async def _plug_one(cluster: Cluster, vm: Vm, key: str) -> None:
     _check_bridge(cluster, vm, key)
-    before = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
+    before = hardware(cluster, vm)
     saved = dict(vm.config), dict(vm.pending), dict(vm.deleted), dict(vm.started)
     try:
         await _apply(cluster, vm, {key})
         if vm.running is not None and (is_disk(key) or is_nic(key) or key == "memory"):
-            await vm.running.change(before, hardware_of(vm, lambda volid: find_volume(cluster, vm, volid)))
+            await vm.running.change(before, hardware(cluster, vm))
     except (StartFailed, Refused):
         vm.config, vm.pending, vm.deleted, vm.started = saved
         raise

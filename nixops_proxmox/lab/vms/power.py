@@ -1,15 +1,18 @@
 """Power: start, stop, shut down, reboot, reset, pause; each a task that says what PVE's says."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import is_nic, memory_of, parse_nic
 from nixops_proxmox.lab.hardware import hardware_of
-from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, StartFailed, Volume
+from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, Hardware, StartFailed, Volume
 from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.sdn_nodes import wire_of
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.pending import apply_pending
@@ -56,7 +59,6 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
 
     _check_bridges(cluster, vm)
     _check_memory(cluster, vm)
-    hardware = hardware_of(vm, lambda volid: find_volume(cluster, vm, volid))
     began: list[object] = []
 
     def ended(why: Ended) -> None:
@@ -64,7 +66,9 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
             _forget_machine(vm)
             began.append(why)
 
-    machine = await cluster.driver.power_on(hardware, ended, state=state if isinstance(state, Path) else None)
+    machine = await cluster.driver.power_on(
+        hardware(cluster, vm), ended, state=state if isinstance(state, Path) else None
+    )
     if not began:  # it may have ended already
         began.append(machine)
         vm.running, vm.started, vm.paused, vm.suspended = machine, dict(vm.config), False, False
@@ -72,6 +76,10 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
 
 def _forget_machine(vm: Vm) -> None:
     vm.running, vm.started, vm.paused, vm.suspended = None, {}, False, False
+
+
+def hardware(cluster: Cluster, vm: Vm) -> Hardware:
+    return hardware_of(vm, partial(find_volume, cluster, vm), partial(wire_of, cluster))
 
 
 def find_volume(cluster: Cluster, vm: Vm, volid: str) -> Volume:
@@ -95,7 +103,9 @@ def _check_bridges(cluster: Cluster, vm: Vm) -> None:
     for key, value in vm.config.items():
         if not is_nic(key):
             continue
-        bridge = parse_nic(value).get("bridge")
+        nic = parse_nic(value)
+        bridge = nic.get("bridge")
+        _check_vlan(cluster, key, nic)
         if bridge and not has_bridge(cluster, vm.node, bridge):
             device = f"tap{vm.vmid}i{key[3:]}"
             raise StartFailed(
@@ -107,6 +117,14 @@ def _check_bridges(cluster: Cluster, vm: Vm) -> None:
                     "/var/lib/qemu-server/pve-bridge failed with status 512",
                 ),
             )
+
+
+def _check_vlan(cluster: Cluster, key: str, nic: Mapping[str, str]) -> None:
+    """A vnet that is not VLAN-aware takes no tags; PVE finds out only now."""
+    vnet = cluster.sdn.running["vnets"].get(nic.get("bridge", ""))
+    if vnet is not None and not vnet.get("vlanaware") and ("tag" in nic or "trunks" in nic):
+        said = f"vm vlans are not allowed on vnet {nic['bridge']}"
+        raise StartFailed("start failed: QEMU exited with code 1", (f"{key}: {said}",))
 
 
 def _check_memory(cluster: Cluster, vm: Vm) -> None:

@@ -23,6 +23,7 @@ from nixops_proxmox.lab.vms import power
 from nixops_proxmox.lab.vms.backup import archived_disk, read_archive
 from nixops_proxmox.lab.vms.create import config_values, join_pool
 from nixops_proxmox.lab.vms.disks import Made, allocation_line, refuse_disks_with_archive
+from nixops_proxmox.lab.vms.leases import take_addresses
 from nixops_proxmox.lab.vms.rights import check_rights
 
 
@@ -104,6 +105,8 @@ async def _restore(
             vm.config[key] = format_nic({**parse_nic(vm.config[key]), "macaddr": cluster.new_mac()})
         vm.config["smbios1"] = f"uuid={cluster.new_uuid()}"
     vm.config["vmgenid"] = cluster.new_uuid()
+    if not previous:
+        take_addresses(cluster, vm, log)
     join_pool(cluster, vm, params.get("pool"))
     if params.get("start"):
         power.begin_start(cluster, auth, vm)
