@@ -341,6 +341,7 @@ class Change:
     reason: str = ""  # why it needs a restart
     outgrows: int = 0  # of a disk that is made larger: its bytes until now
     leaves: str = ""  # of a disk that is moved to another storage: its volume until now
+    stops: bool = False  # PVE makes it only while the VM is stopped; `reason` says so
 
     @property
     def when(self) -> When:

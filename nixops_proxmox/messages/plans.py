@@ -177,6 +177,8 @@ def _note(change: Change) -> str:
             return f"[cannot be changed: {change.forbidden}]{_remedy(change)}"
         case When.PERMISSION:
             return f"[needs your permission: {change.permission}]{_remedy(change)}"
+        case When.RESTART if change.stops:
+            return f"[needs a stop: {change.reason}; {command(Verb.DEPLOY, '--allow-reboot')} stops and starts it]"
         case When.RESTART if change.waiting:
             return f"[waits for a restart: {command(Verb.DEPLOY, '--allow-reboot')}]"
         case When.RESTART:
@@ -189,6 +191,8 @@ def _explain_change(change: Change) -> list[str]:
     match change.when:
         case When.NEVER | When.PERMISSION:
             return []  # its own line says all
+        case When.RESTART if change.stops:
+            return ["it is done between the stop and the start of a restart"]
         case When.RESTART if change.waiting:
             return ["Proxmox VE has the new value, and the running VM has the old one until it is stopped and started"]
         case When.RESTART if change.restart:

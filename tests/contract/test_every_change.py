@@ -94,6 +94,8 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "bios": ({}, {"bios": "ovmf"}, "bios"),
     "efi": ({}, {"efi": Efi(storage="local-lvm")}, "efidisk0"),
     "tpm": ({}, {"tpm": Tpm(storage="local-lvm")}, "tpmstate0"),
+    "efi.storage": ({"efi": Efi(storage="local-lvm")}, {"efi": Efi(storage="shared")}, "efidisk0"),
+    "tpm.storage": ({"tpm": Tpm(storage="local-lvm")}, {"tpm": Tpm(storage="shared")}, "tpmstate0"),
     "machine": ({}, {"machine": "q35"}, "machine"),
     "scsi_controller": ({}, {"scsi_controller": "lsi"}, "scsihw"),
     "display": ({}, {"display": "std"}, "vga"),
@@ -165,6 +167,11 @@ def test_it_takes_effect_when_the_plan_says(bench: Bench, row: str) -> None:
     left = find_change(bench, vm, wanted, machine, key)
     if told.when is When.LIVE:
         assert left is None and key not in vm.pending
+    elif told.stops:
+        assert left == told, "it waits for a stop"
+        bench.hypervisor.stop_vm(machine.facts, bench.note)
+        bench.hypervisor.apply_changes(look(bench, machine), wanted, machine, bench.note)
+        assert find_change(bench, look(bench, machine), wanted, machine, key) is None
     elif told.when is When.RESTART:
         assert left is not None and left.waiting and key in vm.pending
         bench.hypervisor.stop_vm(machine.facts, bench.note)

@@ -1,6 +1,7 @@
 """A disk whose storage changes in the description is moved, and its old copy deleted when the new one is proven."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import NeedsPermission, PveRefused
+from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.lab.config import parse_disk
+from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.model import Machine, Phase, old_copies
+from nixops_proxmox.pve.vm.drives import NOT_LIVE, volumes_of
 from nixops_proxmox.pve.wire.calls import CallDone
-from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec import Disk, Efi, MachineSpec, Tpm
 from tests.contract.client_bench import Bench, bare, start_bench
 from tests.contract.kills import killed_at
 from tests.contract.machines import Deployment
@@ -147,9 +151,93 @@ def test_a_volume_that_got_the_name_of_an_old_copy_is_kept(made: Deployment) -> 
     assert made.config(machine)["unused0"] == old
 
 
-@pytest.mark.slow
-def test_a_deploy_that_is_killed_at_any_boundary_goes_on_and_never_has_a_third_copy(made: Deployment) -> None:
+def with_firmware(storage: str) -> MachineSpec:
+    second = on("local-lvm").model_copy(update={"bios": "ovmf", "machine": "q35"})
+    return second.model_copy(update={"efi": Efi(storage=storage), "tpm": Tpm(storage=storage)})
+
+
+def with_uefi(made: Deployment) -> Machine:
+    described = with_firmware("local-lvm")
+    machine = made.make(
+        disks=described.disks, efi=described.efi, tpm=described.tpm, bios=described.bios, machine=described.machine
+    )
+    made.bench.hypervisor.start_vm(machine.facts, made.bench.note)
+    machine = machine.moved(Phase.INSTALLED, machine.facts)
+    made.record(machine)
+    return machine
+
+
+def test_an_efi_disk_is_moved_live_and_tpm_state_when_the_machine_is_stopped(made: Deployment) -> None:
+    machine = with_uefi(made)
+    with made.opened(with_firmware("shared")) as deployed:
+        (planned,) = deployed.plan(["web"])
+    told = {one.key: (one.when.value, one.reason) for one in planned.changes if one.key != "net0"}
+    assert told == {"efidisk0": ("live", ""), "tpmstate0": ("at the next restart", NOT_LIVE)}
+    assert planned.restart == () and any(NOT_LIVE in line for line in describe(planned))
+    assert deploy(made, with_firmware("shared")) is None
+    assert drive(made, machine, "efidisk0")["file"].startswith("shared:")
+    assert drive(made, machine, "tpmstate0")["file"].startswith("local-lvm:")
+    with made.opened(with_firmware("shared")) as deployed:
+        (planned,) = deployed.plan(["web"])
+    assert [one.key for one in planned.changes] == ["tpmstate0"] and planned.restart == ()
+
+    with made.opened(with_firmware("shared"), permissions=Permissions(allow_reboot=True)) as deployed:
+        (planned,) = deployed.plan(["web"])
+        assert planned.restart == ("tpmstate0",)
+        (outcome,) = deployed.deploy(["web"], until=Phase.RUNNING)
+    assert outcome.error is None
+    assert drive(made, machine, "tpmstate0")["file"].startswith("shared:")
+    assert "unused0" not in made.config(machine) and old_copies(made.recorded().facts) == ()
+    assert len([one for one in volumes(made, machine) if one.startswith("shared:")]) == 2
+    seen = made.bench.another().find_vm(machine.facts)
+    assert seen is not None and seen.power.value == "running"
+
+
+def without_serials(made: Deployment) -> Machine:
+    """As the original plugin, or somebody by hand, made it."""
     machine = running(made)
+    config = made.config(machine)
+    bare_disks = {slot: re.sub(r",serial=[^,]+", "", config[slot]) for slot in ("scsi0", "scsi1")}
+    made.bench.hypervisor.stop_vm(machine.facts, made.bench.note)
+    made.by_hand("PUT", f"/nodes/pve1/qemu/{machine.facts.vmid}/config", **bare_disks)
+    made.bench.hypervisor.start_vm(machine.facts, made.bench.note)
+    facts = replace(machine.facts, nameless=True, volumes=volumes_of(made.config(machine)))
+    made.record(machine.moved(Phase.INSTALLED, facts))
+    return made.recorded()
+
+
+def test_a_disk_without_a_serial_is_moved_and_known_afterwards(made: Deployment) -> None:
+    machine = without_serials(made)
+    old = drive(made, machine)["file"]
+    assert deploy(made, on("shared")) is None
+    now = drive(made, machine)
+    assert now["file"].startswith("shared:") and "serial" not in now
+    assert old not in volumes(made, machine) and made.recorded().facts.volumes["scsi0"] == now["file"]
+    with made.opened(on("shared")) as deployed:
+        (planned,) = deployed.plan(["web"])
+    assert planned.changes == () and planned.error is None
+
+
+def test_without_a_serial_and_a_log_of_the_move_the_old_copy_stays(made: Deployment) -> None:
+    """Somebody put another volume into the slot before our move, which never was."""
+    machine = without_serials(made)
+    old = drive(made, machine)["file"]
+    facts = replace(machine.facts, extra={f"old copy {old}": "scsi0 1G"})
+    made.record(machine.moved(Phase.INSTALLED, facts))
+    path = f"/nodes/pve1/qemu/{machine.facts.vmid}/config"
+    made.by_hand("PUT", path, delete="scsi0")
+    made.by_hand("PUT", path, scsi0="shared:1")
+    error = deploy(made, on("shared"))
+    assert isinstance(error, PveRefused) and "PVE has no log of a move of scsi0" in error.message
+    assert old in volumes(made, machine) and made.config(machine)["unused0"] == old
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [running, without_serials], ids=["serials", "no serials"])
+def test_a_deploy_that_is_killed_at_any_boundary_goes_on_and_never_has_a_third_copy(
+    made: Deployment, make: Callable[[Deployment], Machine]
+) -> None:
+    machine = make(made)
     for number in range(1, 30):
         was_killed = killed_at(lambda trace: deploy(made, on("shared"), trace=trace), number)
         assert len([one for one in volumes(made, machine) if one.startswith("shared:")]) <= 1, number

@@ -134,6 +134,10 @@ class Hypervisor(Protocol):
         """How the VM differs from the description, semantically. What the description leaves unset is no difference."""
         ...
 
+    def needs_stop(self, vm: Vm, spec: MachineSpec) -> Sequence[str]:
+        """The keys of a VM that runs whose changes PVE makes only while it is stopped."""
+        ...
+
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         """What the VM has beyond the description and keeps, a line each, with what resets it."""
         ...

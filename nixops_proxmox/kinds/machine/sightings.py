@@ -31,7 +31,8 @@ def differs(seen: Look) -> bool:
     something waits for."""
     if seen.vm is None or not seen.world.permissions.adjust:
         return False
-    if seen.vm.pending and seen.world.permissions.allow_reboot:
+    allowed = seen.world.permissions.allow_reboot
+    if allowed and (seen.vm.pending or seen.world.hypervisor.needs_stop(seen.vm, seen.world.spec)):
         return True
     return any(not one.waiting or one.missing for one in find_changes(seen.world, seen.vm, seen.machine))
 

@@ -23,7 +23,7 @@ from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.change import Change, apply_change, raise_problems
 from nixops_proxmox.lab.vms.create import join_pool
-from nixops_proxmox.lab.vms.disks import Made, allocation_line, say_transfer
+from nixops_proxmox.lab.vms.disks import Made, allocation_line, firmware_size, say_transfer
 from nixops_proxmox.lab.vms.leases import take_addresses
 from nixops_proxmox.lab.vms.pending import add_unused, is_in_snapshot
 from nixops_proxmox.lab.vms.rights import check_bridges
@@ -158,11 +158,20 @@ async def _clone_disk(
 
 
 async def copy_volume(
-    cluster: Cluster, old: Stored, storage: Storage, vm: Vm, format: str | None, log: Log, *, stem: str = ""
+    cluster: Cluster,
+    old: Stored,
+    storage: Storage,
+    vm: Vm,
+    format: str | None,
+    log: Log,
+    *,
+    stem: str = "",
+    size: int = 0,
 ) -> Stored:
+    """`size`: the copy's, if it is not that of the original."""
     wanted = format or (old.format if old.format in storage.formats() else "raw")
     stored = await cluster.stores.allocate(
-        storage, vm.node, vm.vmid, old.size, wanted if storage.on_files else "raw", stem=stem
+        storage, vm.node, vm.vmid, size or old.size, wanted if storage.on_files else "raw", stem=stem
     )
     log.say(allocation_line(storage, stored))
     await cluster.driver.copy(old.volume, stored.volume)
@@ -269,10 +278,12 @@ def _check_move(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str,
 async def _move(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any], log: Log) -> None:
     key = params["disk"]
     old = _check_move(cluster, vm, storage, {**params, "digest": None})
+    if vm.running and key == "tpmstate0":
+        die("storage migration failed: cannot move TPM state while VM is running")
     log.say(f"create full clone of drive {key} ({old.volid})")
-    stored = await copy_volume(
-        cluster, old, cluster.stores.get_usable(storage.name, vm.node), vm, params.get("format"), log
-    )
+    usable = cluster.stores.get_usable(storage.name, vm.node)
+    size = firmware_size(key, parse_disk(key, vm.config[key]))
+    stored = await copy_volume(cluster, old, usable, vm, params.get("format"), log, size=size)
     vm.config[key] = format_disk(
         {**parse_disk(key, vm.config[key]), "file": stored.volid, "size": format_size(stored.size)}
     )

@@ -144,10 +144,8 @@ async def _new_disk(
 ) -> dict[str, str]:
     options = {name: text for name, text in disk.items() if name not in ("format", "import-from", "size")}
     format = disk.get("format", "raw") if storage.on_files else "raw"
-    if key == "efidisk0":
-        size = EFI_SIZE[disk.get("efitype", "2m")]
-    if key == "tpmstate0":
-        size, format = TPM_SIZE, "raw"
+    size = firmware_size(key, disk) or size
+    format = "raw" if key == "tpmstate0" else format
     source = disk.get("import-from")
     if source:
         stored = await import_volume(cluster, storage, node, vmid, source, format, log)
@@ -159,6 +157,13 @@ async def _new_disk(
     result = {**options, "file": stored.volid, "size": format_size(stored.size)}
     log.say(f"{key}: successfully created disk '{format_disk(result)}'")
     return result
+
+
+def firmware_size(key: str, disk: Mapping[str, str]) -> int:
+    """What PVE gives an EFI disk and TPM state, whatever was asked for. 0: a disk like any other."""
+    if key == "efidisk0":
+        return EFI_SIZE[disk.get("efitype", "2m")]
+    return TPM_SIZE if key == "tpmstate0" else 0
 
 
 async def import_volume(

@@ -9,7 +9,11 @@ from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
 from nixops_proxmox.pve.vm.drives import SLACK
-from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, storage_of
+from nixops_proxmox.pve.wire.properties import MIB, parse_drive, parse_size, storage_of
+
+FIRMWARE = {"efidisk0": 128 * 1024, "tpmstate0": 4 * MIB}  # bytes: a move gives them PVE's own size
+LARGEST = 1 << 63
+LOGGED = 50  # lines of a task's log; the volume is in the first ones
 
 
 class DiskMoves:
@@ -44,7 +48,7 @@ class DiskMoves:
         then, because the old copy is still there."""
         before, now = parse_drive(old), parse_drive(vm.config.get(slot, ""))
         volume = now.get("file", "")
-        size = parse_size(before.get("size", "")) or 0
+        size = min(parse_size(before.get("size", "")) or 0, FIRMWARE.get(slot, LARGEST))
         there = {one.volid: one.size for one in self._client.list_volumes(vm.node, storage, "images")}
         wrong = [
             text
@@ -72,11 +76,27 @@ class DiskMoves:
         if slot in vm.pending or any(drive.get("file", "") in ("", copy.volume) for drive in drives):
             return
         self.prove(vm, slot, storage_of(parse_drive(vm.config[slot])["file"]), vm.config[slot])
+        if "serial" not in parse_drive(vm.config[slot]):
+            self._prove_copied(vm, copy)
         self._prove_old(vm, copy)
         params = {"delete": key, "digest": self._client.get_config(vm.node, vm.vmid).digest}
         post = partial(self._client.change_config, vm.node, vm.vmid, params)
         self._work.run("qmconfig", vm.node, vm.vmid, lambda: post() or "", note, f"{doing}, deleting {copy.volume}")
         self._finder.drop_look(vm.vmid)
+
+    def _prove_copied(self, vm: Vm, copy: OldCopy) -> None:
+        """Without a serial, only PVE's own log tells that what is in the slot now was copied from the old volume."""
+        said = f"drive {copy.slot} ({copy.volume})"
+        for task in self._client.list_tasks(vm.node, vmid=vm.vmid, kind="qmmove"):
+            if task.status == "OK":
+                log = self._client.task_log(vm.node, task.upid, limit=LOGGED)
+                if any(said in line for line in log):
+                    return
+        raise PveRefused(
+            f"VM {vm.vmid} on {vm.node}: PVE has no log of a move of {copy.slot} away from {copy.volume},"
+            " and the disk has no serial: the old copy stays",
+            hint=f"if the machine is fine, `qm set {vm.vmid} --delete` its key deletes the old copy",
+        )
 
     def _prove_old(self, vm: Vm, copy: OldCopy) -> None:
         """A volume of that name that has another size is another volume, and is kept."""

@@ -46,7 +46,7 @@ from nixops_proxmox.pve.cluster.work import BUSY_TIME, Work, known_of
 from nixops_proxmox.pve.vm import boot
 from nixops_proxmox.pve.vm import diff as differences
 from nixops_proxmox.pve.vm.copies import refuse_image
-from nixops_proxmox.pve.vm.drives import losses, spared, strangers, volumes_of
+from nixops_proxmox.pve.vm.drives import losses, needs_stop, spared, strangers, volumes_of
 from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
@@ -396,6 +396,9 @@ class PveHypervisor:
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         guest = self._view.get(VIEW_AGE).guests.get(vm.vmid)
         return leftovers(vm, spec, identity_of(machine), guest.pool if guest else spec.pool or "")
+
+    def needs_stop(self, vm: Vm, spec: MachineSpec) -> Sequence[str]:
+        return needs_stop(vm, spec)
 
     def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         return strangers(vm, spec, identity_of(machine))

@@ -60,7 +60,8 @@ def changes(vm: Vm, spec: MachineSpec, identity: Identity) -> tuple[Change, ...]
 
 
 def _with_reason(vm: Vm, change: Change) -> Change:
-    return replace(change, reason=_why_restart(vm, change.key)) if change.when is When.RESTART else change
+    unexplained = change.when is When.RESTART and not change.reason
+    return replace(change, reason=_why_restart(vm, change.key)) if unexplained else change
 
 
 def update(vm: Vm, spec: MachineSpec, identity: Identity) -> ConfigUpdate:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
-from nixops_proxmox.model import Change, Vm
+from nixops_proxmox.model import Change, Power, Vm
 from nixops_proxmox.pve.vm.correction import Correction, as_scalar, hotplugged
 from nixops_proxmox.pve.vm.identity import Identity, derived_serial, disk_serial, is_unfinished
 from nixops_proxmox.pve.vm.requests import disk_options, extra, new_disk, new_efi_disk, new_tpm
@@ -28,6 +28,8 @@ from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.spec.volume import is_volume_serial
 from nixops_proxmox.spelling import Verb, command
 
+TPM = "tpmstate0"
+NOT_LIVE = "PVE moves TPM state only while the VM is stopped"
 SLACK = 64 * MIB  # storages round sizes up: LVM to 4 MiB extents, others to more
 HOT_DISK_OPTIONS = frozenset({"backup"})
 DISK_OPTION_DEFAULTS = {
@@ -45,9 +47,9 @@ _NO_OPTIONS = frozenset({"file", "format", "import-from", "media", "size"})  # o
 def drive_steps(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     if spec.efi is not None:
         want = new_efi_disk(spec.efi)
-        yield from _fixed_device(vm, "efidisk0", want, {"efitype": "2m", "pre-enrolled-keys": "0"})
+        yield from _fixed_device(vm, "efidisk0", spec.efi.storage, want, {"efitype": "2m", "pre-enrolled-keys": "0"})
     if spec.tpm is not None:
-        yield from _fixed_device(vm, "tpmstate0", new_tpm(spec.tpm), {"version": "v1.2"})
+        yield from _fixed_device(vm, TPM, spec.tpm.storage, new_tpm(spec.tpm), {"version": "v1.2"})
     for disk in spec.disks:
         yield from _disk_steps(vm, spec, disk, identity)
     for slot, wanted in extra(spec):
@@ -82,8 +84,8 @@ def _new_device(vm: Vm, slot: str, want: str, *, allocates: bool = True) -> Iter
     )
 
 
-def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> Iterator[Correction]:
-    """A device that can be added but whose nature cannot be changed later."""
+def _fixed_device(vm: Vm, key: str, storage: str, want: str, defaults: Mapping[str, str]) -> Iterator[Correction]:
+    """A device that can be added and moved but whose nature cannot be changed later."""
     have = vm.config.get(key, "")
     if not have:
         yield from _new_device(vm, key, want)
@@ -92,6 +94,8 @@ def _fixed_device(vm: Vm, key: str, want: str, defaults: Mapping[str, str]) -> I
     if any(as_scalar(has[name]) != as_scalar(wants[name]) for name in defaults):
         why = "its content cannot be converted"
         yield Correction(Change(key, have, want, restart=True, forbidden=why))
+    elif storage_of(has["file"]) != storage:
+        yield _move(vm, key, have, storage)
 
 
 def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> Iterator[Correction]:
@@ -106,8 +110,10 @@ def _disk_steps(vm: Vm, spec: MachineSpec, disk: Disk, identity: Identity) -> It
     if strange := _stranger(vm, disk, identity):
         yield Correction(strange)
         return
+    is_new_clone = "serial" not in drive and _is_clone(vm)  # nothing tells yet whose it is
     if storage_of(drive.get("file", "")) != disk.storage:
-        yield _move(vm, disk, have)
+        move = _elsewhere if is_new_clone else _move
+        yield move(vm, disk.slot, have, disk.storage)
         return
     yield from _size_steps(disk.slot, disk.size, drive)
     wanted = disk_options(disk, identity)
@@ -131,9 +137,10 @@ def _stranger(vm: Vm, disk: Disk, identity: Identity) -> Change | None:
     if not drive or is_cdrom(drive) or _is_clone(vm):
         return None
     serial, volume = unquote(drive.get("serial", "")), drive.get("file", "")
+    moved = _was_moved(vm, disk, identity, volume)
     if serial in (disk_serial(identity.uuid, disk), derived_serial(identity.uuid, disk.slot)):
         return None
-    if not serial and identity.nameless and volume == identity.volumes.get(disk.slot, volume):
+    if not serial and identity.nameless and (volume == identity.volumes.get(disk.slot, volume) or moved):
         return None
     has = f"the serial {serial}" if serial else "no serial"
     why = f"somebody put the volume {volume} there: it has {has}, and this machine's disk has one of its own"
@@ -143,6 +150,14 @@ def _stranger(vm: Vm, disk: Disk, identity: Identity) -> Change | None:
         f"`qm set {vm.vmid} --{disk.slot} {adopted}` on {vm.node} says so"
     )
     return Change(disk.slot, have, "its own disk", forbidden=why, remedy=remedy)
+
+
+def _was_moved(vm: Vm, disk: Disk, identity: Identity, volume: str) -> bool:
+    """We asked PVE to move the disk, which has no serial: the volume that we know is detached, and the VM has another
+    one of its own on the storage that it was to go to."""
+    old = identity.volumes.get(disk.slot, "")
+    asked = identity.copies.get(old) == disk.slot and old in set_aside(vm.config).values()
+    return asked and storage_of(volume) == disk.storage and _owns(vm, volume)
 
 
 def _is_clone(vm: Vm) -> bool:
@@ -158,39 +173,42 @@ def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Correction:
     return Correction(Change(slot, have, f"on {storage}", forbidden=why))
 
 
-def _move(vm: Vm, disk: Disk, have: str) -> Correction:
-    """To another storage, live. What else differs is changed afterwards, because it names the volume."""
-    drive = parse_drive(have)
-    if "serial" not in drive:
-        return _elsewhere(vm, disk.slot, have, disk.storage)  # its volume's name is all that tells whose it is
-    volume = drive["file"]
+def _move(vm: Vm, slot: str, have: str, storage: str) -> Correction:
+    """To another storage, live, but for TPM state. What else differs is changed afterwards, because it names the
+    volume."""
+    volume = parse_drive(have)["file"]
     why, remedy = "", ""
-    if disk.slot in vm.pending:
+    if slot in vm.pending:
         why = "a change of it waits for a restart, which would bring its old volume back"
         remedy = f"{command(Verb.REBOOT)} restarts the machine first"
     elif "parent" in vm.config:
         why, remedy = "the machine has snapshots, which need its old volume", "delete the snapshots first"
     elif vm.protected:
         why, remedy = "PVE deletes no old copy of a protected VM", "set `protection = false` first"
-    change = Change(
-        disk.slot,
-        f"on {storage_of(volume)}",
-        f"on {disk.storage} (qm disk move)",
-        forbidden=why,
-        remedy=remedy,
-        leaves=volume,
-    )
-    return Correction(change, move=disk.storage)
+    has, wants = f"on {storage_of(volume)}", f"on {storage} (qm disk move)"
+    if slot == TPM and vm.power is Power.RUNNING and not why:
+        return Correction(Change(slot, has, wants, waiting=True, stops=True, reason=NOT_LIVE))
+    return Correction(Change(slot, has, wants, forbidden=why, remedy=remedy, leaves=volume), move=storage)
+
+
+def needs_stop(vm: Vm, spec: MachineSpec) -> tuple[str, ...]:
+    """The keys of a running VM whose changes PVE makes only while it is stopped."""
+    state = parse_drive(vm.config.get(TPM, "")).get("file", "")
+    moves = spec.tpm is not None and state and storage_of(state) != spec.tpm.storage and TPM not in spec.ignore
+    return (TPM,) if moves and vm.power is Power.RUNNING else ()
 
 
 def _old_copies(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Correction]:
     """What disks that we moved left behind: deleted when they are where they are to be."""
     storages = {disk.slot: disk.storage for disk in spec.disks}
+    storages |= {"efidisk0": spec.efi.storage} if spec.efi is not None else {}
+    storages |= {TPM: spec.tpm.storage} if spec.tpm is not None else {}
     for key, volume in set_aside(vm.config).items():
         slot = identity.copies.get(volume, "")
         drive = parse_drive(vm.config.get(slot, ""))
         moved = storage_of(drive.get("file", "")) == storages.get(slot) and drive.get("file") != volume
-        if slot and moved and slot not in vm.pending and "serial" in drive:
+        known = "serial" in drive or _owns(vm, drive.get("file", ""))  # PVE's log must prove it, too: see disk_moves.py
+        if slot and moved and slot not in vm.pending and known:
             yield Correction(Change(key, f"{volume}, the old copy of {slot}", ""), drop=volume)
 
 

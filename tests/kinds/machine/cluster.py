@@ -349,6 +349,9 @@ class Hypervisor:
     def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
         return ()
 
+    def needs_stop(self, vm: Vm, spec: MachineSpec) -> Sequence[str]:
+        return ()
+
     def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         return ()
 

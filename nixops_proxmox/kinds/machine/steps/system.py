@@ -8,7 +8,9 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine.growth import find_outgrown, grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import (
+    INSTALLED,
     SHUTDOWN,
+    change_hardware,
     get_vm,
     park_volumes,
     refuse_strangers,
@@ -34,14 +36,23 @@ class BootSystem:
         vm = get_vm(world, machine)
         if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
+        stopped_for = world.hypervisor.needs_stop(vm, world.spec) if machine.phase in INSTALLED else ()
         if vm.power is Power.RUNNING and _runs_other(world, vm):
             self._end(world, machine, vm, attempt)
         vm = get_vm(world, machine)
         refuse_strangers(world, machine, vm)
         if world.permissions.adjust:
+            vm = self._change_while_off(world, machine, vm, attempt, stopped_for)
             world.volumes.settle(machine, world.spec)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         return with_applied(world, replace(attempt.facts, boot_id="", installer_keys=()), vm)
+
+    def _change_while_off(self, world: World, machine: Machine, vm: Vm, attempt: Attempt, keys: Sequence[str]) -> Vm:
+        """What PVE changes only while the VM is stopped, and waited for that."""
+        if not keys:
+            return vm
+        change_hardware(world, machine, vm, attempt)
+        return get_vm(world, machine)
 
     def _end(self, world: World, machine: Machine, vm: Vm, attempt: Attempt) -> None:
         installed = machine.phase is not Phase.RESCUE and machine.facts.boot_id
@@ -72,6 +83,7 @@ def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()
         return ()
     waiting = [*find_waiting(vm, changes)]
     if world.permissions.adjust:
+        waiting += world.hypervisor.needs_stop(vm, world.spec)
         waiting += [volume_key(name) for name in world.volumes.unwanted(world.spec, vm)]
     return tuple(dict.fromkeys([*waiting, *(change.key for change in changes if change.when is When.RESTART)]))
 
