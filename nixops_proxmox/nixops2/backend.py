@@ -430,7 +430,8 @@ class ProxmoxState(
 
     def remove_backup(self, backup_id: str, keep_physical: bool = False) -> None:
         with translated():
-            self._backups().remove(backup_id, keep_physical=keep_physical)
+            if backup_id in self.record.backups:  # NixOps asks every machine, also one that was never made
+                self._backups().remove(backup_id, keep_physical=keep_physical)
 
     def get_backups(self) -> Mapping[str, Mapping[str, Any]]:
         with translated():

@@ -73,10 +73,8 @@ class Backups:
             of_machines.return_to_snapshot(self._pursuit, backup["snapshot"])
 
     def remove(self, backup_id: str, *, keep_physical: bool) -> None:
-        """Do nothing if there is none: other machines of the network may have it."""
-        backup = self._book.record_now.backups.get(backup_id)
-        if backup is None:
-            return
+        """One that the record has; not every machine of the network has each."""
+        backup = self._book.record_now.backups[backup_id]
         if _place(backup) and not keep_physical:
             self._delete(backup)
         left = {name: kept for name, kept in self._book.record_now.backups.items() if name != backup_id}
