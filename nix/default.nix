@@ -1,7 +1,13 @@
 # The plugin as NixOps 2 reads it. It wants a plain attribute set with exactly these three.
 {
   # Imported into every machine of a deployment, whatever its backend: see the guard in the module.
-  options = [ ./proxmox.nix ];
+  options = [
+    ./proxmox.nix
+    ({ config, lib, uuid, ... }: {
+      deployment.proxmox.guest.volumes = lib.mapAttrs (_: lib.mkDefault)
+        (import ./volume-paths.nix { identity = uuid; names = config.deployment.proxmox.volumes; });
+    })
+  ];
 
   # Merged into what NixOps knows of each machine.
   config_exporters = { optionalAttrs, ... }: [
@@ -10,5 +16,7 @@
     })
   ];
 
-  resources = { ... }: { };
+  resources = { evalResources, resourcesByType, zipAttrs, ... }: {
+    volumes = evalResources ./volume.nix (zipAttrs (resourcesByType.volumes or [ ]));
+  };
 }

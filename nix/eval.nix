@@ -176,15 +176,11 @@ let
     ];
   };
 
-  # Where a machine finds its volumes. Python (spec/volume.py) derives the same serials.
   attached = { config, ... }: {
     _file = toString ./eval.nix;
-    deployment.proxmox.guest.volumes = listToAttrs (map
-      (name: { inherit name; value = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_${serialOf name}"; })
-      config.deployment.proxmox.volumes);
+    deployment.proxmox.guest.volumes =
+      import ./volume-paths.nix { identity = deploymentName; names = config.deployment.proxmox.volumes; };
   };
-  serialOf = volume:
-    "npv-${builtins.substring 0 16 (builtins.hashString "sha256" "${deploymentName}/${volume}")}";
 
   # Our key, in a module of its own: a flake's finished systems get it as well.
   letIn = { config, ... }: {

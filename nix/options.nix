@@ -238,6 +238,17 @@ in
     } // { description = "How to log in to the machine."; };
   };
 
+  # Of `resources.volumes.NAME`.
+  volumeOptions = {
+    profile = mkOption { type = str; default = "default"; description = "The hypervisor's profile."; };
+    storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the disk."; };
+    size = mkOption { type = size; example = "200G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the disk. A volume never shrinks."; };
+    node = optional str "The node where it is made. The default is the node of its machine.";
+    protect = mkOption { type = bool; default = true; description = "Whether `volume delete` refuses."; };
+    discard = optional bool "Whether the storage gets back the space that the guest frees.";
+    ssd = optional bool "Whether the guest sees an SSD.";
+  };
+
   inherit renamed;
 
   renamedOptions = builtins.mapAttrs (_: new: old new.type (builtins.concatStringsSep "." new.to)) renamed;

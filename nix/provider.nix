@@ -28,7 +28,7 @@ let
     sshPort = number "The port of its sshd.";
   };
 
-  volume = what: example: {
+  file = what: example: {
     description = "${what}, uploaded once under a name that holds its hash; the same file is found again.";
     requireState = false;
     inputs.options = {
@@ -88,8 +88,29 @@ in
       };
     };
 
-    iso = volume "An installer ISO" "./nixops-proxmox-installer.iso";
-    image = volume "A disk image" "./nixos.qcow2";
+    iso = file "An installer ISO" "./nixops-proxmox-installer.iso";
+    image = file "A disk image" "./nixos.qcow2";
+
+    volume = {
+      description = "A disk that outlives the machines which have it attached. It is made once, and grows. Nothing but `nixops-proxmox volume delete` deletes it.";
+      requireState = true;
+      inputs.options = {
+        name = text "The volume's name. One that exists keeps it.";
+        inherit (machine) deployment refresh;
+        profile = mkOption { type = types.str; default = "default"; description = "The hypervisor's profile."; };
+        storage = text "The storage for the disk." // { example = "local-lvm"; };
+        size = text "The size: a number with K, M, G or T. Raise it to grow the disk." // { example = "200G"; };
+        node = perhaps "The node where it is made; null: the one with the most room on the storage.";
+        protect = mkOption { type = types.bool; default = true; description = "Whether `nixops-proxmox volume delete` refuses."; };
+        discard = mkOption { type = types.nullOr types.bool; default = null; description = "Whether the storage gets back the space that the guest frees."; };
+        ssd = mkOption { type = types.nullOr types.bool; default = null; description = "Whether the guest sees an SSD."; };
+      };
+      outputs.options = {
+        volume = text "Its name, for `proxmox.volumes` of a `vm`: so the volume is there first.";
+        serial = text "The serial of the disk, which tells the volume wherever it is.";
+        device = text "The stable path in the guest, for `fileSystems`.";
+      };
+    };
 
     state = {
       description = "State of NixOps 4 deployments, in the database that the command line uses (NIXOPS_PROXMOX_STATE): a team shares it.";

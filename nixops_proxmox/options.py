@@ -33,7 +33,8 @@ class Options:
     """`source` None: work only from the record (stop, destroy, ssh … of what is deployed)."""
 
     deployment: str = "default"
-    only: str = ""  # the one machine that this run is about; runs about others go on beside it
+    only: str = ""  # the one thing that this run is about; runs about others go on beside it
+    kind: str = "machine"  # of that thing
     source: NetworkSource | None = None
     state: str = ""  # URL or file; empty: the user's own
     profiles: Path | None = None  # the profiles file; None: the user's own

@@ -72,7 +72,7 @@ def our_kinds() -> Sequence[Entry]:
     return (
         Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
         Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
-        Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES),
+        Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES, (ResourceType("volume", True),)),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
     )
 

@@ -361,7 +361,7 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
             options = dataclasses.replace(options, loopback=True, ssh_port=LOOPBACK_SSH)
         if settings.realistic:
             options = options.realistic()
-        return SimulatedDriver(machines, options, network=network)
+        return SimulatedDriver(machines, options, network=network, shelf=directory / "cluster" / "storage")
     if settings.driver == "qemu":
         from nixops_proxmox.lab.machines.qemu.driver import MEMORY_CAP, QemuDriver
 

@@ -22,7 +22,7 @@ from typing_extensions import override
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
-from nixops_proxmox.model import Facts, Machine, Phase, Power, Reach
+from nixops_proxmox.model import Machine, Phase, Power, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups
 from nixops_proxmox.nixops2.book import Book, MachineRecord
@@ -36,10 +36,11 @@ from nixops_proxmox.nixops2.original import SECRETS, Meet, as_it_is, is_original
 from nixops_proxmox.nixops2.physical import physical_module
 from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.rightful import Rightful
-from nixops_proxmox.nixops2.run import HARDWARE_AS_IT_IS, Run, get_run
+from nixops_proxmox.nixops2.run import HARDWARE_AS_IT_IS, Run, run_of
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
+from nixops_proxmox.nixops2.volumes import machines_before, refuse_wrong_volumes
 from nixops_proxmox.operations.networks import usual_profile
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, check_machine
@@ -160,12 +161,7 @@ class ProxmoxState(
     @property
     @override
     def _run(self) -> Run:
-        machines = self.depl.resources
-
-        def facts() -> list[Facts]:
-            return [one.record.facts for one in machines.values() if isinstance(one, ProxmoxState)]
-
-        return get_run(self.depl, self._title(), lambda name: machines[name].logger, facts)
+        return run_of(self.depl, self._title())
 
     @property
     def _machine(self) -> Machine:
@@ -208,6 +204,7 @@ class ProxmoxState(
     def create(self, defn: ProxmoxDefinition, check: bool, allow_reboot: bool, allow_recreate: bool) -> None:
         """Bring it to `ready`: installed, reachable, proven. NixOps then builds, copies and activates."""
         with translated():
+            refuse_wrong_volumes(self.depl.definitions)
             self.set_common_state(defn)
             another = is_said(MAKE_ANOTHER, os.environ)
             permissions = Permissions(allow_reboot=allow_reboot, make_another=another, check=check)
@@ -240,6 +237,7 @@ class ProxmoxState(
             return True
         where = f"VM {self.vm_id} on {record.facts.node}" if record.facts.node else f"VM {self.vm_id}"
         more = "".join(f"\n  also deleted: {line}" for line in self._losses())
+        more += "".join(f"\n  kept: volume {volume}" for volume in self._kept_volumes())
         if not self.depl.logger.confirm(
             f"are you sure you want to destroy ‘{self.name}’ ({where}) with all of its disks?{more}"
         ):
@@ -258,9 +256,15 @@ class ProxmoxState(
             vm = hypervisor.find_vm(machine.facts)
         return () if vm is None else hypervisor.losses(vm, machine)
 
+    def _kept_volumes(self) -> Sequence[str]:
+        with translated():
+            return self._run.volumes.attached(self._machine)
+
     def create_after(self, resources: Iterable[Any], defn: ProxmoxDefinition | None) -> set[Any]:
-        """NixOps may make machines side by side, because we protect PVE ourselves."""
-        return set()
+        """NixOps may make machines side by side, because we protect PVE ourselves. One that lets go of a volume comes
+        before the one that gets it."""
+        with translated():
+            return set() if defn is None else machines_before(self.depl, self.name)
 
     # Power.
 
@@ -386,7 +390,8 @@ class ProxmoxState(
             return {}
         key = self._run.parts.keys.client_key().public
         users = dict.fromkeys(("root", record.spec.ssh.user), (key, *record.spec.ssh.authorized_keys))
-        text = physical_module(record.spec, record.facts, record.hardware, users, self._hosts())
+        volumes = {name: self._run.volumes.serial(name) for name in record.spec.volumes}
+        text = physical_module(record.spec, record.facts, record.hardware, users, self._hosts(), volumes)
         return {"imports": [nixops.nix_expr.RawValue(text)]}
 
     # SSH. Called several times for each command: nothing here asks the network.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.operations.networks import choose_profile
-from nixops_proxmox.spec import InstallMethod, MachineSpec, parse_machine
+from nixops_proxmox.spec import InstallMethod, MachineSpec, VolumeSpec, parse_machine, parse_volume
 
 DEFAULT = "default"
 
@@ -16,6 +16,14 @@ def spec_of(name: str, proxmox: Mapping[str, Any]) -> MachineSpec:
     if spec.profile == DEFAULT and (usual := choose_profile()):
         changes["profile"] = usual
     return spec.model_copy(update=changes)
+
+
+def volume_spec_of(name: str, config: Mapping[str, Any]) -> VolumeSpec:
+    """Raises SpecError. `config`: the resource's options, and NixOps's own."""
+    known = {key: config[key] for key in VolumeSpec.model_fields if key in config and config[key] is not None}
+    spec = parse_volume(name, plain({key: value for key, value in known.items() if key != "name"}))
+    usual = choose_profile() if spec.profile == DEFAULT else ""
+    return spec.model_copy(update={"profile": usual}) if usual else spec
 
 
 def plain(value: Any) -> Any:

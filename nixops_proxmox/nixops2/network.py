@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from typing import Any, Protocol
 
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Endpoint, Machine, SystemContents
-from nixops_proxmox.nixops2.book import Book, MachineRecord
+from nixops_proxmox.nixops2.book import Book, KeptVolumeRecord, Ledger, MachineRecord
+from nixops_proxmox.nixops2.volumes import NixopsVolumes, Pages
 from nixops_proxmox.state import JournalEntry, Stored
 from nixops_proxmox.state.lease import MACHINE
 
@@ -30,11 +31,12 @@ class NixopsRecord:
         kept: Mapping[str, Kept],
         lock: Any,
         prove: Callable[[], None] = lambda: None,
-        identity: str = "",
+        volumes: NixopsVolumes | None = None,
     ) -> None:
         """`lock`: makes NixOps's own lock of the deployment, a context manager. `prove` raises Locked if a lock that it
         holds beside it was broken."""
-        self._prove, self._identity = prove, identity
+        self._prove = prove
+        self.volumes = volumes or NixopsVolumes(name, name, dict)
         self.name = name
         self._kept, self._lock = kept, lock
         self._books: dict[str, Book] = {}
@@ -43,7 +45,7 @@ class NixopsRecord:
     @property
     def identity(self) -> str:
         """NixOps's UUID: its names may change."""
-        return self._identity or self.name
+        return self.volumes.identity
 
     def machines(self) -> list[Machine]:
         return [self.machine(name) for name in sorted(self._kept)]
@@ -53,17 +55,19 @@ class NixopsRecord:
         return Machine(self.name, name) if kept is None else kept.record.machine(self.name, name)
 
     def stored(self, kind: str) -> Sequence[Stored]:
-        """NixOps's state has machines only."""
-        del kind
-        return ()
+        """NixOps's state has machines and volumes."""
+        return self.volumes.stored(kind)
 
-    def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None:  # noqa: ARG002 -- as all records
-        """NixOps itself forgets: `nixops destroy` and `nixops delete-resources` do."""
+    def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None:
+        """NixOps itself forgets machines: `nixops destroy` and `nixops delete-resources` do."""
+        if kind == VOLUME:
+            return self.volumes.forget(name, lease)
         raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
 
     def history(self, name: str | None = None, limit: int | None = None) -> Sequence[JournalEntry]:
-        kept = (one for key, one in self._kept.items() if name in (None, key))
-        found = sorted((entry for one in kept for entry in one.record.entries), key=lambda entry: entry.began)
+        records = [one.record for key, one in self._kept.items() if name in (None, key)]
+        entries = [entry for record in records for entry in record.entries]
+        found = sorted([*entries, *self.volumes.entries(name)], key=lambda entry: entry.began)
         return found[-limit:] if limit else found
 
     @contextmanager
@@ -80,7 +84,7 @@ class NixopsRecord:
 
     def journal(self, lease: Any = None) -> "Pages":
         del lease
-        return Pages(self._book)
+        return Pages(self._book_of)
 
     # NixOps plans and activates by itself.
 
@@ -100,6 +104,9 @@ class NixopsRecord:
         if machine in self._kept:
             self._book(machine).remember_winner(site, endpoint)
 
+    def _book_of(self, name: str) -> Book | Ledger[KeptVolumeRecord]:
+        return self.volumes.book(name) if self.volumes.has(name) else self._book(name)
+
     def _book(self, name: str) -> Book:
         if name not in self._kept:
             raise StateError(f"NixOps does not know {name} yet", hint="`nixops deploy` records it")
@@ -113,32 +120,3 @@ class WithKeysOf:
     def __init__(self, name: str, record: NixopsRecord) -> None:
         self.name = name
         self.find_winner, self.remember_winner = record.find_winner, record.remember_winner
-
-
-class Pages:
-    """All machines' books as one journal. Satisfies `kinds.machine.ports.Journal`."""
-
-    def __init__(self, book_of: Callable[[str], Book]) -> None:
-        self._book_of = book_of
-        self._attempts: dict[int, tuple[Book, int]] = {}
-        self._numbers = count(1)
-
-    def begin(self, machine: Machine, label: str, to: str) -> int:
-        book, number = self._book_of(machine.name), next(self._numbers)
-        self._attempts[number] = (book, book.begin(machine, label, to))
-        return number
-
-    def note(self, attempt: int, machine: Machine) -> None:
-        book, number = self._attempts[attempt]
-        book.note(number, machine)
-
-    def commit(self, attempt: int, machine: Machine) -> None:
-        book, number = self._attempts.pop(attempt)
-        book.commit(number, machine)
-
-    def fail(self, attempt: int, error: Exception) -> None:
-        book, number = self._attempts.pop(attempt)
-        book.fail(number, error)
-
-    def record(self, machine: Machine, label: str) -> None:
-        self._book_of(machine.name).record(machine, label)

@@ -5,11 +5,13 @@ Values travel as JSON inside of a Nix string, so nothing that a guest says can b
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from nixops_proxmox.kinds.machine.scripts import device_path
 from nixops_proxmox.model import Facts, GuestDisk
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.volume import volume_path
 from nixops_proxmox.texts import script_marker
 
 # Weaker than what users write, stronger than any default.
@@ -24,6 +26,7 @@ in
 {{
   fileSystems = lib.mapAttrs (_: lib.mapAttrs (_: weak)) told.fileSystems;
   deployment.proxmox.guest.bootDevice = lib.mkIf (told.bootDevice != null) (weak told.bootDevice);
+  deployment.proxmox.guest.volumes = lib.mapAttrs (_: weak) told.volumes;
   networking.hosts = told.hosts;
   users.users = lib.mapAttrs (_: keys: {{ openssh.authorizedKeys.keys = keys; }}) told.keys;
   systemd = lib.mkIf (config.deployment.proxmox.guest.network or false) {{
@@ -40,13 +43,15 @@ def physical_module(
     hardware: Mapping[str, Any],
     keys: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Sequence[str]],
+    volumes: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """A NixOS module. `hardware`: as `parse_hardware` has it. `keys`: who may log in, by user. `hosts`: the other
-    machines' names, by address."""
+    machines' names, by address. `volumes`: their serials, as recorded: a deployment may be called otherwise since."""
     data = {
         "fileSystems": hardware.get("fileSystems", {}),
         "bootDevice": _boot_device(hardware),
         "keys": {user: list(of) for user, of in keys.items()},
+        "volumes": {name: volume_path(serial) for name, serial in volumes.items()},
         "hosts": {address: list(names) for address, names in hosts.items()},
         "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},
     }

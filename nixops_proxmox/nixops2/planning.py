@@ -13,8 +13,9 @@ from nixops_proxmox.messages.plans import describe
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.nixops2.volumes import refuse_wrong_volumes
 from nixops_proxmox.operations.downtime import find_downtime
-from nixops_proxmox.operations.placing import place_new
+from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.read_only import Planned, plan_machine
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import shown
@@ -60,6 +61,7 @@ class Planning:
         """Show what a deploy would do to the hardware. NixOps knows what it would activate only after it has built
         it."""
         with translated():
+            refuse_wrong_volumes(self.depl.definitions)
             pursuit, book = self._pursuit(defn.spec, getattr(self.depl, ALLOWED, Permissions()), meet=False)
             planned = self._plan(pursuit.machine, pursuit.world)
             if planned.restart:
@@ -79,6 +81,7 @@ class Planning:
         """For a new machine, with regard to those that exist. Raises the error of one that has none."""
         refused: dict[str, DeployError] = {}
         if machine.phase is Phase.ABSENT:
+            spec = near_its_volumes(machine, spec, self._run.volumes.find_node)
             refused = place_new([(machine, spec)], list(self._everything()), self._run.parts.hypervisor)
         for error in refused.values():
             raise error

@@ -8,6 +8,7 @@ import nixops.plugins
 from nixops_proxmox import paths
 
 BACKEND = "nixops_proxmox.nixops2.backend"
+VOLUMES = "nixops_proxmox.nixops2.volume"
 SQL = "proxmox-sql"
 
 
@@ -25,7 +26,7 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
             enter_lab()
             end_on_signals()
             name_state()
-        return [BACKEND]
+        return [BACKEND, VOLUMES]
 
     def nixexprs(self) -> list[str]:
         """The folder whose `default.nix` NixOps reads."""

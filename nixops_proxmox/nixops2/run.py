@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Facts, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.holding import holding_of
+from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_volumes, kept_volumes
+from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.options import Options
 from nixops_proxmox.spec import MachineSpec
@@ -42,7 +44,10 @@ class Run:
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
         self.name = name_of(depl.uuid)
-        self.parts = Parts(Options(deployment=self.name, reporter=NixopsReporter(logger)), self)
+        self._depl, self._reporter = depl, NixopsReporter(logger)
+        self.parts = Parts(Options(deployment=self.name, reporter=self._reporter), self)
+        self.volume_record = NixopsVolumes(title, depl.uuid, lambda: kept_volumes(depl))
+        self._keeper: tuple[object, Keeper | None] = (None, None)
         self._stack = ExitStack()
         self._stack.enter_context(self.parts.right.held(holding_of(depl._statefile).prove))
         atexit.register(self.parts.__exit__, None, None, None)
@@ -66,7 +71,22 @@ class Run:
 
     def world(self, spec: MachineSpec, permissions: Permissions = HARDWARE_AS_IT_IS) -> World:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
-        return self.parts.world(spec, permissions, nothing, NoVolumes(), partial(self._recorded_vmids, spec.profile))
+        return self.parts.world(spec, permissions, nothing, self.volumes, partial(self._recorded_vmids, spec.profile))
+
+    @property
+    def volumes(self) -> Keeper:
+        """One for all machines. There is another one when NixOps has evaluated other volumes, or has got new ones."""
+        definitions = self._depl.definitions
+        specs = described_volumes(definitions).values() if definitions else self.volume_record.specs()
+        known = (tuple(specs), tuple(sorted(kept_volumes(self._depl))))
+        with self._lock:
+            if self._keeper[1] is None or self._keeper[0] != known:
+                parts = self.parts
+                kept = Keeper(self.volume_record, known[0], parts.hypervisor, parts.clock, self._reporter)
+                self._keeper = (known, kept)
+            keeper = self._keeper[1]
+        assert keeper is not None
+        return keeper
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         return [facts.vmid for facts in self._facts() if facts.profile == profile]
@@ -87,6 +107,16 @@ def name_of(uuid: str) -> str:
 def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
     """The run of a deployment, which begins when it is first asked for."""
     return session_of(depl._statefile).run(depl.uuid, lambda: Run(depl, title, logger, facts))
+
+
+def run_of(depl: Any, title: str) -> Run:
+    """The run of a deployment, for any of its resources."""
+    resources = depl.resources
+
+    def facts() -> list[Facts]:
+        return [one.record.facts for one in resources.values() if isinstance(one, Planning)]
+
+    return get_run(depl, title, lambda name: resources[name].logger, facts)
 
 
 def log_to_stderr() -> None:

@@ -9,11 +9,15 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.DEPLOY: "deploy",
     Verb.DESTROY: "destroy",
     Verb.START: "start",
+    Verb.STOP: "stop",
     Verb.REBOOT: "reboot",
     Verb.RESTORE: "restore",
     Verb.STATUS: "check",
 }
-SHARED = (Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE)
+SHARED = (
+    *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE),
+    *(Verb.VOLUME_LIST, Verb.VOLUME_DETACH, Verb.VOLUME_DELETE, Verb.VOLUME_ADOPT),
+)
 
 
 def spelling(verb: Verb, words: Sequence[str]) -> str:
@@ -22,7 +26,7 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.MAKE_ANOTHER:
         return f"say `{MAKE_ANOTHER}=1 nixops deploy`"
     if verb in SHARED:
-        return f"`{' '.join(['nixops proxmox', verb.value, *words])}`"
+        return f"`{' '.join(['nixops proxmox', *verb.value.split('-'), *words])}`"
     if verb not in COMMANDS:
         return on_the_line(verb, *words)  # it needs no state, and is installed beside
     if verb is Verb.DEPLOY and "--remove" in words:

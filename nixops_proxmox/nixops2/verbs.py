@@ -32,14 +32,16 @@ from nixops_proxmox.display.arguments import (
 from nixops_proxmox.display.program import told_in_words
 from nixops_proxmox.display.results import show_checks, show_findings, show_history, show_lifecycle, show_plans
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.display.volumes import add_volume, run_volume_verb
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.kinds.machine.shape import Permissions
-from nixops_proxmox.nixops2.backend import ProxmoxDefinition, ProxmoxState
+from nixops_proxmox.nixops2.backend import ProxmoxState
 from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
 from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_machines, described_volumes, kept_volumes
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -111,7 +113,12 @@ def run_plan(opened: Opened) -> int:
     with opened.deployed() as deployed:
         planned = deployed.plan(select(deployed.described(), opened.args))
         return show_plans(
-            opened.screen, planned, deployed.removals(), as_json=opened.args.json, check=opened.args.check
+            opened.screen,
+            planned,
+            deployed.removals(),
+            deployed.list_volumes(),
+            as_json=opened.args.json,
+            check=opened.args.check,
         )
 
 
@@ -185,6 +192,14 @@ def run_recover(opened: Opened) -> int:
         )
 
 
+def run_volume(opened: Opened) -> int:
+    if opened.args.action == "adopt":
+        opened.depl.evaluate_active()  # makes NixOps's own row for it
+        opened = replace(opened, record=open_record(opened.depl))
+    with opened.deployed() as deployed:
+        return run_volume_verb(opened.args, opened.screen, deployed)
+
+
 # The verbs that NixOps has none for.
 VERBS: Mapping[str, ProxmoxVerb] = {
     "plan": ProxmoxVerb(
@@ -222,6 +237,12 @@ VERBS: Mapping[str, ProxmoxVerb] = {
     "reinstall": ProxmoxVerb(
         "Install machines again on their VMs.", run_reinstall, (add_machines, add_run, add_yes), changes=True
     ),
+    "volume": ProxmoxVerb(
+        "List, attach, detach, delete, grow and adopt volumes: disks that outlive machines.",
+        run_volume,
+        (add_volume,),
+        changes=True,
+    ),
     "recover": ProxmoxVerb(
         "Rebuild a lost record from the marks on the cluster's VMs.",
         run_recover,
@@ -256,10 +277,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
-    kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
-    return NixopsRecord(
-        depl.name or depl.uuid, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove, depl.uuid
+    title = depl.name or depl.uuid
+    volumes = NixopsVolumes(
+        title, depl.uuid, lambda: kept_volumes(depl), lambda name: depl.delete_resource(depl.resources[name])
     )
+    kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
+    return NixopsRecord(title, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove, volumes)
 
 
 def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:
@@ -267,9 +290,9 @@ def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:
     with explained():
         depl.evaluate()
     definitions = depl.definitions or {}
-    ours = {name: one.spec for name, one in definitions.items() if isinstance(one, ProxmoxDefinition)}
-    others = tuple(name for name in definitions if name not in ours)
-    return NetworkSpec(name=depl.uuid, machines=tuple(ours.values()), foreign=others)
+    ours, volumes = described_machines(definitions), described_volumes(definitions)
+    others = tuple(name for name in definitions if name not in ours and name not in volumes)
+    return NetworkSpec(name=depl.uuid, machines=tuple(ours.values()), volumes=tuple(volumes.values()), foreign=others)
 
 
 @contextmanager
@@ -284,4 +307,4 @@ def recorded(record: NixopsRecord, depl: "nixops.deployment.Deployment") -> Netw
     """The network as it was last deployed."""
     states = (state for state in depl.machines.values() if isinstance(state, ProxmoxState))
     specs = tuple(state.record.spec for state in states if state.record.spec is not None)
-    return NetworkSpec(name=record.name, machines=specs)
+    return NetworkSpec(name=record.name, machines=specs, volumes=tuple(record.volumes.specs()))

@@ -46,13 +46,28 @@ class NixosInputs(_Inputs):
     system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
 
 
-class VolumeInputs(_Inputs):
+class FileInputs(_Inputs):
     """`path`: a file here. It is uploaded under a name that holds its hash, once."""
 
     path: str
     storage: str | None = None
     node: str | None = None
     profile: str = "default"
+
+
+class VolumeInputs(_Inputs):
+    """A disk that outlives machines. What is not said here, `resources.volumes` has elsewhere."""
+
+    name: str
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
+    profile: str = "default"
+    storage: str
+    size: str
+    node: str | None = None
+    protect: bool = True
+    discard: bool | None = None
+    ssd: bool | None = None
+    refresh: str | None = None
 
 
 class StateInputs(_Inputs):

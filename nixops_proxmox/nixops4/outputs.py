@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Machine
+from nixops_proxmox.spec.volume import volume_path
 
 
 def vm_outputs(machine: Machine) -> Mapping[str, Any]:
@@ -18,6 +19,10 @@ def vm_outputs(machine: Machine) -> Mapping[str, Any]:
         "sshPort": endpoint.port if endpoint else 22,
         "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
     }
+
+
+def volume_outputs(name: str, serial: str) -> Mapping[str, Any]:
+    return {"volume": name, "serial": serial, "device": volume_path(serial)}
 
 
 def nixos_outputs(machine: Machine) -> Mapping[str, Any]:

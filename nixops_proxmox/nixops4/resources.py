@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError, StateTooNew
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.registry import find_resource_types
+from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.inputs import (
     DEPLOYMENT,
     DEPLOYMENTS,
+    FileInputs,
     NixosInputs,
     StateInputs,
     VmInputs,
@@ -24,14 +26,14 @@ from nixops_proxmox.nixops4.inputs import (
     parse_inputs,
 )
 from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
-from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs, volume_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
 from nixops_proxmox.options import MAKE_ANOTHER, is_said
 from nixops_proxmox.pve.wire.profiles import load_profile
-from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine
+from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine, parse_volume
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
@@ -90,10 +92,10 @@ class Resources:
             had, wants = request.resource.inputs.get(key, default), now.get(key, default)
             if had != wants and _is_stateful(kind):
                 raise SpecError(
-                    f"cannot change from {had!r} to {wants!r} on a machine that exists",
+                    f"cannot change from {had!r} to {wants!r} on a {'volume' if kind == VOLUME else 'machine'} that"
+                    " exists",
                     path=f"{kind}.{key}",
-                    hint="declare a new resource, and remove the old machine:"
-                    f" {command(Verb.DESTROY, '--uuid', uuid_of(request))}",
+                    hint="declare a new resource, and remove the old one: " + how_to_remove(kind, request),
                 )
         if kind == "vm":
             self._refuse_another(parse_inputs(VmInputs, kind, now), (request.resource.outputs or {}).get("uuid"))
@@ -129,7 +131,9 @@ class Resources:
             case "nixos":
                 return self._nixos(parse_inputs(NixosInputs, kind, inputs))
             case "iso" | "image":
-                return self._volume(parse_inputs(VolumeInputs, kind, inputs), kind)
+                return self._file(parse_inputs(FileInputs, kind, inputs), kind)
+            case "volume":
+                return self._volume(parse_inputs(VolumeInputs, kind, inputs))
             case "state":
                 parse_inputs(StateInputs, kind, inputs)
                 return {}
@@ -161,11 +165,29 @@ class Resources:
         with self._opened(inputs.deployment, spec, systems=systems, keep={SYSTEM: inputs.system}) as deployed:
             return nixos_outputs(finish(deployed, inputs.name))
 
-    def _volume(self, inputs: VolumeInputs, kind: str) -> Mapping[str, Any]:
+    def _file(self, inputs: FileInputs, kind: str) -> Mapping[str, Any]:
         self._enter(inputs.profile)
         with open_volumes(inputs.profile, self.profiles) as volumes:
             content = "iso" if kind == "iso" else "import"
             return {"volume": volumes.ensure(Path(inputs.path), inputs.storage or "", content, node=inputs.node or "")}
+
+    def _volume(self, inputs: VolumeInputs) -> Mapping[str, Any]:
+        said = inputs.model_dump(exclude={"name", "deployment", "refresh"}, exclude_none=True)
+        spec = parse_volume(inputs.name, said)
+        self._enter(spec.profile)
+        options = Options(
+            deployment=inputs.deployment,
+            only=spec.name,
+            kind=VOLUME,
+            state=self.state,
+            profiles=self.profiles,
+            keys=self.keys,
+            break_lock=self.break_lock,
+            reporter=StderrReporter(inputs.deployment),
+        )
+        with open_given(options, NetworkSpec(name=inputs.deployment, machines=(), volumes=(spec,))) as deployed:
+            deployed.make_volume(spec.name)
+            return volume_outputs(spec.name, deployed.volumes.serial(spec.name))
 
     def _recorded(self, inputs: VmInputs | NixosInputs) -> Machine:
         with open_state(self.state) as state:
@@ -245,6 +267,12 @@ def uuid_of(request: Update) -> str:
     return known if isinstance(known, str) else "UUID"
 
 
+def how_to_remove(kind: str, request: Update) -> str:
+    if kind == VOLUME:
+        return command(Verb.VOLUME_DELETE, str(request.resource.inputs.get("name", "NAME")))
+    return command(Verb.DESTROY, "--uuid", uuid_of(request))
+
+
 def system_to_reinstall(machine: Machine, spec: MachineSpec) -> str:
     """The system for a `vm` that asks for a reinstall, or is in the middle of one: NixOps does not apply a `nixos`
     again whose own inputs are the same. Empty: none is asked for."""
@@ -259,7 +287,8 @@ def finish(deployed: Deployed, name: str, *, until: Phase | None = None, allow_r
     for disks: a VM that is recreated has another UUID, and NixOps must forget the old one first."""
     if allow_recreate and deployed.read_only(name).as_seen().phase is Phase.LOST:
         raise gone(deployed.record.machine(name))
-    (outcome,) = deployed.deploy([name], until=until, allow_recreate=allow_recreate)
+    outcomes = deployed.deploy([name], until=until, allow_recreate=allow_recreate)
+    outcome = next((one for one in outcomes if one.error is not None), outcomes[-1])  # its volumes come first
     machine = deployed.record.machine(name)
     if machine.phase is Phase.LOST and isinstance(outcome.error, NoPath):
         raise gone(machine) from outcome.error

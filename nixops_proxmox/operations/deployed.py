@@ -21,8 +21,7 @@ from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.growing import find_growth
-from nixops_proxmox.operations.keeping import VolumeShown
-from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, OpenDeployment, spec_of_record
+from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
 from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
 from nixops_proxmox.operations.pursuit import Pursuit
@@ -31,6 +30,7 @@ from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refu
 from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.operations.systems import find_system_change, keep_system, since_boot
 from nixops_proxmox.operations.units import find_units
+from nixops_proxmox.operations.volume_verbs import VolumeVerbs
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -71,12 +71,12 @@ def open_given(
 @contextmanager
 def _opened(options: Options) -> Iterator[tuple[DeploymentRecord, Parts]]:
     with open_state(options.state) as state:
-        record = state.deployment(options.deployment).only(options.only)
+        record = state.deployment(options.deployment).only(options.only, options.kind)
         with Parts(options, record) as parts:
             yield record, parts
 
 
-class Deployed(OpenDeployment):
+class Deployed(VolumeVerbs):
     """One deployment: what can be done with its machines and volumes, and what can be looked at."""
 
     def changing(self, names: Sequence[str]) -> list[str]:
@@ -389,27 +389,3 @@ class Deployed(OpenDeployment):
         with self._lease() as lease:
             self._keep(lease)
             return [self._work_on_thing(ref, self.resources.remove) for ref in self._order_of_removal(refs)]
-
-    # Volumes.
-
-    def list_volumes(self) -> list[VolumeShown]:
-        """All volumes, described or recorded, as they are now."""
-        return self.volumes.look(self.attachments())
-
-    def park_volume(self, name: str) -> None:
-        """Move it out of the VM of a machine that is stopped."""
-        with self._lease() as lease:
-            self._keep(lease)
-            self.volumes.park(name)
-
-    def delete_volume(self, name: str) -> None:
-        """With its data. NeedsPermission if it is protected, or a machine's VM has it."""
-        with self._lease() as lease:
-            self._keep(lease)
-            self.volumes.delete(name)
-
-    def adopt_volume(self, name: str) -> None:
-        """Record a described volume that the cluster has."""
-        with self._lease() as lease:
-            self._keep(lease)
-            self.volumes.adopt(name)

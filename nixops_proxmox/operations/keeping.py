@@ -4,52 +4,29 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from nixops_proxmox.core.engine import pursue
-from nixops_proxmox.core.ports import Clock, Journal, Reporter
+from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import volume_key
 from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
-from nixops_proxmox.kinds.volume.ports import DiskStore, World
+from nixops_proxmox.kinds.volume.ports import World
 from nixops_proxmox.kinds.volume.steps import is_parked
 from nixops_proxmox.kinds.volume.table import LIFECYCLE, NOT_YET, OUT
-from nixops_proxmox.model import Change, Facts, Machine, Power, Spot, Vm, VmRef
-from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen
+from nixops_proxmox.model import Change, Machine, Power, Spot, Vm, VmRef
+from nixops_proxmox.operations.volume_ports import VolumeCluster, VolumeRecord
+from nixops_proxmox.operations.volume_reports import VolumeReports
 from nixops_proxmox.pve.vm.correction import hotplugged
 from nixops_proxmox.pve.vm.parking import volumes_in
 from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, print_size
-from nixops_proxmox.spec import MachineSpec, VolumeSpec
+from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
 from nixops_proxmox.spec.volume import serial_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import Stored
 
 ATTACHED = "attached"
-
-
-class VolumeCluster(Protocol):
-    """As much of a hypervisor as volumes need."""
-
-    @property
-    def volume_store(self) -> DiskStore: ...
-    def resources(self) -> ClusterResources: ...
-    def find_vm(self, facts: Facts) -> Vm | None: ...
-    def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen: ...
-
-
-class VolumeRecord(Protocol):
-    """As much of a deployment's record."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def identity(self) -> str:
-        """What the serials of its volumes follow from."""
-        ...
-
-    def stored(self, kind: str) -> Sequence[Stored]: ...
-    def journal(self, lease: Any = None) -> Journal[Any]: ...
-    def forget(self, name: str, lease: Any = None, *, kind: str = "machine") -> None: ...
+UNPROTECTED = "off"  # in the facts' `guard`
 
 
 @dataclass(frozen=True)
@@ -129,14 +106,23 @@ class Keeper:
                 f"there is no volume {name!r} in the deployment {self._record.name!r}",
                 hint=f"{command(Verb.VOLUME_LIST)} shows those that there are",
             )
-        return VolumeSpec(name=name, profile=facts.profile, storage=facts.storage, size=max(facts.size, 1 << 20))
+        return VolumeSpec(
+            name=name,
+            profile=facts.profile,
+            storage=facts.storage,
+            size=max(facts.size, 1 << 20),
+            protect=facts.guard != UNPROTECTED,
+        )
 
     def profiles(self) -> set[str]:
         """The hypervisors that have volumes, or are to have some; nothing is asked of any."""
         return {spec.profile for spec in self._described.values()} | {one.facts.profile for one in self.volumes()}
 
-    def look(self, wanted: Mapping[str, str]) -> list[VolumeShown]:
-        """All volumes, described or recorded, as they are now. `wanted`: by volume, the machine that describes it."""
+    def look(self, wanted: Mapping[str, str], only: str = "") -> list[VolumeShown]:
+        """All volumes, described or recorded, as they are now. `wanted`: by volume, the machine that describes it;
+        `only`: one of them."""
+        if only:
+            return [self._look(only, wanted.get(only, ""))]
         names = sorted({*self._described, *(one.name for one in self.volumes() if one.phase is not VolumePhase.ABSENT)})
         return [self._look(name, wanted.get(name, "")) for name in names]
 
@@ -195,14 +181,27 @@ class Keeper:
         serial, key = self.serial(spec.name), volume_key(spec.name)
         slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
         if not slot:
+            known = self.volume(spec.name).facts.size
+            grown = known if known < spec.size else 0
             plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
-            return Change(key, "", ATTACHED, restart=not plugs, reason="" if plugs else "disk hotplug is off")
+            return Change(
+                key, "", ATTACHED, restart=not plugs, reason="" if plugs else "disk hotplug is off", outgrows=grown
+            )
         if vm.active and serial not in volumes_in(vm.active).values():
             return Change(key, "", ATTACHED, restart=True, waiting=True, missing=True)
         size = parse_size(parse_drive(vm.config[slot]).get("size", "")) or spec.size
         if size > spec.size:
             return Change(key, print_size(size), print_size(spec.size), forbidden="a volume never shrinks")
-        return Change(key, print_size(size), print_size(spec.size)) if size < spec.size else None
+        return Change(key, print_size(size), print_size(spec.size), outgrows=size) if size < spec.size else None
+
+    def disks(self, spec: MachineSpec) -> Sequence[Disk]:
+        volumes = [self.spec(name) for name in spec.volumes]
+        return [
+            Disk.model_construct(
+                slot=volume_key(one.name), storage=one.storage, size=one.size, serial=self.serial(one.name)
+            )
+            for one in volumes
+        ]
 
     def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
         there = serials_in(vm)
@@ -214,17 +213,12 @@ class Keeper:
         have = self.attached(machine)
         if not spec.volumes and not have:
             return
-        cluster = self._cluster(spec.profile)
-        vm = cluster.find_vm(machine.facts)
-        if vm is None:
-            raise NotFound(f"{machine.name}: VM {machine.facts.vmid} is gone, so no volume can be attached to it")
-        target = VmRef(vm.uuid, vm.vmid, vm.node)
-        taken = {*(disk.slot for disk in spec.disks), *spec.extra}
+        vm = self._get_vm(machine, spec)
         if vm.power is Power.STOPPED:
             for name in self.unwanted(spec, vm):
                 self._pursue(name, VolumePhase.PARKED, machine)
         for name in spec.volumes:
-            self._pursue(name, VolumePhase.ATTACHED, machine, target=target, taken=taken)
+            self._attach(name, machine, spec, vm)
 
     def park_all(self, machine: Machine) -> None:
         there = self.attached(machine)
@@ -250,11 +244,51 @@ class Keeper:
     # For verbs.
 
     def ensure(self, name: str, node: str, machine: str) -> None:
-        """Make the volume, if it was not made yet, and grow one that no machine has attached. `node`: of the machine
-        that is to have it; empty: any."""
-        volume = self.volume(name)
-        if volume.phase in NOT_YET or not machine:
+        """Make the volume, if it was not made yet, and grow one that no machine is to have. `node`: of the machine that
+        is to have it; empty: any."""
+        if self.volume(name).phase in NOT_YET:
             self._pursue(name, VolumePhase.PARKED, Machine(self._record.name, machine or name), node=node)
+        elif not machine:
+            self.grow(name)
+        self._remember_protection(name)
+
+    def grow(self, name: str) -> None:
+        """Grow it to the described size, where it is: one that is attached stays so."""
+        (found,) = self.look({}, only=name)
+        out = found.volume.phase in OUT
+        machine = Machine(self._record.name, found.volume.facts.machine or name)
+        self._pursue(name, VolumePhase.ATTACHED if out else VolumePhase.PARKED, machine)
+
+    def _remember_protection(self, name: str) -> None:
+        """What the description says of it, for when it is described no more."""
+        volume, said = self.volume(name), "" if self.spec(name).protect else UNPROTECTED
+        if name in self._described and volume.facts.guard != said:
+            told = volume.moved(volume.phase, replace(volume.facts, guard=said))
+            self._record.journal(self._lease).record(told, "the description changed")
+            self._learn(told)
+
+    def size(self, name: str) -> int:
+        """In bytes, as it is now. NotFound if no VM has it."""
+        (found,) = self.look({}, only=name)
+        if found.spot is None:
+            raise NotFound(f"volume {name}: no VM that we may see has a disk with the serial {found.serial}")
+        return found.spot.size
+
+    def attach(self, name: str, machine: Machine, spec: MachineSpec) -> None:
+        """Attach it to the machine, whose other volumes stay as they are."""
+        self._attach(name, machine, spec, self._get_vm(machine, spec))
+
+    def _get_vm(self, machine: Machine, spec: MachineSpec) -> Vm:
+        vm = self._cluster(spec.profile).find_vm(machine.facts) if machine.facts.vmid else None
+        if vm is None:
+            raise NotFound(
+                f"{machine.name}: it has no VM to attach a volume to", hint=f"{command(Verb.DEPLOY)} makes it"
+            )
+        return vm
+
+    def _attach(self, name: str, machine: Machine, spec: MachineSpec, vm: Vm) -> None:
+        target, taken = VmRef(vm.uuid, vm.vmid, vm.node), {*(disk.slot for disk in spec.disks), *spec.extra}
+        self._pursue(name, VolumePhase.ATTACHED, machine, node=vm.node, target=target, taken=taken)
 
     def park(self, name: str) -> None:
         self._pursue(name, VolumePhase.PARKED, Machine(self._record.name, self.volume(name).facts.machine or name))
@@ -323,7 +357,7 @@ class Keeper:
             clock=self._clock,
             reporter=VolumeReports(self._reporter, machine),
             mint=lambda: str(uuid.uuid4()),
-            node=node or spec.node or self._choose_node(cluster, spec) if volume.phase in NOT_YET else node,
+            node=spec.node or node or self._choose_node(cluster, spec) if volume.phase in NOT_YET else node,
             parkers=self._parkers(cluster, same),
             roomy=self._parkers(cluster, [one for one in same if one.facts.storage == spec.storage]),
             target=target,
@@ -354,24 +388,3 @@ class Keeper:
 def serials_in(vm: Vm) -> frozenset[str]:
     """The serials of the volumes that the VM has, or has until its next start."""
     return frozenset({*volumes_in(vm.config).values(), *volumes_in(vm.active).values()})
-
-
-class VolumeReports:
-    """What happens to a volume, in the progress line of the machine that it is for."""
-
-    def __init__(self, reporter: Reporter[Any], machine: Machine | None) -> None:
-        self._reporter, self._machine = reporter, machine
-
-    def step(self, volume: Volume, label: str, to: str) -> None:
-        del to
-        self.detail(volume, label)
-
-    def detail(self, volume: Volume, text: str) -> None:
-        if self._machine is not None:
-            self._reporter.detail(self._machine, f"volume {volume.name}: {text}")
-
-    def done(self, volume: Volume, label: str, seconds: float) -> None: ...
-
-    def warn(self, volume: Volume, text: str) -> None:
-        if self._machine is not None:
-            self._reporter.warn(self._machine, f"volume {volume.name}: {text}")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper
-from nixops_proxmox.operations.placing import place_new
+from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.resources import ResourceKeeper
 from nixops_proxmox.options import Options
@@ -87,13 +87,7 @@ class OpenDeployment:
         return spec_of_record(machine)
 
     def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
-        """A new machine goes where the local storage is that has its volumes, unless the description says where."""
-        if not spec.volumes or spec.node is not None or self.record.machine(spec.name).phase is not Phase.ABSENT:
-            return spec
-        node = ""
-        with suppress(DeployError):  # no profile, no connection: the machine meets that itself
-            node = self.volumes.find_node(spec.volumes)
-        return spec.model_copy(update={"node": node}) if node else spec
+        return near_its_volumes(self.record.machine(spec.name), spec, self.volumes.find_node)
 
     def hypervisor_of(self, name: str) -> PveHypervisor:
         return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)

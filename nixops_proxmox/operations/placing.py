@@ -35,6 +35,17 @@ def place_new(
     return refused
 
 
+def near_its_volumes(machine: Machine, spec: MachineSpec, find_node: Callable[[Sequence[str]], str]) -> MachineSpec:
+    """A new machine goes where the local storage is that has its volumes, unless the description says where.
+    `find_node`: of these volumes, empty for any."""
+    if not spec.volumes or spec.node is not None or machine.phase is not Phase.ABSENT:
+        return spec
+    node = ""
+    with suppress(DeployError):  # no profile, no connection: the machine meets that itself
+        node = find_node(spec.volumes)
+    return spec.model_copy(update={"node": node}) if node else spec
+
+
 def explain_place(described: Described, everything: Sequence[Described], hypervisor: HypervisorOf) -> Explanation:
     """Explain for each node whether the machine fits there, why not, and what speaks for it."""
     machine, spec = described

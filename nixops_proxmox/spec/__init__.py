@@ -17,7 +17,7 @@ from nixops_proxmox.spec.machine import (
     Ssh,
     Tpm,
 )
-from nixops_proxmox.spec.parse import parse_machine, parse_network
+from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_volume
 from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "VolumeSpec",
     "parse_machine",
     "parse_network",
+    "parse_volume",
 ]

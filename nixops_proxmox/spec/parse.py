@@ -110,6 +110,15 @@ def _of_one_option(model: type[ResourceSpec], path: str, entries: object, mistak
             yield spec
 
 
+def parse_volume(name: str, data: object) -> VolumeSpec:
+    """Parse one of `resources.volumes`. Raises one SpecError with a line for each mistake."""
+    mistakes = Mistakes()
+    found = _volumes({"volumes": {name: data}}, mistakes)
+    if not found or mistakes.found:
+        raise mistakes.error()
+    return found[0]
+
+
 def parse_machine(name: str, data: object) -> MachineSpec:
     """Parse one machine: `{"deployment": {"proxmox": {…}}}` or `{"proxmox": {…}}`. Raises one SpecError with a line
     for each mistake."""

@@ -25,8 +25,13 @@ class VolumeSpec(Frozen):
 
 
 def serial_of(deployment: str, volume: str) -> str:
-    """What tells the volume, wherever it is; nix/eval.nix derives the same."""
+    """What tells the volume, wherever it is; nix/volume-paths.nix derives the same."""
     return SERIALS + hashlib.sha256(f"{deployment}/{volume}".encode()).hexdigest()[:16]
+
+
+def volume_path(serial: str) -> str:
+    """Where a guest finds it: udev's name of a SCSI disk of QEMU; nix/volume-paths.nix says the same."""
+    return f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial}"
 
 
 def is_volume_serial(serial: str) -> bool:

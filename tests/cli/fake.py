@@ -149,7 +149,7 @@ class FakeDeployed:
     def park_volume(self, name: str) -> None:
         self.volumes.spec(name)
 
-    delete_volume = adopt_volume = park_volume
+    attach_volume = grow_volume = delete_volume = adopt_volume = park_volume
 
     def remarks(self) -> list[str]:
         return []

@@ -400,6 +400,8 @@ def test_only_its_name_deletes_a_volume(cli: Cli) -> None:
     assert "nothing was done" in cli("volume", "delete", "data", "--confirm", "dta").err
     assert "volume data: deleted, with its data" in cli("volume", "delete", "data", "--confirm", "data").err
     assert cli("volume", "detach", "other").status == 2
+    assert "volume data: attached" in cli("volume", "attach", "data").err
+    assert "the next deploy of its machine grows what is on it" in cli("volume", "grow", "data").err
 
 
 def test_ssh_and_scp_become_the_real_programs(cli: Cli) -> None:

@@ -105,10 +105,19 @@ def test_it_moves_to_another_machine_and_grows(store: "Bed") -> None:
     refused = run("deploy", check=False)
     assert refused.returncode == 3 and "PVE only parks disks of a VM that is stopped" in refused.stderr
     run("deploy", "--allow-reboot")
-    run("reboot", "spare")  # a simulated guest finds a disk that came while it ran at its next boot
     assert store.ssh("spare", MOUNT).strip() == "precious"
     assert "size=2G" in next(iter(disks(store).values()))
     assert volume(store)["machine"] == "spare"
+
+    def larger(*words: str) -> str:
+        return str(store.run(*words, SECOND="yes", HOLDER="spare", SIZE="3G").stdout)
+
+    told = larger("plan")
+    assert "volume data: 1 GiB → 3 GiB; in the guest, ext4 /data then grow, live" in told, "it was not mounted before"
+    larger("deploy")
+    assert "size=3G" in next(iter(disks(store).values()))
+    assert "nothing to do" in larger("plan", "--check")
+    assert store.ssh("spare", MOUNT).strip() == "precious"
 
 
 def test_only_its_own_word_deletes_it(store: "Bed") -> None:

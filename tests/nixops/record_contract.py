@@ -15,6 +15,8 @@ import nixops.resources
 import nixops.storage
 
 CLASSES = {
+    "ResourceDefinition": nixops.resources.ResourceDefinition,
+    "ResourceState": nixops.resources.ResourceState,
     "MachineDefinition": nixops.backends.MachineDefinition,
     "MachineState": nixops.backends.MachineState,
     "Plugin": nixops.plugins.Plugin,

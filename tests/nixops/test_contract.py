@@ -19,6 +19,8 @@ TABLE = json.loads((HERE / "contract.json").read_text())["classes"]
 OURS = [  # base in NixOps, module, class
     ("MachineDefinition", "backend", "ProxmoxDefinition"),
     ("MachineState", "backend", "ProxmoxState"),
+    ("ResourceDefinition", "volume", "ProxmoxVolumeDefinition"),
+    ("ResourceState", "volume", "ProxmoxVolumeState"),
     ("Plugin", "plugin", "ProxmoxPlugin"),
     ("StorageBackend", "storage", "SqlStorage"),
     ("LockDriver", "storage", "SqlLock"),
@@ -32,6 +34,8 @@ NEEDED = {
         "public_host_key", "address_to", "_check", "backup", "restore", "remove_backup", "get_backups",
         "get_console_output", "create_after",
     },
+    "ProxmoxVolumeDefinition": {"get_type", "get_resource_type"},
+    "ProxmoxVolumeState": {"get_type", "create", "destroy", "create_after", "_check", "resource_id", "show_state"},
     "ProxmoxPlugin": {"load", "nixexprs", "parser", "storage_backends", "lock_drivers"},
     "SqlStorage": {"options", "__init__", "fetchToFile", "onOpen", "uploadFromFile"},
     "SqlLock": {"options", "__init__", "lock", "unlock"},
@@ -100,11 +104,12 @@ def test_what_is_needed_is_there_and_nixops_still_asks_for_it(base: str, module:
     assert NEEDED[name] - set(TABLE[base]) == set()
 
 
-def test_the_annotation_that_nixops_reads_is_a_class() -> None:
+@pytest.mark.parametrize(("module", "name"), [("backend", "ProxmoxDefinition"), ("volume", "ProxmoxVolumeDefinition")])
+def test_the_annotation_that_nixops_reads_is_a_class(module: str, name: str) -> None:
     """NixOps takes `config: …` of the definition at run time, and refuses text (PEP 563)."""
-    text = (PACKAGE / "backend.py").read_text()
+    text = (PACKAGE / f"{module}.py").read_text()
     assert not [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom) and n.module == "__future__"]
-    annotated = [n for n in read_class("backend", "ProxmoxDefinition").body if isinstance(n, ast.AnnAssign)]
+    annotated = [n for n in read_class(module, name).body if isinstance(n, ast.AnnAssign)]
     assert [(n.target.id, type(n.annotation)) for n in annotated if isinstance(n.target, ast.Name)] == [
         ("config", ast.Name)
     ]

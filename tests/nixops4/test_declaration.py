@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from nixops_proxmox.kinds.registry import find_resource_types
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, VolumeInputs
-from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs
+from nixops_proxmox.nixops4.inputs import FileInputs, NixosInputs, StateInputs, VmInputs, VolumeInputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs, volume_outputs
 from nixops_proxmox.nixops4.resources import STATE
 from nixops_proxmox.spec import parse_machine
 from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
@@ -22,8 +22,9 @@ pytestmark = pytest.mark.nix
 INPUTS: dict[str, type[BaseModel]] = {
     "vm": VmInputs,
     "nixos": NixosInputs,
-    "iso": VolumeInputs,
-    "image": VolumeInputs,
+    "iso": FileInputs,
+    "image": FileInputs,
+    "volume": VolumeInputs,
     "state": StateInputs,
 }
 MACHINE = Machine("nixops4", "web")
@@ -32,6 +33,7 @@ OUTPUTS: dict[str, Any] = {
     "nixos": nixos_outputs(MACHINE),
     "iso": {"volume": ""},
     "image": {"volume": ""},
+    "volume": volume_outputs("data", "npv-0"),
     "state": {},
 }
 NAMES = {str: "str", bool: "bool", int: "int"}
@@ -76,7 +78,7 @@ def shallow(kind: Any) -> Any:
 def test_it_names_the_executable_and_the_types_that_need_state(provider: Any) -> None:
     assert provider["executable"] == "/tool/bin/nixops4-resources-proxmox"
     assert set(provider["types"]) == set(INPUTS)
-    assert {name for name, one in provider["types"].items() if one["requireState"]} == {"vm", "nixos"}
+    assert {name for name, one in provider["types"].items() if one["requireState"]} == {"vm", "nixos", "volume"}
 
 
 def test_inputs_have_the_names_the_types_and_the_defaults_of_the_executable(provider: Any) -> None:

@@ -10,9 +10,14 @@ from nixops_proxmox.spec import Disk, MachineSpec
 GIB = 1 << 30
 
 
-def find_outgrown(facts: Facts, spec: MachineSpec) -> tuple[Disk, ...]:
-    """The disks that are to be grown in the guest."""
-    return tuple(disk for disk in spec.disks if disk.grows and _size_in_use(facts, disk) < disk.size)
+def find_outgrown(facts: Facts, disks: Sequence[Disk]) -> tuple[Disk, ...]:
+    """The disks, volumes among them, that are to be grown in the guest."""
+    return tuple(disk for disk in disks if disk.grows and _size_in_use(facts, disk) < disk.size)
+
+
+def all_disks(world: World) -> tuple[Disk, ...]:
+    """The machine's own, and its volumes."""
+    return (*world.spec.disks, *world.volumes.disks(world.spec))
 
 
 def _size_in_use(facts: Facts, disk: Disk) -> int:
@@ -48,7 +53,7 @@ def grow_disks(world: World, machine: Machine) -> Facts:
     """Grow them in the running guest, one after another. If something hinders one, say so and leave it for later: a
     deploy goes on."""
     facts = machine.facts
-    for disk in find_outgrown(facts, world.spec):
+    for disk in find_outgrown(facts, all_disks(world)):
         shell = world.guest.system_shell(machine, world.spec)
         world.reporter.detail(machine, f"growing what is on {disk.slot}")
         done = world.guest.grow_disk(
@@ -65,7 +70,7 @@ def grow_disks(world: World, machine: Machine) -> Facts:
 
 def tell_pending(world: World, machine: Machine) -> None:
     """The guest cannot be reached, so growing its disks waits for the next deploy."""
-    for disk in find_outgrown(machine.facts, world.spec):
+    for disk in find_outgrown(machine.facts, all_disks(world)):
         world.reporter.warn(
             machine, f"{disk.slot} is larger in PVE, and not yet in the guest: the next deploy that reaches it goes on"
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.model import Change, Machine, Vm
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import Disk, MachineSpec
 
 
 class NoVolumes:
@@ -17,6 +17,10 @@ class NoVolumes:
 
     def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
         del spec, vm
+        return ()
+
+    def disks(self, spec: MachineSpec) -> Sequence[Disk]:
+        del spec
         return ()
 
     def settle(self, machine: Machine, spec: MachineSpec) -> None:

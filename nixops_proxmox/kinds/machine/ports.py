@@ -197,6 +197,10 @@ class VolumeKeeper(Protocol):
         """The names of attached volumes that the description does not name any more."""
         ...
 
+    def disks(self, spec: MachineSpec) -> Sequence[Disk]:
+        """The described volumes as disks, of which the guest can make use: their names stand for slots."""
+        ...
+
     def settle(self, machine: Machine, spec: MachineSpec) -> None:
         """Attach the described volumes. Park the others, if the VM is stopped. What is right already stays."""
         ...

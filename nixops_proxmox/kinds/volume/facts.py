@@ -39,6 +39,7 @@ class VolumeFacts:
     machine: str = ""  # the machine that had it attached last
     parker: str = ""  # the UUID of the VM in which it is parked, or will be
     parker_vmid: int = 0
+    guard: str = ""  # "off": the description said `protect = false`
     task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
     errand: Mapping[str, str] = field(default_factory=dict)
 

@@ -149,6 +149,14 @@ def drop_disks(spec: dict[str, Any]) -> None:
     put(Path("/run/lab/lab.json"), spec["lab"], 0o644)
 
 
+def add_disks(spec: dict[str, Any]) -> None:
+    """Disks that come while the guest runs. `disks`: where each one is, its name, and udev's."""
+    for source, name, by_id in spec["disks"]:
+        bind(source, f"/run/lab/disks/{name}")
+        make_device(Path("/dev", name), len(list(Path("/run/lab/disks").iterdir())))
+        put_link(Path("/dev/disk/by-id", by_id), f"../../{name}")
+
+
 def is_one_of(point: str, trees: set[tuple[int, int]]) -> bool:
     try:
         stat = os.stat(point)
@@ -198,6 +206,9 @@ def serve_one(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         return {}, []
     if what == "drop_disks":
         drop_disks(request["spec"])
+        return {}, []
+    if what == "add_disks":
+        add_disks(request["spec"])
         return {}, []
     if what == "run":
         return run(request["argv"], request["input"]), []

@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, directory: Path, options: Options | None = None) -> None:
         self.directory = directory
-        self.driver = SimulatedDriver(directory / "driver", options)
+        self.driver = SimulatedDriver(directory / "driver", options, shelf=directory)
         self.ended: list[tuple[int, Ended]] = []
         self.key = asyncssh.generate_private_key("ssh-ed25519")
         self.public = self.key.export_public_key().decode()

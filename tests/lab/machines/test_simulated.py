@@ -502,6 +502,23 @@ def test_a_disk_that_is_unplugged_is_gone_from_the_guest_mounted_or_not(play: Pl
     play(scenario)
 
 
+def test_a_disk_that_is_plugged_in_is_found_at_once_and_gone_when_it_is_taken(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        machine = await bench.power_on(hardware)
+        data = await bench.new_disk("scsi30", 101, "data1")
+        await machine.change(hardware, replace(hardware, disks=(*hardware.disks, data)))
+        disk = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_data1"
+        assert "sdb data1" in await bench.must(machine, "lsblk -d -n -o NAME,SERIAL")
+        await bench.must(machine, f"mkfs.ext4 -q {disk}; mkdir -p /data; mount {disk} /data; echo kept >/data/file")
+        await machine.change(machine.hardware, hardware)
+        assert "data1" not in await bench.must(machine, "lsblk -d -n -o NAME,SERIAL; ls /dev/disk/by-id /data")
+        await machine.change(machine.hardware, replace(hardware, disks=(*hardware.disks, data)))
+        assert await bench.must(machine, f"mount {disk} /data; cat /data/file") == "kept\n"
+
+    play(scenario)
+
+
 def test_a_disk_that_is_swapped_is_let_go_of_and_its_name_is_not_given_to_another(play: Play) -> None:
     async def scenario(bench: Bench) -> None:
         hardware = await bench.hardware()

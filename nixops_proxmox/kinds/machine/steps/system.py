@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.kinds.machine.growth import find_outgrown, grow_disks, tell_pending
+from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
@@ -102,7 +102,7 @@ class Activate(Repeatable):
         grows is looked at first."""
         met = _meet(world, machine)
         _warn_of_partitions(world, met)
-        if world.permissions.adjust and find_outgrown(met.facts, world.spec):
+        if world.permissions.adjust and find_outgrown(met.facts, all_disks(world)):
             met = met.moved(met.phase, grow_disks(world, met))  # first: a new system may need the room
         facts = met.facts
         wanted = world.builder.wanted_system(met)

@@ -34,12 +34,14 @@ class SimulatedDriver:
         options: Options | None = None,
         *,
         network: LabNetwork | None = None,
+        shelf: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.options = options or Options()
         self.leases = Leases()
         self.machines: dict[int, SimulatedMachine] = {}
         self._directory = directory
+        self.shelf = shelf  # the folder of all disks: those in it are found while a guest runs
         self._sleep = sleep
         self._pids = itertools.count(20_000)
         self._given = network

@@ -133,7 +133,11 @@ class SimulatedMachine:
             key = make_host_key(f"root@{hostname}")
             files = {HOST_KEY: key.private, f"{HOST_KEY}.pub": key.public}
         stage = self._driver.stage(hardware)
-        return Boot(hardware.vmid, about, stage, disks, root, device, hardware.bios == "ovmf", files)
+        return Boot(hardware.vmid, about, stage, disks, root, device, hardware.bios == "ovmf", files, self._shelf())
+
+    def _shelf(self) -> Path | None:
+        shelf = self._driver.shelf
+        return shelf if shelf is not None and shelf.is_dir() else None
 
     def _root(self, choice: firmware.Choice, disks: tuple[GuestDisk, ...]) -> tuple[Path, str]:
         assert choice.slot is not None and choice.slot.volume is not None

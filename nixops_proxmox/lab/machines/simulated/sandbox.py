@@ -64,6 +64,7 @@ NIX_ENV = """#!/bin/sh
 if [ "${NIX_REMOTE-}" = daemon ] && [ ! -S /nix/var/nix/daemon-socket/socket ]; then unset NIX_REMOTE; fi
 exec /usr/bin/nix-env "$@"
 """
+SHELF = "/run/lab/shelf"  # in the guest
 USERS = "root:x:0:0:System administrator:/root:/bin/sh\nnobody:x:65534:65534:Nobody:/var/empty:/bin/false\n"
 
 
@@ -79,6 +80,7 @@ class Boot:
     root_device: str = ""
     uefi: bool = False
     files: Mapping[str, str] = ()  # type: ignore[assignment]  # private ones: mode 0600
+    shelf: Path | None = None  # the folder of all disks of the lab, where one that comes later is taken from
 
 
 def host_links_and_binds(host: Path = Path("/")) -> tuple[list[list[str]], list[list[Any]]]:
@@ -127,6 +129,8 @@ def set_up_spec(boot: Boot, nix: list[list[Any]]) -> dict[str, Any]:
     binds += [*more_binds, [str(GUESTFS), "/opt/lab", True], *nix]
     binds.append([str(GUESTFS), "/opt/lab-python/nixops_proxmox/lab/guestfs", True])
     binds += [[str(disk.path), f"/run/lab/disks/{disk.name}", False] for disk in boot.disks if not disk.rom]
+    if boot.shelf is not None:
+        binds.append([str(boot.shelf), SHELF, False])
     links += [*more_links, ["/etc/mtab", "/proc/self/mounts"]]
     links += [[f"/dev/disk/by-id/{disk.by_id}", f"../../{disk.name}"] for disk in boot.disks]
     return {
@@ -253,15 +257,28 @@ class Sandbox:
         return self._boot.disks
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
-        """It lets go of what is gone, mounted or not, as a kernel does; what has come, it finds at its next boot."""
+        """It lets go of what is gone, mounted or not, as a kernel does, and finds what has come. What takes the slot of
+        another disk, it finds at its next boot."""
         away = [disk for disk in self.disks if (disk.key, disk.path) not in {(one.key, one.path) for one in disks}]
-        if not away:
+        here = {disk.key for disk in self.disks}
+        come = [disk for disk in disks if disk.key not in here and self._is_on_shelf(disk)]
+        if not away and not come:
             return
-        self._boot = replace(self._boot, disks=tuple(disk for disk in self.disks if disk not in away))
+        self._boot = replace(self._boot, disks=(*(disk for disk in self.disks if disk not in away), *come))
         names = [disk.name for disk in away if not disk.rom]  # of a CD, the medium is gone and the drive stays
-        await self.holder.ask("drop_disks", spec={"names": names, "lab": json.dumps(described(self._boot))})
+        lab = json.dumps(described(self._boot))
+        await self.holder.ask("drop_disks", spec={"names": names, "lab": lab})
+        shelf = self._boot.shelf
+        if come and shelf is not None:
+            spec = [[f"{SHELF}/{disk.path.relative_to(shelf)}", disk.name, disk.by_id] for disk in come]
+            await self.holder.ask("add_disks", spec={"disks": spec})
         _, ending = await self.start_program(["udevadm", "settle"], {}, b"")
         await ending
+
+    def _is_on_shelf(self, disk: GuestDisk) -> bool:
+        """A disk that is elsewhere is found at the next boot, and so is a CD."""
+        shelf = self._boot.shelf
+        return not disk.rom and shelf is not None and disk.path.is_relative_to(shelf)
 
     async def see_sizes(self, sizes: Mapping[str, int]) -> None:
         self._boot = replace(self._boot, disks=with_sizes(self.disks, sizes))
