@@ -46,6 +46,13 @@ def find_obstacle(state: Path = Path("/nix/var/nix"), settings: str | None = Non
     return "you may not write /nix, and there is no Nix daemon: apt-get install nix-setup-systemd"
 
 
+def store_folder(settings: str | None = None) -> Path:
+    """Where the store has its files: below the folder that NIX_CONFIG, or these settings, name as the store."""
+    settings = os.environ.get("NIX_CONFIG", "") if settings is None else settings
+    named = re.findall(r"(?m)^\s*store\s*=\s*(/\S+)", settings)
+    return Path(f"{named[-1].rstrip('/') if named else ''}/nix/store")
+
+
 def find_nixpkgs() -> Path | None:
     """A nixpkgs, or a folder with its lib alone: NIXOPS_PROXMOX_NIXPKGS, or <nixpkgs> of NIX_PATH."""
     entries = [entry.partition("=") for entry in os.environ.get("NIX_PATH", "").split(":")]

@@ -9,7 +9,7 @@ from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from tests.builds import BUILDER, can_sandbox, nix_config
-from tests.nixes import NIXES, nix_path
+from tests.nixes import NIXES, nix_path, store_folder
 
 pytestmark = pytest.mark.nix
 SCRIPT = f"""import {BUILDER} "tried" {{ word = "hello"; }} ''
@@ -49,6 +49,16 @@ def test_a_script_builds_in_a_sandbox_that_has_nothing_of_the_host(nix: Nix, tmp
 def test_the_same_script_builds_without_a_sandbox(nix: Nix, tmp_path: Path) -> None:
     done = _build(nix, tmp_path, SCRIPT, "sandbox = false")
     assert done.status == 0, done.stderr
+
+
+def test_the_files_of_a_store_that_settings_name_are_found(nix: Nix, tmp_path: Path) -> None:
+    (tmp_path / "word").write_text("hello\n")
+    settings = f"substituters =\nstore = {tmp_path}/own\nsandbox = true"
+    own = {"NIX_REMOTE": "", "NIX_CONFIG": settings}
+    done = ProcessRunner(environment=own)(nix.argv("nix-store", "--add", str(tmp_path / "word")))
+    assert done.status == 0, done.stderr
+    assert (store_folder(settings) / Path(done.stdout.strip()).name).read_text() == "hello\n"
+    assert store_folder("substituters =") == Path("/nix/store")
 
 
 def test_a_machine_without_a_static_busybox_is_told_what_to_install(nix: Nix, tmp_path: Path) -> None:

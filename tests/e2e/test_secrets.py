@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.nixes import store_folder
+
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
 
 OPENSSH = "b3BlbnNzaC1rZXktdjEA"  # what every private key in OpenSSH's format begins with, in base64
-STORE = Path("/nix/store")
 
 
 @dataclass
@@ -66,7 +67,7 @@ def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Life:
     for left in state.glob("state.sqlite*"):
         left.unlink()
     shutil.rmtree(state / "deployments", ignore_errors=True)
-    before = set(os.listdir(STORE)) if STORE.is_dir() else set()
+    before = stored()
     version = f"secret-{os.getpid()}"  # a system that nobody has built before
     scratch = tmp_path_factory.mktemp("scratch")
     extra: dict[str, Any] = {"VERSION": version, "TMPDIR": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
@@ -78,8 +79,12 @@ def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Life:
         for words in (["status", "--json"], ["status", "--endpoints"], ["history"], ["check", "-vv"], ["plan", "-vv"]):
             done = bed.run(*words, check=False, **extra)
             logs += [done.stdout, done.stderr]
-    new = tuple(STORE / name for name in sorted(set(os.listdir(STORE)) - before)) if STORE.is_dir() else ()
+    new = tuple(sorted(stored() - before))
     return Life(bed, frozenset(sampler.seen), "\n".join(logs), new, secrets_of(bed), scratch)
+
+
+def stored() -> set[Path]:
+    return set(store_folder().glob("*"))
 
 
 def secrets_of(bed: "Bed") -> dict[str, str]:
