@@ -5,6 +5,7 @@ import shutil
 import stat
 import threading
 import tomllib
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,7 @@ def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Life:
         left.unlink()
     shutil.rmtree(state / "deployments", ignore_errors=True)
     before = stored()
-    version = f"secret-{os.getpid()}"  # a system that nobody has built before
+    version = f"secret-{uuid.uuid4().hex}"  # a system that nobody has built before
     scratch = tmp_path_factory.mktemp("scratch")
     extra: dict[str, Any] = {"VERSION": version, "TMPDIR": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
     logs = []
