@@ -111,6 +111,8 @@ class Cluster:
         self.options: dict[str, Any] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
         self.backup_jobs: dict[str, dict[str, Any]] = {}
         self.ha_rules: dict[str, dict[str, str]] = {}
+        self.ha_groups: dict[str, dict[str, str]] = {}
+        self.mappings: dict[tuple[str, str], dict[str, Any]] = {}  # by kind (pci, usb) and name
         self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.sdn, self.ipam = Sdn(), Ipam()

@@ -36,6 +36,7 @@ class Vm:
     agent_silent: int = 0  # calls that get no answer (a fault)
     agent_frozen: bool = False  # its file systems are frozen, and most of its commands with them (a fault)
     ha_state: str = ""
+    ha_group: str = ""  # before 9.0
     firewall: dict[str, Any] = field(default_factory=dict)
     rules: list[dict[str, Any]] = field(default_factory=list)
 

@@ -1,5 +1,6 @@
 """/cluster/ha: the least of HA that clients look at."""
 
+from collections.abc import Mapping
 from time import gmtime, strftime
 from typing import Any
 
@@ -53,7 +54,8 @@ async def ha_resources(call: Call) -> Any:
 
 
 def _resource(vm: Vm) -> dict[str, Any]:
-    return {"sid": f"vm:{vm.vmid}", "type": "vm", "state": vm.ha_state, "digest": vm.digest}
+    group = {"group": vm.ha_group} if vm.ha_group else {}
+    return {"sid": f"vm:{vm.vmid}", "type": "vm", "state": vm.ha_state, "digest": vm.digest, **group}
 
 
 def _full_sid(call: Call) -> str:
@@ -100,7 +102,7 @@ async def ha_add(call: Call) -> Any:
     vm = _ha_vm(call)
     if vm.ha_state:
         die(f"resource ID 'vm:{vm.vmid}' already defined")
-    vm.ha_state = call.get("state", "started")
+    vm.ha_state, vm.ha_group = call.get("state", "started"), call.get("group", "")
 
 
 @routes.put(
@@ -110,7 +112,7 @@ async def ha_change(call: Call) -> Any:
     vm = _ha_vm(call)
     if not vm.ha_state:
         die(f"no such resource 'vm:{vm.vmid}'")
-    vm.ha_state = call.get("state", vm.ha_state)
+    vm.ha_state, vm.ha_group = call.get("state", vm.ha_state), call.get("group", vm.ha_group)
 
 
 @routes.delete("/cluster/ha/resources/{sid}", {"purge": boolean(since=(9, 1))}, needs("/", "Sys.Console"))
@@ -125,9 +127,58 @@ async def ha_remove(call: Call) -> Any:
 async def ha_groups(call: Call) -> Any:
     if call.cluster.release.since(9):
         die("cannot index groups: ha groups have been migrated to rules")
-    return []
+    return list(call.cluster.ha_groups.values())
+
+
+GROUP = {
+    "group": named("pve-configid", optional=False),
+    "nodes": text(optional=False),
+    "restricted": boolean(),
+    "nofailback": boolean(),
+    "comment": text(4096),
+    "type": one_of("group"),
+}
+
+
+@routes.post("/cluster/ha/groups", GROUP, needs("/", "Sys.Console"))
+async def ha_add_group(call: Call) -> Any:
+    if call.cluster.release.since(9):
+        die("cannot create group: ha groups have been migrated to rules")
+    name = call.params["group"]
+    if name in call.cluster.ha_groups:
+        die(f"ha group ID '{name}' already defined")
+    call.cluster.ha_groups[name] = {**_told(call, GROUP), "type": "group"}
+
+
+def _told(call: Call, table: Mapping[str, Any]) -> dict[str, Any]:
+    """As the file has them: a flag is a number."""
+    given = {name: call.params[name] for name in table if name in call.params}
+    return {name: int(value) if isinstance(value, bool) else value for name, value in given.items()}
 
 
 @routes.get("/cluster/ha/rules", permission=needs("/", "Sys.Audit"), since=(9, 0))
 async def ha_rules(call: Call) -> Any:
     return list(call.cluster.ha_rules.values())
+
+
+RULE = {
+    "rule": named("pve-configid", optional=False),
+    "type": one_of("node-affinity", "resource-affinity", optional=False),
+    "resources": text(optional=False),
+    "nodes": text(),
+    "strict": boolean(),
+    "affinity": one_of("positive", "negative"),
+    "disable": boolean(),
+    "comment": text(4096),
+}
+
+
+@routes.post("/cluster/ha/rules", RULE, needs("/", "Sys.Console"), since=(9, 0))
+async def ha_add_rule(call: Call) -> Any:
+    name = call.params["rule"]
+    if name in call.cluster.ha_rules:
+        die(f"HA rule '{name}' already defined")
+    managed = {f"vm:{vm.vmid}" for vm in call.cluster.vms.values() if vm.ha_state}
+    if strange := set(call.params["resources"].split(",")) - managed:
+        die(f"cannot use unmanaged resource(s) {', '.join(sorted(strange))}.")
+    call.cluster.ha_rules[name] = _told(call, RULE)

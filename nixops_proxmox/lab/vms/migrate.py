@@ -9,6 +9,7 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import UNUSED, disk_keys, format_disk, is_cdrom, parse_disk, volume_of
 from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
+from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
@@ -67,11 +68,29 @@ def preconditions(cluster: Cluster, vm: Vm) -> dict[str, Any]:
         found["mapped-resources"] = mapped
         found["mapped-resource-info"] = {key: {"name": key} for key in mapped}
     if not vm.running or cluster.release.since(9):
-        lacking = {name: missing_storages(cluster, vm, name) for name in cluster.nodes if name != vm.node}
+        lacking = {name: _lacks(cluster, vm, name) for name in cluster.nodes if name != vm.node}
         found |= {
             "allowed_nodes": [name for name, lacks in lacking.items() if not lacks],
-            "not_allowed_nodes": {name: {"unavailable_storages": lacks} for name, lacks in lacking.items() if lacks},
+            "not_allowed_nodes": {name: lacks for name, lacks in lacking.items() if lacks},
         }
+    return found
+
+
+def _lacks(cluster: Cluster, vm: Vm, node: str) -> dict[str, list[str]]:
+    """What a node does not have, in PVE's words; mapped devices are told from 8 on."""
+    storages, devices = missing_storages(cluster, vm, node), _missing_devices(cluster, vm, node)
+    found = {"unavailable_storages": storages} if storages else {}
+    return found | ({"unavailable-resources": devices} if devices and cluster.release.since(8) else {})
+
+
+def _missing_devices(cluster: Cluster, vm: Vm, node: str) -> list[str]:
+    """Keys of devices whose mapping names none on the node."""
+    found = []
+    for key in local_resources(vm)[1]:
+        kind, name = "usb" if key.startswith("usb") else "pci", properties.split(vm.config[key], "host")["mapping"]
+        rows = cluster.mappings.get((kind, name), {"map": [f"node={node}"]})["map"]
+        if not any(f"node={node}" in row.split(",") for row in rows):
+            found.append(key)
     return found
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from nixops_proxmox.errors import PveError
+from nixops_proxmox.pve.wire.properties import parse_properties
 from nixops_proxmox.pve.wire.refusals import agent_error
 from nixops_proxmox.texts import head
 
@@ -188,6 +189,18 @@ class MigrationSeen:
 
 
 @dataclass(frozen=True)
+class HaRule:
+    """What HA may do with its resources (vm:101): keep them on `nodes`, or `apart` from one another. A rule without
+    nodes is about the resources alone. `strict`: it is a condition and no wish."""
+
+    name: str
+    resources: frozenset[str]
+    nodes: frozenset[str] = frozenset()
+    strict: bool = False
+    apart: bool = False
+
+
+@dataclass(frozen=True)
 class ExecStatus:
     """A command started through the agent; output as the bytes it wrote. PVE tells it once after the exit."""
 
@@ -351,6 +364,51 @@ def parse_maintenance(data: Any) -> frozenset[str]:
     """GET /cluster/ha/status/current: the nodes in maintenance."""
     lrms = (item for item in as_maps(data, "HA status") if item.get("type") == "lrm")
     return frozenset(_text(item, "node") for item in lrms if "(maintenance mode" in _text(item, "status"))
+
+
+def parse_mappings(data: Any) -> Mapping[str, frozenset[str]]:
+    """GET /cluster/mapping/pci or usb: the nodes that have a device, by the mapping's name."""
+    return {
+        _need(item, "id"): frozenset(parse_properties(row).get("node", "") for row in _texts(item.get("map")))
+        for item in as_maps(data, "mappings")
+    }
+
+
+def parse_ha_rules(data: Any) -> tuple[HaRule, ...]:
+    """GET /cluster/ha/rules (9.0). Rules that are off say nothing."""
+    return tuple(
+        HaRule(
+            _need(item, "rule"),
+            frozenset(split_list(_text(item, "resources"))),
+            frozenset(_ha_nodes(_text(item, "nodes"))),
+            as_flag(item.get("strict"), "strict") if _text(item, "type") == "node-affinity" else True,
+            apart=_text(item, "affinity") == "negative",
+        )
+        for item in as_maps(data, "HA rules")
+        if not as_flag(item.get("disable"), "disable")
+    )
+
+
+def parse_ha_groups(groups: Any, resources: Any) -> tuple[HaRule, ...]:
+    """GET /cluster/ha/groups and /cluster/ha/resources, before 9.0."""
+    members: dict[str, set[str]] = {}
+    for item in as_maps(resources, "HA resources"):
+        members.setdefault(_text(item, "group"), set()).add(_text(item, "sid"))
+    return tuple(
+        HaRule(
+            name,
+            frozenset(members.get(name, ())),
+            frozenset(_ha_nodes(_text(item, "nodes"))),
+            as_flag(item.get("restricted"), "restricted"),
+        )
+        for item in as_maps(groups, "HA groups")
+        if (name := _need(item, "group"))
+    )
+
+
+def _ha_nodes(text: str) -> Iterator[str]:
+    """`pve1:2,pve2`: with priorities."""
+    return (part.partition(":")[0] for part in split_list(text))
 
 
 def parse_processor(data: Any) -> Processor:

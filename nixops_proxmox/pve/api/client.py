@@ -74,6 +74,19 @@ class PveClient:
         """The nodes that HA has in maintenance; needs Sys.Audit on /."""
         return answers.parse_maintenance(self._ask("GET", "/cluster/ha/status/current"))
 
+    def list_mappings(self, kind: str) -> Mapping[str, frozenset[str]]:
+        """Mapped devices (`pci`, `usb`) that we may use: their nodes, by name. Since 8.0."""
+        return answers.parse_mappings(self._ask("GET", "/cluster/mapping/{kind}", kind=kind))
+
+    def list_ha_rules(self) -> tuple[answers.HaRule, ...]:
+        """Since 9.0; needs Sys.Audit on /."""
+        return answers.parse_ha_rules(self._ask("GET", "/cluster/ha/rules"))
+
+    def list_ha_groups(self) -> tuple[answers.HaRule, ...]:
+        """The same, before 9.0."""
+        groups = self._ask("GET", "/cluster/ha/groups")
+        return answers.parse_ha_groups(groups, self._ask("GET", "/cluster/ha/resources"))
+
     def get_processor(self, node: str) -> answers.Processor:
         """Needs Sys.Audit on the node."""
         return answers.parse_processor(self._ask("GET", "/nodes/{node}/status", node=node))

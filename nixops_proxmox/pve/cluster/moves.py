@@ -12,6 +12,7 @@ from nixops_proxmox.pve.api.answers import ClusterResources, MigrationSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.placement import find_storage
 from nixops_proxmox.pve.cluster.placer import Placer
+from nixops_proxmox.pve.cluster.restrictions import Limits
 from nixops_proxmox.pve.cluster.view import ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
@@ -92,9 +93,19 @@ class Moves:
             live=look.vm.power is Power.RUNNING,
             copied=copied,
             size=sum(one.size for one in look.told.disks if not one.cdrom),
-            blocked=tuple(_blocked(look, target)) if target != look.vm.node else (),
-            told=tuple(_told(look, target)),
+            blocked=(*_blocked(look, target), *self._restricted(look, target)) if target != look.vm.node else (),
+            told=(*_told(look, target), *self._limits(look).wishes.get(target, ())),
         )
+
+    def _restricted(self, look: _Look, target: str) -> Iterator[str]:
+        """By what PVE has not told itself: of a VM that runs, older releases say nothing of other nodes."""
+        if target in look.told.refused:
+            return
+        yield from self._placer.restrictions.of_devices(look.vm.config, target)
+        yield from self._limits(look).reasons.get(target, ())
+
+    def _limits(self, look: _Look) -> Limits:
+        return self._placer.restrictions.of_ha(look.seen.guests.get(look.vm.vmid), look.seen)
 
     def migrate(self, facts: Facts, migration: Transfer, note: NoteTask) -> None:
         """Migrate it, and wait until it is there. HA migrates what it manages, in its own time."""

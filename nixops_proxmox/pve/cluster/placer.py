@@ -25,6 +25,7 @@ from nixops_proxmox.pve.cluster.placement import (
     without_room,
 )
 from nixops_proxmox.pve.cluster.processors import is_demanding, processor_refusal
+from nixops_proxmox.pve.cluster.restrictions import Restrictions, mapped_devices, with_limits
 from nixops_proxmox.pve.cluster.thin import depends_on_settings, with_thin
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict, candidates, is_asked_for, judge, own_volumes
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
@@ -39,6 +40,7 @@ class Placer:
     def __init__(self, client: PveClient, view: ClusterView, reservations: Reservations, reserve: int) -> None:
         self._client, self._view, self.reservations, self._reserve = client, view, reservations, reserve
         self._placing = threading.Lock()
+        self.restrictions = Restrictions(client)
         self._bridges: dict[str, tuple[str, ...]] = {}
         self._media: dict[tuple[str, str, str], Mapping[str, int]] = {}
         self._processors: dict[str, Processor] = {}
@@ -137,9 +139,13 @@ class Placer:
         chosen = self.find_chosen(spec.name) if place is None else None
         placed = self._placed(seen, without=spec.name if chosen is not None else "")
         near = spec if at else self._near_its_template(spec)
-        judged = [self._look_beyond(near, one, seen) for one in judge(near, seen, placed, reserve=self._reserve, at=at)]
+        limits = self.restrictions.of_ha(guest, seen)
+        judged = [
+            with_limits(self._look_beyond(near, one, seen), limits)
+            for one in judge(near, seen, placed, reserve=self._reserve, at=at)
+        ]
         node = at or (chosen.node if chosen is not None else next((one.node for one in judged if one.fits), ""))
-        ordered = sorted(judged, key=lambda one: not one.fits)
+        ordered = sorted(judged, key=lambda one: (not one.fits, bool(limits.wishes.get(one.node))))
         return Explanation(spec.name, node, tuple(replace(one, chosen=one.node == node) for one in ordered))
 
     def _look_beyond(self, spec: MachineSpec, verdict: Verdict, seen: ClusterResources) -> Verdict:
@@ -226,7 +232,7 @@ class Placer:
             described, spec = spec, self._near_its_template(spec)
             placed = self._placed(seen)
             nodes, refused = candidates(spec, seen, placed, reserve=self._reserve)
-            must_look = len(nodes) > 1 or spec.install.source is InstallSource.IMAGE
+            must_look = len(nodes) > 1 or spec.install.source is InstallSource.IMAGE or any(mapped_devices(spec.extra))
             ordered = sorted(nodes, key=lambda node: node.name != wanted)
             node = next((node for node in ordered if not must_look or self._fits(spec, node, seen, refused)), None)
             if node is None:
@@ -268,14 +274,15 @@ class Placer:
         return not why
 
     def _beyond(self, spec: MachineSpec, node: NodeSeen, seen: ClusterResources) -> Iterator[str]:
-        """Why it does not fit, by what the cluster's list does not tell: bridges, processors, files on a node's own
-        storage. Each node is asked once."""
+        """Why it does not fit, by what the cluster's list does not tell: bridges, processors, mapped devices, files on
+        a node's own storage. Each node is asked once."""
         bridges = self._bridges_of(node.name)
         missing = sorted({nic.bridge for nic in spec.network} - set(bridges))
         if bridges and missing:
             yield f"bridge {', '.join(missing)} is not there (or we lack SDN.Use on it)"
         if is_demanding(spec) and (why := processor_refusal(spec, self._processor_of(node.name))):
             yield why
+        yield from self.restrictions.of_devices(spec.extra, node.name)
         volume, content = medium_of(spec)
         storage = storage_of(volume)
         everywhere = content == "iso" and is_shared(seen, node.name, storage)
