@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from nixops_proxmox.core.graph import Ref
     from nixops_proxmox.fleet import Outcome
-    from nixops_proxmox.operations import Deployed
+    from nixops_proxmox.operations import Deployed, Removal
     from nixops_proxmox.operations.plan_file import SavedPlan
 
 STOPS = (
@@ -94,7 +94,9 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 f" {command(Verb.DEPLOY, '--remove')} removes it"
             )
         removed = [name for name in selected if name in forgotten]
-        everything = not (args.machines or args.only or args.omit)
+        moved = [] if saved is None else _find_moved(args, screen, saved, [deployed.removal(name) for name in removed])
+        removed = [name for name in removed if name not in moved]
+        everything = saved is None and not (args.machines or args.only or args.omit)
         gone = deployed.resources.forgotten() if args.remove and everything else []
         removals = [deployed.removal(name) for name in removed]
         if not dialogs.agree_to_remove(screen, removals, gone, yes=args.yes):
@@ -106,11 +108,11 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=promised)
 
         status = 0
-        things = everything and saved is None and bool(deployed.resources.described())
+        things = everything and bool(deployed.resources.described())
         if names or things or not (removed or gone):
             goal = (until or Phase.READY).value
             status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
-        return status or _remove(args, screen, deployed, removed, gone)
+        return status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
 
 
 def _remove(
@@ -126,18 +128,37 @@ def _remove(
     return carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
 
 
+def _find_moved(
+    args: argparse.Namespace, screen: Screen, saved: "SavedPlan", removals: "Sequence[Removal]"
+) -> list[str]:
+    """The machines whose end would be another one than the plan says, or that the plan does not name. They stay."""
+    from nixops_proxmox.messages.plans import what_goes
+
+    moved = []
+    for removal in removals:
+        name, now = removal.machine.name, what_goes(removal)
+        if name not in saved.removals:
+            screen.warn(f"{name} is not to be destroyed by {args.plan}, so it stays")
+            moved.append(name)
+        elif changed := set(now) ^ set(saved.removals[name]):
+            screen.warn(f"{name} has changed since the plan was made, so it stays: {'; '.join(sorted(changed))}")
+            moved.append(name)
+    return moved
+
+
 def _load(args: argparse.Namespace) -> "SavedPlan | None":
     """The saved plan, if there is one. What it was allowed to do is what this deploy may do."""
     from nixops_proxmox.operations.plan_file import ALLOWED, load_plan
 
     if args.plan is None:
         return None
-    if args.remove:
-        raise ConfigError(
-            "a saved plan has no removals in it, so --plan and --remove exclude each other",
-            hint=f"{command(Verb.DEPLOY, '--plan', str(args.plan))}, then {command(Verb.DEPLOY, '--remove')}",
-        )
     saved = load_plan(args.plan)
+    if args.remove and not saved.removals:
+        raise ConfigError(
+            f"{args.plan} was made without --remove",
+            hint=f"{command(Verb.PLAN, f'--remove --out {args.plan}')} saves what is destroyed, too",
+        )
+    args.remove = bool(saved.removals)
     for name in ALLOWED:
         if getattr(args, name) and not getattr(saved, name):
             flag = f"--{name.replace('_', '-')}"

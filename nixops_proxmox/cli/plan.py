@@ -23,7 +23,7 @@ from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations import Planned
+    from nixops_proxmox.operations import Planned, Removal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", type=Path, help="Save the plan; `deploy --plan FILE` does it, or nothing"
     )
     parser.add_argument(
+        "--remove", action="store_true", help="Save with --out that machines are destroyed that are no longer described"
+    )
+    parser.add_argument(
         "--copy", action="store_true", help="Copy new systems to the machines first, to see units that restart"
     )
     parser.add_argument("--why", metavar="NAME", help="Explain one machine: each node, each change, all packages")
@@ -42,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    if args.remove and args.out is None:
+        raise ConfigError("--remove says what --out saves", hint="a plan shows removals without it")
     if args.why and (args.machines or args.only or args.omit or args.out):
         raise ConfigError("--why explains one machine", hint="leave out --out, and all that selects other machines")
     with open_deployed(args, screen) as deployed:
@@ -55,16 +60,28 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         planned = deployed.plan(names, copy=args.copy)
         removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
         if args.out is not None:
-            _save(args, screen, deployed.record.name, planned)
+            _save(args, screen, deployed.record.name, planned, removals)
     return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)
 
 
-def _save(args: argparse.Namespace, screen: Screen, deployment: str, planned: "Sequence[Planned]") -> None:
+def _save(
+    args: argparse.Namespace,
+    screen: Screen,
+    deployment: str,
+    planned: "Sequence[Planned]",
+    removals: "Sequence[Removal]",
+) -> None:
+    from nixops_proxmox.messages.plans import what_goes
     from nixops_proxmox.operations.plan_file import ALLOWED, Promise, SavedPlan, save_plan
 
     if any(plan.error is not None for plan in planned):
         screen.warn(f"{args.out} was not written: some machines cannot be deployed")
         return
     promises = {plan.name: Promise.of(plan) for plan in planned}
-    save_plan(args.out, SavedPlan(deployment, promises, **{name: getattr(args, name) for name in ALLOWED}))
+    saved = {one.machine.name: tuple(what_goes(one)) for one in removals} if args.remove else {}
+    allowed = {name: getattr(args, name) for name in ALLOWED}
+    save_plan(args.out, SavedPlan(deployment, promises, removals=saved, **allowed))
+    left = [one.machine.name for one in removals if one.machine.name not in saved]
+    if left:
+        screen.warn(f"{args.out} does not destroy {', '.join(left)}: `--remove` saves that, too")
     screen.say(f"saved in {args.out}")

@@ -43,13 +43,15 @@ class Promise:
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """`allow_…`: what the plan was allowed to do, as the deploy will be."""
+    """`allow_…`: what the plan was allowed to do, as the deploy will be. `removals`: what destroying machines that are
+    not described any more was said to take and leave, a line each, by name."""
 
     deployment: str
     machines: Mapping[str, Promise]
     allow_reboot: bool = False
     allow_recreate: bool = False
     make_another: bool = False
+    removals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     format: int = field(default=FORMAT)
 
 
@@ -77,7 +79,8 @@ def load_plan(path: Path) -> SavedPlan:
             raise ConfigError(f"{path}: another version of nixops-proxmox wrote this plan", hint=_again(path))
         machines = {str(name): Promise.from_json(one) for name, one in data["machines"].items()}
         allowed = {name: bool(data[name]) for name in ALLOWED}
-        return SavedPlan(str(data["deployment"]), machines, **allowed)
+        removals = {str(name): tuple(map(str, lines)) for name, lines in data.get("removals", {}).items()}
+        return SavedPlan(str(data["deployment"]), machines, removals=removals, **allowed)
     except OSError as error:
         raise ConfigError(f"cannot read the plan in {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

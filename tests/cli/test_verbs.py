@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.messages.plans import by_danger, describe, footer
+from nixops_proxmox.messages.plans import by_danger, describe, footer, plan_json
 from nixops_proxmox.model import Effect, Machine, Phase
+from nixops_proxmox.nixeval.closure import PackageChange
+from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
 from nixops_proxmox.operations import Planned, Removal
+from nixops_proxmox.operations.systems import SystemChange
 from tests.pace import patience
 
 ROOT = Path(__file__).parents[2]
@@ -299,8 +302,28 @@ def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     value = cli("plan", "--json", "web").value
     gone = cli("plan", "--json", described=["web"], recorded={"db": "ready"}).value["removals"][0]
     keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0], *gone}
-    documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "plan.md").read_text(), re.MULTILINE)
+    text = (ROOT / "docs" / "plan.md").read_text()
+    documented = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.MULTILINE))
     assert keys == set(documented)
+    nested: dict[str, Any] = {
+        "placement": cli("plan", "--why", "web", "--json").value["machines"][0]["placement"],
+        "packages": plan_json(CHANGING)["packages"][0],
+        "units": plan_json(CHANGING)["units"],
+    }
+    nested["nodes"] = nested["placement"]["nodes"][0]
+    named = {key: set(re.findall(r"`([^`]+)`", documented["placement" if key == "nodes" else key])) for key in nested}
+    assert [key for key, found in nested.items() if set(found) - named[key]] == []
+    told = {word for words in named.values() for word in words} - {"dry-activate", "--why"}
+    assert told == {key for found in nested.values() for key in found}, "nothing is documented that is not there"
+
+
+CHANGING = Planned(
+    "web",
+    Phase.READY,
+    system="/nix/store/new",
+    difference=SystemChange((PackageChange("nginx", ("1.0",), ("1.1",), 5),), 9, 5),
+    units=Rehearsal(Units(restarts=("nginx.service",))),
+)
 
 
 @pytest.mark.parametrize("verb", ["plan", "deploy"])
@@ -530,7 +553,28 @@ def test_only_a_deploy_with_remove_destroys_what_is_not_described_any_more(cli: 
     assert cli("deploy", "--remove", "--yes", described=left).status == 0
     assert [row[0] for row in cli("status", described=left).rows[1:]] == ["web"]
     assert cli("deploy", "--remove", described=left).status == 0, "nothing is left to agree to"
-    assert "exclude each other" in cli("deploy", "--remove", "--plan", "x.plan", described=left).err
+
+
+def test_a_saved_plan_destroys_what_it_was_saved_for(cli: Cli, tmp_path: Path) -> None:
+    cli("deploy")
+    left, without, both = ["web"], str(tmp_path / "a.plan"), str(tmp_path / "b.plan")
+    assert "does not destroy app, db: `--remove` saves that, too" in cli("plan", "--out", without, described=left).err
+    refused = cli("deploy", "--remove", "--plan", without, described=left)
+    assert refused.status == 2 and "was made without --remove" in refused.err
+    assert cli("deploy", "--plan", without, described=left).status == 0
+    assert "db" in cli("status", described=left).out
+    assert "--remove says what --out saves" in cli("plan", "--remove", described=left).err
+    assert "does not destroy" not in cli("plan", "--remove", "--out", both, described=left).err
+    asked = cli("deploy", "--plan", both, described=left)
+    assert asked.status == 3 and "destroy app, db, with all their data?" in asked.err
+    text = Path(both).read_text()
+    Path(both).write_text(text.replace("of db", "of somebody"))
+    done = cli("deploy", "--plan", both, "--yes", described=left)
+    assert done.status == 1 and "db has changed since the plan was made, so it stays" in done.err
+    assert [row[0] for row in cli("status", described=left).rows[1:]] == ["db", "web"]
+    Path(both).write_text(text)
+    assert cli("deploy", "--plan", both, "--yes", described=left).status == 0
+    assert [row[0] for row in cli("status", described=left).rows[1:]] == ["web"]
 
 
 def test_two_folders_of_different_name_are_two_deployments(cli: Cli, tmp_path: Path) -> None:
