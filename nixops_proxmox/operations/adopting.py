@@ -2,12 +2,12 @@
 nothing. Only then, it is recorded and marked."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nixops_proxmox.errors import ConfigError, DeployError, SpecError
-from nixops_proxmox.model import Change, Machine, Phase
+from nixops_proxmox.model import Change, Endpoint, Machine, Phase
 from nixops_proxmox.operations.recovery import RecoverySearch
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -136,7 +136,9 @@ class Examiner:
         if found.machine is None:
             raise SpecError(found.problem)
         facts = replace(found.machine.facts, installed_by="recovered", macs=macs_of(config))
-        return found.machine.moved(found.machine.phase, facts), found.remarks
+        machine = found.machine.moved(found.machine.phase, facts)
+        inside = self._search.tell_inside(machine) if facts.host_key and machine.phase is Phase.RUNNING else ()
+        return machine, (*inside, *found.remarks)
 
     def _compare(self, spec: MachineSpec, machine: Machine) -> tuple[Change, ...]:
         """The ordinary planner's own comparison, apart from the mark."""
@@ -144,6 +146,24 @@ class Examiner:
         if vm is None:
             raise SpecError("it has gone")
         return tuple(one for one in self._hypervisor.changes(vm, spec, machine) if one.key not in MARKS)
+
+
+def with_ssh_witness(one: Adoption, explain: Callable[[Machine], tuple[list[str], Endpoint | None]]) -> Adoption:
+    """The same, with what SSH says of the host key that the agent told. `explain`: tries the machine's addresses: a
+    line for each, and the one that has this key."""
+    machine = one.machine
+    if machine is None or one.problem or not machine.facts.host_key or machine.phase is not Phase.RUNNING:
+        return one
+    try:
+        lines, endpoint = explain(machine)
+    except DeployError as error:
+        lines, endpoint = [error.message], None
+    if endpoint is not None:
+        told = f"its host key is the same through the agent and through SSH ({endpoint.host})"
+    else:
+        why = "; ".join(lines) or "it has no address"
+        told = f"its host key is known through the agent alone, SSH could not be asked: {why}"
+    return replace(one, remarks=(*one.remarks, told))
 
 
 def find_terraformed(path: Path) -> list[Target]:

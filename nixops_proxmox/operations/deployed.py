@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
-from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed
+from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed, with_ssh_witness
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.growing import find_growth
@@ -36,7 +37,7 @@ from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.wire.profiles import load_profile
-from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec import NetworkSpec, parse_machine
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.record import DeploymentRecord
@@ -221,7 +222,12 @@ class Deployed(VolumeVerbs):
         targets = [Target(word, called) for word in words]
         targets += examiner.in_pool(pool) if pool else []
         targets += find_terraformed(tfstate) if tfstate is not None else []
-        return [examiner.examine(target) for target in targets]
+        found = [examiner.examine(target) for target in targets]
+        return [with_ssh_witness(one, partial(self._look_for, one.options or {})) for one in found]
+
+    def _look_for(self, options: Mapping[str, object], machine: Machine) -> tuple[list[str], Endpoint | None]:
+        """Try every address of a machine that is not recorded."""
+        return self._parts.guests.explain(machine, parse_machine(machine.name, {"proxmox": dict(options)}))
 
     def losses(self, name: str) -> tuple[str, ...]:
         """What a machine's end deletes beside the disks that we made, a line each."""

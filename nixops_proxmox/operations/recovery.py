@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.guest.agent import Agent
-from nixops_proxmox.guest.system import read_boot_id, read_host_key
+from nixops_proxmox.guest.system import read_boot_id, read_host_key, tell_system
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -150,6 +150,15 @@ class RecoverySearch:
             f" if it never was installed, {command(Verb.DESTROY, machine.name)} removes it"
         )
         return machine.moved(Phase.RESCUE, facts), [remark]
+
+    def tell_inside(self, machine: Machine) -> tuple[str, ...]:
+        """What runs in a machine, if its agent tells: a line, or none."""
+        try:
+            agent = self._agents(machine)
+            agent.wait_for_agent(AGENT_TIME)
+            return (f"inside: {tell_system(agent.osinfo(), agent.read_file)}",)
+        except DeployError:
+            return ()
 
     def _with_host_key(self, machine: Machine) -> tuple[Machine, list[str]]:
         if self._keys.has_host_key(machine.facts.uuid):
