@@ -245,6 +245,42 @@ let
   # Beside machines: what kinds of our own are described. Of other backends' resources only the names are told.
   described = mapAttrs (name: value: if elem name resourceOptions then simple "resources.${name}" value else null) resources;
 
+  # Where options below deployment.proxmox are said, by their path: "FILE:LINE" where an attribute set in the network has
+  # them, the file alone where a module says them in another way. Asked for one machine at a time, and by itself.
+  places = mapAttrs
+    (name: _: placesOfModule "" ((nodes.${name} or source.systems.${name} or { }).options.deployment.proxmox or { })
+      // foldl' (found: one: found // placesIn "" (bodyOf one.value).deployment.proxmox or { }) { } (defaults ++ sayings name))
+    all;
+  # A default stands in our own module, which users do not change.
+  isTheirs = file: builtins.substring 0 1 file == "/"
+    && builtins.substring 0 (builtins.stringLength (toString ./.)) file != toString ./.;
+  bodyOf = value: if isAttrs value then value.config or value else { };
+  placesIn = prefix: set:
+    if !isAttrs set || set ? drvPath then { }
+    else foldl'
+      (found: key:
+        let
+          place = builtins.unsafeGetAttrPos key set;
+          path = if prefix == "" then key else "${prefix}.${key}";
+        in
+        found // (if place == null then { } else { ${path} = "${place.file}:${toString place.line}"; })
+          // placesIn path set.${key})
+      { }
+      (attrNames set);
+  placesOfModule = prefix: options: foldl'
+    (found: key:
+      let
+        option = options.${key};
+        path = if prefix == "" then key else "${prefix}.${key}";
+        files = filter isTheirs (map toString (option.files or [ ]));
+      in
+      if key == "_module" || !isAttrs option then found
+      else if (option._type or null) != "option" then found // placesOfModule path option
+      else if files == [ ] then found
+      else found // { ${path} = elemAt files (length files - 1); })
+    { }
+    (attrNames options);
+
   # What all machines are made of comes first: what is wrong in one is told before the systems, which take minutes. The
   # listener can refuse what no type can say, and end us.
   first = builtins.deepSeq deployments
@@ -265,5 +301,5 @@ in
   };
 
   machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;
-  inherit nodes resources;
+  inherit nodes places resources;
 }

@@ -1,5 +1,7 @@
 """The line of Nix that accepts what a VM has: it would be described as it is."""
 
+from collections.abc import Mapping
+
 from nixops_proxmox.model import Change
 
 # By PVE's key: the option below `deployment.proxmox`, and how its value is written.
@@ -24,6 +26,14 @@ def accepting_line(change: Change) -> str:
     if key in _TEXTS and have and have.isascii() and have.isprintable() and not set(have) & set('"\\$'):
         return _line(_TEXTS[key], f'"{have}"')
     return ""
+
+
+def place_of(accept: str, places: Mapping[str, str]) -> str:
+    """`network.nix:12`: where the description says the option of such a line, or one that it is in. Empty: unknown."""
+    path = accept.removeprefix("deployment.proxmox.").partition(" ")[0]
+    while path and path not in places:
+        path = path.rpartition(".")[0]
+    return places.get(path, "")
 
 
 def _line(option: str, value: str) -> str:

@@ -1,10 +1,10 @@
 """What is true of one machine right now."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.messages.accepting import accepting_line
+from nixops_proxmox.messages.accepting import accepting_line, place_of
 from nixops_proxmox.messages.plans import change_json, describe_change
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
@@ -38,19 +38,21 @@ def check_remarks(one: "Checked") -> list[str]:
     for change in one.changes:
         lines.append(f"{one.name}: {describe_change(change)}")
         if change.key in known:
-            lines += [f"  {line}" for line in describe_origin(known[change.key])]
+            lines += [f"  {line}" for line in describe_origin(known[change.key], one.places)]
     lines += [f"{one.name}: {key} waits for a stop and start" for key in one.pending]
     return [*lines, *(f"{one.name}: {problem}" for problem in one.problems)]
 
 
-def describe_origin(drift: "Drift") -> Iterator[str]:
-    """Who made the difference, and the two ways out: undo it, or accept it."""
+def describe_origin(drift: "Drift", places: Mapping[str, str]) -> Iterator[str]:
+    """Who made the difference, and the two ways out. `places`: where the description says what."""
     undo = f"undo: {command(Verb.DEPLOY)}"
     match drift.origin.value:
         case "description":
             yield f"the description changed since the last deploy; {command(Verb.DEPLOY)} applies it"
         case "by hand":
-            accept = accepting_line(drift.change)
+            line = accepting_line(drift.change)
+            place = place_of(line, places)
+            accept = f"{place}: {line}" if place else line
             yield f"changed on the VM since the last deploy, {_by_whom(drift)}"
             yield f"{undo}   accept: {shown_line(accept)}" if accept else undo
         case _:
@@ -76,19 +78,21 @@ def check_json(one: "Checked") -> dict[str, Any]:
         "reachable": one.reachable,
         "system_ok": one.system_ok,
         "changes": [change_json(change) for change in one.changes],
-        "drift": [_drift_json(drift) for drift in one.drift],
+        "drift": [_drift_json(drift, one.places) for drift in one.drift],
         "pending": list(one.pending),
         "problems": list(one.problems),
         "ok": is_well(one),
     }
 
 
-def _drift_json(drift: "Drift") -> dict[str, Any]:
+def _drift_json(drift: "Drift", places: Mapping[str, str]) -> dict[str, Any]:
+    accept = accepting_line(drift.change)
     return {
         "key": drift.change.key,
         "origin": drift.origin.value,
         "tasks": [{"upid": task.upid, "user": task.user, "started": task.started} for task in drift.tasks],
-        "accept": accepting_line(drift.change) or None,
+        "accept": accept or None,
+        "described in": place_of(accept, places) or None,
     }
 
 

@@ -102,9 +102,9 @@ def evaluate_argv(nix: Nix, expression: Path, source: NetworkSource) -> list[str
 
     The trace is asked for at once: only there stands whose fault an error is, and to ask later is to evaluate twice.
     """
-    what = [str(expression), *_source_arguments(source), "-A", "info"]
+    what = [str(expression), *source_arguments(source), "-A", "info"]
     how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace", "--arg", "announce", "true"]
-    return nix.argv("nix-instantiate", *how, *_search(source), *what)
+    return nix.argv("nix-instantiate", *how, *search_words(source), *what)
 
 
 def evaluate_network(
@@ -158,11 +158,11 @@ def _unannounced(stderr: str) -> str:
     return re.sub(rf"^{ANNOUNCED}.*\n?", "", stderr, flags=re.MULTILINE)
 
 
-def _search(source: NetworkSource) -> list[str]:
+def search_words(source: NetworkSource) -> list[str]:
     return [word for entry in source.search_path for word in ("-I", entry)]
 
 
-def _source_arguments(source: NetworkSource) -> Sequence[str]:
+def source_arguments(source: NetworkSource) -> Sequence[str]:
     if source.flake:
         # nix-instantiate knows builtins.getFlake once the feature is on, so both kinds of source take one road.
         words = ["--option", "extra-experimental-features", "flakes nix-command", "--argstr", "flakeUri", source.flake]

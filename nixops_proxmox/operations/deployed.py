@@ -21,6 +21,7 @@ from nixops_proxmox.operations import migrating
 from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed, with_ssh_witness
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
+from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
@@ -340,13 +341,16 @@ class Deployed(VolumeVerbs):
 
         def work(name: str) -> Machine:
             world = self._parts.hurried(self._world(name, self._options.permissions))
-            found[name] = check_machine(
+            checked = check_machine(
                 self.record.machine(name),
                 world,
                 described=name in self.described(),
                 log=self.hypervisor_of(name),
                 history=self.record.history(name),
             )
+            if self._description is not None and any(one.origin is Origin.BY_HAND for one in checked.drift):
+                checked = replace(checked, places=self._description.find_places(name))
+            found[name] = checked
             return self.record.machine(name)
 
         outcomes = run_all(names, work, jobs=self._options.jobs)

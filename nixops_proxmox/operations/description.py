@@ -8,11 +8,12 @@ from pathlib import Path
 
 from nixops_proxmox import paths
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.nixeval.builder import Systems, WantedSystems
 from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
+from nixops_proxmox.nixeval.places import find_places
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
@@ -29,6 +30,16 @@ class Description:
     nix: Nix | None = None
     systems: WantedSystems | None = None
     warnings: tuple[str, ...] = ()  # what Nix said while it evaluated
+    source: NetworkSource | None = None
+
+    def find_places(self, name: str) -> Mapping[str, str]:
+        """Where a machine's options are said, by their names. Empty where Nix does not tell, for it only helps."""
+        if self.nix is None or self.source is None:
+            return {}
+        try:
+            return find_places(self.nix, paths.nix_dir() / "eval.nix", self.source, name, run=ProcessRunner())
+        except EvaluationFailed:
+            return {}
 
     def builder(self, parts: Parts) -> Builder:
         if self.nix is None or self.systems is None:
@@ -80,7 +91,7 @@ def describe(
         network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
-    return Description(network, nix, systems, evaluated.warnings)
+    return Description(network, nix, systems, evaluated.warnings, source)
 
 
 def _needs_system(spec: MachineSpec) -> bool:

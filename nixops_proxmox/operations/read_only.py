@@ -70,6 +70,7 @@ class Checked:
     pending: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     drift: tuple[Drift, ...] = ()  # the changes, with who made them
+    places: Mapping[str, str] = field(default_factory=dict)  # FILE:LINE by option, if it was changed by hand
 
 
 def plan_machine(machine: Machine, world: World) -> Planned:

@@ -78,6 +78,14 @@ def test_both_ways_out_are_named() -> None:
     assert "the description changed" in told(Drift(CORES, Origin.DESCRIPTION))[0]
 
 
+@pytest.mark.parametrize("option", ["cpu.cores", "cpu"])
+def test_where_the_description_says_it_is_named(option: str) -> None:
+    drift = Drift(CORES, Origin.BY_HAND)
+    one = Checked("web", Phase.READY, changes=(CORES,), drift=(drift,), places={option: "web.nix:4", "cp": "x.nix:1"})
+    assert check_remarks(one)[2].endswith("accept: web.nix:4: deployment.proxmox.cpu.cores = 4;")
+    assert check_json(one)["drift"][0]["described in"] == "web.nix:4"
+
+
 def test_a_strange_user_name_does_not_reach_the_terminal() -> None:
     assert "\x1b" not in "".join(told(Drift(CORES, Origin.BY_HAND, (task("\x1b[2Jmallory", 0),))))
 
@@ -107,6 +115,7 @@ def test_programs_read_who_it_was() -> None:
             "origin": "by hand",
             "tasks": [{"upid": "U7", "user": "alice@pam", "started": 7}],
             "accept": "deployment.proxmox.cpu.cores = 4;",
+            "described in": None,
         }
     ]
 
