@@ -80,8 +80,8 @@ VERBS = {
     "restore": Verb(("restore", "web", "--yes"), "Restore the backup", 60, 10, BEFORE, back_up),
     "backup": Verb(("backup", "web"), "Back the machine up", 30, 10),
     "reboot": Verb(("reboot", "web", "--hard"), "Switch the machine off and boot its system", 30, 10),
-    "migrate": Verb(("migrate", "web"), "Migrate the machine to another node", 45, 10, aim=to_another_node),
-    "move": Verb(("deploy",), "Change the VM to match the description", 45, 10, aim=to_another_storage),
+    "migrate": Verb(("migrate", "web"), "Migrate the machine to another node", 60, 10, aim=to_another_node),
+    "move": Verb(("deploy",), "Change the VM to match the description", 60, 10, aim=to_another_storage),
 }
 CASES = [
     pytest.param(name, action, methods, first, id=f"{name}-{when}-from-call-{first}")
