@@ -5,7 +5,7 @@ import argparse
 from nixops_proxmox.cli.arguments import add_common, open_deployed
 from nixops_proxmox.display.arguments import add_break_lock, add_json
 from nixops_proxmox.display.screen import Screen
-from nixops_proxmox.display.volumes import ABOUTS, DELETE, LIST, add_confirm, run_volume_verb
+from nixops_proxmox.display.volumes import ABOUTS, ADOPT, DELETE, LIST, add_confirm, add_disk, run_volume_verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             add_break_lock(action)
         if name == DELETE:
             add_confirm(action)
+        if name == ADOPT:
+            add_disk(action)
         add_common(action)
 
 

@@ -14,20 +14,21 @@ if TYPE_CHECKING:
 
 LIST = "list"
 DELETE = "delete"
+ADOPT = "adopt"
 ABOUTS = {
     LIST: "List the volumes, and where each one is now",
     "attach": "Attach a volume to the machine that describes it",
     "detach": "Park a volume that the VM of a stopped machine has",
     DELETE: "Delete a parked volume with its data; asks for its name",
     "grow": "Grow a volume to the described size",
-    "adopt": "Record a volume that the cluster has and the record lost",
+    ADOPT: "Record a volume that the cluster has, or make a disk of a stopped machine a volume",
 }
 DONE = {
     "attach": "attached",
     "detach": "parked",
     DELETE: "deleted, with its data",
     "grow": "grown; the next deploy of its machine grows what is on it",
-    "adopt": "recorded",
+    ADOPT: "recorded",
 }
 
 
@@ -36,12 +37,19 @@ def add_volume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", choices=ABOUTS, help=f"One of {', '.join(ABOUTS)}")
     parser.add_argument("name", metavar="NAME", nargs="?", default="", help="Work on this volume")
     add_confirm(parser)
+    add_disk(parser)
     add_break_lock(parser)
     add_json(parser)
 
 
 def add_confirm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confirm", metavar="NAME", default="", help="Give the name again instead of typing it")
+
+
+def add_disk(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--disk", metavar="MACHINE:SLOT", default="", help="Make this disk the volume; it stays where it is"
+    )
 
 
 def run_volume_verb(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:
@@ -52,12 +60,16 @@ def run_volume_verb(args: argparse.Namespace, screen: Screen, deployed: "Deploye
     if args.action == DELETE and not agree_to_delete(args, screen, deployed):
         screen.say("nothing was done")
         return 0
+
+    def adopt(name: str) -> None:
+        deployed.adopt_volume(name, args.disk)
+
     work = {
         "attach": deployed.attach_volume,
         "detach": deployed.park_volume,
         DELETE: deployed.delete_volume,
         "grow": deployed.grow_volume,
-        "adopt": deployed.adopt_volume,
+        ADOPT: adopt,
     }
     work[args.action](args.name)
     screen.say(f"volume {args.name}: {DONE[args.action]}")

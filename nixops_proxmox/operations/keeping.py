@@ -13,12 +13,13 @@ from nixops_proxmox.kinds.machine.steps.hardware import volume_key
 from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.ports import World
 from nixops_proxmox.kinds.volume.steps import is_parked
-from nixops_proxmox.kinds.volume.table import LIFECYCLE, NOT_YET, OUT
+from nixops_proxmox.kinds.volume.table import DISK, LIFECYCLE, NOT_YET, OUT
 from nixops_proxmox.model import Change, Machine, Power, Spot, Vm, VmRef
+from nixops_proxmox.operations.taking import refuse_to_take
 from nixops_proxmox.operations.volume_ports import VolumeCluster, VolumeRecord
 from nixops_proxmox.operations.volume_reports import VolumeReports
 from nixops_proxmox.pve.vm.correction import hotplugged
-from nixops_proxmox.pve.vm.parking import volumes_in
+from nixops_proxmox.pve.vm.parking import serials_in, volumes_in
 from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, print_size
 from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
 from nixops_proxmox.spec.volume import serial_of
@@ -317,6 +318,21 @@ class Keeper:
         self._record.journal(self._lease).record(found, f"adopted from VM {spot.vm.vmid}")
         self._learn(found)
 
+    def take(self, name: str, slot: str, machine: Machine, spec: MachineSpec) -> None:
+        """Make the disk in the slot of a stopped machine's VM the volume: it stays where it is, with its data."""
+        vm, volume = self._get_vm(machine, spec), self.spec(name)
+        target = VmRef(vm.uuid, vm.vmid, vm.node)
+        disk = self._cluster(spec.profile).volume_store.drives(target).get(slot)
+        if self.volume(name).phase is not VolumePhase.ABSENT:
+            raise StateError(f"volume {name} is recorded already, as {self.volume(name).phase}")
+        refuse_to_take(volume, slot, disk, machine, spec)
+        if vm.power is not Power.STOPPED:
+            raise NeedsPermission(
+                f"{machine.name}: it runs, and its guest would know the disk by its old serial until the next start",
+                hint=f"{command(Verb.STOP, machine.name)} first",
+            )
+        self._pursue(name, VolumePhase.ATTACHED, machine, target=target, disk=disk, way=DISK)
+
     # How.
 
     def _pursue(
@@ -328,13 +344,16 @@ class Keeper:
         node: str = "",
         target: VmRef | None = None,
         taken: Collection[str] = (),
+        disk: Spot | None = None,
+        way: str = "",
     ) -> None:
         with self._lock:
             volume, spec = self.volume(name), self.spec(name)
             world = self._world(volume, spec, machine, node=node, target=target, taken=taken)
+            world = replace(world, disk=disk)
             ended: Volume | None = None
             try:
-                ended = pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease))
+                ended = pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease), way=way)
             finally:
                 self._learn(ended)
 
@@ -383,8 +402,3 @@ class Keeper:
                 hint=f"{command(Verb.DOCTOR)} lists the storages",
             )
         return max(places, key=lambda place: place.free).node
-
-
-def serials_in(vm: Vm) -> frozenset[str]:
-    """The serials of the volumes that the VM has, or has until its next start."""
-    return frozenset({*volumes_in(vm.config).values(), *volumes_in(vm.active).values()})

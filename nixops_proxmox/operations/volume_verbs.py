@@ -56,8 +56,15 @@ class VolumeVerbs(OpenDeployment):
             self._keep(lease)
             self.volumes.delete(name)
 
-    def adopt_volume(self, name: str) -> None:
-        """Record a described volume that the cluster has."""
+    def adopt_volume(self, name: str, disk: str = "") -> None:
+        """Record a described volume that the cluster has. `disk`, as `MACHINE:SLOT`: one of a machine's disks becomes
+        the volume."""
+        machine, _, slot = disk.partition(":")
+        if disk and not (machine and slot):
+            raise SpecError(f"{disk!r} names no disk", hint="write the machine and the slot, as db:scsi1")
         with self._lease() as lease:
             self._keep(lease)
-            self.volumes.adopt(name)
+            if disk:
+                self.volumes.take(name, slot, self.record.machine(machine), self.spec(machine))
+            else:
+                self.volumes.adopt(name)

@@ -149,7 +149,10 @@ class FakeDeployed:
     def park_volume(self, name: str) -> None:
         self.volumes.spec(name)
 
-    attach_volume = grow_volume = delete_volume = adopt_volume = park_volume
+    attach_volume = grow_volume = delete_volume = park_volume
+
+    def adopt_volume(self, name: str, disk: str = "") -> None:
+        self.volumes.spec(name)
 
     def remarks(self) -> list[str]:
         return []

@@ -20,7 +20,8 @@ let
   from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
   machine = volumes: {
     deployment.proxmox = {
-      disks = [ { storage = "local-lvm"; size = "1G"; } ];
+      disks = [ { storage = "local-lvm"; size = "1G"; } ]
+        ++ (if from "OWN" "" == "" then [ ] else [ { storage = "local-lvm"; size = "1G"; keep = true; } ]);
       install = { iso = "local:iso/lab-installer.iso"; method = "configuration"; };
       memory = 256;
       network = [ { bridge = "vmbr0"; } ];
@@ -150,3 +151,21 @@ def test_a_lost_record_makes_no_second_volume(store: "Bed") -> None:
     store.run("volume", "adopt", "data")
     store.run("deploy")
     assert len(disks(store)) == 1
+
+
+def test_a_disk_of_a_machine_becomes_a_volume_where_it_is(store: "Bed") -> None:
+    store.run("deploy", OWN="yes", HOLDER="nobody")
+    own = "/dev/sdb"
+    store.ssh("db", f"mkfs.ext4 -q {own} && mkdir -p /data && mount {own} /data && echo precious > /data/ledger")
+    store.run("volume", "delete", "data", "--confirm", "data", PROTECT="no")  # nothing had it
+    runs = store.run("volume", "adopt", "data", "--disk", "db:scsi1", check=False)
+    assert runs.returncode == 3 and "stop db" in runs.stderr
+    store.run("stop")
+    still = store.run("volume", "adopt", "data", "--disk", "db:scsi1", check=False, OWN="yes")
+    assert still.returncode == 2 and "still has it as a disk of the machine" in still.stderr
+    store.run("volume", "adopt", "data", "--disk", "db:scsi1")
+    assert [place.split()[1] for place in disks(store)] == ["scsi1"]
+    store.run("deploy")
+    assert store.ssh("db", MOUNT).strip() == "precious"
+    store.run("destroy", "--yes")
+    assert volume(store)["phase"] == "parked" and len(disks(store)) == 1

@@ -1,6 +1,7 @@
 """A world in memory for each kind of ours; it outlives every run, and so does its record."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import uuid4
@@ -15,8 +16,9 @@ from nixops_proxmox.kinds.medium import Medium
 from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
 from nixops_proxmox.kinds.volume import ports as volumes
 from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts, VolumePhase
+from nixops_proxmox.kinds.volume.table import DISK
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
-from nixops_proxmox.model import Phase, VmRef
+from nixops_proxmox.model import Phase, Spot, VmRef
 from nixops_proxmox.options import Silent
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec.resources import PoolSpec
@@ -207,10 +209,13 @@ class VolumeBench:
             machine="web",
         )
 
-    def pursue(self, goal: VolumePhase, fuse: Fuse | None = None, **world: Any) -> Volume:
+    def pursue(self, goal: VolumePhase, fuse: Fuse | None = None, *, disk: Spot | None = None, **more: Any) -> Volume:
+        """`disk`: the one that is to become the volume."""
         fuse = fuse or Fuse()
         self.record.fuse = fuse
-        return pursue(LIFE_OF_VOLUMES, goal, self.record.thing, self.world(fuse, **world), self.record)
+        world = replace(self.world(fuse, **more), disk=disk)
+        way = "" if disk is None else DISK
+        return pursue(LIFE_OF_VOLUMES, goal, self.record.thing, world, self.record, way=way)
 
     def run(self, fuse: Fuse, *, wanted: bool) -> Volume:
         if wanted:

@@ -59,6 +59,6 @@ def test_the_data_moves_from_one_guest_to_another(bed: "GuestBed") -> None:
     bed.run("destroy", "db", "--yes")
     assert "parked" in bed.run("volume", "list").stdout
     plan = bed.run("plan", "spare", HOLDER="spare").stdout
-    assert "volume data: (none) → attached" in plan and "restart" not in plan
+    assert "+ volume data: (none) → attached  [live]" in plan
     bed.run("deploy", "spare", HOLDER="spare")
     assert bed.ssh("spare", READ).split() == ["precious", boot], "the same data, and no restart"

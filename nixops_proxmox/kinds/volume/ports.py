@@ -81,7 +81,8 @@ class DiskStore(Protocol):
 class World:
     """Everything outside, for one volume. `node`: where a new one is made; `parkers`: the VMs that keep volumes of this
     deployment and hypervisor; `roomy`: those of them that keep volumes of the same storage; `target`: the machine's VM
-    that it is wanted in; `taken`: slots that the machine's description uses; `mint`: makes a new UUID."""
+    that it is wanted in; `taken`: slots that the machine's description uses; `mint`: makes a new UUID;
+    `disk`: the disk of `target` that becomes the volume."""
 
     spec: VolumeSpec
     serial: str
@@ -95,6 +96,7 @@ class World:
     target: VmRef | None = None
     machine: str = ""
     taken: Collection[str] = ()
+    disk: Spot | None = None
 
     def wait_for_task(self, upid: str) -> None:
         self.store.wait_for_task(upid)

@@ -61,23 +61,24 @@ class CreateVolume:
     def do(self, world: World, volume: Volume, attempt: Attempt) -> VolumeFacts:
         """Safe to repeat: what an earlier try made has the volume's serial, and is looked for first."""
         if not volume.facts.parker:
-            self._refuse_stranger(world, volume)
+            refuse_stranger(world, volume)
         parker = prepare_parker(world, attempt, world.node)
         slot = world.store.find_slot(parker, (), last=False)
         attempt.note(replace(attempt.facts, slot=slot, uuid=parker.uuid, vmid=parker.vmid, node=parker.node))
         world.store.allocate(parker, slot, world.spec, world.serial, attempt.note_task)
         return attempt.facts.at(get_spot(world, volume.moved(volume.phase, attempt.facts)))
 
-    def _refuse_stranger(self, world: World, volume: Volume) -> None:
-        """What has our serial before we made anything is another deployment's, or our record of it was lost."""
-        spot = world.store.find(world.serial, ())
-        if spot is not None:
-            raise StateError(
-                f"volume {volume.name}: VM {spot.vm.vmid} on {spot.vm.node} has a disk with its serial"
-                f" ({world.serial}, in {spot.slot}), and our record knows nothing of it; nothing was made",
-                hint=f"if it is this volume, {command(Verb.VOLUME_ADOPT, volume.name)} records it; if another"
-                " deployment has the same name, give one of the two another name",
-            )
+
+def refuse_stranger(world: World, volume: Volume) -> None:
+    """What has our serial before we made anything is another deployment's, or our record of it was lost."""
+    spot = world.store.find(world.serial, ())
+    if spot is not None:
+        raise StateError(
+            f"volume {volume.name}: VM {spot.vm.vmid} on {spot.vm.node} has a disk with its serial"
+            f" ({world.serial}, in {spot.slot}), and our record knows nothing of it; nothing was made",
+            hint=f"if it is this volume, {command(Verb.VOLUME_ADOPT, volume.name)} records it; if another"
+            " deployment has the same name, give one of the two another name",
+        )
 
 
 def prepare_parker(world: World, attempt: Attempt, node: str) -> VmRef:
@@ -104,6 +105,32 @@ def _recorded_parker(world: World, facts: VolumeFacts, node: str) -> VmRef | Non
 
 def _roomy_parker(world: World, node: str) -> VmRef | None:
     return next((one for one in world.roomy if one.node == node and world.store.find_slot(one, (), last=False)), None)
+
+
+class TakeDisk:
+    """Make a disk of the machine the volume"""
+
+    def already(self, world: World, volume: Volume) -> VolumeFacts | None:
+        """Nothing else than this step gives a machine's disk a volume's serial before the volume is recorded."""
+        spot = world.store.find(world.serial, ())
+        if spot is None or world.target is None or spot.vm.uuid != world.target.uuid:
+            return None
+        return self._known(world, volume.facts, spot)
+
+    def do(self, world: World, volume: Volume, attempt: Attempt) -> VolumeFacts:
+        """Safe to repeat: the disk stays where it is, and is marked as it would be marked again. Its data is never
+        read or written."""
+        disk = world.disk
+        if disk is None:
+            raise StateError(f"volume {volume.name}: there is no disk to take")
+        refuse_stranger(world, volume)
+        attempt.note(self._known(world, attempt.facts, disk))
+        world.store.mark(disk.vm, disk.slot, world.spec, world.serial, attempt.note_task)
+        return attempt.facts.at(get_spot(world, volume.moved(volume.phase, attempt.facts)))
+
+    def _known(self, world: World, facts: VolumeFacts, spot: Spot) -> VolumeFacts:
+        known = replace(facts, serial=world.serial, profile=world.spec.profile, storage=world.spec.storage)
+        return replace(known, machine=world.machine).at(spot)
 
 
 class Attach:

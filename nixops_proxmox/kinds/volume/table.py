@@ -7,13 +7,15 @@ from nixops_proxmox.errors import VmidTaken
 from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts
 from nixops_proxmox.kinds.volume.facts import VolumePhase as P
 from nixops_proxmox.kinds.volume.ports import World
-from nixops_proxmox.kinds.volume.steps import Attach, CreateVolume, Delete, Grow, Park, find_spot, is_parked
+from nixops_proxmox.kinds.volume.steps import Attach, CreateVolume, Delete, Grow, Park, TakeDisk, find_spot, is_parked
 from nixops_proxmox.model import Spot
 from nixops_proxmox.spelling import Verb, command
 
 NOT_YET = (P.ABSENT, P.BEGUN)
 THERE = (P.PARKED, P.PARKED_SMALL, P.ATTACHED, P.SMALL, P.ELSEWHERE)
 OUT = (P.ATTACHED, P.SMALL, P.ELSEWHERE)  # in the VM of a machine
+
+DISK = "disk"  # the way of a machine's disk that becomes a volume
 
 TAKEN = ((VmidTaken, P.BEGUN),)  # another VM got the VMID first
 
@@ -91,6 +93,7 @@ LIFECYCLE: Lifecycle[P, World, Volume, VolumeFacts, VolumeLook] = Lifecycle(
         *(Move(P.PARKED, here,            CreateVolume(),  P.PARKED, turns=TAKEN) for here in NOT_YET),
         *(Move(P.PARKED, here,            Park(),          P.PARKED) for here in OUT),
         Move(P.PARKED,   P.PARKED_SMALL,  Grow(),          P.PARKED),
+        Move(P.ATTACHED, P.ABSENT,        TakeDisk(),      P.ATTACHED, ways=(DISK,)),
         *(Move(P.ATTACHED, here,          CreateVolume(),  P.PARKED, turns=TAKEN) for here in NOT_YET),
         Move(P.ATTACHED, P.PARKED,        Attach(),        P.ATTACHED),
         Move(P.ATTACHED, P.ELSEWHERE,     Park(),          P.PARKED),

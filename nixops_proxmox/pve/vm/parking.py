@@ -64,6 +64,11 @@ def volumes_in(config: Mapping[str, str]) -> dict[str, str]:
     return {slot: serial for slot, serial in drives.items() if is_volume_serial(serial)}
 
 
+def serials_in(vm: Vm) -> frozenset[str]:
+    """The serials of the volumes that the VM has, or has until its next start."""
+    return frozenset({*volumes_in(vm.config).values(), *volumes_in(vm.active).values()})
+
+
 def refuse_to_lose_volumes(vm: Vm, end: str) -> None:
     """Refuse to destroy or overwrite a VM that has volumes, in every verb. `end`: which of the two."""
     found = {**volumes_in(vm.active), **volumes_in(vm.config)}
