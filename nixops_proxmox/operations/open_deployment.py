@@ -27,6 +27,7 @@ from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state.record import DeploymentRecord
 
 HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
@@ -91,6 +92,15 @@ class OpenDeployment:
 
     def hypervisor_of(self, name: str) -> PveHypervisor:
         return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
+
+    def believed_access(self, name: str) -> Access | None:
+        """How other programs get in, as the record has it: nothing is asked of the network. None: no address is
+        recorded. Raises ConfigError or SshRefused for a jump host that cannot be used."""
+        machine = self.record.machine(name)
+        endpoint = machine.facts.endpoint
+        if endpoint is None or not machine.facts.host_key:
+            return None
+        return self._parts.guests.access_at(endpoint, machine, self.spec(name))
 
     def _reachable(self, name: str) -> Machine:
         machine = self.record.machine(name)

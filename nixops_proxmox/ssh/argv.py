@@ -165,7 +165,7 @@ def _settings(access: Access) -> list[tuple[str, str]]:
     """The settings of the machine itself. ssh takes the first of each, so what pins the host key cannot be undone."""
     settings = [
         ("Port", str(access.endpoint.port)),
-        ("UserKnownHostsFile", _quoted(access.known_hosts)),
+        ("UserKnownHostsFile", quoted(access.known_hosts)),
         ("GlobalKnownHostsFile", "/dev/null"),
         ("StrictHostKeyChecking", "yes"),
         ("UpdateHostKeys", "no"),
@@ -175,7 +175,7 @@ def _settings(access: Access) -> list[tuple[str, str]]:
     if access.alias:
         settings.append(("HostKeyAlias", access.alias))
     if access.identity is not None:
-        settings += [("IdentityFile", _quoted(access.identity)), ("IdentitiesOnly", "yes"), ("IdentityAgent", "none")]
+        settings += [("IdentityFile", quoted(access.identity)), ("IdentitiesOnly", "yes"), ("IdentityAgent", "none")]
     fixed = {name.lower() for name, _ in settings}
     theirs = [(name, value) for name, value in access.options.items() if name.lower() not in fixed]
     return [
@@ -200,11 +200,11 @@ def _hop_settings(hop: Hop, index: int, known_hosts: Sequence[Path]) -> list[tup
     if hop.user:
         settings.append(("User", hop.user))
     if hop.known_hosts or known_hosts:
-        settings.append(("UserKnownHostsFile", " ".join(map(_quoted, hop.known_hosts or known_hosts))))
+        settings.append(("UserKnownHostsFile", " ".join(map(quoted, hop.known_hosts or known_hosts))))
         settings.append(("GlobalKnownHostsFile", "/dev/null"))
     if hop.alias:
         settings.append(("HostKeyAlias", hop.alias))
-    settings += [("IdentityFile", _quoted(file)) for file in hop.identities]
+    settings += [("IdentityFile", quoted(file)) for file in hop.identities]
     if hop.only_identities:
         settings.append(("IdentitiesOnly", "yes"))
     return [*settings, *hop.more]
@@ -218,7 +218,7 @@ def _block(host: str, settings: Sequence[tuple[str, str]]) -> str:
     return "".join([f"Host {host}\n", *(f"  {name} {value}\n" for name, value in settings)])
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """As a configuration value: quoted if it must be, `%` doubled (ssh expands tokens in file names)."""
     text = str(path).replace("%", "%%")
     return f'"{text}"' if re.search(r"\s", text) else text

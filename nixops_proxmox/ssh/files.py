@@ -6,11 +6,12 @@ ends. So if we can lock such a file, its process is gone, and the next run remov
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp, mkstemp
+from tempfile import mkdtemp
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError
@@ -28,9 +29,9 @@ def ensure_private_directory(directory: Path) -> None:
         directory.chmod(0o700)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a 0600 file atomically. Readers see the old or the new one."""
-    with _written_beside(path, text) as temporary:
+def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file atomically. Readers see the old or the new one. Of `mode`, the umask may take away."""
+    with _written_beside(path, text, mode) as temporary:
         temporary.replace(path)
 
 
@@ -45,12 +46,12 @@ def create_file(path: Path, text: str) -> bool:
 
 
 @contextmanager
-def _written_beside(path: Path, text: str) -> Iterator[Path]:
-    """The text in a 0600 file beside `path`. What a killed writer left there goes, and so does ours unless it is
+def _written_beside(path: Path, text: str, mode: int = 0o600) -> Iterator[Path]:
+    """The text in a file of our own beside `path`. What a killed writer left there goes, and so does ours unless it is
     put in place."""
     prefix = f".{path.name}."
     sweep(path.parent, prefix)
-    descriptor, temporary = _locked(lambda: _make_file(path.parent, prefix), os.O_WRONLY)
+    descriptor, temporary = _locked(lambda: _make_file(path.parent, prefix, mode), os.O_WRONLY)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -112,10 +113,10 @@ def _remove_unlocked(path: Path) -> None:
         os.close(descriptor)
 
 
-def _make_file(directory: Path, prefix: str) -> Path:
-    descriptor, name = mkstemp(dir=directory, prefix=prefix)  # 0600
-    os.close(descriptor)
-    return Path(name)
+def _make_file(directory: Path, prefix: str, mode: int) -> Path:
+    path = directory / f"{prefix}{secrets.token_hex(8)}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    return path
 
 
 def _locked(make: Callable[[], Path], flags: int) -> tuple[int, Path]:

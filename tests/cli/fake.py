@@ -30,6 +30,7 @@ from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
 from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
+from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 
@@ -263,6 +264,11 @@ class FakeDeployed:
             else Checked(name, Phase.READY, True, True, True, True)
             for name in names
         ]
+
+    def believed_access(self, name: str) -> Access | None:
+        endpoint = self.record.machine(name).facts.endpoint
+        known = Path("/state/known_hosts") / name
+        return None if endpoint is None else Access(endpoint, known, alias=f"{name}.{self.record.name}")
 
     def endpoints(self, name: str) -> tuple[list[str], Endpoint | None]:
         return ["10.0.0.7: chosen", "192.0.2.7: somebody else's host key"], None

@@ -1,0 +1,1 @@
+"""The machines in the formats of other tools: pure functions from machines to text and JSON."""
