@@ -20,6 +20,7 @@ FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/volumes.md 0",
+    "docs/volumes.md 1",
     "docs/with-nixops2.md 1",
     "docs/with-nixops4.md 0",
 ]
