@@ -15,7 +15,7 @@ from nixops_proxmox.model import Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
-from nixops_proxmox.spec.resources import ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec
 
 SPEC = "spec"  # the name of the recorded description among what is known
 

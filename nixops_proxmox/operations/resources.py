@@ -17,7 +17,7 @@ from nixops_proxmox.model import Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
-from nixops_proxmox.spec.resources import ResourceSpec, place_of
+from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.state import Stored
 from nixops_proxmox.state.record import DeploymentRecord
 

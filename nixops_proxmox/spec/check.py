@@ -7,7 +7,8 @@ from typing import TypeVar
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.machine import Disk, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
 from nixops_proxmox.spec.names import option_name
-from nixops_proxmox.spec.resources import Models, ResourceSpec, place_of
+from nixops_proxmox.spec.resource import ResourceSpec, place_of
+from nixops_proxmox.spec.resources import Models
 from nixops_proxmox.spec.tree import Mistakes, nearest
 from nixops_proxmox.spec.volume import VolumeSpec, is_volume_serial
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.frozen import Frozen
-from nixops_proxmox.spec.resources import ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.volume import VolumeSpec
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
-from nixops_proxmox.spec.resources import ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.tree import Mistakes, Node, below
 from nixops_proxmox.spec.volume import VolumeSpec
 

@@ -22,7 +22,8 @@ from nixops_proxmox.spec.names import (
     with_our_names,
 )
 from nixops_proxmox.spec.quantities import UNITS, parse_size
-from nixops_proxmox.spec.resources import OURS, Models, ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.resources import OURS, Models
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.volume import VolumeSpec

@@ -18,6 +18,12 @@ let from = name: default: let value = builtins.getEnv name; in if value == "" th
   resources.pools = {
     front = { comment = from "COMMENT" "web servers"; pool = from "POOL" "front"; };
   } // (if from "BACK" "yes" == "yes" then { back = { }; } else { });
+  resources.backupJobs.nightly = {
+    schedule = "02:00";
+    storage = "local";
+    pool = "front";
+    keep.daily = 7;
+  };
   resources.sshKeyPairs.theirs = { pkgs, ... }: { };
 }
 """
@@ -45,13 +51,15 @@ def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
         return done
 
     planned = run("plan", "--check", expected=10)
-    assert "pool front: new" in planned.stdout and "2 resources to make or change" in planned.stdout
+    assert "pool front: new" in planned.stdout and "3 resources to make or change" in planned.stdout
     assert "resources.sshKeyPairs: no kind of ours" in planned.stderr
-    assert "2 resources as described" in run("deploy").stderr
+    assert "3 resources as described" in run("deploy").stderr
     assert there(pools) == {
         "front": "web servers nixops-proxmox:pools/front",
         "back": "nixops-proxmox:pools/back",
     }
+    (job,) = pools.api("GET", "/cluster/backup")
+    assert job["comment"] == "nixops-proxmox:pools/nightly" and job["pool"] == "front", job
     assert "pool front: as described" in run("plan", "--check").stdout
 
     pools.api("PUT", "/pools/front", comment="by hand nixops-proxmox:pools/front")
@@ -69,7 +77,7 @@ def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
     assert sorted(there(pools)) == ["edge"]
 
     shown: dict[str, Any] = json.loads(run("plan", "--json", POOL="edge", BACK="no").stdout)
-    assert shown["resources"] == [
+    assert shown["resources"][1:] == [
         {
             "kind": "pool",
             "name": "front",
@@ -81,4 +89,4 @@ def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
         }
     ]
     run("destroy", "--yes", POOL="edge", BACK="no")
-    assert there(pools) == {}
+    assert there(pools) == {} and pools.api("GET", "/cluster/backup") == []

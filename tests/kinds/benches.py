@@ -11,17 +11,19 @@ from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import NoteTask, OnBytes
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import NeedsPermission, NotFound
-from nixops_proxmox.kinds import medium, pool
+from nixops_proxmox.kinds import backup_job, medium, pool
+from nixops_proxmox.kinds.backup_job.kind import job_id
 from nixops_proxmox.kinds.medium import Medium
-from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
 from nixops_proxmox.kinds.volume import ports as volumes
 from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.table import DISK
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
-from nixops_proxmox.model import Phase, Spot, VmRef
+from nixops_proxmox.model import Facts, Machine, Phase, Spot, VmRef
 from nixops_proxmox.options import Silent
 from nixops_proxmox.spec import VolumeSpec
-from nixops_proxmox.spec.resources import PoolSpec
+from nixops_proxmox.spec.backup_job import BackupJobSpec
+from nixops_proxmox.spec.pool import PoolSpec
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.machine import cluster
@@ -287,9 +289,70 @@ class PoolBench:
         assert self.there == {"theirs": "not ours", **ours}
 
 
+class Jobs:
+    """The backup jobs of a cluster, as one process changes them."""
+
+    def __init__(self, there: dict[str, dict[str, str]], fuse: Fuse) -> None:
+        self.there, self.fuse = there, fuse
+
+    def find(self, job: str, /) -> Mapping[str, str] | None:
+        return self.there.get(job)
+
+    def create(self, job: str, settings: Mapping[str, str], /) -> None:
+        self.fuse.boundary()
+        assert job not in self.there, "PVE would refuse a second one"
+        self.there[job] = dict(settings)
+        self.fuse.boundary()
+
+    def change(self, job: str, settings: Mapping[str, str], gone: Sequence[str], /) -> None:
+        self.fuse.boundary()
+        self.there[job] = {key: value for key, value in {**self.there[job], **settings}.items() if key not in gone}
+        self.fuse.boundary()
+
+    def delete(self, job: str, /) -> None:
+        self.fuse.boundary()
+        self.there.pop(job, None)
+        self.fuse.boundary()
+
+
+class BackupJobBench:
+    made_again: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.there: dict[str, dict[str, str]] = {"theirs": {"comment": "not ours"}}
+        self.vmid = 100
+        self.record = Record(Thing("backup-job", "demo", "nightly"), Known.from_json)
+        self.id = job_id(self.record.thing)
+
+    def run(self, fuse: Fuse, *, wanted: bool, **spec: Any) -> Thing:
+        self.record.fuse = fuse
+        described = BackupJobSpec(
+            **{"name": "nightly", "schedule": "02:00", "storage": "local", "machines": ("web",), **spec}
+        )
+        web = Machine("demo", "web", Phase.READY, Facts(uuid="u", vmid=self.vmid))
+        clock, reporter = SteppedClock(), Silent()
+        setting = Setting("demo", None, lambda: [web], lambda _profile: None, clock, reporter)
+        world: backup_job.World = ResourceWorld(
+            described,
+            mark_of("demo", "nightly"),
+            Jobs(self.there, fuse),
+            clock,
+            reporter,
+            lambda _upid: None,
+            setting,
+        )
+        goal = Presence.PRESENT if wanted else Presence.ABSENT
+        return pursue(backup_job.LIFECYCLE, goal, self.record.thing, world, self.record)
+
+    def check(self, *, wanted: bool) -> None:
+        assert self.there.pop("theirs") == {"comment": "not ours"}
+        assert [job["vmid"] for job in self.there.values()] == (["100"] if wanted else [])
+
+
 BENCHES: dict[str, type[Bench]] = {
     "machine": MachineBench,
     "medium": MediumBench,
     "volume": VolumeBench,
     "pool": PoolBench,
+    "backup-job": BackupJobBench,
 }

@@ -4,7 +4,7 @@ import pytest
 
 from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.spec.resources import PoolSpec
+from nixops_proxmox.spec.pool import PoolSpec
 from tests.kinds.benches import PoolBench
 from tests.kinds.machine.cluster import Fuse
 

@@ -7,7 +7,8 @@ import pytest
 
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec import machine as models
-from nixops_proxmox.spec.resources import OURS, ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.resources import OURS
 
 PACKAGE = Path(models.__file__).parents[1]
 OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: the last word before the field

@@ -9,7 +9,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
-from nixops_proxmox.spec.resources import PoolSpec
+from nixops_proxmox.spec.pool import PoolSpec
 
 NAME = "pool"
 ABOUT = "a resource pool of Proxmox VE"

@@ -349,6 +349,18 @@ def _fraction(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
+def parse_backup_jobs(data: Any) -> Mapping[str, Mapping[str, str]]:
+    """Settings are texts; PVE's switches are 1 and 0. `prune-backups` may come as an object."""
+    jobs = as_maps(data, "backup jobs")
+    return {as_text(job.get("id"), "id"): {key: _setting(value) for key, value in job.items()} for job in jobs}
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={one}" for key, one in sorted(value.items()))
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def parse_pool(data: Any) -> PoolSeen:
     pool = as_map(data, "pool")
     members = as_maps(pool.get("members", []), "members")

@@ -127,6 +127,21 @@ class PveClient:
         members = answers.as_maps(data.get("members", []), "members")
         return tuple(answers.as_int(item["vmid"], "vmid") for item in members if item.get("vmid") is not None)
 
+    def list_backup_jobs(self) -> Mapping[str, Mapping[str, str]]:
+        """The settings of each, by ID. Needs Sys.Audit."""
+        return answers.parse_backup_jobs(self._ask("GET", "/cluster/backup"))
+
+    def create_backup_job(self, job: str, settings: Params) -> None:
+        self._ask("POST", "/cluster/backup", {**settings, "id": job})
+
+    def change_backup_job(self, job: str, settings: Params, gone: Sequence[str] = ()) -> None:
+        """`gone`: the settings that go back to PVE's own."""
+        params = {**settings, "delete": ",".join(gone)} if gone else settings
+        self._ask("PUT", "/cluster/backup/{job}", params, job=job)
+
+    def delete_backup_job(self, job: str) -> None:
+        self._ask("DELETE", "/cluster/backup/{job}", job=job)
+
     def get_pool(self, pool: str) -> answers.PoolSeen:
         return answers.parse_pool(self._ask("GET", "/pools/{pool}", pool=pool))
 

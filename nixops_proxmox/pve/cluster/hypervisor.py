@@ -30,6 +30,7 @@ from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
@@ -138,7 +139,7 @@ class PveHypervisor:
         # Its calls carry digests, which say more than the guard's look.
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None
-        self.pool_store = PoolStore(unguarded)
+        self.pool_store, self.backup_jobs = PoolStore(unguarded), BackupJobs(unguarded)
         self._pools = Pools(client, self._view, self.get_release)
 
     def get_release(self) -> Release:
