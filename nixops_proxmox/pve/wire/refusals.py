@@ -246,7 +246,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"could not find (target )?VM", _as(NotFound)),
     _Row(_ANY, None, r"", r"no such (user|token|volume)", _as(NotFound)),
     _Row(_ANY, None, r"", r"is not available on node|is disabled", _as(NotFound, "choose another storage or node")),
-    _Row(_ANY, None, r"", r"only root can|Only root",
+    _Row(_ANY, None, r"", r"[Oo]nly root(@pam)? |Only root",
          _as(PermissionDenied, "only root@pam with a password may do this")),
     _Row(_ANY, None, r"", r"start(ing)? worker failed",
          _as(Overloaded, "the node could not start a task: is it out of memory?")),
