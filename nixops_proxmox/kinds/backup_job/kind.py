@@ -1,4 +1,4 @@
-"""The four functions of a backup job. Its ID is made from the names of deployment and job, and its comment has our mark.
+"""The four functions of a backup job. Its ID comes from the names of deployment and job, and its comment has our mark.
 
 PVE knows machines by VMID: a machine that gets another one, as a restored one does, makes the job differ.
 """
