@@ -20,18 +20,18 @@ NAME = "backup-job"
 ABOUT = "backups that Proxmox VE makes by itself"
 SWITCHES = {"enabled": "1", "mode": "snapshot", "compress": "0"}  # what PVE leaves out of a job, and what it means
 
-Job = Mapping[str, str]  # PVE's keys
+JobSettings = Mapping[str, str]  # PVE's keys
 
 
 class JobStore(Protocol):
     """The backup jobs of a cluster."""
 
-    def find(self, job: str, /) -> Job | None:
+    def find(self, job: str, /) -> JobSettings | None:
         """None: there is no such job."""
         ...
 
-    def create(self, job: str, settings: Job, /) -> None: ...
-    def change(self, job: str, settings: Job, gone: Sequence[str], /) -> None: ...
+    def create(self, job: str, settings: JobSettings, /) -> None: ...
+    def change(self, job: str, settings: JobSettings, gone: Sequence[str], /) -> None: ...
     def delete(self, job: str, /) -> None: ...
 
 
@@ -41,15 +41,15 @@ World: TypeAlias = ResourceWorld[BackupJobSpec, JobStore]
 class BackupJobKind:
     name = NAME
 
-    def look(self, world: World, thing: Thing, /) -> Job | None:
+    def look(self, world: World, thing: Thing, /) -> JobSettings | None:
         job = world.api.find(job_id(thing))
         return job if job is not None and is_ours(job, world) else None
 
-    def diff(self, world: World, found: Job, /) -> Sequence[str]:
+    def diff(self, world: World, found: JobSettings, /) -> Sequence[str]:
         """Each setting that the description has, and each of ours that it has no longer."""
         return list(self._differences(wanted(world), found))
 
-    def _differences(self, want: Job, have: Job) -> Iterator[str]:
+    def _differences(self, want: JobSettings, have: JobSettings) -> Iterator[str]:
         for key in sorted({*want, *({"vmid", "pool", "prune-backups"} & {*have})}):
             old, new = have.get(key, SWITCHES.get(key, "")), want.get(key, "")
             if comparable(key, old) != comparable(key, new):
@@ -89,12 +89,12 @@ def job_id(thing: Thing) -> str:
     return f"nixops-{digest}"
 
 
-def is_ours(job: Job, world: World) -> bool:
+def is_ours(job: JobSettings, world: World) -> bool:
     comment = job.get("comment", "")
     return comment == world.mark or comment.endswith(f" {world.mark}")
 
 
-def wanted(world: World) -> Job:
+def wanted(world: World) -> JobSettings:
     """StateError for a machine that has no VM yet."""
     spec = world.spec
     keep = ",".join(f"{name}={count}" for name, count in spec.keep.counts().items())
