@@ -19,6 +19,8 @@ BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
 FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
+    "docs/resources.md 0",
+    "docs/resources.md 1",
     "docs/volumes.md 0",
     "docs/volumes.md 1",
     "docs/with-nixops2.md 1",
