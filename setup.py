@@ -42,6 +42,7 @@ setup(
         "platformdirs>=4.0",  # the user's folders
         "pyotp>=2.9",  # the second factor of a login
         "tomlkit>=0.13",  # profiles are written into the user's file, with comments and order kept
+        "ruamel.yaml>=0.18",  # lists of MAC addresses that people keep as YAML: which line says what
         "jsonpatch>=1.48",  # NixOps 4 sends changes of its state as patches
         "jsonpointer>=2.4",  # paths in them
         "shtab>=1.7",  # shell completion from the argument parser

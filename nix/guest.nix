@@ -42,7 +42,7 @@ let
     let
       set = if builtins.isAttrs value then given value else { address = value; };
       text = set.address or null;
-      static = text != null && !(lib.elem text [ "dhcp" "auto" "none" ]);
+      static = text != null && !(lib.elem text [ "dhcp" "auto" "none" ]) && (set.method or "static") == "static";
     in
     {
       method = set.method or (if static then "static" else if text != null then text else other);

@@ -52,7 +52,7 @@ let
   ip = { config, ... }: {
     options = {
       method = optional (enum [ "dhcp" "auto" "static" "none" ]) "How the NIC gets its address. The default is `static` if you set `address`. Otherwise it is `dhcp` for IPv4 and `auto` for IPv6.";
-      address = optional' str "10.0.0.2/24" "A static address. Write the prefix length behind it, or set `prefix`.";
+      address = optional' str "10.0.0.2/24" "A static address. Write the prefix length behind it, or set `prefix`. With the method `dhcp`: the address that the DHCP server gives, without a prefix.";
       prefix = optional (ints.between 0 128) "The prefix length of the network.";
       gateway = optional' str "10.0.0.1" "The default gateway.";
       prefixLength = old (either int str) "prefix";
@@ -76,6 +76,10 @@ let
       tag = optional' (ints.between 1 4094) 100 "The VLAN of the NIC.";
       trunks = mkOption { type = listOf (either int str); default = [ ]; example = [ 100 "200-210" ]; description = "VLANs that pass through to the guest."; };
       mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one from the machine's UUID and the slot.";
+      pool = optional' str "campus" "The list of `resources.macPools` from which the NIC takes its MAC, its addresses and the machine's host name.";
+      macScheme = optional' str "mgmt" "The scheme of `resources.macSchemes` that the MAC follows from.";
+      macRole = optional' str "web" "The role in the scheme.";
+      macNumber = optional' (ints.between 0 1099511627775) 7 "The number in the scheme. Without it, the MAC follows from the machine's name.";
       mtu = optional (ints.between 1 65520) "The MTU (virtio). 1 means the MTU of the bridge.";
       queues = optional (ints.between 0 64) "The number of packet queues (virtio).";
       rate = optional number "The limit for sending and receiving, in MB/s.";

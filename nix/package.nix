@@ -17,7 +17,7 @@ python3Packages.buildPythonApplication {
 
   dependencies = with python3Packages; [
     proxmoxer requests requests-toolbelt urllib3 websocket-client paramiko cryptography pydantic sqlalchemy rich pluggy
-    typeguard typing-extensions platformdirs pyotp tomlkit jsonpatch jsonpointer shtab psycopg
+    typeguard typing-extensions platformdirs pyotp tomlkit ruamel-yaml jsonpatch jsonpointer shtab psycopg
   ] ++ lib.optionals withLab [ aiohttp asyncssh qemu-qmp ];
 
   # Nix of the system is preferred, for it must fit the daemon.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
 from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select
+from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.results import tell_changing
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         if names or things or not (removed or gone):
             goal = (until or Phase.READY).value
             status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
+            offer_commits(screen, deployed.takings, "takes")
         return status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select
+from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
     parser.add_argument("--forget", action="store_true", help="Remove only the record; the VM stays as it is")
+    parser.add_argument(
+        "--release", action="store_true", help="Also give back what the machines have taken from lists of MACs"
+    )
     add_run(parser)
     add_json(parser)
     add_yes(parser)
@@ -44,6 +48,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.say(f"  also deleted: {line}")
             for line in removal.spared:
                 screen.say(f"  kept: {line}")
+            for line in deployed.addresses.kept(name):
+                screen.say(f"  {'given back' if args.release else 'still taken'}: {line}")
         everything = not (args.machines or args.only or args.omit or args.uuid)
         things = deployed.resources.recorded() if everything else []
         for ref in things:
@@ -67,12 +73,13 @@ def run_destroy(
     names = [machine.name for machine in machines]
 
     def work() -> "Sequence[Outcome]":
-        outcomes.extend(deployed.destroy(names))
+        outcomes.extend(deployed.destroy(names, release=args.release))
         if things and all(one.error is None for one in outcomes):
             outcomes.extend(deployed.remove_resources(things))
         return outcomes
 
     status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
+    offer_commits(screen, deployed.takings, "gives back")
     errors = {one.name: one.error.message for one in outcomes if one.error is not None and not one.kind}
     return tell(args, screen, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
 

@@ -18,6 +18,7 @@ from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
+from nixops_proxmox.operations.addressing import Taking, describe_taking
 from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed, with_ssh_witness
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
@@ -81,6 +82,8 @@ def _opened(options: Options) -> Iterator[tuple[DeploymentRecord, Parts]]:
 class Deployed(VolumeVerbs):
     """One deployment: what can be done with its machines and volumes, and what can be looked at."""
 
+    takings: Sequence[Taking] = ()  # what this run took from lists of MACs, or gave back
+
     def changing(self, names: Sequence[str]) -> list[str]:
         """Those of the machines that get another system than the record says they have. Builds nothing."""
         if self._description is None:
@@ -125,7 +128,9 @@ class Deployed(VolumeVerbs):
 
         def before(lease: Any) -> None:
             self._keep(lease)
-            refused.update(self._place(names))
+            self.takings, errors = self.addresses.take(names, lease)
+            refused.update(errors | self.addresses.refuse_doubles(names))
+            refused.update(self._place([name for name in names if name not in refused]))
 
         return self._each(names, work, before=before, wants=self._wants(names))
 
@@ -151,11 +156,17 @@ class Deployed(VolumeVerbs):
 
         return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
 
-    def destroy(self, names: Sequence[str]) -> list[Outcome]:
+    def destroy(self, names: Sequence[str], *, release: bool = False) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine. Resources that want a
-        machine go before it."""
+        machine go before it. `release`: also give back what they have taken from lists of MACs."""
 
         def work(name: str, lease: Any) -> Machine:
+            machine = destroy(name, lease)
+            if release:
+                self.takings = [*self.takings, *self.addresses.give_back(name, lease)]
+            return machine
+
+        def destroy(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
                 return self.record.machine(name)
             for ref in self.resources.dependents(Ref(MACHINE, name)):
@@ -285,7 +296,8 @@ class Deployed(VolumeVerbs):
         """`along`: the machines that get their places together with these."""
         planned: dict[str, Planned] = {}
         self._expect(self.changing(names))
-        refused = self._place(along or names, warn=True)
+        takings, errors = self.addresses.foresee(names)
+        refused = errors | self.addresses.refuse_doubles(names) | self._place(along or names, warn=True)
 
         def work(name: str) -> Machine:
             if name in refused:
@@ -297,8 +309,10 @@ class Deployed(VolumeVerbs):
             difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
             hurried = self._parts.hurried(world)
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
+            takes = tuple(describe_taking(one) for one in takings if one.machine == name and one.new)
             planned[name] = replace(
                 found,
+                moves=(*takes, *found.moves),
                 downtime=downtime,
                 node=self._node_of_new(found),
                 difference=since_boot(difference, {} if units is None else units.booted),
@@ -387,6 +401,14 @@ class Deployed(VolumeVerbs):
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
+
+    # Addresses.
+
+    def release(self, names: Sequence[str]) -> list[Taking]:
+        """Give back what machines that do not exist have taken from lists of MACs. StateError for one that exists."""
+        with self._lease() as lease:
+            self.takings = [taking for name in names for taking in self.addresses.give_back(name, lease)]
+        return list(self.takings)
 
     # Other resources.
 

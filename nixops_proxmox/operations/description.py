@@ -19,7 +19,7 @@ from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
 from nixops_proxmox.spec.machine import InstallMethod, InstallSource
 
-VOLUMES = "volumes"  # the option below `resources` that is no kind of four functions
+NO_KINDS = ("volumes", "macPools", "macSchemes")  # the options below `resources` that are no kinds of four functions
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class Description:
             return find_places(self.nix, paths.nix_dir() / "eval.nix", self.source, name, run=ProcessRunner())
         except EvaluationFailed:
             return {}
+
+    @property
+    def base(self) -> Path:
+        """What relative paths in it are relative to."""
+        file = None if self.source is None else self.source.file
+        return Path.cwd() if file is None else file if file.is_dir() else file.parent
 
     def builder(self, parts: Parts) -> Builder:
         if self.nix is None or self.systems is None:
@@ -78,7 +84,7 @@ def describe(
     """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for."""
     nix, run = get_nix(), ProcessRunner()
     models = {option: entry.described.spec for option, entry in find_described().items() if entry.described}
-    keys, options = (*source.client_keys, client_key), (VOLUMES, *models)
+    keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
     source = replace(source, deployment=deployment, client_keys=keys, resource_options=options)
     parse = partial(parse_network, deployment, models=models)
     evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
@@ -17,6 +18,7 @@ from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.placing import near_its_volumes, place_new
@@ -42,6 +44,8 @@ class OpenDeployment:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
+        base = Path.cwd() if description is None else description.base
+        self.addresses = Addressing(record, self.network, base, parts.hypervisor, parts.clock)
         self._keep()
 
     # What there is.
@@ -81,7 +85,7 @@ class OpenDeployment:
         """The machine's description; without one, what the record tells."""
         for spec in () if self.network is None else self.network.machines:
             if spec.name == name:
-                return spec
+                return self.addresses.filled(spec)
         machine = self.record.machine(name)
         if machine.phase is Phase.ABSENT:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")

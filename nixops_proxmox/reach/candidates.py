@@ -64,18 +64,19 @@ def wanted_of(spec: MachineSpec, macs: Iterable[str]) -> Criteria:
 
 
 def declared_addresses(spec: MachineSpec) -> tuple[Address, ...]:
-    """The static addresses of the description, in the order of the NICs."""
+    """The addresses of the description, in the order of the NICs: static ones, and those that DHCP is expected to
+    give."""
     found = []
     for nic in spec.network:
-        for ip in (_static(nic.ipv6), _static(nic.ipv4)):
+        for ip in (_declared(nic.ipv6), _declared(nic.ipv4)):
             reach = ip and find_reach(ip)
             if ip and reach:
                 found.append(Address(ip, reach, "", (nic.mac or "").lower()))
     return tuple(found)
 
 
-def _static(ip: IpSpec) -> Ip | None:
-    if ip.method != "static" or ip.address is None:
+def _declared(ip: IpSpec) -> Ip | None:
+    if ip.address is None:
         return None
     return ip_interface(str(ip.address)).ip
 

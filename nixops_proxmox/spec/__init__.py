@@ -17,6 +17,7 @@ from nixops_proxmox.spec.machine import (
     Ssh,
     Tpm,
 )
+from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_volume
 from nixops_proxmox.spec.volume import VolumeSpec
 
@@ -30,6 +31,8 @@ __all__ = [
     "InstallSource",
     "InstallSpec",
     "IpSpec",
+    "MacPoolSpec",
+    "MacSchemeSpec",
     "MachineSpec",
     "NetworkSpec",
     "Nic",

@@ -48,7 +48,10 @@ def check_ip(ip: IpSpec, node: Node, mistakes: Mistakes, *, family: int) -> None
     if ip.method != "static":
         if ip.method == "auto" and family == 4:
             mistakes.add(node.path, 'IPv4 has no "auto": expected dhcp, none, or an address with its prefix')
-        for field in ("address", "prefix", "gateway"):
+        expects = ip.method == "dhcp" and ip.address is not None  # which address the server gives
+        if expects and ip.address is not None and ip.address.version != family:
+            mistakes.add(node.path, f"expected an {name} address, got {ip.address}")
+        for field in ("prefix", "gateway") if expects else ("address", "prefix", "gateway"):
             if getattr(ip, field) is not None:
                 mistakes.add(below(node.path, field), f"has no meaning with the method {ip.method}")
         return

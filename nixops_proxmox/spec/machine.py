@@ -8,6 +8,7 @@ from pydantic import Field
 
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.frozen import Frozen
+from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.volume import VolumeSpec
 
@@ -60,6 +61,10 @@ class Nic(Frozen):
     tag: v.Vlan | None = None
     trunks: Annotated[tuple[v.Trunk, ...], v.Unique] = ()
     mac: v.Mac | None = None
+    pool: v.DnsName | None = None  # of `resources.macPools`: where the MAC and the addresses come from
+    mac_scheme: v.DnsName | None = None  # of `resources.macSchemes`: what derives the MAC
+    mac_role: v.Group | None = None
+    mac_number: Annotated[int, Field(ge=0, le=(1 << 40) - 1)] | None = None
     mtu: Annotated[int, Field(ge=1, le=65520)] | None = None
     queues: Annotated[int, Field(ge=0, le=64)] | None = None
     rate: Annotated[float, Field(ge=0)] | None = None
@@ -195,5 +200,7 @@ class NetworkSpec(Frozen):
     machines: tuple[MachineSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
     resources: tuple[ResourceSpec, ...] = ()
+    mac_pools: tuple[MacPoolSpec, ...] = ()
+    mac_schemes: tuple[MacSchemeSpec, ...] = ()
     foreign: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

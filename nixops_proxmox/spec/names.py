@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import BaseModel
 
 from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
+from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.tree import Mistakes, Node, below
 from nixops_proxmox.spec.volume import VolumeSpec
@@ -50,6 +51,8 @@ WHERE_SECRETS_GO = (
 UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {
     MachineSpec: frozenset({"name"}),
     VolumeSpec: frozenset({"name"}),
+    MacPoolSpec: frozenset({"name"}),
+    MacSchemeSpec: frozenset({"name"}),
 }
 
 

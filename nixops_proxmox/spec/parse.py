@@ -8,9 +8,11 @@ from pydantic import BaseModel, ValidationError
 
 from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
+from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
+from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
 from nixops_proxmox.spec.names import (
     NIX_ONLY,
     WHERE_SECRETS_GO,
@@ -31,6 +33,7 @@ from nixops_proxmox.spec.volume import VolumeSpec
 M = TypeVar("M", bound=BaseModel)
 
 VOLUMES = "resources.volumes"
+MACHINES = "resources.machines"  # what NixOps 2 and eval.nix put there for modules: the machines themselves
 
 Read = Callable[[Node, Mistakes], object]  # what goes into the model; None: nothing
 
@@ -51,8 +54,11 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
     described = data.get("resources")
-    volumes = _volumes(described, mistakes)
+    volumes = _described(VolumeSpec, described, VOLUMES, mistakes)
     resources = _resources(described, models, mistakes)
+    pools = _described(MacPoolSpec, described, MAC_POOLS, mistakes)
+    schemes = _described(MacSchemeSpec, described, MAC_SCHEMES, mistakes)
+    found = with_derived(found, schemes, pools, _path, mistakes)
     check.check_network(found, _path, mistakes)
     check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
@@ -66,34 +72,39 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
         machines=tuple(found),
         volumes=tuple(volumes),
         resources=tuple(resources),
+        mac_pools=tuple(pools),
+        mac_schemes=tuple(schemes),
         foreign=foreign,
         warnings=tuple(mistakes.warnings),
     )
 
 
-def _volumes(resources: object, mistakes: Mistakes) -> list[VolumeSpec]:
-    described = resources.get("volumes") if isinstance(resources, Mapping) else None
+def _described(model: type[M], resources: object, path: str, mistakes: Mistakes) -> list[M]:
+    """Everything of one kind that the network has beside its machines. `path`: where it is described."""
+    kind = path.rpartition(".")[2]
+    described = resources.get(kind) if isinstance(resources, Mapping) else None
     if described is None:
         return []
     if not isinstance(described, Mapping):
-        mistakes.add(VOLUMES, f"expected an attribute set of volumes, got {show(described)}")
+        mistakes.add(path, f"expected an attribute set of {kind}, got {show(described)}")
         return []
     found = (
-        _read(VolumeSpec, grow(below(VOLUMES, name), entry, mistakes), mistakes, given={"name": str(name)})
+        _read(model, grow(below(path, name), entry, mistakes), mistakes, given={"name": str(name)})
         for name, entry in described.items()
     )
     return [spec for spec in found if spec is not None]
 
 
 def _resources(described: object, models: Models, mistakes: Mistakes) -> list[ResourceSpec]:
-    """All that is described below `resources`, but for volumes. Other backends have resources, too."""
+    """All that is described below `resources`, but for volumes and where MACs come from. Other backends have resources,
+    too."""
     found: list[ResourceSpec] = []
     for option, entries in described.items() if isinstance(described, Mapping) else ():
         path = below("resources", option)
         if option in models:
             found += _of_one_option(models[option], path, entries, mistakes)
-        elif path != VOLUMES:
-            close = nearest(str(option), [*models, "volumes"])
+        elif path not in (VOLUMES, MAC_POOLS, MAC_SCHEMES, MACHINES):
+            close = nearest(str(option), [*models, "volumes", "macPools", "macSchemes"])
             if close:
                 mistakes.add(path, f"there are no such resources{close}")
             else:
@@ -114,7 +125,7 @@ def _of_one_option(model: type[ResourceSpec], path: str, entries: object, mistak
 def parse_volume(name: str, data: object) -> VolumeSpec:
     """Parse one of `resources.volumes`. Raises one SpecError with a line for each mistake."""
     mistakes = Mistakes()
-    found = _volumes({"volumes": {name: data}}, mistakes)
+    found = _described(VolumeSpec, {"volumes": {name: data}}, VOLUMES, mistakes)
     if not found or mistakes.found:
         raise mistakes.error()
     return found[0]
@@ -324,4 +335,5 @@ _CHECKS: Mapping[type[BaseModel], Callable[..., None]] = {
     InstallSpec: check.check_install,
     Ssh: check.check_ssh,
     MachineSpec: check.check_machine,
+    MacSchemeSpec: check_scheme,
 }

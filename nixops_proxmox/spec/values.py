@@ -30,7 +30,7 @@ def is_machine_name(text: str) -> bool:
     return re.fullmatch(_DNS_NAME, text) is not None
 
 
-def _mac(text: str) -> str:
+def parse_mac(text: str) -> str:
     """PVE refuses multicast addresses (pve-common, mac-addr)."""
     if not re.fullmatch(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}", text):
         raise ValueError("expected a MAC address such as BC:24:11:00:00:01")
@@ -158,7 +158,7 @@ DiskSlot = Annotated[
 ]
 NicSlot = Annotated[str, AfterValidator(_matching(r"net(?:[12]?[0-9]|3[01])", "a slot: net0 to net31"))]
 Serial = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]{1,20}", "1 to 20 letters, digits and _ . -"))]
-Mac = Annotated[str, AfterValidator(_mac)]
+Mac = Annotated[str, AfterValidator(parse_mac)]
 Vlan = Annotated[int, Field(ge=1, le=4094)]
 Trunk = Annotated[str, AfterValidator(_trunk)]
 Tag = Annotated[str, AfterValidator(_tag)]

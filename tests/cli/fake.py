@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox import errors
+from nixops_proxmox.addresses import MacPool
 from nixops_proxmox.cli import main
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Presence
@@ -23,6 +24,7 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.volume.facts import Volume, VolumePhase
 from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Spot, Transfer, VmRef
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
+from nixops_proxmox.operations.addressing import MacShown, Taking
 from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.plan_file import Promise
@@ -75,6 +77,20 @@ class FakeVolumes:
         return DATA
 
 
+class FakeAddresses:
+    """One machine, whose MAC another VM has."""
+
+    def kept(self, machine: str) -> list[str]:
+        return ["pvm002.example.com of the pool campus"]
+
+    def table(self, *, look: bool) -> list[MacShown]:
+        elsewhere = "VM 7 (gitea) on pve1" if look else ""
+        return [
+            MacShown("web", "net0", "02:4D:01:10:00:01", "scheme mgmt", elsewhere=elsewhere),
+            MacShown("db", "net0", "", "the machine's UUID"),
+        ]
+
+
 class FakeResources:
     """Pools, in the phases that FAKE names under `pools`; those under `forgotten pools` are not described."""
 
@@ -109,6 +125,13 @@ class FakeDeployed:
     def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
         self.options, self.record, self._plan = options, record, plan
         self.volumes, self.resources = FakeVolumes(), FakeResources(plan)
+        self.addresses, self.takings = FakeAddresses(), list[Taking]()
+
+    def release(self, names: Sequence[str]) -> list[Taking]:
+        """Only `old` has taken something."""
+        pool = MacPool("campus", Path("/campus/machines.yml"))
+        self.takings = [Taking(name, "net0", pool, "DE:AD:BE:EF:00:01", new=True) for name in names if name == "old"]
+        return self.takings
 
     def list_volumes(self) -> list[VolumeShown]:
         """In the phases that FAKE names, by volume."""
@@ -222,7 +245,7 @@ class FakeDeployed:
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         return self._set(names, Phase.READY)
 
-    def destroy(self, names: Sequence[str]) -> list[Outcome]:
+    def destroy(self, names: Sequence[str], *, release: bool = False) -> list[Outcome]:
         def work(name: str) -> Machine:
             if kind := self._plan.get("failing", {}).get(name):
                 raise make_error(kind, name)

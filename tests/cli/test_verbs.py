@@ -606,3 +606,19 @@ def test_help_needs_nothing(cli: Cli, words: list[str]) -> None:
     done = cli(*words, real=True)
     assert done.status == 0
     assert "nixops-proxmox" in done.out
+
+
+def test_macs_are_listed_and_those_of_others_are_told(cli: Cli) -> None:
+    listed = cli("macs", "list")
+    assert listed.status == 0 and ["db", "net0", "not", "known", "yet", "the", "machine's", "UUID"] in listed.rows
+    doubled = cli("macs", "list", "--check", "--json")
+    assert doubled.status == 3 and "its MAC 02:4D:01:10:00:01 is on VM 7 (gitea) on pve1, too" in doubled.err
+    assert doubled.value["macs"][0]["from"] == "scheme mgmt" and doubled.value["macs"][1]["mac"] is None
+
+
+def test_entries_of_lists_are_given_back_by_word(cli: Cli) -> None:
+    assert "still taken: pvm002.example.com of the pool campus" in cli("destroy", "--yes", "web", recorded=READY).err
+    given = cli("destroy", "--yes", "--release", "web", recorded=READY)
+    assert "given back: pvm002.example.com of the pool campus" in given.err
+    assert "the pool campus gets back DE:AD:BE:EF:00:01 for old" in cli("macs", "release", "old").err
+    assert "have taken nothing" in cli("macs", "release", "web").err

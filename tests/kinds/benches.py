@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import uuid4
 
 from nixops_proxmox.core.engine import pursue
@@ -26,8 +26,10 @@ from nixops_proxmox.spec.backup_job import BackupJobSpec
 from nixops_proxmox.spec.pool import PoolSpec
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
+from tests.kinds.address_bench import AddressBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
+from tests.kinds.record import Record
 
 T = TypeVar("T", bound=AnyThing)
 
@@ -131,36 +133,6 @@ class Media:
         self.fuse.boundary()
         self.wait(upid)
         self.fuse.boundary()
-
-
-class Record(Generic[T]):
-    """The journal of one thing, which survives the process. `read`: its facts out of JSON."""
-
-    def __init__(self, thing: T, read: Callable[[Mapping[str, Any]], Any]) -> None:
-        self.thing, self._read, self.fuse = thing, read, Fuse()
-        self.entries: list[str] = []
-
-    def begin(self, thing: T, label: str, to: str, /) -> int:
-        self.fuse.boundary()
-        self.entries.append("running")
-        return len(self.entries) - 1
-
-    def note(self, attempt: int, thing: T, /) -> None:
-        self.thing = thing.moved(thing.phase, self._read(thing.facts.to_json()))
-        self.fuse.boundary()
-
-    def commit(self, attempt: int, thing: T, /) -> None:
-        self.fuse.boundary()
-        self.note(attempt, thing)
-        self.entries[attempt] = "done"
-
-    def fail(self, attempt: int, error: Exception, /) -> None:
-        self.entries[attempt] = "failed"
-
-    def record(self, thing: T, label: str, /) -> None:
-        self.fuse.boundary()
-        self.note(0, thing)
-        self.entries.append("seen")
 
 
 class MediumBench:
@@ -350,6 +322,7 @@ class BackupJobBench:
 
 
 BENCHES: dict[str, type[Bench]] = {
+    "address": AddressBench,
     "machine": MachineBench,
     "medium": MediumBench,
     "volume": VolumeBench,

@@ -1,0 +1,33 @@
+"""Which MACs the cluster's VMs have."""
+
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+
+from nixops_proxmox.errors import NotFound
+from nixops_proxmox.pve.api.answers import GuestSeen
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.vm.identity import uuid_of
+from nixops_proxmox.pve.wire.properties import macs_of
+from nixops_proxmox.pve.wire.refusals import WrongPlace
+
+SIDE_BY_SIDE = 8  # configurations that are read at once
+
+
+def find_macs(client: PveClient, guests: Collection[GuestSeen], ours: Collection[str]) -> dict[str, str]:
+    """By MAC, upper case: `VM 104 (gitea) on pve1`. Every configuration is read, because no list has them. VMs with one
+    of these UUIDs are left out. Containers are not looked at."""
+
+    def read(guest: GuestSeen) -> dict[str, str]:
+        try:
+            config = client.get_config(guest.node, guest.vmid).values
+        except (NotFound, WrongPlace):
+            return {}  # it no longer exists, or has moved, with the MACs of before
+        if uuid_of(config) in ours:
+            return {}
+        title = f"VM {guest.vmid} ({guest.name or 'no name'}) on {guest.node}"
+        return {mac.upper(): title for mac in macs_of(config)}
+
+    machines = [guest for guest in guests if guest.kind == "qemu"]
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="macs") as threads:
+        found = list(threads.map(read, machines))
+    return {mac: title for one in found for mac, title in one.items()}

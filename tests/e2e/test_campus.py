@@ -1,0 +1,101 @@
+"""`examples/campus` on the lab: machines take their MACs from a list that people share, and give them back."""
+
+import json
+import shlex
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pace import patience
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "campus"
+
+
+def git(folder: Path, *words: str) -> str:
+    settings = ["-c", "user.name=Anna", "-c", "user.email=anna@example.org", "-C", str(folder)]
+    done = subprocess.run(["git", *settings, *words], capture_output=True, text=True, check=True, timeout=patience(60))
+    return done.stdout
+
+
+@pytest.fixture
+def campus(bed: "Bed") -> "Bed":
+    """The lab, and the example in a git work tree of its own."""
+    folder = bed.home / "campus"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(EXAMPLE, folder)
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "first")
+    return replace(bed, network=folder / "network.nix")
+
+
+def macs(bed: "Bed") -> dict[str, str]:
+    """The MAC of each VM on the cluster, by name."""
+    found = {}
+    for guest in bed.api("GET", "/cluster/resources", type="vm"):
+        config = bed.api("GET", f"/nodes/{guest['node']}/qemu/{guest['vmid']}/config")
+        found[guest["name"]] = config["net0"].split(",")[0].partition("=")[2]
+    return found
+
+
+def changed(bed: "Bed") -> list[str]:
+    """The lines of the list that differ from what was committed."""
+    shown = git(bed.network.parent, "diff", "-U0", "--", "machines.yml").splitlines()
+    return [line for line in shown if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+
+
+def test_machines_take_entries_and_give_them_back_by_word(campus: "Bed") -> None:
+    planned = campus.run("plan").stdout
+    assert "take pvm003.example.com, DE:AD:BE:EF:00:02 from the pool campus" in planned
+    assert "take pvm002.example.com, DE:AD:BE:EF:00:01 from the pool campus" in planned
+    assert changed(campus) == [], "a plan writes nothing"
+
+    done = campus.run("deploy")
+    assert macs(campus) == {"pvm003": "DE:AD:BE:EF:00:02", "ci": "DE:AD:BE:EF:00:01"}
+    lines = changed(campus)
+    assert [line for line in lines if line[0] == "-"] == ["-  User:", "-  Date:"] * 2, "all else stays as it is"
+    assert "(campus/ci)" in lines[2] and "(campus/pvm003)" in lines[6]
+    assert "nothing to do" in campus.run("plan", "--check").stdout
+
+    (offer,) = [line for line in done.stderr.splitlines() if "to commit it: " in line]
+    assert git(campus.network.parent, "log", "--format=%s").splitlines() == ["first"], "we never commit"
+    git(campus.network.parent, *shlex.split(offer.partition("to commit it: ")[2])[3:])
+    assert changed(campus) == []
+
+    table = json.loads(campus.run("macs", "list", "--check", "--json").stdout)["macs"]
+    assert [(one["machine"], one["mac"], one["from"], one["host"], one["elsewhere"]) for one in table] == [
+        ("ci", "DE:AD:BE:EF:00:01", "pool campus", "pvm002.example.com", None),
+        ("pvm003", "DE:AD:BE:EF:00:02", "pool campus", "pvm003.example.com", None),
+    ]
+
+    told = campus.run("destroy", "--yes", "ci").stderr
+    assert "still taken: pvm002.example.com of the pool campus" in told
+    assert changed(campus) == []
+    campus.run("macs", "release", "ci")
+    assert [line for line in changed(campus) if line[0] == "+"] == ["+  User:", "+  Date:"]
+    refused = campus.run("macs", "release", "pvm003", check=False)
+    assert refused.returncode == 3 and "its VM has the MAC" in refused.stderr
+    campus.run("destroy", "--yes", "--release", "pvm003")
+    assert git(campus.network.parent, "diff", "HEAD~1", "--", "machines.yml") == "", "all is as it was"
+
+
+def test_an_entry_whose_mac_another_vm_has_is_not_taken(campus: "Bed") -> None:
+    somebody = {"vmid": 777, "name": "gitea", "net0": "virtio=DE:AD:BE:EF:00:01,bridge=vmbr0"}
+    campus.api("POST", "/nodes/pve1/qemu", **somebody)
+    done = campus.run("deploy", check=False)
+    assert done.returncode == 3
+    assert "has no free entry" in done.stderr and "is on VM 777 (gitea) on pve1" in done.stderr
+    assert macs(campus) == {"gitea": "DE:AD:BE:EF:00:01", "pvm003": "DE:AD:BE:EF:00:02"}, "the other machine is made"
+    listing = (campus.network.parent / "machines.yml").read_text()
+    (campus.network.parent / "machines.yml").write_text(listing.replace("DE:AD:BE:EF:00:01", "de:ad:be:ef:00:1"))
+    broken = campus.run("deploy", check=False)
+    assert broken.returncode == 2 and "machines.yml, line 9: expected a MAC address" in broken.stderr
