@@ -134,12 +134,16 @@ class Dispatcher:
         if not struck and self.cluster.latency.proxied <= 0:
             return await task
         timer = asyncio.ensure_future(clock.sleep(self.cluster.latency.proxied))
+        stopping = asyncio.ensure_future(self.stopping.wait())
         try:
-            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, timer, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
+            stopping.cancel()
         if not task.done():
             task.add_done_callback(_forget)
+            if self.stopping.is_set():
+                raise Hangup
             raise Refused(596, "Connection timed out", empty=True)
         return task.result()
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from tests.lab.http import QEMU, Answer, Client
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 GONE = (http.client.RemoteDisconnected, ConnectionResetError, ssl.SSLError)
 
@@ -60,6 +61,21 @@ def test_what_takes_longer_than_30_seconds_is_a_596_and_happens_all_the_same() -
                 await lab.cluster.clock.sleep(0.02)
 
         lab.run(later(), timeout=patience(5))
+
+
+def test_a_lab_that_ends_waits_for_no_answer() -> None:
+    """It would not end in time: neither the answer nor the 596 comes."""
+
+    def ask(lab: RunningLab) -> None:
+        with Client(lab) as api, pytest.raises(GONE):
+            api.call("POST", QEMU, {"vmid": 100})
+
+    with ThreadPoolExecutor() as threads:
+        with start_lab(latency=Latency(proxied=10_000, statistics=0)) as lab:
+            lab.faults.add(Fault("slow", "POST", "/qemu$", seconds=10_000))
+            asked = threads.submit(ask, lab)
+            wait_until(lambda: 100 in lab.cluster.vms, what="the call")
+        asked.result(patience(30))
 
 
 @pytest.mark.parametrize(

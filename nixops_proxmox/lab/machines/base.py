@@ -157,6 +157,10 @@ class Driver(Protocol):
         """A full copy (clone, move, import); formats may differ."""
         ...
 
+    async def mirror(self, source: Volume, target: Volume) -> None:
+        """A full copy that a running machine goes on with: what it writes from now on is in the target."""
+        ...
+
     async def link(self, base: Volume, target: Volume) -> None:
         """A linked clone of a template's volume."""
         ...

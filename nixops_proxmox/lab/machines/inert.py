@@ -283,6 +283,9 @@ class InertDriver:
         await asyncio.to_thread(copy_sparse, source.path, target.path)
         await self.resize(target, target.size)
 
+    async def mirror(self, source: Volume, target: Volume) -> None:
+        await self.copy(source, target)
+
     async def link(self, base: Volume, target: Volume) -> None:
         await self.allocate(target)
         await self.copy(base, target)

@@ -167,14 +167,15 @@ async def copy_volume(
     *,
     stem: str = "",
     size: int = 0,
+    live: bool = False,
 ) -> Stored:
-    """`size`: the copy's, if it is not that of the original."""
+    """`size`: the copy's, if it is not that of the original. `live`: the running VM goes on with the copy."""
     wanted = format or (old.format if old.format in storage.formats() else "raw")
     stored = await cluster.stores.allocate(
         storage, vm.node, vm.vmid, size or old.size, wanted if storage.on_files else "raw", stem=stem
     )
     log.say(allocation_line(storage, stored))
-    await cluster.driver.copy(old.volume, stored.volume)
+    await (cluster.driver.mirror if live else cluster.driver.copy)(old.volume, stored.volume)
     say_transfer(log, stored.size)
     return stored
 
@@ -283,7 +284,7 @@ async def _move(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str,
     log.say(f"create full clone of drive {key} ({old.volid})")
     usable = cluster.stores.get_usable(storage.name, vm.node)
     size = firmware_size(key, parse_disk(key, vm.config[key]))
-    stored = await copy_volume(cluster, old, usable, vm, params.get("format"), log, size=size)
+    stored = await copy_volume(cluster, old, usable, vm, params.get("format"), log, size=size, live=bool(vm.running))
     vm.config[key] = format_disk(
         {**parse_disk(key, vm.config[key]), "file": stored.volid, "size": format_size(stored.size)}
     )

@@ -197,7 +197,8 @@ async def _take_along(
     new = await cluster.stores.allocate(
         storage, target, vm.vmid, stored.size, stored.format if stored.format in storage.formats() else "raw"
     )
-    await cluster.driver.copy(stored.volume, new.volume)
+    live = vm.running and not UNUSED.match(key)
+    await (cluster.driver.mirror if live else cluster.driver.copy)(stored.volume, new.volume)
     log.say(f"volume '{stored.volid}' is '{new.volid}' on the target")
     await cluster.stores.free(stored)
     if UNUSED.match(key):

@@ -210,6 +210,31 @@ def test_an_installed_disk_boots_by_itself_and_keeps_what_was_put_on_it(play: Pl
     play(scenario)
 
 
+def test_a_disk_may_move_under_a_running_guest(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        hardware = await bench.hardware()
+        machine = await bench.power_on(hardware)
+        await install_plain(bench, machine)
+        await bench.must(machine, "umount -R /mnt")
+        await machine.power_off()
+        machine = await bench.power_on(replace(hardware, boot=("scsi0",)))
+        await bench.authorize(machine)
+        before = await bench.must(machine, "echo before >/root/note; cat /proc/sys/kernel/random/boot_id")
+        old = hardware.disks[0].volume
+        new = (await bench.new_disk("moved", 101)).volume
+        assert old is not None and new is not None
+        await bench.driver.mirror(old, new)
+        await bench.driver.free(old)
+        assert await bench.must(machine, "cat /root/note; cat /proc/sys/kernel/random/boot_id") == f"before\n{before}"
+        async with await bench.ssh(machine) as connection:
+            await connection.run("echo after >/root/note", check=True)
+        await machine.reset()
+        await bench.wait_for_agent(machine)
+        assert await bench.must(machine, "cat /root/note") == "after\n"
+
+    play(scenario)
+
+
 async def install_plain(bench: Bench, machine, partition: str = PARTITION) -> None:  # type: ignore[no-untyped-def]
     await bench.must(machine, partition + "nixos-generate-config --root /mnt\n")
     await bench.must(machine, "echo '{ ... }: { networking.hostName = \"web\"; }' >/mnt/etc/nixos/configuration.nix")

@@ -168,6 +168,9 @@ class QemuDriver:
     async def copy(self, source: Volume, target: Volume) -> None:
         await volumes.copy(source, target)
 
+    async def mirror(self, source: Volume, target: Volume) -> None:
+        await self.copy(source, target)
+
     async def link(self, base: Volume, target: Volume) -> None:
         await volumes.link(base, target)
 

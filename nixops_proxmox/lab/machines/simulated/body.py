@@ -56,6 +56,11 @@ class GuestDisk:
     rom: bool = False
 
 
+def with_paths(disks: Sequence[GuestDisk], paths: Mapping[str, Path]) -> tuple[GuestDisk, ...]:
+    """Some disks (by key) lie elsewhere."""
+    return tuple(replace(disk, path=paths.get(disk.key, disk.path)) for disk in disks)
+
+
 def with_sizes(disks: Sequence[GuestDisk], sizes: Mapping[str, int]) -> tuple[GuestDisk, ...]:
     """Some disks (by key) have become larger."""
     return tuple(replace(disk, size=sizes.get(disk.key, disk.size)) for disk in disks)
@@ -114,6 +119,8 @@ class GuestBody(Protocol):
 
     @property
     def disks(self) -> tuple[GuestDisk, ...]: ...
+
+    def follow(self, paths: Mapping[str, Path]) -> None: ...
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         """These are there now."""

@@ -151,6 +151,11 @@ class SimulatedDriver:
     async def copy(self, source: Volume, target: Volume) -> None:
         await asyncio.to_thread(volumes.copy, source, target)
 
+    async def mirror(self, source: Volume, target: Volume) -> None:
+        await asyncio.to_thread(volumes.mirror, source, target)
+        for machine in self.machines.values():
+            machine.follow(source, target)
+
     async def link(self, base: Volume, target: Volume) -> None:
         await asyncio.to_thread(volumes.copy, base, target)
 

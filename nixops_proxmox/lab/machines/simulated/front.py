@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Mapping, Sequence
+from pathlib import Path
 
 import asyncssh
 
@@ -149,6 +150,8 @@ class Stranger:
         return None
 
     async def see_sizes(self, sizes: Mapping[str, int]) -> None: ...
+
+    def follow(self, paths: Mapping[str, Path]) -> None: ...
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         self.disks = disks

@@ -6,6 +6,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,6 +295,15 @@ class SimulatedMachine:
         self._hardware = new
         if self._body is not None:
             await self._body.plug(sight.plugged(self._body.disks, new, self._driver.options))
+
+    def follow(self, source: Volume, target: Volume) -> None:
+        """A disk lies elsewhere from now on; a guest sees nothing of that."""
+        slots = self._hardware.disks
+        moved = [slot.key for slot in slots if slot.volume is not None and slot.volume.path == source.path]
+        disks = tuple(replace(slot, volume=target) if slot.key in moved else slot for slot in slots)
+        self._hardware = replace(self._hardware, disks=disks)
+        if self._body is not None:
+            self._body.follow({key: volumes.now(target) for key in moved})
 
     async def see_size(self, volume: Volume, size: int) -> None:
         """QEMU tells the guest's driver when a disk has become larger."""

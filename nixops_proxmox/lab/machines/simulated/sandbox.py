@@ -27,6 +27,7 @@ from nixops_proxmox.lab.machines.simulated.body import (
     Output,
     Pipes,
     Terminal,
+    with_paths,
     with_sizes,
 )
 from nixops_proxmox.lab.network import Holder, LabNetwork, NamespaceError, Privilege, nsenter_argv, subnet
@@ -255,6 +256,9 @@ class Sandbox:
     @property
     def disks(self) -> tuple[GuestDisk, ...]:
         return self._boot.disks
+
+    def follow(self, paths: Mapping[str, Path]) -> None:
+        self._boot = replace(self._boot, disks=with_paths(self.disks, paths))
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         """It lets go of what is gone, mounted or not, as a kernel does, and finds what has come. What takes the slot of

@@ -26,6 +26,7 @@ from nixops_proxmox.lab.machines.simulated.body import (
     OpenFile,
     Output,
     Pipes,
+    with_paths,
     with_sizes,
 )
 from nixops_proxmox.lab.machines.simulated.options import Modelled, Options
@@ -73,6 +74,9 @@ class ScriptedGuest:
     @property
     def disks(self) -> tuple[GuestDisk, ...]:
         return self._boot.disks
+
+    def follow(self, paths: Mapping[str, Path]) -> None:
+        self._boot = replace(self._boot, disks=with_paths(self.disks, paths))
 
     async def plug(self, disks: tuple[GuestDisk, ...]) -> None:
         self._boot = replace(self._boot, disks=disks)

@@ -74,6 +74,17 @@ def copy(source: Volume, target: Volume) -> None:
     save(target, {**load(target), "size": max(target.size, load(source)["size"])})
 
 
+def mirror(source: Volume, target: Volume) -> None:
+    """Copy, and let the copy take the original's place: a guest has mounted the folder itself, wherever it lies."""
+    copy(source, target)
+    size = load(target)["size"]
+    aside = target.path / "aside"
+    now(target).rename(aside)
+    now(source).rename(now(target))
+    aside.rename(now(source))
+    save(target, {**load(target), "size": size})
+
+
 def snapshot(volume: Volume, name: str) -> None:
     (volume.path / "snapshots").mkdir(exist_ok=True)
     copy_tree(now(volume), volume.path / "snapshots" / name)
