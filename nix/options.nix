@@ -72,7 +72,8 @@ let
         default = "virtio";
         description = "The model of the NIC that the guest sees.";
       };
-      bridge = mkOption { type = str; example = "vmbr0"; description = "The bridge or virtual network of the hypervisor."; };
+      bridge = mkOption { type = nullOr str; default = null; example = "vmbr0"; description = "The bridge or virtual network of the hypervisor. Needed, unless `network` is set."; };
+      network = optional str "One of `resources.networks`, instead of `bridge` and `tag`.";
       tag = optional' (ints.between 1 4094) 100 "The VLAN of the NIC.";
       trunks = mkOption { type = listOf (either int str); default = [ ]; example = [ 100 "200-210" ]; description = "VLANs that pass through to the guest."; };
       mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one from the machine's UUID and the slot.";

@@ -48,6 +48,11 @@ def check_disk(disk: Disk, at: At, mistakes: Mistakes) -> None:
 
 
 def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
+    if nic.network is None and not nic.bridge:
+        mistakes.add(at("bridge"), "must be set, or network: what is the NIC connected to?")
+    for field in ("bridge", "tag") if nic.network is not None else ():
+        if getattr(nic, field):
+            mistakes.add(at(field), f"has no meaning with network: {nic.network} says it")
     if nic.model != "virtio":
         for field in ("mtu", "queues"):
             if getattr(nic, field) is not None:

@@ -57,7 +57,8 @@ class Nic(Frozen):
         "virtio", "e1000", "e1000e", "rtl8139", "vmxnet3", "e1000-82540em", "e1000-82544gc", "e1000-82545em",
         "i82551", "i82557b", "i82559er", "ne2k_isa", "ne2k_pci", "pcnet",
     ] = "virtio"  # fmt: skip
-    bridge: v.Bridge
+    bridge: v.BridgeIfAny = ""  # set in every network that is parsed, by `network` if not by itself
+    network: v.DnsName | None = None  # of resources.networks, instead of bridge and tag
     tag: v.Vlan | None = None
     trunks: Annotated[tuple[v.Trunk, ...], v.Unique] = ()
     mac: v.Mac | None = None

@@ -28,6 +28,7 @@ from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS, Models
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
+from nixops_proxmox.spec.virtual_network import connected
 from nixops_proxmox.spec.volume import VolumeSpec
 
 M = TypeVar("M", bound=BaseModel)
@@ -69,7 +70,7 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     return NetworkSpec(
         name=name,
         description=description if isinstance(description, str) else "",
-        machines=tuple(found),
+        machines=tuple(connected(spec, resources) for spec in found),
         volumes=tuple(volumes),
         resources=tuple(resources),
         mac_pools=tuple(pools),
@@ -136,6 +137,10 @@ def parse_machine(name: str, data: object) -> MachineSpec:
     for each mistake."""
     mistakes = Mistakes()
     spec = _machine(name, data, mistakes)
+    for place, nic in enumerate(spec.network if spec is not None else ()):
+        if nic.network is not None:
+            text = "set bridge instead: only a whole network of machines has resources.networks"
+            mistakes.add(f"{_path(name)}.network[{place}].network", text)
     if spec is None or mistakes.found:
         raise mistakes.error()
     return spec

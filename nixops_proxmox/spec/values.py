@@ -142,7 +142,12 @@ Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
 Storage = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]", "the name of a storage such as local-lvm"))
 ]
-Bridge = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]{0,31}", "a bridge such as vmbr0"))]
+SdnId = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9]{1,7}", "2 to 8 letters and digits, with a letter first"))
+]
+_BRIDGE = r"[A-Za-z][A-Za-z0-9._-]{0,31}"
+Bridge = Annotated[str, AfterValidator(_matching(_BRIDGE, "a bridge such as vmbr0"))]
+BridgeIfAny = Annotated[str, AfterValidator(_matching(f"(?:{_BRIDGE})?", "a bridge such as vmbr0"))]
 VolumeId = Annotated[
     str,
     AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*:[^\s,]+", "a volume such as local:iso/installer.iso")),

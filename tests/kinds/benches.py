@@ -1,7 +1,10 @@
 """A world in memory for each kind of ours; it outlives every run, and so does its record."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 from uuid import uuid4
@@ -10,8 +13,8 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import NoteTask, OnBytes
 from nixops_proxmox.core.thing import AnyThing
-from nixops_proxmox.errors import NeedsPermission, NotFound
-from nixops_proxmox.kinds import backup_job, medium, pool
+from nixops_proxmox.errors import NeedsPermission, NotFound, PveRefused
+from nixops_proxmox.kinds import backup_job, medium, network, pool
 from nixops_proxmox.kinds.backup_job.kind import job_id
 from nixops_proxmox.kinds.medium import Medium
 from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
@@ -24,6 +27,7 @@ from nixops_proxmox.options import Silent
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec.backup_job import BackupJobSpec
 from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.address_bench import AddressBench
@@ -321,6 +325,112 @@ class BackupJobBench:
         assert [job["vmid"] for job in self.there.values()] == (["100"] if wanted else [])
 
 
+class Sdn:
+    """A cluster's software-defined networks, with the lock of 9, as one process changes them."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self.configured: dict[tuple[str, str], dict[str, Any]] = {}
+        self.running: dict[tuple[str, str], dict[str, Any]] = {}
+        self.held, self.fuse, self.reloading = "", fuse, 0
+
+    def why_not(self) -> str:
+        return ""
+
+    def waiting(self) -> Mapping[tuple[str, str], str]:
+        found = {}
+        for key in {*self.configured, *self.running}:
+            if key not in self.running:
+                found[key] = "new"
+            elif key not in self.configured:
+                found[key] = "deleted"
+            elif self.configured[key] != self.running[key]:
+                found[key] = "changed"
+        return found
+
+    def find(self, kind: str, name: str, /) -> Mapping[str, Any] | None:
+        return self.configured.get((kind, name))
+
+    def leaving(self, vnet: str, /) -> Mapping[str, Any] | None:
+        return self.running.get(("vnet", vnet)) if ("vnet", vnet) not in self.configured else None
+
+    def subnets(self, vnet: str, /) -> Mapping[str, Mapping[str, Any]]:
+        return {name: one for (kind, name), one in self.configured.items() if kind == "subnet" and one["vnet"] == vnet}
+
+    @contextmanager
+    def _writing(self, token: str) -> Iterator[None]:
+        self.fuse.boundary()
+        if token != self.held:
+            raise PveRefused("invalid lock token provided!")
+        yield
+        self.fuse.boundary()
+
+    def add(self, kind: str, values: Mapping[str, Any], token: str, /) -> None:
+        name = f"own-{values['subnet'].replace('/', '-')}" if kind == "subnet" else str(values[kind])
+        with self._writing(token):
+            assert (kind, name) not in self.configured, "PVE would refuse a second one"
+            self.configured[(kind, name)] = dict(values)
+
+    def change(self, kind: str, name: str, values: Mapping[str, Any], token: str, /, *, vnet: str = "") -> None:
+        with self._writing(token):
+            gone = str(values.get("delete", "")).split(",")
+            kept = {key: value for key, value in self.configured[(kind, name)].items() if key not in gone}
+            self.configured[(kind, name)] = {**kept, **{key: one for key, one in values.items() if key != "delete"}}
+
+    def remove(self, kind: str, name: str, token: str, /, *, vnet: str = "") -> None:
+        with self._writing(token):
+            assert kind != "zone" or not any(what == "vnet" for what, _ in self.configured)
+            assert kind != "vnet" or not self.subnets(name)
+            del self.configured[(kind, name)]
+
+    def lock(self) -> str:
+        with self._writing(""):
+            self.held = "token"
+        return self.held
+
+    def unlock(self, token: str, /) -> None:
+        self.fuse.boundary()
+        self.held = "" if self.held == token else self.held
+
+    def break_lock(self) -> None:
+        self.fuse.boundary()
+        self.held = ""
+
+    def apply(self, token: str, /) -> str:
+        with self._writing(token):
+            self.running = deepcopy(self.configured)
+            self.held, self.reloading = "", 1
+        return "UPID"
+
+    def behind(self, zone: str, /) -> Mapping[str, str]:
+        """The first look after an apply comes before the node has done it."""
+        self.reloading -= 1
+        return {"n1": "pending"} if self.reloading >= 0 else {}
+
+
+class NetworkBench:
+    made_again: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.sdn = Sdn(Fuse())
+        self.record = Record(Thing("network", "demo", "lan"), Known.from_json)
+        self.spec = VirtualNetwork(
+            name="lan", vnet="own", subnet="10.9.0.0/24", gateway=ip_address("10.9.0.1"),
+            dhcp_from=ip_address("10.9.0.9"), dhcp_to=ip_address("10.9.0.99"),
+        )  # fmt: skip
+
+    def run(self, fuse: Fuse, *, wanted: bool) -> Thing:
+        self.record.fuse = self.sdn.fuse = fuse
+        mark = mark_of("demo", "lan")
+        world: network.World = ResourceWorld(self.spec, mark, self.sdn, SteppedClock(), Silent(), lambda _upid: None)
+        goal = Presence.PRESENT if wanted else Presence.ABSENT
+        return pursue(network.LIFECYCLE, goal, self.record.thing, world, self.record)
+
+    def check(self, *, wanted: bool) -> None:
+        names = [("subnet", "own-10.9.0.0-24"), ("vnet", "own"), ("zone", "own")] if wanted else []
+        assert sorted(self.sdn.running) == names
+        assert self.sdn.configured == self.sdn.running and self.sdn.held == ""
+
+
 BENCHES: dict[str, type[Bench]] = {
     "address": AddressBench,
     "machine": MachineBench,
@@ -328,4 +438,5 @@ BENCHES: dict[str, type[Bench]] = {
     "volume": VolumeBench,
     "pool": PoolBench,
     "backup-job": BackupJobBench,
+    "network": NetworkBench,
 }

@@ -19,6 +19,12 @@ STORAGE = "/nodes/{node}/storage/{storage}"
 Params = Mapping[str, Value]
 
 
+def _sdn_place(kind: str, name: str, vnet: str) -> tuple[str, dict[str, Any]]:
+    if kind == "subnet":
+        return "/cluster/sdn/vnets/{vnet}/subnets/{subnet}", {"vnet": vnet, "subnet": name}
+    return "/cluster/sdn/{what}/{name}", {"what": f"{kind}s", "name": name}
+
+
 class Sender(Protocol):
     """What the client needs of a transport."""
 
@@ -121,6 +127,56 @@ class PveClient:
         """Zones by vnet: only those where we have SDN.Audit or SDN.Allocate."""
         data = answers.as_maps(self._ask("GET", "/cluster/sdn/vnets"), "vnets")
         return {answers.as_text(item.get("vnet"), "vnet"): answers.as_text(item.get("zone"), "zone") for item in data}
+
+    # Software-defined networks
+
+    def list_sdn(self, what: str, *, pending: bool = False) -> Sequence[Mapping[str, Any]]:
+        """zones or vnets as configured; `pending`: what runs, and beside it what waits."""
+        params = {"pending": True} if pending else {}
+        return list(answers.as_maps(self._ask("GET", "/cluster/sdn/{what}", params, what=what), what))
+
+    def list_subnets(self, vnet: str, *, pending: bool = False) -> Sequence[Mapping[str, Any]]:
+        params = {"pending": True} if pending else {}
+        data = self._ask("GET", "/cluster/sdn/vnets/{vnet}/subnets", params, vnet=vnet)
+        return list(answers.as_maps(data, "subnets"))
+
+    def add_sdn(self, kind: str, values: Params) -> None:
+        """zone, vnet or subnet, whose `values` name its vnet."""
+        if kind == "subnet":
+            rest = {key: value for key, value in values.items() if key != "vnet"}
+            self._ask("POST", "/cluster/sdn/vnets/{vnet}/subnets", rest, vnet=str(values["vnet"]))
+        else:
+            self._ask("POST", "/cluster/sdn/{what}", values, what=f"{kind}s")
+
+    def change_sdn(self, kind: str, name: str, values: Params, *, vnet: str = "") -> None:
+        template, where = _sdn_place(kind, name, vnet)
+        self._ask("PUT", template, values, **where)
+
+    def remove_sdn(self, kind: str, name: str, values: Params, *, vnet: str = "") -> None:
+        template, where = _sdn_place(kind, name, vnet)
+        self._ask("DELETE", template, values, **where)
+
+    def lock_sdn(self) -> str:
+        """Its token; needs 9. It is given although changes wait that are not applied."""
+        data = self._ask("POST", "/cluster/sdn/lock", {"allow-pending": True})
+        return answers.as_text(data, "lock")
+
+    def unlock_sdn(self, token: str | None) -> None:
+        """None: whosever it is."""
+        self._ask("DELETE", "/cluster/sdn/lock", {"force": True} if token is None else {"lock-token": token})
+
+    def apply_sdn(self, values: Params) -> str:
+        """The task ends when it has told the nodes, before they have done it."""
+        return self._task("PUT", "/cluster/sdn", values)
+
+    def list_zone_status(self, node: str) -> Mapping[str, str]:
+        """available, pending or error, by zone."""
+        data = answers.as_maps(self._ask("GET", "/nodes/{node}/sdn/zones", poll=True, node=node), "zones")
+        return {answers.as_text(item.get("zone"), "zone"): str(item.get("status", "")) for item in data}
+
+    def list_online_nodes(self) -> Sequence[str]:
+        data = answers.as_maps(self._ask("GET", "/nodes"), "nodes")
+        return [answers.as_text(item.get("node"), "node") for item in data if item.get("status") == "online"]
 
     def list_pool_members(self, pool: str) -> tuple[int, ...]:
         data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")

@@ -229,15 +229,17 @@ def _bridges(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], 
     there = (
         {node: frozenset(client.list_bridges(node)) for node in nodes} if any(spec.network for spec in specs) else {}
     )
+    every = frozenset(name for bridges in there.values() for name in bridges)
+    awaited = {nic.bridge for spec in specs for nic in spec.network if nic.network is not None} - every
     for node, bridges in there.items():
-        wanted = {nic.bridge for spec in specs for nic in spec.network if is_asked_for(spec, node)}
+        wanted = {nic.bridge for spec in specs for nic in spec.network if is_asked_for(spec, node)} - awaited
         lacking = sorted(wanted - bridges)
         if lacking:
             yield Finding(Level.WARNING, "bridges", f"{node} lacks {', '.join(lacking)}", _we_see(bridges))
         elif wanted:
             yield Finding(Level.OK, "bridges", f"{node} has {', '.join(sorted(wanted))}")
     for spec in specs:
-        bridges_wanted = {nic.bridge for nic in spec.network}
+        bridges_wanted = {nic.bridge for nic in spec.network} - awaited
         possible = [node for node in there if is_asked_for(spec, node)]
         if possible and not any(bridges_wanted <= there[node] for node in possible):
             lacking = sorted(bridges_wanted - there[possible[0]]) if len(possible) == 1 else sorted(bridges_wanted)

@@ -35,6 +35,7 @@ from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
+from nixops_proxmox.pve.cluster.networks import NetworkStore
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.pools import Pools, PoolStore
@@ -140,6 +141,7 @@ class PveHypervisor:
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None
         self.pool_store, self.backup_jobs = PoolStore(unguarded), BackupJobs(unguarded)
+        self.network_store = NetworkStore(unguarded, self.get_release)
         self._pools = Pools(client, self._view, self.get_release)
 
     def get_release(self) -> Release:

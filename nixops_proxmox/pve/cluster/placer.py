@@ -277,7 +277,7 @@ class Placer:
         """Why it does not fit, by what the cluster's list does not tell: bridges, processors, mapped devices, files on
         a node's own storage. Each node is asked once."""
         bridges = self._bridges_of(node.name)
-        missing = sorted({nic.bridge for nic in spec.network} - set(bridges))
+        missing = sorted({nic.bridge for nic in spec.network} - set(bridges) - self._awaited(spec, seen))
         if bridges and missing:
             yield f"bridge {', '.join(missing)} is not there (or we lack SDN.Use on it)"
         if is_demanding(spec) and (why := processor_refusal(spec, self._processor_of(node.name))):
@@ -292,6 +292,11 @@ class Placer:
             there = is_shared(seen, node.name, storage_of(other))
             if not there and other not in self._media_on(node.name, storage_of(other), ""):
                 yield f"it does not have {other}"
+
+    def _awaited(self, spec: MachineSpec, seen: ClusterResources) -> set[str]:
+        """Vnets that are described, and made before the machine is: no node has them yet."""
+        there = {name for node in seen.nodes if node.online for name in self._bridges_of(node.name)}
+        return {nic.bridge for nic in spec.network if nic.network is not None} - there
 
     def _processor_of(self, node: str) -> Processor:
         if node not in self._processors:
