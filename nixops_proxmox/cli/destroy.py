@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uuid", metavar="UUID", help="Select the machine with this UUID, in any deployment")
     parser.add_argument("--forget", action="store_true", help="Remove only the record; the VM stays as it is")
     parser.add_argument(
-        "--release", action="store_true", help="Also give back what the machines have taken from lists of MACs"
+        "--release", action="store_true", help="Give back what the machines have taken from lists of MACs, too"
     )
     add_run(parser)
     add_json(parser)

@@ -1,4 +1,4 @@
-"""List the machines' MACs and where they come from, and give entries of lists back."""
+"""List the MACs of machines, and give entries of lists back."""
 
 import argparse
 

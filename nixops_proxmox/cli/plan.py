@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", type=Path, help="Save the plan; `deploy --plan FILE` does it, or nothing"
     )
     parser.add_argument(
-        "--remove", action="store_true", help="Save with --out that machines are destroyed that are no longer described"
+        "--remove", action="store_true", help="Save with --out, too, that machines no longer described go"
     )
     parser.add_argument(
         "--copy", action="store_true", help="Copy new systems to the machines first, to see units that restart"

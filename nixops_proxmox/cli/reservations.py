@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         type=parse_subnet,
-        help="Name a subnet of the router, for opnsense-csv and vyos; may be repeated",
+        help="Name a subnet of the router, for opnsense-csv and vyos; repeatable",
     )
     export.add_argument("--network", metavar="NAME", default="", help="Use this shared network, for vyos")
     export.add_argument("--vyos", metavar="RELEASE", default="1.4", help="Write for this release: 1.3, 1.4 or 1.5")

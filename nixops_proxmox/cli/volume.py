@@ -1,4 +1,7 @@
-"""List, attach, detach, delete, grow and adopt volumes: disks that outlive machines."""
+"""List, attach, detach, delete, grow and adopt volumes.
+
+A volume is a disk that outlives the machines which have it attached.
+"""
 
 import argparse
 

@@ -21,7 +21,7 @@ ABOUTS = {
     "detach": "Park a volume that the VM of a stopped machine has",
     DELETE: "Delete a parked volume with its data; asks for its name",
     "grow": "Grow a volume to the described size",
-    ADOPT: "Record a volume that the cluster has, or make a disk of a stopped machine a volume",
+    ADOPT: "Record a volume that the cluster has, or a disk as a volume",
 }
 DONE = {
     "attach": "attached",

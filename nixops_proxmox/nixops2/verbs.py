@@ -238,7 +238,7 @@ VERBS: Mapping[str, ProxmoxVerb] = {
         "Install machines again on their VMs.", run_reinstall, (add_machines, add_run, add_yes), changes=True
     ),
     "volume": ProxmoxVerb(
-        "List, attach, detach, delete, grow and adopt volumes: disks that outlive machines.",
+        "List, attach, detach, delete, grow and adopt volumes.",
         run_volume,
         (add_volume,),
         changes=True,

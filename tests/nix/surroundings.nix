@@ -115,9 +115,13 @@ in
     in
     {
       names = builtins.attrNames expression;
-      options = map toString expression.options;
+      options = map (one: if builtins.isFunction one then "a module" else toString one) expression.options;
       ours = exported "proxmox";
       other = exported "none";
-      resources = expression.resources { evalResources = null; zipAttrs = null; resourcesByType = { }; };
+      resources = expression.resources {
+        evalResources = file: set: "${toString file}: ${builtins.concatStringsSep " " (builtins.attrNames set)}";
+        zipAttrs = builtins.zipAttrsWith (_: values: values);
+        resourcesByType.volumes = [{ data = { }; }];
+      };
     };
 }

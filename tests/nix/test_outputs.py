@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, VolumeInputs
+from nixops_proxmox.nixops4.inputs import FileInputs, NixosInputs, StateInputs, VmInputs, VolumeInputs
 from tests.nix.conftest import ROOT, Evaluate
 
 pytestmark = pytest.mark.nix
@@ -75,10 +75,10 @@ def test_the_isos_file_is_called_as_every_example_calls_it_and_says_what_is_in_i
 def test_the_plugin_expression_is_what_nixops_reads(look: Any) -> None:
     plugin = look("plugin")
     assert plugin["names"] == ["config_exporters", "options", "resources"]
-    assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix")]
+    assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix"), "a module"]
     assert plugin["ours"] == [{"proxmox": {"disks": [], "network": [], "memory": 5}}]
     assert plugin["other"] == [{}], "machines of other backends say nothing"
-    assert plugin["resources"] == {}
+    assert plugin["resources"] == {"volumes": f"{ROOT / 'nix' / 'volume.nix'}: data"}
 
 
 def test_the_provider_declares_what_the_executable_takes(look: Any) -> None:
@@ -87,11 +87,12 @@ def test_the_provider_declares_what_the_executable_takes(look: Any) -> None:
     models: dict[str, type[BaseModel]] = {
         "vm": VmInputs,
         "nixos": NixosInputs,
-        "iso": VolumeInputs,
-        "image": VolumeInputs,
+        "iso": FileInputs,
+        "image": FileInputs,
+        "volume": VolumeInputs,
         "state": StateInputs,
     }
     assert {name: set(one["inputs"]) for name, one in provider["types"].items()} == {
         name: set(model.model_fields) for name, model in models.items()
     }
-    assert [name for name, one in provider["types"].items() if one["requireState"]] == ["nixos", "vm"]
+    assert [name for name, one in provider["types"].items() if one["requireState"]] == ["nixos", "vm", "volume"]

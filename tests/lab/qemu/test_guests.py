@@ -131,6 +131,8 @@ def test_a_bios_machine_is_installed_with_a_closure_changed_and_rolled_back(play
 
         await check_hotplug(bench, machine)
         bench.stamp("hotplug")
+        await check_mirror(bench, machine)
+        bench.stamp("mirror")
         assert await machine.shut_down(30)
         assert bench.ended == [Ended.HOST]
         bench.stamp("shutdown")
@@ -152,6 +154,19 @@ async def check_hotplug(bench: Bench, machine: QemuMachine) -> None:
     await machine.change(more, before)
     gone = await bench.wait_for(machine, "! ls /dev/disk/by-id | grep LATE; ! ls /sys/class/net | grep eth2")
     assert gone == ""
+
+
+async def check_mirror(bench: Bench, machine: QemuMachine) -> None:
+    """The disk that the guest runs from moves, and the guest writes on."""
+    slot = next(disk for disk in machine.hardware.disks if disk.key == "scsi0")
+    assert slot.volume is not None
+    target = (await bench.disk("scsi6", slot.volume.size)).volume
+    assert target is not None
+    await bench.driver.mirror(slot.volume, target)
+    slot.volume.path.unlink()
+    assert (await bench.ssh("echo after >/root/after; sync; cat /root/after")).strip() == "after"
+    drives = await machine.monitor.execute("query-block")
+    assert str(target.path) in [drive["inserted"]["file"] for drive in drives if drive["device"] == "drive-scsi0"]
 
 
 def test_a_uefi_machine_with_a_tpm_is_installed_from_a_configuration(play: Callable[..., Any]) -> None:

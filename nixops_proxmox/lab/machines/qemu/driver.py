@@ -169,7 +169,13 @@ class QemuDriver:
         await volumes.copy(source, target)
 
     async def mirror(self, source: Volume, target: Volume) -> None:
-        await self.copy(source, target)
+        """By the QEMU that has the disk open, so that it goes on with the target."""
+        user = self._user_of(source)
+        if user is None:
+            await self.copy(source, target)
+        else:
+            machine, device = user
+            await machine.mirror(device, source, target)
 
     async def link(self, base: Volume, target: Volume) -> None:
         await volumes.link(base, target)

@@ -1,15 +1,19 @@
 """Disks, NICs and media that come and go while the machine runs."""
 
+import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.lab.bridges import Bridges
-from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, NicSlot, StartFailed
+from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, NicSlot, StartFailed, Volume
 from nixops_proxmox.lab.machines.qemu import argv
 
 if TYPE_CHECKING:
     from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
 
 UNPLUG_SECONDS = 10.0
+MIRROR_SECONDS = 600.0
+POLL = 0.1
 
 
 async def change(machine: "QemuMachine", bridges: Bridges, old: Hardware, new: Hardware) -> None:
@@ -69,6 +73,28 @@ async def unplug_disk(machine: "QemuMachine", disk: DiskSlot) -> None:
     """The drive goes with its device; the guest has to let go of it first."""
     check_pluggable(disk)
     await remove_device(machine, disk.key)
+
+
+async def mirror(machine: "QemuMachine", device: str, target: Volume) -> None:
+    """QEMU copies while the guest writes, and switches over when both are the same, as PVE has it do."""
+    job = f"mirror-{device}"
+    what = {"device": device, "target": str(target.path), "format": "qcow2", "mode": "existing"}
+    await machine.monitor.execute("drive-mirror", {**what, "sync": "full", "job-id": job})
+    async with asyncio.timeout(MIRROR_SECONDS):
+        while not (state := await _block_job(machine, job)).get("ready"):
+            if not state:
+                raise StartFailed(f"block job (mirror) error: {job} was cancelled")
+            await asyncio.sleep(POLL)
+        await machine.monitor.execute("block-job-complete", {"device": job})
+        while await _block_job(machine, job):
+            await asyncio.sleep(POLL)
+
+
+async def _block_job(machine: "QemuMachine", job: str) -> Mapping[str, object]:
+    """What QEMU tells of it; empty: it has ended. A job that ends before it was ready has failed."""
+    jobs = await machine.monitor.execute("query-block-jobs")
+    found: Mapping[str, object] = next((one for one in jobs if one["device"] == job), {})
+    return found
 
 
 async def change_medium(machine: "QemuMachine", disk: DiskSlot) -> None:

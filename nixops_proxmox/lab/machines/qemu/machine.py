@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.bridges import Bridges
-from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed
+from nixops_proxmox.lab.machines.base import AgentTimeout, Ended, Hardware, StartFailed, Volume
 from nixops_proxmox.lab.machines.qemu import argv, hotplug, usage, volumes
 from nixops_proxmox.lab.machines.qemu.accel import Accel
 from nixops_proxmox.lab.machines.qemu.agent import AgentChannel
@@ -241,6 +241,13 @@ class QemuMachine:
     async def change(self, old: Hardware, new: Hardware) -> None:
         await hotplug.change(self, self._host.bridges, old, new)
         self.hardware = new_active(self.hardware, new)
+
+    async def mirror(self, device: str, source: Volume, target: Volume) -> None:
+        """The disk goes on with the target, which is allocated. Raises StartFailed."""
+        await hotplug.mirror(self, device, target)
+        slots = self.hardware.disks
+        disks = tuple(replace(slot, volume=target) if slot.volume == source else slot for slot in slots)
+        self.hardware = replace(self.hardware, disks=disks)
 
     async def status(self) -> Mapping[str, Any]:
         try:
