@@ -27,6 +27,7 @@ MOST = bare(
     extra={"usb0": "mapping=stick", "ide0": "local-lvm:cloudinit"},
     install={"from": "iso", "iso": ISO},
 )
+STICK = {"id": "stick", "type": "usb", "map": [f"node={node},id=0951:1666" for node in ("pve1", "pve2", "pve3")]}
 EVERYTHING = ("/", "/vms", "/storage")
 
 
@@ -45,6 +46,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with start_bench(request.param) as made:
         root = made.another(username="root@pam", password=made.lab.root_password).client
         root._ask("POST", "/pools", {"poolid": "lab"})
+        made.change(lambda: made.lab.lab.cluster.mappings.update({("usb", "stick"): dict(STICK)}))
         iso = tmp_path / ISO.rpartition("/")[2]
         iso.write_bytes(b"iso")
         made.hypervisor.media.upload("pve1", "local", iso, print, content="iso")

@@ -295,8 +295,9 @@ class Placer:
 
     def _awaited(self, spec: MachineSpec, seen: ClusterResources) -> set[str]:
         """Vnets that are described, and made before the machine is: no node has them yet."""
-        there = {name for node in seen.nodes if node.online for name in self._bridges_of(node.name)}
-        return {nic.bridge for nic in spec.network if nic.network is not None} - there
+        vnets = {nic.bridge for nic in spec.network if nic.network is not None}
+        nodes = [node for node in seen.nodes if node.online] if vnets else []
+        return vnets - {name for node in nodes for name in self._bridges_of(node.name)}
 
     def _processor_of(self, node: str) -> Processor:
         if node not in self._processors:

@@ -176,7 +176,7 @@ def _elsewhere(vm: Vm, slot: str, have: str, storage: str) -> Correction:
 def _move(vm: Vm, slot: str, have: str, storage: str) -> Correction:
     """To another storage, live, but for TPM state. What else differs is changed afterwards, because it names the
     volume."""
-    volume = parse_drive(have)["file"]
+    volume = parse_drive(have).get("file", "")
     why, remedy = "", ""
     if slot in vm.pending:
         why = "a change of it waits for a restart, which would bring its old volume back"
