@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from nixops_proxmox.errors import ConfigError
 
@@ -54,6 +55,15 @@ def add_mermaid(parser: argparse.ArgumentParser) -> None:
 def add_console(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument("--seconds", metavar="N", type=positive, help="Leave after N seconds")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--spice", action="store_true", help="Show the display in remote-viewer, by SPICE (needs qxl)")
+    how.add_argument("--vnc", action="store_true", help="Show the display in remote-viewer, by VNC on a local port")
+    parser.add_argument(
+        "--port", metavar="N", type=positive, help="Use this local port for --vnc (default: a free one)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="Write the viewer's file here instead of starting remote-viewer"
+    )
 
 
 def add_recover(parser: argparse.ArgumentParser) -> None:

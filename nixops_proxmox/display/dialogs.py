@@ -1,5 +1,6 @@
 """What several doors ask before they act, and how they go on. Each returns the exit status of its verb."""
 
+import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,8 @@ from nixops_proxmox.display.attached import attach
 from nixops_proxmox.display.results import show_recoverable
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
-from nixops_proxmox.errors import DeployError
+from nixops_proxmox.display.viewing import show_spice, show_vnc
+from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.messages.losses import makes_anew, what_is_lost
 from nixops_proxmox.messages.migrations import describe_migration
 from nixops_proxmox.messages.plans import what_goes
@@ -16,6 +18,17 @@ from nixops_proxmox.spelling import Verb, command
 if TYPE_CHECKING:
     from nixops_proxmox.core.graph import Ref
     from nixops_proxmox.operations import Deployed, Removal
+
+
+def open_console(screen: Screen, deployed: "Deployed", name: str, args: argparse.Namespace) -> int:
+    """`args`: what `add_console` takes."""
+    if args.spice:
+        return show_spice(screen, deployed, name, args.out)
+    if args.vnc:
+        return show_vnc(screen, deployed, name, port=args.port or 0, out=args.out, seconds=args.seconds)
+    if args.out is not None or args.port is not None:
+        raise ConfigError("a serial console needs no viewer", hint="add --spice or --vnc to see the display")
+    return attach_console(screen, deployed, name, args.seconds)
 
 
 def attach_console(screen: Screen, deployed: "Deployed", name: str, seconds: float | None) -> int:

@@ -67,6 +67,17 @@ class Pool:
     storages: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class Console:
+    """What a ticket opens, and how long. `password` None: a serial terminal."""
+
+    vmid: int
+    valid: float
+    used: asyncio.Event
+    password: str | None
+    password_valid: float
+
+
 class Cluster:
     """One Proxmox VE cluster. Everything happens on one event loop."""
 
@@ -113,7 +124,7 @@ class Cluster:
         self.ha_rules: dict[str, dict[str, str]] = {}
         self.ha_groups: dict[str, dict[str, str]] = {}
         self.mappings: dict[tuple[str, str], dict[str, Any]] = {}  # by kind (pci, usb) and name
-        self.consoles: dict[str, tuple[int, float, asyncio.Event]] = {}  # ticket → VM, valid until, taken
+        self.consoles: dict[str, Console] = {}  # by ticket
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.sdn, self.ipam = Sdn(), Ipam()
         for name in [name for name, one in self.bridges.items() if one.zone != LOCAL_ZONE]:

@@ -31,6 +31,11 @@ class Release:
         return self.number == (8, 4) or self.since(9, 1)
 
     @property
+    def consoles_have_passwords(self) -> bool:
+        """Of a screen, without being asked: with what lets API tokens open terminals (8.4.19 and 9.1)."""
+        return self.uniform_refusal
+
+    @property
     def guest_agent_privileges(self) -> bool:
         return self.since(9)
 

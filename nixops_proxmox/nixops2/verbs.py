@@ -157,7 +157,7 @@ def run_lifecycle(opened: Opened) -> int:
 def run_console(opened: Opened) -> int:
     with opened.deployed(described=False) as deployed:
         name = get_machine(opened.args.machine, [machine.name for machine in opened.record.machines()])
-        return dialogs.attach_console(opened.screen, deployed, name, opened.args.seconds)
+        return dialogs.open_console(opened.screen, deployed, name, opened.args)
 
 
 def run_rescue(opened: Opened) -> int:
@@ -221,7 +221,9 @@ VERBS: Mapping[str, ProxmoxVerb] = {
         run_check,
         (add_machines, add_json, add_jobs),
     ),
-    "console": ProxmoxVerb("Open a machine's serial console, through the hypervisor.", run_console, (add_console,)),
+    "console": ProxmoxVerb(
+        "Open a machine's serial console or display, through the hypervisor.", run_console, (add_console,)
+    ),
     "rescue": ProxmoxVerb(
         "Boot machines into the installer, beside the untouched system.",
         run_rescue,

@@ -15,7 +15,7 @@ from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.registry import MACHINE
-from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer
+from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer, Vm
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
 from nixops_proxmox.operations.addressing import Taking, describe_taking
@@ -35,10 +35,11 @@ from nixops_proxmox.operations.systems import find_system_change, keep_system, s
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.operations.volume_verbs import VolumeVerbs
 from nixops_proxmox.options import Options
+from nixops_proxmox.pve.api.displays import RemoteDisplay, ask_spice, open_display
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.verdicts import Explanation
-from nixops_proxmox.pve.wire.profiles import load_profile
+from nixops_proxmox.pve.wire.profiles import Profile, load_profile
 from nixops_proxmox.spec import NetworkSpec, parse_machine
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
@@ -389,15 +390,30 @@ class Deployed(VolumeVerbs):
     @contextmanager
     def terminal(self, name: str) -> Iterator[Terminal]:
         """The machine's serial terminal, through the hypervisor's API."""
+        profile, vm = self._running(name)
+        with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
+            yield terminal
+
+    @contextmanager
+    def display(self, name: str) -> Iterator[RemoteDisplay]:
+        """The machine's display, by VNC through the hypervisor's API."""
+        profile, vm = self._running(name)
+        with open_display(profile, vm.node, vm.vmid) as shown:
+            yield shown
+
+    def spice(self, name: str) -> Mapping[str, str]:
+        """What a SPICE viewer's file has in it; good for 30 seconds."""
+        profile, vm = self._running(name)
+        return ask_spice(profile, vm.node, vm.vmid, vm.active or vm.config)
+
+    def _running(self, name: str) -> tuple[Profile, Vm]:
         machine = self.record.machine(name)
         vm = self.hypervisor_of(name).find_vm(machine.facts)
         if vm is None or vm.power is not Power.RUNNING:
             raise NoPath(
                 f"{name}: it does not run, so it has no console", hint=f"{command(Verb.START, name)} starts it"
             )
-        profile = load_profile(machine.facts.profile or "default", path=self._options.profiles)
-        with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
-            yield terminal
+        return load_profile(machine.facts.profile or "default", path=self._options.profiles), vm
 
     def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
         return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))

@@ -98,6 +98,8 @@ def made(folder: Path) -> list[Made]:
         Made("delete_snapshot", lambda c: c.delete_snapshot(NODE, VMID, "s1"), "DELETE", f"{VM}/snapshot/s1"),
         Made("back_up", lambda c: c.back_up(NODE, VMID, STORAGE), "POST", f"/nodes/{NODE}/vzdump"),
         Made("open_terminal", lambda c: c.open_terminal(NODE, VMID), "POST", f"{VM}/termproxy"),
+        Made("open_display", lambda c: c.open_display(NODE, VMID), "POST", f"{VM}/vncproxy"),
+        Made("open_spice", lambda c: c.open_spice(NODE, VMID), "POST", f"{VM}/spiceproxy"),
         Made("agent_ping", lambda c: c.agent_ping(NODE, VMID), "POST", f"{agent}/ping"),
         Made("agent_exec", lambda c: c.agent_exec(NODE, VMID, ["true"]), "POST", f"{agent}/exec"),
         Made("agent_exec_status", lambda c: c.agent_exec_status(NODE, VMID, 1), "GET", f"{agent}/exec-status"),

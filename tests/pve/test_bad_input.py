@@ -86,6 +86,8 @@ READS: list[Callable[[PveClient], Any]] = [
     lambda c: c.list_snapshots("n", 100),
     lambda c: c.back_up("n", 100, "s"),
     lambda c: c.open_terminal("n", 100),
+    lambda c: c.open_display("n", 100),
+    lambda c: c.open_spice("n", 100),
     lambda c: c.agent_ping("n", 100),
     lambda c: c.agent_exec("n", 100, ["/bin/true"]),
     lambda c: c.agent_exec_status("n", 100, 1),

@@ -9,9 +9,12 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from nixops_proxmox.lab.call import Call, Routes, needs
+from nixops_proxmox.lab.cluster import Console
 from nixops_proxmox.lab.config import MASK, decode_keys, typed
 from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.rfb import show
 from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
+from nixops_proxmox.lab.schema.properties import split
 from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
 from nixops_proxmox.lab.tasks import Log
 
@@ -114,7 +117,12 @@ async def monitor(call: Call) -> Any:
 
 @routes.post(f"{BASE}/vncproxy", {"websocket": boolean(), "generate-password": boolean()}, CONSOLE)
 async def vnc_proxy(call: Call) -> Any:
-    return await _proxy(call, "vncproxy", {"cert": call.cluster.certificate})
+    """A VM that does not run is found out by the worker, later. Without a password, that of the screen is the ticket,
+    of which VNC takes 8 characters."""
+    told = call.get("generate-password") or (call.get("websocket") and call.cluster.release.consoles_have_passwords)
+    password = secrets.token_urlsafe(6)[:8] if told else ""
+    more = {"cert": call.cluster.certificate, **({"password": password} if password else {})}
+    return await _proxy(call, "vncproxy", more, password)
 
 
 @routes.post(f"{BASE}/termproxy", {"serial": one_of("serial0", "serial1", "serial2", "serial3")}, CONSOLE)
@@ -125,17 +133,20 @@ async def term_proxy(call: Call) -> Any:
     )
     if serial is None or vm.config.get(serial) != "socket":
         die("unable to find a serial interface")
-    return await _proxy(call, "vncproxy", {})
+    return await _proxy(call, "vncproxy", {}, None)
 
 
-async def _proxy(call: Call, kind: str, more: dict[str, Any]) -> dict[str, Any]:
-    """A ticket for the websocket, good for 40 seconds; the worker waits 10 for a connection."""
+async def _proxy(call: Call, kind: str, more: dict[str, Any], password: str | None) -> dict[str, Any]:
+    """A ticket for the websocket, good for 40 seconds; the worker waits 10 for a connection. `password`: of a screen
+    (empty: the ticket is), None for a terminal."""
     vm = call.vm
-    password = secrets.token_urlsafe(6)[:8]
     ticket = f"PVEVNC:{int(call.cluster.clock.time()):08X}::{secrets.token_urlsafe(32)}"
+    ticket = f"{password}:{ticket}" if password else ticket
     port = 5900 + len(call.cluster.consoles) % 99
     used = asyncio.Event()
-    call.cluster.consoles[ticket] = (vm.vmid, call.cluster.clock.time() + 40, used)
+    now = call.cluster.clock.time()
+    screen = None if password is None else password or ticket
+    call.cluster.consoles[ticket] = Console(vm.vmid, now + 40, used, screen, now + 30)
 
     async def work(log: Log) -> None:
         log.say(f"starting {kind} {call.node}")
@@ -147,10 +158,34 @@ async def _proxy(call: Call, kind: str, more: dict[str, Any]) -> dict[str, Any]:
             die("connection timed out")
 
     upid = call.cluster.tasks.start(call.node, kind, str(vm.vmid), call.auth, work)
-    found = {"user": call.auth.who, "ticket": ticket, "port": str(port), "upid": upid, **more}
-    if kind == "vncproxy" and call.get("generate-password", bool(more)):
-        found["password"] = password
-    return found
+    return {"user": call.auth.who, "ticket": ticket, "port": str(port), "upid": upid, **more}
+
+
+@routes.post(f"{BASE}/spiceproxy", {"proxy": text()}, CONSOLE)
+async def spice_proxy(call: Call) -> Any:
+    """What a remote-viewer's file has in it; the ticket and its password are good for 30 seconds. The display that the
+    running VM was started with counts."""
+    vm = call.vm
+    if vm.running is None:
+        die(f"VM {vm.vmid} not running")
+    if not split(vm.started.get("vga", "std"), "type").get("type", "std").startswith("qxl"):
+        die("no spice port")
+    ticket = f"pvespiceproxy:{int(call.cluster.clock.time()):08x}:{vm.vmid}:{vm.node}::61000"
+    proxy = str(call.get("proxy") or f"{vm.node}.lab.example")
+    return {
+        "type": "spice",
+        "title": f"VM {vm.vmid} - {vm.name}",
+        "host": f"{ticket}::{secrets.token_hex(20)}",
+        "proxy": f"http://{f'[{proxy}]' if ':' in proxy else proxy}:3128",
+        "tls-port": 61000,
+        "host-subject": f"OU=PVE Cluster Node,O=Proxmox Virtual Environment,CN={vm.node}.lab.example",
+        "ca": call.cluster.certificate.replace("\n", "\\n"),
+        "password": secrets.token_hex(20),
+        "delete-this-file": 1,
+        "secure-attention": "Ctrl+Alt+Ins",
+        "toggle-fullscreen": "Shift+F11",
+        "release-cursor": "Ctrl+Alt+R",
+    }
 
 
 @routes.get(
@@ -159,13 +194,18 @@ async def _proxy(call: Call, kind: str, more: dict[str, Any]) -> dict[str, Any]:
     CONSOLE,
 )
 async def websocket(call: Call) -> Any:
-    """Our own reading of xterm.js's protocol: login line, then the serial log as it grows."""
+    """A screen, or our own reading of xterm.js's protocol: login line, then the serial log as it grows."""
     vm, known = call.vm, call.cluster.consoles.pop(call.params["vncticket"], None)
-    if known is None or known[0] != vm.vmid or known[1] < call.cluster.clock.time():
+    if known is None or known.vmid != vm.vmid or known.valid < call.cluster.clock.time():
         raise Refused(401, "permission denied - invalid PVEVNC ticket", empty=True)
-    known[2].set()
+    known.used.set()
     socket = web.WebSocketResponse(protocols=("binary",))
     await socket.prepare(call.request)
+    if known.password is not None:
+        if vm.running is not None:  # else the worker on the other side has ended
+            await show(socket, vm.name, known.password, lambda: call.cluster.clock.time() <= known.password_valid)
+        await socket.close()
+        return socket
     login = await socket.receive()
     if login.type in (WSMsgType.TEXT, WSMsgType.BINARY):
         await socket.send_bytes(b"OK")

@@ -588,6 +588,14 @@ def parse_migration(data: Any) -> MigrationSeen:
     )
 
 
+def parse_viewer(data: Any) -> Mapping[str, str]:
+    """The lines of a remote-viewer's file. PVE has put the line ends of the certificate into escapes."""
+    found = {key: as_text(value, f"the viewer's {key}") for key, value in as_map(data, "spiceproxy").items()}
+    if any(not re.fullmatch(r"[a-z-]+", key) or not value.isprintable() for key, value in found.items()):
+        raise PveError("PVE answered to spiceproxy with what no viewer's file can have in it")
+    return found
+
+
 def _texts(data: Any) -> tuple[str, ...]:
     return tuple(as_text(one, "a name") for one in as_list(data or [], "names"))
 

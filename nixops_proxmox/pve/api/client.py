@@ -385,6 +385,17 @@ class PveClient:
         data = self._ask("POST", f"{VM}/termproxy", {"serial": serial}, node=node, vmid=vmid)
         return answers.as_map(data, "termproxy")
 
+    def open_display(self, node: str, vmid: int) -> Mapping[str, Any]:
+        """{port, ticket, password?, user, upid} of a VM's VNC server. The ticket is good for 40 s."""
+        data = self._ask("POST", f"{VM}/vncproxy", {"websocket": True}, node=node, vmid=vmid)
+        return answers.as_map(data, "vncproxy")
+
+    def open_spice(self, node: str, vmid: int, proxy: str = "") -> Mapping[str, str]:
+        """What remote-viewer's file has in it. The ticket is good for 30 s. `proxy`: the address of a node, as it is
+        reached from here."""
+        data = self._ask("POST", f"{VM}/spiceproxy", {"proxy": proxy or None}, node=node, vmid=vmid)
+        return answers.parse_viewer(data)
+
     # The guest agent. PVE pings it before each call, which takes 3 s when it is dead
 
     def agent_ping(self, node: str, vmid: int) -> None:

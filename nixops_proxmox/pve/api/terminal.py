@@ -86,23 +86,28 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
     try:
         ticket = client.open_terminal(node, vmid)
         learn(str(ticket["ticket"]))
-        query = urlencode({"port": ticket["port"], "vncticket": ticket["ticket"]}, quote_via=quote)
-        path = f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
+        path = websocket_path(node, vmid, ticket["port"], str(ticket["ticket"]))
         with transport.open_stream() as (stream, server, headers):
             url = f"wss://{server.authority}{server.prefix}{path}"
-            with Terminal(_greet(stream, url, headers)) as terminal:
+            with Terminal(greet(stream, url, headers, "terminal")) as terminal:
                 terminal.log_in(str(ticket["user"]), str(ticket["ticket"]), vmid)
                 yield terminal
     finally:
         client.close()
 
 
-def _greet(stream: Any, url: str, headers: Mapping[str, str]) -> Any:
+def websocket_path(node: str, vmid: int, port: object, ticket: str) -> str:
+    query = urlencode({"port": port, "vncticket": ticket}, quote_via=quote)
+    return f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
+
+
+def greet(stream: Any, url: str, headers: Mapping[str, str], what: str) -> Any:
+    """The websocket on a connection that stands. `what`: a terminal, or a display."""
     try:
         return websocket.create_connection(
             url, socket=stream, subprotocols=["binary"], header=dict(headers), enable_multithread=True
         )
     except websocket.WebSocketBadStatusException as error:
-        raise PveRefused(f"the terminal's websocket was refused: {error}") from error
+        raise PveRefused(f"the {what}'s websocket was refused: {error}") from error
     except (websocket.WebSocketException, OSError) as error:
-        raise PveUnreachable(f"the terminal's websocket could not be opened: {error}") from error
+        raise PveUnreachable(f"the {what}'s websocket could not be opened: {error}") from error

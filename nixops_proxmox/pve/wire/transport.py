@@ -64,12 +64,17 @@ class Transport:
     def close(self) -> None:
         self._adapter.close()
 
+    @property
+    def server(self) -> ApiServer:
+        """The one that answered last."""
+        return self._servers[self._good]
+
     @contextmanager
     def open_stream(
         self, timeout: float = STREAM_TIMEOUT
     ) -> Iterator[tuple[ssl.SSLSocket, ApiServer, Mapping[str, str]]]:
         """A verified connection to the server that answered last, and what says who we are: for websockets."""
-        server = self._servers[self._good]
+        server = self.server
         try:
             stream = self._adapter.connect(server.host, server.port, timeout)
         except OSError as error:
