@@ -66,7 +66,43 @@ def help_texts(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
                 yield from help_texts(below)
 
 
+def rights_block() -> str:
+    """Each privilege that a description with everything in it needs, by what for and on what, for each release."""
+    from nixops_proxmox.pve.api.versions import Release
+    from nixops_proxmox.pve.cluster.permissions import needs_of
+    from nixops_proxmox.spec import Cpu, Disk, MachineSpec, Nic
+
+    machine = MachineSpec(
+        name="web",
+        pool="POOL",
+        startup="order=1",
+        cpu=Cpu(type="custom-MODEL"),
+        disks=(Disk(slot="scsi0", storage="STORAGE", size=1 << 30),),
+        network=(Nic(slot="net0", bridge="vmbr0"),),
+        extra={"usb0": "mapping=DEVICE", "ide0": "STORAGE:cloudinit"},
+        install={"from": "iso", "iso": "ISOS:iso/installer.iso"},
+    )
+    copied = machine.model_copy(update={"install": type(machine.install)(source="template", template="TEMPLATE")})
+    releases = (Release(7, 4), Release(8, 4), Release(9, 1), Release(9, 2))
+    rows: dict[tuple[str, str, bool], dict[Release, list[str]]] = {}
+    for release in releases:
+        needs = dict.fromkeys((*needs_of(machine, release), *needs_of(copied, release)))
+        for need in needs:
+            where = " or ".join(f"`{path}`" for path in need.paths)
+            row = rows.setdefault((need.purpose, where, need.must), {one: [] for one in releases})
+            row[release] += need.privileges
+    heads = ["for", "to deploy", "on", *map(str, releases)]
+    lines = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for must in (True, False):
+        for (purpose, where, needed), by_release in rows.items():
+            if needed is must:
+                cells = [", ".join(f"`{name}`" for name in by_release[one]) or "-" for one in releases]
+                lines.append(f"| {purpose} | {'needed' if must else '-'} | {where} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
+    "rights": rights_block,
     "lifecycle": lifecycle_block,
     "other kinds": other_kinds_block,
     "command line": command_line_block,
