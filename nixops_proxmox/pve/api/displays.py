@@ -1,7 +1,8 @@
 """A VM's display: by VNC through PVE's websocket, and by SPICE, for which PVE tells what a viewer needs."""
 
+import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import websocket
@@ -38,6 +39,8 @@ class RemoteDisplay:
 
     def read(self, count: int) -> bytes:
         """Exactly so many. EOFError at the end."""
+        if not count:
+            return b""
         found = b""
         while len(found) < count:
             more = self.receive()
@@ -55,11 +58,20 @@ class RemoteDisplay:
             raise ConnectionError(str(error)) from error
 
     def forget_deadline(self) -> None:
-        """From here on, a screen may stay as it is for hours."""
+        """From here on, a display may stay as it is for hours."""
         self._connection.settimeout(None)
 
     def close(self) -> None:
-        self._connection.close()
+        """At once, and a thread that waits for more bytes gets none."""
+        shut(self._connection.sock)
+        self._connection.shutdown()
+
+
+def shut(connection: Any) -> None:
+    """Wake up what blocks on it. None: it is closed already."""
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -74,14 +86,14 @@ def open_display(profile: Profile, node: str, vmid: int) -> Iterator[RemoteDispl
         learn(ticket, password)
         with transport.open_stream() as (stream, server, headers):
             url = f"wss://{server.authority}{server.prefix}{websocket_path(node, vmid, told['port'], ticket)}"
-            screen = RemoteDisplay(greet(stream, url, headers, "display"))
+            shown = RemoteDisplay(greet(stream, url, headers, "display"))
             stream.settimeout(WAIT)
-            log_in(screen, password, f"VM {vmid}")
-            screen.forget_deadline()
+            log_in(shown, password, f"VM {vmid}")
+            shown.forget_deadline()
             try:
-                yield screen
+                yield shown
             finally:
-                screen.close()
+                shown.close()
     finally:
         client.close()
 

@@ -48,7 +48,7 @@ SERIAL = "a display `serial0` has no picture: leave out --vnc"
 def welcome(stream: Stream, password: str) -> bool:
     """Let a viewer in that has the password."""
     stream.send(VERSION)
-    if not stream.read(len(VERSION)).startswith(b"RFB 003.00"):
+    if stream.read(len(VERSION)) not in (b"RFB 003.007\n", VERSION):  # older ones know no choice of logins
         return False
     stream.send(bytes([1, VNC_AUTH]))
     if stream.read(1)[0] != VNC_AUTH:
