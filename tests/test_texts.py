@@ -290,6 +290,9 @@ def cuts(path: Path) -> Iterator[str]:
 
 # Hashes, numbers' bytes, names that are no text of anybody's, lists of something else than lines.
 HARMLESS = {
+    "found[:count]",  # bytes of a display's protocol
+    "found[count:]",
+    "password.encode()[:SIGNIFICANT]",  # for a cipher, and never shown
     "word.lower()[:80]",
     "unsent[:CHUNK]",
     "(*self.record_now.entries, entry)[-KEPT:]",
