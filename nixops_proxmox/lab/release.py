@@ -32,7 +32,7 @@ class Release:
 
     @property
     def consoles_have_passwords(self) -> bool:
-        """A display has a password without being asked for one, since API tokens may open terminals (8.4.19 and 9.1)."""
+        """A display has one by itself, since 8.4.19 and 9.1: together with what lets API tokens open terminals."""
         return self.uniform_refusal
 
     @property
