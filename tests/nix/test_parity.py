@@ -40,7 +40,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
 }
 # Fields that only make sense for one entry of a list, not said by the model.
 ALSO = {Disk: {"bus"}, MachineSpec: NIX_ONLY}
-OPTIONAL_IN_NIX = {(Disk, "slot"), (Nic, "slot"), (IpSpec, "method")}
+OPTIONAL_IN_NIX = {(Disk, "slot"), (Nic, "slot"), (Nic, "bridge"), (IpSpec, "method")}
 
 
 @pytest.fixture

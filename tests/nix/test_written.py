@@ -17,8 +17,11 @@ FILES = ["examples/proxmox/network.nix", "examples/nixops4/flake.nix", "nix/temp
 # Documents and the number of a block in them, from the first.
 BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
 FRAGMENTS = [
+    "docs/addresses.md 0",
+    "docs/addresses.md 1",
     "docs/adopt.md 0",
     "docs/check.md 0",
+    "docs/networks.md 0",
     "docs/resources.md 0",
     "docs/resources.md 1",
     "docs/volumes.md 0",
