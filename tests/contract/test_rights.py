@@ -57,7 +57,11 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         yield made
 
 
-@pytest.mark.parametrize("bench", ["7.4", "8.4", "9.1"], indirect=True)
+@pytest.mark.parametrize(
+    "bench",
+    [pytest.param("7.4", marks=pytest.mark.weekly), "8.4", pytest.param("9.1", marks=pytest.mark.weekly)],
+    indirect=True,
+)
 def test_without_a_privilege_pve_refuses_what_it_is_for(bench: Bench) -> None:
     release = parse_release(bench.lab.cluster.release.version)
     needed = sorted({need.privileges[0] for need in needs_of(bare(), release)})
