@@ -169,6 +169,7 @@ async def check_mirror(bench: Bench, machine: QemuMachine) -> None:
     assert str(target.path) in [drive["inserted"]["file"] for drive in drives if drive["device"] == "drive-scsi0"]
 
 
+@pytest.mark.weekly
 def test_a_uefi_machine_with_a_tpm_is_installed_from_a_configuration(play: Callable[..., Any]) -> None:
     async def scenario(bench: Bench) -> None:
         disks = [
