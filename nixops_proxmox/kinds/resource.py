@@ -72,6 +72,15 @@ def mark_of(deployment: str, name: str) -> str:
     return f"nixops-proxmox:{deployment}/{name}"
 
 
+def with_mark(comment: str, mark: str) -> str:
+    """A comment that says whose the thing is."""
+    return f"{comment} {mark}".lstrip()
+
+
+def bears_mark(comment: str, mark: str) -> bool:
+    return comment == mark or comment.endswith(f" {mark}")
+
+
 def pve_world(spec: Sp, setting: Setting, api: Callable[[Any], A]) -> ResourceWorld[Sp, A]:
     """The world of a thing that a cluster has. `api`: the part of the hypervisor that the kind talks to."""
     hypervisor = setting.cluster(spec.profile)

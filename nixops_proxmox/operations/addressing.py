@@ -14,8 +14,9 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import Clock, Journal
 from nixops_proxmox.errors import DeployError, StateError
-from nixops_proxmox.kinds.address import LIFECYCLE, NAME, OpenList, World
+from nixops_proxmox.kinds.address import LIFECYCLE, NAME, OpenList, World, known_of
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.options import Silent
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -103,11 +104,8 @@ class Addressing:
 
     def recorded(self) -> dict[str, Known]:
         """What NICs have taken, by `MACHINE.SLOT`."""
-        return {
-            stored.name: Known.from_json(stored.facts)
-            for stored in self._record.stored(NAME)
-            if stored.phase != Presence.ABSENT or stored.facts.get("values")
-        }
+        things = [recorded_thing(self._record.name, NAME, one.name, one) for one in self._record.stored(NAME)]
+        return {one.name: one.facts for one in things if one.phase is not Presence.ABSENT or one.facts.values}
 
     def filled(self, spec: MachineSpec) -> MachineSpec:
         """The machine with the MACs and addresses that its NICs have taken from lists, or would take."""
@@ -124,11 +122,10 @@ class Addressing:
 
     def table(self, *, look: bool) -> list[MacShown]:
         """All MACs of the described machines. `look`: ask the clusters, too, which other VMs have one of them."""
-        shown = []
+        shown, taken = [], self.recorded()
         for name in sorted(self._machines):
             described, machine = self._machines[name], self._record.machine(name)
             spec, made = self.filled(described), machine.facts.macs if machine.phase is not Phase.ABSENT else ()
-            taken = self.recorded()
             elsewhere = self._find_elsewhere(spec.profile) if look else {}
             for index, nic in enumerate(spec.network):
                 mac = (nic.mac or (made[index] if index < len(made) else "")).upper()
@@ -154,9 +151,8 @@ class Addressing:
                 errors[machine.name] = error
                 continue
             used.add(entry.mac)
-            taking = taking_of(machine.name, nic.slot, world.pool, entry, new=before != entry.mac)
-            self._foreseen[key] = known_of_taking(taking)
-            takings.append(taking)
+            self._foreseen[key] = known_of(world, entry)
+            takings.append(taking_of(machine.name, nic.slot, world.pool, self._foreseen[key], before))
         return takings, errors
 
     def take(self, names: Sequence[str], lease: Any) -> tuple[list[Taking], dict[str, DeployError]]:
@@ -170,7 +166,7 @@ class Addressing:
             except DeployError as error:
                 errors[machine.name] = error
                 continue
-            takings.append(taking_of_known(machine.name, nic.slot, world.pool, after.facts, before))
+            takings.append(taking_of(machine.name, nic.slot, world.pool, after.facts, before))
         return takings, errors
 
     def give_back(self, machine: str, lease: Any) -> list[Taking]:
@@ -186,7 +182,7 @@ class Addressing:
             world = self._world_of(pool, machine, slot, lambda: {})
             pursue(LIFECYCLE, Presence.ABSENT, self._thing(machine, slot), world, self._record.journal(lease))
             self._record.forget(name, lease, kind=NAME)
-            takings.append(taking_of_known(machine, slot, pool, known, ""))
+            takings.append(taking_of(machine, slot, pool, known, ""))
         return takings
 
     def kept(self, machine: str) -> list[str]:
@@ -219,10 +215,8 @@ class Addressing:
 
     def _thing(self, machine: str, slot: str) -> Thing:
         name = f"{machine}.{slot}"
-        for stored in self._record.stored(NAME):
-            if stored.name == name:
-                return Thing(NAME, self._record.name, name, Presence(stored.phase), Known.from_json(stored.facts))
-        return Thing(NAME, self._record.name, name)
+        stored = next((one for one in self._record.stored(NAME) if one.name == name), None)
+        return recorded_thing(self._record.name, NAME, name, stored)
 
     def _world(self, machine: MachineSpec, nic: Nic) -> World:
         assert nic.pool is not None
@@ -283,12 +277,8 @@ def origin_of(nic: Nic) -> str:
     return "described" if nic.mac else "the machine's UUID"
 
 
-def taking_of(machine: str, slot: str, pool: MacPool, entry: PoolEntry, *, new: bool) -> Taking:
-    addresses = tuple(str(one.ip) for one in (entry.ipv4, entry.ipv6) if one is not None)
-    return Taking(machine, slot, pool, entry.mac, entry.host, addresses, new)
-
-
-def taking_of_known(machine: str, slot: str, pool: MacPool, known: Known, before: str) -> Taking:
+def taking_of(machine: str, slot: str, pool: MacPool, known: Known, before: str) -> Taking:
+    """`before`: the MAC that the NIC had until now, by the record."""
     values = known.values
     addresses = tuple(values[name].partition("/")[0] for name in ("ipv4", "ipv6") if values.get(name))
     mac = values.get("mac", "")
@@ -299,11 +289,6 @@ def describe_taking(taking: Taking) -> str:
     """The line of a plan."""
     host = f"{taking.host}, " if taking.host else ""
     return f"take {host}{taking.mac} from the pool {taking.pool.name}"
-
-
-def known_of_taking(taking: Taking) -> Known:
-    families = {("ipv6" if ":" in one else "ipv4"): one for one in taking.addresses}
-    return Known({"mac": taking.mac, "host": taking.host, **families})
 
 
 def commits(takings: Collection[Taking], word: str) -> list[str]:

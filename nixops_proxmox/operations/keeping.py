@@ -16,8 +16,8 @@ from nixops_proxmox.kinds.volume.steps import is_parked
 from nixops_proxmox.kinds.volume.table import DISK, LIFECYCLE, NOT_YET, OUT
 from nixops_proxmox.model import Change, Machine, Power, Spot, Vm, VmRef
 from nixops_proxmox.operations.taking import refuse_to_take
+from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.operations.volume_ports import VolumeCluster, VolumeRecord
-from nixops_proxmox.operations.volume_reports import VolumeReports
 from nixops_proxmox.pve.vm.correction import hotplugged
 from nixops_proxmox.pve.vm.parking import serials_in, volumes_in
 from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, print_size
@@ -374,7 +374,9 @@ class Keeper:
             serial=self.serial(spec.name),
             store=cluster.volume_store,
             clock=self._clock,
-            reporter=VolumeReports(self._reporter, machine),
+            reporter=ThingReports(
+                self._reporter, lambda thing: None if machine is None else (machine, f"volume {thing.name}: ")
+            ),
             mint=lambda: str(uuid.uuid4()),
             node=spec.node or node or self._choose_node(cluster, spec) if volume.phase in NOT_YET else node,
             parkers=self._parkers(cluster, same),

@@ -14,7 +14,7 @@ from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.registry import MACHINE, find_described
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
@@ -44,6 +44,7 @@ class OpenDeployment:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
+        self._kinds = {entry.name: entry for entry in find_described().values()}
         base = Path.cwd() if description is None else description.base
         self.addresses = Addressing(record, self.network, base, parts.hypervisor, parts.clock)
         self._keep()
@@ -145,10 +146,7 @@ class OpenDeployment:
             outcomes: dict[Ref, Outcome] = {}
 
             def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
-                volumes = [Ref(VOLUME, ref.name) for ref in refs if ref.kind == VOLUME]
-                found = dict(zip(volumes, self._ensure([ref.name for ref in volumes]), strict=True))
-                others = [ref for ref in refs if ref.kind not in (VOLUME, MACHINE)]
-                found |= {ref: self._work_on_thing(ref, self.resources.ensure) for ref in others}
+                found = {ref: self._work_on_thing(ref, self._ensure) for ref in refs if ref.kind != MACHINE}
                 machines = [ref.name for ref in refs if ref.kind == MACHINE]
                 for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
                     found[Ref(MACHINE, outcome.name)] = outcome
@@ -168,7 +166,13 @@ class OpenDeployment:
     def _keep(self, lease: Any = None) -> None:
         """From here on, volumes and other resources may be changed; without a lease, only looked at."""
         self.resources = ResourceKeeper(
-            self.record, self.network, self._parts.hypervisor, self._parts.clock, self._options.reporter, lease
+            self.record,
+            self.network,
+            self._parts.hypervisor,
+            self._parts.clock,
+            self._options.reporter,
+            self._kinds,
+            lease,
         )
         self.volumes = Keeper(
             self.record,
@@ -230,20 +234,13 @@ class OpenDeployment:
         known = {ref: {other for other in others if other in wanted} for ref, others in wanted.items()}
         return [ref for wave in waves(reverse(known)) for ref in wave]
 
-    def _ensure(self, volumes: Sequence[str]) -> list[Outcome]:
-        """Make those volumes that are not there. Where is known: the machines have their places."""
-        wanted_by = self.attachments()
-        found = []
-        for volume in volumes:
-            began, error = time.monotonic(), None
-            machine = wanted_by.get(volume, "")
-            try:
-                self._parts.right.check()
-                self.volumes.ensure(volume, self._node_of(machine), machine)
-            except DeployError as raised:
-                error = raised
-            found.append(Outcome(volume, time.monotonic() - began, error=error, kind=VOLUME))
-        return found
+    def _ensure(self, ref: Ref) -> None:
+        """Make it, if it is not there. Where is known for a volume: the machines have their places."""
+        if ref.kind == VOLUME:
+            machine = self.attachments().get(ref.name, "")
+            self.volumes.ensure(ref.name, self._node_of(machine), machine)
+        else:
+            self.resources.ensure(ref)
 
     def attachments(self) -> dict[str, str]:
         """The machine that describes it, by volume."""

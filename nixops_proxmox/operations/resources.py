@@ -1,24 +1,25 @@
 """What a deployment has beside machines and volumes, described under `resources`: looked at, made, removed."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.graph import Ref
-from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import DeployError, SpecError, StateError
-from nixops_proxmox.kinds.registry import Entry, find_described
+from nixops_proxmox.kinds.registry import Entry
 from nixops_proxmox.kinds.resource import Setting, recorded_spec, with_spec
 from nixops_proxmox.model import Machine
+from nixops_proxmox.operations.recorded import recorded_thing
+from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
-from nixops_proxmox.state import Stored
 from nixops_proxmox.state.record import DeploymentRecord
 
 
@@ -45,15 +46,15 @@ class ResourceKeeper:
         cluster: Callable[[str], Any],
         clock: Clock,
         reporter: Reporter[Any],
+        kinds: Mapping[str, Entry],
         lease: Any = None,
     ) -> None:
-        """`cluster` of a profile; `lease`: the right to change the deployment; None: only to look."""
-        self._record, self._network, self._lease = record, network, lease
-        self._kinds: dict[str, Entry] = {entry.name: entry for entry in find_described().values()}
+        """`cluster` of a profile. `kinds`: of described things, by name. `lease`: the right to change the deployment;
+        None: only to look."""
+        self._record, self._lease, self._kinds = record, lease, kinds
         self._specs = {Ref(spec.kind, spec.name): spec for spec in (() if network is None else network.resources)}
-        self._setting = Setting(
-            record.name, network, record.machines, cluster, clock, ThingReports(reporter, record.name)
-        )
+        reports = ThingReports(reporter, lambda thing: (Machine(record.name, f"{thing.kind} {thing.name}"), ""))
+        self._setting = Setting(record.name, network, record.machines, cluster, clock, reports)
         self._locks = {kind: threading.RLock() for kind in self._kinds}
 
     # What there is.
@@ -80,7 +81,7 @@ class ResourceKeeper:
 
     def wants_as_recorded(self, ref: Ref) -> list[Ref]:
         """What had to be there before it was made."""
-        spec = self._recorded(ref)
+        spec = self._made_as(self.thing(ref))
         return [] if spec is None else [Ref(kind, name) for kind, name in spec.wants]
 
     def dependents(self, ref: Ref) -> list[Ref]:
@@ -89,7 +90,7 @@ class ResourceKeeper:
 
     def profiles(self) -> set[str]:
         """The hypervisors that have such things, or are to have some; nothing is asked of any."""
-        recorded = (self._recorded(ref) for ref in self.recorded())
+        recorded = (self._made_as(self.thing(ref)) for ref in self.recorded())
         return {spec.profile for spec in (*self._specs.values(), *recorded) if spec is not None}
 
     def rights(self) -> Iterator[tuple[str, Callable[[Release], Iterable[Need]]]]:
@@ -106,9 +107,12 @@ class ResourceKeeper:
     def _look(self, ref: Ref) -> ResourceShown:
         described = ref in self._specs
         try:
-            thing, spec = self.thing(ref), self._spec(ref)
-            before = self._replaced(ref)
-            if before is not None:
+            thing = self.thing(ref)
+            before = self._made_as(thing)
+            spec = self._specs.get(ref) or before
+            if spec is None:
+                raise StateError(f"the record of the {ref} does not say how it was made, and nothing describes it")
+            if is_replaced(before, spec):
                 return ResourceShown(ref, Presence.DIFFERS, described, tuple(_changes(before, spec)), replaced=True)
             lifecycle = self._kinds[ref.kind].lifecycle
             seen, shown = lifecycle.look_closely(self._world(ref, spec), thing)
@@ -119,53 +123,40 @@ class ResourceKeeper:
     def thing(self, ref: Ref) -> Thing:
         """The thing as it is recorded, or absent. StateError for a record that cannot be read."""
         stored = next((one for one in self._record.stored(ref.kind) if one.name == ref.name), None)
-        return Thing(ref.kind, self._record.name, ref.name) if stored is None else _parse(self._record.name, stored)
+        return recorded_thing(self._record.name, ref.kind, ref.name, stored)
 
-    def _recorded(self, ref: Ref) -> ResourceSpec | None:
-        described = self._kinds[ref.kind].described
-        return None if described is None else recorded_spec(described.spec, self.thing(ref))
-
-    def _spec(self, ref: Ref) -> ResourceSpec:
-        """The description; without one, the recorded one."""
-        spec = self._specs.get(ref) or self._recorded(ref)
-        if spec is None:
-            raise SpecError(f"there is no {ref} in the deployment {self._record.name!r}")
-        return spec
-
-    def _replaced(self, ref: Ref) -> ResourceSpec | None:
-        """The recorded description, if the present one is of another thing."""
-        now, before = self._specs.get(ref), self._recorded(ref)
-        exists = self.thing(ref).phase is not Presence.ABSENT
-        return before if exists and now and before and now.identity != before.identity else None
+    def _made_as(self, thing: Thing) -> ResourceSpec | None:
+        """The description with which it was made, or was to be made, by the record."""
+        described = self._kinds[thing.kind].described
+        return None if described is None else recorded_spec(described.spec, thing)
 
     # What is done.
 
     def ensure(self, ref: Ref) -> None:
         """Make it as described. One that is described with another identity is removed first."""
         with self._locks[ref.kind]:
-            before = self._replaced(ref)
-            if before is not None:
-                self._pursue(ref, Presence.ABSENT, before)
-            self._pursue(ref, Presence.PRESENT, self._specs[ref])
-            self._remember(ref)
+            thing, spec = self.thing(ref), self._specs[ref]
+            before = self._made_as(thing)
+            if is_replaced(before, spec):
+                thing = self._pursue(thing, Presence.ABSENT, before)
+            thing = self._pursue(thing, Presence.PRESENT, spec)
+            facts = with_spec(thing.facts, spec)
+            if facts != thing.facts:  # there was nothing to do, and the record has the description of before
+                self._record.journal(self._lease).record(thing.moved(thing.phase, facts), "the description changed")
 
     def remove(self, ref: Ref) -> None:
         """Remove it, and forget it. StateError if something still needs it."""
         with self._locks[ref.kind]:
-            if self._recorded(ref) is not None:
-                self._pursue(ref, Presence.ABSENT, self._recorded(ref) or self._spec(ref))
+            thing = self.thing(ref)
+            before = self._made_as(thing)
+            if before is not None:
+                self._pursue(thing, Presence.ABSENT, before)
             self._record.forget(ref.name, self._lease, kind=ref.kind)
 
-    def _remember(self, ref: Ref) -> None:
-        """The record has the description that holds now, also where there was nothing to do."""
-        thing, spec = self.thing(ref), self._specs[ref]
-        facts = with_spec(thing.facts, spec)
-        if facts != thing.facts:
-            self._record.journal(self._lease).record(thing.moved(thing.phase, facts), "the description changed")
-
-    def _pursue(self, ref: Ref, goal: Presence, spec: ResourceSpec) -> None:
-        journal = self._record.journal(self._lease)
-        pursue(self._kinds[ref.kind].lifecycle, goal, self.thing(ref), self._world(ref, spec), journal)
+    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec) -> Thing:
+        ref, journal = Ref(thing.kind, thing.name), self._record.journal(self._lease)
+        ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, self._world(ref, spec), journal)
+        return ended
 
     def _world(self, ref: Ref, spec: ResourceSpec) -> Any:
         described = self._kinds[ref.kind].described
@@ -174,15 +165,9 @@ class ResourceKeeper:
         return described.world(spec, self._setting)
 
 
-def _parse(deployment: str, stored: Stored) -> Thing:
-    try:
-        facts = Known.from_json(stored.facts)
-        return Thing(stored.kind, deployment, stored.name, Presence(stored.phase), facts)
-    except (TypeError, ValueError) as error:
-        raise StateError(
-            f"the record of the {stored.kind} {stored.name} cannot be read: {error}",
-            hint="upgrade nixops-proxmox, or restore the state from a backup",
-        ) from error
+def is_replaced(before: ResourceSpec | None, now: ResourceSpec) -> TypeGuard[ResourceSpec]:
+    """Was it made as another thing than is described now?"""
+    return before is not None and before.identity != now.identity
 
 
 def _changes(before: ResourceSpec, now: ResourceSpec) -> Iterator[str]:
@@ -190,25 +175,3 @@ def _changes(before: ResourceSpec, now: ResourceSpec) -> Iterator[str]:
     for field in sorted({*old, *new}):
         if old.get(field) != new.get(field):
             yield f"{field.replace('_', ' ')}: {old.get(field)!r} becomes {new.get(field)!r}"
-
-
-class ThingReports:
-    """What happens to a thing, as a line of progress under its kind and name."""
-
-    def __init__(self, reporter: Reporter[Any], deployment: str) -> None:
-        self._reporter, self._deployment = reporter, deployment
-
-    def step(self, thing: Thing, label: str, to: str) -> None:
-        del to
-        self.detail(thing, label)
-
-    def detail(self, thing: Thing, text: str) -> None:
-        self._reporter.detail(self._as_machine(thing), text)
-
-    def done(self, thing: Thing, label: str, seconds: float) -> None: ...
-
-    def warn(self, thing: Thing, text: str) -> None:
-        self._reporter.warn(self._as_machine(thing), text)
-
-    def _as_machine(self, thing: Thing) -> Machine:
-        return Machine(self._deployment, f"{thing.kind} {thing.name}")

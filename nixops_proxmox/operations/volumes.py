@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nixops_proxmox.core.engine import pursue
-from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import OnBytes
-from nixops_proxmox.errors import NotFound, StateError
+from nixops_proxmox.errors import NotFound
 from nixops_proxmox.guest.agent import RealClock
 from nixops_proxmox.kinds import medium as kind
 from nixops_proxmox.kinds.medium import Media, Medium, World, content_name, refuse_ending
+from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 from nixops_proxmox.pve.cluster.hypervisor import open_hypervisor
@@ -119,16 +120,7 @@ def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: st
 
 def recorded(record: "Deployment", name: str) -> Thing:
     """The medium as the record has it, or absent. Raises StateError for a record that cannot be read."""
-    thing = Thing(kind.NAME, record.name, name)
-    stored = record.find_stored(kind.NAME, name)
-    if stored is None:
-        return thing
-    try:
-        return thing.moved(Presence(stored.phase), Known.from_json(stored.facts))
-    except (TypeError, ValueError) as error:
-        raise StateError(
-            f"the record of the medium {name} cannot be read: {error}", hint="upgrade nixops-proxmox, or restore it"
-        ) from error
+    return recorded_thing(record.name, kind.NAME, name, record.find_stored(kind.NAME, name))
 
 
 class NoJournal:

@@ -10,7 +10,15 @@ from typing import Protocol, TypeAlias
 from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world
+from nixops_proxmox.kinds.resource import (
+    Describable,
+    ResourceWorld,
+    Setting,
+    bears_mark,
+    described_rows,
+    pve_world,
+    with_mark,
+)
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.pve.wire.properties import parse_properties
@@ -50,7 +58,7 @@ class BackupJobKind:
         return list(self._differences(wanted(world), found))
 
     def _differences(self, want: JobSettings, have: JobSettings) -> Iterator[str]:
-        for key in sorted({*want, *({"vmid", "pool", "prune-backups"} & {*have})}):
+        for key in sorted({*want, *_gone(want, have)}):
             old, new = have.get(key, SWITCHES.get(key, "")), want.get(key, "")
             if comparable(key, old) != comparable(key, new):
                 yield f"{key}: {old or 'unset'} becomes {new or 'unset'}"
@@ -68,9 +76,7 @@ class BackupJobKind:
             )
         else:
             # Safe to repeat: the same settings again change nothing.
-            world.api.change(
-                job, want, [key for key in ("vmid", "pool", "prune-backups") if key in have and key not in want]
-            )
+            world.api.change(job, want, _gone(want, have))
         return attempt.facts
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
@@ -83,6 +89,11 @@ class BackupJobKind:
         return Known()
 
 
+def _gone(want: JobSettings, have: JobSettings) -> list[str]:
+    """What we have set, and what is described no more."""
+    return [key for key in ("vmid", "pool", "prune-backups") if key in have and key not in want]
+
+
 def job_id(thing: Thing) -> str:
     """PVE takes 50 characters; two deployments on one cluster never have the same."""
     digest = hashlib.sha256(f"{thing.deployment}/{thing.name}".encode()).hexdigest()[:12]
@@ -90,8 +101,7 @@ def job_id(thing: Thing) -> str:
 
 
 def is_ours(job: JobSettings, world: World) -> bool:
-    comment = job.get("comment", "")
-    return comment == world.mark or comment.endswith(f" {world.mark}")
+    return bears_mark(job.get("comment", ""), world.mark)
 
 
 def wanted(world: World) -> JobSettings:
@@ -105,7 +115,7 @@ def wanted(world: World) -> JobSettings:
         "mode": spec.mode,
         "compress": spec.compress,
         "enabled": str(int(spec.enabled)),
-        "comment": f"{spec.comment} {world.mark}".lstrip(),
+        "comment": with_mark(spec.comment, world.mark),
         **who,
     }
     return settings | ({"prune-backups": keep} if keep else {})

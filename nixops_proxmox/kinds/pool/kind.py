@@ -6,7 +6,15 @@ from typing import Protocol, TypeAlias
 from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world
+from nixops_proxmox.kinds.resource import (
+    Describable,
+    ResourceWorld,
+    Setting,
+    bears_mark,
+    described_rows,
+    pve_world,
+    with_mark,
+)
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.pool import PoolSpec
@@ -41,7 +49,7 @@ class PoolKind:
         """Its comment."""
         del thing
         comment = world.api.find_comment(world.spec.poolid)
-        return comment if comment is not None and is_ours(comment, world) else None
+        return comment if comment is not None and bears_mark(comment, world.mark) else None
 
     def diff(self, world: World, found: str, /) -> Sequence[str]:
         """The comment."""
@@ -49,12 +57,12 @@ class PoolKind:
         return () if have == world.spec.comment else (f"comment: {have!r} becomes {world.spec.comment!r}",)
 
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        spec, comment = world.spec, f"{world.spec.comment} {world.mark}".lstrip()
+        spec, comment = world.spec, with_mark(world.spec.comment, world.mark)
         have = world.api.find_comment(spec.poolid)
         if have is None:
             # Safe to repeat: PVE refuses a second pool of this name, and we have just looked.
             world.api.create(spec.poolid, comment)
-        elif not is_ours(have, world):
+        elif not bears_mark(have, world.mark):
             raise StateError(
                 f"pool {thing.name}: there is a pool {spec.poolid} on {spec.profile}, and it is not ours",
                 hint=f"machines can use it as it is: remove resources.pools.{spec.name}",
@@ -68,7 +76,7 @@ class PoolKind:
         """StateError for one that is not empty."""
         del attempt
         comment = world.api.find_comment(world.spec.poolid)
-        if comment is None or not is_ours(comment, world):
+        if comment is None or not bears_mark(comment, world.mark):
             return Known()
         if members := world.api.members(world.spec.poolid):
             raise StateError(
@@ -78,10 +86,6 @@ class PoolKind:
         # Safe to repeat: PVE deletes only an empty pool, and one that is gone needs nothing.
         world.api.delete(world.spec.poolid)
         return Known()
-
-
-def is_ours(comment: str, world: World) -> bool:
-    return comment == world.mark or comment.endswith(f" {world.mark}")
 
 
 LIFECYCLE = described_rows(PoolKind())
