@@ -63,9 +63,10 @@ class ResourceKeeper:
         return sorted(self._specs)
 
     def recorded(self) -> list[Ref]:
-        """Those that exist, by the record."""
+        """Those that exist, by the record, and those that a run had begun to make: it may have been killed after it
+        made them, and before it recorded that."""
         stored = (one for kind in sorted(self._kinds) for one in self._record.stored(kind))
-        return [Ref(one.kind, one.name) for one in stored if one.phase != Presence.ABSENT]
+        return [Ref(one.kind, one.name) for one in stored if one.phase != Presence.ABSENT or one.facts.get("values")]
 
     def forgotten(self) -> list[Ref]:
         """Those that are recorded, and no longer described."""

@@ -1,0 +1,75 @@
+"""What the record says of resources, and what is done by it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.core.kind import Known, Presence, Thing
+from nixops_proxmox.errors import StateError
+from nixops_proxmox.kinds.registry import find_described
+from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
+from nixops_proxmox.operations.resources import ResourceKeeper
+from nixops_proxmox.options import Silent
+from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.state import open_state
+from nixops_proxmox.state.store import Deployment
+from tests.clocks import SteppedClock
+from tests.kinds.benches import Pools
+from tests.kinds.machine.cluster import Fuse
+
+FRONT = Ref("pool", "front")
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Iterator[Deployment]:
+    with open_state(f"sqlite:///{tmp_path}/state.sqlite") as state:
+        yield state.deployment("demo")
+
+
+def keeper(record: Deployment, there: dict[str, str], lease: Any, *described: PoolSpec) -> ResourceKeeper:
+    hypervisor = SimpleNamespace(pool_store=Pools(there, Fuse()), wait_for_task=lambda _upid: None)
+    kinds = {entry.name: entry for entry in find_described().values()}
+    network = NetworkSpec(name="demo", resources=described)
+    return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+
+
+def begun(record: Deployment, lease: Any, spec: PoolSpec) -> None:
+    """As a run leaves it that is killed before it records what it has made."""
+    thing = Thing("pool", "demo", "front")
+    journal = record.journal(lease)
+    attempt = journal.begin(thing, "Make it as described", "present")
+    journal.note(attempt, thing.moved(Presence.ABSENT, with_spec(Known(), spec)))
+
+
+def test_what_a_killed_run_had_begun_to_make_is_removed(record: Deployment) -> None:
+    there = {"front": mark_of("demo", "front"), "theirs": "not ours"}
+    with record.lease() as lease:
+        begun(record, lease, PoolSpec(name="front"))
+        resources = keeper(record, there, lease)
+        assert resources.recorded() == resources.forgotten() == [FRONT]
+        resources.remove(FRONT)
+        assert there == {"theirs": "not ours"}
+        assert keeper(record, there, lease).recorded() == []
+
+
+def test_what_a_killed_run_had_begun_under_another_name_is_removed_first(record: Deployment) -> None:
+    mark = mark_of("demo", "front")
+    there = {"old": mark}
+    with record.lease() as lease:
+        begun(record, lease, PoolSpec(name="front", pool="old"))
+        keeper(record, there, lease, PoolSpec(name="front", pool="new", comment="web")).ensure(FRONT)
+    assert there == {"new": with_mark("web", mark)}
+
+
+def test_a_damaged_record_is_told_with_its_name(record: Deployment) -> None:
+    with record.lease() as lease:
+        thing = Thing("pool", "demo", "front", Presence.PRESENT, Known({"spec": '{"colour": 1}'}))
+        record.journal(lease).record(thing, "damaged")
+        (shown,) = keeper(record, {}, None).look()
+    assert isinstance(shown.error, StateError)
+    assert "the record of the pool front cannot be read" in shown.error.message
