@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import complete, open_deployed
-from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, select
+from nixops_proxmox.display.arguments import add_jobs, add_json, add_machines, select, selects_all
 from nixops_proxmox.display.results import show_checks
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen, described=None) as deployed:
         checked = deployed.check(select([machine.name for machine in deployed.machines()], args))
-        resources = () if args.machines or args.only or args.omit else deployed.list_resources()
+        resources = deployed.list_resources() if selects_all(args) else ()
         if args.metrics is not None:
             write_metrics(args.metrics, checked, deployed.record.name)
     return show_checks(screen, checked, resources, as_json=args.json)

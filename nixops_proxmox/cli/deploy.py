@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
-from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select
+from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select, selects_all
 from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.results import tell_changing
 from nixops_proxmox.display.runs import carry_out
@@ -89,17 +89,18 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             screen.warn(
                 f"{name} is no longer in the description, but it still exists; {command(Verb.DESTROY, name)} removes it"
             )
-        for ref in deployed.resources.forgotten() if not args.remove else ():
+        left = deployed.resources.forgotten()
+        for ref in left if not args.remove else ():
             screen.warn(
                 f"{ref.kind} {ref.name} is no longer in the description, but it still exists;"
                 f" {command(Verb.DEPLOY, '--remove')} removes it"
             )
-        removed = [name for name in selected if name in forgotten]
-        moved = [] if saved is None else _find_moved(args, screen, saved, [deployed.removal(name) for name in removed])
-        removed = [name for name in removed if name not in moved]
-        everything = saved is None and not (args.machines or args.only or args.omit)
-        gone = deployed.resources.forgotten() if args.remove and everything else []
-        removals = [deployed.removal(name) for name in removed]
+        removals = [deployed.removal(name) for name in selected if name in forgotten]
+        moved = [] if saved is None else _find_moved(args, screen, saved, removals)
+        removals = [one for one in removals if one.machine.name not in moved]
+        removed = [one.machine.name for one in removals]
+        everything = saved is None and selects_all(args)
+        gone = left if args.remove and everything else []
         if not dialogs.agree_to_remove(screen, removals, gone, yes=args.yes):
             screen.say("nothing was done")
             return 0

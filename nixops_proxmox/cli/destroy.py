@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
-from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select
+from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select, selects_all
 from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
@@ -50,8 +50,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.say(f"  kept: {line}")
             for line in deployed.addresses.kept(name):
                 screen.say(f"  {'given back' if args.release else 'still taken'}: {line}")
-        everything = not (args.machines or args.only or args.omit or args.uuid)
-        things = deployed.resources.recorded() if everything else []
+        things = deployed.resources.recorded() if selects_all(args) and not args.uuid else []
         for ref in things:
             screen.say(f"{ref.kind} {ref.name}")
         what = ", ".join([*names, *(f"{ref.kind} {ref.name}" for ref in things)])
@@ -117,7 +116,7 @@ def aim(args: argparse.Namespace) -> list[str]:
     """Turn to the deployment of the machine with that UUID, and return its name."""
     from nixops_proxmox.state import open_state
 
-    if args.machines or args.only or args.omit:
+    if not selects_all(args):
         raise ConfigError("--uuid selects one machine, but you named others too", hint="use --uuid or names, not both")
     with open_state(state_location(args)) as state:
         place = state.find_name(args.uuid)

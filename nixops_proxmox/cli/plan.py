@@ -17,6 +17,7 @@ from nixops_proxmox.display.arguments import (
     add_plan,
     get_machine,
     select,
+    selects_all,
 )
 from nixops_proxmox.display.results import show_plans, tell_changing
 from nixops_proxmox.display.screen import Screen
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, screen: Screen) -> int:
     if args.remove and args.out is None:
         raise ConfigError("--remove says what --out saves", hint="a plan shows removals without it")
-    if args.why and (args.machines or args.only or args.omit or args.out):
+    if args.why and (args.out or not selects_all(args)):
         raise ConfigError("--why explains one machine", hint="leave out --out, and all that selects other machines")
     with open_deployed(args, screen) as deployed:
         names = select(deployed.described(), args)

@@ -126,6 +126,11 @@ def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
     return [name for name in chosen if not any(fnmatchcase(name, pattern) for pattern in args.omit)]
 
 
+def selects_all(args: argparse.Namespace) -> bool:
+    """Does nothing narrow the machines down? Then what there is beside machines is meant, too."""
+    return not (args.machines or args.only or args.omit)
+
+
 def unknown_machine(name: str, names: Sequence[str]) -> ConfigError:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     have = ", ".join(names[:20]) + (" …" if len(names) > 20 else "") if names else "none"

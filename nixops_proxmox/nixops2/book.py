@@ -35,11 +35,7 @@ class MachineRecord:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "version": VERSION,
-            "phase": self.phase.value,
-            "facts": self.facts.to_json(),
-            "spec": None if self.spec is None else self.spec.model_dump(mode="json", by_alias=True),
-            "entries": [entry.to_json() for entry in self.entries],
+            **shared_json(self),
             "winners": {site: asdict(endpoint) for site, endpoint in self.winners.items()},
             "hardware": dict(self.hardware),
             "backups": {name: dict(backup) for name, backup in self.backups.items()},
@@ -74,13 +70,7 @@ class KeptVolumeRecord:
     entries: tuple[JournalEntry, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "version": VERSION,
-            "phase": self.phase.value,
-            "facts": self.facts.to_json(),
-            "spec": None if self.spec is None else self.spec.model_dump(mode="json", by_alias=True),
-            "entries": [entry.to_json() for entry in self.entries],
-        }
+        return shared_json(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -93,6 +83,17 @@ class KeptVolumeRecord:
                 None if spec is None else VolumeSpec.model_validate(spec),
                 tuple(JournalEntry.from_json(entry) for entry in data["entries"]),
             )
+
+
+def shared_json(record: "MachineRecord | KeptVolumeRecord") -> dict[str, Any]:
+    """What every record has."""
+    return {
+        "version": VERSION,
+        "phase": record.phase.value,
+        "facts": record.facts.to_json(),
+        "spec": None if record.spec is None else record.spec.model_dump(mode="json", by_alias=True),
+        "entries": [entry.to_json() for entry in record.entries],
+    }
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,13 @@ class Bed(Door):
     def environment(self) -> dict[str, str]:
         base = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PROXMOX_VE_"))}
         return base | user_folders(self.home)
+
+    def with_network(self, name: str, text: str) -> "Bed":
+        """The same lab and folders, with this network; its deployment has this name."""
+        network = self.home / name / "network.nix"
+        network.parent.mkdir(exist_ok=True)
+        network.write_text(text)
+        return replace(self, network=network)
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         return command(verb, "--profile", "lab", "-f", str(self.network), *arguments)

@@ -32,12 +32,7 @@ let from = name: default: let value = builtins.getEnv name; in if value == "" th
 @pytest.fixture
 def pools(bed: "Bed") -> "Bed":
     """The lab, with a network of two pools and no machine."""
-    from dataclasses import replace
-
-    network = bed.home / "pools" / "network.nix"
-    network.parent.mkdir(exist_ok=True)
-    network.write_text(NETWORK)
-    return replace(bed, network=network)
+    return bed.with_network("pools", NETWORK)
 
 
 def there(bed: "Bed") -> dict[str, str]:

@@ -48,12 +48,7 @@ MOUNT = f"mkdir -p /data; grep -qs ' /data ' /proc/self/mounts || mount {DEVICE}
 @pytest.fixture
 def store(bed: "Bed") -> "Bed":
     """The lab, with a network of a machine and a volume."""
-    from dataclasses import replace
-
-    network = bed.home / "store" / "network.nix"
-    network.parent.mkdir(exist_ok=True)
-    network.write_text(NETWORK)
-    return replace(bed, network=network)
+    return bed.with_network("store", NETWORK)
 
 
 def disks(bed: "Bed") -> dict[str, str]:

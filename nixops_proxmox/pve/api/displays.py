@@ -85,8 +85,8 @@ def open_display(profile: Profile, node: str, vmid: int) -> Iterator[RemoteDispl
         password = str(told.get("password") or ticket)
         learn(ticket, password)
         with transport.open_stream() as (stream, server, headers):
-            url = f"wss://{server.authority}{server.prefix}{websocket_path(node, vmid, told['port'], ticket)}"
-            shown = RemoteDisplay(greet(stream, url, headers, "display"))
+            path = websocket_path(node, vmid, told["port"], ticket)
+            shown = RemoteDisplay(greet(stream, server, path, headers, "display"))
             stream.settimeout(WAIT)
             log_in(shown, password, f"VM {vmid}")
             shown.forget_deadline()

@@ -13,6 +13,7 @@ from nixops_proxmox.errors import NotAuthenticated, PveRefused, PveUnreachable
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import open_transport
 from nixops_proxmox.pve.wire.profiles import Profile
+from nixops_proxmox.pve.wire.servers import ApiServer
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.spelling import Verb, command
 
@@ -87,11 +88,12 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
         ticket = client.open_terminal(node, vmid)
         learn(str(ticket["ticket"]))
         path = websocket_path(node, vmid, ticket["port"], str(ticket["ticket"]))
-        with transport.open_stream() as (stream, server, headers):
-            url = f"wss://{server.authority}{server.prefix}{path}"
-            with Terminal(greet(stream, url, headers, "terminal")) as terminal:
-                terminal.log_in(str(ticket["user"]), str(ticket["ticket"]), vmid)
-                yield terminal
+        with (
+            transport.open_stream() as (stream, server, headers),
+            Terminal(greet(stream, server, path, headers, "terminal")) as terminal,
+        ):
+            terminal.log_in(str(ticket["user"]), str(ticket["ticket"]), vmid)
+            yield terminal
     finally:
         client.close()
 
@@ -101,8 +103,9 @@ def websocket_path(node: str, vmid: int, port: object, ticket: str) -> str:
     return f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
 
 
-def greet(stream: Any, url: str, headers: Mapping[str, str], what: str) -> Any:
+def greet(stream: Any, server: ApiServer, path: str, headers: Mapping[str, str], what: str) -> Any:
     """The websocket on a connection that stands. `what`: a terminal, or a display."""
+    url = f"wss://{server.authority}{server.prefix}{path}"
     try:
         return websocket.create_connection(
             url, socket=stream, subprotocols=["binary"], header=dict(headers), enable_multithread=True
