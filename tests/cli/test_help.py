@@ -2,12 +2,14 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import nixops_proxmox
+from nixops_proxmox.cli import VERBS as VERBS_OF_THE_COMMAND
 from nixops_proxmox.cli import build_parser
 
 LONGEST = 70
@@ -114,3 +116,10 @@ def test_every_verb_and_option_is_there() -> None:
 def test_a_help_line_is_short_and_begins_with_a_verb(text: str, where: str) -> None:
     assert len(text) < LONGEST, f"{where}: {len(text)} characters"
     assert text.split()[0].rstrip(",;") in VERBS, f"{where}: {text}"
+
+
+def test_the_readme_names_every_verb() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    first = re.findall(r"(?m)^\$ nixops-proxmox (\w+)", text)
+    (others,) = re.findall(r"The other verbs are `([^`]+)`", text)
+    assert sorted({*first, *others.split()}) == sorted(VERBS_OF_THE_COMMAND)
