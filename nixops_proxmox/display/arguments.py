@@ -127,7 +127,7 @@ def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:
 
 
 def selects_all(args: argparse.Namespace) -> bool:
-    """Does nothing narrow the machines down? Then what there is beside machines is meant, too."""
+    """Did the user name no machines? Then the verb works on what there is beside machines, too."""
     return not (args.machines or args.only or args.omit)
 
 
