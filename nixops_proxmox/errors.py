@@ -35,6 +35,9 @@ DeployError                 message, hint; retry; exit_status
 │   ├── SshRefused              connected and proven, but our key was not accepted
 │   ├── HostKeyChanged          somebody else answered                               NEVER, loud
 │   └── ConnectionLost          it broke on the way; what ran may still run          retry LOOK_FIRST
+├── RouterError             a router or a DHCP server refused, or did not answer                  8
+│   ├── RouterUnreachable       nothing was sent                                     retry SAFE
+│   └── RouterOutcomeUnknown    sent, no answer                                      retry LOOK_FIRST
 └── NixError                                                                                      7
     ├── NixMissing              no Nix on this machine
     ├── EvaluationFailed        Nix's own message, and the machine it belongs to
@@ -238,6 +241,18 @@ class HostKeyChanged(SshError):
 
 
 class ConnectionLost(SshError):
+    retry = Retry.LOOK_FIRST
+
+
+class RouterError(DeployError):
+    exit_status = 8
+
+
+class RouterUnreachable(RouterError):
+    retry = Retry.SAFE
+
+
+class RouterOutcomeUnknown(RouterError):
     retry = Retry.LOOK_FIRST
 
 

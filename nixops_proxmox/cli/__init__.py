@@ -96,6 +96,7 @@ exit status:
   5    the guest failed or did not answer
   6    SSH failed
   7    Nix failed
+  8    a router or a DHCP server refused, failed or did not answer
   70   this program has a defect
   130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
 """

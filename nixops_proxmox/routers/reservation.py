@@ -1,12 +1,16 @@
 """What a DHCP server or a name server is told of one NIC."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from nixops_proxmox.errors import StateError
 
 
 @dataclass(frozen=True, order=True)
 class Reservation:
-    """`owner`: `DEPLOYMENT/MACHINE.SLOT`. `mac`: lower case. Addresses are without a prefix, and empty if there is
-    none. `hostname`: with a domain or without one."""
+    """`owner`: `DEPLOYMENT/MACHINE.SLOT`; empty: somebody else's. `mac`: lower case. Addresses are without a prefix, and
+    empty if there is none. `hostname`: with a domain or without one."""
 
     owner: str
     mac: str
@@ -27,3 +31,46 @@ class Reservation:
     def full_name(self, domain: str) -> str:
         """`domain`: of a name that has none."""
         return self.hostname if "." in self.hostname or not domain else f"{self.hostname}.{domain}"
+
+    @property
+    def title(self) -> str:
+        return " ".join(filter(None, (self.hostname, self.mac, self.ipv4, self.ipv6)))
+
+
+class Router(Protocol):
+    """A system that keeps reservations. All methods raise RouterError. One process calls one method at a time."""
+
+    def read(self) -> Sequence[Reservation]:
+        """All that it has, ours and others', as it acts now and after its next start."""
+        ...
+
+    def put(self, wanted: Sequence[Reservation]) -> None:
+        """Make these as they are described, all in one change. They have owners, and entries of others stay."""
+        ...
+
+    def drop(self, owners: Sequence[str]) -> None:
+        """Remove what has one of these owners, all in one change, and nothing else."""
+        ...
+
+
+def find_conflict(wanted: Reservation, there: Iterable[Reservation], router: str) -> StateError | None:
+    """The error for an entry of somebody else's that stands in the way."""
+    for other in there:
+        if other.owner == wanted.owner:
+            continue
+        same = [
+            what
+            for what, mine, theirs in (
+                ("MAC", wanted.mac, other.mac),
+                ("IPv4 address", wanted.ipv4, other.ipv4),
+                ("IPv6 address", wanted.ipv6, other.ipv6),
+            )
+            if mine and mine == theirs
+        ]
+        if same:
+            whose = f"the machine {other.owner}" if other.owner else "somebody else"
+            return StateError(
+                f"{wanted.owner}: {router} has {other.title} for {whose}, with the same {' and '.join(same)}",
+                hint="remove that entry there, or describe another address",
+            )
+    return None
