@@ -9,8 +9,8 @@ from nixops_proxmox.errors import StateError
 
 @dataclass(frozen=True, order=True)
 class Reservation:
-    """`owner`: `DEPLOYMENT/MACHINE.SLOT`; empty: somebody else's. `mac`: lower case. Addresses are without a prefix, and
-    empty if there is none. `hostname`: with a domain or without one."""
+    """`owner`: `DEPLOYMENT/MACHINE.SLOT`; empty: somebody else's. `mac`: lower case. Addresses are without a prefix,
+    and empty if there is none. `hostname`: with a domain or without one."""
 
     owner: str
     mac: str
