@@ -49,8 +49,12 @@ class Dnsmasq:
         gone = [owner for owner in owners if owner in there]
         if not gone:
             return
-        lines = [f'rm -f -- "$1/{file_name(owner)}" || exit 1' for owner in gone]
-        self._run("\n".join([*lines, self._reload]))
+        self._run("\n".join(f'rm -f -- "$1/{file_name(owner)}" || exit 1' for owner in gone))
+
+    def settle(self) -> None:
+        """Safe to repeat: dnsmasq reads its lists again."""
+        if self._reload:
+            self._run(self._reload)
 
     def _run(self, script: str) -> str:
         script = f"set -- {shlex.quote(self._folder)}\n{script}\n"

@@ -43,12 +43,16 @@ class Kea:
 
     def put(self, wanted: Sequence[Reservation]) -> None:
         for family in self._families:
-            mine = [one for one in wanted if (one.ipv4 if family == 4 else one.ipv6)]
-            self._change(family, partial(_put, family=family, wanted=mine, title=self._profile.title))
+            self._change(family, partial(_put, family=family, wanted=wanted, title=self._profile.title))
 
     def drop(self, owners: Sequence[str]) -> None:
         for family in self._families:
             self._change(family, partial(_drop, family=family, owners=owners))
+
+    def settle(self) -> None:
+        """Safe to repeat: Kea writes its file with what it has now."""
+        for family in self._families:
+            self._ask(family, "config-write")
 
     def _change(self, family: int, edit: Edit) -> None:
         """Safe to repeat: each try begins with what is there now, and one that finds all done changes nothing."""
@@ -61,7 +65,6 @@ class Kea:
             if self._get(family)[1] != version:
                 continue  # somebody else has set another one since
             self._ask(family, "config-set", whole)
-            self._ask(family, "config-write")
             return
         raise RouterError(
             f"{self._profile.title}: its configuration was changed by others {TRIES} times while we changed it",
@@ -150,6 +153,9 @@ def _put(config: dict[str, Any], family: int, wanted: Sequence[Reservation], tit
     changed = False
     for one in wanted:
         address = one.ipv4 if family == 4 else one.ipv6
+        if not address:
+            changed |= _drop(config, family, [one.owner])
+            continue
         entry: dict[str, Any] = {"hw-address": one.mac, "hostname": one.hostname, "user-context": {MARK: one.owner}}
         entry |= {"ip-address": address} if family == 4 else {"ip-addresses": [address]}
         there = [found for _, found in _entries(config, family) if _owner(found) == one.owner]

@@ -33,7 +33,7 @@ class RouterProfile:
     fingerprint: str = ""
     username: str = ""
     secret: str = field(default="", repr=False)
-    secret_command: tuple[str, ...] = ()
+    secret_command: tuple[str, ...] = field(default=(), repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

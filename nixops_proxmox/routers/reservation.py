@@ -41,7 +41,7 @@ class Router(Protocol):
     """A system that keeps reservations. All methods raise RouterError. One process calls one method at a time."""
 
     def read(self) -> Sequence[Reservation]:
-        """All that it has, ours and others', as it acts now and after its next start."""
+        """All that it has, ours and others', settled or not."""
         ...
 
     def put(self, wanted: Sequence[Reservation]) -> None:
@@ -50,6 +50,10 @@ class Router(Protocol):
 
     def drop(self, owners: Sequence[str]) -> None:
         """Remove what has one of these owners, all in one change, and nothing else."""
+        ...
+
+    def settle(self) -> None:
+        """Let what was put and dropped act, and last beyond a restart. Safe to repeat."""
         ...
 
 

@@ -137,6 +137,7 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
             web = Reservation("campus/web.net0", MAC, "10.9.0.23", "", "web")
             router.put([web, Reservation("campus/db.net0", "de:ad:be:ef:00:02", "10.9.0.24", "", "db")])
             router.put([web])
+            router.settle()
             found["put"] = sorted(f"{one.owner}: {one.title}" for one in router.read())
             time.sleep(1)  # dnsmasq is told of a new file by the kernel
             found["given"] = client.ask()
@@ -145,6 +146,7 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
             found["given then"] = client.ask()
             router.drop(["campus/web.net0", "campus/db.net0"])
             router.drop(["campus/web.net0"])
+            router.settle()
             found["after"] = sorted(one.title for one in router.read())
             if kind == "kea":
                 try:
