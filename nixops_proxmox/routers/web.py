@@ -9,6 +9,7 @@ import requests
 from nixops_proxmox.errors import ConfigError, RouterError, RouterOutcomeUnknown, RouterUnreachable
 from nixops_proxmox.pve.wire.tls import TrustingAdapter, build_context, checked_file
 from nixops_proxmox.routers.profile import RouterProfile
+from nixops_proxmox.texts import head
 
 LONG = 180.0  # seconds; a commit of VyOS may take more than a minute
 
@@ -57,7 +58,7 @@ class Web:
         try:
             return answer.status_code, answer.json() if answer.content else None
         except json.JSONDecodeError as error:
-            text = answer.text[:200]
+            text = head(answer.text, 200)
             raise RouterError(f"{what}: {answer.status_code} {answer.reason}, and no JSON: {text!r}") from error
 
     def close(self) -> None:
