@@ -8,6 +8,7 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.refusals import no_permission
+from nixops_proxmox.lab.schema.firewall import NAME, NAME_LENGTH
 from nixops_proxmox.lab.schema.types import Param, Table, integer, matching, named, text
 from nixops_proxmox.lab.schema.vm import MEMORY_7
 from nixops_proxmox.lab.vm import Vm
@@ -108,7 +109,9 @@ URI_PARAMS: Table = {
     "sid": text(optional=False),
     "id": text(optional=False),
     "rule": text(optional=False),
-    "group": text(optional=False),
+    "group": matching(NAME, min_length=2, max_length=18, optional=False),  # a security group of the firewall
+    "name": matching(NAME, min_length=2, max_length=NAME_LENGTH, optional=False),  # an alias or an IP set of it
+    "cidr": text(optional=False),
     "groupid": text(optional=False),
     "pos": integer(0, optional=False),
     "zone": text(optional=False),
@@ -217,7 +220,7 @@ def _beginnings(path: str) -> Iterator[str]:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    special = {"volume": r".+", "storage": r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]"}
+    special = {"volume": r".+", "cidr": r".+", "storage": r"[a-zA-Z][a-zA-Z0-9\-_.]*[a-zA-Z0-9]"}
     return re.compile(re.sub(r"\{(\w+)\}", lambda found: f"(?P<{found[1]}>{special.get(found[1], '[^/]+')})", path))
 
 

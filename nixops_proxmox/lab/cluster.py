@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
+from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.ipam import Ipam
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import Driver
@@ -127,6 +128,9 @@ class Cluster:
         self.consoles: dict[str, Console] = {}  # by ticket
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
         self.sdn, self.ipam = Sdn(), Ipam()
+        self.firewall = Firewall()
+        self.node_firewalls: dict[str, Firewall] = {}
+        self.vm_firewalls: dict[int, Firewall] = {}  # by VMID: a file of its own, whether there is such a VM or not
         for name in [name for name, one in self.bridges.items() if one.zone != LOCAL_ZONE]:
             del self.bridges[name]
         self.quorate = True
@@ -209,6 +213,7 @@ class Cluster:
         for pool in self.pools.values():
             pool.vms.discard(vm.vmid)
         self.ipam.forget(vm.vmid)
+        self.vm_firewalls.pop(vm.vmid, None)
         path = f"/vms/{vm.vmid}"
         self.access.permissions.entries = [entry for entry in self.access.permissions.entries if entry.path != path]
 

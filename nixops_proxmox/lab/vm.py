@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nixops_proxmox.lab.config import agent_enabled, digest_of
 from nixops_proxmox.lab.machines.base import Running
@@ -37,8 +36,6 @@ class Vm:
     agent_frozen: bool = False  # its file systems are frozen, and most of its commands with them (a fault)
     ha_state: str = ""
     ha_group: str = ""  # before 9.0
-    firewall: dict[str, Any] = field(default_factory=dict)
-    rules: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from nixops_proxmox.lab.routes import (
     config,
     console,
     firewall,
+    firewall_names,
     groups,
     ha,
     jobs,
@@ -53,6 +54,7 @@ ALL = (
     snapshots.routes,
     moves.routes,
     firewall.routes,
+    firewall_names.routes,
     console.routes,
 )
 

@@ -1,164 +1,207 @@
-"""/…/firewall: a VM's options and rules are kept and shown; nothing is filtered."""
+"""/cluster/firewall, and the firewall of a node and of a VM: options, rules, security groups."""
 
-import hashlib
+from collections.abc import Callable
 from typing import Any
 
-from nixops_proxmox.lab.call import Call, Routes, needs
-from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.call import Call, Routes, anyone, needs
+from nixops_proxmox.lab.firewall import FORWARDS, PREFERRED, Item, check_digest, digest_of, moved, verify, with_digest
+from nixops_proxmox.lab.refusals import bad_parameter, die
+from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, DIGEST, GROUP, NODE, RULE, VM, WITH, Level
 from nixops_proxmox.lab.schema.formats import split_list
-from nixops_proxmox.lab.schema.types import boolean, integer, named, one_of, text
+from nixops_proxmox.lab.schema.types import integer, named, one_of, text
 
 routes = Routes()
-BASE = "/nodes/{node}/qemu/{vmid}"
-AUDIT, MODIFY = needs("/vms/{vmid}", "VM.Audit"), needs("/vms/{vmid}", "VM.Config.Network")
-
-FIREWALL = {
-    "enable": boolean(),
-    "dhcp": boolean(),
-    "ipfilter": boolean(),
-    "macfilter": boolean(),
-    "ndp": boolean(),
-    "radv": boolean(),
-    "policy_in": one_of("ACCEPT", "REJECT", "DROP"),
-    "policy_out": one_of("ACCEPT", "REJECT", "DROP"),
-    "log_level_in": text(),
-    "log_level_out": text(),
-    "delete": text(),
-    "digest": text(),
-}
-RULE = {
-    "type": one_of("in", "out", "forward", "group", optional=False),
-    "action": text(20, optional=False),
-    "enable": integer(0),
-    "comment": text(),
-    "proto": text(),
-    "dport": text(),
-    "sport": text(),
-    "source": text(),
-    "dest": text(),
-    "iface": text(),
-    "macro": text(),
-    "log": text(),
-    "digest": text(64),
-    "icmp-type": text(),
-}
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha1(repr(value).encode() if value else b"", usedforsecurity=False).hexdigest()
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, bool) else value
 
 
-def _check_digest(call: Call, value: object) -> None:
-    if call.get("digest", _digest(value)) != _digest(value):
-        die("detected modified configuration - file changed by other user? Try again.")
+# Options.
 
 
-@routes.get(f"{BASE}/firewall/options", permission=AUDIT)
-async def firewall(call: Call) -> Any:
-    """The options, also of a VM that does not exist: there is no file, so there are none."""
-    vm = call.cluster.vms.get(call.vmid)
-    options = vm.firewall if vm else {}
-    return {**options, "digest": _digest(options)}
+def _register_index(level: Level, *names: str) -> None:
+    async def index(_: Call) -> Any:
+        return [{"name": name} for name in names]
+
+    routes.get(level.base)(index)
 
 
-@routes.put(f"{BASE}/firewall/options", FIREWALL, MODIFY)
-async def set_firewall(call: Call) -> Any:
-    given = {
-        key: int(value) if isinstance(value, bool) else value
-        for key, value in call.params.items()
-        if key not in ("node", "vmid", "digest", "delete")
-    }
-    _check_digest(call, call.vm.firewall)
-    for key in split_list(call.get("delete", "")):
-        call.vm.firewall.pop(key, None)
-    call.vm.firewall |= given
+def _register_options(level: Level) -> None:
+    async def options(call: Call) -> Any:
+        found = level.file(call).options
+        return {**found, "digest": digest_of([found])}
+
+    async def set_options(call: Call) -> Any:
+        found = level.file(call).options
+        check_digest(call.get("digest"), [found])
+        for key in split_list(call.get("delete", "")):
+            if key not in level.options:
+                raise bad_parameter("delete", f"no such option '{key}'")
+            found.pop(key, None)
+        found |= {key: _plain(call.params[key]) for key in level.options if key in call.params}
+        if level.env == "cluster" and call.get("enable", 0) > 1:
+            found["enable"] = int(call.cluster.clock.time())
+
+    routes.get(f"{level.base}/options", permission=level.read)(options)
+    gone = {"delete": named("pve-configid-list"), "digest": DIGEST}
+    routes.put(f"{level.base}/options", {**level.options, **gone}, level.write)(set_options)
 
 
-@routes.get(f"{BASE}/firewall/rules", permission=AUDIT)
-async def rules(call: Call) -> Any:
-    digest = _digest(call.vm.rules)
-    return [{"pos": position, **rule, "digest": digest} for position, rule in enumerate(call.vm.rules)]
+# Rules.
 
 
-@routes.post(f"{BASE}/firewall/rules", {**RULE, "pos": integer(0)}, MODIFY)
-async def add_rule(call: Call) -> Any:
-    """In front, unless `pos` says where."""
-    call.vm.rules.insert(call.get("pos", 0), _rule(call))
+def _given(call: Call, rule: Item) -> Item:
+    """An empty value takes away."""
+    found = {**rule, **{key: call.params[key] for key in RULE if key in call.params}}
+    return {key: value for key, value in found.items() if value not in ("", "-")}
 
 
-@routes.get(f"{BASE}/firewall/rules/{{pos}}", permission=AUDIT)
-async def rule(call: Call) -> Any:
-    position = _position(call)
-    return {"pos": position, **call.vm.rules[position], "digest": _digest(call.vm.rules)}
+def _check_forward(call: Call) -> None:
+    if call.get("type") == "forward" and not call.cluster.release.since(*FORWARDS):
+        raise bad_parameter("type", "value 'forward' does not have a value in the enumeration 'in, out, group'")
 
 
-@routes.put(
-    f"{BASE}/firewall/rules/{{pos}}",
-    {
-        **RULE,
-        "type": one_of("in", "out", "forward", "group"),
-        "action": text(20),
-        "moveto": integer(0),
-        "delete": named("pve-configid-list"),
-    },
-    MODIFY,
+def _rules_of(level: Level) -> Callable[[Call], list[Item]]:
+    return lambda call: level.file(call).rules
+
+
+def _register_rules(base: str, env: str, rules_of: Callable[[Call], list[Item]], level: Level) -> None:
+    def position_in(call: Call, found: list[Item]) -> int:
+        position = int(call.params["pos"])
+        return position if position < len(found) else die(f"no rule at position {position}")
+
+    async def rules(call: Call) -> Any:
+        return [{**rule, "pos": position} for position, rule in enumerate(with_digest(rules_of(call)))]
+
+    async def rule(call: Call) -> Any:
+        found = rules_of(call)
+        position = position_in(call, found)
+        return {**with_digest(found)[position], "pos": position}
+
+    async def add_rule(call: Call) -> Any:
+        """Always in front: PVE takes `pos`, and does not look at it."""
+        _check_forward(call)
+        found = rules_of(call)
+        made = _given(call, {"enable": 0})
+        verify(made, env, level.file(call), call.cluster.firewall)
+        found.insert(0, made)
+
+    async def change_rule(call: Call) -> Any:
+        """`moveto` moves, and then nothing else is changed."""
+        _check_forward(call)
+        found = rules_of(call)
+        check_digest(call.get("digest"), found)
+        position = position_in(call, found)
+        if call.get("moveto", position) != position:
+            found[:] = moved(found, position, call.params["moveto"])
+            return
+        changed = _given(call, found[position])
+        for key in split_list(call.get("delete", "")):
+            if key not in {**RULE, **WITH}:
+                raise bad_parameter("delete", f"no such property ('{key}')")
+            if key in ("type", "action"):
+                raise bad_parameter("delete", f"unable to delete required property '{key}'")
+            changed.pop(key, None)
+        verify(changed, env, level.file(call), call.cluster.firewall)
+        found[position] = changed
+
+    async def delete_rule(call: Call) -> Any:
+        found = rules_of(call)
+        check_digest(call.get("digest"), found)
+        del found[position_in(call, found)]
+
+    needed = {**RULE, "type": RULE["type"].required, "action": RULE["action"].required}
+    change = {"moveto": integer(0), "delete": named("pve-configid-list"), "digest": DIGEST}
+    routes.get(base, permission=level.read)(rules)
+    routes.post(base, {**needed, **WITH}, level.write)(add_rule)
+    routes.get(f"{base}/{{pos}}", permission=level.read)(rule)
+    routes.put(f"{base}/{{pos}}", {**RULE, **change}, level.write)(change_rule)
+    routes.delete(f"{base}/{{pos}}", {"digest": DIGEST}, level.write)(delete_rule)
+
+
+# Security groups: the cluster's alone.
+
+GROUPS = "/cluster/firewall/groups"
+
+
+def _group(call: Call) -> list[Item]:
+    found = call.cluster.firewall.groups.get(call.params["group"])
+    return found if found is not None else die(f"no such security group '{call.params['group']}'")
+
+
+@routes.get(GROUPS, permission=anyone)
+async def groups(call: Call) -> Any:
+    return with_digest(call.cluster.firewall.group_list())
+
+
+@routes.post(
+    GROUPS, {"group": GROUP.required, "comment": text(), "rename": GROUP, "digest": DIGEST}, needs("/", "Sys.Modify")
 )
-async def change_rule(call: Call) -> Any:
-    """`moveto` moves, and then nothing else is changed."""
-    _check_digest(call, call.vm.rules)
-    position = _position(call)
-    if "moveto" in call.params:
-        moved = call.vm.rules.pop(position)
-        target = call.params["moveto"]
-        call.vm.rules.insert(target - 1 if target > position else target, moved)
-        return
-    found = call.vm.rules[position]
-    found |= _rule(call)
-    for key in split_list(call.get("delete", "")):
-        found.pop(key, None)
+async def add_group(call: Call) -> Any:
+    """With `rename`: another name or comment for one that is there; rules that name it follow."""
+    cluster, name, rename = call.cluster, call.params["group"], call.get("rename")
+    found = cluster.firewall
+    if rename:
+        check_digest(call.get("digest"), found.group_list())
+        if rename not in found.groups:
+            raise bad_parameter("group", f"Security group '{rename}' does not exist")
+        if name in found.groups and name != rename:
+            raise bad_parameter("group", f"Security group '{name}' does already exist")
+        found.groups[name] = found.groups.pop(rename)
+        found.group_comments[name] = found.group_comments.pop(rename, "")
+        for file in (found, *cluster.node_firewalls.values(), *cluster.vm_firewalls.values()):
+            for rule in file.rules:
+                if (rule["type"], rule["action"]) == ("group", rename):
+                    rule["action"] = name
+    elif name in found.groups:
+        raise bad_parameter("group", f"Security group '{name}' already exists")
+    else:
+        found.groups[name] = []
+    if "comment" in call.params:
+        found.group_comments[name] = call.params["comment"]
 
 
-@routes.delete(f"{BASE}/firewall/rules/{{pos}}", {"digest": text(64)}, MODIFY)
-async def delete_rule(call: Call) -> Any:
-    _check_digest(call, call.vm.rules)
-    del call.vm.rules[_position(call)]
+@routes.delete(f"{GROUPS}/{{group}}", permission=needs("/", "Sys.Modify"))
+async def delete_group(call: Call) -> Any:
+    """Also one that rules name: only rules in it keep it."""
+    if _group(call):
+        die(f"Security group '{call.params['group']}' is not empty")
+    del call.cluster.firewall.groups[call.params["group"]]
+    call.cluster.firewall.group_comments.pop(call.params["group"], None)
 
 
-def _rule(call: Call) -> dict[str, Any]:
-    return {key: value for key, value in call.params.items() if key in RULE and key != "digest"}
+# References and macros.
 
 
-def _position(call: Call) -> int:
-    position = int(call.params["pos"])
-    if position >= len(call.vm.rules):
-        die(f"no rule at position {position}")
-    return position
+async def _cluster_refs(call: Call) -> Any:
+    return _refs(call, call.cluster.firewall.refs("dc", call.get("type")))
 
 
-# The cluster's and the nodes' own: the lab has none, and says so as an empty PVE does.
+async def _vm_refs(call: Call) -> Any:
+    found, kind = VM.file(call), call.get("type")
+    return _refs(call, [*call.cluster.firewall.refs("dc", kind), *found.refs("guest", kind)])
 
 
-@routes.get("/cluster/firewall/options", permission=needs("/", "Sys.Audit"))
-async def cluster_options(_: Call) -> Any:
-    return {"digest": _digest(None)}
+def _refs(call: Call, found: list[Item]) -> list[Item]:
+    """Before 8 there are no scopes."""
+    if call.cluster.release.since(8):
+        return found
+    return [{key: value for key, value in one.items() if key != "scope"} for one in found]
 
 
-@routes.get("/nodes/{node}/firewall/options", permission=needs("/nodes/{node}", "Sys.Audit"))
-async def node_options(_: Call) -> Any:
-    return {"digest": _digest(None)}
+@routes.get(f"{CLUSTER.base}/macros")
+async def macros(_: Call) -> Any:
+    return [{"macro": name, "descr": name} for name in sorted(PREFERRED.values())]
 
 
-@routes.get("/cluster/firewall/groups")
-async def groups(_: Call) -> Any:
-    return []
-
-
-async def _nothing(_: Call) -> Any:
-    return []
-
-
-for _name in ("rules", "aliases", "ipset"):
-    routes.get(f"/cluster/firewall/{_name}", permission=needs("/", "Sys.Audit"))(_nothing)
-for _name in ("aliases", "ipset"):
-    routes.get(f"{BASE}/firewall/{_name}", permission=AUDIT)(_nothing)
-routes.get("/nodes/{node}/firewall/rules", permission=needs("/nodes/{node}", "Sys.Audit"))(_nothing)
+KIND = {"type": one_of("alias", "ipset")}
+routes.get(f"{CLUSTER.base}/refs", KIND, CLUSTER.read)(_cluster_refs)
+routes.get(f"{VM.base}/refs", KIND, VM.read)(_vm_refs)
+_register_index(CLUSTER, "aliases", "rules", "options", "groups", "ipset", "macros", "refs")
+_register_index(NODE, "rules", "options", "log")
+_register_index(VM, "rules", "aliases", "ipset", "refs", "options")
+for _level in (CLUSTER, NODE, VM):
+    _register_options(_level)
+    _register_rules(f"{_level.base}/rules", _level.env, _rules_of(_level), _level)
+_register_rules(f"{GROUPS}/{{group}}", "group", _group, CLUSTER)

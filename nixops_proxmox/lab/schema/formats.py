@@ -1,7 +1,6 @@
 """PVE's named formats: each a check that returns the text of what is wrong, or nothing."""
 
 import re
-from collections.abc import Callable
 from ipaddress import (
     AddressValueError,
     IPv4Address,
@@ -13,7 +12,8 @@ from ipaddress import (
 )
 from urllib.parse import quote, unquote
 
-Check = Callable[[str], str | None]
+from nixops_proxmox.lab.schema import firewall
+from nixops_proxmox.lab.schema.types import Check
 
 DNS_LABEL = r"[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
 CONFIG_ID = r"[a-zA-Z][a-zA-Z0-9_-]+"
@@ -180,6 +180,7 @@ FORMATS: dict[str, Check] = {
     "pve-cpuset": _pattern(r"\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*", "unable to parse cpuset '%s'\n"),
     "pve-iface": _pattern(r"[a-zA-Z][a-zA-Z0-9_.:-]{1,20}", "invalid network interface name '%s'\n"),
     "string": lambda _value: None,
+    **firewall.FORMATS,
 }
 
 

@@ -1,9 +1,10 @@
 """A parameter's description, in PVE's terms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+Check = Callable[[str], str | None]  # the text of what is wrong with a value, or nothing
 Kind = Literal["string", "integer", "number", "boolean", "array"]
 
 

@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
     config = {
         key: value for key, value in vm.config.items() if key not in ("lock", "parent") and not key.startswith("unused")
     }
-    stored.path.write_text(json.dumps({"config": config, "disks": disks}))
+    firewall = {"firewall": asdict(cluster.vm_firewalls[vm.vmid])} if vm.vmid in cluster.vm_firewalls else {}
+    stored.path.write_text(json.dumps({"config": config, "disks": disks, **firewall}))
     stored.size = stored.path.stat().st_size + sum(disk["size"] for disk in disks.values()) // 10
     stored.notes = (
         str(params.get("notes-template", "")).replace("{{guestname}}", vm.name).replace("{{vmid}}", str(vm.vmid))

@@ -45,6 +45,10 @@ def start_clone(cluster: Cluster, auth: Auth, source: Vm, params: Mapping[str, A
     if newid in cluster.vms:
         die(f"unable to create VM {newid}: config file already exists")
     vm = cluster.claim(newid, target, lock="clone")
+    if source.vmid in cluster.vm_firewalls:
+        cluster.vm_firewalls[newid] = cluster.vm_firewalls[source.vmid].copy()
+    else:
+        cluster.vm_firewalls.pop(newid, None)
 
     async def work(log: Log) -> None:
         await _clone(cluster, source, vm, config, params, log, full=full)

@@ -15,6 +15,7 @@ from nixops_proxmox.lab.config import (
     parse_disk,
     parse_nic,
 )
+from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
@@ -79,6 +80,7 @@ async def _restore(
     config: dict[str, str] = dict(content["config"])
     made = Made()
     log.say(f"restore vma archive: {archive.shown}")
+    _restore_firewall(cluster, vm, content)
     try:
         for key in disk_keys(config):
             if key in content["disks"]:
@@ -110,6 +112,12 @@ async def _restore(
     join_pool(cluster, vm, params.get("pool"))
     if params.get("start"):
         power.begin_start(cluster, auth, vm)
+
+
+def _restore_firewall(cluster: Cluster, vm: Vm, content: Mapping[str, Any]) -> None:
+    """Before the disks: what fails later leaves it. An archive without one changes nothing."""
+    if "firewall" in content:
+        cluster.vm_firewalls[vm.vmid] = Firewall(**content["firewall"])
 
 
 async def _restore_disk(
