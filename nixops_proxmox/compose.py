@@ -15,7 +15,7 @@ from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.machine.telling import Telling
-from nixops_proxmox.model import Machine
+from nixops_proxmox.model import Awaiting, Machine
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
 from nixops_proxmox.nixeval.copy import Destination
@@ -54,6 +54,10 @@ class NothingToBuild:
 
     def activate(self, system: str, shell: ShellPort) -> int:
         raise NotImplementedError(system, shell.endpoint)
+
+    def find_awaiting(self, system: str, shell: ShellPort) -> Awaiting:
+        del system, shell
+        return Awaiting()
 
 
 class Parts:

@@ -278,3 +278,11 @@ class CopyFailed(NixError):
 
 class ActivationFailed(NixError):
     pass
+
+
+class SwitchRefused(ActivationFailed):
+    """The system is what the next boot takes; NixOS cannot switch to it while the machine runs."""
+
+
+class BootWanted(NixError):
+    """Something waits for a boot, and the user allowed it."""

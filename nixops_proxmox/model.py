@@ -110,6 +110,8 @@ class Facts:
     task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
     errand: Mapping[str, str] = field(default_factory=dict)  # what a run was at beside the table, until it has ended
     applied: Mapping[str, str] = field(default_factory=dict)  # the VM's configuration as the last deploy left it
+    # Something waits for a boot: "system", the "boot" that it was seen in, and the "changes". Empty: nothing does.
+    awaits: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied"):
+        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {
@@ -383,6 +385,14 @@ class Completed:
     status: int
     stdout: str = ""
     stderr: str = ""
+
+
+@dataclass(frozen=True)
+class Awaiting:
+    """What only a boot takes up, a line each, and the boot that the guest runs since (its boot ID)."""
+
+    boot: str = ""
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ def add_migrate(parser: argparse.ArgumentParser) -> None:
 def add_permissions(parser: argparse.ArgumentParser) -> None:
     """What a deploy may do. A plan with the same words shows what that deploy would do."""
     parser.add_argument(
-        "--allow-reboot", action="store_true", help="Restart machines when a hardware change requires it"
+        "--allow-reboot",
+        action="store_true",
+        help="Restart machines when a change of hardware or a new kernel needs it",
     )
     parser.add_argument(
         "--allow-recreate",

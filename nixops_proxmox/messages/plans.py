@@ -103,8 +103,11 @@ def _boots(plan: "Planned") -> list[str]:
     found = plan.difference
     if found is None:
         return []
-    lines = [f"at the next restart: {', '.join(map(shown_line, found.later))}"] if found.later else []
-    if found.refused:
+    when = "with the restart" if plan.restart else "at the next restart"
+    lines = [f"{when}: {', '.join(map(shown_line, found.later))}"] if found.later else []
+    if found.refused and plan.restart:
+        lines.append(f"cannot go live: {', '.join(map(shown_line, found.refused))}; the restart boots it")
+    elif found.refused:
         why = ", ".join(map(shown_line, found.refused))
         lines += [
             f"cannot go live: {why}; a deploy leaves it to the next boot and says so,"
@@ -147,7 +150,8 @@ def _summary(plan: "Planned") -> str:
         case Effect.NEW:
             return f"new, on {shown_line(plan.node)}" if plan.node else "new"
         case Effect.RESTART:
-            return f"{here}, it restarts once: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
+            times = "twice" if plan.twice else "once"
+            return f"{here}, it restarts {times}: {', '.join(map(shown_line, plan.restart))}{_away(plan)}"
         case Effect.CHANGE if plan.phase is Phase.STOPPED:
             return f"{here}, it is started"
         case Effect.CHANGE:
@@ -270,6 +274,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "moves": list(plan.moves),
         "changes": [change_json(change) for change in plan.changes],
         "restart": list(plan.restart),
+        "restarts": 2 if plan.twice else 1 if plan.restart else 0,
         "downtime": plan.downtime,
         "node": plan.node,
         "placement": None if plan.placement is None else place_json(plan.placement),

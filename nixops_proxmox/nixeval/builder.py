@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
-from nixops_proxmox.model import Machine
+from nixops_proxmox.errors import BuildFailed, SpecError, SwitchRefused
+from nixops_proxmox.model import Awaiting, Machine
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
+from nixops_proxmox.nixeval.awaiting import find_awaiting
 from nixops_proxmox.nixeval.build import build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
@@ -142,11 +143,14 @@ class NixBuilder:
         return find_inactive_reason(shell, wanted)
 
     def activate(self, system: str, shell: ScriptShell) -> int:
-        """The generation's number. A system that only a reboot can start is an ActivationFailed that says so."""
+        """The generation's number. A system that only a reboot can start is a SwitchRefused that says so."""
         done = activate_system(system, shell, machine="the guest")
         if done.needs_reboot:
-            raise ActivationFailed(
+            raise SwitchRefused(
                 f"generation {done.generation} takes effect only after a reboot, because NixOS cannot switch to it",
                 hint=f"{command(Verb.REBOOT, 'MACHINE')} restarts the machine; then run the same command again",
             )
         return done.generation
+
+    def find_awaiting(self, system: str, shell: ScriptShell) -> Awaiting:
+        return find_awaiting(system, shell)

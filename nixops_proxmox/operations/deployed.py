@@ -305,10 +305,10 @@ class Deployed(VolumeVerbs):
                 raise refused[name]
             machine = self.record.machine(name)
             world = self._world(name, self._options.permissions)
-            found = plan_machine(machine, world)
+            hurried = self._parts.hurried(world)
+            found = plan_machine(machine, hurried)
             downtime = find_downtime(self.record.history(name)) if found.restart else None
             difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
-            hurried = self._parts.hurried(world)
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
             takes = tuple(describe_taking(one) for one in takings if one.machine == name and one.new)
             planned[name] = replace(

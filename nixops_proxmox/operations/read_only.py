@@ -32,6 +32,7 @@ class Planned:
     lock: str = ""  # who holds the VM's lock now, and since when: a deploy waits for that
     effect: Effect = Effect.NOTHING
     restart: tuple[str, ...] = ()  # why a machine that runs is restarted; empty: it is not
+    twice: bool = False  # it is restarted for the first of them, and again for what its new system leaves to a boot
     downtime: float | None = None  # seconds that its last restart took, if it is restarted; None: unknown
     world: Mapping[str, str] = field(default_factory=dict)  # what the plan holds for, by name
     node: str = ""  # where a new machine is made
@@ -99,6 +100,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         lock=lock,
         effect=foreseen.effect,
         restart=foreseen.restart,
+        twice=foreseen.twice,
         world=describe_world(seen, vm),
     )
 

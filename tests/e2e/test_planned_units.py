@@ -114,3 +114,13 @@ def test_what_waits_for_a_boot_is_told_and_so_is_what_cannot_go_live(bed: "Bed",
     bed.run("deploy", VERSION="2", DBUS="broker")
     assert bed.ssh("web", "cat /run/current-system/switch-inhibitors").strip() == '{"dbus": "broker"}'
     assert "nothing to do" in bed.run("plan", VERSION="2", DBUS="broker").stdout
+
+    told = bed.run("plan", "--allow-reboot", VERSION="3", DBUS="dbus").stdout
+    assert "it restarts once: kernel 6.12.2 → 6.12.3, dbus: broker → dbus (down " in told, told
+    assert "cannot go live: dbus: broker → dbus; the restart boots it" in told
+    boot = bed.ssh("web", "cat /proc/sys/kernel/random/boot_id")
+    done = bed.run("deploy", "--allow-reboot", VERSION="3", DBUS="dbus")
+    assert "defect" not in done.stderr, done.stderr
+    assert bed.ssh("web", "cat /proc/sys/kernel/random/boot_id") != boot
+    assert "6.12.3" in bed.ssh("web", "readlink /run/booted-system/kernel")
+    assert "nothing to do" in bed.run("plan", "--allow-reboot", VERSION="3", DBUS="dbus").stdout

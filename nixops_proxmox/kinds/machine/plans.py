@@ -9,7 +9,12 @@ from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
-from nixops_proxmox.kinds.machine.steps.system import BootSystem, find_reasons_to_restart
+from nixops_proxmox.kinds.machine.steps.system import (
+    Activate,
+    BootSystem,
+    find_awaited,
+    find_reasons_to_restart,
+)
 from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED
 from nixops_proxmox.model import Change, Effect, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spec import InstallSource, MachineSpec
@@ -22,11 +27,13 @@ Plan: TypeAlias = plan.Plan[World, Machine, Facts, Look]
 
 @dataclass(frozen=True)
 class Forecast:
-    """`steps`: what will be done, a line each. `restart`: why a machine that runs is restarted. Empty: it is not."""
+    """`steps`: what will be done, a line each. `restart`: why a machine that runs is restarted. Empty: it is not.
+    `twice`: once for what is known now, and again for what its new system leaves to a boot."""
 
     effect: Effect
     steps: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
+    twice: bool = False
 
 
 def plan_deploy(machine: Machine, world: World) -> Plan:
@@ -83,9 +90,23 @@ def vm_in(drawn: Plan) -> Vm | None:
 def foresee(drawn: Plan, world: World, changes: Sequence[Change]) -> Forecast:
     """What carrying out the plan does. `changes`: how its VM differs from the description."""
     restart = tuple(_reasons_to_restart(drawn, world, changes))
+    awaited = tuple(one for one in _awaited(drawn, world) if one not in restart)
     runs_on = not restart and runs(drawn)
     steps = tuple(label(m.step) for m in drawn.moves if not (runs_on and isinstance(m.step, BootSystem)))
-    return Forecast(_effect(drawn, changes, steps, restart), steps, restart)
+    if awaited:
+        steps += (label(BootSystem()),)
+    twice = bool(restart and awaited)
+    return Forecast(_effect(drawn, changes, steps, restart + awaited), steps, restart + awaited, twice=twice)
+
+
+def _awaited(drawn: Plan, world: World) -> tuple[str, ...]:
+    """What of the new system a boot takes up, after which the machine is restarted."""
+    vm = vm_in(drawn)
+    if vm is None or len(drawn.legs) > 1 or drawn.seen.phase not in SETTLED or world.hypervisor.runs_installer(vm):
+        return ()
+    if not any(isinstance(move.step, Activate) for move in drawn.moves):
+        return ()
+    return find_awaited(world, drawn.seen, vm, world.builder.wanted_system(drawn.seen))
 
 
 def _effect(drawn: Plan, changes: Sequence[Change], steps: Sequence[str], restart: Sequence[str]) -> Effect:
@@ -109,7 +130,7 @@ def _reasons_to_restart(drawn: Plan, world: World, changes: Sequence[Change]) ->
     elif drawn.seen.phase is Phase.INSTALLED and world.hypervisor.runs_installer(vm):
         return  # it was installed just now
     elif any(isinstance(move.step, BootSystem) for move in drawn.moves):
-        yield from find_reasons_to_restart(world, vm, changes)
+        yield from find_reasons_to_restart(world, drawn.seen, vm, changes)
 
 
 def runs(drawn: Plan) -> bool:

@@ -12,6 +12,7 @@ from nixops_proxmox.core import ports
 from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.model import (
     Archive,
+    Awaiting,
     Bearer,
     Change,
     Completed,
@@ -323,7 +324,12 @@ class Builder(Protocol):
         ...
 
     def activate(self, system: str, shell: Shell) -> int:
-        """Make it the next generation and switch to it. Returns the generation number."""
+        """Make it the next generation and switch to it. Returns the generation number. SwitchRefused: it waits for a
+        boot."""
+        ...
+
+    def find_awaiting(self, system: str, shell: Shell) -> Awaiting:
+        """What of the system only a boot takes up, held against what the guest was booted with. Changes nothing."""
         ...
 
 

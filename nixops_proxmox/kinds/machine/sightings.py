@@ -3,6 +3,7 @@
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown
 from nixops_proxmox.kinds.machine.shape import Look
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.steps.system import find_awaited
 from nixops_proxmox.model import Power
 
 
@@ -46,3 +47,9 @@ def wants_other_system(seen: Look) -> bool:
     """The description's system is not the active one, or the user asked to check."""
     wanted = seen.world.builder.wanted_system(seen.machine)
     return seen.world.permissions.check or bool(wanted and wanted != seen.machine.facts.system)
+
+
+def awaits_boot(seen: Look) -> bool:
+    """The guest still waits for a boot, and the user allowed it."""
+    awaits = seen.machine.facts.awaits
+    return seen.vm is not None and bool(awaits and find_awaited(seen.world, seen.machine, seen.vm, awaits["system"]))

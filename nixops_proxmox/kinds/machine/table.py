@@ -1,7 +1,7 @@
 """The life of one machine, all of it. Start reading here."""
 
 from nixops_proxmox.core.table import Lifecycle, Move, Sighting
-from nixops_proxmox.errors import GuestLost, VmidTaken
+from nixops_proxmox.errors import BootWanted, GuestLost, VmidTaken
 from nixops_proxmox.kinds.machine import sightings as sees
 from nixops_proxmox.kinds.machine.shape import Look, World, hint_at, see
 from nixops_proxmox.kinds.machine.steps.copied import BootCopy
@@ -36,7 +36,7 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
         Move(P.READY,    P.INSTALLED,    BootSystem(),        P.RUNNING),
         Move(P.READY,    P.STOPPED,      BootSystem(),        P.RUNNING),
         Move(P.READY,    P.RESCUE,       BootSystem(),        P.RUNNING),
-        Move(P.READY,    P.RUNNING,      Activate(),          P.READY),
+        Move(P.READY,    P.RUNNING,      Activate(),          P.READY,        turns=((BootWanted, P.INSTALLED),)),
 
         *(Move(P.STOPPED, here,          ShutDown(),          P.STOPPED) for here in (*SETTLED, P.RESCUE)
           if here is not P.STOPPED),
@@ -59,6 +59,7 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
         Sighting(P.STOPPED,        sees.powered_on,         P.INSTALLED),
         Sighting(P.READY,          sees.wants_other_system, P.RUNNING),
         Sighting(P.READY,          sees.outgrown,           P.RUNNING),
+        Sighting(P.READY,          sees.awaits_boot,        P.INSTALLED),
     ),
     see=see,
     way=InstallSource.ISO,

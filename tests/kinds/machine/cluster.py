@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nixops_proxmox.core.ports import NoteTask
-from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, VmidTaken, WrongDisk
+from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, SwitchRefused, VmidTaken, WrongDisk
 from nixops_proxmox.kinds.machine.engine import pursue
 from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.ports import InstallerSeen
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.model import (
     Archive,
+    Awaiting,
     Bearer,
     Change,
     Completed,
@@ -77,6 +78,16 @@ class Fuse:
             raise self.bang()
 
 
+def kernel_of(system: str) -> str:
+    """Of a system in whose name it stands: …-linux-6.12."""
+    return system.partition("-linux-")[2] or "1"
+
+
+def refuses(vm: "FakeVm", system: str) -> bool:
+    """NixOS does not switch to it live. Only the machine's boot makes it the active one."""
+    return "-dbus-broker" in system and vm.active != system
+
+
 @dataclass
 class FakeVm:
     vmid: int
@@ -96,6 +107,7 @@ class FakeVm:
     mounted: bool = False  # in the installer
     installed: str = ""  # the system on disk
     active: str = ""
+    kernel: str = ""  # of the system that was booted
     host_key: str = ""
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
@@ -119,7 +131,7 @@ class FakeVm:
         self.system = "installer" if self.boot == "installer" else "installed"
         if self.system == "installed":
             assert self.installed, "a disk without a system was booted"
-            self.active = self.installed
+            self.active, self.kernel = self.installed, kernel_of(self.installed)
 
     def stop(self) -> None:
         self.running, self.system, self.jobs, self.mounted = False, "", {}, False
@@ -554,9 +566,17 @@ class Builder:
     def inactive_reason(self, shell: Any, wanted: str) -> str:
         return f"{shell.vm.active} is active, and {wanted} is wanted"
 
+    def find_awaiting(self, system: str, shell: Any) -> Awaiting:
+        vm, kernel = shell.vm, kernel_of(system)
+        changed = [f"kernel {vm.kernel} → {kernel}"] if kernel != vm.kernel else []
+        return Awaiting(str(vm.boots), (*changed, *(["dbus"] if refuses(vm, system) else [])))
+
     def activate(self, system: str, shell: Any) -> int:
         self.fuse.boundary()
-        shell.vm.active = shell.vm.installed = system
+        shell.vm.installed = system
+        if refuses(shell.vm, system):
+            raise SwitchRefused("it takes effect only after a reboot")
+        shell.vm.active = system
         shell.vm.generation = max(shell.vm.generations, default=1) + 1
         shell.vm.generations[shell.vm.generation] = system
         self.fuse.boundary()

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
-from nixops_proxmox.errors import DeployError
+from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, grow_disks, tell_pending
+from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
@@ -18,7 +19,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     with_applied,
 )
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
-from nixops_proxmox.model import Change, Facts, Machine, Phase, Power, Vm, When
+from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
 
 
 class BootSystem:
@@ -26,7 +27,7 @@ class BootSystem:
 
     def already(self, world: World, machine: Machine) -> Facts | None:
         vm = get_vm(world, machine)
-        if _needs_start(world, vm):
+        if _needs_start(world, machine, vm):
             return None
         return with_applied(world, replace(machine.facts, boot_id="", installer_keys=()), vm)
 
@@ -37,7 +38,7 @@ class BootSystem:
         if world.hypervisor.boots_installer(vm, world.spec) or world.hypervisor.runs_installer(vm):
             world.hypervisor.set_boot(vm, world.spec, installer=False)
         stopped_for = world.hypervisor.needs_stop(vm, world.spec) if machine.phase in INSTALLED else ()
-        if vm.power is Power.RUNNING and _runs_other(world, vm):
+        if vm.power is Power.RUNNING and _runs_other(world, machine, vm):
             self._end(world, machine, vm, attempt)
         vm = get_vm(world, machine)
         refuse_strangers(world, machine, vm)
@@ -62,19 +63,19 @@ class BootSystem:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
 
 
-def _needs_start(world: World, vm: Vm) -> bool:
+def _needs_start(world: World, machine: Machine, vm: Vm) -> bool:
     """It is off, or runs something else than the installed system as the user wants it, or would boot the installer
     next."""
     if vm.power is Power.STOPPED or world.hypervisor.boots_installer(vm, world.spec):
         return True
-    return _runs_other(world, vm)
+    return _runs_other(world, machine, vm)
 
 
-def _runs_other(world: World, vm: Vm) -> bool:
-    return bool(find_reasons_to_restart(world, vm))
+def _runs_other(world: World, machine: Machine, vm: Vm) -> bool:
+    return bool(find_reasons_to_restart(world, machine, vm))
 
 
-def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
+def find_reasons_to_restart(world: World, machine: Machine, vm: Vm, changes: Sequence[Change] = ()) -> tuple[str, ...]:
     """Why a running VM must be restarted to run the installed system as described. Empty: it need not be. `changes`:
     what will be asked of it before."""
     if world.hypervisor.runs_installer(vm):
@@ -82,6 +83,8 @@ def find_reasons_to_restart(world: World, vm: Vm, changes: Sequence[Change] = ()
     if not world.permissions.allow_reboot:
         return ()
     waiting = [*find_waiting(vm, changes)]
+    if machine.facts.awaits:
+        waiting += find_awaited(world, machine, vm, machine.facts.awaits["system"])
     if world.permissions.adjust:
         waiting += world.hypervisor.needs_stop(vm, world.spec)
         waiting += [volume_key(name) for name in world.volumes.unwanted(world.spec, vm)]
@@ -110,11 +113,33 @@ class Activate(Repeatable):
             return facts
         shell = world.guest.system_shell(met, world.spec)
         if world.builder.active_system(shell) == wanted:
-            return replace(facts, system=wanted)
+            return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), shell)
         world.reporter.detail(machine, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, into_target=False)
         world.reporter.detail(machine, "switching to it")
-        return replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
+        try:
+            facts = replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
+        except SwitchRefused:
+            if world.permissions.allow_reboot:
+                self._boot_if_allowed(world, met, attempt, facts, shell)
+            raise
+        return self._boot_if_allowed(world, met, attempt, facts, shell)
+
+    def _boot_if_allowed(self, world: World, machine: Machine, attempt: Attempt, facts: Facts, shell: Shell) -> Facts:
+        """The facts with what waits for a boot. If the user allowed one, and it was not tried already, turn to it."""
+        wanted = world.builder.wanted_system(machine)
+        found = world.builder.find_awaiting(wanted, shell)
+        if not found.changes:
+            return replace(facts, awaits={})
+        told = ", ".join(found.changes)
+        if was_tried(facts, wanted, found):
+            world.reporter.warn(machine, f"{told}: the machine was booted since, and still waits for it")
+            return facts
+        facts = replace(facts, awaits={"system": wanted, "boot": found.boot, "changes": told})
+        if world.permissions.allow_reboot:
+            attempt.note(facts)
+            raise BootWanted(f"{machine.name}: only a boot takes up {told}")
+        return facts
 
 
 def _meet(world: World, machine: Machine) -> Machine:
@@ -123,6 +148,23 @@ def _meet(world: World, machine: Machine) -> Machine:
     except DeployError:
         tell_pending(world, machine)
         raise
+
+
+def was_tried(facts: Facts, system: str, found: Awaiting) -> bool:
+    """The guest was booted after we had seen this system wait for a boot, and it still waits."""
+    return facts.awaits.get("system") == system and facts.awaits.get("boot") != found.boot
+
+
+def find_awaited(world: World, machine: Machine, vm: Vm, system: str) -> tuple[str, ...]:
+    """What of this system waits for a boot that the user allowed. The guest is asked; one that does not answer is not
+    restarted for what it could not tell."""
+    if not world.permissions.allow_reboot or not system or vm.power is not Power.RUNNING:
+        return ()
+    try:
+        found = world.builder.find_awaiting(system, world.guest.system_shell(machine, world.spec))
+    except DeployError:
+        return ()
+    return () if was_tried(machine.facts, system, found) else found.changes
 
 
 def _warn_of_partitions(world: World, machine: Machine) -> None:

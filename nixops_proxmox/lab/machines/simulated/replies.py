@@ -269,6 +269,12 @@ async def rehearse(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     )
 
 
+async def awaiting(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """It has no kernel: no system waits for a boot."""
+    del call
+    return said(f"boot - {guest.about.boot_id}\n")
+
+
 async def activate(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     [system] = call.words
     if system != guest.system:
@@ -321,6 +327,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "active-system": active_system,
     "seen-system": seen_system,
     "rehearse": rehearse,
+    "awaiting": awaiting,
     "activate": activate,
     "roll-back": roll_back,
     "generations": generations,
