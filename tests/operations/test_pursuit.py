@@ -202,8 +202,8 @@ def test_what_was_pending_and_is_taken_back_needs_no_restart() -> None:
     found = world(bench).hypervisor.find_vm(bench.record.machine.facts)
     assert found is not None
     vm = replace(found, pending=("memory", "cores"))
-    assert find_reasons_to_restart(allow_reboot(world(bench)), vm, (undone,)) == ("cores",)
-    assert find_reasons_to_restart(world(bench), vm, (undone,)) == ()
+    assert find_reasons_to_restart(allow_reboot(world(bench)), bench.record.machine, vm, (undone,)) == ("cores",)
+    assert find_reasons_to_restart(world(bench), bench.record.machine, vm, (undone,)) == ()
 
 
 @pytest.mark.parametrize("allowed", [True, False])
