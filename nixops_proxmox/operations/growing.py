@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.kinds.machine.growth import all_disks, describe_growth, describe_left, find_outgrown, with_outgrown
+from nixops_proxmox.kinds.machine.growth import (
+    all_disks,
+    describe_growth,
+    describe_left,
+    find_outgrown,
+    with_outgrown,
+    with_volumes,
+)
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.model import Change, Machine, Phase, Power
 from nixops_proxmox.spec import Disk
@@ -13,7 +20,7 @@ UNREACHED = (Phase.INSTALLED, Phase.DRIFTED, Phase.RUNNING, Phase.READY)  # thos
 
 def find_growth(machine: Machine, world: World, changes: Sequence[Change], power: str) -> tuple[str, ...]:
     """A line for each disk that grows in the guest, or does not, and why. Asks the guest only if there is one."""
-    facts = with_outgrown(machine.facts, changes)
+    facts = with_volumes(world, with_outgrown(machine.facts, changes))
     disks = find_outgrown(facts, all_disks(world))
     lines = [describe_left(facts, disk) for disk in world.spec.disks if not disk.grows and _outgrows(disk, changes)]
     seen = machine.moved(machine.phase, facts)

@@ -182,8 +182,7 @@ class Keeper:
         serial, key = self.serial(spec.name), volume_key(spec.name)
         slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
         if not slot:
-            known = self.volume(spec.name).facts.size
-            grown = known if known < spec.size else 0
+            grown = self._used(spec)
             plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
             return Change(
                 key, "", ATTACHED, restart=not plugs, reason="" if plugs else "disk hotplug is off", outgrows=grown
@@ -203,6 +202,21 @@ class Keeper:
             )
             for one in volumes
         ]
+
+    def used(self, spec: MachineSpec) -> Mapping[str, int]:
+        return {volume_key(name): used for name in spec.volumes if (used := self._used(self.spec(name)))}
+
+    def _used(self, spec: VolumeSpec) -> int:
+        """By the record; 0: as much as is described."""
+        facts = self.volume(spec.name).facts
+        used = facts.used or facts.size
+        return used if used < spec.size else 0
+
+    def note_grown(self, slot: str) -> None:
+        with self._lock:
+            for volume in self.volumes():
+                if volume_key(volume.name) == slot and (self._used(spec := self.spec(volume.name))):
+                    self._note(volume, replace(volume.facts, used=0, size=spec.size), "its guest uses all of it")
 
     def unwanted(self, spec: MachineSpec, vm: Vm) -> Sequence[str]:
         there = serials_in(vm)
@@ -264,9 +278,12 @@ class Keeper:
         """What the description says of it, for when it is described no more."""
         volume, said = self.volume(name), "" if self.spec(name).protect else UNPROTECTED
         if name in self._described and volume.facts.guard != said:
-            told = volume.moved(volume.phase, replace(volume.facts, guard=said))
-            self._record.journal(self._lease).record(told, "the description changed")
-            self._learn(told)
+            self._note(volume, replace(volume.facts, guard=said), "the description changed")
+
+    def _note(self, volume: Volume, facts: VolumeFacts, why: str) -> None:
+        told = volume.moved(volume.phase, facts)
+        self._record.journal(self._lease).record(told, why)
+        self._learn(told)
 
     def size(self, name: str) -> int:
         """In bytes, as it is now. NotFound if no VM has it."""

@@ -1,9 +1,6 @@
 """What can be done with the volumes of a deployment, by hand or by a door that has them as things of their own."""
 
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.kinds.machine.growth import with_outgrown
-from nixops_proxmox.kinds.machine.steps.hardware import volume_key
-from nixops_proxmox.model import Change
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.open_deployment import OpenDeployment
 
@@ -33,15 +30,9 @@ class VolumeVerbs(OpenDeployment):
             self.volumes.attach(name, self.record.machine(holder), self.spec(holder))
 
     def grow_volume(self, name: str) -> None:
-        """Grow it to the described size. The next deploy of its machine grows what is on it, so that is noted first."""
+        """Grow it to the described size. The next deploy of its machine grows what is on it."""
         with self._lease() as lease:
             self._keep(lease)
-            size, holder = self.volumes.size(name), self.volumes.volume(name).facts.machine
-            if size < self.volumes.spec(name).size and holder in self.described():
-                machine = self.record.machine(holder)
-                grown = Change(volume_key(name), str(size), "", outgrows=size)
-                noted = machine.moved(machine.phase, with_outgrown(machine.facts, [grown]))
-                self.record.journal(lease).record(noted, f"volume {name} grows")
             self.volumes.grow(name)
 
     def park_volume(self, name: str) -> None:

@@ -15,6 +15,18 @@ def find_outgrown(facts: Facts, disks: Sequence[Disk]) -> tuple[Disk, ...]:
     return tuple(disk for disk in disks if disk.grows and _size_in_use(facts, disk) < disk.size)
 
 
+def with_volumes(world: World, facts: Facts) -> Facts:
+    """The facts with what is known of the volumes, which may have grown while another machine, or none, had them."""
+    used = {slot: size for slot, size in world.volumes.used(world.spec).items() if size < _least(facts, slot, size)}
+    return replace(facts, sizes={**facts.sizes, **{slot: str(size) for slot, size in used.items()}}) if used else facts
+
+
+def _least(facts: Facts, slot: str, size: int) -> int:
+    """In bytes. If nothing is known, more than `size`."""
+    told = facts.sizes.get(slot, "")
+    return int(told) if told.isdecimal() else size + 1
+
+
 def all_disks(world: World) -> tuple[Disk, ...]:
     """The machine's own, and its volumes."""
     return (*world.spec.disks, *world.volumes.disks(world.spec))
@@ -49,11 +61,13 @@ def in_use(facts: Facts, spec: MachineSpec) -> Mapping[str, str]:
     }
 
 
-def grow_disks(world: World, machine: Machine) -> Facts:
-    """Grow them in the running guest, one after another. If something hinders one, say so and leave it for later: a
-    deploy goes on."""
+def grow_disks(world: World, machine: Machine, disks: Sequence[Disk]) -> Facts:
+    """Grow those of them that are larger than what the running guest uses, one after another. If something hinders one,
+    say so and leave it for later: a deploy goes on."""
     facts = machine.facts
-    for disk in find_outgrown(facts, all_disks(world)):
+    if not world.permissions.adjust:
+        return facts
+    for disk in find_outgrown(with_volumes(world, facts), disks):
         shell = world.guest.system_shell(machine, world.spec)
         world.reporter.detail(machine, f"growing what is on {disk.slot}")
         done = world.guest.grow_disk(
@@ -65,12 +79,13 @@ def grow_disks(world: World, machine: Machine) -> Facts:
         if done.strange:
             world.reporter.warn(machine, f"{disk.slot} is larger now, and the guest is left alone: {done.strange}")
         facts = replace(facts, sizes={**facts.sizes, disk.slot: str(disk.size)})
+        world.volumes.note_grown(disk.slot)
     return facts
 
 
 def tell_pending(world: World, machine: Machine) -> None:
     """The guest cannot be reached, so growing its disks waits for the next deploy."""
-    for disk in find_outgrown(machine.facts, all_disks(world)):
+    for disk in find_outgrown(with_volumes(world, machine.facts), all_disks(world)):
         world.reporter.warn(
             machine, f"{disk.slot} is larger in PVE, and not yet in the guest: the next deploy that reaches it goes on"
         )

@@ -1,6 +1,6 @@
 """For doors whose descriptions have no volumes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.model import Change, Machine, Vm
@@ -22,6 +22,12 @@ class NoVolumes:
     def disks(self, spec: MachineSpec) -> Sequence[Disk]:
         del spec
         return ()
+
+    def used(self, spec: MachineSpec) -> Mapping[str, int]:
+        del spec
+        return {}
+
+    def note_grown(self, slot: str) -> None: ...
 
     def settle(self, machine: Machine, spec: MachineSpec) -> None:
         del machine

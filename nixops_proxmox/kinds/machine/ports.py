@@ -202,6 +202,14 @@ class VolumeKeeper(Protocol):
         """The described volumes as disks, of which the guest can make use: their names stand for slots."""
         ...
 
+    def used(self, spec: MachineSpec) -> Mapping[str, int]:
+        """By the slots of `disks`, for described volumes that were made larger: the bytes that guests use so far."""
+        ...
+
+    def note_grown(self, slot: str) -> None:
+        """The guest uses all of this disk now. Does nothing if it is no volume."""
+        ...
+
     def settle(self, machine: Machine, spec: MachineSpec) -> None:
         """Attach the described volumes. Park the others, if the VM is stopped. What is right already stays."""
         ...

@@ -1,6 +1,6 @@
 """What a look at the world can tell that our record does not say."""
 
-from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown
+from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.shape import Look
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
 from nixops_proxmox.kinds.machine.steps.system import find_awaited
@@ -40,7 +40,8 @@ def differs(seen: Look) -> bool:
 
 def outgrown(seen: Look) -> bool:
     """A disk is larger in PVE than what its guest has taken into use."""
-    return seen.world.permissions.adjust and bool(find_outgrown(seen.machine.facts, all_disks(seen.world)))
+    facts = with_volumes(seen.world, seen.machine.facts)
+    return seen.world.permissions.adjust and bool(find_outgrown(facts, all_disks(seen.world)))
 
 
 def wants_other_system(seen: Look) -> bool:

@@ -31,6 +31,7 @@ class VolumeFacts:
     profile: str = ""  # the hypervisor it is on
     storage: str = ""
     size: int = 0  # bytes, as last seen
+    used: int = 0  # bytes that guests have taken into use, if it was made larger since; 0: it was not
     uuid: str = ""  # the UUID of the VM that has it
     vmid: int = 0
     node: str = ""
@@ -44,8 +45,9 @@ class VolumeFacts:
     errand: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, spot: Spot) -> Self:
-        """The facts of a volume that was seen there."""
+        """The facts of a volume that was seen there. If it is larger now, no guest uses more of it yet."""
         vm = spot.vm
+        used = self.used or (self.size if self.size < spot.size else 0)
         return replace(
             self,
             uuid=vm.uuid,
@@ -54,6 +56,7 @@ class VolumeFacts:
             slot=spot.slot,
             volume=spot.volume,
             size=spot.size,
+            used=used,
         )
 
     def to_json(self) -> dict[str, Any]:

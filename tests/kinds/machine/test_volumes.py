@@ -42,6 +42,9 @@ class Joint(Shelves):
 
     def sync(self) -> None:
         for vmid, vm in self.cluster.vms.items():
+            if vmid in self.vms and self.vms[vmid].uuid != vm.uuid:
+                assert not self.vms[vmid].disks, "a volume went with its VM"
+                del self.vms[vmid]
             self.vms.setdefault(vmid, ShelfVm(vm.uuid)).running = vm.running
         for vmid in [vmid for vmid, vm in self.vms.items() if not vm.parker and vmid not in self.cluster.vms]:
             assert not self.vms[vmid].disks, "a volume went with its VM"
@@ -141,6 +144,7 @@ class Both(Bench):
 
     def __init__(self) -> None:
         super().__init__()
+        self.data = DATA
         self.shelves, self.volumes = Joint(self.cluster), Volumes()
         self.keeper(Fuse()).ensure("data", "pve1", "web")
         ((_, _, self.disk),) = self.shelves.disks()
@@ -149,7 +153,12 @@ class Both(Bench):
         self.volumes.fuse = fuse
         there = hypervisor or self.hypervisor(fuse)
         return Keeper(
-            self.volumes, [DATA], lambda _: Cluster(self.shelves, there, fuse), self.clock, self.reporter, lease="held"
+            self.volumes,
+            [self.data],
+            lambda _: Cluster(self.shelves, there, fuse),
+            self.clock,
+            self.reporter,
+            lease="held",
         )
 
     def hypervisor(self, fuse: Fuse) -> Hypervisor:

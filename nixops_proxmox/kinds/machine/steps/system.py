@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
-from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, grow_disks, tell_pending
+from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import (
@@ -105,8 +105,11 @@ class Activate(Repeatable):
         grows is looked at first."""
         met = _meet(world, machine)
         _warn_of_partitions(world, met)
-        if world.permissions.adjust and find_outgrown(met.facts, all_disks(world)):
-            met = met.moved(met.phase, grow_disks(world, met))  # first: a new system may need the room
+        met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
+        met = met.moved(met.phase, self._switch(world, met, attempt))
+        return grow_disks(world, met, world.volumes.disks(world.spec))  # last: the new system may have mounted them
+
+    def _switch(self, world: World, met: Machine, attempt: Attempt) -> Facts:
         facts = met.facts
         wanted = world.builder.wanted_system(met)
         if not wanted:
@@ -114,9 +117,9 @@ class Activate(Repeatable):
         shell = world.guest.system_shell(met, world.spec)
         if world.builder.active_system(shell) == wanted:
             return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), shell)
-        world.reporter.detail(machine, f"copying {wanted}")
+        world.reporter.detail(met, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, into_target=False)
-        world.reporter.detail(machine, "switching to it")
+        world.reporter.detail(met, "switching to it")
         try:
             facts = replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
         except SwitchRefused:
