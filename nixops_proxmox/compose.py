@@ -26,6 +26,7 @@ from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.reach.guests import Guests
+from nixops_proxmox.routers import Router, load_router, open_router
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.files import sweep_runs
@@ -71,6 +72,7 @@ class Parts:
         self._lock = threading.RLock()
         self._telling = Telling(options.reporter)
         self._hypervisors: dict[str, PveHypervisor] = {}
+        self._routers: dict[str, Router] = {}
         self.right = Right()
         self.keys = KeyStore(self._directory / "keys", record.name, self.right.check)
         self.guests = Guests(
@@ -118,6 +120,13 @@ class Parts:
                     )
                 )
             return self._hypervisors[name]
+
+    def router(self, name: str) -> Router:
+        """The router of a profile. It is opened when it is first asked."""
+        with self._lock:
+            if name not in self._routers:
+                self._routers[name] = self._stack.enter_context(open_router(load_router(name)))
+            return self._routers[name]
 
     @property
     def clock(self) -> RealClock:

@@ -12,7 +12,7 @@ from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations.doctor import Needs
+    from nixops_proxmox.operations.doctor import Diagnosis, Needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,17 +26,17 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
     found = diagnose(
         find_all(lambda: state_location(args), {}),
-        lambda: find_needs(args, screen),
+        lambda found: find_needs(args, screen, found),
         lambda: usual_profile(args.profile),
         screen.busy,
     )
     return show_findings(screen, found.findings, found.errors, as_json=args.json)
 
 
-def find_needs(args: argparse.Namespace, screen: Screen) -> "Needs":
+def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis") -> "Needs":
     from nixops_proxmox.operations.doctor import needs_of
 
     if not find_source(args):
         return {}
     with open_deployed(args, screen) as deployed:
-        return needs_of(deployed)
+        return needs_of(deployed, found)

@@ -13,7 +13,7 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import address, backup_job, medium, network, pool
+from nixops_proxmox.kinds import address, backup_job, medium, network, pool, reservation
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.resource import Describable
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
@@ -76,6 +76,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(backup_job.NAME, backup_job.ABOUT, backup_job.LIFECYCLE, described=backup_job.DESCRIBED),
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, described=network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
+        Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(address.NAME, address.ABOUT, address.LIFECYCLE),
     )
 

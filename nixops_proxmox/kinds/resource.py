@@ -10,8 +10,8 @@ from typing_extensions import override
 from nixops_proxmox.core.kind import Compared, Kind, Known, Presence, Thing, three_rows
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.core.table import Attempt, Lifecycle
-from nixops_proxmox.errors import StateError
-from nixops_proxmox.model import Machine
+from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.model import Finding, Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
@@ -24,6 +24,23 @@ A = TypeVar("A")  # what the kind talks to
 S = TypeVar("S")  # what a look shows
 
 
+def no_router(name: str) -> Any:
+    raise ConfigError(f"there is no router {name!r}")
+
+
+@dataclass(frozen=True)
+class KnownNic:
+    """What is known of a described machine's NIC. `mac`: lower case; empty: it follows from the UUID of a machine that
+    is not made yet. `host`: its name in a list of MACs. `network`: the one that it names, or empty."""
+
+    machine: str
+    slot: str
+    mac: str
+    host: str = ""
+    addresses: tuple[str, ...] = ()
+    network: str = ""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What the things of a deployment are among. `network` None: nothing is described, as when all is destroyed."""
@@ -34,6 +51,9 @@ class Setting:
     cluster: Callable[[str], Any]  # the PveHypervisor of a profile
     clock: Clock
     reporter: Reporter[Any]
+    nics: Callable[[], Sequence[KnownNic]] = tuple  # of all described machines
+    router: Callable[[str], Any] = no_router  # the Router of a profile
+    only: str = ""  # the machine that comes or goes, where nothing is done for others now
 
 
 @dataclass(frozen=True)
@@ -60,11 +80,15 @@ class ResourceWorld(Generic[Sp, A]):
 @dataclass(frozen=True)
 class Describable:
     """`spec`: the model of its options. `world` gets such a spec, and where it stands. `needs`: the privileges that a
-    thing with this spec needs on a cluster of this release."""
+    thing with this spec needs on a cluster of this release. `foresee`: what is done to it when a machine with these
+    NICs is made, a line each. `examine`: what a doctor finds where it is to be; DeployError for what does not answer.
+    """
 
     spec: type[ResourceSpec]
     world: Callable[[Any, Setting], Any]
     needs: Callable[[Any, Release], Iterable[Need]] = lambda _spec, _release: ()
+    foresee: Callable[[Any, str, Sequence[KnownNic]], Iterable[str]] = lambda _spec, _deployment, _nics: ()
+    examine: Callable[[Any, Setting], Iterable[Finding]] = lambda _spec, _setting: ()
 
 
 def mark_of(deployment: str, name: str) -> str:

@@ -129,13 +129,13 @@ def run_check(opened: Opened) -> int:
 
 
 def run_doctor(opened: Opened) -> int:
-    from nixops_proxmox.operations.doctor import Needs, diagnose, needs_of
+    from nixops_proxmox.operations.doctor import Diagnosis, Needs, diagnose, needs_of
     from nixops_proxmox.operations.networks import usual_profile
     from nixops_proxmox.operations.tools import find_all
 
-    def needs() -> Needs:
+    def needs(found: Diagnosis) -> Needs:
         with opened.deployed() as deployed:
-            return needs_of(deployed)
+            return needs_of(deployed, found)
 
     found = diagnose(find_all(str, PROGRAMS), needs, usual_profile, opened.screen.busy)
     return show_findings(opened.screen, found.findings, found.errors, as_json=opened.args.json)

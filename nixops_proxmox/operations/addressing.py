@@ -15,6 +15,7 @@ from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.core.ports import Clock, Journal
 from nixops_proxmox.errors import DeployError, StateError
 from nixops_proxmox.kinds.address import LIFECYCLE, NAME, OpenList, World, known_of
+from nixops_proxmox.kinds.resource import KnownNic
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.options import Silent
@@ -122,19 +123,28 @@ class Addressing:
 
     def table(self, *, look: bool) -> list[MacShown]:
         """All MACs of the described machines. `look`: ask the clusters, too, which other VMs have one of them."""
-        shown, taken = [], self.recorded()
+        shown = []
         for name in sorted(self._machines):
-            described, machine = self._machines[name], self._record.machine(name)
-            spec, made = self.filled(described), machine.facts.macs if machine.phase is not Phase.ABSENT else ()
+            spec = self._machines[name]
             elsewhere = self._find_elsewhere(spec.profile) if look else {}
-            for index, nic in enumerate(spec.network):
-                mac = (nic.mac or (made[index] if index < len(made) else "")).upper()
-                known = taken.get(f"{name}.{nic.slot}", Known()).values
-                found = tuple(str(ip.address) for ip in (nic.ipv4, nic.ipv6) if ip.address is not None)
-                shown.append(
-                    MacShown(name, nic.slot, mac, origin_of(nic), known.get("host", ""), found, elsewhere.get(mac, ""))
-                )
+            for nic, known in zip(spec.network, self.nics(name), strict=True):
+                mac = known.mac.upper()
+                title = elsewhere.get(mac, "")
+                shown.append(MacShown(name, nic.slot, mac, origin_of(nic), known.host, known.addresses, title))
         return shown
+
+    def nics(self, name: str = "") -> list[KnownNic]:
+        """What is known of the described machine's NICs, or of all; nothing is asked."""
+        found, taken = [], self.recorded()
+        for described in [self._machines[name]] if name else [self._machines[one] for one in sorted(self._machines)]:
+            machine, spec = self._record.machine(described.name), self.filled(described)
+            made = machine.facts.macs if machine.phase is not Phase.ABSENT else ()
+            for index, nic in enumerate(spec.network):
+                mac = (nic.mac or (made[index] if index < len(made) else "")).lower()
+                host = taken.get(f"{spec.name}.{nic.slot}", Known()).values.get("host", "")
+                addresses = tuple(str(ip.address) for ip in (nic.ipv4, nic.ipv6) if ip.address is not None)
+                found.append(KnownNic(spec.name, nic.slot, mac, host, addresses, nic.network or ""))
+        return found
 
     # Taking, and giving back.
 

@@ -169,6 +169,7 @@ class Deployed(VolumeVerbs):
 
         def destroy(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
+                self.resources.follow(name)  # a run may have been killed right before that
                 return self.record.machine(name)
             for ref in self.resources.dependents(Ref(MACHINE, name)):
                 self.resources.remove(ref)
@@ -176,6 +177,7 @@ class Deployed(VolumeVerbs):
             machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
             drop_root(self._parts.roots, name)
+            self.resources.follow(name)
             return machine
 
         return self._each(names, work)
@@ -310,7 +312,8 @@ class Deployed(VolumeVerbs):
             downtime = find_downtime(self.record.history(name)) if found.restart else None
             difference = find_system_change(self.record, self._nix, machine.facts.system, found.system)
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
-            takes = tuple(describe_taking(one) for one in takings if one.machine == name and one.new)
+            takes = [describe_taking(one) for one in takings if one.machine == name and one.new]
+            takes += self.resources.foresee(name) if machine.phase is Phase.ABSENT else []
             planned[name] = replace(
                 found,
                 moves=(*takes, *found.moves),

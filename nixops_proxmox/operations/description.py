@@ -93,7 +93,7 @@ def describe(
     if profile:
         machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
         volumes = tuple(one.model_copy(update={"profile": profile}) for one in network.volumes)
-        resources = tuple(one.model_copy(update={"profile": profile}) for one in network.resources)
+        resources = tuple(one.moved_to(profile) for one in network.resources)
         network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)

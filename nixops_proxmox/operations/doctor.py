@@ -43,14 +43,14 @@ class Diagnosis:
 
 def diagnose(
     tools: Sequence[Finding],
-    find_needs: Callable[[], Needs],
+    find_needs: Callable[[Diagnosis], Needs],
     usual: Callable[[], str],
     busy: Callable[[str], AbstractContextManager[None]] = lambda _what: nullcontext(),
 ) -> Diagnosis:
     """`usual`: the hypervisor that is looked at where nothing is described."""
     found, needs = Diagnosis(list(tools)), dict[str, Wanted]()
     with found.attempt("network"):
-        needs.update(find_needs())
+        needs.update(find_needs(found))
     for name, wanted in (needs or {usual(): Wanted()}).items():
         with found.attempt(name):
             profile = load_profile(name)
@@ -60,11 +60,14 @@ def diagnose(
     return found
 
 
-def needs_of(deployed: Deployed) -> Needs:
-    """What is described, by hypervisor."""
+def needs_of(deployed: Deployed, found: Diagnosis) -> Needs:
+    """What is described, by hypervisor. What is beside them is looked at here."""
     needs: dict[str, Wanted] = {}
     for spec in map(deployed.spec, deployed.described()):
         needs.setdefault(spec.profile, Wanted()).machines.append(spec)
     for profile, rights in deployed.resources.rights():
         needs.setdefault(profile, Wanted()).rights.append(rights)
+    for subject, look in deployed.resources.examinations():
+        with found.attempt(subject):
+            found.findings += look()
     return needs

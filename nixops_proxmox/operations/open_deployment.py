@@ -173,6 +173,8 @@ class OpenDeployment:
             self._options.reporter,
             self._kinds,
             lease,
+            nics=self.addresses.nics,
+            router=self._parts.router,
         )
         self.volumes = Keeper(
             self.record,
@@ -279,7 +281,9 @@ class OpenDeployment:
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
         spec = spec or self._near_its_volumes(self.spec(name))
-        return self._parts.world(spec, permissions, builder, self.volumes, partial(self._recorded_vmids, spec.profile))
+        recorded = partial(self._recorded_vmids, spec.profile)
+        world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
+        return replace(world, before_boot=self.resources.follow)
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

@@ -1,8 +1,8 @@
 """What a deployment has beside machines and volumes, described under `resources`: looked at, made, removed."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -12,8 +12,8 @@ from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import DeployError, SpecError, StateError
 from nixops_proxmox.kinds.registry import Entry
-from nixops_proxmox.kinds.resource import Setting, recorded_spec, with_spec
-from nixops_proxmox.model import Machine
+from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_spec
+from nixops_proxmox.model import Finding, Machine
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
@@ -48,13 +48,16 @@ class ResourceKeeper:
         reporter: Reporter[Any],
         kinds: Mapping[str, Entry],
         lease: Any = None,
+        *,
+        nics: Callable[[], Sequence[KnownNic]] = tuple,
+        router: Callable[[str], Any] = no_router,
     ) -> None:
-        """`cluster` of a profile. `kinds`: of described things, by name. `lease`: the right to change the deployment;
-        None: only to look."""
+        """`cluster`, `router` of a profile. `kinds`: of described things, by name. `lease`: the right to change the
+        deployment; None: only to look. `nics`: of the described machines."""
         self._record, self._lease, self._kinds = record, lease, kinds
         self._specs = {Ref(spec.kind, spec.name): spec for spec in (() if network is None else network.resources)}
         reports = ThingReports(reporter, lambda thing: (Machine(record.name, f"{thing.kind} {thing.name}"), ""))
-        self._setting = Setting(record.name, network, record.machines, cluster, clock, reports)
+        self._setting = Setting(record.name, network, record.machines, cluster, clock, reports, nics, router)
         self._locks = {kind: threading.RLock() for kind in self._kinds}
 
     # What there is.
@@ -92,14 +95,31 @@ class ResourceKeeper:
     def profiles(self) -> set[str]:
         """The hypervisors that have such things, or are to have some; nothing is asked of any."""
         recorded = (self._made_as(self.thing(ref)) for ref in self.recorded())
-        return {spec.profile for spec in (*self._specs.values(), *recorded) if spec is not None}
+        return {spec.profile for spec in (*self._specs.values(), *recorded) if spec is not None} - {""}
 
     def rights(self) -> Iterator[tuple[str, Callable[[Release], Iterable[Need]]]]:
         """What each described thing needs, with the hypervisor that it is on."""
         for ref, spec in self._specs.items():
             described = self._kinds[ref.kind].described
-            if described is not None:
+            if described is not None and spec.profile:
                 yield spec.profile, partial(described.needs, spec)
+
+    def examinations(self) -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
+        """What a doctor looks at beside the hypervisors, by name."""
+        for ref, spec in sorted(self._specs.items()):
+            described = self._kinds[ref.kind].described
+            if described is not None:
+                yield str(ref), partial(described.examine, spec, self._setting)
+
+    def foresee(self, machine: str) -> list[str]:
+        """What is done for a machine that is made now, a line each. Nothing is asked."""
+        nics = [nic for nic in self._setting.nics() if nic.machine == machine]
+        found: list[str] = []
+        for ref, spec in sorted(self._specs.items()):
+            described = self._kinds[ref.kind].described
+            if described is not None and spec.covers(machine):
+                found += described.foresee(spec, self._record.name, nics)
+        return found
 
     def look(self) -> list[ResourceShown]:
         """All that is described or recorded, as it is now."""
@@ -145,6 +165,18 @@ class ResourceKeeper:
             if facts != thing.facts:  # there was nothing to do, and the record has the description of before
                 self._record.journal(self._lease).record(thing.moved(thing.phase, facts), "the description changed")
 
+    def follow(self, machine: str) -> None:
+        """The machine is about to boot for the first time, or is gone: things that follow machines are made again. One
+        that was made before, and is now described in another way, is left to its own turn."""
+        for ref in sorted({*self._specs, *self.recorded()}):
+            with self._locks[ref.kind]:
+                thing = self.thing(ref)
+                before = self._made_as(thing)
+                spec = self._specs.get(ref) or before
+                if spec is None or is_replaced(before, spec) or not spec.covers(machine):
+                    continue
+                self._pursue(thing, Presence.PRESENT, spec, only=machine)
+
     def remove(self, ref: Ref) -> None:
         """Remove it, and forget it. StateError if something still needs it."""
         with self._locks[ref.kind]:
@@ -154,16 +186,17 @@ class ResourceKeeper:
                 self._pursue(thing, Presence.ABSENT, before)
             self._record.forget(ref.name, self._lease, kind=ref.kind)
 
-    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec) -> Thing:
+    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec, *, only: str = "") -> Thing:
         ref, journal = Ref(thing.kind, thing.name), self._record.journal(self._lease)
-        ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, self._world(ref, spec), journal)
+        world = self._world(ref, spec, only=only)
+        ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, world, journal)
         return ended
 
-    def _world(self, ref: Ref, spec: ResourceSpec) -> Any:
+    def _world(self, ref: Ref, spec: ResourceSpec, *, only: str = "") -> Any:
         described = self._kinds[ref.kind].described
         if described is None:
             raise SpecError(f"{place_of(spec)}: nothing makes things of the kind {ref.kind}")
-        return described.world(spec, self._setting)
+        return described.world(spec, replace(self._setting, only=only))
 
 
 def is_replaced(before: ResourceSpec | None, now: ResourceSpec) -> TypeGuard[ResourceSpec]:

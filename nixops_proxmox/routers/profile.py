@@ -14,6 +14,7 @@ from typing import Any
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
+from nixops_proxmox.secrecy import learn
 
 COMMAND_TIME = 60.0  # seconds; a password manager may ask its user
 _KEYS = {
@@ -43,6 +44,7 @@ class RouterProfile:
     def get_secret(self) -> str:
         """As written, or from the command that knows it. Raises ConfigError."""
         if not self.secret_command:
+            learn(self.secret)
             return self.secret
         where = f"{self.title}: secret_command"
         try:
@@ -54,6 +56,7 @@ class RouterProfile:
             raise ConfigError(
                 f"{where} ended with exit status {done.returncode}, and printed {'no' * (not text)} secret"
             )
+        learn(text)
         return text
 
     def setting(self, name: str, default: str = "") -> str:

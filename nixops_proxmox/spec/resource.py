@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import AfterValidator
 
@@ -28,14 +28,19 @@ class ResourceSpec(Frozen):
 
     kind: ClassVar[str]  # the name of its kind in the registry
     option: ClassVar[str]  # where it is described: resources.<option>.<name>
+    follows: ClassVar[bool] = False  # is it made again before a machine's first boot, and after a machine's end?
 
     name: v.DnsName
-    profile: v.ProfileName = "default"  # the hypervisor's profile
+    profile: v.ProfileName = "default"  # the hypervisor's profile; empty: no hypervisor has it
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What cannot change: a thing that is described with another one is removed, and made as a new one."""
         return (self.profile, self.name)
+
+    def moved_to(self, profile: str) -> Self:
+        """The same on another hypervisor; what is on none stays as it is."""
+        return self.model_copy(update={"profile": profile}) if self.profile else self
 
     @property
     def wants(self) -> Collection[tuple[str, str]]:
@@ -47,6 +52,11 @@ class ResourceSpec(Frozen):
         """The names of such resources that the machine refers to, by the option of the machine that says so."""
         del machine
         return {}
+
+    def covers(self, machine: str) -> bool:
+        """Is it made again when this machine comes and goes?"""
+        del machine
+        return self.follows
 
     def is_wanted_by(self, machine: "MachineSpec") -> bool:
         """Must it be there before the machine is made?"""

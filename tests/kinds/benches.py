@@ -34,6 +34,7 @@ from tests.kinds.address_bench import AddressBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.record import Record
+from tests.kinds.reservation_bench import ReservationBench
 
 T = TypeVar("T", bound=AnyThing)
 
@@ -439,4 +440,5 @@ BENCHES: dict[str, type[Bench]] = {
     "pool": PoolBench,
     "backup-job": BackupJobBench,
     "network": NetworkBench,
+    "reservation": ReservationBench,
 }

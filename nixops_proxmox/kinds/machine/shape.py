@@ -23,6 +23,10 @@ class Permissions:
     adjust: bool = True  # find differences between the VM and the description, and correct them
 
 
+def _nobody_waits(machine: str) -> None:
+    del machine
+
+
 @dataclass(frozen=True)
 class World:
     """Everything outside of the core, for one machine."""
@@ -37,6 +41,9 @@ class World:
     volumes: VolumeKeeper
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
+    before_boot: Callable[[str], None] = (
+        _nobody_waits  # called with the name of a machine that boots for the first time
+    )
 
     def wait_for_task(self, upid: str) -> None:
         self.hypervisor.wait_for_task(upid)

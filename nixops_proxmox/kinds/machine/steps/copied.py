@@ -38,4 +38,5 @@ class BootCopy(Repeatable):
         if vm.power is Power.RUNNING and (from_cd or vm.pending or changes):
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         world.volumes.settle(machine, world.spec)
+        world.before_boot(machine.name)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)

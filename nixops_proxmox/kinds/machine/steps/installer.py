@@ -43,6 +43,7 @@ class BootInstaller:
             world.hypervisor.set_boot(vm, world.spec, installer=True)
         if vm.power is Power.RUNNING:
             world.hypervisor.stop_vm(machine.facts, attempt.note_task)
+        world.before_boot(machine.name)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         return attempt.facts
 
