@@ -99,15 +99,17 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         moved = [] if saved is None else _find_moved(args, screen, saved, removals)
         removals = [one for one in removals if one.machine.name not in moved]
         removed = [one.machine.name for one in removals]
-        everything = saved is None and selects_all(args)
+        everything = selects_all(args)
         gone = left if args.remove and everything else []
+        if saved is not None:
+            gone = _in_plan(args, screen, saved, gone)
+            _tell_new(args, screen, saved, deployed if everything else None)
         if not dialogs.agree_to_remove(screen, removals, gone, yes=args.yes):
             screen.say("nothing was done")
             return 0
 
         def work() -> "Sequence[Outcome]":
-            promised = None if saved is None else saved.machines
-            return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=promised)
+            return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=saved)
 
         status = 0
         things = everything and bool(deployed.resources.described())
@@ -149,6 +151,20 @@ def _find_moved(
     return moved
 
 
+def _in_plan(args: argparse.Namespace, screen: Screen, saved: "SavedPlan", gone: "Sequence[Ref]") -> "list[Ref]":
+    for ref in gone:
+        if str(ref) not in saved.removed:
+            screen.warn(f"{ref.kind} {ref.name} is not to be removed by {args.plan}, so it stays")
+    return [ref for ref in gone if str(ref) in saved.removed]
+
+
+def _tell_new(args: argparse.Namespace, screen: Screen, saved: "SavedPlan", deployed: "Deployed | None") -> None:
+    """Name the resources that were described after the plan was made. They wait for another one."""
+    for ref in () if deployed is None else deployed.resources.described():
+        if str(ref) not in saved.things:
+            screen.warn(f"{ref.kind} {ref.name} is not in {args.plan}, so it stays as it is")
+
+
 def _load(args: argparse.Namespace) -> "SavedPlan | None":
     """The saved plan, if there is one. What it was allowed to do is what this deploy may do."""
     from nixops_proxmox.operations.plan_file import ALLOWED, load_plan
@@ -156,12 +172,12 @@ def _load(args: argparse.Namespace) -> "SavedPlan | None":
     if args.plan is None:
         return None
     saved = load_plan(args.plan)
-    if args.remove and not saved.removals:
+    if args.remove and not (saved.removals or saved.removed):
         raise ConfigError(
             f"{args.plan} was made without --remove",
             hint=f"{command(Verb.PLAN, f'--remove --out {args.plan}')} saves what is destroyed, too",
         )
-    args.remove = bool(saved.removals)
+    args.remove = bool(saved.removals or saved.removed)
     for name in ALLOWED:
         if getattr(args, name) and not getattr(saved, name):
             flag = f"--{name.replace('_', '-')}"

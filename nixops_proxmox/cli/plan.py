@@ -24,7 +24,7 @@ from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations import Planned, Removal
+    from nixops_proxmox.operations import Deployed, Planned, Removal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,14 +61,14 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         planned = deployed.plan(names, copy=args.copy)
         removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
         if args.out is not None:
-            _save(args, screen, deployed.record.name, planned, removals)
+            _save(args, screen, deployed, planned, removals)
     return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)
 
 
 def _save(
     args: argparse.Namespace,
     screen: Screen,
-    deployment: str,
+    deployed: "Deployed",
     planned: "Sequence[Planned]",
     removals: "Sequence[Removal]",
 ) -> None:
@@ -81,8 +81,13 @@ def _save(
     promises = {plan.name: Promise.of(plan) for plan in planned}
     saved = {one.machine.name: tuple(what_goes(one)) for one in removals} if args.remove else {}
     allowed = {name: getattr(args, name) for name in ALLOWED}
-    save_plan(args.out, SavedPlan(deployment, promises, removals=saved, **allowed))
+    gone = deployed.resources.forgotten() if args.remove and selects_all(args) else []
+    removed = tuple(str(ref) for ref in gone)
+    shown = deployed.describe_things(list(promises))
+    save_plan(args.out, SavedPlan(deployed.record.name, promises, shown, removed, removals=saved, **allowed))
     left = [one.machine.name for one in removals if one.machine.name not in saved]
-    if left:
-        screen.warn(f"{args.out} does not destroy {', '.join(left)}: `--remove` saves that, too")
+    things = [ref for ref in deployed.resources.forgotten() if str(ref) not in removed]
+    for word, names in (("destroy", left), ("remove", [f"{ref.kind} {ref.name}" for ref in things])):
+        if names:
+            screen.warn(f"{args.out} does not {word} {', '.join(names)}: `--remove` saves that, too")
     screen.say(f"saved in {args.out}")

@@ -26,7 +26,7 @@ from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
-from nixops_proxmox.operations.plan_file import Promise, refuse_moved_world
+from nixops_proxmox.operations.plan_file import SavedPlan, refuse_moved_thing, refuse_moved_world, without_new
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
@@ -104,10 +104,10 @@ class Deployed(VolumeVerbs):
         *,
         until: Phase | None = None,
         allow_recreate: bool = False,
-        promised: Mapping[str, Promise] | None = None,
+        promised: SavedPlan | None = None,
     ) -> list[Outcome]:
         """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped. `promised`:
-        by name, what a saved plan said; a machine for which that does not hold any more is left alone."""
+        what a saved plan said; a machine or another thing for which that does not hold any more is left alone."""
         self._refuse_undescribed(names)
         self._expect(self.changing(names))
         refused: dict[str, DeployError] = {}
@@ -120,7 +120,7 @@ class Deployed(VolumeVerbs):
 
             def accept(plan: Plan, world: World) -> None:
                 if promised is not None:
-                    refuse_moved_world(name, promised[name], describe_plan(plan, world))
+                    refuse_moved_world(name, promised.machines[name], describe_plan(plan, world))
 
             machine = pursuit.deploy(until=until, allow_recreate=allow_recreate, accept=accept)
             if machine.facts.system != before:
@@ -133,7 +133,13 @@ class Deployed(VolumeVerbs):
             refused.update(errors | self.addresses.refuse_doubles(names))
             refused.update(self._place([name for name in names if name not in refused]))
 
-        return self._each(names, work, before=before, wants=self._wants(names))
+        def ensure(ref: Ref) -> None:
+            if promised is not None:
+                refuse_moved_thing(ref, promised.things.get(str(ref)), self._describe_thing(ref))
+            self._ensure(ref)
+
+        wants = self._wants(names) if promised is None else without_new(self._wants(names), promised.things)
+        return self._each(names, work, before=before, wants=wants, ensure=ensure)
 
     def stop(self, names: Sequence[str]) -> list[Outcome]:
         return self._to(Phase.STOPPED, names)

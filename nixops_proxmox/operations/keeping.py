@@ -9,7 +9,7 @@ from typing import Any
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateError
-from nixops_proxmox.kinds.machine.steps.hardware import volume_key
+from nixops_proxmox.kinds.machine.steps.hardware import brief, volume_key
 from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.ports import World
 from nixops_proxmox.kinds.volume.steps import is_parked
@@ -126,6 +126,16 @@ class Keeper:
             return [self._look(only, wanted.get(only, ""))]
         names = sorted({*self._described, *(one.name for one in self.volumes() if one.phase is not VolumePhase.ABSENT)})
         return [self._look(name, wanted.get(name, "")) for name in names]
+
+    def describe_world(self, name: str) -> Mapping[str, str]:
+        """What a plan depends on of a described volume, by name."""
+        shown = self._look(name, "")
+        spot = "no VM" if shown.spot is None else f"{shown.spot.slot} of VM {shown.spot.vm.vmid}"
+        return {
+            "what it is now": str(shown.volume.phase),
+            "where it is": spot,
+            "its description": brief(shown.spec.model_dump_json()),
+        }
 
     def _look(self, name: str, wanted_by: str) -> VolumeShown:
         volume, spec = self.volume(name), self.spec(name)

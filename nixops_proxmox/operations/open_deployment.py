@@ -133,9 +133,10 @@ class OpenDeployment:
         *,
         before: Callable[[Any], object] | None = None,
         wants: Wants | None = None,
+        ensure: Callable[[Ref], None] | None = None,
     ) -> list[Outcome]:
-        """Work on the machines, in the order of `wants`; without it, side by side. Volumes among them are made first.
-        `before` is given the lease."""
+        """Work on the machines, in the order of `wants`; without it, side by side. Volumes and resources among them are
+        made first, by `ensure` if it is given. `before` is given the lease."""
 
         def with_right(name: str) -> Machine:
             self._parts.right.check()  # where nothing is left to do, nothing else would check it
@@ -146,7 +147,7 @@ class OpenDeployment:
             outcomes: dict[Ref, Outcome] = {}
 
             def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
-                found = {ref: self._work_on_thing(ref, self._ensure) for ref in refs if ref.kind != MACHINE}
+                found = {ref: self._work_on_thing(ref, ensure or self._ensure) for ref in refs if ref.kind != MACHINE}
                 machines = [ref.name for ref in refs if ref.kind == MACHINE]
                 for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
                     found[Ref(MACHINE, outcome.name)] = outcome
@@ -243,6 +244,13 @@ class OpenDeployment:
             self.volumes.ensure(ref.name, self._node_of(machine), machine)
         else:
             self.resources.ensure(ref)
+
+    def describe_things(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """What a plan of these machines depends on of each volume and resource that it makes, by the thing's name."""
+        return {str(ref): self._describe_thing(ref) for ref in self._wants(names) if ref.kind != MACHINE}
+
+    def _describe_thing(self, ref: Ref) -> Mapping[str, str]:
+        return self.volumes.describe_world(ref.name) if ref.kind == VOLUME else self.resources.describe_world(ref)
 
     def attachments(self) -> dict[str, str]:
         """The machine that describes it, by volume."""

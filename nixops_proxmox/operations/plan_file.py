@@ -1,18 +1,21 @@
-"""A plan in a file: a later deploy does what was shown, or nothing. A machine that has changed since is left alone,
-with the difference told; the others are deployed."""
+"""A plan in a file: a later deploy does what was shown, or nothing. A machine, a volume or a resource that has changed
+since is left alone, with the difference told; the others are deployed."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command
 
-FORMAT = 1
+FORMAT = 2
+DIGEST = "sha256:"  # begins what stands for a long value
 ALLOWED = ("allow_reboot", "allow_recreate", "make_another")  # what a plan, and the deploy of it, may be allowed
 
 
@@ -36,18 +39,21 @@ class Promise:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `asdict`; TypeError, ValueError or KeyError for anything else."""
         changes = tuple((str(key), str(have), str(want)) for key, have, want in data["changes"])
-        world = {str(key): str(value) for key, value in dict(data["world"]).items()}
+        world = _texts(data["world"])
         moves, restart = tuple(map(str, data["moves"])), tuple(map(str, data["restart"]))
         return cls(str(data["effect"]), moves, restart, str(data["system"]), changes, world)
 
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """`allow_…`: what the plan was allowed to do, as the deploy will be. `removals`: what destroying machines that are
-    not described any more was said to take and leave, a line each, by name."""
+    """`things`: what volumes and resources were shown as, by name of the thing. `allow_…`: what the plan was allowed to
+    do, as the deploy will be. `removals`: what destroying machines that are not described any more was said to take and
+    leave, a line each, by name. `removed`: the names of the resources that go."""
 
     deployment: str
     machines: Mapping[str, Promise]
+    things: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     allow_reboot: bool = False
     allow_recreate: bool = False
     make_another: bool = False
@@ -79,8 +85,10 @@ def load_plan(path: Path) -> SavedPlan:
             raise ConfigError(f"{path}: another version of nixops-proxmox wrote this plan", hint=_again(path))
         machines = {str(name): Promise.from_json(one) for name, one in data["machines"].items()}
         allowed = {name: bool(data[name]) for name in ALLOWED}
-        removals = {str(name): tuple(map(str, lines)) for name, lines in data.get("removals", {}).items()}
-        return SavedPlan(str(data["deployment"]), machines, removals=removals, **allowed)
+        removals = {str(name): tuple(map(str, lines)) for name, lines in data["removals"].items()}
+        things = {str(name): _texts(world) for name, world in data["things"].items()}
+        removed = tuple(map(str, data["removed"]))
+        return SavedPlan(str(data["deployment"]), machines, things, removed, removals=removals, **allowed)
     except OSError as error:
         raise ConfigError(f"cannot read the plan in {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -97,12 +105,27 @@ def refuse_moved_world(name: str, promise: Promise, now: Planned) -> None:
         )
 
 
+def refuse_moved_thing(ref: Ref, then: Mapping[str, str] | None, now: Mapping[str, str]) -> None:
+    """Raises StateError if the volume or resource, or its description, has changed since the plan was made. `then`
+    None: the plan does not have it."""
+    differences = list(_find_moved(then or {}, now))
+    if differences:
+        why = "; ".join(differences) if then is not None else "the plan does not have it"
+        raise StateError(
+            f"{ref.kind} {ref.name}: it has changed since the plan was made; nothing was done to it: {why}",
+            hint=f"{command(Verb.PLAN)} shows what a deploy would do now",
+        )
+
+
+def without_new(wants: Wants, known: Container[str]) -> Wants:
+    """The same, without things that no machine waits for and that a saved plan does not know."""
+    waited = {ref for others in wants.values() for ref in others}
+    return {ref: others for ref, others in wants.items() if ref.kind == MACHINE or ref in waited or str(ref) in known}
+
+
 def find_differences(then: Promise, now: Promise) -> Iterator[str]:
     """What is not as it was, a line each, the cause before what follows from it."""
-    for key in sorted({*then.world, *now.world}):
-        before, after = then.world.get(key, "nothing"), now.world.get(key, "nothing")
-        if before != after:
-            yield f"{key} was {before}, and is {after}"
+    yield from _find_moved(then.world, now.world)
     if then.system != now.system:
         yield f"the system was {then.system or 'to stay'}, and is {now.system or 'to stay'}"
     if then.changes != now.changes:
@@ -111,6 +134,19 @@ def find_differences(then: Promise, now: Promise) -> Iterator[str]:
         yield f"it would have changed {_keys(gone)}, and would change {_keys(new)}"
     if (then.effect, then.moves, then.restart) != (now.effect, now.moves, now.restart):
         yield f"it was to {then.effect}, and is to {now.effect}"
+
+
+def _find_moved(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    for key in sorted({*then, *now}):
+        before, after = then.get(key, "nothing"), now.get(key, "nothing")
+        if before.startswith(DIGEST) and after.startswith(DIGEST) and before != after:
+            yield f"{key} has changed"
+        elif before != after:
+            yield f"{key} was {before}, and is {after}"
+
+
+def _texts(world: Mapping[Any, Any]) -> Mapping[str, str]:
+    return {str(key): str(value) for key, value in dict(world).items()}
 
 
 def _keys(changes: Sequence[tuple[str, str, str]]) -> str:

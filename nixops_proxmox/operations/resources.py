@@ -11,6 +11,7 @@ from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import DeployError, SpecError, StateError
+from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_spec
 from nixops_proxmox.model import Finding, Machine
@@ -124,6 +125,15 @@ class ResourceKeeper:
     def look(self) -> list[ResourceShown]:
         """All that is described or recorded, as it is now."""
         return [self._look(ref) for ref in sorted({*self._specs, *self.recorded()})]
+
+    def describe_world(self, ref: Ref) -> Mapping[str, str]:
+        """What a plan depends on of it, by name. Raises why it cannot be told."""
+        shown = self._look(ref)
+        if shown.error is not None:
+            raise shown.error
+        world = {"what it is now": str(shown.phase), "how it differs": "; ".join(shown.differences)}
+        spec = self._specs.get(ref)
+        return world if spec is None else world | {"its description": brief(spec.model_dump_json())}
 
     def _look(self, ref: Ref) -> ResourceShown:
         described = ref in self._specs

@@ -27,7 +27,7 @@ from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.addressing import MacShown, Taking
 from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
-from nixops_proxmox.operations.plan_file import Promise
+from nixops_proxmox.operations.plan_file import SavedPlan
 from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
@@ -206,12 +206,15 @@ class FakeDeployed:
         *,
         until: Phase | None = None,
         allow_recreate: bool = False,
-        promised: Mapping[str, Promise] | None = None,
+        promised: SavedPlan | None = None,
     ) -> list[Outcome]:
-        assert promised is None or set(names) <= set(promised)
+        assert promised is None or set(names) <= set(promised.machines)
         return run_all(
             names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs, ended=self.options.ended
         )
+
+    def describe_things(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        return {str(ref): {"what it is now": "absent"} for ref in self.resources.described()}
 
     def losses(self, name: str) -> tuple[str, ...]:
         return self.removal(name).losses

@@ -623,3 +623,16 @@ def test_entries_of_lists_are_given_back_by_word(cli: Cli) -> None:
     assert "given back: pvm002.example.com of the pool campus" in given.err
     assert "the pool campus gets back DE:AD:BE:EF:00:01 for old" in cli("macs", "release", "old").err
     assert "have taken nothing" in cli("macs", "release", "web").err
+
+
+def test_a_saved_plan_holds_resources_and_leaves_what_it_does_not_know(cli: Cli, tmp_path: Path) -> None:
+    file = str(tmp_path / "next.plan")
+    given: dict[str, Any] = {"recorded": READY, "pools": {"front": "absent"}, "forgotten pools": ["gone", "older"]}
+    told = cli("plan", "--out", file, **given).err
+    assert f"{file} does not remove pool gone, pool older: `--remove` saves that, too" in told
+    assert "saved in" in cli("plan", "--remove", "--out", file, **(given | {"forgotten pools": ["gone"]})).err
+    later = given | {"pools": {"front": "absent", "new": "absent"}}
+    done = cli("deploy", "--plan", file, "--yes", **later).err
+    assert f"pool new is not in {file}, so it stays as it is" in done
+    assert f"pool older is not to be removed by {file}, so it stays" in done
+    assert "pool gone: no longer in the description, so it is removed" in done and "pool older: no" not in done

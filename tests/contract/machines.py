@@ -1,7 +1,7 @@
 """A deployment on a lab of the contract tests: its record, and the verbs of `operations`."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations import Deployed, Options, open_given
 from nixops_proxmox.pve.wire.calls import Call
-from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec import MachineSpec, NetworkSpec, VolumeSpec
+from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.state import open_state
 from tests.contract.client_bench import Bench, bare
 
@@ -36,12 +37,18 @@ class Deployment:
         return str(self.folder / "state.db")
 
     @contextmanager
-    def opened(self, *specs: MachineSpec, **options: Any) -> Iterator[Deployed]:
+    def opened(
+        self, *specs: MachineSpec, beside: Sequence[ResourceSpec | VolumeSpec] = (), **options: Any
+    ) -> Iterator[Deployed]:
+        """`beside`: what is described beside machines."""
         described = specs or (bare(name="web"),)
         given = Options(
             deployment=self.name, state=self.state, profiles=self.profiles, keys=self.folder / "keys", **options
         )
-        with open_given(given, NetworkSpec(name=self.name, machines=described)) as deployed:
+        volumes = tuple(one for one in beside if isinstance(one, VolumeSpec))
+        resources = tuple(one for one in beside if isinstance(one, ResourceSpec))
+        network = NetworkSpec(name=self.name, machines=described, volumes=volumes, resources=resources)
+        with open_given(given, network) as deployed:
             yield deployed
 
     def make(self, name: str = "web", *, recorded: bool = True, **described: Any) -> Machine:
@@ -78,3 +85,7 @@ class Deployment:
     def config(self, machine: Machine) -> dict[str, str]:
         facts = machine.facts
         return dict(self.bench.another().client.get_config(facts.node, facts.vmid).values)
+
+    def pools(self) -> list[dict[str, str]]:
+        root = self.bench.another(username="root@pam", password=self.bench.lab.root_password).client
+        return sorted(root._sender.send(Call("GET", "/pools", {}, {})), key=lambda pool: str(pool["poolid"]))

@@ -1,7 +1,7 @@
 """A saved plan is carried out as it was shown. A machine that changed in the meantime is left alone, and only that."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,14 @@ from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.model import Phase
 from nixops_proxmox.operations.plan_file import Promise, SavedPlan, load_plan, save_plan
 from nixops_proxmox.pve.wire.calls import CallDone
+from nixops_proxmox.spec import VolumeSpec
+from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.spec.resource import ResourceSpec
 from tests.contract.client_bench import bare, start_bench
 from tests.contract.machines import Deployment
 
+FRONT, NIGHTLY = PoolSpec(name="front"), PoolSpec(name="nightly", comment="every night")
+SPARE = VolumeSpec(name="spare", storage="local-lvm", size=1 << 30)
 SPECS = (bare(name="web", memory=4096), bare(name="db", memory=4096))
 
 
@@ -25,15 +30,16 @@ def made(tmp_path: Path) -> Iterator[Deployment]:
         yield deployment
 
 
-def plan(made: Deployment) -> Mapping[str, Promise]:
+def plan(made: Deployment, *beside: ResourceSpec | VolumeSpec) -> SavedPlan:
     """Saved and read again."""
     path = made.folder / "next.plan"
-    with made.opened(*SPECS) as deployed:
+    with made.opened(*SPECS, beside=beside) as deployed:
         planned = deployed.plan(["web", "db"])
+        things = deployed.describe_things(["web", "db"])
     assert all(one.error is None and "memory" in [change.key for change in one.changes] for one in planned), planned
-    save_plan(path, SavedPlan(made.name, {one.name: Promise.of(one) for one in planned}))
+    save_plan(path, SavedPlan(made.name, {one.name: Promise.of(one) for one in planned}, things))
     assert path.stat().st_mode & 0o777 == 0o600
-    return load_plan(path).machines
+    return load_plan(path)
 
 
 def test_what_was_shown_is_done(made: Deployment) -> None:
@@ -66,7 +72,39 @@ def test_so_is_one_that_is_described_in_another_way(made: Deployment) -> None:
     assert "it would have changed memory to 4096, and would change memory to 8192" in outcome.error.message
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "machines": {"web": {}}}', "\x00"])
+def test_a_resource_that_changed_since_is_left_alone_and_so_is_one_that_the_plan_does_not_know(
+    made: Deployment,
+) -> None:
+    saved = plan(made, FRONT, NIGHTLY)
+    with made.opened(
+        *SPECS, beside=(FRONT.model_copy(update={"comment": "web"}), NIGHTLY, PoolSpec(name="later"))
+    ) as deployed:
+        outcomes = {
+            one.name: one.error for one in deployed.deploy(["web", "db"], until=Phase.INSTALLED, promised=saved)
+        }
+    error = outcomes.pop("front")
+    assert isinstance(error, StateError) and "pool front: it has changed since the plan was made" in error.message
+    assert outcomes == {"nightly": None, "web": None, "db": None}
+    assert [pool["poolid"] for pool in made.pools()] == ["nightly"]
+
+
+def test_a_volume_that_is_described_in_another_way_since_is_left_alone(made: Deployment) -> None:
+    saved = plan(made, SPARE)
+    with made.opened(*SPECS, beside=(SPARE.model_copy(update={"size": 2 << 30}),)) as deployed:
+        outcomes = {
+            one.name: one.error for one in deployed.deploy(["web", "db"], until=Phase.INSTALLED, promised=saved)
+        }
+        assert not deployed.volumes.volume("spare").facts.volume
+    error = outcomes["spare"]
+    assert isinstance(error, StateError) and "its description has changed" in error.message
+    with made.opened(*SPECS, beside=(SPARE,)) as deployed:
+        outcomes = {
+            one.name: one.error for one in deployed.deploy(["web", "db"], until=Phase.INSTALLED, promised=saved)
+        }
+        assert outcomes["spare"] is None and deployed.volumes.volume("spare").facts.volume
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2, "machines": {"web": {}}}', "\x00"])
 def test_what_is_no_plan_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "next.plan"
     path.write_text(text)
@@ -90,3 +128,11 @@ def test_a_plan_of_unchanged_machines_asks_the_cluster_once_and_each_vm_once(mad
         assert [plan.effect for plan in deployed.plan(["web", "db"])] == ["nothing"] * 2
     asked = sorted(re.sub(r"\d{3,}", "VM", f"{done.call.method} {done.call.path}") for done in calls)
     assert asked == ["GET /cluster/resources", *["GET /nodes/pve1/qemu/VM/pending"] * 2]
+
+
+def test_a_plan_of_one_machine_has_the_things_that_it_needs_and_no_others(made: Deployment) -> None:
+    web = bare(name="web", memory=4096, pool="front")
+    with made.opened(web, SPECS[1], beside=(FRONT, NIGHTLY)) as deployed:
+        assert list(deployed.describe_things(["web"])) == ["pool 'front'"]
+        assert list(deployed.describe_things(["db"])) == []
+        assert sorted(deployed.describe_things(["web", "db"])) == ["pool 'front'", "pool 'nightly'"]

@@ -125,7 +125,9 @@ def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
     assert kept == [], "Nix's garbage collector would keep its system for ever"
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["linked", "full"])
+@pytest.mark.parametrize(
+    "full", [pytest.param(False, id="linked"), pytest.param(True, id="full", marks=pytest.mark.weekly)]
+)
 def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) -> None:
     make_template(bed, upload_image(bed, tmp_path))
     clone = "fullClone = true;" if full else ""

@@ -100,7 +100,13 @@ def test_what_was_made_larger_by_hand_is_grown_when_the_description_says_so(web:
     assert web.run("plan", "--check", ROOT="2G").returncode == 0
 
 
-@pytest.mark.parametrize("action", ["hang", "slow"], ids=["before PVE acts", "after PVE acted"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param("hang", id="before PVE acts", marks=pytest.mark.weekly),
+        pytest.param("slow", id="after PVE acted"),
+    ],
+)
 def test_a_deploy_that_was_killed_between_the_two_halves_is_finished_by_the_next(web: "Bed", action: str) -> None:
     web.run("deploy")
     web.network.write_text(web.network.read_text().replace('"ROOT" "1G"', '"ROOT" "2G"'))

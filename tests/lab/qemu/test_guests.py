@@ -79,6 +79,7 @@ async def reboot(bench: Bench, machine: QemuMachine) -> None:
     bench.stamp("agent → ssh, from disk")
 
 
+@pytest.mark.weekly
 def test_a_bios_machine_is_installed_with_a_closure_changed_and_rolled_back(play: Callable[..., Any]) -> None:
     async def scenario(bench: Bench) -> None:
         disks = (await bench.disk("scsi0", 4 * GIB, serial="ROOT1"), await bench.disk("virtio0", serial="DATA1"))
