@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.errors import PveRefused
+from nixops_proxmox.errors import PveRefused, TaskFailed
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec
@@ -44,6 +44,15 @@ def test_a_mapped_device_is_a_condition(lab: Bench) -> None:
         place.choose_place(with_gpu(node="pve1"))
     with pytest.raises(PveRefused, match="there is no mapping fpga"):
         place.choose_place(bare(extra={"usb0": "mapping=fpga"}))
+
+
+def test_a_vm_whose_device_is_not_on_its_node_does_not_start(lab: Bench, tmp_path: Path) -> None:
+    lab.change(lambda: lab.lab.lab.cluster.mappings.update({("pci", "gpu"): dict(GPU)}))
+    made = Deployment(lab, tmp_path)
+    machine = made.make(node="pve1")
+    made.by_hand("PUT", f"/nodes/pve1/qemu/{machine.facts.vmid}/config", hostpci0="mapping=gpu")
+    with pytest.raises(TaskFailed, match="PCI device mapping not found for 'gpu'"):
+        lab.another().start_vm(machine.facts, lab.note)
 
 
 def test_before_8_0_there_are_no_mappings_and_nothing_is_refused() -> None:

@@ -1,6 +1,5 @@
 """A VM that goes to another node, by an administrator, HA, or this call."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +8,10 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import UNUSED, disk_keys, format_disk, is_cdrom, parse_disk, volume_of
 from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
-from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
-
-LOCAL = re.compile(r"(usb|hostpci|serial|parallel|virtiofs)\d+")
+from nixops_proxmox.lab.vms.mapped import has_device, local_resources, mapping_of
 
 
 def local_volumes(cluster: Cluster, vm: Vm) -> list[tuple[str, Stored]]:
@@ -26,17 +23,6 @@ def local_volumes(cluster: Cluster, vm: Vm) -> list[tuple[str, Stored]]:
             if stored is not None and not cluster.stores.get(stored.storage).shared:
                 found.append((key, stored))
     return sorted(found, key=lambda item: item[0])
-
-
-def local_resources(vm: Vm) -> tuple[list[str], list[str]]:
-    """(devices of the node that the VM has, those of them that a cluster's mapping names), as check_local_resources in
-    qemu-server."""
-    found = [
-        key
-        for key, value in sorted(vm.config.items())
-        if LOCAL.fullmatch(key) and not (key.startswith("serial") and value == "socket") and "spice" not in value
-    ]
-    return found, [key for key in found if "mapping=" in vm.config[key]]
 
 
 def _described(vm: Vm, key: str, stored: Stored) -> dict[str, Any]:
@@ -85,13 +71,7 @@ def _lacks(cluster: Cluster, vm: Vm, node: str) -> dict[str, list[str]]:
 
 def _missing_devices(cluster: Cluster, vm: Vm, node: str) -> list[str]:
     """Keys of devices whose mapping names none on the node."""
-    found = []
-    for key in local_resources(vm)[1]:
-        kind, name = "usb" if key.startswith("usb") else "pci", properties.split(vm.config[key], "host")["mapping"]
-        rows = cluster.mappings.get((kind, name), {"map": [f"node={node}"]})["map"]
-        if not any(f"node={node}" in row.split(",") for row in rows):
-            found.append(key)
-    return found
+    return [key for key in local_resources(vm)[1] if not has_device(cluster, node, *mapping_of(vm, key))]
 
 
 def missing_storages(cluster: Cluster, vm: Vm, node: str) -> list[str]:

@@ -15,6 +15,7 @@ from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.sdn_nodes import wire_of
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.mapped import has_device, local_resources, mapping_of
 from nixops_proxmox.lab.vms.pending import apply_pending
 
 MIB = 1024**2
@@ -47,6 +48,7 @@ async def start(cluster: Cluster, vm: Vm, log: Log) -> None:
     await apply_pending(cluster, vm)
     if vm.config.get("bios") == "ovmf" and "efidisk0" not in vm.config:
         log.warn("no efidisk configured! Using temporary efivars disk.")
+    _check_mappings(cluster, vm)
     state = vm.directory / "suspend.state" if vm.lock == "suspended" else None
     await power_on(cluster, vm, state if state and state.exists() else None)
     if vm.lock == "suspended":
@@ -97,6 +99,14 @@ def find_volume(cluster: Cluster, vm: Vm, volid: str) -> Volume:
 def has_bridge(cluster: Cluster, node: str, bridge: str) -> bool:
     known = cluster.bridges.get(bridge)
     return known is not None and (not known.nodes or node in known.nodes)
+
+
+def _check_mappings(cluster: Cluster, vm: Vm) -> None:
+    """A device by a mapping must be on the VM's node, as parse_hostpci and parse_usb_device in qemu-server have it."""
+    for key in local_resources(vm)[1]:
+        kind, name = mapping_of(vm, key)
+        if not has_device(cluster, vm.node, kind, name):
+            die(f"{kind.upper()} device mapping not found for '{name}'")
 
 
 def _check_bridges(cluster: Cluster, vm: Vm) -> None:
