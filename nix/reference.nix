@@ -1,7 +1,7 @@
 # The options below `deployment.proxmox` as data, for the option reference and for the comparison with Python's
 # specification. `lib`: the folder of nixpkgs' lib, which then evaluates the whole module; without it, our own stand-in
-# reads the declarations.
-{ lib ? null }:
+# reads the declarations. `volumes`: the options of `resources.volumes.NAME` instead.
+{ lib ? null, volumes ? false }:
 
 let
   reflect = import ./reflect.nix;
@@ -17,5 +17,8 @@ let
     // { inherit ((import ./guest.nix { lib = lib'; config = { }; options = { }; extendModules = null; }).options.deployment.proxmox) guest; };
 
   evaluated = (lib'.evalModules { modules = [ surroundings ./proxmox.nix ]; }).options.deployment.proxmox;
+  ofVolumes =
+    let declarations.options = (import ./options.nix { lib = lib'; }).volumeOptions; in
+    if lib == null then declarations.options else (lib'.evalModules { modules = [ declarations ]; }).options;
 in
-reflect (if lib == null then declared else evaluated)
+reflect (if volumes then ofVolumes else if lib == null then declared else evaluated)

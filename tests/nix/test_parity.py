@@ -32,6 +32,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (MachineSpec, "disks"): Disk,
     (MachineSpec, "network"): Nic,
     (Disk, "size"): SIZE,
+    (VolumeSpec, "size"): SIZE,
     (Nic, "ipv4"): IpSpec,
     (Nic, "ipv6"): IpSpec,
     (Nic, "trunks"): {"list": TEXT_OR_NUMBER},
@@ -50,13 +51,17 @@ def tree(evaluate: Evaluate, lib: str) -> Tree:
 
 
 def test_every_reader_is_known_here() -> None:
-    assert set(WIDER) == {reader for reader in _READERS if reader[0] is not VolumeSpec}, (
-        "volumes are no module's options"
-    )
+    assert set(WIDER) == set(_READERS)
 
 
 def test_names_types_and_defaults_are_the_same(tree: Tree) -> None:
     differences = list(compare(MachineSpec, tree, "deployment.proxmox"))
+    assert not differences, "\n".join(differences)
+
+
+def test_so_are_those_of_volumes(evaluate: Evaluate, lib: str) -> None:
+    tree = evaluate(ROOT / "nix" / "reference.nix", {"lib": lib, "volumes": "true"})
+    differences = list(compare(VolumeSpec, tree, "resources.volumes.NAME"))
     assert not differences, "\n".join(differences)
 
 
