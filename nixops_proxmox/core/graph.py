@@ -46,11 +46,15 @@ def waves(wants: Wants) -> list[list[Ref]]:
     return found
 
 
-def walk(wants: Wants, work: Callable[[Sequence[Ref]], Errors]) -> dict[Ref, DeployError | None]:
+def walk(
+    wants: Wants, work: Callable[[Sequence[Ref]], Errors], after: Wants | None = None
+) -> dict[Ref, DeployError | None]:
     """Work on all things, a wave at a time; `work` does one wave side by side and returns each thing's error, if any.
-    What wants a thing that failed is not worked on, and its error says which one; everything else is."""
+    What wants a thing that failed is not worked on, and its error says which one; everything else is. `after`: what else
+    is worked on first, and may fail."""
     ended: dict[Ref, DeployError | None] = {}
-    for wave in waves(wants):
+    order = {ref: {*wanted, *((after or {}).get(ref, ()))} for ref, wanted in wants.items()}
+    for wave in waves(order):
         able = []
         for ref in wave:
             failed = next((other for other in sorted(wants[ref]) if ended[other] is not None), None)

@@ -14,10 +14,13 @@ import pluggy
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import address, backup_job, medium, network, pool, reservation
+from nixops_proxmox.kinds.firewall import group, machine, names
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.resource import Describable
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
+from nixops_proxmox.spec.firewall import ALIAS, IP_SET
+from nixops_proxmox.spec.firewall import GROUP as SECURITY_GROUP
 
 if TYPE_CHECKING:
     from nixops_proxmox.state import Deployment
@@ -77,6 +80,10 @@ def our_kinds() -> Sequence[Entry]:
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, described=network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
+        Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
+        Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),
+        Entry(ALIAS, "an alias of the cluster's firewall", names.ALIASES, described=names.DESCRIBED_ALIASES),
+        Entry(SECURITY_GROUP, "a security group of the cluster's firewall", group.LIFECYCLE, described=group.DESCRIBED),
         Entry(address.NAME, address.ABOUT, address.LIFECYCLE),
     )
 

@@ -34,6 +34,7 @@ def describe_resource(one: "ResourceShown") -> Iterator[str]:
     else:
         yield f"{title}: {'as described' if one.phase.value == 'present' else 'changes'}"
     yield from (f"  {shown_line(line)}" for line in one.differences)
+    yield from (f"  note: {shown_line(line)}" for line in one.remarks)
 
 
 def resource_json(one: "ResourceShown") -> dict[str, Any]:
@@ -44,6 +45,7 @@ def resource_json(one: "ResourceShown") -> dict[str, Any]:
         "described": one.described,
         "replaced": one.replaced,
         "differences": list(one.differences),
+        "remarks": list(one.remarks),
         "error": None if one.error is None else one.error.message,
     }
 

@@ -179,11 +179,14 @@ class Deployed(VolumeVerbs):
                 return self.record.machine(name)
             for ref in self.resources.dependents(Ref(MACHINE, name)):
                 self.resources.remove(ref)
+            followers = self.resources.followers(name)
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
             machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
             drop_root(self._parts.roots, name)
             self.resources.follow(name)
+            for ref in followers:
+                self.resources.refresh(ref)
             return machine
 
         return self._each(names, work)

@@ -154,7 +154,8 @@ class OpenDeployment:
                 outcomes.update(found)
                 return {ref: outcome.error for ref, outcome in found.items()}
 
-            ended = walk({Ref(MACHINE, name): () for name in names} if wants is None else wants, do_wave)
+            wants = {Ref(MACHINE, name): () for name in names} if wants is None else wants
+            ended = walk(wants, do_wave, self._after(wants))
             for ref, error in ended.items():
                 if ref not in outcomes and error is not None:
                     outcomes[ref] = Outcome(ref.name, 0.0, error=error, kind="" if ref.kind == MACHINE else ref.kind)
@@ -200,12 +201,19 @@ class OpenDeployment:
             for ref in self.resources.wanted_by(self.spec(name)):
                 wants[Ref(MACHINE, name)].add(ref)
                 wants.setdefault(ref, set())
+            for ref in self.resources.following(name):
+                wants.setdefault(ref, set())
         if set(self.described()) <= set(names) and self.network is not None:
             for spec in self.network.volumes:
                 wants.setdefault(Ref(VOLUME, spec.name), set())
             for ref in self.resources.described():
                 wants.setdefault(ref, set())
         return self._with_wanted(wants)
+
+    def _after(self, wants: Wants) -> Wants:
+        """What resources follow, of what is worked on."""
+        others = [ref for ref in wants if ref.kind not in (MACHINE, VOLUME)]
+        return {ref: [one for one in self.resources.comes_after(ref) if one in wants] for ref in others}
 
     def _with_wanted(self, wants: dict[Ref, set[Ref]]) -> Wants:
         """The same, with what resources want themselves. A machine that a resource wants, and that is not worked on

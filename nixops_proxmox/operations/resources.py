@@ -12,9 +12,9 @@ from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import DeployError, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
-from nixops_proxmox.kinds.registry import Entry
+from nixops_proxmox.kinds.registry import MACHINE, Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_spec
-from nixops_proxmox.model import Finding, Machine
+from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
@@ -35,6 +35,7 @@ class ResourceShown:
     differences: tuple[str, ...] = ()
     replaced: bool = False
     error: DeployError | None = None
+    remarks: tuple[str, ...] = ()  # why it has no effect, or not all of it, a line each
 
 
 class ResourceKeeper:
@@ -83,6 +84,30 @@ class ResourceKeeper:
     def wants(self, ref: Ref) -> list[Ref]:
         """What must be there before it is made."""
         return [Ref(kind, name) for kind, name in self._specs[ref].wants]
+
+    def comes_after(self, ref: Ref) -> list[Ref]:
+        """What it is worked on after, where both are worked on."""
+        return [Ref(kind, name) for kind, name in self._specs[ref].comes_after(self._described_machines())]
+
+    def following(self, machine: str) -> list[Ref]:
+        """The described things that follow a machine, and whose own machines exist."""
+        followers = [ref for ref in self._specs if Ref(MACHINE, machine) in self.comes_after(ref)]
+        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
+        return [ref for ref in followers if all(one.kind != MACHINE or one.name in there for one in self.wants(ref))]
+
+    def _described_machines(self) -> Sequence[MachineSpec]:
+        network = self._setting.network
+        return () if network is None else network.machines
+
+    def followers(self, machine: str) -> list[Ref]:
+        """The recorded things that follow a machine, and can be put right with what is known here."""
+        made = {ref: self._made_as(self.thing(ref)) for ref in self.recorded()}
+        return [
+            ref
+            for ref, spec in made.items()
+            if spec is not None and (MACHINE, machine) in spec.comes_after(self._described_machines())
+            and (self._setting.network is not None or not spec.needs_description)
+        ]  # fmt: skip
 
     def wants_as_recorded(self, ref: Ref) -> list[Ref]:
         """What had to be there before it was made."""
@@ -145,9 +170,11 @@ class ResourceKeeper:
                 raise StateError(f"the record of the {ref} does not say how it was made, and nothing describes it")
             if is_replaced(before, spec):
                 return ResourceShown(ref, Presence.DIFFERS, described, tuple(_changes(before, spec)), replaced=True)
-            lifecycle = self._kinds[ref.kind].lifecycle
-            seen, shown = lifecycle.look_closely(self._world(ref, spec), thing)
-            return ResourceShown(ref, seen.phase, described, tuple(shown.differences) if shown is not None else ())
+            entry, world = self._kinds[ref.kind], self._world(ref, spec)
+            seen, shown = entry.lifecycle.look_closely(world, thing)
+            differences = tuple(shown.differences) if shown is not None else ()
+            remarks = tuple(entry.described.remarks(world)) if entry.described is not None and described else ()
+            return ResourceShown(ref, seen.phase, described, differences, remarks=remarks)
         except DeployError as error:
             return ResourceShown(ref, Presence.ABSENT, described, error=error)
 
@@ -186,6 +213,14 @@ class ResourceKeeper:
                 if spec is None or is_replaced(before, spec) or not spec.covers(machine):
                     continue
                 self._pursue(thing, Presence.PRESENT, spec, only=machine)
+
+    def refresh(self, ref: Ref) -> None:
+        """Put it right as it was described when it was made: something that it follows is gone."""
+        with self._locks[ref.kind]:
+            thing = self.thing(ref)
+            before = self._made_as(thing)
+            if before is not None and thing.phase is not Presence.ABSENT:
+                self._pursue(thing, Presence.PRESENT, before)
 
     def remove(self, ref: Ref) -> None:
         """Remove it, and forget it. StateError if something still needs it."""

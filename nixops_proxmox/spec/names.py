@@ -36,7 +36,7 @@ REWRITTEN: Mapping[type[BaseModel], tuple[str, ...]] = {
 }
 
 # In the NixOS module only: what it configures in the guest.
-NIX_ONLY = frozenset({"guest"})
+NIX_ONLY = frozenset({"guest"}) | {"firewall"}
 
 _SECRET = frozenset(
     {"password", "tokenValue", "tokenSecret", "token", "apiToken", "otp", "totp", "ticket", "secret", "privateKey"}

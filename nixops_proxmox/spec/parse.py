@@ -1,7 +1,7 @@
 """From what Nix evaluated to the frozen description. Every mistake is told, each with its option's full path."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +10,7 @@ from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.explain import explain
+from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup, filtered
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
@@ -54,7 +55,7 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
-    described = data.get("resources")
+    described = _with_firewalls(data.get("resources"), ours, mistakes)
     volumes = _described(VolumeSpec, described, VOLUMES, mistakes)
     resources = _resources(described, models, mistakes)
     pools = _described(MacPoolSpec, described, MAC_POOLS, mistakes)
@@ -70,7 +71,7 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     return NetworkSpec(
         name=name,
         description=description if isinstance(description, str) else "",
-        machines=tuple(connected(spec, resources) for spec in found),
+        machines=tuple(filtered(connected(spec, resources), resources) for spec in found),
         volumes=tuple(volumes),
         resources=tuple(resources),
         mac_pools=tuple(pools),
@@ -141,6 +142,8 @@ def parse_machine(name: str, data: object) -> MachineSpec:
         if nic.network is not None:
             text = "set bridge instead: only a whole network of machines has resources.networks"
             mistakes.add(f"{_path(name)}.network[{place}].network", text)
+    if isinstance(options := _options(data), Mapping) and options.get("firewall") is not None:
+        mistakes.add(f"{_path(name)}.firewall", "has no effect here: only the command line's networks have firewalls")
     if spec is None or mistakes.found:
         raise mistakes.error()
     return spec
@@ -148,16 +151,39 @@ def parse_machine(name: str, data: object) -> MachineSpec:
 
 def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None:
     path = _path(name)
-    options: object = None
-    if isinstance(entry, Mapping):
-        deployment = entry.get("deployment")
-        options = deployment.get("proxmox") if isinstance(deployment, Mapping) else None
-        options = entry.get("proxmox") if options is None else options
+    options = _options(entry)
     if options is None:
         mistakes.add(path, "is not set: describe the machine here")
         return None
     node = grow(path, options, mistakes)
     return _read(MachineSpec, node, mistakes, given={"name": name})
+
+
+def _options(entry: object) -> object:
+    """What is below `deployment.proxmox`; None: nothing."""
+    if not isinstance(entry, Mapping):
+        return None
+    deployment = entry.get("deployment")
+    options = deployment.get("proxmox") if isinstance(deployment, Mapping) else None
+    return entry.get("proxmox") if options is None else options
+
+
+def _with_firewalls(described: object, machines: Iterable[tuple[str, object]], mistakes: Mistakes) -> object:
+    """The resources, with the firewalls that machines describe themselves. It has the machine's hypervisor."""
+    own = {}
+    for name, entry in machines:
+        options = _options(entry)
+        if isinstance(options, Mapping) and isinstance(options.get("firewall"), Mapping):
+            of_machine = {"profile": options["profile"]} if isinstance(options.get("profile"), str) else {}
+            own[name] = {**of_machine, **options["firewall"]}
+    if not own or (described is not None and not isinstance(described, Mapping)):
+        return described
+    resources = described or {}
+    beside = resources.get(MachineFirewall.option)
+    others = beside if isinstance(beside, Mapping) else {}
+    for name in own.keys() & others.keys():
+        mistakes.add(f"{_path(name)}.firewall", f"is described under resources.{MachineFirewall.option}, too")
+    return {**resources, MachineFirewall.option: {**others, **own}}
 
 
 def _path(machine: str) -> str:
@@ -259,6 +285,13 @@ def _read_nics(node: Node, mistakes: Mistakes) -> object:
     return [_dump(nic) for nic in found if nic is not None]
 
 
+def _read_rules(node: Node, mistakes: Mistakes) -> object:
+    if not isinstance(node.value, tuple):
+        mistakes.add(node.path, f"expected a list of rules, got {show(node.plain())}")
+        return None
+    return [_dump(rule) for rule in (_read(Rule, child, mistakes) for child in node.value) if rule is not None]
+
+
 def _read_ip(family: int) -> Read:
     def read(node: Node, mistakes: Mistakes) -> object:
         ours = with_our_names(IpSpec, node, mistakes) if isinstance(node.value, dict) else node
@@ -331,6 +364,10 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,
     (InstallSpec, "template"): _read_number_as_text,
+    (Rule, "port"): _read_number_as_text,
+    (Rule, "source_port"): _read_number_as_text,
+    (MachineFirewall, "rules"): _read_rules,
+    (SecurityGroup, "rules"): _read_rules,
     (Ssh, "options"): _read_ssh_options,
 }
 

@@ -47,6 +47,16 @@ class ResourceSpec(Frozen):
         """What must be there before it is made, each as kind and name: another resource, or a machine."""
         return ()
 
+    def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
+        """What it is worked on after, if both are worked on: it is made even if that fails."""
+        del machines
+        return ()
+
+    @property
+    def needs_description(self) -> bool:
+        """Does it take more than the record of machines to tell what it becomes?"""
+        return False
+
     @classmethod
     def references(cls, machine: "MachineSpec") -> Mapping[str, str]:
         """The names of such resources that the machine refers to, by the option of the machine that says so."""

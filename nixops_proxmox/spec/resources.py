@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from nixops_proxmox.spec.backup_job import BackupJobSpec
+from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -10,4 +11,14 @@ from nixops_proxmox.spec.virtual_network import VirtualNetwork
 
 Models = Mapping[str, type[ResourceSpec]]  # by option
 
-OURS: Models = {model.option: model for model in (BackupJobSpec, PoolSpec, ReservationsSpec, VirtualNetwork)}
+_MODELS = (
+    BackupJobSpec,
+    PoolSpec,
+    ReservationsSpec,
+    VirtualNetwork,
+    IpSet,
+    AddressAlias,
+    SecurityGroup,
+    MachineFirewall,
+)
+OURS: Models = {model.option: model for model in _MODELS}

@@ -31,6 +31,7 @@ from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.address_bench import AddressBench
+from tests.kinds.firewall_bench import AliasBench, GroupBench, IpSetBench, MachineFirewallBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.record import Record
@@ -441,4 +442,8 @@ BENCHES: dict[str, type[Bench]] = {
     "backup-job": BackupJobBench,
     "network": NetworkBench,
     "reservation": ReservationBench,
+    "firewall": MachineFirewallBench,
+    "ip-set": IpSetBench,
+    "address-alias": AliasBench,
+    "security-group": GroupBench,
 }

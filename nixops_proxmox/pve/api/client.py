@@ -9,6 +9,7 @@ from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve.api import answers
 from nixops_proxmox.pve.api.archives import parse_config_file
+from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.guarded import Guarded, Prove
 from nixops_proxmox.pve.api.versions import Release, parse_release
 from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, HttpMethod, Timeouts, Value
@@ -177,6 +178,10 @@ class PveClient:
     def list_online_nodes(self) -> Sequence[str]:
         data = answers.as_maps(self._ask("GET", "/nodes"), "nodes")
         return [answers.as_text(item.get("node"), "node") for item in data if item.get("status") == "online"]
+
+    @property
+    def firewall(self) -> FirewallCalls:
+        return FirewallCalls(self._ask)
 
     def list_pool_members(self, pool: str) -> tuple[int, ...]:
         data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")

@@ -27,6 +27,9 @@ SECRET_KEYS = frozenset(
 )
 
 
+WITH_SLASHES = frozenset({"volume", "cidr"})  # values that are a path's end, slashes and all
+
+
 @dataclass(frozen=True)
 class Timeouts:
     """Seconds for the connection, for each wait on the answer, and for all of it: a server may send a byte a minute."""
@@ -95,12 +98,12 @@ def no_trace(_done: CallDone) -> None:
 
 
 def quote_segment(name: str, value: str | int) -> str:
-    """A value as part of a path. Only a volume ID may hold slashes. Nothing may climb out of its place."""
-    text = str(value)
-    parts = text.split("/") if name == "volume" else [text]
-    if any(part in ("", ".", "..") for part in parts) or (name != "volume" and "/" in text) or "\0" in text:
+    """A value as part of a path. Only some may hold slashes. Nothing may climb out of its place."""
+    text, may_slash = str(value), name in WITH_SLASHES
+    parts = text.split("/") if may_slash else [text]
+    if any(part in ("", ".", "..") for part in parts) or (not may_slash and "/" in text) or "\0" in text:
         raise BadParameter(f"{text!r} cannot be used as {name} in a PVE path", errors={name: "not a path segment"})
-    return quote(text, safe=":/" if name == "volume" else ":")
+    return quote(text, safe=":/" if may_slash else ":")
 
 
 def encode_params(params: Mapping[str, Value]) -> dict[str, str | bytes | list[str]]:

@@ -1,0 +1,103 @@
+"""A security group of the cluster: rules that machines have together. It is ours if its comment bears our mark; so is a
+rule in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nixops_proxmox.core.kind import Known, Thing
+from nixops_proxmox.core.table import Attempt
+from nixops_proxmox.errors import StateError
+from nixops_proxmox.kinds.firewall import editing, rules
+from nixops_proxmox.kinds.firewall.names import needs, refuse_used
+from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
+from nixops_proxmox.kinds.firewall.words import Surroundings
+from nixops_proxmox.kinds.resource import (
+    Describable,
+    ResourceWorld,
+    Setting,
+    bears_mark,
+    described_rows,
+    pve_world,
+    with_mark,
+)
+from nixops_proxmox.pve.api.firewall import Where, of_group
+from nixops_proxmox.spec.firewall import GROUP, SecurityGroup
+
+World: TypeAlias = ResourceWorld[SecurityGroup, FirewallStore]
+
+
+@dataclass(frozen=True)
+class GroupSeen:
+    comment: str
+    rules: Sequence[Shown]
+
+
+class GroupKind:
+    name = GROUP
+
+    def look(self, world: World, thing: Thing, /) -> GroupSeen | None:
+        del thing
+        comment = world.api.groups().get(world.spec.pve_name)
+        if comment is None or not bears_mark(comment, world.mark):
+            return None
+        return GroupSeen(comment, world.api.rules(_spot(world)))
+
+    def diff(self, world: World, found: GroupSeen, /) -> Sequence[str]:
+        have = found.comment.removesuffix(world.mark).strip()
+        comment = [] if have == world.spec.comment else [f"comment: {have!r} becomes {world.spec.comment!r}"]
+        return [*comment, *rules.rule_differences(found.rules, _wanted(world), world.mark)]
+
+    def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
+        api, name, comment = world.api, world.spec.pve_name, with_mark(world.spec.comment, world.mark)
+        have = api.groups().get(name)
+        if have is None:
+            # Safe to repeat: PVE refuses a second group of this name, and we have just looked.
+            api.add_group(name, comment)
+        elif not bears_mark(have, world.mark):
+            raise StateError(
+                f"security group {thing.name}: {world.spec.profile} has one {name}, and it is not ours",
+                hint=f'machines can use it as it is: group = "pve:{name}"',
+            )
+        elif have != comment:
+            # Safe to repeat: the same comment again changes nothing.
+            api.set_group_comment(name, comment)
+        editing.put_rules_right(api, _spot(world), _wanted(world), world.mark, world.clock)
+        return attempt.facts
+
+    def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
+        """StateError for one that machines use, and for one that others have put rules into."""
+        del attempt
+        found = self.look(world, thing)
+        if found is None:
+            return Known()
+        name, ours = world.spec.pve_name, rules.ours_in(found.rules, world.mark)
+        refuse_used(world.api, "security group", name, f"group {name}")
+        others = [rules.rule_text(rule, "") for place, rule in enumerate(found.rules) if place not in ours]
+        if others:
+            raise StateError(
+                f"cannot delete the security group {name}: others have put in: {'; '.join(others)}",
+                hint="take them out of it, and try again",
+            )
+        editing.put_rules_right(world.api, _spot(world), (), world.mark, world.clock)
+        # Safe to repeat: PVE deletes only an empty group, and one that is gone needs nothing.
+        world.api.delete_group(name)
+        return Known()
+
+
+def _spot(world: World) -> Where:
+    return of_group(world.spec.pve_name)
+
+
+def _wanted(world: World) -> list[Given]:
+    return rules.wanted_rules(world.spec.rules, Surroundings.of(world.setting), world.mark)
+
+
+LIFECYCLE = described_rows(GroupKind())
+
+
+def make_world(spec: SecurityGroup, setting: Setting) -> World:
+    return pve_world(spec, setting, lambda hypervisor: hypervisor.firewall_store)
+
+
+DESCRIBED = Describable(SecurityGroup, make_world, needs)
