@@ -50,8 +50,8 @@ def walk(
     wants: Wants, work: Callable[[Sequence[Ref]], Errors], after: Wants | None = None
 ) -> dict[Ref, DeployError | None]:
     """Work on all things, a wave at a time; `work` does one wave side by side and returns each thing's error, if any.
-    What wants a thing that failed is not worked on, and its error says which one; everything else is. `after`: what else
-    is worked on first, and may fail."""
+    What wants a thing that failed is not worked on, and its error says which one; everything else is. `after`: what
+    else is worked on first, and may fail."""
     ended: dict[Ref, DeployError | None] = {}
     order = {ref: {*wanted, *((after or {}).get(ref, ()))} for ref, wanted in wants.items()}
     for wave in waves(order):

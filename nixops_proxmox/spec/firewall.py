@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 from typing_extensions import override
 
 from nixops_proxmox.spec import values as v
@@ -78,13 +78,8 @@ def _not_negated(text: str) -> str:
     return text
 
 
-Address = Annotated[str, AfterValidator(_not_negated)]
+RuleAddress = Annotated[str, AfterValidator(_not_negated)]
 Member = Annotated[str, AfterValidator(_member)]
-PveName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=64)]
-GroupName = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$", max_length=18)]
-GroupRef = Annotated[str, StringConstraints(pattern=rf"^({GROUP_OF_PVE})?[A-Za-z][A-Za-z0-9._-]+$")]
-Ports = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9,:-]+$", max_length=200)]
-Text = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)]
 LogLevel = Literal["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug", "nolog"]
 Policy = Literal["ACCEPT", "REJECT", "DROP"]
 
@@ -94,14 +89,14 @@ class Rule(Frozen):
 
     direction: Literal["in", "out", "forward"] = "in"
     action: Policy = "ACCEPT"
-    group: GroupRef | None = None
-    macro: Text | None = None  # PVE's word for protocol and ports
-    proto: Text | None = None
-    port: Ports | None = None  # of the one who is spoken to
-    source_port: Ports | None = None
-    icmp_type: Text | None = None
-    sources: Annotated[tuple[Address, ...], Field(validation_alias="from", serialization_alias="from")] = ()
-    to: tuple[Address, ...] = ()
+    group: v.GroupRef | None = None
+    macro: v.FirewallWord | None = None  # PVE's word for protocol and ports
+    proto: v.FirewallWord | None = None
+    port: v.Ports | None = None  # of the one who is spoken to
+    source_port: v.Ports | None = None
+    icmp_type: v.FirewallWord | None = None
+    sources: Annotated[tuple[RuleAddress, ...], Field(validation_alias="from", serialization_alias="from")] = ()
+    to: tuple[RuleAddress, ...] = ()
     nic: v.NicSlot | None = None
     log: LogLevel | None = None
     enable: bool = True
@@ -160,7 +155,7 @@ class IpSet(_OfFirewalls):
     kind = IP_SET
     option = "ipSets"
 
-    set: PveName | None = None  # PVE's name of it; None: the name here
+    set: v.FirewallName | None = None  # PVE's name of it; None: the name here
     addresses: Annotated[tuple[Member, ...], v.Unique] = ()
     comment: Comment = ""
 
@@ -189,8 +184,8 @@ class AddressAlias(_OfFirewalls):
     kind = ALIAS
     option = "addressAliases"
 
-    alias: PveName | None = None  # PVE's name of it; None: the name here
-    address: Address
+    alias: v.FirewallName | None = None  # PVE's name of it; None: the name here
+    address: RuleAddress
     comment: Comment = ""
 
     @property
@@ -225,7 +220,7 @@ class SecurityGroup(_OfFirewalls):
     kind = GROUP
     option = "securityGroups"
 
-    group: GroupName | None = None  # PVE's name of it; None: the name here
+    group: v.GroupName | None = None  # PVE's name of it; None: the name here
     rules: tuple[Rule, ...] = ()
     comment: Comment = ""
 
@@ -269,8 +264,8 @@ class MachineFirewall(_OfFirewalls):
     ip_filter: bool | None = None
     log_in: LogLevel | None = None
     log_out: LogLevel | None = None
-    sealed: bool = False  # nothing lets us in, and that is meant
-    ip_sets: Mapping[PveName, tuple[Member, ...]] = {}  # the machine's own
+    sealed: bool = False  # no rule lets SSH in, and that is intended
+    ip_sets: Mapping[v.FirewallName, tuple[Member, ...]] = {}  # the machine's own
     rules: tuple[Rule, ...] = ()
 
     @override

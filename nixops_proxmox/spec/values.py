@@ -148,6 +148,14 @@ SdnId = Annotated[
 _BRIDGE = r"[A-Za-z][A-Za-z0-9._-]{0,31}"
 Bridge = Annotated[str, AfterValidator(_matching(_BRIDGE, "a bridge such as vmbr0"))]
 BridgeIfAny = Annotated[str, AfterValidator(_matching(f"(?:{_BRIDGE})?", "a bridge such as vmbr0"))]
+_OF_FIREWALLS = "2 to {} letters, digits, - and _, with a letter first"
+FirewallName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_-]{1,63}", _OF_FIREWALLS.format(64)))]
+GroupName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_-]{1,17}", _OF_FIREWALLS.format(18)))]
+GroupRef = Annotated[
+    str, AfterValidator(_matching(r"(pve:)?[A-Za-z0-9][A-Za-z0-9._-]*", "a security group, or pve:NAME for one of PVE"))
+]
+Ports = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9:,-]{1,200}", "ports such as 443, 8000:8100 or 80,443"))]
+FirewallWord = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9._-]{1,128}", "one word of PVE such as SSH or tcp"))]
 VolumeId = Annotated[
     str,
     AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*:[^\s,]+", "a volume such as local:iso/installer.iso")),

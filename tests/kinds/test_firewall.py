@@ -6,7 +6,7 @@ from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall.machine import remarks
 from nixops_proxmox.kinds.firewall.rules import wanted_rules
-from nixops_proxmox.kinds.firewall.words import Surroundings
+from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.spec.firewall import AddressAlias, MachineFirewall, Rule
 from tests.kinds.firewall_bench import (
     CLUSTER,
@@ -94,10 +94,10 @@ def test_an_address_that_changes_is_followed(web: MachineFirewallBench) -> None:
     assert web.ours()[:2] == ["192.0.2.0/24,10.0.0.8", "ACCEPT"]
 
 
-def test_a_rule_whose_machine_has_no_address_is_open_to_nobody() -> None:
-    rule, gone = Rule(macro="SSH", sources=("machine:db",)), Surroundings([machine_at("db", 101)])
+def test_a_rule_whose_machine_has_no_address_is_not_open_to_all() -> None:
+    rule, gone = Rule(macro="SSH", sources=("machine:db",)), Neighbourhood([machine_at("db", 101)])
     assert wanted_rules([rule], gone, "mark") == []
-    assert wanted_rules([rule], Surroundings(), "mark") == []
+    assert wanted_rules([rule], Neighbourhood(), "mark") == []
     bench = MachineFirewallBench(MachineFirewall(name="web", rules=(rule,)))
     bench.machines.pop()
     assert "a rule waits: nothing that it names has an address yet (machine:db)" in list(remarks(bench.world()))

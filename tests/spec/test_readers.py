@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
+from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
 
@@ -33,9 +34,15 @@ IN_NIX = {  # what only the guest's NixOS configuration reads: nix/guest.nix
     (models.IpSpec, "gateway"),
     (models.IpSpec, "prefix"),
 }
-IN_SPEC = {  # what the MAC follows from, which is filled in before all else reads it: spec/derived.py
+IN_SPEC = {
+    # What the MAC follows from, which is filled in before all else reads it: spec/derived.py
     (models.Nic, "mac_role"),
     (models.Nic, "mac_number"),
+    # Names that `pve_name` says, and a word for the description's own check: spec/firewall.py
+    (IpSet, "set"),
+    (AddressAlias, "alias"),
+    (SecurityGroup, "group"),
+    (MachineFirewall, "sealed"),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from nixops_proxmox.core.ports import Clock
 from nixops_proxmox.errors import DeployError, StateError
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.rules import Drop, Edit, Insert, Rewrite, next_edit, pairs
+from nixops_proxmox.kinds.firewall.rules import Drop, Insert, Rewrite, RuleEdit, next_edit, pairs
 from nixops_proxmox.kinds.resource import bears_mark
 from nixops_proxmox.pve.api.firewall import Where
 
@@ -23,7 +23,7 @@ class OthersFaster(Exception):
 def put_rules_right(api: FirewallStore, spot: Where, wanted: Sequence[Given], mark: str, clock: Clock) -> None:
     """StateError if others change the list all the time."""
 
-    done: list[Edit] = []
+    done: list[RuleEdit] = []
 
     def step() -> bool:
         found = api.rules(spot)
@@ -70,7 +70,7 @@ def watched(write: Callable[[], None]) -> None:
         raise OthersFaster(error.message) from error
 
 
-def _do(api: FirewallStore, spot: Where, edit: Edit, found: Sequence[Shown]) -> None:
+def _do(api: FirewallStore, spot: Where, edit: RuleEdit, found: Sequence[Shown]) -> None:
     digest = digest_of(found)
     match edit:
         case Rewrite(place, values, gone):

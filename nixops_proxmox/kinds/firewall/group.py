@@ -11,7 +11,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import needs, refuse_used
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.words import Surroundings
+from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
@@ -90,7 +90,7 @@ def _spot(world: World) -> Where:
 
 
 def _wanted(world: World) -> list[Given]:
-    return rules.wanted_rules(world.spec.rules, Surroundings.of(world.setting), world.mark)
+    return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
 
 
 LIFECYCLE = described_rows(GroupKind())

@@ -13,7 +13,7 @@ from nixops_proxmox.errors import PermissionDenied, StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import wanted_members
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.words import Surroundings
+from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, bears_mark, described_rows, pve_world
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.api.firewall import Where, of_cluster
@@ -28,11 +28,10 @@ USUAL = {"enable": "0", "dhcp": "0", "ndp": "1", "radv": "0", "macfilter": "1", 
          "policy_out": "ACCEPT", "log_level_in": "nolog", "log_level_out": "nolog"}  # fmt: skip
 
 World: TypeAlias = ResourceWorld[MachineFirewall, FirewallStore]
-Attempting: TypeAlias = Attempt[Thing, Known]
 
 
 @dataclass(frozen=True)
-class Seen:
+class FirewallSeen:
     """What there is of it. `sets`: ours, by name. `known`: the options that we have set before."""
 
     options: Shown
@@ -44,7 +43,7 @@ class Seen:
 class FirewallKind:
     name = NAME
 
-    def look(self, world: World, thing: Thing, /) -> Seen | None:
+    def look(self, world: World, thing: Thing, /) -> FirewallSeen | None:
         spot, known = find_spot(world), known_options(thing.facts)
         if spot is None:
             return None
@@ -53,12 +52,12 @@ class FirewallKind:
         found = api.rules(spot)
         if not known and not names and not rules.ours_in(found, mark):
             return None
-        return Seen(api.options(spot), found, {name: api.members(spot, name) for name in names}, known)
+        return FirewallSeen(api.options(spot), found, {name: api.members(spot, name) for name in names}, known)
 
-    def diff(self, world: World, found: Seen, /) -> Sequence[str]:
+    def diff(self, world: World, found: FirewallSeen, /) -> Sequence[str]:
         return tuple(_differences(world, found))
 
-    def apply(self, world: World, thing: Thing, attempt: Attempting, /) -> Known:
+    def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """Sets before the rules that name them, and the switch last, when all that lets us in is there."""
         spot, api, mark = find_spot(world), world.api, world.mark
         if spot is None:
@@ -74,7 +73,7 @@ class FirewallKind:
             world.reporter.warn(thing, remark)
         return _knowing(attempt.facts, wanted)
 
-    def remove(self, world: World, thing: Thing, attempt: Attempting, /) -> Known:
+    def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """The options that we have set go back to what PVE does without them."""
         del thing
         spot = find_spot(world)
@@ -95,7 +94,7 @@ class FirewallKind:
                     f"firewall {world.spec.name}: its VM has an IP set {name}, and it is not ours",
                     hint="give the set another name, or name theirs in rules: +guest/" + name,
                 )
-            members = wanted_members(words, Surroundings.of(world.setting), world.mark)
+            members = wanted_members(words, Neighbourhood.of(world.setting), world.mark)
             editing.put_members_right(api, spot, name, members, world.mark, world.clock)
 
     def _drop_sets(self, world: World, spot: Where, *, keep: Sequence[str] | Mapping[str, object]) -> None:
@@ -142,16 +141,16 @@ def wanted_options(spec: MachineFirewall, world: World) -> dict[str, str]:
 
 def _uses_dhcp(world: World) -> bool | None:
     """True where the description says so; else PVE's setting is left alone."""
-    described = (one for one in Surroundings.of(world.setting).specs if one.name == world.spec.name)
+    described = (one for one in Neighbourhood.of(world.setting).specs if one.name == world.spec.name)
     methods = {nic.ipv4.method for spec in described for nic in spec.network}
     return True if "dhcp" in methods else None
 
 
 def wanted_list(world: World) -> list[Given]:
-    return rules.wanted_rules(world.spec.rules, Surroundings.of(world.setting), world.mark)
+    return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
 
 
-def _differences(world: World, found: Seen) -> Iterator[str]:
+def _differences(world: World, found: FirewallSeen) -> Iterator[str]:
     wanted = wanted_options(world.spec, world)
     for key, value in wanted.items():
         have = editing.option_in(found.options, key, USUAL)
@@ -162,7 +161,7 @@ def _differences(world: World, found: Seen) -> Iterator[str]:
         if name not in found.sets:
             yield f"IP set {name} is missing"
             continue
-        members = wanted_members(words, Surroundings.of(world.setting), world.mark)
+        members = wanted_members(words, Neighbourhood.of(world.setting), world.mark)
         yield from editing.member_differences(found.sets[name], members, world.mark, f"IP set {name}: ")
     yield from (f"IP set {name} is not described any more" for name in found.sets if name not in world.spec.ip_sets)
     yield from rules.rule_differences(found.rules, wanted_list(world), world.mark)
@@ -170,7 +169,7 @@ def _differences(world: World, found: Seen) -> Iterator[str]:
 
 def remarks(world: World) -> Iterator[str]:
     """What keeps the rules from having an effect: PVE says nothing of it by itself."""
-    around = Surroundings.of(world.setting)
+    around = Neighbourhood.of(world.setting)
     for words in rules.idle_rules(world.spec.rules, around):
         yield f"a rule waits: nothing that it names has an address yet ({words})"
     if world.spec.enable and not _cluster_filters(world):

@@ -9,7 +9,7 @@ from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall import editing
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.words import Surroundings
+from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
@@ -26,10 +26,9 @@ from nixops_proxmox.spec.firewall import ALIAS, IP_SET, AddressAlias, IpSet, Sec
 
 SetWorld: TypeAlias = ResourceWorld[IpSet, FirewallStore]
 AliasWorld: TypeAlias = ResourceWorld[AddressAlias, FirewallStore]
-Attempting: TypeAlias = Attempt[Thing, Known]
 
 
-def wanted_members(words: Iterable[str], around: Surroundings, mark: str) -> dict[str, Given]:
+def wanted_members(words: Iterable[str], around: Neighbourhood, mark: str) -> dict[str, Given]:
     """By address. Of a name that has none now, nothing is in the set."""
     found: dict[str, Given] = {}
     for word in map(parse_word, words):
@@ -69,7 +68,7 @@ class IpSetKind:
         comment = _comment_change(found.comment, world.spec.comment, world.mark)
         return [*comment, *editing.member_differences(found.members, _members(world), world.mark)]
 
-    def apply(self, world: SetWorld, thing: Thing, attempt: Attempting, /) -> Known:
+    def apply(self, world: SetWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         del thing
         api, name, comment = world.api, world.spec.pve_name, with_mark(world.spec.comment, world.mark)
         have = api.sets(of_cluster()).get(name)
@@ -84,7 +83,7 @@ class IpSetKind:
         editing.put_members_right(api, of_cluster(), name, _members(world), world.mark, world.clock)
         return attempt.facts
 
-    def remove(self, world: SetWorld, thing: Thing, attempt: Attempting, /) -> Known:
+    def remove(self, world: SetWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for one that rules name, and for one that others have put something into."""
         del attempt
         found = self.look(world, thing)
@@ -105,7 +104,7 @@ class IpSetKind:
 
 
 def _members(world: SetWorld) -> Mapping[str, Given]:
-    return wanted_members(world.spec.addresses, Surroundings.of(world.setting), world.mark)
+    return wanted_members(world.spec.addresses, Neighbourhood.of(world.setting), world.mark)
 
 
 def _comment_change(have: str, want: str, mark: str) -> list[str]:
@@ -130,12 +129,15 @@ class AliasKind:
         address = [f"{have} becomes {want}"] if want and have != want else []
         return [*address, *_comment_change(str(found.get("comment", "")), world.spec.comment, world.mark)]
 
-    def apply(self, world: AliasWorld, thing: Thing, attempt: Attempting, /) -> Known:
+    def apply(self, world: AliasWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for a name that has no address yet: PVE has no empty alias."""
         api, name, address = world.api, world.spec.pve_name, _address(world)
         have = api.aliases().get(name.lower())
         if not address:
-            raise StateError(f"alias {thing.name}: {world.spec.address} has no address yet", hint="deploy it first")
+            raise StateError(
+                f"alias {thing.name}: {world.spec.address} has no address yet",
+                hint="it has one once the machine that it names is there",
+            )
         wanted = {"name": name, "cidr": address, "comment": with_mark(world.spec.comment, world.mark)}
         if have is None:
             # Safe to repeat: PVE refuses a second alias of this name, and we have just looked.
@@ -147,7 +149,7 @@ class AliasKind:
             api.change_alias(wanted, str(have.get("digest", "")))
         return attempt.facts
 
-    def remove(self, world: AliasWorld, thing: Thing, attempt: Attempting, /) -> Known:
+    def remove(self, world: AliasWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for one that rules name."""
         del attempt
         found = self.look(world, thing)
@@ -161,7 +163,7 @@ class AliasKind:
 
 def _address(world: AliasWorld) -> str:
     """The first one, where a machine has several; "" where it has none."""
-    found = Surroundings.of(world.setting).texts(parse_word(world.spec.address))
+    found = Neighbourhood.of(world.setting).texts(parse_word(world.spec.address))
     return found[0].removesuffix("/32").removesuffix("/128") if found else ""
 
 

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from itertools import product
 
 from nixops_proxmox.kinds.firewall.ports import Given, Shown
-from nixops_proxmox.kinds.firewall.words import Surroundings, family_of, fields_of
+from nixops_proxmox.kinds.firewall.words import Neighbourhood, family_of, fields_of
 from nixops_proxmox.kinds.resource import bears_mark, with_mark
 from nixops_proxmox.spec.firewall import GROUP_OF_PVE, Rule, SecurityGroup
 
@@ -43,16 +43,16 @@ class Drop:
     place: int
 
 
-Edit = Insert | Rewrite | Drop
+RuleEdit = Insert | Rewrite | Drop
 
 
-def wanted_rules(rules: Iterable[Rule], around: Surroundings, mark: str) -> list[Given]:
+def wanted_rules(rules: Iterable[Rule], around: Neighbourhood, mark: str) -> list[Given]:
     """PVE's rules, in order. A rule that names only what has no address yet stands for none: without its addresses it
     would be open to all."""
     return [made for rule in rules for made in _expanded(rule, around, mark)]
 
 
-def idle_rules(rules: Iterable[Rule], around: Surroundings) -> list[str]:
+def idle_rules(rules: Iterable[Rule], around: Neighbourhood) -> list[str]:
     """The rules that stand for none now, a few words each."""
     return [
         " ".join((*rule.sources, *rule.to))
@@ -61,7 +61,7 @@ def idle_rules(rules: Iterable[Rule], around: Surroundings) -> list[str]:
     ]
 
 
-def _expanded(rule: Rule, around: Surroundings, mark: str) -> Iterator[Given]:
+def _expanded(rule: Rule, around: Neighbourhood, mark: str) -> Iterator[Given]:
     base = {key: value for key, value in _fixed(rule, around, mark).items() if value is not None}
     sources = fields_of(rule.sources, around) if rule.sources else [""]
     targets = fields_of(rule.to, around) if rule.to else [""]
@@ -73,7 +73,7 @@ def _expanded(rule: Rule, around: Surroundings, mark: str) -> Iterator[Given]:
         yield {**base, **{key: value for key, value in ends.items() if value}}
 
 
-def _fixed(rule: Rule, around: Surroundings, mark: str) -> Mapping[str, str | None]:
+def _fixed(rule: Rule, around: Neighbourhood, mark: str) -> Mapping[str, str | None]:
     comment = with_mark(rule.comment, mark)
     common = {"enable": str(int(rule.enable)), "comment": comment, "iface": rule.nic}
     if rule.group is not None:
@@ -91,7 +91,7 @@ def _fixed(rule: Rule, around: Surroundings, mark: str) -> Mapping[str, str | No
     }
 
 
-def _group(name: str, around: Surroundings) -> str:
+def _group(name: str, around: Neighbourhood) -> str:
     """PVE's name of it."""
     if name.startswith(GROUP_OF_PVE):
         return name.removeprefix(GROUP_OF_PVE)
@@ -116,14 +116,14 @@ def ours_in(found: Sequence[Shown], mark: str) -> list[int]:
     return [place for place, rule in enumerate(found) if is_ours(rule, mark)]
 
 
-def next_edit(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> Edit | None:
+def next_edit(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> RuleEdit | None:
     """What to do next; None: all is as wanted. What is missing comes before what is too much, so that nothing that is
     wanted is cut off on the way."""
     edits = list(_edits(found, wanted, mark))
     return next((one for one in edits if not isinstance(one, Drop)), edits[0] if edits else None)
 
 
-def _edits(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> Iterator[Edit]:
+def _edits(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> Iterator[RuleEdit]:
     places = ours_in(found, mark)
     old, new = [pairs(found[place]) for place in places], [pairs(rule) for rule in wanted]
     for what, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():

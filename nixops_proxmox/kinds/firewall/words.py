@@ -16,7 +16,7 @@ LONGEST = 500  # characters of a list of addresses; PVE takes 512
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Neighbourhood:
     """What words may name. A machine that does not exist has no addresses, whatever is described."""
 
     machines: Sequence[Machine] = ()
@@ -24,7 +24,7 @@ class Surroundings:
     resources: Sequence[ResourceSpec] = ()
 
     @classmethod
-    def of(cls, setting: Setting | None) -> "Surroundings":
+    def of(cls, setting: Setting | None) -> "Neighbourhood":
         if setting is None:
             return cls()
         network = setting.network
@@ -32,7 +32,7 @@ class Surroundings:
         return cls(setting.machines(), *described)
 
     def addresses_of(self, machine: str) -> Iterator[str]:
-        """Those of its NICs: what the guest said, and what the description says. Link-local ones tell nobody apart."""
+        """The addresses of its NICs: what the guest said, and what the description says. No link-local ones."""
         record = next((one for one in self.machines if one.name == machine and one.phase is not Phase.ABSENT), None)
         if record is None:
             return
@@ -76,7 +76,7 @@ def _order(ip: IPv4Address | IPv6Address) -> tuple[int, int]:
     return ip.version, int(ip)
 
 
-def fields_of(words: Iterable[str], around: Surroundings) -> list[str]:
+def fields_of(words: Iterable[str], around: Neighbourhood) -> list[str]:
     """What one field of a rule can be, so that together they are all that the words say: PVE takes one set, one alias,
     one range, or addresses of one family. Nothing: no word has an address now."""
     alone: list[str] = []
