@@ -317,6 +317,7 @@ class When(StrEnum):
 class Effect(StrEnum):
     """What a plan does to a machine, the worst first."""
 
+    REFUSED = "refused"  # a change cannot be made, or not without permission: nothing is done
     RECREATE = "recreate"  # a new VM; the data on the old disks is lost
     REINSTALL = "reinstall"  # its disks are written again
     RESTART = "restart"

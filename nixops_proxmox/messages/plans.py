@@ -32,7 +32,7 @@ UNITS = {  # what becomes of units
     "keeps": "changes, but does not restart",
 }
 FORMAT = 1  # of the JSON; docs/plan.md describes it
-EFFECTS = {  # what the footer calls them
+EFFECTS = {  # what the footer calls them, except those that are refused
     Effect.RECREATE: "recreated",
     Effect.REINSTALL: "reinstalled",
     Effect.RESTART: "restarted",
@@ -143,6 +143,8 @@ def _grown(count: int) -> str:
 def _summary(plan: "Planned") -> str:
     here = plan.phase.value
     match plan.effect:
+        case Effect.REFUSED:
+            return f"{here}, it cannot be changed like this; a deploy changes nothing and says why"
         case Effect.RECREATE:
             return f"{here}, a new VM is created; the data on the old disks is lost"
         case Effect.REINSTALL:
@@ -157,6 +159,8 @@ def _summary(plan: "Planned") -> str:
         case Effect.CHANGE:
             later = [shown_line(change.key) for change in plan.changes if change.when is When.RESTART]
             return f"{here}, it changes without a restart" + (f"; {', '.join(later)} at the next one" if later else "")
+        case Effect.GO_ON if plan.phase in (Phase.DRIFTED, Phase.RUNNING):
+            return f"{here}, nothing differs; a deploy looks whether it is ready"
         case Effect.WAITS:
             return f"{here}, nothing to do before the next restart"
     return here
@@ -238,9 +242,9 @@ def footer(
 ) -> str:
     """How many machines of which effect, how many new volumes, how many other resources that change, and who is away
     for how long."""
-    counted = Counter(plan.effect for plan in plans if plan.error is None)
-    parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in Effect if counted[effect]]
-    refused = sum(plan.error is not None for plan in plans)
+    counted = Counter(plan.effect if plan.error is None else Effect.REFUSED for plan in plans)
+    parts = [f"{counted[effect]} {EFFECTS[effect]}" for effect in EFFECTS if counted[effect]]
+    refused = counted[Effect.REFUSED]
     parts += [f"{refused} that cannot be deployed"] if refused else []
     parts += [f"{len(removals)} no longer described"] if removals else []
     new = sum(map(is_new, volumes))

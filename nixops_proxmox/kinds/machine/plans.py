@@ -7,7 +7,9 @@ from typing import TypeAlias
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath
+from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.shape import Look, World
+from nixops_proxmox.kinds.machine.steps.hardware import find_refused
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import (
     Activate,
@@ -89,6 +91,8 @@ def vm_in(drawn: Plan) -> Vm | None:
 
 def foresee(drawn: Plan, world: World, changes: Sequence[Change]) -> Forecast:
     """What carrying out the plan does. `changes`: how its VM differs from the description."""
+    if len(drawn.legs) == 1 and drawn.seen.phase is Phase.DRIFTED and find_refused(world, changes):
+        return Forecast(Effect.REFUSED)
     restart = tuple(_reasons_to_restart(drawn, world, changes))
     awaited = tuple(one for one in _awaited(drawn, world) if one not in restart)
     runs_on = not restart and runs(drawn)
@@ -96,7 +100,17 @@ def foresee(drawn: Plan, world: World, changes: Sequence[Change]) -> Forecast:
     if awaited:
         steps += (label(BootSystem()),)
     twice = bool(restart and awaited)
-    return Forecast(_effect(drawn, changes, steps, restart + awaited), steps, restart + awaited, twice=twice)
+    effect = _effect(drawn, changes, steps, restart + awaited)
+    if effect is Effect.CHANGE and runs(drawn) and not changes and not _changes_inside(drawn.seen, world):
+        effect = Effect.GO_ON
+    return Forecast(effect, steps, restart + awaited, twice=twice)
+
+
+def _changes_inside(seen: Machine, world: World) -> bool:
+    """Its guest gets another system, or takes more of a disk into use."""
+    wanted = world.builder.wanted_system(seen)
+    outgrown = find_outgrown(with_volumes(world, seen.facts), all_disks(world))
+    return bool(outgrown) or bool(wanted and wanted != seen.facts.system)
 
 
 def _awaited(drawn: Plan, world: World) -> tuple[str, ...]:

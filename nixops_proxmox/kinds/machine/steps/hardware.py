@@ -98,12 +98,14 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     return changes
 
 
+def find_refused(world: World, changes: Sequence[Change]) -> list[Change]:
+    """Those that cannot be made in place, or need permission that is missing."""
+    return [one for one in changes if one.forbidden or (one.permission and not world.permissions.allow_recreate)]
+
+
 def refuse_forbidden(world: World, machine: Machine, changes: Sequence[Change]) -> None:
     """Change nothing at all if one of the changes cannot be made in place, or needs permission that is missing."""
-    refused = [
-        change for change in changes if change.forbidden or (change.permission and not world.permissions.allow_recreate)
-    ]
-    if refused:
+    if refused := find_refused(world, changes):
         remedies = [change.remedy for change in refused if change.remedy]
         raise NeedsPermission(
             f"{machine.name}: cannot be changed in place: "
