@@ -12,7 +12,7 @@
 , flakeName ? null # … and which of its networks (or machines)
 , deploymentName ? "default"
 , uuid ? deploymentName
-, resourceOptions ? [ "volumes" "macPools" "macSchemes" ] # what of `resources` is described to us
+, resourceOptions ? [ "volumes" "macPools" "macSchemes" "tenants" ] # what of `resources` is described to us
 , clientKeys ? [ ] # public SSH keys that may log in
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true

@@ -68,6 +68,15 @@ def test_every_example_parses(nix: Nix, run: ProcessRunner, path: Path) -> None:
     assert done.status == 0, done.stderr
 
 
+def test_the_tenants_are_a_valid_description(nix: Nix, run: ProcessRunner) -> None:
+    source = NetworkSource(file=EXAMPLES / "two-tenants" / "network.nix")
+    network = parse_network("tenants", evaluate_network(nix, nix_dir() / "eval.nix", source, run=run).data)
+    assert sorted(f"{one.kind} {one.name}" for one in network.resources) == [
+        "firewall blue-web", "firewall red-db", "firewall red-web", "network blue", "network red"
+    ]  # fmt: skip
+    assert network.warnings == ()
+
+
 def test_the_demo_is_a_valid_description_of_three_machines(nix: Nix, run: ProcessRunner) -> None:
     network = parse_network("demo", _evaluate(nix, run).data)
     assert {machine.name for machine in network.machines} == {"web", "app", "db"}

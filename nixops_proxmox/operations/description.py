@@ -19,7 +19,12 @@ from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
 from nixops_proxmox.spec.machine import InstallMethod, InstallSource
 
-NO_KINDS = ("volumes", "macPools", "macSchemes")  # the options below `resources` that are no kinds of four functions
+NO_KINDS = (
+    "volumes",
+    "macPools",
+    "macSchemes",
+    "tenants",
+)  # the options below `resources` that are no kinds of four functions
 
 
 @dataclass(frozen=True)

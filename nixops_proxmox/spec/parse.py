@@ -28,6 +28,7 @@ from nixops_proxmox.spec.quantities import UNITS, parse_size
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS, Models
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
+from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.virtual_network import connected
 from nixops_proxmox.spec.volume import VolumeSpec
@@ -57,7 +58,8 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
     described = _with_firewalls(data.get("resources"), ours, mistakes)
     volumes = _described(VolumeSpec, described, VOLUMES, mistakes)
-    resources = _resources(described, models, mistakes)
+    tenants = _described(TenantSpec, described, TENANTS, mistakes)
+    resources = with_tenants(_resources(described, models, mistakes), tenants, found, mistakes)
     pools = _described(MacPoolSpec, described, MAC_POOLS, mistakes)
     schemes = _described(MacSchemeSpec, described, MAC_SCHEMES, mistakes)
     found = with_derived(found, schemes, pools, _path, mistakes)
@@ -105,8 +107,8 @@ def _resources(described: object, models: Models, mistakes: Mistakes) -> list[Re
         path = below("resources", option)
         if option in models:
             found += _of_one_option(models[option], path, entries, mistakes)
-        elif path not in (VOLUMES, MAC_POOLS, MAC_SCHEMES, MACHINES):
-            close = nearest(str(option), [*models, "volumes", "macPools", "macSchemes"])
+        elif path not in (VOLUMES, MAC_POOLS, MAC_SCHEMES, TENANTS, MACHINES):
+            close = nearest(str(option), [*models, "volumes", "macPools", "macSchemes", "tenants"])
             if close:
                 mistakes.add(path, f"there are no such resources{close}")
             else:
@@ -368,6 +370,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Rule, "source_port"): _read_number_as_text,
     (MachineFirewall, "rules"): _read_rules,
     (SecurityGroup, "rules"): _read_rules,
+    (TenantSpec, "open"): _read_rules,
     (Ssh, "options"): _read_ssh_options,
 }
 

@@ -25,6 +25,9 @@ def _subnet(text: str) -> str:
         raise ValueError("expected a subnet such as 10.20.0.0/24, with no bits beyond the prefix") from error
 
 
+Subnet = Annotated[str, AfterValidator(_subnet)]
+
+
 class VirtualNetwork(ResourceSpec):
     """A network that machines name. Without `vnet` nothing is made: it is another name of a bridge and a VLAN."""
 
@@ -38,7 +41,7 @@ class VirtualNetwork(ResourceSpec):
         None  # one that exists, and is not ours; None: the vnet gets one of its own, of the same name
     )
     nodes: Annotated[tuple[v.NodeName, ...], v.Unique] = ()  # of its zone; none: all
-    subnet: Annotated[str, AfterValidator(_subnet)] | None = None
+    subnet: Subnet | None = None  # of a bridge: only told, for rules of the firewall that name the network
     gateway: v.IpAddress | None = None
     dhcp_from: v.IpAddress | None = None
     dhcp_to: v.IpAddress | None = None
@@ -98,7 +101,7 @@ class VirtualNetwork(ResourceSpec):
         if self.vnet is None and self.bridge is None:
             yield Objection("bridge", "must be set, or vnet: the machines' NICs need something to be connected to")
         for field in OF_VNETS if self.vnet is None else ():
-            if getattr(self, field):
+            if getattr(self, field) and field != "subnet":
                 yield Objection(field, "has no meaning without vnet: of a bridge, nothing is made")
 
     def _about_vnet(self) -> Iterable[Objection]:

@@ -50,7 +50,7 @@ def test_a_machine_goes_to_nodes_that_have_its_networks() -> None:
     ("network", "said"),
     [
         ({}, "networks.lan.bridge: must be set, or vnet"),
-        ({"bridge": "vmbr0", "subnet": "10.0.0.0/8"}, "networks.lan.subnet: has no meaning without vnet"),
+        ({"bridge": "vmbr0", "snat": True}, "networks.lan.snat: has no meaning without vnet"),
         ({"vnet": "toolongname"}, "2 to 8 letters and digits"),
         ({"vnet": "a-b"}, "2 to 8 letters and digits"),
         ({"vnet": "lan", "bridge": "vmbr0"}, "networks.lan.vlan: must be set: the vnet is a VLAN of vmbr0"),
