@@ -112,6 +112,7 @@ URI_PARAMS: Table = {
     "group": matching(NAME, min_length=2, max_length=18, optional=False),  # a security group of the firewall
     "name": matching(NAME, min_length=2, max_length=NAME_LENGTH, optional=False),  # an alias or an IP set of it
     "cidr": text(optional=False),
+    "hagroup": named("pve-configid", optional=False),
     "groupid": text(optional=False),
     "pos": integer(0, optional=False),
     "zone": text(optional=False),

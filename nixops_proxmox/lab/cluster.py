@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
 from nixops_proxmox.lab.firewall import Firewall
+from nixops_proxmox.lab.ha import Ha
 from nixops_proxmox.lab.ipam import Ipam
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import Driver
@@ -122,8 +123,7 @@ class Cluster:
         self.tasks = TaskList(self.clock, self.latency)
         self.options: dict[str, Any] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
         self.backup_jobs: dict[str, dict[str, Any]] = {}
-        self.ha_rules: dict[str, dict[str, str]] = {}
-        self.ha_groups: dict[str, dict[str, str]] = {}
+        self.ha = Ha()
         self.mappings: dict[tuple[str, str], dict[str, Any]] = {}  # by kind (pci, usb) and name
         self.consoles: dict[str, Console] = {}  # by ticket
         self._node_locks: dict[tuple[str, str], asyncio.Lock] = {}
@@ -245,9 +245,12 @@ class Cluster:
 
     async def settle(self) -> None:
         await self.tasks.settle()
+        await self.ha.settle()
+        await self.tasks.settle()
 
     async def stop_all(self) -> None:
         """End every task and every machine."""
+        self.ha.end()
         await self.tasks.end()
         running = [vm.running for vm in self.vms.values() if vm.running]
         await asyncio.gather(*(machine.power_off() for machine in running))

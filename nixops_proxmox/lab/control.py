@@ -8,6 +8,7 @@ from aiohttp import web
 from nixops_proxmox.lab.clock import SteppedClock
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.faults import Fault, Faults
+from nixops_proxmox.lab.vms.ha import wake
 
 
 class Control:
@@ -54,6 +55,7 @@ class Control:
             case "POST", "nodes":
                 for name, online in (await request.json()).items():
                     self._cluster.nodes[name].online = bool(online)
+                wake(self._cluster)
                 return state_of(self._cluster)["nodes"]
             case "POST", "decoys":
                 for address in await request.json():

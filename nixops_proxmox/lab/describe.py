@@ -63,8 +63,7 @@ async def describe_vm_status(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     status = await vm_figures(cluster, vm)
     inner = live.get("qmpstatus", "running")
     status["qmpstatus"] = vm.qmpstatus if vm.qmpstatus != "running" else inner
-    managed = {"managed": 1, "state": vm.ha_state} if vm.ha_state else {"managed": 0}
-    status["ha"] = managed
+    status["ha"] = {"managed": 1, "state": vm.ha.crm} if vm.ha else {"managed": 0}
     if agent_enabled(vm.config):
         status["agent"] = 1
     if any(key.startswith("serial") and value == "socket" for key, value in vm.config.items()):
@@ -98,8 +97,8 @@ async def describe_vm_resource(cluster: Cluster, vm: Vm, *, with_pool: bool = Tr
     pool = cluster.pool_of(vm.vmid) if with_pool else None
     if pool:
         base["pool"] = pool
-    if vm.ha_state:
-        base["hastate"] = vm.ha_state
+    if vm.ha:
+        base["hastate"] = vm.ha.crm
     if not cluster.nodes[vm.node].online or cluster.clock.time() - vm.created < cluster.latency.statistics:
         return {**base, "status": "unknown", **fresh}
     figures = await vm_figures(cluster, vm)

@@ -20,6 +20,7 @@ class Latency:
     agent: float = 5.0
     agent_ping: float = 3.0
     agent_silence: float = 3.0  # of an agent that a fault has silenced
+    ha: float = 0.0  # between two rounds of the HA manager
     restart: float = 0.0  # between a guest's end in a qmreboot and the start that follows it
     upload: float = 0.0  # seconds per MiB
 
@@ -38,6 +39,7 @@ class Latency:
             request=0.02,
             task=0.5,
             restart=0.5,
+            ha=2.0,
             tasks={"qmcreate": 2.0, "qmstart": 1.2, "qmclone": 6.0, "vzdump": 10.0, "qmrestore": 8.0, "imgcopy": 0.8},
             upload=0.002,
         )

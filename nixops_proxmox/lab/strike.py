@@ -10,6 +10,7 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.tasks import Fate
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.ha import wake
 
 
 def _later(cluster: Cluster, seconds: float, undo: Callable[[], None]) -> None:
@@ -58,6 +59,7 @@ async def strike_before(cluster: Cluster, fault: Fault, path: str) -> None:
         case "lose_node":
             node = cluster.nodes[fault.target]
             node.online = False
+            wake(cluster)
             _later(cluster, fault.seconds, lambda: setattr(node, "online", True))
         case "no_quorum":
             cluster.quorate = False

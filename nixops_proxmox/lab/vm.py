@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nixops_proxmox.lab.config import agent_enabled, digest_of
+from nixops_proxmox.lab.ha import HaResource
 from nixops_proxmox.lab.machines.base import Running
 from nixops_proxmox.lab.refusals import die
 
@@ -34,8 +35,7 @@ class Vm:
     agent_busy: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     agent_silent: int = 0  # calls that get no answer (a fault)
     agent_frozen: bool = False  # its file systems are frozen, and most of its commands with them (a fault)
-    ha_state: str = ""
-    ha_group: str = ""  # before 9.0
+    ha: HaResource | None = None
 
     @property
     def name(self) -> str:
@@ -44,6 +44,15 @@ class Vm:
     @property
     def lock(self) -> str:
         return self.config.get("lock", "")
+
+    @property
+    def sid(self) -> str:
+        return f"vm:{self.vmid}"
+
+    @property
+    def is_managed(self) -> bool:
+        """By HA: calls of power and migration become requests."""
+        return self.ha is not None and self.ha.managed
 
     @property
     def is_template(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import DeployError, PveRefused
+from nixops_proxmox.lab.ha import HaResource
 from nixops_proxmox.model import Machine, Phase
 from tests.contract.client_bench import Bench, start_bench
 from tests.contract.kills import killed_at
@@ -142,7 +143,7 @@ def test_a_node_that_is_not_there_is_refused(made: Deployment, target: str, why:
 def test_ha_moves_what_it_manages_in_its_own_time(made: Deployment) -> None:
     machine = running(made, **SHARED)
     vm = made.bench.lab.lab.cluster.vms[machine.facts.vmid]
-    made.bench.change(lambda: setattr(vm, "ha_state", "started"))
+    made.bench.change(lambda: setattr(vm, "ha", HaResource(crm="started")))
     assert migrate(made, "pve2") is None
     assert where(made, machine) == ("pve2", "running")
 

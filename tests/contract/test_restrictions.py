@@ -87,8 +87,8 @@ def forget_rules(lab: Bench) -> None:
     cluster = lab.lab.lab.cluster
 
     def clear() -> None:
-        cluster.ha_rules.clear()
-        cluster.ha_groups.clear()
+        cluster.ha.rules.clear()
+        cluster.ha.groups.clear()
 
     lab.change(clear)
 
@@ -136,6 +136,6 @@ def test_a_machine_that_ha_does_not_manage_is_free(lab: Bench, tmp_path: Path) -
     made, machine = managed(lab, tmp_path, "web")
     keep_on(made, machine, "pve1", strict=True)
     vm = lab.lab.lab.cluster.vms[machine.facts.vmid]
-    lab.change(partial(setattr, vm, "ha_state", ""))
+    lab.change(partial(setattr, vm, "ha", None))
     with made.opened() as deployed:
         assert deployed.foresee_migration("web", "pve2").blocked == ()

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.describe import describe_vm_status
-from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.routes.qemu import refuse_skiplock
 from nixops_proxmox.lab.schema import properties
@@ -13,6 +11,7 @@ from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
+from nixops_proxmox.lab.vms.ha import refuse_in_error, wake
 
 routes = Routes()
 BASE = "/nodes/{node}/qemu/{vmid}/status"
@@ -43,22 +42,21 @@ async def current(call: Call) -> Any:
 
 def _is_ha(call: Call) -> bool:
     vm = call.cluster.vms.get(call.vmid)
-    return vm is not None and vm.ha_state not in ("", "ignored")
+    return vm is not None and vm.is_managed
 
 
-def _ha(call: Call, what: str) -> str | None:
-    """HA-managed VMs: only a request is queued; the state changes a little later."""
+def _ha(call: Call, what: str, patience: float = 0.0) -> str | None:
+    """HA-managed VMs: only a request is queued; the task ends before anything has happened."""
     vm = call.cluster.vms.get(call.vmid)
-    if vm is None or not _is_ha(call):
+    if vm is None or vm.ha is None or not vm.is_managed:
         return None
+    resource = vm.ha
 
     async def request(log: Log) -> None:
         log.say(f"Requesting HA {what} for VM {vm.vmid}")
-        vm.ha_state = "started" if what == "start" else "stopped"
-        if what == "start" and not vm.running:
-            power.start_task(call.cluster, Auth(ROOT), vm.node, vm.vmid)
-        elif what == "stop" and vm.running:
-            await power.stop_and_tidy(call.cluster, vm)
+        refuse_in_error(vm)
+        resource.state, resource.patience = "started" if what == "start" else "stopped", patience
+        wake(call.cluster)
 
     return call.cluster.tasks.start(call.node, f"ha{what}", str(vm.vmid), call.auth, request)
 
@@ -133,7 +131,8 @@ async def shutdown(call: Call) -> Any:
                 vm.check_lock("backup")
             await power.shut_down(cluster, vm, _down_timeout(vm, call.get("timeout")), force=force, log=log)
 
-    return _ha(call, "stop") or cluster.tasks.start(call.node, "qmshutdown", str(call.vmid), call.auth, work)
+    asked = _ha(call, "stop", _down_timeout(vm, call.get("timeout")) if vm else 0.0)
+    return asked or cluster.tasks.start(call.node, "qmshutdown", str(call.vmid), call.auth, work)
 
 
 def _running(call: Call) -> Vm:
@@ -179,6 +178,8 @@ async def suspend(call: Call) -> Any:
     to_disk = call.get("todisk", False)
     if to_disk:
         call.require(f"/vms/{vm.vmid}", "VM.Config.Disk")
+        if vm.is_managed:
+            die("Cannot suspend HA managed VM to disk")
 
     async def work(_: Log) -> None:
         async with call.cluster.flocked(vm):

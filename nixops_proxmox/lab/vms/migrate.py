@@ -94,7 +94,7 @@ def start_migration(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, A
     if not cluster.nodes[target].online:
         die(f"node '{target}' is not online")
     cluster.check_quorum()
-    if vm.ha_state not in ("", "ignored"):
+    if vm.is_managed:
         return _ask_ha(cluster, auth, vm, target)
     if vm.running and not params.get("online"):
         die("can't migrate running VM without --online")

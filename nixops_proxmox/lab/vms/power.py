@@ -67,6 +67,7 @@ async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
         if not began or vm.running is began[0]:
             _forget_machine(vm)
             began.append(why)
+            cluster.ha.changed()
 
     machine = await cluster.driver.power_on(
         hardware(cluster, vm), ended, state=state if isinstance(state, Path) else None

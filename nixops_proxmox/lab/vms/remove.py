@@ -10,7 +10,7 @@ from nixops_proxmox.lab.vm import Vm
 def check_removable(vm: Vm, *, purge: bool) -> None:
     if vm.config.get("protection") == "1":
         die(f"can't remove VM {vm.vmid} - protection mode enabled")
-    if vm.ha_state and not purge:
+    if vm.ha and not purge:
         die(f"unable to remove VM {vm.vmid} - used in HA resources and purge parameter not set.")
     if vm.running:
         die(f"VM {vm.vmid} is running - destroy failed")
@@ -57,6 +57,8 @@ async def _remove(cluster: Cluster, vm: Vm, log: Log, *, unreferenced: bool) -> 
 
 
 def _purge(cluster: Cluster, vm: Vm) -> None:
+    if vm.ha and cluster.release.since(9, 1):
+        cluster.ha.take_out(vm.sid)
     for job in cluster.backup_jobs.values():
         if "vmid" in job:
             job["vmid"] = ",".join(part for part in job["vmid"].split(",") if part != str(vm.vmid))
