@@ -65,10 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Destroy machines that are no longer described; asks first",
     )
+    parser.add_argument(
+        "--release",
+        action="store_true",
+        help="With --remove: give back what the destroyed machines have taken from lists of MACs, too",
+    )
     add_yes(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    if args.release and not (args.remove or args.plan is not None):
+        raise ConfigError("--release is for machines that --remove destroys", hint="add --remove")
     until = Phase(args.until) if args.until else None
     saved = _load(args)
     with open_deployed(args, screen) as deployed:
@@ -128,9 +135,15 @@ def _remove(
         return 0
 
     def work() -> "Sequence[Outcome]":
-        return [*deployed.destroy(names), *deployed.remove_resources(things)]
+        return [*deployed.destroy(names, release=args.release), *deployed.remove_resources(things)]
 
-    return carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
+    kept = {name: deployed.addresses.kept(name) for name in names}
+    status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
+    for line in [line for lines in kept.values() for line in lines]:
+        screen.say(f"{'given back' if args.release else 'still taken'}: {line}")
+    if args.release:
+        offer_commits(screen, deployed.takings, "gives back")
+    return status
 
 
 def _find_moved(

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
     about = "List each NIC's MAC, where it comes from, and its addresses"
     listing = actions.add_parser("list", help=about, description=about, allow_abbrev=False)
-    listing.add_argument("--check", action="store_true", help="Ask the clusters which other VMs have one of the MACs")
+    listing.add_argument(
+        "--check", action="store_true", help="Ask the clusters which other VMs and containers have one of the MACs"
+    )
     add_json(listing)
     add_common(listing)
     about = "Give back what destroyed machines have taken from lists of MACs"

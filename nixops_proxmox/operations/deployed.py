@@ -166,6 +166,7 @@ class Deployed(VolumeVerbs):
     def destroy(self, names: Sequence[str], *, release: bool = False) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine. Resources that want a
         machine go before it. `release`: also give back what they have taken from lists of MACs."""
+        self.takings = []
 
         def work(name: str, lease: Any) -> Machine:
             machine = destroy(name, lease)

@@ -84,7 +84,10 @@ def test_machines_take_entries_and_give_them_back_by_word(campus: "Bed") -> None
     assert [line for line in changed(campus) if line[0] == "+"] == ["+  User:", "+  Date:"]
     refused = campus.run("macs", "release", "pvm003", check=False)
     assert refused.returncode == 3 and "its VM has the MAC" in refused.stderr
-    campus.run("destroy", "--yes", "--release", "pvm003")
+    text = campus.network.read_text()
+    campus.network.write_text(text.replace("pvm003 = machine;", "").replace("ci = machine;", ""))
+    told = campus.run("deploy", "--remove", "--release", "--yes").stderr
+    assert "given back: pvm003.example.com of the pool campus" in told and "gives back pvm003" in told
     assert git(campus.network.parent, "diff", "HEAD~1", "--", "machines.yml") == "", "all is as it was"
 
 

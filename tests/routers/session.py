@@ -1,7 +1,8 @@
 """Real DHCP servers in a network namespace: `unshare --net python -m tests.routers.session kea|dnsmasq FOLDER`.
 
 Makes a reservation by the driver, asks for an address as a client with that MAC, changes and removes it, and prints
-what happened as JSON.
+what happened as JSON. With `serve` behind it: prints the router's profile, and then for each MAC that it reads, which
+address and name a client with it is given.
 """
 
 import json
@@ -46,24 +47,16 @@ class Client:
         (folder / "script").write_text(SCRIPT)
         (folder / "script").chmod(0o755)
 
+    def become(self, mac: str) -> None:
+        run(*self.inside, "ip", "link", "set", "v1", "down")
+        run(*self.inside, "ip", "link", "set", "v1", "address", mac)
+        run(*self.inside, "ip", "link", "set", "v1", "up")
+
     def ask(self) -> str:
         """The address and the name that it is given."""
         (self.folder / "given").unlink(missing_ok=True)
-        udhcpc = [
-            "busybox",
-            "udhcpc",
-            "-i",
-            "v1",
-            "-f",
-            "-q",
-            "-n",
-            "-t",
-            "20",
-            "-T",
-            "1",
-            "-s",
-            f"{self.folder}/script",
-        ]
+        script = str(self.folder / "script")
+        udhcpc = ["busybox", "udhcpc", "-i", "v1", "-f", "-q", "-n", "-t", "20", "-T", "1", "-s", script]
         subprocess.run([*self.inside, *udhcpc], check=False, capture_output=True, timeout=patience(60))
         given = self.folder / "given"
         return given.read_text().strip() if given.exists() else ""
@@ -160,5 +153,28 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
             process.wait()
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def serve(kind: str, folder: Path) -> None:
+    client = Client(folder)
+    profile, processes = {"kea": start_kea, "dnsmasq": start_dnsmasq}[kind](folder)
+    try:
+        told = {"type": profile.type, "endpoint": profile.endpoint, **profile.settings}
+        say(json.dumps({key: value for key, value in told.items() if value}))
+        for line in sys.stdin:
+            client.become(line.strip())
+            say(client.ask())
+    finally:
+        for process in [*processes, client.process]:
+            process.kill()
+            process.wait()
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(play(sys.argv[1], Path(sys.argv[2]))))
+    if sys.argv[3:] == ["serve"]:
+        serve(sys.argv[1], Path(sys.argv[2]))
+    else:
+        sys.stdout.write(json.dumps(play(sys.argv[1], Path(sys.argv[2]))))

@@ -466,6 +466,11 @@ def parse_config(data: Any) -> ConfigSeen:
     return ConfigSeen(values, values, (), digest)
 
 
+def parse_container(data: Any) -> Mapping[str, str]:
+    found = as_map(data, "configuration of a container")
+    return {key: str(value) for key, value in found.items() if isinstance(value, str | int)}
+
+
 def parse_pending(data: Any) -> ConfigSeen:
     """GET …/pending: [{key, value?, pending?, delete?}]."""
     values: dict[str, str] = {}

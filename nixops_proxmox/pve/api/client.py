@@ -266,6 +266,11 @@ class PveClient:
         params: Params = {"snapshot": snapshot} if snapshot else {}
         return answers.parse_config(self._ask("GET", f"{VM}/config", params, node=node, vmid=vmid))
 
+    def get_container_config(self, node: str, vmid: int) -> Mapping[str, str]:
+        """A container's configuration; what is no text or number, such as raw LXC options, is left out."""
+        data = self._ask("GET", "/nodes/{node}/lxc/{vmid}/config", node=node, vmid=vmid)
+        return answers.parse_container(data)
+
     def get_pending(self, node: str, vmid: int) -> answers.ConfigSeen:
         """The configuration and what waits for a restart, in one call."""
         return answers.parse_pending(self._ask("GET", f"{VM}/pending", node=node, vmid=vmid))

@@ -1,4 +1,4 @@
-"""Which MACs the cluster's VMs have."""
+"""Which MACs the cluster's VMs and containers have."""
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,22 @@ SIDE_BY_SIDE = 8  # configurations that are read at once
 
 def find_macs(client: PveClient, guests: Collection[GuestSeen], ours: Collection[str]) -> dict[str, str]:
     """By MAC, upper case: `VM 104 (gitea) on pve1`. Every configuration is read, because no list has them. VMs with one
-    of these UUIDs are left out. Containers are not looked at."""
+    of these UUIDs are left out."""
 
     def read(guest: GuestSeen) -> dict[str, str]:
         try:
-            config = client.get_config(guest.node, guest.vmid).values
+            if guest.kind == "lxc":
+                config = client.get_container_config(guest.node, guest.vmid)
+            else:
+                config = client.get_config(guest.node, guest.vmid).values
         except (NotFound, WrongPlace):
             return {}  # it no longer exists, or has moved, with the MACs of before
         if uuid_of(config) in ours:
             return {}
-        title = f"VM {guest.vmid} ({guest.name or 'no name'}) on {guest.node}"
-        return {mac.upper(): title for mac in macs_of(config)}
+        what = "container" if guest.kind == "lxc" else "VM"
+        title = f"{what} {guest.vmid} ({guest.name or 'no name'}) on {guest.node}"
+        return {mac.upper(): title for mac in macs_of(config) if mac}
 
-    machines = [guest for guest in guests if guest.kind == "qemu"]
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="macs") as threads:
-        found = list(threads.map(read, machines))
+        found = list(threads.map(read, guests))
     return {mac: title for one in found for mac, title in one.items()}

@@ -121,8 +121,9 @@ def parse_flag(text: str) -> bool | None:
 
 
 def macs_of(config: Mapping[str, str]) -> tuple[str, ...]:
-    """Lower case, in the order of the NICs."""
+    """The MACs of a VM or a container: lower case, in the order of the NICs."""
     slots = sorted(
         (key for key in config if key.startswith("net") and key[3:].isdecimal()), key=lambda key: int(key[3:])
     )
-    return tuple(parse_nic(config[slot]).get("macaddr", "").lower() for slot in slots)
+    nics = [parse_nic(config[slot]) for slot in slots]
+    return tuple((nic.get("macaddr") or nic.get("hwaddr", "")).lower() for nic in nics)
