@@ -117,6 +117,7 @@ ELSEWHERE = {
     "kinds/volume": "kinds/test_sweep.py",  # broken at every boundary, in memory
     "lab/guestfs": "lab/machines/test_simulated.py",  # seen from outside of a guest
     "lab/image": "lab/qemu/test_image.py",
+    "lab/routers": "routers/test_stand_ins.py",  # our drivers ask them
     "lab/routes": "lab/test_recorded_answers.py",  # the lab is asked over HTTP, by behaviour
     "lab/vms": "lab/test_lifecycle.py",
 }

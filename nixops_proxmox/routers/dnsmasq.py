@@ -44,12 +44,14 @@ class Dnsmasq:
         """Each file is replaced as a whole. The temporary one has a name that dnsmasq passes over (a dot)."""
         self._run("\n".join(_writing(file_name(one.owner), file_text(one)) for one in wanted))
 
-    def drop(self, owners: Sequence[str]) -> None:
+    def agrees(self, have: Reservation, want: Reservation) -> bool:
+        return have == want
+
+    def drop(self, gone: Sequence[Reservation]) -> None:
         there = {one.owner for one in self.read()}
-        gone = [owner for owner in owners if owner in there]
-        if not gone:
-            return
-        self._run("\n".join(f'rm -f -- "$1/{file_name(owner)}" || exit 1' for owner in gone))
+        owners = [one.owner for one in gone if one.owner in there]
+        if owners:
+            self._run("\n".join(f'rm -f -- "$1/{file_name(owner)}" || exit 1' for owner in owners))
 
     def settle(self) -> None:
         """Safe to repeat: dnsmasq reads its lists again."""

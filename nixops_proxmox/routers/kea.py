@@ -2,6 +2,7 @@
 does not have. What is ours says so in its user-context, which Kea keeps."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -45,7 +46,12 @@ class Kea:
         for family in self._families:
             self._change(family, partial(_put, family=family, wanted=wanted, title=self._profile.title))
 
-    def drop(self, owners: Sequence[str]) -> None:
+    def agrees(self, have: Reservation, want: Reservation) -> bool:
+        """Without `ipv6`, its DHCPv6 is not asked."""
+        return have == (want if 6 in self._families else replace(want, ipv6=""))
+
+    def drop(self, gone: Sequence[Reservation]) -> None:
+        owners = [one.owner for one in gone]
         for family in self._families:
             self._change(family, partial(_drop, family=family, owners=owners))
 

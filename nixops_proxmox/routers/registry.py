@@ -9,8 +9,10 @@ import pluggy
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.routers.dnsmasq import Dnsmasq
 from nixops_proxmox.routers.kea import Kea
+from nixops_proxmox.routers.opnsense import Opnsense
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.routers.reservation import Router
+from nixops_proxmox.routers.vyos import Vyos
 
 GROUP = "nixops_proxmox.routers"
 
@@ -32,7 +34,7 @@ class RouterHooks:
 class OurDrivers:
     @hookimpl
     def drivers(self) -> Drivers:
-        return {"dnsmasq": Dnsmasq, "kea": Kea}
+        return {"dnsmasq": Dnsmasq, "kea": Kea, "opnsense": Opnsense, "vyos": Vyos}
 
 
 def find_drivers() -> dict[str, Callable[[RouterProfile], Router]]:

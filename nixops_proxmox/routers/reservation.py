@@ -44,11 +44,16 @@ class Router(Protocol):
         """All that it has, ours and others', settled or not."""
         ...
 
+    def agrees(self, have: Reservation, want: Reservation) -> bool:
+        """Is that entry what it makes of this one? A router may keep less than it is told. Nothing is asked of it but,
+        once, its release."""
+        ...
+
     def put(self, wanted: Sequence[Reservation]) -> None:
         """Make these as they are described, all in one change. They have owners, and entries of others stay."""
         ...
 
-    def drop(self, owners: Sequence[str]) -> None:
+    def drop(self, gone: Sequence[Reservation]) -> None:
         """Remove what has one of these owners, all in one change, and nothing else."""
         ...
 

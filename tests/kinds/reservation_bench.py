@@ -9,7 +9,7 @@ from nixops_proxmox.kinds import reservation
 from nixops_proxmox.kinds.resource import KnownNic, Setting
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.options import Silent
-from nixops_proxmox.routers import Reservation
+from nixops_proxmox.routers import Reservation, Router
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from tests.clocks import SteppedClock
@@ -32,8 +32,12 @@ class Shelf:
         self.there = [*(one for one in self.there if one.owner not in owners), *wanted]
         self.fuse.boundary()
 
-    def drop(self, owners: Sequence[str]) -> None:
+    def agrees(self, have: Reservation, want: Reservation) -> bool:
+        return have == want
+
+    def drop(self, gone: Sequence[Reservation]) -> None:
         self.fuse.boundary()
+        owners = [one.owner for one in gone]
         self.there = [one for one in self.there if one.owner not in owners]
         self.fuse.boundary()
 
@@ -52,6 +56,7 @@ class ReservationBench:
 
     def __init__(self) -> None:
         self.shelf = Shelf([self.THEIRS, Reservation("demo/old.net0", "02:00:00:00:00:02", "10.9.0.24", "", "old")])
+        self.router: Router = self.shelf
         self.record = Record(Thing("reservation", "demo", "lan"), Known.from_json)
         self.machines = [Machine("demo", "web", Phase.DEFINED), Machine("demo", "db", Phase.ABSENT)]
         self.spec = ReservationsSpec(name="lan", domain="lan")
@@ -72,7 +77,7 @@ class ReservationBench:
             clock,
             reporter,
             (lambda: self.nics) if described else tuple,
-            lambda _name: self.shelf,
+            lambda _name: self.router,
             only,
         )
         world = reservation.DESCRIBED.world(self.spec, setting)

@@ -128,7 +128,8 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
         with open_router(profile) as router:
             found: dict[str, Any] = {"before": sorted(one.title for one in router.read())}
             web = Reservation("campus/web.net0", MAC, "10.9.0.23", "", "web")
-            router.put([web, Reservation("campus/db.net0", "de:ad:be:ef:00:02", "10.9.0.24", "", "db")])
+            db = Reservation("campus/db.net0", "de:ad:be:ef:00:02", "10.9.0.24", "", "db")
+            router.put([web, db])
             router.put([web])
             router.settle()
             found["put"] = sorted(f"{one.owner}: {one.title}" for one in router.read())
@@ -137,8 +138,8 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
             router.put([Reservation("campus/web.net0", MAC, "10.9.0.33", "", "www")])
             time.sleep(1)
             found["given then"] = client.ask()
-            router.drop(["campus/web.net0", "campus/db.net0"])
-            router.drop(["campus/web.net0"])
+            router.drop([web, db])
+            router.drop([web])
             router.settle()
             found["after"] = sorted(one.title for one in router.read())
             if kind == "kea":

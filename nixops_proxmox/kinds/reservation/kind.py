@@ -61,11 +61,11 @@ class ReservationKind:
         return with_entries(attempt.facts, seen.wanted, settled=True)
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        owners = sorted({one.owner for one in self._see(world, thing, world.api.read()).entries})
-        if owners or UNSETTLED in thing.facts.values:
+        entries = self._see(world, thing, world.api.read()).entries
+        if entries or UNSETTLED in thing.facts.values:
             attempt.note(with_entries(attempt.facts, recorded_entries(thing.facts.values), settled=False))
             # Safe to repeat: what is gone needs nothing.
-            world.api.drop(owners)
+            world.api.drop(entries)
             world.api.settle()
         return Known()
 
@@ -75,11 +75,11 @@ class ReservationKind:
         if world.setting is not None and (only := world.setting.only):
             wanted = [one for one in wanted if machine_of(one) == only]
             wanted += [one for one in ours if machine_of(one) != only]
-        return Told(ours, sorted(wanted), UNSETTLED not in thing.facts.values)
+        return Told(ours, sorted(wanted), UNSETTLED not in thing.facts.values, world.api.agrees)
 
     def _refuse_strangers(self, world: World, seen: Told, everything: Sequence[Reservation]) -> None:
         """What is ours and changes or goes now stands in no other entry's way."""
-        moving = {*seen.gone, *(one.owner for one in seen.changed)}
+        moving = {one.owner for one in (*seen.gone, *seen.changed)}
         staying = [one for one in everything if not one.owner or one.owner not in moving]
         for one in seen.changed:
             if conflict := find_conflict(one, staying, f"the router {router_of(world.spec)}"):

@@ -1,7 +1,7 @@
 """Which entries a router is to have of a deployment: pure."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from nixops_proxmox.core.kind import Known
@@ -20,17 +20,24 @@ class Told:
 
     entries: Sequence[Reservation]
     wanted: Sequence[Reservation]
-    settled: bool = True
+    settled: bool
+    agrees: Callable[[Reservation, Reservation], bool]
 
     @property
     def changed(self) -> list[Reservation]:
         """What is to be put."""
-        return [one for one in self.wanted if [one] != [other for other in self.entries if other.owner == one.owner]]
+        return [one for one in self.wanted if not self._is_there(one)]
+
+    def _is_there(self, one: Reservation) -> bool:
+        """Is it there once, as it should be?"""
+        there = [other for other in self.entries if other.owner == one.owner]
+        return len(there) == 1 and self.agrees(there[0], one)
 
     @property
-    def gone(self) -> list[str]:
-        """The owners of what is to be dropped."""
-        return sorted({one.owner for one in self.entries} - {one.owner for one in self.wanted})
+    def gone(self) -> list[Reservation]:
+        """What is to be dropped."""
+        wanted = {one.owner for one in self.wanted}
+        return sorted(one for one in self.entries if one.owner not in wanted)
 
 
 def reservation_of(deployment: str, nic: KnownNic, domain: str = "") -> Reservation | None:
@@ -78,7 +85,7 @@ def differences(seen: Told) -> Iterator[str]:
     for one in seen.changed:
         before = have.get(one.owner)
         yield f"{_short(one)}: {one.title} is {'missing' if before is None else f'to be, and not {before.title}'}"
-    yield from (f"{_short(have[owner])}: {have[owner].title} is no longer wanted" for owner in seen.gone)
+    yield from (f"{_short(one)}: {one.title} is no longer wanted" for one in seen.gone)
     if not seen.settled:
         yield "what was changed may not act yet"
 

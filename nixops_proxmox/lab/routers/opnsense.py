@@ -1,0 +1,143 @@
+"""A stand-in for OPNsense: Kea's reservations and dnsmasq's hosts by its API, with the habits that bite.
+
+A refusal is HTTP 200 with `validations`. Nothing acts before reconfigure. The reservations of a family have unique
+addresses, and a subnet's have unique MACs. Relations are UUIDs. The dnsmasq API exists since 25.7.
+"""
+
+import base64
+import copy
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import ip_address, ip_network
+
+from aiohttp import web
+
+Row = dict[str, str]
+Rows = dict[str, Row]  # by UUID
+Answering = Callable[[web.Request], Awaitable[web.Response]]
+FIELDS = {
+    "reservation": ("subnet", "ip_address", "hw_address", "hostname", "description"),
+    "host": ("host", "domain", "ip", "hwaddr", "client_id", "descr"),
+}
+MAC = r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+
+
+async def _unknown(_request: web.Request) -> web.Response:
+    return web.json_response({"errorMessage": "Endpoint not found"}, status=404)
+
+
+class OpnsenseStandIn:
+    """`configured` is what the API writes; `acting` what the services have. `late`: so many answers of reconfigure are
+    lost on the way, as 504, and it is done."""
+
+    def __init__(self, release: str, key: str, secret: str, subnets: tuple[str, ...] = ()) -> None:
+        self.release, self._login = release, base64.b64encode(f"{key}:{secret}".encode()).decode()
+        self.subnets = {str(uuid.uuid4()): subnet for subnet in subnets}
+        self.configured: dict[str, Rows] = {"reservation": {}, "host": {}}
+        self.acting: dict[str, Rows] = copy.deepcopy(self.configured)
+        self.late, self.calls = 0, 0
+        self.app = web.Application()
+        self._add("kea/dhcpv4", "reservation")
+        self.app.router.add_route("*", "/api/kea/dhcpv4/search_subnet", self._guarded(self._subnets))
+        self.app.router.add_route("*", "/api/kea/dhcpv4/searchSubnet", self._guarded(self._subnets))
+        self.app.router.add_post("/api/kea/service/reconfigure", self._guarded(self._reconfigure("reservation")))
+        if release >= "25.7":
+            self._add("dnsmasq/settings", "host")
+            self.app.router.add_post("/api/dnsmasq/service/reconfigure", self._guarded(self._reconfigure("host")))
+        self.app.router.add_route("*", "/{rest:.*}", self._guarded(_unknown))
+
+    def _add(self, place: str, what: str) -> None:
+        """Names are in camel case; since 25.7 in snake case, too."""
+        for verb, handler in (("search", self._search), ("add", self._write), ("set", self._write), ("del", self._del)):
+            names = [f"{verb}{what.capitalize()}", *([f"{verb}_{what}"] if self.release >= "25.7" else [])]
+            for name in names:
+                path = f"/api/{place}/{name}" + ("/{uuid}" if verb in ("set", "del") else "")
+                self.app.router.add_route("*" if verb == "search" else "POST", path, self._guarded(handler(what)))
+
+    def _guarded(self, handler: Answering) -> Answering:
+        async def answer(request: web.Request) -> web.Response:
+            self.calls += 1
+            if request.headers.get("Authorization") != f"Basic {self._login}":
+                return web.json_response({"status": 401, "message": "Authentication Failed"}, status=401)
+            return await handler(request)
+
+        return answer
+
+    async def _subnets(self, _request: web.Request) -> web.Response:
+        rows = [{"uuid": key, "subnet": subnet} for key, subnet in self.subnets.items()]
+        return web.json_response({"rows": rows, "rowCount": len(rows), "total": len(rows), "current": 1})
+
+    def _search(self, what: str) -> Answering:
+        async def answer(request: web.Request) -> web.Response:
+            """It shows seven rows where the caller does not say how many. Of a relation, it shows the text."""
+            asked = {**request.query, **(await request.json() if request.can_read_body else {})}
+            rows = [{"uuid": key, **self._shown(row)} for key, row in self.configured[what].items()]
+            count = int(asked.get("rowCount", 7))
+            shown = rows if count < 0 else rows[:count]
+            return web.json_response({"rows": shown, "rowCount": len(shown), "total": len(rows), "current": 1})
+
+        return answer
+
+    def _shown(self, row: Row) -> Row:
+        if "subnet" not in row:
+            return row
+        return {**row, "%subnet": self.subnets[row["subnet"]], "subnet": self.subnets[row["subnet"]]}
+
+    def _write(self, what: str) -> Answering:
+        async def answer(request: web.Request) -> web.Response:
+            key = request.match_info.get("uuid", "")
+            rows = self.configured[what]
+            if key and key not in rows:
+                return web.json_response({"result": "failed"})
+            given = {name: str(value) for name, value in (await request.json()).get(what, {}).items()}
+            row = {name: given.get(name, rows.get(key, {}).get(name, "")) for name in FIELDS[what]}
+            others = [other for name, other in rows.items() if name != key]
+            wrong = dict(self._wrong(what, row, others))
+            if wrong:
+                return web.json_response({"result": "failed", "validations": wrong})
+            key = key or str(uuid.uuid4())
+            rows[key] = row
+            return web.json_response({"result": "saved", "uuid": key})
+
+        return answer
+
+    def _wrong(self, what: str, row: Row, others: list[Row]) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        if what == "host":
+            if row["hwaddr"] and any(row["hwaddr"].lower() == other["hwaddr"].lower() for other in others):
+                found["host.hwaddr"] = "Duplicate hardware address."
+            if any(row["ip"] and row["ip"] == other["ip"] for other in others):
+                found["host.ip"] = "Duplicate IP address."
+            return found
+        if row["subnet"] not in self.subnets:
+            return {"reservation.subnet": "Related item not found."}
+        if not re.fullmatch(MAC, row["hw_address"]):
+            found["reservation.hw_address"] = "A valid MAC address is required."
+        if not row["ip_address"] or ip_address(row["ip_address"]) not in ip_network(self.subnets[row["subnet"]]):
+            found["reservation.ip_address"] = "Address not in specified subnet"
+        if any(row["ip_address"] == other["ip_address"] for other in others):
+            found["reservation.ip_address"] = "Duplicate entry exists."
+        same = [other for other in others if other["subnet"] == row["subnet"]]
+        if any(row["hw_address"].lower() == other["hw_address"].lower() for other in same):
+            found["reservation.hw_address"] = "Duplicate entry exists."
+        if "." in row["hostname"]:
+            found["reservation.hostname"] = "A valid hostname must be specified."
+        return found
+
+    def _del(self, what: str) -> Answering:
+        async def answer(request: web.Request) -> web.Response:
+            gone = self.configured[what].pop(request.match_info["uuid"], None)
+            return web.json_response({"result": "not found" if gone is None else "deleted"})
+
+        return answer
+
+    def _reconfigure(self, what: str) -> Answering:
+        async def answer(_request: web.Request) -> web.Response:
+            self.acting[what] = copy.deepcopy(self.configured[what])
+            if self.late:
+                self.late -= 1
+                return web.Response(status=504, text="<html>504 Gateway Timeout</html>", content_type="text/html")
+            return web.json_response({"status": "ok"})
+
+        return answer

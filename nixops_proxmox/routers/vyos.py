@@ -1,0 +1,208 @@
+"""VyOS, by its HTTP API: a change of many entries is one commit, which lasts beyond a restart when it is saved.
+
+A static mapping has our mark in its name. A name in DNS is a static host mapping, which has the mark as an alias.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from nixops_proxmox.errors import ConfigError, RouterError
+from nixops_proxmox.routers.profile import RouterProfile
+from nixops_proxmox.routers.reservation import Reservation
+from nixops_proxmox.routers.web import Web
+
+MARK = "nixops-"  # how the names of our mappings begin
+VERSIONS = ("1.3", "1.4", "1.5")
+EMPTY = "specified path is empty"  # what showConfig says where there is nothing
+SERVERS = {4: ("service", "dhcp-server"), 6: ("service", "dhcpv6-server")}
+LEAF = {4: "ip-address", 6: "ipv6-address"}
+HOSTS = ("system", "static-host-mapping", "host-name")
+
+Found = tuple[tuple[str, ...], Reservation]  # where it is, and one part of it
+
+
+class Vyos:
+    """`network`: the shared network. `version`: of VyOS; without it, the router is asked."""
+
+    def __init__(self, profile: RouterProfile) -> None:
+        self._profile, self._network = profile, profile.setting("network")
+        self._web = Web(profile, basic=False)
+        self._version = profile.setting("version")
+        if not self._network:
+            raise ConfigError(f"{profile.title}: `network` must name the shared network of VyOS's DHCP server")
+        if self._version and self._version not in VERSIONS:
+            raise ConfigError(
+                f"{profile.title}: VyOS {self._version} is not known", hint=f"known: {', '.join(VERSIONS)}"
+            )
+
+    def close(self) -> None:
+        self._web.close()
+
+    def read(self) -> Sequence[Reservation]:
+        """What belongs to one owner is one entry."""
+        found: dict[str, Reservation] = {}
+        for place, part in self._parts():
+            key = part.owner or " ".join(place)
+            before = found.get(key)
+            found[key] = part if before is None else _joined(before, part)
+        return list(found.values())
+
+    def agrees(self, have: Reservation, want: Reservation) -> bool:
+        return have == self._fitted(want)
+
+    def put(self, wanted: Sequence[Reservation]) -> None:
+        """Safe to repeat: what is there as it should be is in no operation. Up to 1.4, a commit may fail without a
+        word, so we look."""
+        self._change([one for one in wanted if self._fitted(one) not in self.read()])
+        there = self.read()
+        missing = [one.owner for one in wanted if self._fitted(one) not in there]
+        if missing:
+            raise RouterError(
+                f"{self._profile.title}: it took the change, and does not have {', '.join(missing)}",
+                hint="its log says why: `show log` on the router",
+            )
+
+    def drop(self, gone: Sequence[Reservation]) -> None:
+        owners = {one.owner for one in gone}
+        self._configure([{"op": "delete", "path": list(place)} for place, one in self._parts() if one.owner in owners])
+
+    def settle(self) -> None:
+        """Safe to repeat: it saves what is running."""
+        self._call("/config-file", {"op": "save"})
+
+    # What there is.
+
+    def _parts(self) -> Iterator[Found]:
+        for family, (section, server) in SERVERS.items():
+            path = (section, server, "shared-network-name")
+            for network, subnet, settings in _subnets(self._show(*path)):
+                for name, mapping in settings.get("static-mapping", {}).items():
+                    place = (*path, network, "subnet", subnet, "static-mapping", name)
+                    yield place, _parse(name, mapping, family)
+        for name, mapping in self._show(*HOSTS).items():
+            aliases = _values(mapping.get("alias"))
+            owner = next((owner for owner in map(_owner_of, aliases) if owner), "")
+            if owner:
+                yield (*HOSTS, name), Reservation(owner, "", hostname=name)
+
+    def _show(self, *path: str) -> Mapping[str, Any]:
+        """What is below the path; empty where there is nothing."""
+        status, answer = self._ask("/retrieve", {"op": "showConfig", "path": list(path)})
+        if status == 400 and EMPTY in str(answer.get("error")):
+            return {}
+        found = self._checked("/retrieve", status, answer)
+        return found if isinstance(found, Mapping) else {}
+
+    def _fitted(self, one: Reservation) -> Reservation:
+        """As it can be there: 1.3 tells clients of DHCPv6 by other means than MACs."""
+        return Reservation(one.owner, one.mac, one.ipv4, "" if self._release() == "1.3" else one.ipv6, one.hostname)
+
+    def _release(self) -> str:
+        if not self._version:
+            told = str(self._call("/show", {"op": "show", "path": ["version"]}))
+            match = re.search(r"Version:\s+VyOS (\d+\.\d+)", told)
+            self._version = match[1] if match else ""
+            if self._version not in VERSIONS:
+                raise ConfigError(
+                    f"{self._profile.title}: we do not know its release",
+                    hint=f"set `version` in routers.toml to one of {', '.join(VERSIONS)}",
+                )
+        return self._version
+
+    # What is done.
+
+    def _change(self, wanted: Sequence[Reservation]) -> None:
+        """Delete what they have, and set all of it, in one commit: they may have changed their addresses with one
+        another."""
+        owners = {one.owner for one in wanted}
+        operations = [{"op": "delete", "path": list(place)} for place, part in self._parts() if part.owner in owners]
+        for one in map(self._fitted, wanted):
+            operations += [{"op": "set", "path": path} for path in self._paths(one)]
+        self._configure(operations)
+
+    def _paths(self, one: Reservation) -> Iterator[list[str]]:
+        mac = "mac" if self._release() == "1.5" else "mac-address"
+        for family, address in ((4, one.ipv4), (6, one.ipv6)):
+            if address:
+                place = [*self._subnet_of(one, family, address), "static-mapping", _name_of(one.owner)]
+                yield [*place, mac, one.mac]
+                yield [*place, LEAF[family], address]
+        if one.hostname:
+            addresses = [address for address in (one.ipv4, one.ipv6) if address]
+            for address in addresses[:1] if self._release() == "1.3" else addresses:
+                yield [*HOSTS, one.hostname, "inet", address]
+            yield [*HOSTS, one.hostname, "alias", _name_of(one.owner)]
+
+    def _subnet_of(self, one: Reservation, family: int, address: str) -> list[str]:
+        path = [*SERVERS[family], "shared-network-name", self._network, "subnet"]
+        known = list(self._show(*path))
+        found = next((subnet for subnet in known if ip_address(address) in ip_network(subnet)), None)
+        if found is None:
+            raise RouterError(
+                f"{one.owner}: {self._profile.title} has no subnet for {address} in the network {self._network}",
+                hint=f"its subnets: {', '.join(known) or 'none'}",
+            )
+        return [*path, found]
+
+    def _configure(self, operations: Sequence[Mapping[str, object]]) -> None:
+        if operations:
+            self._call("/configure", operations)
+
+    def _call(self, path: str, data: object) -> Any:
+        return self._checked(path, *self._ask(path, data))
+
+    def _ask(self, path: str, data: object) -> tuple[int, Mapping[str, Any]]:
+        form = {"data": json.dumps(data), "key": self._profile.get_secret()}
+        status, answer = self._web.call("POST", path, form=form)
+        return status, answer if isinstance(answer, Mapping) else {}
+
+    def _checked(self, path: str, status: int, answer: Mapping[str, Any]) -> Any:
+        if status == 200 and answer.get("success"):
+            return answer.get("data")
+        told = " ".join(html.unescape(str(answer.get("error") or f"HTTP status {status}")).split())
+        hint = (
+            "look at secret" if status == 401 else "somebody else commits: try again later" if "locked" in told else ""
+        )
+        raise RouterError(f"{self._profile.title}: {path[1:]}: {told}", hint=hint)
+
+
+def _subnets(networks: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for network, one in networks.items():
+        for subnet, settings in one.get("subnet", {}).items():
+            yield network, subnet, settings
+
+
+def _parse(name: str, mapping: Mapping[str, Any], family: int) -> Reservation:
+    mac = str(mapping.get("mac") or mapping.get("mac-address") or "").lower()
+    address, owner = str(mapping.get(LEAF[family], "")), _owner_of(name)
+    v4, v6 = (address, "") if family == 4 else ("", address)
+    return Reservation(owner, mac, v4, v6, "" if owner else name)
+
+
+def _joined(one: Reservation, other: Reservation) -> Reservation:
+    return Reservation(
+        one.owner,
+        one.mac or other.mac,
+        one.ipv4 or other.ipv4,
+        one.ipv6 or other.ipv6,
+        one.hostname or other.hostname,
+    )
+
+
+def _values(leaf: object) -> list[str]:
+    return [str(one) for one in leaf] if isinstance(leaf, list) else [] if leaf is None else [str(leaf)]
+
+
+def _name_of(owner: str) -> str:
+    """Letters, digits, dots and hyphens stay; `_2f` is the slash."""
+    return MARK + re.sub(r"[^A-Za-z0-9.-]", lambda found: f"_{ord(found[0]):02x}", owner)
+
+
+def _owner_of(name: str) -> str:
+    if not name.startswith(MARK):
+        return ""
+    return re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name.removeprefix(MARK))
