@@ -73,3 +73,18 @@ def test_a_circle_is_told_with_its_whole_path() -> None:
 def test_a_thing_that_nothing_describes_is_named() -> None:
     with pytest.raises(SpecError, match="machine 'web' wants medium 'iso', which is not in the description"):
         waves({WEB: [ISO]})
+
+
+@given(acyclic(), some.data())
+def test_what_comes_after_another_thing_is_worked_on_even_if_that_fails(order: Wants, data: some.DataObject) -> None:
+    failing = data.draw(some.sets(some.sampled_from(sorted(order)))) if order else set()
+    worked: list[Ref] = []
+
+    def work(wave: Sequence[Ref]) -> Errors:
+        worked.extend(wave)
+        return {ref: PveBusy("locked") if ref in failing else None for ref in wave}
+
+    walk({ref: () for ref in order}, work, order)
+    place = {ref: number for number, ref in enumerate(worked)}
+    assert set(worked) == set(order)
+    assert all(place[other] < place[ref] for ref, before in order.items() for other in before)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.firewall import FirewallCalls, of_vm
 
 NODE, VMID, STORAGE = "pve1", 100, "local"
 UPID = "UPID:pve1:00001234:00005678:6B0BA11B:qmstart:100:root@pam:"
@@ -55,6 +56,7 @@ def made(folder: Path) -> list[Made]:
         Made("unlock_sdn", lambda c: c.unlock_sdn("t"), "DELETE", "/cluster/sdn/lock"),
         Made("apply_sdn", lambda c: c.apply_sdn({}), "PUT", "/cluster/sdn"),
         Made("list_zone_status", lambda c: c.list_zone_status(NODE), "GET", f"/nodes/{NODE}/sdn/zones"),
+        *_of_firewalls(),
         Made("list_online_nodes", lambda c: c.list_online_nodes(), "GET", "/nodes"),
         Made("list_vnets", lambda c: c.list_vnets(), "GET", "/cluster/sdn/vnets"),
         Made("list_pool_members", lambda c: c.list_pool_members("p"), "GET", "/pools/p"),
@@ -115,3 +117,41 @@ def made(folder: Path) -> list[Made]:
         Made("task_log", lambda c: c.task_log(NODE, UPID), "GET", f"/nodes/{NODE}/tasks/{UPID}/log"),
         Made("list_tasks", lambda c: c.list_tasks(NODE), "GET", f"/nodes/{NODE}/tasks"),
     ]
+
+
+def _of_firewalls() -> list[Made]:
+    """A VM's, and what only the cluster has."""
+    vm, cluster, base, alias = (
+        of_vm(NODE, VMID),
+        "/cluster/firewall",
+        f"{VM}/firewall",
+        {"name": "office", "cidr": "10.0.0.1"},
+    )
+    rule = {"type": "in", "action": "ACCEPT"}
+    found: list[tuple[str, Callable[[FirewallCalls], object], str, str]] = [
+        ("get_options", lambda f: f.get_options(vm), "GET", f"{base}/options"),
+        ("set_options", lambda f: f.set_options(vm, {"enable": "1"}), "PUT", f"{base}/options"),
+        ("list_rules", lambda f: f.list_rules(vm), "GET", f"{base}/rules"),
+        ("add_rule", lambda f: f.add_rule(vm, rule), "POST", f"{base}/rules"),
+        ("change_rule", lambda f: f.change_rule(vm, 0, rule), "PUT", f"{base}/rules/0"),
+        ("delete_rule", lambda f: f.delete_rule(vm, 0, ""), "DELETE", f"{base}/rules/0"),
+        ("list_sets", lambda f: f.list_sets(vm), "GET", f"{base}/ipset"),
+        ("put_set", lambda f: f.put_set(vm, {"name": "web"}), "POST", f"{base}/ipset"),
+        ("delete_set", lambda f: f.delete_set(vm, "web"), "DELETE", f"{base}/ipset/web"),
+        ("list_members", lambda f: f.list_members(vm, "web"), "GET", f"{base}/ipset/web"),
+        ("add_member", lambda f: f.add_member(vm, "web", {"cidr": "10.0.0.1"}), "POST", f"{base}/ipset/web"),
+        ("change_member", lambda f: f.change_member(vm, "web", "10.0.0.1", {}), "PUT", f"{base}/ipset/web/10.0.0.1"),
+        ("delete_member", lambda f: f.delete_member(vm, "web", "10.0.0.1", ""), "DELETE", f"{base}/ipset/web/10.0.0.1"),
+        ("list_groups", lambda f: f.list_groups(), "GET", f"{cluster}/groups"),
+        ("put_group", lambda f: f.put_group({"group": "webs"}), "POST", f"{cluster}/groups"),
+        ("delete_group", lambda f: f.delete_group("webs"), "DELETE", f"{cluster}/groups/webs"),
+        ("list_aliases", lambda f: f.list_aliases(), "GET", f"{cluster}/aliases"),
+        ("add_alias", lambda f: f.add_alias(alias), "POST", f"{cluster}/aliases"),
+        ("change_alias", lambda f: f.change_alias("office", {"cidr": "10.0.0.1"}), "PUT", f"{cluster}/aliases/office"),
+        ("delete_alias", lambda f: f.delete_alias("office", ""), "DELETE", f"{cluster}/aliases/office"),
+    ]
+    return [Made(f"firewall.{name}", _on_firewall(make), method, path) for name, make, method, path in found]
+
+
+def _on_firewall(make: Callable[[FirewallCalls], object]) -> Callable[[PveClient], object]:
+    return lambda client: make(client.firewall)

@@ -29,7 +29,7 @@ from nixops_proxmox.pve.wire.refusals import (
 _JUDGED: list[tuple[int | None, str, type[DeployError]]] = [
     (401, r"", NotAuthenticated),
     (403, r"", PermissionDenied),
-    (400, r"already exists", VmidTaken),
+    (400, r"VM \d+ already exists", VmidTaken),
     (400, r"No such storage|no such task", NotFound),
     (400, r"", BadParameter),
     (595, r"", PveUnreachable),

@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.errors import DeployError, PveRefused, TaskFailed
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.tasks import TaskWaiter
 from nixops_proxmox.pve.cluster.work import known_of
 from tests.foreign.bench import Foreign
@@ -14,9 +15,11 @@ from tests.foreign.calls import Made, made
 from tests.foreign.judged import judgement
 
 NO_CALLS = {"close", "guarded"}
+CALLS = {"": PveClient, "firewall.": FirewallCalls}
 NAMES = sorted(
-    name
-    for name, _ in inspect.getmembers(PveClient, inspect.isfunction)
+    f"{where}{name}"
+    for where, owner in CALLS.items()
+    for name, _ in inspect.getmembers(owner, inspect.isfunction)
     if not name.startswith("_") and name not in NO_CALLS
 )
 

@@ -5,7 +5,7 @@ import pytest
 from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall.machine import remarks
-from nixops_proxmox.kinds.firewall.rules import wanted_rules
+from nixops_proxmox.kinds.firewall.rules import Drop, Insert, next_edit, wanted_rules
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.spec.firewall import AddressAlias, MachineFirewall, Rule
 from tests.kinds.firewall_bench import (
@@ -82,6 +82,12 @@ def test_a_new_rule_is_off_until_it_is_in_its_place(web: MachineFirewallBench) -
     web.run(Fuse(), wanted=True)
     assert seen == ["0"]
     web.check(wanted=True)
+
+
+def test_what_is_missing_comes_before_what_is_too_much_goes() -> None:
+    one, two, old = ({"type": "in", "action": "ACCEPT", "proto": name, "comment": "mark"} for name in ("a", "b", "c"))
+    assert next_edit([old, one], [one, two], "mark") == Insert(two, 2)
+    assert next_edit([old, one, two], [one, two], "mark") == Drop(0)
 
 
 def test_an_address_that_changes_is_followed(web: MachineFirewallBench) -> None:

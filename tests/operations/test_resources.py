@@ -14,12 +14,15 @@ from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
 from nixops_proxmox.operations.resources import ResourceKeeper
 from nixops_proxmox.options import Silent
+from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec.firewall import MachineFirewall
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 from tests.clocks import SteppedClock
 from tests.kinds.benches import Pools
+from tests.kinds.firewall_bench import Firewall, machine_at
 from tests.kinds.machine.cluster import Fuse
 
 FRONT = Ref("pool", "front")
@@ -73,3 +76,40 @@ def test_a_damaged_record_is_told_with_its_name(record: Deployment) -> None:
         (shown,) = keeper(record, {}, None).look()
     assert isinstance(shown.error, StateError)
     assert "the record of the pool front cannot be read" in shown.error.message
+
+
+# Firewalls follow the machines that their rules name.
+
+WEB = MachineFirewall.model_validate({"name": "web", "rules": [{"macro": "SSH", "sources": ("machine:db",)}]})
+FIREWALL = Ref("firewall", "web")
+
+
+def firewalls(record: Deployment, there: Firewall, lease: Any, *, described: bool = True) -> ResourceKeeper:
+    hypervisor = SimpleNamespace(firewall_store=there, wait_for_task=lambda _upid: None)
+    kinds = {entry.name: entry for entry in find_described().values()}
+    network = NetworkSpec(name="demo", resources=(WEB,)) if described else None
+    return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_machine_that_is_gone_leaves_the_rules_that_name_it(record: Deployment, described: bool) -> None:
+    there = Firewall(Fuse())
+    with record.lease() as lease:
+        for machine in (machine_at("web", 100, "10.0.0.5"), machine_at("db", 101, "10.0.0.7")):
+            record.journal(lease).record(machine, "made")
+        firewalls(record, there, lease).ensure(FIREWALL)
+        assert [rule["source"] for rule in there.rules(of_vm("pve1", 100))] == ["10.0.0.7"]
+        keeper = firewalls(record, there, lease, described=described)
+        assert (keeper.followers("db"), keeper.followers("web")) == ([FIREWALL], [])
+        record.forget("db", lease)
+        keeper.refresh(FIREWALL)
+        assert there.rules(of_vm("pve1", 100)) == [], "without its address, the rule would be open to all"
+
+
+def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:
+    keeper = firewalls(record, Firewall(Fuse()), None)
+    assert keeper.following("db") == [], "the firewall's own machine does not exist yet"
+    with record.lease() as lease:
+        record.journal(lease).record(machine_at("web", 100), "made")
+    assert keeper.following("db") == [FIREWALL]
+    assert keeper.comes_after(FIREWALL) == [Ref("machine", "db")]
