@@ -1,22 +1,35 @@
 """Find what is missing for a deploy, here and on the cluster.
 
-Looks at everything that a deploy needs, and says how to supply what is missing.
+Looks at everything that a deploy needs, and says how to supply what is missing. With --apply, an administrator's
+password, which is asked for and kept nowhere, makes the profile's user and token, and grants what they lack.
 """
 
 import argparse
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import find_source, open_deployed, state_location
-from nixops_proxmox.display.arguments import add_json
+from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.namespace import enter
 
 if TYPE_CHECKING:
-    from nixops_proxmox.operations.doctor import Diagnosis, Needs
+    from nixops_proxmox.operations.doctor import Diagnosis, Needs, Wanted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
+    parser.add_argument(
+        "--apply", action="store_true", help="Make the profile's user and token, and grant what is missing; asks first"
+    )
+    parser.add_argument(
+        "--admin",
+        metavar="USER@REALM",
+        default="root@pam",
+        help="Apply as this user; asks for the password, or reads it from stdin (default: root@pam)",
+    )
+    add_yes(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
@@ -24,6 +37,9 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.operations.networks import usual_profile
     from nixops_proxmox.operations.tools import find_all
 
+    if args.apply and not apply(args, screen):
+        screen.say("nothing was done")
+        return 0
     found = diagnose(
         find_all(lambda: state_location(args), {}),
         lambda found: find_needs(args, screen, found),
@@ -40,3 +56,49 @@ def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis") -> 
         return {}
     with open_deployed(args, screen) as deployed:
         return needs_of(deployed, found)
+
+
+def apply(args: argparse.Namespace, screen: Screen) -> bool:
+    """False: the user did not agree."""
+    from nixops_proxmox.operations.doctor import Diagnosis, Wanted
+    from nixops_proxmox.operations.networks import usual_profile
+
+    unread = Diagnosis([])
+    needs = find_needs(args, screen, unread) or {usual_profile(args.profile): Wanted()}
+    if unread.errors:
+        raise unread.errors[0]
+    return all(apply_to(name, wanted, args.admin, screen, yes=args.yes) for name, wanted in needs.items())
+
+
+def apply_to(name: str, wanted: "Wanted", admin: str, screen: Screen, *, yes: bool) -> bool:
+    from nixops_proxmox.cli.profile import add_to_profile, read_code, read_secret
+    from nixops_proxmox.operations.granting import Granter
+    from nixops_proxmox.pve.wire import profiles
+
+    table, file = profiles.load_table(name), profiles.profiles_file()
+    if table.get("namespace"):
+        enter(str(table["namespace"]))  # a lab's; before anything is asked for, because the process is replaced
+    who, lacks_secret = profiles.named_in(table), profiles.lacks_secret(table)
+    if not who:
+        raise ConfigError(
+            f"profile {name!r}: it does not say who is to get the rights",
+            hint='let it name a token that is to be made: `token_id = "nixops@pve!deploy"`',
+        )
+
+    def keep(secret: str) -> None:
+        add_to_profile(file, name, "token_secret", secret)
+        screen.say(f"{name}: the token's secret is in {file}")
+
+    password = read_secret(f"password of {admin} on {name}: ")
+    with Granter(profiles.as_administrator(name, table, admin, password, read_code(admin))) as granter:
+        with screen.busy(f"looking at {name}"):
+            lacks = granter.find_lacks(who, wanted, lacks_secret=lacks_secret)
+        if not lacks:
+            screen.say(f"{name}: {who} has all that is needed")
+            return True
+        for line in lacks.told():
+            screen.say(f"{name}: {line}")
+        if not screen.ask(f"do this on {name}, as {admin}?", yes=yes):
+            return False
+        granter.supply(lacks, keep)
+    return True

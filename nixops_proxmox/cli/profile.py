@@ -143,6 +143,22 @@ def read_secret(prompt: str) -> str:
     return secret
 
 
+def read_code(who: str) -> str:
+    """A second factor's code, where a terminal can ask for one. Empty: there is none."""
+    code = getpass.getpass(f"one-time code of {who}, if it needs one: ") if sys.stdin.isatty() else ""
+    learn(code)
+    return code.strip()
+
+
+def add_to_profile(file: Path, name: str, key: str, value: str) -> None:
+    """One more value of a profile that is there. All else stays as it is."""
+    import tomlkit
+
+    document = read_document(file)
+    find_parent(document, name)[name][key] = value
+    replace_file(file, tomlkit.dumps(document))
+
+
 def write_profile(file: Path, name: str, values: Mapping[str, str]) -> None:
     """Add or replace one profile and leave the rest of the file as it is, with its comments. The file has mode 0600,
     and is replaced as a whole."""

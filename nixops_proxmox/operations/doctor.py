@@ -12,14 +12,17 @@ from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.cluster.doctor import Rights, examine
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.pool import PoolSpec
 
 
 @dataclass
 class Wanted:
-    """What one hypervisor is to have. `rights`: what other things than machines need there."""
+    """What one hypervisor is to have. `rights`: what other things than machines need there. `pools`: those that a
+    deploy makes."""
 
     machines: list[MachineSpec] = field(default_factory=list)
     rights: list[Rights] = field(default_factory=list)
+    pools: set[str] = field(default_factory=set)
 
 
 Needs = Mapping[str, Wanted]  # by hypervisor
@@ -56,7 +59,7 @@ def diagnose(
             profile = load_profile(name)
             enter_networks([name])
             with busy(f"looking at {name}"), closing(connect(profile)) as client:
-                found.findings += examine(client, profile, wanted.machines, wanted.rights)
+                found.findings += examine(client, profile, wanted.machines, wanted.rights, wanted.pools)
     return found
 
 
@@ -67,6 +70,9 @@ def needs_of(deployed: Deployed, found: Diagnosis) -> Needs:
         needs.setdefault(spec.profile, Wanted()).machines.append(spec)
     for profile, rights in deployed.resources.rights():
         needs.setdefault(profile, Wanted()).rights.append(rights)
+    for resource in () if deployed.network is None else deployed.network.resources:
+        if isinstance(resource, PoolSpec):
+            needs.setdefault(resource.profile, Wanted()).pools.add(resource.poolid)
     for subject, look in deployed.resources.examinations():
         with found.attempt(subject):
             found.findings += look()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.namespace import enter
-from nixops_proxmox.pve.wire.profiles import DEFAULT, list_profiles, load_profile
+from nixops_proxmox.pve.wire.profiles import DEFAULT, list_profiles, load_table
 from nixops_proxmox.spelling import PROFILE_VARIABLE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def used_profiles(deployed: "Deployed") -> list[str]:
 def enter_networks(profiles: Sequence[str]) -> None:
     """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
     known = list_profiles()
-    namespaces = {load_profile(name).namespace for name in profiles if name in known} - {""}
+    namespaces = {str(load_table(name).get("namespace", "")) for name in profiles if name in known} - {""}
     if len(namespaces) > 1:
         raise ConfigError(
             f"{', '.join(profiles)} are labs with separate networks, and a run can enter only one",

@@ -112,6 +112,9 @@ class FakeResources:
     def rights(self) -> list[Any]:
         return []
 
+    def examinations(self) -> list[Any]:
+        return []
+
     def look(self) -> list[ResourceShown]:
         lines = {"differs": ("comment: 'a' becomes 'b'",)}
         shown = [

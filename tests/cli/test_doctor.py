@@ -1,7 +1,11 @@
-from collections.abc import Sequence
+import stat
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from nixops_proxmox.lab.testing import RunningLab, start_lab
 from nixops_proxmox.model import Level
 from nixops_proxmox.operations.tools import find_program, find_ssh
 
@@ -67,3 +71,46 @@ def test_a_description_that_cannot_be_read_is_a_finding_and_the_rest_is_looked_a
 def test_an_unusable_state_is_a_finding(cli: Cli) -> None:
     done = cli("doctor", "--state", "/dev/null/x", described=[])
     assert "✗ state: " in done.out
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[RunningLab]:
+    """With a profile that names a token which nobody has made yet."""
+    with start_lab() as running:
+        file = tmp_path / "config" / "nixops-proxmox" / "profiles.toml"
+        file.parent.mkdir(parents=True)
+        file.touch(mode=0o600)
+        file.write_text(
+            f'# mine\n[default]\nurl = "{running.url}"\nfingerprint = "{running.fingerprint}"\n'
+            'token_id = "nixops@pve!deploy"\n'
+        )
+        yield running
+
+
+def test_apply_makes_the_token_and_its_rights_with_a_password_that_stays_nowhere(
+    cli: Cli, lab: RunningLab, tmp_path: Path
+) -> None:
+    file = tmp_path / "config" / "nixops-proxmox" / "profiles.toml"
+    before = file.read_text()
+    refused = cli("doctor", "--apply", described=[], stdin=f"{lab.root_password}\n")
+    assert refused.status == 3 and "do this on default, as root@pam?" in refused.err, refused.err
+    assert "make the user nixops@pve" in refused.err and file.read_text() == before
+    done = cli("doctor", "--apply", "--yes", described=[], stdin=f"{lab.root_password}\n")
+    assert "the token's secret is in" in done.err, done.err
+    assert file.read_text().startswith(before.strip()) and 'token_secret = "' in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    secret = tomllib.loads(file.read_text())["default"]["token_secret"]
+    for text in (done.out, done.err, refused.out, refused.err):
+        assert secret not in text and lab.root_password not in text
+    assert lab.root_password not in file.read_text()
+    again = cli("doctor", "--apply", "--yes", described=[], stdin=f"{lab.root_password}\n")
+    assert "nixops@pve!deploy has all that is needed" in again.err
+
+
+def test_apply_needs_a_profile_that_says_for_whom_and_a_password(cli: Cli, lab: RunningLab, tmp_path: Path) -> None:
+    file = tmp_path / "config" / "nixops-proxmox" / "profiles.toml"
+    none = cli("doctor", "--apply", "--yes", described=[])
+    assert none.status == 2 and "no secret was given" in none.err
+    file.write_text(file.read_text().replace("token_id", "# token_id"))
+    nobody = cli("doctor", "--apply", "--yes", described=[], stdin=f"{lab.root_password}\n")
+    assert nobody.status == 2 and "does not say who is to get the rights" in nobody.err

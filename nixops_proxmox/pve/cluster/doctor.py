@@ -1,6 +1,6 @@
 """What a PVE lacks for a network's machines: found by looking only, each finding with what to do about it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from nixops_proxmox.errors import ConfigError, DeployError, PermissionDenied, PveError, PveRefused
@@ -39,9 +39,10 @@ def examine(
     profile: Profile | None = None,
     specs: Sequence[MachineSpec] = (),
     rights: Sequence[Rights] = (),
+    pools: Collection[str] = (),
 ) -> list[Finding]:
     """All checks that make sense. Ends early when PVE cannot be reached or does not know us. Never raises PveError.
-    `rights`: what other things than machines need."""
+    `rights`: what other things than machines need. `pools`: those that a deploy makes."""
     profile = profile or Profile("", ())
     try:
         release = client.get_version()
@@ -49,6 +50,7 @@ def examine(
         return [Finding(Level.PROBLEM, "connection", error.message, error.hint)]
     findings = [_version(release, profile), *_agreement(profile, specs)]
     checks: dict[str, Check] = {"permissions": partial(_permissions, rights=rights), **CHECKS}
+    checks["pools"] = partial(_pools, made=pools)
     for name, check in checks.items():
         try:
             findings.extend(check(client, profile, specs, release))
@@ -164,9 +166,16 @@ def _root_only(
             yield Finding(Level.PROBLEM, "permissions", f"{spec.name}: PVE takes {option} only from root@pam", hint)
 
 
-def _pools(client: PveClient, profile: Profile, specs: Sequence[MachineSpec], release: Release) -> Iterator[Finding]:
+def _pools(
+    client: PveClient,
+    profile: Profile,
+    specs: Sequence[MachineSpec],
+    release: Release,
+    *,
+    made: Collection[str] = (),
+) -> Iterator[Finding]:
     del profile, release
-    for pool in sorted({spec.pool for spec in specs if spec.pool}):
+    for pool in sorted({spec.pool for spec in specs if spec.pool} - {*made}):
         try:
             client.list_pool_members(pool)
         except PermissionDenied:  # the check of the permissions says so

@@ -212,14 +212,17 @@ def _above(path: str) -> Iterator[str]:
         yield path
 
 
-def grant_commands(
-    needs: Iterable[Need], who: str, release: Release, granted: Granted | None = None
-) -> tuple[str, ...]:
-    """Commands for a root shell on a node that grant what is missing, where it is missing. `who`: user or token.
+@dataclass(frozen=True)
+class Grants:
+    """`roles`: their privileges, by name. `acl`: the roles by path."""
 
-    A token with privilege separation has what both it and its user have: both are granted. A grant replaces what its
-    path inherited, so it brings along the role that the machines need.
-    """
+    roles: Mapping[str, tuple[str, ...]]
+    acl: Mapping[str, tuple[str, ...]]
+
+
+def find_grants(needs: Iterable[Need], release: Release, granted: Granted | None = None) -> Grants:
+    """What grants what is missing, where it is missing. A grant replaces what its path inherited, so it brings along
+    the role that the machines need."""
     roles: dict[str, set[str]] = {}
     for need in needs:
         own = need.privileges[0] in release.role_privileges
@@ -227,13 +230,28 @@ def grant_commands(
     for path in roles:
         if any((granted or {}).get(path, {}).get(name) for name in release.role_privileges):
             roles[path].add(ROLE)
-    return (*_role_commands(roles, release), *(_acl(path, roles[path], who) for path in sorted(roles)))
+    used = sorted({role for names in roles.values() for role in names})
+    return Grants(
+        {role: release.role_privileges if role == ROLE else (role.removeprefix(f"{ROLE}-"),) for role in used},
+        {path: tuple(sorted(roles[path])) for path in sorted(roles)},
+    )
 
 
-def _role_commands(roles: Mapping[str, set[str]], release: Release) -> Iterator[str]:
-    for role in sorted({role for names in roles.values() for role in names}):
-        privileges = role_line(release) if role == ROLE else role.removeprefix(f"{ROLE}-")
-        yield f"pveum role add {role} 2>/dev/null; pveum role modify {role} --privs '{privileges}'"
+def grant_commands(
+    needs: Iterable[Need], who: str, release: Release, granted: Granted | None = None
+) -> tuple[str, ...]:
+    """Commands for a root shell on a node that grant what is missing, where it is missing. `who`: user or token.
+
+    A token with privilege separation has what both it and its user have: both are granted.
+    """
+    grants = find_grants(needs, release, granted)
+    return (*_role_commands(grants), *(_acl(path, roles, who) for path, roles in grants.acl.items()))
+
+
+def _role_commands(grants: Grants) -> Iterator[str]:
+    for role, privileges in grants.roles.items():
+        privs = " ".join(privileges)
+        yield f"pveum role add {role} 2>/dev/null; pveum role modify {role} --privs '{privs}'"
 
 
 def role_line(release: Release) -> str:

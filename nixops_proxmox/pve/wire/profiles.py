@@ -56,6 +56,11 @@ def load_profile(name: str = DEFAULT, *, path: Path | None = None, environ: Mapp
 
     Raises ConfigError, which names the file, the key, and the nearest known one.
     """
+    return parse_profile(name, load_table(name, path=path, environ=environ))
+
+
+def load_table(name: str, *, path: Path | None = None, environ: Mapping[str, str] | None = None) -> Mapping[str, Any]:
+    """The profile's values as they are written. Raises as `load_profile` does for a profile that is not there."""
     environment = os.environ if environ is None else environ
     path = path or profiles_file()
     table = dict(read_profiles(path).get(name, {}))
@@ -67,7 +72,28 @@ def load_profile(name: str = DEFAULT, *, path: Path | None = None, environ: Mapp
             f"there is no profile {name!r} (in {path}: {known})",
             hint="write one, or set PROXMOX_VE_ENDPOINT and PROXMOX_VE_API_TOKEN",
         )
-    return parse_profile(name, table)
+    return table
+
+
+def named_in(table: Mapping[str, Any]) -> str:
+    """Whose credentials the table is about: user@realm!token or user@realm, without a look at any secret. Empty: it
+    does not say."""
+    token = str(table.get("token") or table.get("api_token") or "").removeprefix("PVEAPIToken=").partition("=")[0]
+    user = str(table.get("username") or table.get("user") or "")
+    named = f"{user}!{table['token_name']}" if user and table.get("token_name") else ""
+    return (token or str(table.get("token_id") or "") or named or user).strip()
+
+
+def lacks_secret(table: Mapping[str, Any]) -> bool:
+    """It names a token, and has no secret for it."""
+    return "!" in named_in(table) and not table.keys() & {"api_token", *_SECRETS}
+
+
+def as_administrator(name: str, table: Mapping[str, Any], username: str, password: str, otp: str = "") -> Profile:
+    """The profile's hypervisor, with another's credentials."""
+    kept = {key: value for key, value in table.items() if _ALIASES.get(key, key) not in _CREDENTIALS | {"username"}}
+    given = {"username": username, "password": password} | ({"otp": otp} if otp else {})
+    return parse_profile(name, kept | given)
 
 
 def list_profiles(*, path: Path | None = None, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -220,7 +246,10 @@ class _Reader:
         if token:
             check_token(token, f"profile {self.profile!r}")
         elif secret or (identity and "token_command" not in self.values):
-            raise ConfigError(f"profile {self.profile!r}: a token needs its name and its secret")
+            raise ConfigError(
+                f"profile {self.profile!r}: a token needs its name and its secret",
+                hint="" if secret else "`nixops-proxmox doctor --apply` makes the token that it names",
+            )
         return token
 
     def _named_token(self) -> str:
@@ -273,6 +302,7 @@ _VARIABLES = {
     "PROXMOX_VE_FINGERPRINT": "fingerprint",
     "PROXMOX_VE_NAMESPACE": "namespace",
 }
+_SECRETS = frozenset({"token", "token_secret", "token_value", "token_command", "password", "password_command"})
 _CREDENTIALS = frozenset(
     {"token", "token_id", "token_name", "token_secret", "token_value", "token_command", "password", "password_command"}
     | {"otp", "totp_secret"}

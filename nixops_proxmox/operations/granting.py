@@ -1,0 +1,119 @@
+"""What the profile's account lacks, made by an administrator: user, token, roles and grants. Only by word."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.operations.doctor import Wanted
+from nixops_proxmox.pve.api.accounts import Accounts
+from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.connection import open_transport
+from nixops_proxmox.pve.cluster.doctor import look_around
+from nixops_proxmox.pve.cluster.permissions import Grants, find_grants, missing, needs_of
+from nixops_proxmox.pve.wire.profiles import Profile
+from nixops_proxmox.secrecy import learn
+
+MADE = "made by nixops-proxmox doctor"  # the comment of users and tokens that we made
+ITS_OWN = "pve"  # the realm whose users PVE keeps itself
+
+
+@dataclass(frozen=True)
+class Lacks:
+    """`again`: the token is there, made by us, and its secret is lost; a new one takes its place."""
+
+    who: str
+    grants: Grants
+    user: bool = False
+    token: bool = False
+    again: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.user or self.token or self.grants.roles or self.grants.acl)
+
+    def told(self) -> Iterator[str]:
+        """What will be done, a line each."""
+        if self.user:
+            yield f"make the user {self.who.partition('!')[0]}"
+        if self.token:
+            instead = ", in place of the one whose secret is lost" if self.again else ""
+            yield f"make the token {self.who}{instead}"
+        for role, privileges in self.grants.roles.items():
+            yield f"role {role}: {' '.join(privileges)}"
+        for path, roles in self.grants.acl.items():
+            yield f"grant {', '.join(roles)} on {path} to {self.who}"
+
+
+class Granter:
+    """An administrator at work on one hypervisor. Each of its acts looks first, so it may be repeated."""
+
+    def __init__(self, administrator: Profile) -> None:
+        transport = open_transport(administrator)
+        self._closing = closing(transport)
+        self._accounts, self._client = Accounts(transport), PveClient(transport)
+
+    def __enter__(self) -> "Granter":
+        self._closing.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._closing.__exit__(*error)
+
+    def find_lacks(self, who: str, wanted: Wanted, *, lacks_secret: bool) -> Lacks:
+        """`who`: user@realm or user@realm!token. `lacks_secret`: the profile has none, so only a new token helps."""
+        user, _, token = who.partition("!")
+        there = self._accounts.has_user(user)
+        if not there and not user.endswith(f"@{ITS_OWN}"):
+            raise ConfigError(
+                f"PVE does not know the user {user}, and only users of the realm {ITS_OWN} are made here",
+                hint="add it in PVE (Datacenter, Permissions, Users), or synchronise its realm",
+            )
+        if not there and not token:
+            raise ConfigError(
+                f"PVE does not know the user {user}, and a user who logs in by password is not made here",
+                hint='let the profile name a token: `token_id = "nixops@pve!deploy"`, without a secret',
+            )
+        tokens = self._accounts.list_tokens(user) if there and token else {}
+        lost = token in tokens and lacks_secret
+        if lost and tokens[token] != MADE:
+            raise StateError(
+                f"the token {who} is there, and the profile does not have its secret, which PVE tells nobody",
+                hint="add `token_secret` to the profile, or choose another name for the token",
+            )
+        new = bool(token) and (token not in tokens or lost)
+        if new and not lacks_secret:
+            raise ConfigError(
+                f"PVE does not know the token {who}, and the profile has a secret for it",
+                hint=f'let the profile have `token_id = "{who}"` and no secret: a new one is put there',
+            )
+        granted = {} if not there or (token and token not in tokens) else self._accounts.permissions_of(who)
+        release = self._accounts.get_version()
+        scene = look_around(self._client, wanted.machines, granted)
+        needs = dict.fromkeys(need for spec in wanted.machines for need in needs_of(spec, release, scene))
+        needs |= dict.fromkeys(need for rights in wanted.rights for need in rights(release))
+        lacking = missing(needs, {} if lost else granted)
+        return Lacks(who, find_grants(lacking, release, granted), not there, new, lost)
+
+    def supply(self, lacks: Lacks, keep: Callable[[str], None]) -> None:
+        """Make it so. `keep` gets the secret of a new token at once: PVE never tells it again. A run that ends before
+        that leaves a token of ours, which the next one replaces."""
+        user, _, token = lacks.who.partition("!")
+        if lacks.user:
+            self._accounts.add_user(user, MADE)
+        if lacks.token:
+            keep(self._make_token(user, token, again=lacks.again))
+        there = self._accounts.list_roles()
+        for role, privileges in lacks.grants.roles.items():
+            if role not in there:
+                self._accounts.add_role(role, privileges)
+            elif not there[role] >= {*privileges}:
+                self._accounts.extend_role(role, privileges)
+        for path, roles in lacks.grants.acl.items():
+            self._accounts.grant(path, roles, lacks.who)
+
+    def _make_token(self, user: str, token: str, *, again: bool) -> str:
+        if again:
+            self._accounts.remove_token(user, token)  # with its grants, which are made again
+        secret = self._accounts.add_token(user, token, MADE)
+        learn(secret)
+        return secret
