@@ -77,7 +77,7 @@ class Granter:
         lost = token in tokens and lacks_secret
         if lost and tokens[token] != MADE:
             raise StateError(
-                f"the token {who} is there, and the profile does not have its secret, which PVE tells nobody",
+                f"the token {who} is there, and the profile does not have its secret: PVE tells it only once",
                 hint="add `token_secret` to the profile, or choose another name for the token",
             )
         new = bool(token) and (token not in tokens or lost)

@@ -15,6 +15,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
 from nixops_proxmox.pve.wire.servers import ApiServer, parse_server
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
+from nixops_proxmox.spelling import Verb, command
 
 DEFAULT = "default"
 DEFAULT_VMIDS = (100, 999_999)  # PVE's own default range
@@ -248,7 +249,7 @@ class _Reader:
         elif secret or (identity and "token_command" not in self.values):
             raise ConfigError(
                 f"profile {self.profile!r}: a token needs its name and its secret",
-                hint="" if secret else "`nixops-proxmox doctor --apply` makes the token that it names",
+                hint="" if secret else f"{command(Verb.DOCTOR, '--apply')} makes the token that it names",
             )
         return token
 
