@@ -14,7 +14,7 @@ from nixops_proxmox.pve.cluster.permissions import Grants, find_grants, missing,
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.secrecy import learn
 
-MADE = "made by nixops-proxmox doctor"  # the comment of users and tokens that we made
+MADE = "made by nixops-proxmox"  # the comment of users and tokens that we made
 ITS_OWN = "pve"  # the realm whose users PVE keeps itself
 
 
