@@ -20,14 +20,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
-    parser.add_argument(
-        "--apply", action="store_true", help="Make the profile's user and token, and grant what is missing; asks first"
-    )
+    parser.add_argument("--apply", action="store_true", help="Make the account, and grant what is missing; asks first")
     parser.add_argument(
         "--admin",
         metavar="USER@REALM",
         default="root@pam",
-        help="Apply as this user; asks for the password, or reads it from stdin (default: root@pam)",
+        help="Apply as this user; asks for the password (root@pam)",
     )
     add_yes(parser)
 

@@ -125,6 +125,8 @@ class FakeResources:
 
 
 class FakeDeployed:
+    network = None  # there is no description
+
     def __init__(self, options: Options, record: Deployment, plan: dict[str, Any]) -> None:
         self.options, self.record, self._plan = options, record, plan
         self.volumes, self.resources = FakeVolumes(), FakeResources(plan)
