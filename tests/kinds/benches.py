@@ -333,7 +333,7 @@ class Sdn:
     def __init__(self, fuse: Fuse) -> None:
         self.configured: dict[tuple[str, str], dict[str, Any]] = {}
         self.running: dict[tuple[str, str], dict[str, Any]] = {}
-        self.held, self.fuse, self.reloading = "", fuse, 0
+        self.held, self.fuse, self.untaken = "", fuse, 0
 
     def why_not(self) -> str:
         return ""
@@ -400,13 +400,16 @@ class Sdn:
     def apply(self, token: str, /) -> str:
         with self._writing(token):
             self.running = deepcopy(self.configured)
-            self.held, self.reloading = "", 1
+            self.held, self.untaken = "", 1
         return "UPID"
+
+    def reloading(self) -> Mapping[str, str]:
+        return self.behind("")
 
     def behind(self, zone: str, /) -> Mapping[str, str]:
         """The first look after an apply comes before the node has done it."""
-        self.reloading -= 1
-        return {"n1": "pending"} if self.reloading >= 0 else {}
+        self.untaken -= 1
+        return {"n1": "pending"} if self.untaken >= 0 else {}
 
 
 class NetworkBench:

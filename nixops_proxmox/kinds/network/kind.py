@@ -4,7 +4,7 @@ All of SDN shares one configuration, and applying it applies what anybody has ch
 applied: they are told, and we wait until somebody has applied or dropped them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -45,6 +45,7 @@ class NetworkStore(Protocol):
     def break_lock(self) -> None: ...
     def apply(self, token: str, /) -> str: ...
     def behind(self, zone: str, /) -> Mapping[str, str]: ...
+    def reloading(self) -> Mapping[str, str]: ...
 
 
 World: TypeAlias = ResourceWorld[VirtualNetwork, NetworkStore]
@@ -98,7 +99,7 @@ class NetworkKind:
         except DeployError:
             self._let_go(world, attempt, token)
             raise
-        self._wait_for_nodes(world, thing)
+        self._wait_for_nodes(world, thing, lambda: world.api.behind(spec.zone_id))
         return attempt.facts
 
     def remove(self, world: World, thing: Thing, attempt: Attempting, /) -> Known:
@@ -113,6 +114,7 @@ class NetworkKind:
         except DeployError:
             self._let_go(world, attempt, token)
             raise
+        self._wait_for_nodes(world, thing, world.api.reloading)
         return Known()
 
     # Whose it is.
@@ -224,10 +226,11 @@ class NetworkKind:
         if OWN_ZONE in attempt.facts.values and api.find("zone", spec.zone_id) is not None:
             api.remove("zone", spec.zone_id, token)
 
-    def _wait_for_nodes(self, world: World, thing: Thing) -> None:
-        """The task of an apply ends before the nodes have reloaded, whatever becomes of that."""
+    def _wait_for_nodes(self, world: World, thing: Thing, find: Callable[[], Mapping[str, str]]) -> None:
+        """The task of an apply ends before the nodes have reloaded, whatever becomes of that. `find`: the nodes that
+        have not, and how they stand."""
         deadline = world.clock.now() + NODES_SECONDS
-        while behind := world.api.behind(world.spec.zone_id):
+        while behind := find():
             if world.clock.now() > deadline:
                 told = ", ".join(f"{node} ({status})" for node, status in sorted(behind.items()))
                 raise StateError(

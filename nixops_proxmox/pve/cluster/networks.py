@@ -10,6 +10,7 @@ from nixops_proxmox.pve.api.versions import Release
 
 FIRST = Release(8, 1)
 LOCKING = Release(9, 0)
+RELOAD = "srvreload"
 
 
 class NetworkStore:
@@ -97,6 +98,13 @@ class NetworkStore:
             if status != "available":
                 found[node] = status
         return found
+
+    def reloading(self) -> Mapping[str, str]:
+        """The nodes whose networks are being reloaded now. A zone that is gone is in no node's list any more, so that
+        only these tasks tell whether the nodes have done it."""
+        nodes = self._client.list_online_nodes()
+        busy = (one for one in nodes if any(task.running for task in self._client.list_tasks(one, kind=RELOAD)))
+        return dict.fromkeys(busy, "reloading")
 
 
 def _token(token: str) -> dict[str, str]:
