@@ -14,6 +14,7 @@
 , uuid ? deploymentName
 , resourceOptions ? [ "volumes" "macPools" "macSchemes" "tenants" ] # what of `resources` is described to us
 , clientKeys ? [ ] # public SSH keys that may log in
+, taken ? "{}" # what NICs have taken from lists of MACs, as JSON: { machine = { slot = { mac; host; ipv4; ipv6; }; }; }
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
 , announce ? false # whether to trace `info`, without the systems, before the first of them is evaluated
@@ -173,6 +174,7 @@ let
       })
       letIn
       attached
+      (addressed name)
     ];
   };
 
@@ -182,12 +184,27 @@ let
       import ./volume-paths.nix { identity = deploymentName; names = config.deployment.proxmox.volumes; };
   };
 
+  # The addresses and the host name that come with MACs. Weaker than the machine's own words, and stronger than our name.
+  addressed = name: { lib, ... }:
+    let
+      mine = (builtins.fromJSON taken).${name} or { };
+      first = mine.net0 or (if mine == { } then { } else head (builtins.attrValues mine));
+      host = builtins.match "([^.]+)[.]?(.*)" (first.host or "");
+    in
+    {
+      _file = toString ./eval.nix;
+      deployment.proxmox.guest.taken = mapAttrs (_: one: removeAttrs one [ "host" ]) mine;
+      networking = lib.optionalAttrs (host != null)
+        ({ hostName = lib.mkOverride 890 (elemAt host 0); }
+          // lib.optionalAttrs (elemAt host 1 != "") { domain = lib.mkOverride 890 (elemAt host 1); });
+    };
+
   # Our key, in a module of its own: a flake's finished systems get it as well.
   letIn = { config, ... }: {
     _file = toString ./eval.nix;
     users.users.${config.deployment.proxmox.ssh.user}.openssh.authorizedKeys.keys = clientKeys;
   };
-  flakeSystem = system: systemMachine (system.extendModules { modules = [ letIn ]; });
+  flakeSystem = name: system: systemMachine (system.extendModules { modules = [ letIn (addressed name) ]; });
 
   systemMachine = node: {
     deployment = node.config.deployment // { proxmox = import ./export.nix node.config.deployment.proxmox; };
@@ -201,7 +218,7 @@ let
       inherit name;
       value = if isPlain name then plainMachine name else systemMachine nodes.${name};
     })
-    names) // mapAttrs (_: flakeSystem) source.systems;
+    names) // mapAttrs flakeSystem source.systems;
 
   # Only what JSON can say. A path stays a string: it is never copied into the store, which everybody can read.
   simple = where: value: addErrorContext "while evaluating the option '${where}':" (simple' where value);

@@ -16,7 +16,25 @@ let
     defaultText = lib.literalExpression defaultText;
   };
 
-  inherit (import ./slots.nix { inherit cfg lib; }) disks nics numberOf;
+  slots = import ./slots.nix { inherit cfg lib; };
+  inherit (slots) disks numberOf;
+
+  # With what a NIC has taken from a list of MACs (`guest.taken`).
+  nics = lib.mapAttrs
+    (slot: nic:
+      let
+        taken = guest.taken.${slot} or { };
+        fill = family: value:
+          if builtins.isAttrs value && value.method or null == "static" && value.address or null == null && taken ? ${family}
+          then value // { address = taken.${family}; }
+          else value;
+      in
+      nic // {
+        mac = if nic.mac != null then nic.mac else taken.mac or null;
+        ipv4 = fill "ipv4" nic.ipv4;
+        ipv6 = fill "ipv6" nic.ipv6;
+      })
+    slots.nics;
 
   # The names that udev gives to QEMU's disks (60-persistent-storage.rules).
   byId = disk:
@@ -123,6 +141,12 @@ in
       type = types.attrsOf (types.nullOr types.str);
       readOnly = true;
       description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial`.";
+    };
+    taken = mkOption {
+      type = types.attrsOf (types.attrsOf types.str);
+      default = { };
+      internal = true;
+      description = "What each NIC has taken from a list of MACs, by slot: `mac`, `ipv4` and `ipv6`.";
     };
     volumes = mkOption {
       type = types.attrsOf types.str;

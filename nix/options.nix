@@ -52,7 +52,7 @@ let
   ip = { config, ... }: {
     options = {
       method = optional (enum [ "dhcp" "auto" "static" "none" ]) "How the NIC gets its address. The default is `static` if you set `address`. Otherwise it is `dhcp` for IPv4 and `auto` for IPv6.";
-      address = optional' str "10.0.0.2/24" "A static address. Write the prefix length behind it, or set `prefix`. With the method `dhcp`: the address that the DHCP server gives, without a prefix.";
+      address = optional' str "10.0.0.2/24" "A static address. Write the prefix length behind it, or set `prefix`. With the method `dhcp`: the address that the DHCP server gives, without a prefix. With `pool` and the method `static`, leave it out, and it comes from the list.";
       prefix = optional (ints.between 0 128) "The prefix length of the network.";
       gateway = optional' str "10.0.0.1" "The default gateway.";
       prefixLength = old (either int str) "prefix";

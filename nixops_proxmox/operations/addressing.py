@@ -1,7 +1,7 @@
 """The MACs that machines take from lists, and the MACs that they derive: who has which, and that no other VM has it."""
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -161,7 +161,11 @@ class Addressing:
                 errors[machine.name] = error
                 continue
             used.add(entry.mac)
-            self._foreseen[key] = known_of(world, entry)
+            known = known_of(world, entry)
+            if (lacking := lacks_address(machine.name, nic, known)) is not None:
+                errors[machine.name] = lacking
+                continue
+            self._foreseen[key] = known
             takings.append(taking_of(machine.name, nic.slot, world.pool, self._foreseen[key], before))
         return takings, errors
 
@@ -177,7 +181,24 @@ class Addressing:
                 errors[machine.name] = error
                 continue
             takings.append(taking_of(machine.name, nic.slot, world.pool, after.facts, before))
+            if (lacking := lacks_address(machine.name, nic, after.facts)) is not None:
+                errors[machine.name] = lacking
         return takings, errors
+
+    def lacking(self, names: Sequence[str]) -> list[str]:
+        """Those of the machines that are still to take something."""
+        taken = self.recorded()
+        return sorted(
+            {machine.name for machine, nic in self.pooled(names) if f"{machine.name}.{nic.slot}" not in taken}
+        )
+
+    def for_systems(self) -> dict[str, dict[str, Mapping[str, str]]]:
+        """What the described machines' systems should know of what NICs have taken, or would take, by slot."""
+        known, found = self._foreseen | self.recorded(), dict[str, dict[str, Mapping[str, str]]]()
+        for machine, nic in self.pooled(sorted(self._machines)):
+            if (one := known.get(f"{machine.name}.{nic.slot}")) is not None:
+                found.setdefault(machine.name, {})[nic.slot] = for_system(one)
+        return found
 
     def give_back(self, machine: str, lease: Any) -> list[Taking]:
         """Give back all that a machine has taken. StateError while it exists."""
@@ -259,13 +280,14 @@ class Addressing:
 
 
 def filled_nic(nic: Nic, known: Known | None) -> Nic:
-    """With DHCP, an address of the list is what we expect: it is tried first, and reserved where the NIC says so."""
+    """With DHCP, an address of the list is what we expect: it is tried first, and reserved where the NIC says so. A
+    static address without one of its own is the list's."""
     if nic.pool is None or known is None:
         return nic
     values = known.values
 
     def ip(spec: IpSpec, text: str) -> IpSpec:
-        if not text or spec.method in ("static", "none"):
+        if not text or spec.method == "none" or (spec.method == "static" and spec.address is not None):
             return spec
         return spec.model_copy(update={"address": ip_interface(text).ip})
 
@@ -276,6 +298,36 @@ def filled_nic(nic: Nic, known: Known | None) -> Nic:
             "ipv6": ip(nic.ipv6, values.get("ipv6", "")),
         }
     )
+
+
+def lacks_address(machine: str, nic: Nic, known: Known) -> DeployError | None:
+    """The error for a static address that the list's entry does not have."""
+    for family, ip in (("ipv4", nic.ipv4), ("ipv6", nic.ipv6)):
+        if ip.method == "static" and ip.address is None and not known.values.get(family):
+            entry = known.values.get("host") or known.values.get("mac")
+            return StateError(
+                f"{machine}: its {nic.slot} is to have a static {family.replace('ip', 'IP')} address, and the entry"
+                f" {entry} of the pool {nic.pool} has none",
+                hint="write it into the list, or describe another method",
+            )
+    return None
+
+
+def for_system(known: Known) -> Mapping[str, str]:
+    """What a system should know of what a NIC has taken."""
+    values = {name: known.values.get(name, "") for name in ("mac", "host", "ipv4", "ipv6")}
+    return {name: value.partition("/")[0] for name, value in values.items() if value}
+
+
+def recorded_for_systems(record: AddressRecord) -> dict[str, dict[str, Mapping[str, str]]]:
+    """The same for all machines of the record."""
+    found: dict[str, dict[str, Mapping[str, str]]] = {}
+    for stored in record.stored(NAME):
+        machine, _, slot = stored.name.rpartition(".")
+        facts = recorded_thing(record.name, NAME, stored.name, stored).facts
+        if facts.values.get("mac"):
+            found.setdefault(machine, {})[slot] = for_system(facts)
+    return found
 
 
 def origin_of(nic: Nic) -> str:

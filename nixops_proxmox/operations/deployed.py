@@ -18,7 +18,7 @@ from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer, Vm
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
-from nixops_proxmox.operations.addressing import Taking, describe_taking
+from nixops_proxmox.operations.addressing import Taking, describe_taking, recorded_for_systems
 from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed, with_ssh_witness
 from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
@@ -59,6 +59,7 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
                 client_key=parts.keys.client_key().public,
                 roots=parts.roots,
                 tell=parts.tell_building,
+                taken=recorded_for_systems(record),
             )
         yield Deployed(options, record, parts, description)
 
@@ -109,6 +110,8 @@ class Deployed(VolumeVerbs):
         """Bring machines to `ready`, whatever they stand in; always goes on where an earlier run stopped. `promised`:
         what a saved plan said; a machine or another thing for which that does not hold any more is left alone."""
         self._refuse_undescribed(names)
+        self._foresee_addresses(self.addresses.lacking(names))
+        foreseen = self.addresses.for_systems()
         self._expect(self.changing(names))
         refused: dict[str, DeployError] = {}
 
@@ -131,6 +134,9 @@ class Deployed(VolumeVerbs):
             self._keep(lease)
             self.takings, errors = self.addresses.take(names, lease)
             refused.update(errors | self.addresses.refuse_doubles(names))
+            taken = self.addresses.for_systems()
+            for name in [name for name in names if taken.get(name) != foreseen.get(name)]:
+                refused.setdefault(name, _taken_by_others(name))
             refused.update(self._place([name for name in names if name not in refused]))
 
         def ensure(ref: Ref) -> None:
@@ -308,8 +314,8 @@ class Deployed(VolumeVerbs):
     def _plan(self, names: Sequence[str], *, copy: bool, along: Sequence[str] = ()) -> list[Planned]:
         """`along`: the machines that get their places together with these."""
         planned: dict[str, Planned] = {}
+        takings, errors = self._foresee_addresses(names)
         self._expect(self.changing(names))
-        takings, errors = self.addresses.foresee(names)
         refused = errors | self.addresses.refuse_doubles(names) | self._place(along or names, warn=True)
 
         def work(name: str) -> Machine:
@@ -339,6 +345,14 @@ class Deployed(VolumeVerbs):
         return [
             planned.get(o.name) or Planned(o.name, self.record.machine(o.name).phase, error=o.error) for o in outcomes
         ]
+
+    def _foresee_addresses(self, names: Sequence[str]) -> tuple[list[Taking], dict[str, DeployError]]:
+        """What a deploy would take from lists of MACs, which the systems are told. They are evaluated again if they do
+        not know it yet."""
+        found = self.addresses.foresee(names)
+        if self._description is not None:
+            self._description = self._description.knowing(self.addresses.for_systems())
+        return found
 
     def _node_of_new(self, plan: Planned) -> str:
         if plan.effect is not Effect.NEW:
@@ -450,3 +464,10 @@ class Deployed(VolumeVerbs):
         with self._lease() as lease:
             self._keep(lease)
             return [self._work_on_thing(ref, self.resources.remove) for ref in self._order_of_removal(refs)]
+
+
+def _taken_by_others(name: str) -> DeployError:
+    return StateError(
+        f"{name}: another entry of the list was taken than its system was made for: somebody took that one meanwhile",
+        hint=f"run {command(Verb.DEPLOY)} again",
+    )

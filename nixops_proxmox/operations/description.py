@@ -1,8 +1,9 @@
 """The description: evaluated by Nix and parsed by the spec, or handed over by a door that has its own."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,9 @@ NO_KINDS = (
 )  # the options below `resources` that are no kinds of four functions
 
 
+Taken = Mapping[str, Mapping[str, Mapping[str, str]]]  # by machine and slot
+
+
 @dataclass(frozen=True)
 class Description:
     """What is wanted. Without `systems` nothing is built, copied or activated."""
@@ -36,6 +40,14 @@ class Description:
     systems: WantedSystems | None = None
     warnings: tuple[str, ...] = ()  # what Nix said while it evaluated
     source: NetworkSource | None = None
+    taken: Taken = field(default_factory=dict)  # what the systems were told of lists of MACs
+    again: Callable[[Taken], "Description"] | None = None  # evaluates once more
+
+    def knowing(self, taken: Taken) -> "Description":
+        """The same with systems that know what their machines have taken from lists of MACs."""
+        if self.again is None or all(self.taken.get(name) == one for name, one in taken.items()):
+            return self
+        return self.again({**self.taken, **taken})
 
     def find_places(self, name: str) -> Mapping[str, str]:
         """Where a machine's options are said, by their names. Empty where Nix does not tell, for it only helps."""
@@ -84,13 +96,30 @@ class GivenSystems:
 
 
 def describe(
-    deployment: str, source: NetworkSource, *, profile: str, client_key: str, roots: Path, tell: Tell
+    deployment: str,
+    source: NetworkSource,
+    *,
+    profile: str,
+    client_key: str,
+    roots: Path,
+    tell: Tell,
+    taken: Taken | None = None,
 ) -> Description:
-    """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for."""
+    """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for. `taken`:
+    what their machines have taken from lists of MACs."""
+    again = partial(_describe, deployment, source, profile, client_key, roots, tell)
+    return again(taken or {})
+
+
+def _describe(
+    deployment: str, source: NetworkSource, profile: str, client_key: str, roots: Path, tell: Tell, taken: Taken
+) -> Description:
+    again = partial(_describe, deployment, source, profile, client_key, roots, tell)
     nix, run = get_nix(), ProcessRunner()
     models = {option: entry.described.spec for option, entry in find_described().items() if entry.described}
     keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
-    source = replace(source, deployment=deployment, client_keys=keys, resource_options=options)
+    told = json.dumps(taken, sort_keys=True) if taken else ""
+    source = replace(source, deployment=deployment, client_keys=keys, resource_options=options, taken=told)
     parse = partial(parse_network, deployment, models=models)
     evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)
     network = parse(evaluated.data)
@@ -102,7 +131,7 @@ def describe(
         network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
-    return Description(network, nix, systems, evaluated.warnings, source)
+    return Description(network, nix, systems, evaluated.warnings, source, taken, again)
 
 
 def _needs_system(spec: MachineSpec) -> bool:

@@ -55,10 +55,11 @@ def check_ip(ip: IpSpec, node: Node, mistakes: Mistakes, *, family: int) -> None
             if getattr(ip, field) is not None:
                 mistakes.add(below(node.path, field), f"has no meaning with the method {ip.method}")
         return
-    if ip.address is None or ip.prefix is None:
-        lacking = "address" if ip.address is None else "prefix"
-        mistakes.add(node.path, f'a static address needs its {lacking}, as in "{_example(family)}"')
+    if ip.prefix is None:
+        mistakes.add(node.path, f'a static address needs its prefix, as in "{_example(family)}"')
         return
+    if ip.address is None:
+        return  # it must come from a list of MACs, or the NIC says so
     if ip.address.version != family or (ip.gateway is not None and ip.gateway.version != family):
         mistakes.add(node.path, f'expected {name} addresses such as "{_example(family)}"')
         return
@@ -68,6 +69,13 @@ def check_ip(ip: IpSpec, node: Node, mistakes: Mistakes, *, family: int) -> None
     _check_host(ip.address, ip.prefix, node, mistakes)
     if ip.gateway is not None:
         _check_gateway(ip.gateway, ip.address, ip.prefix, node, mistakes)
+
+
+def check_source(ip: IpSpec, pool: str | None, path: str, mistakes: Mistakes, *, family: int) -> None:
+    """Does a static address come from somewhere?"""
+    if ip.method == "static" and ip.address is None and pool is None and not mistakes.below(path):
+        text = f'a static address needs its address, as in "{_example(family)}"'
+        mistakes.add(path, text, hint="or take one from a list: set pool")
 
 
 def _check_host(address: IPv4Address | IPv6Address, prefix: int, node: Node, mistakes: Mistakes) -> None:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.machine import Disk, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
 from nixops_proxmox.spec.names import option_name
@@ -57,6 +58,8 @@ def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
         for field in ("mtu", "queues"):
             if getattr(nic, field) is not None:
                 mistakes.add(at(field), f"needs the model virtio, and it is {nic.model}")
+    for family, ip in ((4, nic.ipv4), (6, nic.ipv6)):
+        check_source(ip, nic.pool, at(f"ipv{family}"), mistakes, family=family)
     if nic.ipv4.method == nic.ipv6.method == "none":
         mistakes.warn(at("ipv4"), "the NIC has neither IPv4 nor IPv6: we cannot reach the machine through it")
     if nic.mtu is not None and 1 < nic.mtu < 576:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nixes import SMALL_NIXOS, nixpkgs_lib
 from tests.pace import patience
 
 if TYPE_CHECKING:
@@ -102,3 +103,40 @@ def test_an_entry_whose_mac_another_vm_has_is_not_taken(campus: "Bed") -> None:
     (campus.network.parent / "machines.yml").write_text(listing.replace("DE:AD:BE:EF:00:01", "de:ad:be:ef:00:1"))
     broken = campus.run("deploy", check=False)
     assert broken.returncode == 2 and "machines.yml, line 9: expected a MAC address" in broken.stderr
+
+
+STATIC = """\
+{
+  network.nixpkgs = NIXPKGS;
+  resources.macPools.campus.file = ./machines.yml;
+  ci = { ... }: {
+    deployment.proxmox = {
+      disks = [ { storage = "local-lvm"; size = "1G"; } ];
+      install.iso = "local:iso/lab-installer.iso";
+      memory = 256;
+      network = [ { bridge = "vmbr0"; pool = "campus"; ipv4 = { method = "static"; prefix = 24; }; } ];
+    };
+  };
+}
+"""
+
+
+@pytest.mark.weekly
+def test_the_system_has_the_static_address_and_the_name_of_its_entry(campus: "Bed") -> None:
+    path = f"nixpkgs-lib={nixpkgs_lib()}"
+    campus.network.write_text(STATIC.replace("NIXPKGS", str(SMALL_NIXOS)))
+    campus.run("deploy", NIX_PATH=path)
+    assert (
+        json.loads(campus.run("macs", "list", "--json", NIX_PATH=path).stdout)["macs"][0]["host"]
+        == "pvm002.example.com"
+    )
+    told = json.loads(campus.ssh("ci", "cat /run/current-system/told.json"))
+    assert (told["hostName"], told["domain"]) == ("pvm002", "example.com")
+    assert told["networks"]["00-proxmox-net0"]["address"] == ["131.173.12.23/24"]
+    assert "nothing to do" in campus.run("plan", "--check", NIX_PATH=path).stdout
+
+    listing = (campus.network.parent / "machines.yml").read_text()
+    (campus.network.parent / "machines.yml").write_text(listing.replace("  IPv4: 131.173.12.24\n", "", 1))
+    two = STATIC.replace("ci = {", "db = {").replace("NIXPKGS", str(SMALL_NIXOS))
+    refused = campus.with_network("campus", two).run("deploy", check=False, NIX_PATH=path)
+    assert refused.returncode == 3 and "is to have a static IPv4 address, and the entry pvm003" in refused.stderr

@@ -9,6 +9,7 @@ import pytest
 from nixops_proxmox.nixeval.evaluate import parse_evaluation
 from nixops_proxmox.spec import parse_network
 from tests.nix.conftest import ROOT, Evaluate
+from tests.nixes import SMALL_NIXOS
 
 pytestmark = pytest.mark.nix
 
@@ -115,6 +116,31 @@ def test_a_path_stays_a_string_and_out_of_the_store(networks: Networks) -> None:
 def test_what_cannot_be_is_named(networks: Networks, text: str, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         networks.info(text)
+
+
+def test_a_system_is_told_what_its_machine_has_taken_from_a_list(networks: Networks, real_lib: Path) -> None:
+    nic = '{ bridge = "vmbr0"; pool = "campus"; ipv4 = { method = "static"; prefix = 24; }; }'
+    disk = '{ storage = "local"; size = 8; }'
+    text = f"""{{
+      network.nixpkgs = {SMALL_NIXOS};
+      web = {{ ... }}: {{ deployment.proxmox = {{ disks = [ {disk} ]; network = [ {nic} ]; }}; }};
+    }}"""
+    taken = {"web": {"net0": {"mac": "02:00:00:00:00:01", "ipv4": "10.9.0.2", "host": "pvm2.example.com"}}}
+
+    def system(text: str, **more: str) -> str:
+        given = {"networkExpr": str(networks.write(text)), **more}
+        search = [f"nixpkgs-lib={real_lib}"]
+        info = networks.evaluate(ROOT / "nix" / "eval.nix", given, attribute="info", search=search)
+        path: str = info["machines"]["web"]["toplevel"]["drvPath"]
+        return Path(path).name.partition("-")[2]
+
+    def told(words: object) -> str:
+        return f"''{json.dumps(words)}''"
+
+    assert system(text) == "nixos-system-web.drv"
+    assert system(text, taken=told(taken)) == "nixos-system-pvm2.drv"
+    own = text.replace("deployment.proxmox =", 'networking.hostName = "mine"; deployment.proxmox =')
+    assert system(own, taken=told(taken)) == "nixos-system-mine.drv"
 
 
 def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> None:

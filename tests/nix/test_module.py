@@ -111,6 +111,18 @@ def test_static_addresses_are_given_to_the_nic_with_the_mac(machine: Machine) ->
     assert not done["networking"]["useNetworkd"], "it would change what scripted interfaces mean"
 
 
+def test_a_static_address_comes_with_the_mac_from_a_list(machine: Machine) -> None:
+    nic = """{ bridge = "vmbr0"; pool = "campus"; ipv6 = "none";
+               ipv4 = { method = "static"; prefix = 24; gateway = "10.0.0.1"; }; }"""
+    taken = 'guest.taken.net0 = { mac = "DE:AD:BE:EF:00:01"; ipv4 = "10.0.0.2"; ipv6 = "fd00::2"; };'
+    done = machine(f"disks = [ ]; network = [ {nic} ]; {taken}")
+    unit = done["network"]["networks"]["00-proxmox-net0"]
+    assert unit["matchConfig"] == {"MACAddress": "de:ad:be:ef:00:01"}
+    assert (unit["address"], unit["networkConfig"]["DHCP"]) == (["10.0.0.2/24"], "no")
+    unknown = machine(f"disks = [ ]; network = [ {nic} ];")["network"]["networks"]["00-proxmox-net0"]
+    assert (unknown["address"], unknown["matchConfig"]) == ([], {"Name": "en*s18"})
+
+
 def test_dynamic_addresses_are_left_to_the_system(machine: Machine) -> None:
     done = machine('disks = [ ]; network = [ { bridge = "vmbr0"; } ];')
     assert (done["network"], done["networking"]["useDHCP"]) == ({"enable": False, "networks": {}}, True)

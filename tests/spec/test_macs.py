@@ -25,6 +25,17 @@ def refusal(*words: Any, **more: Any) -> str:
     return str(caught.value) + caught.value.hint
 
 
+def test_a_static_address_without_one_of_its_own_is_for_nics_of_lists() -> None:
+    static = {"ipv4": {"method": "static", "prefix": 24}}
+    (web,) = parse({"web": {"pool": "campus", **static}}, macPools={"campus": {"file": "machines.yml"}}).machines
+    assert web.network[0].ipv4.address is None
+    told = refusal({"web": static})
+    assert "network[0].ipv4: a static address needs its address" in told and "set pool" in told
+    assert "needs its prefix" in refusal(
+        {"web": {"pool": "campus", "ipv4": {"method": "static"}}}, macPools={"campus": {"file": "machines.yml"}}
+    )
+
+
 def test_a_number_stands_in_the_last_bytes() -> None:
     nics = {
         "web1": {"macScheme": "mgmt", "macRole": "web", "macNumber": 258},

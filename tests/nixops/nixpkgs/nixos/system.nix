@@ -21,7 +21,7 @@ let
   told = builtins.toJSON {
     inherit (config) fileSystems;
     loader = removeAttrs config.boot.loader [ "external" ];
-    inherit (config.networking) hostName extraHosts hosts;
+    inherit (config.networking) hostName domain extraHosts hosts;
     publicIPv4 = config.networking.publicIPv4 or null;
     networks = config.systemd.network.networks;
     knownHosts = config.services.openssh.knownHosts;
@@ -61,6 +61,7 @@ in
       supportedFilesystems = words;
     };
     networking.hostName = option types.str "";
+    networking.domain = option (types.nullOr types.str) null;
     networking.hosts = option (types.attrsOf (types.listOf types.str)) { };
     networking.extraHosts = option types.lines "";
     services.nginx.enable = option types.bool false;
