@@ -90,9 +90,9 @@ class ResourceKeeper:
         return [Ref(kind, name) for kind, name in self._specs[ref].comes_after(self._described_machines())]
 
     def following(self, machine: str) -> list[Ref]:
-        """The described things that follow a machine, and whose own machines exist."""
+        """The described things that follow a machine, and whose own machines exist, or are this one."""
         followers = [ref for ref in self._specs if Ref(MACHINE, machine) in self.comes_after(ref)]
-        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
+        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT} | {machine}
         return [ref for ref in followers if all(one.kind != MACHINE or one.name in there for one in self.wants(ref))]
 
     def _described_machines(self) -> Sequence[MachineSpec]:
@@ -100,14 +100,14 @@ class ResourceKeeper:
         return () if network is None else network.machines
 
     def followers(self, machine: str) -> list[Ref]:
-        """The recorded things that follow a machine, and can be put right with what is known here."""
+        """The recorded things of others that follow a machine, and can be put right with what is known here."""
         made = {ref: self._made_as(self.thing(ref)) for ref in self.recorded()}
-        return [
-            ref
-            for ref, spec in made.items()
-            if spec is not None and (MACHINE, machine) in spec.comes_after(self._described_machines())
-            and (self._setting.network is not None or not spec.needs_description)
-        ]  # fmt: skip
+        return [ref for ref, spec in made.items() if spec is not None and self._outlives(spec, machine)]
+
+    def _outlives(self, spec: ResourceSpec, machine: str) -> bool:
+        known = self._setting.network is not None or not spec.needs_description
+        one = (MACHINE, machine)
+        return known and one not in spec.wants and one in spec.comes_after(self._described_machines())
 
     def wants_as_recorded(self, ref: Ref) -> list[Ref]:
         """What had to be there before it was made."""

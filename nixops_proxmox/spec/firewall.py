@@ -281,6 +281,10 @@ class MachineFirewall(_OfFirewalls):
         return [("machine", self.name), *described, *super().wants]
 
     @override
+    def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
+        return [("machine", self.name), *super().comes_after(machines)]
+
+    @override
     def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
         yield from super().objections(machines, others)
         groups = {spec.name for spec in others if spec.kind == GROUP and spec.profile == self.profile}

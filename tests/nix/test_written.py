@@ -21,9 +21,12 @@ FRAGMENTS = [
     "docs/addresses.md 1",
     "docs/adopt.md 0",
     "docs/check.md 0",
+    "docs/firewall.md 0",
     "docs/networks.md 0",
+    "docs/reservations.md 0",
     "docs/resources.md 0",
     "docs/resources.md 1",
+    "docs/tenants.md 0",
     "docs/volumes.md 0",
     "docs/volumes.md 1",
     "docs/with-nixops2.md 1",
@@ -51,6 +54,16 @@ def test_every_block_of_nix_in_the_documents_is_looked_at() -> None:
 def test_parts_of_a_configuration_parse(evaluate: Evaluate, name: str) -> None:
     names = "providers: members: hardware: system: "
     assert evaluate(f"builtins.isFunction ({names}{{ {_block(name)} }})")
+
+
+@pytest.mark.parametrize("name", ["docs/firewall.md 0", "docs/tenants.md 0"])
+def test_resources_in_the_documents_are_what_a_network_may_have(evaluate: Evaluate, name: str) -> None:
+    told: dict[str, Any] = evaluate(f"{{ {_block(name)} }}")
+    resources = told.pop("resources")
+    told.setdefault("probe", {"deployment": {"proxmox": {}}})
+    needed = {"disks": [{"storage": "local-lvm", "size": "4G"}], "network": [{"bridge": "vmbr0"}]}
+    machines = {one: {"proxmox": {**needed, **said["deployment"]["proxmox"]}} for one, said in told.items()}
+    assert parse_network("written", {"machines": machines, "resources": resources}).resources
 
 
 @pytest.mark.parametrize("name", [*FILES, *BLOCKS])

@@ -109,7 +109,8 @@ def test_a_machine_that_is_gone_leaves_the_rules_that_name_it(record: Deployment
 def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:
     keeper = firewalls(record, Firewall(Fuse()), None)
     assert keeper.following("db") == [], "the firewall's own machine does not exist yet"
+    assert keeper.following("web") == [FIREWALL], "it is made after its machine"
     with record.lease() as lease:
         record.journal(lease).record(machine_at("web", 100), "made")
     assert keeper.following("db") == [FIREWALL]
-    assert keeper.comes_after(FIREWALL) == [Ref("machine", "db")]
+    assert keeper.comes_after(FIREWALL) == [Ref("machine", "web"), Ref("machine", "db")]

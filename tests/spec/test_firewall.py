@@ -40,7 +40,7 @@ def test_what_a_firewall_wants_and_what_it_follows() -> None:
     )  # fmt: skip
     firewall = next(one for one in found.resources if isinstance(one, MachineFirewall))
     assert firewall.wants == [("machine", "web"), ("security-group", "webs"), ("ip-set", "admins")]
-    assert firewall.comes_after(found.machines) == [("machine", "db"), ("network", "lan")]
+    assert firewall.comes_after(found.machines) == [("machine", "web"), ("machine", "db"), ("network", "lan")]
 
 
 WRONG: dict[str, dict[str, Any]] = {
