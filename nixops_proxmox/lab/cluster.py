@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
+from nixops_proxmox.lab.config import is_nic, parse_nic
 from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.ha import Ha
 from nixops_proxmox.lab.ipam import Ipam
@@ -212,7 +213,8 @@ class Cluster:
         self.vms.pop(vm.vmid, None)
         for pool in self.pools.values():
             pool.vms.discard(vm.vmid)
-        self.ipam.forget(vm.vmid)
+        nics = [parse_nic(value) for key, value in vm.config.items() if is_nic(key)]
+        self.ipam.forget(vm.vmid, [nic.get("macaddr", "") for nic in nics])
         self.vm_firewalls.pop(vm.vmid, None)
         path = f"/vms/{vm.vmid}"
         self.access.permissions.entries = [entry for entry in self.access.permissions.entries if entry.path != path]

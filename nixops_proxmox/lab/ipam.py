@@ -4,7 +4,7 @@ It is written at once: nothing of it waits to be applied.
 """
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,11 +126,14 @@ class Ipam:
             (cidr, ip) for cidr, ips in subnets.items() for ip, one in ips.items() if one.get("mac", "").upper() == mac
         ]
 
-    def forget(self, vmid: int) -> None:
-        """What a VM that is gone has held."""
+    def forget(self, vmid: int, macs: Sequence[str]) -> None:
+        """What a VM that is gone has held: PVE goes by the MACs of its NICs."""
+        held = {mac.upper() for mac in macs if mac}
         for subnets in self.zones.values():
             for ips in subnets.values():
-                for ip in [ip for ip, one in ips.items() if one.get("vmid") == vmid]:
+                for ip in [
+                    ip for ip, one in ips.items() if one.get("vmid") == vmid or one.get("mac", "").upper() in held
+                ]:
                     del ips[ip]
 
     def entries(self) -> Iterator[tuple[str, str, str, Section]]:

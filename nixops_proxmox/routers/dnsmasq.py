@@ -19,6 +19,8 @@ _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "
 
 
 class Dnsmasq:
+    marks = True
+
     def __init__(self, profile: RouterProfile) -> None:
         self._profile = profile
         self._folder, self._ssh = profile.setting("directory"), profile.setting("ssh")

@@ -22,6 +22,8 @@ Edit = Callable[[dict[str, Any]], bool]  # of the configuration of one daemon; F
 class Kea:
     """`direct`: the daemon itself answers (3.0 and later), and no control agent. `ipv6`: DHCPv6, too."""
 
+    marks = True
+
     def __init__(self, profile: RouterProfile) -> None:
         self._profile = profile
         self._web = Web(profile, basic=True)

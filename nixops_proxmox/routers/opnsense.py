@@ -38,6 +38,8 @@ SERVICES = {"kea": KEA, "dnsmasq": DNSMASQ}
 class Opnsense:
     """`service`: kea or dnsmasq. The user is the API's key, and the secret its secret."""
 
+    marks = True
+
     def __init__(self, profile: RouterProfile) -> None:
         self._profile = profile
         name = profile.setting("service", "kea")

@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 import pluggy
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.routers.address_book import AddressBook
 from nixops_proxmox.routers.dnsmasq import Dnsmasq
 from nixops_proxmox.routers.kea import Kea
 from nixops_proxmox.routers.opnsense import Opnsense
@@ -34,7 +35,7 @@ class RouterHooks:
 class OurDrivers:
     @hookimpl
     def drivers(self) -> Drivers:
-        return {"dnsmasq": Dnsmasq, "kea": Kea, "opnsense": Opnsense, "vyos": Vyos}
+        return {"dnsmasq": Dnsmasq, "kea": Kea, "opnsense": Opnsense, "pve": AddressBook, "vyos": Vyos}
 
 
 def find_drivers() -> dict[str, Callable[[RouterProfile], Router]]:

@@ -38,7 +38,12 @@ class Reservation:
 
 
 class Router(Protocol):
-    """A system that keeps reservations. All methods raise RouterError. One process calls one method at a time."""
+    """A system that keeps reservations. All methods raise RouterError. One process calls one method at a time.
+
+    `marks`: its entries say whose they are. Where they cannot, the entry with the MAC of a machine of ours is ours."""
+
+    @property
+    def marks(self) -> bool: ...
 
     def read(self) -> Sequence[Reservation]:
         """All that it has, ours and others', settled or not."""

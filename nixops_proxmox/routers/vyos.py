@@ -28,6 +28,8 @@ Found = tuple[tuple[str, ...], Reservation]  # where it is, and one part of it
 class Vyos:
     """`network`: the shared network. `version`: of VyOS; without it, the router is asked."""
 
+    marks = True
+
     def __init__(self, profile: RouterProfile) -> None:
         self._profile, self._network = profile, profile.setting("network")
         self._web = Web(profile, basic=False)

@@ -20,6 +20,8 @@ from tests.kinds.record import Record
 class Shelf:
     """A router's entries. A change acts, and outlasts a restart, when it is settled."""
 
+    marks = True
+
     def __init__(self, there: list[Reservation]) -> None:
         self.there, self.acting, self.fuse = there, list(there), Fuse()
 

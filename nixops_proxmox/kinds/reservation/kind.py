@@ -13,6 +13,7 @@ from nixops_proxmox.kinds.reservation.wanted import (
     ENTRIES,
     UNSETTLED,
     Told,
+    claimed,
     covers,
     differences,
     entries_of,
@@ -38,7 +39,7 @@ class ReservationKind:
 
     def look(self, world: World, thing: Thing, /) -> Told | None:
         """None: it has no entry of ours, and we have told it nothing."""
-        seen = self._see(world, thing, world.api.read())
+        seen = self._see(world, thing, self._read(world, thing))
         return seen if seen.entries or ENTRIES in thing.facts.values else None
 
     def diff(self, world: World, found: Told, /) -> Sequence[str]:
@@ -48,7 +49,7 @@ class ReservationKind:
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for an entry of somebody else's in the way. All of it is safe to repeat: what is there as it
         should be is left alone, and what was changed is settled again if a run was killed before that."""
-        everything = world.api.read()
+        everything = self._read(world, thing)
         seen = self._see(world, thing, everything)
         self._refuse_strangers(world, seen, everything)
         if seen.changed or seen.gone or not seen.settled:
@@ -61,7 +62,7 @@ class ReservationKind:
         return with_entries(attempt.facts, seen.wanted, settled=True)
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
-        entries = self._see(world, thing, world.api.read()).entries
+        entries = self._see(world, thing, self._read(world, thing)).entries
         if entries or UNSETTLED in thing.facts.values:
             attempt.note(with_entries(attempt.facts, recorded_entries(thing.facts.values), settled=False))
             # Safe to repeat: what is gone needs nothing.
@@ -69,9 +70,17 @@ class ReservationKind:
             world.api.settle()
         return Known()
 
+    def _read(self, world: World, thing: Thing) -> Sequence[Reservation]:
+        there = world.api.read()
+        return (
+            there
+            if world.api.marks
+            else claimed(there, [*recorded_entries(thing.facts.values), *_wanted(world, thing)])
+        )
+
     def _see(self, world: World, thing: Thing, everything: Sequence[Reservation]) -> Told:
-        ours = [one for one in everything if one.owner.startswith(f"{thing.deployment}/")]
         wanted = _wanted(world, thing)
+        ours = [one for one in everything if one.owner.startswith(f"{thing.deployment}/")]
         if world.setting is not None and (only := world.setting.only):
             wanted = [one for one in wanted if machine_of(one) == only]
             wanted += [one for one in ours if machine_of(one) != only]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from nixops_proxmox.core.kind import Known
 from nixops_proxmox.errors import StateError
@@ -74,6 +74,12 @@ def entries_of(
     ]
     kept = [one for one in recorded if machine_of(one) in there and machine_of(one) not in described]
     return sorted([*kept, *(one for one in found if one is not None)])
+
+
+def claimed(there: Sequence[Reservation], ours: Sequence[Reservation]) -> list[Reservation]:
+    """The same entries; those with a MAC of ours say so."""
+    owners = {one.mac: one.owner for one in ours}
+    return [replace(one, owner=owners.get(one.mac, "")) for one in there]
 
 
 def machine_of(one: Reservation) -> str:

@@ -157,6 +157,15 @@ class PveClient:
         template, where = _sdn_place(kind, name, vnet)
         self._ask("DELETE", template, values, **where)
 
+    def list_ips(self) -> Sequence[Mapping[str, Any]]:
+        """Who has which address, by PVE's own address book: zone, vnet, ip, mac, and the vmid that PVE knows."""
+        data = self._ask("GET", "/cluster/sdn/ipams/{ipam}/status", ipam="pve")
+        return list(answers.as_maps(data, "addresses"))
+
+    def change_ip(self, method: HttpMethod, vnet: str, zone: str, mac: str, ip: str) -> None:
+        """Take it, move the MAC to it, or give it back. It counts at once."""
+        self._ask(method, "/cluster/sdn/vnets/{vnet}/ips", {"zone": zone, "mac": mac.upper(), "ip": ip}, vnet=vnet)
+
     def lock_sdn(self) -> str:
         """Its token; needs 9. It is given although changes wait that are not applied."""
         data = self._ask("POST", "/cluster/sdn/lock", {"allow-pending": True})
