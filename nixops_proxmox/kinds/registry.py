@@ -15,6 +15,8 @@ from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import address, backup_job, medium, network, pool, reservation
 from nixops_proxmox.kinds.firewall import group, machine, names
+from nixops_proxmox.kinds.ha import resource as ha
+from nixops_proxmox.kinds.ha import rule as ha_rule
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.resource import Describable
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
@@ -77,6 +79,8 @@ def our_kinds() -> Sequence[Entry]:
         Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
         Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES, (ResourceType("volume", True),)),
         Entry(backup_job.NAME, backup_job.ABOUT, backup_job.LIFECYCLE, described=backup_job.DESCRIBED),
+        Entry(ha.NAME, ha.ABOUT, ha.LIFECYCLE, described=ha.DESCRIBED),
+        Entry(ha_rule.NAME, ha_rule.ABOUT, ha_rule.LIFECYCLE, described=ha_rule.DESCRIBED),
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, described=network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),

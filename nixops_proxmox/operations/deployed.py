@@ -184,7 +184,7 @@ class Deployed(VolumeVerbs):
             if self.record.machine(name).phase is Phase.ABSENT:
                 self.resources.follow(name)  # a run may have been killed right before that
                 return self.record.machine(name)
-            for ref in self.resources.dependents(Ref(MACHINE, name)):
+            for ref in self._order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
                 self.resources.remove(ref)
             followers = self.resources.followers(name)
             spec = spec_of_record(self.record.machine(name), to_destroy=True)

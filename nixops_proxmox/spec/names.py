@@ -36,7 +36,8 @@ REWRITTEN: Mapping[type[BaseModel], tuple[str, ...]] = {
 }
 
 # In the NixOS module only: what it configures in the guest.
-NIX_ONLY = frozenset({"guest"}) | {"firewall"}
+OF_RESOURCES = {"firewall": "firewalls", "ha": "ha"}  # options of machines that stand for one of `resources`
+NIX_ONLY = frozenset({"guest"}) | OF_RESOURCES.keys()
 
 _SECRET = frozenset(
     {"password", "tokenValue", "tokenSecret", "token", "apiToken", "otp", "totp", "ticket", "secret", "privateKey"}

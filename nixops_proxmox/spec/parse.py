@@ -1,7 +1,7 @@
 """From what Nix evaluated to the frozen description. Every mistake is told, each with its option's full path."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,11 +11,13 @@ from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup, filtered
+from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
 from nixops_proxmox.spec.names import (
     NIX_ONLY,
+    OF_RESOURCES,
     WHERE_SECRETS_GO,
     all_names,
     key_of,
@@ -56,10 +58,11 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
     found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
-    described = _with_firewalls(data.get("resources"), ours, mistakes)
+    described = _with_own(data.get("resources"), ours, mistakes)
     volumes = _described(VolumeSpec, described, VOLUMES, mistakes)
     tenants = _described(TenantSpec, described, TENANTS, mistakes)
     resources = with_tenants(_resources(described, models, mistakes), tenants, found, mistakes)
+    resources = _with_rules(name, found, resources)
     pools = _described(MacPoolSpec, described, MAC_POOLS, mistakes)
     schemes = _described(MacSchemeSpec, described, MAC_SCHEMES, mistakes)
     found = with_derived(found, schemes, pools, _path, mistakes)
@@ -144,8 +147,11 @@ def parse_machine(name: str, data: object) -> MachineSpec:
         if nic.network is not None:
             text = "set bridge instead: only a whole network of machines has resources.networks"
             mistakes.add(f"{_path(name)}.network[{place}].network", text)
-    if isinstance(options := _options(data), Mapping) and options.get("firewall") is not None:
-        mistakes.add(f"{_path(name)}.firewall", "has no effect here: only the command line's networks have firewalls")
+    options = _options(data)
+    for option in OF_RESOURCES:
+        if isinstance(options, Mapping) and options.get(option) is not None:
+            text = "has no effect here: only the command line's networks have it"
+            mistakes.add(f"{_path(name)}.{option}", text)
     if spec is None or mistakes.found:
         raise mistakes.error()
     return spec
@@ -170,22 +176,31 @@ def _options(entry: object) -> object:
     return entry.get("proxmox") if options is None else options
 
 
-def _with_firewalls(described: object, machines: Iterable[tuple[str, object]], mistakes: Mistakes) -> object:
-    """The resources, with the firewalls that machines describe themselves. It has the machine's hypervisor."""
-    own = {}
-    for name, entry in machines:
-        options = _options(entry)
-        if isinstance(options, Mapping) and isinstance(options.get("firewall"), Mapping):
-            of_machine = {"profile": options["profile"]} if isinstance(options.get("profile"), str) else {}
-            own[name] = {**of_machine, **options["firewall"]}
-    if not own or (described is not None and not isinstance(described, Mapping)):
+def _with_own(described: object, machines: Iterable[tuple[str, object]], mistakes: Mistakes) -> object:
+    """The resources, with those that machines describe themselves. They have the machine's hypervisor."""
+    if described is not None and not isinstance(described, Mapping):
         return described
-    resources = described or {}
-    beside = resources.get(MachineFirewall.option)
-    others = beside if isinstance(beside, Mapping) else {}
-    for name in own.keys() & others.keys():
-        mistakes.add(f"{_path(name)}.firewall", f"is described under resources.{MachineFirewall.option}, too")
-    return {**resources, MachineFirewall.option: {**others, **own}}
+    resources, machines = dict(described or {}), list(machines)
+    for option, place in OF_RESOURCES.items():
+        own = {}
+        for name, entry in machines:
+            options = _options(entry)
+            if isinstance(options, Mapping) and isinstance(options.get(option), Mapping):
+                of_machine = {"profile": options["profile"]} if isinstance(options.get("profile"), str) else {}
+                own[name] = {**of_machine, **options[option]}
+        beside = resources.get(place)
+        others = beside if isinstance(beside, Mapping) else {}
+        for name in own.keys() & others.keys():
+            mistakes.add(f"{_path(name)}.{option}", f"is described under resources.{place}, too")
+        if own:
+            resources[place] = {**others, **own}
+    return resources
+
+
+def _with_rules(name: str, machines: Sequence[MachineSpec], found: list[ResourceSpec]) -> list[ResourceSpec]:
+    """With the rules of HA that follow from placement. One that is described by that name stands for itself."""
+    known = {spec.name for spec in found if isinstance(spec, HaRuleSpec)}
+    return found + [rule for rule in rules_of_placement(name, machines, found) if rule.name not in known]
 
 
 def _path(machine: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from nixops_proxmox.spec.backup_job import BackupJobSpec
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -20,5 +21,7 @@ _MODELS = (
     AddressAlias,
     SecurityGroup,
     MachineFirewall,
+    HaSpec,
+    HaRuleSpec,
 )
 OURS: Models = {model.option: model for model in _MODELS}

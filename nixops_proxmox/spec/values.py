@@ -150,6 +150,9 @@ Bridge = Annotated[str, AfterValidator(_matching(_BRIDGE, "a bridge such as vmbr
 BridgeIfAny = Annotated[str, AfterValidator(_matching(f"(?:{_BRIDGE})?", "a bridge such as vmbr0"))]
 _OF_FIREWALLS = "2 to {} letters, digits, - and _, with a letter first"
 FirewallName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_-]{1,63}", _OF_FIREWALLS.format(64)))]
+ConfigId = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_-]+", "a name of letters, digits, - and _, with a letter first"))
+]
 GroupName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9_-]{1,17}", _OF_FIREWALLS.format(18)))]
 GroupRef = Annotated[
     str, AfterValidator(_matching(r"(pve:)?[A-Za-z0-9][A-Za-z0-9._-]*", "a security group, or pve:NAME for one of PVE"))

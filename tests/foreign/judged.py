@@ -45,7 +45,11 @@ _JUDGED: list[tuple[int | None, str, type[DeployError]]] = [
     (None, r"Configuration file .* does not exist|unable to find configuration file", WrongPlace),
     (None, r"config file already exists", VmidTaken),
     (None, r"invalid bootorder|in use by linked|protection mode|snapshot feature", PveRefused),
-    (None, r"used in HA resources|^connection check for storage|^storage '.*' is not online", PveRefused),
+    (
+        None,
+        r"used in HA resources|in error state, must be|^connection check for storage|^storage '.*' is not online",
+        PveRefused,
+    ),
     (None, r"^(storage|sdn vnet|sdn zone|disk|Disk|snapshot|pool) '.*' (for VM '.*' )?does not exist", NotFound),
     (None, r"^parent '.*' of pool '.*' does not exist", NotFound),
     (None, r"^storage '.*' is (disabled|not available on node)|could not find (target )?VM", NotFound),

@@ -32,6 +32,7 @@ from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.address_bench import AddressBench
 from tests.kinds.firewall_bench import AliasBench, GroupBench, IpSetBench, MachineFirewallBench
+from tests.kinds.ha_bench import HaBench, HaRuleBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.record import Record
@@ -444,6 +445,8 @@ BENCHES: dict[str, type[Bench]] = {
     "pool": PoolBench,
     "backup-job": BackupJobBench,
     "network": NetworkBench,
+    "ha": HaBench,
+    "ha-rule": HaRuleBench,
     "reservation": ReservationBench,
     "firewall": MachineFirewallBench,
     "ip-set": IpSetBench,

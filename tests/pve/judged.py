@@ -113,6 +113,7 @@ AT_ONCE: list[tuple[Call, int, str, type[DeployError]]] = [
     (DELETE, 500, "VM 101 is running - destroy failed", VmRunning),
     (DELETE, 500, "can't remove VM 101 - protection mode enabled", PveRefused),
     (DELETE, 500, "unable to remove VM 101 - used in HA resources and purge parameter not set", PveRefused),
+    (PUT, 500, "service 'vm:101' in error state, must be disabled and fixed first", PveRefused),
     (PUT, 500, "checksum missmatch (file change by other user?)", ConfigChanged),
     (PUT, 500, "detected modified configuration - file changed by other user? Try again.", ConfigChanged),
     (READ, 500, "VM 101 not running", VmNotRunning),

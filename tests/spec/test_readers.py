@@ -8,6 +8,7 @@ import pytest
 from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.ha import HaRuleSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
 
@@ -43,6 +44,7 @@ IN_SPEC = {
     (AddressAlias, "alias"),
     (SecurityGroup, "group"),
     (MachineFirewall, "sealed"),
+    (HaRuleSpec, "rule"),  # as `ruleid`
 }
 
 

@@ -119,6 +119,7 @@ class StatusSeen:
     managed: bool = False  # by HA
     agent: bool = False  # configured, not necessarily answering
     moved: int = 0  # bytes that it read from and wrote to its disks and networks since its start
+    ha_state: str = ""  # what HA is at with it
 
 
 @dataclass(frozen=True)
@@ -386,6 +387,12 @@ def parse_mappings(data: Any) -> Mapping[str, frozenset[str]]:
     }
 
 
+def parse_ha_entries(data: Any, key: str) -> Mapping[str, Mapping[str, str]]:
+    """GET /cluster/ha/resources, groups or rules: settings are texts, switches are 1 and 0."""
+    items = as_maps(data, "HA")
+    return {_need(item, key): {name: _setting(value) for name, value in item.items()} for item in items}
+
+
 def parse_ha_rules(data: Any) -> tuple[HaRule, ...]:
     """GET /cluster/ha/rules (9.0). Rules that are off say nothing."""
     return tuple(
@@ -503,6 +510,7 @@ def parse_status(data: Any) -> StatusSeen:
         isinstance(ha, dict) and as_flag(ha.get("managed"), "ha.managed"),
         as_flag(item.get("agent"), "agent"),
         sum(_int(item, key) for key in ("diskread", "diskwrite", "netin", "netout")),
+        str(ha.get("state") or "") if isinstance(ha, dict) else "",
     )
 
 

@@ -21,6 +21,7 @@ from nixops_proxmox.errors import (
     PveError,
     PveOutcomeUnknown,
     PveRefused,
+    PveUnreachable,
     TaskFailed,
     VmidTaken,
 )
@@ -33,6 +34,7 @@ from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.firewalls import FirewallStore
+from nixops_proxmox.pve.cluster.ha import HA_ERROR, HaStore, in_ha_error
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
@@ -143,6 +145,7 @@ class PveHypervisor:
         self._release: Release | None = None
         self.pool_store, self.backup_jobs = PoolStore(unguarded), BackupJobs(unguarded)
         self.network_store = NetworkStore(unguarded, self.get_release)
+        self.ha_store = HaStore(unguarded, self.get_release)
         self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
         self._pools = Pools(client, self._view, self.get_release)
 
@@ -283,15 +286,17 @@ class PveHypervisor:
             return self.client.shut_down_vm(node, facts.vmid, seconds)
 
         try:
-            self._power(facts, note, "qmshutdown", shut_down, Power.STOPPED)
+            self._power(facts, note, "qmshutdown", shut_down, Power.STOPPED, seconds)
         except (TaskFailed, NotObeyed) as error:
             if not isinstance(known_of(error), NotObeyed):
                 raise
             self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
             self.stop_vm(facts, note)
 
-    def _power(self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power) -> None:
-        """Submit, wait, and repeat while others hold the VM's lock.
+    def _power(
+        self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power, patience: float = 0
+    ) -> None:
+        """Submit, wait, and repeat while others hold the VM's lock. `patience`: seconds that the guest is given.
 
         Safe to repeat: PVE starts no VM that runs and stops none that is stopped, and after a failure we look first."""
         deadline = self._clock() + self._busy
@@ -301,7 +306,7 @@ class PveHypervisor:
             note(upid)
             failure = self._work.failure(upid)
             if parse_upid(upid).type.startswith("ha") and failure is None:
-                self._wait_for_power(facts, goal)  # HA has only been told
+                self._wait_for_power(facts, goal, POWER_TIME + patience)  # HA has only been told
                 break
             if (failure is None and not self._work.is_guessed(upid)) or self._is_reached(node, facts.vmid, goal):
                 break
@@ -330,18 +335,21 @@ class PveHypervisor:
         except WrongPlace:
             return False
 
-    def _wait_for_power(self, facts: Facts, goal: Power) -> None:
-        deadline = self._clock() + POWER_TIME
+    def _wait_for_power(self, facts: Facts, goal: Power, seconds: float) -> None:
+        deadline = self._clock() + seconds
         while self._clock() < deadline:  # safe to repeat: it only looks
             node = self._finder.node_of(facts)
             try:
-                if self.client.get_status(node, facts.vmid, poll=True).running is (goal is Power.RUNNING):
+                seen = self.client.get_status(node, facts.vmid, poll=True)
+                if seen.running is (goal is Power.RUNNING):
                     return
-            except WrongPlace:
-                self._finder.forget(facts.vmid)  # HA may start it elsewhere
+                if seen.ha_state == HA_ERROR:
+                    raise in_ha_error(facts.vmid)
+            except (WrongPlace, PveUnreachable):  # HA may start it elsewhere, and its node may just have failed
+                self._finder.forget(facts.vmid)
             self._sleep(1.0)
         raise PveBusy(
-            f"VM {facts.vmid}: HA was asked, but it is still not {goal} after {POWER_TIME:.0f} s",
+            f"VM {facts.vmid}: HA was asked, but it is still not {goal} after {seconds:.0f} s",
             hint="see the HA manager's status in PVE",
         )
 

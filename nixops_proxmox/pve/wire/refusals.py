@@ -235,6 +235,9 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"missing privileges to access",
          _as(PermissionDenied, "grant Datastore.AllocateSpace or Datastore.Audit on that volume's storage")),
     _Row(_ANY, None, r"", r"invalid bootorder", _as(PveRefused)),
+    _Row(_ANY, None, r"", r"in error state, must be disabled and fixed first",
+         _as(PveRefused, "HA gave up on it: see why in its tasks; in PVE, ask HA for the state disabled, repair it, and"
+             " ask for started")),
     _Row(_ANY, None, r"", r"used in HA resources", _as(PveRefused, "remove it from the HA manager's resources first")),
     _Row(_ANY, None, r"", r"hostname lookup '.*' failed|certificate verify failed",
          _as(PveUnreachable, "the node that we talk to cannot find that one: is its name spelled as in the cluster's"

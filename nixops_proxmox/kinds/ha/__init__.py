@@ -1,0 +1,1 @@
+"""What PVE's HA is told of our machines."""
