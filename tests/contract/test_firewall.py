@@ -9,15 +9,19 @@ import pytest
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
-from nixops_proxmox.errors import StateError
+from nixops_proxmox.errors import DeployError, PermissionDenied, StateError
+from nixops_proxmox.kinds.firewall.names import needs as firewall_needs
 from nixops_proxmox.kinds.registry import find_kinds
 from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
 from nixops_proxmox.lab.testing import start_lab
 from nixops_proxmox.model import Address, Machine, Phase, Reach
 from nixops_proxmox.options import Silent
+from nixops_proxmox.pve.api.versions import Release
+from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.resource import ResourceSpec
+from tests.contract.clerk import Clerk
 from tests.contract.client_bench import MAC, Bench
 from tests.kinds.record import Record
 
@@ -41,7 +45,7 @@ class Cluster:
     """One machine and its firewall on a lab."""
 
     def __init__(self, bench: Bench) -> None:
-        self.bench, made = bench, bench.created()
+        self.bench, made, self.hypervisor = bench, bench.created(), bench.hypervisor
         seen = Address(ip_address("10.0.0.5"), Reach.PRIVATE, "eth0", MAC)
         self.machine = made.moved(Phase.READY, replace(made.facts, addresses=(seen,)))
         self.records: dict[str, Record[Thing]] = {}
@@ -54,7 +58,7 @@ class Cluster:
         def machines() -> list[Machine]:
             return [self.machine]
 
-        hypervisor = self.bench.hypervisor
+        hypervisor = self.hypervisor
         setting = Setting("demo", NetworkSpec(name="demo", resources=ALL), machines, lambda _: None, self, Silent())
         mark, store = mark_of("demo", spec.name), hypervisor.firewall_store
         return ResourceWorld(spec, mark, store, self, Silent(), hypervisor.wait_for_task, setting)
@@ -133,3 +137,33 @@ def test_a_change_at_the_same_moment_is_looked_at_again(cluster: Cluster) -> Non
     cluster.bench.fault("refuse", "PUT", f"{rules}/0", text=text)
     assert cluster.run(WEBS).phase is Presence.PRESENT
     assert cluster.ask("GET", rules)[0]["action"] == "ACCEPT"
+
+
+def rights_of(spec: ResourceSpec, release: Release) -> list[Need]:
+    """What a machine's firewall needs: what the machine itself does, on its VM."""
+    vm = [Need(("/vms",), (name,), "as the machine") for name in ("VM.Audit", "VM.Config.Network")]
+    return list(firewall_needs(spec, release)) if isinstance(spec, IpSet | AddressAlias | SecurityGroup) else vm
+
+
+@pytest.mark.parametrize("spec", [ADMINS, OFFICE, WEBS, MachineFirewall(name="web")], ids=lambda spec: str(spec.kind))
+def test_the_rights_that_the_doctor_asks_for_are_enough_and_each_is_needed(spec: ResourceSpec) -> None:
+    with start_lab(version="8.4") as lab:
+        bench = Bench(lab)
+        cluster = Cluster(bench)
+        needed = rights_of(spec, Release(8, 4))
+        for number, lacking in enumerate([*needed, None]):
+            granted: dict[str, list[str]] = {}
+            for need in needed:
+                if need != lacking:
+                    granted.setdefault(need.paths[0], []).extend(need.privileges)
+            cluster.records.clear()
+            cluster.hypervisor = Clerk(bench, granted, name=f"clerk{number}@pve").hypervisor
+            if lacking is None:
+                assert cluster.run(spec).phase is Presence.PRESENT
+                assert cluster.run(spec, Presence.ABSENT).phase is Presence.ABSENT
+            else:
+                with pytest.raises(DeployError) as refused:
+                    cluster.run(spec)
+                assert isinstance(refused.value, PermissionDenied) or lacking.privileges == ("VM.Audit",), lacking
+        for client in bench.made:
+            client.close()
