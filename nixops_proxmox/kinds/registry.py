@@ -13,7 +13,7 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import address, backup_job, medium, network, pool, reservation
+from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation
 from nixops_proxmox.kinds.firewall import group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
@@ -81,6 +81,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(backup_job.NAME, backup_job.ABOUT, backup_job.LIFECYCLE, described=backup_job.DESCRIBED),
         Entry(ha.NAME, ha.ABOUT, ha.LIFECYCLE, described=ha.DESCRIBED),
         Entry(ha_rule.NAME, ha_rule.ABOUT, ha_rule.LIFECYCLE, described=ha_rule.DESCRIBED),
+        Entry(mapping.NAME, mapping.ABOUT, mapping.LIFECYCLE, described=mapping.DESCRIBED),
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, described=network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),

@@ -15,6 +15,7 @@ from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
+from nixops_proxmox.spec.mapping import MappingEntry, MappingSpec
 from nixops_proxmox.spec.names import (
     NIX_ONLY,
     OF_RESOURCES,
@@ -302,11 +303,17 @@ def _read_nics(node: Node, mistakes: Mistakes) -> object:
     return [_dump(nic) for nic in found if nic is not None]
 
 
-def _read_rules(node: Node, mistakes: Mistakes) -> object:
-    if not isinstance(node.value, tuple):
-        mistakes.add(node.path, f"expected a list of rules, got {show(node.plain())}")
-        return None
-    return [_dump(rule) for rule in (_read(Rule, child, mistakes) for child in node.value) if rule is not None]
+def _read_list(model: type[BaseModel], called: str) -> Read:
+    def read(node: Node, mistakes: Mistakes) -> object:
+        if not isinstance(node.value, tuple):
+            mistakes.add(node.path, f"expected a list of {called}, got {show(node.plain())}")
+            return None
+        return [_dump(one) for one in (_read(model, child, mistakes) for child in node.value) if one is not None]
+
+    return read
+
+
+_read_rules = _read_list(Rule, "rules")
 
 
 def _read_ip(family: int) -> Read:
@@ -386,6 +393,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (MachineFirewall, "rules"): _read_rules,
     (SecurityGroup, "rules"): _read_rules,
     (TenantSpec, "open"): _read_rules,
+    (MappingSpec, "entries"): _read_list(MappingEntry, "entries"),
     (Ssh, "options"): _read_ssh_options,
 }
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from nixops_proxmox.spec.backup_job import BackupJobSpec
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
+from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -23,5 +24,6 @@ _MODELS = (
     MachineFirewall,
     HaSpec,
     HaRuleSpec,
+    MappingSpec,
 )
 OURS: Models = {model.option: model for model in _MODELS}

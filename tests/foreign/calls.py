@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nixops_proxmox.pve.api.answers import MappingSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.firewall import FirewallCalls, of_vm
 
@@ -18,6 +19,9 @@ class Made:
     make: Callable[[PveClient], object]
     method: str
     path: str
+
+
+SHARE = MappingSeen(("node=pve1,path=/srv",), "ours", mediated=False)
 
 
 def made(folder: Path) -> list[Made]:
@@ -35,6 +39,10 @@ def made(folder: Path) -> list[Made]:
         Made("describe_bridges", lambda c: c.describe_bridges(NODE), "GET", f"/nodes/{NODE}/network"),
         Made("list_maintenance", lambda c: c.list_maintenance(), "GET", "/cluster/ha/status/current"),
         Made("list_mappings", lambda c: c.list_mappings("pci"), "GET", "/cluster/mapping/pci"),
+        Made("describe_mappings", lambda c: c.describe_mappings("usb"), "GET", "/cluster/mapping/usb"),
+        Made("create_mapping", lambda c: c.create_mapping("dir", "m", SHARE), "POST", "/cluster/mapping/dir"),
+        Made("change_mapping", lambda c: c.change_mapping("dir", "m", SHARE), "PUT", "/cluster/mapping/dir/m"),
+        Made("delete_mapping", lambda c: c.delete_mapping("dir", "m"), "DELETE", "/cluster/mapping/dir/m"),
         Made("list_ha_rules", lambda c: c.list_ha_rules(), "GET", "/cluster/ha/rules"),
         Made("list_ha_groups", lambda c: c.list_ha_groups(), "GET", "/cluster/ha/groups"),
         Made("get_processor", lambda c: c.get_processor(NODE), "GET", f"/nodes/{NODE}/status"),
@@ -57,6 +65,7 @@ def made(folder: Path) -> list[Made]:
         Made("apply_sdn", lambda c: c.apply_sdn({}), "PUT", "/cluster/sdn"),
         Made("list_zone_status", lambda c: c.list_zone_status(NODE), "GET", f"/nodes/{NODE}/sdn/zones"),
         *_of_firewalls(),
+        *_of_ha(),
         Made("list_online_nodes", lambda c: c.list_online_nodes(), "GET", "/nodes"),
         Made("list_vnets", lambda c: c.list_vnets(), "GET", "/cluster/sdn/vnets"),
         Made("list_pool_members", lambda c: c.list_pool_members("p"), "GET", "/pools/p"),
@@ -116,6 +125,15 @@ def made(folder: Path) -> list[Made]:
         Made("get_task", lambda c: c.get_task(NODE, UPID), "GET", f"/nodes/{NODE}/tasks/{UPID}/status"),
         Made("task_log", lambda c: c.task_log(NODE, UPID), "GET", f"/nodes/{NODE}/tasks/{UPID}/log"),
         Made("list_tasks", lambda c: c.list_tasks(NODE), "GET", f"/nodes/{NODE}/tasks"),
+    ]
+
+
+def _of_ha() -> list[Made]:
+    return [
+        Made("ha.list_entries", lambda c: c.ha.list_entries("resources"), "GET", "/cluster/ha/resources"),
+        Made("ha.add", lambda c: c.ha.add("rules", "r", {"type": "node-affinity"}), "POST", "/cluster/ha/rules"),
+        Made("ha.change", lambda c: c.ha.change("groups", "g", {}, ("comment",)), "PUT", "/cluster/ha/groups/g"),
+        Made("ha.remove", lambda c: c.ha.remove("rules", "r"), "DELETE", "/cluster/ha/rules/r"),
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 from nixops_proxmox.errors import DeployError, PveRefused, TaskFailed
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.firewall import FirewallCalls
+from nixops_proxmox.pve.api.ha import HaCalls
 from nixops_proxmox.pve.api.tasks import TaskWaiter
 from nixops_proxmox.pve.cluster.work import known_of
 from tests.foreign.bench import Foreign
@@ -15,7 +16,7 @@ from tests.foreign.calls import Made, made
 from tests.foreign.judged import judgement
 
 NO_CALLS = {"close", "guarded"}
-CALLS = {"": PveClient, "firewall.": FirewallCalls}
+CALLS = {"": PveClient, "firewall.": FirewallCalls, "ha.": HaCalls}
 NAMES = sorted(
     f"{where}{name}"
     for where, owner in CALLS.items()

@@ -35,6 +35,7 @@ from tests.kinds.firewall_bench import AliasBench, GroupBench, IpSetBench, Machi
 from tests.kinds.ha_bench import HaBench, HaRuleBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
+from tests.kinds.mapping_bench import MappingBench
 from tests.kinds.record import Record
 from tests.kinds.reservation_bench import ReservationBench
 
@@ -445,6 +446,7 @@ BENCHES: dict[str, type[Bench]] = {
     "pool": PoolBench,
     "backup-job": BackupJobBench,
     "network": NetworkBench,
+    "mapping": MappingBench,
     "ha": HaBench,
     "ha-rule": HaRuleBench,
     "reservation": ReservationBench,

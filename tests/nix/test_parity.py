@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from nixops_proxmox.spec import Disk, Efi, InstallSpec, IpSpec, MachineSpec, Nic, Ssh, Tpm, VolumeSpec, parse_machine
 from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup
+from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.names import ALIASES, NIX_ONLY, REWRITTEN, SECRETS, key_of, options_of
 from nixops_proxmox.spec.parse import _READERS
 from nixops_proxmox.spec.tenant import TenantSpec
@@ -53,7 +54,7 @@ def tree(evaluate: Evaluate, lib: str) -> Tree:
 
 
 def test_every_reader_is_known_here() -> None:
-    beside = (Rule, MachineFirewall, SecurityGroup, TenantSpec)
+    beside = (Rule, MachineFirewall, SecurityGroup, TenantSpec, MappingSpec)
     assert set(WIDER) == {reader for reader in _READERS if reader[0] not in beside}, "these are no module's options"
 
 

@@ -9,6 +9,7 @@ from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec
+from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
 
@@ -45,6 +46,7 @@ IN_SPEC = {
     (SecurityGroup, "group"),
     (MachineFirewall, "sealed"),
     (HaRuleSpec, "rule"),  # as `ruleid`
+    (MappingSpec, "mapping"),  # as `mappingid`
 }
 
 

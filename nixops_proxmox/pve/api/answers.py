@@ -379,6 +379,25 @@ def parse_maintenance(data: Any) -> frozenset[str]:
     return frozenset(_text(item, "node") for item in lrms if "(maintenance mode" in _text(item, "status"))
 
 
+@dataclass(frozen=True)
+class MappingSeen:
+    """A mapping of devices or folders. `rows`: as PVE prints them. `mediated`: its devices are shared out in parts."""
+
+    rows: tuple[str, ...]
+    comment: str
+    mediated: bool
+
+
+def parse_mapping_entries(data: Any) -> Mapping[str, MappingSeen]:
+    """GET /cluster/mapping/pci, usb or dir, by name."""
+    return {
+        _need(item, "id"): MappingSeen(
+            tuple(_texts(item.get("map"))), _text(item, "description"), as_flag(item.get("mdev"), "mdev")
+        )
+        for item in as_maps(data, "mappings")
+    }
+
+
 def parse_mappings(data: Any) -> Mapping[str, frozenset[str]]:
     """GET /cluster/mapping/pci or usb: the nodes that have a device, by the mapping's name."""
     return {

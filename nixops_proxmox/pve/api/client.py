@@ -21,6 +21,11 @@ STORAGE = "/nodes/{node}/storage/{storage}"
 Params = Mapping[str, Value]
 
 
+def _mapping_params(kind: str, wanted: answers.MappingSeen) -> Params:
+    more: Params = {"mdev": wanted.mediated} if kind == "pci" else {}
+    return {"map": list(wanted.rows), "description": wanted.comment, **more}
+
+
 def _sdn_place(kind: str, name: str, vnet: str) -> tuple[str, dict[str, Any]]:
     if kind == "subnet":
         return "/cluster/sdn/vnets/{vnet}/subnets/{subnet}", {"vnet": vnet, "subnet": name}
@@ -85,6 +90,20 @@ class PveClient:
     def list_mappings(self, kind: str) -> Mapping[str, frozenset[str]]:
         """Mapped devices (`pci`, `usb`) that we may use: their nodes, by name. Since 8.0."""
         return answers.parse_mappings(self._ask("GET", "/cluster/mapping/{kind}", kind=kind))
+
+    def describe_mappings(self, kind: str) -> Mapping[str, answers.MappingSeen]:
+        """pci, usb or dir, by name, as far as we may use, see or change them."""
+        return answers.parse_mapping_entries(self._ask("GET", "/cluster/mapping/{kind}", kind=kind))
+
+    def create_mapping(self, kind: str, name: str, wanted: answers.MappingSeen) -> None:
+        self._ask("POST", "/cluster/mapping/{kind}", {**_mapping_params(kind, wanted), "id": name}, kind=kind)
+
+    def change_mapping(self, kind: str, name: str, wanted: answers.MappingSeen) -> None:
+        self._ask("PUT", "/cluster/mapping/{kind}/{id}", _mapping_params(kind, wanted), kind=kind, id=name)
+
+    def delete_mapping(self, kind: str, name: str) -> None:
+        """Although VMs may use it: PVE does not look."""
+        self._ask("DELETE", "/cluster/mapping/{kind}/{id}", kind=kind, id=name)
 
     def list_ha_rules(self) -> tuple[answers.HaRule, ...]:
         """Since 9.0; needs Sys.Audit on /."""

@@ -35,6 +35,7 @@ from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.firewalls import FirewallStore
 from nixops_proxmox.pve.cluster.ha import HA_ERROR, HaStore, in_ha_error
+from nixops_proxmox.pve.cluster.mappings import MappingStore
 from nixops_proxmox.pve.cluster.marks import Marks
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.cluster.moves import Moves
@@ -145,7 +146,7 @@ class PveHypervisor:
         self._release: Release | None = None
         self.pool_store, self.backup_jobs = PoolStore(unguarded), BackupJobs(unguarded)
         self.network_store = NetworkStore(unguarded, self.get_release)
-        self.ha_store = HaStore(unguarded, self.get_release)
+        self.ha_store, self.mapping_store = HaStore(unguarded, self.get_release), MappingStore(unguarded)
         self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
         self._pools = Pools(client, self._view, self.get_release)
 
