@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--admin",
         metavar="USER@REALM",
         default="root@pam",
-        help="Apply as this user; asks for the password (root@pam)",
+        help="Log in as this user to apply; asks for the password",
     )
     add_yes(parser)
 
