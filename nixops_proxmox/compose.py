@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from nixops_proxmox import paths
+from nixops_proxmox.care import Care
 from nixops_proxmox.guest.agent import Agent, RealClock
 from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
@@ -74,6 +75,7 @@ class Parts:
         self._hypervisors: dict[str, PveHypervisor] = {}
         self._routers: dict[str, Router] = {}
         self.right = Right()
+        self.care = Care(options.agreed, lambda name: load_profile(name, path=options.profiles))
         self.keys = KeyStore(self._directory / "keys", record.name, self.right.check)
         self.guests = Guests(
             self.agent,

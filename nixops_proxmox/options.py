@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from nixops_proxmox.core.thing import AnyThing
@@ -11,12 +12,22 @@ from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.nixeval.evaluate import NetworkSource
 from nixops_proxmox.pve.wire.calls import Trace, no_trace
 from nixops_proxmox.reach.patience import Patience
+from nixops_proxmox.spelling import Verb
 
 MAKE_ANOTHER = "NIXOPS_PROXMOX_MAKE_ANOTHER"  # the word `--make-another`, for doors that have no options of ours
+CONFIRM, OUTSIDE_WINDOWS = "NIXOPS_PROXMOX_CONFIRM", "NIXOPS_PROXMOX_OUTSIDE_WINDOWS"  # as `--confirm`, …
+
+
+SAID = {Verb.MAKE_ANOTHER: MAKE_ANOTHER, Verb.CONFIRM: CONFIRM, Verb.OUTSIDE_WINDOWS: OUTSIDE_WINDOWS}
 
 
 def is_said(variable: str, environment: Mapping[str, str]) -> bool:
     return environment.get(variable, "") not in ("", "0")
+
+
+def said_agreed(environment: Mapping[str, str]) -> "Agreed":
+    """For doors that have no options of ours."""
+    return Agreed(is_said(CONFIRM, environment), is_said(OUTSIDE_WINDOWS, environment))
 
 
 class Silent:
@@ -26,6 +37,15 @@ class Silent:
     def detail(self, thing: AnyThing, text: str) -> None: ...
     def done(self, thing: AnyThing, label: str, seconds: float) -> None: ...
     def warn(self, thing: AnyThing, text: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the user said about hypervisors that are changed with care. `moment`: now."""
+
+    confirmed: bool = False  # the word that `confirm` asks for
+    outside_windows: bool = False
+    moment: Callable[[], datetime] = lambda: datetime.now().astimezone()
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,7 @@ class Options:
     jobs: int = 128  # machines at a time; they mostly wait
     permissions: Permissions = field(default_factory=Permissions)
     break_lock: bool = False
+    agreed: Agreed = field(default_factory=Agreed)
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
     trace: Trace = no_trace  # told every API call

@@ -34,6 +34,8 @@ class Verb(StrEnum):
     VOLUME_DETACH = "volume-detach"
     VOLUME_LIST = "volume-list"
     BREAK_LOCK = "break-lock"  # no verb of its own: the same command again, and it takes the lock
+    CONFIRM = "confirm"  # so, too: it changes machines of a hypervisor that asks for this word
+    OUTSIDE_WINDOWS = "outside-windows"  # so, too: it changes machines outside of their hypervisor's windows
     MAKE_ANOTHER = "make-another"  # so, too: it makes a machine though an unrecorded VM bears its mark
 
 

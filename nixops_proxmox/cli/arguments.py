@@ -187,6 +187,7 @@ def build_options(args: argparse.Namespace, screen: Screen, *, described: bool |
     from nixops_proxmox.nixeval.evaluate import parse_source
     from nixops_proxmox.operations import Options
     from nixops_proxmox.operations.networks import choose_profile
+    from nixops_proxmox.options import Agreed
 
     reference = get_source(args) if described else find_source(args) if described is None else ""
     state = state_location(args)
@@ -203,6 +204,7 @@ def build_options(args: argparse.Namespace, screen: Screen, *, described: bool |
             check=getattr(args, "verify", False),
         ),
         break_lock=getattr(args, "break_lock", False),
+        agreed=Agreed(getattr(args, "confirm", False), getattr(args, "outside_windows", False)),
         reporter=screen.reporter,
         ended=lambda outcome: screen.reporter.ended(outcome.name, outcome.error),
     )

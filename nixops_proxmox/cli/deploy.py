@@ -11,7 +11,7 @@ from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
 from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select, selects_all
 from nixops_proxmox.display.offers import offer_commits
-from nixops_proxmox.display.results import tell_changing
+from nixops_proxmox.display.results import agree_with_care, tell_changing
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
@@ -115,6 +115,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             screen.say("nothing was done")
             return 0
 
+        if not agree_with_care(screen, deployed, names, yes=args.yes or saved is not None):
+            screen.say("nothing was done")
+            return 0
+
         def work() -> "Sequence[Outcome]":
             return deployed.deploy(names, until=until, allow_recreate=args.allow_recreate, promised=saved)
 
@@ -133,6 +137,8 @@ def _remove(
     """After everything that is described stands as it should: until then, nothing is given up."""
     if not names and not things:
         return 0
+
+    deployed.agree()  # each of them was named in a question
 
     def work() -> "Sequence[Outcome]":
         return [*deployed.destroy(names, release=args.release), *deployed.remove_resources(things)]

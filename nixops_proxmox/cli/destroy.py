@@ -57,6 +57,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         if what and not screen.ask(f"destroy {what}{', with all their data' if names else ''}?", yes=args.yes):
             screen.say("nothing was done")
             return tell(args, screen, {"machines": []})
+        deployed.agree()
         return run_destroy(args, screen, deployed, [machines[name] for name in names], things)
 
 

@@ -39,6 +39,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         if not screen.ask(f"restore {name} from {what}, and lose what is on its disks now?", yes=args.yes):
             screen.say("nothing was done")
             return 0
+        deployed.agree()
         return carry_out(
             args.command,
             screen,

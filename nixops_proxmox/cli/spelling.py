@@ -8,8 +8,8 @@ from nixops_proxmox.spelling import Verb, on_the_line, spell
 def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.BREAK_LOCK:
         return "add --break-lock"
-    if verb is Verb.MAKE_ANOTHER:
-        return "add --make-another"
+    if verb in (Verb.MAKE_ANOTHER, Verb.CONFIRM, Verb.OUTSIDE_WINDOWS):
+        return f"add --{verb.value}"
     return on_the_line(verb, *words)
 
 

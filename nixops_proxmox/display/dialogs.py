@@ -51,6 +51,7 @@ def reinstall(screen: Screen, deployed: "Deployed", names: Sequence[str], typed:
     if names and not screen.ask(f"reinstall {', '.join(names)}?", yes=yes):
         screen.say("nothing was done")
         return 0
+    deployed.agree()
     return carry_out(typed, screen, names, "ready", lambda: deployed.reinstall(names), deployed.machines)
 
 

@@ -35,6 +35,23 @@ def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) ->
         screen.say(changing_line(changing, len(names)))
 
 
+def agree_with_care(screen: Screen, deployed: "Deployed", names: Sequence[str], *, yes: bool) -> bool:
+    """Where a hypervisor asks for a word before its machines are changed, show what would be done, and ask. Nothing is
+    asked if nothing would be done."""
+    asking = deployed.asking(names)
+    if not asking:
+        return True
+    with screen.busy("looking at what will be done"):
+        planned = [one for one in deployed.plan(asking) if one.effect not in (Effect.NOTHING, Effect.WAITS)]
+    if planned and not yes:
+        show_plans(screen, planned, (), as_json=False)
+    profiles = sorted({deployed.profile_of(one.name) for one in planned})
+    agreed = not planned or screen.ask(f"do this on {', '.join(profiles)}?", yes=yes)
+    if agreed:
+        deployed.agree()
+    return agreed
+
+
 def show_plans(
     screen: Screen,
     planned: "Sequence[Planned]",

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_volumes, kept_volumes
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.options import Options
+from nixops_proxmox.options import Options, said_agreed
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import Formatter, shown
 
@@ -45,7 +46,7 @@ class Run:
         self._lock = threading.Lock()
         self.name = name_of(depl.uuid)
         self._depl, self._reporter = depl, NixopsReporter(logger)
-        self.parts = Parts(Options(deployment=self.name, reporter=self._reporter), self)
+        self.parts = Parts(Options(deployment=self.name, reporter=self._reporter, agreed=said_agreed(os.environ)), self)
         self.volume_record = NixopsVolumes(title, depl.uuid, lambda: kept_volumes(depl))
         self._keeper: tuple[object, Keeper | None] = (None, None)
         self._stack = ExitStack()
@@ -96,7 +97,13 @@ class Run:
     ) -> Pursuit:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
-        return Pursuit(machine, self.world(spec, permissions), book, leave=lambda: self.parts.guests.leave(name))
+        return Pursuit(
+            machine,
+            self.world(spec, permissions),
+            book,
+            begin=lambda: self.parts.care.refuse(name, spec.profile),
+            leave=lambda: self.parts.guests.leave(name),
+        )
 
 
 def name_of(uuid: str) -> str:

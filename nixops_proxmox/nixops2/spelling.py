@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from nixops_proxmox.options import MAKE_ANOTHER
+from nixops_proxmox.options import SAID
 from nixops_proxmox.spelling import Verb, on_the_line, spell
 
 COMMANDS: Mapping[Verb, str] = {
@@ -23,8 +23,8 @@ SHARED = (
 def spelling(verb: Verb, words: Sequence[str]) -> str:
     if verb is Verb.BREAK_LOCK:
         return "say `nixops unlock`"
-    if verb is Verb.MAKE_ANOTHER:
-        return f"say `{MAKE_ANOTHER}=1 nixops deploy`"
+    if verb in SAID:
+        return f"say `{SAID[verb]}=1 nixops deploy`"
     if verb in SHARED:
         return f"`{' '.join(['nixops proxmox', *verb.value.split('-'), *words])}`"
     if verb not in COMMANDS:

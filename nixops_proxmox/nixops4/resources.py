@@ -4,7 +4,7 @@ provider's own."""
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
-from nixops_proxmox.options import MAKE_ANOTHER, is_said
+from nixops_proxmox.options import MAKE_ANOTHER, Agreed, is_said, said_agreed
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine, parse_volume
 from nixops_proxmox.spelling import Verb, command
@@ -66,6 +66,7 @@ class Resources:
     break_lock: bool = False
     make_another: bool = False
     allow_recreate: bool = False
+    agreed: Agreed = field(default_factory=Agreed)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], enter: Callable[[str], object]) -> "Resources":
@@ -75,6 +76,7 @@ class Resources:
             break_lock=is_said(BREAK_LOCK, environment),
             make_another=is_said(MAKE_ANOTHER, environment),
             allow_recreate=is_said(ALLOW_RECREATE, environment),
+            agreed=said_agreed(environment),
         )
 
     def create(self, request: Create) -> Mapping[str, Any]:
@@ -183,6 +185,7 @@ class Resources:
             profiles=self.profiles,
             keys=self.keys,
             break_lock=self.break_lock,
+            agreed=self.agreed,
             reporter=StderrReporter(inputs.deployment),
         )
         with open_given(options, NetworkSpec(name=inputs.deployment, machines=(), volumes=(spec,))) as deployed:
@@ -231,6 +234,7 @@ class Resources:
             keys=self.keys,
             permissions=Permissions(allow_reboot=allow_reboot, make_another=self.make_another),
             break_lock=self.break_lock,
+            agreed=self.agreed,
             reporter=StderrReporter(deployment),
             keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from nixops_proxmox.options import MAKE_ANOTHER
+from nixops_proxmox.options import SAID
 from nixops_proxmox.spelling import Verb, on_the_line, spell
 
 APPLY = "`nixops4 apply`"
@@ -16,8 +16,8 @@ def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:
     """`deployment`: as the command line calls the machines of the resource."""
     if verb is Verb.BREAK_LOCK:
         return f"apply once with {BREAK_LOCK}=1"
-    if verb is Verb.MAKE_ANOTHER:
-        return f"apply once with {MAKE_ANOTHER}=1"
+    if verb in SAID:
+        return f"apply once with {SAID[verb]}=1"
     if verb is Verb.DEPLOY and "--allow-recreate" in words:
         return f"{APPLY} with {ALLOW_RECREATE}=1"
     if verb is Verb.DEPLOY:

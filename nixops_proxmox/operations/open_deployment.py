@@ -95,8 +95,20 @@ class OpenDeployment:
     def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
         return near_its_volumes(self.record.machine(spec.name), spec, self.volumes.find_node)
 
+    def profile_of(self, name: str) -> str:
+        """The name of the hypervisor that it is on, or will be."""
+        return self.record.machine(name).facts.profile or self.spec(name).profile
+
+    def asking(self, names: Sequence[str]) -> list[str]:
+        """Those of the machines whose hypervisors ask for a word of the user's which was not said."""
+        return [name for name in names if self._parts.care.asking([self.profile_of(name)])]
+
+    def agree(self) -> None:
+        """The user has seen what this run will do, and agrees."""
+        self._parts.care.agree()
+
     def hypervisor_of(self, name: str) -> PveHypervisor:
-        return self._parts.hypervisor(self.record.machine(name).facts.profile or self.spec(name).profile)
+        return self._parts.hypervisor(self.profile_of(name))
 
     def believed_access(self, name: str) -> Access | None:
         """How other programs get in, as the record has it: nothing is asked of the network. None: no address is
@@ -288,7 +300,13 @@ class OpenDeployment:
         world = self._world(name, permissions or self._options.permissions, spec, builds=permissions is None)
         journal = self.record.journal(lease)
         machine = self._kept(self.record.machine(name), journal)
-        return Pursuit(machine, world, journal, leave=lambda: self._parts.guests.leave(name))
+        return Pursuit(
+            machine,
+            world,
+            journal,
+            begin=lambda: self._parts.care.refuse(name, world.spec.profile),
+            leave=lambda: self._parts.guests.leave(name),
+        )
 
     def _world(
         self, name: str, permissions: Permissions, spec: MachineSpec | None = None, *, builds: bool = True

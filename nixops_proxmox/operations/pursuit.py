@@ -16,16 +16,25 @@ from nixops_proxmox.model import Machine, Phase
 
 
 class Pursuit:
-    """One machine, its world and its journal. `machine` is where it stands after the last goal."""
+    """One machine, its world and its journal. `machine` is where it stands after the last goal. `begin` is called
+    before anything is done to it, and may refuse."""
 
     def __init__(
-        self, machine: Machine, world: World, journal: Journal, *, leave: Callable[[], None] = lambda: None
+        self,
+        machine: Machine,
+        world: World,
+        journal: Journal,
+        *,
+        begin: Callable[[], None] = lambda: None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self.machine, self.world = machine, world
-        self._journal, self._leave = journal, leave
+        self._journal, self._begin, self._leave = journal, begin, leave
 
     def to(self, goal: Phase, *, until: Phase | None = None) -> Machine:
         reached = until or goal
+        if self.machine.phase is not goal:
+            self._begin()
         try:
             self.machine = pursue(
                 goal, self.machine, self.world, self._journal, enough=lambda machine: machine.phase is reached
@@ -59,6 +68,8 @@ class Pursuit:
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
         """A plan that was drawn up just now. What it promised is held against what happens."""
+        if plan.moves:
+            self._begin()
         promised, watched = find_promise(plan, self.world) if until is None else None, Watched(self._journal)
         try:
             self.machine = carry_out(
@@ -93,6 +104,8 @@ class Pursuit:
 
     def run(self, errand: Errand) -> Machine:
         """One act beside the table."""
+        if errand.disturbs:
+            self._begin()
         try:
             self.machine = run_errand(errand, self.machine, self.world, self._journal)
         finally:

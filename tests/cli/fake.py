@@ -132,6 +132,15 @@ class FakeDeployed:
         self.volumes, self.resources = FakeVolumes(), FakeResources(plan)
         self.addresses, self.takings = FakeAddresses(), list[Taking]()
 
+    def asking(self, names: Sequence[str]) -> list[str]:
+        """The hypervisor of the machines under `careful` asks for a word."""
+        return [name for name in names if name in self._plan.get("careful", [])]
+
+    def profile_of(self, name: str) -> str:
+        return "mgmt"
+
+    def agree(self) -> None: ...
+
     def release(self, names: Sequence[str]) -> list[Taking]:
         """Only `old` has taken something."""
         pool = MacPool("campus", Path("/campus/machines.yml"))

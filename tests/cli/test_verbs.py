@@ -636,3 +636,10 @@ def test_a_saved_plan_holds_resources_and_leaves_what_it_does_not_know(cli: Cli,
     assert f"pool new is not in {file}, so it stays as it is" in done
     assert f"pool older is not to be removed by {file}, so it stays" in done
     assert "pool gone: no longer in the description, so it is removed" in done and "pool older: no" not in done
+
+
+def test_where_a_hypervisor_asks_for_a_word_the_plan_is_shown_before_the_question(cli: Cli) -> None:
+    refused = cli("deploy", careful=["web"])
+    assert refused.status == 3 and "do this on mgmt?" in refused.err and "web: " in refused.out
+    assert cli("deploy", "--yes", careful=["web"]).status == 0
+    assert cli("deploy", "app", careful=["web"]).status == 0, "nothing careful is changed"

@@ -24,6 +24,7 @@ class Errand(ABC):
 
     subject = ""
     task = ""  # the type of the PVE task that it starts
+    disturbs = True  # the machine is another afterwards, or away for a while
 
     @property
     def what(self) -> str:

@@ -15,6 +15,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
 from nixops_proxmox.pve.wire.servers import ApiServer, parse_server
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
+from nixops_proxmox.pve.wire.windows import FORM, Window, parse_window
 from nixops_proxmox.spelling import Verb, command
 
 DEFAULT = "default"
@@ -41,6 +42,8 @@ class Profile:
     vmids: tuple[int, int] = DEFAULT_VMIDS  # where VMIDs are chosen, inclusive
     reserve: int = 0  # MiB of a node's memory that placement does not use
     parallel: int = 32  # allocating calls at once for each node and storage, at most
+    confirm: bool = False  # each change of a machine there needs a word
+    windows: tuple[Window, ...] = ()  # when machines there may be changed; none: always
     namespace: str = ""  # a network namespace through which a lab's guests are reached
 
     @property
@@ -146,7 +149,7 @@ _ALIASES = {
 _TEXTS = ("username", "password", "otp", "totp_secret", "ca_file", "namespace", "proxy")
 _KNOWN = frozenset(
     {*_TEXTS, "endpoints", "token", "token_id", "token_name", "token_secret", "token_value", "token_command"}
-    | {"password_command", "fingerprint", "vmids", "reserve", "parallel"}
+    | {"password_command", "fingerprint", "vmids", "reserve", "parallel", "confirm", "windows"}
 )
 
 
@@ -177,6 +180,8 @@ def parse_profile(name: str, table: Mapping[str, Any]) -> Profile:
         vmids=reader.vmids(),
         reserve=reader.number("reserve", 0, 0),
         parallel=reader.number("parallel", 32, 1),
+        confirm=reader.truth("confirm"),
+        windows=reader.windows(),
         **{key: reader.text(key) for key in _TEXTS},
     )
     _check_credentials(profile)
@@ -211,6 +216,22 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise self.wrong(key, f"a whole number of at least {least}")
         return value
+
+    def truth(self, key: str) -> bool:
+        value = self.values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def windows(self) -> tuple[Window, ...]:
+        value = self.values.get("windows", [])
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.wrong("windows", f"a list of windows, such as {FORM}")
+        try:
+            return tuple(map(parse_window, texts))
+        except ValueError as error:
+            raise ConfigError(f"profile {self.profile!r}: `windows`: {error}") from error
 
     def command(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key, [])

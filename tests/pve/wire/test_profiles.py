@@ -220,3 +220,11 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_a_totp_secret_is_kept_for_login() -> None:
     secret = base64.b32encode(b"x" * 20).decode()
     assert profile_with(username="root@pam", password="p", totp_secret=secret).totp_secret == secret
+
+
+def test_every_key_is_on_the_page() -> None:
+    from nixops_proxmox.pve.wire.profiles import _KNOWN
+
+    page = (Path(__file__).parents[3] / "docs" / "profiles.md").read_text()
+    table = page.partition("| key |")[2].partition("\n\n")[0]
+    assert {key for key in _KNOWN if f"`{key}`" not in table} == set()

@@ -11,6 +11,8 @@ from nixops_proxmox.model import Facts, Machine
 class TakeOver(Errand):
     """Mark the VM as ours"""
 
+    disturbs = False
+
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: the same mark once more changes nothing."""

@@ -17,6 +17,7 @@ class TakeSnapshot(Errand):
     """Take the snapshot"""
 
     task = "qmsnapshot"
+    disturbs = False
 
     def __init__(self, name: str, *, description: str = "", ram: bool = False) -> None:
         self.subject, self._description, self._ram = name, description, ram
@@ -47,6 +48,7 @@ class DeleteSnapshot(Errand):
     """Delete the snapshot"""
 
     task = "qmdelsnapshot"
+    disturbs = False
 
     def __init__(self, name: str) -> None:
         self.subject = name
@@ -99,6 +101,7 @@ class BackUp(Errand):
     """Back the machine up"""
 
     task = "vzdump"
+    disturbs = False
 
     def __init__(self, storage: str = "", mode: str = "snapshot") -> None:
         """`storage`: where to, or empty, and one is chosen. `mode`: snapshot (the machine goes on), suspend or stop."""
@@ -132,6 +135,8 @@ class BackUp(Errand):
 
 class DeleteBackup(Errand):
     """Delete the backup"""
+
+    disturbs = False
 
     def __init__(self, node: str, volume: str) -> None:
         self.subject, self._node = volume, node
