@@ -1,13 +1,17 @@
 """The page of measured changes has the changes that the weekly tests make: all of them, in their order."""
 
-from tests.e2e.test_measured_changes import CHANGES
-from tests.measured import on_page, without_seconds
+import pytest
+
+from tests.e2e import test_measured_changes as on_the_lab
+from tests.measured import Change, on_page, without_seconds
+from tests.qemu import test_changes as on_qemu
 
 
-def test_each_change_has_its_row() -> None:
-    rows = [line.split(" | ") for line in on_page("lab").splitlines()[2:]]
-    assert [row[1] for row in rows] == [change.title for change in CHANGES]
-    assert [row[2] for row in rows] == ["by hand" if change.hand else "description" for change in CHANGES]
+@pytest.mark.parametrize(("name", "changes"), [("lab", on_the_lab.CHANGES), ("qemu", on_qemu.CHANGES)])
+def test_each_change_has_its_row(name: str, changes: tuple[Change, ...]) -> None:
+    rows = [line.split(" | ") for line in on_page(name).splitlines()[2:]]
+    assert [row[1] for row in rows] == [change.title for change in changes]
+    assert [row[2] for row in rows] == ["by hand" if change.hand else "description" for change in changes]
 
 
 def test_only_seconds_may_differ() -> None:
