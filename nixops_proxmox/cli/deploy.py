@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release",
         action="store_true",
-        help="With --remove: give back what the destroyed machines have taken from lists of MACs, too",
+        help="Give back what the removed machines took from lists of MACs",
     )
     add_yes(parser)
 

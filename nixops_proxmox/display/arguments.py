@@ -33,10 +33,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     """For verbs that change something."""
     add_jobs(parser)
     add_break_lock(parser)
-    parser.add_argument("--confirm", action="store_true", help="Change machines on hypervisors that ask for this word")
-    parser.add_argument(
-        "--outside-windows", action="store_true", help="Change machines outside of their hypervisor's windows"
-    )
+    parser.add_argument("--confirm", action="store_true", help="Do it on hypervisors that ask for this word, too")
+    parser.add_argument("--outside-windows", action="store_true", help="Do it outside of the hypervisors' windows, too")
 
 
 def add_history(parser: argparse.ArgumentParser) -> None:

@@ -57,6 +57,13 @@ def made(folder: Path) -> list[Made]:
         Made("put_into_pool", lambda c: c.put_into_pool("p", VMID, move=False), "PUT", "/pools/p"),
         Made("list_sdn", lambda c: c.list_sdn("zones"), "GET", "/cluster/sdn/zones"),
         Made("list_subnets", lambda c: c.list_subnets("v1"), "GET", "/cluster/sdn/vnets/v1/subnets"),
+        Made("list_ips", lambda c: c.list_ips(), "GET", "/cluster/sdn/ipams/pve/status"),
+        Made(
+            "change_ip",
+            lambda c: c.change_ip("POST", "v1", "z1", "bc:24:11:00:00:01", "192.0.2.7"),
+            "POST",
+            "/cluster/sdn/vnets/v1/ips",
+        ),
         Made("add_sdn", lambda c: c.add_sdn("vnet", {"vnet": "v1", "zone": "z1"}), "POST", "/cluster/sdn/vnets"),
         Made("change_sdn", lambda c: c.change_sdn("vnet", "v1", {"tag": 5}), "PUT", "/cluster/sdn/vnets/v1"),
         Made("remove_sdn", lambda c: c.remove_sdn("zone", "z1", {}), "DELETE", "/cluster/sdn/zones/z1"),
@@ -77,6 +84,9 @@ def made(folder: Path) -> list[Made]:
             lambda c: c.get_archive_config(NODE, "local:backup/a.vma.zst"),
             "GET",
             f"/nodes/{NODE}/vzdump/extractconfig",
+        ),
+        Made(
+            "get_container_config", lambda c: c.get_container_config(NODE, 200), "GET", f"/nodes/{NODE}/lxc/200/config"
         ),
         Made("get_config", lambda c: c.get_config(NODE, VMID), "GET", f"{VM}/config"),
         Made("get_pending", lambda c: c.get_pending(NODE, VMID), "GET", f"{VM}/pending"),
