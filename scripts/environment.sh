@@ -10,7 +10,7 @@ cd "$ROOT" || exit 1
 # What the parts need beyond Python, as Debian calls it.
 NIX_PACKAGES="nix-bin"
 GUEST_PACKAGES="openssh-client iproute2 procps"
-TEST_PACKAGES="openssh-sftp-server git dnsmasq-base busybox"
+TEST_PACKAGES="openssh-sftp-server git dnsmasq-base"
 SERVER_PACKAGES="openssh-server postgresql" # Debian starts what is installed, so only where nobody works
 QEMU_PACKAGES="qemu-system-x86 qemu-utils ovmf swtpm xorriso isolinux syslinux-common grub-efi-amd64-bin grub-common
   mtools dosfstools squashfs-tools dnsmasq-base kmod lz4 binutils"

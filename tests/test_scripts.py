@@ -1,6 +1,7 @@
 """What the scripts' common part decides: which Python, which packages, and what it says when it may not install."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -102,3 +103,9 @@ def test_a_virtualenv_that_is_up_to_date_is_not_touched(computer: Computer, tmp_
         done = computer.run(f"VENV={venv}\nenter_environment dev")
         assert done.returncode == 0, done.stderr
     assert asked.read_text() == "-m pip install --quiet --editable .[dev]\n", "once, not twice"
+
+
+def test_no_package_takes_the_place_of_the_static_busybox() -> None:
+    """Debian's `busybox` removes `busybox-static`, and in Nix's sandbox it finds no libraries: no system is built."""
+    packages = re.findall(r'^[A-Z]+_PACKAGES="([^"]*)"', (SCRIPTS / "environment.sh").read_text(), re.MULTILINE)
+    assert packages and not [words for words in packages if "busybox" in words.split()]
