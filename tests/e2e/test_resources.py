@@ -80,6 +80,7 @@ def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
             "described": True,
             "replaced": False,
             "differences": [],
+            "remarks": [],
             "error": None,
         }
     ]
