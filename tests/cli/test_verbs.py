@@ -301,7 +301,8 @@ def test_a_saved_plan_is_for_its_deployment_and_what_it_was_allowed(cli: Cli, tm
 def test_the_documents_name_every_key_of_a_plan_in_json(cli: Cli) -> None:
     value = cli("plan", "--json", "web").value
     gone = cli("plan", "--json", described=["web"], recorded={"db": "ready"}).value["removals"][0]
-    keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0], *gone}
+    resource = cli("plan", "--json", pools={"front": "absent"}).value["resources"][0]
+    keys = {*value, *value["machines"][0], *value["machines"][0]["changes"][0], *gone, *resource}
     text = (ROOT / "docs" / "plan.md").read_text()
     documented = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", text, re.MULTILINE))
     assert keys == set(documented)
