@@ -19,16 +19,20 @@ if TYPE_CHECKING:
 STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
 WEEKLY = "NIXOPS_PROXMOX_TEST_WEEKLY"
 REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/test_machine.py")
+# Files whose tests share machines that take long to make: in two processes they would be made twice.
+SHARED = tuple(f"tests/e2e/test_{name}.py" for name in ("faults", "secrets", "swapped_disks", "systems"))
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
 
 class GuestsOneByOne(LoadGroupScheduling):  # type: ignore[misc]  # xdist has no types
-    """All tests with guests in QEMU go to one process: on a small machine they would only wait for each other. By path,
-    for the groups of xdist 3.8 have no effect with pytest 9.2."""
+    """All tests with guests in QEMU go to one process: on a small machine they would only wait for each other. So do
+    the tests of each file that shares machines. By path, for the groups of xdist 3.8 have no effect with pytest 9.2."""
 
     @override
     def _split_scope(self, nodeid: str) -> str:
-        return "guests" if nodeid.startswith(REAL_GUESTS) else nodeid
+        if nodeid.startswith(REAL_GUESTS):
+            return "guests"
+        return nodeid.partition("::")[0] if nodeid.startswith(SHARED) else nodeid
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REAL_GUESTS
+from tests.conftest import REAL_GUESTS, SHARED
 from tests.pace import IDLE_SECONDS, MOST, VARIABLE, measure_pace, pace_of
 from tests.skipped import summary
 
@@ -121,3 +121,9 @@ def test_every_test_with_a_real_guest_is_among_those_that_run_one_by_one() -> No
     paths = {str(path.relative_to(root)) for path in marked} - {"tests/test_pace.py"}
     assert len(paths) >= 4
     assert sorted(path for path in paths if not path.startswith(REAL_GUESTS)) == []
+
+
+def test_every_file_of_e2e_that_shares_machines_is_kept_in_one_process() -> None:
+    files = sorted((ROOT / "tests" / "e2e").glob("test_*.py"))
+    sharing = [f"tests/e2e/{path.name}" for path in files if 'scope="module"' in path.read_text()]
+    assert sharing == sorted(SHARED)
