@@ -390,10 +390,16 @@ class Completed:
 
 @dataclass(frozen=True)
 class Awaiting:
-    """What only a boot takes up, a line each, and the boot that the guest runs since (its boot ID)."""
+    """What only a boot takes up, a line each, and the boot that the guest runs since (its boot ID). `refused`: why
+    NixOS does not switch to the system live."""
 
     boot: str = ""
-    changes: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return (*self.later, *self.refused)
 
 
 @dataclass(frozen=True)

@@ -50,5 +50,5 @@ def parse_awaiting(done: Completed, known: dict[str, str]) -> Awaiting:
     for word, name, value in _SAID.findall(done.stdout):
         said[word][name] = value.strip()
     after = said["next"] | {name: " ".join(value.split("\n")).strip() for name, value in known.items()}
-    changes = (*find_later(said["now"], after), *find_refusals(said["now"], after))
-    return Awaiting(said["boot"].get("-", ""), changes)
+    later, refused = find_later(said["now"], after), find_refusals(said["now"], after)
+    return Awaiting(said["boot"].get("-", ""), later, refused)

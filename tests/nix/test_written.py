@@ -19,6 +19,7 @@ BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
 FRAGMENTS = [
     "docs/addresses.md 0",
     "docs/addresses.md 1",
+    "docs/addresses.md 2",
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/firewall.md 0",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.model import Awaiting, Completed
+from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.awaiting import awaiting_script, parse_awaiting
 
 HASH = "0" * 32
@@ -32,7 +32,8 @@ OLD, NEW = (f"/nix/store/{HASH}-linux-6.12.{number}/bzImage" for number in (1, 2
     ],
 )
 def test_only_what_both_know_and_what_differs_waits(said: str, known: dict[str, str], changes: tuple[str, ...]) -> None:
-    assert parse_awaiting(Completed(0, said), known) == Awaiting("b", changes)
+    found = parse_awaiting(Completed(0, said), known)
+    assert (found.boot, found.changes) == ("b", changes)
 
 
 def test_a_real_shell_reads_a_system_and_changes_nothing(tmp_path: Path) -> None:

@@ -569,7 +569,7 @@ class Builder:
     def find_awaiting(self, system: str, shell: Any) -> Awaiting:
         vm, kernel = shell.vm, kernel_of(system)
         changed = [f"kernel {vm.kernel} → {kernel}"] if kernel != vm.kernel else []
-        return Awaiting(str(vm.boots), (*changed, *(["dbus"] if refuses(vm, system) else [])))
+        return Awaiting(str(vm.boots), tuple(changed), ("dbus",) if refuses(vm, system) else ())
 
     def activate(self, system: str, shell: Any) -> int:
         self.fuse.boundary()

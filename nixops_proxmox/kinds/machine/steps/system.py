@@ -6,7 +6,6 @@ from dataclasses import replace
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
-from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
@@ -116,22 +115,25 @@ class Activate(Repeatable):
             return facts
         shell = world.guest.system_shell(met, world.spec)
         if world.builder.active_system(shell) == wanted:
-            return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), shell)
+            found = world.builder.find_awaiting(wanted, shell)
+            return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), found)
         world.reporter.detail(met, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, into_target=False)
+        found = world.builder.find_awaiting(wanted, shell)  # before: the new system may take our rights away
         world.reporter.detail(met, "switching to it")
         try:
             facts = replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
         except SwitchRefused:
             if world.permissions.allow_reboot:
-                self._boot_if_allowed(world, met, attempt, facts, shell)
+                self._boot_if_allowed(world, met, attempt, facts, found)
             raise
-        return self._boot_if_allowed(world, met, attempt, facts, shell)
+        return self._boot_if_allowed(world, met, attempt, facts, replace(found, refused=()))
 
-    def _boot_if_allowed(self, world: World, machine: Machine, attempt: Attempt, facts: Facts, shell: Shell) -> Facts:
+    def _boot_if_allowed(
+        self, world: World, machine: Machine, attempt: Attempt, facts: Facts, found: Awaiting
+    ) -> Facts:
         """The facts with what waits for a boot. If the user allowed one, and it was not tried already, turn to it."""
         wanted = world.builder.wanted_system(machine)
-        found = world.builder.find_awaiting(wanted, shell)
         if not found.changes:
             return replace(facts, awaits={})
         told = ", ".join(found.changes)
