@@ -92,5 +92,5 @@ def test_a_rule_that_lets_ssh_in_is_known(rule: dict[str, Any], lets_in: bool) -
 
 
 def test_a_door_that_does_not_make_firewalls_says_so() -> None:
-    with pytest.raises(SpecError, match="only the command line's networks have firewalls"):
+    with pytest.raises(SpecError, match="only the command line's networks have it"):
         parse_machine("web", {"proxmox": {**MACHINE, "firewall": {"rules": [SSH]}}})
