@@ -69,6 +69,11 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def hear() -> None:
+    """dnsmasq is told of a new file by the kernel, and does not say when it has read it."""
+    time.sleep(1)
+
+
 def start_kea(folder: Path) -> tuple[RouterProfile, list["subprocess.Popen[bytes]"]]:
     root = Path(os.environ["NIXOPS_PROXMOX_TEST_KEA"])
     environment = os.environ | {
@@ -133,10 +138,10 @@ def play(kind: str, folder: Path) -> dict[str, Any]:
             router.put([web])
             router.settle()
             found["put"] = sorted(f"{one.owner}: {one.title}" for one in router.read())
-            time.sleep(1)  # dnsmasq is told of a new file by the kernel
+            hear()
             found["given"] = client.ask()
             router.put([Reservation("campus/web.net0", MAC, "10.9.0.33", "", "www")])
-            time.sleep(1)
+            hear()
             found["given then"] = client.ask()
             router.drop([web, db])
             router.drop([web])
