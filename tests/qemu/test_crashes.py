@@ -173,7 +173,10 @@ def stories(request: pytest.FixtureRequest, guest_bed: "GuestBed") -> Iterator[d
             future.cancel()
 
 
-@pytest.mark.parametrize("crash", [pytest.param("partition", marks=pytest.mark.weekly), "copy", "install", "reboot"])
+@pytest.mark.parametrize(
+    "crash",
+    [*(pytest.param(name, marks=pytest.mark.weekly) for name in ("partition", "reboot")), "copy", "install"],
+)
 def test_a_deploy_that_was_killed_is_finished_by_the_next_one(stories: dict[str, Future[Ended]], crash: str) -> None:
     ended = stories[crash].result()
     assert ended.phase == "ready"
