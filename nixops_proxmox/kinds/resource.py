@@ -11,7 +11,7 @@ from nixops_proxmox.core.kind import Compared, Kind, Known, Presence, Thing, thr
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.core.table import Attempt, Lifecycle
 from nixops_proxmox.errors import ConfigError, StateError
-from nixops_proxmox.model import Finding, Machine
+from nixops_proxmox.model import Facts, Finding, Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
@@ -105,6 +105,23 @@ def with_mark(comment: str, mark: str) -> str:
 
 def bears_mark(comment: str, mark: str) -> bool:
     return comment == mark or comment.endswith(f" {mark}")
+
+
+def without_mark(comment: str, mark: str) -> str:
+    return comment.removesuffix(mark).strip()
+
+
+def comment_changes(have: str, want: str, mark: str) -> list[str]:
+    """How a comment that bears our mark differs from the described one."""
+    have = without_mark(have, mark)
+    return [] if have == want else [f"comment: {have!r} becomes {want!r}"]
+
+
+def vm_facts(setting: Setting | None, machine: str) -> Facts | None:
+    """None: the record has no VM of the machine."""
+    machines = () if setting is None else setting.machines()
+    facts = next((one.facts for one in machines if one.name == machine), None)
+    return facts if facts is not None and facts.vmid else None
 
 
 def pve_world(spec: Sp, setting: Setting, api: Callable[[Any], A]) -> ResourceWorld[Sp, A]:

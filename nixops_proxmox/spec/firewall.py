@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 from typing_extensions import override
@@ -149,19 +149,15 @@ class _OfFirewalls(ResourceSpec):
                 yield Objection("", f"it names network:{word.name}, and that has no subnet")
 
 
-class IpSet(_OfFirewalls):
-    """An IP set of the cluster: addresses that rules name together."""
+class _OfCluster(_OfFirewalls):
+    """What the cluster has by a name: the one in the option `own_name`, or else the one here."""
 
-    kind = IP_SET
-    option = "ipSets"
-
-    set: v.FirewallName | None = None  # PVE's name of it; None: the name here
-    addresses: Annotated[tuple[Member, ...], v.Unique] = ()
-    comment: Comment = ""
+    own_name: ClassVar[str]
+    longest: ClassVar[int] = 64  # characters of PVE's name
 
     @property
     def pve_name(self) -> str:
-        return self.set or self.name
+        return getattr(self, self.own_name) or self.name
 
     @property
     @override
@@ -169,28 +165,37 @@ class IpSet(_OfFirewalls):
         return (self.profile, self.pve_name)
 
     @override
+    def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
+        yield from super().objections(machines, others)
+        yield from _about_name(self.pve_name, self.own_name, self.longest)
+
+
+class IpSet(_OfCluster):
+    """An IP set of the cluster: addresses that rules name together."""
+
+    kind = IP_SET
+    option = "ipSets"
+    own_name = "set"
+
+    set: v.FirewallName | None = None  # PVE's name of it; None: the name here
+    addresses: Annotated[tuple[Member, ...], v.Unique] = ()
+    comment: Comment = ""
+
+    @override
     def words(self) -> Iterator[Word]:
         return map(parse_word, self.addresses)
 
-    @override
-    def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
-        yield from super().objections(machines, others)
-        yield from _about_name(self.pve_name, "set", 64)
 
-
-class AddressAlias(_OfFirewalls):
+class AddressAlias(_OfCluster):
     """An alias of the cluster: another name of one address or network."""
 
     kind = ALIAS
     option = "addressAliases"
+    own_name = "alias"
 
     alias: v.FirewallName | None = None  # PVE's name of it; None: the name here
     address: RuleAddress
     comment: Comment = ""
-
-    @property
-    def pve_name(self) -> str:
-        return self.alias or self.name
 
     @property
     @override
@@ -204,7 +209,6 @@ class AddressAlias(_OfFirewalls):
     @override
     def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
         yield from super().objections(machines, others)
-        yield from _about_name(self.pve_name, "alias", 64)
         word = parse_word(self.address)
         if word.kind not in ("", "machine", "network") or (not word.kind and not _is_plain(word.name)):
             yield Objection("address", "expected one address or network, machine:NAME or network:NAME")
@@ -214,24 +218,17 @@ def _is_plain(text: str) -> bool:
     return "-" not in text and _is_address(text)
 
 
-class SecurityGroup(_OfFirewalls):
+class SecurityGroup(_OfCluster):
     """A security group of the cluster: rules that machines have together."""
 
     kind = GROUP
     option = "securityGroups"
+    own_name = "group"
+    longest = 18
 
     group: v.GroupName | None = None  # PVE's name of it; None: the name here
     rules: tuple[Rule, ...] = ()
     comment: Comment = ""
-
-    @property
-    def pve_name(self) -> str:
-        return self.group or self.name
-
-    @property
-    @override
-    def identity(self) -> tuple[str, ...]:
-        return (self.profile, self.pve_name)
 
     @override
     def words(self) -> Iterator[Word]:
@@ -240,7 +237,6 @@ class SecurityGroup(_OfFirewalls):
     @override
     def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
         yield from super().objections(machines, others)
-        yield from _about_name(self.pve_name, "group", 18)
         for place, rule in enumerate(self.rules):
             yield from _about_rule(rule, f"rules[{place}]")
             for field in ("group", "nic"):

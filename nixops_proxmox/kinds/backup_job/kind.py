@@ -17,6 +17,7 @@ from nixops_proxmox.kinds.resource import (
     bears_mark,
     described_rows,
     pve_world,
+    vm_facts,
     with_mark,
 )
 from nixops_proxmox.pve.api.versions import Release
@@ -122,10 +123,9 @@ def wanted(world: World) -> JobSettings:
 
 
 def vmids(world: World) -> Iterator[int]:
-    recorded = {one.name: one.facts for one in (() if world.setting is None else world.setting.machines())}
     for name in world.spec.machines:
-        facts = recorded.get(name)
-        if facts is None or not facts.vmid:
+        facts = vm_facts(world.setting, name)
+        if facts is None:
             raise StateError(f"backup job {world.spec.name}: the machine {name} has no VM yet, so it has no VMID")
         yield facts.vmid
 

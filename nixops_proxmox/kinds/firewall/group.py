@@ -17,6 +17,7 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     bears_mark,
+    comment_changes,
     described_rows,
     pve_world,
     with_mark,
@@ -44,8 +45,7 @@ class GroupKind:
         return GroupSeen(comment, world.api.rules(_spot(world)))
 
     def diff(self, world: World, found: GroupSeen, /) -> Sequence[str]:
-        have = found.comment.removesuffix(world.mark).strip()
-        comment = [] if have == world.spec.comment else [f"comment: {have!r} becomes {world.spec.comment!r}"]
+        comment = comment_changes(found.comment, world.spec.comment, world.mark)
         return [*comment, *rules.rule_differences(found.rules, _wanted(world), world.mark)]
 
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:

@@ -14,7 +14,15 @@ from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import wanted_members
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, bears_mark, described_rows, pve_world
+from nixops_proxmox.kinds.resource import (
+    Describable,
+    ResourceWorld,
+    Setting,
+    bears_mark,
+    described_rows,
+    pve_world,
+    vm_facts,
+)
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.api.firewall import Where, of_cluster
 from nixops_proxmox.pve.api.versions import Release
@@ -107,9 +115,8 @@ class FirewallKind:
 
 def find_spot(world: World) -> Where | None:
     """Where the machine's VM is; None: there is none."""
-    machines = () if world.setting is None else world.setting.machines()
-    facts = next((one.facts for one in machines if one.name == world.spec.name), None)
-    return None if facts is None or not facts.vmid else world.api.find_vm(facts)
+    facts = vm_facts(world.setting, world.spec.name)
+    return None if facts is None else world.api.find_vm(facts)
 
 
 def known_options(facts: Known) -> list[str]:

@@ -15,6 +15,7 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     bears_mark,
+    comment_changes,
     described_rows,
     pve_world,
     with_mark,
@@ -65,7 +66,7 @@ class IpSetKind:
         return SetSeen(comment, world.api.members(of_cluster(), name))
 
     def diff(self, world: SetWorld, found: SetSeen, /) -> Sequence[str]:
-        comment = _comment_change(found.comment, world.spec.comment, world.mark)
+        comment = comment_changes(found.comment, world.spec.comment, world.mark)
         return [*comment, *editing.member_differences(found.members, _members(world), world.mark)]
 
     def apply(self, world: SetWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
@@ -107,11 +108,6 @@ def _members(world: SetWorld) -> Mapping[str, Given]:
     return wanted_members(world.spec.addresses, Neighbourhood.of(world.setting), world.mark)
 
 
-def _comment_change(have: str, want: str, mark: str) -> list[str]:
-    have = have.removesuffix(mark).strip()
-    return [] if have == want else [f"comment: {have!r} becomes {want!r}"]
-
-
 def _not_ours(kind: str, name: str, spec: IpSet | AddressAlias, hint: str) -> StateError:
     return StateError(f"{kind} {spec.name}: {spec.profile} has one {name}, and it is not ours", hint=hint)
 
@@ -127,7 +123,7 @@ class AliasKind:
     def diff(self, world: AliasWorld, found: Shown, /) -> Sequence[str]:
         want, have = _address(world), str(found["cidr"])
         address = [f"{have} becomes {want}"] if want and have != want else []
-        return [*address, *_comment_change(str(found.get("comment", "")), world.spec.comment, world.mark)]
+        return [*address, *comment_changes(str(found.get("comment", "")), world.spec.comment, world.mark)]
 
     def apply(self, world: AliasWorld, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for a name that has no address yet: PVE has no empty alias."""

@@ -10,7 +10,7 @@ from itertools import product
 
 from nixops_proxmox.kinds.firewall.ports import Given, Shown
 from nixops_proxmox.kinds.firewall.words import Neighbourhood, family_of, fields_of
-from nixops_proxmox.kinds.resource import bears_mark, with_mark
+from nixops_proxmox.kinds.resource import bears_mark, with_mark, without_mark
 from nixops_proxmox.spec.firewall import GROUP_OF_PVE, Rule, SecurityGroup
 
 KEYS = ("type", "action", "enable", "macro", "proto", "source", "dest", "sport", "dport", "iface", "icmp-type", "log",
@@ -160,7 +160,7 @@ def rule_text(rule: Mapping[str, object], mark: str) -> str:
     words = {"dport": "port", "sport": "source port", "icmp-type": "type", "source": "from", "dest": "to",
              "iface": "on", "log": "log"}  # fmt: skip
     parts += [f"{word} {said[key]}" for key, word in words.items() if key in said]
-    comment = said.get("comment", "").removesuffix(mark).strip()
+    comment = without_mark(said.get("comment", ""), mark)
     parts += [f"({comment})"] if comment else []
     return " ".join(parts) + (" (off)" if said.get("enable", "1") == "0" else "")
 

@@ -19,6 +19,7 @@ from nixops_proxmox.kinds.resource import (
     bears_mark,
     described_rows,
     pve_world,
+    vm_facts,
     with_mark,
 )
 from nixops_proxmox.model import Finding, Level
@@ -117,9 +118,8 @@ def _differences(world: World, found: ServiceSeen) -> Iterator[str]:
 
 def find_sid(setting: Setting | None, name: str) -> str | None:
     """The machine's service; None: it has no VM."""
-    recorded = {one.name: one.facts for one in (() if setting is None else setting.machines())}
-    facts = recorded.get(name)
-    return f"vm:{facts.vmid}" if facts is not None and facts.vmid else None
+    facts = vm_facts(setting, name)
+    return None if facts is None else f"vm:{facts.vmid}"
 
 
 def sid_of(setting: Setting | None, name: str) -> str:

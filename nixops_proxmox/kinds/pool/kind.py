@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     bears_mark,
+    comment_changes,
     described_rows,
     pve_world,
     with_mark,
@@ -53,8 +54,7 @@ class PoolKind:
 
     def diff(self, world: World, found: str, /) -> Sequence[str]:
         """The comment."""
-        have = found.removesuffix(world.mark).strip()
-        return () if have == world.spec.comment else (f"comment: {have!r} becomes {world.spec.comment!r}",)
+        return comment_changes(found, world.spec.comment, world.mark)
 
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         spec, comment = world.spec, with_mark(world.spec.comment, world.mark)
