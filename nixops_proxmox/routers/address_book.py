@@ -6,6 +6,7 @@ The entry with the MAC of a machine of ours is ours.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 
 from nixops_proxmox.errors import ConfigError, RouterError
 from nixops_proxmox.pve.api.client import PveClient
@@ -80,8 +81,12 @@ class AddressBook:
             if one.get("vnet") == self._vnet and one.get("mac"):
                 yield str(one["mac"]).lower(), str(one["ip"])
 
-    def _change(self, method: HttpMethod, mac: str, address: str) -> None:
+    @cached_property
+    def _zone(self) -> str:
         zone = self._client.list_vnets().get(self._vnet)
         if zone is None:
             raise RouterError(f"{self._profile.title}: there is no vnet {self._vnet}, or it may not be seen")
-        self._client.change_ip(method, self._vnet, zone, mac, address)
+        return zone
+
+    def _change(self, method: HttpMethod, mac: str, address: str) -> None:
+        self._client.change_ip(method, self._vnet, self._zone, mac, address)

@@ -4,12 +4,11 @@ does not have. What is ours says so in its user-context, which Kea keeps."""
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from nixops_proxmox.errors import RouterError
 from nixops_proxmox.routers.profile import RouterProfile
-from nixops_proxmox.routers.reservation import Reservation
+from nixops_proxmox.routers.reservation import Reservation, choose_subnet
 from nixops_proxmox.routers.web import Web
 
 MARK = "nixops-proxmox"
@@ -41,7 +40,7 @@ class Kea:
                 one = _parse(entry, family)
                 before = found.get((one.owner, one.mac))
                 key = (one.owner, one.mac or f"{family} {one.ipv4}{one.ipv6}")
-                found[key] = one if before is None else _joined(before, one)
+                found[key] = one if before is None else before.joined(one)
         return list(found.values())
 
     def put(self, wanted: Sequence[Reservation]) -> None:
@@ -145,11 +144,6 @@ def _parse(entry: dict[str, Any], family: int) -> Reservation:
     return Reservation(_owner(entry), mac, v4, v6, name)
 
 
-def _joined(one: Reservation, other: Reservation) -> Reservation:
-    v4, v6 = one.ipv4 or other.ipv4, one.ipv6 or other.ipv6
-    return Reservation(one.owner, one.mac, v4, v6, one.hostname or other.hostname)
-
-
 def _drop(config: dict[str, Any], family: int, owners: Sequence[str]) -> bool:
     ours = [(place, entry) for place, entry in _entries(config, family) if _owner(entry) in owners]
     for place, entry in ours:
@@ -170,10 +164,7 @@ def _put(config: dict[str, Any], family: int, wanted: Sequence[Reservation], tit
         if len(there) == 1 and _parse(there[0], family) == _parse(entry, family):
             continue
         _drop(config, family, [one.owner])
-        subnet = next((s for s in _subnets(config, family) if ip_address(address) in ip_network(s["subnet"])), None)
-        if subnet is None:
-            known = ", ".join(s["subnet"] for s in _subnets(config, family)) or "none"
-            raise RouterError(f"{one.owner}: {title} has no subnet for {address}", hint=f"its subnets: {known}")
-        subnet.setdefault("reservations", []).append(entry)
+        subnets = {subnet["subnet"]: subnet for subnet in _subnets(config, family)}
+        subnets[choose_subnet(one, address, subnets, title)].setdefault("reservations", []).append(entry)
         changed = True
     return changed

@@ -5,12 +5,11 @@ An entry's description says whose it is. A refusal comes as HTTP 200. Nothing ac
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
 from nixops_proxmox.routers.profile import RouterProfile
-from nixops_proxmox.routers.reservation import Reservation
+from nixops_proxmox.routers.reservation import Reservation, choose_subnet
 from nixops_proxmox.routers.web import Web
 
 MARK = "nixops-proxmox:"  # how our descriptions begin
@@ -59,7 +58,8 @@ class Opnsense:
     def put(self, wanted: Sequence[Reservation]) -> None:
         """Safe to repeat: what was made before a run was killed is deleted first. All of ours that change go before the
         first is made, because they may have changed their addresses with one another."""
-        fields = [self._fields(one) for one in wanted]
+        subnets = self._subnets() if self._service is KEA else {}
+        fields = [self._fields(one, subnets) for one in wanted]
         self.drop(wanted)
         for one, values in zip(wanted, fields, strict=True):
             self._write(f"add{self._service.item}", {self._service.key: values}, one.owner)
@@ -68,8 +68,8 @@ class Opnsense:
         """Safe to repeat: one that is gone needs nothing."""
         owners = {one.owner for one in gone}
         for row in self._rows():
-            if self._parse(row).owner in owners:
-                self._write(f"del{self._service.item}/{row['uuid']}", {}, self._parse(row).owner)
+            if (owner := self._parse(row).owner) in owners:
+                self._write(f"del{self._service.item}/{row['uuid']}", {}, owner)
 
     def settle(self) -> None:
         """Safe to repeat: the service takes over what is configured."""
@@ -101,33 +101,26 @@ class Opnsense:
 
     # What is done.
 
-    def _fields(self, one: Reservation) -> Mapping[str, str]:
+    def _fields(self, one: Reservation, subnets: Mapping[str, str]) -> Mapping[str, str]:
         mark = f"{MARK}{one.owner}"
         if self._service is DNSMASQ:
             host, _, domain = one.hostname.partition(".")
             addresses = ",".join(filter(None, (one.ipv4, one.ipv6)))
             return {"host": host, "domain": domain, "ip": addresses, "hwaddr": one.mac, "descr": mark}
-        subnet = self._subnet_of(one)
+        if not one.ipv4:
+            raise RouterError(f"{one.owner}: {self._profile.title}: its Kea is told of IPv4 addresses, and it has none")
         return {
-            "subnet": subnet,
+            "subnet": subnets[choose_subnet(one, one.ipv4, subnets, self._profile.title)],
             "ip_address": one.ipv4,
             "hw_address": one.mac,
             "hostname": one.label,
             "description": mark,
         }
 
-    def _subnet_of(self, one: Reservation) -> str:
-        """The UUID of the subnet that the address is in."""
-        if not one.ipv4:
-            raise RouterError(f"{one.owner}: {self._profile.title}: its Kea is told of IPv4 addresses, and it has none")
+    def _subnets(self) -> Mapping[str, str]:
+        """Their UUIDs."""
         rows = self._call("POST", f"{KEA.place}/searchSubnet", EVERYTHING).get("rows", [])
-        found = next((row["uuid"] for row in rows if ip_address(one.ipv4) in ip_network(row["subnet"])), None)
-        if found is None:
-            known = ", ".join(row["subnet"] for row in rows) or "none"
-            raise RouterError(
-                f"{one.owner}: {self._profile.title} has no subnet for {one.ipv4}", hint=f"its subnets: {known}"
-            )
-        return str(found)
+        return {str(row["subnet"]): str(row["uuid"]) for row in rows}
 
     def _write(self, command: str, body: object, owner: str) -> None:
         answer = self._call("POST", f"{self._service.place}/{command}", body)

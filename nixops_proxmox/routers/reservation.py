@@ -1,10 +1,11 @@
 """What a DHCP server or a name server is told of one NIC."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Protocol
 
-from nixops_proxmox.errors import StateError
+from nixops_proxmox.errors import RouterError, StateError
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +32,11 @@ class Reservation:
     def full_name(self, domain: str) -> str:
         """`domain`: of a name that has none."""
         return self.hostname if "." in self.hostname or not domain else f"{self.hostname}.{domain}"
+
+    def joined(self, other: "Reservation") -> "Reservation":
+        """Two entries of one NIC as one. Where both say something, this one counts."""
+        mac, ipv4, ipv6 = self.mac or other.mac, self.ipv4 or other.ipv4, self.ipv6 or other.ipv6
+        return Reservation(self.owner, mac, ipv4, ipv6, self.hostname or other.hostname)
 
     @property
     def title(self) -> str:
@@ -88,3 +94,14 @@ def find_conflict(wanted: Reservation, there: Iterable[Reservation], router: str
                 hint="remove that entry there, or describe another address",
             )
     return None
+
+
+def choose_subnet(one: Reservation, address: str, subnets: Collection[str], router: str, where: str = "") -> str:
+    """The one that the address is in. RouterError if none is."""
+    found = next((subnet for subnet in subnets if ip_address(address) in ip_network(subnet)), None)
+    if found is None:
+        raise RouterError(
+            f"{one.owner}: {router} has no subnet for {address}{where}",
+            hint=f"its subnets: {', '.join(subnets) or 'none'}",
+        )
+    return found

@@ -6,13 +6,13 @@ A static mapping has our mark in its name. A name in DNS is a static host mappin
 import html
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
 from nixops_proxmox.routers.profile import RouterProfile
-from nixops_proxmox.routers.reservation import Reservation
+from nixops_proxmox.routers.reservation import Reservation, choose_subnet
 from nixops_proxmox.routers.web import Web
 
 MARK = "nixops-"  # how the names of our mappings begin
@@ -50,7 +50,7 @@ class Vyos:
         for place, part in self._parts():
             key = part.owner or " ".join(place)
             before = found.get(key)
-            found[key] = part if before is None else _joined(before, part)
+            found[key] = part if before is None else before.joined(part)
         return list(found.values())
 
     def agrees(self, have: Reservation, want: Reservation) -> bool:
@@ -59,7 +59,8 @@ class Vyos:
     def put(self, wanted: Sequence[Reservation]) -> None:
         """Safe to repeat: what is there as it should be is in no operation. Up to 1.4, a commit may fail without a
         word, so we look."""
-        self._change([one for one in wanted if self._fitted(one) not in self.read()])
+        there = self.read()
+        self._change([one for one in wanted if self._fitted(one) not in there])
         there = self.read()
         missing = [one.owner for one in wanted if self._fitted(one) not in there]
         if missing:
@@ -122,15 +123,18 @@ class Vyos:
         another."""
         owners = {one.owner for one in wanted}
         operations = [{"op": "delete", "path": list(place)} for place, part in self._parts() if part.owner in owners]
+        subnets = cache(self._subnets_of)  # asked once for all of them
         for one in map(self._fitted, wanted):
-            operations += [{"op": "set", "path": path} for path in self._paths(one)]
+            operations += [{"op": "set", "path": path} for path in self._paths(one, subnets)]
         self._configure(operations)
 
-    def _paths(self, one: Reservation) -> Iterator[list[str]]:
+    def _paths(self, one: Reservation, subnets: Callable[[int], Sequence[str]]) -> Iterator[list[str]]:
         mac = "mac" if self._release() == "1.5" else "mac-address"
         for family, address in ((4, one.ipv4), (6, one.ipv6)):
             if address:
-                place = [*self._subnet_of(one, family, address), "static-mapping", _name_of(one.owner)]
+                where = f" in the network {self._network}"
+                subnet = choose_subnet(one, address, subnets(family), self._profile.title, where)
+                place = [*self._network_of(family), "subnet", subnet, "static-mapping", _name_of(one.owner)]
                 yield [*place, mac, one.mac]
                 yield [*place, LEAF[family], address]
         if one.hostname:
@@ -139,16 +143,11 @@ class Vyos:
                 yield [*HOSTS, one.hostname, "inet", address]
             yield [*HOSTS, one.hostname, "alias", _name_of(one.owner)]
 
-    def _subnet_of(self, one: Reservation, family: int, address: str) -> list[str]:
-        path = [*SERVERS[family], "shared-network-name", self._network, "subnet"]
-        known = list(self._show(*path))
-        found = next((subnet for subnet in known if ip_address(address) in ip_network(subnet)), None)
-        if found is None:
-            raise RouterError(
-                f"{one.owner}: {self._profile.title} has no subnet for {address} in the network {self._network}",
-                hint=f"its subnets: {', '.join(known) or 'none'}",
-            )
-        return [*path, found]
+    def _network_of(self, family: int) -> tuple[str, ...]:
+        return (*SERVERS[family], "shared-network-name", self._network)
+
+    def _subnets_of(self, family: int) -> Sequence[str]:
+        return list(self._show(*self._network_of(family), "subnet"))
 
     def _configure(self, operations: Sequence[Mapping[str, object]]) -> None:
         if operations:
@@ -183,16 +182,6 @@ def _parse(name: str, mapping: Mapping[str, Any], family: int) -> Reservation:
     address, owner = str(mapping.get(LEAF[family], "")), _owner_of(name)
     v4, v6 = (address, "") if family == 4 else ("", address)
     return Reservation(owner, mac, v4, v6, "" if owner else name)
-
-
-def _joined(one: Reservation, other: Reservation) -> Reservation:
-    return Reservation(
-        one.owner,
-        one.mac or other.mac,
-        one.ipv4 or other.ipv4,
-        one.ipv6 or other.ipv6,
-        one.hostname or other.hostname,
-    )
 
 
 def _values(leaf: object) -> list[str]:
