@@ -6,7 +6,6 @@ tables, and NixOps 4's provider takes the resource types.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -21,6 +20,7 @@ from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.kinds.resource import Describable
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
+from nixops_proxmox.packages import find_packages
 from nixops_proxmox.spec.firewall import ALIAS, IP_SET
 from nixops_proxmox.spec.firewall import GROUP as SECURITY_GROUP
 
@@ -109,16 +109,7 @@ def find_kind(name: str) -> Entry:
 
 def find_kinds() -> dict[str, Entry]:
     """Raises ConfigError where a package cannot be loaded, or two bring a kind of the same name."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(Hooks)
-    manager.register(Ours())
-    for found in entry_points(group=GROUP):
-        try:
-            manager.register(found.load(), name=found.name)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(
-                f"the kinds of the package {found.name!r} cannot be loaded: {error}", hint="repair or uninstall it"
-            ) from error
+    manager = find_packages(GROUP, Hooks, Ours(), "kinds")
     kinds: dict[str, Entry] = {}
     for entry in (one for brought in manager.hook.kinds() for one in brought):
         if entry.name in kinds:

@@ -1,11 +1,8 @@
 """Which router, and as whom: `routers.toml` beside the profiles of hypervisors. It is read once, and checked."""
 
-import os
 import re
 import shlex
 import stat
-import subprocess
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +10,11 @@ from typing import Any
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
+from nixops_proxmox.private_files import read_private_toml
+from nixops_proxmox.pve.wire.credentials import ask_command
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
 from nixops_proxmox.secrecy import learn
 
-COMMAND_TIME = 60.0  # seconds; a password manager may ask its user
 _KEYS = {
     "type", "endpoint", "endpoint6", "ca_file", "fingerprint", "username", "secret", "secret_file", "secret_command",
     "service", "direct", "ipv6", "directory", "ssh", "reload", "network", "subnet", "version", "confirm",
@@ -47,15 +45,9 @@ class RouterProfile:
             learn(self.secret)
             return self.secret
         where = f"{self.title}: secret_command"
-        try:
-            done = subprocess.run(self.secret_command, stdout=subprocess.PIPE, check=False, timeout=COMMAND_TIME)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ConfigError(f"{where} cannot be run: {error}") from error
-        text = done.stdout.decode("utf-8", "replace").strip()
-        if done.returncode != 0 or not text:
-            raise ConfigError(
-                f"{where} ended with exit status {done.returncode}, and printed {'no' * (not text)} secret"
-            )
+        text = ask_command(self.secret_command, where).strip()
+        if not text:
+            raise ConfigError(f"{where} printed nothing")
         learn(text)
         return text
 
@@ -122,18 +114,7 @@ def _secret_in(path: str, where: str) -> str:
 
 
 def _read(file: Path) -> Mapping[str, Mapping[str, Any]]:
-    try:
-        with file.open("rb") as opened:
-            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            if mode & 0o077:
-                raise ConfigError(f"{file} may be read by others (mode {mode:o})", hint=f"chmod 600 {file}")
-            data = tomllib.loads(opened.read().decode("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from error
+    data = read_private_toml(file)
     for name, table in data.items():
         if not isinstance(table, dict):
             raise ConfigError(f"{file}: {name!r} is outside of a router", hint="begin with a line like [lan]")

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 
 import pluggy
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.packages import find_packages
 from nixops_proxmox.routers.address_book import AddressBook
 from nixops_proxmox.routers.dnsmasq import Dnsmasq
 from nixops_proxmox.routers.kea import Kea
@@ -40,16 +40,7 @@ class OurDrivers:
 
 def find_drivers() -> dict[str, Callable[[RouterProfile], Router]]:
     """Raises ConfigError where a package cannot be loaded, or two bring a driver of the same type."""
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(RouterHooks)
-    manager.register(OurDrivers())
-    for found in entry_points(group=GROUP):
-        try:
-            manager.register(found.load(), name=found.name)
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(
-                f"the routers of the package {found.name!r} cannot be loaded: {error}", hint="repair or uninstall it"
-            ) from error
+    manager = find_packages(GROUP, RouterHooks, OurDrivers(), "routers")
     drivers: dict[str, Callable[[RouterProfile], Router]] = {}
     for brought in manager.hook.drivers():
         doubled = sorted(set(brought) & set(drivers))

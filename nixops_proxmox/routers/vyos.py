@@ -7,7 +7,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
@@ -156,8 +156,13 @@ class Vyos:
     def _call(self, path: str, data: object) -> Any:
         return self._checked(path, *self._ask(path, data))
 
+    @cached_property
+    def _key(self) -> str:
+        """A password manager is asked once, and only if the router is."""
+        return self._profile.get_secret()
+
     def _ask(self, path: str, data: object) -> tuple[int, Mapping[str, Any]]:
-        form = {"data": json.dumps(data), "key": self._profile.get_secret()}
+        form = {"data": json.dumps(data), "key": self._key}
         status, answer = self._web.call("POST", path, form=form)
         return status, answer if isinstance(answer, Mapping) else {}
 

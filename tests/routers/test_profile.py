@@ -86,3 +86,10 @@ def test_an_entry_of_somebody_else_with_the_same_address_is_named() -> None:
     found = find_conflict(web, [web, other], "the router lan")
     assert found is not None and "printer" in found.message and "the same IPv4 address" in found.message
     assert find_conflict(web, [web], "the router lan") is None
+
+
+def test_a_command_that_prints_no_secret_is_named(tmp_path: Path) -> None:
+    for command, told in (("printf ' '", "printed nothing"), ("false", "exit status 1"), ("/no/such", "cannot be run")):
+        text = GOOD.replace("{rest}", ":CC" * 30).replace("printf s3cret", command)
+        with pytest.raises(ConfigError, match=f"the router lan: secret_command.*{told}"):
+            load_router("lan", path=write(tmp_path, text)).get_secret()

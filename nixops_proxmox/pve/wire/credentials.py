@@ -23,12 +23,8 @@ def run_command(argv: Sequence[str]) -> Completed:
     return Completed(done.returncode, done.stdout.decode("utf-8", "replace"))
 
 
-def secret_of(profile: Profile, runner: RunProgram = run_command) -> str:
-    """The token (user@realm!name=secret) or the password."""
-    command = profile.token_command or profile.password_command
-    if not command:
-        return profile.token or profile.password
-    where = f"profile {profile.name!r}: {'token_command' if profile.token_command else 'password_command'}"
+def ask_command(command: Sequence[str], where: str, runner: RunProgram = run_command) -> str:
+    """What it prints, without the last line's end. Raises ConfigError, also where that is nothing."""
     try:
         done = runner(command)
     except ConfigError as error:
@@ -38,6 +34,16 @@ def secret_of(profile: Profile, runner: RunProgram = run_command) -> str:
     secret = done.stdout.removesuffix("\n").removesuffix("\r")
     if not secret:
         raise ConfigError(f"{where} printed nothing")
+    return secret
+
+
+def secret_of(profile: Profile, runner: RunProgram = run_command) -> str:
+    """The token (user@realm!name=secret) or the password."""
+    command = profile.token_command or profile.password_command
+    if not command:
+        return profile.token or profile.password
+    where = f"profile {profile.name!r}: {'token_command' if profile.token_command else 'password_command'}"
+    secret = ask_command(command, where, runner)
     if profile.token_command:
         secret = secret.strip().removeprefix("PVEAPIToken=")
         if profile.token_id and "!" not in secret:

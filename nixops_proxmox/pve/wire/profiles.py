@@ -4,8 +4,6 @@ import difflib
 import os
 import re
 import shlex
-import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
+from nixops_proxmox.private_files import read_private_toml
 from nixops_proxmox.pve.wire.servers import ApiServer, parse_server
 from nixops_proxmox.pve.wire.tls import normalized_fingerprint
 from nixops_proxmox.pve.wire.windows import FORM, Window, parse_window
@@ -114,18 +113,7 @@ def read_profiles(path: Path) -> Mapping[str, Mapping[str, Any]]:
 
     Refuses a file that others may read: it may hold credentials.
     """
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & 0o077:
-                raise ConfigError(f"{path} may be read by others (mode {mode:o})", hint=f"chmod 600 {path}")
-            data = tomllib.loads(file.read().decode("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    data = read_private_toml(path)
     nested = data.pop("profiles", {})
     tables = {**data, **nested} if isinstance(nested, dict) else {**data, "profiles": nested}
     for name, table in tables.items():
