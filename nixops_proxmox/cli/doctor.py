@@ -5,6 +5,7 @@ password, which is asked for and kept nowhere, makes the profile's user and toke
 """
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import find_source, open_deployed, state_location
@@ -47,30 +48,31 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     return show_findings(screen, found.findings, found.errors, as_json=args.json)
 
 
-def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis") -> "Needs":
-    from nixops_proxmox.operations.doctor import needs_of
+def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis | None" = None) -> "Needs":
+    """What is described. `found` gets what else a look at it shows."""
+    from nixops_proxmox.operations.doctor import look_beside, needs_of
 
     if not find_source(args):
         return {}
     with open_deployed(args, screen) as deployed:
-        return needs_of(deployed, found)
+        if found is not None:
+            look_beside(deployed, found)
+        return needs_of(deployed)
 
 
 def apply(args: argparse.Namespace, screen: Screen) -> bool:
     """False: the user did not agree."""
-    from nixops_proxmox.operations.doctor import Diagnosis, Wanted
+    from nixops_proxmox.operations.doctor import Wanted
     from nixops_proxmox.operations.networks import usual_profile
 
-    unread = Diagnosis([])
-    needs = find_needs(args, screen, unread) or {usual_profile(args.profile): Wanted()}
-    if unread.errors:
-        raise unread.errors[0]
+    needs = find_needs(args, screen) or {usual_profile(args.profile): Wanted()}
     return all(apply_to(name, wanted, args.admin, screen, yes=args.yes) for name, wanted in needs.items())
 
 
 def apply_to(name: str, wanted: "Wanted", admin: str, screen: Screen, *, yes: bool) -> bool:
     from nixops_proxmox.cli.profile import add_to_profile, read_code, read_secret
     from nixops_proxmox.operations.granting import Granter
+    from nixops_proxmox.pve.api.connection import connect
     from nixops_proxmox.pve.wire import profiles
 
     table, file = profiles.load_table(name), profiles.profiles_file()
@@ -88,7 +90,9 @@ def apply_to(name: str, wanted: "Wanted", admin: str, screen: Screen, *, yes: bo
         screen.say(f"{name}: the token's secret is in {file}")
 
     password = read_secret(f"password of {admin} on {name}: ")
-    with Granter(profiles.as_administrator(name, table, admin, password, read_code(admin))) as granter:
+    administrator = profiles.as_administrator(name, table, admin, password, read_code(admin))
+    with closing(connect(administrator)) as client:
+        granter = Granter(client)
         with screen.busy(f"looking at {name}"):
             lacks = granter.find_lacks(who, wanted, lacks_secret=lacks_secret)
         if not lacks:

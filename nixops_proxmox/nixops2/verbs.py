@@ -129,13 +129,14 @@ def run_check(opened: Opened) -> int:
 
 
 def run_doctor(opened: Opened) -> int:
-    from nixops_proxmox.operations.doctor import Diagnosis, Needs, diagnose, needs_of
+    from nixops_proxmox.operations.doctor import Diagnosis, Needs, diagnose, look_beside, needs_of
     from nixops_proxmox.operations.networks import usual_profile
     from nixops_proxmox.operations.tools import find_all
 
     def needs(found: Diagnosis) -> Needs:
         with opened.deployed() as deployed:
-            return needs_of(deployed, found)
+            look_beside(deployed, found)
+            return needs_of(deployed)
 
     found = diagnose(find_all(str, PROGRAMS), needs, usual_profile, opened.screen.busy)
     return show_findings(opened.screen, found.findings, found.errors, as_json=opened.args.json)

@@ -63,8 +63,8 @@ def diagnose(
     return found
 
 
-def needs_of(deployed: Deployed, found: Diagnosis) -> Needs:
-    """What is described, by hypervisor. What is beside them is looked at here."""
+def needs_of(deployed: Deployed) -> Needs:
+    """What is described, by hypervisor."""
     needs: dict[str, Wanted] = {}
     for spec in map(deployed.spec, deployed.described()):
         needs.setdefault(spec.profile, Wanted()).machines.append(spec)
@@ -73,7 +73,11 @@ def needs_of(deployed: Deployed, found: Diagnosis) -> Needs:
     for resource in () if deployed.network is None else deployed.network.resources:
         if isinstance(resource, PoolSpec):
             needs.setdefault(resource.profile, Wanted()).pools.add(resource.poolid)
+    return needs
+
+
+def look_beside(deployed: Deployed, found: Diagnosis) -> None:
+    """Look at what resources need beside the hypervisors' rights, such as a router that answers."""
     for subject, look in deployed.resources.examinations():
         with found.attempt(subject):
             found.findings += look()
-    return needs

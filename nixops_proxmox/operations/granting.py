@@ -1,17 +1,13 @@
 """What the profile's account lacks, made by an administrator: user, token, roles and grants. Only by word."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.operations.doctor import Wanted
-from nixops_proxmox.pve.api.accounts import Accounts
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.api.connection import open_transport
-from nixops_proxmox.pve.cluster.doctor import look_around
-from nixops_proxmox.pve.cluster.permissions import Grants, find_grants, missing, needs_of
-from nixops_proxmox.pve.wire.profiles import Profile
+from nixops_proxmox.pve.cluster.doctor import find_needs
+from nixops_proxmox.pve.cluster.permissions import Grants, find_grants, missing
 from nixops_proxmox.secrecy import learn
 
 MADE = "made by nixops-proxmox"  # the comment of users and tokens that we made
@@ -47,17 +43,9 @@ class Lacks:
 class Granter:
     """An administrator at work on one hypervisor. Each of its acts looks first, so it may be repeated."""
 
-    def __init__(self, administrator: Profile) -> None:
-        transport = open_transport(administrator)
-        self._closing = closing(transport)
-        self._accounts, self._client = Accounts(transport), PveClient(transport)
-
-    def __enter__(self) -> "Granter":
-        self._closing.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._closing.__exit__(*error)
+    def __init__(self, client: PveClient) -> None:
+        """`client`: the administrator's."""
+        self._client, self._accounts = client, client.accounts
 
     def find_lacks(self, who: str, wanted: Wanted, *, lacks_secret: bool) -> Lacks:
         """`who`: user@realm or user@realm!token. `lacks_secret`: the profile has none, so only a new token helps."""
@@ -87,10 +75,8 @@ class Granter:
                 hint=f'let the profile have `token_id = "{who}"` and no secret: a new one is put there',
             )
         granted = {} if not there or (token and token not in tokens) else self._accounts.permissions_of(who)
-        release = self._accounts.get_version()
-        scene = look_around(self._client, wanted.machines, granted)
-        needs = dict.fromkeys(need for spec in wanted.machines for need in needs_of(spec, release, scene))
-        needs |= dict.fromkeys(need for rights in wanted.rights for need in rights(release))
+        release = self._client.get_version()
+        needs = find_needs(self._client, wanted.machines, wanted.rights, release, granted)
         lacking = missing(needs, {} if lost else granted)
         return Lacks(who, find_grants(lacking, release, granted), not there, new, lost)
 

@@ -1,6 +1,7 @@
 """`doctor --apply`: an administrator's password makes what the profile's account lacks, and no more."""
 
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from nixops_proxmox.errors import ConfigError, NotAuthenticated, PermissionDenie
 from nixops_proxmox.operations.doctor import Wanted
 from nixops_proxmox.operations.granting import MADE, Granter, Lacks
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.cluster.doctor import examine
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.pve.wire.profiles import Profile, as_administrator, lacks_secret, named_in, parse_profile
@@ -33,10 +35,16 @@ def administrator(bench: Bench, username: str = "root@pam", password: str = "") 
     return as_administrator("lab", table(bench), username, password or bench.lab.root_password)
 
 
+@contextmanager
+def granter_of(profile: Profile) -> Iterator[Granter]:
+    with closing(connect(profile)) as client:
+        yield Granter(client)
+
+
 def apply(bench: Bench, *specs: MachineSpec, who: str = WHO, secret: str = "") -> tuple[Lacks, list[str]]:
     """What was lacking, and the new secrets."""
     kept: list[str] = []
-    with Granter(administrator(bench)) as granter:
+    with granter_of(administrator(bench)) as granter:
         lacks = granter.find_lacks(who, wanted(specs), lacks_secret=not secret)
         granter.supply(lacks, kept.append)
     return lacks, kept
@@ -87,7 +95,7 @@ def test_a_token_whose_secret_was_lost_is_made_anew_if_it_is_ours(bench: Bench) 
     def killed(secret: str) -> None:
         raise Killed
 
-    with Granter(administrator(bench)) as granter, pytest.raises(Killed):
+    with granter_of(administrator(bench)) as granter, pytest.raises(Killed):
         granter.supply(granter.find_lacks(WHO, wanted((spec,)), lacks_secret=True), killed)
     lacks, [secret] = apply(bench, spec)
     assert lacks.again and not lacks.user
@@ -120,10 +128,10 @@ def test_a_pool_that_a_deploy_makes_is_not_missed(bench: Bench) -> None:
 
 @pytest.mark.parametrize("bench", ["9.1"], indirect=True)
 def test_a_wrong_password_and_a_user_without_the_right_change_nothing(bench: Bench) -> None:
-    with Granter(administrator(bench, password="wrong-password")) as granter, pytest.raises(NotAuthenticated):
+    with granter_of(administrator(bench, password="wrong-password")) as granter, pytest.raises(NotAuthenticated):
         granter.find_lacks(WHO, wanted(()), lacks_secret=True)
     root(bench)._ask("POST", "/access/users", {"userid": "clerk@pve", "password": "password-1"})
-    with Granter(administrator(bench, "clerk@pve", "password-1")) as granter, pytest.raises(PermissionDenied):
+    with granter_of(administrator(bench, "clerk@pve", "password-1")) as granter, pytest.raises(PermissionDenied):
         granter.supply(granter.find_lacks(WHO, wanted(()), lacks_secret=True), print)
     assert not root(bench)._ask("GET", "/access/users/{user}/token", user="clerk@pve")
 

@@ -10,6 +10,7 @@ from nixops_proxmox.pve.api.firewall import FirewallCalls, of_vm
 
 NODE, VMID, STORAGE = "pve1", 100, "local"
 UPID = "UPID:pve1:00001234:00005678:6B0BA11B:qmstart:100:root@pam:"
+USER = "/access/users/u@pve"
 VM, STORE = f"/nodes/{NODE}/qemu/{VMID}", f"/nodes/{NODE}/storage/{STORAGE}"
 
 
@@ -34,6 +35,16 @@ def made(folder: Path) -> list[Made]:
         Made("get_resources", lambda c: c.get_resources(0.0), "GET", "/cluster/resources"),
         Made("is_vmid_free", lambda c: c.is_vmid_free(VMID), "GET", "/cluster/nextid"),
         Made("get_permissions", lambda c: c.get_permissions(), "GET", "/access/permissions"),
+        Made("accounts.has_user", lambda c: c.accounts.has_user("u@pve"), "GET", "/access/users"),
+        Made("accounts.add_user", lambda c: c.accounts.add_user("u@pve", "ours"), "POST", "/access/users"),
+        Made("accounts.list_tokens", lambda c: c.accounts.list_tokens("u@pve"), "GET", f"{USER}/token"),
+        Made("accounts.add_token", lambda c: c.accounts.add_token("u@pve", "t", "ours"), "POST", f"{USER}/token/t"),
+        Made("accounts.remove_token", lambda c: c.accounts.remove_token("u@pve", "t"), "DELETE", f"{USER}/token/t"),
+        Made("accounts.list_roles", lambda c: c.accounts.list_roles(), "GET", "/access/roles"),
+        Made("accounts.add_role", lambda c: c.accounts.add_role("R", ("VM.Audit",)), "POST", "/access/roles"),
+        Made("accounts.extend_role", lambda c: c.accounts.extend_role("R", ("VM.Audit",)), "PUT", "/access/roles/R"),
+        Made("accounts.grant", lambda c: c.accounts.grant("/vms", ("R",), "u@pve!t"), "PUT", "/access/acl"),
+        Made("accounts.permissions_of", lambda c: c.accounts.permissions_of("u@pve"), "GET", "/access/permissions"),
         Made("get_storage_settings", lambda c: c.get_storage_settings(), "GET", "/storage"),
         Made("list_bridges", lambda c: c.list_bridges(NODE), "GET", f"/nodes/{NODE}/network"),
         Made("describe_bridges", lambda c: c.describe_bridges(NODE), "GET", f"/nodes/{NODE}/network"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.errors import DeployError, PveRefused, TaskFailed
+from nixops_proxmox.pve.api.accounts import AccountCalls
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.ha import HaCalls
@@ -16,7 +17,7 @@ from tests.foreign.calls import Made, made
 from tests.foreign.judged import judgement
 
 NO_CALLS = {"close", "guarded"}
-CALLS = {"": PveClient, "firewall.": FirewallCalls, "ha.": HaCalls}
+CALLS = {"": PveClient, "accounts.": AccountCalls, "firewall.": FirewallCalls, "ha.": HaCalls}
 NAMES = sorted(
     f"{where}{name}"
     for where, owner in CALLS.items()

@@ -1,29 +1,16 @@
-"""Users, tokens, roles and who may do what: an administrator's calls. Deploys make none of them."""
+"""The calls of accounts: users, tokens, roles and who may do what. An administrator makes them; deploys make none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nixops_proxmox.pve.api import answers
-from nixops_proxmox.pve.api.client import Params, Sender
-from nixops_proxmox.pve.api.versions import Release, parse_release
-from nixops_proxmox.pve.wire.calls import Call, HttpMethod
 
 
-class Accounts:
-    """Every method may raise the errors of `refusals`."""
+class AccountCalls:
+    """One method for each call. `ask`: the client's."""
 
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-
-    def _ask(self, method: HttpMethod, template: str, params: Params | None = None, **where: str) -> Any:
-        return self._sender.send(Call(method, template, where, params or {}))
-
-    def close(self) -> None:
-        self._sender.close()
-
-    def get_version(self) -> Release:
-        data = answers.as_map(self._ask("GET", "/version"), "version")
-        return parse_release(str(data.get("version", "")), str(data.get("release", "")))
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask
 
     def has_user(self, user: str) -> bool:
         found = answers.as_maps(self._ask("GET", "/access/users"), "users")
@@ -39,7 +26,7 @@ class Accounts:
 
     def add_token(self, user: str, token: str, comment: str) -> str:
         """With rights of its own (privilege separation). Returns its secret, which PVE never tells again."""
-        params: Params = {"comment": comment, "privsep": 1}
+        params = {"comment": comment, "privsep": 1}
         data = answers.as_map(
             self._ask("POST", "/access/users/{user}/token/{token}", params, user=user, token=token), "token"
         )

@@ -8,6 +8,7 @@ from nixops_proxmox.core.ports import OnBytes
 from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.errors import NotFound, VmidTaken
 from nixops_proxmox.pve.api import answers
+from nixops_proxmox.pve.api.accounts import AccountCalls
 from nixops_proxmox.pve.api.archives import parse_config_file
 from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.guarded import Guarded, Prove
@@ -207,6 +208,10 @@ class PveClient:
     def list_online_nodes(self) -> Sequence[str]:
         data = answers.as_maps(self._ask("GET", "/nodes"), "nodes")
         return [answers.as_text(item.get("node"), "node") for item in data if item.get("status") == "online"]
+
+    @property
+    def accounts(self) -> AccountCalls:
+        return AccountCalls(self._ask)
 
     @property
     def firewall(self) -> FirewallCalls:

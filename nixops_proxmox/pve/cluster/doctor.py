@@ -93,10 +93,7 @@ def _permissions(
     rights: Sequence[Rights] = (),
 ) -> Iterator[Finding]:
     granted = client.get_permissions()
-    scene = look_around(client, specs, granted)
-    of_machines = (need for spec in specs for need in needs_of(spec, release, scene))
-    of_others = (need for found in rights for need in found(release))
-    needs = tuple(dict.fromkeys((*of_machines, *of_others)))
+    needs = find_needs(client, specs, rights, release, granted)
     lacking = missing(needs, granted)
     for need in lacking:
         yield _lack(need)
@@ -117,6 +114,16 @@ def _lack(need: Need) -> Finding:
     names, paths = " or ".join(need.privileges), " or ".join(need.paths)
     level = Level.PROBLEM if need.must else Level.WARNING
     return Finding(level, "permissions", f"{names} is missing on {paths}: {need.purpose}")
+
+
+def find_needs(
+    client: PveClient, specs: Sequence[MachineSpec], rights: Sequence[Rights], release: Release, granted: Granted
+) -> tuple[Need, ...]:
+    """What the machines and `rights` need there, each once."""
+    scene = look_around(client, specs, granted)
+    of_machines = (need for spec in specs for need in needs_of(spec, release, scene))
+    of_others = (need for found in rights for need in found(release))
+    return tuple(dict.fromkeys((*of_machines, *of_others)))
 
 
 def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Granted) -> Scene:
