@@ -1,6 +1,7 @@
 """Hypervisors that are changed with care: only in their windows, or only by word."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.options import Agreed
@@ -22,7 +23,7 @@ class Care:
 
     def agree(self) -> None:
         """The user has confirmed what this run does."""
-        self._agreed = Agreed(confirmed=True, outside_windows=self._agreed.outside_windows, moment=self._agreed.moment)
+        self._agreed = replace(self._agreed, confirmed=True)
 
     def asking(self, profiles: Sequence[str]) -> list[str]:
         """Those of the hypervisors that ask for a word which was not said."""

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         gone = left if args.remove and everything else []
         if saved is not None:
             gone = _in_plan(args, screen, saved, gone)
-            _tell_new(args, screen, saved, deployed if everything else None)
+            _tell_new(args, screen, saved, deployed.resources.described() if everything else [])
         if not dialogs.agree_to_remove(screen, removals, gone, yes=args.yes):
             screen.say("nothing was done")
             return 0
@@ -177,9 +177,9 @@ def _in_plan(args: argparse.Namespace, screen: Screen, saved: "SavedPlan", gone:
     return [ref for ref in gone if str(ref) in saved.removed]
 
 
-def _tell_new(args: argparse.Namespace, screen: Screen, saved: "SavedPlan", deployed: "Deployed | None") -> None:
+def _tell_new(args: argparse.Namespace, screen: Screen, saved: "SavedPlan", described: "Sequence[Ref]") -> None:
     """Name the resources that were described after the plan was made. They wait for another one."""
-    for ref in () if deployed is None else deployed.resources.described():
+    for ref in described:
         if str(ref) not in saved.things:
             screen.warn(f"{ref.kind} {ref.name} is not in {args.plan}, so it stays as it is")
 

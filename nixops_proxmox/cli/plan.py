@@ -25,6 +25,8 @@ from nixops_proxmox.errors import ConfigError
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations import Deployed, Planned, Removal
+    from nixops_proxmox.operations.keeping import VolumeShown
+    from nixops_proxmox.operations.resources import ResourceShown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         planned = deployed.plan(names, copy=args.copy)
         removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
         if args.out is not None:
-            _save(args, screen, deployed, planned, removals)
+            _save(args, screen, deployed, planned, removals, [*volumes, *resources])
     return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)
 
 
@@ -71,6 +73,7 @@ def _save(
     deployed: "Deployed",
     planned: "Sequence[Planned]",
     removals: "Sequence[Removal]",
+    shown: "Sequence[VolumeShown | ResourceShown]",
 ) -> None:
     from nixops_proxmox.messages.plans import what_goes
     from nixops_proxmox.operations.plan_file import ALLOWED, Promise, SavedPlan, save_plan
@@ -83,11 +86,11 @@ def _save(
     allowed = {name: getattr(args, name) for name in ALLOWED}
     gone = deployed.resources.forgotten() if args.remove and selects_all(args) else []
     removed = tuple(str(ref) for ref in gone)
-    shown = deployed.describe_things(list(promises))
-    save_plan(args.out, SavedPlan(deployed.record.name, promises, shown, removed, removals=saved, **allowed))
+    things = deployed.describe_things(list(promises), shown)
+    save_plan(args.out, SavedPlan(deployed.record.name, promises, things, removed, removals=saved, **allowed))
     left = [one.machine.name for one in removals if one.machine.name not in saved]
-    things = [ref for ref in deployed.resources.forgotten() if str(ref) not in removed]
-    for word, names in (("destroy", left), ("remove", [f"{ref.kind} {ref.name}" for ref in things])):
+    kept = [f"{ref.kind} {ref.name}" for ref in deployed.resources.forgotten() if str(ref) not in removed]
+    for word, names in (("destroy", left), ("remove", kept)):
         if names:
             screen.warn(f"{args.out} does not {word} {', '.join(names)}: `--remove` saves that, too")
     screen.say(f"saved in {args.out}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.kinds.machine.steps.hardware import brief
+from nixops_proxmox.kinds.machine.steps.hardware import DIGEST, brief
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Address, Endpoint, Machine, Phase
 from nixops_proxmox.pve.wire.properties import parse_nic
@@ -151,7 +151,7 @@ def _wires(machine: Machine, spec: MachineSpec | None) -> tuple[Wire, ...]:
 def _applied(machine: Machine, key: str) -> str:
     """A value of the VM's configuration, as the last deploy left it. Empty where only what tells it was kept."""
     value = machine.facts.applied.get(key, "")
-    return "" if value.startswith("sha256:") or value != brief(value) else value
+    return "" if value.startswith(DIGEST) or value != brief(value) else value
 
 
 def _volumes(machine: Machine, spec: MachineSpec | None, recorded: Sequence[Stored]) -> tuple[str, ...]:

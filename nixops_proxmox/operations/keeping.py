@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nixops_proxmox.core.engine import pursue
+from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief, volume_key
@@ -41,6 +42,18 @@ class VolumeShown:
     spot: Spot | None
     wanted_by: str = ""
     parked: bool = False
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(NAME, self.volume.name)
+
+    def describe_world(self) -> Mapping[str, str]:
+        """What a plan depends on of it, by name."""
+        return {
+            "what it is now": str(self.volume.phase),
+            "where it is": "no VM" if self.spot is None else f"{self.spot.slot} of VM {self.spot.vm.vmid}",
+            "its description": brief(self.spec.model_dump_json()),
+        }
 
 
 class Keeper:
@@ -126,16 +139,6 @@ class Keeper:
             return [self._look(only, wanted.get(only, ""))]
         names = sorted({*self._described, *(one.name for one in self.volumes() if one.phase is not VolumePhase.ABSENT)})
         return [self._look(name, wanted.get(name, "")) for name in names]
-
-    def describe_world(self, name: str) -> Mapping[str, str]:
-        """What a plan depends on of a described volume, by name."""
-        shown = self._look(name, "")
-        spot = "no VM" if shown.spot is None else f"{shown.spot.slot} of VM {shown.spot.vm.vmid}"
-        return {
-            "what it is now": str(shown.volume.phase),
-            "where it is": spot,
-            "its description": brief(shown.spec.model_dump_json()),
-        }
 
     def _look(self, name: str, wanted_by: str) -> VolumeShown:
         volume, spec = self.volume(name), self.spec(name)

@@ -20,10 +20,10 @@ from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.description import Description
-from nixops_proxmox.operations.keeping import Keeper
+from nixops_proxmox.operations.keeping import Keeper, VolumeShown
 from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.resources import ResourceKeeper
+from nixops_proxmox.operations.resources import ResourceKeeper, ResourceShown
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -265,12 +265,19 @@ class OpenDeployment:
         else:
             self.resources.ensure(ref)
 
-    def describe_things(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        """What a plan of these machines depends on of each volume and resource that it makes, by the thing's name."""
-        return {str(ref): self._describe_thing(ref) for ref in self._wants(names) if ref.kind != MACHINE}
+    def describe_things(
+        self, names: Sequence[str], shown: Sequence[VolumeShown | ResourceShown]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """What a plan of these machines depends on of each of the things that it makes, by the thing's name."""
+        wanted = self._wants(names)
+        return {str(one.ref): one.describe_world() for one in shown if one.ref in wanted}
 
     def _describe_thing(self, ref: Ref) -> Mapping[str, str]:
-        return self.volumes.describe_world(ref.name) if ref.kind == VOLUME else self.resources.describe_world(ref)
+        """The same, looked at now."""
+        if ref.kind == VOLUME:
+            (volume,) = self.volumes.look({}, only=ref.name)
+            return volume.describe_world()
+        return self.resources.look_at(ref).describe_world()
 
     def attachments(self) -> dict[str, str]:
         """The machine that describes it, by volume."""

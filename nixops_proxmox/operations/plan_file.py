@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.kinds.machine.steps.hardware import DIGEST
 from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command
 
 FORMAT = 2
-DIGEST = "sha256:"  # begins what stands for a long value
 ALLOWED = ("allow_reboot", "allow_recreate", "make_another")  # what a plan, and the deploy of it, may be allowed
 
 

@@ -36,6 +36,14 @@ class ResourceShown:
     replaced: bool = False
     error: DeployError | None = None
     remarks: tuple[str, ...] = ()  # why it has no effect, or not all of it, a line each
+    description: str = ""  # what tells how it is described; empty: it is not
+
+    def describe_world(self) -> Mapping[str, str]:
+        """What a plan depends on of it, by name. Raises why it cannot be told."""
+        if self.error is not None:
+            raise self.error
+        world = {"what it is now": str(self.phase), "how it differs": "; ".join(self.differences)}
+        return world | {"its description": self.description}
 
 
 class ResourceKeeper:
@@ -149,19 +157,11 @@ class ResourceKeeper:
 
     def look(self) -> list[ResourceShown]:
         """All that is described or recorded, as it is now."""
-        return [self._look(ref) for ref in sorted({*self._specs, *self.recorded()})]
+        return [self.look_at(ref) for ref in sorted({*self._specs, *self.recorded()})]
 
-    def describe_world(self, ref: Ref) -> Mapping[str, str]:
-        """What a plan depends on of it, by name. Raises why it cannot be told."""
-        shown = self._look(ref)
-        if shown.error is not None:
-            raise shown.error
-        world = {"what it is now": str(shown.phase), "how it differs": "; ".join(shown.differences)}
-        spec = self._specs.get(ref)
-        return world if spec is None else world | {"its description": brief(spec.model_dump_json())}
-
-    def _look(self, ref: Ref) -> ResourceShown:
+    def look_at(self, ref: Ref) -> ResourceShown:
         described = ref in self._specs
+        description = brief(self._specs[ref].model_dump_json()) if described else ""
         try:
             thing = self.thing(ref)
             before = self._made_as(thing)
@@ -169,12 +169,13 @@ class ResourceKeeper:
             if spec is None:
                 raise StateError(f"the record of the {ref} does not say how it was made, and nothing describes it")
             if is_replaced(before, spec):
-                return ResourceShown(ref, Presence.DIFFERS, described, tuple(_changes(before, spec)), replaced=True)
+                changes = tuple(_changes(before, spec))
+                return ResourceShown(ref, Presence.DIFFERS, described, changes, replaced=True, description=description)
             entry, world = self._kinds[ref.kind], self._world(ref, spec)
             seen, shown = entry.lifecycle.look_closely(world, thing)
             differences = tuple(shown.differences) if shown is not None else ()
             remarks = tuple(entry.described.remarks(world)) if entry.described is not None and described else ()
-            return ResourceShown(ref, seen.phase, described, differences, remarks=remarks)
+            return ResourceShown(ref, seen.phase, described, differences, remarks=remarks, description=description)
         except DeployError as error:
             return ResourceShown(ref, Presence.ABSENT, described, error=error)
 

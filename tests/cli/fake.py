@@ -227,8 +227,10 @@ class FakeDeployed:
             names, lambda name: self._walk(name, until or Phase.READY), jobs=self.options.jobs, ended=self.options.ended
         )
 
-    def describe_things(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
-        return {str(ref): {"what it is now": "absent"} for ref in self.resources.described()}
+    def describe_things(
+        self, names: Sequence[str], shown: Sequence[VolumeShown | ResourceShown]
+    ) -> Mapping[str, Mapping[str, str]]:
+        return {str(one.ref): one.describe_world() for one in shown if one.ref in self.resources.described()}
 
     def losses(self, name: str) -> tuple[str, ...]:
         return self.removal(name).losses

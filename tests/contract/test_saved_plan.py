@@ -1,13 +1,14 @@
 """A saved plan is carried out as it was shown. A machine that changed in the meantime is left alone, and only that."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.model import Phase
+from nixops_proxmox.operations import Deployed
 from nixops_proxmox.operations.plan_file import Promise, SavedPlan, load_plan, save_plan
 from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.spec import VolumeSpec
@@ -30,12 +31,16 @@ def made(tmp_path: Path) -> Iterator[Deployment]:
         yield deployment
 
 
+def described(deployed: Deployed, *names: str) -> Mapping[str, Mapping[str, str]]:
+    return deployed.describe_things(names, [*deployed.list_volumes(), *deployed.list_resources()])
+
+
 def plan(made: Deployment, *beside: ResourceSpec | VolumeSpec) -> SavedPlan:
     """Saved and read again."""
     path = made.folder / "next.plan"
     with made.opened(*SPECS, beside=beside) as deployed:
         planned = deployed.plan(["web", "db"])
-        things = deployed.describe_things(["web", "db"])
+        things = described(deployed, "web", "db")
     assert all(one.error is None and "memory" in [change.key for change in one.changes] for one in planned), planned
     save_plan(path, SavedPlan(made.name, {one.name: Promise.of(one) for one in planned}, things))
     assert path.stat().st_mode & 0o777 == 0o600
@@ -133,6 +138,15 @@ def test_a_plan_of_unchanged_machines_asks_the_cluster_once_and_each_vm_once(mad
 def test_a_plan_of_one_machine_has_the_things_that_it_needs_and_no_others(made: Deployment) -> None:
     web = bare(name="web", memory=4096, pool="front")
     with made.opened(web, SPECS[1], beside=(FRONT, NIGHTLY)) as deployed:
-        assert list(deployed.describe_things(["web"])) == ["pool 'front'"]
-        assert list(deployed.describe_things(["db"])) == []
-        assert sorted(deployed.describe_things(["web", "db"])) == ["pool 'front'", "pool 'nightly'"]
+        assert list(described(deployed, "web")) == ["pool 'front'"]
+        assert list(described(deployed, "db")) == []
+        assert sorted(described(deployed, "web", "db")) == ["pool 'front'", "pool 'nightly'"]
+
+
+def test_what_is_saved_is_what_was_shown_and_nothing_is_asked_again(made: Deployment) -> None:
+    calls: list[CallDone] = []
+    with made.opened(*SPECS, beside=(FRONT, SPARE), trace=calls.append) as deployed:
+        shown = [*deployed.list_volumes(), *deployed.list_resources()]
+        before = len(calls)
+        assert sorted(deployed.describe_things(["web", "db"], shown)) == ["pool 'front'", "volume 'spare'"]
+    assert before and len(calls) == before

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -16,7 +16,7 @@ class Window:
     """Begins on each of `days` (Monday is 0) at `start`, and is open for `length`. `zone` None: this computer's own."""
 
     days: frozenset[int]
-    start: timedelta  # since midnight
+    start: time
     length: timedelta
     zone: tzinfo | None = None
     text: str = ""
@@ -25,9 +25,8 @@ class Window:
         """When it begins, from the day before the moment on, for nine days."""
         here = moment.astimezone(self.zone)
         days = [(here + timedelta(days=number)).date() for number in range(-1, 9)]
-        hours, minutes = divmod(int(self.start.total_seconds()) // 60, 60)
-        begins = [datetime(day.year, day.month, day.day, hours, minutes, tzinfo=self.zone) for day in days]
-        return [one.astimezone(self.zone) for one in begins if one.weekday() in self.days]
+        begins = [datetime.combine(day, self.start, self.zone) for day in days if day.weekday() in self.days]
+        return [one.astimezone(self.zone) for one in begins]
 
     def is_open(self, moment: datetime) -> bool:
         return any(begin <= moment.astimezone(self.zone) < begin + self.length for begin in self.openings(moment))
@@ -41,14 +40,19 @@ def parse_window(text: str) -> Window:
     daily, first, last, *clock, zone = found.groups()
     start, end = (_time(text, hours, minutes) for hours, minutes in (clock[:2], clock[2:]))
     days = range(7) if daily else _days(text, first, last or first)
-    length = (end - start) % timedelta(days=1) or timedelta(days=1)
+    length = (_since_midnight(end) - _since_midnight(start)) % timedelta(days=1) or timedelta(days=1)
     return Window(frozenset(days), start, length, _zone(text, zone), text.strip())
 
 
-def _time(text: str, hours: str, minutes: str) -> timedelta:
-    if int(hours) > 23 or int(minutes) > 59:
-        raise ValueError(f"{text!r}: there is no {hours}:{minutes}")
-    return timedelta(hours=int(hours), minutes=int(minutes))
+def _time(text: str, hours: str, minutes: str) -> time:
+    try:
+        return time(int(hours), int(minutes))
+    except ValueError as error:
+        raise ValueError(f"{text!r}: there is no {hours}:{minutes}") from error
+
+
+def _since_midnight(clock: time) -> timedelta:
+    return timedelta(hours=clock.hour, minutes=clock.minute)
 
 
 def _days(text: str, first: str, last: str) -> list[int]:

@@ -175,6 +175,7 @@ def volume_key(name: str) -> str:
 
 
 NOT_KEPT = frozenset({"cipassword", "sshkeys", "description", "digest", "meta", "vmgenid", "smbios1", "args"})
+DIGEST = "sha256:"  # begins what stands for a long value
 LONG = 60  # characters of a value that is kept as it is
 
 
@@ -188,7 +189,7 @@ def with_applied(world: World, facts: Facts, vm: Vm) -> Facts:
 
 def brief(value: str) -> str:
     """A value, or what tells it if it is long."""
-    return value if len(value) <= LONG else f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+    return value if len(value) <= LONG else f"{DIGEST}{hashlib.sha256(value.encode()).hexdigest()[:16]}"
 
 
 def park_volumes(world: World, machine: Machine, attempt: Attempt) -> None:
