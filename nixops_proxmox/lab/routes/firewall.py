@@ -7,6 +7,7 @@ from nixops_proxmox.lab.call import Call, Routes, anyone, needs
 from nixops_proxmox.lab.firewall import FORWARDS, PREFERRED, Item, check_digest, digest_of, moved, verify, with_digest
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, DIGEST, GROUP, NODE, RULE, VM, WITH, Level
+from nixops_proxmox.lab.routes.firewall_names import put_named
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.types import integer, named, one_of, text
 
@@ -140,26 +141,12 @@ async def groups(call: Call) -> Any:
 )
 async def add_group(call: Call) -> Any:
     """With `rename`: another name or comment for one that is there; rules that name it follow."""
-    cluster, name, rename = call.cluster, call.params["group"], call.get("rename")
-    found = cluster.firewall
-    if rename:
-        check_digest(call.get("digest"), found.group_list())
-        if rename not in found.groups:
-            raise bad_parameter("group", f"Security group '{rename}' does not exist")
-        if name in found.groups and name != rename:
-            raise bad_parameter("group", f"Security group '{name}' does already exist")
-        found.groups[name] = found.groups.pop(rename)
-        found.group_comments[name] = found.group_comments.pop(rename, "")
-        for file in (found, *cluster.node_firewalls.values(), *cluster.vm_firewalls.values()):
-            for rule in file.rules:
-                if (rule["type"], rule["action"]) == ("group", rename):
-                    rule["action"] = name
-    elif name in found.groups:
-        raise bad_parameter("group", f"Security group '{name}' already exists")
-    else:
-        found.groups[name] = []
-    if "comment" in call.params:
-        found.group_comments[name] = call.params["comment"]
+    cluster, found = call.cluster, call.cluster.firewall
+    put_named(call, "group", "Security group", found.groups, found.group_comments, found.group_list())
+    for file in (found, *cluster.node_firewalls.values(), *cluster.vm_firewalls.values()):
+        for rule in file.rules:
+            if (rule["type"], rule["action"]) == ("group", call.get("rename")):
+                rule["action"] = call.params["group"]
 
 
 @routes.delete(f"{GROUPS}/{{group}}", permission=needs("/", "Sys.Modify"))

@@ -11,6 +11,29 @@ from nixops_proxmox.lab.schema.types import boolean, named, text
 
 routes = Routes()
 
+
+def put_named(
+    call: Call, key: str, what: str, entries: dict[str, list[Item]], comments: dict[str, str], listed: list[Item]
+) -> None:
+    """Add the entry that the parameter `key` names. With `rename`: another name or comment for one that is there.
+    `listed`: what its digest is of."""
+    name, rename = call.params[key], call.get("rename")
+    if rename:
+        check_digest(call.get("digest"), listed)
+        if rename not in entries:
+            raise bad_parameter(key, f"{what} '{rename}' does not exist")
+        if name in entries and name != rename:
+            raise bad_parameter(key, f"{what} '{name}' does already exist")
+        entries[name] = entries.pop(rename)
+        comments[name] = comments.pop(rename, "")
+    elif name in entries:
+        raise bad_parameter(key, f"{what} '{name}' already exists")
+    else:
+        entries[name] = []
+    if "comment" in call.params:
+        comments[name] = call.params["comment"]
+
+
 # Aliases.
 
 
@@ -79,21 +102,8 @@ def _register_ipsets(level: Level) -> None:
 
     async def add_ipset(call: Call) -> Any:
         """With `rename`: another name or comment for one that is there."""
-        found, name, rename = level.file(call), call.params["name"], call.get("rename")
-        if rename:
-            check_digest(call.get("digest"), found.ipset_list())
-            if rename not in found.ipsets:
-                raise bad_parameter("name", f"IPSet '{rename}' does not exist")
-            if name in found.ipsets and name != rename:
-                raise bad_parameter("name", f"IPSet '{name}' does already exist")
-            found.ipsets[name] = found.ipsets.pop(rename)
-            found.ipset_comments[name] = found.ipset_comments.pop(rename, "")
-        elif name in found.ipsets:
-            raise bad_parameter("name", f"IPSet '{name}' already exists")
-        else:
-            found.ipsets[name] = []
-        if "comment" in call.params:
-            found.ipset_comments[name] = call.params["comment"]
+        found = level.file(call)
+        put_named(call, "name", "IPSet", found.ipsets, found.ipset_comments, found.ipset_list())
 
     async def delete_ipset(call: Call) -> Any:
         """Also one that rules name: only members keep it."""
