@@ -81,3 +81,9 @@ class Client:
 
     def log(self, upid: str) -> list[str]:
         return [line["t"] for line in self.get(f"/nodes/{upid.split(':')[1]}/tasks/{upid}/log", limit=0)]
+
+
+def ok(api: Client, method: str, path: str, **params: object) -> None:
+    """The call is taken. In names of parameters, `_` stands for `-`."""
+    answer = api.call(method, path, {key.replace("_", "-"): value for key, value in params.items()})
+    assert answer.status == 200, (answer.reason, answer.body)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from nixops_proxmox.lab.testing import start_lab
-from tests.lab.http import DISK, QEMU, Client
+from tests.lab.http import DISK, QEMU, Client, ok
 from tests.lab.test_permissions import as_user
 
 FIREWALL, VM = "/cluster/firewall", f"{QEMU}/100/firewall"
@@ -23,11 +23,6 @@ def lab_api(request: pytest.FixtureRequest) -> Iterator[Client]:
 def api(lab_api: Client) -> Client:
     lab_api.lab.cluster.reset()
     return lab_api
-
-
-def ok(api: Client, method: str, path: str, **params: object) -> None:
-    answer = api.call(method, path, {key.replace("_", "-"): value for key, value in params.items()})
-    assert answer.status == 200, (answer.reason, answer.body)
 
 
 def refused(api: Client, method: str, path: str, **params: object) -> str:

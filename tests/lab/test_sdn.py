@@ -6,7 +6,7 @@ import pytest
 
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.testing import RunningLab, start_lab
-from tests.lab.http import QEMU, Client
+from tests.lab.http import QEMU, Client, ok
 from tests.lab.test_permissions import as_user
 
 SDN = "/cluster/sdn"
@@ -17,11 +17,6 @@ RANGE = "start-address=10.9.0.100,end-address=10.9.0.199"
 def api(request: pytest.FixtureRequest) -> Iterator[Client]:
     with start_lab(version=request.param) as lab, Client(lab) as client:
         yield client
-
-
-def ok(api: Client, method: str, path: str, **params: object) -> None:
-    answer = api.call(method, path, {key.replace("_", "-"): value for key, value in params.items()})
-    assert answer.status == 200, (answer.reason, answer.body)
 
 
 def refused(api: Client, method: str, path: str, **params: object) -> str:
