@@ -9,7 +9,9 @@ import pytest
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.model import Phase
 from nixops_proxmox.operations import Deployed
+from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.plan_file import Promise, SavedPlan, load_plan, save_plan
+from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec.pool import PoolSpec
@@ -146,7 +148,7 @@ def test_a_plan_of_one_machine_has_the_things_that_it_needs_and_no_others(made: 
 def test_what_is_saved_is_what_was_shown_and_nothing_is_asked_again(made: Deployment) -> None:
     calls: list[CallDone] = []
     with made.opened(*SPECS, beside=(FRONT, SPARE), trace=calls.append) as deployed:
-        shown = [*deployed.list_volumes(), *deployed.list_resources()]
+        shown: list[VolumeShown | ResourceShown] = [*deployed.list_volumes(), *deployed.list_resources()]
         before = len(calls)
         assert sorted(deployed.describe_things(["web", "db"], shown)) == ["pool 'front'", "volume 'spare'"]
     assert before and len(calls) == before
