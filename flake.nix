@@ -26,6 +26,7 @@
 
       nixosModules = rec {
         proxmox = ./nix/proxmox.nix;
+        gateway = ./nix/gateway.nix; # services.nixops-proxmox.gateway, beside the module `proxmox`
         installer = ./nix/installer-iso.nix;
         default = proxmox;
       };

@@ -3,6 +3,7 @@
   # Imported into every machine of a deployment, whatever its backend: see the guard in the module.
   options = [
     ./proxmox.nix
+    ./gateway.nix
     ({ config, lib, uuid, ... }: {
       deployment.proxmox.guest.volumes = lib.mapAttrs (_: lib.mkDefault)
         (import ./volume-paths.nix { identity = uuid; names = config.deployment.proxmox.volumes; });

@@ -165,6 +165,7 @@ let
     specialArgs = { inherit name nodes resources uuid deploymentName; };
     modules = map (one: { _file = one.file; imports = [ one.value ]; }) (defaults ++ sayings name) ++ [
       ./proxmox.nix
+      ./gateway.nix
       ./nixops.nix
       ({ config, lib, ... }: {
         _file = toString ./eval.nix;

@@ -70,6 +70,14 @@ let
   ipv4 = nic: spell "dhcp" nic.ipv4;
   ipv6 = nic: spell "auto" nic.ipv6;
 
+  # The address that is written, or taken from a list of MACs; null for one that only the network will tell.
+  knownOf = slot: family: value:
+    let
+      text = (if builtins.isAttrs value then given value else { address = value; }).address or null;
+      isWord = text == null || lib.elem text [ "dhcp" "auto" "none" ];
+    in
+    if isWord then guest.taken.${slot}.${family} or null else builtins.head (lib.splitString "/" text);
+
   isStatic = nic: (ipv4 nic).method == "static" || (ipv6 nic).method == "static";
 
   # By MAC where it is declared. Otherwise by place: PVE puts net0 to net5 at the PCI addresses 0x12 to 0x17, and systemd
@@ -142,6 +150,13 @@ in
       readOnly = true;
       description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial`.";
     };
+    nics = mkOption {
+      type = types.attrsOf types.raw;
+      readOnly = true;
+      internal = true;
+      visible = false;
+      description = "What the description says of each NIC's place and addresses, by slot: for other modules.";
+    };
     taken = mkOption {
       type = types.attrsOf (types.attrsOf types.str);
       default = { };
@@ -156,7 +171,21 @@ in
   };
 
   config = mkMerge ([
-    { deployment.proxmox.guest.devices = lib.mapAttrs (_: byId) disks; }
+    {
+      deployment.proxmox.guest = {
+        devices = lib.mapAttrs (_: byId) disks;
+        nics = lib.mapAttrs
+          (slot: nic: {
+            inherit (nic) bridge tag network mac;
+            path = "*pci-*:${(import ./addresses.nix { inherit lib; }).toHex (18 + numberOf "net" slot)}.0"; # as in `match`
+            static4 = (ipv4 nic).address;
+            static6 = (ipv6 nic).address;
+            ipv4 = knownOf slot "ipv4" nic.ipv4;
+            ipv6 = knownOf slot "ipv6" nic.ipv6;
+          })
+          nics;
+      };
+    }
 
     (mkIf (isOurs && guest.hardware) {
       boot.initrd.availableKernelModules = [

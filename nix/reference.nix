@@ -1,7 +1,7 @@
 # The options below `deployment.proxmox` as data, for the option reference and for the comparison with Python's
 # specification. `lib`: the folder of nixpkgs' lib, which then evaluates the whole module; without it, our own stand-in
-# reads the declarations. `volumes`: the options of `resources.volumes.NAME` instead.
-{ lib ? null, volumes ? false }:
+# reads the declarations. `volumes`: the options of `resources.volumes.NAME` instead. `gateway`: those of the gateway.
+{ lib ? null, volumes ? false, gateway ? false }:
 
 let
   reflect = import ./reflect.nix;
@@ -20,5 +20,11 @@ let
   ofVolumes =
     let declarations.options = (import ./options.nix { lib = lib'; }).volumeOptions; in
     if lib == null then declarations.options else (lib'.evalModules { modules = [ declarations ]; }).options;
+  ofGateway =
+    let
+      declarations = { options = (import ./gateway.nix { lib = lib'; config = { }; options = { }; pkgs = { }; }).options.services.nixops-proxmox.gateway; };
+      evaluated = (lib'.evalModules { modules = [ { _module.check = false; _module.args.pkgs = { }; } ./gateway.nix ]; }).options.services.nixops-proxmox.gateway;
+    in
+    if lib == null then declarations.options else evaluated;
 in
-reflect (if volumes then ofVolumes else if lib == null then declared else evaluated)
+reflect (if gateway then ofGateway else if volumes then ofVolumes else if lib == null then declared else evaluated)

@@ -23,6 +23,8 @@ rec {
     str = type "str" { };
     lines = type "separatedString" { };
     anything = type "anything" { };
+    raw = type "raw" { };
+    port = type "unsignedInt16" { };
     ints = { inherit between; unsigned = type "unsignedInt" { description = "unsigned integer, meaning >=0"; }; };
     enum = values: type "enum" { functor.payload = { inherit values; }; };
     nullOr = elemType: type "nullOr" { nestedTypes = { inherit elemType; }; };

@@ -1,4 +1,5 @@
-"""Writes docs/options.md from the NixOS module's own declarations, which Nix reads; with --check it only compares."""
+"""Writes docs/options.md and docs/gateway-options.md from the NixOS modules' own declarations, which Nix reads; with
+--check it only compares."""
 
 import argparse
 import json
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "docs" / "options.md"
 TIMEOUT = 60.0  # seconds
 
 HEAD = """\
@@ -24,13 +24,22 @@ disk. Write `deployment.proxmox.disks = [ { size = "32G"; … } ];` or, by slot,
 original plugin's names.
 """
 
+GATEWAY_HEAD = """\
+# Options below `services.nixops-proxmox.gateway`
+
+<!-- Written by scripts/option_reference.py from nix/gateway.nix; do not edit. -->
+
+See [Gateways](gateway.md). `[]` stands for the name of an entry: `web[].to` is `web."www.example.org".to`.
+"""
+
 Tree = Mapping[str, Any]
 
 
-def read_options(lib: str = "null") -> Tree:
+def read_options(lib: str = "null", *, gateway: bool = False) -> Tree:
     """What nix/reference.nix says, with the `lib` in that folder; raises RuntimeError with Nix's words."""
     expression = str(ROOT / "nix" / "reference.nix")
     argv = ["nix-instantiate", "--eval", "--strict", "--json", expression, "--arg", "lib", lib]
+    argv += ["--arg", "gateway", json.dumps(gateway)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip())
@@ -38,9 +47,9 @@ def read_options(lib: str = "null") -> Tree:
     return tree
 
 
-def render(tree: Tree) -> str:
+def render(tree: Tree, head: str = HEAD) -> str:
     """The reference: an entry for every option that is shown, in alphabetical order within its section."""
-    return HEAD + "".join(f"\n{entry}" for entry in _entries(tree, ""))
+    return head + "".join(f"\n{entry}" for entry in _entries(tree, ""))
 
 
 def type_text(kind: Mapping[str, Any]) -> str:
@@ -61,7 +70,13 @@ def type_text(kind: Mapping[str, Any]) -> str:
         case {"description": text}:
             return str(text)
     names = {"str": "string", "bool": "boolean", "int": "integer", "separatedString": "string of lines"}
-    names |= {"float": "floating-point number", "unsignedInt": "integer from 0 on", "anything": "anything"}
+    names |= {
+        "float": "floating-point number",
+        "unsignedInt": "integer from 0 on",
+        "unsignedInt16": "port",
+        "raw": "anything",
+        "anything": "anything",
+    }
     return names[kind["name"]]
 
 
@@ -133,21 +148,29 @@ def _entry(path: str, option: Mapping[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Writes docs/options.md.")
+    parser = argparse.ArgumentParser(description="Writes docs/options.md and docs/gateway-options.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if it is out of date")
     check = parser.parse_args(arguments).check
     if shutil.which("nix-instantiate") is None:
         sys.stderr.write("docs/options.md: passed over, for there is no Nix\n")
         return 0
-    want = render(read_options())
-    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == want:
-        return 0
-    if check:
-        sys.stderr.write("docs/options.md is out of date: run `python scripts/option_reference.py`\n")
-        return 1
-    TARGET.write_text(want, encoding="utf-8")
-    sys.stderr.write("wrote docs/options.md\n")
-    return 0
+    pages = {
+        "options.md": render(read_options()),
+        "gateway-options.md": render(read_options(gateway=True), GATEWAY_HEAD),
+    }
+    outdated = [name for name, want in pages.items() if _read(name) != want]
+    for name in outdated:
+        if check:
+            sys.stderr.write(f"docs/{name} is out of date: run `python scripts/option_reference.py`\n")
+        else:
+            (ROOT / "docs" / name).write_text(pages[name], encoding="utf-8")
+            sys.stderr.write(f"wrote docs/{name}\n")
+    return 1 if check and outdated else 0
+
+
+def _read(name: str) -> str:
+    path = ROOT / "docs" / name
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 if __name__ == "__main__":

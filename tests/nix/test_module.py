@@ -125,7 +125,7 @@ def test_a_static_address_comes_with_the_mac_from_a_list(machine: Machine) -> No
 
 def test_dynamic_addresses_are_left_to_the_system(machine: Machine) -> None:
     done = machine('disks = [ ]; network = [ { bridge = "vmbr0"; } ];')
-    assert (done["network"], done["networking"]["useDHCP"]) == ({"enable": False, "networks": {}}, True)
+    assert (done["network"], done["networking"]["useDHCP"]) == ({"enable": False, "links": {}, "networks": {}}, True)
 
 
 def test_a_nic_without_a_mac_and_without_a_known_place_is_refused(machine: Machine) -> None:

@@ -38,6 +38,7 @@ def test_the_flake_has_what_it_promises_for_both_systems(look: Any) -> None:
     assert flake["apps"]["x86_64-linux"]["lab"] == "/scripts/nixops-proxmox-lab"
     assert set(flake["checks"]["x86_64-linux"]) == {"package", "format", "lint", "types", "tests"}
     assert flake["modules"]["default"] == str(ROOT / "nix" / "proxmox.nix")
+    assert flake["modules"]["gateway"] == str(ROOT / "nix" / "gateway.nix")
     assert flake["overlay"] == "nixops-proxmox"
     assert flake["template"] is True
     assert flake["provider"] == ["default", "proxmox"]
@@ -75,7 +76,7 @@ def test_the_isos_file_is_called_as_every_example_calls_it_and_says_what_is_in_i
 def test_the_plugin_expression_is_what_nixops_reads(look: Any) -> None:
     plugin = look("plugin")
     assert plugin["names"] == ["config_exporters", "options", "resources"]
-    assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix"), "a module"]
+    assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix"), str(ROOT / "nix" / "gateway.nix"), "a module"]
     assert plugin["ours"] == [{"proxmox": {"disks": [], "network": [], "memory": 5}}]
     assert plugin["other"] == [{}], "machines of other backends say nothing"
     assert plugin["resources"] == {"volumes": f"{ROOT / 'nix' / 'volume.nix'}: data"}

@@ -17,9 +17,17 @@ def test_the_option_reference_is_up_to_date(evaluate: Evaluate, option_reference
 
 
 @pytest.mark.nix
+def test_the_reference_of_the_gateway_is_up_to_date(evaluate: Evaluate, option_reference: ModuleType) -> None:
+    tree = evaluate(ROOT / "nix" / "reference.nix", {"lib": "null", "gateway": "true"})
+    have = (ROOT / "docs" / "gateway-options.md").read_text(encoding="utf-8")
+    assert have == option_reference.render(tree, option_reference.GATEWAY_HEAD), "run scripts/docs"
+
+
+@pytest.mark.nix
 def test_the_stand_in_reads_what_the_real_lib_evaluates(evaluate: Evaluate, real_lib: Path) -> None:
     reference = ROOT / "nix" / "reference.nix"
-    assert evaluate(reference, {"lib": "null"}) == evaluate(reference, {"lib": str(real_lib)})
+    for more in ({}, {"gateway": "true"}):
+        assert evaluate(reference, {"lib": "null", **more}) == evaluate(reference, {"lib": str(real_lib), **more})
 
 
 @pytest.mark.parametrize(

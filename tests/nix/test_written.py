@@ -23,6 +23,7 @@ FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/firewall.md 0",
+    "docs/gateway.md 0",
     "docs/ha.md 0",
     "docs/mappings.md 0",
     "docs/networks.md 0",

@@ -53,6 +53,9 @@ let
     flatten = value: if builtins.isList value then concatMap flatten value else [ value ];
     last = list: elemAt list (length list - 1);
     init = list: genList (elemAt list) (length list - 1);
+    take = count: list: genList (elemAt list) (min count (length list));
+    drop = count: list: genList (n: elemAt list (n + count)) (max 0 (length list - count));
+    any = builtins.any;
     range = from: to: if from > to then [ ] else genList (n: from + n) (to - from + 1);
     reverseList = list: genList (n: elemAt list (length list - n - 1)) (length list);
     count = wanted: list: length (filter wanted list);

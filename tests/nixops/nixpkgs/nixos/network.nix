@@ -9,6 +9,8 @@ let
   ports = {
     allowedTCPPorts = option (types.listOf types.port) [ ];
     allowedTCPPortRanges = option (types.listOf types.raw) [ ];
+    allowedUDPPorts = option (types.listOf types.port) [ ];
+    allowedUDPPortRanges = option (types.listOf types.raw) [ ];
   };
 
   net = config.networking;

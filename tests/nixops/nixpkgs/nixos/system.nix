@@ -28,7 +28,7 @@ let
   };
 in
 {
-  imports = [ ./boot.nix ./network.nix ./users.nix ];
+  imports = [ ./boot.nix ./gateway.nix ./network.nix ./users.nix ];
 
   options = {
     assertions = option (types.listOf types.raw) [ ];
@@ -64,7 +64,6 @@ in
     networking.domain = option (types.nullOr types.str) null;
     networking.hosts = option (types.attrsOf (types.listOf types.str)) { };
     networking.extraHosts = option types.lines "";
-    services.nginx.enable = option types.bool false;
     services.postgresql.enable = option types.bool false;
     services.qemuGuest.enable = option types.bool false;
     systemd.services = open;
