@@ -18,6 +18,7 @@ from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 
 SPEC = "spec"  # the name of the recorded description among what is known
+SAID = "said"  # of what a door was told, if it wants that kept
 
 Sp = TypeVar("Sp", bound=ResourceSpec)
 A = TypeVar("A")  # what the kind talks to
@@ -160,7 +161,8 @@ class Remembered(Kind[ResourceWorld[Sp, A], S]):
     @override
     def apply(self, world: ResourceWorld[Sp, A], thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         attempt.note(with_spec(attempt.facts, world.spec))
-        return with_spec(self._kind.apply(world, thing, attempt), world.spec)
+        said = attempt.facts.values.get(SAID, "")
+        return with_said(with_spec(self._kind.apply(world, thing, attempt), world.spec), said)
 
     @override
     def remove(self, world: ResourceWorld[Sp, A], thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
@@ -176,6 +178,11 @@ def described_rows(
 
 def with_spec(facts: Known, spec: ResourceSpec) -> Known:
     return replace(facts, values={**facts.values, SPEC: spec.model_dump_json(exclude_defaults=True)})
+
+
+def with_said(facts: Known, said: str) -> Known:
+    """With what a door was told; nothing: what is known of that stays."""
+    return replace(facts, values={**facts.values, SAID: said}) if said else facts
 
 
 def recorded_spec(model: type[Sp], thing: Thing) -> Sp | None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 from nixops_proxmox.errors import StateError
@@ -75,6 +75,11 @@ class NixopsRecord:
         del break_lock  # NixOps's lock ends with its process
         with self._lock():
             yield
+
+    def holding(self, kind: str, name: str, lease: Any) -> AbstractContextManager[Any]:
+        """NixOps's lock is of the whole deployment."""
+        del kind, name
+        return nullcontext(lease)
 
     def prove(self, lease: Any) -> None:
         """Raises Locked if somebody else has broken NixOps's lock. The lock of a state file belongs to its process, and

@@ -459,6 +459,12 @@ class Deployed(VolumeVerbs):
         """All other things, described or recorded, as they are now."""
         return self.resources.look()
 
+    def make_resource(self, ref: Ref, said: str = "") -> None:
+        """Make one described thing, or put it right. `said`: what a door wants recorded with it."""
+        with self._lease() as lease:
+            self._keep(lease)
+            self.resources.ensure(ref, said)
+
     def remove_resources(self, refs: Sequence[Ref]) -> list[Outcome]:
         """Remove them, those that want others first. One that cannot be removed does not keep the others."""
         with self._lease() as lease:

@@ -213,9 +213,10 @@ class OpenDeployment:
             for ref in self.resources.wanted_by(self.spec(name)):
                 wants[Ref(MACHINE, name)].add(ref)
                 wants.setdefault(ref, set())
-            for ref in self.resources.following(name):
+            for ref in self.resources.following(Ref(MACHINE, name)):
                 wants.setdefault(ref, set())
-        if set(self.described()) <= set(names) and self.network is not None:
+        whole = not self._options.only and set(self.described()) <= set(names)
+        if whole and self.network is not None:
             for spec in self.network.volumes:
                 wants.setdefault(Ref(VOLUME, spec.name), set())
             for ref in self.resources.described():

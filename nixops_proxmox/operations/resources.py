@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
@@ -10,10 +11,10 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
-from nixops_proxmox.errors import DeployError, SpecError, StateError
+from nixops_proxmox.errors import DeployError, Locked, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
-from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_spec
+from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
@@ -22,6 +23,9 @@ from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.state.record import DeploymentRecord
+
+LOCK_SECONDS = 120.0  # how long we wait for a run that is about a thing which we only put right
+LOCK_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,11 @@ class ResourceKeeper:
         """What it is worked on after, where both are worked on."""
         return [Ref(kind, name) for kind, name in self._specs[ref].comes_after(self._described_machines())]
 
-    def following(self, machine: str) -> list[Ref]:
-        """The described things that follow a machine, and whose own machines exist, or are this one."""
-        followers = [ref for ref in self._specs if Ref(MACHINE, machine) in self.comes_after(ref)]
-        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT} | {machine}
+    def following(self, thing: Ref) -> list[Ref]:
+        """The described things that follow it, and whose own machines exist, or are this one."""
+        followers = [ref for ref in self._specs if thing in self.comes_after(ref)]
+        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
+        there |= {thing.name} if thing.kind == MACHINE else set()
         return [ref for ref in followers if all(one.kind != MACHINE or one.name in there for one in self.wants(ref))]
 
     def _described_machines(self) -> Sequence[MachineSpec]:
@@ -125,6 +130,12 @@ class ResourceKeeper:
     def dependents(self, ref: Ref) -> list[Ref]:
         """The recorded things that want this one."""
         return [other for other in self.recorded() if ref in self.wants_as_recorded(other)]
+
+    def identity_changes(self, ref: Ref) -> list[str]:
+        """Why what is described now is another thing than what was made, a line each. Nothing: it is the same one, or
+        none was made."""
+        before, now = self._made_as(self.thing(ref)), self._specs[ref]
+        return list(_changes(before, now)) if is_replaced(before, now) else []
 
     def profiles(self) -> set[str]:
         """The hypervisors that have such things, or are to have some; nothing is asked of any."""
@@ -191,49 +202,68 @@ class ResourceKeeper:
 
     # What is done.
 
-    def ensure(self, ref: Ref) -> None:
-        """Make it as described. One that is described with another identity is removed first."""
-        with self._locks[ref.kind]:
+    def ensure(self, ref: Ref, said: str = "") -> None:
+        """Make it as described. One that is described with another identity is removed first. `said`: what a door wants
+        recorded with it."""
+        with self._held(ref) as lease:
             thing, spec = self.thing(ref), self._specs[ref]
             before = self._made_as(thing)
             if is_replaced(before, spec):
-                thing = self._pursue(thing, Presence.ABSENT, before)
-            thing = self._pursue(thing, Presence.PRESENT, spec)
-            facts = with_spec(thing.facts, spec)
-            if facts != thing.facts:  # there was nothing to do, and the record has the description of before
-                self._record.journal(self._lease).record(thing.moved(thing.phase, facts), "the description changed")
+                thing = self._pursue(thing, Presence.ABSENT, before, lease)
+            thing = thing.moved(thing.phase, with_said(thing.facts, said))
+            thing = self._pursue(thing, Presence.PRESENT, spec, lease)
+            facts = with_said(with_spec(thing.facts, spec), said)
+            if facts != self.thing(ref).facts:  # there was nothing to do, and the record has the description of before
+                self._record.journal(lease).record(thing.moved(thing.phase, facts), "the description changed")
 
     def follow(self, machine: str) -> None:
         """The machine is about to boot for the first time, or is gone: things that follow machines are made again. One
         that was made before, and is now described in another way, is left to its own turn."""
         for ref in sorted({*self._specs, *self.recorded()}):
-            with self._locks[ref.kind]:
+            spec = self._specs.get(ref) or self._made_as(self.thing(ref))
+            if spec is None or not spec.covers(machine):
+                continue
+            with self._held(ref) as lease:
                 thing = self.thing(ref)
-                before = self._made_as(thing)
-                spec = self._specs.get(ref) or before
-                if spec is None or is_replaced(before, spec) or not spec.covers(machine):
-                    continue
-                self._pursue(thing, Presence.PRESENT, spec, only=machine)
+                if not is_replaced(self._made_as(thing), spec):
+                    self._pursue(thing, Presence.PRESENT, spec, lease, only=machine)
 
     def refresh(self, ref: Ref) -> None:
         """Put it right as it was described when it was made: something that it follows is gone."""
-        with self._locks[ref.kind]:
+        with self._held(ref) as lease:
             thing = self.thing(ref)
             before = self._made_as(thing)
             if before is not None and thing.phase is not Presence.ABSENT:
-                self._pursue(thing, Presence.PRESENT, before)
+                self._pursue(thing, Presence.PRESENT, before, lease)
 
     def remove(self, ref: Ref) -> None:
         """Remove it, and forget it. StateError if something still needs it."""
-        with self._locks[ref.kind]:
+        with self._held(ref) as lease:
             thing = self.thing(ref)
             before = self._made_as(thing)
             if before is not None:
-                self._pursue(thing, Presence.ABSENT, before)
-            self._record.forget(ref.name, self._lease, kind=ref.kind)
+                self._pursue(thing, Presence.ABSENT, before, lease)
+            self._record.forget(ref.name, lease, kind=ref.kind)
 
-    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec, *, only: str = "") -> Thing:
-        ref, journal = Ref(thing.kind, thing.name), self._record.journal(self._lease)
+    @contextmanager
+    def _held(self, ref: Ref) -> Iterator[Any]:
+        """The right to change it. A run that is about another thing waits for one that is about this: a run that makes
+        a machine works on what follows it, and what is made beside the machine may be just that."""
+        with self._locks[ref.kind], ExitStack() as stack:
+            yield self._wait_for_right(ref, stack)
+
+    def _wait_for_right(self, ref: Ref, stack: ExitStack) -> Any:
+        """Locked, which says who has it, if that takes too long."""
+        clock = self._setting.clock
+        deadline = clock.now() + LOCK_SECONDS
+        while clock.now() < deadline:
+            with suppress(Locked):
+                return stack.enter_context(self._record.holding(ref.kind, ref.name, self._lease))
+            clock.sleep(LOCK_POLL_SECONDS)
+        return stack.enter_context(self._record.holding(ref.kind, ref.name, self._lease))
+
+    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec, lease: Any, *, only: str = "") -> Thing:
+        ref, journal = Ref(thing.kind, thing.name), self._record.journal(lease)
         world = self._world(ref, spec, only=only)
         ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, world, journal)
         return ended

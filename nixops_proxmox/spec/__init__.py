@@ -18,7 +18,7 @@ from nixops_proxmox.spec.machine import (
     Tpm,
 )
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
-from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_volume
+from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_part, parse_volume
 from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
@@ -42,5 +42,6 @@ __all__ = [
     "VolumeSpec",
     "parse_machine",
     "parse_network",
+    "parse_part",
     "parse_volume",
 ]

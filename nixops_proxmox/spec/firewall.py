@@ -161,6 +161,11 @@ class _OfCluster(_OfFirewalls):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.pve_name
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         return (self.profile, self.pve_name)
 

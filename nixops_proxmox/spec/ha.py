@@ -71,6 +71,11 @@ class HaRuleSpec(ResourceSpec):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.ruleid
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         return (self.profile, self.ruleid, "nodes" if self.nodes else "guests")
 

@@ -63,6 +63,11 @@ class MappingSpec(ResourceSpec):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.mappingid
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         return (self.profile, self.type, self.mappingid)
 

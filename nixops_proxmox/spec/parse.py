@@ -1,7 +1,7 @@
 """From what Nix evaluated to the frozen description. Every mistake is told, each with its option's full path."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -28,7 +28,7 @@ from nixops_proxmox.spec.names import (
     with_our_names,
 )
 from nixops_proxmox.spec.quantities import UNITS, parse_size
-from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.resources import OURS, Models
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
@@ -52,13 +52,54 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     named in `foreign`. Raises one SpecError with a line for each mistake of the whole network.
     """
     mistakes = Mistakes()
+    network = _network(name, data, models, mistakes)
+    if mistakes.found:
+        raise mistakes.error()
+    return network
+
+
+def parse_part(
+    name: str,
+    data: object,
+    about: Collection[str],
+    models: Models = OURS,
+    beside: Sequence[MachineSpec] = (),
+) -> NetworkSpec:
+    """The same, for a door that is told of one thing at a time: `data` has that thing, and what is known of others.
+    `about`: the paths of what it is told now. Mistakes in the rest become warnings: the rest may be mended after it,
+    and resources with mistakes are left out until then.
+    `beside`: machines whose words are not known any more. Volumes are not looked for: their record is enough."""
+    mistakes = Mistakes()
+    network = _network(name, data, models, mistakes, beside=beside, whole=False)
+    ours = [one for one in mistakes.found if _is_below(one.path, about)]
+    if ours:
+        raise Mistakes(ours).error()
+    others = [f"{one.path}: {one.text}" for one in mistakes.found]
+    fine = [one for one in network.resources if not any(_is_below(two.path, [place_of(one)]) for two in mistakes.found)]
+    return network.model_copy(update={"resources": tuple(fine), "warnings": (*network.warnings, *others)})
+
+
+def _is_below(path: str, places: Collection[str]) -> bool:
+    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
+
+
+def _network(
+    name: str,
+    data: object,
+    models: Models,
+    mistakes: Mistakes,
+    *,
+    beside: Sequence[MachineSpec] = (),
+    whole: bool = True,
+) -> NetworkSpec:
     machines = data.get("machines") if isinstance(data, Mapping) else None
     if not isinstance(data, Mapping) or not isinstance(machines, Mapping):
         mistakes.add(name, "expected a network: an attribute set with machines")
         raise mistakes.error()
     foreign = tuple(str(machine) for machine, entry in machines.items() if _target(entry) not in (None, "proxmox"))
     ours = [(str(machine), entry) for machine, entry in machines.items() if machine not in foreign]
-    found = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
+    read = [spec for spec in (_machine(machine, entry, mistakes) for machine, entry in ours) if spec is not None]
+    found = [*beside, *read]
     described = _with_own(data.get("resources"), ours, mistakes)
     volumes = _described(VolumeSpec, described, VOLUMES, mistakes)
     tenants = _described(TenantSpec, described, TENANTS, mistakes)
@@ -66,12 +107,11 @@ def parse_network(name: str, data: object, models: Models = OURS) -> NetworkSpec
     resources = _with_rules(name, found, resources)
     pools = _described(MacPoolSpec, described, MAC_POOLS, mistakes)
     schemes = _described(MacSchemeSpec, described, MAC_SCHEMES, mistakes)
-    found = with_derived(found, schemes, pools, _path, mistakes)
+    found = [*beside, *with_derived(read, schemes, pools, _path, mistakes)]
     check.check_network(found, _path, mistakes)
-    check.check_volumes(volumes, found, _path, mistakes)
+    if whole:
+        check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
-    if mistakes.found:
-        raise mistakes.error()
     network = data.get("network")
     description = network.get("description") if isinstance(network, Mapping) else None
     return NetworkSpec(
@@ -346,6 +386,11 @@ def _read_size(unit: str, *, divisor: int = 1) -> Read:
 def _read_number_as_text(node: Node, _mistakes: Mistakes) -> object:
     value = node.plain()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def takes_numbers(model: type[BaseModel], field: str) -> bool:
+    """May this text be written as a number, too?"""
+    return _READERS.get((model, field)) is _read_number_as_text
 
 
 def _read_trunks(node: Node, mistakes: Mistakes) -> object:

@@ -26,6 +26,11 @@ class PoolSpec(ResourceSpec):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.poolid
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         return (self.profile, self.poolid)
 

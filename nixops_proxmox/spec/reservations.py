@@ -27,6 +27,11 @@ class ReservationsSpec(ResourceSpec):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.router or self.name
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         return (self.router or self.name,)
 

@@ -38,6 +38,11 @@ class ResourceSpec(Frozen):
         """What cannot change: a thing that is described with another one is removed, and made as a new one."""
         return (self.profile, self.name)
 
+    @property
+    def given_name(self) -> str:
+        """What the cluster, or the router, calls it."""
+        return self.name
+
     def moved_to(self, profile: str) -> Self:
         """The same on another hypervisor; what is on none stays as it is."""
         return self.model_copy(update={"profile": profile}) if self.profile else self

@@ -51,6 +51,11 @@ class VirtualNetwork(ResourceSpec):
 
     @property
     @override
+    def given_name(self) -> str:
+        return self.nic_bridge
+
+    @property
+    @override
     def identity(self) -> tuple[str, ...]:
         if self.vnet is None:
             return (self.profile, "", self.name)

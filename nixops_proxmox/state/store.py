@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -231,6 +231,13 @@ class Deployment:
             now=self._state.now,
             who=who,
         )
+
+    def holding(self, kind: str, name: str, lease: Lease) -> AbstractContextManager[Lease]:
+        """The right to change this thing for a run that has `lease`: the same, if it is of this thing or of all."""
+        scope = Scope(kind, name)
+        if lease.scope in (ALL, scope):
+            return nullcontext(lease)
+        return hold(self._engine, self._id, self.name, scope=scope, now=self._state.now)
 
     def prove(self, lease: Lease) -> None:
         """Raises Locked if the lease was broken. For effects that no transaction can guard."""

@@ -1,6 +1,7 @@
 """What the record says of resources, and what is done by it."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Known, Presence, Thing
-from nixops_proxmox.errors import StateError
+from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
 from nixops_proxmox.operations.resources import ResourceKeeper
@@ -108,9 +109,38 @@ def test_a_machine_that_is_gone_leaves_the_rules_that_name_it(record: Deployment
 
 def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:
     keeper = firewalls(record, Firewall(Fuse()), None)
-    assert keeper.following("db") == [], "the firewall's own machine does not exist yet"
-    assert keeper.following("web") == [FIREWALL], "it is made after its machine"
+    assert keeper.following(Ref("machine", "db")) == [], "the firewall's own machine does not exist yet"
+    assert keeper.following(Ref("machine", "web")) == [FIREWALL], "it is made after its machine"
     with record.lease() as lease:
         record.journal(lease).record(machine_at("web", 100), "made")
-    assert keeper.following("db") == [FIREWALL]
+    assert keeper.following(Ref("machine", "db")) == [FIREWALL]
     assert keeper.comes_after(FIREWALL) == [Ref("machine", "web"), Ref("machine", "db")]
+
+
+# Runs about one thing each, beside each other.
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_run_about_another_thing_waits_for_the_one_that_is_about_this(record: Deployment, free: bool) -> None:
+    there: dict[str, str] = {}
+    with record.only("web").lease() as lease, nullcontext() if free else record.only("front", "pool").lease():
+        made = keeper(record, there, lease, PoolSpec(name="front"))
+        if free:
+            made.ensure(FRONT)
+        else:
+            with pytest.raises(Locked, match="the pool 'front' of deployment 'demo' is being changed"):
+                made.ensure(FRONT)
+    assert bool(there) is free
+    assert record.holders() == []
+
+
+def test_what_a_door_was_told_stays_with_the_thing_and_goes_with_it(record: Deployment) -> None:
+    there: dict[str, str] = {}
+    with record.lease() as lease:
+        made = keeper(record, there, lease, PoolSpec(name="front"))
+        made.ensure(FRONT, "told")
+        keeper(record, there, lease, PoolSpec(name="front", comment="web")).ensure(FRONT)
+        (stored,) = record.stored("pool")
+        assert stored.facts["values"]["said"] == "told"
+        made.remove(FRONT)
+    assert record.stored("pool") == []
