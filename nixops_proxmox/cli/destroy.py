@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--release", action="store_true", help="Give back what the machines have taken from lists of MACs, too"
     )
+    parser.add_argument(
+        "--resource",
+        dest="resources",
+        metavar="KIND/NAME",
+        action="append",
+        default=[],
+        help="Remove this resource, such as pool/front; no others",
+    )
     add_run(parser)
     add_json(parser)
     add_yes(parser)
@@ -40,7 +48,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         return run_forget(args, screen, meant)
     with open_deployed(args, screen, described=False) as deployed:
         machines = {machine.name: machine for machine in deployed.record.machines()}
-        names = meant or select(list(machines), args)
+        chosen = choose_resources(args, deployed)
+        names = meant or ([] if chosen and selects_all(args) else select(list(machines), args))
         for name in names:
             screen.say(what_goes(machines[name]))
             removal = deployed.removal(name)
@@ -50,7 +59,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.say(f"  kept: {line}")
             for line in deployed.addresses.kept(name):
                 screen.say(f"  {'given back' if args.release else 'still taken'}: {line}")
-        things = deployed.resources.recorded() if selects_all(args) and not args.uuid else []
+        everything = selects_all(args) and not args.uuid
+        things = chosen or (deployed.resources.recorded() if everything else [])
         for ref in things:
             screen.say(f"{ref.kind} {ref.name}")
         what = ", ".join([*names, *(f"{ref.kind} {ref.name}" for ref in things)])
@@ -59,6 +69,18 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             return tell(args, screen, {"machines": []})
         deployed.agree()
         return run_destroy(args, screen, deployed, [machines[name] for name in names], things)
+
+
+def choose_resources(args: argparse.Namespace, deployed: "Deployed") -> "list[Ref]":
+    """The resources that the user named. ConfigError for one that is not recorded."""
+    recorded = {f"{ref.kind}/{ref.name}": ref for ref in deployed.resources.recorded()} if args.resources else {}
+    for word in args.resources:
+        if word not in recorded:
+            raise ConfigError(
+                f"there is no resource {word!r} in the record",
+                hint=f"there are: {', '.join(sorted(recorded))}" if recorded else "there are none",
+            )
+    return [recorded[word] for word in dict.fromkeys(args.resources)]
 
 
 def run_destroy(
