@@ -7,6 +7,7 @@
 let
   inherit (lib) mkOption types;
   declarations = import ./options.nix { inherit lib; };
+  kinds = import ./kinds.nix { inherit lib; };
 
   text = description: mkOption { type = types.str; inherit description; };
   perhaps = description: mkOption { type = types.nullOr types.str; default = null; inherit description; };
@@ -22,6 +23,31 @@ let
     };
     refresh = perhaps "Any text. NixOps 4 passes over a resource whose inputs are the same; another text has it applied.";
   };
+
+  lists = option: names: mkOption {
+    type = types.attrsOf (types.submodule { inherit (kinds.${option}) options; });
+    default = { };
+    description = "As `resources.${option}` of the command line's networks: what `${names}` of the NICs names. A path is one that we can write, as a string.";
+  };
+
+  # What networks describe under `resources` elsewhere.
+  described = builtins.listToAttrs (map
+    (option: {
+      name = kinds.${option}.type;
+      value = {
+        description = "What `resources.${option}.<name>` is in the command line's networks. It finds the machines that it names among those of the same deployment. Nothing but `nixops-proxmox destroy --resource` removes it.";
+        requireState = true;
+        inputs.options = kinds.${option}.options // {
+          name = text "Its name. One that exists keeps it.";
+          inherit (machine) deployment refresh;
+        };
+        outputs.options = {
+          name = text "Its name, for what names it: so it is there first.";
+          id = text "What Proxmox VE, or the router, calls it.";
+        };
+      };
+    })
+    (builtins.filter (option: kinds.${option}.type != null) (builtins.attrNames kinds)));
 
   way = {
     sshHost = text "The address that was proven to be the machine's.";
@@ -46,13 +72,13 @@ in
     Machines on Proxmox VE: their hardware, their installation, and their systems. Credentials come from the operator's
     profile file (see `nixops-proxmox profile`), never from the deployment.
 
-    The protocol has no way to delete a resource yet: `nixops-proxmox destroy` removes what a `vm` made.
+    The protocol has no way to delete a resource yet: `nixops-proxmox destroy` removes what was made.
   '';
   sourceBaseUrl = "https://github.com/RaitoBezarius/nixops-proxmox/tree/main";
   sourceName = "nixops-proxmox";
   executable = "${self.packages.${resourceProviderSystem}.default}/bin/nixops4-resources-proxmox";
 
-  resourceTypes = {
+  resourceTypes = described // {
     vm = {
       description = "A machine's hardware, through to an installer or image that was reached by SSH and proven to be it.";
       requireState = true;
@@ -62,9 +88,12 @@ in
           apply = import ./export.nix;
           description = "What `deployment.proxmox` is in the NixOS module.";
         };
+        macPools = lists "macPools" "pool";
+        macSchemes = lists "macSchemes" "macScheme";
         allowReboot = mkOption { type = types.bool; default = false; description = "Whether a change that needs it may restart the machine."; };
       };
       outputs.options = way // {
+        machine = text "Its name, for what names machines: so it is there first.";
         uuid = text "The machine's identity, by which its VM is known. Give it to `nixos`.";
         vmid = number "The VMID.";
         node = text "The node it is on.";

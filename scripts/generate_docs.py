@@ -47,7 +47,7 @@ def kinds_text(kinds: "Iterable[Entry]") -> str:
 
 
 def _resource_types(kind: "Entry") -> str:
-    names = ", ".join(f"`{one.name}`" for one in kind.resource_types)
+    names = ", ".join(f"`{one.name}`" for one in kind.types())
     return f" NixOps 4 has it as {names}." if names else ""
 
 

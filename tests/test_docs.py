@@ -82,9 +82,10 @@ def test_every_part_of_the_package_is_on_the_map() -> None:
     assert {part for part in parts if not re.search(rf"`{part}`", text)} == set()
 
 
-def test_generated_parts_are_up_to_date() -> None:
+@pytest.mark.parametrize("script", ["generate_docs.py", "kind_options.py"])
+def test_generated_parts_are_up_to_date(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "generate_docs.py", "--check"],
+        [sys.executable, ROOT / "scripts" / script, "--check"],
         capture_output=True, text=True, check=False, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

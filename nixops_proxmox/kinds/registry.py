@@ -23,6 +23,9 @@ from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
 from nixops_proxmox.packages import find_packages
 from nixops_proxmox.spec.firewall import ALIAS, IP_SET
 from nixops_proxmox.spec.firewall import GROUP as SECURITY_GROUP
+from nixops_proxmox.spec.names import option_name
+from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.tenant import TenantSpec
 
 if TYPE_CHECKING:
     from nixops_proxmox.state import Deployment
@@ -41,11 +44,14 @@ class ResourceType:
     `stateful`: what is made bears an identity, which NixOps must remember.
     `make`: creates or updates a resource with these inputs, and returns its outputs. It must be safe to repeat, and
     raises SpecError for inputs that it does not know. None: the type is one of ours, and the provider makes it.
+    `model`: the inputs are those of things that networks describe; `thing`: the kind of the thing that stands for it.
     """
 
     name: str
     stateful: bool = False
     make: "Callable[[Mapping[str, Any], Deployment], Mapping[str, Any]] | None" = None
+    model: type[ResourceSpec] | None = None
+    thing: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,16 @@ class Entry:
     lifecycle: AnyLifecycle
     resource_types: Sequence[ResourceType] = ()
     described: Describable | None = None
+
+    def types(self) -> Iterator[ResourceType]:
+        """All its resource types: what a network can describe has one without a word more."""
+        yield from self.resource_types
+        name = option_name(self.name.replace("-", "_"))
+        if self.described is not None and all(one.name != name for one in self.resource_types):
+            yield ResourceType(name, True, model=self.described.spec, thing=self.name)
+
+
+TENANT = ResourceType("tenant", True, model=TenantSpec, thing=network.NAME)  # its network; machines have its firewalls
 
 
 class Hooks:
@@ -82,7 +98,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(ha.NAME, ha.ABOUT, ha.LIFECYCLE, described=ha.DESCRIBED),
         Entry(ha_rule.NAME, ha_rule.ABOUT, ha_rule.LIFECYCLE, described=ha_rule.DESCRIBED),
         Entry(mapping.NAME, mapping.ABOUT, mapping.LIFECYCLE, described=mapping.DESCRIBED),
-        Entry(network.NAME, network.ABOUT, network.LIFECYCLE, described=network.DESCRIBED),
+        Entry(network.NAME, network.ABOUT, network.LIFECYCLE, (TENANT,), network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
@@ -134,7 +150,7 @@ def find_resource_types() -> dict[str, ResourceType]:
     """NixOps 4's resource types of all kinds, by name. ConfigError where two kinds have one of the same name."""
     types: dict[str, ResourceType] = {}
     for entry in find_kinds().values():
-        for one in entry.resource_types:
+        for one in entry.types():
             if one.name in types:
                 raise ConfigError(f"two kinds have a resource type {one.name!r}", hint="uninstall one of them")
             types[one.name] = one

@@ -6,6 +6,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.spec.names import options_of
+from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.tree import nearest
 from nixops_proxmox.texts import head
 
 DEPLOYMENT = "nixops4"
@@ -32,6 +35,8 @@ class VmInputs(_Inputs):
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     proxmox: dict[str, Any]
+    macPools: dict[str, Any] = {}  # as under `resources`: what the NICs' `pool` and `macScheme` name
+    macSchemes: dict[str, Any] = {}
     allowReboot: bool = False
     refresh: str | None = None
 
@@ -70,6 +75,14 @@ class VolumeInputs(_Inputs):
     refresh: str | None = None
 
 
+class ThingInputs(_Inputs):
+    """What all take that a network describes under `resources`, beside the options of their kind."""
+
+    name: str
+    deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
+    refresh: str | None = None
+
+
 class StateInputs(_Inputs):
     name: Annotated[str, AfterValidator(_printable)]
 
@@ -85,6 +98,18 @@ def parse_inputs(model: type[Model], kind: str, inputs: Mapping[str, Any]) -> Mo
         lines = [f"{kind}.{'.'.join(map(str, e['loc']))}: {_explain(e['type'], e['msg'])}" for e in error.errors()]
         known = ", ".join(model.model_fields)
         raise SpecError("\n".join(lines), hint=f"the inputs of {kind!r} are: {known}") from error
+
+
+def parse_thing(kind: str, model: type[ResourceSpec], inputs: Mapping[str, Any]) -> tuple[ThingInputs, dict[str, Any]]:
+    """What all such resources take, and the options of this kind, which the specification reads. SpecError that names
+    every input that is unknown."""
+    options = options_of(model)
+    known = [*ThingInputs.model_fields, *options]
+    unknown = [f"{kind}.{name}: unknown input{nearest(name, known)}" for name in inputs if name not in known]
+    if unknown:
+        raise SpecError("\n".join(unknown), hint=f"the inputs of {kind!r} are: {', '.join(known)}")
+    common = parse_inputs(ThingInputs, kind, {name: one for name, one in inputs.items() if name not in options})
+    return common, {name: one for name, one in inputs.items() if name in options and one is not None}
 
 
 def _explain(kind: str, message: str) -> str:

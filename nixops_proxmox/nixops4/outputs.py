@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.model import Machine
+from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.volume import volume_path
 
 
 def vm_outputs(machine: Machine) -> Mapping[str, Any]:
     facts, endpoint = machine.facts, machine.facts.endpoint
     return {
+        "machine": machine.name,
         "uuid": facts.uuid,
         "vmid": facts.vmid,
         "node": facts.node,
@@ -23,6 +25,10 @@ def vm_outputs(machine: Machine) -> Mapping[str, Any]:
 
 def volume_outputs(name: str, serial: str) -> Mapping[str, Any]:
     return {"volume": name, "serial": serial, "device": volume_path(serial)}
+
+
+def thing_outputs(spec: ResourceSpec) -> Mapping[str, Any]:
+    return {"name": spec.name, "id": spec.given_name}
 
 
 def nixos_outputs(machine: Machine) -> Mapping[str, Any]:

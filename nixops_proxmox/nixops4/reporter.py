@@ -21,6 +21,9 @@ class StderrReporter:
     def __init__(self, deployment: str) -> None:
         self._spell = spelled_for(deployment)
 
+    def remark(self, text: str) -> None:
+        say(f"warning: {self._spell(text)}")
+
     def step(self, machine: Machine, label: str, to: str) -> None:
         say(f"{machine.name}: {label} ({machine.phase} → {to})")
 

@@ -4,17 +4,27 @@ provider's own."""
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError, StateTooNew
+from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError
 from nixops_proxmox.kinds.machine.shape import Permissions
-from nixops_proxmox.kinds.registry import find_resource_types
+from nixops_proxmox.kinds.registry import MACHINE, ResourceType, find_described, find_resource_types
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.nixops4.described import (
+    how_to_remove_thing,
+    kinds,
+    machine_in,
+    refuse_another,
+    refuse_relative,
+    spec_in,
+    thing_in,
+    thing_of,
+    word_for,
+)
 from nixops_proxmox.nixops4.inputs import (
     DEPLOYMENT,
     DEPLOYMENTS,
@@ -24,23 +34,33 @@ from nixops_proxmox.nixops4.inputs import (
     VmInputs,
     VolumeInputs,
     parse_inputs,
+    parse_thing,
 )
 from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRead, Update
-from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs, volume_outputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, thing_outputs, vm_outputs, volume_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
+from nixops_proxmox.nixops4.surroundings import (
+    INPUTS,
+    SPEC,
+    SaidOfThing,
+    SaidOfVm,
+    Surroundings,
+    places_of_thing,
+    places_of_vm,
+    spec_of_vm,
+)
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
 from nixops_proxmox.options import MAKE_ANOTHER, Agreed, is_said, said_agreed
 from nixops_proxmox.pve.wire.profiles import load_profile
-from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_machine, parse_volume
+from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_volume
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import ENVIRONMENT, open_state
 from nixops_proxmox.state.documents import Document, Patch
 
 STATE = "state"  # the one type that is of no kind
-SPEC = "nixops4.proxmox"  # where the record keeps a `vm`'s description for the `nixos` that is put on it
-SYSTEM = "nixops4.system"  # and a `nixos`'s system for a `vm` whose `install.generation` is raised
+SYSTEM = "nixops4.system"  # where the record keeps a `nixos`'s system for a `vm` whose `install.generation` is raised
 
 # How far `vm` goes by where the machine stands. Where an installed system is, until that can be reached.
 GOALS: Mapping[Phase, Phase] = {
@@ -94,8 +114,7 @@ class Resources:
             had, wants = request.resource.inputs.get(key, default), now.get(key, default)
             if had != wants and _is_stateful(kind):
                 raise SpecError(
-                    f"cannot change from {had!r} to {wants!r} on a {'volume' if kind == VOLUME else 'machine'} that"
-                    " exists",
+                    f"cannot change from {had!r} to {wants!r} on a {word_for(kind)} that exists",
                     path=f"{kind}.{key}",
                     hint="declare a new resource, and remove the old one: " + how_to_remove(kind, request),
                 )
@@ -140,10 +159,12 @@ class Resources:
                 parse_inputs(StateInputs, kind, inputs)
                 return {}
             case _:
-                return self._of_another_package(kind, inputs)
+                return self._by_registry(kind, inputs)
 
-    def _of_another_package(self, kind: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _by_registry(self, kind: str, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         types = find_resource_types()
+        if kind in types and types[kind].model is not None:
+            return self._thing(types[kind], inputs)
         make = types[kind].make if kind in types else None
         if make is None:
             raise SpecError(f"unknown resource type {kind!r}; known are {', '.join([*types, STATE])}")
@@ -154,17 +175,29 @@ class Resources:
             return make(inputs, state.deployment(deployment))
 
     def _vm(self, inputs: VmInputs) -> Mapping[str, Any]:
-        spec = parse_machine(inputs.name, {"deployment": {"proxmox": inputs.proxmox}})
-        machine = self._recorded(inputs)
+        refuse_relative(inputs)
+        said = SaidOfVm(proxmox=inputs.proxmox, macPools=inputs.macPools, macSchemes=inputs.macSchemes)
+        network = self._network_of_vm(inputs, said)
+        spec, machine = machine_in(network, inputs.name), self._recorded(inputs)
         system = system_to_reinstall(machine, spec)
         until = None if system else GOALS.get(machine.phase)
         systems = {inputs.name: system} if system else None
-        with self._opened(inputs.deployment, spec, systems=systems, allow_reboot=inputs.allowReboot) as deployed:
-            return vm_outputs(finish(deployed, inputs.name, until=until, allow_recreate=self.allow_recreate))
+        keep = {INPUTS: said.model_dump_json()}
+        with self._opened(network, spec, systems=systems, keep=keep, allow_reboot=inputs.allowReboot) as deployed:
+            outputs = vm_outputs(finish(deployed, inputs.name, until=until, allow_recreate=self.allow_recreate))
+        self._follow(Ref(MACHINE, spec.name), network, self._network_of_vm(inputs, said))
+        return outputs
+
+    def _network_of_vm(self, inputs: VmInputs, said: SaidOfVm) -> NetworkSpec:
+        around = self._around(inputs.deployment).with_vm(inputs.name, said)
+        return around.network(places_of_vm(inputs.name, said), kinds())
 
     def _nixos(self, inputs: NixosInputs) -> Mapping[str, Any]:
         spec, systems = self._recorded_spec(inputs), {inputs.name: inputs.system}
-        with self._opened(inputs.deployment, spec, systems=systems, keep={SYSTEM: inputs.system}) as deployed:
+        network = self._around(inputs.deployment).network((), kinds())
+        others = (machine for machine in network.machines if machine.name != spec.name)
+        network = network.model_copy(update={"machines": (*others, spec)})
+        with self._opened(network, spec, systems=systems, keep={SYSTEM: inputs.system}) as deployed:
             return nixos_outputs(finish(deployed, inputs.name))
 
     def _file(self, inputs: FileInputs, kind: str) -> Mapping[str, Any]:
@@ -176,21 +209,43 @@ class Resources:
     def _volume(self, inputs: VolumeInputs) -> Mapping[str, Any]:
         said = inputs.model_dump(exclude={"name", "deployment", "refresh"}, exclude_none=True)
         spec = parse_volume(inputs.name, said)
-        self._enter(spec.profile)
-        options = Options(
-            deployment=inputs.deployment,
-            only=spec.name,
-            kind=VOLUME,
-            state=self.state,
-            profiles=self.profiles,
-            keys=self.keys,
-            break_lock=self.break_lock,
-            agreed=self.agreed,
-            reporter=StderrReporter(inputs.deployment),
-        )
-        with open_given(options, NetworkSpec(name=inputs.deployment, machines=(), volumes=(spec,))) as deployed:
+        network = NetworkSpec(name=inputs.deployment, machines=(), volumes=(spec,))
+        with self._opened_for(network, Ref(VOLUME, spec.name), spec.profile) as deployed:
             deployed.make_volume(spec.name)
             return volume_outputs(spec.name, deployed.volumes.serial(spec.name))
+
+    # What a network describes under `resources`.
+
+    def _thing(self, kind: ResourceType, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert kind.model is not None
+        common, options = parse_thing(kind.name, kind.model, inputs)
+        ref, said = Ref(kind.thing, common.name), SaidOfThing(option=kind.model.option, inputs=options)
+        network = self._network_of_thing(common.deployment, ref, said)
+        spec = thing_in(network, ref)
+        with self._opened_for(network, ref, spec.profile) as deployed:
+            refuse_another(deployed, ref, spec, kind.name)
+            deployed.make_resource(ref, said.model_dump_json())
+        self._follow(ref, NetworkSpec(name=common.deployment), self._network_of_thing(common.deployment, ref, said))
+        return thing_outputs(spec)
+
+    def _network_of_thing(self, deployment: str, ref: Ref, said: SaidOfThing) -> NetworkSpec:
+        around = self._around(deployment).with_thing(said.option, ref.name, said.inputs)
+        stands_for = next(option for option, entry in find_described().items() if entry.name == ref.kind)
+        return around.network(places_of_thing(said.option, ref.name, stands_for), kinds())
+
+    def _follow(self, ref: Ref, known: NetworkSpec, network: NetworkSpec) -> None:
+        """Put right what follows a thing that has been made or changed, and was not `known` when that began: NixOps 4
+        does not apply resources again whose own inputs are the same, and it makes several at once."""
+        with self._opened_for(network, ref, "") as deployed:
+            all_followers = deployed.resources.following(ref)
+        followers = [one for one in all_followers if spec_in(known, one) != spec_in(network, one)]
+        for one in followers:
+            with self._opened_for(network, one, thing_in(network, one).profile) as deployed:
+                deployed.make_resource(one)
+
+    def _around(self, deployment: str) -> Surroundings:
+        with open_state(self.state) as state:
+            return Surroundings.recorded(state.deployment(deployment), kinds())
 
     def _recorded(self, inputs: VmInputs | NixosInputs) -> Machine:
         with open_state(self.state) as state:
@@ -205,40 +260,46 @@ class Resources:
                 hint="use the `uuid` output of the `vm` resource, and the same name and deployment",
             )
         try:
-            return MachineSpec.model_validate_json(facts.extra[SPEC])
+            return spec_of_vm(self._recorded(inputs))
         except KeyError as error:
             raise SpecError(f"{inputs.name}: no `vm` resource created it", path="nixos.vm") from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise StateTooNew(
-                f"{inputs.name}: the recorded description cannot be read: {'.'.join(map(str, first['loc']))}:"
-                f" {first['msg']}",
-                hint="did another version of nixops-proxmox write it? Apply the `vm` resource first",
-            ) from error
 
     def _opened(
         self,
-        deployment: str,
+        network: NetworkSpec,
         spec: MachineSpec,
         *,
         systems: Mapping[str, str] | None = None,
         keep: Mapping[str, str] | None = None,
         allow_reboot: bool = False,
     ) -> AbstractContextManager[Deployed]:
+        permissions = Permissions(allow_reboot=allow_reboot, make_another=self.make_another)
+        keep = {SPEC: spec.model_dump_json(by_alias=True), **(keep or {})}
         self._enter(spec.profile)
-        options = Options(
-            deployment=deployment,
-            only=spec.name,  # NixOps starts a provider for each resource, all at once
+        options = replace(self._options(network, Ref(MACHINE, spec.name)), permissions=permissions, keep=keep)
+        return open_given(options, network, systems)
+
+    def _opened_for(self, network: NetworkSpec, ref: Ref, profile: str) -> AbstractContextManager[Deployed]:
+        if profile:
+            self._enter(profile)
+        return open_given(self._options(network, ref), network)
+
+    def _options(self, network: NetworkSpec, ref: Ref) -> Options:
+        """For a run about one thing: NixOps starts a provider for each resource, all at once."""
+        reporter = StderrReporter(network.name)
+        for warning in network.warnings:
+            reporter.remark(warning)
+        return Options(
+            deployment=network.name,
+            only=ref.name,
+            kind=ref.kind,
             state=self.state,
             profiles=self.profiles,
             keys=self.keys,
-            permissions=Permissions(allow_reboot=allow_reboot, make_another=self.make_another),
             break_lock=self.break_lock,
             agreed=self.agreed,
-            reporter=StderrReporter(deployment),
-            keep={SPEC: spec.model_dump_json(by_alias=True), **(keep or {})},
+            reporter=reporter,
         )
-        return open_given(options, NetworkSpec(name=deployment, machines=(spec,)), systems)
 
     def _enter(self, profile: str) -> None:
         """Go to where the hypervisor's guests can be reached. If that is another network, the process is replaced."""
@@ -272,8 +333,11 @@ def uuid_of(request: Update) -> str:
 
 
 def how_to_remove(kind: str, request: Update) -> str:
+    name = str(request.resource.inputs.get("name", "NAME"))
     if kind == VOLUME:
-        return command(Verb.VOLUME_DELETE, str(request.resource.inputs.get("name", "NAME")))
+        return command(Verb.VOLUME_DELETE, name)
+    if thing := thing_of(kind):
+        return how_to_remove_thing(Ref(thing, name))
     return command(Verb.DESTROY, "--uuid", uuid_of(request))
 
 

@@ -100,7 +100,7 @@ def test_each_door_offers_a_kind_of_another_package(site: Path, tmp_path: Path) 
 
 
 def test_two_kinds_cannot_have_one_resource_type() -> None:
-    names = [one.name for entry in our_kinds() for one in entry.resource_types]
+    names = [one.name for entry in our_kinds() for one in entry.types()]
     assert sorted(names) == sorted(find_resource_types())
 
 

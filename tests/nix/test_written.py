@@ -35,6 +35,7 @@ FRAGMENTS = [
     "docs/volumes.md 1",
     "docs/with-nixops2.md 1",
     "docs/with-nixops4.md 0",
+    "docs/with-nixops4.md 1",
 ]
 
 

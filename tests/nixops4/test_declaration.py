@@ -3,17 +3,19 @@
 import os
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
 from nixops_proxmox.kinds.registry import find_resource_types
 from nixops_proxmox.model import Machine
-from nixops_proxmox.nixops4.inputs import FileInputs, NixosInputs, StateInputs, VmInputs, VolumeInputs
-from nixops_proxmox.nixops4.outputs import nixos_outputs, vm_outputs, volume_outputs
+from nixops_proxmox.nixops4.inputs import FileInputs, NixosInputs, StateInputs, ThingInputs, VmInputs, VolumeInputs
+from nixops_proxmox.nixops4.outputs import nixos_outputs, thing_outputs, vm_outputs, volume_outputs
 from nixops_proxmox.nixops4.resources import STATE
 from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.spec.names import options_of
+from nixops_proxmox.spec.pool import PoolSpec
 from tests.nix.conftest import ROOT, Evaluate, evaluate, real_lib  # noqa: F401 -- fixtures
 from tests.nixes import NIXPKGS, find_nixpkgs
 
@@ -36,6 +38,7 @@ OUTPUTS: dict[str, Any] = {
     "volume": volume_outputs("data", "npv-0"),
     "state": {},
 }
+DESCRIBED = {name: one.model for name, one in find_resource_types().items() if one.model is not None}
 NAMES = {str: "str", bool: "bool", int: "int"}
 
 PROVIDER = f"""
@@ -65,6 +68,8 @@ def provider(evaluate: Evaluate) -> Any:  # noqa: F811
 
 def nix_type(annotation: Any) -> Any:
     """The Nix type of a field, as reflect.nix writes it; a submodule is not looked into."""
+    if get_origin(annotation) is dict:
+        return "submodule"
     if isinstance(annotation, UnionType):
         (inner,) = (one for one in get_args(annotation) if one is not NoneType)
         return {"null": nix_type(inner)}
@@ -72,13 +77,14 @@ def nix_type(annotation: Any) -> Any:
 
 
 def shallow(kind: Any) -> Any:
-    return "submodule" if isinstance(kind, dict) and "submodule" in kind else kind
+    return "submodule" if isinstance(kind, dict) and kind.keys() & {"submodule", "attrs"} else kind
 
 
 def test_it_names_the_executable_and_the_types_that_need_state(provider: Any) -> None:
     assert provider["executable"] == "/tool/bin/nixops4-resources-proxmox"
-    assert set(provider["types"]) == set(INPUTS)
-    assert {name for name, one in provider["types"].items() if one["requireState"]} == {"vm", "nixos", "volume"}
+    assert set(provider["types"]) == {*INPUTS, *DESCRIBED}
+    stateful = {name for name, one in provider["types"].items() if one["requireState"]}
+    assert stateful == {"vm", "nixos", "volume", *DESCRIBED}
 
 
 def test_inputs_have_the_names_the_types_and_the_defaults_of_the_executable(provider: Any) -> None:
@@ -102,6 +108,19 @@ def test_outputs_have_the_names_and_the_types_that_the_executable_gives(provider
                 name
             )
             assert declared[name]["description"], f"{kind}.{name}"
+
+
+@pytest.mark.parametrize("name", sorted(DESCRIBED))
+def test_what_networks_describe_has_the_options_that_the_specification_has(provider: Any, name: str) -> None:
+    """The file of which they are made is compared, whole, with what the specification writes: tests/test_docs.py."""
+    model, one = DESCRIBED[name], provider["types"][name]
+    assert set(one["inputs"]) == {*ThingInputs.model_fields, *options_of(model)}
+    required = {option for option, said in one["inputs"].items() if "default" not in said}
+    fields = {option for option, field in options_of(model).items() if model.model_fields[field].is_required()}
+    assert required == fields | {"name"}
+    assert all(said["description"] for said in one["inputs"].values())
+    given = thing_outputs(PoolSpec(name="front"))
+    assert {key: said["type"] for key, said in one["outputs"].items()} == {key: {"name": "str"} for key in given}
 
 
 # The example as a user has it: hardware from a NixOS configuration, and all of it read by NixOps 4's own Nix files.

@@ -7,7 +7,9 @@ import pytest
 
 from nixops_proxmox.errors import ConfigError, SpecError
 from nixops_proxmox.kinds.medium import content_name, refuse_ending
-from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, parse_inputs
+from nixops_proxmox.nixops4.described import refuse_relative
+from nixops_proxmox.nixops4.inputs import NixosInputs, StateInputs, VmInputs, parse_inputs, parse_thing
+from nixops_proxmox.spec.firewall import SecurityGroup
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x00b", "\x1b[2J", "x" * 201, "\ud800"], ids=repr)
@@ -53,3 +55,32 @@ def test_a_long_name_is_cut_and_an_odd_one_is_made_plain(tmp_path: Path) -> None
         refuse_ending(file, "iso")
         name = content_name(file)
         assert len(name) < 250 and name.isascii() and " " not in name and name.endswith(".iso")
+
+
+@pytest.mark.parametrize(
+    ("file", "fine"),
+    [
+        ("/home/me/list.yml", True),
+        ("~/list.yml", True),
+        ("./list.yml", False),
+        ("/nix/store/abc-source/list.yml", False),
+    ],
+)
+def test_a_list_of_macs_is_a_file_that_can_be_written_wherever_we_start(file: str, fine: bool) -> None:
+    inputs = parse_inputs(VmInputs, "vm", {"name": "web", "proxmox": {}, "macPools": {"campus": {"file": file}}})
+    if fine:
+        refuse_relative(inputs)
+        return
+    with pytest.raises(SpecError) as caught:
+        refuse_relative(inputs)
+    assert caught.value.path == "vm.macPools.campus.file"
+
+
+def test_the_inputs_of_a_described_thing_are_its_options() -> None:
+    told = {"name": "http", "refresh": "1", "rules": [{"macro": "HTTP"}], "group": None}
+    common, options = parse_thing("securityGroup", SecurityGroup, told)
+    assert (common.name, common.deployment, options) == ("http", "nixops4", {"rules": [{"macro": "HTTP"}]})
+    with pytest.raises(SpecError) as caught:
+        parse_thing("securityGroup", SecurityGroup, {**told, "rule": []})
+    assert caught.value.message == "securityGroup.rule: unknown input (did you mean rules?)"
+    assert "name, deployment, refresh, " in caught.value.hint

@@ -38,8 +38,10 @@ def vm(proxmox: dict[str, Any] = PROXMOX, name: str = "web", **more: Any) -> dic
 
 
 def cli(bed: "Bed", *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """In a folder without a network."""
     return subprocess.run(
         [sys.executable, "-m", "nixops_proxmox", *arguments],
+        cwd=bed.home,
         env=bed.environment,
         capture_output=True,
         text=True,

@@ -54,6 +54,7 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
         "createResourceResponse",
         "createResourceResponse",
         "createResourceResponse",
+        "createResourceResponse",
         "stateResourceEventResponse",
         "stateResourceReadResponse",
         "stateResourceEventResponse",

