@@ -19,7 +19,7 @@ def how_to_remove_thing(ref: Ref) -> str:
 
 def refuse_another(deployed: Deployed, ref: Ref, spec: ResourceSpec, kind: str) -> None:
     """SpecError for one that is recorded as another thing: to make that, this one would have to be removed first, and
-    NixOps 4 shows nobody that it would be."""
+    NixOps 4 shows no plan that says so."""
     changes = deployed.resources.identity_changes(ref)
     if changes:
         raise SpecError(
@@ -30,7 +30,7 @@ def refuse_another(deployed: Deployed, ref: Ref, spec: ResourceSpec, kind: str) 
 
 
 def refuse_relative(inputs: VmInputs) -> None:
-    """Nobody knows in which folder NixOps 4 starts us, and a path of Nix is in the store, where nothing is written."""
+    """We are started in any folder, and a path of Nix is in the store, where we cannot write."""
     for name, pool in inputs.macPools.items():
         file = pool.get("file") if isinstance(pool, Mapping) else None
         if isinstance(file, str) and (not file.startswith(("/", "~")) or file.startswith("/nix/store/")):

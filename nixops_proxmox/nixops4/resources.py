@@ -14,6 +14,16 @@ from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.registry import MACHINE, ResourceType, find_described, find_resource_types
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.nixops4.among import (
+    INPUTS,
+    SPEC,
+    Among,
+    SaidOfThing,
+    SaidOfVm,
+    places_of_thing,
+    places_of_vm,
+    spec_of_vm,
+)
 from nixops_proxmox.nixops4.described import (
     how_to_remove_thing,
     kinds,
@@ -41,16 +51,6 @@ from nixops_proxmox.nixops4.outputs import nixos_outputs, thing_outputs, vm_outp
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
-from nixops_proxmox.nixops4.surroundings import (
-    INPUTS,
-    SPEC,
-    SaidOfThing,
-    SaidOfVm,
-    Surroundings,
-    places_of_thing,
-    places_of_vm,
-    spec_of_vm,
-)
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
 from nixops_proxmox.options import MAKE_ANOTHER, Agreed, is_said, said_agreed
 from nixops_proxmox.pve.wire.profiles import load_profile
@@ -243,9 +243,9 @@ class Resources:
             with self._opened_for(network, one, thing_in(network, one).profile) as deployed:
                 deployed.make_resource(one)
 
-    def _around(self, deployment: str) -> Surroundings:
+    def _around(self, deployment: str) -> Among:
         with open_state(self.state) as state:
-            return Surroundings.recorded(state.deployment(deployment), kinds())
+            return Among.recorded(state.deployment(deployment), kinds())
 
     def _recorded(self, inputs: VmInputs | NixosInputs) -> Machine:
         with open_state(self.state) as state:

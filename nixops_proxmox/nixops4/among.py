@@ -49,7 +49,7 @@ class SaidOfThing(_Recorded):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Among:
     """What is described, by name. `older`: machines of which another version has recorded only how they were read."""
 
     deployment: str
@@ -58,7 +58,7 @@ class Surroundings:
     older: tuple[MachineSpec, ...] = ()
 
     @classmethod
-    def recorded(cls, record: Deployment, kinds: Mapping[str, Entry]) -> "Surroundings":
+    def recorded(cls, record: Deployment, kinds: Mapping[str, Entry]) -> "Among":
         """StateError for a record that cannot be read."""
         there = [one for one in record.machines() if one.phase is not Phase.ABSENT]
         texts = {one.name: one.facts.extra[INPUTS] for one in there if INPUTS in one.facts.extra}
@@ -66,14 +66,14 @@ class Surroundings:
         older = tuple(spec_of_vm(one) for one in there if one.name not in vms and SPEC in one.facts.extra)
         return cls(record.name, vms, dict(_recorded_things(record, kinds)), older)
 
-    def with_vm(self, name: str, said: SaidOfVm) -> "Surroundings":
+    def with_vm(self, name: str, said: SaidOfVm) -> "Among":
         others = {key: one for key, one in self.machines.items() if key != name}
         older = tuple(one for one in self.older if one.name != name)
-        return Surroundings(self.deployment, {**others, name: said}, self.things, older)  # last: it is what is at fault
+        return Among(self.deployment, {**others, name: said}, self.things, older)  # last: it is what is at fault
 
-    def with_thing(self, option: str, name: str, inputs: Inputs) -> "Surroundings":
+    def with_thing(self, option: str, name: str, inputs: Inputs) -> "Among":
         others = {key: one for key, one in self.things.items() if key != (option, name)}
-        return Surroundings(self.deployment, self.machines, {**others, (option, name): inputs}, self.older)
+        return Among(self.deployment, self.machines, {**others, (option, name): inputs}, self.older)
 
     def network(self, about: Collection[str], kinds: Mapping[str, Entry]) -> NetworkSpec:
         """All of it, read. SpecError for a mistake in what is at these paths."""
