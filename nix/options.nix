@@ -235,6 +235,7 @@ in
       denyInterfaces = mkOption { type = listOf str; default = [ ]; example = [ "wg*" "!tailscale0" ]; description = "Patterns of guest interfaces. We do not use the addresses of interfaces that match. A pattern with `!` allows an interface that we ignore by default."; };
       address = optional str "The address or name to use. If it is set, we use no other.";
       jump = optional' str "admin@gate.example.org" "The SSH jump host, written as for OpenSSH's ProxyJump.";
+      through = optional' str "gate" "The machine of the network through which we reach this one: its SSH jump host. A deploy makes that machine ready first. Its own `jump` or `through` is followed, too.";
     } // { description = "Which of its addresses we use to reach the machine."; };
     ssh = section {
       user = mkOption { type = str; default = "root"; description = "The user to log in as."; };

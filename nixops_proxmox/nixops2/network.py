@@ -125,3 +125,4 @@ class WithKeysOf:
     def __init__(self, name: str, record: NixopsRecord) -> None:
         self.name = name
         self.find_winner, self.remember_winner = record.find_winner, record.remember_winner
+        self.machines = record.machines

@@ -12,7 +12,7 @@ from typing import Any
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.messages.amounts import duration, one_line
-from nixops_proxmox.model import Endpoint, Facts, Machine
+from nixops_proxmox.model import Endpoint, Machine
 from nixops_proxmox.nixops2.book import Book
 from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.planning import Planning
@@ -37,11 +37,11 @@ class Run:
         depl: Any,
         title: str,
         logger: Callable[[str], Any],
-        facts: Callable[[], Iterable[Facts]] = tuple,
+        machines: Callable[[], Iterable[Machine]] = tuple,
     ) -> None:
-        """`title`: for people, in the VMs' notes. `logger`: NixOps's own, by machine. `facts`: of all machines."""
+        """`title`: for people, in the VMs' notes. `logger`: NixOps's own, by machine. `machines`: all of them."""
         self.title = title
-        self._facts = facts
+        self._machines = machines
         self._books: dict[str, Book] = {}
         self._lock = threading.Lock()
         self.name = name_of(depl.uuid)
@@ -54,6 +54,9 @@ class Run:
         atexit.register(self.parts.__exit__, None, None, None)
 
     # What the parts ask: satisfies `state.record.Winners`.
+
+    def machines(self) -> list[Machine]:
+        return list(self._machines())
 
     def find_winner(self, machine: str, site: str) -> Endpoint | None:
         book = self._books.get(machine)
@@ -90,7 +93,7 @@ class Run:
         return keeper
 
     def _recorded_vmids(self, profile: str) -> list[int]:
-        return [facts.vmid for facts in self._facts() if facts.profile == profile]
+        return [one.facts.vmid for one in self._machines() if one.facts.profile == profile]
 
     def pursuit(
         self, name: str, spec: MachineSpec, book: Book, permissions: Permissions = HARDWARE_AS_IT_IS
@@ -111,19 +114,21 @@ def name_of(uuid: str) -> str:
     return f"nixops-{uuid}"
 
 
-def get_run(depl: Any, title: str, logger: Callable[[str], Any], facts: Callable[[], Iterable[Facts]] = tuple) -> Run:
+def get_run(
+    depl: Any, title: str, logger: Callable[[str], Any], machines: Callable[[], Iterable[Machine]] = tuple
+) -> Run:
     """The run of a deployment, which begins when it is first asked for."""
-    return session_of(depl._statefile).run(depl.uuid, lambda: Run(depl, title, logger, facts))
+    return session_of(depl._statefile).run(depl.uuid, lambda: Run(depl, title, logger, machines))
 
 
 def run_of(depl: Any, title: str) -> Run:
     """The run of a deployment, for any of its resources."""
     resources = depl.resources
 
-    def facts() -> list[Facts]:
-        return [one.record.facts for one in resources.values() if isinstance(one, Planning)]
+    def machines() -> list[Machine]:
+        return [one.record.machine(title, name) for name, one in resources.items() if isinstance(one, Planning)]
 
-    return get_run(depl, title, lambda name: resources[name].logger, facts)
+    return get_run(depl, title, lambda name: resources[name].logger, machines)
 
 
 def log_to_stderr() -> None:

@@ -117,10 +117,12 @@ def kept_volumes(depl: Any) -> dict[str, KeptVolume]:
 
 
 def machines_before(depl: Any, name: str) -> set[Any]:
-    """The machines, as NixOps has them, that have to let go of a volume before this one gets it."""
+    """The machines, as NixOps has them, that have to let go of a volume before this one gets it, or that lead to it."""
     holders = {volume: one.record.facts.machine for volume, one in kept_volumes(depl).items()}
     before = holders_before(depl.definitions, {key: one for key, one in holders.items() if one}, name)
-    return {one for one in depl.active_resources.values() if one.name in before}
+    spec = described_machines(depl.definitions).get(name)
+    gate = spec.endpoint.through if spec is not None else None
+    return {one for one in depl.active_resources.values() if one.name in before or one.name == gate}
 
 
 # What NixOps evaluated.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
@@ -118,6 +118,7 @@ class Deployed(VolumeVerbs):
         def work(name: str, lease: Any) -> Machine:
             if name in refused:
                 raise refused[name]
+            self._refuse_without_way(name)
             pursuit = self._pursuit(name, lease)
             before = pursuit.machine.facts.system
 
@@ -151,23 +152,29 @@ class Deployed(VolumeVerbs):
         return self._to(Phase.STOPPED, names)
 
     def rescue(self, names: Sequence[str]) -> list[Outcome]:
-        return self._to(Phase.RESCUE, names)
+        return self._to(Phase.RESCUE, names, wants=self._ways(names))
 
     def start(self, names: Sequence[str]) -> list[Outcome]:
         """Boot what is installed; nothing is changed or activated."""
-        return self._to(Phase.READY, names)
+        return self._to(Phase.READY, names, wants=self._ways(names))
 
     def reboot(self, names: Sequence[str], *, hard: bool = False) -> list[Outcome]:
         """Shut down (with `hard`, switch off) and boot again. This also applies what waits for a restart."""
 
-        return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard))
+        def work(name: str, lease: Any) -> Machine:
+            return self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard)
+
+        return self._each(names, work, wants=self._ways(names))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         """Install again, with the same VMID, UUID, MACs and host key. An installation that has begun just goes on."""
         self._refuse_undescribed(names)
         self._expect(names)
 
-        return self._each(names, lambda name, lease: self._pursuit(name, lease).reinstall())
+        def work(name: str, lease: Any) -> Machine:
+            return self._pursuit(name, lease).reinstall()
+
+        return self._each(names, work, wants=self._ways(names))
 
     def destroy(self, names: Sequence[str], *, release: bool = False) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine. Resources that want a
@@ -442,8 +449,11 @@ class Deployed(VolumeVerbs):
             )
         return load_profile(machine.facts.profile or "default", path=self._options.profiles), vm
 
-    def _to(self, goal: Phase, names: Sequence[str]) -> list[Outcome]:
-        return self._each(names, lambda name, lease: self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal))
+    def _to(self, goal: Phase, names: Sequence[str], wants: Wants | None = None) -> list[Outcome]:
+        def work(name: str, lease: Any) -> Machine:
+            return self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal)
+
+        return self._each(names, work, wants=wants)
 
     # Addresses.
 

@@ -202,7 +202,7 @@ class OpenDeployment:
     def _wants(self, names: Sequence[str]) -> Wants:
         """What each machine needs to be there before it: its volumes, the machine that has to let go of one, and other
         resources. With all machines, the volumes and resources that none of them wants belong to it too."""
-        wants: dict[Ref, set[Ref]] = {Ref(MACHINE, name): set() for name in names}
+        wants: dict[Ref, set[Ref]] = self._ways(names)
         for name in names:
             for volume in self.spec(name).volumes:
                 wants.setdefault(Ref(VOLUME, volume), set())
@@ -222,6 +222,25 @@ class OpenDeployment:
             for ref in self.resources.described():
                 wants.setdefault(ref, set())
         return self._with_wanted(wants)
+
+    def _ways(self, names: Sequence[str]) -> dict[Ref, set[Ref]]:
+        """Which of the machines must be ready before each, because the way to it leads through them."""
+        found = {Ref(MACHINE, name): {Ref(MACHINE, self._gate_of(name))} for name in names}
+        return {ref: {other for other in gates if other in found} for ref, gates in found.items()}
+
+    def _gate_of(self, name: str) -> str:
+        """Empty for a machine that is only recorded: all that we know is the way that was proven."""
+        spec = None if name not in self.described() else self.spec(name)
+        return (spec.endpoint.through or "") if spec is not None else ""
+
+    def _refuse_without_way(self, name: str) -> None:
+        """StateError where the machine that leads to it has no address that we know."""
+        gate = self._gate_of(name)
+        if gate and self._parts.guests.find_way(self.spec(name)) is None:
+            raise StateError(
+                f"{name}: the way to it leads through {gate}, which is {self.record.machine(gate).phase}",
+                hint=f"{command(Verb.DEPLOY, gate, name)} makes {gate} ready first",
+            )
 
     def _after(self, wants: Wants) -> Wants:
         """What resources follow, of what is worked on."""

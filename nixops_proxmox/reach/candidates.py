@@ -95,6 +95,9 @@ def choose_candidates(
     candidate.
     """
     policy = wanted.policy
+    if policy.through and not policy.jump:
+        text = f"the way leads through {policy.through}, and we do not know where that is"
+        return Choice(left_out=(LeftOut("all addresses", text),))
     if policy.address:
         return Choice((_explicit(policy.address, wanted),))
     kept: dict[Ip, Candidate] = {}

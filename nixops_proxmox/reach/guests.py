@@ -28,12 +28,12 @@ from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_c
 from nixops_proxmox.reach.classify import find_reach
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.reach.race import Proof, RaceResult, StopSignal, race
+from nixops_proxmox.reach.ways import Ways
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.ssh.argv import Access, config_text
 from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
 from nixops_proxmox.ssh.identity import LoginKeys
-from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
@@ -83,6 +83,7 @@ class Guests:
         self._quiet = patience.sshd  # seconds that a guest which shows nothing is waited for
         self._agents, self._keys, self._record = agents, keys, record
         self._directory, self._reporter, self._stack = directory, reporter, stack
+        self._ways = Ways(record, keys, directory)
         self._entries: dict[str, _Entry] = {}
         self._shells: dict[str, SshShell] = {}
         self._lock = threading.Lock()
@@ -224,7 +225,7 @@ class Guests:
         return self._login(endpoint, (machine.facts.host_key,), self.identity(spec))
 
     def _login(self, endpoint: Endpoint, keys: Sequence[str], identity: LoginKeys) -> SshLogin:
-        return SshLogin(endpoint, tuple(keys), identity, answer=self._patience.sshd)
+        return SshLogin(endpoint, tuple(keys), identity, answer=self._patience.sshd, hops=self._ways.hops)
 
     def identity(self, spec: MachineSpec) -> LoginKeys:
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
@@ -232,7 +233,7 @@ class Guests:
 
     def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
         try:
-            probe_host_key(SshLogin(endpoint, tuple(keys)), StopSignal(), timeout=PROBE_TIME)
+            probe_host_key(SshLogin(endpoint, tuple(keys), hops=self._ways.hops), StopSignal(), timeout=PROBE_TIME)
         except SshError:
             return False
         return True
@@ -241,6 +242,7 @@ class Guests:
 
     def choice(self, machine: Machine, spec: MachineSpec, addresses: Sequence[Address]) -> Choice:
         remembered = self._record.find_winner(machine.name, site())
+        spec = self._ways.filled(spec)
         return choose_candidates(
             addresses,
             wanted_of(spec, machine.facts.macs),
@@ -259,7 +261,7 @@ class Guests:
         seconds = deadline or self._patience.race
 
         def probe(candidate: Candidate, cancelled: StopSignal) -> Proof:
-            login = SshLogin(candidate.endpoint, tuple(keys))
+            login = SshLogin(candidate.endpoint, tuple(keys), hops=self._ways.hops)
             tell = partial(reached, candidate.endpoint)
             key, connected = probe_host_key(login, cancelled, timeout=seconds, reached=tell)
             return Proof(key, connected)
@@ -340,6 +342,10 @@ class Guests:
             lines += error.attempts
         return [*lines, *(_explain(left) for left in choice.left_out)], winner
 
+    def find_way(self, spec: MachineSpec) -> Endpoint | None:
+        """Where the machine is that leads to this one (`endpoint.through`), if we know it."""
+        return self._ways.find(spec)
+
     # For programs that are not ours: ssh, scp, Nix.
 
     def access(self, machine: Machine, spec: MachineSpec) -> Access:
@@ -381,7 +387,7 @@ class Guests:
         ensure_private_directory(config.parent)
         # Said outright: ssh would look in the home of the password database, and our own connections in $HOME.
         files = [expanded(file) for file in USER_FILES]
-        replace_file(config, config_text(access, files, resolve_jump(endpoint.jump)))
+        replace_file(config, config_text(access, files, self._ways.hops(endpoint.jump)))
         return replace(access, config=config)
 
 

@@ -1,7 +1,7 @@
 """What the values of a machine, and the machines of a network, must agree on."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
@@ -163,6 +163,31 @@ def check_network(machines: Iterable[MachineSpec], path_of: Callable[[str], str]
         first, *others = names
         for other in others:
             mistakes.add(f"{path_of(other)}.vmid", f"{vmid} is the VMID of {first} already")
+
+
+def check_ways(machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes) -> None:
+    """Each way leads through a machine that is there, and none leads through itself."""
+    gates = {machine.name: machine.endpoint.through for machine in machines}
+    for machine in machines:
+        through, path = machine.endpoint.through, f"{path_of(machine.name)}.endpoint.through"
+        if through is None:
+            continue
+        if machine.endpoint.jump is not None:
+            mistakes.add(path, f"has no meaning with jump: expected one of them ({through} may have a jump of its own)")
+        elif through not in gates:
+            mistakes.add(path, f"there is no machine {through}{nearest(through, list(gates))}")
+        elif machine.name in (circle := _way_of(machine.name, gates)):
+            mistakes.add(path, f"the way leads in a circle: {' through '.join([machine.name, *circle])}")
+
+
+def _way_of(name: str, gates: Mapping[str, str | None]) -> list[str]:
+    """What leads to the machine, the nearest first; ends where it comes back to one that it has passed."""
+    found: list[str] = []
+    through = gates.get(name)
+    while through is not None and through not in found:
+        found.append(through)
+        through = gates.get(through)
+    return found
 
 
 def check_resources(

@@ -130,6 +130,7 @@ class EndpointPolicy(Frozen):
     deny_interfaces: tuple[v.Pattern, ...] = ()  # shell patterns
     address: v.Host | None = None  # only this one
     jump: v.Jump | None = None  # OpenSSH ProxyJump syntax
+    through: v.DnsName | None = None  # another machine of the network
 
 
 class Ssh(Frozen):

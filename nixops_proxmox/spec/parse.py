@@ -110,6 +110,7 @@ def _network(
     found = [*beside, *with_derived(read, schemes, pools, _path, mistakes)]
     check.check_network(found, _path, mistakes)
     if whole:
+        check.check_ways(found, _path, mistakes)
         check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
     network = data.get("network")

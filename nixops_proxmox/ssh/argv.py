@@ -145,6 +145,33 @@ def parse_jump(text: str) -> tuple[Hop, ...]:
     return tuple(_parse_hop(part.strip(), text) for part in text.split(",")) if text and text != "none" else ()
 
 
+def jump_text(endpoint: Endpoint) -> str:
+    """The way to what lies behind the endpoint, as a ProxyJump."""
+    last = f"{endpoint.user}@{bracketed(endpoint.host)}:{endpoint.port}"
+    return f"{endpoint.jump},{last}" if endpoint.jump else last
+
+
+def name_hops(jump: str, endpoints: Mapping[str, Endpoint]) -> list[tuple[Hop, str]]:
+    """The jump hosts, each with the name of the one whose endpoint it is, by the same way; empty for a stranger. Two
+    may have the same private address behind different jump hosts."""
+    hops = parse_jump(jump)
+    ways = {_way_of(endpoint): name for name, endpoint in endpoints.items()}
+    return [(hop, ways.get(tuple(map(_place_of, hops[: index + 1])), "")) for index, hop in enumerate(hops)]
+
+
+def _way_of(endpoint: Endpoint) -> tuple[tuple[str, int, str], ...]:
+    """The places that lead to what lies behind it. A record may have one that no program can be given: no way leads on
+    from there."""
+    try:
+        return tuple(map(_place_of, parse_jump(jump_text(endpoint))))
+    except ConfigError:
+        return ()
+
+
+def _place_of(hop: Hop) -> tuple[str, int, str]:
+    return canonical_host(hop.host), hop.port, hop.user
+
+
 _HOP = re.compile(
     r"(?:ssh://)?(?:(?P<user>[^@\s]+)@)?(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<name>[^\s:@/\[\]]+))(?::(?P<port>\d{1,5}))?/?"
 )

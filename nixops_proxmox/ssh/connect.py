@@ -58,6 +58,7 @@ class SshLogin:
     answer: float = ANSWER_TIME
     jump_identity: LoginKeys | None = None
     jump_known_hosts: tuple[Path, ...] = USER_FILES
+    hops: Callable[[str], tuple[Hop, ...]] | None = None  # knows the jump hosts, instead of the configuration
     jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
 
 
@@ -95,7 +96,7 @@ def open_link(login: SshLogin, *, stop: Stop | None = None, reached: Callable[[]
     deadline = monotonic() + login.timeout
     below: list[paramiko.Transport] = []
     try:
-        for hop in resolve_jump(login.endpoint.jump, login.jump_config):
+        for hop in _hops(login):
             below.append(_open_hop(hop, login, below, deadline, stop))
         channel, connected = _reach(login.endpoint.host, login.endpoint.port, below, deadline, stop)
         reached()
@@ -105,6 +106,11 @@ def open_link(login: SshLogin, *, stop: Stop | None = None, reached: Callable[[]
             opened.close()
         raise
     return Link(transport, connected, tuple(below))
+
+
+def _hops(login: SshLogin) -> tuple[Hop, ...]:
+    jump = login.endpoint.jump
+    return resolve_jump(jump, login.jump_config) if login.hops is None else login.hops(jump)
 
 
 def describe(endpoint: Endpoint) -> str:

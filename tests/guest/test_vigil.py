@@ -105,6 +105,9 @@ class Guest(Agent):
 class Winners:
     name = "demo"
 
+    def machines(self) -> list[Machine]:
+        return []
+
     def find_winner(self, machine: str, site: str) -> Endpoint | None:
         return None
 

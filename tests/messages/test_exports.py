@@ -234,6 +234,19 @@ def test_ansible_gets_no_template() -> None:
     assert len(braced) == 3 and all("!unsafe" in line for line in braced)
 
 
+def test_a_jump_host_in_the_same_file_goes_by_its_name_there() -> None:
+    gate = exported("gate", endpoint=Endpoint("10.0.0.1"))
+    inner = exported("inner", endpoint=Endpoint("10.1.0.2", jump="root@10.0.0.1:22"))
+    deep = exported("deep", endpoint=Endpoint("10.2.0.2", jump="root@10.0.0.1:22,root@10.1.0.2:22"))
+    far = exported("far", endpoint=Endpoint("10.3.0.2", jump="bastion,root@10.1.0.2:22"))
+    text = "\n".join(ssh_config.config_lines([gate, inner, deep, far]))
+    jumps = re.findall("ProxyJump (.*)", text)
+    assert jumps == ["none", "gate.shop", "inner.shop", "bastion,root@10.1.0.2:22"]
+    _, edges = drawing.draw([gate, inner, deep, far])
+    ways = [(edge.begin.name, edge.end.name) for edge in edges if edge.dashed]
+    assert ways == [("gate", "inner"), ("inner", "deep"), ("bastion", "10.1.0.2"), ("10.1.0.2", "far")]
+
+
 def test_the_ssh_configuration_pins_what_it_says(tmp_path: Path) -> None:
     """As ssh itself reads it."""
     behind = exported("db", endpoint=Endpoint("fd00::6%eth0", 2222, "op", jump="web"))

@@ -13,7 +13,13 @@ from tests.nix.conftest import ROOT, Evaluate, Nixos
 pytestmark = pytest.mark.nix
 
 ISO = "local:iso/nixops-proxmox-installer.iso"
-FILES = ["examples/proxmox/network.nix", "examples/nixops4/flake.nix", "nix/template/flake.nix"]
+ON_THE_LAB = ["examples/behind-a-gateway/network.nix", "docs/with-nixops2.md 0"]  # with the lab's installer
+FILES = [
+    "examples/behind-a-gateway/network.nix",
+    "examples/nixops4/flake.nix",
+    "examples/proxmox/network.nix",
+    "nix/template/flake.nix",
+]
 # Documents and the number of a block in them, from the first.
 BLOCKS = ["README.md 0", "docs/with-flakes.md 0", "docs/with-nixops2.md 0"]
 FRAGMENTS = [
@@ -87,7 +93,7 @@ def test_it_evaluates_as_it_stands(evaluate: Evaluate, nixos: Nixos, tmp_path: P
         assert system["failed"] == [], machine
         assert system["evaluates"] and system["saysStateVersion"], machine
         iso = system["proxmox"]["install"]["iso"]
-        assert iso in (ISO, "local:iso/lab-installer.iso") and ("lab" in iso) == ("nixops2" in name)
+        assert iso in (ISO, "local:iso/lab-installer.iso") and ("lab" in iso) == (name in ON_THE_LAB)
         keys = system["proxmox"]["ssh"].get("authorizedKeys", [])
         system["proxmox"]["ssh"]["authorizedKeys"] = [key for key in keys if "AAAA…" not in key]
     spec = {name: {"deployment": {"proxmox": system["proxmox"]}} for name, system in told.items()}

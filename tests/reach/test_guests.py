@@ -11,7 +11,7 @@ from nixops_proxmox.errors import GuestLost, WrongDisk
 from nixops_proxmox.guest.agent import Agent, Growth
 from nixops_proxmox.guest.disks import HEADER as DISKS
 from nixops_proxmox.guest.installer import HEADER
-from nixops_proxmox.model import Completed, Endpoint
+from nixops_proxmox.model import Completed, Endpoint, Machine
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.reach.guests import Guests
@@ -39,6 +39,9 @@ class OtherSystem(Agent):
 
 class NoWinners:
     name = "demo"
+
+    def machines(self) -> list[Machine]:
+        return []
 
     def find_winner(self, machine: str, site: str) -> Endpoint | None:
         return None

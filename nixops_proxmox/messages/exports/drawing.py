@@ -1,11 +1,12 @@
 """The network as a picture for Graphviz and Mermaid: machines, where they run, and what they are attached to."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nixops_proxmox.model import Endpoint
 from nixops_proxmox.operations.exporting import Exported
-from nixops_proxmox.ssh.argv import parse_jump
+from nixops_proxmox.ssh.argv import name_hops
 from nixops_proxmox.texts import clean
 
 # How each sort of thing looks: Graphviz's shape, and Mermaid's brackets.
@@ -40,10 +41,11 @@ class Edge:
 def draw(machines: Sequence[Exported]) -> tuple[list[Dot], list[Edge]]:
     """All that is in the picture, each once, in the machines' order."""
     ours = {one.name: Dot("machine", one.name, more=_about(one)) for one in machines}
+    gates = {one.name: one.endpoint for one in machines if one.endpoint is not None}
     dots: dict[Dot, None] = {}
     edges: dict[Edge, None] = {}
     for one in machines:
-        for edge in _edges(one, ours):
+        for edge in _edges(one, ours, gates):
             edges[edge] = None
             dots.setdefault(edge.begin)
             dots.setdefault(edge.end)
@@ -51,7 +53,7 @@ def draw(machines: Sequence[Exported]) -> tuple[list[Dot], list[Edge]]:
     return list(dots), list(edges)
 
 
-def _edges(one: Exported, ours: dict[str, Dot]) -> list[Edge]:
+def _edges(one: Exported, ours: Mapping[str, Dot], gates: Mapping[str, Endpoint]) -> list[Edge]:
     me, where = ours[one.name], Dot("hypervisor", one.profile or "default")
     edges = []
     if one.node:
@@ -64,7 +66,8 @@ def _edges(one: Exported, ours: dict[str, Dot]) -> list[Edge]:
         edges.append(Edge(me, bridge, f"{wire.slot}, VLAN {wire.tag}" if wire.tag else wire.slot))
     edges += [Edge(me, Dot("volume", volume)) for volume in one.volumes]
     if one.endpoint is not None and one.endpoint.jump:
-        hops = [ours.get(hop.host) or Dot("jump", hop.host) for hop in parse_jump(one.endpoint.jump)]
+        named = name_hops(one.endpoint.jump, gates)
+        hops = [ours.get(name or hop.host) or Dot("jump", hop.host) for hop, name in named]
         way = [*hops, me]
         edges += [Edge(begin, end, "ssh", dashed=True) for begin, end in itertools.pairwise(way)]
     return edges

@@ -1,11 +1,12 @@
 """A file for OpenSSH's `Include`, and the known_hosts file that it pins."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nixops_proxmox.model import Endpoint
 from nixops_proxmox.operations.exporting import Exported
-from nixops_proxmox.ssh.argv import Access, canonical_host, quoted
+from nixops_proxmox.ssh.argv import Access, canonical_host, name_hops, quoted
 from nixops_proxmox.ssh.known_hosts import KnownHost, known_hosts_text
 
 FIXED = frozenset({
@@ -17,9 +18,10 @@ FIXED = frozenset({
 def config_lines(machines: Sequence[Exported], known_hosts: Path | None = None) -> list[str]:
     """`known_hosts`: the file for all; None: each machine's own, in the deployment's folder."""
     lines = ["# Written by nixops-proxmox; changes are lost. Include it at the top of ~/.ssh/config."]
+    gates = {one.access.alias: one.access.endpoint for one in machines if one.access is not None}
     for one in machines:
         if one.access is not None:
-            lines += ["", f"Host {one.name} {one.access.alias}", *_settings(one.access, known_hosts)]
+            lines += ["", f"Host {one.name} {one.access.alias}", *_settings(one.access, known_hosts, gates)]
     return lines
 
 
@@ -35,7 +37,13 @@ def known_hosts_beside(path: Path) -> Path:
     return path.absolute().parent / f".{path.name}-known_hosts"
 
 
-def _settings(access: Access, known_hosts: Path | None) -> list[str]:
+def _jump(endpoint: Endpoint, gates: Mapping[str, Endpoint]) -> str:
+    """A jump host that is in the same file goes by its name there: so it is held to the key that we pin."""
+    hops = name_hops(endpoint.jump, gates)
+    return (hops[-1][1] if hops else "") or endpoint.jump or "none"
+
+
+def _settings(access: Access, known_hosts: Path | None, gates: Mapping[str, Endpoint]) -> list[str]:
     endpoint = access.endpoint
     settings = [
         ("HostName", canonical_host(endpoint.host).replace("%", "%%")),
@@ -50,7 +58,7 @@ def _settings(access: Access, known_hosts: Path | None) -> list[str]:
     ]
     if access.identity is not None:
         settings += [("IdentityFile", quoted(access.identity)), ("IdentitiesOnly", "yes")]
-    settings.append(("ProxyJump", endpoint.jump or "none"))
+    settings.append(("ProxyJump", _jump(endpoint, gates)))
     theirs = [(name, value) for name, value in access.options.items() if _is_setting(name, value)]
     return [f"  {name} {value}" for name, value in (*settings, *theirs)]
 
