@@ -37,7 +37,8 @@ DeployError                 message, hint; retry; exit_status
 │   └── ConnectionLost          it broke on the way; what ran may still run          retry LOOK_FIRST
 ├── RouterError             a router or a DHCP server refused, or did not answer                  8
 │   ├── RouterUnreachable       nothing was sent                                     retry SAFE
-│   └── RouterOutcomeUnknown    sent, no answer                                      retry LOOK_FIRST
+│   ├── RouterOutcomeUnknown    sent, no answer                                      retry LOOK_FIRST
+│   └── RouterCutOff            a change cut us off, and does not stay
 └── NixError                                                                                      7
     ├── NixMissing              no Nix on this machine
     ├── EvaluationFailed        Nix's own message, and the machine it belongs to
@@ -254,6 +255,10 @@ class RouterUnreachable(RouterError):
 
 class RouterOutcomeUnknown(RouterError):
     retry = Retry.LOOK_FIRST
+
+
+class RouterCutOff(RouterError):
+    """A change of a router has cut us off, and does not stay."""
 
 
 class NixError(DeployError):

@@ -12,7 +12,7 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation
+from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation, routing
 from nixops_proxmox.kinds.firewall import group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
@@ -101,6 +101,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, (TENANT,), network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
+        Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
         Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),
         Entry(ALIAS, "an alias of the cluster's firewall", names.ALIASES, described=names.DESCRIBED_ALIASES),

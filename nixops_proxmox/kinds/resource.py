@@ -83,7 +83,8 @@ class Describable:
     """`spec`: the model of its options. `world` gets such a spec, and where it stands. `needs`: the privileges that a
     thing with this spec needs on a cluster of this release. `foresee`: what is done to it when a machine with these
     NICs is made, a line each. `examine`: what a doctor finds where it is to be; DeployError for what does not answer.
-    `remarks`: why a thing that is as described has no effect, or not all of it, a line each.
+    `remarks`: why a thing that is as described has no effect, or not all of it, a line each. `outline`: what a new one
+    will be, a line each.
     """
 
     spec: type[ResourceSpec]
@@ -92,6 +93,7 @@ class Describable:
     foresee: Callable[[Any, str, Sequence[KnownNic]], Iterable[str]] = lambda _spec, _deployment, _nics: ()
     examine: Callable[[Any, Setting], Iterable[Finding]] = lambda _spec, _setting: ()
     remarks: Callable[[Any], Iterable[str]] = lambda _world: ()
+    outline: Callable[[Any], Iterable[str]] = lambda _world: ()
 
 
 def mark_of(deployment: str, name: str) -> str:

@@ -186,6 +186,8 @@ class ResourceKeeper:
             seen, shown = entry.lifecycle.look_closely(world, thing)
             differences = tuple(shown.differences) if shown is not None else ()
             remarks = tuple(entry.described.remarks(world)) if entry.described is not None and described else ()
+            if seen.phase is Presence.ABSENT and entry.described is not None and described:
+                differences = tuple(entry.described.outline(world))
             return ResourceShown(ref, seen.phase, described, differences, remarks=remarks, description=description)
         except DeployError as error:
             return ResourceShown(ref, Presence.ABSENT, described, error=error)
@@ -219,7 +221,7 @@ class ResourceKeeper:
     def follow(self, machine: str) -> None:
         """The machine is about to boot for the first time, or is gone: things that follow machines are made again. One
         that was made before, and is now described in another way, is left to its own turn."""
-        for ref in sorted({*self._specs, *self.recorded()}):
+        for ref in sorted({*self._specs, *self.recorded()}, key=self._turn):
             spec = self._specs.get(ref) or self._made_as(self.thing(ref))
             if spec is None or not spec.covers(machine):
                 continue
@@ -227,6 +229,11 @@ class ResourceKeeper:
                 thing = self.thing(ref)
                 if not is_replaced(self._made_as(thing), spec):
                     self._pursue(thing, Presence.PRESENT, spec, lease, only=machine)
+
+    def _turn(self, ref: Ref) -> tuple[bool, Ref]:
+        """What others need is made first."""
+        described = self._kinds[ref.kind].described
+        return described is None or not described.spec.leads, ref
 
     def refresh(self, ref: Ref) -> None:
         """Put it right as it was described when it was made: something that it follows is gone."""

@@ -17,7 +17,7 @@ from nixops_proxmox.secrecy import learn
 
 _KEYS = {
     "type", "endpoint", "endpoint6", "ca_file", "fingerprint", "username", "secret", "secret_file", "secret_command",
-    "service", "direct", "ipv6", "directory", "ssh", "reload", "network", "subnet", "version", "confirm",
+    "service", "direct", "ipv6", "directory", "ssh", "reload", "network", "subnet", "version", "confirm", "restart",
 }  # fmt: skip
 
 

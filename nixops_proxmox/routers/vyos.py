@@ -3,21 +3,18 @@
 A static mapping has our mark in its name. A name in DNS is a static host mapping, which has the mark as an alias.
 """
 
-import html
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.routers.reservation import Reservation, choose_subnet
-from nixops_proxmox.routers.web import Web
+from nixops_proxmox.routers.vyos_api import VyosApi
+from nixops_proxmox.routers.vyos_routing import VyosRouting
 
 MARK = "nixops-"  # how the names of our mappings begin
-VERSIONS = ("1.3", "1.4", "1.5")
-EMPTY = "specified path is empty"  # what showConfig says where there is nothing
 SERVERS = {4: ("service", "dhcp-server"), 6: ("service", "dhcpv6-server")}
 LEAF = {4: "ip-address", 6: "ipv6-address"}
 HOSTS = ("system", "static-host-mapping", "host-name")
@@ -32,20 +29,19 @@ class Vyos:
 
     def __init__(self, profile: RouterProfile) -> None:
         self._profile, self._network = profile, profile.setting("network")
-        self._web = Web(profile, basic=False)
-        self._version = profile.setting("version")
-        if not self._network:
-            raise ConfigError(f"{profile.title}: `network` must name the shared network of VyOS's DHCP server")
-        if self._version and self._version not in VERSIONS:
-            raise ConfigError(
-                f"{profile.title}: VyOS {self._version} is not known", hint=f"known: {', '.join(VERSIONS)}"
-            )
+        self._api = VyosApi(profile)
+        self.routing = VyosRouting(self._api)
 
     def close(self) -> None:
-        self._web.close()
+        self._api.web.close()
 
     def read(self) -> Sequence[Reservation]:
         """What belongs to one owner is one entry."""
+        if not self._network:
+            raise ConfigError(
+                f"{self._profile.title}: `network` must name the shared network of VyOS's DHCP server",
+                hint="reservations need it in routers.toml",
+            )
         found: dict[str, Reservation] = {}
         for place, part in self._parts():
             key = part.owner or " ".join(place)
@@ -59,6 +55,10 @@ class Vyos:
     def put(self, wanted: Sequence[Reservation]) -> None:
         """Safe to repeat: what is there as it should be is in no operation. Up to 1.4, a commit may fail without a
         word, so we look."""
+        with self._api.lock:
+            self._put(wanted)
+
+    def _put(self, wanted: Sequence[Reservation]) -> None:
         there = self.read()
         self._change([one for one in wanted if self._fitted(one) not in there])
         there = self.read()
@@ -71,50 +71,32 @@ class Vyos:
 
     def drop(self, gone: Sequence[Reservation]) -> None:
         owners = {one.owner for one in gone}
-        self._configure([{"op": "delete", "path": list(place)} for place, one in self._parts() if one.owner in owners])
+        with self._api.lock:
+            places = [place for place, one in self._parts() if one.owner in owners]
+            self._api.configure([{"op": "delete", "path": list(place)} for place in places])
 
     def settle(self) -> None:
         """Safe to repeat: it saves what is running."""
-        self._call("/config-file", {"op": "save"})
+        self._api.call("/config-file", {"op": "save"})
 
     # What there is.
 
     def _parts(self) -> Iterator[Found]:
         for family, (section, server) in SERVERS.items():
             path = (section, server, "shared-network-name")
-            for network, subnet, settings in _subnets(self._show(*path)):
+            for network, subnet, settings in _subnets(self._api.show(*path)):
                 for name, mapping in settings.get("static-mapping", {}).items():
                     place = (*path, network, "subnet", subnet, "static-mapping", name)
                     yield place, _parse(name, mapping, family)
-        for name, mapping in self._show(*HOSTS).items():
+        for name, mapping in self._api.show(*HOSTS).items():
             aliases = _values(mapping.get("alias"))
             owner = next((owner for owner in map(_owner_of, aliases) if owner), "")
             if owner:
                 yield (*HOSTS, name), Reservation(owner, "", hostname=name)
 
-    def _show(self, *path: str) -> Mapping[str, Any]:
-        """What is below the path; empty where there is nothing."""
-        status, answer = self._ask("/retrieve", {"op": "showConfig", "path": list(path)})
-        if status == 400 and EMPTY in str(answer.get("error")):
-            return {}
-        found = self._checked("/retrieve", status, answer)
-        return found if isinstance(found, Mapping) else {}
-
     def _fitted(self, one: Reservation) -> Reservation:
         """As it can be there: 1.3 tells clients of DHCPv6 by other means than MACs."""
-        return Reservation(one.owner, one.mac, one.ipv4, "" if self._release() == "1.3" else one.ipv6, one.hostname)
-
-    def _release(self) -> str:
-        if not self._version:
-            told = str(self._call("/show", {"op": "show", "path": ["version"]}))
-            match = re.search(r"Version:\s+VyOS (\d+\.\d+)", told)
-            self._version = match[1] if match else ""
-            if self._version not in VERSIONS:
-                raise ConfigError(
-                    f"{self._profile.title}: we do not know its release",
-                    hint=f"set `version` in routers.toml to one of {', '.join(VERSIONS)}",
-                )
-        return self._version
+        return Reservation(one.owner, one.mac, one.ipv4, "" if self._api.release() == "1.3" else one.ipv6, one.hostname)
 
     # What is done.
 
@@ -126,10 +108,10 @@ class Vyos:
         subnets = cache(self._subnets_of)  # asked once for all of them
         for one in map(self._fitted, wanted):
             operations += [{"op": "set", "path": path} for path in self._paths(one, subnets)]
-        self._configure(operations)
+        self._api.configure(operations)
 
     def _paths(self, one: Reservation, subnets: Callable[[int], Sequence[str]]) -> Iterator[list[str]]:
-        mac = "mac" if self._release() == "1.5" else "mac-address"
+        mac = "mac" if self._api.release() == "1.5" else "mac-address"
         for family, address in ((4, one.ipv4), (6, one.ipv6)):
             if address:
                 where = f" in the network {self._network}"
@@ -139,7 +121,7 @@ class Vyos:
                 yield [*place, LEAF[family], address]
         if one.hostname:
             addresses = [address for address in (one.ipv4, one.ipv6) if address]
-            for address in addresses[:1] if self._release() == "1.3" else addresses:
+            for address in addresses[:1] if self._api.release() == "1.3" else addresses:
                 yield [*HOSTS, one.hostname, "inet", address]
             yield [*HOSTS, one.hostname, "alias", _name_of(one.owner)]
 
@@ -147,33 +129,7 @@ class Vyos:
         return (*SERVERS[family], "shared-network-name", self._network)
 
     def _subnets_of(self, family: int) -> Sequence[str]:
-        return list(self._show(*self._network_of(family), "subnet"))
-
-    def _configure(self, operations: Sequence[Mapping[str, object]]) -> None:
-        if operations:
-            self._call("/configure", operations)
-
-    def _call(self, path: str, data: object) -> Any:
-        return self._checked(path, *self._ask(path, data))
-
-    @cached_property
-    def _key(self) -> str:
-        """A password manager is asked once, and only if the router is."""
-        return self._profile.get_secret()
-
-    def _ask(self, path: str, data: object) -> tuple[int, Mapping[str, Any]]:
-        form = {"data": json.dumps(data), "key": self._key}
-        status, answer = self._web.call("POST", path, form=form)
-        return status, answer if isinstance(answer, Mapping) else {}
-
-    def _checked(self, path: str, status: int, answer: Mapping[str, Any]) -> Any:
-        if status == 200 and answer.get("success"):
-            return answer.get("data")
-        told = " ".join(html.unescape(str(answer.get("error") or f"HTTP status {status}")).split())
-        hint = (
-            "look at secret" if status == 401 else "somebody else commits: try again later" if "locked" in told else ""
-        )
-        raise RouterError(f"{self._profile.title}: {path[1:]}: {told}", hint=hint)
+        return list(self._api.show(*self._network_of(family), "subnet"))
 
 
 def _subnets(networks: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -61,6 +61,11 @@ class Web:
             text = head(answer.text, 200)
             raise RouterError(f"{what}: {answer.status_code} {answer.reason}, and no JSON: {text!r}") from error
 
+    def renew(self, timeout: float = LONG) -> None:
+        """The next call makes a connection of its own, and waits so long for its answer."""
+        self._session.close()
+        self._timeout = timeout
+
     def close(self) -> None:
         self._session.close()
 

@@ -30,6 +30,15 @@ from nixops_proxmox.spec.names import (
 from nixops_proxmox.spec.quantities import UNITS, parse_size
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.resources import OURS, Models
+from nixops_proxmox.spec.routing import (
+    DhcpNetwork,
+    Masquerade,
+    PortForward,
+    Route,
+    RouterRule,
+    RouterVlan,
+    RoutingSpec,
+)
 from nixops_proxmox.spec.slots import disk_slots, nic_slots
 from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
@@ -440,6 +449,15 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (SecurityGroup, "rules"): _read_rules,
     (TenantSpec, "open"): _read_rules,
     (MappingSpec, "entries"): _read_list(MappingEntry, "entries"),
+    (RoutingSpec, "vlans"): _read_list(RouterVlan, "VLANs"),
+    (RoutingSpec, "routes"): _read_list(Route, "routes"),
+    (RoutingSpec, "dhcp"): _read_list(DhcpNetwork, "networks"),
+    (RoutingSpec, "masquerade"): _read_list(Masquerade, "what is hidden"),
+    (RoutingSpec, "forwards"): _read_list(PortForward, "forwarded ports"),
+    (RoutingSpec, "rules"): _read_list(RouterRule, "rules"),
+    (PortForward, "port"): _read_number_as_text,
+    (PortForward, "to_port"): _read_number_as_text,
+    (RouterRule, "port"): _read_number_as_text,
     (Ssh, "options"): _read_ssh_options,
 }
 

@@ -29,6 +29,7 @@ class ResourceSpec(Frozen):
     kind: ClassVar[str]  # the name of its kind in the registry
     option: ClassVar[str]  # where it is described: resources.<option>.<name>
     follows: ClassVar[bool] = False  # is it made again before a machine's first boot, and after a machine's end?
+    leads: ClassVar[bool] = False  # is it made before the others that follow a machine?
 
     name: v.DnsName
     profile: v.ProfileName = "default"  # the hypervisor's profile; empty: no hypervisor has it

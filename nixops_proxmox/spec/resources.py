@@ -9,6 +9,7 @@ from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.routing import RoutingSpec
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 
 Models = Mapping[str, type[ResourceSpec]]  # by option
@@ -17,6 +18,7 @@ _MODELS = (
     BackupJobSpec,
     PoolSpec,
     ReservationsSpec,
+    RoutingSpec,
     VirtualNetwork,
     IpSet,
     AddressAlias,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
@@ -61,6 +61,28 @@ def _hotplug(text: str) -> str:
     if text not in ("0", "1") and (set(parts) - known or len(parts) != len(set(parts))):
         raise ValueError(f"expected 0, 1 or a list such as network,disk,usb of {', '.join(sorted(known))}")
     return text
+
+
+def _interface_address(text: str) -> str:
+    """An address with the length of its network, as it stands on an interface."""
+    try:
+        if "/" not in text:
+            raise ValueError
+        return str(ip_interface(text))
+    except ValueError:
+        raise ValueError("expected an address with its length, such as 10.20.0.1/24") from None
+
+
+def _router_ports(text: str) -> str:
+    first, dash, last = text.partition("-")
+    numbers = [int(one) if re.fullmatch(r"[0-9]{1,5}", one) else 0 for one in ([first, last] if dash else [first])]
+    if not all(1 <= one <= 65535 for one in numbers) or numbers != sorted(numbers):
+        raise ValueError("expected a port such as 443, or a range such as 8000-8100")
+    return text
+
+
+def check_group_name(text: str) -> str:
+    return _matching(r"[A-Za-z][A-Za-z0-9_]{0,30}", "letters, digits and _, with a letter first, at most 31")(text)
 
 
 def _server_url(text: str) -> str:
@@ -218,5 +240,14 @@ Pattern = Annotated[str, AfterValidator(_matching(r"!?[^\s!]+", "a pattern for i
 _AS_TEXT = (PlainSerializer(str, when_used="json"), WithJsonSchema({"type": "string"}))
 IpAddress = Annotated[IPv4Address | IPv6Address, PlainValidator(_address), *_AS_TEXT]
 Cidr = Annotated[IPv4Network | IPv6Network, PlainValidator(_network), *_AS_TEXT]
+RouterInterface = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]{0,31}", "an interface of the router such as eth1"))
+]
+RouterName = Annotated[str, AfterValidator(check_group_name)]
+RouterWord = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]{0,27}", "a name of the router's: letters, digits, . _ -"))
+]
+RouterPorts = Annotated[str, AfterValidator(_router_ports)]
+InterfaceAddress = Annotated[str, AfterValidator(_interface_address)]
 Unique = AfterValidator(_unique)
 OneOrMore = AfterValidator(_not_empty)

@@ -38,6 +38,7 @@ from tests.kinds.machine.cluster import Fuse
 from tests.kinds.mapping_bench import MappingBench
 from tests.kinds.record import Record
 from tests.kinds.reservation_bench import ReservationBench
+from tests.kinds.routing_bench import RoutingBench
 
 T = TypeVar("T", bound=AnyThing)
 
@@ -450,6 +451,7 @@ BENCHES: dict[str, type[Bench]] = {
     "ha": HaBench,
     "ha-rule": HaRuleBench,
     "reservation": ReservationBench,
+    "routing": RoutingBench,
     "firewall": MachineFirewallBench,
     "ip-set": IpSetBench,
     "address-alias": AliasBench,

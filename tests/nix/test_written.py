@@ -36,6 +36,7 @@ FRAGMENTS = [
     "docs/reservations.md 0",
     "docs/resources.md 0",
     "docs/resources.md 1",
+    "docs/routing.md 0",
     "docs/tenants.md 0",
     "docs/volumes.md 0",
     "docs/volumes.md 1",
@@ -67,7 +68,9 @@ def test_parts_of_a_configuration_parse(evaluate: Evaluate, name: str) -> None:
     assert evaluate(f"builtins.isFunction ({names}{{ {_block(name)} }})")
 
 
-@pytest.mark.parametrize("name", ["docs/firewall.md 0", "docs/ha.md 0", "docs/mappings.md 0", "docs/tenants.md 0"])
+@pytest.mark.parametrize(
+    "name", ["docs/firewall.md 0", "docs/ha.md 0", "docs/mappings.md 0", "docs/routing.md 0", "docs/tenants.md 0"]
+)
 def test_resources_in_the_documents_are_what_a_network_may_have(evaluate: Evaluate, name: str) -> None:
     told: dict[str, Any] = evaluate(f"{{ {_block(name)} }}")
     resources = told.pop("resources")

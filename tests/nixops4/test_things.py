@@ -9,6 +9,7 @@ import pytest
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import SpecError, StateError
 from nixops_proxmox.kinds.registry import find_resource_types
+from nixops_proxmox.lab.routers.vyos import VyosStandIn
 from nixops_proxmox.nixops4.messages import Create, ExtantResource, Update
 from nixops_proxmox.nixops4.resources import Resources
 from nixops_proxmox.operations import Options, open_given
@@ -16,6 +17,7 @@ from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.state import open_state
 from tests.nixops4.dialogue import create, start_provider
 from tests.nixops4.test_lab import PROXMOX, clear_state, vm
+from tests.routers.serving import serve
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -76,6 +78,11 @@ EXAMPLES: Mapping[str, Example] = {
         {"name": "front", "pool": "edge", "comment": "web"}, {"comment": "old"}, {"pool": "rim"}, id="edge"
     ),
     "reservation": Example({"name": "lan", "domain": "lan"}, {"domain": "example.org"}, {"router": "other"}),
+    "routing": Example(
+        {"name": "edge", "vlans": [{"interface": "eth1", "vlan": 20}]},
+        {"vlans": [{"interface": "eth1", "vlan": 21}]},
+        {"router": "rim"},
+    ),
     "securityGroup": Example({"name": "http", "rules": [{"macro": "HTTP"}]}, {"comment": "all"}, {"group": "www"}),
     "tenant": Example(
         {"name": "red", "vnet": "red", "subnet": "10.30.0.0/24", "gateway": "10.30.0.1", "admins": ["10.0.0.0/8"]},
@@ -84,11 +91,12 @@ EXAMPLES: Mapping[str, Example] = {
         id="red",
     ),
 }
+OF_ROUTERS = ("reservation", "routing")  # what is on no cluster
 TYPES = {name: one for name, one in find_resource_types().items() if one.model is not None}
 
 
 def with_profile(kind: str, inputs: Inputs) -> Inputs:
-    return inputs if kind == "reservation" else {"profile": "lab", **inputs}
+    return inputs if kind in OF_ROUTERS else {"profile": "lab", **inputs}
 
 
 def machine(name: str, address: str, **proxmox: Any) -> Inputs:
@@ -136,8 +144,16 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(provider_bed: "Bed") -> Iterator[Shop]:
-    """Two machines, made once, and a router that dnsmasq would be."""
+def vyos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What its profile says."""
+    running = {"interfaces": {"ethernet": {"eth1": {"address": "10.8.0.1/24"}}}}
+    with serve(VyosStandIn("1.5", "a-key", running).app, tmp_path_factory.mktemp("vyos")) as (url, fingerprint):
+        yield f'type = "vyos"\nendpoint = "{url}"\nfingerprint = "{fingerprint}"\nsecret = "a-key"\n'
+
+
+@pytest.fixture(scope="module")
+def shop(provider_bed: "Bed", vyos: str) -> Iterator[Shop]:
+    """Two machines, made once, a router that dnsmasq would be, and one that VyOS would be."""
     from tests.e2e.bed import user_folders
 
     bed = provider_bed
@@ -148,6 +164,7 @@ def shop(provider_bed: "Bed") -> Iterator[Shop]:
     file = bed.home / "config" / "nixops-proxmox" / "routers.toml"
     file.write_text(
         "".join(f'[{name}]\ntype = "dnsmasq"\ndirectory = "{folder}"\nreload = "true"\n' for name in ("lan", "other"))
+        + "".join(f"[{name}]\n{vyos}" for name in ("edge", "rim"))
     )
     file.chmod(0o600)
     with start_provider(bed.environment, bed.home / "things.log") as provider:
@@ -181,13 +198,13 @@ def test_a_thing_is_made_once_changed_and_never_becomes_another(shop: Shop, kind
 
     outputs = shop.create(kind, inputs)
     assert outputs == {"name": name, "id": example.id or name}
-    assert shop.changes() or kind == "reservation", "which is on no cluster"
+    assert shop.changes() or kind in OF_ROUTERS
     assert shop.create(kind, inputs) == outputs, "the answer was lost, and it is asked again"
     assert shop.changes() == [] and shop.recorded()[ref] == "present"
 
     changed = inputs | example.changed
     assert shop.update(kind, inputs, changed) == outputs
-    assert shop.changes() or kind == "reservation"
+    assert shop.changes() or kind in OF_ROUTERS
     assert shop.update(kind, changed, changed | {"refresh": "again"}) == outputs
     assert shop.changes() == []
 

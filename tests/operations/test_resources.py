@@ -10,7 +10,7 @@ import pytest
 
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Known, Presence, Thing
-from nixops_proxmox.errors import Locked, StateError
+from nixops_proxmox.errors import Locked, RouterError, StateError
 from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
 from nixops_proxmox.operations.resources import ResourceKeeper
@@ -19,6 +19,8 @@ from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.firewall import MachineFirewall
 from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.spec.reservations import ReservationsSpec
+from nixops_proxmox.spec.routing import RouterVlan, RoutingSpec
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 from tests.clocks import SteppedClock
@@ -83,6 +85,28 @@ def test_a_damaged_record_is_told_with_its_name(record: Deployment) -> None:
 
 WEB = MachineFirewall.model_validate({"name": "web", "rules": [{"macro": "SSH", "sources": ("machine:db",)}]})
 FIREWALL = Ref("firewall", "web")
+
+
+def test_before_a_first_boot_a_router_has_its_networks_before_the_reservations_in_them(record: Deployment) -> None:
+    asked: list[str] = []
+
+    def router(name: str) -> Any:
+        asked.append(name)
+        raise RouterError("it does not answer")
+
+    vlan = RouterVlan(interface="eth1", vlan=20)
+    specs = (ReservationsSpec(name="early", router="lan"), RoutingSpec(name="late", router="edge", vlans=(vlan,)))
+    kinds = {entry.name: entry for entry in find_described().values()}
+    with record.lease() as lease:
+        network = NetworkSpec(name="demo", resources=specs)
+        keeper = ResourceKeeper(record, network, no_cluster, SteppedClock(), Silent(), kinds, lease, router=router)
+        with pytest.raises(RouterError):
+            keeper.follow("web")
+    assert asked == ["edge"]
+
+
+def no_cluster(_profile: str) -> None:
+    return None
 
 
 def firewalls(record: Deployment, there: Firewall, lease: Any, *, described: bool = True) -> ResourceKeeper:

@@ -30,11 +30,11 @@ def configuration(version: str) -> dict[str, Any]:
     """Somebody's router, with a printer."""
     mac = "mac" if version == "1.5" else "mac-address"
     printer = {mac: "02:00:00:00:00:99", "ip-address": "10.9.0.99"}
+    subnet = {"static-mapping": {"printer": printer}, **({"subnet-id": "1"} if version == "1.5" else {})}
     return {
+        "interfaces": {"ethernet": {"eth1": {"address": "10.9.0.1/24"}}},
         "service": {
-            "dhcp-server": {
-                "shared-network-name": {"LAN": {"subnet": {"10.9.0.0/24": {"static-mapping": {"printer": printer}}}}}
-            },
+            "dhcp-server": {"shared-network-name": {"LAN": {"subnet": {"10.9.0.0/24": subnet}}}},
             "dhcpv6-server": {"shared-network-name": {"LAN": {"subnet": {"fd00:9::/64": {}}}}},
         },
         "system": {"host-name": "vyos"},

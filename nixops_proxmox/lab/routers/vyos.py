@@ -9,70 +9,108 @@ import asyncio
 import copy
 import html
 import json
-import re
-from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path as FilePath
 from typing import Any
 
 from aiohttp import web
 
-Tree = dict[str, Any]  # a node's children; a leaf has its value, or a list of them
+from nixops_proxmox.lab.routers.client import Client
+from nixops_proxmox.lab.routers.vyos_grammar import (
+    NodeKind,
+    NotCommitted,
+    Tree,
+    check,
+    find_kind,
+    grammar,
+    mappings,
+    values,
+)
+
+__all__ = ["VyosStandIn", "mappings"]
+
 Path = list[str]
-
-TAGS = {  # nodes whose children have names of their own
-    ("service", "dhcp-server"): "shared-network-name",
-    ("service", "dhcpv6-server"): "shared-network-name",
-    ("system", "static-host-mapping"): "host-name",
-}
-NETWORK = "service dhcp(v6)?-server shared-network-name [^ ]+ subnet [^ ]+"
-MAPPING = f"{NETWORK} static-mapping [-_a-zA-Z0-9.]+"
-MAC = "([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}"
+# What has names below it, and goes with the last one.
+TAGS = ("rule", "vif", "route", "route6", "next-hop", "host-name", "static-host-mapping", "static-mapping", "range",
+        "subnet", "name", "ipv6-name", "shared-network-name", "address-group", "network-group", "ipv6-address-group",
+        "ipv6-network-group")  # fmt: skip
 
 
-def grammar(version: str) -> list[str]:
-    """What may be set: the path with its value, as a regular expression each."""
-    mac = "mac" if version == "1.5" else "mac-address"
-    six = [] if version == "1.3" else [f"service dhcpv6-server .* static-mapping [^ ]+ {mac} {MAC}"]
-    return [
-        NETWORK,
-        f"{NETWORK} subnet-id [0-9]+" if version == "1.5" else f"{NETWORK} default-router [0-9.]+",
-        f"{NETWORK} range [^ ]+ (start|stop) [0-9.]+",
-        MAPPING,
-        f"service dhcp-server .* static-mapping [^ ]+ {mac} {MAC}",
-        f"{MAPPING} ip-address [0-9.]+",
-        f"{MAPPING} (duid|identifier) [0-9a-f:]+",
-        "service dhcpv6-server .* static-mapping [^ ]+ ipv6-address [0-9a-fA-F:]+",
-        *six,
-        "system static-host-mapping host-name [-a-zA-Z0-9.]+ inet [0-9a-fA-F.:]+",
-        "system static-host-mapping host-name [-a-zA-Z0-9.]+ alias [-_a-zA-Z0-9.]+",
-        "system host-name [-a-zA-Z0-9.]+",
-    ]
+@dataclass
+class Timer:
+    """A commit that must be confirmed. `before`: what acted before it."""
 
-
-MANY = ("alias", "inet")  # leaves with more than one value; `inet` only since 1.4
-
-
-class NotCommitted(Exception):
-    """The text is what VyOS says."""
+    deadline: float
+    before: Tree
 
 
 class VyosStandIn:
     """`running` acts; `saved` is what a reboot brings back. Faults: `late` commits are done after a 504, and `mute`
-    ones are not done, and are answered as if they were."""
+    ones are not done, and are answered as if they were. `sticks`: so many confirmations wait for ever (`stuck` counts
+    them). `power`: a file that restarts it when it appears. `client`: who speaks to it; None: rules and routes are not
+    looked at. `now`: seconds, for its timers. `reboots`: what an unconfirmed commit ends with, else a reload.
+    `timers`: does this 1.5 know commits that must be confirmed?"""
 
-    def __init__(self, version: str, key: str, running: Tree | None = None) -> None:
-        self.version, self.key = version, key
+    def __init__(
+        self,
+        version: str,
+        key: str,
+        running: Tree | None = None,
+        *,
+        client: Client | None = None,
+        now: Callable[[], float] = time.monotonic,
+        reboots: bool = False,
+        timers: bool = True,
+    ) -> None:
+        self.version, self.key, self.client, self.now, self.reboots = version, key, client, now, reboots
         self.running: Tree = running or {}
         self.saved: Tree = copy.deepcopy(self.running)
         self.commits, self.late, self.mute, self.busy = 0, 0, 0, False
-        self.app = web.Application()
+        self.sticks, self.stuck = 0, 0
+        self.power: FilePath | None = None
+        self.timers, self.reverts = timers and version == "1.5", 0
+        self.timer: Timer | None = None
+        self.grammar = grammar(version)
+        self.app = web.Application(middlewares=[self._as_reached])
         for name in ("retrieve", "configure", "config-file", "show"):
             self.app.router.add_post(f"/{name}", getattr(self, f"answer_{name.replace('-', '_')}"))
         if version == "1.5":
             self.app.router.add_get("/info", self.answer_info)
 
     def reboot(self) -> None:
-        self.running = copy.deepcopy(self.saved)
+        self.running, self.timer = copy.deepcopy(self.saved), None
+
+    def tick(self) -> None:
+        """A timer that has run out takes its commit back, and so does a restart."""
+        if self.power is not None and self.power.exists():
+            self.power.unlink()
+            self.reboot()
+        timer = self.timer
+        if timer is not None and self.now() >= timer.deadline:
+            self.running, self.timer = copy.deepcopy(self.saved if self.reboots else timer.before), None
+            self.reverts += 1
+
+    @property
+    def is_cut_off(self) -> bool:
+        self.tick()
+        client: Client | None = self.client
+        return client is not None and client.is_cut_off(self.running)
+
+    def _lost_us(self) -> bool:
+        return self.is_cut_off
+
+    @web.middleware
+    async def _as_reached(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Where its rules and routes do not let us through, it does not answer: also not to what has just changed
+        that."""
+        if self.is_cut_off:
+            return _silence(request)
+        answer = await handler(request)
+        return _silence(request) if self._lost_us() else answer
 
     # The API.
 
@@ -113,31 +151,64 @@ class VyosStandIn:
         return _json(_answer(error=f"{html.escape(repr(data['op']))} is not a valid operation"), 400)
 
     async def answer_configure(self, request: web.Request) -> web.Response:
+        """What stands beside `commands` is only known to those that have timers; others pass over it."""
         data = await self._asked(request)
+        if isinstance(data, dict) and data.get("op") == "confirm":
+            if self.sticks:
+                self.sticks, self.stuck = self.sticks - 1, self.stuck + 1
+                while request.transport is not None and not request.transport.is_closing():
+                    await asyncio.sleep(0.05)
+                return _silence(request)
+            return self._confirm()
+        minutes = int(data.get("confirm_time", 0)) if isinstance(data, dict) and self.timers else 0
+        commands = data["commands"] if isinstance(data, dict) and "commands" in data else data
         if self.busy:
             text = "Configuration system temporarily locked due to another commit in progress\n"
             return _json(_answer(error=text), 400)
         self.busy = True
         try:
             await asyncio.sleep(0)
-            tree = copy.deepcopy(self.running)
-            for one in data if isinstance(data, list) else [data]:
-                self._edit(tree, one["op"], [*one["path"], *([one["value"]] if one.get("value") else [])])
-            check(tree)
+            tree = self._edited(commands if isinstance(commands, list) else [commands], minutes)
         except NotCommitted as refused:
             return _json(_answer(error=html.escape(str(refused))), 400)
         finally:
             self.busy = False
+        return self._commit(tree, minutes)
+
+    def _edited(self, commands: list[Any], minutes: int) -> Tree:
+        if minutes and self.timer is not None:
+            raise NotCommitted("Another confirm is pending\n")
+        tree = copy.deepcopy(self.running)
+        for one in commands:
+            self._edit(tree, one["op"], [*one["path"], *([one["value"]] if one.get("value") else [])])
+        check(tree, self.version)
+        return tree
+
+    def _commit(self, tree: Tree, minutes: int) -> web.Response:
         if self.mute and self.version != "1.5":
             self.mute -= 1
             return _json(_answer())
+        if minutes:
+            self.timer = Timer(self.now() + minutes * 60, copy.deepcopy(self.running))
         self.commits += tree != self.running
         self.running = tree
         if self.late:
             self.late -= 1
             page = "<html><head><title>504 Gateway Time-out</title></head></html>"
             return web.Response(status=504, text=page, content_type="text/html")
-        return _json(_answer())
+        what = "reboot" if self.reboots else "reload"
+        text = f"Initialized commit-confirm; {minutes} minutes to confirm before {what}\n" if minutes else None
+        return _json(_answer(text))
+
+    def _confirm(self) -> web.Response:
+        """It is a success, too, where there is nothing to confirm."""
+        if not self.timers:
+            return _json(_answer(error="&#x27;confirm&#x27; is not a valid operation"), 400)
+        text = (
+            "No confirm pending" if self.timer is None else f"{'Reboot' if self.reboots else 'Reload'} timer stopped\n"
+        )
+        self.timer = None
+        return _json(_answer(text))
 
     async def answer_config_file(self, request: web.Request) -> web.Response:
         data = await self._asked(request)
@@ -158,40 +229,48 @@ class VyosStandIn:
 
     def _edit(self, tree: Tree, op: str, path: Path) -> None:
         if op == "set":
-            if not any(re.fullmatch(one, " ".join(path)) for one in grammar(self.version)):
+            kind = find_kind(self.grammar, path)
+            if kind is None:
                 raise NotCommitted(f"\n\n  Configuration path: [{' '.join(path)}] is not valid\n  Set failed\n\n")
-            self._set(tree, path)
+            _set(tree, path, kind)
         elif op == "delete":
             self._delete(tree, path)
         else:
             raise NotCommitted(f"'{op}' is not a valid operation")
 
-    def _set(self, tree: Tree, path: Path) -> None:
-        if path[-2] in ("static-mapping", "subnet"):
-            _walk(tree, path)
-            return
-        node, leaf, value = _walk(tree, path[:-2]), path[-2], path[-1]
-        if leaf in MANY and not (leaf == "inet" and self.version == "1.3"):
-            have = node.get(leaf, [])
-            have = have if isinstance(have, list) else [have]
-            values = [*have, *([] if value in have else [value])]
-            node[leaf] = values if len(values) > 1 else values[0]
-        else:
-            node[leaf] = value
-
     def _delete(self, tree: Tree, path: Path) -> None:
-        """What is left empty goes, too. 1.3 says so when there is nothing."""
+        """What has names below it goes with the last one; other nodes stay, and are empty. 1.3 says so when there is
+        nothing."""
         nodes: list[Any] = [tree]
         for word in path[:-1]:
             nodes.append(nodes[-1].get(word) if isinstance(nodes[-1], dict) else None)
-        if not isinstance(nodes[-1], dict) or path[-1] not in nodes[-1]:
-            if self.version == "1.3":
-                raise NotCommitted(f"\n\n  Nothing to delete (the specified node does not exist): [{' '.join(path)}]\n")
-            return
-        del nodes[-1][path[-1]]
+        parent, last = nodes[-1], path[-1]
+        if isinstance(parent, dict) and last in parent:
+            del parent[last]
+        elif not isinstance(parent, dict) and last in values(parent):
+            left = [one for one in values(parent) if one != last]
+            nodes[-2] |= {path[-2]: left if len(left) > 1 else left[0]} if left else {}
+            if not left:
+                del nodes[-2][path[-2]]
+        elif self.version == "1.3":
+            raise NotCommitted(f"\n\n  Nothing to delete (the specified node does not exist): [{' '.join(path)}]\n")
         for node, word in zip(nodes[-2::-1], path[-2::-1], strict=False):
-            if not node[word] and word in ("static-mapping", "host-name", "static-host-mapping"):
+            if isinstance(node, dict) and node.get(word) == {} and word in TAGS:
                 del node[word]
+
+
+def _set(tree: Tree, path: Path, kind: NodeKind) -> None:
+    if kind is NodeKind.NODE:
+        _walk(tree, path)
+        return
+    node, leaf, value = _walk(tree, path[:-2]), path[-2], path[-1]
+    have = node.get(leaf, [])
+    have = have if isinstance(have, list) else [have]
+    if kind is NodeKind.MANY:
+        several = [*have, *([] if value in have else [value])]
+        node[leaf] = several if len(several) > 1 else several[0]
+    else:
+        node[leaf] = value
 
 
 def _walk(tree: Tree, path: Path) -> Tree:
@@ -200,36 +279,11 @@ def _walk(tree: Tree, path: Path) -> Tree:
     return tree
 
 
-def mappings(tree: Tree) -> Iterator[tuple[str, str, Tree]]:
-    """The subnet, the name and the settings of each static mapping."""
-    for server in ("dhcp-server", "dhcpv6-server"):
-        for network in tree.get("service", {}).get(server, {}).get("shared-network-name", {}).values():
-            for subnet, settings in network.get("subnet", {}).items():
-                for name, mapping in settings.get("static-mapping", {}).items():
-                    yield subnet, name, mapping
-
-
-def check(tree: Tree) -> None:
-    """What a commit refuses."""
-    seen: dict[tuple[str, str], str] = {}
-    for subnet, name, mapping in mappings(tree):
-        address = mapping.get("ip-address") or mapping.get("ipv6-address")
-        mac = mapping.get("mac") or mapping.get("mac-address")
-        if not (mac or mapping.get("duid") or mapping.get("identifier")):
-            raise NotCommitted(
-                f'Either MAC address or Client identifier (DUID) is required for static mapping "{name}"!'
-            )
-        if address and ip_address(address) not in ip_network(subnet):
-            raise NotCommitted(
-                f'Configured static lease address for mapping "{name}" is\nnot within shared-network "{subnet}"!'
-            )
-        for what, value in (("IP", address), ("MAC", mac and f"{subnet} {mac.lower()}")):
-            if value and (what, value) in seen:
-                raise NotCommitted(
-                    f'Configured {what} address for static mapping "{name}" already exists on another static mapping'
-                )
-            if value:
-                seen[what, value] = name
+def _silence(request: web.Request) -> web.Response:
+    """The connection breaks, and nothing is answered."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
 
 
 def _answer(data: Any = None, error: str | None = None) -> str:
