@@ -91,6 +91,7 @@ lib.mapAttrs (_: modules: (gateway modules).told) {
       };
     })
   ];
+  lab = [ (gate { ipv4 = "10.77.1.1/24"; ipv6 = "none"; }) ];
   loopback = [ (gate { ipv4 = "127.77.0.1/28"; ipv6 = "none"; }) ];
   noNic = [ four (with' { inside.nic = "net7"; }) ];
   noAddress = [ (gate { }) ];

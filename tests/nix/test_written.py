@@ -13,9 +13,14 @@ from tests.nix.conftest import ROOT, Evaluate, Nixos
 pytestmark = pytest.mark.nix
 
 ISO = "local:iso/nixops-proxmox-installer.iso"
-ON_THE_LAB = ["examples/behind-a-gateway/network.nix", "docs/with-nixops2.md 0"]  # with the lab's installer
+ON_THE_LAB = [  # with the lab's installer
+    "docs/with-nixops2.md 0",
+    "examples/behind-a-gateway/network.nix",
+    "examples/laboratory/network.nix",
+]
 FILES = [
     "examples/behind-a-gateway/network.nix",
+    "examples/laboratory/network.nix",
     "examples/nixops4/flake.nix",
     "examples/proxmox/network.nix",
     "nix/template/flake.nix",

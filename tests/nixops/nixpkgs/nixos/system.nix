@@ -28,7 +28,7 @@ let
   };
 in
 {
-  imports = [ ./boot.nix ./gateway.nix ./network.nix ./users.nix ];
+  imports = [ ./boot.nix ./gateway.nix ./network.nix ./services.nix ./users.nix ];
 
   options = {
     assertions = option (types.listOf types.raw) [ ];

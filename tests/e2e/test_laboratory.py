@@ -1,0 +1,48 @@
+"""`examples/laboratory` on a cluster of three nodes: two routers apart, services behind them, and HA over all."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.nixes import SMALL_NIXOS, nixpkgs_lib
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "laboratory" / "network.nix"
+NIXOS = f"nixpkgs={SMALL_NIXOS}:nixpkgs-lib={nixpkgs_lib()}"
+SERVICES = {"dns", "proxy", "metrics", "web1", "web2", "desk"}
+
+
+def test_a_laboratory_is_made_in_one_deploy_and_watched_by_what_is_exported(bed: "Bed") -> None:
+    laboratory = replace(bed, network=EXAMPLE)
+    laboratory.run("deploy", NIX_PATH=NIXOS)
+    guests = {one["name"]: one for one in bed.api("GET", "/cluster/resources", type="vm")}
+    assert guests.keys() == SERVICES | {"router1", "router2"}
+    assert guests["router1"]["node"] != guests["router2"]["node"] and guests["web1"]["node"] != guests["web2"]["node"]
+    assert {one["hastate"] for one in guests.values()} == {"started"}, (
+        "all of them are started elsewhere if a node fails"
+    )
+    machines = json.loads(laboratory.run("status", "--json", NIX_PATH=NIXOS).stdout)["machines"]
+    ways = {one["machine"]: one["endpoint"]["jump"] for one in machines}
+    assert all(ways[name] for name in SERVICES) and not ways["router1"] and not ways["router2"]
+    assert "nothing to do" in laboratory.run("plan", "--check", NIX_PATH=NIXOS).stdout
+
+    # As the example says: Prometheus is given its targets.
+    targets = bed.home / "machines.json"
+    laboratory.run("export", "prometheus", "--out", str(targets), NIX_PATH=NIXOS)
+    watched = {one["labels"]["machine"]: one["targets"] for one in json.loads(targets.read_text())}
+    assert watched.keys() == guests.keys() and watched["metrics"] == ["10.77.1.90:9100"]
+    laboratory.run("ssh", "metrics", "--", "mkdir -p /var/lib/prometheus-targets", NIX_PATH=NIXOS)
+    laboratory.run("scp", str(targets), "metrics:/var/lib/prometheus-targets/", NIX_PATH=NIXOS)
+    found = laboratory.run("ssh", "metrics", "--", "cat /var/lib/prometheus-targets/machines.json", NIX_PATH=NIXOS)
+    assert json.loads(found.stdout) == json.loads(targets.read_text())
+
+    viewer = bed.home / "desk.vv"
+    laboratory.run("console", "--spice", "--out", str(viewer), "desk", NIX_PATH=NIXOS)
+    assert "type=spice" in viewer.read_text()

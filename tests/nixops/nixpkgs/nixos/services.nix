@@ -1,0 +1,71 @@
+# What a laboratory's machines set, with the assertions of NixOS's modules (services/networking/keepalived and haproxy.nix,
+# services/monitoring/prometheus, services/misc/spice-vdagentd.nix, services/x11/xserver.nix).
+{ config, lib, ... }:
+
+let
+  inherit (lib) mkIf mkOption types;
+  option = type: default: mkOption { inherit type default; };
+  switch = option types.bool false;
+  need = type: mkOption { inherit type; };
+  words = option (types.listOf types.str) [ ];
+
+  inherit (config.services) keepalived prometheus;
+  instances = keepalived.vrrpInstances;
+in
+{
+  options = {
+    services.keepalived = {
+      enable = switch;
+      openFirewall = switch;
+      vrrpInstances = mkOption {
+        default = { };
+        type = types.attrsOf (types.submodule {
+          options = {
+            interface = need types.str;
+            state = option (types.enum [ "MASTER" "BACKUP" ]) "BACKUP";
+            virtualRouterId = need (types.ints.between 1 255);
+            priority = option types.int 100;
+            virtualIps = option (types.listOf (types.submodule { options.addr = need types.str; })) [ ];
+          };
+        });
+      };
+    };
+    services.haproxy = { enable = switch; config = option (types.nullOr types.lines) null; };
+    services.prometheus = {
+      enable = switch;
+      scrapeConfigs = option
+        (types.listOf (types.submodule {
+          options = {
+            job_name = need types.str;
+            file_sd_configs = option (types.listOf (types.submodule { options.files = need (types.listOf types.str); })) [ ];
+          };
+        })) [ ];
+      exporters.node = { enable = switch; openFirewall = switch; port = option types.port 9100; };
+    };
+    services.spice-vdagentd.enable = switch;
+    services.xserver = { enable = switch; desktopManager.xfce.enable = switch; };
+    systemd.tmpfiles.rules = words;
+  };
+
+  config = lib.mkMerge [
+    (mkIf keepalived.enable {
+      assertions = lib.mapAttrsToList
+        (name: one: {
+          assertion = one.interface != "";
+          message = "services.keepalived.vrrpInstances.${name}.interface option cannot be empty.";
+        })
+        instances
+      ++ [{
+        # It says iptables' commands, which the nftables based firewall refuses (services/networking/firewall-nftables.nix).
+        assertion = keepalived.openFirewall -> !config.networking.nftables.enable;
+        message = "extraCommands is incompatible with the nftables based firewall";
+      }];
+    })
+    (mkIf config.services.haproxy.enable {
+      assertions = [{ assertion = config.services.haproxy.config != null; message = "You must provide services.haproxy.config."; }];
+    })
+    (mkIf (prometheus.exporters.node.enable && prometheus.exporters.node.openFirewall) {
+      networking.firewall.allowedTCPPorts = [ prometheus.exporters.node.port ];
+    })
+  ];
+}
