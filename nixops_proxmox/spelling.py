@@ -25,6 +25,7 @@ class Verb(StrEnum):
     HISTORY = "history"
     RECOVER = "recover"
     RESTORE = "restore"
+    MOVE = "move"
     DOCTOR = "doctor"
     LIFECYCLE = "lifecycle"
     ISO_UPLOAD = "iso-upload"

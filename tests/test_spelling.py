@@ -75,6 +75,7 @@ WORDS = {
     Verb.DESTROY: ["web"],
     Verb.STATUS: ["--endpoints"],
     Verb.RESTORE: ["web"],
+    Verb.MOVE: ["web", "--to", "tenant"],
     Verb.VOLUME_ADOPT: ["data"],
     Verb.VOLUME_DELETE: ["data"],
     Verb.VOLUME_DETACH: ["data"],

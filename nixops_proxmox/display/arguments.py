@@ -79,6 +79,16 @@ def add_migrate(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_move(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to", metavar="PROFILE", default="", help="Move to this hypervisor (default: the described one)"
+    )
+    parser.add_argument(
+        "--storage", metavar="NAME", default="", help="Back up to this storage, which both hypervisors see"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="Show what would happen, and do nothing")
+
+
 def add_permissions(parser: argparse.ArgumentParser) -> None:
     """What a deploy may do. A plan with the same words shows what that deploy would do."""
     parser.add_argument(

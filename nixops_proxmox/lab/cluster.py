@@ -93,6 +93,7 @@ class Cluster:
         latency: Latency,
         nodes: Iterable[str],
         storages: Iterable[Storage] | None = None,
+        exports: Path | None = None,
     ) -> None:
         self.directory = directory
         self.driver = driver
@@ -104,7 +105,8 @@ class Cluster:
         self.fingerprint = ""  # of the API's certificate, and the certificate itself: nodes show both
         self.certificate = ""
         self.nodes = {name: Node(name, f"192.0.2.{index + 11}") for index, name in enumerate(nodes)}
-        self.stores = Stores(directory, driver, clock, default_storages() if storages is None else storages, self.nodes)
+        storages = default_storages() if storages is None else storages
+        self.stores = Stores(directory, driver, clock, storages, self.nodes, exports)
         self.stores.lock_wait = latency.cluster_lock
         self.bridges = {
             "vmbr0": Bridge("vmbr0", "192.0.2.1/24", ports="eno1"),

@@ -67,12 +67,21 @@ class Lab:
         latency: Latency | None = None,
         nodes: Sequence[str] = ("pve1", "pve2", "pve3"),
         storages: Iterable[Storage] | None = None,
+        exports: Path | None = None,
     ) -> None:
+        """`exports`: what file servers have, if other labs use them, too."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory = directory
         self.driver = driver
         self.cluster = Cluster(
-            directory, driver, get_release(version), clock or RealClock(), latency or Latency(), nodes, storages
+            directory,
+            driver,
+            get_release(version),
+            clock or RealClock(),
+            latency or Latency(),
+            nodes,
+            storages,
+            exports,
         )
         self.faults = Faults()
         self.secrets = Secrets.load(directory / "secrets.json")

@@ -12,6 +12,7 @@ from typing import Any
 
 from nixops_proxmox.lab.clock import Clock, within
 from nixops_proxmox.lab.config import UNITS
+from nixops_proxmox.lab.exports import Exports, notes_of
 from nixops_proxmox.lab.machines.base import Driver, Volume
 from nixops_proxmox.lab.refusals import Refused, die
 
@@ -74,6 +75,7 @@ class Stored:
     protected: bool = False
     template: bool = False
     snapshots: tuple[str, ...] = ()
+    written: bool = False  # of an archive: it is complete
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,8 +103,16 @@ class Stores:
     """All storages of the cluster."""
 
     def __init__(
-        self, directory: Path, driver: Driver, clock: Clock, storages: Iterable[Storage], nodes: Iterable[str]
+        self,
+        directory: Path,
+        driver: Driver,
+        clock: Clock,
+        storages: Iterable[Storage],
+        nodes: Iterable[str],
+        exports: Path | None = None,
     ) -> None:
+        """`exports`: what file servers have, which several clusters may use."""
+        self._exports = Exports(exports)
         self._directory = directory
         self._driver = driver
         self._clock = clock
@@ -131,6 +141,9 @@ class Stores:
         return not storage.nodes or node in storage.nodes
 
     def find(self, volid: str, node: str) -> Stored | None:
+        storage = self.storages.get(volid.partition(":")[0])
+        if storage is not None:
+            self._look_at_server(storage)
         return self.volumes.get(("", volid)) or self.volumes.get((node, volid))
 
     def get_volume(self, volid: str, node: str) -> Stored:
@@ -139,7 +152,24 @@ class Stores:
             die(f"volume '{volid}' does not exist")
         return stored
 
+    def _look_at_server(self, storage: Storage) -> None:
+        """Archives that another cluster has put on the same file server, or has deleted there."""
+        shown = self._exports.archives(storage)
+        if shown is None:
+            return
+        known = [one for one in self.volumes.values() if one.storage == storage.name and one.content == "backup"]
+        for gone in [one for one in known if one.written and one.path.name not in shown]:
+            self.forget(gone)
+        names = {one.path.name for one in known}
+        for name in shown - names:
+            told = self._exports.describe(storage, name)
+            stored = self.record(
+                storage, "", f"backup/{name}", size=told.size, format=told.format, content="backup", vmid=told.vmid
+            )
+            stored.ctime, stored.notes, stored.written = told.created, told.notes, True
+
     def on(self, storage: str, node: str) -> list[Stored]:
+        self._look_at_server(self.storages[storage])
         mine = [
             stored for (where, _), stored in self.volumes.items() if stored.storage == storage and where in ("", node)
         ]
@@ -200,6 +230,8 @@ class Stores:
         if not storage.on_files:
             return folder / name, f"/dev/pve/{name}"
         kind, _, file = name.partition("/")
+        if kind == "backup" and (server := self._exports.folder(storage)) is not None:
+            folder = server
         tail = f"{FILE_CONTENT[kind]}/{file}" if kind in FILE_CONTENT else f"images/{'/'.join(name.split('/')[-2:])}"
         return folder / tail, f"{storage.path}/{tail}"
 
@@ -281,6 +313,7 @@ class Stores:
             await self._driver.free(stored.volume)
         else:
             stored.path.unlink(missing_ok=True)
+            notes_of(stored.path).unlink(missing_ok=True)
             shutil.rmtree(stored.path.with_name(f"{stored.path.name}.disks"), ignore_errors=True)
 
     def clones_of(self, stored: Stored) -> list[Stored]:

@@ -89,6 +89,7 @@ def start_lab(
     nodes: Sequence[str] = ("pve1", "pve2", "pve3"),
     storages: Iterable[Storage] | None = None,
     every_node: bool = False,
+    exports: Path | None = None,
 ) -> Iterator[RunningLab]:
     """A lab on 127.0.0.1; by default with inert machines, a real clock and no waiting anywhere."""
     with tempfile.TemporaryDirectory(prefix="lab-") as temporary:
@@ -101,6 +102,7 @@ def start_lab(
             latency=latency or Latency.instant(),
             nodes=nodes,
             storages=storages,
+            exports=exports,
         )
         loop = Loop()
         try:

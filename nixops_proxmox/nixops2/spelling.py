@@ -15,7 +15,7 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.STATUS: "check",
 }
 SHARED = (
-    *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE),
+    *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE, Verb.MOVE),
     *(Verb.VOLUME_LIST, Verb.VOLUME_DETACH, Verb.VOLUME_DELETE, Verb.VOLUME_ADOPT),
 )
 

@@ -22,6 +22,7 @@ from nixops_proxmox.display.arguments import (
     add_machines,
     add_mermaid,
     add_migrate,
+    add_move,
     add_plan,
     add_recover,
     add_run,
@@ -29,6 +30,7 @@ from nixops_proxmox.display.arguments import (
     get_machine,
     select,
 )
+from nixops_proxmox.display.moves import move
 from nixops_proxmox.display.program import told_in_words
 from nixops_proxmox.display.results import show_checks, show_findings, show_history, show_lifecycle, show_plans
 from nixops_proxmox.display.screen import Screen
@@ -173,6 +175,12 @@ def run_migrate(opened: Opened) -> int:
         return dialogs.migrate(opened.screen, deployed, names, opened.args.to, opened.typed)
 
 
+def run_move(opened: Opened) -> int:
+    with opened.deployed() as deployed:
+        names = select([machine.name for machine in opened.record.machines()], opened.args)
+        return move(opened.screen, deployed, names, opened.args, yes=opened.yes, typed=opened.typed)
+
+
 def run_reinstall(opened: Opened) -> int:
     with opened.deployed() as deployed:
         names = select(deployed.described(), opened.args)
@@ -235,6 +243,12 @@ VERBS: Mapping[str, ProxmoxVerb] = {
         "Migrate machines to another node: live if they run.",
         run_migrate,
         (add_migrate, add_machines, add_run),
+        changes=True,
+    ),
+    "move": ProxmoxVerb(
+        "Move machines to another hypervisor, by backup and restore.",
+        run_move,
+        (add_move, add_machines, add_run, add_yes),
         changes=True,
     ),
     "reinstall": ProxmoxVerb(

@@ -24,6 +24,7 @@ from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
+from nixops_proxmox.operations.move_verb import MoveVerb
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
 from nixops_proxmox.operations.plan_file import SavedPlan, refuse_moved_thing, refuse_moved_world, without_new
@@ -81,7 +82,7 @@ def _opened(options: Options) -> Iterator[tuple[DeploymentRecord, Parts]]:
             yield record, parts
 
 
-class Deployed(VolumeVerbs):
+class Deployed(MoveVerb, VolumeVerbs):
     """One deployment: what can be done with its machines and volumes, and what can be looked at."""
 
     takings: Sequence[Taking] = ()  # what this run took from lists of MACs, or gave back
@@ -194,6 +195,7 @@ class Deployed(VolumeVerbs):
             for ref in self._order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
                 self.resources.remove(ref)
             followers = self.resources.followers(name)
+            self.finish_left(name, lease)
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
             machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
@@ -389,7 +391,8 @@ class Deployed(VolumeVerbs):
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            world = self._parts.hurried(self._world(name, self._options.permissions))
+            here = self._where_it_is(name, self.spec(name))
+            world = self._parts.hurried(self._world(name, self._options.permissions, here))
             checked = check_machine(
                 self.record.machine(name),
                 world,

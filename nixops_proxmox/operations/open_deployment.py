@@ -342,9 +342,16 @@ class OpenDeployment:
         if builds and self._description is not None:
             builder = self._description.builder(self._parts)
         spec = spec or self._near_its_volumes(self.spec(name))
+        if not permissions.adjust:
+            spec = self._where_it_is(name, spec)
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         return replace(world, before_boot=self.resources.follow)
+
+    def _where_it_is(self, name: str, spec: MachineSpec) -> MachineSpec:
+        """A verb that leaves the hardware as it is works where the machine is, wherever it is described."""
+        profile = self.record.machine(name).facts.profile
+        return spec.model_copy(update={"profile": profile}) if profile else spec
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

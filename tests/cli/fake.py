@@ -27,6 +27,7 @@ from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.addressing import MacShown, Taking
 from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
+from nixops_proxmox.operations.moving import Passage
 from nixops_proxmox.operations.plan_file import SavedPlan
 from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.api.answers import GuestSeen
@@ -260,6 +261,22 @@ class FakeDeployed:
 
     def migrate(self, names: Sequence[str], target: str = "") -> list[Outcome]:
         return self._set(names, Phase.READY)
+
+    def is_elsewhere(self, name: str) -> bool:
+        return name == "web"
+
+    def foresee_move(self, name: str, to: str = "", storage: str = "") -> Passage:
+        blocked = ("its snapshots (before) would be lost",) if to == "full" else ()
+        return Passage(name, "default", to or "tenant", storage or "nfs", "", 8 << 30, True, blocked)
+
+    def move(self, names: Sequence[str], to: str = "", storage: str = "") -> list[Outcome]:
+        def work(name: str) -> Machine:
+            before = self.record.machine(name)
+            machine = before.moved(before.phase, replace(before.facts, profile=to or "tenant"))
+            self.record.journal().record(machine, "Pretend")
+            return machine
+
+        return run_all(names, work, jobs=1)
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         return self._set(names, Phase.READY)

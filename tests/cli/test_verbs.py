@@ -454,6 +454,24 @@ def test_migrate_says_first_what_it_takes_and_what_forbids_it(cli: Cli) -> None:
     assert "web: it is on pve1 already" in cli("migrate", "web", "--to", "pve1").err
 
 
+def test_move_says_what_it_does_asks_and_names_what_the_description_must_say(cli: Cli) -> None:
+    cli("deploy")
+    done = cli("move", "web", "--to", "tenant")
+    assert done.status == 3, "nobody can be asked"
+    lines = (
+        "web: default → tenant",
+        "  it is shut down, and backed up to nfs (8.0 GiB of disks)",
+        "  it is restored on tenant, and started there",
+        "  when it answers with its host key, its VM on default is destroyed; the backup stays",
+    )
+    assert "\n".join(lines) in done.err
+    assert "nothing was done" in cli("move", "web", "--to", "tenant", "--dry-run").err
+    assert "  forbidden: its snapshots (before) would be lost" in cli("move", "web", "--to", "full").err
+    moved = cli("move", "web", "--to", "tenant", "--yes")
+    assert moved.status == 0 and 'web: set deployment.proxmox.profile = "tenant" now' in moved.err
+    assert {row[0]: row[2] for row in cli("status").rows[1:]}["web"] == "tenant"
+
+
 def test_destroy_asks_and_names_what_goes(cli: Cli) -> None:
     cli("deploy")
     done = cli("destroy", "web")

@@ -25,7 +25,7 @@ REAL: dict[type, type] = {
     DiskStore: VolumeStore,
 }
 AT_LEAST: dict[type, int] = {ports.Moves: 1, medium.Media: 2}  # effects of a port; all others have six and more
-WITHOUT_A_TASK = {"set_boot", "give_mark", "put_mark"}  # done at once; called by steps and errands alone
+WITHOUT_A_TASK = {"set_boot", "give_mark", "put_mark", "retire_vm"}  # done at once; called by steps and errands alone
 OURS = {"hypervisor", "_hypervisor", "saves", "moves", "media", "store", "volume_store"}  # what effects are called on
 ONLY_LOOKS = ("get_", "list_", "describe_", "find_")
 

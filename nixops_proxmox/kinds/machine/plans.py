@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
-from nixops_proxmox.errors import NeedsPermission, NoPath
+from nixops_proxmox.errors import Elsewhere, NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
+from nixops_proxmox.kinds.machine.left import refuse_unfinished
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.hardware import find_refused
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
@@ -176,11 +177,12 @@ def refuse_rescue(drawn: Plan, world: World) -> None:
 
 
 def refuse_moved(machine: Machine, world: World) -> None:
-    """A machine stays on the hypervisor it was made on."""
+    """A deploy leaves a machine on the hypervisor where it is."""
+    refuse_unfinished(machine)
     have, wanted = machine.facts.profile, world.spec.profile
     if have and have != wanted:
-        raise NeedsPermission(
+        raise Elsewhere(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
-            hint="machines cannot change their hypervisor: set `profile` back, or recreate the machine:"
-            f" {command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}",
+            hint=f"{command(Verb.MOVE, machine.name)} takes it there, with its disks and its identity; or set `profile`"
+            " back",
         )

@@ -55,8 +55,9 @@ class Saves(Protocol):
     def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None: ...
     def delete_archive(self, node: str, volume: str, note: NoteTask) -> None: ...
 
-    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
-        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there. Empty: none does."""
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str, storage: str = "") -> None:
+        """Make the VM as it is in the backup. `over`: the UUID of the VM that stands there. Empty: none does.
+        `storage`: for all of its disks. Empty: each goes where it was."""
         ...
 
 
@@ -175,6 +176,10 @@ class Hypervisor(Protocol):
 
     def put_mark(self, vm: Vm, machine: Machine) -> None:
         """Write the machine's mark into the VM's notes and tags, and give it the machine's name. All else stays."""
+        ...
+
+    def retire_vm(self, vm: Vm) -> None:
+        """See to it that our VM, which stands still, does not start with its node."""
         ...
 
     def macs(self, vm: Vm) -> tuple[str, ...]:

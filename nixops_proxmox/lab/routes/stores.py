@@ -3,6 +3,7 @@
 from typing import Any
 
 from nixops_proxmox.lab.call import STORAGE, Call, Routes, needs
+from nixops_proxmox.lab.exports import export_of
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.types import boolean, matching, named, text
@@ -53,7 +54,7 @@ def _definition(storage: Storage, digest: str) -> dict[str, Any]:
     if storage.kind == "lvmthin":
         found |= {"vgname": "pve", "thinpool": "data"}
     if storage.kind == "nfs":
-        found |= {"server": "192.0.2.9", "export": "/export"}
+        found["server"], found["export"] = export_of(storage)
     found |= storage.settings
     if storage.disabled:
         found["disable"] = 1

@@ -10,6 +10,7 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import render_section
+from nixops_proxmox.lab.exports import archive_size, notes_of
 from nixops_proxmox.lab.machines.base import Volume
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.storage import Storage, Stored
@@ -102,11 +103,12 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
         key: value for key, value in vm.config.items() if key not in ("lock", "parent") and not key.startswith("unused")
     }
     firewall = {"firewall": asdict(cluster.vm_firewalls[vm.vmid])} if vm.vmid in cluster.vm_firewalls else {}
-    stored.path.write_text(json.dumps({"config": config, "disks": disks, **firewall}))
-    stored.size = stored.path.stat().st_size + sum(disk["size"] for disk in disks.values()) // 10
     stored.notes = (
         str(params.get("notes-template", "")).replace("{{guestname}}", vm.name).replace("{{vmid}}", str(vm.vmid))
     )
+    notes_of(stored.path).write_text(stored.notes)
+    stored.path.write_text(json.dumps({"config": config, "disks": disks, **firewall}))
+    stored.size, stored.written = archive_size(stored.path), True
     stored.protected = params.get("protected", False)
     return stored
 

@@ -529,6 +529,12 @@ class PveHypervisor:
         """The UUID of the guest that has the VMID now. Empty: there is no guest, or it has no UUID."""
         return self.guest_at(vmid)[1]
 
+    def retire_vm(self, vm: Vm) -> None:
+        """See to it that our VM, which stands still, does not start with its node."""
+        if vm.config.get("onboot", "0") != "0":
+            self._set_config(vm, {"onboot": False})
+            self._finder.drop_look(vm.vmid)
+
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return macs_of(vm.config)
 

@@ -95,7 +95,7 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
     yield Need(paths, ("VM.Console",), "the verb console", must=False)
     yield Need(paths, ("VM.Snapshot",), "the verbs snapshot and rollback", must=False)
     yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
-    yield Need(paths, ("VM.Backup",), "the verbs backup and restore", must=False)
+    yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)
     yield Need(("/nodes",), ("Sys.Audit",), "see how much memory is free on nodes", must=False)
     if spec.pool:
         yield Need((f"/pool/{spec.pool}",), ("Pool.Audit",), "see the pool", must=False)

@@ -93,24 +93,26 @@ class Saves:
         note(upid)
         self._work.finish(upid, f"deleting {volume}")
 
-    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
-        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does."""
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str, storage: str = "") -> None:
+        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does.
+        `storage`: for all of its disks. Empty: each goes where it was."""
         doing = f"VM {facts.vmid}: restoring {archive.volume}"
         if over:
             vm = self._finder.find(replace(facts, uuid=over))
             if vm is not None:
                 refuse_to_lose_volumes(vm, "overwritten")
-            post = partial(self._post_restore, facts, archive, force=True)
+            post = partial(self._post_restore, facts, archive, storage, force=True)
             self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
             return
-        post = partial(self._post_restore, facts, archive, archive.node, force=False)
+        post = partial(self._post_restore, facts, archive, storage, archive.node, force=False)
+        self._finder.expect(facts.vmid)
         try:
             self._work.run("qmrestore", archive.node, facts.vmid, post, note, doing)
         finally:
             self._finder.forget(facts.vmid)
 
-    def _post_restore(self, facts: Facts, archive: Archive, node: str, *, force: bool) -> str:
-        return self._client.restore_vm(node, facts.vmid, archive.volume, force=force)
+    def _post_restore(self, facts: Facts, archive: Archive, storage: str, node: str, *, force: bool) -> str:
+        return self._client.restore_vm(node, facts.vmid, archive.volume, storage=storage, force=force)
 
     # How.
 

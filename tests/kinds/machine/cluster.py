@@ -214,7 +214,7 @@ class Saves:
 
         self.hypervisor.effect("delete_archive", act, note)
 
-    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str) -> None:
+    def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str, storage: str = "") -> None:
         def begin() -> None:
             standing = self.cluster.vms.get(facts.vmid)
             if (standing.uuid if standing is not None else "") != over:
@@ -419,6 +419,9 @@ class Hypervisor:
             self.cluster.vms[vm.vmid].bears = (machine.deployment, machine.name)
 
         self.effect("put_mark", act)
+
+    def retire_vm(self, vm: Vm) -> None:
+        self.effect("retire_vm", lambda: None)
 
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)

@@ -36,9 +36,13 @@ class SimulatedDriver:
         network: LabNetwork | None = None,
         shelf: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        leases: Leases | None = None,
+        numbers: dict[str, int] | None = None,
     ) -> None:
+        """`leases`, `numbers`: of guests' addresses in the network and on the loopback, by MAC; labs beside each other
+        share them."""
         self.options = options or Options()
-        self.leases = Leases()
+        self.leases = Leases() if leases is None else leases
         self.machines: dict[int, SimulatedMachine] = {}
         self._directory = directory
         self.shelf = shelf  # the folder of all disks: those in it are found while a guest runs
@@ -47,7 +51,7 @@ class SimulatedDriver:
         self._given = network
         self._network = network
         self._front: Front | LoopbackFront | None = None
-        self._loopback: dict[str, int] = {}
+        self._loopback: dict[str, int] = {} if numbers is None else numbers
         self._nix: list[list[Any]] = []
 
     @property
