@@ -105,7 +105,7 @@ class Unrecorded(NeedsPermission):
     """A VM bears the machine's mark, and the record knows nothing of it: a deploy would create a second one."""
 
 
-class Elsewhere(NeedsPermission):
+class OnOtherHypervisor(NeedsPermission):
     """The machine is on another hypervisor than the described one, or on its way: a deploy takes no machine there."""
 
 

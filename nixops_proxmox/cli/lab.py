@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Imitate PVE {', '.join(VERSIONS)} (default: 8.4)",
     )
     up.add_argument("--nodes", metavar="N", type=int, choices=range(1, 17), default=3, help="Run N nodes (default: 3)")
+    up.add_argument(
+        "--beside",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="Run another hypervisor in the same network, with this profile",
+    )
     up.add_argument("--realistic", action="store_true", help="Take as long as a small cluster does")
     up.add_argument(
         "--port", type=port, default=PORT, help=f"Serve the first node here (default: {PORT}, or any free port)"
@@ -107,9 +114,13 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def directory(args: argparse.Namespace) -> Path:
-    if not args.name.replace("-", "").isalnum():
-        raise ConfigError(f"{args.name!r} cannot be a lab's name", hint="letters, digits and - please")
-    return paths.state_dir() / "labs" / str(args.name)
+    return paths.state_dir() / "labs" / named(args.name)
+
+
+def named(name: str) -> str:
+    if not name.replace("-", "").isalnum():
+        raise ConfigError(f"{name!r} cannot be a lab's name", hint="letters, digits and - please")
+    return name
 
 
 def image_cache() -> Path:
@@ -146,6 +157,7 @@ def run_up(args: argparse.Namespace, screen: Screen) -> int:
         taken="other",
         realistic=args.realistic,
         image_cache=str(image_cache()) if args.qemu else "",
+        beside=tuple(named(name) for name in dict.fromkeys(args.beside) if name != args.name),
     )
     before = find_running(directory(args))
     if before is not None and before.settings.driver != guests and (args.qemu or args.simulated):
@@ -155,7 +167,7 @@ def run_up(args: argparse.Namespace, screen: Screen) -> int:
         )
     with screen.busy(f"starting the lab with {guests} guests"):
         running = up(directory(args), settings, timeout=UP_SECONDS[guests], tell=lambda line: tell(screen, line))
-    write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
+    write_profiles(args, running)
     screen.say(f"the lab is up: Proxmox VE {running.settings.version}, {running.settings.driver} guests, {running.url}")
     screen.say(f"its profile is {args.name!r}: nixops-proxmox --profile {args.name} deploy")
     return 0
@@ -167,11 +179,15 @@ def profiles_file() -> Path:
     return file()
 
 
-def profile_of(running: "LabProcess", folder: Path) -> dict[str, str]:
+def write_profiles(args: argparse.Namespace, running: "LabProcess") -> None:
+    """For each hypervisor of the lab."""
     from nixops_proxmox.lab.service import NAMESPACE
 
-    network = {"namespace": str(folder / NAMESPACE)} if running.namespace else {}
-    return {"url": running.url, "token": running.token, "fingerprint": running.fingerprint, **network}
+    network = {"namespace": str(directory(args) / NAMESPACE)} if running.namespace else {}
+    told = {args.name: (running.url, running.token, running.fingerprint)}
+    told |= {name: (one.url, one.token, one.fingerprint) for name, one in running.beside.items()}
+    for name, (url, token, fingerprint) in told.items():
+        write_profile(profiles_file(), name, {"url": url, "token": token, "fingerprint": fingerprint, **network})
 
 
 def tell(screen: Screen, line: str) -> None:
@@ -193,7 +209,7 @@ def run_reset(args: argparse.Namespace, screen: Screen) -> int:
 
     running = reset(directory(args), timeout=UP_SECONDS["qemu"])
     if running is not None:
-        write_profile(profiles_file(), args.name, profile_of(running, directory(args)))
+        write_profiles(args, running)
     screen.say("the lab is empty" + ("" if running else ", and not up"))
     return 0
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ RUNNING = "running.json"  # written when the API answers; 0600, for it has the A
 STARTING = "starting.json"  # who is about to be the lab
 LOG = "lab.log"
 NAMESPACE = "namespace.pid"
+BESIDE, EXPORTS = "beside", "exports"  # folders: of the other hypervisors, and of the file servers that all use
 INSTALLER = "lab-installer.iso"  # in both kinds of lab, so that a description fits both
 KEPT = ("secrets.json", "tls")  # over a restart, so that a profile stays right
 POLL = 0.05
@@ -62,10 +63,22 @@ class Settings:
     image_cache: str = ""  # where the QEMU driver keeps its image; "": in the lab's directory
     memory_cap: int = 0  # MiB that a QEMU guest gets at most; 0: the driver's own
     scripted: bool = False  # simulated guests of which only a model exists
+    beside: tuple[str, ...] = ()  # other hypervisors in the same network, each a node of its own with this name
 
     @classmethod
     def load(cls, told: Mapping[str, Any]) -> "Settings":
-        return cls(**{**told, "nodes": tuple(told["nodes"])})
+        return cls(**{**told, "nodes": tuple(told["nodes"]), "beside": tuple(told.get("beside", ()))})
+
+
+@dataclass(frozen=True)
+class BesideLab:
+    """Another hypervisor of the lab, as `LabProcess` tells of the first."""
+
+    url: str
+    ca_file: str
+    fingerprint: str
+    token: str
+    control_token: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ class LabProcess:
     namespace: int  # the process that holds the network; 0: there is none
     user_namespace: bool
     iso: str  # volid of the installer
+    beside: Mapping[str, BesideLab] = field(default_factory=dict)  # by name
 
     def enter_argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` on the operator's side of the lab's network."""
@@ -99,7 +113,8 @@ def find_running(directory: Path) -> LabProcess | None:
     told = _read(directory / RUNNING)
     if told is None or identity(told["pid"]) != told.pop("identity"):
         return None
-    return LabProcess(**{**told, "settings": Settings.load(told["settings"])})
+    beside = {name: BesideLab(**one) for name, one in told.get("beside", {}).items()}
+    return LabProcess(**{**told, "settings": Settings.load(told["settings"]), "beside": beside})
 
 
 def up(
@@ -281,20 +296,27 @@ def _sweep(directory: Path) -> None:
     """What a killed lab may have left: QEMU's processes have pid files; namespaces have ended with the lab."""
     from nixops_proxmox.lab.owned import sweep
 
-    sweep(directory / "machines")
+    for one in _all_of(directory):
+        sweep(one / "machines")
 
 
 def _clear(directory: Path) -> None:
     """The cluster's state lives in memory: what an earlier lab has left on disk belongs to no cluster."""
     from nixops_proxmox.lab.machines.simulated.volumes import remove_tree
 
-    for path in [*(directory / "cluster").glob("*"), *(directory / "machines").glob("*")]:
+    folders = [one / kind for one in _all_of(directory) for kind in ("cluster", "machines")]
+    for path in [path for folder in (*folders, directory / EXPORTS) for path in folder.glob("*")]:
         if path.name in KEPT:
             continue
         if path.is_dir() and not path.is_symlink():
             remove_tree(path)
         else:
             path.unlink()
+
+
+def _all_of(directory: Path) -> list[Path]:
+    """The folder of each hypervisor of the lab."""
+    return [directory, *(directory / BESIDE).glob("*")]
 
 
 # The lab's own process
@@ -311,23 +333,28 @@ async def serve(directory: Path, settings: Settings) -> None:
     _sweep(directory)
     _clear(directory)
     network = await start_network(settings)
+    latency = Latency.realistic() if settings.realistic else Latency.instant()
+    exports = directory / EXPORTS
     try:
-        lab = Lab(
-            directory / "cluster",
-            make_driver(directory, settings, network),
-            version=settings.version,
-            nodes=settings.nodes,
-            latency=Latency.realistic() if settings.realistic else Latency.instant(),
-        )
-        sockets = await api_sockets(settings, network)
-        try:
-            await lab.start(sockets=sockets)
-            iso = add_installer(lab, directory)
-            _announce(directory, settings, lab, network, iso)
+        async with contextlib.AsyncExitStack() as running:
+            first = make_driver(directory, settings, network)
+            labs: dict[str, Lab] = {}
+            iso = ""
+            for name, nodes in {"": settings.nodes, **{name: (name,) for name in settings.beside}}.items():
+                folder = directory / BESIDE / name if name else directory
+                driver = make_driver(folder, settings, network, beside=first) if name else first
+                lab = Lab(
+                    folder / "cluster", driver, version=settings.version, nodes=nodes, latency=latency, exports=exports
+                )
+                port = 0 if name else settings.port
+                sockets = await api_sockets(dataclasses.replace(settings, nodes=nodes, port=port), network)
+                running.push_async_callback(lab.stop)
+                await lab.start(sockets=sockets)
+                iso = add_installer(lab, folder)
+                labs[name] = lab
+            _announce(directory, settings, labs, network, iso)
             await done.wait()
             logger.info("going down")
-        finally:
-            await lab.stop()
     finally:
         if network is not None:
             await network.close()
@@ -346,8 +373,9 @@ async def start_network(settings: Settings) -> LabNetwork | None:
     return await LabNetwork.start(privilege)
 
 
-def make_driver(directory: Path, settings: Settings, network: LabNetwork | None) -> Any:
-    """The machines' driver by its name; raises ValueError for another."""
+def make_driver(directory: Path, settings: Settings, network: LabNetwork | None, *, beside: Any = None) -> Any:
+    """The machines' driver by its name; raises ValueError for another. `beside`: that of another hypervisor, whose
+    machines have other addresses."""
     machines = directory / "machines"
     if settings.driver == "inert":
         from nixops_proxmox.lab.machines.inert import InertDriver
@@ -361,7 +389,9 @@ def make_driver(directory: Path, settings: Settings, network: LabNetwork | None)
             options = dataclasses.replace(options, loopback=True, ssh_port=LOOPBACK_SSH)
         if settings.realistic:
             options = options.realistic()
-        return SimulatedDriver(machines, options, network=network, shelf=directory / "cluster" / "storage")
+        return SimulatedDriver(
+            machines, options, network=network, shelf=directory / "cluster" / "storage", beside=beside
+        )
     if settings.driver == "qemu":
         from nixops_proxmox.lab.machines.qemu.driver import MEMORY_CAP, QemuDriver
 
@@ -404,7 +434,10 @@ def add_installer(lab: Any, directory: Path) -> str:
     return str(lab.add_file("local", "iso", iso))
 
 
-def _announce(directory: Path, settings: Settings, lab: Any, network: LabNetwork | None, iso: str) -> None:
+def _announce(
+    directory: Path, settings: Settings, labs: Mapping[str, Any], network: LabNetwork | None, iso: str
+) -> None:
+    lab = labs[""]
     if network is not None:
         (directory / NAMESPACE).write_text(f"{network.pid}\n", encoding="ascii")
     running = LabProcess(
@@ -421,6 +454,11 @@ def _announce(directory: Path, settings: Settings, lab: Any, network: LabNetwork
         namespace=network.pid if network else 0,
         iso=iso,
         user_namespace=network is not None and network.privilege is Privilege.USER,
+        beside={
+            name: BesideLab(one.url, str(one.ca_file), one.fingerprint, one.token, one.control_token)
+            for name, one in labs.items()
+            if name
+        },
     )
     _write(directory / RUNNING, {**dataclasses.asdict(running), "identity": identity(os.getpid())})
     logger.info("up: %s", lab.url)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.errors import Elsewhere, Unrecorded
+from nixops_proxmox.errors import OnOtherHypervisor, Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.messages.places import place_json
 from nixops_proxmox.messages.resources import has_change as resource_changes
@@ -64,7 +64,7 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     """`in_full`: nothing is left out, and of each change it is said what becomes of it."""
     if isinstance(plan.error, Unrecorded):
         return [f"{plan.name}: on the cluster, but not in the record; a deploy would stop here"]
-    if isinstance(plan.error, Elsewhere):
+    if isinstance(plan.error, OnOtherHypervisor):
         return [
             f"{plan.name}: {plan.phase}, and not where it is described; {command(Verb.MOVE, plan.name)} takes it there"
         ]

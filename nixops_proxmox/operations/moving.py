@@ -7,11 +7,12 @@ from nixops_proxmox.errors import NotFound, PveRefused, VmidTaken
 from nixops_proxmox.kinds.machine.left import Left, find_left
 from nixops_proxmox.kinds.machine.ports import Clock
 from nixops_proxmox.model import Archive, Facts, Machine, Place, Power, Vm
-from nixops_proxmox.pve.cluster.common_storages import backup_places, choose_common, common_storages
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
+from nixops_proxmox.pve.cluster.shared_storages import backup_places, choose_common, common_storages
 from nixops_proxmox.pve.vm.identity import uuid_of
 from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, storage_of
 from nixops_proxmox.spec import InstallSpec, MachineSpec
+from nixops_proxmox.spelling import Verb, command
 
 SHOWN_WITHIN = 60.0  # seconds for a backup to show on the other side: file servers cache
 STARTS = frozenset({"qmstart", "qmreboot", "hastart"})
@@ -160,9 +161,10 @@ def _sizes(vm: Vm) -> Iterator[int]:
 
 
 def was_started(hypervisor: PveHypervisor, machine: Machine, since: int) -> bool:
-    """The VM was started after that time (epoch), by whomever."""
+    """The VM was started after that time (epoch), by whomever. PVE tells whole seconds, and nothing starts a VM in
+    the second in which its backup begins."""
     vm = hypervisor.find_vm(machine.facts)
-    return vm is not None and bool(hypervisor.list_changes(vm, since, STARTS))
+    return vm is not None and bool(hypervisor.list_changes(vm, since + 1, STARTS))
 
 
 def find_there(sides: Sides, machine: Machine, archive: Archive, clock: Clock) -> Archive:
@@ -179,7 +181,7 @@ def find_there(sides: Sides, machine: Machine, archive: Archive, clock: Clock) -
                 f"{machine.name}: its backup {archive.volume} does not show on {sides.to}"
                 + (f": {shown[0].volume} there holds another machine" if shown else ""),
                 hint="is that storage the same one there, and does it take backups on both sides? the machine stands"
-                " still where it was, and `start` starts it",
+                f" still where it was, and {command(Verb.START, machine.name)} starts it",
             )
         clock.sleep(2.0)
 

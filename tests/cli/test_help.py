@@ -42,6 +42,7 @@ VERBS = [
     "Name",
     "Park",
     "Migrate",
+    "Move",
     "Open",
     "Print",
     "Read",

@@ -147,10 +147,12 @@ def start_hypervisors(
     """`nodes` and PVE's release by profile."""
     guests = Guests(body=Body.SCRIPTED, loopback=True)
     numbers = {mac_of(number): OURS + number for number in range(1, 100)}
+    first: SimulatedDriver | None = None
     with ExitStack() as stack:
         labs = {}
         for name, its in nodes.items():
-            driver = SimulatedDriver(folder / name / "machines", guests, numbers=numbers)
+            driver = SimulatedDriver(folder / name / "machines", guests, numbers=numbers, beside=first)
+            first = first or driver
             version = (versions or {}).get(name, "8.4")
             labs[name] = stack.enter_context(
                 start_lab(folder / name, driver=driver, nodes=its, version=version, exports=folder / "exports")

@@ -24,6 +24,7 @@ class Bed(Door):
 
     home: Path
     network: Path
+    profile: str = "lab"  # for all machines; empty: as described
 
     @property
     def environment(self) -> dict[str, str]:
@@ -38,7 +39,8 @@ class Bed(Door):
         return replace(self, network=network)
 
     def command(self, verb: str, *arguments: str) -> list[str]:
-        return command(verb, "--profile", "lab", "-f", str(self.network), *arguments)
+        profile = ("--profile", self.profile) if self.profile else ()
+        return command(verb, *profile, "-f", str(self.network), *arguments)
 
     def inside(self, *arguments: str) -> list[str]:
         """The same, begun in the lab's network: a command that must first enter it starts, and imports all, twice."""

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from nixops_proxmox.errors import Elsewhere, StateError
+from nixops_proxmox.errors import OnOtherHypervisor, StateError
 from nixops_proxmox.model import Facts, Machine
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import head
 
 LEFT = "left behind"  # in `Facts.extra`
 
@@ -42,7 +43,7 @@ def find_left(facts: Facts) -> Left | None:
         left = Left(**found)
         wrong = [key for key, value in asdict(left).items() if type(value) is not type(asdict(_EMPTY)[key])]
     except (TypeError, ValueError) as error:
-        raise StateError(f"the record of a VM that was left behind is damaged: {text[:80]!r}") from error
+        raise StateError(f"the record of a VM that was left behind is damaged: {head(text, 80)!r}") from error
     if wrong:
         raise StateError(f"the record of a VM that was left behind is damaged: {', '.join(wrong)}")
     return left
@@ -64,7 +65,7 @@ def refuse_unfinished(machine: Machine) -> None:
     """A machine that is on its way is not changed by anything else."""
     left = find_left(machine.facts)
     if left is not None:
-        raise Elsewhere(
+        raise OnOtherHypervisor(
             f"{machine.name}: its move from {left.profile} to {machine.facts.profile} has not come to its end:"
             f" {left.told()} is still there",
             hint=f"{command(Verb.MOVE, machine.name)} goes on; {command(Verb.MOVE, machine.name, '--to', left.profile)}"

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
-from nixops_proxmox.errors import Elsewhere, NeedsPermission, NoPath
+from nixops_proxmox.errors import NeedsPermission, NoPath, OnOtherHypervisor
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.left import refuse_unfinished
 from nixops_proxmox.kinds.machine.shape import Look, World
@@ -181,7 +181,7 @@ def refuse_moved(machine: Machine, world: World) -> None:
     refuse_unfinished(machine)
     have, wanted = machine.facts.profile, world.spec.profile
     if have and have != wanted:
-        raise Elsewhere(
+        raise OnOtherHypervisor(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
             hint=f"{command(Verb.MOVE, machine.name)} takes it there, with its disks and its identity; or set `profile`"
             " back",

@@ -5,7 +5,7 @@ import itertools
 import logging
 import shutil
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ class SimulatedDriver:
         network: LabNetwork | None = None,
         shelf: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        leases: Leases | None = None,
-        numbers: dict[str, int] | None = None,
+        beside: "SimulatedDriver | None" = None,
+        numbers: Mapping[str, int] | None = None,
     ) -> None:
-        """`leases`, `numbers`: of guests' addresses in the network and on the loopback, by MAC; labs beside each other
-        share them."""
+        """`beside`: of another hypervisor in the same network, whose guests have other addresses. `numbers`: of the
+        addresses that guests have on the loopback, by MAC."""
         self.options = options or Options()
-        self.leases = Leases() if leases is None else leases
+        self.leases: Leases = Leases() if beside is None else beside.leases
         self.machines: dict[int, SimulatedMachine] = {}
         self._directory = directory
         self.shelf = shelf  # the folder of all disks: those in it are found while a guest runs
@@ -51,7 +51,7 @@ class SimulatedDriver:
         self._given = network
         self._network = network
         self._front: Front | LoopbackFront | None = None
-        self._loopback: dict[str, int] = {} if numbers is None else numbers
+        self.numbers: dict[str, int] = dict(numbers or {}) if beside is None else beside.numbers
         self._nix: list[list[Any]] = []
 
     @property
@@ -66,7 +66,7 @@ class SimulatedDriver:
 
     def loopback_nics(self, nics: Sequence[Nic]) -> list[Nic]:
         """The same interfaces, each with an address of the host's loopback, the same at every boot."""
-        numbers = self._loopback
+        numbers = self.numbers
         return [
             replace(nic, addresses=(loopback_address(numbers.setdefault(nic.mac, len(numbers))),))
             for nic in nics

@@ -12,7 +12,7 @@ TOLD_BY = {  # what tells a network storage, by its type
     "cephfs": ("monhost", "fs-name", "subdir"),
 }
 
-Settings = Mapping[str, Mapping[str, Any]]
+StorageSettings = Mapping[str, Mapping[str, Any]]
 
 
 def identity_of(setting: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -23,7 +23,7 @@ def identity_of(setting: Mapping[str, Any]) -> tuple[str, ...] | None:
     return (kind, *(str(setting.get(key, "")).rstrip("/").lower() for key in TOLD_BY[kind]))
 
 
-def common_storages(here: Settings, there: Settings) -> Mapping[str, str]:
+def common_storages(here: StorageSettings, there: StorageSettings) -> Mapping[str, str]:
     """The names there, by the names here."""
     known = {identity: name for name, setting in sorted(there.items()) if (identity := identity_of(setting))}
     found = {name: known.get(identity) for name, setting in here.items() if (identity := identity_of(setting))}
