@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
+from nixops_proxmox.routers.opnsense_routing import OpnsenseRouting
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.routers.reservation import Reservation, choose_subnet
 from nixops_proxmox.routers.web import Web
@@ -45,6 +46,7 @@ class Opnsense:
         if name not in SERVICES:
             raise ConfigError(f"{profile.title}: `service` is {name!r}", hint="use kea or dnsmasq")
         self._service, self._web = SERVICES[name], Web(profile, basic=True)
+        self.routing = OpnsenseRouting(profile, self._web)
 
     def close(self) -> None:
         self._web.close()

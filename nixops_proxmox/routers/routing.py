@@ -78,6 +78,11 @@ class Routing(Protocol):
         """Stop the timer. False: there was none, so that it may have run out."""
         ...
 
+    def finish(self, sleep: Callable[[float], None]) -> None:
+        """A run was killed before it confirmed or kept its change. Wait for what the router does about that, or stop
+        its timer, since it can be asked."""
+        ...
+
     def keep(self) -> None:
         """What is there lasts beyond a restart. Safe to repeat."""
         ...

@@ -107,6 +107,11 @@ class VyosRouting:
     def confirm(self) -> bool:
         return "stopped" in str(self._api.call_json("/configure", {"op": "confirm"}))
 
+    def finish(self, sleep: Callable[[float], None]) -> None:
+        del sleep
+        if self.trial is TrialMode.TIMER:
+            self.confirm()
+
     def keep(self) -> None:
         """Safe to repeat: it saves what is running."""
         self._api.call("/config-file", {"op": "save"})

@@ -78,6 +78,10 @@ class Shelf:
         self.fuse.boundary()
         return pending
 
+    def finish(self, sleep: Callable[[float], None]) -> None:
+        del sleep
+        self.confirm()
+
     def keep(self) -> None:
         self.fuse.boundary()
         self.saved = set(self.running)

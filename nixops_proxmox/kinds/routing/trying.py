@@ -54,9 +54,10 @@ def try_change(bed: Bed, change: Comparison, compare: Callable[[], Comparison]) 
     trial, doubt = _begin(bed, change)
     seen = _wait_for_answers(bed, before)
     if not seen.alive:
-        _wait_for_its_return(bed, trial, compare)
+        _wait_for_its_return(bed, change, trial, compare)
     left = compare()
     if left.lines and seen.was_silent and trial is TrialMode.TIMER:
+        bed.api.undo(change)
         raise RouterCutOff(f"{_cut(bed)}; it has taken it back", hint=LOOK)
     if left.lines and doubt is not None:
         raise doubt
@@ -66,8 +67,8 @@ def try_change(bed: Bed, change: Comparison, compare: Callable[[], Comparison]) 
 def finish_earlier(bed: Bed) -> None:
     """A run was killed before its change was confirmed and kept. We can ask the router now, so that the change does not
     cut us off. Safe to repeat."""
-    if bed.api.trial is TrialMode.TIMER:
-        bed.api.confirm()
+    bed.tell("finishing what an earlier run began")
+    bed.api.finish(bed.clock.sleep)
 
 
 def _begin(bed: Bed, change: Comparison) -> tuple[TrialMode, RouterOutcomeUnknown | None]:
@@ -135,12 +136,14 @@ def _cut(bed: Bed) -> str:
     return f"{bed.title}: the change has cut us off from it"
 
 
-def _wait_for_its_return(bed: Bed, trial: TrialMode, compare: Callable[[], Comparison]) -> NoReturn:
-    """It is silent."""
+def _wait_for_its_return(bed: Bed, change: Comparison, trial: TrialMode, compare: Callable[[], Comparison]) -> NoReturn:
+    """It is silent. A timer may take only a part of it back."""
     if trial is TrialMode.TIMER:
         bed.tell(f"no answer: it takes the change back in {bed.minutes} min")
         if _comes_back(bed, bed.minutes * 60 + RESTART):
-            raise RouterCutOff(f"{_cut(bed)}; it {_what_it_did(compare)}", hint=LOOK)
+            told = _what_it_did(compare)
+            bed.api.undo(change)
+            raise RouterCutOff(f"{_cut(bed)}; it {told}", hint=LOOK)
         raise RouterCutOff(f"{_cut(bed)}, and it did not come back by itself", hint="look at its console")
     restart = bed.api.restart
     if trial is TrialMode.RESTART and restart is not None:

@@ -1,9 +1,16 @@
 """Who speaks to a stand-in, and whether its own rules and routes let that through."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+from aiohttp import web
+
 from nixops_proxmox.lab.routers.vyos_grammar import Tree, below, filter_rules, values
+
+Row = dict[str, str]
+Rows = dict[str, Row]  # by UUID
+Answering = Callable[[web.Request], Awaitable[web.Response]]
 
 
 @dataclass(frozen=True)
@@ -36,9 +43,9 @@ class Client:
         for kind, name in below(source, "group").items():
             group = below(tree, "firewall", "group", kind, name)
             wanted = values(group.get("address") or group.get("network"))
-        return (not states or "new" in states) and (wanted is None or any(map(self._is_in, wanted)))
+        return (not states or "new" in states) and (wanted is None or any(map(self.is_in, wanted)))
 
-    def _is_in(self, text: str) -> bool:
+    def is_in(self, text: str) -> bool:
         first, dash, last = text.partition("-")
         mine = ip_address(self.address)
         if dash:
@@ -62,3 +69,10 @@ class Client:
 def _has_port(ports: str, port: int) -> bool:
     first, _, last = ports.partition("-")
     return not ports or int(first) <= port <= int(last or first)
+
+
+def silence(request: web.Request) -> web.Response:
+    """The connection breaks, and nothing is answered."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)

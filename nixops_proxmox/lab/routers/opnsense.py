@@ -7,15 +7,16 @@ addresses, and a subnet's have unique MACs. Relations are UUIDs. The dnsmasq API
 import base64
 import copy
 import re
+import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 
 from aiohttp import web
 
-Row = dict[str, str]
-Rows = dict[str, Row]  # by UUID
-Answering = Callable[[web.Request], Awaitable[web.Response]]
+from nixops_proxmox.lab.routers.client import Answering, Client, Row, Rows, silence
+from nixops_proxmox.lab.routers.opnsense_filter import Filter
+
 FIELDS = {
     "reservation": ("subnet", "ip_address", "hw_address", "hostname", "description"),
     "host": ("host", "domain", "ip", "hwaddr", "client_id", "descr"),
@@ -31,13 +32,25 @@ class OpnsenseStandIn:
     """`configured` is what the API writes; `acting` what the services have. `late`: so many answers of reconfigure are
     lost on the way, as 504, and it is done."""
 
-    def __init__(self, release: str, key: str, secret: str, subnets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        release: str,
+        key: str,
+        secret: str,
+        subnets: tuple[str, ...] = (),
+        *,
+        client: Client | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.release, self._login = release, base64.b64encode(f"{key}:{secret}".encode()).decode()
         self.subnets = {str(uuid.uuid4()): subnet for subnet in subnets}
         self.configured: dict[str, Rows] = {"reservation": {}, "host": {}}
         self.acting: dict[str, Rows] = copy.deepcopy(self.configured)
         self.late, self.calls = 0, 0
         self.app = web.Application()
+        self.filter = Filter(release, client, now)
+        if release >= "26.1":
+            self.filter.add_to(self.app, self._guarded)
         self._add("kea/dhcpv4", "reservation")
         self.app.router.add_route("*", "/api/kea/dhcpv4/search_subnet", self._guarded(self._subnets))
         self.app.router.add_route("*", "/api/kea/dhcpv4/searchSubnet", self._guarded(self._subnets))
@@ -58,11 +71,17 @@ class OpnsenseStandIn:
     def _guarded(self, handler: Answering) -> Answering:
         async def answer(request: web.Request) -> web.Response:
             self.calls += 1
+            if self.filter.is_cut_off:
+                return silence(request)
             if request.headers.get("Authorization") != f"Basic {self._login}":
                 return web.json_response({"status": 401, "message": "Authentication Failed"}, status=401)
-            return await handler(request)
+            told = await handler(request)
+            return silence(request) if self._lost_us() else told
 
         return answer
+
+    def _lost_us(self) -> bool:
+        return self.filter.is_cut_off
 
     async def _subnets(self, _request: web.Request) -> web.Response:
         rows = [{"uuid": key, "subnet": subnet} for key, subnet in self.subnets.items()]

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from nixops_proxmox.lab.routers.client import Client
+from nixops_proxmox.lab.routers.client import Client, silence
 from nixops_proxmox.lab.routers.vyos_grammar import (
     NodeKind,
     NotCommitted,
@@ -108,9 +108,9 @@ class VyosStandIn:
         """Where its rules and routes do not let us through, it does not answer: also not to what has just changed
         that."""
         if self.is_cut_off:
-            return _silence(request)
+            return silence(request)
         answer = await handler(request)
-        return _silence(request) if self._lost_us() else answer
+        return silence(request) if self._lost_us() else answer
 
     # The API.
 
@@ -158,7 +158,7 @@ class VyosStandIn:
                 self.sticks, self.stuck = self.sticks - 1, self.stuck + 1
                 while request.transport is not None and not request.transport.is_closing():
                     await asyncio.sleep(0.05)
-                return _silence(request)
+                return silence(request)
             return self._confirm()
         minutes = int(data.get("confirm_time", 0)) if isinstance(data, dict) and self.timers else 0
         commands = data["commands"] if isinstance(data, dict) and "commands" in data else data
@@ -277,13 +277,6 @@ def _walk(tree: Tree, path: Path) -> Tree:
     for word in path:
         tree = tree.setdefault(word, {})
     return tree
-
-
-def _silence(request: web.Request) -> web.Response:
-    """The connection breaks, and nothing is answered."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)
 
 
 def _answer(data: Any = None, error: str | None = None) -> str:
