@@ -57,7 +57,11 @@ class OpnsenseRouting:
         return self._lock
 
     def describe(self) -> str:
-        return f"OPNsense, {'with' if self._savepoint() else 'without'} rollback of its filter"
+        """Its release is only told to users who may see its updates."""
+        status, answer = self._web.call("GET", "/api/core/firmware/status")
+        product = answer.get("product") if status == 200 and isinstance(answer, Mapping) else None
+        version = product.get("product_version") if isinstance(product, Mapping) else None
+        return f"OPNsense {version}" if isinstance(version, str) else "OPNsense"
 
     @property
     def trial(self) -> TrialMode:

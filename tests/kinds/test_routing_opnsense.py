@@ -10,6 +10,7 @@ import pytest
 
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.errors import ConfigError, RouterCutOff, RouterError, StateError
+from nixops_proxmox.kinds import routing
 from nixops_proxmox.lab.routers.client import Client
 from nixops_proxmox.lab.routers.opnsense import OpnsenseStandIn
 from nixops_proxmox.routers import RouterProfile, open_router
@@ -98,6 +99,15 @@ def test_it_is_made_changed_and_left_as_it_was(release: str, tmp_path: Path) -> 
         here.bench.run(Fuse(), wanted=False)
         assert not any(here.acting.values())
         assert list(here.stand_in.filter.acting["alias"].values()) == [THEIRS]
+
+
+def test_a_doctor_asks_it_and_changes_nothing(tmp_path: Path) -> None:
+    with site("26.1", tmp_path) as here:
+        here.deploy(FULL_HERE)
+        before = list(here.stand_in.filter.savepoints)
+        (found,) = routing.DESCRIBED.examine(here.bench.spec, here.bench.setting())
+        assert found.text == "it answers: OPNsense 26.1.2, 6 parts of its configuration are ours"
+        assert list(here.stand_in.filter.savepoints) == before
 
 
 def test_what_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:

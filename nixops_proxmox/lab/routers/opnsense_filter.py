@@ -51,6 +51,7 @@ class Filter:
         app.router.add_post("/api/firewall/alias/reconfigure", guarded(self._reconfigure("alias")))
         app.router.add_post("/api/unbound/service/reconfigure", guarded(self._reconfigure("override")))
         app.router.add_post("/api/firewall/filter/apply", guarded(self._apply))
+        app.router.add_get("/api/core/firmware/status", guarded(self._status))
         if self.release < "26.7":
             app.router.add_post("/api/firewall/filter/savepoint", guarded(self._savepoint))
             app.router.add_post("/api/firewall/filter/apply/{revision}", guarded(self._apply))
@@ -186,6 +187,9 @@ class Filter:
             return web.json_response({"status": "ok"})
 
         return answer
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return web.json_response({"product": {"product_version": f"{self.release}.2"}, "status_msg": ""})
 
     async def _savepoint(self, _request: web.Request) -> web.Response:
         revision = f"{self.now():.4f}"
