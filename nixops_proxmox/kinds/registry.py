@@ -14,6 +14,8 @@ from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation, routing
 from nixops_proxmox.kinds.firewall import group, machine, names
+from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation
+from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
@@ -103,6 +105,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
+        Entry(cluster.NAME, cluster.ABOUT, cluster.LIFECYCLE, described=cluster.DESCRIBED),
         Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),
         Entry(ALIAS, "an alias of the cluster's firewall", names.ALIASES, described=names.DESCRIBED_ALIASES),
         Entry(SECURITY_GROUP, "a security group of the cluster's firewall", group.LIFECYCLE, described=group.DESCRIBED),

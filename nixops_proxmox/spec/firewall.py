@@ -22,6 +22,9 @@ _PVES = re.compile(rf"\+((dc|guest|sdn)/)?{_NAME}|(dc|guest)/{_NAME}")  # an IP 
 NAMES = ("machine", "tag", "network", "set", "alias")  # what may stand before a colon
 FILLED_IN = ("machine", "tag", "network")  # what addresses are filled in for
 IP_SET, ALIAS, GROUP, FIREWALL = "ip-set", "address-alias", "security-group", "firewall"
+CLUSTER_FIREWALL = "cluster-firewall"
+MANAGEMENT = "management"  # PVE's IP set of those who may reach the nodes' interface and SSH, whatever the rules say
+MANAGEMENT_PORT = 8006  # of the nodes' interface and API
 GROUP_OF_PVE = "pve:"  # before a security group that is not described
 
 
@@ -249,7 +252,68 @@ class SecurityGroup(_OfCluster):
                     yield Objection(f"rules[{place}].{field}", "has no meaning in a security group")
 
 
-class MachineFirewall(_OfFirewalls):
+class _WithGroups(_OfFirewalls):
+    """What has rules that may stand for those of a security group."""
+
+    rules: tuple[Rule, ...] = ()
+
+    @override
+    def words(self) -> Iterator[Word]:
+        return (word for rule in self.rules for word in rule.words())
+
+    @property
+    @override
+    def wants(self) -> Collection[tuple[str, str]]:
+        groups = dict.fromkeys(rule.group for rule in self.rules if rule.group is not None)
+        described = [(GROUP, name) for name in groups if not name.startswith(GROUP_OF_PVE)]
+        return [*described, *super().wants]
+
+    @override
+    def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
+        yield from super().objections(machines, others)
+        groups = {spec.name for spec in others if spec.kind == GROUP and spec.profile == self.profile}
+        for place, rule in enumerate(self.rules):
+            yield from _about_rule(rule, f"rules[{place}]")
+            if rule.group is not None and not rule.group.startswith(GROUP_OF_PVE) and rule.group not in groups:
+                text = f"there is no {rule.group} in resources.securityGroups"
+                hint = f'one of PVE that is not described here is written "{GROUP_OF_PVE}NAME"'
+                yield Objection(f"rules[{place}].group", text, hint=hint)
+
+
+class ClusterFirewall(_WithGroups):
+    """The firewall of a whole cluster: its options, and rules for the nodes themselves. What is unset is left alone."""
+
+    kind = CLUSTER_FIREWALL
+    option = "clusterFirewalls"
+
+    enable: bool | None = None
+    policy_in: Policy | None = None
+    policy_out: Policy | None = None
+    policy_forward: Literal["ACCEPT", "DROP"] | None = None  # 8.3+
+    ebtables: bool | None = None  # whether what is no IP is filtered, too
+
+    @property
+    @override
+    def identity(self) -> tuple[str, ...]:
+        return (self.profile,)
+
+    @override
+    def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
+        """Those who may always reach the nodes are let in before it is turned on."""
+        return [*super().comes_after(machines), (IP_SET, MANAGEMENT)]
+
+    @override
+    def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
+        yield from super().objections(machines, others)
+        for place, rule in enumerate(self.rules):
+            if rule.nic is not None:
+                yield Objection(f"rules[{place}].nic", "has no meaning in the rules of a cluster")
+        same = [one.name for one in others if one.kind == self.kind and one.profile == self.profile]
+        if len(same) > 1:
+            yield Objection("profile", f"a cluster has one firewall: {' and '.join(sorted(same))} are for the same")
+
+
+class MachineFirewall(_WithGroups):
     """The firewall of one machine, which has its name. Described as `firewall` of the machine, or under `resources`."""
 
     kind = FIREWALL
@@ -267,19 +331,16 @@ class MachineFirewall(_OfFirewalls):
     log_out: LogLevel | None = None
     sealed: bool = False  # no rule lets SSH in, and that is intended
     ip_sets: Mapping[v.FirewallName, tuple[Member, ...]] = {}  # the machine's own
-    rules: tuple[Rule, ...] = ()
 
     @override
     def words(self) -> Iterator[Word]:
-        yield from (word for rule in self.rules for word in rule.words())
+        yield from super().words()
         yield from (parse_word(text) for members in self.ip_sets.values() for text in members)
 
     @property
     @override
     def wants(self) -> Collection[tuple[str, str]]:
-        groups = dict.fromkeys(rule.group for rule in self.rules if rule.group is not None)
-        described = [(GROUP, name) for name in groups if not name.startswith(GROUP_OF_PVE)]
-        return [("machine", self.name), *described, *super().wants]
+        return [("machine", self.name), *super().wants]
 
     @override
     def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
@@ -288,15 +349,9 @@ class MachineFirewall(_OfFirewalls):
     @override
     def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:
         yield from super().objections(machines, others)
-        groups = {spec.name for spec in others if spec.kind == GROUP and spec.profile == self.profile}
         for place, rule in enumerate(self.rules):
-            yield from _about_rule(rule, f"rules[{place}]")
             if rule.direction == "forward":
                 yield Objection(f"rules[{place}].direction", "a machine has rules for what goes in and out")
-            if rule.group is not None and not rule.group.startswith(GROUP_OF_PVE) and rule.group not in groups:
-                text = f"there is no {rule.group} in resources.securityGroups"
-                hint = f'one of PVE that is not described here is written "{GROUP_OF_PVE}NAME"'
-                yield Objection(f"rules[{place}].group", text, hint=hint)
         machine = next((one for one in machines if one.name == self.name), None)
         if machine is None:
             yield Objection("", f"there is no machine {self.name}")
@@ -316,10 +371,11 @@ class MachineFirewall(_OfFirewalls):
 
     def lets_in(self, port: int) -> bool:
         """Is there a rule that may let SSH in? What a group says is not looked at."""
-        return self.policy_in == "ACCEPT" or any(_may_let_in(rule, port) for rule in self.rules)
+        return self.policy_in == "ACCEPT" or any(may_let_in(rule, port) for rule in self.rules)
 
 
-def _may_let_in(rule: Rule, port: int) -> bool:
+def may_let_in(rule: Rule, port: int) -> bool:
+    """May it let somebody in to this port of TCP? What a group says is not looked at."""
     if not rule.enable or (rule.group is None and (rule.direction, rule.action) != ("in", "ACCEPT")):
         return False
     if rule.group is not None:

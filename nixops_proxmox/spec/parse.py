@@ -10,7 +10,7 @@ from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.explain import explain
-from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup, filtered
+from nixops_proxmox.spec.firewall import ClusterFirewall, MachineFirewall, Rule, SecurityGroup, filtered
 from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
@@ -447,6 +447,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Rule, "source_port"): _read_number_as_text,
     (MachineFirewall, "rules"): _read_rules,
     (SecurityGroup, "rules"): _read_rules,
+    (ClusterFirewall, "rules"): _read_rules,
     (TenantSpec, "open"): _read_rules,
     (MappingSpec, "entries"): _read_list(MappingEntry, "entries"),
     (RoutingSpec, "vlans"): _read_list(RouterVlan, "VLANs"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nixops_proxmox.spec.backup_job import BackupJobSpec
-from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
 from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.pool import PoolSpec
@@ -24,6 +24,7 @@ _MODELS = (
     AddressAlias,
     SecurityGroup,
     MachineFirewall,
+    ClusterFirewall,
     HaSpec,
     HaRuleSpec,
     MappingSpec,

@@ -10,6 +10,7 @@ import pytest
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import DeployError, PermissionDenied, StateError
+from nixops_proxmox.kinds.firewall.cluster import needs as cluster_needs
 from nixops_proxmox.kinds.firewall.names import needs as firewall_needs
 from nixops_proxmox.kinds.registry import find_kinds
 from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
@@ -19,7 +20,7 @@ from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
-from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.resource import ResourceSpec
 from tests.contract.clerk import Clerk
 from tests.contract.client_bench import MAC, Bench
@@ -38,7 +39,16 @@ RULES: list[dict[str, Any]] = [
     {"direction": "out", "action": "REJECT", "to": ("10.0.0.0/8", "fd00::/8"), "enable": False},
 ]
 GUARD = MachineFirewall.model_validate({"name": "web", "rules": RULES, "ip_sets": {"ipfilter-net0": ("machine:web",)}})
-ALL: tuple[ResourceSpec, ...] = (ADMINS, OFFICE, WEBS, GUARD)
+OUTER = ClusterFirewall.model_validate(
+    {
+        "name": "outer",
+        "enable": True,
+        "policy_out": "REJECT",
+        "rules": [{"group": "webs"}, {"proto": "tcp", "port": "8006", "sources": ("set:admins",)}],
+    }
+)
+BARE = ClusterFirewall(name="outer", policy_out="REJECT")
+ALL: tuple[ResourceSpec, ...] = (ADMINS, OFFICE, WEBS, GUARD, OUTER)
 
 
 class Cluster:
@@ -75,6 +85,10 @@ class Cluster:
     def sleep(self, seconds: float) -> None:
         self.bench.sleep(seconds)
 
+    def outer(self) -> dict[str, Any]:
+        """The options of the cluster's firewall."""
+        return {key: value for key, value in self.ask("GET", f"{FIREWALL}/options").items() if key != "digest"}
+
     def rules(self) -> list[str]:
         said = ("type", "action", "macro", "source", "dest")
         return [" ".join(str(rule[key]) for key in said if key in rule) for rule in self.ask("GET", f"{self.vm}/rules")]
@@ -103,6 +117,9 @@ def test_a_firewall_is_made_put_right_and_removed(cluster: Cluster) -> None:
     assert members == {"192.0.2.0/24": 0, "192.0.2.9": 1, "10.0.0.5": 0}
     assert [one["cidr"] for one in cluster.ask("GET", f"{cluster.vm}/ipset/ipfilter-net0")] == ["10.0.0.5"]
 
+    assert [one["action"] for one in cluster.ask("GET", f"{FIREWALL}/rules")] == ["webs", "ACCEPT"]
+    assert cluster.outer() == {"enable": 1, "policy_out": "REJECT"}
+
     cluster.bench.calls()
     for spec in ALL:
         cluster.run(spec)
@@ -118,15 +135,20 @@ def test_a_firewall_is_made_put_right_and_removed(cluster: Cluster) -> None:
     assert [rule for rule in cluster.rules() if rule != "in DROP"] == expected[:-1]
     assert cluster.ask("GET", f"{FIREWALL}/aliases/office")["cidr"] == "198.51.100.0/24"
 
-    with pytest.raises(StateError, match=r"cannot delete the IP set our-admins: it is named by VM \d+"):
+    with pytest.raises(
+        StateError, match=r"cannot delete the IP set our-admins: it is named by the cluster's rules, VM \d+"
+    ):
         cluster.run(ADMINS, Presence.ABSENT)
-    with pytest.raises(StateError, match="cannot delete the security group webs: it is named by VM"):
+    with pytest.raises(
+        StateError, match="cannot delete the security group webs: it is named by the cluster's rules, VM"
+    ):
         cluster.run(WEBS, Presence.ABSENT)
     for spec in reversed(ALL):
         assert cluster.run(spec, Presence.ABSENT).phase is Presence.ABSENT
     assert cluster.rules() == ["in DROP"]
     assert "enable" not in cluster.ask("GET", f"{cluster.vm}/options")
-    assert [cluster.ask("GET", f"{FIREWALL}/{name}") for name in ("ipset", "aliases", "groups")] == [[], [], []]
+    assert [cluster.ask("GET", f"{FIREWALL}/{name}") for name in ("ipset", "aliases", "groups", "rules")] == [[]] * 4
+    assert cluster.outer() == {}
 
 
 def test_a_change_at_the_same_moment_is_looked_at_again(cluster: Cluster) -> None:
@@ -142,10 +164,14 @@ def test_a_change_at_the_same_moment_is_looked_at_again(cluster: Cluster) -> Non
 def rights_of(spec: ResourceSpec, release: Release) -> list[Need]:
     """What a machine's firewall needs: what the machine itself does, on its VM."""
     vm = [Need(("/vms",), (name,), "as the machine") for name in ("VM.Audit", "VM.Config.Network")]
+    if isinstance(spec, ClusterFirewall):
+        return list(cluster_needs(spec, release))
     return list(firewall_needs(spec, release)) if isinstance(spec, IpSet | AddressAlias | SecurityGroup) else vm
 
 
-@pytest.mark.parametrize("spec", [ADMINS, OFFICE, WEBS, MachineFirewall(name="web")], ids=lambda spec: str(spec.kind))
+@pytest.mark.parametrize(
+    "spec", [ADMINS, OFFICE, WEBS, MachineFirewall(name="web"), BARE], ids=lambda spec: str(spec.kind)
+)
 def test_the_rights_that_the_doctor_asks_for_are_enough_and_each_is_needed(spec: ResourceSpec) -> None:
     with start_lab(version="8.4") as lab:
         bench = Bench(lab)

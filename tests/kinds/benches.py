@@ -31,7 +31,7 @@ from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.clocks import SteppedClock
 from tests.kinds import shelves
 from tests.kinds.address_bench import AddressBench
-from tests.kinds.firewall_bench import AliasBench, GroupBench, IpSetBench, MachineFirewallBench
+from tests.kinds.firewall_bench import AliasBench, ClusterFirewallBench, GroupBench, IpSetBench, MachineFirewallBench
 from tests.kinds.ha_bench import HaBench, HaRuleBench
 from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
@@ -453,6 +453,7 @@ BENCHES: dict[str, type[Bench]] = {
     "reservation": ReservationBench,
     "routing": RoutingBench,
     "firewall": MachineFirewallBench,
+    "cluster-firewall": ClusterFirewallBench,
     "ip-set": IpSetBench,
     "address-alias": AliasBench,
     "security-group": GroupBench,

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
-from nixops_proxmox.kinds.firewall import group, machine, names
+from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
 from nixops_proxmox.model import Address, Facts, Machine, Phase, Reach
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import Where, of_cluster, of_group, of_vm
 from nixops_proxmox.pve.wire.refusals import ConfigChanged
 from nixops_proxmox.spec import NetworkSpec
-from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.resource import ResourceSpec
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse
@@ -271,3 +271,23 @@ class MachineFirewallBench(FirewallBench):
         assert rules[-1] == THEIRS and all(one["enable"] == "1" for one in rules)
         assert self.ours() == (["192.0.2.0/24,10.0.0.7", "fd00::7", "ACCEPT", "DROP"] if wanted else [])
         assert list(self.firewall._sets(WEB)) == (["ipfilter-net0"] if wanted else [])
+
+
+class ClusterFirewallBench(FirewallBench):
+    """Others have a rule, an option, and an address that may always reach the nodes."""
+
+    lifecycle = cluster.LIFECYCLE
+
+    def __init__(self, spec: ClusterFirewall | None = None) -> None:
+        described = {"name": "outer", "rules": RULES, "enable": True, "policy_out": "REJECT", "ebtables": False}
+        super().__init__(spec or ClusterFirewall.model_validate(described))
+        self.firewall.rules_at[_key(CLUSTER)] = [dict(THEIRS)]
+        self.firewall.options_at[_key(CLUSTER)] = {"log_ratelimit": "enable=1", "ebtables": "0"}
+        self.firewall.sets_at[_key(CLUSTER)] = {"management": ("", {"192.0.2.1": {"cidr": "192.0.2.1"}})}
+
+    def check(self, *, wanted: bool) -> None:
+        written = {"enable": "1", "policy_out": "REJECT"} if wanted else {}
+        assert self.firewall.options_at[_key(CLUSTER)] == {"log_ratelimit": "enable=1", "ebtables": "0", **written}
+        rules = self.firewall._rules(CLUSTER)
+        assert rules[-1] == THEIRS and all(one["enable"] == "1" for one in rules)
+        assert len(rules) == (5 if wanted else 1)

@@ -4,15 +4,17 @@ import pytest
 
 from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.kinds.firewall import cluster
 from nixops_proxmox.kinds.firewall.machine import remarks
 from nixops_proxmox.kinds.firewall.rules import Drop, Insert, next_edit, wanted_rules
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
-from nixops_proxmox.spec.firewall import AddressAlias, MachineFirewall, Rule
+from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, MachineFirewall, Rule
 from tests.kinds.firewall_bench import (
     CLUSTER,
     THEIRS,
     WEB,
     AliasBench,
+    ClusterFirewallBench,
     FirewallBench,
     GroupBench,
     IpSetBench,
@@ -132,6 +134,35 @@ def test_what_rules_name_and_what_is_not_ours_is_not_deleted(make: type[Firewall
         bench.run(Fuse(), wanted=False)
     bench.firewall.users = []
     assert bench.run(Fuse(), wanted=False).phase is Presence.ABSENT
+
+
+def test_the_firewall_of_the_cluster_is_not_turned_on_where_nobody_could_reach_the_nodes() -> None:
+    spec = ClusterFirewall(name="outer", enable=True, rules=(Rule(macro="SSH"),))
+    bench = ClusterFirewallBench(spec)
+    bench.firewall._sets(CLUSTER)["management"][1].clear()
+    (told,) = cluster.remarks(bench.world())
+    with pytest.raises(StateError, match="the IP set management is empty, and no rule lets anybody in to port 8006"):
+        bench.run(Fuse(), wanted=True)
+    assert told.startswith("it is not turned on")
+    assert "enable" not in bench.firewall.options(CLUSTER)
+    bench.spec = spec.model_copy(update={"rules": (*spec.rules, Rule(proto="tcp", port="8000:8010"))})
+    bench.run(Fuse(), wanted=True)
+    assert bench.firewall.options(CLUSTER)["enable"] == "1"
+    assert list(cluster.remarks(bench.world())) == []
+
+
+def test_rules_of_a_cluster_say_that_its_firewall_is_off() -> None:
+    bench = made(ClusterFirewallBench(ClusterFirewall(name="outer", rules=(Rule(macro="SSH"),))))
+    assert [told.partition(":")[0] for told in cluster.remarks(bench.world())] == ["its rules have no effect"]
+
+
+def test_an_option_that_was_as_described_before_stays_when_ours_go() -> None:
+    bench = made(ClusterFirewallBench())
+    bench.spec = ClusterFirewall(name="outer")
+    bench.run(Fuse(), wanted=True)
+    options = dict(bench.firewall.options(CLUSTER))
+    options.pop("digest")
+    assert options == {"log_ratelimit": "enable=1", "ebtables": "0"}
 
 
 def test_a_name_of_somebody_else_stops_the_run() -> None:

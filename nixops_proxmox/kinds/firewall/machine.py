@@ -4,7 +4,7 @@ A rule or a set is ours by our mark in its comment, an option if the record says
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from nixops_proxmox.core.kind import Known, Thing
@@ -12,6 +12,7 @@ from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import PermissionDenied, StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import wanted_members
+from nixops_proxmox.kinds.firewall.options import as_options, knowing, known_options, option_differences
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import (
@@ -31,7 +32,6 @@ from nixops_proxmox.spec.firewall import FIREWALL, MachineFirewall
 
 NAME = FIREWALL
 ABOUT = "the firewall of a machine: options, IP sets, rules"
-OPTIONS = "options"  # known: the options that we have set, by PVE's names
 USUAL = {"enable": "0", "dhcp": "0", "ndp": "1", "radv": "0", "macfilter": "1", "ipfilter": "0", "policy_in": "DROP",
          "policy_out": "ACCEPT", "log_level_in": "nolog", "log_level_out": "nolog"}  # fmt: skip
 
@@ -71,7 +71,7 @@ class FirewallKind:
         if spot is None:
             raise StateError(f"firewall {thing.name}: the machine {thing.name} has no VM yet")
         wanted, known = wanted_options(world.spec, world), known_options(attempt.facts)
-        attempt.note(_knowing(attempt.facts, {*known, *wanted}))
+        attempt.note(knowing(attempt.facts, {*known, *wanted}))
         self._put_sets_right(world, spot)
         editing.put_rules_right(api, spot, wanted_list(world), mark, world.clock)
         self._drop_sets(world, spot, keep=world.spec.ip_sets)
@@ -79,7 +79,7 @@ class FirewallKind:
         editing.put_options_right(api, spot, wanted, USUAL, gone, world.clock)
         for remark in remarks(world):
             world.reporter.warn(thing, remark)
-        return _knowing(attempt.facts, wanted)
+        return knowing(attempt.facts, wanted)
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """The options that we have set go back to what PVE does without them."""
@@ -119,14 +119,6 @@ def find_spot(world: World) -> Where | None:
     return None if facts is None else world.api.find_vm(facts)
 
 
-def known_options(facts: Known) -> list[str]:
-    return [name for name in facts.values.get(OPTIONS, "").split(",") if name]
-
-
-def _knowing(facts: Known, options: Mapping[str, str] | set[str]) -> Known:
-    return replace(facts, values={**facts.values, OPTIONS: ",".join(sorted(options))})
-
-
 def wanted_options(spec: MachineFirewall, world: World) -> dict[str, str]:
     """By PVE's names. What is left unset is left alone, but for DHCP: who gets an address so must be let to it."""
     said: dict[str, bool | str | None] = {
@@ -141,9 +133,7 @@ def wanted_options(spec: MachineFirewall, world: World) -> dict[str, str]:
         "log_level_in": spec.log_in,
         "log_level_out": spec.log_out,
     }
-    return {
-        key: str(int(value)) if isinstance(value, bool) else value for key, value in said.items() if value is not None
-    }
+    return as_options(said)
 
 
 def _uses_dhcp(world: World) -> bool | None:
@@ -159,11 +149,7 @@ def wanted_list(world: World) -> list[Given]:
 
 def _differences(world: World, found: FirewallSeen) -> Iterator[str]:
     wanted = wanted_options(world.spec, world)
-    for key, value in wanted.items():
-        have = editing.option_in(found.options, key, USUAL)
-        if have != value:
-            yield f"{key.replace('_', ' ')}: {have} becomes {value}"
-    yield from (f"{key.replace('_', ' ')} is not described any more" for key in found.known if key not in wanted)
+    yield from option_differences(found.options, wanted, USUAL, found.known)
     for name, words in world.spec.ip_sets.items():
         if name not in found.sets:
             yield f"IP set {name} is missing"
