@@ -19,7 +19,25 @@ from nixops_proxmox.lab.release import Release
 
 TICKET_LIFE = 2 * 3600
 CLOCK_GRACE = 300
-REALMS = {"pam": "Linux PAM standard authentication", "pve": "Proxmox VE authentication server"}
+
+
+@dataclass(frozen=True)
+class Realm:
+    """`type`: pam, pve, ldap, ad or openid."""
+
+    type: str
+    comment: str = ""
+
+    @property
+    def takes_passwords(self) -> bool:
+        """Users of OpenID prove who they are to somebody else, in a browser."""
+        return self.type != "openid"
+
+
+REALMS = {
+    "pam": Realm("pam", "Linux PAM standard authentication"),
+    "pve": Realm("pve", "Proxmox VE authentication server"),
+}
 
 
 @dataclass
@@ -100,6 +118,9 @@ class Access:
             raise login_failed()
         if self._is_ticket_of(password, userid):
             return userid
+        realm = self.realms.get(userid.rpartition("@")[2])
+        if realm is None or not realm.takes_passwords:
+            raise login_failed()
         if not user.password or not hmac.compare_digest(user.password.encode(), password.encode()):
             raise login_failed()
         if not user.totp:

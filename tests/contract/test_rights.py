@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from nixops_proxmox.errors import DeployError, PermissionDenied
+from nixops_proxmox.errors import DeployError, NotAuthenticated, PermissionDenied
+from nixops_proxmox.lab.access import Realm, User
 from nixops_proxmox.model import Level, Machine
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.versions import parse_release
@@ -87,26 +88,42 @@ def refusal(act: Act, clerk: PveHypervisor, bench: Bench, machine: Machine) -> D
     return None
 
 
-WHO = "jane.doe@corp.example@ldap"
+OTHERS = {"ldap": "corp-ldap", "ad": "windows.example", "openid": "sso"}  # realms by their type: their names are free
 
 
+@pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("bench", ["8.4"], indirect=True)
-def test_a_user_of_ldap_with_dots_and_an_at_sign_and_her_token_are_let_in(bench: Bench) -> None:
+def test_a_user_of_another_realm_with_dots_and_an_at_sign_and_her_token_are_let_in(bench: Bench, kind: str) -> None:
     """What `doctor` says to type grants the token exactly what is missing, and the profile logs in by it."""
-    bench.change(lambda: bench.lab.cluster.access.realms.update(ldap="corporate"))
+    who = f"jane.doe@corp.example@{OTHERS[kind]}"
+    bench.change(lambda: bench.lab.cluster.access.realms.update({OTHERS[kind]: Realm(kind, "corporate")}))
     root = bench.another(username="root@pam", password=bench.lab.root_password).client
-    root._ask("POST", "/access/users", {"userid": WHO})
-    secret = root._ask("POST", "/access/users/{userid}/token/{tokenid}", userid=WHO, tokenid="deploy")["value"]
+    root._ask("POST", "/access/users", {"userid": who})
+    secret = root._ask("POST", "/access/users/{userid}/token/{tokenid}", userid=who, tokenid="deploy")["value"]
     profile = parse_profile(
-        "corp", {"endpoint": bench.lab.url, "token": f"{WHO}!deploy={secret}", "fingerprint": bench.lab.fingerprint}
+        "corp", {"endpoint": bench.lab.url, "token": f"{who}!deploy={secret}", "fingerprint": bench.lab.fingerprint}
     )
     client = connect(profile)
     bench.made.append(client)
     typist = Clerk(bench, {})
     found = examine(client, profile, [bare()])
     typist.commands = "\n".join(finding.hint for finding in found if "pveum acl" in finding.hint)
-    assert f"--tokens '{WHO}!deploy'" in typist.commands and f"--users '{WHO}'" in typist.commands
+    assert f"--tokens '{who}!deploy'" in typist.commands and f"--users '{who}'" in typist.commands
     typist.follow()
     assert [one.text for one in examine(client, profile, [bare()]) if one.level is Level.PROBLEM] == []
     bench.hypervisor = PveHypervisor(client, clock=bench.now, sleep=bench.sleep)
     bench.created()
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("bench", ["9.1"], indirect=True)
+def test_a_user_of_another_realm_logs_in_by_password_where_the_realm_has_any(bench: Bench, kind: str) -> None:
+    who, access = f"jane.doe@corp.example@{OTHERS[kind]}", bench.lab.cluster.access
+    bench.change(lambda: access.realms.update({OTHERS[kind]: Realm(kind)}))
+    bench.change(lambda: access.users.update({who: User(who, "secret-1")}))
+    if kind == "openid":
+        with pytest.raises(NotAuthenticated):
+            bench.another(username=who, password="secret-1").client.get_version()
+    else:
+        found = bench.another(username=who, password="secret-1").client.get_version()
+        assert str(found).startswith("9.1")

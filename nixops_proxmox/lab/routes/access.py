@@ -22,7 +22,8 @@ async def index(_: Call) -> Any:
 
 @routes.get("/access/domains", permission=None)
 async def domains(call: Call) -> Any:
-    return [{"realm": name, "type": name, "comment": comment} for name, comment in call.cluster.access.realms.items()]
+    realms = call.cluster.access.realms
+    return [{"realm": name, "type": one.type, "comment": one.comment} for name, one in realms.items()]
 
 
 LOGIN = {
