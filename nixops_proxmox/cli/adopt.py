@@ -1,6 +1,7 @@
-"""Take over VMs that somebody else made.
+"""Take over VMs and resources that somebody else made.
 
-Describes them, proves that a deploy would do nothing, and asks before it marks them. Until then, it changes nothing.
+Describes VMs, proves that a deploy would do nothing, and asks before it marks them. A resource is named by the
+path of its description, such as resources.pools.front. Until it has asked, it changes nothing.
 """
 
 import argparse
@@ -11,7 +12,15 @@ from nixops_proxmox.cli.arguments import complete, open_deployed
 from nixops_proxmox.display.arguments import add_break_lock, add_json, add_yes
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.messages.adoptions import HEADS, adoption_json, adoption_remarks, adoption_row, network_text
+from nixops_proxmox.messages.adoptions import (
+    HEADS,
+    adoption_json,
+    adoption_remarks,
+    adoption_row,
+    network_text,
+    stranger_json,
+    stranger_lines,
+)
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.spelling import Verb, command
 
@@ -21,10 +30,11 @@ if TYPE_CHECKING:
     from nixops_proxmox.operations.adopting import Adoption
 
 CANNOT = 1
+RESOURCES = "resources."  # begins the path of a described resource; a VM that is called so has its VMID
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("targets", metavar="VMID|NAME", nargs="*", help="Take over these VMs")
+    parser.add_argument("targets", metavar="VMID|NAME|PATH", nargs="*", help="Take over these")
     parser.add_argument("--as", dest="called", metavar="NAME", default="", help="Give the machine this name")
     parser.add_argument("--pool", metavar="POOL", default="", help="Take over all VMs of this pool")
     state = parser.add_argument("--tfstate", metavar="FILE", type=Path, help="Take over the VMs of a Terraform state")
@@ -38,6 +48,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    paths = [word for word in args.targets if word.startswith(RESOURCES)]
+    if not paths:
+        return run_for_vms(args, screen)
+    if len(paths) < len(args.targets) or args.called or args.pool or args.tfstate or args.out:
+        raise ConfigError("VMs and resources are taken over one after the other", hint=f"name only {paths[0]}")
+    return run_for_resources(args, screen, paths)
+
+
+def run_for_resources(args: argparse.Namespace, screen: Screen, paths: "Sequence[str]") -> int:
+    with open_deployed(args, screen) as deployed:
+        with screen.busy("looking at what is there"):
+            found = deployed.strange_resources(paths)
+        if args.json:
+            screen.json({"resources": [stranger_json(*one) for one in found]})
+        for line in (line for one in found for line in stranger_lines(*one)):
+            screen.say(line)
+        if args.dry_run:
+            return 0
+        names = ", ".join(paths)
+        if not screen.ask(f"mark {names} as ours, and record them in {deployed.record.name}?", yes=args.yes):
+            screen.say("nothing was done")
+            return 0
+        deployed.adopt_resources(paths)
+        screen.say(f"taken over: {names}; {command(Verb.PLAN)} says what a deploy changes")
+    return 0
+
+
+def run_for_vms(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.operations.networks import described_profiles, enter_networks
 
     with open_deployed(args, screen, described=None) as deployed:

@@ -1,6 +1,7 @@
 """Kinds whose things a network describes under `resources`: what the doors need to know of one, and what its things
 have to work with."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,7 @@ from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 
+_MARKED = re.compile(r"(?:^| )nixops-proxmox:(\S+/\S+)$")
 SPEC = "spec"  # the name of the recorded description among what is known
 SAID = "said"  # of what a door was told, if it wants that kept
 
@@ -79,12 +81,31 @@ class ResourceWorld(Generic[Sp, A]):
 
 
 @dataclass(frozen=True)
+class Stranger:
+    """What stands where a thing of ours is described, without our mark. `comment`: its own. `differences`: what a
+    deploy changes once it is ours, a line each. `claim`: writes our mark into its comment, and nothing else; it is safe
+    to repeat."""
+
+    comment: str
+    differences: Sequence[str]
+    claim: Callable[[], None]
+
+    @property
+    def owner(self) -> str:
+        """The mark of another deployment, or of another thing; empty: it has none."""
+        found = _MARKED.search(self.comment)
+        return found[1] if found else ""
+
+
+@dataclass(frozen=True)
 class Describable:
     """`spec`: the model of its options. `world` gets such a spec, and where it stands. `needs`: the privileges that a
     thing with this spec needs on a cluster of this release. `foresee`: what is done to it when a machine with these
     NICs is made, a line each. `examine`: what a doctor finds where it is to be; DeployError for what does not answer.
     `remarks`: why a thing that is as described has no effect, or not all of it, a line each. `outline`: what a new one
     will be, a line each.
+    `remarks`: why a thing that is as described has no effect, or not all of it, a line each. `stranger`: what stands in
+    its place; None: nothing does, or it is ours. A kind without that takes over nothing.
     """
 
     spec: type[ResourceSpec]
@@ -94,6 +115,7 @@ class Describable:
     examine: Callable[[Any, Setting], Iterable[Finding]] = lambda _spec, _setting: ()
     remarks: Callable[[Any], Iterable[str]] = lambda _world: ()
     outline: Callable[[Any], Iterable[str]] = lambda _world: ()
+    stranger: Callable[[Any], Stranger | None] | None = None
 
 
 def mark_of(deployment: str, name: str) -> str:
@@ -112,6 +134,11 @@ def bears_mark(comment: str, mark: str) -> bool:
 
 def without_mark(comment: str, mark: str) -> str:
     return comment.removesuffix(mark).strip()
+
+
+def find_unmarked(comment: str | None, mark: str) -> str | None:
+    """The comment of a thing that is not ours; None: there is none, or it is ours."""
+    return None if comment is None or bears_mark(comment, mark) else comment
 
 
 def comment_changes(have: str, want: str, mark: str) -> list[str]:

@@ -7,6 +7,7 @@ from nixops_proxmox.messages.nix import as_nix
 from nixops_proxmox.texts import shown_line, shown_name
 
 if TYPE_CHECKING:
+    from nixops_proxmox.kinds.resource import Stranger
     from nixops_proxmox.operations.adopting import Adoption
 
 HEADS = ("vm", "name", "node", "machine", "result")
@@ -27,6 +28,17 @@ def adoption_remarks(one: "Adoption") -> list[str]:
     if one.ready and one.machine is not None and one.machine.facts.nameless:
         lines.append(f"{name}: some of its disks have no serial, so they are known by PVE's names of their volumes")
     return lines
+
+
+def stranger_lines(place: str, one: "Stranger") -> list[str]:
+    comment = f': its comment is "{shown_line(one.comment)}"' if one.comment else ""
+    lines = [f"{place}: it is there, and not ours{comment}"]
+    lines += [f"  a deploy changes it then: {shown_line(line)}" for line in one.differences]
+    return lines if one.differences else [*lines, "  a deploy changes nothing of it then"]
+
+
+def stranger_json(place: str, one: "Stranger") -> dict[str, Any]:
+    return {"resource": place, "comment": one.comment or None, "differences": list(one.differences)}
 
 
 def network_text(found: "Sequence[Adoption]") -> str:

@@ -15,6 +15,7 @@ from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.resource import Stranger
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer, Vm
 from nixops_proxmox.nixeval.build import drop_root
 from nixops_proxmox.operations import migrating
@@ -477,6 +478,18 @@ class Deployed(MoveVerb, VolumeVerbs):
         with self._lease() as lease:
             self._keep(lease)
             self.resources.ensure(ref, said)
+    def strange_resources(self, words: Sequence[str]) -> list[tuple[str, Stranger]]:
+        """What stands where these things are described (resources.pools.front), and is not ours. Raises the first
+        reason why one cannot be taken over."""
+        refs = self.resources.find_described(words)
+        return [(word, self.resources.get_stranger(ref)) for word, ref in zip(words, refs, strict=True)]
+
+    def adopt_resources(self, words: Sequence[str]) -> None:
+        """Record these things and mark them as ours; nothing else of them changes."""
+        with self._lease() as lease:
+            self._keep(lease)
+            for ref in self.resources.find_described(words):
+                self.resources.take_over(ref)
 
     def remove_resources(self, refs: Sequence[Ref]) -> list[Outcome]:
         """Remove them, those that want others first. One that cannot be removed does not keep the others."""

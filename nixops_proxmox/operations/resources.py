@@ -15,6 +15,10 @@ from nixops_proxmox.errors import DeployError, Locked, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_said, with_spec
+from nixops_proxmox.errors import ConfigError, DeployError, SpecError, StateError
+from nixops_proxmox.kinds.machine.steps.hardware import brief
+from nixops_proxmox.kinds.registry import MACHINE, Entry
+from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
@@ -84,6 +88,15 @@ class ResourceKeeper:
         made them, and before it recorded that."""
         stored = (one for kind in sorted(self._kinds) for one in self._record.stored(kind))
         return [Ref(one.kind, one.name) for one in stored if one.phase != Presence.ABSENT or one.facts.get("values")]
+
+    def find_described(self, words: Sequence[str]) -> list[Ref]:
+        """Described things by the paths of their descriptions, such as resources.pools.front."""
+        by_place = {place_of(spec): ref for ref, spec in self._specs.items()}
+        for word in words:
+            if word not in by_place:
+                known = ", ".join(sorted(by_place)) or "none"
+                raise ConfigError(f"nothing is described at {word}", hint=f"described: {known}")
+        return [by_place[word] for word in words]
 
     def forgotten(self) -> list[Ref]:
         """Those that are recorded, and no longer described."""
@@ -234,6 +247,36 @@ class ResourceKeeper:
         """What others need is made first."""
         described = self._kinds[ref.kind].described
         return described is None or not described.spec.leads, ref
+    def get_stranger(self, ref: Ref) -> Stranger:
+        """What stands where this thing is described, and is not ours. Raises why it cannot be taken over."""
+        spec, described = self._specs[ref], self._kinds[ref.kind].described
+        where = place_of(spec)
+        find = None if described is None else described.stranger
+        if find is None:
+            raise ConfigError(
+                f"{where}: things of the kind {ref.kind} cannot be taken over",
+                hint="use it as it is, without a description; or describe another one, which a deploy makes",
+            )
+        found: Stranger | None = find(self._world(ref, spec))
+        if found is None:
+            ours = self.look_at(ref).phase is not Presence.ABSENT
+            text = "it is ours already" if ours else "there is none: a deploy makes it"
+            raise ConfigError(f"{where}: nothing is taken over: {text}")
+        if found.owner:
+            raise ConfigError(
+                f"{where}: it has a mark: it belongs to {found.owner}",
+                hint="remove the mark from its comment in PVE, if nothing manages it any more",
+            )
+        return found
+
+    def take_over(self, ref: Ref) -> None:
+        """Record it, and mark what stands there as ours, which is the last that is written. After a kill before that, a
+        deploy says that it is not ours, and taking it over again goes on."""
+        with self._locks[ref.kind]:
+            thing, stranger = self.thing(ref), self.get_stranger(ref)
+            made = thing.moved(Presence.PRESENT, with_spec(thing.facts, self._specs[ref]))
+            self._record.journal(self._lease).record(made, "taken over: somebody else made it")
+            stranger.claim()
 
     def refresh(self, ref: Ref) -> None:
         """Put it right as it was described when it was made: something that it follows is gone."""

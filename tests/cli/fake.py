@@ -21,6 +21,7 @@ from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.resource import Stranger
 from nixops_proxmox.kinds.volume.facts import Volume, VolumePhase
 from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase, Spot, Transfer, VmRef
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
@@ -184,6 +185,12 @@ class FakeDeployed:
 
     def adopt(self, found: Sequence[Adoption]) -> list[Machine]:
         return [one.machine for one in found if one.machine is not None]
+
+    def strange_resources(self, words: Sequence[str]) -> list[tuple[str, Stranger]]:
+        return [(word, Stranger("by \x1bhand", ["comment: 'by hand' becomes ''"], lambda: None)) for word in words]
+
+    def adopt_resources(self, words: Sequence[str]) -> None:
+        assert words
 
     def park_volume(self, name: str) -> None:
         self.volumes.spec(name)

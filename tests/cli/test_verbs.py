@@ -418,6 +418,18 @@ def test_a_vm_is_taken_over_after_a_question(cli: Cli, tmp_path: Path) -> None:
     assert cli("adopt", "104", "--dry-run", "--json").value["vms"][0]["machine"] == "gitea"
 
 
+def test_a_resource_is_taken_over_after_a_question(cli: Cli) -> None:
+    place = "resources.pools.front"
+    shown = cli("adopt", place, "--dry-run")
+    assert shown.status == 0 and "taken over" not in shown.err
+    assert f'{place}: it is there, and not ours: its comment is "by \\x1bhand"' in shown.err
+    assert "a deploy changes it then: comment: 'by hand' becomes ''" in shown.err
+    assert cli("adopt", place).status == 3, "it cannot ask here"
+    assert f"taken over: {place}" in cli("adopt", place, "--yes").err
+    assert cli("adopt", place, "104").status == 2
+    assert cli("adopt", place, "--dry-run", "--json").value["resources"][0]["resource"] == place
+
+
 def test_only_its_name_deletes_a_volume(cli: Cli) -> None:
     refused = cli("volume", "delete", "data")
     assert refused.status == 3 and "volume delete data --confirm data" in refused.err

@@ -39,7 +39,7 @@ def there(bed: "Bed") -> dict[str, str]:
     return {pool["poolid"]: pool.get("comment", "") for pool in bed.api("GET", "/pools")}
 
 
-def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
+def test_pools_are_taken_over_made_changed_replaced_and_removed(pools: "Bed") -> None:
     def run(*arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
         done = pools.run(*arguments, check=False, **extra)
         assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -48,6 +48,10 @@ def test_pools_are_made_changed_replaced_and_removed(pools: "Bed") -> None:
     planned = run("plan", "--check", expected=10)
     assert "pool front: new" in planned.stdout and "3 resources to make or change" in planned.stdout
     assert "resources.sshKeyPairs: no kind of ours" in planned.stderr
+    pools.api("POST", "/pools", poolid="front", comment="by hand")
+    assert "it is not ours" in run("deploy", expected=3).stderr
+    assert "comment: 'by hand' becomes 'web servers'" in run("adopt", "resources.pools.front", "--yes").stderr
+    assert there(pools)["front"] == "by hand nixops-proxmox:pools/front"
     assert "3 resources as described" in run("deploy").stderr
     assert there(pools) == {
         "front": "web servers nixops-proxmox:pools/front",

@@ -15,7 +15,7 @@ from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.options import as_options, knowing, known_options, option_differences
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world
+from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, Stranger, described_rows, pve_world
 from nixops_proxmox.pve.api.firewall import of_cluster
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
@@ -124,6 +124,17 @@ def remarks(world: World) -> Iterator[str]:
         yield "its rules have no effect: the firewall of the cluster is off (enable = true turns it on)"
 
 
+def find_stranger(world: World) -> Stranger | None:
+    """Rules that somebody else wrote, and that are as described."""
+    spot, api, wanted = of_cluster(), world.api, wanted_list(world)
+    found = api.rules(spot)
+    if not rules.claimable(found, wanted, world.mark):
+        return None
+    seen = ClusterSeen(_options(world), rules.as_claimed(found, wanted, world.mark), ())
+    differences = ClusterFirewallKind().diff(world, seen)
+    return Stranger("", differences, lambda: editing.claim_rules(api, spot, wanted, world.mark, world.clock))
+
+
 LIFECYCLE = described_rows(ClusterFirewallKind())
 
 
@@ -137,4 +148,4 @@ def make_world(spec: ClusterFirewall, setting: Setting) -> World:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.firewall_store)
 
 
-DESCRIBED = Describable(ClusterFirewall, make_world, needs, remarks=remarks)
+DESCRIBED = Describable(ClusterFirewall, make_world, needs, remarks=remarks, stranger=find_stranger)

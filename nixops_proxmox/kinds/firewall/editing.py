@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from nixops_proxmox.core.ports import Clock
 from nixops_proxmox.errors import DeployError, StateError
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.rules import Drop, Insert, Rewrite, RuleEdit, next_edit, pairs
-from nixops_proxmox.kinds.resource import bears_mark
+from nixops_proxmox.kinds.firewall.rules import Drop, Insert, Rewrite, RuleEdit, claimable, next_edit, pairs
+from nixops_proxmox.kinds.resource import bears_mark, with_mark
 from nixops_proxmox.pve.api.firewall import Where
 
 EDITS = 1000  # more than any list needs
@@ -34,6 +34,20 @@ def put_rules_right(api: FirewallStore, spot: Where, wanted: Sequence[Given], ma
             _do(api, spot, edit, found)
             done.append(edit)
         return edit is not None
+
+    _repeat(step, clock, "the rules of the firewall")
+
+
+def claim_rules(api: FirewallStore, spot: Where, wanted: Sequence[Given], mark: str, clock: Clock) -> None:
+    """Write our mark into the comments of rules that are as described and that nobody has marked."""
+
+    def step() -> bool:
+        found = api.rules(spot)
+        places = claimable(found, wanted, mark)
+        for place in places[:1]:
+            comment = with_mark(str(found[place].get("comment", "")), mark)
+            watched(lambda: api.change_rule(spot, place, {"comment": comment}, (), digest_of(found)))  # noqa: B023
+        return bool(places)
 
     _repeat(step, clock, "the rules of the firewall")
 

@@ -16,9 +16,11 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     comment_changes,
     described_rows,
+    find_unmarked,
     pve_world,
     with_mark,
 )
@@ -93,6 +95,23 @@ def _wanted(world: World) -> list[Given]:
     return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
 
 
+def find_stranger(world: World) -> Stranger | None:
+    """Rules in it that are as described become ours, too: others stay what they are."""
+    api, name, spot = world.api, world.spec.pve_name, _spot(world)
+    comment = find_unmarked(api.groups().get(name), world.mark)
+    if comment is None:
+        return None
+    marked = with_mark(comment, world.mark)
+    found, wanted = api.rules(spot), _wanted(world)
+    seen = GroupSeen(marked, rules.as_claimed(found, wanted, world.mark))
+
+    def claim() -> None:
+        editing.claim_rules(api, spot, wanted, world.mark, world.clock)
+        api.set_group_comment(name, marked)
+
+    return Stranger(comment, GroupKind().diff(world, seen), claim)
+
+
 LIFECYCLE = described_rows(GroupKind())
 
 
@@ -100,4 +119,4 @@ def make_world(spec: SecurityGroup, setting: Setting) -> World:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.firewall_store)
 
 
-DESCRIBED = Describable(SecurityGroup, make_world, needs)
+DESCRIBED = Describable(SecurityGroup, make_world, needs, stranger=find_stranger)

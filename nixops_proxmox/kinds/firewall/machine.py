@@ -19,6 +19,7 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     described_rows,
     pve_world,
@@ -177,6 +178,17 @@ def _cluster_filters(world: World) -> bool:
         return True
 
 
+def find_stranger(world: World) -> Stranger | None:
+    """Rules that somebody else wrote, and that are as described."""
+    spot, api, wanted = find_spot(world), world.api, wanted_list(world)
+    found = () if spot is None else api.rules(spot)
+    if spot is None or not rules.claimable(found, wanted, world.mark):
+        return None
+    seen = FirewallSeen(api.options(spot), rules.as_claimed(found, wanted, world.mark), {}, ())
+    differences = FirewallKind().diff(world, seen)
+    return Stranger("", differences, lambda: editing.claim_rules(api, spot, wanted, world.mark, world.clock))
+
+
 LIFECYCLE = described_rows(FirewallKind())
 
 
@@ -198,4 +210,4 @@ def examine(spec: MachineFirewall, setting: Setting) -> Iterator[Finding]:
         )
 
 
-DESCRIBED = Describable(MachineFirewall, make_world, needs, remarks=remarks, examine=examine)
+DESCRIBED = Describable(MachineFirewall, make_world, needs, remarks=remarks, examine=examine, stranger=find_stranger)

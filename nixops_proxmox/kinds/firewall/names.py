@@ -14,9 +14,11 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     comment_changes,
     described_rows,
+    find_unmarked,
     pve_world,
     with_mark,
 )
@@ -163,6 +165,26 @@ def _address(world: AliasWorld) -> str:
     return found[0].removesuffix("/32").removesuffix("/128") if found else ""
 
 
+def find_strange_set(world: SetWorld) -> Stranger | None:
+    api, name = world.api, world.spec.pve_name
+    comment = find_unmarked(api.sets(of_cluster()).get(name), world.mark)
+    if comment is None:
+        return None
+    marked = with_mark(comment, world.mark)
+    differences = IpSetKind().diff(world, SetSeen(marked, api.members(of_cluster(), name)))
+    return Stranger(comment, differences, lambda: api.set_set_comment(of_cluster(), name, marked))
+
+
+def find_strange_alias(world: AliasWorld) -> Stranger | None:
+    api, have = world.api, world.api.aliases().get(world.spec.pve_name.lower())
+    comment = None if have is None else find_unmarked(str(have.get("comment", "")), world.mark)
+    if have is None or comment is None:
+        return None
+    marked = {"name": str(have["name"]), "cidr": str(have["cidr"]), "comment": with_mark(comment, world.mark)}
+    differences = AliasKind().diff(world, marked)
+    return Stranger(comment, differences, lambda: api.change_alias(marked, str(have.get("digest", ""))))
+
+
 SETS, ALIASES = described_rows(IpSetKind()), described_rows(AliasKind())
 
 
@@ -180,5 +202,5 @@ def make_alias_world(spec: AddressAlias, setting: Setting) -> AliasWorld:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.firewall_store)
 
 
-DESCRIBED_SETS = Describable(IpSet, make_set_world, needs)
-DESCRIBED_ALIASES = Describable(AddressAlias, make_alias_world, needs)
+DESCRIBED_SETS = Describable(IpSet, make_set_world, needs, stranger=find_strange_set)
+DESCRIBED_ALIASES = Describable(AddressAlias, make_alias_world, needs, stranger=find_strange_alias)

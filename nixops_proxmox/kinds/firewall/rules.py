@@ -116,6 +116,32 @@ def ours_in(found: Sequence[Shown], mark: str) -> list[int]:
     return [place for place, rule in enumerate(found) if is_ours(rule, mark)]
 
 
+def claimable(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> list[int]:
+    """The places of rules that nobody has marked and that are as described, one for each that is described."""
+    ours = [pairs(found[place]) for place in ours_in(found, mark)]
+    left = [pairs(rule) for rule in wanted]
+    for one in ours:
+        if one in left:
+            left.remove(one)
+    places = []
+    for place, rule in enumerate(found):
+        marked = pairs(_marked(rule, mark))
+        if not is_ours(rule, mark) and marked in left:
+            left.remove(marked)
+            places.append(place)
+    return places
+
+
+def as_claimed(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> list[Shown]:
+    """The list when those are ours."""
+    places = claimable(found, wanted, mark)
+    return [_marked(rule, mark) if place in places else rule for place, rule in enumerate(found)]
+
+
+def _marked(rule: Shown, mark: str) -> Shown:
+    return {**rule, "comment": with_mark(str(rule.get("comment", "")), mark)}
+
+
 def next_edit(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> RuleEdit | None:
     """What to do next; None: all is as wanted. What is missing comes before what is too much, so that nothing that is
     wanted is cut off on the way."""

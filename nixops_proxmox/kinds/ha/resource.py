@@ -16,6 +16,7 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     described_rows,
     pve_world,
@@ -130,6 +131,16 @@ def sid_of(setting: Setting | None, name: str) -> str:
     return sid
 
 
+def find_stranger(world: World) -> Stranger | None:
+    sid = find_sid(world.setting, world.spec.name)
+    have = None if sid is None else world.api.resources().get(sid)
+    if sid is None or have is None or bears_mark(have.get("comment", ""), world.mark):
+        return None
+    marked = {"comment": with_mark(have.get("comment", ""), world.mark)}
+    differences = HaKind().diff(world, ServiceSeen(sid, {**have, **marked}))
+    return Stranger(have.get("comment", ""), differences, lambda: world.api.change(sid, marked))
+
+
 def needs_of_ha(spec: ResourceSpec, release: Release) -> Iterator[Need]:
     del spec, release
     yield Need(("/",), ("Sys.Audit",), "see what HA manages")
@@ -157,4 +168,4 @@ def make_world(spec: HaSpec, setting: Setting) -> World:
 
 
 LIFECYCLE = described_rows(HaKind())
-DESCRIBED = Describable(HaSpec, make_world, needs_of_ha, examine=examine)
+DESCRIBED = Describable(HaSpec, make_world, needs_of_ha, examine=examine, stranger=find_stranger)

@@ -1,6 +1,7 @@
 """The four functions of a rule of HA. Before 9.0, one of nodes is a group, which HA's resources name themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from nixops_proxmox.core.kind import Known, Thing
@@ -12,6 +13,7 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     described_rows,
     pve_world,
@@ -114,9 +116,19 @@ def _word(value: object) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value or "none")
 
 
+def find_stranger(world: World) -> Stranger | None:
+    name = world.spec.ruleid
+    have = world.api.find_rule(name)
+    if have is None or bears_mark(have.comment, world.mark):
+        return None
+    marked = replace(have, comment=with_mark(have.comment, world.mark))
+    differences = HaRuleKind().diff(world, marked)
+    return Stranger(have.comment, differences, lambda: world.api.put_rule(name, marked, have))
+
+
 def make_world(spec: HaRuleSpec, setting: Setting) -> World:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.ha_store)
 
 
 LIFECYCLE = described_rows(HaRuleKind())
-DESCRIBED = Describable(HaRuleSpec, make_world, needs_of_ha)
+DESCRIBED = Describable(HaRuleSpec, make_world, needs_of_ha, stranger=find_stranger)

@@ -1,6 +1,7 @@
 """The four functions of a resource mapping. One is ours if its description ends with our mark."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from nixops_proxmox.core.kind import Known, Thing
@@ -10,6 +11,7 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     described_rows,
     pve_world,
@@ -102,6 +104,15 @@ def _differences(want: MappingSeen, have: MappingSeen) -> Iterator[str]:
             yield f"{name}: {old} becomes {new}"
 
 
+def find_stranger(world: World) -> Stranger | None:
+    spec, have = world.spec, find(world)
+    if have is None or bears_mark(have.comment, world.mark):
+        return None
+    marked = replace(have, comment=with_mark(have.comment, world.mark))
+    differences = MappingKind().diff(world, marked)
+    return Stranger(have.comment, differences, lambda: world.api.change(spec.type, spec.mappingid, marked))
+
+
 def needs(spec: MappingSpec, release: Release) -> Iterator[Need]:
     if release.major >= 8:
         paths = (f"/mapping/{spec.type}",)
@@ -113,4 +124,4 @@ def make_world(spec: MappingSpec, setting: Setting) -> World:
 
 
 LIFECYCLE = described_rows(MappingKind())
-DESCRIBED = Describable(MappingSpec, make_world, needs)
+DESCRIBED = Describable(MappingSpec, make_world, needs, stranger=find_stranger)

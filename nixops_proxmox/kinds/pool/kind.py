@@ -10,9 +10,11 @@ from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
+    Stranger,
     bears_mark,
     comment_changes,
     described_rows,
+    find_unmarked,
     pve_world,
     with_mark,
 )
@@ -88,6 +90,15 @@ class PoolKind:
         return Known()
 
 
+def find_stranger(world: World) -> Stranger | None:
+    pool, api = world.spec.poolid, world.api
+    comment = find_unmarked(api.find_comment(pool), world.mark)
+    if comment is None:
+        return None
+    marked = with_mark(comment, world.mark)
+    return Stranger(comment, PoolKind().diff(world, marked), lambda: api.set_comment(pool, marked))
+
+
 LIFECYCLE = described_rows(PoolKind())
 
 
@@ -101,4 +112,4 @@ def make_world(spec: PoolSpec, setting: Setting) -> World:
     return pve_world(spec, setting, lambda hypervisor: hypervisor.pool_store)
 
 
-DESCRIBED = Describable(PoolSpec, make_world, needs)
+DESCRIBED = Describable(PoolSpec, make_world, needs, stranger=find_stranger)
