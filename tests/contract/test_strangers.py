@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.core.kind import Presence
-from nixops_proxmox.errors import ConfigError, StateError
+from nixops_proxmox.errors import ConfigError, DeployError, StateError
 from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.operations import Deployed
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
@@ -134,6 +134,18 @@ def test_what_a_deploy_would_change_is_told_before_and_done_after(made: Deployme
         deployed.adopt_resources([place])
         assert phase(deployed, spec) == (Presence.DIFFERS, told)
         assert ensure(deployed) == ""
+        assert phase(deployed, spec) == (Presence.PRESENT, ())
+
+
+def test_a_run_that_ended_before_the_mark_goes_on(made: Deployment) -> None:
+    spec, place = PoolSpec(name="front", comment=HAND), "resources.pools.front"
+    by_hand(made, THINGS["pool"][1])
+    with made.opened(bare(name="web"), beside=(spec,)) as deployed:
+        made.bench.fault("refuse", "PUT", "/pools*", text="not now")
+        with pytest.raises(DeployError, match="not now"):
+            deployed.adopt_resources([place])
+        assert phase(deployed, spec)[0] is Presence.ABSENT and "it is not ours" in ensure(deployed)
+        deployed.adopt_resources([place])
         assert phase(deployed, spec) == (Presence.PRESENT, ())
 
 
