@@ -4,6 +4,7 @@ Goes on where an earlier run stopped.
 """
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_yes(parser)
 
 
+def take_plan(args: argparse.Namespace) -> None:
+    """A word with a dot or a slash that names a file is a plan. `--only` selects a machine that is called like one."""
+    files = [word for word in args.machines if re.search(r"[./]", word) and Path(word).is_file()]
+    if len([*files, *([args.plan] if args.plan else [])]) > 1:
+        raise ConfigError("a deploy does one plan at a time", hint=f"name only {args.plan or files[0]}")
+    if files:
+        args.plan = Path(files[0])
+        args.machines = [word for word in args.machines if word not in files]
+
+
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    take_plan(args)
     if args.release and not (args.remove or args.plan is not None):
         raise ConfigError("--release is for machines that --remove destroys", hint="add --remove")
     until = Phase(args.until) if args.until else None

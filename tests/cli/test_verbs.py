@@ -290,6 +290,9 @@ def test_a_saved_plan_is_for_its_deployment_and_what_it_was_allowed(cli: Cli, tm
     deployed = cli("deploy", "--plan", file)
     assert deployed.status == 0 and f"app is not in {file}, so it stays as it is" in deployed.err
     assert [row[0] for row in cli("status").rows[1:]] == ["web"]
+    by_name = cli("deploy", file)
+    assert by_name.status == 0 and f"app is not in {file}" in by_name.err, "a file is a plan"
+    assert "one plan at a time" in cli("deploy", file, "--plan", file).err
     refused = cli("deploy", "--plan", file, "--allow-reboot")
     assert refused.status == 2 and "was made without --allow-reboot" in refused.err
     other = cli("deploy", "--plan", file, "--deployment", "other")
