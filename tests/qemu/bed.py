@@ -55,11 +55,11 @@ class GuestBed(Bed):
         return done
 
     @override
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[bytes]":
         with self.log.open("wb") as log:
             return subprocess.Popen(
                 self.command(*arguments),
-                env=self.environment,
+                env=self.environment | extra,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

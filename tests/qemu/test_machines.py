@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.
 
 # gate: BIOS, installed by its closure; two disks, the second of which a reinstall must keep; its partition script wants
 # a reboot first; on the operator's bridge and on the isolated one. six: UEFI on
-# a q35, whose CD and second disk are AHCI's, installed by a configuration, IPv6 only.
+# a q35, whose CD and second disk are AHCI's, installed by a configuration, IPv6 only; its other disks grow.
 PAIR = """\
 let
   from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
@@ -64,7 +64,13 @@ in
     bios = "ovmf";
     machine = "q35";
     efi.storage = "local-lvm";
-    disks = [ { storage = "local-lvm"; size = "1G"; } { slot = "sata0"; storage = "local-lvm"; size = "64M"; } ];
+    disks = map (disk: disk // { storage = "local-lvm"; }) [
+      { size = from "ROOT" "1G"; }
+      { slot = "sata0"; size = "64M"; }
+      { slot = "scsi1"; size = from "VAULT" "128M"; }
+      { slot = "scsi2"; size = from "BTRFS" "288M"; }
+      { slot = "scsi3"; size = from "PARTED" "64M"; }
+    ];
     network = [ { bridge = "vmbr3"; ipv4.method = "none"; } ];
     install = { inherit iso; method = "configuration"; };
   };
@@ -88,6 +94,34 @@ INNER = """\
   };
 }
 """
+
+
+# What is on the disks that grow (a btrfs of less than 256 MiB cannot). The volume key of LUKS is not in the kernel's
+# keyring, so that it needs no passphrase.
+FILL = """\
+set -e
+disk() {{ readlink -f "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_$1"; }}
+vault=$(disk {scsi1}) tree=$(disk {scsi2}) parted=$(disk {scsi3})
+sgdisk -n 1:0:0 "$vault" && sgdisk -n 1:0:0 "$tree" && sgdisk -n 1:0:+32M -n 2:0:0 "$parted"
+udevadm settle
+mkfs.ext4 -q "${{parted}}1"
+modprobe dm_crypt
+printf secret | cryptsetup luksFormat -q --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "${{vault}}1" -
+printf secret | cryptsetup open --disable-keyring --key-file - "${{vault}}1" vault
+pvcreate -q /dev/mapper/vault
+vgcreate -q safe /dev/mapper/vault
+lvcreate -q -y -l 100%FREE -n data safe
+mkfs.ext4 -q /dev/mapper/safe-data
+mkfs.btrfs -q -M "${{tree}}1"
+mkdir -p /data /tree
+mount /dev/mapper/safe-data /data
+mount "${{tree}}1" /tree
+echo kept | tee /data/note > /tree/note
+sync
+"""
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+LARGER = {"VERSION": "3", "ROOT": "1100M", "VAULT": "192M", "BTRFS": "352M", "PARTED": "96M"}
+BEHIND = "partition 2 (unknown content) lies behind partition 1 (ext4), which therefore cannot grow"
 
 
 @dataclass
@@ -136,29 +170,69 @@ def test_a_machine_of_an_ipv6_only_network_is_reached(pair: Pair) -> None:
 
 
 def test_a_changed_system_is_only_activated_and_the_old_one_comes_back(pair: Pair) -> None:
-    boot = pair.bed.ssh("six", "cat /proc/sys/kernel/random/boot_id")
+    boot = pair.bed.ssh("six", BOOT)
     generation = pair.bed.facts("six")["generation"]
     pair.bed.run("deploy", "six", VERSION="2")
     assert pair.ask("six") == "six version 2"
     assert pair.bed.facts("six")["generation"] == generation + 1
     pair.bed.run("deploy", "six")
     assert pair.ask("six") == "six version 1"
-    assert pair.bed.ssh("six", "cat /proc/sys/kernel/random/boot_id") == boot
+    assert pair.bed.ssh("six", BOOT) == boot
 
 
 def test_a_stopped_machine_starts_and_a_rebooted_one_comes_back_with_its_generation(pair: Pair) -> None:
     """Its disk boots again and again, with whatever was activated last."""
     pair.bed.run("deploy", "six", VERSION="3")
-    boots = {pair.bed.ssh("six", "cat /proc/sys/kernel/random/boot_id")}
+    boots = {pair.bed.ssh("six", BOOT)}
     pair.bed.run("stop", "six")
     assert pair.bed.machine("six")["phase"] == "stopped"
     assert pair.bed.vms()[str(pair.first["six"]["vmid"])]["status"] == "stopped"
     pair.bed.run("start", "six")
-    boots.add(pair.bed.ssh("six", "cat /proc/sys/kernel/random/boot_id"))
+    boots.add(pair.bed.ssh("six", BOOT))
     pair.bed.run("reboot", "six")
-    boots.add(pair.bed.ssh("six", "cat /proc/sys/kernel/random/boot_id"))
+    boots.add(pair.bed.ssh("six", BOOT))
     assert len(boots) == 3
     assert pair.ask("six") == "six version 3"
+
+
+def test_file_systems_grow_while_they_are_mounted_after_a_kill_between_two_layers_too(pair: Pair) -> None:
+    """ext4 on a partition, ext4 on LVM on LUKS, and btrfs; and one that cannot grow."""
+    from tests.qemu.bed import kill
+
+    bed = pair.bed
+    bed.ssh("six", FILL.format(**{slot: serial_of(bed, "six", slot) for slot in ("scsi1", "scsi2", "scsi3")}))
+    boot, before = bed.ssh("six", BOOT), mounted(bed)
+
+    plan = next(
+        one
+        for one in json.loads(bed.run("plan", "--json", check=True, **LARGER).stdout)["machines"]
+        if one["machine"] == "six"
+    )
+    told = {line.partition(":")[0]: line for line in plan["disks in the guest"]}
+    assert told["scsi0"].endswith("ext4 / then grow, live")
+    assert told["scsi1"].endswith(
+        "partition 1 and LUKS vault and PV vault and LV safe/data and ext4 /data then grow, live"
+    )
+    assert told["scsi2"].endswith("partition 1 and btrfs /tree then grow, live")
+    assert BEHIND in told["scsi3"]
+
+    process = bed.start("deploy", "six", "-v", **LARGER)
+    bed.wait_until_said("scsi1: partition 1 is grown", process)
+    kill(process)
+    assert mounted(bed)["/data"] == before["/data"], "the kill came too late"
+    assert f"scsi3 is not grown in the guest: {BEHIND}" in " ".join(
+        bed.run("deploy", "six", check=True, **LARGER).stderr.split()
+    )
+    after = mounted(bed)
+    assert {mount: after[mount] - size > 40 << 20 for mount, size in before.items()} == dict.fromkeys(before, True)
+    assert bed.ssh("six", "cat /data/note /tree/note").split() == ["kept", "kept"]
+    assert bed.ssh("six", BOOT) == boot
+
+
+def mounted(bed: "GuestBed") -> dict[str, int]:
+    """What statfs says of each, in bytes."""
+    lines = bed.ssh("six", "for at in / /data /tree; do findmnt -b -n -o SIZE -M $at; done").split()
+    return dict(zip(("/", "/data", "/tree"), map(int, lines), strict=True))
 
 
 def test_a_reinstalled_machine_keeps_its_identity_and_the_kept_disk_its_bytes(pair: Pair) -> None:
@@ -178,10 +252,13 @@ def test_a_reinstalled_machine_keeps_its_identity_and_the_kept_disk_its_bytes(pa
 
 def read_disk(bed: "GuestBed", slot: str) -> str:
     """The digest of all that the gate sees of one of its disks."""
-    vmid = bed.facts("gate")["vmid"]
-    settings = dict(part.split("=", 1) for part in bed.config(vmid)[slot].split(",")[1:])
-    device = f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{settings['serial']}"
+    device = f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_{serial_of(bed, 'gate', slot)}"
     return bed.ssh("gate", f"sha256sum < {device}").split()[0]
+
+
+def serial_of(bed: "GuestBed", machine: str, slot: str) -> str:
+    settings = bed.config(bed.facts(machine)["vmid"])[slot].split(",")[1:]
+    return str(dict(part.split("=", 1) for part in settings)["serial"])
 
 
 @pytest.fixture(scope="module")
