@@ -478,6 +478,7 @@ class Deployed(MoveVerb, VolumeVerbs):
         with self._lease() as lease:
             self._keep(lease)
             self.resources.ensure(ref, said)
+
     def strange_resources(self, words: Sequence[str]) -> list[tuple[str, Stranger]]:
         """What stands where these things are described (resources.pools.front), and is not ours. Raises the first
         reason why one cannot be taken over."""

@@ -11,14 +11,10 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
-from nixops_proxmox.errors import DeployError, Locked, SpecError, StateError
+from nixops_proxmox.errors import ConfigError, DeployError, Locked, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
-from nixops_proxmox.kinds.resource import KnownNic, Setting, no_router, recorded_spec, with_said, with_spec
-from nixops_proxmox.errors import ConfigError, DeployError, SpecError, StateError
-from nixops_proxmox.kinds.machine.steps.hardware import brief
-from nixops_proxmox.kinds.registry import MACHINE, Entry
-from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_spec
+from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
@@ -272,10 +268,10 @@ class ResourceKeeper:
     def take_over(self, ref: Ref) -> None:
         """Record it, and mark what stands there as ours, which is the last that is written. After a kill before that, a
         deploy says that it is not ours, and taking it over again goes on."""
-        with self._locks[ref.kind]:
+        with self._held(ref) as lease:
             thing, stranger = self.thing(ref), self.get_stranger(ref)
             made = thing.moved(Presence.PRESENT, with_spec(thing.facts, self._specs[ref]))
-            self._record.journal(self._lease).record(made, "taken over: somebody else made it")
+            self._record.journal(lease).record(made, "taken over: somebody else made it")
             stranger.claim()
 
     def refresh(self, ref: Ref) -> None:

@@ -154,7 +154,8 @@ def ensure(deployed: Deployed) -> str:
     with deployed.record.lease() as lease:
         deployed._keep(lease)
         try:
-            deployed.resources.ensure(*deployed.resources.described())
+            for ref in deployed.resources.described():
+                deployed.resources.ensure(ref)
         except StateError as error:
             return error.message
     return ""
