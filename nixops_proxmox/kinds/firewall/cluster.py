@@ -74,8 +74,8 @@ class ClusterFirewallKind:
 
 
 HINT = (
-    "PVE lets nobody in to port 8006 and SSH of the nodes then, but for the nodes' own network: put the addresses of"
-    " those who may into resources.ipSets.management, or add a rule for port 8006"
+    "PVE then lets only the nodes' own network in to port 8006 and SSH: put your addresses into"
+    " resources.ipSets.management, or add a rule for port 8006"
 )
 
 

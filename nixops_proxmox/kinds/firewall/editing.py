@@ -39,7 +39,7 @@ def put_rules_right(api: FirewallStore, spot: Where, wanted: Sequence[Given], ma
 
 
 def claim_rules(api: FirewallStore, spot: Where, wanted: Sequence[Given], mark: str, clock: Clock) -> None:
-    """Write our mark into the comments of rules that are as described and that nobody has marked."""
+    """Write our mark into the comments of rules that are as described, and that have no mark yet."""
 
     def step() -> bool:
         found = api.rules(spot)

@@ -117,7 +117,7 @@ def ours_in(found: Sequence[Shown], mark: str) -> list[int]:
 
 
 def claimable(found: Sequence[Shown], wanted: Sequence[Given], mark: str) -> list[int]:
-    """The places of rules that nobody has marked and that are as described, one for each that is described."""
+    """The places of rules that have no mark of ours and are as described, one for each that is described."""
     ours = [pairs(found[place]) for place in ours_in(found, mark)]
     left = [pairs(rule) for rule in wanted]
     for one in ours:
