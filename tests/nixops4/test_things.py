@@ -50,6 +50,7 @@ EXAMPLES: Mapping[str, Example] = {
         {"name": "nightly", "schedule": "02:00", "storage": "local", "machines": ["web"]},
         {"schedule": "03:00"},
     ),
+    "clusterFirewall": Example({"name": "all", "policyIn": "DROP", "rules": [SSH]}, {"policyOut": "REJECT"}),
     "firewall": Example(
         {"name": "web", "rules": [SSH, {"proto": "tcp", "port": 80, "from": ["machine:db"]}]},
         {"policyOut": "DROP"},
