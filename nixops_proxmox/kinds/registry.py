@@ -13,8 +13,6 @@ import pluggy
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation, routing
-from nixops_proxmox.kinds.firewall import group, machine, names
-from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
