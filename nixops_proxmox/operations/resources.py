@@ -243,6 +243,7 @@ class ResourceKeeper:
         """What others need is made first."""
         described = self._kinds[ref.kind].described
         return described is None or not described.spec.leads, ref
+
     def get_stranger(self, ref: Ref) -> Stranger:
         """What stands where this thing is described, and is not ours. Raises why it cannot be taken over."""
         spec, described = self._specs[ref], self._kinds[ref.kind].described
