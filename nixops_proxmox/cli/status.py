@@ -13,6 +13,7 @@ from nixops_proxmox.display.arguments import add_json, add_machines, select
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.messages.groups import by_hypervisor, grouped
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Endpoint, Machine, Phase
 
@@ -38,11 +39,13 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         machines = state.deployment(deployment).machines() if known else []
         holders = state.deployment(deployment).holders() if known else []
     names = select([machine.name for machine in machines], args)
-    shown = [machine for machine in machines if machine.name in names]
+    shown = grouped([machine for machine in machines if machine.name in names], lambda machine: machine.facts.profile)
     attempts = explain_all(args, screen, shown) if args.endpoints else {}
     if args.json:
         rows = [to_json(machine, attempts.get(machine.name)) for machine in shown]
-        screen.json({"deployment": deployment, "machines": rows})
+        groups = by_hypervisor(shown, lambda machine: machine.facts.profile)
+        hypervisors = {name: [machine.name for machine in theirs] for name, theirs in groups.items() if name}
+        screen.json({"deployment": deployment, "machines": rows, "hypervisors": hypervisors})
         return 0
     for line in at_work(deployment, holders, this_process(), time.time()):
         screen.say(line)

@@ -9,6 +9,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.messages import checks, entries, places, recoverable
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
+from nixops_proxmox.messages.groups import by_hypervisor, heading
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.plans import by_danger, changing_line, describe, describe_removal, footer, plans_json
 from nixops_proxmox.messages.resources import describe_resource, resource_json
@@ -68,10 +69,14 @@ def show_plans(
     if as_json:
         screen.json(plans_json(planned, removals, volumes, resources))
     else:
-        for plan in planned:
-            if plan.placement is not None:
-                _show_placement(screen, plan)
-            screen.result_lines([Line(line) for line in describe(plan, in_full=plan.placement is not None)])
+        groups = by_hypervisor(planned, lambda plan: plan.hypervisor)
+        for name, theirs in groups.items():
+            if len(groups) > 1:
+                screen.result(heading(name, len(theirs)))
+            for plan in theirs:
+                if plan.placement is not None:
+                    _show_placement(screen, plan)
+                screen.result_lines([Line(line) for line in describe(plan, in_full=plan.placement is not None)])
         for removal in removals:
             screen.result_lines([Line(line) for line in describe_removal(removal)])
         for volume in volumes:

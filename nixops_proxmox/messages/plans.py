@@ -284,6 +284,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "restart": list(plan.restart),
         "restarts": 2 if plan.twice else 1 if plan.restart else 0,
         "downtime": plan.downtime,
+        "hypervisor": plan.hypervisor,
         "node": plan.node,
         "placement": None if plan.placement is None else place_json(plan.placement),
         "packages": None if plan.difference is None else [_package_json(one) for one in plan.difference.packages],

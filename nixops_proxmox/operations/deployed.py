@@ -345,6 +345,7 @@ class Deployed(MoveVerb, VolumeVerbs):
                 moves=(*takes, *found.moves),
                 downtime=downtime,
                 node=self._node_of_new(found),
+                hypervisor=self.profile_of(name),
                 difference=since_boot(difference, {} if units is None else units.booted),
                 units=units,
                 grows=find_growth(machine, hurried, found.changes, found.world.get("power", "")),
@@ -353,7 +354,9 @@ class Deployed(MoveVerb, VolumeVerbs):
 
         outcomes = run_all(names, work, jobs=self._options.jobs)
         return [
-            planned.get(o.name) or Planned(o.name, self.record.machine(o.name).phase, error=o.error) for o in outcomes
+            planned.get(o.name)
+            or Planned(o.name, self.record.machine(o.name).phase, error=o.error, hypervisor=self.profile_of(o.name))
+            for o in outcomes
         ]
 
     def _foresee_addresses(self, names: Sequence[str]) -> tuple[list[Taking], dict[str, DeployError]]:

@@ -39,6 +39,7 @@ class Planned:
     difference: SystemChange | None = None  # of the system from the one that it has; None: unknown, or the same
     placement: Explanation | None = None  # every node, where it was asked for
     grows: tuple[str, ...] = ()  # what grows in the guest with its disks, or does not, a line each
+    hypervisor: str = ""  # the profile of the one that it is on, or will be
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
 
     @property

@@ -237,7 +237,7 @@ def test_status_of_nothing_says_so(cli: Cli) -> None:
     done = cli("status")
     assert (done.status, done.out) == (0, "")
     assert "nothing is deployed in shop" in done.err
-    assert cli("status", "--json").value == {"deployment": "shop", "machines": []}
+    assert cli("status", "--json").value == {"deployment": "shop", "machines": [], "hypervisors": {}}
 
 
 def test_status_explains_endpoints(cli: Cli) -> None:

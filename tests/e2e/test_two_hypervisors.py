@@ -1,5 +1,6 @@
 """Several hypervisors in one network, by the command line: the example of two, and one cluster with two beside it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +57,13 @@ def test_the_example_keeps_what_others_depend_on_apart(bed: "Bed") -> None:
     assert vms(bed, "tenant") == {"iot": "running", "sandbox": "running"}
     (metrics,) = [one for one in bed.status() if one["machine"] == "metrics"]
     assert metrics["macs"] == ["02:4d:01:10:00:01"]
-    assert "nothing to do" in bed.run("plan", "--check").stdout
+    shown = bed.run("plan", "--check").stdout
+    lines = [line.partition(":")[0] for line in shown.splitlines()]
+    assert lines[:6] == ["on mgmt", "jump", "metrics", "on tenant", "iot", "sandbox"] and "nothing to do" in shown
+    assert json.loads(bed.run("status", "--json").stdout)["hypervisors"] == {
+        "mgmt": ["jump", "metrics"],
+        "tenant": ["iot", "sandbox"],
+    }
 
     told = bed.run("move", "iot", "--to", "mgmt", "--yes", check=False)
     assert "tenant → mgmt" in told.stderr
