@@ -17,7 +17,11 @@
     })
   ];
 
-  resources = { evalResources, resourcesByType, zipAttrs, ... }: {
-    volumes = evalResources ./volume.nix (zipAttrs (resourcesByType.volumes or [ ]));
-  };
+  resources = { evalResources, resourcesByType, zipAttrs, ... }:
+    let
+      kinds = builtins.attrNames (builtins.fromJSON (builtins.readFile ./kinds.json));
+      described = module: option: evalResources module (zipAttrs (resourcesByType.${option} or [ ]));
+    in
+    { volumes = described ./volume.nix "volumes"; }
+    // builtins.listToAttrs (map (option: { name = option; value = described (import ./thing.nix option) option; }) kinds);
 }

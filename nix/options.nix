@@ -162,8 +162,8 @@ in
       example = [ "db-data" ];
       description = "The volumes of `resources.volumes` that the machine has attached. They outlive the machine: we park them before its VM is destroyed or installed again.";
     };
-    firewall = optional' (attrsOf types.anything) { rules = [{ macro = "SSH"; from = [ "192.0.2.0/24" ]; }]; } "The machine's firewall in PVE: `rules`, `policyIn` and more, see `docs/firewall.md`. The command line reads it.";
-    ha = optional' (attrsOf types.anything) { maxRestart = 2; affinity = true; } "What PVE's HA does with the machine: `state`, `maxRestart`, `maxRelocate`, `failback`, `affinity` and `comment`, see `docs/ha.md`. An empty set makes HA start it elsewhere when its node fails. The command line reads it.";
+    firewall = optional' (attrsOf types.anything) { rules = [{ macro = "SSH"; from = [ "192.0.2.0/24" ]; }]; } "The machine's firewall in PVE: `rules`, `policyIn` and more, see `docs/firewall.md`.";
+    ha = optional' (attrsOf types.anything) { maxRestart = 2; affinity = true; } "What PVE's HA does with the machine: `state`, `maxRestart`, `maxRelocate`, `failback`, `affinity` and `comment`, see `docs/ha.md`. An empty set makes HA start it elsewhere when its node fails.";
     cpu = section {
       type = optional' str "host" "The CPU that the guest sees.";
       sockets = optional (ints.between 1 256) "The number of CPU sockets.";

@@ -57,6 +57,7 @@ class Setting:
     nics: Callable[[], Sequence[KnownNic]] = tuple  # of all described machines
     router: Callable[[str], Any] = no_router  # the Router of a profile
     only: str = ""  # the machine that comes or goes, where nothing is done for others now
+    made: Callable[[], Sequence[ResourceSpec]] = tuple  # the recorded resources, as they were described last
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from nixops.ssh_util import SSHConnectionFailed
 from nixops.util import CommandFailed
 from typing_extensions import override
 
+from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.model import Machine, Phase, Power, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups
@@ -29,6 +31,7 @@ from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.copying import Copying
 from nixops_proxmox.nixops2.definition import spec_of
+from nixops_proxmox.nixops2.described import Said, find_states, plain
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.gated import Gated
 from nixops_proxmox.nixops2.hardware import learn_hardware
@@ -72,6 +75,7 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
         super().__init__(name, config)
         with translated():
             self.spec = spec_of(name, config["proxmox"])
+            self.said = Said("", plain(config["proxmox"]))
 
     def show_type(self) -> str:
         return f"{self.get_type()} [{self.spec.profile}]"
@@ -208,7 +212,8 @@ class ProxmoxState(
             self.set_common_state(defn)
             another = is_said(MAKE_ANOTHER, os.environ)
             permissions = Permissions(allow_reboot=allow_reboot, make_another=another, check=check)
-            pursuit, book = self._pursuit(defn.spec, permissions)
+            self._take_addresses()
+            pursuit, book = self._pursuit(self._run.machine(self.name), permissions)
             spec, former = pursuit.world.spec, book.record_now.spec
             self.find_place(pursuit.machine, spec)
             book.keep(spec=spec)
@@ -218,9 +223,18 @@ class ProxmoxState(
                 self._see(pursuit, book, former)
                 raise
             learn_hardware(machine, spec, book, self._run)
+            for ref in self._run.resources.following(Ref(MACHINE, self.name)):
+                self._run.resources.ensure(ref)
             assert machine.facts.endpoint is not None
             self.ssh_user, self.ssh_port = machine.facts.endpoint.user, machine.facts.endpoint.port
             self._trust_connection()
+
+    def _take_addresses(self) -> None:
+        """What its NICs are to have from lists of MACs. Raises why it can have none."""
+        addresses = self._run.addresses
+        _, errors = addresses.take([self.name], None)
+        for error in (errors | addresses.refuse_doubles([self.name])).values():
+            raise error
 
     def _proven(self, machine: Machine, spec: MachineSpec, book: Book) -> Machine:
         """Its address may have changed since it was last proven, and NixOps would wait for the old one without end."""
@@ -245,8 +259,25 @@ class ProxmoxState(
         if wipe:
             self.logger.warn("--wipe does nothing here: the storage decides whether freed disks are overwritten")
         with translated():
+            keeper = self._run.resources
+            for ref in keeper.in_order_of_removal(keeper.dependents(Ref(MACHINE, self.name))):
+                keeper.remove(ref)
+            followers = keeper.followers(self.name)
             self._pursuit(meet=False)[0].to(Phase.ABSENT)
+            keeper.follow(self.name)
+            for ref in followers:
+                keeper.refresh(ref)
         return True
+
+    def destroy_before(self, resources: Iterable[Any]) -> set[Any]:
+        """What it needs is destroyed after it, and what its own firewall and HA need, for they go with it."""
+        with translated():
+            keeper, spec = self._run.resources, self.record.spec
+            made = {ref: keeper.made_as(ref) for ref in keeper.recorded()}
+            needed = [ref for ref, one in made.items() if spec and one is not None and one.is_wanted_by(spec)]
+            own = keeper.dependents(Ref(MACHINE, self.name))
+            needed += [ref for one in own for ref in keeper.wants_as_recorded(one)]
+        return set(find_states(resources, needed)) - {self}
 
     def _losses(self) -> Sequence[str]:
         """Volumes that go with the VM beside the disks that we made."""
@@ -264,7 +295,10 @@ class ProxmoxState(
         """NixOps may make machines side by side, because we protect PVE ourselves. One that lets go of a volume comes
         before the one that gets it."""
         with translated():
-            return set() if defn is None else machines_before(self.depl, self.name)
+            if defn is None:
+                return set()
+            wanted = self._run.resources.wanted_by(self._run.machine(self.name))
+            return machines_before(self.depl, self.name) | set(find_states(resources, wanted))
 
     # Power.
 

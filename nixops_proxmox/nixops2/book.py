@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -85,7 +85,7 @@ class KeptVolumeRecord:
             )
 
 
-def shared_json(record: "MachineRecord | KeptVolumeRecord") -> dict[str, Any]:
+def shared_json(record: "_Kept") -> dict[str, Any]:
     """What every record has."""
     return {
         "version": VERSION,
@@ -116,7 +116,21 @@ def reading(what: str, data: Mapping[str, Any]) -> Iterator[None]:
         raise StateError(f"the {what}'s record is damaged: {error!r}", hint="restore NixOps's state") from error
 
 
-R = TypeVar("R", MachineRecord, KeptVolumeRecord)
+class _Kept(Protocol):
+    """What every record has, whatever it is of."""
+
+    @property
+    def phase(self) -> Any: ...
+    @property
+    def facts(self) -> Any: ...
+    @property
+    def spec(self) -> Any: ...
+    @property
+    def entries(self) -> tuple[JournalEntry, ...]: ...
+    def to_json(self) -> dict[str, Any]: ...
+
+
+R = TypeVar("R", bound=_Kept)
 
 
 class Ledger(Generic[R]):
@@ -132,11 +146,11 @@ class Ledger(Generic[R]):
             replace(entry, outcome=AttemptOutcome.INTERRUPTED) if entry.outcome is AttemptOutcome.RUNNING else entry
             for entry in record.entries
         )
-        self.record_now: R = replace(record, entries=cut)
+        self.record_now: R = replace(record, entries=cut)  # type: ignore[type-var]
 
     def keep(self, **changes: Any) -> None:
         """Change the record and write it."""
-        self.record_now = replace(self.record_now, **changes)
+        self.record_now = replace(self.record_now, **changes)  # type: ignore[type-var]
         self._write(self.record_now)
 
     def begin(self, thing: Any, label: str, to: str) -> int:
@@ -189,7 +203,7 @@ class Ledger(Generic[R]):
             (),
             thing.kind,
         )
-        self.record_now = replace(self.record_now, phase=thing.phase, facts=thing.facts)
+        self.record_now = replace(self.record_now, phase=thing.phase, facts=thing.facts)  # type: ignore[type-var]
         self._add(seen)
 
     def _add(self, entry: JournalEntry) -> None:

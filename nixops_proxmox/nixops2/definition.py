@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nixops_proxmox.nixops2.described import DEFAULT, installed_by_nixops, plain
 from nixops_proxmox.operations.networks import choose_profile
-from nixops_proxmox.spec import InstallMethod, MachineSpec, VolumeSpec, parse_machine, parse_volume
-
-DEFAULT = "default"
+from nixops_proxmox.spec import MachineSpec, VolumeSpec, parse_machine, parse_volume
 
 
 def spec_of(name: str, proxmox: Mapping[str, Any]) -> MachineSpec:
-    """Raises SpecError. NixOps builds and activates, so we install no closure."""
-    spec = parse_machine(name, {"proxmox": plain(proxmox)})
-    changes: dict[str, Any] = {"install": spec.install.model_copy(update={"method": InstallMethod.CONFIGURATION})}
-    if spec.profile == DEFAULT and (usual := choose_profile()):
-        changes["profile"] = usual
-    return spec.model_copy(update=changes)
+    """Raises SpecError. What it takes from other resources is told by the network, which is read later."""
+    spec = installed_by_nixops(parse_machine(name, {"proxmox": plain(proxmox)}, alone=False))
+    usual = choose_profile() if spec.profile == DEFAULT else ""
+    return spec.model_copy(update={"profile": usual}) if usual else spec
 
 
 def volume_spec_of(name: str, config: Mapping[str, Any]) -> VolumeSpec:
@@ -24,10 +21,3 @@ def volume_spec_of(name: str, config: Mapping[str, Any]) -> VolumeSpec:
     spec = parse_volume(name, plain({key: value for key, value in known.items() if key != "name"}))
     usual = choose_profile() if spec.profile == DEFAULT else ""
     return spec.model_copy(update={"profile": usual}) if usual else spec
-
-
-def plain(value: Any) -> Any:
-    """NixOps's read-only values as dicts and lists."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

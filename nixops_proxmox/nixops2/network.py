@@ -9,6 +9,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Endpoint, Machine, SystemContents
 from nixops_proxmox.nixops2.book import Book, KeptVolumeRecord, Ledger, MachineRecord
+from nixops_proxmox.nixops2.things import KeptThingRecord, NixopsThings
 from nixops_proxmox.nixops2.volumes import NixopsVolumes, Pages
 from nixops_proxmox.state import JournalEntry, Stored
 from nixops_proxmox.state.lease import MACHINE
@@ -32,11 +33,13 @@ class NixopsRecord:
         lock: Any,
         prove: Callable[[], None] = lambda: None,
         volumes: NixopsVolumes | None = None,
+        things: NixopsThings | None = None,
     ) -> None:
         """`lock`: makes NixOps's own lock of the deployment, a context manager. `prove` raises Locked if a lock that it
         holds beside it was broken."""
         self._prove = prove
         self.volumes = volumes or NixopsVolumes(name, name, dict)
+        self.things = things or NixopsThings(name, lambda: "", lambda _text: None)
         self.name = name
         self._kept, self._lock = kept, lock
         self._books: dict[str, Book] = {}
@@ -55,19 +58,21 @@ class NixopsRecord:
         return Machine(self.name, name) if kept is None else kept.record.machine(self.name, name)
 
     def stored(self, kind: str) -> Sequence[Stored]:
-        """NixOps's state has machines and volumes."""
-        return self.volumes.stored(kind)
+        return self.volumes.stored(kind) if kind == VOLUME else self.things.stored(kind)
 
     def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None:
         """NixOps itself forgets machines: `nixops destroy` and `nixops delete-resources` do."""
         if kind == VOLUME:
             return self.volumes.forget(name, lease)
+        if kind != MACHINE:
+            return self.things.forget(kind, name)
         raise StateError(f"{name}: NixOps keeps this record", hint=f"`nixops destroy --include {name}` forgets it")
 
     def history(self, name: str | None = None, limit: int | None = None) -> Sequence[JournalEntry]:
         records = [one.record for key, one in self._kept.items() if name in (None, key)]
         entries = [entry for record in records for entry in record.entries]
-        found = sorted([*entries, *self.volumes.entries(name)], key=lambda entry: entry.began)
+        others = [*self.volumes.entries(name), *self.things.entries(name)]
+        found = sorted([*entries, *others], key=lambda entry: entry.began)
         return found[-limit:] if limit else found
 
     @contextmanager
@@ -109,8 +114,10 @@ class NixopsRecord:
         if machine in self._kept:
             self._book(machine).remember_winner(site, endpoint)
 
-    def _book_of(self, name: str) -> Book | Ledger[KeptVolumeRecord]:
-        return self.volumes.book(name) if self.volumes.has(name) else self._book(name)
+    def _book_of(self, thing: Any) -> Book | Ledger[KeptVolumeRecord] | Ledger[KeptThingRecord]:
+        if thing.kind == VOLUME:
+            return self.volumes.book(thing.name)
+        return self._book(thing.name) if thing.kind == MACHINE else self.things.book(thing.kind, thing.name)
 
     def _book(self, name: str) -> Book:
         if name not in self._kept:

@@ -62,7 +62,8 @@ class Planning:
         it."""
         with translated():
             refuse_wrong_volumes(self.depl.definitions)
-            pursuit, book = self._pursuit(defn.spec, getattr(self.depl, ALLOWED, Permissions()), meet=False)
+            allowed = getattr(self.depl, ALLOWED, Permissions())
+            pursuit, book = self._pursuit(self._run.machine(self.name), allowed, meet=False)
             planned = self._plan(pursuit.machine, pursuit.world)
             if planned.restart:
                 planned = replace(planned, downtime=find_downtime(book.record_now.entries))

@@ -9,6 +9,7 @@ from nixops_proxmox import paths
 
 BACKEND = "nixops_proxmox.nixops2.backend"
 VOLUMES = "nixops_proxmox.nixops2.volume"
+THINGS = "nixops_proxmox.nixops2.thing"
 SQL = "proxmox-sql"
 
 
@@ -26,7 +27,7 @@ class ProxmoxPlugin(nixops.plugins.Plugin):
             enter_lab()
             end_on_signals()
             name_state()
-        return [BACKEND, VOLUMES]
+        return [BACKEND, VOLUMES, THINGS]
 
     def nixexprs(self) -> list[str]:
         """The folder whose `default.nix` NixOps reads."""

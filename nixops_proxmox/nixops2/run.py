@@ -5,24 +5,32 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.kinds.machine.shape import Permissions, World
+from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.model import Endpoint, Machine
 from nixops_proxmox.nixops2.book import Book
+from nixops_proxmox.nixops2.described import read_network
 from nixops_proxmox.nixops2.holding import holding_of
+from nixops_proxmox.nixops2.network import NixopsRecord
 from nixops_proxmox.nixops2.planning import Planning
 from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
+from nixops_proxmox.nixops2.things import things_of
 from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_volumes, kept_volumes
+from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.resources import ResourceKeeper
 from nixops_proxmox.options import Options, said_agreed
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.texts import Formatter, shown
 
 HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
@@ -43,12 +51,15 @@ class Run:
         self.title = title
         self._machines = machines
         self._books: dict[str, Book] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.name = name_of(depl.uuid)
         self._depl, self._reporter = depl, NixopsReporter(logger)
         self.parts = Parts(Options(deployment=self.name, reporter=self._reporter, agreed=said_agreed(os.environ)), self)
+        self.things = things_of(depl, session_of(depl._statefile))
+        self._network: tuple[object, NetworkSpec | None] = (None, None)
         self.volume_record = NixopsVolumes(title, depl.uuid, lambda: kept_volumes(depl))
         self._keeper: tuple[object, Keeper | None] = (None, None)
+        self._resources: tuple[object, ResourceKeeper | None] = (None, None)
         self._stack = ExitStack()
         self._stack.enter_context(self.parts.right.held(holding_of(depl._statefile).prove))
         atexit.register(self.parts.__exit__, None, None, None)
@@ -75,7 +86,58 @@ class Run:
 
     def world(self, spec: MachineSpec, permissions: Permissions = HARDWARE_AS_IT_IS) -> World:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
-        return self.parts.world(spec, permissions, nothing, self.volumes, partial(self._recorded_vmids, spec.profile))
+        recorded = partial(self._recorded_vmids, spec.profile)
+        world = self.parts.world(spec, permissions, nothing, self.volumes, recorded)
+        return replace(world, before_boot=lambda name: self.resources.follow(name))
+
+    # What there is beside machines.
+
+    @property
+    def network(self) -> NetworkSpec | None:
+        """As NixOps has evaluated it last. SpecError with all mistakes. None: it has not."""
+        definitions = self._depl.definitions
+        with self._lock:
+            if definitions and self._network[0] is not definitions:
+                self._network = (definitions, read_network(self._depl.uuid, definitions))
+            return self._network[1] if definitions else None
+
+    def machine(self, name: str) -> MachineSpec:
+        """The machine with what it takes from other resources, and from lists of MACs."""
+        network = self.network
+        assert network is not None
+        return self.addresses.filled(next(spec for spec in network.machines if spec.name == name))
+
+    @property
+    def record(self) -> NixopsRecord:
+        kept: dict[str, Any] = {n: one for n, one in self._depl.resources.items() if isinstance(one, Planning)}
+        return NixopsRecord(self.title, kept, nullcontext, volumes=self.volume_record, things=self.things)
+
+    @property
+    def addresses(self) -> Addressing:
+        parts = self.parts
+        return Addressing(self.record, self.network, Path.cwd(), parts.hypervisor, parts.clock)
+
+    @property
+    def resources(self) -> ResourceKeeper:
+        parts, network = self.parts, self.network
+        with self._lock:
+            known = (network, tuple(sorted(self._depl.resources)))
+            if self._resources[1] is None or self._resources[0] != known:
+                kinds = {entry.name: entry for entry in find_described().values()}
+                made = ResourceKeeper(
+                    self.record,
+                    network,
+                    parts.hypervisor,
+                    parts.clock,
+                    self._reporter,
+                    kinds,
+                    nics=lambda: self.addresses.nics(),
+                    router=parts.router,
+                )
+                self._resources = (known, made)
+            keeper = self._resources[1]
+        assert keeper is not None
+        return keeper
 
     @property
     def volumes(self) -> Keeper:
@@ -128,7 +190,12 @@ def run_of(depl: Any, title: str) -> Run:
     def machines() -> list[Machine]:
         return [one.record.machine(title, name) for name, one in resources.items() if isinstance(one, Planning)]
 
-    return get_run(depl, title, lambda name: resources[name].logger, machines)
+    def logger(name: str) -> Any:
+        """`name`: of a machine or a volume; of another thing, its kind and its name. Not all are NixOps's own."""
+        one = resources.get(name) or resources.get(name.rpartition(" ")[2])
+        return depl.logger if one is None else one.logger
+
+    return get_run(depl, title, logger, machines)
 
 
 def log_to_stderr() -> None:

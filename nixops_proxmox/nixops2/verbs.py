@@ -29,6 +29,7 @@ from nixops_proxmox.display.arguments import (
     add_yes,
     get_machine,
     select,
+    selects_all,
 )
 from nixops_proxmox.display.moves import move
 from nixops_proxmox.display.program import told_in_words
@@ -38,12 +39,14 @@ from nixops_proxmox.display.volumes import add_volume, run_volume_verb
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.nixops2.backend import ProxmoxState
+from nixops_proxmox.nixops2.described import read_network
 from nixops_proxmox.nixops2.holding import holding_of
 from nixops_proxmox.nixops2.network import NixopsRecord, WithKeysOf
 from nixops_proxmox.nixops2.run import name_of
 from nixops_proxmox.nixops2.session import session_of
 from nixops_proxmox.nixops2.spelling import spelled
-from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_machines, described_volumes, kept_volumes
+from nixops_proxmox.nixops2.things import things_of
+from nixops_proxmox.nixops2.volumes import NixopsVolumes, kept_volumes
 from nixops_proxmox.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -119,6 +122,7 @@ def run_plan(opened: Opened) -> int:
             planned,
             deployed.removals(),
             deployed.list_volumes(),
+            deployed.list_resources(),
             as_json=opened.args.json,
             check=opened.args.check,
         )
@@ -127,7 +131,8 @@ def run_plan(opened: Opened) -> int:
 def run_check(opened: Opened) -> int:
     with opened.deployed() as deployed:
         names = select([machine.name for machine in deployed.machines()], opened.args)
-        return show_checks(opened.screen, deployed.check(names), as_json=opened.args.json)
+        resources = deployed.list_resources() if selects_all(opened.args) else ()
+        return show_checks(opened.screen, deployed.check(names), resources, as_json=opened.args.json)
 
 
 def run_doctor(opened: Opened) -> int:
@@ -299,17 +304,15 @@ def open_record(depl: "nixops.deployment.Deployment") -> NixopsRecord:
         title, depl.uuid, lambda: kept_volumes(depl), lambda name: depl.delete_resource(depl.resources[name])
     )
     kept = {name: state for name, state in depl.machines.items() if isinstance(state, ProxmoxState)}
-    return NixopsRecord(title, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove, volumes)
+    things = things_of(depl, session_of(depl._statefile))
+    return NixopsRecord(title, kept, depl._get_deployment_lock, holding_of(depl._statefile).prove, volumes, things)
 
 
 def evaluated(depl: "nixops.deployment.Deployment") -> NetworkSpec:
     """As NixOps evaluates it."""
     with explained():
         depl.evaluate()
-    definitions = depl.definitions or {}
-    ours, volumes = described_machines(definitions), described_volumes(definitions)
-    others = tuple(name for name in definitions if name not in ours and name not in volumes)
-    return NetworkSpec(name=depl.uuid, machines=tuple(ours.values()), volumes=tuple(volumes.values()), foreign=others)
+    return read_network(depl.uuid, depl.definitions or {})
 
 
 @contextmanager

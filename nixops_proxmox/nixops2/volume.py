@@ -16,11 +16,13 @@ from nixops_proxmox.kinds.volume.table import OUT, THERE
 from nixops_proxmox.messages.volumes import plan_line
 from nixops_proxmox.nixops2.book import KeptVolumeRecord
 from nixops_proxmox.nixops2.definition import volume_spec_of
+from nixops_proxmox.nixops2.described import said_of
 from nixops_proxmox.nixops2.errors import told, translated
 from nixops_proxmox.nixops2.gated import Gated
 from nixops_proxmox.nixops2.run import Run, run_of
 from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.volumes import TYPE, described_machines
+from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown
 
@@ -48,6 +50,7 @@ class ProxmoxVolumeDefinition(nixops.resources.ResourceDefinition):
         super().__init__(name, config)
         with translated():
             self.spec = volume_spec_of(name, config)
+            self.said = said_of("volumes", VolumeSpec, config)
 
     def show_type(self) -> str:
         return f"{TYPE} [{self.spec.profile}]"

@@ -66,7 +66,7 @@ class NixopsVolumes:
 
     def journal(self, lease: Any = None) -> "Pages":
         del lease
-        return Pages(self.book)
+        return Pages(lambda thing: self.book(thing.name))
 
     def has(self, name: str) -> bool:
         return name in self._kept()
@@ -84,14 +84,14 @@ class NixopsVolumes:
 class Pages:
     """All books as one journal. Satisfies `core.ports.Journal`."""
 
-    def __init__(self, book_of: Callable[[str], Any]) -> None:
-        """`book_of` a name, which NixOps gives to one resource only."""
+    def __init__(self, book_of: Callable[[Any], Any]) -> None:
+        """`book_of` a thing."""
         self._book_of = book_of
         self._attempts: dict[int, tuple[Any, int]] = {}
         self._numbers = count(1)
 
     def begin(self, thing: Any, label: str, to: str) -> int:
-        book, number = self._book_of(thing.name), next(self._numbers)
+        book, number = self._book_of(thing), next(self._numbers)
         self._attempts[number] = (book, book.begin(thing, label, to))
         return number
 
@@ -108,7 +108,7 @@ class Pages:
         book.fail(number, error)
 
     def record(self, thing: Any, label: str) -> None:
-        self._book_of(thing.name).record(thing, label)
+        self._book_of(thing).record(thing, label)
 
 
 def kept_volumes(depl: Any) -> dict[str, KeptVolume]:

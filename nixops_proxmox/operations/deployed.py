@@ -193,7 +193,7 @@ class Deployed(MoveVerb, VolumeVerbs):
             if self.record.machine(name).phase is Phase.ABSENT:
                 self.resources.follow(name)  # a run may have been killed right before that
                 return self.record.machine(name)
-            for ref in self._order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
+            for ref in self.resources.in_order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
                 self.resources.remove(ref)
             followers = self.resources.followers(name)
             self.finish_left(name, lease)
@@ -499,7 +499,7 @@ class Deployed(MoveVerb, VolumeVerbs):
         """Remove them, those that want others first. One that cannot be removed does not keep the others."""
         with self._lease() as lease:
             self._keep(lease)
-            return [self._work_on_thing(ref, self.resources.remove) for ref in self._order_of_removal(refs)]
+            return [self._work_on_thing(ref, self.resources.remove) for ref in self.resources.in_order_of_removal(refs)]
 
 
 def _taken_by_others(name: str) -> DeployError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
-from nixops_proxmox.core.graph import Ref, Wants, reverse, walk, waves
+from nixops_proxmox.core.graph import Ref, Wants, walk
 from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
@@ -270,12 +270,6 @@ class OpenDeployment:
         except DeployError as raised:
             error = raised
         return Outcome(ref.name, time.monotonic() - began, error=error, kind=ref.kind)
-
-    def _order_of_removal(self, refs: Sequence[Ref]) -> list[Ref]:
-        """What wants others goes before them."""
-        wanted = {ref: self.resources.wants_as_recorded(ref) for ref in refs}
-        known = {ref: {other for other in others if other in wanted} for ref, others in wanted.items()}
-        return [ref for wave in waves(reverse(known)) for ref in wave]
 
     def _ensure(self, ref: Ref) -> None:
         """Make it, if it is not there. Where is known for a volume: the machines have their places."""

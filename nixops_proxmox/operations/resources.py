@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeGuard
 
 from nixops_proxmox.core.engine import pursue
-from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.core.graph import Ref, reverse, waves
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import ConfigError, DeployError, Locked, SpecError, StateError
@@ -71,7 +71,8 @@ class ResourceKeeper:
         self._record, self._lease, self._kinds = record, lease, kinds
         self._specs = {Ref(spec.kind, spec.name): spec for spec in (() if network is None else network.resources)}
         reports = ThingReports(reporter, lambda thing: (Machine(record.name, f"{thing.kind} {thing.name}"), ""))
-        self._setting = Setting(record.name, network, record.machines, cluster, clock, reports, nics, router)
+        around = Setting(record.identity, network, record.machines, cluster, clock, reports, nics, router)
+        self._setting = replace(around, made=self._all_made)
         self._locks = {kind: threading.RLock() for kind in self._kinds}
 
     # What there is.
@@ -140,6 +141,12 @@ class ResourceKeeper:
         """The recorded things that want this one."""
         return [other for other in self.recorded() if ref in self.wants_as_recorded(other)]
 
+    def in_order_of_removal(self, refs: Sequence[Ref]) -> list[Ref]:
+        """What wants others goes before them."""
+        wanted = {ref: self.wants_as_recorded(ref) for ref in refs}
+        known = {ref: {other for other in others if other in wanted} for ref, others in wanted.items()}
+        return [ref for wave in waves(reverse(known)) for ref in wave]
+
     def identity_changes(self, ref: Ref) -> list[str]:
         """Why what is described now is another thing than what was made, a line each. Nothing: it is the same one, or
         none was made."""
@@ -172,7 +179,7 @@ class ResourceKeeper:
         for ref, spec in sorted(self._specs.items()):
             described = self._kinds[ref.kind].described
             if described is not None and spec.covers(machine):
-                found += described.foresee(spec, self._record.name, nics)
+                found += described.foresee(spec, self._record.identity, nics)
         return found
 
     def look(self) -> list[ResourceShown]:
@@ -204,7 +211,14 @@ class ResourceKeeper:
     def thing(self, ref: Ref) -> Thing:
         """The thing as it is recorded, or absent. StateError for a record that cannot be read."""
         stored = next((one for one in self._record.stored(ref.kind) if one.name == ref.name), None)
-        return recorded_thing(self._record.name, ref.kind, ref.name, stored)
+        return recorded_thing(self._record.identity, ref.kind, ref.name, stored)
+
+    def _all_made(self) -> list[ResourceSpec]:
+        return [spec for spec in map(self.made_as, self.recorded()) if spec is not None]
+
+    def made_as(self, ref: Ref) -> ResourceSpec | None:
+        """The description with which it was made, by the record."""
+        return self._made_as(self.thing(ref))
 
     def _made_as(self, thing: Thing) -> ResourceSpec | None:
         """The description with which it was made, or was to be made, by the record."""

@@ -189,18 +189,18 @@ def parse_volume(name: str, data: object) -> VolumeSpec:
     return found[0]
 
 
-def parse_machine(name: str, data: object) -> MachineSpec:
+def parse_machine(name: str, data: object, *, alone: bool = True) -> MachineSpec:
     """Parse one machine: `{"deployment": {"proxmox": {…}}}` or `{"proxmox": {…}}`. Raises one SpecError with a line
-    for each mistake."""
+    for each mistake. `alone`: no network is read afterwards, so it can name no other resources."""
     mistakes = Mistakes()
     spec = _machine(name, data, mistakes)
-    for place, nic in enumerate(spec.network if spec is not None else ()):
+    for place, nic in enumerate(spec.network if spec is not None and alone else ()):
         if nic.network is not None:
             text = "set bridge instead: only a whole network of machines has resources.networks"
             mistakes.add(f"{_path(name)}.network[{place}].network", text)
     options = _options(data)
     for option in OF_RESOURCES:
-        if isinstance(options, Mapping) and options.get(option) is not None:
+        if alone and isinstance(options, Mapping) and options.get(option) is not None:
             text = "has no effect here: only the command line's networks have it"
             mistakes.add(f"{_path(name)}.{option}", text)
     if spec is None or mistakes.found:

@@ -46,6 +46,7 @@ FRAGMENTS = [
     "docs/volumes.md 0",
     "docs/volumes.md 1",
     "docs/with-nixops2.md 1",
+    "docs/with-nixops2.md 2",
     "docs/with-nixops4.md 0",
     "docs/with-nixops4.md 1",
 ]

@@ -17,7 +17,7 @@ from nixops_proxmox.operations.resources import ResourceKeeper
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import NetworkSpec
-from nixops_proxmox.spec.firewall import MachineFirewall
+from nixops_proxmox.spec.firewall import IpSet, MachineFirewall
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.routing import RouterVlan, RoutingSpec
@@ -129,6 +129,29 @@ def test_a_machine_that_is_gone_leaves_the_rules_that_name_it(record: Deployment
         record.forget("db", lease)
         keeper.refresh(FIREWALL)
         assert there.rules(of_vm("pve1", 100)) == [], "without its address, the rule would be open to all"
+
+
+def test_rules_that_name_sets_too_follow_a_machine_that_is_gone_without_a_description(record: Deployment) -> None:
+    there = Firewall(Fuse())
+    told = {"rules": [{"macro": "SSH", "sources": ("set:trusted", "machine:db")}]}
+    web, trusted = MachineFirewall.model_validate({"name": "web", **told}), IpSet(name="trusted")
+    hypervisor = SimpleNamespace(firewall_store=there, wait_for_task=lambda _upid: None)
+    kinds = {entry.name: entry for entry in find_described().values()}
+
+    def among(network: NetworkSpec | None, lease: Any) -> ResourceKeeper:
+        return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+
+    with record.lease() as lease:
+        for machine in (machine_at("web", 100, "10.0.0.5"), machine_at("db", 101, "10.0.0.7")):
+            record.journal(lease).record(machine, "made")
+        described = among(NetworkSpec(name="demo", resources=(web, trusted)), lease)
+        described.ensure(Ref("ip-set", "trusted"))
+        described.ensure(FIREWALL)
+        record.forget("db", lease)
+        keeper = among(None, lease)
+        assert keeper.followers("db") == [FIREWALL]
+        keeper.refresh(FIREWALL)
+    assert [rule["source"] for rule in there.rules(of_vm("pve1", 100))] == ["+trusted"]
 
 
 def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:

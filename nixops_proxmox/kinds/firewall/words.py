@@ -28,7 +28,7 @@ class Neighbourhood:
         if setting is None:
             return cls()
         network = setting.network
-        described = ((), ()) if network is None else (network.machines, network.resources)
+        described = ((), setting.made()) if network is None else (network.machines, network.resources)
         return cls(setting.machines(), *described)
 
     def addresses_of(self, machine: str) -> Iterator[str]:
