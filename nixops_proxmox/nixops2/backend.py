@@ -31,7 +31,7 @@ from nixops_proxmox.nixops2.book import Book, MachineRecord
 from nixops_proxmox.nixops2.console import read_log
 from nixops_proxmox.nixops2.copying import Copying
 from nixops_proxmox.nixops2.definition import spec_of
-from nixops_proxmox.nixops2.described import Said, find_states, plain
+from nixops_proxmox.nixops2.described import Defined, find_states, plain
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.gated import Gated
 from nixops_proxmox.nixops2.hardware import learn_hardware
@@ -75,7 +75,7 @@ class ProxmoxDefinition(nixops.backends.MachineDefinition):
         super().__init__(name, config)
         with translated():
             self.spec = spec_of(name, config["proxmox"])
-            self.said = Said("", plain(config["proxmox"]))
+            self.said = Defined("", plain(config["proxmox"]))
 
     def show_type(self) -> str:
         return f"{self.get_type()} [{self.spec.profile}]"

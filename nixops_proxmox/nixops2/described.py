@@ -14,17 +14,17 @@ DEFAULT = "default"
 
 
 @dataclass(frozen=True)
-class Said:
+class Defined:
     """What one definition says. `option`: below `resources`; empty: it is a machine."""
 
     option: str
     inputs: Mapping[str, Any]
 
 
-def said_of(option: str, model: Any, config: Mapping[str, Any]) -> Said:
+def said_of(option: str, model: Any, config: Mapping[str, Any]) -> Defined:
     """`config`: the resource's options, and NixOps's own."""
     known = {key: plain(config[key]) for key in options_of(model) if key in config and config[key] is not None}
-    return Said(option, known)
+    return Defined(option, known)
 
 
 def plain(value: Any) -> Any:
@@ -41,7 +41,7 @@ def read_network(name: str, definitions: Mapping[str, Any]) -> NetworkSpec:
     foreign = []
     for key, one in definitions.items():
         said = getattr(one, "said", None)
-        if not isinstance(said, Said):
+        if not isinstance(said, Defined):
             foreign.append(key)
             continue
         inputs = dict(said.inputs)

@@ -14,7 +14,7 @@ from nixops_proxmox.core.kind import Presence
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.registry import find_resource_types
 from nixops_proxmox.messages.resources import describe_resource
-from nixops_proxmox.nixops2.described import Said, find_states, said_of
+from nixops_proxmox.nixops2.described import Defined, find_states, said_of
 from nixops_proxmox.nixops2.errors import ProxmoxError, told, translated
 from nixops_proxmox.nixops2.gated import Gated
 from nixops_proxmox.nixops2.run import Run, run_of
@@ -46,7 +46,7 @@ class ThingDefinition(nixops.resources.ResourceDefinition):
 
     def __init__(self, name: str, config: nixops.resources.ResourceEval) -> None:
         super().__init__(name, config)
-        self.said: Said = said_of(self.option, self.model, config)
+        self.said: Defined = said_of(self.option, self.model, config)
 
 
 class ThingState(Gated, nixops.resources.DiffEngineResourceState[ThingDefinition]):

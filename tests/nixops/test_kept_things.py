@@ -9,7 +9,7 @@ import pytest
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import SpecError, StateError, StateTooNew
-from nixops_proxmox.nixops2.described import Said, find_states, read_network
+from nixops_proxmox.nixops2.described import Defined, find_states, read_network
 from nixops_proxmox.nixops2.network import NixopsRecord
 from nixops_proxmox.nixops2.things import KeptThingRecord, NixopsThings
 
@@ -71,8 +71,8 @@ def test_a_record_that_cannot_be_read_is_told() -> None:
         KeptThingRecord.from_json({"version": 1, "phase": "nowhere"})
 
 
-def definitions(**more: Said) -> dict[str, Any]:
-    said = {"web": Said("", PROXMOX), "lan": Said("networks", {"profile": "default", "bridge": "vmbr0"}), **more}
+def definitions(**more: Defined) -> dict[str, Any]:
+    said = {"web": Defined("", PROXMOX), "lan": Defined("networks", {"profile": "default", "bridge": "vmbr0"}), **more}
     return {name: SimpleNamespace(said=one) for name, one in said.items()} | {"key": SimpleNamespace()}
 
 
@@ -83,7 +83,7 @@ def test_the_network_is_read_whole_as_on_the_command_line() -> None:
     assert {(spec.kind, spec.name) for spec in network.resources} == {("network", "lan"), ("firewall", "web")}
     assert network.foreign == ("key",)
     with pytest.raises(SpecError, match=r"resources\.pools\.front\.colour"):
-        read_network("0f0e", definitions(front=Said("pools", {"colour": 1})))
+        read_network("0f0e", definitions(front=Defined("pools", {"colour": 1})))
 
 
 def test_a_thing_and_a_machine_are_told_apart_among_nixops_resources() -> None:
