@@ -112,7 +112,7 @@ class MoveVerb(OpenDeployment):
 
     def _let_go(self, name: str) -> None:
         """What wants the machine on its old hypervisor ends there."""
-        for ref in self._order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
+        for ref in self.resources.in_order_of_removal(self.resources.dependents(Ref(MACHINE, name))):
             self.resources.remove(ref)
 
     def _arrive(self, name: str, lease: Any) -> Machine:
