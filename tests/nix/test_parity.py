@@ -15,6 +15,7 @@ from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup
 from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.names import ALIASES, NIX_ONLY, REWRITTEN, SECRETS, key_of, options_of
 from nixops_proxmox.spec.parse import _READERS
+from nixops_proxmox.spec.routing import PortForward, RouterRule, RoutingSpec
 from nixops_proxmox.spec.tenant import TenantSpec
 from tests.nix.conftest import ROOT, Evaluate
 from tests.spec.build import options
@@ -54,7 +55,7 @@ def tree(evaluate: Evaluate, lib: str) -> Tree:
 
 
 def test_every_reader_is_known_here() -> None:
-    beside = (Rule, MachineFirewall, SecurityGroup, TenantSpec, MappingSpec)
+    beside = (Rule, MachineFirewall, SecurityGroup, TenantSpec, MappingSpec, RoutingSpec, RouterRule, PortForward)
     assert set(WIDER) == {reader for reader in _READERS if reader[0] not in beside}, "these are no module's options"
 
 

@@ -37,6 +37,7 @@ FRAGMENTS = [
     "docs/gateway.md 0",
     "docs/ha.md 0",
     "docs/mappings.md 0",
+    "docs/moving.md 0",
     "docs/networks.md 0",
     "docs/reservations.md 0",
     "docs/resources.md 0",
