@@ -11,11 +11,11 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from nixops_proxmox.spec import Disk, Efi, InstallSpec, IpSpec, MachineSpec, Nic, Ssh, Tpm, VolumeSpec, parse_machine
-from nixops_proxmox.spec.firewall import MachineFirewall, Rule, SecurityGroup
-from nixops_proxmox.spec.mapping import MappingSpec
+from nixops_proxmox.spec.firewall import Rule
 from nixops_proxmox.spec.names import ALIASES, NIX_ONLY, REWRITTEN, SECRETS, key_of, options_of
 from nixops_proxmox.spec.parse import _READERS
-from nixops_proxmox.spec.routing import PortForward, RouterRule, RoutingSpec
+from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.routing import PortForward, RouterRule
 from nixops_proxmox.spec.tenant import TenantSpec
 from tests.nix.conftest import ROOT, Evaluate
 from tests.spec.build import options
@@ -55,8 +55,8 @@ def tree(evaluate: Evaluate, lib: str) -> Tree:
 
 
 def test_every_reader_is_known_here() -> None:
-    beside = (Rule, MachineFirewall, SecurityGroup, TenantSpec, MappingSpec, RoutingSpec, RouterRule, PortForward)
-    assert set(WIDER) == {reader for reader in _READERS if reader[0] not in beside}, "these are no module's options"
+    beside = (ResourceSpec, TenantSpec, Rule, RouterRule, PortForward)  # no module's options
+    assert set(WIDER) == {reader for reader in _READERS if not issubclass(reader[0], beside)}
 
 
 def test_names_types_and_defaults_are_the_same(tree: Tree) -> None:

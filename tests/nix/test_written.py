@@ -34,6 +34,7 @@ FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/firewall.md 0",
+    "docs/firewall.md 1",
     "docs/gateway.md 0",
     "docs/ha.md 0",
     "docs/mappings.md 0",
@@ -50,6 +51,16 @@ FRAGMENTS = [
     "docs/with-nixops2.md 2",
     "docs/with-nixops4.md 0",
     "docs/with-nixops4.md 1",
+]
+
+
+RESOURCES = [
+    "docs/firewall.md 0",
+    "docs/firewall.md 1",
+    "docs/ha.md 0",
+    "docs/mappings.md 0",
+    "docs/routing.md 0",
+    "docs/tenants.md 0",
 ]
 
 
@@ -75,9 +86,7 @@ def test_parts_of_a_configuration_parse(evaluate: Evaluate, name: str) -> None:
     assert evaluate(f"builtins.isFunction ({names}{{ {_block(name)} }})")
 
 
-@pytest.mark.parametrize(
-    "name", ["docs/firewall.md 0", "docs/ha.md 0", "docs/mappings.md 0", "docs/routing.md 0", "docs/tenants.md 0"]
-)
+@pytest.mark.parametrize("name", RESOURCES)
 def test_resources_in_the_documents_are_what_a_network_may_have(evaluate: Evaluate, name: str) -> None:
     told: dict[str, Any] = evaluate(f"{{ {_block(name)} }}")
     resources = told.pop("resources")
