@@ -37,17 +37,19 @@ def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) ->
 
 
 def agree_with_care(screen: Screen, deployed: "Deployed", names: Sequence[str], *, yes: bool) -> bool:
-    """Where a hypervisor asks for a word before its machines are changed, show what would be done, and ask. Nothing is
-    asked if nothing would be done."""
-    asking = deployed.asking(names)
-    if not asking:
-        return True
+    """Where a hypervisor asks for a word before its machines and resources are changed, show what would be done, and
+    ask. Nothing is asked if nothing would be done."""
     with screen.busy("looking at what will be done"):
-        planned = [one for one in deployed.plan(asking) if one.effect not in (Effect.NOTHING, Effect.WAITS)]
-    if planned and not yes:
-        show_plans(screen, planned, (), as_json=False)
-    profiles = sorted({deployed.profile_of(one.name) for one in planned})
-    agreed = not planned or screen.ask(f"do this on {', '.join(profiles)}?", yes=yes)
+        asking = deployed.asking(names)
+        resources = deployed.asking_resources()
+        planned = deployed.plan(asking) if asking else []
+        planned = [one for one in planned if one.effect not in (Effect.NOTHING, Effect.WAITS)]
+    if not planned and not resources:
+        return True
+    if not yes:
+        show_plans(screen, planned, (), (), resources, as_json=False)
+    profiles = sorted({deployed.profile_of(one.name) for one in planned} | {one.profile for one in resources})
+    agreed = screen.ask(f"do this on {', '.join(profiles)}?", yes=yes)
     if agreed:
         deployed.agree()
     return agreed

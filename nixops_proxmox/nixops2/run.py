@@ -28,7 +28,7 @@ from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_volumes, kep
 from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.resources import ResourceKeeper
+from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Options, said_agreed
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.texts import Formatter, shown
@@ -127,12 +127,15 @@ class Run:
                 made = ResourceKeeper(
                     self.record,
                     network,
-                    parts.hypervisor,
-                    parts.clock,
-                    self._reporter,
+                    Outside(
+                        parts.hypervisor,
+                        parts.clock,
+                        self._reporter,
+                        lambda: self.addresses.nics(),
+                        parts.router,
+                        parts.care.refuse,
+                    ),
                     kinds,
-                    nics=lambda: self.addresses.nics(),
-                    router=parts.router,
                 )
                 self._resources = (known, made)
             keeper = self._resources[1]

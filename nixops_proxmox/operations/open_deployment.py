@@ -23,7 +23,7 @@ from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper, VolumeShown
 from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
-from nixops_proxmox.operations.resources import ResourceKeeper, ResourceShown
+from nixops_proxmox.operations.resources import Outside, ResourceKeeper, ResourceShown
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -102,6 +102,11 @@ class OpenDeployment:
     def asking(self, names: Sequence[str]) -> list[str]:
         """Those of the machines whose hypervisors ask for a word of the user's which was not said."""
         return [name for name in names if self._parts.care.asking([self.profile_of(name)])]
+
+    def asking_resources(self) -> list[ResourceShown]:
+        """The resources that a deploy would make or change where a hypervisor asks for a word which was not said."""
+        asking = self._parts.care.asking(sorted(self.resources.profiles()))
+        return self.resources.waiting_on(asking) if asking else []
 
     def agree(self) -> None:
         """The user has seen what this run will do, and agrees."""
@@ -182,13 +187,16 @@ class OpenDeployment:
         self.resources = ResourceKeeper(
             self.record,
             self.network,
-            self._parts.hypervisor,
-            self._parts.clock,
-            self._options.reporter,
+            Outside(
+                self._parts.hypervisor,
+                self._parts.clock,
+                self._options.reporter,
+                self.addresses.nics,
+                self._parts.router,
+                self._parts.care.refuse,
+            ),
             self._kinds,
             lease,
-            nics=self.addresses.nics,
-            router=self._parts.router,
         )
         self.volumes = Keeper(
             self.record,

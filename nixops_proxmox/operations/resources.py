@@ -1,7 +1,7 @@
 """What a deployment has beside machines and volumes, described under `resources`: looked at, made, removed."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
+from nixops_proxmox.operations.asked import Asked, Refuse, refuse_nothing
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
@@ -41,6 +42,7 @@ class ResourceShown:
     error: DeployError | None = None
     remarks: tuple[str, ...] = ()  # why it has no effect, or not all of it, a line each
     description: str = ""  # what tells how it is described; empty: it is not
+    profile: str = ""  # the hypervisor that is to have it; empty: none
 
     def describe_world(self) -> Mapping[str, str]:
         """What a plan depends on of it, by name. Raises why it cannot be told."""
@@ -50,6 +52,19 @@ class ResourceShown:
         return world | {"its description": self.description}
 
 
+@dataclass(frozen=True)
+class Outside:
+    """What resources are made with. `cluster`, `router` of a profile. `nics`: of the described machines. `refuse`: what
+    may not be changed now."""
+
+    cluster: Callable[[str], Any]
+    clock: Clock
+    reporter: Reporter[Any]
+    nics: Callable[[], Sequence[KnownNic]] = tuple
+    router: Callable[[str], Any] = no_router
+    refuse: Refuse = refuse_nothing
+
+
 class ResourceKeeper:
     """All resources of one deployment. It works on one thing of a kind at a time."""
 
@@ -57,22 +72,25 @@ class ResourceKeeper:
         self,
         record: DeploymentRecord,
         network: NetworkSpec | None,
-        cluster: Callable[[str], Any],
-        clock: Clock,
-        reporter: Reporter[Any],
+        outside: Outside,
         kinds: Mapping[str, Entry],
         lease: Any = None,
-        *,
-        nics: Callable[[], Sequence[KnownNic]] = tuple,
-        router: Callable[[str], Any] = no_router,
     ) -> None:
-        """`cluster`, `router` of a profile. `kinds`: of described things, by name. `lease`: the right to change the
-        deployment; None: only to look. `nics`: of the described machines."""
-        self._record, self._lease, self._kinds = record, lease, kinds
+        """`kinds`: of described things, by name. `lease`: the right to change the deployment; None: only to look."""
+        self._record, self._lease, self._kinds, self._outside = record, lease, kinds, outside
         self._specs = {Ref(spec.kind, spec.name): spec for spec in (() if network is None else network.resources)}
-        reports = ThingReports(reporter, lambda thing: (Machine(record.name, f"{thing.kind} {thing.name}"), ""))
-        around = Setting(record.identity, network, record.machines, cluster, clock, reports, nics, router)
-        self._setting = replace(around, made=self._all_made)
+        reports = ThingReports(outside.reporter, lambda thing: (Machine(record.name, f"{thing.kind} {thing.name}"), ""))
+        self._setting = Setting(
+            record.identity,
+            network,
+            record.machines,
+            outside.cluster,
+            outside.clock,
+            reports,
+            outside.nics,
+            outside.router,
+            made=self._all_made,
+        )
         self._locks = {kind: threading.RLock() for kind in self._kinds}
 
     # What there is.
@@ -153,6 +171,11 @@ class ResourceKeeper:
         before, now = self._made_as(self.thing(ref)), self._specs[ref]
         return list(_changes(before, now)) if is_replaced(before, now) else []
 
+    def waiting_on(self, profiles: Collection[str]) -> list[ResourceShown]:
+        """The described things of these hypervisors that a deploy would make or change."""
+        shown = [self.look_at(ref) for ref, spec in sorted(self._specs.items()) if spec.profile in profiles]
+        return [one for one in shown if one.error is None and (one.phase is not Presence.PRESENT or one.replaced)]
+
     def profiles(self) -> set[str]:
         """The hypervisors that have such things, or are to have some; nothing is asked of any."""
         recorded = (self._made_as(self.thing(ref)) for ref in self.recorded())
@@ -197,14 +220,24 @@ class ResourceKeeper:
                 raise StateError(f"the record of the {ref} does not say how it was made, and nothing describes it")
             if is_replaced(before, spec):
                 changes = tuple(_changes(before, spec))
-                return ResourceShown(ref, Presence.DIFFERS, described, changes, replaced=True, description=description)
+                return ResourceShown(
+                    ref,
+                    Presence.DIFFERS,
+                    described,
+                    changes,
+                    replaced=True,
+                    description=description,
+                    profile=spec.profile,
+                )
             entry, world = self._kinds[ref.kind], self._world(ref, spec)
             seen, shown = entry.lifecycle.look_closely(world, thing)
             differences = tuple(shown.differences) if shown is not None else ()
             remarks = tuple(entry.described.remarks(world)) if entry.described is not None and described else ()
             if seen.phase is Presence.ABSENT and entry.described is not None and described:
                 differences = tuple(entry.described.outline(world))
-            return ResourceShown(ref, seen.phase, described, differences, remarks=remarks, description=description)
+            return ResourceShown(
+                ref, seen.phase, described, differences, remarks=remarks, description=description, profile=spec.profile
+            )
         except DeployError as error:
             return ResourceShown(ref, Presence.ABSENT, described, error=error)
 
@@ -251,7 +284,7 @@ class ResourceKeeper:
             with self._held(ref) as lease:
                 thing = self.thing(ref)
                 if not is_replaced(self._made_as(thing), spec):
-                    self._pursue(thing, Presence.PRESENT, spec, lease, only=machine)
+                    self._pursue(thing, Presence.PRESENT, spec, lease, only=machine, asked=False)
 
     def _turn(self, ref: Ref) -> tuple[bool, Ref]:
         """What others need is made first."""
@@ -284,8 +317,10 @@ class ResourceKeeper:
         """Record it, and mark what stands there as ours, which is the last that is written. After a kill before that, a
         deploy says that it is not ours, and taking it over again goes on."""
         with self._held(ref) as lease:
-            thing, stranger = self.thing(ref), self.get_stranger(ref)
-            made = thing.moved(Presence.PRESENT, with_spec(thing.facts, self._specs[ref]))
+            thing, stranger, spec = self.thing(ref), self.get_stranger(ref), self._specs[ref]
+            if spec.profile:
+                self._outside.refuse(f"{ref.kind} {ref.name}", spec.profile)
+            made = thing.moved(Presence.PRESENT, with_spec(thing.facts, spec))
             self._record.journal(lease).record(made, "taken over: somebody else made it")
             stranger.claim()
 
@@ -295,7 +330,7 @@ class ResourceKeeper:
             thing = self.thing(ref)
             before = self._made_as(thing)
             if before is not None and thing.phase is not Presence.ABSENT:
-                self._pursue(thing, Presence.PRESENT, before, lease)
+                self._pursue(thing, Presence.PRESENT, before, lease, asked=False)
 
     def remove(self, ref: Ref) -> None:
         """Remove it, and forget it. StateError if something still needs it."""
@@ -323,8 +358,13 @@ class ResourceKeeper:
             clock.sleep(LOCK_POLL_SECONDS)
         return stack.enter_context(self._record.holding(ref.kind, ref.name, self._lease))
 
-    def _pursue(self, thing: Thing, goal: Presence, spec: ResourceSpec, lease: Any, *, only: str = "") -> Thing:
+    def _pursue(
+        self, thing: Thing, goal: Presence, spec: ResourceSpec, lease: Any, *, only: str = "", asked: bool = True
+    ) -> Thing:
+        """`asked`: its hypervisor may forbid it now. A machine that is being changed is finished, with what follows."""
         ref, journal = Ref(thing.kind, thing.name), self._record.journal(lease)
+        if asked and spec.profile:
+            journal = Asked(journal, lambda: self._outside.refuse(f"{ref.kind} {ref.name}", spec.profile))
         world = self._world(ref, spec, only=only)
         ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, world, journal)
         return ended

@@ -186,6 +186,11 @@ class FakeDeployed:
     def adopt(self, found: Sequence[Adoption]) -> list[Machine]:
         return [one.machine for one in found if one.machine is not None]
 
+    def asking_resources(self) -> list[ResourceShown]:
+        """The pools under `careful pools` are on a hypervisor that asks for a word."""
+        names = self._plan.get("careful pools", [])
+        return [ResourceShown(Ref("pool", one), Presence.ABSENT, described=True, profile="mgmt") for one in names]
+
     def strange_resources(self, words: Sequence[str]) -> list[tuple[str, Stranger]]:
         return [(word, Stranger("by \x1bhand", ["comment: 'by hand' becomes ''"], lambda: None)) for word in words]
 

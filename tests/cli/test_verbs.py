@@ -677,3 +677,6 @@ def test_where_a_hypervisor_asks_for_a_word_the_plan_is_shown_before_the_questio
     assert refused.status == 3 and "do this on mgmt?" in refused.err and "web: " in refused.out
     assert cli("deploy", "--yes", careful=["web"]).status == 0
     assert cli("deploy", "app", careful=["web"]).status == 0, "nothing careful is changed"
+    pools = cli("deploy", **{"careful pools": ["front"]})
+    assert pools.status == 3 and "do this on mgmt?" in pools.err and "pool front: new" in pools.out
+    assert cli("deploy", "--yes", **{"careful pools": ["front"]}).status == 0

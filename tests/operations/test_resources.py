@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import Locked, RouterError, StateError
 from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
-from nixops_proxmox.operations.resources import ResourceKeeper
+from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import NetworkSpec
@@ -41,7 +42,11 @@ def keeper(record: Deployment, there: dict[str, str], lease: Any, *described: Po
     hypervisor = SimpleNamespace(pool_store=Pools(there, Fuse()), wait_for_task=lambda _upid: None)
     kinds = {entry.name: entry for entry in find_described().values()}
     network = NetworkSpec(name="demo", resources=described)
-    return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+    return ResourceKeeper(record, network, outside(hypervisor), kinds, lease)
+
+
+def outside(hypervisor: Any) -> Outside:
+    return Outside(lambda _profile: hypervisor, SteppedClock(), Silent())
 
 
 def begun(record: Deployment, lease: Any, spec: PoolSpec) -> None:
@@ -99,21 +104,17 @@ def test_before_a_first_boot_a_router_has_its_networks_before_the_reservations_i
     kinds = {entry.name: entry for entry in find_described().values()}
     with record.lease() as lease:
         network = NetworkSpec(name="demo", resources=specs)
-        keeper = ResourceKeeper(record, network, no_cluster, SteppedClock(), Silent(), kinds, lease, router=router)
+        keeper = ResourceKeeper(record, network, replace(outside(None), router=router), kinds, lease)
         with pytest.raises(RouterError):
             keeper.follow("web")
     assert asked == ["edge"]
-
-
-def no_cluster(_profile: str) -> None:
-    return None
 
 
 def firewalls(record: Deployment, there: Firewall, lease: Any, *, described: bool = True) -> ResourceKeeper:
     hypervisor = SimpleNamespace(firewall_store=there, wait_for_task=lambda _upid: None)
     kinds = {entry.name: entry for entry in find_described().values()}
     network = NetworkSpec(name="demo", resources=(WEB,)) if described else None
-    return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+    return ResourceKeeper(record, network, outside(hypervisor), kinds, lease)
 
 
 @pytest.mark.parametrize("described", [True, False])
@@ -139,7 +140,7 @@ def test_rules_that_name_sets_too_follow_a_machine_that_is_gone_without_a_descri
     kinds = {entry.name: entry for entry in find_described().values()}
 
     def among(network: NetworkSpec | None, lease: Any) -> ResourceKeeper:
-        return ResourceKeeper(record, network, lambda _profile: hypervisor, SteppedClock(), Silent(), kinds, lease)
+        return ResourceKeeper(record, network, outside(hypervisor), kinds, lease)
 
     with record.lease() as lease:
         for machine in (machine_at("web", 100, "10.0.0.5"), machine_at("db", 101, "10.0.0.7")):
