@@ -165,6 +165,8 @@ class Run:
     ) -> Pursuit:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
+        if not permissions.adjust and machine.facts.profile:  # it may have moved since it was described
+            spec = spec.model_copy(update={"profile": machine.facts.profile})
         return Pursuit(
             machine,
             self.world(spec, permissions),
