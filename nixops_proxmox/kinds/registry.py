@@ -12,7 +12,7 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, reservation, routing
+from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, replication, reservation, routing
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
@@ -100,6 +100,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(mapping.NAME, mapping.ABOUT, mapping.LIFECYCLE, described=mapping.DESCRIBED),
         Entry(network.NAME, network.ABOUT, network.LIFECYCLE, (TENANT,), network.DESCRIBED),
         Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
+        Entry(replication.NAME, replication.ABOUT, replication.LIFECYCLE, described=replication.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),

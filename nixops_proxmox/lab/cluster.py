@@ -20,6 +20,7 @@ from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.machines.base import Driver
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.release import Release
+from nixops_proxmox.lab.replications import Replications
 from nixops_proxmox.lab.sdn import Sdn
 from nixops_proxmox.lab.storage import Storage, Stores, default_storages
 from nixops_proxmox.lab.tasks import TaskList
@@ -127,6 +128,7 @@ class Cluster:
         self.tasks = TaskList(self.clock, self.latency)
         self.options: dict[str, Any] = {"mac_prefix": "BC:24:11"} if self.release.since(8, 1) else {}
         self.backup_jobs: dict[str, dict[str, Any]] = {}
+        self.replications = Replications()
         self.ha = Ha()
         self.mappings: dict[tuple[str, str], dict[str, Any]] = {}  # by kind (pci, usb) and name
         self.consoles: dict[str, Console] = {}  # by ticket

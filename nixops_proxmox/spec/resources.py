@@ -7,6 +7,7 @@ from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, M
 from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
 from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.spec.replication import ReplicationSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.routing import RoutingSpec
@@ -17,6 +18,7 @@ Models = Mapping[str, type[ResourceSpec]]  # by option
 _MODELS = (
     BackupJobSpec,
     PoolSpec,
+    ReplicationSpec,
     ReservationsSpec,
     RoutingSpec,
     VirtualNetwork,

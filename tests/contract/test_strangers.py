@@ -14,6 +14,7 @@ from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, S
 from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
 from nixops_proxmox.spec.mapping import MappingEntry, MappingSpec
 from nixops_proxmox.spec.pool import PoolSpec
+from nixops_proxmox.spec.replication import ReplicationSpec
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.contract.client_bench import Bench, bare, start_bench
@@ -25,7 +26,7 @@ SHARED: dict[str, Any] = {"disks": ({"slot": "scsi0", "storage": "shared", "size
 SSH: dict[str, Any] = {"type": "in", "action": "ACCEPT", "macro": "SSH", "enable": 1}
 WEB: dict[str, Any] = {"type": "in", "action": "ACCEPT", "proto": "tcp", "dport": "443", "enable": 1}
 RULES = ({"macro": "SSH"}, {"proto": "tcp", "port": "443"})
-# By kind: what is described, and the calls by which somebody else has made the same. SID and VM are the machine's.
+# By kind: what is described, and the calls by which somebody else has made the same. SID, VM and JOB are the machine's.
 THINGS: Mapping[str, tuple[ResourceSpec, list[tuple[str, dict[str, Any]]]]] = {
     "pool": (PoolSpec(name="front", comment=HAND), [("/pools", {"poolid": "front", "comment": HAND})]),
     "mapping": (
@@ -41,6 +42,14 @@ THINGS: Mapping[str, tuple[ResourceSpec, list[tuple[str, dict[str, Any]]]]] = {
                 "/cluster/ha/rules",
                 {"rule": "near", "type": "node-affinity", "resources": "SID", "nodes": "pve2:2", "comment": HAND},
             ),
+        ],
+    ),
+    "replication": (
+        ReplicationSpec(name="copy", machine="web", target="pve1", comment=HAND),
+        [
+            ("/storage", {"storage": "tank", "type": "zfspool", "pool": "tank"}),
+            ("VM/config", {"scsi1": "tank:1"}),
+            ("/cluster/replication", {"id": "JOB", "type": "local", "target": "pve1", "comment": HAND}),
         ],
     ),
     "ip-set": (
@@ -86,7 +95,7 @@ def made(lab: Bench, tmp_path: Path) -> Deployment:
 
 def by_hand(made: Deployment, calls: list[tuple[str, dict[str, Any]]]) -> None:
     facts = made.recorded().facts
-    names = {"SID": f"vm:{facts.vmid}", "VM": f"/nodes/{facts.node}/qemu/{facts.vmid}"}
+    names = {"SID": f"vm:{facts.vmid}", "VM": f"/nodes/{facts.node}/qemu/{facts.vmid}", "JOB": f"{facts.vmid}-0"}
     for path, values in calls:
         made.by_hand(
             "POST", path.replace("VM", names["VM"]), **{key: names.get(str(v), v) for key, v in values.items()}

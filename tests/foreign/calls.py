@@ -10,6 +10,7 @@ from nixops_proxmox.pve.api.firewall import FirewallCalls, of_vm
 
 NODE, VMID, STORAGE = "pve1", 100, "local"
 UPID = "UPID:pve1:00001234:00005678:6B0BA11B:qmstart:100:root@pam:"
+REPLICATION = "/cluster/replication"
 USER = "/access/users/u@pve"
 VM, STORE = f"/nodes/{NODE}/qemu/{VMID}", f"/nodes/{NODE}/storage/{STORAGE}"
 
@@ -155,6 +156,13 @@ def _of_ha() -> list[Made]:
         Made("ha.add", lambda c: c.ha.add("rules", "r", {"type": "node-affinity"}), "POST", "/cluster/ha/rules"),
         Made("ha.change", lambda c: c.ha.change("groups", "g", {}, ("comment",)), "PUT", "/cluster/ha/groups/g"),
         Made("ha.remove", lambda c: c.ha.remove("rules", "r"), "DELETE", "/cluster/ha/rules/r"),
+        Made("replication.list_jobs", lambda c: c.replication.list_jobs(), "GET", REPLICATION),
+        Made("replication.create", lambda c: c.replication.create("100-0", {"target": "b"}), "POST", REPLICATION),
+        Made(
+            "replication.change", lambda c: c.replication.change("100-0", {}, ("rate",)), "PUT", f"{REPLICATION}/100-0"
+        ),
+        Made("replication.remove", lambda c: c.replication.remove("100-0"), "DELETE", f"{REPLICATION}/100-0"),
+        Made("replication.list_states", lambda c: c.replication.list_states(NODE), "GET", f"/nodes/{NODE}/replication"),
     ]
 
 

@@ -10,6 +10,7 @@ from nixops_proxmox.pve.api.accounts import AccountCalls
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.ha import HaCalls
+from nixops_proxmox.pve.api.replication import ReplicationCalls
 from nixops_proxmox.pve.api.tasks import TaskWaiter
 from nixops_proxmox.pve.cluster.work import known_of
 from tests.foreign.bench import Foreign
@@ -17,7 +18,13 @@ from tests.foreign.calls import Made, made
 from tests.foreign.judged import judgement
 
 NO_CALLS = {"close", "guarded"}
-CALLS = {"": PveClient, "accounts.": AccountCalls, "firewall.": FirewallCalls, "ha.": HaCalls}
+CALLS = {
+    "": PveClient,
+    "accounts.": AccountCalls,
+    "firewall.": FirewallCalls,
+    "ha.": HaCalls,
+    "replication.": ReplicationCalls,
+}
 NAMES = sorted(
     f"{where}{name}"
     for where, owner in CALLS.items()

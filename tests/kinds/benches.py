@@ -37,6 +37,7 @@ from tests.kinds.machine import cluster
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.mapping_bench import MappingBench
 from tests.kinds.record import Record
+from tests.kinds.replication_bench import ReplicationBench
 from tests.kinds.reservation_bench import ReservationBench
 from tests.kinds.routing_bench import RoutingBench
 
@@ -450,6 +451,7 @@ BENCHES: dict[str, type[Bench]] = {
     "mapping": MappingBench,
     "ha": HaBench,
     "ha-rule": HaRuleBench,
+    "replication": ReplicationBench,
     "reservation": ReservationBench,
     "routing": RoutingBench,
     "firewall": MachineFirewallBench,

@@ -40,6 +40,7 @@ FRAGMENTS = [
     "docs/mappings.md 0",
     "docs/moving.md 0",
     "docs/networks.md 0",
+    "docs/replication.md 0",
     "docs/reservations.md 0",
     "docs/resources.md 0",
     "docs/resources.md 1",
@@ -59,6 +60,7 @@ RESOURCES = [
     "docs/firewall.md 1",
     "docs/ha.md 0",
     "docs/mappings.md 0",
+    "docs/replication.md 0",
     "docs/routing.md 0",
     "docs/tenants.md 0",
 ]

@@ -78,6 +78,9 @@ EXAMPLES: Mapping[str, Example] = {
     "pool": Example(
         {"name": "front", "pool": "edge", "comment": "web"}, {"comment": "old"}, {"pool": "rim"}, id="edge"
     ),
+    "replication": Example(
+        {"name": "copy", "machine": "log", "target": "pve2"}, {"schedule": "*/5"}, {"target": "pve3"}
+    ),
     "reservation": Example({"name": "lan", "domain": "lan"}, {"domain": "example.org"}, {"router": "other"}),
     "routing": Example(
         {"name": "edge", "vlans": [{"interface": "eth1", "vlan": 20}]},
@@ -154,12 +157,13 @@ def vyos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def shop(provider_bed: "Bed", vyos: str) -> Iterator[Shop]:
-    """Two machines, made once, a router that dnsmasq would be, and one that VyOS would be."""
+    """Two machines, made once, one on ZFS, a router that dnsmasq would be, and one that VyOS would be."""
     from tests.e2e.bed import user_folders
 
     bed = provider_bed
     bed.reset()
     clear_state(bed)
+    bed.api("POST", "/storage", storage="tank", type="zfspool", pool="tank")
     folder = bed.home / "hosts.d"
     folder.mkdir(exist_ok=True)
     file = bed.home / "config" / "nixops-proxmox" / "routers.toml"
@@ -173,6 +177,8 @@ def shop(provider_bed: "Bed", vyos: str) -> Iterator[Shop]:
             name: provider.ask_outputs(create("vm", machine(name, f"10.9.0.2{number}")))
             for number, name in enumerate(("web", "db"))
         }
+        disks = [{"storage": "tank", "size": "1G"}]
+        provider.ask_outputs(create("vm", machine("log", "10.9.0.22", disks=disks, node="pve1")))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in user_folders(bed.home).items():
             patch.setenv(name, value)
@@ -180,6 +186,7 @@ def shop(provider_bed: "Bed", vyos: str) -> Iterator[Shop]:
         yield Shop(bed, Resources(state=state), made)
     file.unlink()
     bed.reset()
+    bed.api("DELETE", "/storage/tank")
     clear_state(bed)
 
 

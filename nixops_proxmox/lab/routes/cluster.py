@@ -140,11 +140,6 @@ async def quorum_device(_: Call) -> Any:
     return {}
 
 
-@routes.get("/cluster/replication")
-async def replication_jobs(_: Call) -> Any:
-    return []
-
-
 @routes.get("/cluster/log", {"max": integer(1)})
 async def cluster_log(call: Call) -> Any:
     done = [task for task in call.cluster.tasks.tasks.values() if task.status is not None and _sees(call, task)]

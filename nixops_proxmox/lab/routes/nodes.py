@@ -11,7 +11,7 @@ from nixops_proxmox.lab.describe import describe_node, node_memory
 from nixops_proxmox.lab.refusals import Refused, bad_parameter
 from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.cpus import VENDOR
-from nixops_proxmox.lab.schema.types import boolean, integer, matching, text
+from nixops_proxmox.lab.schema.types import boolean, matching, text
 
 routes = Routes()
 AUDIT, MODIFY = needs("/nodes/{node}", "Sys.Audit"), needs("/nodes/{node}", "Sys.Modify")
@@ -208,12 +208,6 @@ async def certificates(call: Call) -> Any:
 @routes.get("/nodes/{node}/lxc")
 async def containers(_: Call) -> Any:
     """The lab has no containers."""
-    return []
-
-
-@routes.get("/nodes/{node}/replication", {"guest": integer(100, 999999999, format="pve-vmid")})
-async def replication(_: Call) -> Any:
-    """No volume is replicated in the lab."""
     return []
 
 

@@ -8,6 +8,7 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import UNUSED, disk_keys, format_disk, is_cdrom, parse_disk, volume_of
 from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
+from nixops_proxmox.lab.replication import refuse_other_target
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
@@ -98,6 +99,8 @@ def start_migration(cluster: Cluster, auth: Auth, vm: Vm, params: Mapping[str, A
         return _ask_ha(cluster, auth, vm, target)
     if vm.running and not params.get("online"):
         die("can't migrate running VM without --online")
+    if vm.running and not params.get("force"):
+        refuse_other_target(cluster, vm.vmid, target)
     vm.check_lock()
     for storage in missing_storages(cluster, vm, target) if "targetstorage" not in params else ():
         die(f"storage '{storage}' is not available on node '{target}'")
@@ -153,6 +156,7 @@ async def _migrate(cluster: Cluster, vm: Vm, target: str, params: Mapping[str, A
     for key, stored in locals_:
         await _take_along(cluster, vm, key, stored, target, params, log)
     await cluster.clock.sleep(cluster.latency.of_task("qmigrate"))
+    cluster.replications.turn(vm.vmid, vm.node, target)
     vm.node = target
     if vm.running:
         log.say("migration status: completed")

@@ -3,13 +3,16 @@
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.replication import refuse_replicated
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 
 
-def check_removable(vm: Vm, *, purge: bool) -> None:
+def check_removable(cluster: Cluster, vm: Vm, *, purge: bool) -> None:
     if vm.config.get("protection") == "1":
         die(f"can't remove VM {vm.vmid} - protection mode enabled")
+    if not purge:
+        refuse_replicated(cluster, vm.vmid)
     if vm.ha and not purge:
         die(f"unable to remove VM {vm.vmid} - used in HA resources and purge parameter not set.")
     if vm.running:
@@ -18,7 +21,7 @@ def check_removable(vm: Vm, *, purge: bool) -> None:
 
 def start_remove(cluster: Cluster, auth: Auth, vm: Vm, *, purge: bool, unreferenced: bool, skip_lock: bool) -> str:
     cluster.check_quorum()
-    check_removable(vm, purge=purge)
+    check_removable(cluster, vm, purge=purge)
 
     async def work(log: Log) -> None:
         async with cluster.flocked(vm):
@@ -26,7 +29,7 @@ def start_remove(cluster: Cluster, auth: Auth, vm: Vm, *, purge: bool, unreferen
                 die(f"Configuration file 'nodes/{vm.node}/qemu-server/{vm.vmid}.conf' does not exist")
             if not skip_lock:
                 vm.check_lock("suspended")  # a hibernated VM may be destroyed
-            check_removable(vm, purge=purge)
+            check_removable(cluster, vm, purge=purge)
             await _remove(cluster, vm, log, unreferenced=unreferenced)
             if purge:
                 log.say(f"purging VM {vm.vmid} from related configurations..")
@@ -59,6 +62,7 @@ async def _remove(cluster: Cluster, vm: Vm, log: Log, *, unreferenced: bool) -> 
 def _purge(cluster: Cluster, vm: Vm) -> None:
     if vm.ha and cluster.release.since(9, 1):
         cluster.ha.take_out(vm.sid)
+    cluster.replications.forget(vm.vmid)
     for job in cluster.backup_jobs.values():
         if "vmid" in job:
             job["vmid"] = ",".join(part for part in job["vmid"].split(",") if part != str(vm.vmid))

@@ -13,6 +13,7 @@ from nixops_proxmox.pve.api.archives import parse_config_file
 from nixops_proxmox.pve.api.firewall import FirewallCalls
 from nixops_proxmox.pve.api.guarded import Guarded, Prove
 from nixops_proxmox.pve.api.ha import HaCalls
+from nixops_proxmox.pve.api.replication import ReplicationCalls
 from nixops_proxmox.pve.api.versions import Release, parse_release
 from nixops_proxmox.pve.wire.calls import QUICK, SLOW, TRANSFER, Call, HttpMethod, Timeouts, Value
 from nixops_proxmox.pve.wire.upload import Upload, no_progress, sha256_of, stored_name
@@ -220,6 +221,10 @@ class PveClient:
     @property
     def ha(self) -> HaCalls:
         return HaCalls(self._ask)
+
+    @property
+    def replication(self) -> ReplicationCalls:
+        return ReplicationCalls(self._ask)
 
     def list_pool_members(self, pool: str) -> tuple[int, ...]:
         data = answers.as_map(self._ask("GET", "/pools/{pool}", pool=pool), "pool")

@@ -43,6 +43,7 @@ from nixops_proxmox.pve.cluster.networks import NetworkStore
 from nixops_proxmox.pve.cluster.placement import Reservations, space_wanted
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.pools import Pools, PoolStore
+from nixops_proxmox.pve.cluster.replications import ReplicationStore
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
@@ -147,6 +148,7 @@ class PveHypervisor:
         self.pool_store, self.backup_jobs = PoolStore(unguarded), BackupJobs(unguarded)
         self.network_store = NetworkStore(unguarded, self.get_release)
         self.ha_store, self.mapping_store = HaStore(unguarded, self.get_release), MappingStore(unguarded)
+        self.replication_store = ReplicationStore(unguarded)
         self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
         self._pools = Pools(client, self._view, self.get_release)
 
