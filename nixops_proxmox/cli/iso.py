@@ -6,10 +6,11 @@ Never sends the same content twice.
 import argparse
 from pathlib import Path
 
-from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, state_location
+from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.progress import start_transfer
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
 
 IMAGES = (".qcow2", ".raw", ".vmdk", ".ova")  # what PVE imports; everything else is an ISO
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storage", metavar="NAME", default="", help="Upload to this storage (default: one that takes it)"
     )
     upload.add_argument("--node", metavar="NAME", default="", help="Upload to this node, if the storage is not shared")
+    upload.add_argument("--each", action="store_true", help="Upload to each node of each hypervisor of the network")
     upload.add_argument(
         "--content", choices=("iso", "import"), help="Set PVE's content type (default: by the file's name)"
     )
@@ -74,6 +76,43 @@ def run_remove(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_upload(args: argparse.Namespace, screen: Screen) -> int:
+    if args.each:
+        return run_upload_to_each(args, screen)
+    return run_upload_to_one(args, screen)
+
+
+def run_upload_to_each(args: argparse.Namespace, screen: Screen) -> int:
+    """What machines boot is the same volume everywhere, if every hypervisor has the storage."""
+    from nixops_proxmox.operations import open_volumes
+    from nixops_proxmox.operations.networks import described_profiles
+
+    if args.node:
+        raise ConfigError("--each is for all nodes", hint="leave out --node")
+    with open_deployed(args, screen) as deployed:
+        profiles = described_profiles(deployed, args.profile)
+    told = find_told_deployment(args)
+    state = state_location(args) if told else ""
+    shown, content = [], args.content or content_of(args.path)
+    for profile in profiles:
+        with (
+            open_volumes(profile, state=state, deployment=told) as volumes,
+            start_transfer(screen.err, f"uploading {args.path.name} to {profile}") as progress,
+        ):
+            shown += [
+                (profile, put)
+                for put in volumes.put_on_each(args.path, content, storage=args.storage, progress=progress)
+            ]
+    if args.json:
+        screen.json({"uploads": [{"hypervisor": profile, "volume": put.volume, "node": put.node or None,
+                                  "uploaded": put.uploaded} for profile, put in shown]})  # fmt: skip
+        return 0
+    for profile, put in shown:
+        screen.say(f"{profile}{f' {put.node}' if put.node else ''}: {'uploaded' if put.uploaded else 'it is there'}")
+    screen.result("\n".join(sorted({put.volume for _, put in shown})))
+    return 0
+
+
+def run_upload_to_one(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.operations import open_volumes
     from nixops_proxmox.operations.networks import enter_networks, usual_profile
 

@@ -76,6 +76,33 @@ class Volumes:
             self._pursue(Presence.PRESENT, medium, progress)
         return Put(medium.volume, medium.only_node, uploaded=not is_there)
 
+    def put_on_each(
+        self, path: Path, content: str, *, storage: str = "", progress: OnBytes = no_progress
+    ) -> "list[Put]":
+        """The same on each node, as far as nodes do not share the storage: machines name one volume, wherever they are
+        made. NotFound if a node that is online lacks the storage."""
+        refuse_ending(path, content)
+        name = content_name(path)
+        places = find_places(self._hypervisor, content, storage, "")
+        places = [place for place in places if place.storage == places[0].storage]
+        self._refuse_gaps(places)
+        puts = []
+        for medium in (_medium_at(place, path, content, name) for place in sorted(places, key=lambda one: one.node)):
+            _, is_there = self._choose([medium])
+            if not is_there or self._record is not None:
+                self._pursue(Presence.PRESENT, medium, progress)
+            puts.append(Put(medium.volume, medium.only_node, uploaded=not is_there))
+        return puts
+
+    def _refuse_gaps(self, places: Sequence[StorageSeen]) -> None:
+        nodes = {node.name for node in self._hypervisor.resources().nodes if node.online}
+        lacking = sorted(nodes - {place.node for place in places})
+        if lacking and not any(place.shared for place in places):
+            raise NotFound(
+                f"{', '.join(lacking)} has no storage {places[0].storage} that is active",
+                hint="give --storage one that every node has",
+            )
+
     def _choose(self, media: Sequence[Medium]) -> tuple[Medium, bool]:
         """The place that has the file already, and True. Else the one where an upload was cut off or, last, the best
         place."""

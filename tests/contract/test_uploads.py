@@ -1,6 +1,7 @@
 """Deleting an uploaded file, with the real client on the lab."""
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,34 @@ def test_an_upload_is_deleted_unless_a_vm_has_it_inserted(bench: "Bench", tmp_pa
         assert put.volume not in media.sizes("pve1", "local", "iso")
         assert [one.outcome.value for one in record.history()] == ["done", "failed", "done"]
         assert record.stored("medium") == []
+
+
+def test_a_file_is_put_on_each_node_that_does_not_share_the_storage_once(bench: "Bench", tmp_path: Path) -> None:
+    from nixops_proxmox.operations.volumes import Volumes
+
+    iso = tmp_path / "nixos.iso"
+    iso.write_bytes(uuid.uuid4().bytes)
+    volumes = Volumes(bench.hypervisor, "lab")
+    volumes.put(iso, "iso", storage="local", node="pve2")
+    puts = volumes.put_on_each(iso, "iso", storage="local")
+    assert [(put.node, put.uploaded) for put in puts] == [("pve1", True), ("pve2", False), ("pve3", True)]
+    assert len({put.volume for put in puts}) == 1
+    for node in ("pve1", "pve2", "pve3"):
+        assert puts[0].volume in bench.hypervisor.media.sizes(node, "local", "iso")
+    assert [put.uploaded for put in volumes.put_on_each(iso, "iso", storage="local")] == [False] * 3
+
+
+def test_a_node_that_lacks_the_storage_is_named_before_anything_is_sent(bench: "Bench", tmp_path: Path) -> None:
+    from nixops_proxmox.errors import NotFound
+    from nixops_proxmox.operations.volumes import Volumes
+
+    iso = tmp_path / "nixos.iso"
+    iso.write_bytes(uuid.uuid4().bytes)
+    stores = bench.lab.cluster.stores
+    before = stores.storages["local"]
+    bench.change(lambda: stores.storages.update(local=replace(before, nodes=("pve1", "pve2"))))
+    try:
+        with pytest.raises(NotFound, match="pve3 has no storage local that is active"):
+            Volumes(bench.another(), "lab").put_on_each(iso, "iso", storage="local")
+    finally:
+        bench.change(lambda: stores.storages.update(local=before))

@@ -52,6 +52,13 @@ def test_the_example_keeps_what_others_depend_on_apart(bed: "Bed") -> None:
     refused = bed.run("deploy", check=False)
     assert refused.returncode == 3 and "mgmt" in refused.stderr, "nobody can be asked"
     assert vms(bed, "mgmt") == {}
+    iso = bed.home / "small.iso"
+    iso.write_bytes(b"not much")
+    puts = [json.loads(bed.run("iso", "upload", "--each", "--json", str(iso)).stdout)["uploads"] for _ in range(2)]
+    assert [[(one["hypervisor"], one["uploaded"]) for one in put] for put in puts] == [
+        [("mgmt", True), ("tenant", True)],
+        [("mgmt", False), ("tenant", False)],
+    ]
     bed.run("deploy", "--confirm")
     assert vms(bed, "mgmt") == {"metrics": "running", "jump": "running"}
     assert vms(bed, "tenant") == {"iot": "running", "sandbox": "running"}
