@@ -26,7 +26,7 @@ APART = HaRuleSpec(name="apart", machines=("web", "db"), affinity="negative")
 REFS = [Ref("ha", "web"), Ref("ha", "db"), Ref("ha-rule", "near")]
 
 
-@pytest.fixture(scope="module", params=["8.4", "9.1"])
+@pytest.fixture(scope="module", params=[pytest.param("8.4", marks=pytest.mark.weekly), "9.1"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with start_bench(request.param, latency=Latency(refused_login=0.0, statistics=0.0, ha=0.02)) as made:
         yield made

@@ -12,7 +12,7 @@ from tests.nixes import SMALL_NIXOS, nixpkgs_lib
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
-pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "laboratory" / "network.nix"
 NIXOS = f"nixpkgs={SMALL_NIXOS}:nixpkgs-lib={nixpkgs_lib()}"

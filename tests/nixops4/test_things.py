@@ -195,7 +195,11 @@ def test_every_kind_has_a_resource_type_and_an_example_here() -> None:
     assert all(one.stateful for one in TYPES.values()), "each could be forgotten"
 
 
-@pytest.mark.parametrize("kind", sorted(EXAMPLES))
+OFTEN = ("firewall", "ha", "network", "pool", "reservation", "routing")  # the others: once a week
+WHEN = [pytest.param(one, marks=() if one in OFTEN else pytest.mark.weekly) for one in sorted(EXAMPLES)]
+
+
+@pytest.mark.parametrize("kind", WHEN)
 def test_a_thing_is_made_once_changed_and_never_becomes_another(shop: Shop, kind: str) -> None:
     example = EXAMPLES[kind]
     for other, told in example.before:

@@ -210,6 +210,7 @@ def test_a_guest_that_dies_in_the_middle_of_the_install_is_installed_anew(storie
     assert ended.moves("partitioned") == ["done", "done"], ended.history
 
 
+@pytest.mark.weekly
 @pytest.mark.parametrize("crash", ["link-down"])
 def test_a_network_that_is_cut_during_the_install_is_waited_for(stories: "Stories", crash: str) -> None:
     ended = stories.end_of(crash)
