@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.nixes import SMALL_LIB, SMALL_NIXOS
-from tests.pace import patience
+from tests.pace import patience, wait_until
 
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
@@ -104,8 +104,10 @@ def test_the_jump_user_may_forward_and_do_nothing_else(inside: "GuestBed") -> No
             argv, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=patience(60)
         )
 
-    forwarded = jump("-W", f"{web}:22", gate)
-    assert forwarded.stdout.startswith("SSH-2.0-OpenSSH"), forwarded.stderr
+    def forwards() -> bool:
+        return jump("-W", f"{web}:22", gate).stdout.startswith("SSH-2.0-OpenSSH")
+
+    wait_until(forwards, 60, "sshd, which was told to read its configuration anew")
     for words in ([gate, "id"], [gate], ["-tt", gate, "sh"], ["-s", gate, "sftp"]):
         refused = jump(*words)
         assert refused.returncode != 0 and "uid=" not in refused.stdout, words
