@@ -12,7 +12,18 @@ import pluggy
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import address, backup_job, mapping, medium, network, pool, replication, reservation, routing
+from nixops_proxmox.kinds import (
+    address,
+    backup_job,
+    mapping,
+    medium,
+    network,
+    pool,
+    replication,
+    reservation,
+    routing,
+    storage,
+)
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
@@ -103,6 +114,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(replication.NAME, replication.ABOUT, replication.LIFECYCLE, described=replication.DESCRIBED),
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
+        Entry(storage.NAME, storage.ABOUT, storage.LIFECYCLE, described=storage.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
         Entry(cluster.NAME, cluster.ABOUT, cluster.LIFECYCLE, described=cluster.DESCRIBED),
         Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),

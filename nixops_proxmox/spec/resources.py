@@ -11,6 +11,7 @@ from nixops_proxmox.spec.replication import ReplicationSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.routing import RoutingSpec
+from nixops_proxmox.spec.storage import StorageSpec
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 
 Models = Mapping[str, type[ResourceSpec]]  # by option
@@ -21,6 +22,7 @@ _MODELS = (
     ReplicationSpec,
     ReservationsSpec,
     RoutingSpec,
+    StorageSpec,
     VirtualNetwork,
     IpSet,
     AddressAlias,

@@ -58,6 +58,12 @@ def made(folder: Path) -> list[Made]:
         Made("list_ha_rules", lambda c: c.list_ha_rules(), "GET", "/cluster/ha/rules"),
         Made("list_ha_groups", lambda c: c.list_ha_groups(), "GET", "/cluster/ha/groups"),
         Made("get_processor", lambda c: c.get_processor(NODE), "GET", f"/nodes/{NODE}/status"),
+        Made(
+            "set_storage_content",
+            lambda c: c.set_storage_content(STORAGE, ["iso"], "d"),
+            "PUT",
+            f"/storage/{STORAGE}",
+        ),
         Made("list_backup_jobs", lambda c: c.list_backup_jobs(), "GET", "/cluster/backup"),
         Made("create_backup_job", lambda c: c.create_backup_job("j", {"storage": "s"}), "POST", "/cluster/backup"),
         Made("change_backup_job", lambda c: c.change_backup_job("j", {"mode": "stop"}), "PUT", "/cluster/backup/j"),

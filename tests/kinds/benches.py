@@ -40,6 +40,7 @@ from tests.kinds.record import Record
 from tests.kinds.replication_bench import ReplicationBench
 from tests.kinds.reservation_bench import ReservationBench
 from tests.kinds.routing_bench import RoutingBench
+from tests.kinds.storage_bench import StorageBench
 
 T = TypeVar("T", bound=AnyThing)
 
@@ -453,6 +454,7 @@ BENCHES: dict[str, type[Bench]] = {
     "ha-rule": HaRuleBench,
     "replication": ReplicationBench,
     "reservation": ReservationBench,
+    "storage": StorageBench,
     "routing": RoutingBench,
     "firewall": MachineFirewallBench,
     "cluster-firewall": ClusterFirewallBench,

@@ -45,6 +45,7 @@ FRAGMENTS = [
     "docs/resources.md 0",
     "docs/resources.md 1",
     "docs/routing.md 0",
+    "docs/storages.md 0",
     "docs/tenants.md 0",
     "docs/volumes.md 0",
     "docs/volumes.md 1",
@@ -62,6 +63,7 @@ RESOURCES = [
     "docs/mappings.md 0",
     "docs/replication.md 0",
     "docs/routing.md 0",
+    "docs/storages.md 0",
     "docs/tenants.md 0",
 ]
 

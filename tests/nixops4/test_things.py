@@ -88,6 +88,12 @@ EXAMPLES: Mapping[str, Example] = {
         {"router": "rim"},
     ),
     "securityGroup": Example({"name": "http", "rules": [{"macro": "HTTP"}]}, {"comment": "all"}, {"group": "www"}),
+    "storage": Example(
+        {"name": "isos", "storage": "shared", "content": ["snippets"]},
+        {"content": ["snippets", "import"]},
+        {"storage": "local"},
+        id="shared",
+    ),
     "tenant": Example(
         {"name": "red", "vnet": "red", "subnet": "10.30.0.0/24", "gateway": "10.30.0.1", "admins": ["10.0.0.0/8"]},
         {"snat": True},

@@ -12,6 +12,7 @@ from nixops_proxmox.spec.ha import HaRuleSpec
 from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
+from nixops_proxmox.spec.storage import StorageSpec
 
 PACKAGE = Path(models.__file__).parents[1]
 OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: the last word before the field
@@ -47,6 +48,7 @@ IN_SPEC = {
     (MachineFirewall, "sealed"),
     (HaRuleSpec, "rule"),  # as `ruleid`
     (MappingSpec, "mapping"),  # as `mappingid`
+    (StorageSpec, "storage"),  # as `storage_id`
 }
 
 

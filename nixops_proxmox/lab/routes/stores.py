@@ -120,6 +120,8 @@ async def create(call: Call) -> Any:
 def _change(call: Call, storage: Storage) -> None:
     if "content" in call.params:
         wanted = tuple(split_list(call.params["content"]))
+        if "import" in wanted and not call.cluster.release.since(8, 3):
+            raise bad_parameter("content", "invalid format - invalid content type 'import'\n")
         for content in wanted:
             if content not in (*CONTENT[storage.kind], "none"):
                 wrong = f"unable to use content type '{content}' with storage type '{storage.kind}'"

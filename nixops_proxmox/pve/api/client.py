@@ -137,6 +137,10 @@ class PveClient:
         data = answers.as_maps(self._ask("GET", "/storage"), "storages")
         return {answers.as_text(item.get("storage"), "storage"): item for item in data}
 
+    def set_storage_content(self, storage: str, content: Sequence[str], digest: str) -> None:
+        """All that it takes from now on. `digest`: of the storages, as they were read."""
+        self._ask("PUT", "/storage/{storage}", {"content": ",".join(content), "digest": digest}, storage=storage)
+
     def list_bridges(self, node: str) -> tuple[str, ...]:
         """Bridges and vnets that we may see on the node."""
         return tuple(self.describe_bridges(node))
