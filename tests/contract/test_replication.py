@@ -117,8 +117,11 @@ def test_what_pve_could_not_copy_is_refused_before_it_is_asked(made: Deployment,
     described: dict[str, Any] = {"disks": ({"slot": "scsi0", "size": GIB, **disk},)}
     made.make(node="pve1", **described)
     spec = ReplicationSpec(name="copy", machine="web", target=target)
-    with made.opened(bare(name="web", **described), beside=(spec,)) as deployed, pytest.raises(StateError) as raised:
-        ensure(deployed)
+    with made.opened(bare(name="web", **described), beside=(spec,)) as deployed:
+        assert reason in deployed.list_resources()[0].differences[0], "the plan says it"
+        assert [reason in one.text for _, look in deployed.resources.examinations() for one in look()] == [True]
+        with pytest.raises(StateError) as raised:
+            ensure(deployed)
     assert reason in raised.value.message
     vmid = made.recorded().facts.vmid
     if target == "pve2" and disk["storage"] != "few":  # PVE itself sees that only when it copies

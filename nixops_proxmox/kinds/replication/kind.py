@@ -246,9 +246,20 @@ def remarks(world: World) -> Iterator[str]:
         yield "nothing is copied yet"
 
 
+def outline(world: World) -> Iterator[str]:
+    """Why a deploy will not make it, if its machine is there already."""
+    facts = vm_facts(world.setting, world.spec.machine)
+    reason = "" if facts is None else world.api.why_not(facts.vmid, world.spec.target)
+    if reason:
+        yield f"{world.spec.machine} cannot be copied to {world.spec.target}: {reason}"
+
+
 def examine(spec: ReplicationSpec, setting: Setting) -> Iterator[Finding]:
-    """Whether copies are made: the node of the machine knows."""
-    for text in remarks(make_world(spec, setting)):
+    """Whether copies can be made, and are: the node of the machine knows."""
+    world = make_world(spec, setting)
+    for text in outline(world) if find_ours(world) is None else ():
+        yield Finding(Level.PROBLEM, f"replication {spec.name}", text, "put its disks on ZFS that both nodes have")
+    for text in remarks(world):
         yield Finding(Level.WARNING, f"replication {spec.name}", text, "see `pvesr status` on the machine's node")
 
 
@@ -266,4 +277,6 @@ def make_world(spec: ReplicationSpec, setting: Setting) -> World:
 
 
 LIFECYCLE = described_rows(ReplicationKind())
-DESCRIBED = Describable(ReplicationSpec, make_world, needs, examine=examine, remarks=remarks, stranger=find_stranger)
+DESCRIBED = Describable(
+    ReplicationSpec, make_world, needs, examine=examine, remarks=remarks, outline=outline, stranger=find_stranger
+)
