@@ -104,9 +104,8 @@ class Describable:
     thing with this spec needs on a cluster of this release. `foresee`: what is done to it when a machine with these
     NICs is made, a line each. `examine`: what a doctor finds where it is to be; DeployError for what does not answer.
     `remarks`: why a thing that is as described has no effect, or not all of it, a line each. `outline`: what a new one
-    will be, a line each.
-    `remarks`: why a thing that is as described has no effect, or not all of it, a line each. `stranger`: what stands in
-    its place; None: nothing does, or it is ours. A kind without that takes over nothing.
+    will be, a line each. `stranger`: what stands in its place; None: nothing does, or it is ours. A kind without that
+    takes over nothing.
     """
 
     spec: type[ResourceSpec]
