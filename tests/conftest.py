@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 STARTERS = "NIXOPS_PROXMOX_LAB_STARTERS"  # of lab/starter.py: typeguard must see the first import of the package
 WEEKLY = "NIXOPS_PROXMOX_TEST_WEEKLY"
 REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/test_machine.py")
-# Files whose tests share machines that take long to make: in two processes they would be made twice.
-SHARED = tuple(f"tests/e2e/test_{name}.py" for name in ("faults", "secrets", "swapped_disks", "systems"))
+# Files whose tests share machines that take long to make: in several processes they would be made again.
+SHARED = tuple(
+    f"tests/e2e/test_{name}.py" for name in ("faults", "secrets", "swapped_disks", "systems", "two_hypervisors")
+)
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
 

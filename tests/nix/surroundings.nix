@@ -119,7 +119,7 @@ in
       ours = exported "proxmox";
       other = exported "none";
       resources = expression.resources {
-        evalResources = file: set: "${toString file}: ${builtins.concatStringsSep " " (builtins.attrNames set)}";
+        evalResources = file: set: "${if builtins.isFunction file then "a module" else toString file}: ${builtins.concatStringsSep " " (builtins.attrNames set)}";
         zipAttrs = builtins.zipAttrsWith (_: values: values);
         resourcesByType.volumes = [{ data = { }; }];
       };

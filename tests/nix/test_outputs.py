@@ -1,5 +1,6 @@
 """The flake, the installer's module, the NixOps 2 expression and the NixOps 4 provider, with stand-ins for packages."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from nixops_proxmox.kinds.registry import find_described, find_resource_types
 from nixops_proxmox.nixops4.inputs import FileInputs, NixosInputs, StateInputs, VmInputs, VolumeInputs
 from tests.nix.conftest import ROOT, Evaluate
 
@@ -79,7 +81,10 @@ def test_the_plugin_expression_is_what_nixops_reads(look: Any) -> None:
     assert plugin["options"] == [str(ROOT / "nix" / "proxmox.nix"), str(ROOT / "nix" / "gateway.nix"), "a module"]
     assert plugin["ours"] == [{"proxmox": {"disks": [], "network": [], "memory": 5}}]
     assert plugin["other"] == [{}], "machines of other backends say nothing"
-    assert plugin["resources"] == {"volumes": f"{ROOT / 'nix' / 'volume.nix'}: data"}
+    assert plugin["resources"].pop("volumes") == f"{ROOT / 'nix' / 'volume.nix'}: data"
+    kinds = json.loads((ROOT / "nix" / "kinds.json").read_text())
+    assert set(find_described()) <= set(kinds)
+    assert plugin["resources"] == {option: "a module: " for option in kinds}
 
 
 def test_the_provider_declares_what_the_executable_takes(look: Any) -> None:
@@ -93,7 +98,9 @@ def test_the_provider_declares_what_the_executable_takes(look: Any) -> None:
         "volume": VolumeInputs,
         "state": StateInputs,
     }
-    assert {name: set(one["inputs"]) for name, one in provider["types"].items()} == {
-        name: set(model.model_fields) for name, model in models.items()
-    }
-    assert [name for name, one in provider["types"].items() if one["requireState"]] == ["nixos", "vm", "volume"]
+    types = provider["types"]
+    own = {name: set(types[name]["inputs"]) for name in models}
+    assert own == {name: set(model.model_fields) for name, model in models.items()}
+    described = set(types) - set(models)
+    assert described == set(find_resource_types()) - set(models)
+    assert {name for name, one in types.items() if one["requireState"]} == {*described, "nixos", "vm", "volume"}

@@ -4,14 +4,18 @@
 `<path>/snapshots/<name>/…` of the same shape. ISO images are plain files, and the lab does not look inside.
 """
 
+import errno
 import hashlib
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.machines.base import Volume
+
+LAST_WRITES_SECONDS, LAST_WRITES_PAUSE = 10.0, 0.05
 
 
 def now(volume: Volume) -> Path:
@@ -117,9 +121,20 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """A Nix store's folders are read-only: without root they must be opened first."""
-    try:
-        shutil.rmtree(path)
-    except PermissionError:
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(path)], check=True, capture_output=True)
-        shutil.rmtree(path)
+    """A Nix store's folders are read-only: without root they must be opened first. And a process of a guest that was
+    just switched off may still be writing."""
+    deadline, opened = time.monotonic() + LAST_WRITES_SECONDS, False
+    while True:
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            if opened:
+                raise
+            subprocess.run(["chmod", "-R", "u+rwX", "--", str(path)], check=True, capture_output=True)
+            opened = True
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or time.monotonic() > deadline:
+                raise
+            time.sleep(LAST_WRITES_PAUSE)
+        else:
+            return
