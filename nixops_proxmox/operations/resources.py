@@ -16,7 +16,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
-from nixops_proxmox.operations.asked import Asked, Refuse, refuse_nothing
+from nixops_proxmox.operations.asking import AskingJournal, Refuse, refuse_nothing
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
@@ -364,7 +364,7 @@ class ResourceKeeper:
         """`asked`: its hypervisor may forbid it now. A machine that is being changed is finished, with what follows."""
         ref, journal = Ref(thing.kind, thing.name), self._record.journal(lease)
         if asked and spec.profile:
-            journal = Asked(journal, lambda: self._outside.refuse(f"{ref.kind} {ref.name}", spec.profile))
+            journal = AskingJournal(journal, lambda: self._outside.refuse(f"{ref.kind} {ref.name}", spec.profile))
         world = self._world(ref, spec, only=only)
         ended: Thing = pursue(self._kinds[ref.kind].lifecycle, goal, thing, world, journal)
         return ended

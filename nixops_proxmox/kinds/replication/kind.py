@@ -24,7 +24,7 @@ from nixops_proxmox.kinds.resource import (
     with_mark,
 )
 from nixops_proxmox.model import Finding, Level
-from nixops_proxmox.pve.api.replication import ReplicationState
+from nixops_proxmox.pve.api.replication import ReplicationKeys, ReplicationState
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.replication import REPLICATION, ReplicationSpec
@@ -34,13 +34,11 @@ ABOUT = "copies of a machine's disks on another node"
 UNSET = {"schedule": "*/15", "disable": "0"}  # what PVE leaves out of a job, and what it means
 REMOVAL_SECONDS, POLL_SECONDS = 600, 5
 
-JobSettings = Mapping[str, str]  # PVE's keys
-
 
 class ReplicationStore(Protocol):
     """The replication jobs of a cluster."""
 
-    def jobs(self) -> Mapping[str, JobSettings]:
+    def jobs(self) -> Mapping[str, ReplicationKeys]:
         """By ID, which is VMID-NUMBER."""
         ...
 
@@ -54,8 +52,8 @@ class ReplicationStore(Protocol):
         """Why PVE could not replicate the VM to that node; empty: it can."""
         ...
 
-    def create(self, job: str, settings: JobSettings, /) -> None: ...
-    def change(self, job: str, settings: JobSettings, gone: Sequence[str], /) -> None: ...
+    def create(self, job: str, settings: ReplicationKeys, /) -> None: ...
+    def change(self, job: str, settings: ReplicationKeys, gone: Sequence[str], /) -> None: ...
 
     def remove(self, job: str, /) -> None:
         """Asks for it: it is gone later."""
@@ -68,7 +66,7 @@ World: TypeAlias = ResourceWorld[ReplicationSpec, ReplicationStore]
 @dataclass(frozen=True)
 class JobSeen:
     job: str  # 100-0
-    settings: JobSettings
+    settings: ReplicationKeys
 
     @property
     def vmid(self) -> int:
@@ -152,7 +150,7 @@ def _free_id(world: World, vmid: int) -> str:
     return next(name for name in (f"{vmid}-{number}" for number in count()) if name not in taken)
 
 
-def wanted(world: World) -> JobSettings:
+def wanted(world: World) -> ReplicationKeys:
     spec = world.spec
     settings = {
         "schedule": spec.schedule,
@@ -162,7 +160,7 @@ def wanted(world: World) -> JobSettings:
     return settings | ({} if spec.rate is None else {"rate": str(spec.rate)})
 
 
-def _gone(world: World, have: JobSettings) -> list[str]:
+def _gone(world: World, have: ReplicationKeys) -> list[str]:
     return ["rate"] if "rate" in have and world.spec.rate is None else []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nixops_proxmox.pve.api import answers
 
-Settings = Mapping[str, str]
+ReplicationKeys = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class ReplicationCalls:
     def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask
 
-    def list_jobs(self) -> Mapping[str, Settings]:
+    def list_jobs(self) -> Mapping[str, ReplicationKeys]:
         """By ID, which is VMID-NUMBER. What was never set is not there."""
         return answers.parse_backup_jobs(self._ask("GET", "/cluster/replication"))
 
-    def create(self, job: str, settings: Settings) -> None:
+    def create(self, job: str, settings: ReplicationKeys) -> None:
         self._ask("POST", "/cluster/replication", {**settings, "id": job, "type": "local"})
 
-    def change(self, job: str, settings: Settings, gone: Sequence[str] = ()) -> None:
+    def change(self, job: str, settings: ReplicationKeys, gone: Sequence[str] = ()) -> None:
         """`gone`: the settings that go back to PVE's own."""
         params = {**settings, "delete": ",".join(gone)} if gone else settings
         self._ask("PUT", "/cluster/replication/{job}", params, job=job)

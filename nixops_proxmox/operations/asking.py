@@ -12,7 +12,7 @@ def refuse_nothing(what: str, profile: str) -> None:
     del what, profile
 
 
-class Asked:
+class AskingJournal:
     """Satisfies `core.ports.Journal`: passes everything on. `ask` is called before each attempt, and may refuse."""
 
     def __init__(self, journal: Journal[Any], ask: Callable[[], None]) -> None:
