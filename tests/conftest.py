@@ -1,5 +1,6 @@
 """What holds for all tests: the measure of deadlines, labs that end with us, real guests one by one, the last lines."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -92,6 +93,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     if skipped:
         terminalreporter.section("not tested here, and why", bold=True)
         terminalreporter.write_line("\n".join(summary(skipped)))
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that runs in this process takes the package's log for itself, and its terminal ends with the test."""
+    log = logging.getLogger("nixops_proxmox")
+    handlers, level, propagate = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture(scope="session")
