@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def take_plan(args: argparse.Namespace) -> None:
     """A word with a dot or a slash that names a file is a plan. `--only` selects a machine that is called like one."""
     files = [word for word in args.machines if re.search(r"[./]", word) and Path(word).is_file()]
-    if len([*files, *([args.plan] if args.plan else [])]) > 1:
+    if len(files) + (args.plan is not None) > 1:
         raise ConfigError("a deploy does one plan at a time", hint=f"name only {args.plan or files[0]}")
     if files:
         args.plan = Path(files[0])

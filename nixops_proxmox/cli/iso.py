@@ -4,13 +4,20 @@ Never sends the same content twice.
 """
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.progress import start_transfer
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nixops_proxmox.core.ports import OnBytes
+    from nixops_proxmox.operations.volumes import Put, Volumes
 
 IMAGES = (".qcow2", ".raw", ".vmdk", ".ova")  # what PVE imports; everything else is an ISO
 
@@ -76,32 +83,35 @@ def run_remove(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_upload(args: argparse.Namespace, screen: Screen) -> int:
-    if args.each:
-        return run_upload_to_each(args, screen)
-    return run_upload_to_one(args, screen)
+    return run_upload_to_each(args, screen) if args.each else run_upload_to_one(args, screen)
+
+
+@contextmanager
+def start_upload(args: argparse.Namespace, screen: Screen, profile: str) -> "Iterator[tuple[Volumes, str, OnBytes]]":
+    """Where it goes, PVE's content type, and what is told of the progress."""
+    from nixops_proxmox.operations import open_volumes
+
+    told = find_told_deployment(args)
+    with (
+        open_volumes(profile, state=state_location(args) if told else "", deployment=told) as volumes,
+        start_transfer(screen.err, f"uploading {args.path.name}" + (f" to {profile}" if args.each else "")) as progress,
+    ):
+        yield volumes, args.content or content_of(args.path), progress
 
 
 def run_upload_to_each(args: argparse.Namespace, screen: Screen) -> int:
     """What machines boot is the same volume everywhere, if every hypervisor has the storage."""
-    from nixops_proxmox.operations import open_volumes
     from nixops_proxmox.operations.networks import described_profiles
 
     if args.node:
         raise ConfigError("--each is for all nodes", hint="leave out --node")
     with open_deployed(args, screen) as deployed:
         profiles = described_profiles(deployed, args.profile)
-    told = find_told_deployment(args)
-    state = state_location(args) if told else ""
-    shown, content = [], args.content or content_of(args.path)
+    shown: list[tuple[str, Put]] = []
     for profile in profiles:
-        with (
-            open_volumes(profile, state=state, deployment=told) as volumes,
-            start_transfer(screen.err, f"uploading {args.path.name} to {profile}") as progress,
-        ):
-            shown += [
-                (profile, put)
-                for put in volumes.put_on_each(args.path, content, storage=args.storage, progress=progress)
-            ]
+        with start_upload(args, screen, profile) as (volumes, content, progress):
+            puts = volumes.put_on_each(args.path, content, storage=args.storage, progress=progress)
+            shown += [(profile, put) for put in puts]
     if args.json:
         screen.json({"uploads": [{"hypervisor": profile, "volume": put.volume, "node": put.node or None,
                                   "uploaded": put.uploaded} for profile, put in shown]})  # fmt: skip
@@ -113,18 +123,11 @@ def run_upload_to_each(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_upload_to_one(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.operations import open_volumes
     from nixops_proxmox.operations.networks import enter_networks, usual_profile
 
     profile = usual_profile(args.profile)
     enter_networks([profile])
-    content = args.content or content_of(args.path)
-    told = find_told_deployment(args)
-    state = state_location(args) if told else ""
-    with (
-        open_volumes(profile, state=state, deployment=told) as volumes,
-        start_transfer(screen.err, f"uploading {args.path.name}") as progress,
-    ):
+    with start_upload(args, screen, profile) as (volumes, content, progress):
         put = volumes.put(args.path, content, storage=args.storage, node=args.node, progress=progress)
     if args.json:
         screen.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})

@@ -16,6 +16,7 @@ from nixops_proxmox.model import Facts, Finding, Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec.marks import bears_mark, mark_of, with_mark, without_mark
 from nixops_proxmox.spec.resource import ResourceSpec
 
 _MARKED = re.compile(r"(?:^| )nixops-proxmox:(\S+/\S+)$")
@@ -118,27 +119,15 @@ class Describable:
     stranger: Callable[[Any], Stranger | None] | None = None
 
 
-def mark_of(deployment: str, name: str) -> str:
-    """What our things say in their comments: whose they are."""
-    return f"nixops-proxmox:{deployment}/{name}"
-
-
-def with_mark(comment: str, mark: str) -> str:
-    """A comment that says whose the thing is."""
-    return f"{comment} {mark}".lstrip()
-
-
-def bears_mark(comment: str, mark: str) -> bool:
-    return comment == mark or comment.endswith(f" {mark}")
-
-
-def without_mark(comment: str, mark: str) -> str:
-    return comment.removesuffix(mark).strip()
-
-
-def find_unmarked(comment: str | None, mark: str) -> str | None:
-    """The comment of a thing that is not ours; None: there is none, or it is ours."""
-    return None if comment is None or bears_mark(comment, mark) else comment
+def stranger_at(
+    comment: str | None, mark: str, differences: Callable[[str], Sequence[str]], claim: Callable[[str], None]
+) -> Stranger | None:
+    """The thing with this comment; None: there is none, or it is ours. `differences`, `claim`: by its comment with our
+    mark."""
+    if comment is None or bears_mark(comment, mark):
+        return None
+    marked = with_mark(comment, mark)
+    return Stranger(comment, differences(marked), lambda: claim(marked))
 
 
 def comment_changes(have: str, want: str, mark: str) -> list[str]:

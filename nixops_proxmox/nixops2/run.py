@@ -28,6 +28,7 @@ from nixops_proxmox.nixops2.volumes import NixopsVolumes, described_volumes, kep
 from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Options, said_agreed
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
@@ -165,8 +166,8 @@ class Run:
     ) -> Pursuit:
         self.join(name, book)
         machine = book.record_now.machine(self.title, name)
-        if not permissions.adjust and machine.facts.profile:  # it may have moved since it was described
-            spec = spec.model_copy(update={"profile": machine.facts.profile})
+        if not permissions.adjust:
+            spec = where_it_is(spec, machine.facts)
         return Pursuit(
             machine,
             self.world(spec, permissions),

@@ -31,6 +31,7 @@ from nixops_proxmox.operations.placing import explain_place, tell_standing
 from nixops_proxmox.operations.plan_file import SavedPlan, refuse_moved_thing, refuse_moved_world, without_new
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, Planned, Removal, check_machine, describe_plan, plan_machine
+from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch, refuse_ambiguous
 from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.operations.systems import find_system_change, keep_system, since_boot
@@ -395,7 +396,7 @@ class Deployed(MoveVerb, VolumeVerbs):
         found: dict[str, Checked] = {}
 
         def work(name: str) -> Machine:
-            here = self._where_it_is(name, self.spec(name))
+            here = where_it_is(self.spec(name), self.record.machine(name).facts)
             world = self._parts.hurried(self._world(name, self._options.permissions, here))
             checked = check_machine(
                 self.record.machine(name),

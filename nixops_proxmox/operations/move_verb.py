@@ -23,6 +23,7 @@ from nixops_proxmox.operations.moving import (
     was_started,
 )
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, OpenDeployment
+from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
@@ -134,7 +135,7 @@ class MoveVerb(OpenDeployment):
         return pursuit.run(DropLeft(elsewhere, left))
 
     def _spec_there(self, machine: Machine) -> MachineSpec:
-        return self.spec(machine.name).model_copy(update={"profile": machine.facts.profile})
+        return where_it_is(self.spec(machine.name), machine.facts)
 
     def _go_back(self, name: str, lease: Any, left: Left, to: str) -> Machine:
         if left.profile != to:

@@ -10,7 +10,7 @@ from nixops_proxmox.model import Archive, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.shared_storages import backup_places, choose_common, common_storages
 from nixops_proxmox.pve.vm.identity import uuid_of
-from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, storage_of
+from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_size, storage_of
 from nixops_proxmox.spec import InstallSpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
@@ -150,11 +150,10 @@ def _disks_to(sides: Sides, vm: Vm) -> tuple[str, tuple[str, ...]]:
 
 
 def _sizes(vm: Vm) -> Iterator[int]:
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
     for drive in drives_of(vm.config).values():
-        text = drive.get("size", "")
-        if not is_cdrom(drive) and text[:-1].isdigit() and text[-1:] in units:
-            yield int(text[:-1]) * units[text[-1]]
+        size = None if is_cdrom(drive) else parse_size(drive.get("size", ""))
+        if size is not None:
+            yield size
 
 
 # How it gets there

@@ -23,6 +23,7 @@ from nixops_proxmox.operations.description import Description
 from nixops_proxmox.operations.keeping import Keeper, VolumeShown
 from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper, ResourceShown
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
@@ -105,7 +106,7 @@ class OpenDeployment:
 
     def asking_resources(self) -> list[ResourceShown]:
         """The resources that a deploy would make or change where a hypervisor asks for a word which was not said."""
-        asking = self._parts.care.asking(sorted(self.resources.profiles()))
+        asking = self._parts.care.asking(sorted(self.resources.described_profiles()))
         return self.resources.waiting_on(asking) if asking else []
 
     def agree(self) -> None:
@@ -345,15 +346,10 @@ class OpenDeployment:
             builder = self._description.builder(self._parts)
         spec = spec or self._near_its_volumes(self.spec(name))
         if not permissions.adjust:
-            spec = self._where_it_is(name, spec)
+            spec = where_it_is(spec, self.record.machine(name).facts)
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         return replace(world, before_boot=self.resources.follow)
-
-    def _where_it_is(self, name: str, spec: MachineSpec) -> MachineSpec:
-        """A verb that leaves the hardware as it is works where the machine is, wherever it is described."""
-        profile = self.record.machine(name).facts.profile
-        return spec.model_copy(update={"profile": profile}) if profile else spec
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

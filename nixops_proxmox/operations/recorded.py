@@ -1,7 +1,9 @@
-"""Things of the kinds with four functions, as the record has them."""
+"""Things as the record has them."""
 
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import StateError
+from nixops_proxmox.model import Facts
+from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.state import Stored
 
 
@@ -17,3 +19,8 @@ def recorded_thing(deployment: str, kind: str, name: str, stored: Stored | None)
             f"the record of the {kind} {name} cannot be read: {error}",
             hint="upgrade nixops-proxmox, or restore the state from a backup",
         ) from error
+
+
+def where_it_is(spec: MachineSpec, facts: Facts) -> MachineSpec:
+    """What leaves the hardware as it is works where the machine is, wherever it is described."""
+    return spec.model_copy(update={"profile": facts.profile}) if facts.profile else spec

@@ -142,7 +142,7 @@ class ResourceKeeper:
 
     def followers(self, machine: str) -> list[Ref]:
         """The recorded things of others that follow a machine, and can be put right with what is known here."""
-        made = {ref: self._made_as(self.thing(ref)) for ref in self.recorded()}
+        made = {ref: self.made_as(ref) for ref in self.recorded()}
         return [ref for ref, spec in made.items() if spec is not None and self._outlives(spec, machine)]
 
     def _outlives(self, spec: ResourceSpec, machine: str) -> bool:
@@ -152,7 +152,7 @@ class ResourceKeeper:
 
     def wants_as_recorded(self, ref: Ref) -> list[Ref]:
         """What had to be there before it was made."""
-        spec = self._made_as(self.thing(ref))
+        spec = self.made_as(ref)
         return [] if spec is None else [Ref(kind, name) for kind, name in spec.wants]
 
     def dependents(self, ref: Ref) -> list[Ref]:
@@ -168,8 +168,12 @@ class ResourceKeeper:
     def identity_changes(self, ref: Ref) -> list[str]:
         """Why what is described now is another thing than what was made, a line each. Nothing: it is the same one, or
         none was made."""
-        before, now = self._made_as(self.thing(ref)), self._specs[ref]
+        before, now = self.made_as(ref), self._specs[ref]
         return list(_changes(before, now)) if is_replaced(before, now) else []
+
+    def described_profiles(self) -> set[str]:
+        """The hypervisors that are to have such things; not even the record is asked."""
+        return {spec.profile for spec in self._specs.values()} - {""}
 
     def waiting_on(self, profiles: Collection[str]) -> list[ResourceShown]:
         """The described things of these hypervisors that a deploy would make or change."""
@@ -178,8 +182,7 @@ class ResourceKeeper:
 
     def profiles(self) -> set[str]:
         """The hypervisors that have such things, or are to have some; nothing is asked of any."""
-        recorded = (self._made_as(self.thing(ref)) for ref in self.recorded())
-        return {spec.profile for spec in (*self._specs.values(), *recorded) if spec is not None} - {""}
+        return self.described_profiles() | {spec.profile for spec in self._all_made()} - {""}
 
     def rights(self) -> Iterator[tuple[str, Callable[[Release], Iterable[Need]]]]:
         """What each described thing needs, with the hypervisor that it is on."""
@@ -220,15 +223,8 @@ class ResourceKeeper:
                 raise StateError(f"the record of the {ref} does not say how it was made, and nothing describes it")
             if is_replaced(before, spec):
                 changes = tuple(_changes(before, spec))
-                return ResourceShown(
-                    ref,
-                    Presence.DIFFERS,
-                    described,
-                    changes,
-                    replaced=True,
-                    description=description,
-                    profile=spec.profile,
-                )
+                found = ResourceShown(ref, Presence.DIFFERS, described, changes, description=description)
+                return replace(found, replaced=True, profile=spec.profile)
             entry, world = self._kinds[ref.kind], self._world(ref, spec)
             seen, shown = entry.lifecycle.look_closely(world, thing)
             differences = tuple(shown.differences) if shown is not None else ()
@@ -278,7 +274,7 @@ class ResourceKeeper:
         """The machine is about to boot for the first time, or is gone: things that follow machines are made again. One
         that was made before, and is now described in another way, is left to its own turn."""
         for ref in sorted({*self._specs, *self.recorded()}, key=self._turn):
-            spec = self._specs.get(ref) or self._made_as(self.thing(ref))
+            spec = self._specs.get(ref) or self.made_as(ref)
             if spec is None or not spec.covers(machine):
                 continue
             with self._held(ref) as lease:

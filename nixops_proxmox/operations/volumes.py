@@ -71,10 +71,7 @@ class Volumes:
         refuse_ending(path, content)
         name = content_name(path)
         places = find_places(self._hypervisor, content, storage, node)
-        medium, is_there = self._choose([_medium_at(place, path, content, name) for place in places])
-        if not is_there or self._record is not None:  # where nothing is recorded, a second look would tell the same
-            self._pursue(Presence.PRESENT, medium, progress)
-        return Put(medium.volume, medium.only_node, uploaded=not is_there)
+        return self._put([_medium_at(place, path, content, name) for place in places], progress)
 
     def put_on_each(
         self, path: Path, content: str, *, storage: str = "", progress: OnBytes = no_progress
@@ -86,13 +83,15 @@ class Volumes:
         places = find_places(self._hypervisor, content, storage, "")
         places = [place for place in places if place.storage == places[0].storage]
         self._refuse_gaps(places)
-        puts = []
-        for medium in (_medium_at(place, path, content, name) for place in sorted(places, key=lambda one: one.node)):
-            _, is_there = self._choose([medium])
-            if not is_there or self._record is not None:
-                self._pursue(Presence.PRESENT, medium, progress)
-            puts.append(Put(medium.volume, medium.only_node, uploaded=not is_there))
-        return puts
+        in_order = sorted(places, key=lambda one: one.node)
+        return [self._put([_medium_at(place, path, content, name)], progress) for place in in_order]
+
+    def _put(self, media: Sequence[Medium], progress: OnBytes) -> "Put":
+        """In one of these places."""
+        medium, is_there = self._choose(media)
+        if not is_there or self._record is not None:  # where nothing is recorded, a second look would tell the same
+            self._pursue(Presence.PRESENT, medium, progress)
+        return Put(medium.volume, medium.only_node, uploaded=not is_there)
 
     def _refuse_gaps(self, places: Sequence[StorageSeen]) -> None:
         nodes = {node.name for node in self._hypervisor.resources().nodes if node.online}

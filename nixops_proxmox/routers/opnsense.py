@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nixops_proxmox.errors import ConfigError, RouterError
-from nixops_proxmox.routers.opnsense_routing import OpnsenseRouting
+from nixops_proxmox.routers.opnsense_routing import EVERYTHING, OpnsenseRouting
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.routers.reservation import Reservation, choose_subnet
 from nixops_proxmox.routers.web import Web
 
 MARK = "nixops-proxmox:"  # how our descriptions begin
-EVERYTHING = {"current": 1, "rowCount": -1, "searchPhrase": ""}  # without it, a search shows a few rows
 
 
 @dataclass(frozen=True)

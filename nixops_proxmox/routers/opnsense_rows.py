@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.routers.parts import End, FilterRule, Forward, GroupPart, HostName, RouterParts
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 Fields = Mapping[str, str]
 
@@ -60,8 +61,7 @@ def rows_of(parts: RouterParts, mark: str) -> list[TableRow]:
 
 
 def bears(row: Fields, table: Table, mark: str) -> bool:
-    text = row.get(table.mark, "")
-    return text == mark or text.endswith(f" {mark}")
+    return bears_mark(row.get(table.mark, ""), mark)
 
 
 def differing(have: Fields, row: TableRow) -> list[str]:
@@ -72,10 +72,6 @@ def differing(have: Fields, row: TableRow) -> list[str]:
 
 def _same(have: str, want: str, *, loose: bool) -> bool:
     return have.lower() == want.lower() if loose else have == want
-
-
-def _marked(mark: str, comment: str) -> str:
-    return f"{comment} {mark}".lstrip()
 
 
 def _alias(one: GroupPart, mark: str) -> TableRow:
@@ -109,7 +105,7 @@ def _forward(one: Forward, number: int, mark: str) -> Fields:
         "target": one.to,
         "local-port": (one.to_port or one.port).partition("-")[0],
         "pass": "pass",
-        "descr": _marked(mark, one.comment),
+        "descr": with_mark(one.comment, mark),
     }
 
 
@@ -145,7 +141,7 @@ def _rule(one: FilterRule, number: int, mark: str) -> Fields:
         "source_net": _end(one.source, "any"),
         "destination_net": _end(one.to, "(self)" if one.rule_set == "input" else "any"),
         "destination_port": one.port,
-        "description": _marked(mark, one.comment),
+        "description": with_mark(one.comment, mark),
     }
 
 

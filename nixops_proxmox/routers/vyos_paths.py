@@ -21,6 +21,7 @@ from nixops_proxmox.routers.parts import (
     StaticRoute,
     VlanPart,
 )
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 Path = tuple[str, ...]
 Leaves = frozenset[Path]
@@ -117,7 +118,7 @@ class _Numbers:
 
 
 def _described(mark: str, comment: str) -> Path:
-    return ("description", f"{comment} {mark}".lstrip())
+    return ("description", with_mark(comment, mark))
 
 
 def _vlan(one: VlanPart, mark: str) -> Unit:
@@ -318,7 +319,7 @@ def has_room(path: Path, version: str) -> bool:
 def bears(leaves: Leaves, mark: str) -> bool:
     """Does the unit with these leaves say that it is ours?"""
     told = [leaf[1] for leaf in leaves if len(leaf) == 2 and leaf[0] == "description"]
-    return any(text == mark or text.endswith(f" {mark}") for text in told) or ("alias", alias_of(mark)) in leaves
+    return any(bears_mark(text, mark) for text in told) or ("alias", alias_of(mark)) in leaves
 
 
 def replaced(unit: Path, leaf: Path, there: Leaves) -> Leaves:

@@ -26,6 +26,7 @@ from nixops_proxmox.routers.vyos_paths import (
     units_of,
     within,
 )
+from nixops_proxmox.spec.marks import bears_mark
 
 STARTED = "commit-confirm"  # in the answer of a router that has started its timer
 QUICK = 15.0  # seconds for an answer that shows that it is there
@@ -176,7 +177,7 @@ def _foreign(path: Path, have: Leaves, told: Leaves, mark: str) -> list[str]:
 
 
 def _is_mark(leaf: Path, mark: str) -> bool:
-    return leaf[0] == "description" and leaf[-1].endswith(mark)
+    return leaf[0] == "description" and bears_mark(leaf[-1], mark)
 
 
 def _lines(unit: Unit, have: Leaves, want: Leaves) -> Iterator[str]:

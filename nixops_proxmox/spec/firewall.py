@@ -109,18 +109,12 @@ class Rule(Frozen):
         return map(parse_word, (*self.sources, *self.to))
 
 
-class _OfFirewalls(ResourceSpec):
-    """What all that may name addresses have in common."""
+class NamesAddresses(ResourceSpec):
+    """What all that may name addresses have in common, on clusters and on routers."""
 
     def words(self) -> Iterator[Word]:
         """All names and addresses in it."""
         raise NotImplementedError
-
-    @property
-    @override
-    def wants(self) -> Collection[tuple[str, str]]:
-        kinds = {"set": IP_SET, "alias": ALIAS}
-        return [(kinds[word.kind], word.name) for word in dict.fromkeys(self.words()) if word.kind in kinds]
 
     @override
     def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
@@ -132,6 +126,16 @@ class _OfFirewalls(ResourceSpec):
             *(("machine", name) for name in sorted(named | tagged)),
             *(("network", one) for one in sorted(networks)),
         ]
+
+
+class _OfFirewalls(NamesAddresses):
+    """What all of a firewall have in common."""
+
+    @property
+    @override
+    def wants(self) -> Collection[tuple[str, str]]:
+        kinds = {"set": IP_SET, "alias": ALIAS}
+        return [(kinds[word.kind], word.name) for word in dict.fromkeys(self.words()) if word.kind in kinds]
 
     @property
     @override

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from typing_extensions import override
 
 from nixops_proxmox.spec import values as v
-from nixops_proxmox.spec.firewall import RuleAddress, Word, parse_word
+from nixops_proxmox.spec.firewall import NamesAddresses, RuleAddress, Word, parse_word
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.resource import Comment, Objection, ResourceSpec
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
@@ -116,7 +116,7 @@ class RouterRule(Frozen):
     comment: Comment = ""
 
 
-class RoutingSpec(ResourceSpec):
+class RoutingSpec(NamesAddresses):
     """One of `resources.routing`: all that one router has of this deployment, so that a change is one commit."""
 
     kind = ROUTING
@@ -146,6 +146,7 @@ class RoutingSpec(ResourceSpec):
     def router_name(self) -> str:
         return self.router or self.name
 
+    @override
     def words(self) -> Iterator[Word]:
         """All names and addresses in it, but for groups."""
         texts = [text for members in (*self.hosts.values(), *self.groups.values()) for text in members]
@@ -159,15 +160,6 @@ class RoutingSpec(ResourceSpec):
         """A machine that boots for the first time may need its VLAN, and an address of DHCP."""
         del machine
         return bool(self.vlans or self.dhcp)
-
-    @override
-    def comes_after(self, machines: "Sequence[MachineSpec]") -> Collection[tuple[str, str]]:
-        named = {word.name for word in self.words() if word.kind == "machine"}
-        tags = {word.name.lower() for word in self.words() if word.kind == "tag"}
-        tagged = {machine.name for machine in machines if tags & set(machine.tags)}
-        networks = {word.name for word in self.words() if word.kind == "network"}
-        of_machines = [("machine", name) for name in sorted(named | tagged)]
-        return [*of_machines, *(("network", name) for name in sorted(networks))]
 
     @property
     @override

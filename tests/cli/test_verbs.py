@@ -472,7 +472,7 @@ def test_migrate_says_first_what_it_takes_and_what_forbids_it(cli: Cli) -> None:
 def test_move_says_what_it_does_asks_and_names_what_the_description_must_say(cli: Cli) -> None:
     cli("deploy")
     done = cli("move", "web", "--to", "tenant")
-    assert done.status == 3, "nobody can be asked"
+    assert done.status == 3, "there is no one to ask"
     lines = (
         "web: default → tenant",
         "  it is shut down, and backed up to nfs (8.0 GiB of disks)",

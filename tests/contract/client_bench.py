@@ -60,6 +60,12 @@ class Bench:
     def fault(self, action: Any, method: str, path: str, **more: Any) -> None:
         self.lab.faults.add(Fault(action, method, path, **more))
 
+    def empty(self) -> None:
+        """No VMs, and nothing that was looked at before counts any more."""
+        self.lab.run(self.lab.cluster.stop_all())
+        self.change(self.lab.cluster.reset)
+        self.skew += 600
+
     def calls(self) -> Counter[str]:
         """Those that are no polls, since the last look."""
         counted = Counter(one.call.name for one in self.done if not one.call.poll)

@@ -26,8 +26,7 @@ def lab() -> Iterator[Bench]:
 
 @pytest.fixture
 def made(lab: Bench, tmp_path: Path) -> Deployment:
-    lab.change(lab.lab.cluster.reset)
-    lab.skew += 600
+    lab.empty()
     return Deployment(lab, tmp_path)
 
 

@@ -13,7 +13,7 @@ from nixops_proxmox.errors import DeployError, PermissionDenied, StateError
 from nixops_proxmox.kinds.firewall.cluster import needs as cluster_needs
 from nixops_proxmox.kinds.firewall.names import needs as firewall_needs
 from nixops_proxmox.kinds.registry import find_kinds
-from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting
 from nixops_proxmox.lab.testing import start_lab
 from nixops_proxmox.model import Address, Machine, Phase, Reach
 from nixops_proxmox.options import Silent
@@ -21,6 +21,7 @@ from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.resource import ResourceSpec
 from tests.contract.clerk import Clerk
 from tests.contract.client_bench import MAC, Bench

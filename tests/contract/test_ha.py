@@ -35,9 +35,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Bench]:
 @pytest.fixture
 def made(lab: Bench, tmp_path: Path) -> Deployment:
     """Two machines that run, on pve2 and pve3."""
-    lab.lab.run(lab.lab.cluster.stop_all())
-    lab.change(lab.lab.cluster.reset)
-    lab.skew += 600
+    lab.empty()
     found = Deployment(lab, tmp_path)
     for name, node in (("web", "pve2"), ("db", "pve3")):
         machine = found.make(name=name, node=node, **SHARED)

@@ -9,10 +9,11 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds import network
-from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld
 from nixops_proxmox.lab.latency import Latency
 from nixops_proxmox.lab.testing import start_lab
 from nixops_proxmox.options import Silent
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.contract.client_bench import Bench
 from tests.kinds.record import Record

@@ -33,9 +33,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 @pytest.fixture
 def made(lab: Bench, tmp_path: Path) -> Deployment:
-    lab.lab.run(lab.lab.cluster.stop_all())
-    lab.change(lab.lab.cluster.reset)
-    lab.skew += 600
+    lab.empty()
     found = Deployment(lab, tmp_path)
     found.make(node="pve1", **ZFS)
     return found

@@ -58,8 +58,7 @@ def granted(needed: Sequence[Need]) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec.kind))
 def test_each_right_is_needed_and_all_of_them_are_enough(bench: Bench, spec: ResourceSpec) -> None:
-    bench.change(bench.lab.cluster.reset)
-    bench.skew += 600
+    bench.empty()
     made = bench.created()
     machine = made.moved(Phase.READY, replace(made.facts, profile="default"))
     if isinstance(spec, HaRuleSpec):

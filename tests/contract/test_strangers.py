@@ -86,8 +86,7 @@ def lab() -> Iterator[Bench]:
 
 @pytest.fixture
 def made(lab: Bench, tmp_path: Path) -> Deployment:
-    lab.change(lab.lab.cluster.reset)
-    lab.skew += 600
+    lab.empty()
     found = Deployment(lab, tmp_path)
     found.make(node="pve2", **SHARED)
     return found

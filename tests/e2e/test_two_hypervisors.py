@@ -50,7 +50,7 @@ def with_care(bed: "Bed") -> None:
 def test_the_example_keeps_what_others_depend_on_apart(bed: "Bed") -> None:
     with_care(bed)
     refused = bed.run("deploy", check=False)
-    assert refused.returncode == 3 and "mgmt" in refused.stderr, "nobody can be asked"
+    assert refused.returncode == 3 and "mgmt" in refused.stderr, "there is no one to ask"
     assert vms(bed, "mgmt") == {}
     iso = bed.home / "small.iso"
     iso.write_bytes(b"not much")

@@ -17,7 +17,7 @@ from nixops_proxmox.errors import NeedsPermission, NotFound, PveRefused
 from nixops_proxmox.kinds import backup_job, medium, network, pool
 from nixops_proxmox.kinds.backup_job.kind import job_id
 from nixops_proxmox.kinds.medium import Medium
-from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting
 from nixops_proxmox.kinds.volume import ports as volumes
 from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.table import DISK
@@ -26,6 +26,7 @@ from nixops_proxmox.model import Facts, Machine, Phase, Spot, VmRef
 from nixops_proxmox.options import Silent
 from nixops_proxmox.spec import VolumeSpec
 from nixops_proxmox.spec.backup_job import BackupJobSpec
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from tests.clocks import SteppedClock

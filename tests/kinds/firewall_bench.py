@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
-from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting
 from nixops_proxmox.model import Address, Facts, Machine, Phase, Reach
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import Where, of_cluster, of_group, of_vm
 from nixops_proxmox.pve.wire.refusals import ConfigChanged
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.firewall import AddressAlias, ClusterFirewall, IpSet, MachineFirewall, SecurityGroup
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.resource import ResourceSpec
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse

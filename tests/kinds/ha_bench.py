@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds.ha import resource, rule
-from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.ha import HaRuleSeen
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.ha import HaRuleSpec, HaSpec
+from nixops_proxmox.spec.marks import mark_of
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.record import Record

@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds import mapping
-from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.answers import MappingSeen
 from nixops_proxmox.spec.mapping import MappingEntry, MappingSpec
+from nixops_proxmox.spec.marks import mark_of
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse
 from tests.kinds.record import Record

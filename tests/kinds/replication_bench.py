@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds import replication
-from nixops_proxmox.kinds.resource import ResourceWorld, Setting, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld, Setting
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.replication import ReplicationState
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.replication import ReplicationSpec
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse

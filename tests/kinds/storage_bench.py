@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds import storage
-from nixops_proxmox.kinds.resource import ResourceWorld, mark_of
+from nixops_proxmox.kinds.resource import ResourceWorld
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.cluster.storages import StorageFound
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.storage import StorageSpec
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import Fuse

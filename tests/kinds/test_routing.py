@@ -359,9 +359,9 @@ def around(*machines: tuple[str, str], tags: tuple[str, ...] = ()) -> Neighbourh
 
 def test_names_are_filled_in_and_what_has_no_address_stands_for_nothing() -> None:
     spec = spec_of(FULL)
-    nobody = parts_of(spec, Neighbourhood())
-    assert (nobody.forwards, nobody.hosts, nobody.rules) == ([], [], [])
-    assert [one.members for one in nobody.groups] == [()], "a group stays, so that rules can name it"
+    waiting = parts_of(spec, Neighbourhood())
+    assert (waiting.forwards, waiting.hosts, waiting.rules) == ([], [], [])
+    assert [one.members for one in waiting.groups] == [()], "a group stays, so that rules can name it"
     assert list(idle(spec, Neighbourhood())) == [
         "port 8443 waits: machine:web has no IPv4 address yet",
         "the name web.lan waits: nothing that it names has an address yet",

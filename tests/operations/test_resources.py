@@ -13,12 +13,13 @@ from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.errors import Locked, RouterError, StateError
 from nixops_proxmox.kinds.registry import find_described
-from nixops_proxmox.kinds.resource import mark_of, with_mark, with_spec
+from nixops_proxmox.kinds.resource import with_spec
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import NetworkSpec
 from nixops_proxmox.spec.firewall import IpSet, MachineFirewall
+from nixops_proxmox.spec.marks import mark_of, with_mark
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.routing import RouterVlan, RoutingSpec

@@ -10,20 +10,12 @@ from typing import Protocol, TypeAlias
 from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.kinds.resource import (
-    Describable,
-    ResourceWorld,
-    Setting,
-    bears_mark,
-    described_rows,
-    pve_world,
-    vm_facts,
-    with_mark,
-)
+from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, pve_world, vm_facts
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.pve.wire.properties import parse_properties
 from nixops_proxmox.spec.backup_job import BackupJobSpec
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 NAME = "backup-job"
 ABOUT = "backups that Proxmox VE makes by itself"

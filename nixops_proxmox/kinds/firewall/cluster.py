@@ -13,8 +13,8 @@ from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.options import as_options, knowing, known_options, option_differences
-from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.words import Neighbourhood
+from nixops_proxmox.kinds.firewall.ports import FirewallStore, Shown
+from nixops_proxmox.kinds.firewall.ruled import strange_rules, waiting_rules, wanted_list
 from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, Stranger, described_rows, pve_world
 from nixops_proxmox.pve.api.firewall import of_cluster
 from nixops_proxmox.pve.api.versions import Release
@@ -55,11 +55,12 @@ class ClusterFirewallKind:
         """The switch comes last, when all that lets us in is there. An option that is as described already is not ours:
         it stays when ours go."""
         wanted, known = wanted_options(world.spec), known_options(attempt.facts)
-        changed = [key for key in wanted if editing.option_in(_options(world), key, USUAL) != wanted[key]]
+        before = _options(world)
+        changed = [key for key, value in wanted.items() if editing.option_in(before, key, USUAL) != value]
         mine = knowing(attempt.facts, {*known, *changed})
         attempt.note(mine)
         editing.put_rules_right(world.api, of_cluster(), wanted_list(world), world.mark, world.clock)
-        if why := _objection(world):
+        if why := _objection(world, before):
             raise StateError(f"cluster firewall {thing.name}: {why}", hint=HINT)
         gone = [name for name in known if name not in wanted]
         editing.put_options_right(world.api, of_cluster(), wanted, USUAL, gone, world.clock)
@@ -79,9 +80,9 @@ HINT = (
 )
 
 
-def _objection(world: World) -> str:
+def _objection(world: World, options: Shown) -> str:
     """Why the firewall is not turned on now. Empty: it is on, or is not to be, or the nodes can still be reached."""
-    api, spot, options = world.api, of_cluster(), _options(world)
+    api, spot = world.api, of_cluster()
     if not world.spec.enable or editing.option_in(options, "enable", USUAL) != "0":
         return ""
     options = {**options, **wanted_options(world.spec)}
@@ -106,33 +107,25 @@ def wanted_options(spec: ClusterFirewall) -> dict[str, str]:
     return as_options(said)
 
 
-def wanted_list(world: World) -> list[Given]:
-    return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
-
-
 def _options(world: World) -> Shown:
     return world.api.options(of_cluster())
 
 
 def remarks(world: World) -> Iterator[str]:
-    for words in rules.idle_rules(world.spec.rules, Neighbourhood.of(world.setting)):
-        yield f"a rule waits: nothing that it names has an address yet ({words})"
-    if why := _objection(world):
+    yield from waiting_rules(world)
+    options = _options(world)
+    if why := _objection(world, options):
         yield why
-    is_off = editing.option_in(_options(world), "enable", USUAL) == "0"
+    is_off = editing.option_in(options, "enable", USUAL) == "0"
     if is_off and not world.spec.enable and world.spec.rules:
         yield "its rules have no effect: the firewall of the cluster is off (enable = true turns it on)"
 
 
 def find_stranger(world: World) -> Stranger | None:
-    """Rules that somebody else wrote, and that are as described."""
-    spot, api, wanted = of_cluster(), world.api, wanted_list(world)
-    found = api.rules(spot)
-    if not rules.claimable(found, wanted, world.mark):
-        return None
-    seen = ClusterSeen(_options(world), rules.as_claimed(found, wanted, world.mark), ())
-    differences = ClusterFirewallKind().diff(world, seen)
-    return Stranger("", differences, lambda: editing.claim_rules(api, spot, wanted, world.mark, world.clock))
+    def differences(claimed: Sequence[Shown]) -> Sequence[str]:
+        return ClusterFirewallKind().diff(world, ClusterSeen(_options(world), claimed, ()))
+
+    return strange_rules(world, of_cluster(), differences)
 
 
 LIFECYCLE = described_rows(ClusterFirewallKind())

@@ -7,8 +7,8 @@ from nixops_proxmox.core.ports import Clock
 from nixops_proxmox.errors import DeployError, StateError
 from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
 from nixops_proxmox.kinds.firewall.rules import Drop, Insert, Rewrite, RuleEdit, claimable, next_edit, pairs
-from nixops_proxmox.kinds.resource import bears_mark, with_mark
 from nixops_proxmox.pve.api.firewall import Where
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 EDITS = 1000  # more than any list needs
 PATIENCE = 10  # how often somebody else may be faster

@@ -10,22 +10,21 @@ from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import needs, refuse_used
-from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
-from nixops_proxmox.kinds.firewall.words import Neighbourhood
+from nixops_proxmox.kinds.firewall.ports import FirewallStore, Shown
+from nixops_proxmox.kinds.firewall.ruled import claim_rules, claimed_list, wanted_list
 from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     comment_changes,
     described_rows,
-    find_unmarked,
     pve_world,
-    with_mark,
+    stranger_at,
 )
 from nixops_proxmox.pve.api.firewall import Where, of_group
 from nixops_proxmox.spec.firewall import GROUP, SecurityGroup
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 World: TypeAlias = ResourceWorld[SecurityGroup, FirewallStore]
 
@@ -48,7 +47,7 @@ class GroupKind:
 
     def diff(self, world: World, found: GroupSeen, /) -> Sequence[str]:
         comment = comment_changes(found.comment, world.spec.comment, world.mark)
-        return [*comment, *rules.rule_differences(found.rules, _wanted(world), world.mark)]
+        return [*comment, *rules.rule_differences(found.rules, wanted_list(world), world.mark)]
 
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         api, name, comment = world.api, world.spec.pve_name, with_mark(world.spec.comment, world.mark)
@@ -64,7 +63,7 @@ class GroupKind:
         elif have != comment:
             # Safe to repeat: the same comment again changes nothing.
             api.set_group_comment(name, comment)
-        editing.put_rules_right(api, _spot(world), _wanted(world), world.mark, world.clock)
+        editing.put_rules_right(api, _spot(world), wanted_list(world), world.mark, world.clock)
         return attempt.facts
 
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
@@ -91,25 +90,20 @@ def _spot(world: World) -> Where:
     return of_group(world.spec.pve_name)
 
 
-def _wanted(world: World) -> list[Given]:
-    return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
-
-
 def find_stranger(world: World) -> Stranger | None:
     """Rules in it that are as described become ours, too: others stay what they are."""
     api, name, spot = world.api, world.spec.pve_name, _spot(world)
-    comment = find_unmarked(api.groups().get(name), world.mark)
-    if comment is None:
-        return None
-    marked = with_mark(comment, world.mark)
-    found, wanted = api.rules(spot), _wanted(world)
-    seen = GroupSeen(marked, rules.as_claimed(found, wanted, world.mark))
 
-    def claim() -> None:
-        editing.claim_rules(api, spot, wanted, world.mark, world.clock)
+    def claim(marked: str) -> None:
+        claim_rules(world, spot)
         api.set_group_comment(name, marked)
 
-    return Stranger(comment, GroupKind().diff(world, seen), claim)
+    return stranger_at(
+        api.groups().get(name),
+        world.mark,
+        lambda marked: GroupKind().diff(world, GroupSeen(marked, claimed_list(world, spot))),
+        claim,
+    )
 
 
 LIFECYCLE = described_rows(GroupKind())

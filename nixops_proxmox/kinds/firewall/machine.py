@@ -13,14 +13,14 @@ from nixops_proxmox.errors import PermissionDenied, StateError
 from nixops_proxmox.kinds.firewall import editing, rules
 from nixops_proxmox.kinds.firewall.names import wanted_members
 from nixops_proxmox.kinds.firewall.options import as_options, knowing, known_options, option_differences
-from nixops_proxmox.kinds.firewall.ports import FirewallStore, Given, Shown
+from nixops_proxmox.kinds.firewall.ports import FirewallStore, Shown
+from nixops_proxmox.kinds.firewall.ruled import strange_rules, waiting_rules, wanted_list
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import (
     Describable,
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     described_rows,
     pve_world,
     vm_facts,
@@ -30,6 +30,7 @@ from nixops_proxmox.pve.api.firewall import Where, of_cluster
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.firewall import FIREWALL, MachineFirewall
+from nixops_proxmox.spec.marks import bears_mark
 
 NAME = FIREWALL
 ABOUT = "the firewall of a machine: options, IP sets, rules"
@@ -144,10 +145,6 @@ def _uses_dhcp(world: World) -> bool | None:
     return True if "dhcp" in methods else None
 
 
-def wanted_list(world: World) -> list[Given]:
-    return rules.wanted_rules(world.spec.rules, Neighbourhood.of(world.setting), world.mark)
-
-
 def _differences(world: World, found: FirewallSeen) -> Iterator[str]:
     wanted = wanted_options(world.spec, world)
     yield from option_differences(found.options, wanted, USUAL, found.known)
@@ -163,9 +160,7 @@ def _differences(world: World, found: FirewallSeen) -> Iterator[str]:
 
 def remarks(world: World) -> Iterator[str]:
     """What keeps the rules from having an effect: PVE says nothing of it by itself."""
-    around = Neighbourhood.of(world.setting)
-    for words in rules.idle_rules(world.spec.rules, around):
-        yield f"a rule waits: nothing that it names has an address yet ({words})"
+    yield from waiting_rules(world)
     if world.spec.enable and not _cluster_filters(world):
         yield "nothing is filtered: the firewall of the whole cluster is off (docs/firewall.md says how to turn it on)"
 
@@ -179,14 +174,14 @@ def _cluster_filters(world: World) -> bool:
 
 
 def find_stranger(world: World) -> Stranger | None:
-    """Rules that somebody else wrote, and that are as described."""
-    spot, api, wanted = find_spot(world), world.api, wanted_list(world)
-    found = () if spot is None else api.rules(spot)
-    if spot is None or not rules.claimable(found, wanted, world.mark):
+    spot = find_spot(world)
+    if spot is None:
         return None
-    seen = FirewallSeen(api.options(spot), rules.as_claimed(found, wanted, world.mark), {}, ())
-    differences = FirewallKind().diff(world, seen)
-    return Stranger("", differences, lambda: editing.claim_rules(api, spot, wanted, world.mark, world.clock))
+
+    def differences(claimed: Sequence[Shown]) -> Sequence[str]:
+        return FirewallKind().diff(world, FirewallSeen(world.api.options(spot), claimed, {}, ()))
+
+    return strange_rules(world, spot, differences)
 
 
 LIFECYCLE = described_rows(FirewallKind())

@@ -15,17 +15,16 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     comment_changes,
     described_rows,
-    find_unmarked,
     pve_world,
-    with_mark,
+    stranger_at,
 )
 from nixops_proxmox.pve.api.firewall import of_cluster
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.firewall import ALIAS, IP_SET, AddressAlias, IpSet, SecurityGroup, parse_word
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 SetWorld: TypeAlias = ResourceWorld[IpSet, FirewallStore]
 AliasWorld: TypeAlias = ResourceWorld[AddressAlias, FirewallStore]
@@ -167,22 +166,25 @@ def _address(world: AliasWorld) -> str:
 
 def find_strange_set(world: SetWorld) -> Stranger | None:
     api, name = world.api, world.spec.pve_name
-    comment = find_unmarked(api.sets(of_cluster()).get(name), world.mark)
-    if comment is None:
-        return None
-    marked = with_mark(comment, world.mark)
-    differences = IpSetKind().diff(world, SetSeen(marked, api.members(of_cluster(), name)))
-    return Stranger(comment, differences, lambda: api.set_set_comment(of_cluster(), name, marked))
+    return stranger_at(
+        api.sets(of_cluster()).get(name),
+        world.mark,
+        lambda marked: IpSetKind().diff(world, SetSeen(marked, api.members(of_cluster(), name))),
+        lambda marked: api.set_set_comment(of_cluster(), name, marked),
+    )
 
 
 def find_strange_alias(world: AliasWorld) -> Stranger | None:
     api, have = world.api, world.api.aliases().get(world.spec.pve_name.lower())
-    comment = None if have is None else find_unmarked(str(have.get("comment", "")), world.mark)
-    if have is None or comment is None:
+    if have is None:
         return None
-    marked = {"name": str(have["name"]), "cidr": str(have["cidr"]), "comment": with_mark(comment, world.mark)}
-    differences = AliasKind().diff(world, marked)
-    return Stranger(comment, differences, lambda: api.change_alias(marked, str(have.get("digest", ""))))
+    same = {"name": str(have["name"]), "cidr": str(have["cidr"])}
+    return stranger_at(
+        str(have.get("comment", "")),
+        world.mark,
+        lambda marked: AliasKind().diff(world, {**same, "comment": marked}),
+        lambda marked: api.change_alias({**same, "comment": marked}, str(have.get("digest", ""))),
+    )
 
 
 SETS, ALIASES = described_rows(IpSetKind()), described_rows(AliasKind())

@@ -10,8 +10,8 @@ from itertools import product
 
 from nixops_proxmox.kinds.firewall.ports import Given, Shown
 from nixops_proxmox.kinds.firewall.words import Neighbourhood, family_of, fields_of
-from nixops_proxmox.kinds.resource import bears_mark, with_mark, without_mark
 from nixops_proxmox.spec.firewall import GROUP_OF_PVE, Rule, SecurityGroup
+from nixops_proxmox.spec.marks import bears_mark, with_mark, without_mark
 
 KEYS = ("type", "action", "enable", "macro", "proto", "source", "dest", "sport", "dport", "iface", "icmp-type", "log",
         "comment")  # fmt: skip

@@ -17,17 +17,17 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     described_rows,
     pve_world,
+    stranger_at,
     vm_facts,
-    with_mark,
 )
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.api.ha import Settings
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec.ha import HA, HaSpec
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 from nixops_proxmox.spec.resource import ResourceSpec
 
 NAME = HA
@@ -134,11 +134,14 @@ def sid_of(setting: Setting | None, name: str) -> str:
 def find_stranger(world: World) -> Stranger | None:
     sid = find_sid(world.setting, world.spec.name)
     have = None if sid is None else world.api.resources().get(sid)
-    if sid is None or have is None or bears_mark(have.get("comment", ""), world.mark):
+    if sid is None or have is None:
         return None
-    marked = {"comment": with_mark(have.get("comment", ""), world.mark)}
-    differences = HaKind().diff(world, ServiceSeen(sid, {**have, **marked}))
-    return Stranger(have.get("comment", ""), differences, lambda: world.api.change(sid, marked))
+    return stranger_at(
+        have.get("comment", ""),
+        world.mark,
+        lambda marked: HaKind().diff(world, ServiceSeen(sid, {**have, "comment": marked})),
+        lambda marked: world.api.change(sid, {"comment": marked}),
+    )
 
 
 def needs_of_ha(spec: ResourceSpec, release: Release) -> Iterator[Need]:

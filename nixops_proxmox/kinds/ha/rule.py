@@ -14,13 +14,13 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     described_rows,
     pve_world,
-    with_mark,
+    stranger_at,
 )
 from nixops_proxmox.pve.api.ha import HaRuleSeen
 from nixops_proxmox.spec.ha import HA_RULE, HaRuleSpec, HaSpec
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 NAME = HA_RULE
 ABOUT = "where HA keeps machines"
@@ -119,11 +119,14 @@ def _word(value: object) -> str:
 def find_stranger(world: World) -> Stranger | None:
     name = world.spec.ruleid
     have = world.api.find_rule(name)
-    if have is None or bears_mark(have.comment, world.mark):
+    if have is None:
         return None
-    marked = replace(have, comment=with_mark(have.comment, world.mark))
-    differences = HaRuleKind().diff(world, marked)
-    return Stranger(have.comment, differences, lambda: world.api.put_rule(name, marked, have))
+    return stranger_at(
+        have.comment,
+        world.mark,
+        lambda marked: HaRuleKind().diff(world, replace(have, comment=marked)),
+        lambda marked: world.api.put_rule(name, replace(have, comment=marked), have),
+    )
 
 
 def make_world(spec: HaRuleSpec, setting: Setting) -> World:

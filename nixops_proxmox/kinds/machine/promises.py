@@ -1,5 +1,8 @@
 """What a plan promised about restarts, held against what happened. A difference is a defect, and is recorded."""
 
+from typing_extensions import override
+
+from nixops_proxmox.core.passing import PassingJournal
 from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, runs, vm_in
 from nixops_proxmox.kinds.machine.ports import Journal
@@ -11,29 +14,18 @@ from nixops_proxmox.model import Machine
 STARTS = ("qmstart", "qmreboot", "qmreset")  # PVE's types of tasks after which the system boots
 
 
-class Watched:
-    """Satisfies `Journal`: passes everything on, and remembers whether the machine was started."""
+class Watched(PassingJournal[Machine]):
+    """Remembers whether the machine was started."""
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        super().__init__(journal)
         self.started = False
 
-    def begin(self, machine: Machine, label: str, to: str) -> int:
-        return self._journal.begin(machine, label, to)
-
-    def note(self, attempt: int, machine: Machine) -> None:
+    @override
+    def note(self, attempt: int, machine: Machine, /) -> None:
         task = find_upid(machine.facts.task)
         self.started = self.started or (task is not None and task.type in STARTS)
-        self._journal.note(attempt, machine)
-
-    def commit(self, attempt: int, machine: Machine) -> None:
-        self._journal.commit(attempt, machine)
-
-    def fail(self, attempt: int, error: Exception) -> None:
-        self._journal.fail(attempt, error)
-
-    def record(self, machine: Machine, label: str) -> None:
-        self._journal.record(machine, label)
+        super().note(attempt, machine)
 
 
 def find_promise(plan: Plan, world: World) -> bool | None:

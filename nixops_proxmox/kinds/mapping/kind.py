@@ -12,16 +12,16 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     described_rows,
     pve_world,
-    with_mark,
+    stranger_at,
 )
 from nixops_proxmox.pve.api.answers import MappingSeen
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.pve.wire.properties import parse_properties
 from nixops_proxmox.spec.mapping import MappingSpec
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 
 NAME = "mapping"
 ABOUT = "devices or folders of nodes by one name"
@@ -106,11 +106,14 @@ def _differences(want: MappingSeen, have: MappingSeen) -> Iterator[str]:
 
 def find_stranger(world: World) -> Stranger | None:
     spec, have = world.spec, find(world)
-    if have is None or bears_mark(have.comment, world.mark):
+    if have is None:
         return None
-    marked = replace(have, comment=with_mark(have.comment, world.mark))
-    differences = MappingKind().diff(world, marked)
-    return Stranger(have.comment, differences, lambda: world.api.change(spec.type, spec.mappingid, marked))
+    return stranger_at(
+        have.comment,
+        world.mark,
+        lambda marked: MappingKind().diff(world, replace(have, comment=marked)),
+        lambda marked: world.api.change(spec.type, spec.mappingid, replace(have, comment=marked)),
+    )
 
 
 def needs(spec: MappingSpec, release: Release) -> Iterator[Need]:

@@ -11,15 +11,14 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     comment_changes,
     described_rows,
-    find_unmarked,
     pve_world,
-    with_mark,
+    stranger_at,
 )
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 from nixops_proxmox.spec.pool import PoolSpec
 
 NAME = "pool"
@@ -92,11 +91,12 @@ class PoolKind:
 
 def find_stranger(world: World) -> Stranger | None:
     pool, api = world.spec.poolid, world.api
-    comment = find_unmarked(api.find_comment(pool), world.mark)
-    if comment is None:
-        return None
-    marked = with_mark(comment, world.mark)
-    return Stranger(comment, PoolKind().diff(world, marked), lambda: api.set_comment(pool, marked))
+    return stranger_at(
+        api.find_comment(pool),
+        world.mark,
+        lambda marked: PoolKind().diff(world, marked),
+        lambda marked: api.set_comment(pool, marked),
+    )
 
 
 LIFECYCLE = described_rows(PoolKind())

@@ -17,16 +17,16 @@ from nixops_proxmox.kinds.resource import (
     ResourceWorld,
     Setting,
     Stranger,
-    bears_mark,
     described_rows,
     pve_world,
+    stranger_at,
     vm_facts,
-    with_mark,
 )
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.pve.api.replication import ReplicationKeys, ReplicationState
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
+from nixops_proxmox.spec.marks import bears_mark, with_mark
 from nixops_proxmox.spec.replication import REPLICATION, ReplicationSpec
 
 NAME = REPLICATION
@@ -222,10 +222,12 @@ def find_stranger(world: World) -> Stranger | None:
     have = None if facts is None else _strange_job(world, facts.vmid)
     if have is None:
         return None
-    comment = have.settings.get("comment", "")
-    marked = {"comment": with_mark(comment, world.mark)}
-    differences = ReplicationKind().diff(world, JobSeen(have.job, {**have.settings, **marked}))
-    return Stranger(comment, differences, lambda: world.api.change(have.job, marked, ()))
+    return stranger_at(
+        have.settings.get("comment", ""),
+        world.mark,
+        lambda marked: ReplicationKind().diff(world, JobSeen(have.job, {**have.settings, "comment": marked})),
+        lambda marked: world.api.change(have.job, {"comment": marked}, ()),
+    )
 
 
 def remarks(world: World) -> Iterator[str]:

@@ -23,9 +23,10 @@ from nixops_proxmox.kinds.reservation.wanted import (
     router_of,
     with_entries,
 )
-from nixops_proxmox.kinds.resource import Describable, KnownNic, ResourceWorld, Setting, described_rows, mark_of
+from nixops_proxmox.kinds.resource import Describable, KnownNic, ResourceWorld, Setting, described_rows
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.routers import Reservation, Router, find_conflict
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.reservations import ReservationsSpec
 
 NAME = "reservation"

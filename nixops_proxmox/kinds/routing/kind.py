@@ -11,12 +11,13 @@ from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows, mark_of
+from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows
 from nixops_proxmox.kinds.routing.trying import Bed, Listener, finish_earlier, try_change
 from nixops_proxmox.kinds.routing.wanted import foresee, idle, parts_of
 from nixops_proxmox.model import Finding, Level, Phase
 from nixops_proxmox.routers.parts import RouterParts
 from nixops_proxmox.routers.routing import Comparison, Owner, Routing
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.routing import ROUTING, RoutingSpec
 
 NAME = ROUTING

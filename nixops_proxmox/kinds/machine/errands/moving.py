@@ -113,14 +113,18 @@ class Arrive(Errand):
         return by_power(world, machine)
 
 
-class DropLeft(Errand):
-    """Destroy the VM that it left behind"""
-
-    disturbs = False
+class _OfLeft(Errand):
+    """About the VM that it left behind"""
 
     def __init__(self, elsewhere: Hypervisor, left: Left) -> None:
         """`elsewhere`: the hypervisor of the old VM."""
         self.subject, self._elsewhere, self._left = f"({left.told()})", elsewhere, left
+
+
+class DropLeft(_OfLeft):
+    """Destroy the VM that it left behind"""
+
+    disturbs = False
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
@@ -131,14 +135,10 @@ class DropLeft(Errand):
         return without_left(attempt.facts)
 
 
-class GoBack(Errand):
+class GoBack(_OfLeft):
     """Destroy the new VM, and take up the one that was left behind"""
 
     task = "qmdestroy"
-
-    def __init__(self, elsewhere: Hypervisor, left: Left) -> None:
-        """`elsewhere`: the hypervisor of the old VM."""
-        self.subject, self._elsewhere, self._left = f"({left.told()})", elsewhere, left
 
     @override
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
