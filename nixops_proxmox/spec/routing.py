@@ -164,7 +164,7 @@ class RoutingSpec(NamesAddresses):
     @property
     @override
     def needs_description(self) -> bool:
-        return any(word.kind in ("tag", "network") for word in self.words())
+        return any(word.kind == "tag" for word in self.words())
 
     @override
     def objections(self, machines: "Sequence[MachineSpec]", others: "Sequence[ResourceSpec]") -> Iterable[Objection]:

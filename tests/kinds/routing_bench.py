@@ -47,7 +47,7 @@ class Shelf:
         return "a shelf"
 
     def outline(self, wanted: RouterParts) -> Sequence[str]:
-        return [str(one) for one in (*wanted.vlans, *wanted.routes, *wanted.forwards)]
+        return [str(one) for one in (*wanted.vlans, *wanted.routes, *wanted.masquerade, *wanted.forwards)]
 
     def tick(self) -> None:
         if self.before is not None and self.clock.now() >= self.deadline:

@@ -17,18 +17,20 @@ from nixops_proxmox.kinds.resource import with_spec
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import of_vm
-from nixops_proxmox.spec import NetworkSpec
+from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.firewall import IpSet, MachineFirewall
 from nixops_proxmox.spec.marks import mark_of, with_mark
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.routing import RouterVlan, RoutingSpec
+from nixops_proxmox.spec.virtual_network import VirtualNetwork
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 from tests.clocks import SteppedClock
 from tests.kinds.benches import Pools
 from tests.kinds.firewall_bench import Firewall, machine_at
 from tests.kinds.machine.cluster import Fuse
+from tests.kinds.routing_bench import Shelf
 
 FRONT = Ref("pool", "front")
 
@@ -154,6 +156,36 @@ def test_rules_that_name_sets_too_follow_a_machine_that_is_gone_without_a_descri
         assert keeper.followers("db") == [FIREWALL]
         keeper.refresh(FIREWALL)
     assert [rule["source"] for rule in there.rules(of_vm("pve1", 100))] == ["+trusted"]
+
+
+def test_a_router_that_is_told_networks_too_forgets_a_machine_that_is_gone_without_a_description(
+    record: Deployment,
+) -> None:
+    forward = {"interface": "eth0", "port": "443", "to": "machine:db"}
+    told = {"forwards": [forward], "masquerade": [{"interface": "eth0", "from": ["network:lab"]}]}
+    edge = RoutingSpec.model_validate({"name": "edge", **told})
+    lab = VirtualNetwork(name="lab", bridge="vmbr1", subnet="10.9.0.0/24")
+    shelf = Shelf(SteppedClock())
+    hypervisor = SimpleNamespace(network_store=None, wait_for_task=lambda _upid: None)
+    described = replace(outside(hypervisor), router=lambda _name: SimpleNamespace(routing=shelf))
+    kinds = {entry.name: entry for entry in find_described().values()}
+
+    def told_of(kind: str) -> list[str]:
+        return [text for _owner, text in sorted(shelf.running) if text.startswith(kind)]
+
+    with record.lease() as lease:
+        record.journal(lease).record(machine_at("db", 101, "10.9.0.7"), "made")
+        network = NetworkSpec(name="demo", machines=(MachineSpec(name="db"),), resources=(edge, lab))
+        first = ResourceKeeper(record, network, described, kinds, lease)
+        first.ensure(Ref("network", "lab"))
+        first.ensure(Ref("routing", "edge"))
+        assert len(told_of("Forward")) == 1
+        record.forget("db", lease)
+        keeper = ResourceKeeper(record, None, described, kinds, lease)
+        assert keeper.followers("db") == [Ref("routing", "edge")]
+        keeper.refresh(Ref("routing", "edge"))
+    assert told_of("Forward") == [], "nobody who gets its address next is reached from outside"
+    assert ["10.9.0.0/24" in text for text in told_of("SourceNat")] == [True]
 
 
 def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:
