@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inside = actions.add_parser("exec", help="Run a command in the lab's network, such as curl to a guest")
     inside.add_argument("command_words", metavar="COMMAND", nargs=argparse.REMAINDER)
     actions.add_parser("log", help="Print the lab's log")
-    actions.add_parser("image", help="Build the installer's image for QEMU guests")
+    image = actions.add_parser("image", help="Build the images for QEMU guests")
+    image.add_argument("--disk", action="store_true", help="Build a disk image of an installed system")
     screenshot = actions.add_parser("screenshot", help="Save a picture of a QEMU guest's display")
     screenshot.add_argument("vmid", metavar="VMID", type=int)
     screenshot.add_argument(
@@ -215,14 +216,14 @@ def run_reset(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_image(args: argparse.Namespace, screen: Screen) -> int:
-    del args
-    from nixops_proxmox.lab.image import ImageFailed, build_image
+    from nixops_proxmox.lab.image import ImageFailed, build_disk, build_image
 
     try:
-        image = build_image(image_cache(), screen.say)
+        cache = image_cache()
+        file = build_disk(cache, screen.say) if args.disk else build_image(cache, screen.say).iso
     except ImageFailed as error:
         raise LabError(f"the image could not be built: {error}") from error
-    screen.result(str(image.iso))
+    screen.result(str(file))
     return 0
 
 

@@ -21,7 +21,7 @@ class BootCopy(Repeatable):
         world.guest.introduce(
             machine,
             world.spec,
-            identity_files(machine, world.spec, private, public),
+            identity_files(machine, world.spec, private, public) | {"etc/hostname": (f"{machine.name}\n", 0o644)},
             world.keys.authorized_keys(world.spec),
         )
         known = machine.moved(machine.phase, replace(attempt.facts, macs=machine.facts.macs, host_key=public))
