@@ -136,9 +136,11 @@ def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: st
     fitting = [seen for seen in hypervisor.resources().storages if fits(seen)]
     if not fitting:
         what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
+        takes_images = "PVE takes disk images from 8.4 on, where `resources.storages` says that a storage does; "
         raise NotFound(
             f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
-            hint=f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
+            hint=takes_images * (content == "import")
+            + f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
         )
     fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)
     return list({(seen.storage, seen.only_node): seen for seen in reversed(fitting)}.values())[::-1]

@@ -69,3 +69,37 @@ def test_a_node_that_lacks_the_storage_is_named_before_anything_is_sent(bench: "
             Volumes(bench.another(), "lab").put_on_each(iso, "iso", storage="local")
     finally:
         bench.change(lambda: stores.storages.update(local=before))
+
+
+def test_a_file_that_would_fill_a_nodes_root_is_not_sent(bench: "Bench", tmp_path: Path) -> None:
+    from nixops_proxmox.errors import PveRefused
+    from nixops_proxmox.operations.volumes import Volumes
+
+    iso = tmp_path / "nixos.iso"
+    iso.write_bytes(uuid.uuid4().bytes)
+    node = bench.lab.cluster.nodes["pve2"]
+    before = node.disk
+    bench.change(lambda: setattr(node, "disk", 8 << 30))  # the lab's nodes use that much
+    try:
+        with pytest.raises(PveRefused, match="root file system of pve2 has 0 MiB left"):
+            Volumes(bench.hypervisor, "lab").put(iso, "iso", storage="local", node="pve2")
+    finally:
+        bench.change(lambda: setattr(node, "disk", before))
+    assert Volumes(bench.hypervisor, "lab").put(iso, "iso", storage="local", node="pve2").uploaded
+
+
+def test_where_no_storage_takes_images_the_error_says_which_release_does(bench: "Bench", tmp_path: Path) -> None:
+    from nixops_proxmox.errors import NotFound
+    from nixops_proxmox.operations.volumes import Volumes
+
+    image = tmp_path / "nixos.qcow2"
+    image.write_bytes(uuid.uuid4().bytes)
+    stores = bench.lab.cluster.stores
+    before = stores.storages["local"]
+    bench.change(lambda: stores.storages.update(local=replace(before, content=("iso",))))
+    try:
+        with pytest.raises(NotFound) as refused:
+            Volumes(bench.another(), "lab").put(image, "import")
+    finally:
+        bench.change(lambda: stores.storages.update(local=before))
+    assert "from 8.4 on" in refused.value.hint

@@ -58,6 +58,7 @@ def made(folder: Path) -> list[Made]:
         Made("list_ha_rules", lambda c: c.list_ha_rules(), "GET", "/cluster/ha/rules"),
         Made("list_ha_groups", lambda c: c.list_ha_groups(), "GET", "/cluster/ha/groups"),
         Made("get_processor", lambda c: c.get_processor(NODE), "GET", f"/nodes/{NODE}/status"),
+        Made("get_root_free", lambda c: c.get_root_free(NODE), "GET", f"/nodes/{NODE}/status"),
         Made(
             "set_storage_content",
             lambda c: c.set_storage_content(STORAGE, ["iso"], "d"),

@@ -37,6 +37,7 @@ FRAGMENTS = [
     "docs/firewall.md 1",
     "docs/gateway.md 0",
     "docs/ha.md 0",
+    "docs/images.md 0",
     "docs/mappings.md 0",
     "docs/moving.md 0",
     "docs/networks.md 0",

@@ -457,6 +457,12 @@ def parse_processor(data: Any) -> Processor:
     return Processor(arch, frozenset(_text(cpu, "flags").split() if isinstance(cpu, dict) else ()))
 
 
+def parse_root_free(data: Any) -> int | None:
+    """GET /nodes/{node}/status."""
+    root = as_map(data, "node status").get("rootfs")
+    return _int_or_none(root, "avail") if isinstance(root, dict) else None
+
+
 def _guest(item: Mapping[str, Any]) -> GuestSeen:
     return GuestSeen(
         as_int(item.get("vmid"), "vmid"),

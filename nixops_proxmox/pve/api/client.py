@@ -120,6 +120,11 @@ class PveClient:
         """Needs Sys.Audit on the node."""
         return answers.parse_processor(self._ask("GET", "/nodes/{node}/status", node=node))
 
+    def get_root_free(self, node: str) -> int | None:
+        """Bytes that are left on the node's own file system, where an upload is put first; None: it is not told.
+        Needs Sys.Audit on the node."""
+        return answers.parse_root_free(self._ask("GET", "/nodes/{node}/status", node=node))
+
     def is_vmid_free(self, vmid: int) -> bool:
         """Authority on the whole cluster, not filtered by permissions. It reserves nothing."""
         try:

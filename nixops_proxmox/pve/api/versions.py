@@ -58,6 +58,12 @@ class Release:
         return self >= Release(8, 3)
 
     @property
+    def can_import_images(self) -> bool:
+        """A disk is made of a qcow2 or raw file on a storage of content type `import` (8.4). In 8.3, the type was for
+        OVA alone."""
+        return self >= Release(8, 4)
+
+    @property
     def agent_privilege(self) -> str:
         return "VM.GuestAgent.Unrestricted" if self.has_agent_privileges else "VM.Monitor"
 

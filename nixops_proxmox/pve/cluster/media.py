@@ -4,14 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nixops_proxmox.core.ports import NoteTask, OnBytes
-from nixops_proxmox.errors import NotFound
+from nixops_proxmox.errors import NotFound, PermissionDenied, PveRefused
 from nixops_proxmox.pve.api.answers import ConfigSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.view import ClusterView
 from nixops_proxmox.pve.cluster.work import Work
+from nixops_proxmox.pve.wire.properties import MIB
 from nixops_proxmox.pve.wire.upload import no_progress, stored_name
 
 UPLOAD, DELETION = "imgcopy", "imgdel"  # PVE's types of the tasks that change a file on a storage
+ROOT_RESERVE = 256 * MIB  # of a node's root file system, which an upload leaves free
 TARGET = "target file:"  # before the path that an upload's task copies to
 
 
@@ -41,11 +43,26 @@ class Media:
     ) -> str:
         """Put a file on a storage, wait, and return its volume ID. PVE replaces an existing file of that name."""
         name = stored_name(filename or path.name)
+        self._refuse_crowded(node, name, path.stat().st_size)
         upid = self._client.upload(node, storage, path, content=content, filename=name, progress=progress)
         note(upid)
         self._work.finish(upid, f"uploading {name} to {storage} on {node}")
         self._changed(node, storage, content)
         return f"{storage}:{content}/{name}"
+
+    def _refuse_crowded(self, node: str, name: str, size: int) -> None:
+        """PveRefused if the node cannot take the file, which PVE puts into /var/tmp before it goes to its storage. A
+        full root file system stops much more than an upload."""
+        try:
+            free = self._client.get_root_free(node)
+        except PermissionDenied:
+            return
+        if free is not None and size > free - ROOT_RESERVE:
+            raise PveRefused(
+                f"{name} has {-(-size // MIB)} MiB, and the root file system of {node} has {free // MIB} MiB left:"
+                " PVE puts an upload there first; nothing was sent",
+                hint=f"make room on {node}, or upload to another node",
+            )
 
     def delete(self, node: str, volume: str, note: NoteTask) -> None:
         """Delete the file and wait. Does nothing if it is gone already."""

@@ -31,7 +31,7 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
         raise SpecError(
             f"{image} cannot be imported: PVE cannot import from a storage for ISO images",
             path=path,
-            hint="put it on a storage with content type `import` (PVE 8.3 or later)",
+            hint="put it on a storage with content type `import` (PVE 8.4 or later)",
         )
     if is_vma(image):
         raise SpecError(
@@ -40,9 +40,9 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
             hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
             " template (`qm template VMID`), and set `install.from` to `template`",
         )
-    if medium_of(spec)[1] == "import" and not release.has_import_content:
+    if medium_of(spec)[1] == "import" and not release.can_import_images:
         raise PveRefused(
-            f"{spec.name}: PVE {release} cannot import {image}: content of type `import` came with 8.3",
+            f"{spec.name}: PVE {release} cannot import {image} as a disk: that came with 8.4",
             hint="make a VM of the image by hand (`qm importdisk`), turn it into a template and use"
             ' install.from = "template"; or install from the ISO',
         )
