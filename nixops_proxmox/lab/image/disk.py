@@ -21,7 +21,7 @@ TAIL = 15  # lines of what it printed, for an error
 def build_disk(cache: Path, progress: Callable[[str], None]) -> Path:
     """The disk image in `cache`, a qcow2, built if this content has not been. Raises ImageFailed.
 
-    It has no host key and lets nobody in. A machine of it learns at its first boot who it is.
+    It has no host key, and no login is possible. A machine of it learns at its first boot who it is.
     """
     image = build_image(cache, progress)
     disk = image.iso.with_suffix(".qcow2")
