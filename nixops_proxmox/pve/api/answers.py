@@ -458,9 +458,9 @@ def parse_processor(data: Any) -> Processor:
 
 
 def parse_root_free(data: Any) -> int | None:
-    """GET /nodes/{node}/status."""
+    """GET /nodes/{node}/status. A file system of no size is one of which nothing is known."""
     root = as_map(data, "node status").get("rootfs")
-    return _int_or_none(root, "avail") if isinstance(root, dict) else None
+    return _int_or_none(root, "avail") if isinstance(root, dict) and _int(root, "total") else None
 
 
 def _guest(item: Mapping[str, Any]) -> GuestSeen:
