@@ -7,6 +7,7 @@ from typing import Any
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.container import Container
 from nixops_proxmox.lab.refusals import no_permission
 from nixops_proxmox.lab.schema.firewall import NAME, NAME_LENGTH
 from nixops_proxmox.lab.schema.types import Param, Table, integer, matching, named, text
@@ -39,6 +40,10 @@ class Call:
     @property
     def vm(self) -> Vm:
         return self.cluster.get_vm(self.node, self.vmid)
+
+    @property
+    def container(self) -> Container:
+        return self.cluster.get_container(self.node, self.vmid)
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.params.get(name, default)

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from nixops_proxmox.lab.access import Access, Auth
 from nixops_proxmox.lab.clock import Clock, within
 from nixops_proxmox.lab.config import is_nic, parse_nic
+from nixops_proxmox.lab.container import Container
 from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.ha import Ha
 from nixops_proxmox.lab.ipam import Ipam
@@ -27,6 +28,7 @@ from nixops_proxmox.lab.tasks import TaskList
 from nixops_proxmox.lab.vm import Vm
 
 GIB = 1024**3
+V = TypeVar("V", bound=Vm)
 # Of /proc/cpuinfo, on a processor of x86-64-v3.
 FLAGS = (
     "fpu vme de pse tsc msr pae mce cx8 apic sep vmx mmx fxsr sse sse2 pni ssse3 fma cx16 sse4_1 sse4_2 movbe popcnt"
@@ -154,15 +156,22 @@ class Cluster:
 
     def get_vm(self, node: str, vmid: int, *, missing: str = "Configuration file '{file}' does not exist") -> Vm:
         vm = self.vms.get(vmid)
-        if vm is None or vm.node != node:
+        if vm is None or vm.node != node or vm.kind != Vm.kind:
             die(missing.format(file=f"nodes/{node}/qemu-server/{vmid}.conf", vmid=vmid, node=node))
         return vm
+
+    def get_container(self, node: str, vmid: int) -> Container:
+        container = self.vms.get(vmid)
+        if not isinstance(container, Container) or container.node != node:
+            die(f"Configuration file 'nodes/{node}/lxc/{vmid}.conf' does not exist")
+        return container
 
     def find_running_config(self, node: str, vmid: int) -> Vm:
         """The other text, of calls that look whether it runs first."""
         return self.get_vm(node, vmid, missing="unable to find configuration file for VM {vmid} on node '{node}'")
 
     def vms_on(self, node: str) -> Iterator[Vm]:
+        """Containers too: they share the numbers, and the node's memory."""
         return (vm for vm in list(self.vms.values()) if vm.node == node)
 
     def pool_of(self, vmid: int) -> str | None:
@@ -203,15 +212,23 @@ class Cluster:
 
     def claim(self, vmid: int, node: str, *, lock: str) -> Vm:
         """Reserve the id: a configuration with nothing but a lock, at once."""
+        return self._claim(Vm, vmid, node, lock)
+
+    def claim_container(self, vmid: int, node: str) -> Container:
+        return self._claim(Container, vmid, node, "create")
+
+    def _claim(self, kind: type[V], vmid: int, node: str, lock: str) -> V:
         self.check_quorum()
         directory = self.directory / "vms" / str(vmid)
         directory.mkdir(parents=True, exist_ok=True)
-        vm = Vm(vmid, node, directory, self.clock.time(), {"lock": lock})
+        vm = kind(vmid, node, directory, self.clock.time(), {"lock": lock})
         self.vms[vmid] = vm
         return vm
 
     def already_there(self, vmid: int) -> NoReturn:
-        die(f"unable to create VM {vmid} - VM {vmid} already exists on node '{self.vms[vmid].node}'")
+        there = self.vms[vmid]
+        word = "VM" if there.kind == Vm.kind else "CT"
+        die(f"unable to create VM {vmid} - {word} {vmid} already exists on node '{there.node}'")
 
     def drop(self, vm: Vm) -> None:
         """Forget a VM: configuration, pool membership, ACLs on it."""
@@ -219,7 +236,7 @@ class Cluster:
         for pool in self.pools.values():
             pool.vms.discard(vm.vmid)
         nics = [parse_nic(value) for key, value in vm.config.items() if is_nic(key)]
-        self.ipam.forget(vm.vmid, [nic.get("macaddr", "") for nic in nics])
+        self.ipam.forget(vm.vmid, [nic.get("macaddr") or nic.get("hwaddr", "") for nic in nics])
         self.vm_firewalls.pop(vm.vmid, None)
         path = f"/vms/{vm.vmid}"
         self.access.permissions.entries = [entry for entry in self.access.permissions.entries if entry.path != path]
@@ -230,7 +247,7 @@ class Cluster:
         try:
             await within(self.clock, self.latency.flock if wait is None else wait, vm.flock.acquire())
         except TimeoutError:
-            die(f"can't lock file '/var/lock/qemu-server/lock-{vm.vmid}.conf' - got timeout")
+            die(f"can't lock file '{vm.lock_file}' - got timeout")
         try:
             yield
         finally:

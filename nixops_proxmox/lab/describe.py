@@ -14,6 +14,7 @@ from nixops_proxmox.lab.config import (
     parse_disk,
     parse_size,
 )
+from nixops_proxmox.lab.container import Container, mounts_of
 from nixops_proxmox.lab.storage import Storage
 from nixops_proxmox.lab.vm import Vm
 
@@ -22,6 +23,8 @@ MIB = 1024**2
 
 def disk_size(vm: Vm) -> int:
     """`maxdisk`: the first hard disk of the boot order."""
+    if isinstance(vm, Container):
+        return parse_size(mounts_of(vm.config).get("rootfs", {}).get("size", "0")) or 0
     hard = [
         key
         for key in disk_keys(vm.config)
@@ -50,6 +53,8 @@ async def vm_figures(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     }
     if vm.running:
         figures["pid"] = vm.running.pid
+    if isinstance(vm, Container):
+        figures |= {"type": "lxc", "swap": 0, "maxswap": int(vm.config.get("swap", "512")) * MIB}
     for key in ("tags", "lock"):
         if key in vm.config:
             figures[key] = vm.config[key]
@@ -92,7 +97,7 @@ async def describe_vm_status(cluster: Cluster, vm: Vm) -> dict[str, Any]:
 
 async def describe_vm_resource(cluster: Cluster, vm: Vm, *, with_pool: bool = True) -> dict[str, Any]:
     """/cluster/resources: what pvestatd has broadcast; until then the status is unknown and the name missing."""
-    base: dict[str, Any] = {"id": f"qemu/{vm.vmid}", "type": "qemu", "vmid": vm.vmid, "node": vm.node}
+    base: dict[str, Any] = {"id": f"{vm.kind}/{vm.vmid}", "type": vm.kind, "vmid": vm.vmid, "node": vm.node}
     fresh: dict[str, Any] = {key: vm.config[key] for key in ("tags", "lock") if key in vm.config}
     pool = cluster.pool_of(vm.vmid) if with_pool else None
     if pool:

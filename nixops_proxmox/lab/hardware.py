@@ -14,6 +14,7 @@ from nixops_proxmox.lab.config import (
     parse_nic,
     uuid_of,
 )
+from nixops_proxmox.lab.container import Container, is_bound, mounts_of, parse_net
 from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, NicSlot, Volume
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.vm import Vm
@@ -46,6 +47,36 @@ def hardware_of(vm: Vm, find: FindVolume, wire: Wire) -> Hardware:
         smbios=properties.split(config.get("smbios1", "")),
         directory=vm.directory,
     )
+
+
+def hardware_of_container(container: Container, find: FindVolume, wire: Wire) -> Hardware:
+    """It boots from its root, on the host's kernel, and has no firmware, agent or serial port."""
+    config = container.config
+    mounts = {key: mount for key, mount in mounts_of(config).items() if not is_bound(mount)}
+    return Hardware(
+        vmid=container.vmid,
+        node=container.node,
+        name=container.name,
+        uuid="",
+        memory=memory_of(config),
+        cores=int(config.get("cores", "1")),
+        sockets=1,
+        cpu="host",
+        bios="",
+        machine="",
+        agent=False,
+        boot=("rootfs",),
+        disks=tuple(DiskSlot(key, find(mount["volume"]), options=mount) for key, mount in mounts.items()),
+        nics=tuple(_veth(key, config[key], wire) for key in sorted(config, key=_natural) if is_nic(key)),
+        directory=container.directory,
+        container=True,
+    )
+
+
+def _veth(key: str, value: str, wire: Wire) -> NicSlot:
+    net = parse_net(value)
+    bridge, tag = wire(net.get("bridge", ""), int(net.get("tag", "0")))
+    return NicSlot(key, "veth", net["hwaddr"].upper(), bridge, tag, net.get("link_down") == "1", net)
 
 
 def _natural(key: str) -> tuple[str, int]:

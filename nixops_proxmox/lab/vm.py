@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from nixops_proxmox.lab.config import agent_enabled, digest_of
 from nixops_proxmox.lab.ha import HaResource
@@ -19,6 +20,10 @@ class Snapshot:
 
 @dataclass
 class Vm:
+    """`kind`: PVE's word for it. Containers have a class of their own, and the same numbers."""
+
+    kind: ClassVar[str] = "qemu"
+
     vmid: int
     node: str
     directory: Path
@@ -40,6 +45,10 @@ class Vm:
     @property
     def name(self) -> str:
         return self.config.get("name", f"VM {self.vmid}")
+
+    @property
+    def lock_file(self) -> str:
+        return f"/var/lock/qemu-server/lock-{self.vmid}.conf"
 
     @property
     def lock(self) -> str:

@@ -18,6 +18,7 @@ from nixops_proxmox.lab.schema.vm import NET, SCSI
 
 SCHEMAS = Path(__file__).parents[2] / "../shared/facts"
 VERSIONS = ("7.4", "8.4", "9.0", "9.1")
+OF_CONTAINERS = {"mp": (0, 255), "dev": (0, 255)}  # pve-container's own
 needs_schemas = pytest.mark.skipif(not SCHEMAS.exists(), reason="the published schemas are not part of the project")
 
 
@@ -113,7 +114,7 @@ def expanded(parameters: Mapping[str, Any], ranges: Mapping[str, Any]) -> dict[s
         if not name.endswith("[n]"):
             found[name] = schema
             continue
-        first, last = ranges[name[:-3]]
+        first, last = {**ranges, **OF_CONTAINERS}[name[:-3]]
         found |= {f"{name[:-3]}{index}": schema for index in range(first, last + 1)}
     return found
 

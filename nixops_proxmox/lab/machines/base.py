@@ -4,7 +4,7 @@ The cluster (`lab/cluster.py`) owns configuration, locks, tasks, permissions and
 volumes' bytes and running machines. A `Driver` never sees HTTP, users or PVE's texts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +62,7 @@ class Hardware:
     vga: str = "std"
     smbios: Mapping[str, str] = ()  # type: ignore[assignment]
     directory: Path = Path()  # the VM's own folder: sockets, logs
+    container: bool = False  # LXC: its first disk is the root, the others are mounted where their option `mp` says
 
 
 class Ended(StrEnum):
@@ -129,6 +130,10 @@ class Running(Protocol):
         """qmpstatus ("running", "paused", "prelaunch", …) and what is known of mem, cpu, netin, …"""
         ...
 
+    async def interfaces(self) -> Sequence[Mapping[str, Any]]:
+        """Of a container: what the host sees in its network namespace, as `guest-network-get-interfaces` has it."""
+        ...
+
     async def save_state(self, path: Path) -> None: ...  # RAM, for a snapshot of a running VM
 
 
@@ -159,6 +164,11 @@ class Driver(Protocol):
 
     async def mirror(self, source: Volume, target: Volume) -> None:
         """A full copy that a running machine goes on with: what it writes from now on is in the target."""
+        ...
+
+    async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
+        """A container's root from a tar archive, and files (text and mode, by path) beside. StartFailed where this
+        driver has no containers."""
         ...
 
     async def link(self, base: Volume, target: Volume) -> None:

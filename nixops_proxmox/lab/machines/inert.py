@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,6 +94,11 @@ class InertMachine:
 
     async def status(self) -> Mapping[str, Any]:
         return {"qmpstatus": "running", "mem": self.hardware.memory * 1024**2 // 4, "cpu": 0.01}
+
+    async def interfaces(self) -> Sequence[Mapping[str, Any]]:
+        answer = self.guest.answers.get("interfaces")
+        listed: Sequence[Mapping[str, Any]] = answer or self._guest_network_get_interfaces({})
+        return listed
 
     async def save_state(self, path: Path) -> None:
         path.write_bytes(b"ram")
@@ -285,6 +290,9 @@ class InertDriver:
 
     async def mirror(self, source: Volume, target: Volume) -> None:
         await self.copy(source, target)
+
+    async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
+        """There is nothing inside."""
 
     async def link(self, base: Volume, target: Volume) -> None:
         await self.allocate(target)

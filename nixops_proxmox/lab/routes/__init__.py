@@ -11,6 +11,9 @@ from nixops_proxmox.lab.routes import (
     groups,
     ha,
     jobs,
+    lxc,
+    lxc_config,
+    lxc_power,
     mapping,
     moves,
     network,
@@ -58,7 +61,15 @@ ALL = (
     firewall.routes,
     firewall_names.routes,
     console.routes,
+    lxc.routes,
+    lxc_config.routes,
+    lxc_power.routes,
 )
 
 # What PVE's indexes list, by the path of the index: what is here and not in ALL, the lab does not do.
-AREAS = {"/cluster": cluster.INDEX, "/nodes/{node}": nodes.INDEX, "/nodes/{node}/qemu/{vmid}": qemu.INDEX}
+AREAS = {
+    "/cluster": cluster.INDEX,
+    "/nodes/{node}": nodes.INDEX,
+    "/nodes/{node}/qemu/{vmid}": qemu.INDEX,
+    "/nodes/{node}/lxc/{vmid}": lxc.INDEX,
+}

@@ -17,6 +17,7 @@ from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.properties import split
 from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
 from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vm import Vm
 
 routes = Routes()
 BASE = "/nodes/{node}/qemu/{vmid}"
@@ -122,7 +123,7 @@ async def vnc_proxy(call: Call) -> Any:
     told = call.get("generate-password") or (call.get("websocket") and call.cluster.release.consoles_have_passwords)
     password = secrets.token_urlsafe(6)[:8] if told else ""
     more = {"cert": call.cluster.certificate, **({"password": password} if password else {})}
-    return await _proxy(call, "vncproxy", more, password)
+    return await _proxy(call, call.vm, "vncproxy", more, password)
 
 
 @routes.post(f"{BASE}/termproxy", {"serial": one_of("serial0", "serial1", "serial2", "serial3")}, CONSOLE)
@@ -133,13 +134,16 @@ async def term_proxy(call: Call) -> Any:
     )
     if serial is None or vm.config.get(serial) != "socket":
         die("unable to find a serial interface")
-    return await _proxy(call, "vncproxy", {}, None)
+    return await open_terminal(call, vm)
 
 
-async def _proxy(call: Call, kind: str, more: dict[str, Any], password: str | None) -> dict[str, Any]:
+async def open_terminal(call: Call, vm: Vm) -> dict[str, Any]:
+    return await _proxy(call, vm, "vncproxy", {}, None)
+
+
+async def _proxy(call: Call, vm: Vm, kind: str, more: dict[str, Any], password: str | None) -> dict[str, Any]:
     """A ticket for the websocket, good for 40 seconds; the worker waits 10 for a connection. `password`: of a screen
     (empty: the ticket is), None for a terminal."""
-    vm = call.vm
     ticket = f"PVEVNC:{int(call.cluster.clock.time()):08X}::{secrets.token_urlsafe(32)}"
     ticket = f"{password}:{ticket}" if password else ticket
     port = 5900 + len(call.cluster.consoles) % 99
@@ -195,7 +199,11 @@ async def spice_proxy(call: Call) -> Any:
 )
 async def websocket(call: Call) -> Any:
     """A screen, or our own reading of xterm.js's protocol: login line, then the serial log as it grows."""
-    vm, known = call.vm, call.cluster.consoles.pop(call.params["vncticket"], None)
+    return await serve_terminal(call, call.vm)
+
+
+async def serve_terminal(call: Call, vm: Vm) -> Any:
+    known = call.cluster.consoles.pop(call.params["vncticket"], None)
     if known is None or known.vmid != vm.vmid or known.valid < call.cluster.clock.time():
         raise Refused(401, "permission denied - invalid PVEVNC ticket", empty=True)
     known.used.set()

@@ -205,12 +205,6 @@ async def certificates(call: Call) -> Any:
 # What clients ask on their way to something else.
 
 
-@routes.get("/nodes/{node}/lxc")
-async def containers(_: Call) -> Any:
-    """The lab has no containers."""
-    return []
-
-
 @routes.get("/nodes/{node}/subscription")
 async def subscription(call: Call) -> Any:
     found: dict[str, Any] = {"status": "notfound", "message": "There is no subscription key"}

@@ -7,6 +7,7 @@ from nixops_proxmox.lab.describe import vm_figures
 from nixops_proxmox.lab.refusals import bad_parameter, no_permission
 from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 from nixops_proxmox.lab.schema.vm import CONFIG
+from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.create import start_create
 from nixops_proxmox.lab.vms.remove import start_remove
 
@@ -51,7 +52,8 @@ CREATE = {
 
 @routes.get("/nodes/{node}/qemu", {"full": boolean()})
 async def vms(call: Call) -> Any:
-    mine = [vm for vm in call.cluster.vms_on(call.node) if call.allows(f"/vms/{vm.vmid}", "VM.Audit")]
+    here = [vm for vm in call.cluster.vms_on(call.node) if vm.kind == Vm.kind]
+    mine = [vm for vm in here if call.allows(f"/vms/{vm.vmid}", "VM.Audit")]
     found = []
     for vm in mine:
         figures = await vm_figures(call.cluster, vm)

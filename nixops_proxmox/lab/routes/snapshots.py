@@ -7,6 +7,7 @@ from nixops_proxmox.lab.config import shown
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.schema.types import boolean, named, one_of, text
 from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power, snapshots
 
 routes = Routes()
@@ -19,7 +20,11 @@ RESERVED = ("current", "pending")
 
 @routes.get(BASE, permission=AUDIT)
 async def listed(call: Call) -> Any:
-    vm = call.vm
+    return list_snapshots(call.vm)
+
+
+def list_snapshots(vm: Vm) -> list[dict[str, Any]]:
+    """With the pseudo entry `current` at the end."""
     found = []
     for name, snapshot in sorted(vm.snapshots.items(), key=lambda item: item[0], reverse=True):
         entry: dict[str, Any] = {

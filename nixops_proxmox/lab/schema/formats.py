@@ -179,6 +179,8 @@ FORMATS: dict[str, Check] = {
     "disk-size": _pattern(r"\d+(\.\d+)?[KMGT]?", "not a valid size: %s\n"),
     "pve-cpuset": _pattern(r"\s*\d+(-\d+)?(\s*,\s*\d+(-\d+)?)*\s*", "unable to parse cpuset '%s'\n"),
     "pve-iface": _pattern(r"[a-zA-Z][a-zA-Z0-9_.:-]{1,20}", "invalid network interface name '%s'\n"),
+    "pve-lxc-mp-string": _pattern(r"[^\x00-\x1f,]+", "unable to parse LXC mount point '%s'\n"),
+    "pve-lxc-dev-string": _pattern(r"/dev/[^\s,]+", "%s is not a valid device path\n"),
     "string": lambda _value: None,
     **firewall.FORMATS,
 }

@@ -51,7 +51,7 @@ def start_backup(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
 
 def _chosen(cluster: Cluster, node: str, params: Mapping[str, Any]) -> list[Vm]:
     """Guests of other nodes are passed over in silence."""
-    here = list(cluster.vms_on(node))
+    here = [vm for vm in cluster.vms_on(node) if vm.kind == Vm.kind]  # the lab backs up no containers
     if params.get("all"):
         excluded = _ids(params.get("exclude", ""))
         return [vm for vm in here if vm.vmid not in excluded]

@@ -57,27 +57,30 @@ async def start(cluster: Cluster, vm: Vm, log: Log) -> None:
 
 
 async def power_on(cluster: Cluster, vm: Vm, state: object = None) -> None:
-    from pathlib import Path
-
     _check_bridges(cluster, vm)
     _check_memory(cluster, vm)
+    await switch_on(cluster, vm, hardware(cluster, vm), state)
+
+
+async def switch_on(cluster: Cluster, vm: Vm, hardware: Hardware, state: object = None) -> None:
+    """A VM or a container, by the driver."""
+    from pathlib import Path
+
     began: list[object] = []
 
     def ended(why: Ended) -> None:
         if not began or vm.running is began[0]:
-            _forget_machine(vm)
+            forget_machine(vm)
             began.append(why)
             cluster.ha.changed()
 
-    machine = await cluster.driver.power_on(
-        hardware(cluster, vm), ended, state=state if isinstance(state, Path) else None
-    )
+    machine = await cluster.driver.power_on(hardware, ended, state=state if isinstance(state, Path) else None)
     if not began:  # it may have ended already
         began.append(machine)
         vm.running, vm.started, vm.paused, vm.suspended = machine, dict(vm.config), False, False
 
 
-def _forget_machine(vm: Vm) -> None:
+def forget_machine(vm: Vm) -> None:
     vm.running, vm.started, vm.paused, vm.suspended = None, {}, False, False
 
 
@@ -153,7 +156,7 @@ def _check_memory(cluster: Cluster, vm: Vm) -> None:
 async def stop(vm: Vm) -> None:
     if vm.running:
         await vm.running.power_off()
-        _forget_machine(vm)
+        forget_machine(vm)
 
 
 async def stop_and_tidy(cluster: Cluster, vm: Vm) -> None:
@@ -170,7 +173,7 @@ async def shut_down(cluster: Cluster, vm: Vm, timeout: float, *, force: bool, lo
     if vm.has_agent_device:
         await _ping(cluster, vm, log)
     if await vm.running.shut_down(timeout):
-        _forget_machine(vm)
+        forget_machine(vm)
         await apply_pending(cluster, vm)
         return
     if not force:

@@ -30,15 +30,15 @@ def start_remove(cluster: Cluster, auth: Auth, vm: Vm, *, purge: bool, unreferen
             if not skip_lock:
                 vm.check_lock("suspended")  # a hibernated VM may be destroyed
             check_removable(cluster, vm, purge=purge)
-            await _remove(cluster, vm, log, unreferenced=unreferenced)
+            await remove_guest(cluster, vm, log, unreferenced=unreferenced)
             if purge:
                 log.say(f"purging VM {vm.vmid} from related configurations..")
-                _purge(cluster, vm)
+                purge_guest(cluster, vm)
 
     return cluster.tasks.start(vm.node, "qmdestroy", str(vm.vmid), auth, work)
 
 
-async def _remove(cluster: Cluster, vm: Vm, log: Log, *, unreferenced: bool) -> None:
+async def remove_guest(cluster: Cluster, vm: Vm, log: Log, *, unreferenced: bool) -> None:
     volids = vm.volids()
     for volid in volids:
         if stored := cluster.stores.find(volid, vm.node):
@@ -59,7 +59,7 @@ async def _remove(cluster: Cluster, vm: Vm, log: Log, *, unreferenced: bool) -> 
     cluster.drop(vm)
 
 
-def _purge(cluster: Cluster, vm: Vm) -> None:
+def purge_guest(cluster: Cluster, vm: Vm) -> None:
     if vm.ha and cluster.release.since(9, 1):
         cluster.ha.take_out(vm.sid)
     cluster.replications.forget(vm.vmid)

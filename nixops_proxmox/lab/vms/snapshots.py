@@ -118,10 +118,10 @@ async def drop(cluster: Cluster, vm: Vm, name: str, *, force: bool, log: Log) ->
     finally:
         vm.config.pop("lock", None)
     del vm.snapshots[name]
-    _adopt(vm, name, snapshot.config.get("parent"))
+    adopt_children(vm, name, snapshot.config.get("parent"))
 
 
-def _adopt(vm: Vm, name: str, parent: str | None) -> None:
+def adopt_children(vm: Vm, name: str, parent: str | None) -> None:
     """Children of a dropped snapshot become its parent's."""
     for config in (vm.config, *(other.config for other in vm.snapshots.values())):
         if config.get("parent") == name:

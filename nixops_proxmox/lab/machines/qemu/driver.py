@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nixops_proxmox.lab.bridges import Bridges
@@ -176,6 +176,10 @@ class QemuDriver:
         else:
             machine, device = user
             await machine.mirror(device, source, target)
+
+    async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
+        del archive, volume, files
+        raise StartFailed("this lab runs VMs; start one with simulated guests for containers")
 
     async def link(self, base: Volume, target: Volume) -> None:
         await volumes.link(base, target)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -260,6 +260,10 @@ class QemuMachine:
             **usage.of_process(self.pid, list(self.taps.values())),
             **usage.of_disks(blocks),
         }
+
+    async def interfaces(self) -> Sequence[Mapping[str, Any]]:
+        """Only the host of a container sees them."""
+        return ()
 
     async def save_state(self, path: Path) -> None:
         """RAM and devices to `path`; the machine is paused from then on (take the disks' snapshots, then resume)."""

@@ -81,6 +81,17 @@ def plan(
     return nics + (decoy_nics() if decoys and not installer else [])
 
 
+def declared_by_host(slots: Sequence[NicSlot]) -> Mapping[str, Any]:
+    """What PVE tells a container's network, as network.json would say it. Nothing said: no address."""
+    interfaces = []
+    for slot in slots:
+        said = dict(slot.options)
+        entry = {"mac": slot.mac.lower(), "ipv4": said.get("ip", "none"), "ipv6": said.get("ip6", "none")}
+        entry = {key: "none" if value == "manual" else value for key, value in entry.items()}
+        interfaces.append({**entry, "gateway4": said.get("gw", ""), "gateway6": said.get("gw6", "")})
+    return {"interfaces": interfaces}
+
+
 def find_declared(declared: Mapping[str, Any], name: str, mac: str) -> Mapping[str, Any]:
     for entry in declared.get("interfaces", ()):
         if str(entry.get("mac", "")).lower() == mac or entry.get("name") == name:

@@ -160,6 +160,9 @@ class SimulatedDriver:
         for machine in self.machines.values():
             machine.follow(source, target)
 
+    async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
+        await asyncio.to_thread(volumes.unpack, archive, volume, files)
+
     async def link(self, base: Volume, target: Volume) -> None:
         await asyncio.to_thread(volumes.copy, base, target)
 

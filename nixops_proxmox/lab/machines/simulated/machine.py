@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,9 +114,11 @@ class SimulatedMachine:
 
     def _plan(self, choice: firmware.Choice, *, installer: bool) -> Boot:
         hardware, options = self._hardware, self._driver.options
-        disks = sight.guest_disks(hardware, options)
+        disks = () if hardware.container else sight.guest_disks(hardware, options)
         root, device = (None, "") if installer else self._root(choice, disks)
-        declared = sight.declared_network(root) if root else {}
+        declared: Mapping[str, Any] = sight.declared_network(root) if root else {}
+        if hardware.container:  # PVE writes its network's configuration at each start
+            declared = addresses.declared_by_host(hardware.nics)
         nics = addresses.plan(
             hardware.nics, self._driver.leases, declared, installer=installer, renew=options.new_addresses,
             decoys=options.decoys,
@@ -134,7 +136,8 @@ class SimulatedMachine:
             key = make_host_key(f"root@{hostname}")
             files = {HOST_KEY: key.private, f"{HOST_KEY}.pub": key.public}
         stage = self._driver.stage(hardware)
-        return Boot(hardware.vmid, about, stage, disks, root, device, hardware.bios == "ovmf", files, self._shelf())
+        uefi, mounts = hardware.bios == "ovmf", sight.mounted(hardware)
+        return Boot(hardware.vmid, about, stage, disks, root, device, uefi, files, self._shelf(), mounts)
 
     def _shelf(self) -> Path | None:
         shelf = self._driver.shelf
@@ -142,6 +145,8 @@ class SimulatedMachine:
 
     def _root(self, choice: firmware.Choice, disks: tuple[GuestDisk, ...]) -> tuple[Path, str]:
         assert choice.slot is not None and choice.slot.volume is not None
+        if self._hardware.container:
+            return sight.root_of(choice.slot.volume), ""
         name = next(disk.name for disk in disks if disk.key == choice.slot.key)
         number = volumes.load(choice.slot.volume)["boot"]["root"]
         return sight.root_of(choice.slot.volume), name if str(number) == "0" else f"{name}{number}"
@@ -317,6 +322,9 @@ class SimulatedMachine:
             "qmpstatus": "running" if running else "paused", "mem": self._hardware.memory * 1024 * 1024 // 4,
             "cpu": 0.01, "netin": 0, "netout": 0, "diskread": 0, "diskwrite": 0,
         }  # fmt: skip
+
+    async def interfaces(self) -> Sequence[Mapping[str, Any]]:
+        return addresses.qga_interfaces(self._body.about.nics if self._body is not None else ())
 
     async def save_state(self, path: Path) -> None:
         """There is no RAM to save: a restored guest boots. The volume for it is a folder here, as disks are."""

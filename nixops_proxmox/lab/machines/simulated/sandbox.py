@@ -82,6 +82,7 @@ class Boot:
     uefi: bool = False
     files: Mapping[str, str] = ()  # type: ignore[assignment]  # private ones: mode 0600
     shelf: Path | None = None  # the folder of all disks of the lab, where one that comes later is taken from
+    mounts: tuple[tuple[str, Path], ...] = ()  # of a container: trees of the host, by where they are
 
 
 def host_links_and_binds(host: Path = Path("/")) -> tuple[list[list[str]], list[list[Any]]]:
@@ -130,6 +131,7 @@ def set_up_spec(boot: Boot, nix: list[list[Any]]) -> dict[str, Any]:
     binds += [*more_binds, [str(GUESTFS), "/opt/lab", True], *nix]
     binds.append([str(GUESTFS), "/opt/lab-python/nixops_proxmox/lab/guestfs", True])
     binds += [[str(disk.path), f"/run/lab/disks/{disk.name}", False] for disk in boot.disks if not disk.rom]
+    binds += [[str(tree), place, False] for place, tree in boot.mounts]
     if boot.shelf is not None:
         binds.append([str(boot.shelf), SHELF, False])
     links += [*more_links, ["/etc/mtab", "/proc/self/mounts"]]

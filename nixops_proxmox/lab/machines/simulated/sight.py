@@ -103,6 +103,17 @@ def declared_network(root: Path) -> dict[str, Any]:
     return {}
 
 
+def mounted(hardware: Hardware) -> tuple[tuple[str, Path], ...]:
+    """Where a container's mount points are, and the trees that are there."""
+    found = []
+    for slot in hardware.disks[1:] if hardware.container else ():
+        if slot.volume is not None:
+            tree = volumes.now(slot.volume) / "parts" / "0"
+            tree.mkdir(parents=True, exist_ok=True)
+            found.append((dict(slot.options)["mp"], tree))
+    return tuple(found)
+
+
 def root_of(volume: Volume) -> Path:
     """The tree that becomes `/` when this disk boots."""
     number = volumes.load(volume)["boot"]["root"]

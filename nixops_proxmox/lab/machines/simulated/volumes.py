@@ -10,9 +10,11 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nixops_proxmox.lab.containers.archive import unpack_into
 from nixops_proxmox.lab.machines.base import Volume
 
 LAST_WRITES_SECONDS, LAST_WRITES_PAUSE = 10.0, 0.05
@@ -76,6 +78,13 @@ def copy(source: Volume, target: Volume) -> None:
     target.path.mkdir(parents=True, exist_ok=True)
     copy_tree(now(source), now(target))
     save(target, {**load(target), "size": max(target.size, load(source)["size"])})
+
+
+def unpack(archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
+    """A file system without a partition table, with what is in the archive: the root of a container."""
+    disk = {**load(volume), "fs": {"0": {"type": "ext4", "uuid": f"container-{volume.volid}", "label": ""}}}
+    save(volume, {**disk, "boot": {"root": "0", "mounts": {}}})
+    unpack_into(archive, now(volume) / "parts" / "0", files)
 
 
 def mirror(source: Volume, target: Volume) -> None:

@@ -1,0 +1,1 @@
+"""What the cluster does with containers."""

@@ -1,0 +1,58 @@
+"""A container that goes to another node: while it stands still, or stopped and started for it. There is no live way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nixops_proxmox.lab.access import Auth
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import volume_of
+from nixops_proxmox.lab.container import Container, volumes_in
+from nixops_proxmox.lab.containers import power
+from nixops_proxmox.lab.refusals import bad_parameter, die
+from nixops_proxmox.lab.tasks import Log
+
+
+def start_migration(cluster: Cluster, auth: Auth, container: Container, params: Mapping[str, Any]) -> str:
+    target = str(params["target"])
+    if target not in cluster.nodes:
+        raise bad_parameter("target", "target node does not exist")
+    if target == container.node:
+        raise bad_parameter("target", "target is local node.")
+    restart = bool(params.get("restart"))
+    if container.running and not restart:
+        word = "online" if params.get("online") else "without 'restart'"
+        die(
+            "lxc live migration is currently not implemented"
+            if word == "online"
+            else f"can't migrate running container {word}"
+        )
+
+    async def work(log: Log) -> None:
+        async with cluster.flocked(container):
+            container.check_lock()
+            was_running = container.running is not None
+            if was_running:
+                log.say(f"shutdown CT {container.vmid}")
+                await power.shut_down(container, float(params.get("timeout", 180)), force=True)
+            await _go(cluster, container, target, log)
+            if was_running:
+                log.say(f"start container on target node '{target}'")
+                await power.start(cluster, container, log)
+
+    return cluster.tasks.start(container.node, "vzmigrate", str(container.vmid), auth, work)
+
+
+async def _go(cluster: Cluster, container: Container, target: str, log: Log) -> None:
+    for key, volid in list(volumes_in(container.config)):
+        stored = cluster.stores.get_volume(volid, container.node)
+        storage = cluster.stores.storages[stored.storage]
+        if storage.shared:
+            continue
+        if not cluster.stores.is_on(storage, target):
+            die(f"storage '{storage.name}' is not available on node '{target}'")
+        log.say(f"copying local disk image {volid}")
+        new = await cluster.stores.allocate(storage, target, container.vmid, stored.size, stored.format)
+        await cluster.driver.copy(stored.volume, new.volume)
+        await cluster.stores.free(stored)
+        container.config[key] = container.config[key].replace(volume_of(container.config[key]), new.volid, 1)
+    container.node = target
