@@ -50,7 +50,7 @@ async def look_inside(archive: Path) -> Inside:
 async def fill(
     driver: Driver, root: Stored, archive: Path, hostname: str, keys: str, log: Log, *, guess: bool
 ) -> Inside:
-    """Unpack, and let somebody in. `guess`: nobody has said which system is in it."""
+    """Unpack, and let the keys in. `guess`: the call did not tell which system is in it."""
     log.say(f"extracting archive '{archive.name}'")
     inside = await look_inside(archive)
     if guess and not inside.system:
