@@ -131,7 +131,7 @@ class Running(Protocol):
         ...
 
     async def interfaces(self) -> Sequence[Mapping[str, Any]]:
-        """Of a container: what the host sees in its network namespace, as `guest-network-get-interfaces` has it."""
+        """What the host sees in the network namespace of a container, as `guest-network-get-interfaces` has it."""
         ...
 
     async def save_state(self, path: Path) -> None: ...  # RAM, for a snapshot of a running VM
