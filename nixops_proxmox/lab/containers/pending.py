@@ -31,7 +31,7 @@ async def apply_pending(cluster: Cluster, container: Container, keys: set[str] |
 
 
 async def plug(cluster: Cluster, container: Container, touched: set[str]) -> None:
-    """Of a running container: what waits stays pending."""
+    """Make active what PVE plugs into a running container. The rest stays pending."""
     now = {key for key in touched if key in AT_ONCE or LIVE.fullmatch(key)}
     now |= {key for key in touched if key.startswith("mp") and key not in container.config}
     await apply_pending(cluster, container, now)
