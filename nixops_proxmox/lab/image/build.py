@@ -19,6 +19,7 @@ HOST_TOOLS = {
     "tar": "tar",
     "depmod": "kmod",
     "strip": "binutils",
+    "readelf": "binutils",
     "lz4": "lz4",
     "mksquashfs": "squashfs-tools",
     "grub-mkimage": "grub-common",
@@ -88,10 +89,10 @@ def build_into(cache: Path, image: ImagePaths, progress: Callable[[str], None]) 
         progress(f"unpacking {len(debs)} packages")
         root = work / "root"
         grub = work / "grub"
-        first_stage = build_tree(debs, root, grub, work)
+        stages = build_tree(debs, root, grub, work)
         progress("writing the image")
         unfinished = work / "image.iso"
-        make_iso(root, first_stage, grub, work, unfinished)
+        make_iso(root, stages, grub, work, unfinished)
         shutil.move(work / "iso/lab/kernel", image.kernel)
         shutil.move(work / "iso/lab/initrd", image.initrd)
         unfinished.replace(image.iso)  # last: its presence says that all is there

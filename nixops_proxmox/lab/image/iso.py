@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from nixops_proxmox.lab.image.debs import ImageFailed, run
+from nixops_proxmox.lab.image.stages import Stages
 
 LABEL = "NIXOSLAB"
 # Without KVM, on a busy machine, the timer that Linux tries at boot comes too late, and it panics: it is not tried.
@@ -86,7 +87,7 @@ def find_kernel(root: Path) -> Path:
     return kernels[0]
 
 
-def make_iso(root: Path, first_stage: bytes, grub: Path, work: Path, iso: Path) -> None:
+def make_iso(root: Path, stages: Stages, grub: Path, work: Path, iso: Path) -> None:
     """`root` is squashed as it is, after its /boot (kernel, initrd) moved to where the installed system finds them."""
     tree = work / "iso"
     for folder in ("lab", "isolinux", "boot/grub"):
@@ -101,7 +102,8 @@ def make_iso(root: Path, first_stage: bytes, grub: Path, work: Path, iso: Path) 
     shutil.move(find_kernel(root), tree / "lab/kernel")
     shutil.rmtree(root / "boot")
     (root / "boot").mkdir()
-    (tree / "lab/initrd").write_bytes(run(["lz4", "-l", "-9", "-c"], stdin=first_stage))
+    for name, archive in (("initrd", stages.first), ("initrd-roots", stages.roots)):
+        (tree / "lab" / name).write_bytes(run(["lz4", "-l", "-9", "-c"], stdin=archive))
     run(squash_argv(root, tree / "lab/root.sqfs"))
     make_efi_image(grub, work, tree / "efi.img")
     run(xorriso_argv(tree, iso, mbr))

@@ -3,11 +3,12 @@
 import lzma
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from nixops_proxmox.lab.image import cpio, packages
+from nixops_proxmox.lab.image import packages
 from nixops_proxmox.lab.image.debs import ImageFailed, run
+from nixops_proxmox.lab.image.stages import Stages, build_stages, close_over, parse_dependencies
 
 OVERLAY = Path(__file__).parent / "overlay"
 # The very same file as in simulated guests.
@@ -91,28 +92,6 @@ def zero(root: Path) -> None:
                 path.write_bytes(data[:LINKED] + bytes(inside) + data[-LINKED:])
 
 
-def parse_dependencies(text: str) -> dict[str, tuple[str, list[str]]]:
-    """modules.dep: module name (dashes as underscores) → its file and the files it needs."""
-    found = {}
-    for line in text.splitlines():
-        file, _, needs = line.partition(":")
-        found[module_name(file)] = (file, needs.split())
-    return found
-
-
-def module_name(file: str) -> str:
-    return Path(file).name.partition(".")[0].replace("-", "_")
-
-
-def close_over(wanted: Iterable[str], known: dict[str, tuple[str, list[str]]]) -> list[str]:
-    """Files of the modules wanted and of all they need, in loading order; built-in ones are not there and fine."""
-    order: list[str] = []
-    for name in wanted:
-        file, needs = known.get(name.replace("-", "_"), ("", []))
-        order += [found for found in (*reversed(needs), file) if found and found not in order]
-    return order
-
-
 def kernel_release(root: Path) -> str:
     releases = sorted(path.name for path in (root / "usr/lib/modules").iterdir())
     if len(releases) != 1:
@@ -187,27 +166,8 @@ def collect_certificates(root: Path) -> None:
     (folder / "ca-certificates.crt").write_bytes(b"".join(path.read_bytes() for path in certificates))
 
 
-def build_first_stage(root: Path, known: dict[str, tuple[str, list[str]]], work: Path) -> bytes:
-    """The initrd: busybox, the modules a root file system may need, and the script that finds it. Uncompressed cpio."""
-    stage = work / "first-stage"
-    (stage / "bin").mkdir(parents=True)
-    for folder in ("dev", "proc", "sys", "root", "base", "live", "tmp"):
-        (stage / folder).mkdir()
-    shutil.copy2(root / "usr/bin/busybox", stage / "bin/busybox")
-    shutil.copy2(root / "usr/lib/lab/first-stage", stage / "init")
-    release = kernel_release(root)
-    source, target = root / "usr/lib/modules" / release, stage / "lib/modules" / release
-    for file in close_over((*packages.BOOT_MODULES, *packages.ROOT_MODULES), known):
-        (target / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / file, target / file)
-    run(["depmod", "-b", str(stage), "-C", "/dev/null", release])
-    at_once = close_over(packages.BOOT_MODULES, known)
-    (stage / "modules").write_text("".join(f"/lib/modules/{release}/{file}\n" for file in at_once), encoding="utf-8")
-    return cpio.pack(stage)
-
-
-def build_tree(debs: Sequence[Path], root: Path, grub: Path, work: Path) -> bytes:
-    """Fill `root`, and `grub` with GRUB's EFI modules (only the ISO needs them); returns the first stage's archive."""
+def build_tree(debs: Sequence[Path], root: Path, grub: Path, work: Path) -> Stages:
+    """Fill `root`, and `grub` with GRUB's EFI modules (only the ISO needs them); returns the first stage's archives."""
     root.mkdir()
     unpack(debs, root)
     shutil.move(root / "usr/lib/grub/x86_64-efi", grub)
@@ -217,4 +177,4 @@ def build_tree(debs: Sequence[Path], root: Path, grub: Path, work: Path) -> byte
     known = keep_modules(root)
     lay_over(root)
     finish_root(root)
-    return build_first_stage(root, known, work)
+    return build_stages(root, kernel_release(root), known, work)

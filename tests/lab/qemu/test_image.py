@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.lab.image import build, cpio, debs, packages, tree
+from nixops_proxmox.lab.image import build, cpio, debs, packages, stages, tree
 from nixops_proxmox.lab.image.debs import ImageFailed
 
 PRINTED = """Reading package lists...
@@ -52,11 +52,25 @@ def test_apt_keeps_everything_below_our_own_folder(tmp_path: Path) -> None:
 
 
 def test_modules_load_after_what_they_need() -> None:
-    known = tree.parse_dependencies(DEPENDENCIES)
-    assert tree.close_over(["btrfs", "ext4", "8021q"], known) == [
+    known = stages.parse_dependencies(DEPENDENCIES)
+    assert stages.close_over(["btrfs", "ext4", "8021q"], known) == [
         "kernel/lib/raid6_pq.ko", "kernel/crypto/xor.ko", "kernel/fs/btrfs/btrfs.ko",
         "kernel/net/llc/llc.ko", "kernel/net/802/mrp.ko", "kernel/net/8021q/8021q.ko",
     ]  # fmt: skip
+
+
+def test_a_program_brings_all_the_libraries_that_it_is_linked_with(tmp_path: Path) -> None:
+    """Of this computer: a root file system of links to what is here."""
+    (tmp_path / "usr").symlink_to("/usr")
+    program = "usr/bin/ssh-keygen" if Path("/usr/bin/ssh-keygen").exists() else "usr/bin/env"
+    found = {path.name for path in stages.close_over_libraries(tmp_path, [program])}
+    told = subprocess.check_output(["ldd", f"/{program}"], text=True)
+    assert found >= {line.split()[0] for line in told.splitlines() if "=>" in line}
+
+
+def test_a_library_that_is_in_no_package_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ImageFailed, match=r"libfoo\.so\.1 is in none of the image's packages"):
+        stages.find_library(tmp_path, "libfoo.so.1")
 
 
 @pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
