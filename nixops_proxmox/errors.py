@@ -50,6 +50,8 @@ DeployError                 message, hint; retry; exit_status
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+USAGE_STATUS = 2  # the exit status of a description, a profile or an argument that is wrong
+
 
 class Retry(StrEnum):
     """May the same call be made again?"""
@@ -74,7 +76,7 @@ class DeployError(Exception):
 class SpecError(DeployError):
     """The description is wrong. `path` is the option's full path, such as `web.deployment.proxmox.disks[1].size`."""
 
-    exit_status = 2
+    exit_status = USAGE_STATUS
 
     def __init__(self, message: str, *, path: str = "", hint: str = "") -> None:
         super().__init__(f"{path}: {message}" if path else message, hint=hint)
@@ -82,7 +84,7 @@ class SpecError(DeployError):
 
 
 class ConfigError(DeployError):
-    exit_status = 2
+    exit_status = USAGE_STATUS
 
 
 class StateError(DeployError):

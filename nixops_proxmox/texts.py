@@ -19,6 +19,8 @@ from typing_extensions import override
 from nixops_proxmox.secrecy import redact
 from nixops_proxmox.spelling import stored
 
+DNS_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+DNS_NAME = rf"(?=.{{1,253}}\Z){DNS_LABEL}(?:\.{DNS_LABEL})*"
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")  # harmless, and so usual that its escape would only disturb
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # controls, format characters, lone surrogates, separators
 
@@ -131,6 +133,11 @@ def _visible(character: str, *, block: bool) -> str:
         number -= 0xDC00
     width = 2 if number < 0x100 else 4 if number < 0x10000 else 8
     return f"\\{'xuU'[(2, 4, 8).index(width)]}{number:0{width}x}"
+
+
+def is_machine_name(text: str) -> bool:
+    """A name from outside (a VM's notes, an old record) is believed only if a description could have it."""
+    return re.fullmatch(DNS_NAME, text) is not None
 
 
 def shown_name(name: str) -> str:

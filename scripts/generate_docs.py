@@ -54,7 +54,9 @@ def _resource_types(kind: "Entry") -> str:
 def command_line_block() -> str:
     from nixops_proxmox.cli import build_parser
 
-    return "\n\n".join(f"## {title}\n\n```text\n{text.rstrip()}\n```" for title, text in help_texts(build_parser()))
+    return "\n\n".join(
+        f"## {title}\n\n```text\n{text.rstrip()}\n```" for title, text in help_texts(build_parser(in_full=True))
+    )
 
 
 def help_texts(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:

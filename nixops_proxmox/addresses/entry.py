@@ -9,7 +9,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.spec.values import is_machine_name, parse_mac
+from nixops_proxmox.spec.values import parse_mac
+from nixops_proxmox.texts import is_machine_name
 
 FIELDS = ("host", "ipv4", "ipv6", "mac", "user", "date")
 _SPELLINGS = {"hostname": "host", "name": "host", "fqdn": "host", "ip": "ipv4", "hwaddr": "mac", "hw_address": "mac"}

@@ -4,89 +4,57 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from importlib import import_module
+from importlib.abc import InspectLoader
+from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from typing_extensions import override
 
 from nixops_proxmox import __version__
-from nixops_proxmox.cli import (
-    adopt,
-    backup,
-    check,
-    completion,
-    console,
-    deploy,
-    destroy,
-    doctor,
-    export,
-    history,
-    iso,
-    lab,
-    lifecycle,
-    macs,
-    migrate,
-    move,
-    plan,
-    profile,
-    reboot,
-    recover,
-    reinstall,
-    rescue,
-    reservations,
-    restore,
-    rollback,
-    scp,
-    snapshot,
-    ssh,
-    start,
-    status,
-    stop,
-    volume,
-)
 from nixops_proxmox.cli.arguments import add_common
-from nixops_proxmox.cli.spelling import spelled
-from nixops_proxmox.display.program import USAGE_STATUS, told_in_words
-from nixops_proxmox.display.screen import Screen
-from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.errors import USAGE_STATUS, ConfigError
 from nixops_proxmox.spelling import PROGRAM
 from nixops_proxmox.texts import shown
 
-VERBS: dict[str, ModuleType] = {
-    "deploy": deploy,
-    "plan": plan,
-    "status": status,
-    "history": history,
-    "ssh": ssh,
-    "scp": scp,
-    "start": start,
-    "stop": stop,
-    "reboot": reboot,
-    "rescue": rescue,
-    "migrate": migrate,
-    "move": move,
-    "reinstall": reinstall,
-    "destroy": destroy,
-    "check": check,
-    "recover": recover,
-    "adopt": adopt,
-    "rollback": rollback,
-    "snapshot": snapshot,
-    "backup": backup,
-    "restore": restore,
-    "console": console,
-    "export": export,
-    "doctor": doctor,
-    "iso": iso,
-    "volume": volume,
-    "macs": macs,
-    "reservations": reservations,
-    "profile": profile,
-    "lifecycle": lifecycle,
-    "lab": lab,
-    "completion": completion,
-}
+if TYPE_CHECKING:
+    from nixops_proxmox.display.screen import Screen
+
+VERBS = (
+    "deploy",
+    "plan",
+    "status",
+    "history",
+    "ssh",
+    "scp",
+    "start",
+    "stop",
+    "reboot",
+    "rescue",
+    "migrate",
+    "move",
+    "reinstall",
+    "destroy",
+    "check",
+    "recover",
+    "adopt",
+    "rollback",
+    "snapshot",
+    "backup",
+    "restore",
+    "console",
+    "export",
+    "doctor",
+    "iso",
+    "volume",
+    "macs",
+    "reservations",
+    "profile",
+    "lifecycle",
+    "lab",
+    "completion",
+)  # each is a file here, and is imported when it is asked for
 COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}
 EPILOG = """\
 exit status:
@@ -109,6 +77,8 @@ class Parser(argparse.ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
+        from difflib import get_close_matches
+
         found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
         if found:
             choices = [choice.strip(" '") for choice in found[2].split(",")]
@@ -118,7 +88,43 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE_STATUS, f"error: {shown(message)}\n`{self.prog} --help` shows the usage\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
+class VerbParser(Parser):
+    """The parser of one verb. Its file is imported when the verb is parsed: a command imports what it uses."""
+
+    _verb, _is_filled = "", True  # as it is for the parsers below a verb's
+
+    def of(self, verb: str) -> Self:
+        self._verb, self._is_filled = verb, False
+        return self
+
+    def fill(self) -> None:
+        if not self._is_filled:
+            self._is_filled = True
+            module = verb_module(self._verb)
+            self.description = (module.__doc__ or "").strip()
+            module.add_arguments(self)
+            add_common(self)
+
+    @override
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.fill()
+        return super().parse_known_args(args, namespace)
+
+
+def verb_module(verb: str) -> ModuleType:
+    return import_module(f"nixops_proxmox.cli.{verb}")
+
+
+def find_about(verb: str) -> str:
+    """The first line of its file's docstring, without importing the file: Python keeps it first in compiled code."""
+    spec = find_spec(f"nixops_proxmox.cli.{verb}")
+    code = spec.loader.get_code(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    first = code.co_consts[0] if code and code.co_consts else None
+    return first.strip().splitlines()[0].rstrip(".") if isinstance(first, str) else ""
+
+
+def build_parser(*, in_full: bool = False) -> argparse.ArgumentParser:
+    """`in_full`: with the arguments of all verbs, for completion and documentation."""
     parser = Parser(
         prog=PROGRAM,
         description="Install, run and change NixOS machines on Proxmox VE, described in Nix.",
@@ -128,19 +134,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     add_common(parser)
-    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
-    for name, module in VERBS.items():
-        about = (module.__doc__ or "").strip()
-        first = about.splitlines()[0]
+    verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, parser_class=VerbParser)
+    for name in VERBS:
         verb = verbs.add_parser(
             name,
-            help=first.rstrip("."),
-            description=about,
+            help=find_about(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
-        )
-        module.add_arguments(verb)
-        add_common(verb)
+        ).of(name)
+        if in_full:
+            verb.fill()
     return parser
 
 
@@ -151,6 +154,9 @@ def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., An
         args = parse(words)
     except SystemExit as end:  # argparse has said what there is to say
         return int(end.code or 0) if not isinstance(end.code, str) else USAGE_STATUS
+    from nixops_proxmox.cli.spelling import spelled
+    from nixops_proxmox.display.screen import Screen
+
     args.open_deployment = open_deployment
     args.command = command_line(words)
     screen = Screen(verbosity=args.verbose, spell=spelled)
@@ -166,12 +172,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace, screen: Screen) -> int:
+def run(args: argparse.Namespace, screen: "Screen") -> int:
     """The verb, with every error in words."""
+    from nixops_proxmox.display.program import told_in_words
 
     def work() -> int:
         check_text(args)
-        status: int = VERBS[args.verb].run(args, screen)
+        status: int = verb_module(args.verb).run(args, screen)
         return status
 
     return told_in_words(work, screen, args.command)

@@ -76,7 +76,8 @@ def run_for_resources(args: argparse.Namespace, screen: Screen, paths: "Sequence
 
 
 def run_for_vms(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.operations.networks import described_profiles, enter_networks
+    from nixops_proxmox.operations.networks import described_profiles
+    from nixops_proxmox.pve.wire.networks import enter_networks
 
     with open_deployed(args, screen, described=None) as deployed:
         profiles = described_profiles(deployed, args.profile)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from nixops_proxmox.display.arguments import JOBS
-from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import PROFILE_VARIABLE
 from nixops_proxmox.texts import head
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
+    from nixops_proxmox.display.screen import Screen
     from nixops_proxmox.operations import Deployed, Options
 
 DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
@@ -50,10 +50,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def complete(action: argparse.Action, kind: str) -> None:
-    """Tell the completion that this argument is a file or a folder (read by shtab)."""
-    from shtab import DIRECTORY, FILE
-
-    action.complete = FILE if kind == "file" else DIRECTORY  # type: ignore[attr-defined]
+    """Tell the completion that this argument is a `file` or a `folder`."""
+    action.completes = kind  # type: ignore[attr-defined]
 
 
 # --- what was meant -------------------------------------------------------------------------------------------------
@@ -156,16 +154,18 @@ def state_location(args: argparse.Namespace, environment: Mapping[str, str] | No
 
 
 @contextmanager
-def open_deployed(args: argparse.Namespace, screen: Screen, *, described: bool | None = True) -> Iterator["Deployed"]:
+def open_deployed(args: argparse.Namespace, screen: "Screen", *, described: bool | None = True) -> Iterator["Deployed"]:
     """The deployment that the arguments mean. `described`: True needs its description, None takes it if there is one,
     False: use only the record."""
-    from nixops_proxmox.operations.networks import enter_networks, used_profiles
+    from nixops_proxmox.pve.wire.networks import choose_profile, enter_networks
 
-    options = build_options(args, screen, described=described)
-    if options.profile:
-        enter_networks([options.profile])  # before the description is evaluated, rather than do that twice
+    if chosen := choose_profile(args.profile):
+        enter_networks([chosen])  # before anything else is imported or evaluated, rather than do that twice
     with ExitStack() as stack:
-        with screen.busy("reading the network"):
+        with screen.busy("reading the network"):  # the imports are most of the wait where Nix has little to do
+            from nixops_proxmox.operations.networks import used_profiles
+
+            options = build_options(args, screen, described=described)
             deployed: Deployed = stack.enter_context(get_opener(args)(options))
         enter_networks(used_profiles(deployed))
         for remark in deployed.remarks():
@@ -182,12 +182,12 @@ def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManage
     return open_deployment
 
 
-def build_options(args: argparse.Namespace, screen: Screen, *, described: bool | None) -> "Options":
+def build_options(args: argparse.Namespace, screen: "Screen", *, described: bool | None) -> "Options":
     from nixops_proxmox.kinds.machine.shape import Permissions
     from nixops_proxmox.nixeval.evaluate import parse_source
     from nixops_proxmox.operations import Options
-    from nixops_proxmox.operations.networks import choose_profile
     from nixops_proxmox.options import Agreed
+    from nixops_proxmox.pve.wire.networks import choose_profile
 
     reference = get_source(args) if described else find_source(args) if described is None else ""
     state = state_location(args)

@@ -4,6 +4,7 @@ In bash: eval "$(nixops-proxmox completion bash)".
 """
 
 import argparse
+from collections.abc import Iterator
 
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.lines import Line
@@ -14,10 +15,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
+    screen.result_lines([Line(line) for line in completion_script(args.shell).rstrip("\n").split("\n")])
+    return 0
+
+
+def completion_script(shell: str) -> str:
     import shtab
 
     from nixops_proxmox.cli import build_parser
 
-    text = str(shtab.complete(build_parser(), args.shell))
-    screen.result_lines([Line(line) for line in text.rstrip("\n").split("\n")])
-    return 0
+    parser = build_parser(in_full=True)
+    for action in _actions(parser):
+        match getattr(action, "completes", ""):
+            case "file":
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            case "folder":
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    return str(shtab.complete(parser, shell))
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """All arguments: those of the parser, then those of the parsers below it."""
+    for action in parser._actions:  # noqa: SLF001 -- argparse has no other way to its arguments
+        yield action
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for below in action.choices.values():
+                yield from _actions(below)

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.operations.doctor import diagnose
-    from nixops_proxmox.operations.networks import usual_profile
     from nixops_proxmox.operations.tools import find_all
+    from nixops_proxmox.pve.wire.networks import usual_profile
 
     if args.apply and not apply(args, screen):
         screen.say("nothing was done")
@@ -63,7 +63,7 @@ def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis | Non
 def apply(args: argparse.Namespace, screen: Screen) -> bool:
     """False: the user did not agree."""
     from nixops_proxmox.operations.doctor import Wanted
-    from nixops_proxmox.operations.networks import usual_profile
+    from nixops_proxmox.pve.wire.networks import usual_profile
 
     needs = find_needs(args, screen) or {usual_profile(args.profile): Wanted()}
     return all(apply_to(name, wanted, args.admin, screen, yes=args.yes) for name, wanted in needs.items())

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 def run_remove(args: argparse.Namespace, screen: Screen) -> int:
     from nixops_proxmox.messages.amounts import amount
     from nixops_proxmox.operations import open_uploads
-    from nixops_proxmox.operations.networks import enter_networks, usual_profile
+    from nixops_proxmox.pve.wire.networks import enter_networks, usual_profile
 
     profile = usual_profile(args.profile)
     enter_networks([profile])
@@ -123,7 +123,7 @@ def run_upload_to_each(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_upload_to_one(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.operations.networks import enter_networks, usual_profile
+    from nixops_proxmox.pve.wire.networks import enter_networks, usual_profile
 
     profile = usual_profile(args.profile)
     enter_networks([profile])

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    from nixops_proxmox.operations.networks import described_profiles, enter_networks
+    from nixops_proxmox.operations.networks import described_profiles
+    from nixops_proxmox.pve.wire.networks import enter_networks
 
     with open_deployed(args, screen, described=None) as deployed:
         profiles = described_profiles(deployed, args.profile)

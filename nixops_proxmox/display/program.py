@@ -10,13 +10,12 @@ from contextlib import suppress
 
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.display.signals import Ended, end, handled, status_of
-from nixops_proxmox.errors import ConfigError, DeployError
+from nixops_proxmox.errors import USAGE_STATUS, ConfigError, DeployError
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.spelling import PROGRAM
 from nixops_proxmox.texts import head
 
-USAGE_STATUS = 2
 DEFECT_STATUS = 70  # sysexits' EX_SOFTWARE
 HINTS = {  # what the system says of a file, and what mends it
     errno.ENOSPC: "the disk is full: make room, and run the same command again",

@@ -44,10 +44,10 @@ from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.volumes import machines_before, refuse_wrong_volumes
-from nixops_proxmox.operations.networks import usual_profile
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, check_machine
 from nixops_proxmox.options import MAKE_ANOTHER, is_said
+from nixops_proxmox.pve.wire.networks import usual_profile
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.texts import shown, shown_line
 

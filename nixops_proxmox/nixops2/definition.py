@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nixops_proxmox.nixops2.described import DEFAULT, installed_by_nixops, plain
-from nixops_proxmox.operations.networks import choose_profile
+from nixops_proxmox.pve.wire.networks import choose_profile
 from nixops_proxmox.spec import MachineSpec, VolumeSpec, parse_machine, parse_volume
 
 

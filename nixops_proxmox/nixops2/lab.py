@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.namespace import enter
-from nixops_proxmox.operations.networks import usual_profile
+from nixops_proxmox.pve.wire.networks import usual_profile
 from nixops_proxmox.pve.wire.profiles import list_profiles, load_profile
 
 log = logging.getLogger(__name__)

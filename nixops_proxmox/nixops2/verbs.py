@@ -79,7 +79,8 @@ class Opened:
         from nixops_proxmox.compose import Parts
         from nixops_proxmox.operations import Deployed, Options
         from nixops_proxmox.operations.description import given
-        from nixops_proxmox.operations.networks import enter_networks, used_profiles
+        from nixops_proxmox.operations.networks import used_profiles
+        from nixops_proxmox.pve.wire.networks import enter_networks
 
         args, reporter = self.args, self.screen.reporter
         options = Options(
@@ -137,8 +138,8 @@ def run_check(opened: Opened) -> int:
 
 def run_doctor(opened: Opened) -> int:
     from nixops_proxmox.operations.doctor import Diagnosis, Needs, diagnose, look_beside, needs_of
-    from nixops_proxmox.operations.networks import usual_profile
     from nixops_proxmox.operations.tools import find_all
+    from nixops_proxmox.pve.wire.networks import usual_profile
 
     def needs(found: Diagnosis) -> Needs:
         with opened.deployed() as deployed:
@@ -195,7 +196,8 @@ def run_reinstall(opened: Opened) -> int:
 def run_recover(opened: Opened) -> int:
     opened.depl.evaluate_active()  # makes NixOps's own rows for what will be found
     opened = replace(opened, record=open_record(opened.depl))  # with those rows
-    from nixops_proxmox.operations.networks import described_profiles, enter_networks
+    from nixops_proxmox.operations.networks import described_profiles
+    from nixops_proxmox.pve.wire.networks import enter_networks
 
     with opened.deployed() as deployed:
         profiles = described_profiles(deployed)

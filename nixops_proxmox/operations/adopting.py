@@ -17,8 +17,7 @@ from nixops_proxmox.pve.vm.identity import Mark, find_mark, uuid_of
 from nixops_proxmox.pve.vm.parking import is_parker
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.spec import MachineSpec, parse_machine
-from nixops_proxmox.spec.values import is_machine_name
-from nixops_proxmox.texts import shown_name
+from nixops_proxmox.texts import is_machine_name, shown_name
 
 MARKS = frozenset({"name", "description", "tags"})  # what the takeover itself writes
 TYPES = {"proxmox_virtual_environment_vm": "vm_id", "proxmox_vm_qemu": "vmid"}  # of Terraform's providers

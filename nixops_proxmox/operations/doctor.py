@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.operations.deployed import Deployed
-from nixops_proxmox.operations.networks import enter_networks
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.cluster.doctor import Rights, examine
+from nixops_proxmox.pve.wire.networks import enter_networks
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.pool import PoolSpec

@@ -11,11 +11,10 @@ from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Address, Endpoint, Machine, Phase
 from nixops_proxmox.pve.wire.properties import parse_nic
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.ssh.argv import Access, parse_jump
 from nixops_proxmox.state import Stored
 from nixops_proxmox.state.record import DeploymentRecord
-from nixops_proxmox.texts import shown_name
+from nixops_proxmox.texts import is_machine_name, shown_name
 
 NOTHING_THERE = (Phase.ABSENT, Phase.RESERVED, Phase.LOST)
 _HOST = re.compile(r"\[?[A-Za-z0-9:][A-Za-z0-9.:_%-]*\]?")

@@ -1,31 +1,11 @@
-"""Chooses the hypervisors that a command works on, and enters their networks."""
+"""The hypervisors that a deployment works on."""
 
-import os
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.namespace import enter
-from nixops_proxmox.pve.wire.profiles import DEFAULT, list_profiles, load_table
-from nixops_proxmox.spelling import PROFILE_VARIABLE
+from nixops_proxmox.pve.wire.networks import usual_profile
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations.deployed import Deployed
-
-
-def choose_profile(given: str = "", environment: Mapping[str, str] | None = None) -> str:
-    """The hypervisor that the user chose. It overrides the description. Empty: the description decides. Without a
-    profile `default`, the only other one counts."""
-    environment = os.environ if environment is None else environment
-    if chosen := given or environment.get(PROFILE_VARIABLE, ""):
-        return chosen
-    known = list_profiles()
-    return known[0] if len(known) == 1 and known[0] != DEFAULT else ""
-
-
-def usual_profile(given: str = "") -> str:
-    """The hypervisor for machines that do not name one."""
-    return choose_profile(given) or DEFAULT
 
 
 def described_profiles(deployed: "Deployed", given: str = "") -> list[str]:
@@ -45,16 +25,3 @@ def used_profiles(deployed: "Deployed") -> list[str]:
         }
         - {""}
     )
-
-
-def enter_networks(profiles: Sequence[str]) -> None:
-    """If one of these hypervisors is a lab with a network of its own, go on inside of it (the process is replaced)."""
-    known = list_profiles()
-    namespaces = {str(load_table(name).get("namespace", "")) for name in profiles if name in known} - {""}
-    if len(namespaces) > 1:
-        raise ConfigError(
-            f"{', '.join(profiles)} are labs with separate networks, and a run can enter only one",
-            hint="select the machines of one lab at a time",
-        )
-    for namespace in namespaces:
-        enter(namespace)

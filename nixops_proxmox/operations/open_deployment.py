@@ -28,10 +28,10 @@ from nixops_proxmox.operations.resources import Outside, ResourceKeeper, Resourc
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
-from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state.record import DeploymentRecord
+from nixops_proxmox.texts import is_machine_name
 
 HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
 

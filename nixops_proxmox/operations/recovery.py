@@ -13,10 +13,9 @@ from nixops_proxmox.pve.vm.boot import boots_cd
 from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
-from nixops_proxmox.texts import shown_name
+from nixops_proxmox.texts import is_machine_name, shown_name
 
 AGENT_TIME = 5.0  # seconds; a guest that is up answers at once
 NEVER = 1 << 31  # more than any `install.generation`: a lost record is no reason to reinstall

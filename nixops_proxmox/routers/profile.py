@@ -12,7 +12,7 @@ from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
 from nixops_proxmox.private_files import read_private_toml
 from nixops_proxmox.pve.wire.credentials import ask_command
-from nixops_proxmox.pve.wire.tls import normalized_fingerprint
+from nixops_proxmox.pve.wire.servers import normalized_fingerprint
 from nixops_proxmox.secrecy import learn
 
 _KEYS = {

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
-TextCheck = Callable[[str], str]
+from nixops_proxmox.texts import DNS_LABEL, DNS_NAME
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_DNS_NAME = rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*"
+TextCheck = Callable[[str], str]
 
 
 def _matching(pattern: str, expected: str) -> TextCheck:
@@ -23,11 +22,6 @@ def _matching(pattern: str, expected: str) -> TextCheck:
         return text
 
     return check
-
-
-def is_machine_name(text: str) -> bool:
-    """A name from outside (a VM's notes, an old record) is believed only if a description could have it."""
-    return re.fullmatch(_DNS_NAME, text) is not None
 
 
 def parse_mac(text: str) -> str:
@@ -158,8 +152,8 @@ def _network(value: Any) -> IPv4Network | IPv6Network:
 
 
 # PVE's own ranges and patterns: pve-common JSONSchema.pm, qemu-server Drive.pm and QemuServer.pm, 8.4 and 9.1.
-DnsName = Annotated[str, AfterValidator(_matching(_DNS_NAME, "a DNS name"))]
-NodeName = Annotated[str, AfterValidator(_matching(_LABEL, "the name of a node"))]
+DnsName = Annotated[str, AfterValidator(_matching(DNS_NAME, "a DNS name"))]
+NodeName = Annotated[str, AfterValidator(_matching(DNS_LABEL, "the name of a node"))]
 Vmid = Annotated[int, Field(ge=100, le=999_999_999)]
 Storage = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]*[A-Za-z0-9]", "the name of a storage such as local-lvm"))

@@ -10,12 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, u
 
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import StateError
-from nixops_proxmox.spec.values import is_machine_name
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import MACHINE, Lease
 from nixops_proxmox.state.schema import journal, things
-from nixops_proxmox.texts import kept
+from nixops_proxmox.texts import is_machine_name, kept
 
 ERROR_LIMIT = 8000  # characters
 

@@ -105,7 +105,7 @@ def written(path: Path) -> Iterator[tuple[str, str]]:
 
 
 NIXOPS_2 = {text: where for path in OF_NIXOPS_2 for where, text in written(path)}
-ALL = {text: where for where, text in lines(build_parser())} | NIXOPS_2
+ALL = {text: where for where, text in lines(build_parser(in_full=True))} | NIXOPS_2
 
 
 def test_every_verb_and_option_is_there() -> None:

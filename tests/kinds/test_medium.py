@@ -10,7 +10,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.medium import Medium
 from nixops_proxmox.pve.api.answers import ConfigSeen
 from nixops_proxmox.pve.cluster.media import is_inserted, may_write
-from nixops_proxmox.spec.values import is_machine_name
+from nixops_proxmox.texts import is_machine_name
 from tests.kinds.benches import FILE, MediumBench
 from tests.kinds.machine.cluster import Fuse
 

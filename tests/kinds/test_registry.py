@@ -37,15 +37,15 @@ with open_state(sys.argv[2]) as state:
 
 DOORS = """
 import json, sys
-from nixops_proxmox.cli import build_parser, main
+from nixops_proxmox.cli import main
+from nixops_proxmox.cli.completion import completion_script
 from nixops_proxmox.nixops4.provider import answer
 from nixops_proxmox.nixops4.resources import Resources
 from scripts.generate_docs import kinds_text
 from nixops_proxmox.kinds.registry import find_kinds
-import shtab
 
 for shell in ("bash", "zsh", "tcsh"):
-    script = shtab.complete(build_parser(), shell).splitlines()
+    script = completion_script(shell).splitlines()
     assert [line for line in script if all(kind in line for kind in ("machine", "medium", "note"))], shell
 assert "`note`: a file in a folder. NixOps 4 has it as `note`." in kinds_text(find_kinds().values())
 inputs = {"name": "one", "folder": sys.argv[1], "text": "hello"}

@@ -12,8 +12,7 @@ from typing import Any
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import config_dir
 from nixops_proxmox.private_files import read_private_toml
-from nixops_proxmox.pve.wire.servers import ApiServer, parse_server
-from nixops_proxmox.pve.wire.tls import normalized_fingerprint
+from nixops_proxmox.pve.wire.servers import ApiServer, normalized_fingerprint, parse_server
 from nixops_proxmox.pve.wire.windows import FORM, Window, parse_window
 from nixops_proxmox.spelling import Verb, command
 

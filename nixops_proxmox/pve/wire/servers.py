@@ -102,3 +102,14 @@ def _bad(text: str, why: str) -> ConfigError:
     return ConfigError(
         f"{text!r} is not the address of a PVE API: {why}", hint="write it like https://pve1.example.org:8006"
     )
+
+
+def normalized_fingerprint(text: str) -> str:
+    """A SHA-256 fingerprint as 64 lower-case hex digits, from any usual spelling. Raises ConfigError otherwise."""
+    digits = re.sub(r"^(sha-?256[:=/ ])", "", text.strip().lower()).replace(":", "").replace(" ", "")
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ConfigError(
+            f"{text!r} is not a SHA-256 fingerprint",
+            hint="on the node: openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem",
+        )
+    return digits

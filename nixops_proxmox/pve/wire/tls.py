@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 import socket
 import ssl
 import threading
@@ -20,6 +19,7 @@ from urllib3.poolmanager import PoolManager, ProxyManager
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
+from nixops_proxmox.pve.wire.servers import normalized_fingerprint
 
 IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must not be the one to find out
 
@@ -190,17 +190,6 @@ def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def normalized_fingerprint(text: str) -> str:
-    """A SHA-256 fingerprint as 64 lower-case hex digits, from any usual spelling. Raises ConfigError otherwise."""
-    digits = re.sub(r"^(sha-?256[:=/ ])", "", text.strip().lower()).replace(":", "").replace(" ", "")
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise ConfigError(
-            f"{text!r} is not a SHA-256 fingerprint",
-            hint="on the node: openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem",
-        )
-    return digits
 
 
 def checked_file(path: str, what: str) -> str:
