@@ -148,8 +148,22 @@ let
   plainMachine = name:
     let machine = plain name; in {
       deployment = machine.deployment or { };
-      toplevel = machine.toplevel or null;
+      toplevel = systemOf name (machine.toplevel or null);
     };
+
+  # A plain system may be a function of what its machine has taken from lists of MACs, by slot: { mac; host; ipv4; ipv6; }.
+  systemOf = name: value:
+    if !isFunction value then value
+    else
+      let
+        known = { inherit name deploymentName; taken = takenBy name; };
+        wanted = functionArgs value;
+        missing = filter (arg: !wanted.${arg} && !(hasAttr arg known)) (attrNames wanted);
+      in
+      if missing != [ ] then
+        throw "${name}.toplevel is a function that wants '${head missing}': it gets ${builtins.concatStringsSep ", " (attrNames known)}"
+      else value (if wanted == { } then known else intersectAttrs wanted known);
+  takenBy = name: (builtins.fromJSON taken).${name} or { };
 
   # ---- machines that are NixOS modules ----
 
@@ -188,7 +202,7 @@ let
   # The addresses and the host name that come with MACs. Weaker than the machine's own words, and stronger than our name.
   addressed = name: { lib, ... }:
     let
-      mine = (builtins.fromJSON taken).${name} or { };
+      mine = takenBy name;
       first = mine.net0 or (if mine == { } then { } else head (builtins.attrValues mine));
       host = builtins.match "([^.]+)[.]?(.*)" (first.host or "");
     in

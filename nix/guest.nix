@@ -160,8 +160,7 @@ in
     taken = mkOption {
       type = types.attrsOf (types.attrsOf types.str);
       default = { };
-      internal = true;
-      description = "What each NIC has taken from a list of MACs, by slot: `mac`, `ipv4` and `ipv6`.";
+      description = "What each NIC has taken from a list of MACs, by slot: `mac`, `ipv4` and `ipv6`. The command line and NixOps 2 set it. With NixOps 4, give it the output `taken` of the `vm`.";
     };
     volumes = mkOption {
       type = types.attrsOf types.str;

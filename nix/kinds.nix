@@ -12,13 +12,17 @@ let
     else if said ? enum then types.enum said.enum
     else if said ? either then types.either (type (builtins.head said.either)) (type (builtins.elemAt said.either 1))
     else if said ? submodule then types.submodule { options = options "" said.submodule; }
+    else if isFile said then types.either types.str types.path
     else types.${said.name};
+  isFile = said: (said.name or null) == "file";
 
   options = where: builtins.mapAttrs (name: said:
     mkOption ({
       type = type said.type;
       description = "As `${where}${name}` of the command line's networks.";
-    } // (if said ? default then { inherit (said) default; } else { })));
+    } // (if said ? default then { inherit (said) default; } else { })
+      # A path stays where it is: it is not copied into the store.
+      // (if isFile said.type then { apply = toString; } else { })));
 in
 builtins.mapAttrs
   (option: kind: {

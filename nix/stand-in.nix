@@ -21,6 +21,7 @@ rec {
     int = type "int" { };
     float = type "float" { };
     str = type "str" { };
+    path = type "path" { };
     lines = type "separatedString" { };
     anything = type "anything" { };
     raw = type "raw" { };

@@ -115,13 +115,15 @@ class Bridges:
             await self._network.holder.ip([f"link delete {tap}"])
 
     async def ensure(self, bridge: str, tag: int = 0) -> str:
-        """The segment, with DHCP and router advertisements on it; its Linux bridge's name."""
+        """The segment, with DHCP and router advertisements on it if it is not silent; its Linux bridge's name."""
         async with self._turn:
             name = await self._network.ensure_segment(bridge, tag)
             if name not in self._ready:
                 if tag:
                     await self._join(bridge, tag)
-                await self._serve(name, subnet(bridge, tag))
+                net = subnet(bridge, tag)
+                if not net.silent:
+                    await self._serve(name, net)
                 self._ready.add(name)
             return name
 

@@ -117,6 +117,7 @@ class Cluster:
             "vmbr2": Bridge("vmbr2", comment="public addresses"),
             "vmbr3": Bridge("vmbr3", comment="IPv6 only"),
             "vmbr4": Bridge("vmbr4", comment="isolated, IPv6 only"),
+            "vmbr5": Bridge("vmbr5", comment="without DHCP: start a server of your own"),
         }
         self.staged_bridges: dict[str, dict[str, Bridge]] = {}  # node → all its bridges, as they will be
         self.undoing: set[asyncio.Task[None]] = set()  # ends of faults that last a while

@@ -39,11 +39,13 @@ class Privilege(StrEnum):
 
 @dataclass(frozen=True)
 class Subnet:
-    """One segment. None: the family does not exist there. `isolated`: the operator's side has no address."""
+    """One segment. None: the family does not exist there. `isolated`: the operator's side has no address. `silent`:
+    nobody gives addresses there, unless you start a server."""
 
     v4: ipaddress.IPv4Network | None
     v6: tuple[ipaddress.IPv6Network, ...]
     isolated: bool = False
+    silent: bool = False
 
 
 class NamespaceError(Exception):
@@ -62,7 +64,9 @@ _PLAN: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "vmbr2": ("192.88.99.0/24", ("3ffe:77:2::/64",), False),
     "vmbr3": ("", ("fd77:77:3::/64", "3ffe:77:3::/64"), False),
     "vmbr4": ("", ("fd77:77:4::/64",), True),
+    "vmbr5": ("10.77.5.0/24", ("fd77:77:5::/64",), False),
 }
+SILENT = ("vmbr5",)
 
 
 def subnet(bridge: str, tag: int = 0) -> Subnet:
@@ -75,7 +79,8 @@ def subnet(bridge: str, tag: int = 0) -> Subnet:
     else:
         number = int("".join(c for c in bridge if c.isdigit()) or "200") % 256
         v4, v6, isolated = f"10.77.{number}.0/24", (f"fd77:77:{number}::/64", f"3ffe:77:{number}::/64"), False
-    return Subnet(ipaddress.IPv4Network(v4) if v4 else None, tuple(map(ipaddress.IPv6Network, v6)), isolated)
+    silent = not tag and bridge in SILENT
+    return Subnet(ipaddress.IPv4Network(v4) if v4 else None, tuple(map(ipaddress.IPv6Network, v6)), isolated, silent)
 
 
 def segment(bridge: str, tag: int = 0) -> str:
@@ -301,7 +306,10 @@ class LabNetwork:
         await holder.ip(["link set lo up"])
         if privilege is Privilege.USER:  # whose ping in there has no rights; a container may forbid the change
             await holder.ask("run", argv=["sh", "-c", f"echo 0 0 >{PING_GROUPS}"], input="")
-        return cls(holder, privilege)
+        network = cls(holder, privilege)
+        for bridge in SILENT:  # a server of yours can listen there before the first machine comes
+            await network.ensure_segment(bridge)
+        return network
 
     @property
     def pid(self) -> int:

@@ -44,6 +44,7 @@ from nixops_proxmox.nixops2.spelling import spelled
 from nixops_proxmox.nixops2.ssh import Way, find_way
 from nixops_proxmox.nixops2.standing import STOPPED, UNREACHABLE, UP, standing
 from nixops_proxmox.nixops2.volumes import machines_before, refuse_wrong_volumes
+from nixops_proxmox.operations.addressing import recorded_for_systems
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import Checked, check_machine
 from nixops_proxmox.options import MAKE_ANOTHER, is_said
@@ -425,7 +426,8 @@ class ProxmoxState(
         key = self._run.parts.keys.client_key().public
         users = dict.fromkeys(("root", record.spec.ssh.user), (key, *record.spec.ssh.authorized_keys))
         volumes = {name: self._run.volumes.serial(name) for name in record.spec.volumes}
-        text = physical_module(record.spec, record.facts, record.hardware, users, self._hosts(), volumes)
+        taken = recorded_for_systems(self._run.record).get(self.name, {})
+        text = physical_module(record.spec, record.facts, record.hardware, users, self._hosts(), volumes, taken)
         return {"imports": [nixops.nix_expr.RawValue(text)]}
 
     # SSH. Called several times for each command: nothing here asks the network.

@@ -16,6 +16,7 @@ from nixops_proxmox.texts import script_marker
 
 # Weaker than what users write, stronger than any default.
 PRIORITY = 900
+ABOVE_NIXOPS = 890  # stronger than the host name that NixOps sets, which is the machine's name
 
 MODULE = """\
 ({{ config, lib, options, ... }}:
@@ -27,7 +28,10 @@ in
   fileSystems = lib.mapAttrs (_: lib.mapAttrs (_: weak)) told.fileSystems;
   deployment.proxmox.guest.bootDevice = lib.mkIf (told.bootDevice != null) (weak told.bootDevice);
   deployment.proxmox.guest.volumes = lib.mapAttrs (_: weak) told.volumes;
+  deployment.proxmox.guest.taken = told.taken;
   networking.hosts = told.hosts;
+  networking.hostName = lib.mkIf (told.names ? hostName) (lib.mkOverride {above} told.names.hostName);
+  networking.domain = lib.mkIf (told.names ? domain) (lib.mkOverride {above} told.names.domain);
   users.users = lib.mapAttrs (_: keys: {{ openssh.authorizedKeys.keys = keys; }}) told.keys;
   systemd = lib.mkIf (config.deployment.proxmox.guest.network or false) {{
     network.networks = lib.mapAttrs'
@@ -44,18 +48,30 @@ def physical_module(
     keys: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Sequence[str]],
     volumes: Mapping[str, str] = MappingProxyType({}),
+    taken: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> str:
     """A NixOS module. `hardware`: as `parse_hardware` has it. `keys`: who may log in, by user. `hosts`: the other
-    machines' names, by address. `volumes`: their serials, as recorded: a deployment may be called otherwise since."""
+    machines' names, by address. `volumes`: their serials, as recorded: a deployment may be called otherwise since.
+    `taken`: what NICs have taken from lists of MACs, by slot."""
     data = {
         "fileSystems": hardware.get("fileSystems", {}),
         "bootDevice": _boot_device(hardware),
         "keys": {user: list(of) for user, of in keys.items()},
         "volumes": {name: volume_path(serial) for name, serial in volumes.items()},
+        "taken": {slot: {key: text for key, text in one.items() if key != "host"} for slot, one in taken.items()},
+        "names": _names(taken),
         "hosts": {address: list(names) for address, names in hosts.items()},
         "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},
     }
-    return MODULE.format(data=nix_string(json.dumps(data, sort_keys=True)), priority=PRIORITY)
+    told = nix_string(json.dumps(data, sort_keys=True))
+    return MODULE.format(data=told, priority=PRIORITY, above=ABOVE_NIXOPS)
+
+
+def _names(taken: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The host name and the domain of the first NIC's entry, as NixOS's `networking` has them."""
+    first = taken.get("net0") or next(iter(taken.values()), {})
+    host, _, domain = first.get("host", "").partition(".")
+    return {key: text for key, text in (("hostName", host), ("domain", domain)) if text}
 
 
 def _boot_device(hardware: Mapping[str, Any]) -> str | None:

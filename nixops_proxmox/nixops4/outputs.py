@@ -8,7 +8,8 @@ from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.volume import volume_path
 
 
-def vm_outputs(machine: Machine) -> Mapping[str, Any]:
+def vm_outputs(machine: Machine, taken: Mapping[str, Mapping[str, str]]) -> Mapping[str, Any]:
+    """`taken`: what its NICs have taken from lists of MACs, by slot."""
     facts, endpoint = machine.facts, machine.facts.endpoint
     return {
         "machine": machine.name,
@@ -20,6 +21,7 @@ def vm_outputs(machine: Machine) -> Mapping[str, Any]:
         "sshHost": endpoint.host if endpoint else "",
         "sshPort": endpoint.port if endpoint else 22,
         "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
+        "taken": {slot: dict(one) for slot, one in taken.items()},
     }
 
 

@@ -52,6 +52,7 @@ from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
+from nixops_proxmox.operations.addressing import recorded_for_systems
 from nixops_proxmox.options import MAKE_ANOTHER, Agreed, is_said, said_agreed
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_volume
@@ -184,7 +185,8 @@ class Resources:
         systems = {inputs.name: system} if system else None
         keep = {INPUTS: said.model_dump_json()}
         with self._opened(network, spec, systems=systems, keep=keep, allow_reboot=inputs.allowReboot) as deployed:
-            outputs = vm_outputs(finish(deployed, inputs.name, until=until, allow_recreate=self.allow_recreate))
+            ready = finish(deployed, inputs.name, until=until, allow_recreate=self.allow_recreate)
+            outputs = vm_outputs(ready, recorded_for_systems(deployed.record).get(inputs.name, {}))
         self._follow(Ref(MACHINE, spec.name), network, self._network_of_vm(inputs, said))
         return outputs
 

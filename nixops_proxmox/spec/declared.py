@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from nixops_proxmox.spec.names import options_of
 from nixops_proxmox.spec.parse import takes_numbers
+from nixops_proxmox.spec.values import FILE
 
 Declared = dict[str, Any]
 
@@ -23,6 +24,7 @@ def declared(model: type[BaseModel]) -> Declared:
 def _option(model: type[BaseModel], field: str) -> Declared:
     info = model.model_fields[field]
     kind = {"either": [{"name": "int"}, {"name": "str"}]} if takes_numbers(model, field) else _type(info.annotation)
+    kind = {"name": "file"} if FILE in info.metadata else kind
     if info.is_required():
         return {"type": kind}
     default = _plain(info.get_default(call_default_factory=True))

@@ -25,7 +25,7 @@ class MacPoolSpec(Frozen):
     """One of `resources.macPools`: a file with a list of MACs, which more people than we take entries from."""
 
     name: v.DnsName
-    file: v.Script
+    file: v.SharedFile
 
 
 class MacSchemeSpec(Frozen):

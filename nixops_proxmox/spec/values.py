@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Wit
 from nixops_proxmox.texts import DNS_LABEL, DNS_NAME
 
 TextCheck = Callable[[str], str]
+FILE = "file"  # marks what may also be written as a path of Nix, which stays where it is
 
 
 def _matching(pattern: str, expected: str) -> TextCheck:
@@ -220,6 +221,7 @@ VmNotes = Annotated[str, AfterValidator(_description)]
 ConfigKey = Annotated[str, AfterValidator(_matching(r"[a-z][a-z-]*[0-9]*", "a key of PVE such as memory or net0"))]
 Group = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a group such as web"))]
 Script = Annotated[str, AfterValidator(_not_blank)]
+SharedFile = Annotated[str, AfterValidator(_not_blank), FILE]
 ServerUrl = Annotated[str, AfterValidator(_server_url)]
 UserName = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*", "a user such as deploy@pve"))]
 TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]

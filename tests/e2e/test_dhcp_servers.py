@@ -1,46 +1,20 @@
 """Real DHCP servers are told of machines by the verbs, and a real client with a machine's MAC gets its address."""
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.test_reservations import NETWORK
-from tests.routers.test_servers import PATH, ROOT, THEIRS, find_obstacle, kea_folder
+from tests.routers.real import started
+from tests.routers.test_servers import THEIRS, find_obstacle
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow, pytest.mark.weekly]
-
-
-@contextmanager
-def started(bed: "Bed", kind: str, folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """The server, in the lab's network, and a router `lan` that is described."""
-    argv = bed.running.enter_argv([sys.executable, "-m", "tests.routers.session", kind, str(folder), "serve"])
-    environment = {**os.environ, "PATH": PATH, "NIXOPS_PROXMOX_TEST_KEA": str(kea_folder())}
-    process = subprocess.Popen(
-        argv, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        profile = json.loads(process.stdout.readline())
-        configuration = bed.home / "config" / "nixops-proxmox"
-        configuration.mkdir(parents=True, exist_ok=True)
-        file = configuration / "routers.toml"
-        file.write_text("[lan]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in profile.items()))
-        file.chmod(0o600)
-        yield process
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
 
 
 def ask(process: "subprocess.Popen[str]", mac: str) -> str:
@@ -58,7 +32,7 @@ def test_a_machine_gets_its_reserved_address(bed: "Bed", kind: str, tmp_path: Pa
     if obstacle := find_obstacle(kind):
         pytest.skip(f"a real {kind} is not asked: {obstacle}")
     shop = bed.with_network("lan", NETWORK.replace("DEMO", str(DEMO)))
-    with started(shop, kind, tmp_path) as server:
+    with started(shop, kind, tmp_path, "serve") as server:
         assert "it answers: 1 reservations, 0 of them ours" in shop.run("doctor").stdout
         shop.run("deploy", DB="no")
         table = json.loads(shop.run("macs", "list", "--json", DB="no").stdout)["macs"]

@@ -143,6 +143,34 @@ def test_a_system_is_told_what_its_machine_has_taken_from_a_list(networks: Netwo
     assert system(own, taken=told(taken)) == "nixos-system-mine.drv"
 
 
+TAKEN = '{"web": {"net0": {"ipv4": "10.9.0.2"}}}'
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told", "expected"),
+    [
+        ("{ taken, ... }", TAKEN, "web-10.9.0.2"),
+        ("{ taken }", "{}", "web-none"),
+        ("known", TAKEN, "web-10.9.0.2"),
+        ("{ taken, other ? 1 }", TAKEN, "web-10.9.0.2"),
+    ],
+)
+def test_a_plain_system_may_be_a_function_of_what_its_machine_has_taken(
+    networks: Networks, wanted: str, told: str, expected: str
+) -> None:
+    taken = "known.taken" if wanted == "known" else "taken"
+    name = f'"web-${{{taken}.net0.ipv4 or "none"}}"'
+    made = f'derivation {{ name = {name}; system = "x86_64-linux"; builder = "/bin/sh"; }}'
+    info = networks.info(f"{{ web.toplevel = {wanted}: {made}; }}", taken=f"''{told}''")
+    path = info["machines"]["web"]["toplevel"]["drvPath"]
+    assert Path(path).name.partition("-")[2] == f"{expected}.drv"
+
+
+def test_a_plain_system_is_told_what_it_may_ask_for(networks: Networks) -> None:
+    with pytest.raises(AssertionError, match=r"web\.toplevel is a function that wants 'pkgs': it gets .*name, taken"):
+        networks.info("{ web.toplevel = { pkgs }: pkgs; }")
+
+
 def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> None:
     """A nixpkgs of one file shows how the modules are put together."""
     nixpkgs = networks.folder / "nixpkgs" / "nixos" / "lib"

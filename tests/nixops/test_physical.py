@@ -78,3 +78,21 @@ def test_keys_and_macs_are_in_it() -> None:
 def test_the_other_machines_names_are_in_it() -> None:
     module = physical_module(SPEC, Facts(), {}, {}, {"10.0.0.6": ["db"]})
     assert "networking.hosts = told.hosts;" in module and '\\"hosts\\": {\\"10.0.0.6\\": [\\"db\\"]}' in module
+
+
+@pytest.mark.parametrize(
+    ("host", "names"),
+    [
+        ("pvm2.example.com", {"hostName": "pvm2", "domain": "example.com"}),
+        ("pvm2", {"hostName": "pvm2"}),
+        ("", {}),
+    ],
+)
+def test_what_nics_have_taken_from_lists_is_in_it(host: str, names: dict[str, str]) -> None:
+    taken = {"net0": {"mac": "de:ad:be:ef:00:01", "ipv4": "10.9.0.2", **({"host": host} if host else {})}}
+    module = physical_module(SPEC, Facts(), {}, {}, {}, {}, {"net1": {"host": "other"}, **taken})
+    literal = re.search(r"builtins\.fromJSON (\".*\");$", module, re.MULTILINE)
+    assert literal is not None
+    told = json.loads(re.sub(r"\\(.)", r"\1", literal[1][1:-1]))
+    assert told["taken"]["net0"] == {"mac": "de:ad:be:ef:00:01", "ipv4": "10.9.0.2"}
+    assert told["names"] == names

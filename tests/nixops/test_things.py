@@ -1,5 +1,6 @@
 """Pools, networks, firewalls, HA and reservations in the hands of the real NixOps: made, changed and destroyed."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,40 @@ def test_a_killed_deploy_of_a_network_is_finished_by_the_next(make_nixops: MakeN
     assert [vnet["vnet"] for vnet in one.bed.api("GET", "/cluster/sdn/vnets")] == ["rear"]
     one.run("destroy", "--confirm")
     assert one.bed.api("GET", "/cluster/sdn/vnets") == [] == one.bed.api("GET", "/cluster/sdn/zones", pending=1)
+
+
+LIST = """\
+# who has which
+- Host: pvm7.example.org
+  IPv4: 10.77.0.87
+  MAC: DE:AD:BE:EF:00:07
+  User:
+  Date:
+"""
+
+
+def test_a_machine_has_the_address_and_the_name_of_its_entry_in_a_list_of_macs(make_nixops: MakeNixops) -> None:
+    nic = '{ bridge = "vmbr0"; pool = "campus"; ipv4 = { method = "static"; prefix = 24; }; ipv6 = "none"; }'
+    ci = machine().replace('{ bridge = "vmbr0"; ipv4 = "none"; ipv6 = "none"; }', nic)
+    assert nic in ci
+    pools = "resources.macPools.campus.file = ./machines.yml;"
+    one = make_nixops("{ }", deployment="lists", create=False)
+    listing = one.folder / "machines.yml"
+    listing.write_text(LIST)
+    one.write(network({"ci": ci}, more=f"{STORAGE} {pools}"))
+    one.create()
+    one.deploy()
+    assert one.records()["ci"]["facts"]["macs"] == ["de:ad:be:ef:00:07"]
+    assert "(lists/ci)" in listing.read_text() and listing.read_text().startswith("# who has which")
+    told = json.loads(one.run("ssh", "ci", "cat", "/run/current-system/told.json").stdout)
+    assert (told["hostName"], told["domain"]) == ("pvm7", "example.org")
+    assert told["networks"]["00-proxmox-net0"]["address"] == ["10.77.0.87/24"]
+    assert one.records()["ci"]["facts"]["endpoint"]["host"] == "10.77.0.87"
+
+    before = listing.read_text()
+    one.bed.forget_calls()
+    one.deploy()
+    assert listing.read_text() == before
+    assert [call["path"] for call in one.bed.calls() if call["method"] != "GET" and "agent" not in call["path"]] == []
+    one.run("destroy", "--confirm")
+    assert "(lists/ci)" in listing.read_text(), "it gets the same one again"

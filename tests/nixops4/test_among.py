@@ -59,6 +59,8 @@ def test_a_machine_names_other_resources_and_has_some_of_its_own(
     db = provider.ask_outputs(create("vm", machine("db", "10.9.0.23")))
     web = provider.ask_outputs(create("vm", named))
     assert web["machine"] == "web" and web["macs"] == ["bc:24:11:00:00:41"] and "User: " in campus.read_text()
+    entry = {"mac": "bc:24:11:00:00:41", "host": "web.example.org", "ipv4": "10.9.0.41"}
+    assert {**web["taken"]["net0"], "mac": web["taken"]["net0"]["mac"].lower()} == entry and db["taken"] == {}
     assert sources(bed, web)[0] == "10.0.0.0/8" and sources(bed, web)[1].startswith("10.9.0.23,10.77.")
     (managed,) = bed.api("GET", "/cluster/ha/resources")
     assert (managed["sid"], managed["max_restart"]) == (f"vm:{web['vmid']}", 3)

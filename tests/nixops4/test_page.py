@@ -70,7 +70,7 @@ def test_the_pages_table_has_every_input_and_output() -> None:
         for kinds, stateful, inputs, outputs in rows
         for kind in re.findall(r"`(\w+)`", kinds)
     }
-    outputs = {"vm": list(vm_outputs(MACHINE)), "nixos": list(nixos_outputs(MACHINE)), "state": []}
+    outputs = {"vm": list(vm_outputs(MACHINE, {})), "nixos": list(nixos_outputs(MACHINE)), "state": []}
     outputs["volume"] = ["volume", "serial", "device"]
     for kind, model in INPUTS.items():
         needs = "yes" if kind in ("vm", "nixos", "volume") else "no"

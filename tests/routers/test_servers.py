@@ -13,7 +13,7 @@ from tests.pace import patience
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-THEIRS = "theirs de:ad:be:ef:00:99 10.9.0.99"
+THEIRS = "theirs de:ad:be:ef:00:99 10.9.0.99 fd09::63"
 
 pytestmark = pytest.mark.netns
 
@@ -23,7 +23,7 @@ def find_obstacle(kind: str) -> str:
         return "needs root, for a network namespace"
     programs = ["busybox", "unshare", "nsenter", "ip", *(["dnsmasq"] if kind == "dnsmasq" else [])]
     lacking = [name for name in programs if shutil.which(name, path=PATH) is None]
-    if kind == "kea" and not (kea_folder() / "usr/sbin/kea-dhcp4").exists():
+    if kind == "kea" and not (kea_folder() / "usr/sbin/kea-dhcp6").exists():
         lacking.append("kea (scripts/test unpacks it)")
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
@@ -45,8 +45,9 @@ def test_a_client_gets_what_was_reserved_and_entries_of_others_stay(kind: str, t
     assert found["put"] == [
         f": {THEIRS}",
         "campus/db.net0: db de:ad:be:ef:00:02 10.9.0.24",
-        "campus/web.net0: web de:ad:be:ef:00:01 10.9.0.23",
+        "campus/web.net0: web de:ad:be:ef:00:01 10.9.0.23 fd09::23",
     ]
     assert (found["given"], found["given then"]) == ("10.9.0.23 web", "10.9.0.33 www")
+    assert found["given six"] == "fd09::23"
     if kind == "kea":
         assert "has no subnet for 10.8.0.1 its subnets: 10.9.0.0/24" in found["outside"]

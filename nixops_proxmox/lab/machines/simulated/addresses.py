@@ -33,8 +33,8 @@ class Leases:
         self._taken: dict[ipaddress.IPv4Address, str] = {}
 
     def lease(self, net: Subnet, client: str) -> ipaddress.IPv4Interface | None:
-        """.50 up to the end of the net, starting where the client's hash points."""
-        if net.v4 is None:
+        """.50 up to the end of the net, starting where the client's hash points. None: nobody gives addresses there."""
+        if net.v4 is None or net.silent:
             return None
         known = self._by_client.get((net, client))
         if known is None:
@@ -111,7 +111,7 @@ def ipv6(net: Subnet, mac: str, identity: str, said: Mapping[str, Any]) -> Itera
     wanted = said.get("ipv6", "auto")
     if wanted not in ("auto", "dhcp", "none"):
         yield ipaddress.IPv6Interface(wanted)
-    elif wanted != "none":
+    elif wanted != "none" and not net.silent:
         for prefix in net.v6:
             live = identity.endswith("/live")
             yield eui64(prefix, mac) if live else stable_private(prefix, mac, identity)
