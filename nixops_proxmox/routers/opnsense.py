@@ -1,6 +1,7 @@
 """OPNsense, by its API: reservations of its Kea, or hosts of its dnsmasq (25.7 and later), which are names in DNS, too.
 
-An entry's description says whose it is. A refusal comes as HTTP 200. Nothing acts before its service is reconfigured.
+Kea has a list for each family, and its DHCPv6 knows MACs since 26.1. An entry's description says whose it is. A refusal
+comes as HTTP 200. Nothing acts before its service is reconfigured.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +31,13 @@ class Service:
 
 
 KEA = Service("kea/dhcpv4", "Reservation", "description")
+KEA_SIX = Service("kea/dhcpv6", "Reservation", "description")
 DNSMASQ = Service("dnsmasq/settings", "Host", "descr")
 SERVICES = {"kea": KEA, "dnsmasq": DNSMASQ}
 
 
 class Opnsense:
-    """`service`: kea or dnsmasq. The user is the API's key, and the secret its secret."""
+    """`service`: kea or dnsmasq. `ipv6`: its Kea's DHCPv6, too. The user is the API's key, the secret its secret."""
 
     marks = True
 
@@ -44,14 +46,24 @@ class Opnsense:
         name = profile.setting("service", "kea")
         if name not in SERVICES:
             raise ConfigError(f"{profile.title}: `service` is {name!r}", hint="use kea or dnsmasq")
-        self._service, self._web = SERVICES[name], Web(profile, basic=True)
+        first = SERVICES[name]
+        self._services = (KEA, KEA_SIX) if first is KEA and profile.settings.get("ipv6") else (first,)
+        self._web = Web(profile, basic=True)
         self.routing = OpnsenseRouting(profile, self._web)
 
     def close(self) -> None:
         self._web.close()
 
     def read(self) -> Sequence[Reservation]:
-        return [self._parse(row) for row in self._rows()]
+        """DHCPv4's and DHCPv6's entries of one owner and MAC are one."""
+        found: dict[tuple[str, str], Reservation] = {}
+        for service in self._services:
+            for row in self._rows(service):
+                one = _parse(row, service)
+                key = (one.owner, one.mac or f"{one.ipv4} {one.ipv6}")
+                before = found.get(key)
+                found[key] = one if before is None else before.joined(one)
+        return list(found.values())
 
     def agrees(self, have: Reservation, want: Reservation) -> bool:
         return have == self._fitted(want)
@@ -59,75 +71,65 @@ class Opnsense:
     def put(self, wanted: Sequence[Reservation]) -> None:
         """Safe to repeat: what was made before a run was killed is deleted first. All of ours that change go before the
         first is made, because they may have changed their addresses with one another."""
-        subnets = self._subnets() if self._service is KEA else {}
-        fields = [self._fields(one, subnets) for one in wanted]
+        entries = [(service, one, fields) for service in self._services for one, fields in self._told(service, wanted)]
         self.drop(wanted)
-        for one, values in zip(wanted, fields, strict=True):
-            self._write(f"add{self._service.item}", {self._service.key: values}, one.owner)
+        for service, one, fields in entries:
+            self._write(service, f"add{service.item}", {service.key: fields}, one.owner)
 
     def drop(self, gone: Sequence[Reservation]) -> None:
         """Safe to repeat: one that is gone needs nothing."""
         owners = {one.owner for one in gone}
-        for row in self._rows():
-            if (owner := self._parse(row).owner) in owners:
-                self._write(f"del{self._service.item}/{row['uuid']}", {}, owner)
+        for service in self._services:
+            for row in self._rows(service):
+                if (owner := _parse(row, service).owner) in owners:
+                    self._write(service, f"del{service.item}/{row['uuid']}", {}, owner)
 
     def settle(self) -> None:
         """Safe to repeat: the service takes over what is configured."""
-        module = self._service.place.partition("/")[0]
+        module = self._services[0].place.partition("/")[0]
         answer = self._call("POST", f"{module}/service/reconfigure", {})
         if answer.get("status") != "ok":
             raise RouterError(f"{self._profile.title}: {module} was not reconfigured: {answer}")
 
     # What there is.
 
-    def _rows(self) -> list[Mapping[str, str]]:
-        answer = self._call("POST", f"{self._service.place}/search{self._service.item}", EVERYTHING)
+    def _rows(self, service: Service) -> list[Mapping[str, str]]:
+        answer = self._call("POST", f"{service.place}/search{service.item}", EVERYTHING)
         return list(answer.get("rows", []))
 
-    def _parse(self, row: Mapping[str, str]) -> Reservation:
-        described = row.get(self._service.description, "")
-        owner = described.removeprefix(MARK).strip() if described.startswith(MARK) else ""
-        if self._service is KEA:
-            return Reservation(owner, row["hw_address"].lower(), row["ip_address"], "", row.get("hostname", ""))
-        addresses = [part.strip() for part in row.get("ip", "").split(",") if part.strip()]
-        v4 = next((one for one in addresses if ":" not in one), "")
-        v6 = next((one for one in addresses if ":" in one), "")
-        name = ".".join(part for part in (row.get("host", ""), row.get("domain", "")) if part)
-        return Reservation(owner, row.get("hwaddr", "").partition(",")[0].lower(), v4, v6, name)
-
     def _fitted(self, one: Reservation) -> Reservation:
-        """As it can be there: its Kea has IPv4 in this list, and names without a domain."""
-        return replace(one, ipv6="", hostname=one.label) if self._service is KEA else one
+        """As it can be there: its Kea has names without a domain, and IPv6 if it is told of it."""
+        if DNSMASQ in self._services:
+            return one
+        return replace(one, ipv6=one.ipv6 if KEA_SIX in self._services else "", hostname=one.label)
 
     # What is done.
 
-    def _fields(self, one: Reservation, subnets: Mapping[str, str]) -> Mapping[str, str]:
-        mark = f"{MARK}{one.owner}"
-        if self._service is DNSMASQ:
-            host, _, domain = one.hostname.partition(".")
-            addresses = ",".join(filter(None, (one.ipv4, one.ipv6)))
-            return {"host": host, "domain": domain, "ip": addresses, "hwaddr": one.mac, "descr": mark}
-        if not one.ipv4:
-            raise RouterError(f"{one.owner}: {self._profile.title}: its Kea is told of IPv4 addresses, and it has none")
-        return {
-            "subnet": subnets[choose_subnet(one, one.ipv4, subnets, self._profile.title)],
-            "ip_address": one.ipv4,
-            "hw_address": one.mac,
-            "hostname": one.label,
-            "description": mark,
-        }
+    def _told(self, service: Service, wanted: Sequence[Reservation]) -> Iterator[tuple[Reservation, Mapping[str, str]]]:
+        """What a service is told of each that it can have."""
+        subnets = {} if service is DNSMASQ else self._subnets(service)
+        for one in wanted:
+            if service is DNSMASQ:
+                yield one, _host(one)
+            elif address := one.ipv6 if service is KEA_SIX else one.ipv4:
+                subnet = subnets[choose_subnet(one, address, subnets, self._profile.title)]
+                yield one, _reservation(one, address, subnet)
+            elif KEA_SIX not in self._services:
+                raise RouterError(
+                    f"{one.owner}: {self._profile.title}: its Kea is told of IPv4 addresses, and it has none",
+                    hint="with OPNsense 26.1 or later, set ipv6 = true in routers.toml",
+                )
 
-    def _subnets(self) -> Mapping[str, str]:
-        """Their UUIDs."""
-        rows = self._call("POST", f"{KEA.place}/searchSubnet", EVERYTHING).get("rows", [])
-        return {str(row["subnet"]): str(row["uuid"]) for row in rows}
+    def _subnets(self, service: Service) -> Mapping[str, str]:
+        """Their UUIDs. One whose prefix comes from the provider has no text, and no reservations."""
+        rows = self._call("POST", f"{service.place}/searchSubnet", EVERYTHING).get("rows", [])
+        return {str(row["subnet"]): str(row["uuid"]) for row in rows if row.get("subnet")}
 
-    def _write(self, command: str, body: object, owner: str) -> None:
-        answer = self._call("POST", f"{self._service.place}/{command}", body)
+    def _write(self, service: Service, command: str, body: object, owner: str) -> None:
+        answer = self._call("POST", f"{service.place}/{command}", body)
         if answer.get("result") not in ("saved", "deleted", "not found"):
             told = "; ".join(_validations(answer)) or f"it answered {answer}"
-            raise RouterError(f"{owner}: {self._profile.title}: {told}", hint="is there an entry of somebody else's?")
+            raise RouterError(f"{owner}: {self._profile.title}: {told}", hint=_hint(service, told))
 
     def _call(self, method: str, path: str, body: object) -> Mapping[str, Any]:
         status, answer = self._web.call(method, f"/api/{path}", body)
@@ -139,12 +141,48 @@ class Opnsense:
         if status == 404:
             raise RouterError(
                 f"{self._profile.title}: {path}: it does not know this call",
-                hint="dnsmasq needs OPNsense 25.7 or later, and Kea 24.1",
+                hint="dnsmasq and Kea's DHCPv6 need OPNsense 25.7 or later, and Kea 24.1",
             )
         if status != 200 or not isinstance(answer, Mapping):
             told = answer.get("errorMessage") if isinstance(answer, Mapping) else None
             raise RouterError(f"{self._profile.title}: {path}: {told or f'HTTP status {status}'}")
         return answer
+
+
+def _parse(row: Mapping[str, str], service: Service) -> Reservation:
+    described = row.get(service.description, "")
+    owner = described.removeprefix(MARK).strip() if described.startswith(MARK) else ""
+    if service is not DNSMASQ:
+        address, mac = row.get("ip_address", ""), row.get("hw_address", "").lower()
+        v4, v6 = ("", address) if service is KEA_SIX else (address, "")
+        return Reservation(owner, mac, v4, v6, row.get("hostname", ""))
+    addresses = [part.strip() for part in row.get("ip", "").split(",") if part.strip()]
+    v4 = next((one for one in addresses if ":" not in one), "")
+    v6 = next((one for one in addresses if ":" in one), "")
+    name = ".".join(part for part in (row.get("host", ""), row.get("domain", "")) if part)
+    return Reservation(owner, row.get("hwaddr", "").partition(",")[0].lower(), v4, v6, name)
+
+
+def _host(one: Reservation) -> Mapping[str, str]:
+    host, _, domain = one.hostname.partition(".")
+    addresses = ",".join(filter(None, (one.ipv4, one.ipv6)))
+    return {"host": host, "domain": domain, "ip": addresses, "hwaddr": one.mac, "descr": f"{MARK}{one.owner}"}
+
+
+def _reservation(one: Reservation, address: str, subnet: str) -> Mapping[str, str]:
+    return {
+        "subnet": subnet,
+        "ip_address": address,
+        "hw_address": one.mac,
+        "hostname": one.label,
+        "description": f"{MARK}{one.owner}",
+    }
+
+
+def _hint(service: Service, told: str) -> str:
+    if service is KEA_SIX and "duid:" in told:
+        return "its DHCPv6 knows MACs since OPNsense 26.1: without ipv6 in routers.toml, it is told of IPv4 alone"
+    return "is there an entry of somebody else's?"
 
 
 def _validations(answer: Mapping[str, Any]) -> Iterator[str]:

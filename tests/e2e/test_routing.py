@@ -68,9 +68,9 @@ class Routers:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def wait_for(self, what: str, process: "subprocess.Popen[bytes]") -> None:
+    def wait_for(self, what: str, process: "subprocess.Popen[bytes]", command: str = "state") -> None:
         deadline = time.monotonic() + patience(60)
-        while not self.tell("state")[what]:
+        while not self.tell(command)[what]:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -81,7 +81,7 @@ def started(bed: "Bed", folder: Path) -> Iterator[Routers]:
     process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
     try:
-        profiles: dict[str, dict[str, str]] = json.loads(process.stdout.readline())
+        profiles: dict[str, dict[str, Any]] = json.loads(process.stdout.readline())
         configuration = bed.home / "config" / "nixops-proxmox"
         configuration.mkdir(parents=True, exist_ok=True)
         file = configuration / "routers.toml"
@@ -208,4 +208,118 @@ def _is_killed(shop: "Bed", routers: Routers) -> None:
     state = routers.tell("state")
     rule = below(state["running"], "nat", "destination", "rule", "5000")
     assert rule["destination"] == {"port": "9443"} and state["saved"] == state["running"] and not state["waits"]
+    shop.run("deploy")
+
+
+OFFICE = """\
+let from = name: default: let value = builtins.getEnv name; in if value == "" then default else value; in
+{
+  resources.routing.office = {
+    hosts."web.lan" = [ "machine:web" ];
+    forwards = [ { interface = "wan"; port = from "PORT" "8443"; to = "machine:web"; toPort = 443; } ];
+    groups.servers = [ "machine:web" ];
+    rules = [
+      { action = "accept"; proto = "tcp"; port = 443; fromInterface = "lan"; to = [ "group:servers" ]; }
+    ] ++ (if from "BLOCK" "no" == "no" then [ ] else [
+      { ruleSet = "input"; action = "drop"; fromInterface = "wan"; from = [ "192.0.2.0/24" ]; }
+    ]);
+  };
+  resources.reservations.office = { };
+  web = {
+    toplevel = import DEMO/system.nix {
+      name = "web";
+      hosts = { };
+      service = { port = 80; handler = "echo web"; };
+    };
+    deployment.proxmox = {
+      disks = [ { storage = "local-lvm"; size = "1G"; } ];
+      install.iso = "local:iso/lab-installer.iso";
+      memory = 512;
+      network = [ {
+        bridge = "vmbr0";
+        ipv4 = { method = "dhcp"; address = "10.9.0.23"; };
+        ipv6 = { method = "dhcp"; address = "fd09::23"; };
+      } ];
+    };
+  };
+}
+"""
+
+
+@pytest.mark.weekly
+def test_an_opnsense_serves_a_machine_and_finishes_what_a_killed_run_began(bed: "Bed", tmp_path: Path) -> None:
+    from tests.e2e.bed import DEMO
+
+    shop = bed.with_network("office", OFFICE.replace("DEMO", str(DEMO)))
+
+    def run(*arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
+        done = shop.run(*arguments, check=False, **extra)
+        assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    with started(shop, tmp_path) as routers:
+        assert "it answers: OPNsense 26.1.2, 0 parts of its configuration are ours" in run("doctor").stdout
+        run("deploy")
+        state = routers.tell("office")
+        assert [row["target"] for row in state["forward"]] == ["10.9.0.23"]
+        assert "10.9.0.23" in state["alias"][0]["content"].splitlines()
+        assert "10.9.0.23" in [row["server"] for row in state["override"]] and state["applied"] and not state["waits"]
+        reserved = {row["ip_address"] for row in routers.tell("state")["reservations"]}
+        assert reserved == {"10.9.0.23", "fd09::23"}
+        assert "routing office: as described" in run("plan", "--check").stdout
+
+        routers.tell("move forward target 10.9.0.66")
+        assert "target: '10.9.0.66' becomes '10.9.0.23'" in run("check", expected=10).stdout
+        run("deploy")
+
+        _office_is_killed(shop, routers)
+        _office_is_cut_off(shop, routers)
+
+        run("destroy", "--yes")
+        state = routers.tell("office")
+        assert not any(state[what] for what in ("alias", "forward", "rule", "override")) and state["applied"]
+        assert routers.tell("state")["reservations"] == []
+
+
+def _office_is_killed(shop: "Bed", routers: Routers) -> None:
+    """Before the confirmation. The next run lets the timer run out, and does it again."""
+    routers.tell("move rule destination_port 1")
+    routers.tell("stick 1")
+    process = subprocess.Popen(
+        shop.inside("deploy"),
+        env=shop.environment | {"PORT": "9443"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    routers.wait_for("stuck", process, "office")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(patience(20))
+    assert routers.tell("office")["waits"]
+    assert "not be confirmed yet" in shop.run("plan", PORT="9443").stdout
+    shop.run("deploy", PORT="9443")
+    state = routers.tell("office")
+    assert state["reverts"] == 1 and state["applied"] and not state["waits"]
+    assert [row["destination.port"] for row in state["forward"]] == ["9443"]
+    assert {row["destination_port"] for row in state["rule"]} == {"443"}
+    shop.run("deploy")
+
+
+def _office_is_cut_off(shop: "Bed", routers: Routers) -> None:
+    """A rule for the API's own interface. The router takes it back."""
+    before = routers.tell("office")
+    process = subprocess.Popen(
+        shop.inside("deploy"),
+        env=shop.environment | {"BLOCK": "yes"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    routers.wait_for("cut", process, "office")  # type: ignore[arg-type]
+    routers.tell("sleep 61")
+    _, told = process.communicate(timeout=patience(120))
+    assert process.returncode == 8, told
+    assert "the change has cut us off from it; it has taken it back" in told
+    after = routers.tell("office")
+    assert after["rule"] == before["rule"] and after["reverts"] == before["reverts"] + 1
     shop.run("deploy")

@@ -94,7 +94,13 @@ def kea_files(folder: Path, lan: Lan) -> dict[str, Any]:
         files[f"kea-dhcp{family}"] = {
             f"Dhcp{family}": {
                 "interfaces-config": {"interfaces": [lan.interface], **KEEP_TRYING},
-                "loggers": [{"name": f"kea-dhcp{family}", "output_options": [{"output": str(folder / "log")}]}],
+                "loggers": [
+                    {
+                        "name": f"kea-dhcp{family}",
+                        "severity": "INFO",
+                        "output_options": [{"output": str(folder / "log")}],
+                    }
+                ],
                 "control-socket": sockets[f"dhcp{family}"],
                 "lease-database": {"type": "memfile", "persist": False},
                 f"subnet{family}": [subnets | ({"interface": lan.interface} if family == 6 else {})],

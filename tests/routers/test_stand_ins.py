@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,18 +132,19 @@ def test_what_vyos_refuses_is_told_in_its_words(tmp_path: Path) -> None:
 
 
 @contextmanager
-def opnsense(stand_in: OpnsenseStandIn, folder: Path, service: str, secret: str = KEY) -> Iterator[Router]:
+def opnsense(
+    stand_in: OpnsenseStandIn, folder: Path, service: str, secret: str = KEY, **more: object
+) -> Iterator[Router]:
+    settings = {"service": service, **more}
     with serve(stand_in.app, folder) as (url, fingerprint):
-        profile = RouterProfile(
-            "lan", "opnsense", url, "", fingerprint, "nixops", secret, settings={"service": service}
-        )
+        profile = RouterProfile("lan", "opnsense", url, "", fingerprint, "nixops", secret, settings=settings)
         with open_router(profile) as router:
             yield router
 
 
 def somebodys(release: str) -> OpnsenseStandIn:
     """More entries than one page has."""
-    stand_in = OpnsenseStandIn(release, "nixops", KEY, ("10.9.0.0/24",))
+    stand_in = OpnsenseStandIn(release, "nixops", KEY, ("10.9.0.0/24",), subnets6=("fd00:9::/64",))
     (subnet,) = stand_in.subnets
     for number in range(9):
         mac, address, name = f"02:00:00:00:01:{number:02x}", f"10.9.0.{100 + number}", f"printer{number}"
@@ -173,6 +175,40 @@ def test_opnsense_has_what_it_is_told_and_others_keep_theirs(release: str, servi
             router.settle()
         router.settle()
     assert stand_in.acting[what] == stand_in.configured[what] == before
+
+
+@pytest.mark.parametrize("release", ["26.1", "26.7"])
+def test_opnsense_has_both_families_and_others_keep_theirs(release: str, tmp_path: Path) -> None:
+    stand_in = somebodys(release)
+    (subnet,) = stand_in.subnets6
+    theirs = {"subnet": subnet, "ip_address": "fd00:9::99", "hw_address": "", "hostname": "printer", "description": ""}
+    stand_in.configured["reservation6"] = {"theirs": {**theirs, "duid": "00:03:00:01:02"}}
+    before = {what: dict(rows) for what, rows in stand_in.configured.items()}
+    six = Reservation("campus/six.net0", "02:00:00:00:00:06", "", "fd00:9::6", "six")
+    with opnsense(stand_in, tmp_path, "kea", ipv6=True) as router:
+        assert len(router.read()) == 10 and ours(router) == []
+        router.put([WEB, DB, six])
+        router.put([WEB, six])
+        assert all(router.agrees(have, want) for have, want in zip(ours(router), [DB, six, WEB], strict=True))
+        router.settle()
+        for what in ("reservation", "reservation6"):
+            assert stand_in.acting[what] == stand_in.configured[what]
+        swapped = [replace(WEB, ipv6=six.ipv6), replace(six, ipv6=WEB.ipv6)]
+        router.put(swapped)
+        assert {one.owner: one.ipv6 for one in ours(router) if one.ipv6} == {one.owner: one.ipv6 for one in swapped}
+        router.put([replace(WEB, ipv6="")])
+        assert len(stand_in.configured["reservation6"]) == 2, "an address that is no longer described goes"
+        router.drop([WEB, DB, six])
+    assert stand_in.configured == before
+
+
+def test_an_opnsense_whose_dhcpv6_knows_no_macs_says_so(tmp_path: Path) -> None:
+    with (
+        opnsense(somebodys("25.7"), tmp_path, "kea", ipv6=True) as router,
+        pytest.raises(RouterError, match="duid: A value is required") as caught,
+    ):
+        router.put([WEB])
+    assert "since OPNsense 26.1" in caught.value.hint
 
 
 @pytest.mark.parametrize(("service", "told"), [("kea", "ip_address: Duplicate entry"), ("dnsmasq", "ip: Duplicate IP")])

@@ -1,5 +1,6 @@
 """Who speaks to a stand-in, and whether its own rules and routes let that through."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -76,3 +77,10 @@ def silence(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=500)
+
+
+async def never(request: web.Request) -> web.Response:
+    """No answer, until the caller is gone."""
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(0.05)
+    return silence(request)

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from nixops_proxmox.lab.routers.client import Answering, Client, Row, Rows
+from nixops_proxmox.lab.routers.client import Answering, Client, Row, Rows, never
 
 PLACES = {
     "alias": ("firewall/alias", "Item", "item"),
@@ -27,7 +27,8 @@ LIMIT = 60.0  # seconds to confirm
 
 
 class Filter:
-    """`configured` is what was written, `acting` what was applied. `client`: who speaks to it."""
+    """`configured` is what was written, `acting` what was applied. `client`: who speaks to it. `sticks`: so many
+    confirmations wait until their caller is gone, and count for nothing (`stuck` counts them)."""
 
     def __init__(self, release: str, client: Client | None, now: Callable[[], float]) -> None:
         self.release, self.client, self.now = release, client, now
@@ -35,7 +36,7 @@ class Filter:
         self.acting = copy.deepcopy(self.configured)
         self.savepoints: dict[str, Rows] = {}  # the rules at that time
         self.timer: tuple[float, str] | None = None  # until when, and the savepoint
-        self.reverts = 0
+        self.reverts, self.sticks, self.stuck = 0, 0, 0
 
     def add_to(self, app: web.Application, guarded: Callable[[Answering], Answering]) -> None:
         for what, (place, camel, snake) in PLACES.items():
@@ -205,6 +206,9 @@ class Filter:
         return web.json_response({"status": "OK\n\n"})
 
     async def _cancel(self, request: web.Request) -> web.Response:
+        if self.sticks:
+            self.sticks, self.stuck = self.sticks - 1, self.stuck + 1
+            return await never(request)
         self.tick()
         waits = self.timer is not None and self.timer[1] == request.match_info["revision"]
         self.timer = None if waits else self.timer

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from nixops_proxmox.lab.routers.client import Client, silence
+from nixops_proxmox.lab.routers.client import Client, never, silence
 from nixops_proxmox.lab.routers.vyos_grammar import (
     NodeKind,
     NotCommitted,
@@ -156,9 +156,7 @@ class VyosStandIn:
         if isinstance(data, dict) and data.get("op") == "confirm":
             if self.sticks:
                 self.sticks, self.stuck = self.sticks - 1, self.stuck + 1
-                while request.transport is not None and not request.transport.is_closing():
-                    await asyncio.sleep(0.05)
-                return silence(request)
+                return await never(request)
             return self._confirm()
         minutes = int(data.get("confirm_time", 0)) if isinstance(data, dict) and self.timers else 0
         commands = data["commands"] if isinstance(data, dict) and "commands" in data else data
