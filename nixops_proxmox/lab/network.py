@@ -40,7 +40,7 @@ class Privilege(StrEnum):
 @dataclass(frozen=True)
 class Subnet:
     """One segment. None: the family does not exist there. `isolated`: the operator's side has no address. `silent`:
-    nobody gives addresses there, unless you start a server."""
+    there is no DHCP server, unless you start one."""
 
     v4: ipaddress.IPv4Network | None
     v6: tuple[ipaddress.IPv6Network, ...]

@@ -33,7 +33,7 @@ class Leases:
         self._taken: dict[ipaddress.IPv4Address, str] = {}
 
     def lease(self, net: Subnet, client: str) -> ipaddress.IPv4Interface | None:
-        """.50 up to the end of the net, starting where the client's hash points. None: nobody gives addresses there."""
+        """.50 up to the end of the net, starting where the client's hash points. None: there is no server."""
         if net.v4 is None or net.silent:
             return None
         known = self._by_client.get((net, client))
