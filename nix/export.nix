@@ -23,7 +23,10 @@ let
   ip = value: if isAttrs value then set (removeAttrs value old.ip) else value;
   nic = entry: set (removeAttrs entry old.nic // { ipv4 = ip entry.ipv4; ipv6 = ip entry.ipv6; });
 
-  section = name: value: if isAttrs value && name != "disks" && name != "network" then set value else value;
+  deeply = value:
+    if isAttrs value then mapAttrs (_: deeply) (set value) else if isList value then map deeply value else value;
+
+  section = name: value: if name == "encryption" then deeply value else if isAttrs value && name != "disks" && name != "network" then set value else value;
 in
 mapAttrs section (set (removeAttrs proxmox (old.machine ++ [ "guest" ]))) // {
   disks = each disk proxmox.disks;

@@ -124,7 +124,7 @@ let
   usesDisko = hasDisko && config.disko.devices.disk != { };
 in
 {
-  imports = [ ./boot-loader.nix ./refusals.nix ];
+  imports = [ ./boot-loader.nix ./encryption.nix ./refusals.nix ];
 
   options.deployment.proxmox.guest = {
     hardware = switch true "true" "Whether the initial RAM disk has the drivers that a VM on PVE needs.";
@@ -239,7 +239,12 @@ in
 
     (mkIf (isOurs && guest.layout) {
       fileSystems = {
-        "/" = { device = mkDefault "/dev/disk/by-label/nixos"; fsType = mkDefault "ext4"; };
+        "/" = {
+          device = mkDefault (if cfg.encryption == null then "/dev/disk/by-label/nixos" else "/dev/mapper/root");
+          fsType = mkDefault "ext4";
+        };
+      } // lib.optionalAttrs (cfg.encryption != null && cfg.bios != "ovmf") {
+        "/boot" = { device = mkDefault "/dev/disk/by-label/boot"; fsType = mkDefault "ext4"; };
       } // lib.optionalAttrs (cfg.bios == "ovmf") {
         "/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };
       };

@@ -46,7 +46,7 @@ in
 
   # What partition scripts, disko and nixos-install want.
   environment.systemPackages = with pkgs; [
-    btrfs-progs cryptsetup dosfstools e2fsprogs gptfdisk jq lvm2 mdadm parted rsync util-linux xfsprogs
+    btrfs-progs clevis cryptsetup dosfstools e2fsprogs gptfdisk jq lvm2 mdadm parted rsync util-linux xfsprogs
   ];
 
   # A VM of 1 GiB must be enough: no documentation, and compressed memory instead of none.

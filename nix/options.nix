@@ -227,6 +227,34 @@ in
       configuration = optional types.lines "The configuration.nix to install, if `method` is `configuration`.";
       generation = mkOption { type = ints.between 0 2147483648; default = 0; description = "A number. Raise it to reinstall the machine."; };
     } // { description = "How we install the system on the machine."; };
+    encryption = optional
+      (submodule {
+        options = {
+          unlock = section {
+            tang = mkOption {
+              type = listOf (submodule {
+                options = {
+                  url = mkOption { type = str; example = "http://192.0.2.5:7500"; description = "The address of a tang server. The first stage has no DNS, so write a literal address."; };
+                  thumbprint = mkOption { type = str; example = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"; description = "The SHA-256 thumbprint of its signing key, which `tang-show-keys` prints. No other server is believed."; };
+                };
+              });
+              default = [ ];
+              description = "Tang servers that unseal the disk's key whenever the machine boots.";
+            };
+            tool = mkOption { type = bool; default = false; description = "Whether `unlock NAME`, and a deploy that boots the machine, type the disk's key into the serial console. The key stays in the operator's key store."; };
+            typed = mkOption { type = bool; default = false; description = "Whether somebody types the recovery key when the machine boots. A deploy waits for it."; };
+          } // { description = "What opens the disk when the machine boots. Set at least one."; };
+          threshold = mkOption { type = ints.between 1 255; default = 1; description = "How many of the tang servers must answer."; };
+          recovery = section {
+            sink = section {
+              command = optional' str "pass insert --multiline luks/$MACHINE-$LUKS_UUID" "A shell command of the operator that gets the key on its standard input. The environment has DEPLOYMENT, MACHINE, VOLUME and LUKS_UUID.";
+              folder = optional' str "/home/me/luks" "A folder of the operator, in which the key becomes a file for its owner alone.";
+              age = mkOption { type = listOf str; default = [ ]; description = "Public keys of age, or SSH public keys. If not empty, the sink gets the key encrypted to them."; };
+              none = mkOption { type = bool; default = false; description = "Whether to have no recovery key. If nothing else opens the disk any more, its data is lost."; };
+            } // { description = "Where the recovery key goes. If the sink fails, the disk is not written. Set one of them."; };
+          } // { description = "The recovery key, which opens the disk whatever else is lost."; };
+        };
+      }) "LUKS2 on the first disk, with all of it but the boot partition. See `docs/encryption.md`.";
     endpoint = section {
       families = mkOption { type = listOf (enum [ "ipv4" "ipv6" ]); default = [ "ipv6" "ipv4" ]; description = "The address families to try, the preferred one first."; };
       reaches = mkOption { type = listOf (enum [ "private" "public" ]); default = [ "private" "public" ]; description = "The kinds of addresses to try, the preferred one first."; };

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,24 +11,29 @@ from typing import Self
 
 from nixops_proxmox import paths
 from nixops_proxmox.care import Care
+from nixops_proxmox.errors import NoPath
+from nixops_proxmox.escrow import RecoveryKeys
 from nixops_proxmox.guest.agent import Agent, RealClock
 from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.machine.telling import Telling
-from nixops_proxmox.model import Awaiting, Machine
+from nixops_proxmox.model import Awaiting, Machine, Power
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.options import Options
+from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.reach.guests import Guests
+from nixops_proxmox.reach.unlocking import ConsoleUnlocker
 from nixops_proxmox.routers import Router, load_router, open_router
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.files import sweep_runs
 from nixops_proxmox.ssh.keys import KeyStore
@@ -141,6 +146,20 @@ class Parts:
         node = hypervisor.find_node(machine.facts) or machine.facts.node  # it may have been moved
         return Agent(hypervisor.client, node, machine.facts.vmid, clock=self.clock, tell=self._telling.tell)
 
+    @contextmanager
+    def _console(self, machine: Machine) -> Iterator[Terminal]:
+        """The serial console of a machine that runs."""
+        name = machine.facts.profile or "default"
+        vm = self.hypervisor(name).find_vm(machine.facts)
+        if vm is None or vm.power is not Power.RUNNING:
+            raise NoPath(
+                f"{machine.name}: it does not run, so it has no console",
+                hint=f"{command(Verb.START, machine.name)} starts it",
+            )
+        profile = load_profile(name, path=self._options.profiles)
+        with open_terminal(profile, vm.node, vm.vmid, vm.active or vm.config) as terminal:
+            yield terminal
+
     def world(
         self,
         spec: MachineSpec,
@@ -161,6 +180,8 @@ class Parts:
             clock=self.clock,
             reporter=self._telling,
             volumes=volumes,
+            escrow=RecoveryKeys(),
+            unlocker=ConsoleUnlocker(self._console, self.agent, self.clock, self._options.patience.boot),
             permissions=permissions,
             recorded=recorded,
         )

@@ -112,6 +112,8 @@ class Facts:
     applied: Mapping[str, str] = field(default_factory=dict)  # the VM's configuration as the last deploy left it
     # Something waits for a boot: "system", the "boot" that it was seen in, and the "changes". Empty: nothing does.
     awaits: Mapping[str, str] = field(default_factory=dict)
+    # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to.
+    luks: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +122,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits"):
+        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits", "luks"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {

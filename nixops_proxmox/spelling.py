@@ -21,6 +21,8 @@ class Verb(StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    UNLOCK = "unlock"
+    CONSOLE = "console"
     STATUS = "status"
     HISTORY = "history"
     RECOVER = "recover"

@@ -75,6 +75,8 @@ WORDS = {
     Verb.DESTROY: ["web"],
     Verb.STATUS: ["--endpoints"],
     Verb.RESTORE: ["web"],
+    Verb.CONSOLE: ["web"],
+    Verb.UNLOCK: ["web"],
     Verb.MOVE: ["web", "--to", "tenant"],
     Verb.VOLUME_ADOPT: ["data"],
     Verb.VOLUME_DELETE: ["data"],

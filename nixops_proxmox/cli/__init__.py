@@ -44,6 +44,7 @@ VERBS = (
     "backup",
     "restore",
     "console",
+    "unlock",
     "export",
     "doctor",
     "iso",

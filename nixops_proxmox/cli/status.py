@@ -54,6 +54,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         return 0
     heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
     screen.table(heads, [row(machine) for machine in shown], phases=1)
+    screen.result_lines([Line(line) for machine in shown for line in encrypted(machine)])
     for name, lines in attempts.items():
         screen.result_lines([Line(f"{name}:"), *(Line(f"  {line}") for line in lines)])
     return 0
@@ -90,6 +91,15 @@ def explain(deployed: "Deployed", machine: Machine) -> list[str]:
     except DeployError as error:
         return [error.message, *([error.hint] if error.hint else [])]
     return list(lines)
+
+
+def encrypted(machine: Machine) -> list[str]:
+    """What the record knows of an encrypted disk."""
+    luks = machine.facts.luks
+    if not luks.get("slots"):
+        return []
+    sink = f"; the recovery key went to {luks['sink']}" if "sink" in luks else ""
+    return [f"{machine.name}: its disk {luks['uuid']} has the key slots {luks['slots']}{sink}"]
 
 
 def row(machine: Machine) -> list[str]:
@@ -133,5 +143,6 @@ def to_json(machine: Machine, attempts: list[str] | None) -> dict[str, Any]:
         ],
         "system": facts.system,
         "generation": facts.generation or None,
+        "encryption": dict(facts.luks) or None,
     }
     return plain if attempts is None else {**plain, "attempts": attempts}

@@ -38,6 +38,11 @@ def attach_console(screen: Screen, deployed: "Deployed", name: str, seconds: flo
     return 0
 
 
+def unlock(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str) -> int:
+    """`typed`: the command, to be typed again."""
+    return carry_out(typed, screen, names, "unlocked", lambda: deployed.unlock(names), deployed.machines)
+
+
 def rescue(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str) -> int:
     """`typed`: the command, to be typed again."""
     return carry_out(typed, screen, names, "rescue", lambda: deployed.rescue(names), deployed.machines)

@@ -15,7 +15,8 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.STATUS: "check",
 }
 SHARED = (
-    *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE, Verb.MOVE),
+    *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE, Verb.MOVE, Verb.CONSOLE),
+    Verb.UNLOCK,
     *(Verb.VOLUME_LIST, Verb.VOLUME_DETACH, Verb.VOLUME_DELETE, Verb.VOLUME_ADOPT),
 )
 

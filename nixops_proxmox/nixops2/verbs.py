@@ -169,6 +169,12 @@ def run_console(opened: Opened) -> int:
         return dialogs.open_console(opened.screen, deployed, name, opened.args)
 
 
+def run_unlock(opened: Opened) -> int:
+    with opened.deployed(described=False) as deployed:
+        names = select([machine.name for machine in opened.record.machines()], opened.args)
+        return dialogs.unlock(opened.screen, deployed, names, opened.typed)
+
+
 def run_rescue(opened: Opened) -> int:
     with opened.deployed() as deployed:
         names = select([machine.name for machine in opened.record.machines()], opened.args)
@@ -239,6 +245,12 @@ VERBS: Mapping[str, ProxmoxVerb] = {
     ),
     "console": ProxmoxVerb(
         "Open a machine's serial console or display, through the hypervisor.", run_console, (add_console,)
+    ),
+    "unlock": ProxmoxVerb(
+        "Open the encrypted disks of machines that wait for it when they boot.",
+        run_unlock,
+        (add_machines, add_run),
+        changes=True,
     ),
     "rescue": ProxmoxVerb(
         "Boot machines into the installer, beside the untouched system.",

@@ -12,6 +12,7 @@ from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
+from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.registry import MACHINE
@@ -168,6 +169,10 @@ class Deployed(MoveVerb, VolumeVerbs):
             return self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard)
 
         return self._each(names, work, wants=self._ways(names))
+
+    def unlock(self, names: Sequence[str]) -> list[Outcome]:
+        """Open the encrypted disks of machines that wait for it in their first stage."""
+        return self.work_on(names, lambda pursuit, _: pursuit.run(Unlock()))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
         """Install again, with the same VMID, UUID, MACs and host key. An installation that has begun just goes on."""

@@ -1,5 +1,6 @@
 """What is wanted: a network and its machines, parsed once, frozen. None means "leave alone"."""
 
+from nixops_proxmox.spec.encryption import Encryption, Sink, Tang, Unlocking
 from nixops_proxmox.spec.machine import (
     Bus,
     Cpu,
@@ -26,6 +27,7 @@ __all__ = [
     "Cpu",
     "Disk",
     "Efi",
+    "Encryption",
     "EndpointPolicy",
     "InstallMethod",
     "InstallSource",
@@ -37,8 +39,11 @@ __all__ = [
     "NetworkSpec",
     "Nic",
     "Placement",
+    "Sink",
     "Ssh",
+    "Tang",
     "Tpm",
+    "Unlocking",
     "VolumeSpec",
     "parse_machine",
     "parse_network",

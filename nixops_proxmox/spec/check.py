@@ -105,6 +105,7 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("bios"), "an EFI disk needs ovmf, and this says seabios")
     _check_placement(spec, at, mistakes)
     _check_secure_boot(spec, at, mistakes)
+    _check_encryption(spec, at, mistakes)
     _check_extra(spec, at, mistakes)
     _check_enough(spec, at, mistakes)
     for serial, slots in _twice((disk.serial, disk.slot) for disk in spec.disks):
@@ -130,6 +131,20 @@ def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     if spec.efi is not None and spec.efi.secure_boot_keys and iso and OUR_ISO in iso:
         text = f"the firmware refuses installers that are not signed, such as {iso}: set install.iso to a signed one"
         mistakes.add(f"{at('efi')}.secureBootKeys", text)
+
+
+def _check_encryption(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    """We encrypt disks that we lay out ourselves, from a system that is built before."""
+    if spec.encryption is None:
+        return
+    if spec.install.source is not InstallSource.ISO:
+        mistakes.add(at("encryption"), f"needs the installer, and the machine is {_A[spec.install.source]}'s copy")
+    elif spec.install.partition is not None:
+        mistakes.add(at("encryption"), "needs our own layout of the disks, and install.partition is another one")
+    if spec.install.method is InstallMethod.CONFIGURATION:
+        mistakes.add(at("encryption"), "needs the system that opens the disks: install.method must be closure")
+    if spec.encryption.unlock.tool and not spec.serial_port:
+        mistakes.add(at("serial_port"), "encryption.unlock.tool types the key into the serial console")
 
 
 def _check_extra(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -189,6 +190,7 @@ class MachineSpec(Frozen):
     extra: Mapping[str, str | int | bool] = {}
     ignore: Annotated[tuple[v.ConfigKey, ...], v.Unique] = ()  # PVE's keys that are left alone once the VM exists
     install: InstallSpec = InstallSpec()
+    encryption: Encryption | None = None
     endpoint: EndpointPolicy = EndpointPolicy()
     ssh: Ssh = Ssh()
 

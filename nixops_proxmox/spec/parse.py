@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.derived import with_derived
+from nixops_proxmox.spec.encryption import Encryption, Tang, Unlocking, check_encryption
 from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.firewall import ClusterFirewall, MachineFirewall, Rule, SecurityGroup, filtered
 from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
@@ -443,6 +444,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,
     (InstallSpec, "template"): _read_number_as_text,
+    (Unlocking, "tang"): _read_list(Tang, "servers"),
     (Rule, "port"): _read_number_as_text,
     (Rule, "source_port"): _read_number_as_text,
     (MachineFirewall, "rules"): _read_rules,
@@ -467,6 +469,7 @@ _CHECKS: Mapping[type[BaseModel], Callable[..., None]] = {
     Nic: check.check_nic,
     InstallSpec: check.check_install,
     Ssh: check.check_ssh,
+    Encryption: check_encryption,
     MachineSpec: check.check_machine,
     MacSchemeSpec: check_scheme,
 }

@@ -88,7 +88,7 @@ def _server_url(text: str) -> str:
     return text
 
 
-def _no_store_path(text: str) -> str:
+def refuse_store_path(text: str) -> str:
     if "/nix/store/" in text:
         raise ValueError(
             "a private key must not be in the Nix store, which everybody can read: give its path as a string"
@@ -227,7 +227,7 @@ UserName = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*"
 TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]
 UnixUser = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", "a user's name"))]
 Port = Annotated[int, Field(ge=1, le=65535)]
-KeyFile = Annotated[str, AfterValidator(_no_store_path)]
+KeyFile = Annotated[str, AfterValidator(refuse_store_path)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Host = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9.:_%\[\]-]*[A-Za-z0-9\]][.]?", "an address or a host name"))]
 Jump = Annotated[str, AfterValidator(_matching(r"(?!-)[^\s,-][^\s]*", "a jump host such as gate.example.org:22"))]

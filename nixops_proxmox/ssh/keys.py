@@ -1,7 +1,9 @@
 """Ed25519 key pairs: minted, kept in private files, or only in memory."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.secrecy import learn_key
+from nixops_proxmox.secrecy import learn, learn_key
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.files import create_file, ensure_private_directory, replace_file, start_private_file, sweep
 
@@ -100,10 +102,38 @@ class KeyStore:
         replace_file(path, private)
 
     def forget(self, uuid: str) -> None:
-        """Remove the machine's private key, if there is one."""
+        """Remove the machine's private key, if there is one, and the keys of its disks."""
         path = self._host_key_file(uuid)
         self._may_act()
         path.unlink(missing_ok=True)
+        shutil.rmtree(self._disk_keys(uuid), ignore_errors=True)
+
+    def disk_key(self, uuid: str, volume: str, use: str) -> str:
+        """A key of an encrypted volume (its LUKS UUID) of the machine. Made at the first call."""
+        path = self._disk_keys(uuid) / f"{_checked_uuid(volume)}.{_word(use)}"
+        self._ensure_directory(path.parent.parent)
+        ensure_private_directory(path.parent)
+        if not path.exists():
+            create_file(path, new_disk_key())
+        key = path.read_text()
+        learn(key)
+        return key
+
+    def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
+        path = self._disk_keys(uuid) / f"{_checked_uuid(volume)}.{_word(use)}"
+        return self.disk_key(uuid, volume, use) if path.exists() else None
+
+    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
+        """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
+        self._may_act()
+        stay = {f"{_checked_uuid(volume)}.{_word(use)}" for use in kept}
+        folder = self._disk_keys(uuid)
+        for path in list(folder.iterdir()) if folder.exists() else []:
+            if path.name not in stay:
+                path.unlink(missing_ok=True)
+
+    def _disk_keys(self, uuid: str) -> Path:
+        return self._directory / "disks" / _checked_uuid(uuid)
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         """Who may log in: the deployment's own client key and those of the description, each once."""
@@ -111,9 +141,7 @@ class KeyStore:
         return tuple(dict.fromkeys(key for key in keys if key))
 
     def _host_key_file(self, uuid: str) -> Path:
-        if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]*", uuid):
-            raise ConfigError(f"not a machine's UUID: {uuid!r}")
-        return self._directory / "host" / uuid.lower()
+        return self._directory / "host" / _checked_uuid(uuid)
 
     def _ensure(self, path: Path, comment: str) -> KeyPair:
         self._ensure_directory(path.parent)
@@ -127,6 +155,21 @@ class KeyStore:
     def _ensure_directory(self, directory: Path) -> None:
         ensure_private_directory(self._directory)
         ensure_private_directory(directory)
+
+
+def new_disk_key() -> str:
+    """256 random bits in letters that are at the same place on every keyboard, as systemd writes its recovery keys."""
+    letters = "".join(_MODHEX[byte >> 4] + _MODHEX[byte & 15] for byte in secrets.token_bytes(32))
+    return "-".join(letters[start : start + 8] for start in range(0, len(letters), 8))
+
+
+_MODHEX = "cbdefghijklnrtuv"
+
+
+def _checked_uuid(uuid: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]*", uuid):
+        raise ConfigError(f"not a machine's UUID: {uuid!r}")
+    return uuid.lower()
 
 
 def _word(text: str) -> str:

@@ -12,6 +12,13 @@ let
     boot.loader = { systemd-boot.enable = lib.mkForce false; external = { enable = true; installHook = "/sign"; }; };
   };
   nic = v4: v6: { deployment.proxmox.network.net0 = { bridge = "vmbr0"; ipv4 = v4; ipv6 = v6; }; };
+  scripted = { boot.initrd.systemd.enable = false; };
+  tang = url: {
+    deployment.proxmox.encryption = {
+      unlock.tang = [ { inherit url; thumbprint = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"; } ];
+      recovery.sink.folder = "/home/me/luks";
+    };
+  };
 
   machines = {
     plain = [ ours ];
@@ -22,6 +29,11 @@ let
     zfsInTheIso = [ (iso "nixops-proxmox-installer-zfs") (on "zfs") { networking.hostId = "01234567"; } ];
     bcachefs = [ (iso "nixops-proxmox-installer-zfs") (on "bcachefs") ];
     anotherIso = [ (iso "mine") (on "bcachefs") ];
+    encrypted = [ ours (tang "http://192.0.2.5:7500") ];
+    encryptedBySix = [ ours (tang "http://[2001:db8::5]") ];
+    encryptedByName = [ ours (tang "http://tang.example.org") ];
+    encryptedByNameInScripts = [ ours (tang "http://tang.example.org") scripted ];
+    encryptedStaticInScripts = [ ours (tang "http://192.0.2.5") scripted (nic "10.0.0.2/24" "none") { networking.nameservers = [ "10.0.0.1" ]; } ];
     silentNic = [ ours (nic "none" "none") ];
     static = [ ours (nic "10.0.0.2/24" "none") { networking.nameservers = [ "10.0.0.1" ]; } ];
     staticWithoutNames = [ ours (nic "10.0.0.2/24" "none") ];

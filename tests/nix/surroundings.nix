@@ -21,7 +21,7 @@ let
   };
 
   pkgs = packages [
-    "openssh" "nix" "shellcheck" "git" "postgresql" "qemu" "xorriso" "iproute2" "dnsmasq" "ruff" "btrfs-progs" "cryptsetup"
+    "openssh" "nix" "shellcheck" "git" "postgresql" "qemu" "xorriso" "iproute2" "dnsmasq" "ruff" "btrfs-progs" "clevis" "cryptsetup"
     "dosfstools" "e2fsprogs" "gptfdisk" "jq" "lvm2" "mdadm" "parted" "rsync" "util-linux" "xfsprogs"
   ] // {
     inherit lib python3Packages;

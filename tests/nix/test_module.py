@@ -241,3 +241,51 @@ def test_a_secret_is_refused_without_being_repeated(machine: Machine) -> None:
 def test_a_wrong_type_is_refused_with_the_options_name(machine: Machine) -> None:
     with pytest.raises(AssertionError, match=r"deployment\.proxmox\.vmid"):
         machine('vmid = "142";')
+
+
+ENCRYPTED = """
+encryption = {
+  unlock.tang = [ { url = "http://192.0.2.5"; thumbprint = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"; } ];
+  recovery.sink.folder = "/home/me/luks";
+};
+"""
+
+
+def test_an_encrypted_root_is_opened_in_the_first_stage_by_a_key_that_nix_never_sees(machine: Machine) -> None:
+    static = 'network.net0 = { bridge = "vmbr0"; ipv4 = "192.0.2.9/24"; dns = [ "192.0.2.1" ]; };'
+    done = machine(f"disks = [ {DISK} ]; {static} {ENCRYPTED}")
+    assert done["failed"] == []
+    assert {place: system["device"] for place, system in done["fileSystems"].items()} == {
+        "/": "/dev/mapper/root",
+        "/boot": "/dev/disk/by-label/boot",
+    }
+    initrd = done["boot"]["initrd"]
+    assert initrd["luks"]["devices"]["root"]["device"] == "/dev/disk/by-partlabel/nixos-luks"
+    assert initrd["luks"]["devices"]["root"]["crypttabExtraOpts"] == ["tries=0"]
+    assert initrd["clevis"] == {
+        "enable": True,
+        "useTang": True,
+        "devices": {"root": {"secretFile": "/etc/nixops-proxmox/encryption/root.jwe"}},
+    }
+    assert initrd["systemd"]["enable"] and initrd["network"]["enable"]
+    assert initrd["systemd"]["network"]["networks"]["00-proxmox-net0"]["address"] == ["192.0.2.9/24"]
+    assert parse_machine("web", {"proxmox": done["exported"]}).encryption is not None
+
+
+def test_without_tang_the_first_stage_has_no_network(machine: Machine) -> None:
+    typed = 'encryption = { unlock.tool = true; recovery.sink.command = "pass insert -m luks"; };'
+    done = machine(f"disks = [ {DISK} ]; {typed}")
+    assert done["failed"] == []
+    assert not done["boot"]["initrd"]["network"]["enable"] and not done["boot"]["initrd"]["clevis"]["enable"]
+    assert done["boot"]["initrd"]["systemd"]["enable"]
+
+
+def test_with_uefi_the_boot_partition_is_that_of_the_firmware(machine: Machine) -> None:
+    done = machine(f'disks = [ {DISK} ]; efi.storage = "local-lvm"; {ENCRYPTED}')
+    assert done["fileSystems"]["/boot"]["device"] == "/dev/disk/by-label/ESP"
+    assert done["fileSystems"]["/"]["device"] == "/dev/mapper/root"
+
+
+def test_a_machine_without_encryption_has_nothing_of_it(machine: Machine) -> None:
+    initrd = machine(f"disks = [ {DISK} ];")["boot"]["initrd"]
+    assert initrd["luks"]["devices"] == {} and not initrd["clevis"]["enable"] and not initrd["systemd"]["enable"]

@@ -10,7 +10,20 @@ import pytest
 from annotated_types import Ge, Le
 from pydantic import BaseModel
 
-from nixops_proxmox.spec import Disk, Efi, InstallSpec, IpSpec, MachineSpec, Nic, Ssh, Tpm, VolumeSpec, parse_machine
+from nixops_proxmox.spec import (
+    Disk,
+    Efi,
+    InstallSpec,
+    IpSpec,
+    MachineSpec,
+    Nic,
+    Ssh,
+    Tang,
+    Tpm,
+    Unlocking,
+    VolumeSpec,
+    parse_machine,
+)
 from nixops_proxmox.spec.firewall import Rule
 from nixops_proxmox.spec.names import ALIASES, NIX_ONLY, REWRITTEN, SECRETS, key_of, options_of
 from nixops_proxmox.spec.parse import _READERS
@@ -41,6 +54,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (Nic, "ipv6"): IpSpec,
     (Nic, "trunks"): {"list": TEXT_OR_NUMBER},
     (InstallSpec, "template"): TEXT_OR_NUMBER,
+    (Unlocking, "tang"): Tang,
     (Ssh, "options"): {"attrs": {"either": [{"either": [STRING, INTEGER]}, {"name": "bool"}]}},
 }
 # Fields that only make sense for one entry of a list, not said by the model.

@@ -14,6 +14,8 @@ REFUSED = {
     "zfs": 'fileSystems."/data" is zfs, which the installer local:iso/nixops-proxmox-installer.iso cannot make: build '
     "one that can (nix build .#installer-iso-zfs), upload it, and name it in install.iso: "
     "STORAGE:iso/nixops-proxmox-installer-zfs.iso",
+    "encryptedByName": "http://tang.example.org has a host name, and systemd's first stage has no DNS",
+    "encryptedStaticInScripts": "set boot.initrd.systemd.enable = true",
     "bcachefs": 'installer.fileSystems = [ "zfs" "bcachefs" ]), upload it, and name it in install.iso: '
     "STORAGE:iso/nixops-proxmox-installer-zfs-bcachefs.iso",
 }

@@ -33,6 +33,7 @@ FRAGMENTS = [
     "docs/addresses.md 2",
     "docs/adopt.md 0",
     "docs/check.md 0",
+    "docs/encryption.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",
     "docs/gateway.md 0",

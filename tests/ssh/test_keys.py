@@ -7,6 +7,7 @@ from threading import Thread
 import pytest
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.secrecy import redact
 from nixops_proxmox.spec import MachineSpec, Ssh
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, load_key_pair, new_key_pair, start_identity_file
 
@@ -111,3 +112,30 @@ def test_authorized_keys_are_ours_and_the_descriptions_each_once(tmp_path: Path)
     ours = store.client_key().public
     assert store.authorized_keys(spec) == (ours, theirs)
     assert ours.endswith(" nixops-proxmox-my-net-1")
+
+
+def test_a_disks_keys_are_made_once_each_and_are_for_their_owner_alone(tmp_path: Path) -> None:
+    store, again = KeyStore(tmp_path / "keys", "demo"), KeyStore(tmp_path / "keys", "demo")
+    assert store.find_disk_key("a-1", "v-1", "tool") is None
+    key = store.disk_key("a-1", "v-1", "tool")
+    assert again.disk_key("A-1", "v-1", "tool") == again.find_disk_key("a-1", "v-1", "tool") == key
+    assert len({key, store.disk_key("a-1", "v-1", "sealed"), store.disk_key("a-1", "v-2", "tool")}) == 3
+    folder = tmp_path / "keys" / "disks" / "a-1"
+    assert {mode(path) for path in folder.iterdir()} == {0o600}
+    assert {mode(path) for path in (folder, folder.parent)} == {0o700}
+    assert key not in redact(f"it said {key}")
+
+
+def test_only_the_keys_that_are_still_needed_stay(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys", "demo")
+    kept = store.disk_key("a-1", "v-2", "tool")
+    for volume, use in (("v-1", "tool"), ("v-2", "recovery"), ("v-2", "sealed")):
+        store.disk_key("a-1", volume, use)
+    other = store.disk_key("a-2", "v-2", "recovery")
+    store.forget_disk_keys("a-1", "v-2", ["tool"])
+    assert [path.name for path in (tmp_path / "keys" / "disks" / "a-1").iterdir()] == ["v-2.tool"]
+    assert store.disk_key("a-1", "v-2", "tool") == kept
+    store.forget("a-1")
+    assert not (tmp_path / "keys" / "disks" / "a-1").exists()
+    assert store.disk_key("a-2", "v-2", "recovery") == other
+    store.forget_disk_keys("a-3", "v-1", [])

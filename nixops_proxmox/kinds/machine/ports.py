@@ -26,7 +26,7 @@ from nixops_proxmox.model import (
     Transfer,
     Vm,
 )
-from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec import Disk, MachineSpec, Sink
 
 
 class Saves(Protocol):
@@ -365,6 +365,36 @@ class KeyStore(Protocol):
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         """Who may log in: the deployment's own client key and those of the description."""
+        ...
+
+    def disk_key(self, uuid: str, volume: str, use: str) -> str:
+        """A key of an encrypted volume (its LUKS UUID) of the machine. Made at the first call."""
+        ...
+
+    def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
+        """The same key, if this store has it."""
+        ...
+
+    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
+        """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
+        ...
+
+
+class Unlocker(Protocol):
+    """The way to a first stage that asks for the passphrase of a disk."""
+
+    def unlock(self, machine: Machine, key: str, tell: Callable[[str], None]) -> bool:
+        """Give it the key. False if nothing asks: the system is up. StateError if the key does not open the disk, and
+        NoPath if something else asks: it gets nothing."""
+        ...
+
+
+class Escrow(Protocol):
+    """Where recovery keys go."""
+
+    def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
+        """Give the key of the machine's encrypted volume to the sink. It may have been given before. Returns what kind
+        of place it is, for the record. EscrowFailed if the sink did not take it."""
         ...
 
 

@@ -6,7 +6,8 @@ import shlex
 import tarfile
 from collections.abc import Sequence
 
-from nixops_proxmox.model import GuestDisk, Machine
+from nixops_proxmox.kinds.machine import encryption
+from nixops_proxmox.model import Facts, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 from nixops_proxmox.texts import script_marker
 
@@ -34,7 +35,7 @@ fi
 """
 
 
-def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: int, again: bool) -> str:
+def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk], *, again: bool) -> str:
     """The user's script (or the default layout), with variables: DISK_<slot>, DISK_<number> and DISKS (device paths in
     the order of the description), KEEP (slots not to be written), PASS (1, 2, … after reboots that the script asked for
     with exit status 100), REINSTALL (1 when the machine was installed before)."""
@@ -42,10 +43,12 @@ def partition_script(spec: MachineSpec, disks: Sequence[GuestDisk], *, passes: i
     kept = [disk.slot for disk in spec.disks if disk.keep and again]
     settings = {f"DISK_{slot}": device for slot, device in names.items()}
     settings |= {f"DISK_{number}": device for number, device in enumerate(names.values())}
-    settings |= {"DISKS": " ".join(names.values()), "KEEP": " ".join(kept), "PASS": str(passes + 1)}
+    settings |= {"DISKS": " ".join(names.values()), "KEEP": " ".join(kept), "PASS": str(facts.passes + 1)}
     settings |= {"REINSTALL": "1" if again else ""}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
-    body = spec.install.partition or "set -e\n" + DEFAULT_LAYOUT
+    body = spec.install.partition or "set -e\n" + (
+        DEFAULT_LAYOUT if spec.encryption is None else encryption.layout(spec, facts)
+    )
     return script_marker("partition") + "\n".join([*lines, _unmount(), body, ""])
 
 

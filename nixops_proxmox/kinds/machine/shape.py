@@ -1,13 +1,23 @@
 """What the table of machines is made of: their world, and one look at it."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from nixops_proxmox.core import table
-from nixops_proxmox.kinds.machine.ports import Builder, Clock, Guest, Hypervisor, KeyStore, Reporter, VolumeKeeper
+from nixops_proxmox.kinds.machine.ports import (
+    Builder,
+    Clock,
+    Escrow,
+    Guest,
+    Hypervisor,
+    KeyStore,
+    Reporter,
+    Unlocker,
+    VolumeKeeper,
+)
 from nixops_proxmox.model import Facts, Machine, Phase, Vm
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import MachineSpec, Sink
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -27,6 +37,20 @@ def _nobody_waits(machine: str) -> None:
     del machine
 
 
+class NoEscrow:
+    """The sinks of verbs and tests that install no encrypted disk."""
+
+    def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
+        raise NotImplementedError(sink, machine.name, name, volume, len(key))
+
+
+class NoUnlocker:
+    """The unlocker of verbs and tests that open no encrypted disk."""
+
+    def unlock(self, machine: Machine, key: str, tell: Callable[[str], None]) -> bool:
+        raise NotImplementedError(machine.name, len(key), tell)
+
+
 @dataclass(frozen=True)
 class World:
     """Everything outside of the core, for one machine."""
@@ -39,6 +63,8 @@ class World:
     clock: Clock
     reporter: Reporter
     volumes: VolumeKeeper
+    escrow: Escrow = field(default_factory=NoEscrow)
+    unlocker: Unlocker = field(default_factory=NoUnlocker)
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
     before_boot: Callable[[str], None] = (

@@ -52,6 +52,10 @@ PACKAGES = (
     "cryptsetup-bin",
     "lvm2",
     "mdadm",
+    # keys of encrypted disks
+    "clevis",
+    "jose",
+    "tang-common",
     # Nix
     "nix-bin",
     "zstd",
@@ -68,24 +72,38 @@ PACKAGES = (
 LEFT_OUT = (
     "adduser",
     "cpio",
+    "cracklib-runtime",
     "cron",
     "debconf",
     "dpkg",
+    "file",
     "grub-common",
     "initramfs-tools",
     "initramfs-tools-core",
     "klibc-utils",
     "libklibc",
+    "libluksmeta0",
+    "libmagic-mgc",
+    "libmagic1",
     "linux-base",
     "linux-image-cloud-amd64",
     "login",
+    "luksmeta",
     "passwd",
     "perl",
     "perl-base",
     "sensible-utils",
     "ucf",
 )
-LEFT_OUT_PREFIXES = ("libdbi-perl", "libperl", "perl-modules", "liblocale-gettext", "libpython3", "python3")
+LEFT_OUT_PREFIXES = (
+    "libpwquality",
+    "libdbi-perl",
+    "libperl",
+    "perl-modules",
+    "liblocale-gettext",
+    "libpython3",
+    "python3",
+)
 
 TRIMMED = (
     "usr/share/doc",

@@ -4,12 +4,17 @@ Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot
 used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
 """
 
+import io
+import json
+import re
+import tarfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nixops_proxmox.core.ports import NoteTask
-from nixops_proxmox.errors import GuestLost, NotFound, PveRefused, SwitchRefused, VmidTaken, WrongDisk
+from nixops_proxmox.errors import ConfigError, GuestLost, NotFound, PveRefused, SwitchRefused, VmidTaken, WrongDisk
+from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Use
 from nixops_proxmox.kinds.machine.engine import pursue
 from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.ports import InstallerSeen
@@ -34,7 +39,8 @@ from nixops_proxmox.model import (
     Vm,
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
-from nixops_proxmox.spec import Disk, InstallSource, InstallSpec, MachineSpec, Nic
+from nixops_proxmox.spec import Disk, InstallSource, InstallSpec, MachineSpec, Nic, Sink
+from nixops_proxmox.texts import script_marker
 from tests.clocks import SteppedClock
 
 SPEC = MachineSpec(
@@ -60,6 +66,12 @@ TYPES = {"start_vm": "qmstart", "stop_vm": "qmstop", "shut_down_vm": "qmshutdown
 def name_task(number: int, kind: str) -> str:
     """A UPID."""
     return f"UPID:pve1:{number:08X}:00000000:00000000:{kind}:100:root@pam:"
+
+
+def text_in(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    packed = tar.extractfile(member)
+    assert packed is not None
+    return packed.read().decode()
 
 
 class Crash(BaseException):
@@ -112,6 +124,10 @@ class FakeVm:
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
     lost: tuple[str, ...] = ()  # what else goes with it
+    keys: dict[int, str] = field(default_factory=dict)  # by slot: in the installer's memory
+    luks: dict[int, str] = field(default_factory=dict)  # by slot: what opens the encrypted disk
+    luks_uuid: str = ""
+    opened: int = 0  # the boot in which a key was typed
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
     generations: dict[int, str] = field(default_factory=dict)
     generation: int = 0  # the current one
@@ -127,6 +143,7 @@ class FakeVm:
         if self.running:
             raise PveRefused(f"VM {self.vmid} already running")
         self.running, self.boots, self.jobs, self.mounted = True, self.boots + 1, {}, False
+        self.keys = {}
         self.pending.clear()
         self.system = "installer" if self.boot == "installer" else "installed"
         if self.system == "installed":
@@ -454,7 +471,13 @@ class Shell:
             self.vm.active = self.vm.installed = self.vm.generations[self.vm.generation]
             self.fuse.boundary()
             return Completed(0, f"nixops-proxmox: generation system-{self.vm.generation}-link\n")
-        if "tar -x" in script:
+        if script.startswith(script_marker("keys", ROOT)):
+            with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
+                self.vm.keys = {int(one.name.partition(".")[2]): text_in(tar, one) for one in tar.getmembers()}
+        elif script.startswith(script_marker("luks-header", self.vm.luks_uuid)) and self.vm.luks_uuid:
+            slots = json.dumps({"keyslots": {str(slot): {} for slot in self.vm.luks}})
+            return Completed(0, f"nixops-proxmox-luks {self.vm.luks_uuid}\n{slots}\n")
+        elif "tar -x" in script:
             assert self.vm.mounted
             self.vm.host_key = "delivered"
         self.fuse.boundary()
@@ -468,10 +491,18 @@ class Shell:
         self.vm.jobs[name] = Job(JobPhase.RUNNING)
         if name.startswith("partition"):
             self.vm.partitioned, self.vm.mounted = True, True
+            self._encrypt(script)
         else:
             assert self.vm.mounted and self.vm.host_key, "installed without target or identity"
             self.vm.installed = SYSTEM
         self.fuse.boundary()
+
+    def _encrypt(self, script: str) -> None:
+        """The script has destroyed the keys that it made the disk with."""
+        made = re.search(r"luksFormat .*--uuid ([0-9a-f-]{36})", script)
+        if made is not None:
+            assert self.vm.keys, "an encrypted disk was made without keys"
+            self.vm.luks, self.vm.keys, self.vm.luks_uuid = self.vm.keys, {}, made[1]
 
     def find_job(self, name: str) -> Job:
         return self.vm.jobs.get(name, Job(JobPhase.ABSENT))
@@ -589,6 +620,8 @@ class Builder:
 class Keys:
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
+        self.disks: dict[tuple[str, str], str] = {}
+        self.minted = 0
 
     def host_key(self, uuid: str) -> tuple[str, str]:
         return self.keys.setdefault(uuid, f"private of {uuid}"), f"ssh-ed25519 {uuid}"
@@ -601,9 +634,58 @@ class Keys:
 
     def forget(self, uuid: str) -> None:
         self.keys.pop(uuid, None)
+        self.disks.clear()
 
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         return ["ssh-ed25519 CLIENT"]
+
+    def disk_key(self, uuid: str, volume: str, use: str) -> str:
+        self.minted += (volume, use) not in self.disks
+        return self.disks.setdefault((volume, use), f"{use} {volume} {self.minted}")
+
+    def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
+        return self.disks.get((volume, use))
+
+    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
+        self.disks = {(of, use): key for (of, use), key in self.disks.items() if of == volume and use in kept}
+
+
+class Vault:
+    """A sink, which survives the process: by volume, what it was given last."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, str] = {}
+        self.given = 0
+        self.refuses = False
+        self.fuse = Fuse()
+
+    def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
+        self.fuse.boundary()
+        if self.refuses:
+            raise ConfigError("the sink is full")
+        self.held[volume] = key
+        self.given += 1
+        self.fuse.boundary()
+        return "vault"
+
+
+class Keyboard:
+    """The consoles of first stages that wait for a key."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.opened, self.tried = cluster, 0, 0
+        self.fuse = Fuse()
+
+    def unlock(self, machine: Machine, key: str, tell: Callable[[str], None]) -> bool:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        self.tried += 1
+        assert key == vm.luks[SLOTS[Use.TOOL]]
+        if vm.opened == vm.boots:
+            return False
+        vm.opened, self.opened = vm.boots, vm.boots
+        self.fuse.boundary()
+        return True
 
 
 class Quiet:
@@ -664,6 +746,8 @@ class Bench:
         self.cluster = Cluster()
         self.record = Record(Machine("demo", "web"))
         self.keys = Keys()
+        self.vault = Vault()
+        self.console = Keyboard(self.cluster)
         self.reporter = Quiet()
         self.clock = SteppedClock()
 
@@ -694,7 +778,7 @@ class Bench:
     ) -> World:
         """What a new process works with."""
         fuse = fuse or Fuse()
-        self.record.fuse = fuse
+        self.record.fuse = self.vault.fuse = self.console.fuse = fuse
         return World(
             spec=spec,
             hypervisor=hypervisor(self.cluster, fuse),
@@ -704,6 +788,8 @@ class Bench:
             clock=self.clock,
             reporter=self.reporter,
             volumes=NoVolumes(),
+            escrow=self.vault,
+            unlocker=self.console,
             permissions=permissions or Permissions(),
         )
 

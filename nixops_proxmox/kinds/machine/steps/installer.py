@@ -10,6 +10,7 @@ from nixops_proxmox.kinds.machine.growth import in_use
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.encrypting import bring_keys, forget_keys, record_header
 from nixops_proxmox.kinds.machine.steps.hardware import (
     SHUTDOWN,
     change_hardware,
@@ -97,7 +98,8 @@ class Partition:
         if again:
             _protect(machine, shell, reads_only(world.spec, disks))
         shell.discard_job(name)
-        shell.start_job(name, partition_script(world.spec, disks, passes=machine.facts.passes, again=again))
+        bring_keys(world, machine, attempt, shell)
+        shell.start_job(name, partition_script(world.spec, attempt.facts, disks, again=again))
 
     def _job(self, facts: Facts) -> str:
         return f"partition-{facts.round}-{facts.passes}"
@@ -106,6 +108,7 @@ class Partition:
         """Beside what was done, by what the disks are known when PVE has moved them to other volumes."""
         seen = world.guest.list_disks(shell, machine, world.spec)
         contents = {disk.slot: one.content for disk, one in zip(world.spec.disks, seen, strict=True) if one.content}
+        facts = record_header(world, machine, facts, shell)
         return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0, contents=contents)
 
 
@@ -168,6 +171,7 @@ class Install:
     def _facts(self, world: World, machine: Machine, facts: Facts) -> Facts:
         """A closure is the first generation of its new profile. A configuration is built in the guest: unknown."""
         closure = world.spec.install.method is InstallMethod.CLOSURE
+        forget_keys(world, facts)
         return replace(
             facts,
             system=world.builder.wanted_system(machine) if closure else "",

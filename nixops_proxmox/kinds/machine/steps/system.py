@@ -7,6 +7,7 @@ from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.encrypting import open_unsealed
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
     SHUTDOWN,
@@ -149,6 +150,7 @@ class Activate(Repeatable):
 
 def _meet(world: World, machine: Machine) -> Machine:
     try:
+        open_unsealed(world, machine)
         return machine.moved(machine.phase, world.guest.meet_system(machine, world.spec))
     except DeployError:
         tell_pending(world, machine)
@@ -202,6 +204,7 @@ class ClearForReinstall(Repeatable):
             asked=world.spec.install.asked,
             passes=0,
             partition_hash="",
+            luks={},
             installed_by="",
             system="",
             generation=0,

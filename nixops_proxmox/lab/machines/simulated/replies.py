@@ -7,8 +7,10 @@ lists the markers.
 
 import base64
 import binascii
+import io
 import json
 import shlex
+import tarfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -59,7 +61,7 @@ def find_reply(script: str) -> tuple[ScriptHandler, Sequence[str]] | None:
 def takes_input(script: str) -> bool:
     """A command that does not read its input ends without waiting for the end of it."""
     found = find_reply(script)
-    return found is not None and found[0] in (run_once, job_start, deliver)
+    return found is not None and found[0] in (run_once, job_start, deliver, take_keys)
 
 
 def _words(command: str) -> tuple[str, ...]:
@@ -211,6 +213,21 @@ async def deliver(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return said("")
 
 
+async def take_keys(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A tar archive of keys, VOLUME.SLOT each, which the next volume is made with."""
+    with tarfile.open(fileobj=io.BytesIO(call.given)) as tar:
+        guest.key_slots = tuple(name.rpartition(".")[2] for name in tar.getnames())
+    return said("")
+
+
+async def luks_header(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The header of the volume with that UUID (the parameter)."""
+    if not guest.partitioned:
+        return failed("blkid: no such volume")
+    slots = json.dumps({"keyslots": {slot: {} for slot in guest.key_slots}})
+    return said(f"nixops-proxmox-luks {call.words[0]}\n{slots}\n")
+
+
 async def tail_file(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """8 MiB at most of a file (the first parameter), without its first bytes (the second)."""
     path, skip = call.words
@@ -322,6 +339,8 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "list-disks": list_disks,
     **{name: growing(name) for name in GROW},
     "deliver": deliver,
+    "keys": take_keys,
+    "luks-header": luks_header,
     "file-tail": tail_file,
     "hardware": hardware,
     "active-system": active_system,

@@ -60,6 +60,7 @@ class ScriptedGuest:
         self.once: dict[str, Output] = {}
         self.files: dict[str, bytes] = {path: text.encode() for path, text in dict(boot.files).items()}
         self.partitioned = False
+        self.key_slots: tuple[str, ...] = ()
         self.systems = ["/nix/store/00000000000000000000000000000000-scripted"]  # by generation, from 1 on
         self.generation = 1
 

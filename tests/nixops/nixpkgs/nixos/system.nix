@@ -58,6 +58,31 @@ in
       extraModulePackages = option (types.listOf types.raw) [ ];
       initrd.kernelModules = words;
       initrd.availableKernelModules = words;
+      initrd.systemd = {
+        enable = option types.bool false;
+        network.enable = option types.bool false;
+        network.networks = open;
+        services = open;
+      };
+      initrd.network.enable = option types.bool false;
+      initrd.luks.devices = mkOption {
+        default = { };
+        type = types.attrsOf (types.submodule {
+          options = {
+            device = mkOption { type = types.str; };
+            allowDiscards = option types.bool false;
+            crypttabExtraOpts = words;
+          };
+        });
+      };
+      initrd.clevis = {
+        enable = option types.bool false;
+        useTang = option types.bool false;
+        devices = mkOption {
+          default = { };
+          type = types.attrsOf (types.submodule { options.secretFile = mkOption { type = types.path; }; });
+        };
+      };
       supportedFilesystems = words;
     };
     networking.hostName = option types.str "";

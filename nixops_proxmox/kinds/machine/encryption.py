@@ -1,0 +1,232 @@
+"""Encrypted disks: which keys open which slots, and the scripts that make and look at them. Pure.
+
+Every key is made by us of 256 random bits. So slots need no slow key derivation, which is for words that people choose.
+"""
+
+import hashlib
+import io
+import json
+import shlex
+import tarfile
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.model import Facts
+from nixops_proxmox.spec import Encryption, MachineSpec
+from nixops_proxmox.texts import script_marker
+
+ROOT = "root"  # the name of the volume that holds the root file system, once it is open
+KEYS = "/run/nixops-proxmox-keys"  # in the installer: in memory, for root alone
+SEALED = "/etc/nixops-proxmox/encryption"  # in the system: what boot.initrd.clevis takes along
+LOOK = "nixops-proxmox-luks"
+LABEL = "nixos-luks"  # of the partition: /dev/disk/by-partlabel/nixos-luks
+
+
+class Use(StrEnum):
+    """What a key is for. Its slot is the same in every volume."""
+
+    RECOVERY = "recovery"
+    SEALED = "sealed"
+    TOOL = "tool"
+
+
+SLOTS = {Use.RECOVERY: 1, Use.SEALED: 2, Use.TOOL: 3}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an encrypted volume's header says, as the installer read it."""
+
+    uuid: str
+    slots: tuple[int, ...]
+
+
+def uses_of(encryption: Encryption) -> tuple[Use, ...]:
+    """The keys that a volume has. The first of them is the one that it is made with."""
+    wanted = {
+        Use.RECOVERY: not encryption.recovery.sink.none,
+        Use.SEALED: encryption.unlock.sealed,
+        Use.TOOL: encryption.unlock.tool,
+    }
+    return tuple(use for use, is_wanted in wanted.items() if is_wanted)
+
+
+def luks_uuid(facts: Facts, volume: str) -> str:
+    """The LUKS UUID of a machine's volume, known before it is made. Each installation has its own."""
+    return str(uuid.uuid5(uuid.UUID(facts.uuid), f"luks/{facts.round}/{volume}"))
+
+
+def digest_of(key: str) -> str:
+    """What may be recorded of a key. It has 256 random bits, so its digest gives nothing away."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def pin_of(encryption: Encryption) -> tuple[str, str]:
+    """Clevis's pin and its configuration."""
+    servers = [{"url": one.url, "thp": one.thumbprint} for one in encryption.unlock.tang]
+    if len(servers) == 1:
+        return "tang", json.dumps(servers[0])
+    return "sss", json.dumps({"t": encryption.threshold, "pins": {"tang": servers}})
+
+
+def layout(spec: MachineSpec, facts: Facts) -> str:
+    """The whole first disk: what the firmware needs to boot, a small /boot, and an encrypted root."""
+    assert spec.encryption is not None
+    return _DISKS.format(label=LABEL, boot=_BOOT) + _volume(spec.encryption, luks_uuid(facts, ROOT)) + _FILES
+
+
+_BOOT = "512M"  # kernels and initrds of some generations
+_DISKS = """\
+disk=$DISK_0
+if [ -e /dev/mapper/root ]; then cryptsetup close root; fi
+wipefs -a "$disk" >/dev/null
+sgdisk --zap-all "$disk" >/dev/null
+if [ -d /sys/firmware/efi ]; then
+  sgdisk -n 1:0:+{boot} -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios -n 2:0:0 -t 2:8309 -c 2:{label} "$disk"
+else
+  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 3:0:+{boot} -t 3:8300 -c 3:boot -A 3:set:2 \\
+    -n 2:0:0 -t 2:8309 -c 2:{label} "$disk"
+fi
+command -v udevadm >/dev/null && udevadm settle
+part() {{ if [ -e "$disk-part$1" ]; then echo "$disk-part$1"; else echo "$(readlink -f "$disk")$1"; fi; }}
+volume=$(part 2)
+"""
+_FILES = f"""\
+mkfs.ext4 -q -F -L nixos /dev/mapper/{ROOT}
+mkdir -p /mnt
+mount /dev/mapper/{ROOT} /mnt
+mkdir -p /mnt/boot
+if [ -d /sys/firmware/efi ]; then
+  mkfs.vfat -F 32 -n ESP "$(part 1)" >/dev/null
+  mount "$(part 1)" /mnt/boot
+else
+  mkfs.ext4 -q -F -L boot "$(part 3)"
+  mount "$(part 3)" /mnt/boot
+fi
+mkdir -p /mnt{SEALED}
+chmod 0700 /mnt{SEALED}
+if [ -e {KEYS}/{ROOT}.jwe ]; then cp {KEYS}/{ROOT}.jwe /mnt{SEALED}/{ROOT}.jwe; chmod 0400 /mnt{SEALED}/{ROOT}.jwe; fi
+find {KEYS} -type f -exec shred -u {{}} +
+rm -rf {KEYS}
+"""
+
+
+def _volume(encryption: Encryption, volume_uuid: str) -> str:
+    """Make it, give it its keys, and prove that each of them opens it."""
+    uses = uses_of(encryption)
+    first = uses[0]
+    tools = "cryptsetup shred" + (" clevis" if Use.SEALED in uses else "")
+    lines = [
+        'fail() { echo "$1" >&2; exit 1; }',
+        f'for tool in {tools}; do command -v $tool >/dev/null || fail "the installer has no $tool"; done',
+        f"[ -d {KEYS} ] || fail 'the keys are not there'",
+        f'cryptsetup luksFormat -q {_options(first, volume_uuid)} "$volume"',
+    ]
+    lines += [
+        f'cryptsetup luksAddKey -q {_FAST} {_slot(use)} --key-file {_key(first)} "$volume" {_key(use)}'
+        for use in uses[1:]
+    ]
+    if Use.SEALED in uses:
+        pin, config = pin_of(encryption)
+        lines.append(f"clevis encrypt {pin} {shlex.quote(config)} < {_key(Use.SEALED)} > {KEYS}/{ROOT}.jwe")
+        opens = f'cryptsetup open --test-passphrase {_slot(Use.SEALED)} --key-file - "$volume"'
+        lines.append(f"clevis decrypt < {KEYS}/{ROOT}.jwe | {opens}")
+    lines += [
+        f'cryptsetup open --test-passphrase {_slot(use)} --key-file {_key(use)} "$volume"'
+        for use in uses
+        if use is not Use.SEALED
+    ]
+    lines.append(f'cryptsetup open --key-file {_key(first)} "$volume" {ROOT}')
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _options(first: Use, volume_uuid: str) -> str:
+    options = {"type": "luks2", "uuid": volume_uuid, "key-file": _key(first)}
+    return " ".join([_FAST, _slot(first), *(f"--{name} {value}" for name, value in options.items())])
+
+
+_FAST = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
+
+
+def _slot(use: Use) -> str:
+    return f"--key-slot {SLOTS[use]}"
+
+
+def _key(use: Use) -> str:
+    return f"{KEYS}/{ROOT}.{SLOTS[use]}"
+
+
+def key_delivery(keys: Mapping[Use, str]) -> tuple[str, bytes]:
+    """A script and its standard input: the keys, put where no disk holds them."""
+    script = f"""{script_marker("keys", ROOT)}\
+set -eu
+umask 077
+case $(stat -f -c %T /run) in tmpfs | ramfs) ;; *) echo "/run is not in memory" >&2; exit 1 ;; esac
+if [ "$(wc -l < /proc/swaps)" -gt 1 ]; then echo "it swaps, so what is in memory could get onto a disk" >&2; exit 1; fi
+rm -rf {KEYS}
+mkdir -m 0700 {KEYS}
+tar -xpf - -C {KEYS}
+"""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for use, key in keys.items():
+            entry = tarfile.TarInfo(f"{ROOT}.{SLOTS[use]}")
+            entry.size, entry.mode = len(key), 0o400
+            tar.addfile(entry, io.BytesIO(key.encode()))
+    return script, packed.getvalue()
+
+
+def look_script(volume_uuid: str) -> str:
+    """Tells the header of the machine's volume."""
+    return f"""{script_marker("luks-header", volume_uuid)}\
+set -eu
+device=$(blkid -t UUID={volume_uuid} -o device | head -n 1)
+echo "{LOOK} $(cryptsetup luksUUID "$device")"
+cryptsetup luksDump --dump-json-metadata "$device"
+"""
+
+
+def parse_header(printed: str) -> Header:
+    """Raises ValueError for anything else than a header of LUKS2."""
+    first, _, rest = printed.partition("\n")
+    word, _, told = first.partition(" ")
+    if word != LOOK:
+        raise ValueError("no header was told")
+    metadata: Any = json.loads(rest)
+    slots = metadata.get("keyslots") if isinstance(metadata, dict) else None
+    if not isinstance(slots, dict) or not all(number.isdecimal() and len(number) < 3 for number in slots):
+        raise ValueError("its key slots cannot be read")
+    return Header(str(uuid.UUID(told)), tuple(sorted(int(number) for number in slots)))
+
+
+def refuse_other_header(machine: str, spec: MachineSpec, facts: Facts, found: Header) -> None:
+    """The volume has the keys that we gave it, and no other."""
+    assert spec.encryption is not None
+    wanted = tuple(sorted(SLOTS[use] for use in uses_of(spec.encryption)))
+    if found.slots != wanted or found.uuid != luks_uuid(facts, ROOT):
+        raise CommandFailed(
+            f"{machine}: the encrypted volume {found.uuid} has the key slots {_numbers(found.slots)}, "
+            f"not {_numbers(wanted)}",
+            status=1,
+            hint="somebody else works on this disk",
+        )
+
+
+def _numbers(slots: Sequence[int]) -> str:
+    return ", ".join(map(str, slots)) or "none"
+
+
+def describe_slots(encryption: Encryption) -> str:
+    """Tell people and the record which slot is for what, and who unseals."""
+    told = {use: use.value for use in Use} | {Use.SEALED: _seals(encryption)}
+    return ", ".join(f"{SLOTS[use]} {told[use]}" for use in uses_of(encryption))
+
+
+def _seals(encryption: Encryption) -> str:
+    servers = [one.thumbprint for one in encryption.unlock.tang]
+    many = f"{encryption.threshold} of " if len(servers) > 1 else ""
+    return f"tang {many}{' '.join(servers)}"

@@ -1,0 +1,117 @@
+"""The keys of encrypted disks: made, given to the recovery key's sink, delivered, proven, and forgotten."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from nixops_proxmox.errors import CommandFailed, NoPath, StateError
+from nixops_proxmox.kinds.machine.encryption import (
+    ROOT,
+    Use,
+    describe_slots,
+    digest_of,
+    key_delivery,
+    look_script,
+    luks_uuid,
+    parse_header,
+    refuse_other_header,
+    uses_of,
+)
+from nixops_proxmox.kinds.machine.ports import Shell
+from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.spelling import Verb, command
+
+KEPT = (Use.TOOL,)  # keys that stay in the operator's key store
+
+
+def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell) -> None:
+    """Before the disk is written: the recovery key is in its sink, and all keys are in the installer's memory.
+
+    Safe to repeat: until the system is installed, the store has the same keys, and the sink gets each key once more
+    at most."""
+    encryption = world.spec.encryption
+    if encryption is None:
+        return
+    volume = luks_uuid(attempt.facts, ROOT)
+    keys = {use: world.keys.disk_key(attempt.facts.uuid, volume, use.value) for use in uses_of(encryption)}
+    if Use.RECOVERY in keys:
+        _escrow(world, machine, attempt, volume, keys[Use.RECOVERY])
+    script, archive = key_delivery(keys)
+    done = shell.run(script, stdin=archive)
+    if done.status != 0:
+        raise CommandFailed(
+            f"{machine.name}: the keys of its disks could not be brought to the installer: {done.stderr.strip()}",
+            status=done.status,
+            output=done.stderr,
+            hint="nothing was written; the installer must have /run in memory, and no swap",
+        )
+
+
+def _escrow(world: World, machine: Machine, attempt: Attempt, volume: str, key: str) -> None:
+    """A disk is never written before its recovery key is where the user wants it."""
+    encryption, digest = world.spec.encryption, digest_of(key)
+    if encryption is None or attempt.facts.luks.get("recovery") == digest:
+        return
+    world.reporter.detail(machine, "handing over the recovery key")
+    place = world.escrow.hand_over(encryption.recovery.sink, machine, ROOT, volume, key)
+    attempt.note(replace(attempt.facts, luks={**attempt.facts.luks, "recovery": digest, "sink": place}))
+
+
+def record_header(world: World, machine: Machine, facts: Facts, shell: Shell) -> Facts:
+    """What the record keeps of the encrypted disk: never a key."""
+    encryption = world.spec.encryption
+    if encryption is None:
+        return replace(facts, luks={})
+    volume = luks_uuid(facts, ROOT)
+    done = shell.run(look_script(volume))
+    try:
+        header = parse_header(done.stdout)
+    except ValueError as error:
+        raise CommandFailed(
+            f"{machine.name}: the encrypted volume {volume} cannot be looked at: {error}",
+            status=done.status,
+            output=done.stderr,
+            hint="the installer needs cryptsetup 2.4 or newer",
+        ) from error
+    refuse_other_header(machine.name, world.spec, facts, header)
+    return replace(facts, luks=_record(facts.luks, volume, describe_slots(encryption)))
+
+
+def _record(known: Mapping[str, str], volume: str, slots: str) -> Mapping[str, str]:
+    kept = {name: value for name, value in known.items() if name in ("recovery", "sink")}
+    return {**kept, "uuid": volume, "slots": slots}
+
+
+def unlock(world: World, machine: Machine) -> bool:
+    """Give the key that this store keeps to a first stage that asks for it. False if nothing asks."""
+    volume = machine.facts.luks.get("uuid", "")
+    if not volume:
+        raise NoPath(
+            f"{machine.name}: its record knows of no encrypted disk", hint="see `encryption` in the description"
+        )
+    key = world.keys.find_disk_key(machine.facts.uuid, volume, Use.TOOL.value)
+    if key is None:
+        raise StateError(
+            f"{machine.name}: no key for its disk {volume} is in this key store",
+            hint=f"`encryption.unlock.tool` keeps one since the installation, where the installation ran; "
+            f"or type the recovery key: {command(Verb.CONSOLE, machine.name)}",
+        )
+    return world.unlocker.unlock(machine, key, lambda text: world.reporter.detail(machine, text))
+
+
+def open_unsealed(world: World, machine: Machine) -> None:
+    """A machine whose disk nothing unseals waits for the tool, or for a person, at each boot."""
+    encryption = world.spec.encryption
+    if encryption is None or encryption.unlock.sealed or not machine.facts.luks:
+        return
+    if encryption.unlock.tool:
+        unlock(world, machine)
+    elif encryption.unlock.typed:
+        console = command(Verb.CONSOLE, machine.name)
+        world.reporter.warn(machine, f"if it boots, its disk waits for the recovery key: {console} is where to type it")
+
+
+def forget_keys(world: World, facts: Facts) -> None:
+    """The system is installed: only what the tool itself opens the disk with is kept."""
+    if world.spec.encryption is not None:
+        world.keys.forget_disk_keys(facts.uuid, luks_uuid(facts, ROOT), [use.value for use in KEPT])

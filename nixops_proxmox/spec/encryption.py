@@ -1,0 +1,104 @@
+"""Encrypted disks: what opens them when the machine boots, and where the recovery key goes."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.frozen import Frozen
+from nixops_proxmox.spec.tree import Mistakes
+
+
+def _tang_url(text: str) -> str:
+    """What curl is told in the first stage. Its path is the server's own business."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+        raise ValueError("expected the address of a tang server, such as http://192.0.2.5:7500")
+    if not re.fullmatch(r"[A-Za-z0-9:/._\[\]~-]+", text):
+        raise ValueError("expected an address of letters, digits and :/.-_~")
+    return text.rstrip("/")
+
+
+def _thumbprint(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
+        raise ValueError("expected the SHA-256 thumbprint of a tang server's signing key: 43 letters, digits, - and _")
+    return text
+
+
+def _absolute(text: str) -> str:
+    if not text.startswith("/") or "\n" in text or "\0" in text:
+        raise ValueError("expected an absolute path")
+    return text
+
+
+def _age_recipient(text: str) -> str:
+    if not re.fullmatch(r"age1[a-z0-9]{58,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( [^\n]*)?", text):
+        raise ValueError("expected a public key of age (age1…), or an SSH public key")
+    return text
+
+
+class Tang(Frozen):
+    """A tang server. `thumbprint`: of its signing key; only this server is believed."""
+
+    url: Annotated[str, AfterValidator(_tang_url)]
+    thumbprint: Annotated[str, AfterValidator(_thumbprint)]
+
+
+class Unlocking(Frozen):
+    """Who opens the disks when the machine boots."""
+
+    tang: tuple[Tang, ...] = ()
+    tool: bool = False  # `unlock NAME`, with a key of the operator's own store
+    typed: bool = False  # somebody types the recovery key
+
+    @property
+    def sealed(self) -> bool:
+        """It opens by itself: a sealed key lies beside the system, and others hold what unseals it."""
+        return bool(self.tang)
+
+
+class Sink(Frozen):
+    """Where the recovery key goes. `age`: to whom it is encrypted before that."""
+
+    command: v.Script | None = None  # gets it on its standard input
+    folder: Annotated[str, AfterValidator(_absolute), AfterValidator(v.refuse_store_path)] | None = None
+    age: tuple[Annotated[str, AfterValidator(_age_recipient)], ...] = ()
+    none: bool = False  # there is no recovery key
+
+
+class Recovery(Frozen):
+    sink: Sink = Sink()
+
+
+class Encryption(Frozen):
+    """LUKS2 on the machine's disks. `threshold`: how many of `unlock.tang` must answer."""
+
+    unlock: Unlocking = Unlocking()
+    threshold: int = Field(default=1, ge=1, le=255)
+    recovery: Recovery = Recovery()
+
+
+def check_encryption(encryption: Encryption, at: Callable[[str], str], mistakes: Mistakes) -> None:
+    unlock, sink = encryption.unlock, encryption.recovery.sink
+    if not (unlock.sealed or unlock.tool or unlock.typed) and not mistakes.below(at("unlock")):
+        mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tool or typed")
+    if len({one.thumbprint for one in unlock.tang}) < len(unlock.tang):
+        mistakes.add(f"{at('unlock')}.tang", "two servers have the same thumbprint: they are one")
+    if encryption.threshold > max(1, len(unlock.tang)) and not mistakes.below(at("unlock")):
+        mistakes.add(at("threshold"), f"expected at most the number of tang servers, {len(unlock.tang)}")
+    _check_sink(sink, f"{at('recovery')}.sink", mistakes)
+    if unlock.typed and sink.none:
+        mistakes.add(f"{at('unlock')}.typed", "needs a recovery key, and recovery.sink.none says that there is none")
+
+
+def _check_sink(sink: Sink, path: str, mistakes: Mistakes) -> None:
+    chosen = [sink.command is not None, sink.folder is not None, sink.none].count(True)
+    if chosen == 0 and not mistakes.below(path):
+        mistakes.add(path, "nothing says where the recovery key goes: expected command, folder, or none = true")
+    if chosen > 1:
+        mistakes.add(path, "expected only one of command, folder and none")
+    if sink.age and sink.none:
+        mistakes.add(f"{path}.age", "has no meaning with none: there is no recovery key")

@@ -1,0 +1,196 @@
+"""Encrypted disks: a key is never lost and never left behind, wherever a deploy breaks."""
+
+from collections.abc import Callable
+
+import pytest
+
+from nixops_proxmox.errors import CommandFailed, ConfigError, NoPath, StateError
+from nixops_proxmox.kinds.machine.encryption import (
+    SLOTS,
+    Header,
+    Use,
+    digest_of,
+    layout,
+    luks_uuid,
+    parse_header,
+    pin_of,
+    refuse_other_header,
+)
+from nixops_proxmox.kinds.machine.steps.encrypting import unlock
+from nixops_proxmox.model import Facts, Phase
+from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
+from tests.kinds.machine.cluster import SPEC, Bench
+from tests.kinds.machine.test_crash import BANGS, IDS, broken, deployed, fresh
+
+THUMBPRINT = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"
+OTHER = "HgIyC5oxulGdF7cIataSTWVsYgOeSBzMk2n0IPLfL9Y"
+FACTS = Facts(uuid="0f3c9a52-7d41-4a67-9d0e-3c5d1b8f2a10")
+
+
+def encrypted(unlock: dict[str, object], sink: dict[str, object], threshold: int = 1) -> MachineSpec:
+    wanted = {"unlock": unlock, "recovery": {"sink": sink}, "threshold": threshold}
+    install = InstallSpec.model_validate({"from": "iso", "iso": "local:iso/nixos.iso"})
+    return SPEC.model_copy(update={"encryption": Encryption.model_validate(wanted), "install": install})
+
+
+def tang(*thumbprints: str) -> dict[str, object]:
+    return {
+        "tang": tuple({"url": f"http://192.0.2.{place}", "thumbprint": one} for place, one in enumerate(thumbprints, 5))
+    }
+
+
+VAULT = encrypted(tang(THUMBPRINT) | {"tool": True}, {"folder": "/vault"})
+
+
+@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+def test_an_installation_that_broke_anywhere_ends_with_a_disk_that_its_keys_open(
+    bang: Callable[[], BaseException],
+) -> None:
+    for at, bench in broken(bang, fresh, Phase.READY, at_least=45, spec=VAULT):
+        volume = luks_uuid(bench.record.machine.facts, "root") if bench.record.machine.facts.uuid else ""
+        if bench.cluster.vms and bench.vm.luks:
+            assert bench.vault.held[volume] == bench.vm.luks[SLOTS[Use.RECOVERY]], "a disk without its recovery key"
+        machine = bench.run(spec=VAULT)
+        volume = luks_uuid(machine.facts, "root")
+        assert machine.phase is Phase.READY, at
+        assert bench.vm.luks_uuid == volume and set(bench.vm.luks) == {1, 2, 3}, at
+        assert bench.vault.held == {volume: bench.vm.luks[SLOTS[Use.RECOVERY]]}, at
+        assert bench.keys.disks == {(volume, "tool"): bench.vm.luks[SLOTS[Use.TOOL]]}, at
+        assert bench.vault.given <= 3, at
+
+
+@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+def test_destroying_after_a_break_anywhere_leaves_no_key(bang: Callable[[], BaseException]) -> None:
+    for at, bench in broken(bang, fresh, Phase.READY, at_least=45, spec=VAULT):
+        bench.run(Phase.ABSENT, spec=VAULT)
+        assert not bench.keys.disks and not bench.cluster.vms, at
+
+
+def test_a_disk_is_not_written_when_the_sink_fails() -> None:
+    bench = Bench()
+    bench.vault.refuses = True
+    with pytest.raises(ConfigError, match="the sink is full"):
+        bench.run(spec=VAULT)
+    assert not bench.vm.partitioned and not bench.vm.keys
+    bench.vault.refuses = False
+    assert bench.run(spec=VAULT).phase is Phase.READY
+
+
+def test_a_reinstall_has_other_keys_and_forgets_those_of_before() -> None:
+    bench = Bench()
+    before = bench.run(spec=VAULT)
+    keys = dict(bench.vm.luks)
+    bench.run(Phase.DEFINED, spec=VAULT)
+    after = bench.run(spec=VAULT)
+    assert after.facts.luks["uuid"] != before.facts.luks["uuid"]
+    assert not set(keys.values()) & set(bench.vm.luks.values())
+    assert set(bench.keys.disks) == {(after.facts.luks["uuid"], "tool")}
+
+
+def test_the_record_has_slots_and_a_digest_and_no_key() -> None:
+    bench = Bench()
+    facts = bench.run(spec=VAULT).facts
+    recovery = bench.vm.luks[SLOTS[Use.RECOVERY]]
+    assert facts.luks == {
+        "uuid": luks_uuid(facts, "root"),
+        "slots": f"1 recovery, 2 tang {THUMBPRINT}, 3 tool",
+        "recovery": digest_of(recovery),
+        "sink": "vault",
+    }
+    told = str(facts.to_json())
+    assert not [key for key in bench.vm.luks.values() if key in told]
+
+
+def test_without_a_recovery_key_there_is_no_sink() -> None:
+    bench = Bench()
+    facts = bench.run(spec=encrypted(tang(THUMBPRINT), {"none": True})).facts
+    assert bench.vault.given == 0 and set(bench.vm.luks) == {2}
+    assert facts.luks["slots"] == f"2 tang {THUMBPRINT}"
+
+
+def test_a_machine_without_encryption_has_no_keys() -> None:
+    bench = Bench()
+    assert deployed(bench).facts.luks == {}
+    assert not bench.keys.disks and bench.vault.given == 0
+
+
+def test_no_key_is_in_the_script_that_makes_the_disk() -> None:
+    """And each key is proven by opening before the file system is made."""
+    script = layout(VAULT, FACTS)
+    assert script.count("--test-passphrase") == len(SLOTS)
+    assert script.rindex("--test-passphrase") < script.index("mkfs.ext4")
+    assert "shred" in script[script.index("mkfs.ext4") :]
+
+
+@pytest.mark.parametrize(
+    ("spec", "pin"),
+    [
+        (VAULT, ("tang", f'{{"url": "http://192.0.2.5", "thp": "{THUMBPRINT}"}}')),
+        (
+            encrypted(tang(THUMBPRINT, OTHER), {"none": True}, threshold=2),
+            (
+                "sss",
+                f'{{"t": 2, "pins": {{"tang": [{{"url": "http://192.0.2.5", "thp": "{THUMBPRINT}"}}, '
+                f'{{"url": "http://192.0.2.6", "thp": "{OTHER}"}}]}}}}',
+            ),
+        ),
+    ],
+)
+def test_the_pin_names_each_server_with_its_thumbprint(spec: MachineSpec, pin: tuple[str, str]) -> None:
+    assert spec.encryption is not None
+    assert pin_of(spec.encryption) == pin
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", "nixops-proxmox-luks \n", "nixops-proxmox-luks x\n{}", "nixops-proxmox-luks \n[]", '{"keyslots": {}}']
+    + [f"nixops-proxmox-luks {FACTS.uuid}\n{rest}" for rest in ("[]", '{"keyslots": []}', '{"keyslots": {"-1": {}}}')],
+)
+def test_what_is_no_header_is_refused(printed: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_header(printed)
+
+
+def test_a_slot_that_is_not_ours_is_refused() -> None:
+    volume = luks_uuid(FACTS, "root")
+    refuse_other_header("web", VAULT, FACTS, Header(volume, (1, 2, 3)))
+    for found in (Header(volume, (0, 1, 2, 3)), Header(volume, (1, 2)), Header(FACTS.uuid, (1, 2, 3))):
+        with pytest.raises(CommandFailed, match="key slots"):
+            refuse_other_header("web", VAULT, FACTS, found)
+
+
+TYPED = encrypted({"tool": True}, {"folder": "/vault"})
+
+
+@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+def test_where_nobody_else_opens_the_disk_the_tool_does_after_a_break_anywhere(
+    bang: Callable[[], BaseException],
+) -> None:
+    for at, bench in broken(bang, fresh, Phase.READY, at_least=45, spec=TYPED):
+        assert bench.run(spec=TYPED).phase is Phase.READY, at
+        assert bench.console.opened == bench.vm.boots, at
+
+
+def test_a_disk_that_tang_opens_is_left_to_it() -> None:
+    bench = Bench()
+    bench.run(spec=VAULT)
+    assert not bench.console.tried
+
+
+def test_unlocking_needs_the_key_store_that_has_the_key() -> None:
+    bench = Bench()
+    with pytest.raises(NoPath, match="no encrypted disk"):
+        unlock(bench.world(spec=TYPED), bench.run(spec=SPEC))
+    bench = Bench()
+    machine = bench.run(spec=TYPED)
+    assert not unlock(bench.world(spec=TYPED), machine), "its system is up"
+    bench.keys.disks.clear()
+    with pytest.raises(StateError, match="no key for its disk"):
+        unlock(bench.world(spec=TYPED), machine)
+
+
+def test_where_only_a_person_opens_the_disk_the_deploy_says_where_to_type() -> None:
+    bench = Bench()
+    bench.run(spec=encrypted({"typed": True}, {"folder": "/vault"}))
+    (warning,) = bench.reporter.warnings
+    assert "waits for the recovery key" in warning and not bench.console.tried

@@ -1,0 +1,189 @@
+"""Encrypted disks of real guests: LUKS2, Debian's clevis and tang, and a first stage that opens the root disk."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.test_secrets import Sampler
+from tests.pace import wait_until
+from tests.qemu.tang import TangServer, start_tang
+
+if TYPE_CHECKING:
+    from tests.qemu.bed import GuestBed
+
+pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(900)]
+
+NETWORK = """\
+{
+  vault = {
+    deployment.proxmox = {
+      memory = 768;
+      disks = [ { storage = "local-lvm"; size = "2G"; } ];
+      network = [ { bridge = "vmbr0"; } ];
+      install.iso = "local:iso/lab-installer.iso";
+      encryption = {
+        unlock = { UNLOCK };
+        recovery.sink.folder = "SINK";
+      };
+      MORE
+    };
+    toplevel = import DEMO/system.nix { name = "vault"; hosts = { }; service = { port = 80; handler = "echo"; }; };
+  };
+}
+"""
+HOW = "dmesg | grep -o 'unlock: opened by .*'"
+BOOT = "cat /proc/sys/kernel/random/boot_id"
+UNSEALED, TYPED = "unlock: opened by the sealed key", "unlock: opened by a passphrase"
+
+
+@pytest.fixture(scope="module")
+def tang(guest_bed: "GuestBed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[TangServer]:
+    with start_tang(guest_bed, tmp_path_factory.mktemp("tang") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Path:
+    return tmp_path / "recovery"
+
+
+def named(bed: "GuestBed", name: str, unlock: str, sink: Path, more: str = "") -> "GuestBed":
+    network = NETWORK.replace("UNLOCK", unlock).replace("SINK", str(sink)).replace("MORE", more)
+    return bed.named(name, network)
+
+
+def by(tang: TangServer) -> str:
+    return f'tang = [ {{ url = "{tang.url}"; thumbprint = "{tang.thumbprint}"; }} ];'
+
+
+@pytest.fixture
+def vault(guest_bed: "GuestBed", tang: TangServer, sink: Path) -> Iterator["GuestBed"]:
+    bed = named(guest_bed, "vault", f"{by(tang)} tool = true;", sink)
+    tang.start()
+    try:
+        yield bed
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
+def serial(bed: "GuestBed", vmid: int) -> str:
+    """The end of what the serial console said, which the lab keeps."""
+    (log,) = bed.lab_folder.glob(f"**/{vmid}/serial.log")
+    return log.read_text(errors="replace")[-400:]
+
+
+def wait_until_asked(bed: "GuestBed", vmid: int) -> None:
+    wait_until(lambda: "Please enter passphrase" in serial(bed, vmid), 120, "the question for a passphrase", 0.2)
+
+
+def keys_of(bed: "GuestBed", sink: Path) -> list[str]:
+    """Every key of its disk: in the sink, in the key store, and sealed."""
+    (recovery,) = sink.iterdir()
+    (tool,) = (bed.home / "state" / "nixops-proxmox" / "deployments" / bed.deployment / "keys" / "disks").rglob(
+        "*.tool"
+    )
+    sealed = bed.ssh("vault", "clevis decrypt < /etc/nixops-proxmox/encryption/root.jwe")
+    return [recovery.read_text().strip(), tool.read_text(), sealed]
+
+
+def test_a_disk_is_opened_at_boot_by_tang_and_without_it_by_the_tool_and_no_key_leaks(
+    vault: "GuestBed", tang: TangServer, sink: Path
+) -> None:
+    with Sampler() as sampler:
+        told = vault.run("deploy", "-vv").stderr
+        assert vault.machine("vault")["phase"] == "ready"
+        assert vault.ssh("vault", "lsblk -nspo TYPE $(findmnt -n -o SOURCE /)").split() == ["disk", "part", "crypt"]
+        assert vault.ssh("vault", HOW).strip() == UNSEALED
+        facts, device = vault.facts("vault"), vault.ssh("vault", "blkid -t TYPE=crypto_LUKS -o device").strip()
+        assert facts["luks"]["slots"] == f"1 recovery, 2 tang {tang.thumbprint}, 3 tool"
+        assert [path.name for path in sink.iterdir()] == [f"vault-root-{facts['luks']['uuid']}.key"]
+        assert facts["luks"]["slots"] in vault.run("status").stdout
+        keys = keys_of(vault, sink)
+
+        tang.stop()
+        before = vault.ssh("vault", BOOT)
+        vault.run("ssh", "vault", "--", "reboot")
+        wait_until_asked(vault, facts["vmid"])
+        told += (unlocked := vault.run("unlock", "vault", "-vv").stderr)
+        assert "typing the key of its disk" in unlocked
+        vault.run("start", "vault")
+        assert vault.ssh("vault", BOOT) != before and vault.ssh("vault", HOW).strip() == TYPED
+        assert "nothing asks" in vault.run("unlock", "vault", "-vv").stderr
+        argv = b"\n".join(sampler.seen)
+
+    assert len(set(keys)) == 3 and all(len(key) == 71 for key in keys)
+    state = b"".join(path.read_bytes() for path in vault.state_file.parent.glob("state.sqlite*"))
+    seen = {"logs": told.encode(), "state": state, "argv": argv, "serial": serial(vault, facts["vmid"]).encode()}
+    seen["cluster"] = json.dumps(vault.control("GET", "state")).encode()
+    assert [(place, key[:8]) for place, text in seen.items() for key in keys if key.encode() in text] == []
+    for slot, key in enumerate(keys, start=1):
+        number = {1: 1, 2: 3, 3: 2}[slot]
+        opens = f"cryptsetup open --test-passphrase --key-slot {number} --key-file - {device}"
+        vault.ssh("vault", f"printf %s {key} | {opens}")
+    lines = "\n".join(keys)
+    assert vault.ssh("vault", f"echo '{lines}' | grep -rlF -f - /boot /etc /nix/var /root /var || true") == ""
+
+
+def test_a_reinstall_and_a_kill_in_the_middle_end_with_a_disk_that_opens_by_itself(
+    vault: "GuestBed", sink: Path
+) -> None:
+    from tests.qemu.bed import kill
+
+    process = vault.start("deploy", "-v")
+    vault.wait_until_begun("partitioned", process)
+    kill(process)
+    vault.run("deploy")
+    first = vault.facts("vault")["luks"]
+    assert vault.ssh("vault", HOW).strip() == UNSEALED
+    process = vault.start("reinstall", "--yes", "-v")
+    vault.wait_until_said("installing the (base system|boot loader)", process)
+    kill(process)
+    vault.run("deploy")
+    second = vault.facts("vault")["luks"]
+    assert vault.ssh("vault", HOW).strip() == UNSEALED
+    assert first["uuid"] != second["uuid"] and first["recovery"] != second["recovery"]
+    assert len(list(sink.iterdir())) == 2
+    vault.run("reboot", "vault")
+    assert vault.ssh("vault", HOW).strip() == UNSEALED
+
+
+def test_a_copy_of_the_machine_opens_only_where_tang_answers(vault: "GuestBed", tang: TangServer) -> None:
+    """As the page of it says: tang gives its part to everybody who reaches it, and to no one else."""
+    vault.run("deploy")
+    vault.run("stop", "vault")
+    vmid = vault.facts("vault")["vmid"]
+    node, copy = vault.node(vmid), 9100
+    vault.api("POST", f"/nodes/{node}/qemu/{vmid}/clone", newid=copy, full=1)
+    wait_until(lambda: "lock" not in vault.config(copy), 60, "the clone", 0.2)
+    try:
+        nic = vault.config(copy)["net0"]
+        vault.set_config(copy, net0=f"{nic},link_down=1")
+        vault.api("POST", f"/nodes/{node}/qemu/{copy}/status/start")
+        wait_until_asked(vault, copy)
+        asked = vault.run("unlock", "vault", check=False)
+        assert asked.returncode != 0, "the machine itself does not run"
+        assert "Please enter passphrase" in serial(vault, copy), "without tang it waits for ever"
+        vault.set_config(copy, net0=nic)
+        wait_until(lambda: "press Enter to activate this console" in serial(vault, copy), 120, "its system", 0.2)
+    finally:
+        vault.api("POST", f"/nodes/{node}/qemu/{copy}/status/stop")
+        vault.wait_until_off(copy)
+        vault.api("DELETE", f"/nodes/{node}/qemu/{copy}")
+
+
+@pytest.mark.parametrize("firmware", ["", 'efi = { storage = "local-lvm"; };'], ids=["seabios", "ovmf"])
+def test_where_nothing_else_opens_the_disk_deploys_and_reboots_do(
+    guest_bed: "GuestBed", sink: Path, firmware: str
+) -> None:
+    bed = named(guest_bed, f"typed-{'uefi' if firmware else 'bios'}", "tool = true;", sink, firmware)
+    try:
+        bed.run("deploy")
+        assert bed.ssh("vault", HOW).strip() == TYPED
+        before = bed.ssh("vault", BOOT)
+        bed.run("reboot", "vault")
+        assert bed.ssh("vault", BOOT) != before and bed.ssh("vault", HOW).strip() == TYPED
+    finally:
+        bed.run("destroy", "--yes", check=False)

@@ -1,0 +1,73 @@
+"""Encryption as described: what opens nothing, or nobody could recover, is refused with its option."""
+
+from typing import Any
+
+import pytest
+
+from nixops_proxmox.errors import SpecError
+from nixops_proxmox.spec import parse_machine
+from tests.spec.build import options
+
+THUMBPRINT = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"
+OTHER = "HgIyC5oxulGdF7cIataSTWVsYgOeSBzMk2n0IPLfL9Y"
+TANG = {"url": "http://192.0.2.5:7500/", "thumbprint": THUMBPRINT}
+FOLDER = {"sink": {"folder": "/home/me/luks"}}
+AGE = "age1" + "q" * 58
+PATH = "web.deployment.proxmox"
+
+
+def described(encryption: dict[str, Any], **more: Any) -> Any:
+    return parse_machine("web", {"proxmox": options(encryption=encryption, **more)}).encryption
+
+
+def test_one_tang_and_a_folder_are_enough() -> None:
+    found = described({"unlock": {"tang": [TANG]}, "recovery": FOLDER})
+    assert found.unlock.tang[0].url == "http://192.0.2.5:7500", "clevis puts its own slash behind it"
+    assert found.unlock.sealed and found.threshold == 1
+    assert described(None) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("encryption", "where", "why"),
+    [
+        ({"recovery": FOLDER}, "encryption.unlock", "nothing opens the disks"),
+        ({"unlock": {"tool": True}}, "encryption.recovery.sink", "nothing says where the recovery key goes"),
+        ({"unlock": {"tang": [{"url": TANG["url"]}]}, "recovery": FOLDER}, "tang[0].thumbprint", "must be set"),
+        ({"unlock": {"tang": [TANG | {"thumbprint": "x"}]}, "recovery": FOLDER}, "tang[0].thumbprint", "SHA-256"),
+        ({"unlock": {"tang": [TANG, TANG]}, "recovery": FOLDER}, "encryption.unlock.tang", "they are one"),
+        ({"unlock": {"tang": [TANG]}, "threshold": 2, "recovery": FOLDER}, "threshold", "at most the number"),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"folder": "luks"}}}, "sink.folder", "an absolute path"),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"folder": "/nix/store/x"}}}, "sink.folder", "Nix store"),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"folder": "/a", "none": True}}}, "sink", "only one of"),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"none": True, "age": [AGE]}}}, "age", "no meaning"),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"folder": "/a", "age": ["bob"]}}}, "sink.age", "age1"),
+        ({"unlock": {"typed": True}, "recovery": {"sink": {"none": True}}}, "unlock.typed", "needs a recovery key"),
+        *(
+            ({"unlock": {"tang": [TANG | {"url": url}]}, "recovery": FOLDER}, "tang[0].url", "expected")
+            for url in ("192.0.2.5", "ftp://192.0.2.5", "http://me:pw@192.0.2.5", "http://a/?x", "http://a'b", "http://")
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(encryption: dict[str, Any], where: str, why: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        described(encryption)
+    (line,) = [line for line in refused.value.message.splitlines() if why in line] or [refused.value.message]
+    assert why in line and where in line and line.startswith(f"{PATH}.encryption")
+
+
+def test_two_of_two_servers_may_have_to_answer() -> None:
+    assert described({"unlock": {"tang": [TANG, TANG | {"thumbprint": OTHER}]}, "threshold": 2, "recovery": FOLDER})
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"install": {"partition": "mkfs"}}, "install.partition is another one"),
+        ({"install": {"method": "configuration"}}, "install.method must be closure"),
+        ({"install": {"from": "image", "image": "local:import/a.raw"}}, "needs the installer"),
+        ({"serialPort": False}, "types the key into the serial console"),
+    ],
+)
+def test_it_needs_our_own_layout_and_a_way_to_type(more: dict[str, Any], why: str) -> None:
+    with pytest.raises(SpecError, match=why):
+        described({"unlock": {"tool": True}, "recovery": FOLDER}, **more)
