@@ -110,12 +110,21 @@ class InstallMethod(StrEnum):
     CONFIGURATION = "configuration"
 
 
+class Identity(StrEnum):
+    """How a copied system learns who it is."""
+
+    AGENT = "agent"
+    CLOUD_INIT = "cloud-init"
+
+
 class InstallSpec(Frozen):
     source: InstallSource = Field(default=InstallSource.ISO, validation_alias="from", serialization_alias="from")
     iso: v.VolumeId | None = None  # a volume ID
     image: v.Script | None = None
     template: v.Script | None = None  # a VMID or a name
     full_clone: bool = False
+    identity: Identity = Identity.AGENT
+    identity_storage: v.Storage | None = None  # where the CD for cloud-init goes; None: one that takes ISO files
     partition: v.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
     method: InstallMethod = InstallMethod.CLOSURE
     configuration: v.Script | None = None  # for method=configuration: the configuration.nix to install with

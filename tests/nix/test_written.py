@@ -39,6 +39,7 @@ FRAGMENTS = [
     "docs/gateway.md 0",
     "docs/ha.md 0",
     "docs/images.md 0",
+    "docs/images.md 1",
     "docs/mappings.md 0",
     "docs/moving.md 0",
     "docs/networks.md 0",

@@ -29,6 +29,20 @@ NETWORK = """\
       service = { port = 80; handler = "echo copy"; };
     };
   };
+  told = {
+    deployment.proxmox = {
+      memory = 512;
+      agent = false;
+      disks = [ { storage = "local-lvm"; size = "512M"; } ];
+      network = [ { bridge = "vmbr0"; ipv4 = { address = "10.77.0.40/24"; gateway = "10.77.0.1"; }; } ];
+      install = { INSTALL identity = "cloud-init"; };
+    };
+    toplevel = import DEMO/system.nix {
+      name = "told";
+      hosts = { };
+      service = { port = 80; handler = "echo told"; };
+    };
+  };
 }
 """
 LOOK = """
@@ -63,18 +77,24 @@ def upload(bed: "GuestBed", file: str) -> dict[str, object]:
     return put
 
 
-def test_a_machine_from_an_image_is_told_who_it_is_and_fills_its_disk(guest_bed: "GuestBed") -> None:
+def test_machines_from_an_image_are_told_who_they_are_and_fill_their_disks(guest_bed: "GuestBed") -> None:
     image = build_disk_image(guest_bed)
     put = upload(guest_bed, image)
     assert not upload(guest_bed, image)["uploaded"], "the same content travelled twice"
     bed = guest_bed.named("images", NETWORK.replace("INSTALL", f'from = "image"; image = "{put["volume"]}";'))
     bed.run("deploy")
-    machine = bed.machine("copy")
-    uuid, key, said, size = bed.ssh("copy", LOOK).splitlines()
-    assert (uuid, said) == (machine["uuid"], "copy")
-    assert key.split()[:2] == machine["host_key"].split()[:2]
-    assert int(size) > FROM_THE_START
-    bed.run("stop")
-    bed.run("start")
+    for name in ("copy", "told"):
+        machine = bed.machine(name)
+        uuid, key, said, size = bed.ssh(name, LOOK).splitlines()
+        assert (uuid, said) == (machine["uuid"], name)
+        assert key.split()[:2] == machine["host_key"].split()[:2]
+        assert int(size) > FROM_THE_START
+    vmid = bed.machine("told")["vmid"]
+    files = bed.api("GET", f"/nodes/{bed.node(vmid)}/storage/local/content", content="iso")
+    assert not [file["volid"] for file in files if "nixops-px" in file["volid"]], "a private key lies around"
+    assert "nixops-px" not in json.dumps(bed.config(vmid)), "its CD is still in it"
+    assert "10.77.0.40" in bed.ssh("told", "hostname; ip -4 address").replace("told", "", 1)
+    bed.run("stop", "copy")
+    bed.run("start", "copy")
     assert bed.ssh("copy", "hostname").strip() == "copy", "it does not know its name after a boot"
     bed.run("destroy", "--yes")

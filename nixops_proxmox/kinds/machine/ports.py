@@ -74,6 +74,25 @@ class Moves(Protocol):
         ...
 
 
+class Discs(Protocol):
+    """A machine's own small CD, which its system reads at its first boot. It holds a secret, and soon goes."""
+
+    def choose(self, vm: Vm, spec: MachineSpec, uuid: str) -> str:
+        """The volume ID that the machine's CD has on the VM's node. PveRefused if no storage there takes one."""
+        ...
+
+    def is_inserted(self, vm: Vm, volume: str) -> bool: ...
+
+    def insert(self, vm: Vm, spec: MachineSpec, volume: str, content: bytes, note: NoteTask) -> None:
+        """Put the CD on its storage and into our VM, which stands still. PVE's own cloud-init drive leaves the VM: a
+        system reads the first that it finds."""
+        ...
+
+    def remove(self, facts: Facts, node: str, volume: str, note: NoteTask) -> None:
+        """Eject it from our VM, if that is there, and delete the file; fine if it is gone."""
+        ...
+
+
 class Hypervisor(Protocol):
     """One PVE API. A VM is ours if its SMBIOS UUID is the machine's. No other VM is ever touched."""
 
@@ -82,6 +101,9 @@ class Hypervisor(Protocol):
 
     @property
     def moves(self) -> Moves: ...
+
+    @property
+    def discs(self) -> Discs: ...
 
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because

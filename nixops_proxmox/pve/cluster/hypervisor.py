@@ -32,6 +32,7 @@ from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
+from nixops_proxmox.pve.cluster.discs import Discs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.firewalls import FirewallStore
 from nixops_proxmox.pve.cluster.ha import HA_ERROR, HaStore, in_ha_error
@@ -143,6 +144,7 @@ class PveHypervisor:
         self._disks = DiskMoves(client, self._finder, self._work)
         self.moves = Moves(client, self._view, self._finder, self._work, self._placer, clock, sleep)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
+        self.discs = Discs(client, self._view, self._finder, self._work, self.media, self._warn)
         # Its calls carry digests, which say more than the guard's look.
         self.volume_store = VolumeStore(unguarded, self._view, self._finder, self._work)
         self._release: Release | None = None

@@ -1,6 +1,6 @@
 """Pure: what a VM boots, and the calls that make it boot its installer and its disk again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.model import Vm
@@ -82,9 +82,7 @@ def enter_calls(vm: Vm, spec: MachineSpec) -> Calls:
 def find_slot(vm: Vm, spec: MachineSpec) -> str:
     """Where the installer goes: where it is already, or into the tray that we made, or into the first empty slot. The
     boot order tells what was there before, so a slot that it names is taken."""
-    taken = {*spec.extra, *(disk.slot for disk in spec.disks)}
-    q35 = "q35" in vm.config.get("machine", "")
-    free = [slot for slot in (SPARE_ON_Q35 if q35 else SPARE) if slot not in taken]
+    free = _spare_slots(vm, spec)
     there = [slot for slot in free if _holds_iso(vm, spec, slot)]
     order = {*boot_devices(vm.config), *boot_devices(vm.active)} if "order=" in vm.config.get("boot", "") else set()
     for slot in (*there, *(slot for slot in free if slot not in order and _is_free(vm, spec, slot))):
@@ -94,6 +92,24 @@ def find_slot(vm: Vm, spec: MachineSpec) -> str:
         path=f"{spec.name}.deployment.proxmox.install.iso",
         hint="remove a drive from one of them",
     )
+
+
+def find_free_slot(vm: Vm, spec: MachineSpec, besides: Collection[str] = ()) -> str:
+    """An empty slot for a CD that nothing boots. `besides`: slots that have just become empty."""
+    for slot in _spare_slots(vm, spec):
+        if slot in besides or _is_free(vm, spec, slot):
+            return slot
+    raise SpecError(
+        f"VM {vm.vmid} has no free slot for a CD",
+        path=f"{spec.name}.deployment.proxmox.install.identity",
+        hint="remove a drive from one of the IDE or SATA slots",
+    )
+
+
+def _spare_slots(vm: Vm, spec: MachineSpec) -> list[str]:
+    taken = {*spec.extra, *(disk.slot for disk in spec.disks)}
+    q35 = "q35" in vm.config.get("machine", "")
+    return [slot for slot in (SPARE_ON_Q35 if q35 else SPARE) if slot not in taken]
 
 
 def _is_free(vm: Vm, spec: MachineSpec, slot: str) -> bool:

@@ -57,6 +57,14 @@ COPIES = {
     "template": SPEC.model_copy(
         update={"install": InstallSpec.model_validate({"from": "template", "template": "9000"})}
     ),
+    "cloud-init": SPEC.model_copy(
+        update={
+            "install": InstallSpec.model_validate(
+                {"from": "image", "image": "local:import/a.raw", "identity": "cloud-init"}
+            ),
+            "agent": False,
+        }
+    ),
 }
 PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
@@ -123,6 +131,7 @@ class FakeVm:
     host_key: str = ""
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
+    tray: str = ""  # the CD for its first boot
     lost: tuple[str, ...] = ()  # what else goes with it
     keys: dict[int, str] = field(default_factory=dict)  # by slot: in the installer's memory
     luks: dict[int, str] = field(default_factory=dict)  # by slot: what opens the encrypted disk
@@ -148,6 +157,8 @@ class FakeVm:
         self.system = "installer" if self.boot == "installer" else "installed"
         if self.system == "installed":
             assert self.installed, "a disk without a system was booted"
+            if self.tray:
+                self.host_key = f"told by {self.tray}"
             self.active, self.kernel = self.installed, kernel_of(self.installed)
 
     def stop(self) -> None:
@@ -161,6 +172,7 @@ class Cluster:
     def __init__(self) -> None:
         self.vms: dict[int, FakeVm] = {}
         self.calls: list[str] = []
+        self.files: dict[str, bytes] = {}
         self.tasks: list[str] = []
         self.archives: list[tuple[Archive, FakeVm]] = []
         self.running: dict[str, Callable[[], None]] = {}  # tasks that have not come to their end
@@ -274,6 +286,35 @@ class Moves:
         self.hypervisor.task("qmigrate", begin, end, note)
 
 
+class Discs:
+    """Files and trays. A file that is there at the end of a run is a secret that lies around."""
+
+    def __init__(self, hypervisor: "Hypervisor") -> None:
+        self.hypervisor, self.cluster = hypervisor, hypervisor.cluster
+
+    def choose(self, vm: Vm, spec: MachineSpec, uuid: str) -> str:
+        return f"local:iso/{uuid}.iso"
+
+    def is_inserted(self, vm: Vm, volume: str) -> bool:
+        return self.cluster.vms[vm.vmid].tray == volume
+
+    def insert(self, vm: Vm, spec: MachineSpec, volume: str, content: bytes, note: NoteTask) -> None:
+        def attach() -> None:
+            fake = self.cluster.vms[vm.vmid]
+            assert not fake.running, "what is inserted into a running VM is read by nobody"
+            fake.tray = volume
+
+        self.hypervisor.effect("upload", lambda: self.cluster.files.update({volume: content}), note)
+        self.hypervisor.effect("attach", attach)
+
+    def remove(self, facts: Facts, node: str, volume: str, note: NoteTask) -> None:
+        vm = self.cluster.ours(facts)
+        if vm is not None and vm.tray:
+            self.hypervisor.effect("eject", lambda: setattr(vm, "tray", ""))
+        if volume in self.cluster.files:
+            self.hypervisor.effect("delete_file", lambda: self.cluster.files.pop(volume, None), note)
+
+
 class Hypervisor:
     def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
         self.cluster, self.fuse = cluster, fuse
@@ -281,6 +322,10 @@ class Hypervisor:
     @property
     def moves(self) -> Moves:
         return Moves(self)
+
+    @property
+    def discs(self) -> Discs:
+        return Discs(self)
 
     @property
     def saves(self) -> Saves:

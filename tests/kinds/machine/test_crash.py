@@ -134,6 +134,7 @@ def test_a_copy_that_broke_anywhere_is_finished_by_the_next_deploy(way: str, ban
         assert bench.cluster.calls.count("create_vm") == 1, at
         assert bench.vm.running and bench.vm.active and bench.vm.host_key, at
         assert bench.vm.boots == 1, at
+        assert not bench.vm.tray and not bench.cluster.files, f"{at}: a secret lies around"
 
 
 @pytest.mark.parametrize("bang", BANGS, ids=IDS)
@@ -141,7 +142,7 @@ def test_a_copy_that_broke_anywhere_is_finished_by_the_next_deploy(way: str, ban
 def test_a_copy_that_broke_anywhere_can_be_destroyed(way: str, bang: Callable[[], BaseException]) -> None:
     for at, bench in broken(bang, fresh, Phase.READY, at_least=20, spec=COPIES[way]):
         assert bench.run(Phase.ABSENT, spec=COPIES[way]).phase is Phase.ABSENT, at
-        assert not bench.cluster.vms, at
+        assert not bench.cluster.vms and not bench.cluster.files, at
 
 
 @pytest.mark.parametrize("bang", BANGS, ids=IDS)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import NeedsPermission, NotFound, WrongDisk
 from nixops_proxmox.kinds.machine.copies import with_copies, without_dropped
+from nixops_proxmox.kinds.machine.disc import find_disc, remove_disc, without_disc
 from nixops_proxmox.kinds.machine.growth import with_outgrown
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
@@ -146,7 +147,7 @@ class Destroy:
     """Destroy the VM and its disks"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
+        if find_disc(machine.facts) or any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
             return None
         if machine.phase is Phase.LOST:
             world.reporter.warn(
@@ -161,6 +162,7 @@ class Destroy:
         park_volumes(world, machine, attempt)
         for facts in made_by_us(machine.facts):
             world.hypervisor.destroy_vm(facts, attempt.note_task)
+        remove_disc(world, machine, attempt)
         return self._forgotten(world, machine)
 
     def _forgotten(self, world: World, machine: Machine) -> Facts:
@@ -227,7 +229,8 @@ class Discard(Repeatable):
         self._refuse_losses(world, machine)
         park_volumes(world, machine, attempt)
         world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
-        facts = attempt.facts
+        remove_disc(world, machine, attempt)
+        facts = without_disc(attempt.facts)
         return Facts(
             uuid=facts.uuid,
             profile=facts.profile,
