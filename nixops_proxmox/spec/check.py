@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.extra import objection
-from nixops_proxmox.spec.machine import Disk, Identity, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
+from nixops_proxmox.spec.machine import Disk, IdentityBy, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
 from nixops_proxmox.spec.names import option_name
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.resources import Models
@@ -74,9 +74,9 @@ def check_install(install: InstallSpec, at: At, mistakes: Mistakes) -> None:
             mistakes.add(at(field), f"must be set when install.from is {field}")
         if install.source is not source and value is not None:
             mistakes.add(at(field), f'has no meaning unless install.from is "{field}"')
-    if install.identity is not Identity.AGENT and install.source is InstallSource.ISO:
+    if install.identity is not IdentityBy.AGENT and install.source is InstallSource.ISO:
         mistakes.add(at("identity"), "has no meaning for a machine that the installer installs")
-    if install.identity_storage is not None and install.identity is not Identity.CLOUD_INIT:
+    if install.identity_storage is not None and install.identity is not IdentityBy.CLOUD_INIT:
         mistakes.add(at("identity_storage"), 'has no meaning unless install.identity is "cloud-init"')
     if install.full_clone and install.source is not InstallSource.TEMPLATE:
         mistakes.add(at("full_clone"), 'has no meaning unless install.from is "template"')
@@ -101,7 +101,7 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
 
 
 def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
-    by_agent = spec.install.source is not InstallSource.ISO and spec.install.identity is Identity.AGENT
+    by_agent = spec.install.source is not InstallSource.ISO and spec.install.identity is IdentityBy.AGENT
     if by_agent and not spec.agent:
         text = f"a machine from {_A[spec.install.source]} gets its identity through the guest agent"
         mistakes.add(at("agent"), f'{text}, unless install.identity is "cloud-init"')

@@ -110,7 +110,7 @@ class InstallMethod(StrEnum):
     CONFIGURATION = "configuration"
 
 
-class Identity(StrEnum):
+class IdentityBy(StrEnum):
     """How a copied system learns who it is."""
 
     AGENT = "agent"
@@ -123,7 +123,7 @@ class InstallSpec(Frozen):
     image: v.Script | None = None
     template: v.Script | None = None  # a VMID or a name
     full_clone: bool = False
-    identity: Identity = Identity.AGENT
+    identity: IdentityBy = IdentityBy.AGENT
     identity_storage: v.Storage | None = None  # where the CD for cloud-init goes; None: one that takes ISO files
     partition: v.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
     method: InstallMethod = InstallMethod.CLOSURE

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties, storage_of
-from nixops_proxmox.spec import Identity, InstallSource, MachineSpec
+from nixops_proxmox.spec import IdentityBy, InstallSource, MachineSpec
 
 ROLE = "NixOpsProxmox"
 LOCAL = "localnetwork"  # the zone of bridges that are no vnets
@@ -129,7 +129,7 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
         yield Need((f"/storage/{storage}",), ("Datastore.AllocateSpace",), "make disks")
         yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the disks")
     image = medium_of(spec)[0] if spec.install.source is InstallSource.IMAGE else ""
-    if spec.install.identity is Identity.CLOUD_INIT:
+    if spec.install.identity is IdentityBy.CLOUD_INIT:
         path = (f"/storage/{spec.install.identity_storage}",) if spec.install.identity_storage else ("/storage",)
         yield Need(path, ("Datastore.AllocateTemplate",), "put the CD there that says who the machine is")
         yield Need(path, ("Datastore.Audit",), "insert that CD")

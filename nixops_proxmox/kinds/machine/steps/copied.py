@@ -10,7 +10,7 @@ from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, change_hardware, get_vm
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
 from nixops_proxmox.model import Facts, Machine, Power
-from nixops_proxmox.spec import Identity
+from nixops_proxmox.spec import IdentityBy
 
 
 class BootCopy(Repeatable):
@@ -19,7 +19,7 @@ class BootCopy(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: a system that has its identity gets the same one, and only what still differs is changed."""
         machine = with_macs(machine, world.spec)
-        if world.spec.install.identity is Identity.CLOUD_INIT:
+        if world.spec.install.identity is IdentityBy.CLOUD_INIT:
             return self._boot_with_disc(world, machine, attempt)
         self._prepare(world, machine, attempt)
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
