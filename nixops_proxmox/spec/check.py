@@ -6,7 +6,16 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.extra import objection
-from nixops_proxmox.spec.machine import Disk, IdentityBy, InstallMethod, InstallSource, InstallSpec, MachineSpec, Nic, Ssh
+from nixops_proxmox.spec.machine import (
+    Disk,
+    IdentityBy,
+    InstallMethod,
+    InstallSource,
+    InstallSpec,
+    MachineSpec,
+    Nic,
+    Ssh,
+)
 from nixops_proxmox.spec.names import option_name
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.resources import Models

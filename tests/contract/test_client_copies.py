@@ -7,9 +7,11 @@ import pytest
 
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.model import Machine, Power, Vm
-from nixops_proxmox.pve.cluster.permissions import needs_of
+from nixops_proxmox.pve.cluster.doctor import look_around
+from nixops_proxmox.pve.cluster.permissions import Need, needs_of
+from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.pve.wire.properties import GIB, MIB
-from nixops_proxmox.spec import Disk, InstallSpec, MachineSpec
+from nixops_proxmox.spec import Disk, InstallSpec, MachineSpec, Placement
 from tests.contract.client_bench import Bench, bare, start_bench
 
 IMAGE = "local:import/plain.raw"
@@ -188,3 +190,83 @@ def test_the_rights_for_copies_are_asked_for(bench: Bench) -> None:
     )
     assert any(need.paths == ("/storage/local",) for need in needs_of(from_image(), release))
     assert not any(need.paths == ("/storage/local",) for need in needs_of(bare(), release))
+
+
+def seed_template(bench: Bench, folder: Path) -> int:
+    """As the handbook of a machine controller says it with `qm`: importdisk, a cloud-init drive, `-boot c -bootdisk
+    scsi0`, a serial console, the agent, and then a template."""
+    put_image(bench, folder)
+    client = bench.made[0]  # somebody else's, who may do as he likes
+    params: dict[str, Value] = {
+        "vmid": 9000,
+        "name": "ubuntu-18.04-LTS",
+        "scsihw": "virtio-scsi-pci",
+        "scsi0": f"local-lvm:0,import-from={IMAGE}",
+        "ide2": "local-lvm:cloudinit",
+        "boot": "c",
+        "bootdisk": "scsi0",
+        "serial0": "socket",
+        "vga": "serial0",
+        "net0": "virtio,bridge=vmbr0",
+        "agent": "1",
+    }
+    bench.hypervisor.wait_for_task(client.create_vm("pve2", params))
+    upid = client.make_template("pve2", 9000)
+    assert upid is not None
+    bench.hypervisor.wait_for_task(upid)
+    return 9000
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["linked", "full"])
+def test_a_template_that_was_made_by_hand_is_cloned_as_it_is(bench: Bench, tmp_path: Path, *, full: bool) -> None:
+    seed_template(bench, tmp_path)
+    described = from_template("ubuntu-18.04-LTS", full=full)
+    machine = bench.created(described)
+    vm = finish(bench, described, machine)
+    assert (vm.config["boot"], vm.config["vga"], vm.uuid) == ("c", "serial0", machine.facts.uuid)
+    assert "cloudinit" in vm.config["ide2"] and not bench.hypervisor.boots_installer(vm, described)
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.hypervisor.destroy_vm(machine.facts, bench.note)
+    assert bench.vmids == [9000]
+
+
+def test_each_node_may_have_a_template_of_the_same_name(bench: Bench) -> None:
+    client, vmids = bench.hypervisor.client, {}
+    for node in ("pve1", "pve3"):
+        made = bench.created(bare(name="plain", node=node, memory=512))
+        vmids[node] = made.facts.vmid
+        upid = client.make_template(node, made.facts.vmid)
+        assert upid is not None
+        bench.hypervisor.wait_for_task(upid)
+    for node in ("pve3", "pve1"):
+        described = from_template("plain", node=node)
+        machine = bench.created(described)
+        assert machine.facts.node == node and get(bench, machine).node == node
+        assert f"base-{vmids[node]}-disk-0" in str(bench.lab.cluster.stores.find(volume_of(bench, machine), node))
+    free = bench.machine(from_template("plain", name="free"))
+    assert free.facts.node in vmids, "a node without the template was chosen"
+    elsewhere = from_template("plain", name="lost", placement=Placement(nodes=("pve2",)))
+    with pytest.raises(PveRefused, match="is on pve1, pve3, and on none of the nodes in its placement"):
+        bench.machine(elsewhere)
+    needed = {path for need in look(bench, from_template("plain")) for path in need.paths}
+    assert {f"/vms/{vmid}" for vmid in vmids.values()} <= needed
+
+
+def volume_of(bench: Bench, machine: Machine) -> str:
+    return get(bench, machine).config["scsi0"].partition(",")[0]
+
+
+def look(bench: Bench, described: MachineSpec) -> tuple[Need, ...]:
+    """What the doctor asks for, once it has looked around."""
+    client = bench.hypervisor.client
+    return needs_of(described, client.get_version(), look_around(client, [described], client.get_permissions()))
+
+
+def test_two_templates_of_one_name_on_one_node_are_told_apart_by_their_vmids(bench: Bench) -> None:
+    for _ in range(2):
+        made = bench.created(bare(name="plain", node="pve2", memory=512))
+        upid = bench.hypervisor.client.make_template("pve2", made.facts.vmid)
+        assert upid is not None
+        bench.hypervisor.wait_for_task(upid)
+    with pytest.raises(PveRefused, match="several templates are called plain"):
+        bench.machine(from_template("plain"))

@@ -23,7 +23,7 @@ from nixops_proxmox.pve.cluster.permissions import (
 from nixops_proxmox.pve.cluster.placement import Placed
 from nixops_proxmox.pve.cluster.thin import with_thin
 from nixops_proxmox.pve.cluster.verdicts import candidates, is_asked_for
-from nixops_proxmox.pve.vm.copies import get_template
+from nixops_proxmox.pve.vm.copies import find_templates
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec
@@ -129,16 +129,18 @@ def find_needs(
 def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Granted) -> Scene:
     """The templates and bridges that the descriptions name, as far as PVE shows them to us."""
     seen = client.get_resources(0.0)
-    templates: dict[str, Template] = {}
+    templates: dict[str, tuple[Template, ...]] = {}
     for spec in specs:
         if spec.install.source is not InstallSource.TEMPLATE:
             continue
         try:
-            guest = get_template(spec, seen)
-            config = client.get_config(guest.node, guest.vmid).values
+            found = find_templates(spec, seen)
+            configs = [client.get_config(guest.node, guest.vmid).values for guest in found]
         except PveRefused:  # the check of the places says what is wrong with it
             continue
-        templates[spec.install.template or ""] = Template(guest.vmid, guest.pool, config)
+        templates[spec.install.template or ""] = tuple(
+            Template(guest.vmid, guest.pool, config) for guest, config in zip(found, configs, strict=True)
+        )
     return Scene(templates, _zones(client, seen, granted))
 
 

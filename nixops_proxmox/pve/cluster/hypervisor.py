@@ -258,7 +258,7 @@ class PveHypervisor:
         if spec.install.source is not InstallSource.TEMPLATE:
             params = create_params(spec, identity)
             return _Ask("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
-        template = self._placer.get_template(spec)
+        template = self._placer.get_template(spec, facts.node)
         params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
         post = partial(self.client.clone_vm, template.node, template.vmid, params)
         return _Ask("qmclone", template.node, template.vmid, post)

@@ -47,7 +47,7 @@ class Scene:
     """What the cluster tells about what descriptions name: templates by what the description calls them, and the SDN
     zones that a bridge may lie in (one, if PVE shows it; a bridge that PVE does not show us is left out)."""
 
-    templates: Mapping[str, Template] = field(default_factory=dict)
+    templates: Mapping[str, tuple[Template, ...]] = field(default_factory=dict)
     zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -108,8 +108,11 @@ def _template_needs(spec: MachineSpec, release: Release, scene: Scene) -> Iterat
     """PVE asks for rights on the template, and on what a copy of it comes with."""
     if spec.install.source is not InstallSource.TEMPLATE:
         return
-    name = spec.install.template or ""
-    template = scene.templates.get(name)
+    for template in scene.templates.get(spec.install.template or "", (None,)):
+        yield from _needs_of_template(spec.install.template or "", template, release, scene)
+
+
+def _needs_of_template(name: str, template: Template | None, release: Release, scene: Scene) -> Iterator[Need]:
     vmid = str(template.vmid) if template else name
     path = f"/vms/{vmid}" if vmid.isdecimal() else "/vms"
     paths = (path, f"/pool/{template.pool}") if template and template.pool else (path,)

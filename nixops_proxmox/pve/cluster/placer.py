@@ -29,7 +29,7 @@ from nixops_proxmox.pve.cluster.restrictions import Restrictions, mapped_devices
 from nixops_proxmox.pve.cluster.thin import depends_on_settings, with_thin
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict, candidates, is_asked_for, judge, own_volumes
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
-from nixops_proxmox.pve.vm.copies import get_template, medium_of, refuse_larger_image, refuse_template
+from nixops_proxmox.pve.vm.copies import find_templates, get_template, medium_of, refuse_larger_image, refuse_template
 from nixops_proxmox.pve.wire.properties import storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec
 
@@ -53,12 +53,18 @@ class Placer:
         """A file came or went."""
         self._media.pop((node, storage, content), None)
 
-    def get_template(self, spec: MachineSpec) -> GuestSeen:
-        """The template as the cluster's list has it. If the list does not have it, we ask for the list again."""
+    def get_template(self, spec: MachineSpec, node: str) -> GuestSeen:
+        """The template for a clone on that node, as the cluster's list has it."""
+        return get_template(spec, self._look_for_templates(spec), node)
+
+    def _look_for_templates(self, spec: MachineSpec) -> ClusterResources:
+        """If the list does not have it, we ask for the list again."""
+        seen = self._view.get(VIEW_AGE)
         try:
-            return get_template(spec, self._view.get(VIEW_AGE))
+            find_templates(spec, seen)
         except PveRefused:
-            return get_template(spec, self._view.get(0.0))
+            return self._view.get(0.0)
+        return seen
 
     def choose_all(self, specs: Sequence[MachineSpec]) -> tuple[Mapping[str, DeployError], Sequence[str]]:
         """Places for all new machines before the first is made: (errors by name, warnings). If they do not fit
@@ -254,12 +260,32 @@ class Placer:
         return any(self._fits(spec, node, seen, refused) for node in nodes)
 
     def _near_its_template(self, spec: MachineSpec) -> MachineSpec:
-        """A clone is made where its template is, unless the description says where."""
+        """A clone is made where its template is, or one of its templates, unless the description says where."""
         if spec.install.source is not InstallSource.TEMPLATE:
             return spec
-        template = self.get_template(spec)
+        seen = self._look_for_templates(spec)
+        if spec.node:
+            self._refuse_template(spec, get_template(spec, seen, spec.node))
+            return spec
+        found = find_templates(spec, seen)
+        if len(found) == 1:
+            self._refuse_template(spec, found[0])
+            return spec.model_copy(update={"node": found[0].node})
+        near = [one for one in found if is_asked_for(spec, one.node)]
+        if not near:
+            nodes = ", ".join(one.node for one in found)
+            raise PveRefused(
+                f"{spec.name}: the template {spec.install.template} is on {nodes}, and on none of the nodes in its"
+                " placement",
+                hint=f"see {spec.name}.deployment.proxmox.placement.nodes",
+            )
+        for one in near:
+            self._refuse_template(spec, one)
+        placement = spec.placement.model_copy(update={"nodes": tuple(one.node for one in near)})
+        return spec.model_copy(update={"placement": placement})
+
+    def _refuse_template(self, spec: MachineSpec, template: GuestSeen) -> None:
         refuse_template(spec, self._client.get_config(template.node, template.vmid).values)
-        return spec if spec.node else spec.model_copy(update={"node": template.node})
 
     def _refuse_larger_image(self, spec: MachineSpec, node: NodeSeen) -> None:
         volume, content = medium_of(spec)

@@ -53,8 +53,9 @@ def is_vma(image: str) -> bool:
     return bool(re.search(r"\.vma(\.(zst|gz|lzo))?$", image)) or image.partition(":")[2].startswith("backup/")
 
 
-def get_template(spec: MachineSpec, seen: ClusterResources) -> GuestSeen:
-    """By VMID or name; NotFound or PveRefused if there is none, several, or it is no template."""
+def find_templates(spec: MachineSpec, seen: ClusterResources) -> Sequence[GuestSeen]:
+    """By VMID or name, by their nodes: where storages are not shared, each may have one. NotFound or
+    PveRefused if there is none, one is no template, or a node has several."""
     wanted = spec.install.template or ""
     found = [
         guest
@@ -66,14 +67,21 @@ def get_template(spec: MachineSpec, seen: ClusterResources) -> GuestSeen:
             f"{spec.name}: there is no template {wanted}",
             hint="give its VMID or its name; to see and clone it, we need VM.Audit and VM.Clone on it",
         )
-    if len(found) > 1:
-        vmids = ", ".join(str(guest.vmid) for guest in found)
-        raise PveRefused(f"{spec.name}: several templates are called {wanted}: {vmids}", hint="give the VMID")
-    if not found[0].template:
-        raise PveRefused(
-            f"{spec.name}: VM {found[0].vmid} is no template", hint=f"`qm template {found[0].vmid}` makes it one"
-        )
-    return found[0]
+    if len({guest.node for guest in found}) < len(found):
+        where = ", ".join(f"{guest.vmid} on {guest.node}" for guest in found)
+        raise PveRefused(f"{spec.name}: several templates are called {wanted}: {where}", hint="give the VMID")
+    for guest in found:
+        if not guest.template:
+            raise PveRefused(
+                f"{spec.name}: VM {guest.vmid} is no template", hint=f"`qm template {guest.vmid}` makes it one"
+            )
+    return sorted(found, key=lambda guest: guest.node)
+
+
+def get_template(spec: MachineSpec, seen: ClusterResources, node: str = "") -> GuestSeen:
+    """The one on that node; where it has none, the first: PVE clones it to there if its storage is shared."""
+    found = find_templates(spec, seen)
+    return next((guest for guest in found if guest.node == node), found[0])
 
 
 def refuse_template(spec: MachineSpec, config: Mapping[str, str]) -> None:
