@@ -69,8 +69,7 @@ let
     #!/bin/sh
     # Made by nixos-install of /etc/nixos/configuration.nix.
     system=$(dirname "$(readlink -f "$0")")
-    hostname ${hostName}
-    echo ${hostName} > /etc/hostname
+    ${lib.optionalString (hostName != "") "hostname ${hostName} && echo ${hostName} > /etc/hostname"}
     mkdir -p /etc/ssh/authorized_keys.d
     cp "$system/authorized-keys" /etc/ssh/authorized_keys.d/root.new
     chmod 0444 /etc/ssh/authorized_keys.d/root.new
@@ -98,7 +97,7 @@ let
   '';
 in
 derivation {
-  name = "nixos-system-${hostName}-${stateVersion}.lab";
+  name = "nixos-system-${if hostName == "" then "unnamed" else hostName}-${stateVersion}.lab";
   system = "x86_64-linux";
   builder = "/bin/sh";
   PATH = "/usr/bin:/bin";
