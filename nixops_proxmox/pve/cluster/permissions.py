@@ -133,9 +133,11 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
         yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the disks")
     image = medium_of(spec)[0] if spec.install.source is InstallSource.IMAGE else ""
     if spec.install.identity is IdentityBy.CLOUD_INIT:
-        path = (f"/storage/{spec.install.identity_storage}",) if spec.install.identity_storage else ("/storage",)
-        yield Need(path, ("Datastore.AllocateTemplate",), "put the CD there that says who the machine is")
-        yield Need(path, ("Datastore.Audit",), "insert that CD")
+        known = spec.install.identity_storage is not None  # else one is chosen among those that the token may use
+        path = (f"/storage/{spec.install.identity_storage}" if known else "/storage",)
+        why = "put the CD there that says who the machine is"
+        yield Need(path, ("Datastore.AllocateTemplate",), why, must=known)
+        yield Need(path, ("Datastore.Audit",), "insert that CD", must=known)
         yield Need(path, ("Datastore.Allocate",), "delete that CD; without it, an empty file stays", must=False)
     for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
         if storage_of(volume):
