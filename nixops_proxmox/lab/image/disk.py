@@ -37,7 +37,22 @@ def build_disk(cache: Path, progress: Callable[[str], None]) -> Path:
     return disk
 
 
-def build_disk_into(cache: Path, image: ImagePaths, disk: Path, progress: Callable[[str], None]) -> None:
+def install(argv: Sequence[str]) -> str:
+    """What the machine printed until it ended."""
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode(errors="replace")
+    return (done.stdout + done.stderr).decode(errors="replace")
+
+
+def build_disk_into(
+    cache: Path,
+    image: ImagePaths,
+    disk: Path,
+    progress: Callable[[str], None],
+    install: Callable[[Sequence[str]], str] = install,
+) -> None:
     with tempfile.TemporaryDirectory(prefix="build-", dir=cache) as folder:
         empty, unfinished = Path(folder) / "disk.raw", Path(folder) / "disk.qcow2"
         with empty.open("wb") as file:
@@ -65,12 +80,3 @@ def install_argv(image: ImagePaths, disk: Path, *, kvm: bool) -> list[str]:
         *("-device", "scsi-cd,drive=cd", "-drive", f"if=none,id=disk,format=raw,cache=unsafe,file={disk}"),
         *("-device", "scsi-hd,drive=disk"),
     ]
-
-
-def install(argv: Sequence[str]) -> str:
-    """What the machine printed until it ended."""
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode(errors="replace")
-    return (done.stdout + done.stderr).decode(errors="replace")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.lab.image import build, cpio, debs, packages, stages, tree
+from nixops_proxmox.lab.image import build, cpio, debs, disk, packages, stages, tree
 from nixops_proxmox.lab.image.debs import ImageFailed
 
 PRINTED = """Reading package lists...
@@ -148,3 +148,24 @@ def test_a_failing_tool_is_told_with_its_last_words() -> None:
 def test_no_package_is_both_wanted_and_left_out() -> None:
     wanted = set(packages.PACKAGES) - {packages.KERNEL}  # the meta package itself holds no file
     assert not wanted & set(packages.LEFT_OUT)
+
+
+def image_in(folder: Path) -> build.ImagePaths:
+    return build.ImagePaths(folder / "a.iso", folder / "a.kernel", folder / "a.initrd", "a")
+
+
+def test_the_live_system_is_told_to_install_itself_and_cannot_write_its_own_cd(tmp_path: Path) -> None:
+    argv = disk.install_argv(image_in(tmp_path), tmp_path / "disk.raw", kvm=False)
+    assert "lab.image" in argv[argv.index("-append") + 1].split()
+    assert f"if=none,id=cd,format=raw,readonly=on,file={tmp_path / 'a.iso'}" in argv
+    assert "-nodefaults" in argv and "-netdev" not in argv
+
+
+@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
+def test_a_disk_image_is_there_only_if_the_live_system_said_that_it_is_done(tmp_path: Path) -> None:
+    target = tmp_path / "a.qcow2"
+    with pytest.raises(ImageFailed, match="it said:\nno space left"):
+        disk.build_disk_into(tmp_path, image_in(tmp_path), target, print, lambda _: "no space left")
+    assert not target.exists()
+    disk.build_disk_into(tmp_path, image_in(tmp_path), target, print, lambda _: f"fine\n{disk.DONE}\n")
+    assert target.read_bytes()[:4] == b"QFI\xfb"
