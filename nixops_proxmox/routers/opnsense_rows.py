@@ -88,17 +88,19 @@ def _alias(one: GroupPart, mark: str) -> TableRow:
 
 def _forwards(parts: RouterParts, mark: str) -> Iterator[TableRow]:
     for number, one in enumerate(parts.forwards, parts.first):
-        yield TableRow(
-            FORWARD, _forward(one, number, mark), f"{one.proto} {one.port} on {one.interface} goes to {one.to}"
-        )
+        yield TableRow(FORWARD, _forward(one, number, mark), one.title)
 
 
 def _forward(one: Forward, number: int, mark: str) -> Fields:
+    if not one.port:
+        raise ConfigError(
+            f"OPNsense: all for {one.address} cannot be forwarded by its API", hint="set `port`, or map it by hand"
+        )
     return {
         "sequence": str(number),
         "disabled": "0",
         "interface": one.interface,
-        "ipprotocol": "inet",
+        "ipprotocol": "inet6" if one.family == 6 else "inet",
         "protocol": PROTO[one.proto].lower(),
         "destination.network": one.address or f"{one.interface}ip",
         "destination.port": one.port,

@@ -47,17 +47,20 @@ class HostName:
 
 @dataclass(frozen=True)
 class SourceNat:
-    """`source` empty: all that leaves there. `address` empty: that of the interface."""
+    """`source` empty: all that leaves there. `address` empty: that of the interface; with a length, it is a prefix.
+    `family`: 4 or 6."""
 
     interface: str
     source: str = ""
     address: str = ""
     comment: str = ""
+    family: int = 4
 
 
 @dataclass(frozen=True)
 class Forward:
-    """`address` empty: any of the router's. `to_port` empty: the same port."""
+    """`address` empty: any of the router's. `port` empty: all that comes for `address`. `to_port` empty: the same
+    port."""
 
     interface: str
     proto: str
@@ -66,6 +69,16 @@ class Forward:
     address: str = ""
     to_port: str = ""
     comment: str = ""
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.to else 4
+
+    @property
+    def title(self) -> str:
+        """In plain words: tcp 8443 on eth0 goes to 10.9.0.23 443"""
+        what = f"{self.proto} {self.port}" if self.port else f"all for {self.address}"
+        return f"{what} on {self.interface} goes to {self.to}" + (f" {self.to_port}" if self.to_port else "")
 
 
 @dataclass(frozen=True)

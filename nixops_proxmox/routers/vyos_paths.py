@@ -33,6 +33,7 @@ HIGHEST = {"1.3": 9999}  # of a rule of the firewall; later, 999999
 SECTIONS: Sequence[Path] = (
     *(("interfaces", kind) for _, kind in TYPES),
     ("nat",),
+    ("nat66",),
     ("firewall",),
     ("protocols", "static"),
     ("service", "dhcp-server"),
@@ -47,6 +48,8 @@ PLACES: Sequence[Path] = (
     ("system", "static-host-mapping", "host-name", "*"),
     ("nat", "source", "rule", "*"),
     ("nat", "destination", "rule", "*"),
+    ("nat66", "source", "rule", "*"),
+    ("nat66", "destination", "rule", "*"),
     ("firewall", "group", "*", "*"),
     *(("firewall", family, chain, "filter", "rule", "*") for family in ("ipv4", "ipv6") for chain in BASE_CHAINS),
     *(("firewall", family, "name", "*", "rule", "*") for family in ("ipv4", "ipv6")),
@@ -66,6 +69,7 @@ SINGLE = (
     "protocol",
     "port",
     "address",
+    "prefix",
     "name",
     "inbound-interface",
     "outbound-interface",
@@ -176,29 +180,46 @@ def _interface(which: str, name: str, version: str) -> Path:
     return (which, name) if version == "1.3" else (which, "name", name)
 
 
+def _nat(family: int, side: str, version: str) -> Path:
+    """Where the rules are. 1.3 has none for IPv6."""
+    if family == 6 and version == "1.3":
+        raise ConfigError("VyOS 1.3 has no NAT of IPv6", hint='leave out what has family = "ipv6", or use 1.4')
+    return ("nat66" if family == 6 else "nat", side)
+
+
+def _from(one: SourceNat) -> set[Path]:
+    if not one.source:
+        return set()
+    if one.family == 4:
+        return {("source", "address", one.source)}
+    if "-" in one.source:
+        raise ConfigError(f"VyOS: NAT of IPv6 cannot have the range {one.source}", hint="name networks or addresses")
+    return {("source", "prefix", one.source if "/" in one.source else f"{one.source}/128")}
+
+
 def _source(one: SourceNat, numbers: _Numbers, version: str, mark: str) -> Unit:
     leaves = {
         _described(mark, one.comment),
         _interface("outbound-interface", one.interface, version),
         ("translation", "address", one.address or "masquerade"),
     }
-    leaves |= {("source", "address", one.source)} if one.source else set()
+    leaves |= _from(one)
     title = f"{one.source or 'all'} leaves by {one.interface} as {one.address or 'the router itself'}"
-    return Unit(("nat", "source", "rule", numbers.take(("nat", "source"))), frozenset(leaves), title)
+    where = _nat(one.family, "source", version)
+    return Unit((*where, "rule", numbers.take(where)), frozenset(leaves), title)
 
 
 def _forward(one: Forward, numbers: _Numbers, version: str, mark: str) -> Unit:
     leaves = {
         _described(mark, one.comment),
         _interface("inbound-interface", one.interface, version),
-        ("protocol", one.proto),
-        ("destination", "port", one.port),
         ("translation", "address", one.to),
     }
+    leaves |= {("protocol", one.proto), ("destination", "port", one.port)} if one.port else set()
     leaves |= {("destination", "address", one.address)} if one.address else set()
     leaves |= {("translation", "port", one.to_port)} if one.to_port else set()
-    title = f"{one.proto} {one.port} on {one.interface} goes to {one.to}" + (f" {one.to_port}" if one.to_port else "")
-    return Unit(("nat", "destination", "rule", numbers.take(("nat", "destination"))), frozenset(leaves), title)
+    where = _nat(one.family, "destination", version)
+    return Unit((*where, "rule", numbers.take(where)), frozenset(leaves), one.title)
 
 
 def group_type(family: int, *, networks: bool) -> str:

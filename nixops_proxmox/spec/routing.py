@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 from typing_extensions import override
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 ROUTING = "routing"
 GROUP = "group:"  # before the name of a group that is described here
+
+
+class _Versioned(Protocol):
+    """An address or a network."""
+
+    @property
+    def version(self) -> int: ...
 
 
 def _address_or_group(text: str) -> str:
@@ -37,6 +44,7 @@ def _address(text: str) -> str:
 Addresses = Annotated[tuple[Annotated[RuleAddress, AfterValidator(_address)], ...], v.Unique]
 Ends = Annotated[tuple[Annotated[str, AfterValidator(_address_or_group)], ...], v.Unique]
 Proto = Literal["tcp", "udp", "tcp_udp", "icmp", "all"]
+Family = Literal["ipv4", "ipv6"]
 ConnectionState = Literal["established", "related", "new", "invalid"]
 
 
@@ -80,20 +88,23 @@ class DhcpNetwork(Frozen):
 
 
 class Masquerade(Frozen):
-    """What leaves by this interface gets the router's own address."""
+    """What leaves by this interface gets another address."""
 
     interface: v.RouterInterface
+    family: Family = "ipv4"
     sources: Annotated[Addresses, Field(validation_alias="from", serialization_alias="from")] = ()
     address: v.IpAddress | None = None  # None: the one of the interface
+    prefix: v.Cidr | None = None  # of IPv6: each address gets this prefix, and keeps the rest
     comment: Comment = ""
 
 
 class PortForward(Frozen):
-    """What comes for a port of the router goes to a machine."""
+    """What comes for a port or an address of the router goes to a machine."""
 
     interface: v.RouterInterface
+    family: Family = "ipv4"
     proto: Literal["tcp", "udp", "tcp_udp"] = "tcp"
-    port: v.RouterPorts
+    port: v.RouterPorts | None = None  # None: all that comes for `address`
     address: v.IpAddress | None = None  # the router's, where it has several
     to: Annotated[str, AfterValidator(_address)]
     to_port: v.RouterPorts | None = None  # None: the same
@@ -201,6 +212,10 @@ class RoutingSpec(NamesAddresses):
         for place, route in enumerate(self.routes):
             if route.via is not None and route.via.version != route.to.version:
                 yield Objection(f"routes[{place}].via", f"is of another family than {route.to}")
+        for place, one in enumerate(self.masquerade):
+            yield from _about_masquerade(one, f"masquerade[{place}]")
+        for place, forward in enumerate(self.forwards):
+            yield from _about_forward(forward, f"forwards[{place}]")
 
     def _about_rule(self, rule: RouterRule, where: str) -> Iterator[Objection]:
         if rule.port is not None and rule.proto not in ("tcp", "udp", "tcp_udp"):
@@ -212,6 +227,32 @@ class RoutingSpec(NamesAddresses):
         for field, ends in (("from", rule.sources), ("to", rule.to)):
             if len(ends) > 1 and any(text.startswith(GROUP) for text in ends):
                 yield Objection(f"{where}.{field}", "a group stands alone: put the other addresses into it")
+
+
+def _about_masquerade(one: Masquerade, where: str) -> Iterator[Objection]:
+    yield from _about_family(one.family, f"{where}.address", one.address)
+    if one.prefix is None:
+        return
+    if one.family == "ipv4":
+        yield Objection(f"{where}.prefix", 'has no meaning in IPv4: set family = "ipv6", or address')
+    elif one.address is not None:
+        yield Objection(f"{where}.prefix", "has no meaning with address")
+    yield from _about_family(one.family, f"{where}.prefix", one.prefix)
+
+
+def _about_forward(one: PortForward, where: str) -> Iterator[Objection]:
+    yield from _about_family(one.family, f"{where}.address", one.address)
+    if one.port is None and one.address is None:
+        yield Objection(
+            f"{where}.port", "must be set, or address: else the router itself would not be reached any more"
+        )
+    if one.port is None and one.to_port is not None:
+        yield Objection(f"{where}.to_port", "has no meaning without port: all that comes for the address goes there")
+
+
+def _about_family(family: str, where: str, value: _Versioned | None) -> Iterator[Objection]:
+    if value is not None and f"ipv{value.version}" != family:
+        yield Objection(where, f"is not of {family}, which `family` says")
 
 
 def _about_dhcp(network: DhcpNetwork, where: str) -> Iterator[Objection]:

@@ -10,7 +10,7 @@ import pytest
 from typing_extensions import override
 
 from nixops_proxmox.core.kind import Presence, Thing
-from nixops_proxmox.errors import RouterCutOff, RouterError, SpecError, StateError
+from nixops_proxmox.errors import ConfigError, RouterCutOff, RouterError, SpecError, StateError
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
 from nixops_proxmox.kinds.resource import KnownNic
 from nixops_proxmox.kinds.routing.wanted import foresee, idle, parts_of
@@ -65,9 +65,10 @@ def somebodys(version: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def spec_at(name: str, address: str, *tags: str) -> MachineSpec:
+def spec_at(name: str, address: str, *tags: str, six: str = "") -> MachineSpec:
     ipv4 = {"method": "static", "address": address, "prefix": 24}
-    nics = ({"slot": "net0", "bridge": "vmbr0", "ipv4": ipv4},)
+    ipv6 = {"ipv6": {"method": "static", "address": six, "prefix": 64}} if six else {}
+    nics = ({"slot": "net0", "bridge": "vmbr0", "ipv4": ipv4, **ipv6},)
     return MachineSpec.model_validate({"name": name, "tags": tags, "network": nics})
 
 
@@ -143,6 +144,59 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from _leaves(child, (*path, name))
     else:
         yield (*path, str(tree))
+
+
+NAT: dict[str, Any] = {
+    "masquerade": [
+        {"interface": "eth0", "from": ["10.20.0.0/24"], "address": "192.0.2.7"},
+        {"interface": "eth0", "family": "ipv6", "from": ["fd20::/64"], "prefix": "2001:db8:20::/64"},
+        {"interface": "eth0", "family": "ipv6", "from": ["machine:web"]},
+    ],
+    "forwards": [
+        {"interface": "eth0", "to": "machine:web", "address": "192.0.2.8"},
+        {"interface": "eth0", "family": "ipv6", "port": 443, "to": "machine:web"},
+    ],
+}
+
+
+@pytest.mark.parametrize("version", ["1.4", "1.5"])
+def test_addresses_are_translated_in_both_families_with_and_without_ports(version: str, tmp_path: Path) -> None:
+    with site(version, tmp_path) as here:
+        here.bench.described = [spec_at("web", "10.9.0.23", six="fd20::23")]
+        here.deploy(NAT)
+        four, six = below(here.running, "nat"), below(here.running, "nat66")
+        assert below(four, "source", "rule", "5000", "translation") == {"address": "192.0.2.7"}
+        whole = below(four, "destination", "rule", "5000")
+        assert (whole["destination"], whole["translation"]) == ({"address": "192.0.2.8"}, {"address": "10.9.0.23"})
+        assert "protocol" not in whole
+        assert {key: (rule["source"]["prefix"], rule["translation"]["address"])
+                for key, rule in below(six, "source", "rule").items()} == {
+            "5000": ("fd20::/64", "2001:db8:20::/64"), "5001": ("fd20::23/128", "masquerade")
+        }  # fmt: skip
+        port = below(six, "destination", "rule", "5000")
+        assert (port["protocol"], port["destination"], port["translation"]["address"]) == (
+            "tcp",
+            {"port": "443"},
+            "fd20::23",
+        )
+        assert here.deploy(NAT).phase is Presence.PRESENT and here.stand_in.commits == 1
+        here.deploy({**NAT, "masquerade": NAT["masquerade"][:1]})
+        assert not below(here.running, "nat66", "source", "rule")
+        here.bench.run(Fuse(), wanted=False)
+        assert {path for path in _leaves(here.running)} == {path for path in _leaves(somebodys(version))}
+
+
+def test_an_address_of_the_router_itself_is_not_given_away(tmp_path: Path) -> None:
+    with site("1.5", tmp_path) as here:
+        stolen = {"forwards": [{"interface": "eth0", "to": "10.9.0.23", "address": "192.0.2.1"}]}
+        with pytest.raises(RouterCutOff, match="it has taken it back"):
+            here.deploy(stolen)
+        assert not below(here.running, "nat", "destination", "rule")
+
+
+def test_what_a_1_3_cannot_translate_is_told(tmp_path: Path) -> None:
+    with site("1.3", tmp_path) as here, pytest.raises(ConfigError, match=r"1\.3 has no NAT of IPv6"):
+        here.deploy({"masquerade": NAT["masquerade"][1:2]})
 
 
 def test_what_is_there_and_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -394,6 +448,20 @@ def test_a_plan_says_which_port_leads_to_a_new_machine() -> None:
         ({"forwards": [{"interface": "eth0", "port": 80, "to": "machine:mail"}]}, "there is no such machine here"),
         ({"forwards": [{"interface": "eth0", "port": 80, "to": "web"}]}, "forwards[0].to: expected an address"),
         ({"forwards": [{"interface": "eth0", "port": "90-80", "to": "10.0.0.1"}]}, "expected a port such as 443"),
+        ({"forwards": [{"interface": "eth0", "to": "10.0.0.1"}]}, "forwards[0].port: must be set, or address"),
+        (
+            {"forwards": [{"interface": "eth0", "to": "10.0.0.1", "address": "10.0.0.2", "toPort": 80}]},
+            "has no meaning without port",
+        ),
+        ({"forwards": [{"interface": "eth0", "port": 80, "to": "fd00::1", "address": "fd00::2"}]}, "is not of ipv4"),
+        (
+            {"masquerade": [{"interface": "eth0", "prefix": "fd00::/64"}]},
+            "masquerade[0].prefix: has no meaning in IPv4",
+        ),
+        (
+            {"masquerade": [{"interface": "eth0", "family": "ipv6", "address": "fd00::1", "prefix": "fd00::/64"}]},
+            "masquerade[0].prefix: has no meaning with address",
+        ),
         ({"verify": ["mail"]}, "resources.routing.edge.verify: there is no machine mail"),
         ({"numbers": {"first": 9, "last": 8}}, "numbers.last: is before numbers.first"),
         ({"vlans": [{"interface": "eth1", "vlan": 5}] * 2}, "vlans[1]: is described twice"),

@@ -124,6 +124,10 @@ def test_what_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:
         ({"rules": [{"rule_set": "GUARD"}]}, "no rule sets with names"),
         ({"rules": [{"from": ["10.0.0.1-10.0.0.9"]}]}, "cannot have the range"),
         ({"hosts": {"web": ["10.0.0.1"]}}, "the name web needs a domain"),
+        (
+            {"forwards": [{"interface": "wan", "to": "10.9.0.23", "address": "192.0.2.8"}]},
+            "all for 192.0.2.8 cannot be",
+        ),
     ],
 )
 def test_what_it_cannot_have_is_told(data: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -48,11 +48,12 @@ def idle(spec: RoutingSpec, around: Neighbourhood) -> Iterator[str]:
     """What stands for nothing now, a line each."""
     for forward in spec.forwards:
         if not list(_forward(forward, around)):
-            yield f"port {forward.port} waits: {forward.to} has no IPv4 address yet"
+            what = f"port {forward.port}" if forward.port else f"the address {forward.address}"
+            yield f"{what} waits: {forward.to} has no {_family(forward)} address yet"
     yield from (f"the name {name} waits: nothing that it names has an address yet" for name in _nameless(spec, around))
     for one in spec.masquerade:
         if not list(_masquerade(one, around)):
-            yield f"what leaves by {one.interface} waits: nothing that it names has an IPv4 address yet"
+            yield f"what leaves by {one.interface} waits: nothing that it names has an {_family(one)} address yet"
     groups = {name: _group(name, members, around) for name, members in spec.groups.items()}
     for rule in spec.rules:
         if not list(_rule(rule, groups, around)):
@@ -63,11 +64,12 @@ def idle(spec: RoutingSpec, around: Neighbourhood) -> Iterator[str]:
 def foresee(spec: RoutingSpec, deployment: str, nics: Sequence[KnownNic]) -> Iterator[str]:
     """What the router is told when the machine with these NICs is made, a line each."""
     del deployment
-    addresses = [address for nic in nics for address in nic.addresses if ":" not in address]
     for one in spec.forwards:
+        addresses = [text for nic in nics for text in nic.addresses if _fits(text, one)]
         if addresses and one.to == f"machine:{nics[0].machine}":
-            where = f"{one.to_port or one.port} of {addresses[0]}"
-            yield f"forward {one.proto} {one.port} on {one.interface} to {where} on the router {spec.router_name}"
+            what = f"{one.proto} {one.port}" if one.port else f"all for {one.address}"
+            where = f"{one.to_port or one.port} of {addresses[0]}" if one.port else addresses[0]
+            yield f"forward {what} on {one.interface} to {where} on the router {spec.router_name}"
 
 
 def _nameless(spec: RoutingSpec, around: Neighbourhood) -> list[str]:
@@ -102,15 +104,25 @@ def _dhcp(one: DhcpNetwork) -> Dhcp:
 
 
 def _masquerade(one: Masquerade, around: Neighbourhood) -> Iterator[SourceNat]:
-    sources = [text for text in _texts(one.sources, around) if ":" not in text] if one.sources else [""]
-    yield from (SourceNat(one.interface, source, str(one.address or ""), one.comment) for source in sources)
+    sources = [text for text in _texts(one.sources, around) if _fits(text, one)] if one.sources else [""]
+    address, family = str(one.address or one.prefix or ""), 6 if one.family == "ipv6" else 4
+    yield from (SourceNat(one.interface, source, address, one.comment, family) for source in sources)
+
+
+def _fits(text: str, one: Masquerade | PortForward) -> bool:
+    """Is it of the family?"""
+    return (":" in text) == (one.family == "ipv6")
+
+
+def _family(one: Masquerade | PortForward) -> str:
+    return "IPv6" if one.family == "ipv6" else "IPv4"
 
 
 def _forward(one: PortForward, around: Neighbourhood) -> Iterator[Forward]:
-    """To the first IPv4 address."""
-    for to in [text for text in _plain((one.to,), around) if ":" not in text][:1]:
+    """To the first address of the family."""
+    for to in [text for text in _plain((one.to,), around) if _fits(text, one)][:1]:
         address = str(one.address or "")
-        yield Forward(one.interface, one.proto, one.port, to, address, one.to_port or "", one.comment)
+        yield Forward(one.interface, one.proto, one.port or "", to, address, one.to_port or "", one.comment)
 
 
 def _group(name: str, words: Sequence[str], around: Neighbourhood) -> GroupPart:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 from aiohttp import web
 
@@ -58,9 +58,15 @@ class Client:
             inbound = rule.get("inbound-interface")
             name = inbound.get("name") if isinstance(inbound, dict) else inbound
             end = below(rule, "destination")
-            if name in (self.interface, "any") and "address" not in end and _has_port(end.get("port", ""), self.port):
+            here = name in (self.interface, "any") and self._is_routers(tree, end.get("address", ""))
+            if here and _has_port(end.get("port", ""), self.port):
                 return True
         return False
+
+    def _is_routers(self, tree: Tree, address: str) -> bool:
+        """Is it the one by which we speak to the router? Empty: any."""
+        there = below(tree, "interfaces", "ethernet", self.interface).get("address")
+        return not address or any(ip_address(address) == ip_interface(one).ip for one in values(there))
 
     def _is_routed_away(self, tree: Tree) -> bool:
         routes = below(tree, "protocols", "static", "route")

@@ -40,6 +40,7 @@ def grammar(version: str) -> PathGrammar:
         *_interfaces(),
         *_routes(version),
         *_nat(version),
+        *([] if version == "1.3" else _nat66()),
         *_groups(),
         *_rules(version),
         ("system host-name [-a-zA-Z0-9.]+", NodeKind.LEAF),
@@ -116,6 +117,25 @@ def _nat(version: str) -> PathGrammar:
         (f"{both} (source|destination) port {PORTS}", NodeKind.LEAF),
         (f"nat source {rule} translation address (masquerade|{FOUR})", NodeKind.LEAF),
         (f"nat destination {rule} translation address {FOUR}", NodeKind.LEAF),
+        (f"{both} translation port {PORTS}", NodeKind.LEAF),
+        (f"{both} disable", NodeKind.NODE),
+    ]
+
+
+def _nat66() -> PathGrammar:
+    """Sources have prefixes, and no single addresses."""
+    rule = "rule [0-9]{1,6}"
+    both, length = f"nat66 (source|destination) {rule}", "/[0-9]{1,3}"
+    return [
+        (f"{both} description {TEXT}", NodeKind.LEAF),
+        (f"nat66 destination {rule} inbound-interface name {INTERFACE}", NodeKind.LEAF),
+        (f"nat66 source {rule} outbound-interface name {INTERFACE}", NodeKind.LEAF),
+        (f"{both} protocol (tcp|udp|tcp_udp|all)", NodeKind.LEAF),
+        (f"nat66 source {rule} (source|destination) prefix {SIX}{length}", NodeKind.LEAF),
+        (f"nat66 destination {rule} (source|destination) address {SIX}({length})?", NodeKind.LEAF),
+        (f"{both} (source|destination) port {PORTS}", NodeKind.LEAF),
+        (f"nat66 source {rule} translation address (masquerade|{SIX}({length})?)", NodeKind.LEAF),
+        (f"nat66 destination {rule} translation address {SIX}({length})?", NodeKind.LEAF),
         (f"{both} translation port {PORTS}", NodeKind.LEAF),
         (f"{both} disable", NodeKind.NODE),
     ]
@@ -288,14 +308,22 @@ def _check_ranges(name: str, subnet: str, one: Tree) -> None:
 
 
 def _check_nat(tree: Tree) -> None:
-    for side, what in (("source", "Source"), ("destination", "Destination")):
-        for number, rule in below(tree, "nat", side, "rule").items():
-            where = f"{what} NAT configuration error in rule {number}:"
-            if not below(rule, "translation"):
-                raise NotCommitted(f"{where} translation requires address and/or port")
-            ports = [below(rule, part).get("port") for part in ("source", "destination", "translation")]
-            if any(ports) and rule.get("protocol") not in ("tcp", "udp", "tcp_udp"):
-                raise NotCommitted(f"{where} ports can only be specified when protocol is either tcp, udp or tcp_udp!")
+    for nat, name in (("nat", "NAT"), ("nat66", "NAT66")):
+        for side in ("source", "destination"):
+            for number, rule in below(tree, nat, side, "rule").items():
+                _check_nat_rule(rule, f"{side.capitalize()} {name} configuration error in rule {number}:")
+
+
+def _check_nat_rule(rule: Tree, where: str) -> None:
+    if not below(rule, "translation"):
+        raise NotCommitted(
+            f"{where} translation address not specified"
+            if "NAT66" in where
+            else f"{where} translation requires address and/or port"
+        )
+    ports = [below(rule, part).get("port") for part in ("source", "destination", "translation")]
+    if any(ports) and rule.get("protocol") not in ("tcp", "udp", "tcp_udp"):
+        raise NotCommitted(f"{where} ports can only be specified when protocol is either tcp, udp or tcp_udp!")
 
 
 def _check_rule(tree: Tree, family: int, rule: Tree) -> None:
