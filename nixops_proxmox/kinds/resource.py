@@ -1,7 +1,6 @@
 """Kinds whose things a network describes under `resources`: what the doors need to know of one, and what its things
 have to work with."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -16,10 +15,9 @@ from nixops_proxmox.model import Facts, Finding, Machine
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import NetworkSpec
-from nixops_proxmox.spec.marks import bears_mark, mark_of, with_mark, without_mark
+from nixops_proxmox.spec.marks import bears_mark, mark_of, owner_in, with_mark, without_mark
 from nixops_proxmox.spec.resource import ResourceSpec
 
-_MARKED = re.compile(r"(?:^| )nixops-proxmox:(\S+/\S+)$")
 SPEC = "spec"  # the name of the recorded description among what is known
 SAID = "said"  # of what a door was told, if it wants that kept
 
@@ -86,17 +84,17 @@ class ResourceWorld(Generic[Sp, A]):
 class Stranger:
     """What stands where a thing of ours is described, without our mark. `comment`: its own. `differences`: what a
     deploy changes once it is ours, a line each. `claim`: writes our mark into its comment, and nothing else; it is safe
-    to repeat."""
+    to repeat. `parts`: what gets our mark, a line each, where that is more than one."""
 
     comment: str
     differences: Sequence[str]
     claim: Callable[[], None]
+    parts: Sequence[str] = ()
 
     @property
     def owner(self) -> str:
         """The mark of another deployment, or of another thing; empty: it has none."""
-        found = _MARKED.search(self.comment)
-        return found[1] if found else ""
+        return owner_in(self.comment)
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,18 @@ def adoption_remarks(one: "Adoption") -> list[str]:
 def stranger_lines(place: str, one: "Stranger") -> list[str]:
     comment = f': its comment is "{shown_line(one.comment)}"' if one.comment else ""
     lines = [f"{place}: it is there, and not ours{comment}"]
+    lines += [f"  gets our mark: {shown_line(line)}" for line in one.parts]
     lines += [f"  a deploy changes it then: {shown_line(line)}" for line in one.differences]
     return lines if one.differences else [*lines, "  a deploy changes nothing of it then"]
 
 
 def stranger_json(place: str, one: "Stranger") -> dict[str, Any]:
-    return {"resource": place, "comment": one.comment or None, "differences": list(one.differences)}
+    return {
+        "resource": place,
+        "comment": one.comment or None,
+        "differences": list(one.differences),
+        "parts": list(one.parts),
+    }
 
 
 def network_text(found: "Sequence[Adoption]") -> str:

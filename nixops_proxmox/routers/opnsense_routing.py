@@ -26,8 +26,9 @@ from nixops_proxmox.routers.opnsense_rows import (
 from nixops_proxmox.routers.parts import RouterParts
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.routers.restarting import restart_of
-from nixops_proxmox.routers.routing import Comparison, Owner, TrialMode
+from nixops_proxmox.routers.routing import Comparison, Owner, TrialMode, Unclaimed
 from nixops_proxmox.routers.web import Web
+from nixops_proxmox.spec.marks import is_marked, with_mark
 
 EVERYTHING = {"current": 1, "rowCount": -1, "searchPhrase": ""}  # without it, a search shows a few rows
 TIMER = 65.0  # seconds after which it has taken back what was not confirmed
@@ -81,6 +82,26 @@ class OpnsenseRouting:
         rows = rows_of(wanted, owner.mark) if wanted.whole else []
         there = {table: self._rows(table) for table in TABLES}
         return compare(rows, there, owner.mark, whole=wanted.whole)
+
+    def find_unclaimed(self, wanted: RouterParts, mark: str) -> Unclaimed:
+        rows = rows_of(wanted, mark)
+        there = {table: self._rows(table) for table in TABLES}
+        found = dict(unclaimed(rows, there))
+        marked = {uuid: with_mark(have.get(row.table.mark, ""), mark) for uuid, (row, have) in found.items()}
+        then = {
+            table: [{**row, table.mark: marked[row["uuid"]]} if row.get("uuid") in marked else row for row in rows]
+            for table, rows in there.items()
+        }
+        change = compare(rows, then, mark, whole=True)
+        parts = [row.title for row, _ in found.values()]
+        work = [(row.table, uuid, marked[uuid]) for uuid, (row, _) in found.items()]
+        return Unclaimed(parts, (*change.strangers, *change.lines), work)
+
+    def claim(self, found: Unclaimed) -> None:
+        with self.exclusive():
+            for table, uuid, text in found.work:
+                self._checked(f"{table.place}/set{table.item}/{uuid}", {table.key: {table.mark: text}})
+            self.keep()
 
     def _rows(self, table: Table) -> list[Mapping[str, str]]:
         found = self._call(f"{table.place}/search{table.item}", EVERYTHING).get("rows", [])
@@ -217,6 +238,24 @@ def compare(
             work.append(RowChange(table, key, fields, None, have["uuid"]))
             lines.append(f"{table.key} {' '.join(key)}: not described any more")
     return Comparison(bool(mine), lines, strangers, work=work)
+
+
+def unclaimed(
+    wanted: Sequence[TableRow], there: Mapping[Table, Sequence[Fields]]
+) -> Iterator[tuple[str, tuple[TableRow, Fields]]]:
+    """By UUID: the rows of nobody that stand for these, by what tells them apart, or for rules by what they say."""
+    free = {table: [row for row in rows if not is_marked(row.get(table.mark, ""))] for table, rows in there.items()}
+    for row in wanted:
+        same = [one for one in free[row.table] if _stands_for(one, row)]
+        if same:
+            free[row.table].remove(same[0])
+            yield same[0]["uuid"], (row, same[0])
+
+
+def _stands_for(have: Fields, row: TableRow) -> bool:
+    if row.table is not RULE:
+        return _key_of(have, row.table) == row.key
+    return not set(differing(have, row)) - {"sequence", row.table.mark}
 
 
 def _in_order(work: Sequence[RowChange]) -> Iterator[RowChange]:

@@ -41,6 +41,17 @@ class Comparison:
     work: Any = None
 
 
+@dataclass(frozen=True)
+class Unclaimed:
+    """What stands where something is described, and has no mark. `parts`: in plain words, a line each; none: there is
+    nothing. `lines`: how the router differs from what is wanted once they have our mark. `work`: what the driver
+    does."""
+
+    parts: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    work: Any = None
+
+
 class Routing(Protocol):
     """A router's configuration. All methods raise RouterError."""
 
@@ -54,6 +65,15 @@ class Routing(Protocol):
 
     def compare(self, wanted: RouterParts, owner: Owner) -> Comparison:
         """Look at what there is."""
+        ...
+
+    def find_unclaimed(self, wanted: RouterParts, mark: str) -> Unclaimed:
+        """Look at what others made as it is described. A rule counts if it is the same but for its number; what has a
+        name counts by that."""
+        ...
+
+    def claim(self, found: Unclaimed) -> None:
+        """Write our mark into these, and nothing else. Safe to repeat."""
         ...
 
     def begin(self, change: Comparison, minutes: int) -> TrialMode:

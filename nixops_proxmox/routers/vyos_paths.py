@@ -4,7 +4,7 @@ A unit is a part of the configuration that is ours as a whole, or not at all: a 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 
@@ -21,7 +21,7 @@ from nixops_proxmox.routers.parts import (
     StaticRoute,
     VlanPart,
 )
-from nixops_proxmox.spec.marks import bears_mark, with_mark
+from nixops_proxmox.spec.marks import bears_mark, is_marked, with_mark
 
 Path = tuple[str, ...]
 Leaves = frozenset[Path]
@@ -341,6 +341,39 @@ def bears(leaves: Leaves, mark: str) -> bool:
     """Does the unit with these leaves say that it is ours?"""
     told = [leaf[1] for leaf in leaves if len(leaf) == 2 and leaf[0] == "description"]
     return any(bears_mark(text, mark) for text in told) or ("alias", alias_of(mark)) in leaves
+
+
+def unclaimed(wanted: Sequence[Unit], there: Mapping[Path, Leaves]) -> Iterator[tuple[Path, Unit]]:
+    """The units of nobody that stand for these: by their path, or, for rules, by what they say."""
+    free = {path: leaves for path, leaves in there.items() if not any(is_mark(leaf) for leaf in leaves)}
+    for unit in wanted:
+        if not _is_rule(unit.path):
+            found = unit.path if unit.path in free else None
+        else:
+            same = (path for path in sorted(free, key=sort_key) if path[:-1] == unit.path[:-1])
+            found = next((path for path in same if _plain(free[path]) == _plain(unit.leaves)), None)
+        if found is not None:
+            del free[found]
+            yield found, unit
+
+
+def is_mark(leaf: Path) -> bool:
+    """Does it say whose something is, ours or another deployment's?"""
+    described = len(leaf) == 2 and leaf[0] == "description" and is_marked(leaf[1])
+    return described or (len(leaf) == 2 and leaf[0] == "alias" and leaf[1].startswith(NAMES))
+
+
+def _plain(leaves: Leaves) -> Leaves:
+    """Without the text for people."""
+    return frozenset(leaf for leaf in leaves if leaf[0] != "description")
+
+
+def marked_leaves(path: Path, leaves: Leaves, mark: str) -> Leaves:
+    """As they are with our mark beside what they say."""
+    if path[-2] == "host-name":
+        return leaves | {("alias", alias_of(mark))}
+    said = next((leaf[1] for leaf in leaves if len(leaf) == 2 and leaf[0] == "description"), "")
+    return (leaves - {("description", said)}) | {_described(mark, said)}
 
 
 def replaced(unit: Path, leaf: Path, there: Leaves) -> Leaves:

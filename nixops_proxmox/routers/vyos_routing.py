@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from nixops_proxmox.errors import RouterError
 from nixops_proxmox.routers.parts import RouterParts
 from nixops_proxmox.routers.restarting import restart_of
-from nixops_proxmox.routers.routing import Comparison, Owner, TrialMode
+from nixops_proxmox.routers.routing import Comparison, Owner, TrialMode, Unclaimed
 from nixops_proxmox.routers.vyos_api import VyosApi
 from nixops_proxmox.routers.vyos_paths import (
     SECTIONS,
@@ -20,8 +20,10 @@ from nixops_proxmox.routers.vyos_paths import (
     Unit,
     bears,
     has_room,
+    marked_leaves,
     replaced,
     sort_key,
+    unclaimed,
     units_in,
     units_of,
     within,
@@ -82,6 +84,23 @@ class VyosRouting:
         mine = {path for path in there if bears(there[path], owner.mark)}
         mine |= {path for path in there if path in known and not has_room(path, version)}
         return compare(units_of(wanted, version, owner.mark), there, known, mine, owner.mark, whole=wanted.whole)
+
+    def find_unclaimed(self, wanted: RouterParts, mark: str) -> Unclaimed:
+        version, there = self._api.release(), dict(self._there())
+        units = units_of(wanted, version, mark)
+        found = {path: unit for path, unit in unclaimed(units, there) if has_room(path, version)}
+        marked = {path: marked_leaves(path, there[path], mark) for path in found}
+        mine = {path for path in there if bears(there[path], mark)} | set(found)
+        change = compare(units, {**there, **marked}, {}, mine, mark, whole=True)
+        parts = [f"{' '.join(path)} ({unit.title})" for path, unit in found.items()]
+        steps = [UnitChange(path, there[path], leaves, whole=False) for path, leaves in marked.items()]
+        return Unclaimed(parts, (*change.strangers, *change.lines), steps)
+
+    def claim(self, found: Unclaimed) -> None:
+        """In one commit. It changes texts alone, so that it needs no trial."""
+        with self.exclusive():
+            self._api.configure(_operations(found.work))
+            self.keep()
 
     def _there(self) -> Iterator[tuple[Path, Leaves]]:
         for section in SECTIONS:

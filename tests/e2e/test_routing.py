@@ -122,6 +122,17 @@ def test_a_router_is_made_looked_at_and_left_as_it_was(bed: "Bed", tmp_path: Pat
         assert state["saved"] == state["running"] and not state["waits"]
         assert below(state["running"], "interfaces") == before["interfaces"]
 
+        hand_made = '{ resources.routing.edge.masquerade = [ { interface = "eth0"; } ]; }'
+        shop = bed.with_network("edge", hand_made)
+        told = shop.run("adopt", "resources.routing.edge", "--yes")
+        assert "gets our mark: nat source rule 10 (all leaves by eth0 as the router" in told.stdout + told.stderr
+        rule = below(routers.tell("state")["saved"], "nat", "source", "rule", "10")
+        assert rule["description"] == "theirs nixops-proxmox:edge/edge"
+        shop.run("deploy")
+        assert list(below(routers.tell("state")["saved"], "nat", "source", "rule")) == ["5000"]
+        shop.run("destroy", "--yes")
+        assert not below(routers.tell("state")["saved"], "nat", "source")
+
 
 @pytest.mark.weekly
 def test_a_router_serves_a_machine_from_before_its_first_boot_until_its_end(bed: "Bed", tmp_path: Path) -> None:

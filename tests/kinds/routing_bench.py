@@ -10,11 +10,11 @@ from typing import ClassVar
 from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.kind import Known, Presence, Thing
 from nixops_proxmox.kinds import routing
-from nixops_proxmox.kinds.resource import Setting
+from nixops_proxmox.kinds.resource import Setting, Stranger
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.options import Silent
 from nixops_proxmox.routers.parts import RouterParts
-from nixops_proxmox.routers.routing import Comparison, Owner, Routing, TrialMode
+from nixops_proxmox.routers.routing import Comparison, Owner, Routing, TrialMode, Unclaimed
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.routing import RoutingSpec
 from tests.clocks import SteppedClock
@@ -59,6 +59,13 @@ class Shelf:
         want = {(owner.mark, text) for text in self.outline(wanted)}
         lines = [f"{text}: {'missing' if (mark, text) in want else 'gone'}" for mark, text in sorted(ours ^ want)]
         return Comparison(bool(ours), lines, work=(set(self.running), (self.running - ours) | want))
+
+    def find_unclaimed(self, wanted: RouterParts, mark: str) -> Unclaimed:
+        del wanted, mark
+        return Unclaimed()
+
+    def claim(self, found: Unclaimed) -> None:
+        """There is nothing to claim."""
 
     def begin(self, change: Comparison, minutes: int) -> TrialMode:
         self.fuse.boundary()
@@ -137,6 +144,20 @@ class RoutingBench:
         world = replace(world, probe=lambda spot: not self.silent(spot[0]))
         goal = Presence.PRESENT if wanted else Presence.ABSENT
         return pursue(routing.LIFECYCLE, goal, self.record.thing, world, self.record)
+
+    def find_stranger(self) -> Stranger | None:
+        """What others made as it is described."""
+        assert routing.DESCRIBED.stranger is not None
+        return routing.DESCRIBED.stranger(routing.DESCRIBED.world(self.spec, self.setting()))
+
+    def claim(self) -> Stranger:
+        """Twice, which is safe."""
+        found = self.find_stranger()
+        assert found is not None
+        found.claim()
+        found.claim()
+        self.record.thing = replace(Thing("routing", "demo", "edge"), phase=Presence.PRESENT)
+        return found
 
     def check(self, *, wanted: bool) -> None:
         """Nothing waits for a confirmation, and all of it is saved."""

@@ -1,5 +1,6 @@
 """What a router has for the machines: what follows from a description, whose it is, and what is taken back."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,6 +145,61 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield from _leaves(child, (*path, name))
     else:
         yield (*path, str(tree))
+
+
+def unmarked(tree: Any) -> Any:
+    """As somebody has it who made the same by hand."""
+    if not isinstance(tree, dict):
+        return tree
+    found = {name: unmarked(child) for name, child in tree.items() if name != "alias"}
+    text = str(found.get("description", ""))
+    if text.endswith(MARK):
+        found["description"] = "by hand"
+    return found
+
+
+@pytest.mark.parametrize("version", ["1.3", "1.4", "1.5"])
+def test_what_somebody_made_by_hand_becomes_ours_by_its_texts_alone(version: str, tmp_path: Path) -> None:
+    wanted = FULL if version != "1.3" else {key: value for key, value in FULL.items() if key != "routes"}
+    with site(version, tmp_path) as here:
+        bench, stand_in = here.bench, here.stand_in
+        bench.machines.append(machine("db", "10.9.0.24"))
+        bench.described = [spec_at("web", "10.9.0.23"), spec_at("db", "10.9.0.24", "db")]
+        here.deploy(wanted)
+        stand_in.running = unmarked(stand_in.running)
+        rules = stand_in.running["nat"]["destination"]["rule"]
+        rules["70"] = rules.pop("5000")
+        stand_in.saved = copy.deepcopy(stand_in.running)
+        before, bench.record.thing = stand_in.saved, Thing("routing", "demo", "edge")
+        with pytest.raises(StateError, match="which is not ours"):
+            here.deploy(wanted)
+
+        assert bench.find_stranger() is not None and stand_in.running == before, "a look changes nothing"
+        found = bench.claim()
+        assert "nat destination rule 70 (tcp 8443 on eth0 goes to 10.9.0.23 443)" in found.parts
+        assert len(found.parts) == len([*wanted["vlans"], *"dhmfgr"]) + ("routes" in wanted)
+        assert any("nat destination rule 70: not described any more" in line for line in found.differences)
+        assert stand_in.saved == stand_in.running
+        assert {path for path in _leaves(before) if "by hand" not in path} <= set(_leaves(stand_in.running))
+        assert all(
+            MARK in path[-1] or "alias" in path for path in set(_leaves(stand_in.running)) - set(_leaves(before))
+        )
+        assert bench.find_stranger() is None
+
+        here.deploy(wanted)
+        assert list(stand_in.running["nat"]["destination"]["rule"]) == ["5000"]
+        bench.run(Fuse(), wanted=False)
+        assert not below(here.running, "nat", "destination", "rule") and below(
+            here.running, "nat", "source", "rule", "10"
+        )
+
+
+def test_what_has_another_deployments_mark_is_not_taken_over(tmp_path: Path) -> None:
+    with site("1.5", tmp_path) as here:
+        here.deploy(SMALL)
+        vlan = here.running["interfaces"]["ethernet"]["eth1"]["vif"]["20"]
+        vlan["description"] = "nixops-proxmox:other/edge"
+        assert here.bench.find_stranger() is None
 
 
 NAT: dict[str, Any] = {

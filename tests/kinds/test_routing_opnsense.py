@@ -1,5 +1,6 @@
 """OPNsense's aliases, forwards, rules and names: what is made, and what comes back when a change cuts us off."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,34 @@ def test_a_doctor_asks_it_and_changes_nothing(tmp_path: Path) -> None:
         (found,) = routing.DESCRIBED.examine(here.bench.spec, here.bench.setting())
         assert found.text == "it answers: OPNsense 26.1.2, 6 parts of its configuration are ours"
         assert list(here.stand_in.filter.savepoints) == before
+
+
+def test_what_somebody_made_by_hand_becomes_ours_by_its_texts_alone(tmp_path: Path) -> None:
+    with site("26.1", tmp_path) as here:
+        here.deploy(FULL_HERE)
+        there = here.stand_in.filter
+        for what, text in (
+            ("alias", "description"),
+            ("forward", "descr"),
+            ("rule", "description"),
+            ("override", "description"),
+        ):
+            for row in there.configured[what].values():
+                row[text] = "" if MARK in row[text] else row[text]
+        for row in there.configured["rule"].values():
+            row["sequence"] = str(int(row["sequence"]) - 4000)
+        there.acting = copy.deepcopy(there.configured)
+        here.bench.record.thing = Thing("routing", "demo", "edge")
+        before = there.configured["rule"]
+        found = here.bench.claim()
+        assert len(found.parts) == 6 and "tcp 8443 on wan goes to 10.9.0.23 443" in found.parts
+        assert here.bench.find_stranger() is None and len(here.acting["rule"]) == 2
+        assert {row["sequence"] for row in there.configured["rule"].values()} == {
+            row["sequence"] for row in before.values()
+        }
+        assert here.deploy(FULL_HERE).phase is Presence.PRESENT and len(here.acting["rule"]) == 2
+        here.bench.run(Fuse(), wanted=False)
+        assert not any(here.acting.values())
 
 
 def test_what_is_not_ours_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from nixops_proxmox.lab.routers.vyos import VyosStandIn
 from tests.routers.serving import serve
 
 KEY = "a-key-of-the-API"
+HAND_MADE = {"description": "theirs", "outbound-interface": {"name": "eth0"}, "translation": {"address": "masquerade"}}
 RUNNING = {
     "interfaces": {"ethernet": {"eth0": {"address": "192.0.2.1/24"}, "eth1": {"address": "10.8.0.1/24"}}},
-    "nat": {"source": {"rule": {"10": {"description": "theirs", "translation": {"address": "masquerade"}}}}},
+    "nat": {"source": {"rule": {"10": HAND_MADE}}},
 }
 
 

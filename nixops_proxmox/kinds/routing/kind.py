@@ -11,7 +11,7 @@ from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.kinds.firewall.words import Neighbourhood
-from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows
+from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, Stranger, described_rows
 from nixops_proxmox.kinds.routing.trying import Bed, Listener, finish_earlier, try_change
 from nixops_proxmox.kinds.routing.wanted import foresee, idle, parts_of
 from nixops_proxmox.model import Finding, Level, Phase
@@ -156,6 +156,14 @@ def outline(world: World) -> Iterator[str]:
     yield from world.api.outline(_wanted(world))
 
 
+def find_stranger(world: World) -> Stranger | None:
+    """What others made on the router as it is described here. What has another deployment's mark is not counted."""
+    found = world.api.find_unclaimed(_wanted(world), world.mark)
+    if not found.parts:
+        return None
+    return Stranger("", found.lines, lambda: world.api.claim(found), found.parts)
+
+
 def examine(spec: RoutingSpec, setting: Setting) -> Iterator[Finding]:
     """Does the router answer, and what is it?"""
     api = _routing_of(spec, setting)
@@ -184,4 +192,12 @@ def make_world(spec: RoutingSpec, setting: Setting) -> RoutingWorld:
 
 
 LIFECYCLE = described_rows(RoutingKind())
-DESCRIBED = Describable(RoutingSpec, make_world, foresee=foresee, examine=examine, remarks=remarks, outline=outline)
+DESCRIBED = Describable(
+    RoutingSpec,
+    make_world,
+    foresee=foresee,
+    examine=examine,
+    remarks=remarks,
+    outline=outline,
+    stranger=find_stranger,
+)
