@@ -243,7 +243,7 @@ def compare(
 def unclaimed(
     wanted: Sequence[TableRow], there: Mapping[Table, Sequence[Fields]]
 ) -> Iterator[tuple[str, tuple[TableRow, Fields]]]:
-    """By UUID: the rows of nobody that stand for these, by what tells them apart, or for rules by what they say."""
+    """By UUID: the rows without a mark that stand for these, by their keys, or for rules by what they say."""
     free = {table: [row for row in rows if not is_marked(row.get(table.mark, ""))] for table, rows in there.items()}
     for row in wanted:
         same = [one for one in free[row.table] if _stands_for(one, row)]

@@ -344,7 +344,7 @@ def bears(leaves: Leaves, mark: str) -> bool:
 
 
 def unclaimed(wanted: Sequence[Unit], there: Mapping[Path, Leaves]) -> Iterator[tuple[Path, Unit]]:
-    """The units of nobody that stand for these: by their path, or, for rules, by what they say."""
+    """The units without a mark that stand for these: by their path, or, for rules, by what they say."""
     free = {path: leaves for path, leaves in there.items() if not any(is_mark(leaf) for leaf in leaves)}
     for unit in wanted:
         if not _is_rule(unit.path):
