@@ -44,7 +44,7 @@ def _address(text: str) -> str:
 Addresses = Annotated[tuple[Annotated[RuleAddress, AfterValidator(_address)], ...], v.Unique]
 Ends = Annotated[tuple[Annotated[str, AfterValidator(_address_or_group)], ...], v.Unique]
 Proto = Literal["tcp", "udp", "tcp_udp", "icmp", "all"]
-Family = Literal["ipv4", "ipv6"]
+NatFamily = Literal["ipv4", "ipv6"]
 ConnectionState = Literal["established", "related", "new", "invalid"]
 
 
@@ -91,7 +91,7 @@ class Masquerade(Frozen):
     """What leaves by this interface gets another address."""
 
     interface: v.RouterInterface
-    family: Family = "ipv4"
+    family: NatFamily = "ipv4"
     sources: Annotated[Addresses, Field(validation_alias="from", serialization_alias="from")] = ()
     address: v.IpAddress | None = None  # None: the one of the interface
     prefix: v.Cidr | None = None  # of IPv6: each address gets this prefix, and keeps the rest
@@ -102,7 +102,7 @@ class PortForward(Frozen):
     """What comes for a port or an address of the router goes to a machine."""
 
     interface: v.RouterInterface
-    family: Family = "ipv4"
+    family: NatFamily = "ipv4"
     proto: Literal["tcp", "udp", "tcp_udp"] = "tcp"
     port: v.RouterPorts | None = None  # None: all that comes for `address`
     address: v.IpAddress | None = None  # the router's, where it has several
