@@ -21,6 +21,7 @@ class Verb(StrEnum):
     START = "start"
     STOP = "stop"
     REBOOT = "reboot"
+    REINSTALL = "reinstall"
     UNLOCK = "unlock"
     CONSOLE = "console"
     STATUS = "status"

@@ -77,6 +77,7 @@ WORDS = {
     Verb.RESTORE: ["web"],
     Verb.CONSOLE: ["web"],
     Verb.UNLOCK: ["web"],
+    Verb.REINSTALL: ["web"],
     Verb.MOVE: ["web", "--to", "tenant"],
     Verb.VOLUME_ADOPT: ["data"],
     Verb.VOLUME_DELETE: ["data"],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nixops_proxmox.core.graph import Ref
+from nixops_proxmox.errors import SpecError
 from nixops_proxmox.kinds.registry import MACHINE, find_described
 from nixops_proxmox.pve.wire.networks import choose_profile
 from nixops_proxmox.spec import InstallMethod, MachineSpec, NetworkSpec, parse_network
@@ -58,6 +59,12 @@ def read_network(name: str, definitions: Mapping[str, Any]) -> NetworkSpec:
 
 
 def installed_by_nixops(spec: MachineSpec) -> MachineSpec:
+    if spec.encryption is not None:
+        raise SpecError(
+            "needs the system at the installation, and NixOps builds it afterwards",
+            path=f"{spec.name}.deployment.proxmox.encryption",
+            hint="deploy the network with the command line, which reads it as it is",
+        )
     method = spec.install.model_copy(update={"method": InstallMethod.CONFIGURATION})
     return spec.model_copy(update={"install": method})
 

@@ -16,7 +16,7 @@ COMMANDS: Mapping[Verb, str] = {
 }
 SHARED = (
     *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE, Verb.MOVE, Verb.CONSOLE),
-    Verb.UNLOCK,
+    *(Verb.UNLOCK, Verb.REINSTALL),
     *(Verb.VOLUME_LIST, Verb.VOLUME_DETACH, Verb.VOLUME_DELETE, Verb.VOLUME_ADOPT),
 )
 

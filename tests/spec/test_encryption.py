@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.nixops2.described import installed_by_nixops
 from nixops_proxmox.spec import parse_machine
 from tests.spec.build import options
 
@@ -71,3 +72,10 @@ def test_two_of_two_servers_may_have_to_answer() -> None:
 def test_it_needs_our_own_layout_and_a_way_to_type(more: dict[str, Any], why: str) -> None:
     with pytest.raises(SpecError, match=why):
         described({"unlock": {"tool": True}, "recovery": FOLDER}, **more)
+
+
+def test_nixops_2_which_builds_after_the_installation_refuses_it() -> None:
+    machine = parse_machine("web", {"proxmox": options(encryption={"unlock": {"tool": True}, "recovery": FOLDER})})
+    with pytest.raises(SpecError, match=r"web\.deployment\.proxmox\.encryption: needs the system"):
+        installed_by_nixops(machine)
+    assert installed_by_nixops(parse_machine("web", {"proxmox": options()})).install.method == "configuration"

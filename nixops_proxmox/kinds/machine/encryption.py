@@ -16,7 +16,7 @@ from typing import Any
 
 from nixops_proxmox.errors import CommandFailed
 from nixops_proxmox.model import Facts
-from nixops_proxmox.spec import Encryption, MachineSpec
+from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
 from nixops_proxmox.texts import script_marker
 
 ROOT = "root"  # the name of the volume that holds the root file system, once it is open
@@ -224,6 +224,26 @@ def describe_slots(encryption: Encryption) -> str:
     """Tell people and the record which slot is for what, and who unseals."""
     told = {use: use.value for use in Use} | {Use.SEALED: _seals(encryption)}
     return ", ".join(f"{SLOTS[use]} {told[use]}" for use in uses_of(encryption))
+
+
+def find_mismatch(spec: MachineSpec, facts: Facts) -> str:
+    """Why the described system could not boot from the disk as we installed it. Empty: it can, or we did not."""
+    if facts.installed_by not in tuple(InstallMethod):
+        return ""
+    wanted, slots = spec.encryption, facts.luks.get("slots", "")
+    if wanted is None:
+        return "its disk is encrypted, and the description has no `encryption`" if slots else ""
+    if not slots:
+        return "the description has `encryption`, and its disk was installed without"
+    if wanted.unlock.sealed and f"{SLOTS[Use.SEALED]} tang" not in slots:
+        return "the description has `encryption.unlock.tang`, and no key of its disk is sealed for a server"
+    return ""
+
+
+def has_changed(spec: MachineSpec, facts: Facts) -> bool:
+    """The disk has other key slots than are described now."""
+    slots = facts.luks.get("slots", "")
+    return bool(slots) and spec.encryption is not None and slots != describe_slots(spec.encryption)
 
 
 def _seals(encryption: Encryption) -> str:

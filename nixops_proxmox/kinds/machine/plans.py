@@ -7,6 +7,7 @@ from typing import TypeAlias
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath, OnOtherHypervisor
+from nixops_proxmox.kinds.machine.encryption import find_mismatch
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.left import refuse_unfinished
 from nixops_proxmox.kinds.machine.shape import Look, World
@@ -44,6 +45,7 @@ def plan_deploy(machine: Machine, world: World) -> Plan:
     machine in rescue (see `refuse_rescue`): a plan shows what would happen to it. Where no move leads on, the plan is
     blocked."""
     refuse_moved(machine, world)
+    refuse_other_encryption(machine, world)
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
     world.builder.wanted_system(machine)  # what cannot be built fails before anything is made
@@ -65,6 +67,17 @@ def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence
 def _build_for_anew(machine: Machine, world: World) -> None:
     """Build its system first, because the machine will lose what it has."""
     world.builder.wanted_system(machine.moved(machine.phase, replace(machine.facts, system="")))
+
+
+def refuse_other_encryption(seen: Machine, world: World) -> None:
+    """A system that opens another disk than the machine has would be activated, and never boot again."""
+    mismatch = find_mismatch(world.spec, seen.facts)
+    if mismatch and seen.phase in (*SETTLED, Phase.RESCUE) and not asks_for_reinstall(seen, world):
+        raise NeedsPermission(
+            f"{seen.name}: {mismatch}",
+            hint=f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it; or set "
+            "`encryption` back",
+        )
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:

@@ -1,25 +1,30 @@
 """Encrypted disks: a key is never lost and never left behind, wherever a deploy breaks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
+from typing_extensions import override
 
-from nixops_proxmox.errors import CommandFailed, ConfigError, NoPath, StateError
+from nixops_proxmox.cli.spelling import spelled as spell
+from nixops_proxmox.errors import AgentSilent, CommandFailed, ConfigError, NeedsPermission, NoPath, StateError
 from nixops_proxmox.kinds.machine.encryption import (
     SLOTS,
     Header,
     Use,
     digest_of,
+    find_mismatch,
     layout,
     luks_uuid,
     parse_header,
     pin_of,
     refuse_other_header,
 )
+from nixops_proxmox.kinds.machine.plans import plan_deploy, plan_reinstall
 from nixops_proxmox.kinds.machine.steps.encrypting import unlock
-from nixops_proxmox.model import Facts, Phase
+from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
-from tests.kinds.machine.cluster import SPEC, Bench
+from tests.kinds.machine.cluster import SPEC, Bench, Guest
 from tests.kinds.machine.test_crash import BANGS, IDS, broken, deployed, fresh
 
 THUMBPRINT = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"
@@ -194,3 +199,63 @@ def test_where_only_a_person_opens_the_disk_the_deploy_says_where_to_type() -> N
     bench.run(spec=encrypted({"typed": True}, {"folder": "/vault"}))
     (warning,) = bench.reporter.warnings
     assert "waits for the recovery key" in warning and not bench.console.tried
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (SPEC, VAULT, "was installed without"),
+        (VAULT, VAULT.model_copy(update={"encryption": None}), "the description has no `encryption`"),
+        (TYPED, VAULT, "no key of its disk is sealed"),
+    ],
+)
+def test_a_system_that_could_not_open_the_disk_is_not_activated(
+    before: MachineSpec, after: MachineSpec, why: str
+) -> None:
+    bench = Bench()
+    machine = bench.run(spec=before)
+    with pytest.raises(NeedsPermission, match=why) as refused:
+        plan_deploy(machine, bench.world(spec=after))
+    assert "reinstall web" in spell(refused.value.hint)
+    again = after.model_copy(update={"install": after.install.model_copy(update={"asked": 1})})
+    assert plan_deploy(machine, bench.world(spec=again)).legs
+    assert plan_reinstall(machine, bench.world(spec=after)).legs
+    plan_deploy(machine, bench.world(spec=before))
+
+
+def test_other_servers_are_told_of_and_the_machine_is_left_as_it_is() -> None:
+    bench = Bench()
+    machine = bench.run(spec=VAULT)
+    other = encrypted(tang(OTHER) | {"tool": True}, {"folder": "/vault"})
+    plan_deploy(machine, bench.world(spec=other))
+    bench.vm.running = False
+    bench.run(spec=other)
+    (warning,) = bench.reporter.warnings
+    assert "`encryption` has changed" in warning and THUMBPRINT in warning
+
+
+def test_a_disk_that_somebody_else_made_is_theirs() -> None:
+    bench = Bench()
+    machine = bench.run(spec=SPEC)
+    adopted = machine.moved(machine.phase, replace(machine.facts, installed_by="recovered"))
+    assert find_mismatch(VAULT, adopted.facts) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "opens"), [(VAULT, "unlock web"), (encrypted(tang(THUMBPRINT), {"folder": "/v"}), "console web")]
+)
+def test_a_machine_that_does_not_answer_may_wait_for_its_key_and_is_told_so(spec: MachineSpec, opens: str) -> None:
+    class Silent(Guest):
+        @override
+        def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
+            raise AgentSilent("no answer from the guest agent")
+
+    bench = Bench()
+    with pytest.raises(AgentSilent):
+        bench.run(spec=spec, guest=Silent)
+    (warning,) = bench.reporter.warnings
+    assert f"nixops-proxmox {opens}" in spell(warning) and THUMBPRINT in warning
+    bench = Bench()
+    with pytest.raises(AgentSilent):
+        bench.run(spec=SPEC, guest=Silent)
+    assert bench.reporter.warnings == []

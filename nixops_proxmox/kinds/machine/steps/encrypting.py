@@ -6,6 +6,7 @@ from dataclasses import replace
 from nixops_proxmox.errors import CommandFailed, NoPath, StateError
 from nixops_proxmox.kinds.machine.encryption import (
     ROOT,
+    SLOTS,
     Use,
     describe_slots,
     digest_of,
@@ -109,6 +110,20 @@ def open_unsealed(world: World, machine: Machine) -> None:
     elif encryption.unlock.typed:
         console = command(Verb.CONSOLE, machine.name)
         world.reporter.warn(machine, f"if it boots, its disk waits for the recovery key: {console} is where to type it")
+
+
+def tell_closed(world: World, machine: Machine) -> None:
+    """A machine that does not answer may stand in its first stage, before its disk is open."""
+    slots = machine.facts.luks.get("slots", "")
+    if not slots:
+        return
+    opens = Verb.UNLOCK if f"{SLOTS[Use.TOOL]} {Use.TOOL}" in slots else Verb.CONSOLE
+    how = "opens it" if opens is Verb.UNLOCK else "is where to type the recovery key"
+    world.reporter.warn(
+        machine,
+        f"its disk may not be open (key slots {slots}): what unseals it must answer in the first stage, too; "
+        f"{command(opens, machine.name)} {how}",
+    )
 
 
 def forget_keys(world: World, facts: Facts) -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
+from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import open_unsealed
+from nixops_proxmox.kinds.machine.steps.encrypting import open_unsealed, tell_closed
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
     SHUTDOWN,
@@ -20,6 +21,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
 )
 from nixops_proxmox.kinds.machine.steps.installer import script_hash
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
+from nixops_proxmox.spelling import Verb, command
 
 
 class BootSystem:
@@ -105,6 +107,7 @@ class Activate(Repeatable):
         grows is looked at first."""
         met = _meet(world, machine)
         _warn_of_partitions(world, met)
+        _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
         met = met.moved(met.phase, self._switch(world, met, attempt))
         return grow_disks(world, met, world.volumes.disks(world.spec))  # last: the new system may have mounted them
@@ -153,6 +156,7 @@ def _meet(world: World, machine: Machine) -> Machine:
         open_unsealed(world, machine)
         return machine.moved(machine.phase, world.guest.meet_system(machine, world.spec))
     except DeployError:
+        tell_closed(world, machine)
         tell_pending(world, machine)
         raise
 
@@ -182,6 +186,16 @@ def _warn_of_partitions(world: World, machine: Machine) -> None:
             machine,
             "the partition script has changed since the installation; the disks stay as they are "
             f"(`reinstall {machine.name}` partitions them again, which erases them)",
+        )
+
+
+def _warn_of_slots(world: World, machine: Machine) -> None:
+    if has_changed(world.spec, machine.facts):
+        world.reporter.warn(
+            machine,
+            "`encryption` has changed since the installation; its disk has the key slots "
+            f"{machine.facts.luks['slots']} "
+            f"({command(Verb.REINSTALL, machine.name)} makes others, which erases the disk)",
         )
 
 
