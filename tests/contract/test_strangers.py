@@ -182,4 +182,5 @@ def test_what_is_not_there_and_what_cannot_be_taken_over_is_told(made: Deploymen
 
 def test_each_kind_with_marks_in_comments_is_tried_here() -> None:
     kinds = {entry.name for entry in find_described().values() if entry.described and entry.described.stranger}
-    assert kinds == {*THINGS, "cluster-firewall"}
+    of_routers = {"routing"}  # tests/kinds/test_routing.py and its twin for OPNsense
+    assert kinds == {*THINGS, "cluster-firewall", *of_routers}
