@@ -270,3 +270,30 @@ def test_two_templates_of_one_name_on_one_node_are_told_apart_by_their_vmids(ben
         bench.hypervisor.wait_for_task(upid)
     with pytest.raises(PveRefused, match="several templates are called plain"):
         bench.machine(from_template("plain"))
+
+
+@pytest.mark.parametrize(
+    ("tray", "full_to", "goes"),
+    [("none", "", True), ("local:iso/a.iso", "", False), ("none", "shared", True), ("none", "local-lvm", False)],
+)
+def test_a_template_on_shared_storages_alone_is_cloned_to_any_node(
+    bench: Bench, tray: str, full_to: str, *, goes: bool
+) -> None:
+    bench.change(lambda: add_iso(bench))
+    client = bench.made[0]
+    params: dict[str, Value] = {"vmid": 9000, "name": "plain", "scsi0": "shared:8,format=qcow2", "boot": "order=scsi0"}
+    bench.hypervisor.wait_for_task(client.create_vm("pve1", params | {"ide2": f"{tray},media=cdrom"}))
+    upid = client.make_template("pve1", 9000)
+    assert upid is not None
+    bench.hypervisor.wait_for_task(upid)
+    disks = (Disk(slot="scsi0", storage=full_to or "shared", size=8 * GIB),)
+    described = from_template("plain", disks=disks, full=bool(full_to))
+    bench.change(lambda: setattr(bench.lab.cluster.nodes["pve1"], "memory", 4 * GIB))  # the fullest node
+    machine = bench.created(described)
+    assert (machine.facts.node != "pve1") is goes
+    assert get(bench, machine).node == machine.facts.node
+
+
+def add_iso(bench: Bench) -> None:
+    stores = bench.lab.cluster.stores
+    stores.record(stores.get("local"), "pve1", "iso/a.iso", size=MIB, format="iso", content="iso").path.write_bytes(b"")

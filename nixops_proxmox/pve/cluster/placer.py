@@ -29,7 +29,14 @@ from nixops_proxmox.pve.cluster.restrictions import Restrictions, mapped_devices
 from nixops_proxmox.pve.cluster.thin import depends_on_settings, with_thin
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict, candidates, is_asked_for, judge, own_volumes
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
-from nixops_proxmox.pve.vm.copies import find_templates, get_template, medium_of, refuse_larger_image, refuse_template
+from nixops_proxmox.pve.vm.copies import (
+    find_templates,
+    get_template,
+    medium_of,
+    refuse_larger_image,
+    refuse_template,
+    storages_of_clone,
+)
 from nixops_proxmox.pve.wire.properties import storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec
 
@@ -260,7 +267,8 @@ class Placer:
         return any(self._fits(spec, node, seen, refused) for node in nodes)
 
     def _near_its_template(self, spec: MachineSpec) -> MachineSpec:
-        """A clone is made where its template is, or one of its templates, unless the description says where."""
+        """A clone is made where its template is, or one of its templates, unless the description says where. On shared
+        storages, it is made anywhere."""
         if spec.install.source is not InstallSource.TEMPLATE:
             return spec
         seen = self._look_for_templates(spec)
@@ -269,8 +277,9 @@ class Placer:
             return spec
         found = find_templates(spec, seen)
         if len(found) == 1:
-            self._refuse_template(spec, found[0])
-            return spec.model_copy(update={"node": found[0].node})
+            storages = storages_of_clone(spec, self._refuse_template(spec, found[0]))
+            anywhere = all(is_shared(seen, found[0].node, storage) for storage in storages)
+            return spec if anywhere else spec.model_copy(update={"node": found[0].node})
         near = [one for one in found if is_asked_for(spec, one.node)]
         if not near:
             nodes = ", ".join(one.node for one in found)
@@ -284,8 +293,11 @@ class Placer:
         placement = spec.placement.model_copy(update={"nodes": tuple(one.node for one in near)})
         return spec.model_copy(update={"placement": placement})
 
-    def _refuse_template(self, spec: MachineSpec, template: GuestSeen) -> None:
-        refuse_template(spec, self._client.get_config(template.node, template.vmid).values)
+    def _refuse_template(self, spec: MachineSpec, template: GuestSeen) -> Mapping[str, str]:
+        """Its configuration, if a clone of it can become what is described."""
+        config = self._client.get_config(template.node, template.vmid).values
+        refuse_template(spec, config)
+        return config
 
     def _refuse_larger_image(self, spec: MachineSpec, node: NodeSeen) -> None:
         volume, content = medium_of(spec)

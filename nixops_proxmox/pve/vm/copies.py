@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.versions import Release
-from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_size, print_size, storage_of
+from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_drive, parse_size, print_size, storage_of
 from nixops_proxmox.spec import Disk, InstallSource, MachineSpec
+
+FIRMWARE = ("efidisk0", "tpmstate0")
 
 
 def medium_of(spec: MachineSpec) -> tuple[str, str]:
@@ -106,6 +108,13 @@ def _objections(spec: MachineSpec, config: Mapping[str, str]) -> Iterator[str]:
     bios = spec.bios or ("ovmf" if spec.efi is not None else "")
     if bios and bios != config.get("bios", "seabios"):
         yield f"it boots with {config.get('bios', 'seabios')}, and {bios} is described"
+
+
+def storages_of_clone(spec: MachineSpec, config: Mapping[str, str]) -> frozenset[str]:
+    """The storages that a node must share with the template's, so that PVE makes the clone there."""
+    drives = [*drives_of(config).values(), *(parse_drive(config[key]) for key in FIRMWARE if key in config)]
+    found = {storage_of(drive.get("file", "")) for drive in drives} - {""}
+    return frozenset(found | ({spec.disks[0].storage} if spec.install.full_clone and spec.disks else set()))
 
 
 def _disk_objections(spec: MachineSpec, disk: Disk, drive: Mapping[str, str]) -> Iterator[str]:
