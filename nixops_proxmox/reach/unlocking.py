@@ -14,9 +14,9 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import head, shown_line, tail
 
 QUIET = 1.0  # seconds: a console that says nothing for so long waits for somebody
-NUDGE = 8.0  # seconds between two times that Enter is pressed, which shows a prompt again
+NUDGE = 15.0  # seconds between two times that Enter is pressed, which shows a prompt again
 OPENED = 12.0  # seconds after which a wrong key would have been asked for again
-TRIES = 2  # of one key: the first may meet what somebody else had begun to type
+TRIES = 4  # of one key: Enter that was pressed before the question came answers it first, as an empty passphrase
 KEPT = 4096  # characters of the console that are remembered
 SHOWN = 80  # and that an error shows
 

@@ -8,7 +8,7 @@ import pytest
 
 from nixops_proxmox.errors import AgentSilent, DeployError, NoPath, PveUnreachable, StateError
 from nixops_proxmox.model import Machine
-from nixops_proxmox.reach.unlocking import Console, ConsoleUnlocker, Prompt
+from nixops_proxmox.reach.unlocking import TRIES, Console, ConsoleUnlocker, Prompt
 from tests.clocks import SteppedClock
 
 KEY = "cbdefghi-jklnrtuv"
@@ -119,7 +119,7 @@ def test_a_key_that_does_not_open_the_disk_is_not_typed_for_ever() -> None:
     line = Serial(SteppedClock(), [SHELL.encode()], lambda _: b"\r\nThat did not open the disk.\r\n" + SHELL.encode())
     with pytest.raises(StateError, match="does not open it") as refused:
         unlock(line)
-    assert line.keys == 2 and KEY not in str(refused.value)
+    assert line.keys == TRIES and KEY not in str(refused.value)
 
 
 def test_what_somebody_else_had_begun_to_type_costs_one_try() -> None:
