@@ -120,8 +120,16 @@ let
   account = own.config.users.users.${cfg.ssh.user} or { isSystemUser = false; uid = null; };
   isSystemUser = account.isSystemUser || (account.uid != null && account.uid < 1000);
 
+  written = builtins.fromJSON (builtins.readFile ./layouts.json);
+  layout = written.layouts.${if cfg.install.layout == null then "ext4" else cfg.install.layout};
+
   hasDisko = options ? disko;
   usesDisko = hasDisko && config.disko.devices.disk != { };
+  isKept = disk: lib.elem disk.device keptDevices;
+  kept = builtins.filter isKept (builtins.attrValues config.disko.devices.disk);
+  emptied = builtins.filter (disk: !(isKept disk)) (builtins.attrValues config.disko.devices.disk);
+  # What disko would make on the disks to keep: parts of its script, word for word.
+  made = builtins.filter (text: text != "") (map (disk: disk._create or "") kept);
 in
 {
   imports = [ ./boot-loader.nix ./encryption.nix ./refusals.nix ];
@@ -137,7 +145,7 @@ in
     network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
       "Whether systemd-networkd gives each declared NIC its declared addresses.";
     layout = switch (cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
-      "Whether to declare the file systems of the default layout, which we create without `install.partition`: one ext4 root labelled `nixos`, and with UEFI a partition labelled `ESP` on `/boot`.";
+      "Whether to declare the file systems of `install.layout`: those of the root file system, which is labelled `nixos`, and a `/boot` labelled `ESP` (UEFI) or `boot`.";
     bootLoader = switch true "true" "Whether to choose a boot loader for the firmware, if the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
     bootDevice = mkOption {
       type = types.nullOr types.str;
@@ -238,32 +246,42 @@ in
     })
 
     (mkIf (isOurs && guest.layout) {
-      fileSystems = {
-        "/" = {
-          device = mkDefault (if cfg.encryption == null then "/dev/disk/by-label/nixos" else "/dev/mapper/root");
-          fsType = mkDefault "ext4";
-        };
-      } // lib.optionalAttrs (cfg.encryption != null && cfg.bios != "ovmf") {
-        "/boot" = { device = mkDefault "/dev/disk/by-label/boot"; fsType = mkDefault "ext4"; };
-      } // lib.optionalAttrs (cfg.bios == "ovmf") {
+      fileSystems = lib.mapAttrs
+        (_: system: { device = mkDefault (if cfg.encryption == null then system.device else "/dev/mapper/root"); fsType = mkDefault system.fsType; options = mkIf (system.options != [ ]) (mkDefault system.options); })
+        layout.fileSystems
+      // lib.optionalAttrs (cfg.bios == "ovmf") {
         "/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };
+      }
+      // lib.optionalAttrs (cfg.bios != "ovmf" && (layout.apart || cfg.encryption != null)) {
+        "/boot" = { device = mkDefault "/dev/disk/by-label/boot"; fsType = mkDefault "ext4"; };
       };
+      boot.initrd = { kernelModules = layout.modules; }
+        // lib.optionalAttrs (options.boot.initrd ? services) { services.lvm.enable = mkIf layout.lvm (mkDefault true); };
     })
   ] ++ optional hasDisko {
     # disko's devices win over a script. Its own way to wipe a disk runs a file of its own store path, which the installer
-    # does not have, hence ours; a disk to keep is not wiped, and disko leaves alone what is on it. It writes bash.
+    # does not have, hence ours. A disk to keep is not wiped: disko leaves alone what is on it when it is first installed,
+    # and a reinstall runs nothing of disko's that makes something on it. disko writes bash.
     deployment.proxmox.install.partition = mkIf usesDisko (lib.mkForce ''
       set -eu
-      for disk in ${lib.escapeShellArgs (lib.subtractLists keptDevices (lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk))}; do
-        lsblk -nrpo NAME "$disk" | tac | xargs -r -n1 wipefs -af # the partitions first: disko keeps a file system it finds
-        sgdisk --zap-all "$disk"
-      done
-      script=$(mktemp)
-      cat >"$script" <<'DISKO_SCRIPT'
+      ${written.empty}
+      empty ${lib.escapeShellArgs (map (disk: disk.device) emptied)}
+      ${lib.optionalString (kept != [ ]) ''[ -n "$REINSTALL" ] || declared ${lib.escapeShellArgs (map (disk: disk.device) kept)}''}
+      create=$(mktemp) again=$(mktemp) mount=$(mktemp)
+      cat >"$create" <<'DISKO_SCRIPT'
       ${config.disko.devices._create}
+      DISKO_SCRIPT
+      ${lib.optionalString (kept != [ ]) ''
+      cat >"$again" <<'DISKO_SCRIPT'
+      ${builtins.replaceStrings made (map (_: "") made) config.disko.devices._create}
+      DISKO_SCRIPT
+      [ -z "$REINSTALL" ] || create=$again
+      ''}
+      cat >"$mount" <<'DISKO_SCRIPT'
       ${config.disko.devices._mount}
       DISKO_SCRIPT
-      bash -eux "$script"
+      bash -eux "$create"
+      bash -eux "$mount"
     '');
   });
 }

@@ -53,6 +53,12 @@ let
       ''fileSystems."${place}" is ${system.fsType}, which the installer ${cfg.install.iso} cannot make: ${remedy system.fsType}'')
     (if named != null then strange else { });
 
+  # disko and a script end up in the same option: the script that the installer runs.
+  laidOut = [
+    (refuse (cfg.install.layout != null && cfg.install.partition != null)
+      "deployment.proxmox.install.layout has no meaning with ${if options ? disko && config.disko.devices.disk != { } then "disko.devices" else "install.partition"}, which lays out the disks: give one of them")
+  ];
+
   # ---- the way in ----
 
   sshd = config.services.openssh;
@@ -159,7 +165,7 @@ let
 in
 {
   config = mkIf isOurs {
-    assertions = booting ++ formats
+    assertions = booting ++ laidOut ++ formats
       ++ lib.optionals guest.ssh (wayIn ++ kept)
       ++ lib.optionals guest.network placed;
     warnings =

@@ -100,7 +100,8 @@ class Facts:
     round: int = 0  # counts installs: 0 is the first, each reinstall adds one
     asked: int = 0  # the description's install.generation that the last install answered
     passes: int = 0  # how often the partition script of this round asked for a reboot (exit status 100)
-    partition_hash: str = ""  # SHA-256 of the partition script that made the disks
+    partition_hash: str = ""  # SHA-256 of what laid the disks out: see kinds/machine/laid_out.py
+    layout: str = ""  # its name, or "script". Empty: an earlier version laid them out, and only knew the digest
     # How: closure, configuration, image, template, or "recovered" where nothing tells. Empty: it is not installed.
     installed_by: str = ""
     system: str = ""  # the store path of the active system

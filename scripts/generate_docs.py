@@ -103,8 +103,19 @@ def rights_block() -> str:
     return "\n".join(lines)
 
 
+def layouts_block() -> str:
+    from nixops_proxmox.spec.layouts import LAYOUTS
+
+    rows = [
+        f"| `{name}` | {layout.about} | {f'{layout.boot} MiB' if layout.apart else f'{layout.boot} MiB with UEFI'} |"
+        for name, layout in LAYOUTS.items()
+    ]
+    return "\n".join(["| layout | what it makes of the first disk | `/boot` |", "| --- | --- | --- |", *rows])
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "rights": rights_block,
+    "layouts": layouts_block,
     "lifecycle": lifecycle_block,
     "other kinds": other_kinds_block,
     "command line": command_line_block,

@@ -82,7 +82,7 @@ def test_every_part_of_the_package_is_on_the_map() -> None:
     assert {part for part in parts if not re.search(rf"`{part}`", text)} == set()
 
 
-@pytest.mark.parametrize("script", ["generate_docs.py", "kind_options.py"])
+@pytest.mark.parametrize("script", ["generate_docs.py", "kind_options.py", "layouts.py"])
 def test_generated_parts_are_up_to_date(script: str) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / script, "--check"],

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.messages.accepting import accepting_line, place_of
-from nixops_proxmox.messages.plans import change_json, describe_change
+from nixops_proxmox.messages.plans import change_json, describe_change, layout_json
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
@@ -40,6 +40,7 @@ def check_remarks(one: "Checked") -> list[str]:
         if change.key in known:
             lines += [f"  {line}" for line in describe_origin(known[change.key], one.places)]
     lines += [f"{one.name}: {key} waits for a stop and start" for key in one.pending]
+    lines += [f"{one.name}: {one.layout.told(one.name)}"] if one.layout is not None else []
     return [*lines, *(f"{one.name}: {problem}" for problem in one.problems)]
 
 
@@ -80,6 +81,7 @@ def check_json(one: "Checked") -> dict[str, Any]:
         "changes": [change_json(change) for change in one.changes],
         "drift": [_drift_json(drift, one.places) for drift in one.drift],
         "pending": list(one.pending),
+        "layout": layout_json(one.layout),
         "problems": list(one.problems),
         "ok": is_well(one),
     }

@@ -16,6 +16,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
+    from nixops_proxmox.kinds.machine.laid_out import LayoutChange
     from nixops_proxmox.nixeval.closure import PackageChange
     from nixops_proxmox.nixeval.rehearsal import Rehearsal, Units
     from nixops_proxmox.operations import Planned, Removal
@@ -71,15 +72,16 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     if plan.error is not None:
         return [f"{plan.name}: {plan.phase}; it cannot be deployed as it is"]
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
+    stays = [*plan.stays, *([plan.layout.told(plan.name)] if plan.layout is not None else [])]
     if not plan.moves and not plan.changes and not plan.system:
-        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *plan.stays))]
+        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *stays))]
     lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     for change in plan.changes:
         lines += [f"  {describe_change(change)}", *(f"    {line}" for line in _explain_change(change) if in_full)]
     lines += [f"  ~ {line}" for line in plan.grows]
-    lines += [f"  {line}" for line in plan.stays]
+    lines += [f"  {line}" for line in stays]
     return [*lines, *_describe_system(plan, EVERYTHING if in_full else NAMED)]
 
 
@@ -274,6 +276,10 @@ def change_json(change: Change) -> dict[str, Any]:
     }
 
 
+def layout_json(change: "LayoutChange | None") -> dict[str, str] | None:
+    return None if change is None else {"have": change.have, "want": change.want}
+
+
 def plan_json(plan: "Planned") -> dict[str, Any]:
     return {
         "machine": plan.name,
@@ -297,6 +303,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "units unknown": None if plan.units is None or plan.units.units is not None else plan.units.why,
         "disks in the guest": list(plan.grows),
         "stays": list(plan.stays),
+        "layout": layout_json(plan.layout),
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
     }

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_change
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
@@ -41,6 +42,7 @@ class Planned:
     grows: tuple[str, ...] = ()  # what grows in the guest with its disks, or does not, a line each
     hypervisor: str = ""  # the profile of the one that it is on, or will be
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
+    layout: LayoutChange | None = None  # of its disks, which a deploy does not make; None: they are as described
 
     @property
     def meets_units(self) -> bool:
@@ -73,6 +75,7 @@ class Checked:
     problems: tuple[str, ...] = ()
     drift: tuple[Drift, ...] = ()  # the changes, with who made them
     places: Mapping[str, str] = field(default_factory=dict)  # FILE:LINE by option, if it was changed by hand
+    layout: LayoutChange | None = None  # of its disks; None: they are as described
 
 
 def plan_machine(machine: Machine, world: World) -> Planned:
@@ -103,6 +106,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         restart=foreseen.restart,
         twice=foreseen.twice,
         world=describe_world(seen, vm),
+        layout=find_layout_change(seen.facts, world.spec) if len(plan.legs) == 1 else None,
     )
 
 
@@ -137,7 +141,8 @@ def check_machine(
     changes = tuple(find_changes(world, vm, machine)) if described else ()
     pending = find_waiting(vm, changes)
     drift = () if log is None else tuple(find_drift(changes, machine.facts, vm, log, history))
-    seen = Checked(machine.name, machine.phase, exists=True, changes=changes, pending=pending, drift=drift)
+    layout = find_layout_change(machine.facts, world.spec) if described else None
+    seen = Checked(machine.name, machine.phase, True, changes=changes, pending=pending, drift=drift, layout=layout)
     if vm.power is Power.STOPPED:
         return replace(seen, running=False, reachable=False)
     reachable, system_ok, problems = _check_guest(machine, world)

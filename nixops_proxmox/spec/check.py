@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.extra import objection
+from nixops_proxmox.spec.layouts import LayoutName
 from nixops_proxmox.spec.machine import (
     Disk,
     IdentityBy,
@@ -89,6 +90,12 @@ def check_install(install: InstallSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("identity_storage"), 'has no meaning unless install.identity is "cloud-init"')
     if install.full_clone and install.source is not InstallSource.TEMPLATE:
         mistakes.add(at("full_clone"), 'has no meaning unless install.from is "template"')
+    if install.layout is not None and install.partition is not None:
+        mistakes.add(
+            at("layout"), "has no meaning with install.partition (or disko), which lays out the disks: give one"
+        )
+    if install.layout is not None and install.source is not InstallSource.ISO:
+        mistakes.add(at("layout"), f'has no meaning unless install.from is "{InstallSource.ISO}"')
     if install.configuration is not None and install.method is not InstallMethod.CONFIGURATION:
         mistakes.add(at("configuration"), 'has no meaning unless install.method is "configuration"')
 
@@ -156,6 +163,8 @@ def _check_encryption(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("encryption"), f"needs the installer, and the machine is {_A[spec.install.source]}'s copy")
     elif spec.install.partition is not None:
         mistakes.add(at("encryption"), "needs our own layout of the disks, and install.partition is another one")
+    if spec.install.layout not in (None, LayoutName.EXT4):
+        mistakes.add(at("encryption"), f"lays the first disk out as ext4, and install.layout is {spec.install.layout}")
     if spec.install.method is InstallMethod.CONFIGURATION:
         mistakes.add(at("encryption"), "needs the system that opens the disks: install.method must be closure")
     if spec.encryption.unlock.tool and not spec.serial_port:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.spec.layouts import LAYOUTS, LayoutName
 from tests.nix.conftest import ROOT, Evaluate
 
 pytestmark = pytest.mark.nix
@@ -147,6 +148,39 @@ def test_the_default_layout_boots_by_uefi(machine: Machine) -> None:
     assert (done["loader"]["systemd-boot"]["enable"], done["loader"]["grub"]["enable"]) == (True, False)
 
 
+@pytest.mark.parametrize("firmware", ["", 'efi.storage = "local";'])
+@pytest.mark.parametrize("name", list(LayoutName))
+def test_a_layout_by_name_brings_the_file_systems_of_the_table(
+    machine: Machine, name: LayoutName, firmware: str
+) -> None:
+    nic = 'network = [ { bridge = "vmbr0"; } ];'
+    done = machine(f'disks = [ {DISK} ]; {nic} install.layout = "{name}"; {firmware}')
+    layout = LAYOUTS[name]
+    wanted = {mount.place: (f"/dev/disk/by-label/{mount.label}", mount.kind) for mount in layout.mounts}
+    if firmware:
+        wanted["/boot"] = ("/dev/disk/by-label/ESP", "vfat")
+    elif layout.apart:
+        wanted["/boot"] = ("/dev/disk/by-label/boot", "ext4")
+    found = done["fileSystems"]
+    assert {place: (system["device"], system["fsType"]) for place, system in found.items()} == wanted
+    assert all(set(mount.options) <= set(found[mount.place]["options"]) for mount in layout.mounts)
+    initrd = done["boot"]["initrd"]
+    assert (set(layout.modules) <= set(initrd["kernelModules"]), initrd["services"]["lvm"]["enable"]) == (
+        True,
+        layout.lvm,
+    )
+    assert done["failed"] == []
+    spec = parse_machine("web", {"proxmox": done["exported"]})
+    assert spec.install.layout is name
+
+
+def test_a_layout_beside_disko_or_a_script_is_refused(machine: Machine) -> None:
+    for other, more in (("disko.devices", {"withDisko": "true"}), ("install.partition", {})):
+        script = "" if more else 'install.partition = "true";'
+        (message,) = machine(f'disks = [ {DISK} ]; install.layout = "lvm"; {script}', **more)["failed"]
+        assert message.startswith(f"deployment.proxmox.install.layout has no meaning with {other}")
+
+
 def test_a_partition_script_brings_its_own_file_systems(machine: Machine) -> None:
     assert machine(f'disks = [ {DISK} ]; install.partition = "true";')["fileSystems"] == {}
 
@@ -186,10 +220,21 @@ def test_diskos_devices_win_over_a_script(machine: Machine) -> None:
     kept = '{ storage = "a1"; size = 8; serial = "data"; keep = true; }'
     done = machine(f'disks = [ {DISK} {kept} ]; install.partition = "mine";', withDisko="true")
     script = done["exported"]["install"]["partition"]
-    assert re.search("for disk in '?/dev/sda'?; do", script), "a disk to keep is not wiped"
-    assert "disko-makes\ndisko-mounts\nDISKO_SCRIPT\n" in script
+    assert re.search("^empty '?/dev/sda'?$", script, re.MULTILINE), "a disk to keep is not wiped"
+    assert "disko-makes\nDISKO_SCRIPT\n" in script and "disko-mounts\nDISKO_SCRIPT\n" in script
     assert "mine" not in script
     assert done["fileSystems"]["/"]["device"] == "/dev/disk/by-partlabel/disk-main-root", "disko says what they are"
+
+
+def test_a_reinstall_makes_nothing_of_diskos_on_a_disk_to_keep(machine: Machine) -> None:
+    kept = '{ storage = "a1"; size = 8; serial = "data"; keep = true; }'
+    made = '{ disko.devices = { _create = "makes-root; makes-data"; disk.data._create = "makes-data"; }; }'
+    done = machine(f"disks = [ {DISK} {kept} ];", withDisko="true", more=made)
+    script = done["exported"]["install"]["partition"]
+    first, again = script.split('cat >"$again"')
+    assert "makes-root; makes-data\n" in first and "makes-data" not in again and "makes-root" in again
+    assert '[ -z "$REINSTALL" ] || create=$again' in again
+    assert re.search(r"""^\[ -n "\$REINSTALL" \] \|\| declared '?/dev/disk/by-id/\S+_data'?$""", first, re.MULTILINE)
 
 
 OLD = """

@@ -43,6 +43,7 @@ FRAGMENTS = [
     "docs/images.md 2",
     "docs/mappings.md 0",
     "docs/moving.md 0",
+    "docs/disks.md 0",
     "docs/networks.md 0",
     "docs/replication.md 0",
     "docs/reservations.md 0",

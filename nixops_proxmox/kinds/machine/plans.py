@@ -9,6 +9,7 @@ from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath, OnOtherHypervisor
 from nixops_proxmox.kinds.machine.encryption import find_mismatch
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
+from nixops_proxmox.kinds.machine.laid_out import refuse_other_layout
 from nixops_proxmox.kinds.machine.left import refuse_unfinished
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.hardware import find_refused
@@ -86,6 +87,7 @@ def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
         return Phase.ABSENT, Phase.READY
     if asks_for_reinstall(seen, world):
         return start_of_reinstall(world.spec), Phase.READY
+    refuse_other_layout(seen, world.spec)
     return (Phase.READY,)
 
 

@@ -9,34 +9,12 @@ from collections.abc import Sequence
 from nixops_proxmox.kinds.machine import encryption
 from nixops_proxmox.model import Facts, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
+from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, layout_script
 from nixops_proxmox.texts import script_marker
-
-DEFAULT_LAYOUT = """\
-# The whole first disk: one ext4 root, and what the firmware needs to boot it.
-disk=$DISK_0
-wipefs -a "$disk" >/dev/null
-sgdisk --zap-all "$disk" >/dev/null
-if [ -d /sys/firmware/efi ]; then
-  # The third is for a GRUB that is told to write itself to the disk as well.
-  sgdisk -n 1:0:+256M -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios -n 2:0:0 -t 2:8300 -c 2:root "$disk"
-else
-  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 2:0:0 -t 2:8300 -c 2:root -A 2:set:2 "$disk"
-fi
-command -v udevadm >/dev/null && udevadm settle
-part() { if [ -e "$disk-part$1" ]; then echo "$disk-part$1"; else echo "$(readlink -f "$disk")$1"; fi; }
-mkfs.ext4 -q -F -L nixos "$(part 2)"
-mkdir -p /mnt
-mount "$(part 2)" /mnt
-if [ -d /sys/firmware/efi ]; then
-  mkfs.vfat -F 32 -n ESP "$(part 1)" >/dev/null
-  mkdir -p /mnt/boot
-  mount "$(part 1)" /mnt/boot
-fi
-"""
 
 
 def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk], *, again: bool) -> str:
-    """The user's script (or the default layout), with variables: DISK_<slot>, DISK_<number> and DISKS (device paths in
+    """The user's script or that of the layout, with variables: DISK_<slot>, DISK_<number> and DISKS (device paths in
     the order of the description), KEEP (slots not to be written), PASS (1, 2, … after reboots that the script asked for
     with exit status 100), REINSTALL (1 when the machine was installed before)."""
     names = {disk.slot: device_path(found) for disk, found in zip(spec.disks, disks, strict=True)}
@@ -47,7 +25,9 @@ def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk]
     settings |= {"REINSTALL": "1" if again else ""}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     body = spec.install.partition or "set -e\n" + (
-        DEFAULT_LAYOUT if spec.encryption is None else encryption.layout(spec, facts)
+        layout_script(spec.install.layout or DEFAULT_LAYOUT)
+        if spec.encryption is None
+        else encryption.layout(spec, facts)
     )
     return script_marker("partition") + "\n".join([*lines, _unmount(), body, ""])
 

@@ -1,12 +1,12 @@
 """What happens while the installer runs."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.kinds.machine.growth import in_use
+from nixops_proxmox.kinds.machine.laid_out import with_layout
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.kinds.machine.shape import Attempt, World
@@ -109,7 +109,7 @@ class Partition:
         seen = world.guest.list_disks(shell, machine, world.spec)
         contents = {disk.slot: one.content for disk, one in zip(world.spec.disks, seen, strict=True) if one.content}
         facts = record_header(world, machine, facts, shell)
-        return replace(facts, partition_hash=script_hash(world.spec.install.partition), passes=0, contents=contents)
+        return with_layout(replace(facts, passes=0, contents=contents), world.spec)
 
 
 def accounted(spec: MachineSpec, facts: Facts, volumes: Mapping[str, str]) -> frozenset[str]:
@@ -197,10 +197,6 @@ class EnterRescue(Repeatable):
         world.hypervisor.start_vm(machine.facts, attempt.note_task)
         seen = world.guest.enter_installer(machine, world.spec, keys=world.keys.authorized_keys(world.spec))
         return replace(seen.facts, boot_id=seen.boot_id, installer_keys=seen.host_keys, task="")
-
-
-def script_hash(script: str | None) -> str:
-    return hashlib.sha256((script or "").encode()).hexdigest()
 
 
 def refuse_failure(machine: Machine, job: Job, what: str, hint: str) -> None:

@@ -7,6 +7,7 @@ from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
 from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
+from nixops_proxmox.kinds.machine.laid_out import find_layout_change
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import open_unsealed, tell_closed
 from nixops_proxmox.kinds.machine.steps.hardware import (
@@ -19,7 +20,6 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     volume_key,
     with_applied,
 )
-from nixops_proxmox.kinds.machine.steps.installer import script_hash
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
 from nixops_proxmox.spelling import Verb, command
 
@@ -106,7 +106,7 @@ class Activate(Repeatable):
         """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again. What
         grows is looked at first."""
         met = _meet(world, machine)
-        _warn_of_partitions(world, met)
+        _warn_of_layout(world, met)
         _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
         met = met.moved(met.phase, self._switch(world, met, attempt))
@@ -178,15 +178,11 @@ def find_awaited(world: World, machine: Machine, vm: Vm, system: str) -> tuple[s
     return () if was_tried(machine.facts, system, found) else found.changes
 
 
-def _warn_of_partitions(world: World, machine: Machine) -> None:
-    """Never partition an installed machine again without being asked. Tell the user how to ask."""
-    recorded = machine.facts.partition_hash
-    if recorded and recorded != script_hash(world.spec.install.partition):
-        world.reporter.warn(
-            machine,
-            "the partition script has changed since the installation; the disks stay as they are "
-            f"(`reinstall {machine.name}` partitions them again, which erases them)",
-        )
+def _warn_of_layout(world: World, machine: Machine) -> None:
+    """Never lay out an installed machine's disks again without being asked. Tell the user how to ask."""
+    change = find_layout_change(machine.facts, world.spec)
+    if change is not None:
+        world.reporter.warn(machine, change.told(machine.name))
 
 
 def _warn_of_slots(world: World, machine: Machine) -> None:
@@ -219,6 +215,7 @@ class ClearForReinstall(Repeatable):
             passes=0,
             partition_hash="",
             luks={},
+            layout="",
             installed_by="",
             system="",
             generation=0,

@@ -83,6 +83,7 @@ in
           type = types.attrsOf (types.submodule { options.secretFile = mkOption { type = types.path; }; });
         };
       };
+      initrd.services.lvm.enable = option types.bool false;
       supportedFilesystems = words;
     };
     networking.hostName = option types.str "";
