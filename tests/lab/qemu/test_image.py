@@ -169,3 +169,13 @@ def test_a_disk_image_is_there_only_if_the_live_system_said_that_it_is_done(tmp_
     assert not target.exists()
     disk.build_disk_into(tmp_path, image_in(tmp_path), target, print, lambda _: f"fine\n{disk.DONE}\n")
     assert target.read_bytes()[:4] == b"QFI\xfb"
+
+
+def test_a_boot_loader_finds_what_will_hold_the_boot_folder_before_it_is_there(tmp_path: Path) -> None:
+    """With a BIOS and no /boot of its own: the check is made before anything is installed."""
+    script = (tree.OVERLAY / "usr/lib/lab/bootloader").read_text()
+    start = script.index("column_of() {")
+    function = script[start : script.index("\n}\n", start) + 3]
+    argv = ["bash", "-e", "-c", f'{function}column_of "$1" "$2"', "bash", "FSTYPE", str(tmp_path / "mnt/boot")]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+    assert 'findmnt -n -o FSTYPE --target "$root/boot"' not in script
