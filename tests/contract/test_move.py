@@ -21,10 +21,20 @@ if obstacle := find_obstacle():
 OTHER = {"mgmt": "tenant", "tenant": "mgmt"}
 
 
-@pytest.fixture(scope="module")
-def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hypervisors]:
+RELEASES = [  # where it comes from, and where it goes to
+    pytest.param(("8.4", "8.4"), id="8.4"),
+    *(
+        pytest.param(pair, id=" to ".join(pair), marks=pytest.mark.weekly)
+        for pair in (("7.4", "7.4"), ("9.1", "9.1"), ("7.4", "9.1"))
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def labs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hypervisors]:
     nodes = {"mgmt": ("pve1",), "tenant": ("pve1", "pve2")}  # two that are not the same, of one name
-    with start_hypervisors(tmp_path_factory.mktemp("labs"), nodes) as made:
+    versions = dict(zip(nodes, request.param, strict=True))
+    with start_hypervisors(tmp_path_factory.mktemp("labs"), nodes, versions) as made:
         yield made
 
 
