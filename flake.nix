@@ -18,6 +18,10 @@
         nixops-proxmox = pkgs.callPackage ./nix/package.nix { };
         installer-iso = installer system [ ];
         installer-iso-zfs = installer system [ "zfs" ];
+        container-template = (nixpkgs.lib.nixosSystem {
+          inherit system;
+          modules = [ ./nix/container-template.nix ];
+        }).config.system.build.tarball;
         default = nixops-proxmox;
       });
 
@@ -28,6 +32,7 @@
         proxmox = ./nix/proxmox.nix;
         gateway = ./nix/gateway.nix; # services.nixops-proxmox.gateway, beside the module `proxmox`
         installer = ./nix/installer-iso.nix;
+        container-template = ./nix/container-template.nix;
         default = proxmox;
       };
 

@@ -26,7 +26,12 @@ let
   deeply = value:
     if isAttrs value then mapAttrs (_: deeply) (set value) else if isList value then map deeply value else value;
 
-  section = name: value: if name == "encryption" then deeply value else if isAttrs value && name != "disks" && name != "network" then set value else value;
+  container = entry: set entry // { mounts = each set entry.mounts; };
+
+  section = name: value:
+    if name == "encryption" then deeply value
+    else if name == "container" then container value
+    else if isAttrs value && name != "disks" && name != "network" then set value else value;
 in
 mapAttrs section (set (removeAttrs proxmox (old.machine ++ [ "guest" ]))) // {
   disks = each disk proxmox.disks;

@@ -7,6 +7,7 @@ let
 
   cfg = config.deployment.proxmox;
   guest = cfg.guest;
+  isVm = cfg.kind == "vm";
 
   isOurs = if options.deployment ? targetEnv then config.deployment.targetEnv == "proxmox" else true;
 
@@ -132,21 +133,21 @@ let
   made = builtins.filter (text: text != "") (map (disk: disk._create or "") kept);
 in
 {
-  imports = [ ./boot-loader.nix ./encryption.nix ./refusals.nix ];
+  imports = [ ./boot-loader.nix ./container.nix ./encryption.nix ./refusals.nix ];
 
   options.deployment.proxmox.guest = {
-    hardware = switch true "true" "Whether the initial RAM disk has the drivers that a VM on PVE needs.";
-    agent = switch cfg.agent "config.deployment.proxmox.agent" "Whether the QEMU guest agent runs.";
+    hardware = switch isVm ''config.deployment.proxmox.kind == "vm"'' "Whether the initial RAM disk has the drivers that a VM on PVE needs.";
+    agent = switch (cfg.agent && isVm) "config.deployment.proxmox.agent, of a VM" "Whether the QEMU guest agent runs.";
     ssh = switch true "true" "Whether sshd runs, without passwords, and accepts `ssh.authorizedKeys`.";
     sudo = switch (cfg.ssh.user != "root") ''config.deployment.proxmox.ssh.user != "root"''
       "Whether `ssh.user` is in the group `wheel`, may use sudo without a password, and may give systems to Nix. A deployment needs all three.";
-    serialConsole = switch cfg.serialPort "config.deployment.proxmox.serialPort" "Whether the system has a console on the serial port.";
+    serialConsole = switch (cfg.serialPort && isVm) "config.deployment.proxmox.serialPort, of a VM" "Whether the system has a console on the serial port.";
     growPartition = switch false "false" "Whether the root partition and its file system grow to the disk's size at boot.";
-    network = switch (lib.any isStatic (builtins.attrValues nics)) "whether a NIC has a static address"
+    network = switch (isVm && lib.any isStatic (builtins.attrValues nics)) "whether a NIC of a VM has a static address"
       "Whether systemd-networkd gives each declared NIC its declared addresses.";
-    layout = switch (cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
+    layout = switch (isVm && cfg.install.partition == null && !usesDisko && cfg.install.from == "iso") "whether nothing else partitions the disks"
       "Whether to declare the file systems of `install.layout`: those of the root file system, which is labelled `nixos`, and a `/boot` labelled `ESP` (UEFI) or `boot`.";
-    bootLoader = switch true "true" "Whether to choose a boot loader for the firmware, if the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
+    bootLoader = switch isVm ''config.deployment.proxmox.kind == "vm"'' "Whether to choose a boot loader for the firmware, if the machine chooses none: GRUB on `bootDevice` with SeaBIOS, systemd-boot with OVMF.";
     bootDevice = mkOption {
       type = types.nullOr types.str;
       default = firstDisk;

@@ -49,6 +49,17 @@ let
     };
   };
 
+  mount = {
+    options = {
+      slot = optional' str "mp1" "The slot in PVE. Without it, the mount points of a list take the next free slots.";
+      path = mkOption { type = str; example = "/var/lib/data"; description = "Where it is in the container."; };
+      storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the volume."; };
+      size = mkOption { type = size; example = "20G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the volume. It never shrinks."; };
+      backup = optional bool "Whether backups include the volume.";
+      readOnly = optional bool "Whether the container can only read it.";
+    };
+  };
+
   ip = { config, ... }: {
     options = {
       method = optional (enum [ "dhcp" "auto" "static" "none" ]) "How the NIC gets its address. The default is `static` if you set `address`. Otherwise it is `dhcp` for IPv4 and `auto` for IPv6.";
@@ -132,6 +143,7 @@ in
   inherit given;
 
   options = {
+    kind = mkOption { type = enum [ "vm" "container" ]; default = "vm"; description = "Whether the machine is a VM or an LXC container. A machine cannot change from one to the other. See `docs/containers.md`."; };
     profile = mkOption { type = str; default = "default"; example = "production"; description = "The hypervisor: the name of a profile in the operator's profile file, which has its address and credentials."; };
     serverUrl = optional' str "https://pve.example.org:8006" "The hypervisor's address. If the profile has another address, we refuse it.";
     username = optional' str "deploy@pve" "The user on the hypervisor (`user@realm`, or without the realm). If the profile logs in as another user, we refuse it.";
@@ -258,6 +270,30 @@ in
           } // { description = "The recovery key, which opens the disk whatever else is lost."; };
         };
       }) "LUKS2 on the first disk, with all of it but the boot partition. See `docs/encryption.md`.";
+    container = optional
+      (submodule {
+        options = {
+          template = mkOption { type = str; example = "local:vztmpl/nixos.tar.xz"; description = "What the container's root is made of: a volume, or the path of a file that we upload once for each storage. `nix build .#container-template` makes one for all containers."; };
+          storage = optional' str "local" "The storage for a template that we upload. Without it, we choose one that takes templates.";
+          root = mkOption {
+            description = "The container's root file system.";
+            type = submodule {
+              options = {
+                storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the root."; };
+                size = mkOption { type = size; example = "8G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the root while the container runs. It never shrinks."; };
+              };
+            };
+          };
+          mounts = mkOption {
+            type = either (listOf (submodule mount)) (attrsOf (submodule mount));
+            default = [ ];
+            example = [{ path = "/var/lib/data"; storage = "local-lvm"; size = "20G"; }];
+            description = "Volumes of the container's own beside its root: a list, or a set by slot. One that you remove is detached and keeps its data until the container is destroyed.";
+          };
+          swap = optional' size 512 "The swap space: a number of MiB, or a number with M, G or T.";
+          nesting = mkOption { type = bool; default = true; description = "Whether the container may have namespaces of its own. systemd and Nix's sandbox need that."; };
+        };
+      }) "What a container has that a VM has not. Only with `kind = \"container\"`.";
     endpoint = section {
       families = mkOption { type = listOf (enum [ "ipv4" "ipv6" ]); default = [ "ipv6" "ipv4" ]; description = "The address families to try, the preferred one first."; };
       reaches = mkOption { type = listOf (enum [ "private" "public" ]); default = [ "private" "public" ]; description = "The kinds of addresses to try, the preferred one first."; };

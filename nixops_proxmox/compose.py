@@ -14,6 +14,7 @@ from nixops_proxmox.care import Care
 from nixops_proxmox.errors import NoPath
 from nixops_proxmox.escrow import RecoveryKeys
 from nixops_proxmox.guest.agent import Agent, RealClock
+from nixops_proxmox.guest.host_view import HostView
 from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.kinds.machine.shape import Permissions, World
@@ -27,6 +28,7 @@ from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
+from nixops_proxmox.pve.cluster.containers import ContainerHypervisor
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.reach.guests import Guests
@@ -78,6 +80,7 @@ class Parts:
         self._lock = threading.RLock()
         self._telling = Telling(options.reporter)
         self._hypervisors: dict[str, PveHypervisor] = {}
+        self._containers: dict[str, ContainerHypervisor] = {}
         self._routers: dict[str, Router] = {}
         self.right = Right()
         self.care = Care(options.agreed, lambda name: load_profile(name, path=options.profiles))
@@ -92,6 +95,7 @@ class Parts:
             options.patience,
             self.right.check,
             self.right.sleep,
+            hosts=self.host_view,
         )
 
     def __enter__(self) -> Self:
@@ -128,6 +132,16 @@ class Parts:
                 )
             return self._hypervisors[name]
 
+    def guests_of(self, name: str, *, container: bool) -> PveHypervisor:
+        """The hypervisor of a profile for VMs, or for containers."""
+        with self._lock:
+            machines = self.hypervisor(name)
+            if not container:
+                return machines
+            if name not in self._containers:
+                self._containers[name] = ContainerHypervisor(machines)
+            return self._containers[name]
+
     def router(self, name: str) -> Router:
         """The router of a profile. It is opened when it is first asked."""
         with self._lock:
@@ -160,6 +174,15 @@ class Parts:
         with open_terminal(profile, vm.node, vm.vmid, vm.active or vm.config) as terminal:
             yield terminal
 
+    def host_view(self, machine: Machine) -> HostView:
+        """What the node sees of a container, wherever it is now."""
+        hypervisor = self.guests_of(machine.facts.profile or "default", container=True)
+        assert isinstance(hypervisor, ContainerHypervisor)
+        node = hypervisor.find_node(machine.facts) or machine.facts.node
+        release = hypervisor.get_release()
+        sees = release.can_look_into_containers
+        return HostView(hypervisor.host_api, node, machine.facts.vmid, sees=sees, clock=self.clock)
+
     def world(
         self,
         spec: MachineSpec,
@@ -173,7 +196,7 @@ class Parts:
             refuse_other_profile(spec, load_profile(spec.profile, path=self._options.profiles))
         return World(
             spec=spec,
-            hypervisor=self.hypervisor(spec.profile),
+            hypervisor=self.guests_of(spec.profile, container=spec.is_container),
             guest=self.guests,
             builder=builder,
             keys=self.keys,

@@ -115,6 +115,9 @@ class Facts:
     awaits: Mapping[str, str] = field(default_factory=dict)
     # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to.
     luks: Mapping[str, str] = field(default_factory=dict)
+    container: bool = False  # PVE has it as a container, and not as a VM
+    # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.
+    first_key: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
 
     def to_json(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from nixops_proxmox.kinds import (
     routing,
     storage,
 )
+from nixops_proxmox.kinds.container import table as container
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
 from nixops_proxmox.kinds.ha import resource as ha
 from nixops_proxmox.kinds.ha import rule as ha_rule
@@ -103,6 +104,7 @@ def our_kinds() -> Sequence[Entry]:
     """The kinds of this package: one line each."""
     return (
         Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
+        Entry(container.NAME, container.ABOUT, container.LIFECYCLE),
         Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
         Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES, (ResourceType("volume", True),)),
         Entry(backup_job.NAME, backup_job.ABOUT, backup_job.LIFECYCLE, described=backup_job.DESCRIBED),

@@ -9,6 +9,7 @@ from nixops_proxmox.errors import SpecError
 from nixops_proxmox.kinds.registry import MACHINE, find_described
 from nixops_proxmox.pve.wire.networks import choose_profile
 from nixops_proxmox.spec import InstallMethod, MachineSpec, NetworkSpec, parse_network
+from nixops_proxmox.spec.containers import refuse_container
 from nixops_proxmox.spec.names import options_of
 
 DEFAULT = "default"
@@ -59,6 +60,8 @@ def read_network(name: str, definitions: Mapping[str, Any]) -> NetworkSpec:
 
 
 def installed_by_nixops(spec: MachineSpec) -> MachineSpec:
+    """SpecError for what NixOps 2 has no way to make: a container, or a disk with a passphrase of its own."""
+    refuse_container(spec)
     if spec.encryption is not None:
         raise SpecError(
             "needs the system at the installation, and NixOps builds it afterwards",

@@ -310,16 +310,18 @@ class Deployed(MoveVerb, VolumeVerbs):
         )
 
     def recoverable(self, profiles: Sequence[str]) -> list[Recoverable]:
-        """Every VM of the hypervisors that carries a mark, of this deployment and of others; touches none."""
+        """Every VM and container of the hypervisors that carries a mark, of whatever deployment; touches none."""
         return refuse_ambiguous([one for profile in profiles for one in self._recoverable(profile)])
 
     def _recoverable(self, profile: str) -> list[Recoverable]:
         recorded = {machine.name: machine for machine in self.record.machines() if machine.phase is not Phase.ABSENT}
         specs = {name: self.spec(name) for name in self.described()}
-        search = RecoverySearch(
-            self.record.name, profile, self._parts.hypervisor(profile), self._parts.keys, self._parts.agent
-        )
-        return search.run(recorded, specs)
+        found: list[Recoverable] = []
+        for container in (False, True):
+            hypervisor = self._parts.guests_of(profile, container=container)
+            search = RecoverySearch(self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent)
+            found += search.run(recorded, specs)
+        return found
 
     def plan(self, names: Sequence[str], *, copy: bool = False) -> list[Planned]:
         """What `deploy` would do; looks, builds, and changes nothing. `copy`: copies new systems to the machines that
@@ -436,22 +438,29 @@ class Deployed(MoveVerb, VolumeVerbs):
 
     @contextmanager
     def terminal(self, name: str) -> Iterator[Terminal]:
-        """The machine's serial terminal, through the hypervisor's API."""
+        """The machine's serial terminal, or a container's console, through the hypervisor's API."""
         profile, vm = self._running(name)
-        with open_terminal(profile, vm.node, vm.vmid, vm.config) as terminal:
+        container = self.record.machine(name).facts.container
+        with open_terminal(profile, vm.node, vm.vmid, vm.config, container=container) as terminal:
             yield terminal
 
     @contextmanager
     def display(self, name: str) -> Iterator[RemoteDisplay]:
         """The machine's display, by VNC through the hypervisor's API."""
+        self._refuse_container(name)
         profile, vm = self._running(name)
         with open_display(profile, vm.node, vm.vmid) as shown:
             yield shown
 
     def spice(self, name: str) -> Mapping[str, str]:
         """What a SPICE viewer's file has in it; good for 30 seconds."""
+        self._refuse_container(name)
         profile, vm = self._running(name)
         return ask_spice(profile, vm.node, vm.vmid, vm.active or vm.config)
+
+    def _refuse_container(self, name: str) -> None:
+        if self.record.machine(name).facts.container:
+            raise NoPath(f"{name}: it is a container, and has no display", hint=f"`console {name}` opens its terminal")
 
     def _running(self, name: str) -> tuple[Profile, Vm]:
         machine = self.record.machine(name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nixops_proxmox.core.graph import Ref
-from nixops_proxmox.errors import StateError
+from nixops_proxmox.errors import NoPath, StateError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.kinds.machine.errand import RAN
 from nixops_proxmox.kinds.machine.errands.moving import Arrive, DropLeft, GoBack, Leave, refuse_two
@@ -70,6 +70,11 @@ class MoveVerb(OpenDeployment):
 
     def _move(self, name: str, lease: Any, to: str, storage: str) -> Machine:
         machine = self.record.machine(name)
+        if machine.facts.container:
+            raise NoPath(
+                f"{name}: it is a container, and moving goes by backups, which we do not make of containers",
+                hint="describe another machine there; or take it there in PVE (`vzdump`, `pct restore`)",
+            )
         left = find_left(machine.facts)
         if left is None and machine.facts.profile == to:
             return machine

@@ -27,7 +27,7 @@ from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper, ResourceShown
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
-from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec import MachineKind, MachineSpec, NetworkSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state.record import DeploymentRecord
@@ -87,7 +87,7 @@ class OpenDeployment:
         """The machine's description; without one, what the record tells."""
         for spec in () if self.network is None else self.network.machines:
             if spec.name == name:
-                return self.addresses.filled(spec)
+                return as_recorded(self.addresses.filled(spec), self.record.machine(name))
         machine = self.record.machine(name)
         if machine.phase is Phase.ABSENT:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
@@ -114,7 +114,7 @@ class OpenDeployment:
         self._parts.care.agree()
 
     def hypervisor_of(self, name: str) -> PveHypervisor:
-        return self._parts.hypervisor(self.profile_of(name))
+        return self._parts.guests_of(self.profile_of(name), container=self.spec(name).is_container)
 
     def believed_access(self, name: str) -> Access | None:
         """How other programs get in, as the record has it: nothing is asked of the network. None: no address is
@@ -373,12 +373,18 @@ class OpenDeployment:
             raise SpecError(f"not in the description: {', '.join(unknown)}")
 
 
+def as_recorded(spec: MachineSpec, machine: Machine) -> MachineSpec:
+    """With the kind of guest that the machine is. A deploy refuses a description of the other kind."""
+    kind = MachineKind.CONTAINER if machine.facts.container else MachineKind.VM
+    return spec.model_copy(update={"kind": kind}) if machine.facts.vmid else spec
+
+
 def spec_of_record(machine: Machine, *, to_destroy: bool = False) -> MachineSpec:
     """What the record tells. An older version recorded whatever name stood in a VM's notes: of such a machine
     nothing is done, except that it is destroyed."""
     profile = machine.facts.profile or "default"
     if is_machine_name(machine.name):
-        return MachineSpec(name=machine.name, profile=profile)
+        return as_recorded(MachineSpec(name=machine.name, profile=profile), machine)
     if to_destroy:
         return MachineSpec(name="nameless", profile=profile)
     raise StateError(

@@ -7,11 +7,11 @@ from nixops_proxmox.core.engine import wait_for_errand
 from nixops_proxmox.kinds.machine.engine import carry_out, pursue, run_errand
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.errands.power import HardReboot, Reset
+from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.plans import Plan, plan_deploy, plan_reinstall, refuse_rescue
 from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import World
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Machine, Phase
 
 
@@ -46,7 +46,7 @@ class Pursuit:
     def as_seen(self) -> Machine:
         """As the world shows it. It is recorded only when something follows."""
         wait_for_errand(self.world, self.machine)
-        return LIFECYCLE.look(self.world, self.machine)
+        return life_of(self.world.spec).look(self.world, self.machine)
 
     def deploy(
         self,

@@ -8,9 +8,10 @@ from nixops_proxmox.guest.agent import Agent
 from nixops_proxmox.guest.system import read_boot_id, read_host_key, tell_system
 from nixops_proxmox.model import Facts, Machine, Phase, Power
 from nixops_proxmox.pve.api.answers import GuestSeen
+from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.vm.boot import boots_cd
-from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, is_unfinished, uuid_of
+from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, is_unfinished
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -53,16 +54,17 @@ class RecoverySearch:
     ) -> None:
         self._deployment, self._profile = deployment, profile
         self._hypervisor, self._keys, self._agents = hypervisor, keys, agents
+        self._kind, self._uuid_of = hypervisor.kind, hypervisor.kind.uuid_of
 
     def run(self, recorded: Mapping[str, Machine], specs: Mapping[str, MachineSpec]) -> list[Recoverable]:
         """By deployment and machine. `recorded`: what the state has already. `specs`: what is described."""
         marked = self._find_marked()
         same: dict[str, list[_Marked]] = {}
         for one in marked:
-            same.setdefault(uuid_of(one.config), []).append(one)
+            same.setdefault(self._uuid_of(one.config), []).append(one)
         found = []
         for one in marked:
-            others = [other for other in same[uuid_of(one.config)] if other is not one]
+            others = [other for other in same[self._uuid_of(one.config)] if other is not one]
             problem = self._find_problem(one, recorded, others)
             if problem:
                 found.append(Recoverable(one.mark, one.guest.vmid, one.guest.node, problem=problem))
@@ -73,7 +75,7 @@ class RecoverySearch:
     def _find_marked(self) -> list[_Marked]:
         """By our tag first, so that a large cluster need not be read whole. An unfinished clone has no tag yet."""
         guests = self._hypervisor.resources().guests.values()
-        tagged = [guest for guest in guests if guest.kind == "qemu" and (TAG in guest.tags or not guest.tags)]
+        tagged = [guest for guest in guests if guest.kind == self._kind.type and self._may_be_ours(guest)]
         marked = []
         for guest in tagged:
             config = self._hypervisor.client.get_config(guest.node, guest.vmid).values
@@ -81,6 +83,10 @@ class RecoverySearch:
             if mark is not None and not guest.template:
                 marked.append(_Marked(guest, mark, config))
         return marked
+
+    def _may_be_ours(self, guest: GuestSeen) -> bool:
+        """A container is made with our tag."""
+        return TAG in guest.tags or (not guest.tags and self._kind is not CONTAINERS)
 
     def _find_problem(self, one: _Marked, recorded: Mapping[str, Machine], others: Sequence[_Marked]) -> str:
         if one.mark.deployment != self._deployment:
@@ -90,7 +96,7 @@ class RecoverySearch:
         if is_unfinished(one.config.get("description", "")):
             again = command(Verb.DEPLOY)
             return f"it is an unfinished clone: destroy it in PVE, or let {again} make the machine and destroy it then"
-        if uuid_of(one.config) != one.mark.uuid.lower():
+        if self._uuid_of(one.config) != one.mark.uuid.lower():
             return "its SMBIOS UUID is not the one in its notes: it is a copy of the machine"
         if others:
             where = ", ".join(f"VM {other.guest.vmid} on {other.guest.node}" for other in others)
@@ -112,6 +118,7 @@ class RecoverySearch:
             node=guest.node,
             macs=macs_of(config),
             asked=spec.install.asked if spec is not None else NEVER,
+            container=self._kind is CONTAINERS,
         )
         machine = Machine(self._deployment, mark.machine, Phase.ABSENT, facts)
         remarks = [] if spec is not None else ["it is not described here"]
@@ -126,6 +133,8 @@ class RecoverySearch:
             remarks.append("it would boot the installer, which will not write to disks with data")
         elif vm.power is Power.STOPPED:
             machine = machine.moved(Phase.STOPPED, installed)
+        elif facts.container:  # there is no agent to ask: our host key proves it, if we have it
+            machine = machine.moved(Phase.RUNNING, installed)
         else:
             machine, told = self._ask_guest(machine.moved(Phase.RUNNING, installed))
             remarks += told

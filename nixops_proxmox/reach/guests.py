@@ -15,13 +15,14 @@ from nixops_proxmox.guest.agent import NOT_NOW, Agent
 from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, find_disk, list_disks, match_disks
 from nixops_proxmox.guest.growing import TIME as GROW_TIME
 from nixops_proxmox.guest.growing import foresee, grow, look
+from nixops_proxmox.guest.host_view import HostView
 from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
 from nixops_proxmox.guest.vigil import Vigil
 from nixops_proxmox.kinds.machine.ports import InstallerSeen, Reporter
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
-from nixops_proxmox.model import Address, Endpoint, Facts, GrownDisk, GuestDisk, Machine
+from nixops_proxmox.model import Address, Completed, Endpoint, Facts, GrownDisk, GuestDisk, Machine
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.pve.vm.identity import disk_serial
 from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
@@ -38,6 +39,7 @@ from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_ident
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
+from nixops_proxmox.ssh.trust import find_named
 from nixops_proxmox.state.record import Winners
 from nixops_proxmox.texts import tail
 
@@ -65,7 +67,7 @@ def site() -> str:
 class Guests:
     """One for all machines of a run. Each machine is used by one thread at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its parts, each by name
         self,
         agents: Callable[[Machine], Agent],
         keys: KeyStore,
@@ -76,8 +78,12 @@ class Guests:
         patience: Patience,
         may_act: Callable[[], None] = lambda: None,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        hosts: Callable[[Machine], HostView] | None = None,
     ) -> None:
-        """`may_act` is asked right before anything is done in a guest, or recorded."""
+        """`may_act` is asked right before anything is done in a guest, or recorded. `hosts`: what nodes see of
+        containers."""
+        self._hosts = hosts
         self._may_act, self._sleep = may_act, sleep
         self._patience = patience
         self._quiet = patience.sshd  # seconds that a guest which shows nothing is waited for
@@ -188,24 +194,53 @@ class Guests:
     def introduce(
         self, machine: Machine, spec: MachineSpec, files: Mapping[str, tuple[str, int]], authorized: Sequence[str]
     ) -> None:
-        agent = self._agents(machine)
-        self._reporter.detail(machine, "waiting for the copied system's guest agent")
-        agent.wait_for_agent(self._patience.boot, self._patience.growth)
-        self._reporter.detail(machine, "giving it its host key")
         users = tuple(dict.fromkeys(("root", spec.ssh.user)))
-        done = agent.run_script(introduce_script(files, authorized, users), timeout=INTRODUCE_TIME)
+        script = introduce_script(files, authorized, users)
+        done = (self._introduce_by_ssh if spec.is_container else self._introduce_by_agent)(machine, spec, script)
         if not is_introduced(done):
             raise CommandFailed(
                 f"{machine.name}: the copied system did not take its identity: {tail(done.stderr.strip(), 500)}",
                 status=done.status,
                 output=done.stderr,
-                hint="it must let the guest agent run commands and write below /etc: look at it on its console",
+                hint="it must let the guest agent run commands and write below /etc: look at it on its console"
+                if not spec.is_container
+                else "its template must let root write below /etc: look at it on its console",
             )
 
+    def _introduce_by_agent(self, machine: Machine, spec: MachineSpec, script: str) -> Completed:
+        del spec
+        agent = self._agents(machine)
+        self._reporter.detail(machine, "waiting for the copied system's guest agent")
+        agent.wait_for_agent(self._patience.boot, self._patience.growth)
+        self._reporter.detail(machine, "giving it its host key")
+        return agent.run_script(script, timeout=INTRODUCE_TIME)
+
+    def _introduce_by_ssh(self, machine: Machine, spec: MachineSpec, script: str) -> Completed:
+        """Root logs in. The host key is the one that PVE made, or ours already, so this is safe to repeat."""
+        keys = tuple(key for key in (machine.facts.host_key, machine.facts.first_key) if key)
+        first = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
+        view = self._view(machine, first)
+        self._reporter.detail(machine, "waiting for an address of the container")
+        machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(view)))
+        _, result = self._find_endpoint(machine, first, view, keys, known=True)
+        self._reporter.detail(machine, "giving it its host key")
+        login = self._login(result.winner.candidate.endpoint, keys, self.identity(spec))
+        try:
+            return self._shell(machine.name, login).run(script, timeout=INTRODUCE_TIME)
+        finally:
+            self.leave(machine.name)
+
+    def _view(self, machine: Machine, spec: MachineSpec) -> "Agent | HostView | None":
+        """What tells the machine's addresses: its node, its agent, or nothing but the record."""
+        if spec.is_container:
+            return None if self._hosts is None else self._hosts(machine)
+        return self._agents(machine) if spec.agent else None
+
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
-        agent = self._agents(machine) if spec.agent else None
+        agent = self._view(machine, spec)
         if agent is not None:
-            self._reporter.detail(machine, "waiting for the system's guest agent")
+            waited_for = "an address of the container" if spec.is_container else "the system's guest agent"
+            self._reporter.detail(machine, f"waiting for {waited_for}")
             machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(agent)))
         addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,), known=True)
         endpoint = result.winner.candidate.endpoint
@@ -264,23 +299,27 @@ class Guests:
             login = SshLogin(candidate.endpoint, tuple(keys), hops=self._ways.hops)
             tell = partial(reached, candidate.endpoint)
             key, connected = probe_host_key(login, cancelled, timeout=seconds, reached=tell)
-            return Proof(key, connected)
+            return Proof(find_named(key, keys) or key, connected)
 
         return race(choice.candidates, probe, keys=keys, deadline=seconds)
 
-    def addresses(self, agent: Agent | None, machine: Machine, *, again: bool = False) -> tuple[Address, ...]:
+    def addresses(
+        self, agent: Agent | HostView | None, machine: Machine, *, again: bool = False
+    ) -> tuple[Address, ...]:
         """As the agent tells them now or, without one, as the record has them."""
         return machine.facts.addresses if agent is None else addresses_of(agent.interfaces(again=again), find_reach)
 
-    def _first_addresses(self, agent: Agent) -> tuple[Address, ...]:
-        """Waits until the agent tells them."""
+    def _first_addresses(self, agent: Agent | HostView | None) -> tuple[Address, ...]:
+        """Waits until the agent, or the node, tells them."""
+        if agent is None:
+            return ()
         return addresses_of(agent.wait_for_interfaces(self._patience.boot, self._patience.growth), find_reach)
 
     def _find_endpoint(
         self,
         machine: Machine,
         spec: MachineSpec,
-        agent: Agent | None,
+        agent: Agent | HostView | None,
         keys: Sequence[str],
         *,
         installer: bool = False,
@@ -315,7 +354,7 @@ class Guests:
             vigil.see([str(address) for address in addresses if address not in known_before])
 
     def _addresses_now(
-        self, agent: Agent | None, machine: Machine, last: tuple[Address, ...], *, again: bool = True
+        self, agent: Agent | HostView | None, machine: Machine, last: tuple[Address, ...], *, again: bool = True
     ) -> tuple[Address, ...]:
         """What the agent tells now. A busy guest's agent is away for a while: then what it told last still holds."""
         try:
@@ -328,7 +367,8 @@ class Guests:
         addresses: tuple[Address, ...] = machine.facts.addresses
         lines: list[str] = []
         try:
-            addresses = self.addresses(self._agents(machine), machine) if spec.agent else addresses
+            view = self._view(machine, spec)
+            addresses = addresses if view is None else self.addresses(view, machine)
         except AgentSilent as error:
             lines.append(f"the guest agent is silent ({error.message}); these are the last known addresses")
         choice = self.choice(machine, spec, addresses)

@@ -1,5 +1,6 @@
 """What is wanted: a network and its machines, parsed once, frozen. None means "leave alone"."""
 
+from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.encryption import Encryption, Sink, Tang, Unlocking
 from nixops_proxmox.spec.machine import (
     Bus,
@@ -12,6 +13,7 @@ from nixops_proxmox.spec.machine import (
     InstallSource,
     InstallSpec,
     IpSpec,
+    MachineKind,
     MachineSpec,
     NetworkSpec,
     Nic,
@@ -25,6 +27,7 @@ from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
     "Bus",
+    "ContainerSpec",
     "Cpu",
     "Disk",
     "Efi",
@@ -37,10 +40,13 @@ __all__ = [
     "IpSpec",
     "MacPoolSpec",
     "MacSchemeSpec",
+    "MachineKind",
     "MachineSpec",
+    "MountSpec",
     "NetworkSpec",
     "Nic",
     "Placement",
+    "RootSpec",
     "Sink",
     "Ssh",
     "Tang",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
+from nixops_proxmox.spec.containers import check_container
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.layouts import LayoutName
 from nixops_proxmox.spec.machine import (
@@ -117,6 +118,13 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
 
 
 def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    check_container(spec, at, mistakes)
+    _check_placement(spec, at, mistakes)
+    if not spec.is_container:
+        _check_vm(spec, at, mistakes)
+
+
+def _check_vm(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     by_agent = spec.install.source is not InstallSource.ISO and spec.install.identity is IdentityBy.AGENT
     if by_agent and not spec.agent:
         text = f"a machine from {_A[spec.install.source]} gets its identity through the guest agent"
@@ -125,7 +133,6 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
     if spec.efi is not None and spec.bios == "seabios":
         mistakes.add(at("bios"), "an EFI disk needs ovmf, and this says seabios")
-    _check_placement(spec, at, mistakes)
     _check_secure_boot(spec, at, mistakes)
     _check_encryption(spec, at, mistakes)
     _check_extra(spec, at, mistakes)

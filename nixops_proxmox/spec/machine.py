@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.container import ContainerSpec
 from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.layouts import LayoutName
@@ -162,10 +163,16 @@ class Placement(Frozen):
     strict: bool = False
 
 
+class MachineKind(StrEnum):
+    VM = "vm"
+    CONTAINER = "container"
+
+
 class MachineSpec(Frozen):
     """One machine. The field names are the option names below `deployment.proxmox`, in snake case."""
 
     name: v.DnsName
+    kind: MachineKind = MachineKind.VM
     profile: v.ProfileName = "default"  # the hypervisor's profile
     server_url: v.ServerUrl | None = None  # these three: what the profile must agree with
     username: v.UserName | None = None
@@ -202,8 +209,13 @@ class MachineSpec(Frozen):
     ignore: Annotated[tuple[v.ConfigKey, ...], v.Unique] = ()  # PVE's keys that are left alone once the VM exists
     install: InstallSpec = InstallSpec()
     encryption: Encryption | None = None
+    container: ContainerSpec | None = None
     endpoint: EndpointPolicy = EndpointPolicy()
     ssh: Ssh = Ssh()
+
+    @property
+    def is_container(self) -> bool:
+        return self.kind is MachineKind.CONTAINER
 
 
 class NetworkSpec(Frozen):

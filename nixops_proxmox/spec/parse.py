@@ -8,6 +8,8 @@ from pydantic import BaseModel, ValidationError
 
 from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
+from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
+from nixops_proxmox.spec.containers import check_containers
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.encryption import Encryption, Tang, Unlocking, check_encryption
 from nixops_proxmox.spec.explain import explain
@@ -40,7 +42,7 @@ from nixops_proxmox.spec.routing import (
     RouterVlan,
     RoutingSpec,
 )
-from nixops_proxmox.spec.slots import disk_slots, nic_slots
+from nixops_proxmox.spec.slots import disk_slots, mount_slots, nic_slots
 from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.virtual_network import connected
@@ -123,6 +125,7 @@ def _network(
         check.check_ways(found, _path, mistakes)
         check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
+    check_containers(resources, found, mistakes)
     network = data.get("network")
     description = network.get("description") if isinstance(network, Mapping) else None
     return NetworkSpec(
@@ -204,6 +207,8 @@ def parse_machine(name: str, data: object, *, alone: bool = True) -> MachineSpec
         if alone and isinstance(options, Mapping) and options.get(option) is not None:
             text = "has no effect here: only the command line's networks have it"
             mistakes.add(f"{_path(name)}.{option}", text)
+    if spec is not None and spec.is_container:
+        mistakes.add(f"{_path(name)}.kind", "only the command line makes containers: expected vm here")
     if spec is None or mistakes.found:
         raise mistakes.error()
     return spec
@@ -349,6 +354,11 @@ def _read_disks(node: Node, mistakes: Mistakes) -> object:
     return [_dump(disk) for disk in found if disk is not None]
 
 
+def _read_mounts(node: Node, mistakes: Mistakes) -> object:
+    found = (_read(MountSpec, child, mistakes, given={"slot": slot}) for slot, child in mount_slots(node, mistakes))
+    return [_dump(mount) for mount in found if mount is not None]
+
+
 def _read_nics(node: Node, mistakes: Mistakes) -> object:
     found = (_read(Nic, child, mistakes, given={"slot": slot}) for slot, child in nic_slots(node, mistakes))
     return [_dump(nic) for nic in found if nic is not None]
@@ -439,6 +449,10 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (MachineSpec, "balloon"): _read_size("M", divisor=UNITS["M"]),
     (MachineSpec, "startup"): _read_number_as_text,
     (Disk, "size"): _read_size("G"),
+    (ContainerSpec, "mounts"): _read_mounts,
+    (ContainerSpec, "swap"): _read_size("M", divisor=UNITS["M"]),
+    (RootSpec, "size"): _read_size("G"),
+    (MountSpec, "size"): _read_size("G"),
     (VolumeSpec, "size"): _read_size("G"),
     (Nic, "ipv4"): _read_ip(4),
     (Nic, "ipv6"): _read_ip(6),

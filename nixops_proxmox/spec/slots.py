@@ -8,6 +8,7 @@ from nixops_proxmox.spec.tree import Mistakes, Node, below, nearest, show
 
 LAST = {Bus.SCSI: 30, Bus.VIRTIO: 15, Bus.SATA: 5}
 LAST_NIC = 31
+LAST_MOUNT = 255
 
 Slotted = tuple[str, Node]
 KindOf = Callable[[Node, Mistakes], tuple[str, int] | None]  # the prefix of its slots, and the last number
@@ -16,6 +17,11 @@ KindOf = Callable[[Node, Mistakes], tuple[str, int] | None]  # the prefix of its
 def disk_slots(node: Node, mistakes: Mistakes) -> list[Slotted]:
     """Disks by slot. Of a list, each gets the next free slot of its bus. In a set, the names are slots."""
     return _slots(node, mistakes, _bus_of)
+
+
+def mount_slots(node: Node, mistakes: Mistakes) -> list[Slotted]:
+    """The mount points of a container."""
+    return _slots(node, mistakes, lambda _node, _mistakes: ("mp", LAST_MOUNT))
 
 
 def nic_slots(node: Node, mistakes: Mistakes) -> list[Slotted]:

@@ -189,6 +189,12 @@ DiskSlot = Annotated[
         )
     ),
 ]
+MountSlot = Annotated[
+    str, AfterValidator(_matching(r"mp(?:1?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])", "a slot: mp0 to mp255"))
+]
+MountPath = Annotated[
+    str, AfterValidator(_matching(r"(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._@+-]+)+", "a folder such as /var/lib/data"))
+]
 NicSlot = Annotated[str, AfterValidator(_matching(r"net(?:[12]?[0-9]|3[01])", "a slot: net0 to net31"))]
 Serial = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9_.-]{1,20}", "1 to 20 letters, digits and _ . -"))]
 Mac = Annotated[str, AfterValidator(parse_mac)]

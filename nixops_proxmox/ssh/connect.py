@@ -21,7 +21,7 @@ from nixops_proxmox.ssh.argv import ANSWER_TIME, Hop, bracketed, canonical_host
 from nixops_proxmox.ssh.identity import LoginKeys, identity_for, keys_of
 from nixops_proxmox.ssh.jump import resolve_jump
 from nixops_proxmox.ssh.known_hosts import USER_FILES, find_trusted
-from nixops_proxmox.ssh.trust import ALGORITHMS, SIGNATURES, Authority
+from nixops_proxmox.ssh.trust import ALGORITHMS, SIGNATURES, Authority, find_named
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
 FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}  # AddressFamily
@@ -163,7 +163,7 @@ def check_host_key(
     if authority is not None:
         _check_believed(transport, authority, what)
         return
-    if shown not in {" ".join(key.split()[:2]) for key in keys}:
+    if not find_named(shown, keys):
         raise _another(what, shown, " or ".join(keys))
 
 

@@ -1,7 +1,9 @@
 """Do we believe a jump host? Judges as OpenSSH does by the user's known_hosts (sshconnect.c): what to ask for, in which
 order, and what the key or certificate that it shows is worth."""
 
-from collections.abc import Sequence
+import base64
+import hashlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import paramiko
@@ -15,6 +17,26 @@ PLAIN = (
 )  # fmt: skip
 ALGORITHMS = (*(f"{name}{SUFFIX}" for name in PLAIN), *PLAIN)
 SIGNATURES = PLAIN
+
+
+FINGERPRINT = "SHA256:"
+
+
+def find_named(shown: str, known: Collection[str]) -> str:
+    """The one of `known` that names the host key which a server showed: the key itself, or its fingerprint in the place
+    of the key ("ssh-ed25519 SHA256:…"). Empty: none does."""
+    bare = " ".join(shown.split()[:2])
+    names = (bare, f"{bare.partition(' ')[0]} {fingerprint_of(bare)}")
+    return next((key for key in known if " ".join(key.split()[:2]) in names), "")
+
+
+def fingerprint_of(key: str) -> str:
+    """As ssh-keygen prints it. Of what is no key, one that nothing has."""
+    try:
+        blob = base64.b64decode(key.split()[1], validate=True)
+    except (IndexError, ValueError):
+        return ""
+    return FINGERPRINT + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def key_type(algorithm: str) -> str:

@@ -91,7 +91,7 @@ class Hypervisors:
             state=str(self.folder / "state.db"),
             profiles=self.profiles,
             keys=self.folder / "keys",
-            patience=FAST,
+            patience=options.pop("patience", FAST),
             **options,
         )
         network = parse_network("shop", {"machines": described, "resources": resources})

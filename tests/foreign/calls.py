@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nixops_proxmox.pve.api.answers import MappingSeen
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.containers import ContainerClient
 from nixops_proxmox.pve.api.firewall import FirewallCalls, of_vm
 
 NODE, VMID, STORAGE = "pve1", 100, "local"
@@ -90,6 +91,7 @@ def made(folder: Path) -> list[Made]:
         Made("unlock_sdn", lambda c: c.unlock_sdn("t"), "DELETE", "/cluster/sdn/lock"),
         Made("apply_sdn", lambda c: c.apply_sdn({}), "PUT", "/cluster/sdn"),
         Made("list_zone_status", lambda c: c.list_zone_status(NODE), "GET", f"/nodes/{NODE}/sdn/zones"),
+        *_of_containers(),
         *_of_firewalls(),
         *_of_ha(),
         Made("list_online_nodes", lambda c: c.list_online_nodes(), "GET", "/nodes"),
@@ -170,6 +172,27 @@ def _of_ha() -> list[Made]:
         ),
         Made("replication.remove", lambda c: c.replication.remove("100-0"), "DELETE", f"{REPLICATION}/100-0"),
         Made("replication.list_states", lambda c: c.replication.list_states(NODE), "GET", f"/nodes/{NODE}/replication"),
+    ]
+
+
+def _of_containers() -> list[Made]:
+    """The calls that are not those of VMs under another word."""
+    base = f"/nodes/{NODE}/lxc"
+    ct, template = f"{base}/{VMID}", "local:backup/x.tar.zst"
+
+    def of(call: Callable[[ContainerClient], object]) -> Callable[[PveClient], object]:
+        return lambda client: call(ContainerClient(client.sender))
+
+    return [
+        Made("containers.get_config", of(lambda c: c.get_config(NODE, VMID)), "GET", f"{ct}/config"),
+        Made(
+            "containers.change_config", of(lambda c: c.change_config(NODE, VMID, {"cores": 1})), "PUT", f"{ct}/config"
+        ),
+        Made("containers.restore_vm", of(lambda c: c.restore_vm(NODE, VMID, template)), "POST", base),
+        Made("containers.open_terminal", of(lambda c: c.open_terminal(NODE, VMID)), "POST", f"{ct}/termproxy"),
+        Made("containers.migrate_vm", of(lambda c: c.migrate_vm(NODE, VMID, "pve2")), "POST", f"{ct}/migrate"),
+        Made("containers.make_template", of(lambda c: c.make_template(NODE, VMID)), "POST", f"{ct}/template"),
+        Made("containers.get_interfaces", of(lambda c: c.get_interfaces(NODE, VMID)), "GET", f"{ct}/interfaces"),
     ]
 
 

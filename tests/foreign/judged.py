@@ -37,7 +37,7 @@ _JUDGED: list[tuple[int | None, str, type[DeployError]]] = [
     (None, r"[Oo]nly root|missing privileges", PermissionDenied),
     (None, r"hotplug problem", HotplugFailed),
     (None, r"no quorum\?", NoQuorum),
-    (None, r"lock-\d+\.conf' - got timeout|guest migration lock", LockTimeout),
+    (None, r"(lock-\d+\.conf|pve-config-\d+\.lock)' - got timeout|guest migration lock", LockTimeout),
     (None, r"is locked \(backup\)", VmLocked),
     (None, r"agent is not running", AgentSilent),
     (None, r"checksum mismatch", ConfigChanged),

@@ -75,6 +75,25 @@ class MachineBench:
             assert not self.bench.cluster.vms
 
 
+class ContainerBench:
+    made_again: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self.bench = cluster.Bench()
+
+    def run(self, fuse: Fuse, *, wanted: bool) -> object:
+        return self.bench.run(Phase.READY if wanted else Phase.ABSENT, fuse, spec=cluster.CONTAINER)
+
+    def check(self, *, wanted: bool) -> None:
+        assert self.bench.record.machine.phase is (Phase.READY if wanted else Phase.ABSENT)
+        if wanted:
+            facts = self.bench.record.machine.facts
+            assert facts.container and self.bench.vm.running and self.bench.vm.active and self.bench.vm.host_key
+            assert self.bench.cluster.calls.count("create_vm") == 1
+        else:
+            assert not self.bench.cluster.vms
+
+
 FILE = Medium(Path("nixos.iso"), "nixos-0123456789abcdef.iso", 10, "iso", "local", "pve1")
 
 
@@ -445,6 +464,7 @@ class NetworkBench:
 BENCHES: dict[str, type[Bench]] = {
     "address": AddressBench,
     "machine": MachineBench,
+    "container": ContainerBench,
     "medium": MediumBench,
     "volume": VolumeBench,
     "pool": PoolBench,

@@ -38,7 +38,10 @@ let
     outPath = "/nixpkgs";
     lib = lib' // {
       nixosSystem = { system, modules }: {
-        config.system.build.isoImage = package (installation false modules).isoImage.isoName;
+        config.system.build = {
+          isoImage = package (installation false modules).isoImage.isoName;
+          tarball = package "container-template";
+        };
       };
     };
     legacyPackages = lib'.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: pkgs);

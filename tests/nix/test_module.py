@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.spec import parse_machine, parse_network
 from nixops_proxmox.spec.layouts import LAYOUTS, LayoutName
 from tests.nix.conftest import ROOT, Evaluate
 
@@ -265,8 +265,8 @@ def test_the_old_names_still_work_and_their_new_ones_are_told(machine: Machine) 
 def test_what_is_exported_has_no_old_names_and_nothing_unset(machine: Machine) -> None:
     exported = machine(OLD)["exported"]
     assert set(exported) == {
-        "agent", "arch", "bios", "cpu", "disks", "efi", "endpoint", "extra", "hotplug", "ignore", "install", "memory",
-        "network", "onboot", "placement", "profile", "protection", "serialPort", "ssh", "tags", "volumes",
+        "agent", "arch", "bios", "cpu", "disks", "efi", "endpoint", "extra", "hotplug", "ignore", "install", "kind",
+        "memory", "network", "onboot", "placement", "profile", "protection", "serialPort", "ssh", "tags", "volumes",
     }  # fmt: skip
     assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep"}
     assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6", "dns", "search"}
@@ -334,3 +334,37 @@ def test_with_uefi_the_boot_partition_is_that_of_the_firmware(machine: Machine) 
 def test_a_machine_without_encryption_has_nothing_of_it(machine: Machine) -> None:
     initrd = machine(f"disks = [ {DISK} ];")["boot"]["initrd"]
     assert initrd["luks"]["devices"] == {} and not initrd["clevis"]["enable"] and not initrd["systemd"]["enable"]
+
+
+CONTAINER = """
+  kind = "container";
+  network = [ { bridge = "vmbr0"; ipv4 = "10.0.0.2/24"; } ];
+  container = { template = "local:vztmpl/nixos.tar.xz"; root = { storage = "local-lvm"; size = 8; }; };
+"""
+
+
+def test_a_container_has_no_kernel_no_loader_and_the_network_that_pve_writes(machine: Machine) -> None:
+    done = machine(CONTAINER)
+    assert done["failed"] == []
+    assert done["boot"]["isContainer"] and not done["loader"]["grub"]["enable"]
+    assert done["fileSystems"] == {} and done["network"]["networks"] == {}
+    assert done["services"]["openssh"]["enable"] and not done["services"]["qemuGuest"]["enable"]
+    assert done["networking"]["hostName"] == "" and done["networking"]["useDHCP"] is False
+    assert parse_machine_of(done).container is not None
+
+
+def parse_machine_of(done: Any) -> Any:
+    network = parse_network("n", {"machines": {"web": {"proxmox": done["exported"]}}})
+    return network.machines[0]
+
+
+REFUSED = {
+    "a kernel": ("boot.isContainer = false;", CONTAINER, "boot.isContainer is off"),
+    "nothing to be made of": ("", 'kind = "container"; network = [ { bridge = "vmbr0"; } ];', "container must be set"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_container_that_could_not_be_is_refused(machine: Machine, what: str) -> None:
+    more, options, why = REFUSED[what]
+    assert any(why in one for one in machine(options, more=f"{{ {more} }}")["failed"])

@@ -33,7 +33,7 @@ def test_the_flake_has_what_it_promises_for_both_systems(look: Any) -> None:
     for kind in ("packages", "apps", "checks", "shells", "plugin"):
         assert set(flake[kind]) == SYSTEMS, kind
     isos = {"installer-iso", "installer-iso-zfs"}
-    assert set(flake["packages"]["x86_64-linux"]) == {"default", "nixops-proxmox", *isos}
+    assert set(flake["packages"]["x86_64-linux"]) == {"default", "nixops-proxmox", "container-template", *isos}
     assert flake["packages"]["aarch64-linux"]["installer-iso"] == "nixops-proxmox-installer.iso"
     assert flake["packages"]["x86_64-linux"]["installer-iso-zfs"] == "nixops-proxmox-installer-zfs.iso"
     assert flake["apps"]["x86_64-linux"]["default"].endswith("/bin/nixops-proxmox")

@@ -11,12 +11,15 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel
 
 from nixops_proxmox.spec import (
+    ContainerSpec,
     Disk,
     Efi,
     InstallSpec,
     IpSpec,
     MachineSpec,
+    MountSpec,
     Nic,
+    RootSpec,
     Ssh,
     Tang,
     Tpm,
@@ -49,6 +52,10 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (MachineSpec, "disks"): Disk,
     (MachineSpec, "network"): Nic,
     (Disk, "size"): SIZE,
+    (ContainerSpec, "mounts"): MountSpec,
+    (ContainerSpec, "swap"): SIZE,
+    (RootSpec, "size"): SIZE,
+    (MountSpec, "size"): SIZE,
     (VolumeSpec, "size"): SIZE,
     (Nic, "ipv4"): IpSpec,
     (Nic, "ipv6"): IpSpec,
@@ -59,7 +66,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
 }
 # Fields that only make sense for one entry of a list, not said by the model.
 ALSO = {Disk: {"bus"}, MachineSpec: NIX_ONLY}
-OPTIONAL_IN_NIX = {(Disk, "slot"), (Nic, "slot"), (Nic, "bridge"), (IpSpec, "method")}
+OPTIONAL_IN_NIX = {(Disk, "slot"), (MountSpec, "slot"), (Nic, "slot"), (Nic, "bridge"), (IpSpec, "method")}
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ ON_THE_LAB = [  # with the lab's installer
 ]
 FILES = [
     "examples/behind-a-gateway/network.nix",
+    "examples/containers/network.nix",
     "examples/laboratory/network.nix",
     "examples/nixops4/flake.nix",
     "examples/proxmox/network.nix",
@@ -34,6 +35,7 @@ FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/encryption.md 0",
+    "docs/containers.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",
     "docs/gateway.md 0",
@@ -121,8 +123,9 @@ def test_it_evaluates_as_it_stands(evaluate: Evaluate, nixos: Nixos, tmp_path: P
     for machine, system in told.items():
         assert system["failed"] == [], machine
         assert system["evaluates"] and system["saysStateVersion"], machine
-        iso = system["proxmox"]["install"]["iso"]
-        assert iso in (ISO, "local:iso/lab-installer.iso") and ("lab" in iso) == (name in ON_THE_LAB)
+        if system["proxmox"]["kind"] == "vm":
+            iso = system["proxmox"]["install"]["iso"]
+            assert iso in (ISO, "local:iso/lab-installer.iso") and ("lab" in iso) == (name in ON_THE_LAB)
         keys = system["proxmox"]["ssh"].get("authorizedKeys", [])
         system["proxmox"]["ssh"]["authorizedKeys"] = [key for key in keys if "AAAA…" not in key]
     spec = {name: {"deployment": {"proxmox": system["proxmox"]}} for name, system in told.items()}

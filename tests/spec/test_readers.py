@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
+from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.encryption import Encryption, Recovery, Sink, Tang, Unlocking
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec
@@ -28,6 +29,9 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     models.EndpointPolicy: frozenset({"policy", "endpoint"}),
     models.Ssh: frozenset({"ssh"}),
     models.Placement: frozenset({"placement"}),
+    ContainerSpec: frozenset({"container"}),
+    RootSpec: frozenset({"root"}),
+    MountSpec: frozenset({"mount"}),
     Encryption: frozenset({"encryption"}),
     Unlocking: frozenset({"unlock"}),
     Recovery: frozenset({"recovery"}),

@@ -7,10 +7,10 @@ from nixops_proxmox.core import engine
 from nixops_proxmox.core.engine import TASK, OpenAttempt, at_rest, do_step, never, wait_for_errand
 from nixops_proxmox.errors import DeployError, Retry
 from nixops_proxmox.kinds.machine.errand import RAN, WHAT, Errand
+from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.shape import World
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Machine, Phase
 
 
@@ -24,14 +24,14 @@ def pursue(
 ) -> Machine:
     """Take one durable move after another until `machine` is in `goal`, or `enough` says that it may stop there."""
     way = world.spec.install.source
-    return engine.pursue(LIFECYCLE, goal, machine, world, journal, way=way, enough=enough)
+    return engine.pursue(life_of(world.spec), goal, machine, world, journal, way=way, enough=enough)
 
 
 def carry_out(
     plan: Plan, machine: Machine, world: World, journal: Journal, *, enough: Callable[[Machine], bool] = never
 ) -> Machine:
     """Reach the goals of a plan that was drawn up just now, or stop where `enough` says that it may."""
-    return engine.carry_out(LIFECYCLE, plan, machine, world, journal, enough=enough)
+    return engine.carry_out(life_of(world.spec), plan, machine, world, journal, enough=enough)
 
 
 def run_errand(errand: Errand, machine: Machine, world: World, journal: Journal) -> Machine:

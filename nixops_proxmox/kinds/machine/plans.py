@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.machine.encryption import find_mismatch
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.laid_out import refuse_other_layout
 from nixops_proxmox.kinds.machine.left import refuse_unfinished
+from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.hardware import find_refused
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
@@ -20,7 +21,7 @@ from nixops_proxmox.kinds.machine.steps.system import (
     find_awaited,
     find_reasons_to_restart,
 )
-from nixops_proxmox.kinds.machine.table import INSTALLING, LIFECYCLE, SETTLED
+from nixops_proxmox.kinds.machine.table import INSTALLING, SETTLED
 from nixops_proxmox.model import Change, Effect, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -55,12 +56,13 @@ def plan_deploy(machine: Machine, world: World) -> Plan:
 
 def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence[Phase]]) -> Plan:
     """One look, and the plan for what it shows. `goals`: what is wanted of the machine as it was seen."""
-    seen, shown = LIFECYCLE.look_closely(world, machine)
+    life = life_of(world.spec)
+    seen, shown = life.look_closely(world, machine)
     wanted, way = goals(seen), world.spec.install.source
     if len(wanted) > 1:
         _build_for_anew(seen, world)
     try:
-        return plan.draw_up(LIFECYCLE, seen, wanted, shown=shown, way=way)
+        return plan.draw_up(life, seen, wanted, shown=shown, way=way)
     except NoPath as error:
         return Plan(seen, (), shown, way, blocked=error)
 
@@ -171,7 +173,8 @@ def runs(drawn: Plan) -> bool:
 
 def start_of_reinstall(spec: MachineSpec) -> Phase:
     """Where a reinstall begins: with the installer, or, where none is used, with a new VM of the same identity."""
-    return Phase.DEFINED if spec.install.source is InstallSource.ISO else Phase.RESERVED
+    by_iso = spec.install.source is InstallSource.ISO and not spec.is_container
+    return Phase.DEFINED if by_iso else Phase.RESERVED
 
 
 def asks_for_reinstall(machine: Machine, world: World) -> bool:
@@ -194,10 +197,22 @@ def refuse_rescue(drawn: Plan, world: World) -> None:
 def refuse_moved(machine: Machine, world: World) -> None:
     """A deploy leaves a machine on the hypervisor where it is."""
     refuse_unfinished(machine)
+    _refuse_other_kind(machine, world.spec)
     have, wanted = machine.facts.profile, world.spec.profile
     if have and have != wanted:
         raise OnOtherHypervisor(
             f"{machine.name}: it is on the hypervisor {have!r}, and the description says {wanted!r}",
             hint=f"{command(Verb.MOVE, machine.name)} takes it there, with its disks and its identity; or set `profile`"
             " back",
+        )
+
+
+def _refuse_other_kind(machine: Machine, spec: MachineSpec) -> None:
+    """The spec says what the machine is. Which options it has says what is described."""
+    described = spec.container is not None
+    if machine.facts.vmid and described is not spec.is_container:
+        have, want = ("a VM", "a container") if described else ("a container", "a VM")
+        raise NeedsPermission(
+            f"{machine.name}: it is {have}, and the description says {want}; PVE cannot turn one into the other",
+            hint=f"{command(Verb.DESTROY, machine.name)}, then {command(Verb.DEPLOY)}; or set `kind` back",
         )

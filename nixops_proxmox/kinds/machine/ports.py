@@ -118,8 +118,14 @@ class Hypervisor(Protocol):
         """A node that fits the spec (online, storages, bridges, ISO, most free memory) and a VMID not in use."""
         ...
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
-        """Create VM and disks and wait. Raises VmidTaken if the VMID belongs to somebody else."""
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
+        """Create VM and disks and wait. Raises VmidTaken if the VMID belongs to somebody else. `keys`: who may log in
+        to a container before it has its identity."""
+        ...
+
+    def first_key(self, facts: Facts) -> str:
+        """What tells the host key that a container has before its first start: a public key, or its fingerprint in the
+        place of the key. Empty for a VM, which gets ours on its disk."""
         ...
 
     def start_vm(self, facts: Facts, note: NoteTask) -> None:

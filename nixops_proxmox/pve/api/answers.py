@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
 from itertools import islice
 from typing import Any
 
@@ -696,6 +696,29 @@ def parse_interfaces(data: Any) -> tuple[AgentInterface, ...]:
         room -= len(addresses)
         found.append(AgentInterface(_text(item, "name"), _text(item, "hardware-address").lower(), addresses))
     return tuple(found)
+
+
+def parse_host_interfaces(data: Any) -> tuple[AgentInterface, ...]:
+    """GET lxc/…/interfaces; null for a container that does not run. Before 8.4, an interface has one address of each
+    family. What is in the container makes interfaces, so as much is read as of what a guest tells."""
+    room, found = MOST_ADDRESSES, []
+    for item in islice(as_maps(data or [], "interfaces"), MOST_INTERFACES):
+        told = item.get("ip-addresses")
+        listed = _addresses(told) if told is not None else _old_addresses(item)
+        addresses = tuple(islice(listed, room))
+        room -= len(addresses)
+        mac = _text(item, "hardware-address") or _text(item, "hwaddr")
+        found.append(AgentInterface(_text(item, "name"), mac.lower(), addresses))
+    return tuple(found)
+
+
+def _old_addresses(item: Mapping[str, Any]) -> Iterator[tuple[IPv4Address | IPv6Address, int]]:
+    for key in ("inet", "inet6"):
+        try:
+            interface = ip_interface(_text(item, key))
+        except ValueError:
+            continue
+        yield interface.ip, interface.network.prefixlen
 
 
 def _addresses(data: Any) -> Iterator[tuple[IPv4Address | IPv6Address, int]]:

@@ -47,6 +47,11 @@ class PveClient:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
 
+    @property
+    def sender(self) -> Sender:
+        """What the calls go through."""
+        return self._sender
+
     def close(self) -> None:
         """Drop the connections."""
         self._sender.close()

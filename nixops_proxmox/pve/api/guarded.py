@@ -6,6 +6,7 @@ from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.upload import Upload
 
 VM = "/nodes/{node}/qemu/{vmid}"
+CREATING = ("/nodes/{node}/qemu", "/nodes/{node}/lxc")  # nothing is there yet, unless a restore overwrites it
 UNPROVEN = (f"{VM}/clone", f"{VM}/agent/ping")  # a template is somebody else's; a ping does nothing
 Prove = Callable[[str, int], None]  # given a node and a VMID; raises if that VM is not ours
 
@@ -14,7 +15,7 @@ def vm_touched(call: Call) -> int | None:
     """The VMID of the VM that the call changes. None: it changes nothing, or creates a VM where there is none."""
     if call.method == "GET" or call.template in UNPROVEN or "node" not in call.where:
         return None
-    overwrites = call.template != "/nodes/{node}/qemu" or bool(call.params.get("force"))
+    overwrites = call.template not in CREATING or bool(call.params.get("force"))
     vmid = call.where.get("vmid") or (call.params.get("vmid") if overwrites else None)
     return int(str(vmid)) if vmid else None
 

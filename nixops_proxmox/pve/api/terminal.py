@@ -12,6 +12,7 @@ import websocket
 from nixops_proxmox.errors import NotAuthenticated, PveRefused, PveUnreachable
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import open_transport
+from nixops_proxmox.pve.api.containers import ContainerClient
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.servers import ApiServer
 from nixops_proxmox.secrecy import learn
@@ -75,19 +76,23 @@ class Terminal:
 
 
 @contextmanager
-def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, str]) -> Iterator[Terminal]:
-    """Log in to the serial port of a running VM. With API tokens, PVE before 8.4.19 and 9.1 refuses the last step."""
-    if config.get("serial0") != "socket":
+def open_terminal(
+    profile: Profile, node: str, vmid: int, config: Mapping[str, str], *, container: bool = False
+) -> Iterator[Terminal]:
+    """Log in to the serial port of a running VM, or to the console of a container. With API tokens, PVE before 8.4.19
+    and 9.1 refuses the last step."""
+    if not container and config.get("serial0") != "socket":
         raise PveRefused(
             f"VM {vmid} has no serial port",
             hint=f"set `serialPort = true`, then {command(Verb.DEPLOY)}; it is there after a restart",
         )
     transport = open_transport(profile)
-    client = PveClient(transport)
+    client = ContainerClient(transport) if container else PveClient(transport)
     try:
         ticket = client.open_terminal(node, vmid)
         learn(str(ticket["ticket"]))
-        path = websocket_path(node, vmid, ticket["port"], str(ticket["ticket"]))
+        kind = "lxc" if container else "qemu"
+        path = websocket_path(node, vmid, ticket["port"], str(ticket["ticket"]), kind)
         with (
             transport.open_stream() as (stream, server, headers),
             Terminal(greet(stream, server, path, headers, "terminal")) as terminal,
@@ -98,9 +103,9 @@ def open_terminal(profile: Profile, node: str, vmid: int, config: Mapping[str, s
         client.close()
 
 
-def websocket_path(node: str, vmid: int, port: object, ticket: str) -> str:
+def websocket_path(node: str, vmid: int, port: object, ticket: str, kind: str = "qemu") -> str:
     query = urlencode({"port": port, "vncticket": ticket}, quote_via=quote)
-    return f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}"
+    return f"/api2/json/nodes/{node}/{kind}/{vmid}/vncwebsocket?{query}"
 
 
 def greet(stream: Any, server: ApiServer, path: str, headers: Mapping[str, str], what: str) -> Any:

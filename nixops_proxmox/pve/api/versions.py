@@ -38,6 +38,11 @@ class Release:
         return self >= Release(8, 1)
 
     @property
+    def can_look_into_containers(self) -> bool:
+        """GET lxc/…/interfaces tells a container's addresses (8.0)."""
+        return self >= Release(8, 0)
+
+    @property
     def has_sdn_use(self) -> bool:
         """Bridges need SDN.Use since 8.0."""
         return self >= Release(8, 0)

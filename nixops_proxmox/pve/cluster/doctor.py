@@ -21,6 +21,7 @@ from nixops_proxmox.pve.cluster.permissions import (
     root_only,
 )
 from nixops_proxmox.pve.cluster.placement import Placed
+from nixops_proxmox.pve.cluster.templates import is_stored
 from nixops_proxmox.pve.cluster.thin import with_thin
 from nixops_proxmox.pve.cluster.verdicts import candidates, is_asked_for
 from nixops_proxmox.pve.vm.copies import find_templates
@@ -217,7 +218,11 @@ def _storages(client: PveClient, profile: Profile, specs: Sequence[MachineSpec],
     seen = client.get_resources(0.0)
     wanted = {"images": not specs or any(spec.disks for spec in specs)}
     wanted["iso"] = not specs or any(spec.install.iso for spec in specs)
-    for content, purpose in (("images", "disks"), ("iso", "the installer ISO")):
+    containers = [spec.container for spec in specs if spec.container is not None]
+    wanted["rootdir"] = bool(containers)
+    wanted["vztmpl"] = any(not is_stored(one.template) for one in containers)
+    purposes = {"images": "disks", "iso": "the installer ISO", "rootdir": "containers", "vztmpl": "container templates"}
+    for content, purpose in purposes.items():
         if not wanted[content]:
             continue
         names = sorted({item.storage for item in seen.storages if content in item.content and item.available})

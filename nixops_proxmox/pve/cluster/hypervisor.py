@@ -35,6 +35,7 @@ from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
 from nixops_proxmox.pve.cluster.discs import Discs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.firewalls import FirewallStore
+from nixops_proxmox.pve.cluster.guest_kinds import VMS, GuestKind
 from nixops_proxmox.pve.cluster.ha import HA_ERROR, HaStore, in_ha_error
 from nixops_proxmox.pve.cluster.mappings import MappingStore
 from nixops_proxmox.pve.cluster.marks import Marks
@@ -56,7 +57,7 @@ from nixops_proxmox.pve.vm import boot
 from nixops_proxmox.pve.vm import diff as differences
 from nixops_proxmox.pve.vm.copies import refuse_image
 from nixops_proxmox.pve.vm.drives import losses, needs_stop, spared, strangers, volumes_of
-from nixops_proxmox.pve.vm.identity import identity_of, uuid_of
+from nixops_proxmox.pve.vm.identity import identity_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
 from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params, takeover_params
@@ -69,11 +70,12 @@ from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 HOTPLUG = "hotplug problem"  # PVE's words for a device that cannot come or go while the VM runs
+_GOALS = {"start": Power.RUNNING, "stop": Power.STOPPED, "shutdown": Power.STOPPED}
 POWER_TIME = 180.0  # seconds for HA to do what it said it would
 
 
 @dataclass(frozen=True)
-class _Ask:
+class Creation:
     """A call that makes a VM: its task's type, node and VMID."""
 
     kind: str
@@ -82,9 +84,9 @@ class _Ask:
     post: Callable[[], str]
 
 
-def _wrong_guess(machine: Machine, ask: _Ask) -> PveError:
+def _wrong_guess(machine: Machine, ask: Creation) -> PveError:
     """The answer was lost, and the task that was found in its stead did not make our VM."""
-    if ask.kind == "qmcreate":
+    if ask.kind.endswith("create"):
         return VmidTaken(f"{machine.name}: VMID {ask.vmid} was taken by somebody else at the same moment")
     return PveOutcomeUnknown(f"{machine.name}: we do not know whether the template {ask.vmid} was cloned")
 
@@ -123,13 +125,11 @@ class PveHypervisor:
         self._clock, self._sleep, self._busy = clock, sleep, busy
         self._warn = warn or (lambda _text: None)
         self._view = ClusterView(client, clock)
-        self._finder = VmFinder(client, self._view, clock, sleep, busy)
-        unguarded = client
-        self.client = client = client.guarded(self._finder.prove)
+        unguarded = self.unguarded = client
         self._placer = Placer(client, self._view, Reservations(vmids), reserve * MIB)
         self._work = Work(
             client,
-            self._finder.drop_look,
+            lambda _vmid: None,
             parallel=parallel,
             busy=busy,
             clock=clock,
@@ -139,10 +139,10 @@ class PveHypervisor:
             warn=self._warn,
             tell=tell or (lambda _text: None),
         )
+        self._take_guests(client, VMS)
+        client = self.client
         self._marks = Marks(client, self._view, clock)
-        self.saves = Saves(client, self._view, self._finder, self._work)
         self._disks = DiskMoves(client, self._finder, self._work)
-        self.moves = Moves(client, self._view, self._finder, self._work, self._placer, clock, sleep)
         self.media = Media(client, self._view, self._work, self._placer.forget_media)
         self.discs = Discs(client, self._view, self._finder, self._work, self.media, self._warn)
         # Its calls carry digests, which say more than the guard's look.
@@ -155,6 +155,15 @@ class PveHypervisor:
         self.storage_store = StorageStore(unguarded, self.get_release)
         self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
         self._pools = Pools(client, self._view, self.get_release)
+
+    def _take_guests(self, client: PveClient, kind: GuestKind) -> None:
+        """What finds guests of this kind, proves that they are ours, and works on them."""
+        self.kind = self._kind = kind
+        self._finder = finder = VmFinder(client, self._view, self._clock, self._sleep, self._busy, kind)
+        self.client = guarded = client.guarded(finder.prove)
+        self._work = self._work.of(guarded, finder.drop_look)
+        self.saves = Saves(guarded, self._view, finder, self._work, kind)
+        self.moves = Moves(guarded, self._view, finder, self._work, self._placer, self._clock, self._sleep)
 
     def get_release(self) -> Release:
         """The cluster's PVE release; asked once."""
@@ -218,28 +227,28 @@ class PveHypervisor:
 
     # Making
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
         """Create VM and disks, or clone the template, and wait. VmidTaken if the VMID is somebody else's; ours from an
-        earlier try is fine."""
+        earlier try is fine. `keys`: who may log in to a container before it has its identity."""
         again = False
 
         def create() -> None:
             nonlocal again
             if not again or self._finder.find_again(machine.facts) is None:
                 again = True
-                self._create(spec, machine, note)
+                self._create(spec, machine, keys, note)
 
         self._work.while_busy(machine.facts.node, machine.facts.vmid, create)
 
-    def _create(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+    def _create(self, spec: MachineSpec, machine: Machine, keys: Sequence[str], note: NoteTask) -> None:
         facts = machine.facts
-        ask = self._ask_for(spec, machine)
+        ask = self._ask_for(spec, machine, keys, note)
         self._finder.expect(facts.vmid)
         try:
             with self._work.gate(facts.node, space_wanted(spec)):
                 upid = self._work.submit(ask.kind, ask.node, ask.vmid, ask.post)
                 note(upid)
-                self._work.finish(upid, f"{machine.name}: creating VM {facts.vmid} on {facts.node}")
+                self._work.finish(upid, f"{machine.name}: creating {self._kind.word} {facts.vmid} on {facts.node}")
         except VmidTaken:
             vm = self._finder.find_again(facts)
             if vm is None:
@@ -252,22 +261,34 @@ class PveHypervisor:
             raise _wrong_guess(machine, ask)
         self._finder.learn(facts, facts.node, Power.STOPPED)
 
-    def _ask_for(self, spec: MachineSpec, machine: Machine) -> "_Ask":
+    def _ask_for(self, spec: MachineSpec, machine: Machine, keys: Sequence[str], note: NoteTask) -> Creation:
         """A clone is asked of the template's node, where its task runs under the template's VMID."""
+        del keys, note
         facts, identity = machine.facts, identity_of(machine)
         if spec.install.source is not InstallSource.TEMPLATE:
             params = create_params(spec, identity)
-            return _Ask("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
+            return Creation("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
         template = self._placer.get_template(spec, facts.node)
         params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
         post = partial(self.client.clone_vm, template.node, template.vmid, params)
-        return _Ask("qmclone", template.node, template.vmid, post)
+        return Creation("qmclone", template.node, template.vmid, post)
+
+    def first_key(self, facts: Facts) -> str:
+        """What tells a container's host key before its first start. A VM gets ours on its disk."""
+        del facts
+        return ""
 
     # Power
 
     def start_vm(self, facts: Facts, note: NoteTask) -> None:
         """Start and wait until it runs. A running VM is fine."""
-        self._power(facts, note, "qmstart", lambda node, _tries: self.client.start_vm(node, facts.vmid), Power.RUNNING)
+        self._power(
+            facts,
+            note,
+            f"{self._kind.prefix}start",
+            lambda node, _tries: self.client.start_vm(node, facts.vmid),
+            Power.RUNNING,
+        )
         self._placer.reservations.settle(facts.vmid, self._clock())
 
     def stop_vm(self, facts: Facts, note: NoteTask) -> None:
@@ -282,7 +303,7 @@ class PveHypervisor:
                     raise
                 return self.client.stop_vm(node, facts.vmid)  # the HA manager stops it, whatever else runs
 
-        self._power(facts, note, "qmstop", stop, Power.STOPPED)
+        self._power(facts, note, f"{self._kind.prefix}stop", stop, Power.STOPPED)
 
     def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
         """Ask the guest to shut down and wait. PVE itself powers it off after `timeout` seconds, and if it does not, so
@@ -293,11 +314,11 @@ class PveHypervisor:
             return self.client.shut_down_vm(node, facts.vmid, seconds)
 
         try:
-            self._power(facts, note, "qmshutdown", shut_down, Power.STOPPED, seconds)
+            self._power(facts, note, f"{self._kind.prefix}shutdown", shut_down, Power.STOPPED, seconds)
         except (TaskFailed, NotObeyed) as error:
             if not isinstance(known_of(error), NotObeyed):
                 raise
-            self._warn(f"VM {facts.vmid} did not shut down within {seconds} s: powering it off")
+            self._warn(f"{self._kind.word} {facts.vmid} did not shut down within {seconds} s: powering it off")
             self.stop_vm(facts, note)
 
     def _power(
@@ -317,7 +338,7 @@ class PveHypervisor:
                 break
             if (failure is None and not self._work.is_guessed(upid)) or self._is_reached(node, facts.vmid, goal):
                 break
-            doing = f"VM {facts.vmid} on {node}: {kind}"
+            doing = f"{self._kind.word} {facts.vmid} on {node}: {kind}"
             if failure is None:
                 lost = Failed("the answer was lost, and another task was found")
                 self._work.wait_or_raise(self._work.task_failed(upid, lost, doing), deadline)
@@ -448,8 +469,8 @@ class PveHypervisor:
         return problems
 
     def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> list[str]:
-        update = differences.update(vm, spec, identity_of(machine))
-        doing = f"{machine.name}: changing VM {vm.vmid} on {vm.node}"
+        update = self._update(vm, spec, machine)
+        doing = f"{machine.name}: changing {self._kind.word} {vm.vmid} on {vm.node}"
         problems: list[str] = []
         try:
             self._pools.apply(vm, spec)  # first: the rights for the rest may come from it
@@ -471,6 +492,9 @@ class PveHypervisor:
         for key, volume in update.drops:
             self._disks.drop(machine.facts, key, copies[volume], note, doing)
         return problems
+
+    def _update(self, vm: Vm, spec: MachineSpec, machine: Machine) -> differences.ConfigUpdate:
+        return differences.update(vm, spec, identity_of(machine))
 
     def _move_disks(self, vm: Vm, moves: Mapping[str, str], machine: Machine, note: NoteTask, doing: str) -> None:
         """Each is proven to be there before the next one is moved. After a move of somebody else's we look again."""
@@ -525,11 +549,11 @@ class PveHypervisor:
         return self.client.get_config(self._finder.node_of(facts), facts.vmid, snapshot=name)
 
     def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
-        """Whatever stands at the VMID now, and its UUID, lower case. A container has none."""
+        """Whatever stands at the VMID now, and its UUID, lower case, if it is a guest of our kind."""
         guest = self.client.get_resources(0.0).guests.get(vmid)
-        if guest is None or guest.kind != "qemu":
+        if guest is None or guest.kind != self._kind.type:
             return guest, ""
-        return guest, uuid_of(self.client.get_config(guest.node, vmid).values)
+        return guest, self._kind.uuid_of(self.client.get_config(guest.node, vmid).values)
 
     def uuid_at(self, vmid: int) -> str:
         """The UUID of the guest that has the VMID now. Empty: there is no guest, or it has no UUID."""
@@ -554,7 +578,7 @@ class PveHypervisor:
             refuse_to_lose_volumes(vm, "destroyed")
         if vm is not None and vm.protected:
             raise NeedsPermission(
-                f"VM {vm.vmid} is protected",
+                f"{self._kind.word} {vm.vmid} is protected",
                 hint=f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it",
             )
         if vm is not None:
@@ -569,10 +593,10 @@ class PveHypervisor:
             node = self._finder.node_of(facts)
             try:
                 upid = self._work.submit(
-                    "qmdestroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
+                    f"{self._kind.prefix}destroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
                 )
                 note(upid)
-                self._work.finish(upid, f"destroying VM {facts.vmid} on {node}")
+                self._work.finish(upid, f"destroying {self._kind.word} {facts.vmid} on {node}")
             except VmRunning:
                 if last:
                     raise
@@ -602,7 +626,7 @@ class PveHypervisor:
         """A task of an earlier run; TaskFailed, TaskStillRunning, or NotFound if PVE has forgotten it."""
         task = parse_upid(upid)
         self._work.finish(upid, f"{task.type} {task.id} on {task.node}")
-        goal = {"qmstart": Power.RUNNING, "qmstop": Power.STOPPED, "qmshutdown": Power.STOPPED}.get(task.type)
+        goal = _GOALS.get(task.type.removeprefix(self._kind.prefix))
         if goal is not None and task.id.isdecimal():
             self._finder.learn(Facts(vmid=int(task.id)), task.node, goal)
 

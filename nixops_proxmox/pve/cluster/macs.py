@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.vm.identity import uuid_of
+from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS, VMS
 from nixops_proxmox.pve.wire.properties import macs_of
 from nixops_proxmox.pve.wire.refusals import WrongPlace
 
@@ -19,16 +19,15 @@ def find_macs(client: PveClient, guests: Collection[GuestSeen], ours: Collection
 
     def read(guest: GuestSeen) -> dict[str, str]:
         try:
-            if guest.kind == "lxc":
-                config = client.get_container_config(guest.node, guest.vmid)
+            if guest.kind == CONTAINERS.type:
+                kind, config = CONTAINERS, client.get_container_config(guest.node, guest.vmid)
             else:
-                config = client.get_config(guest.node, guest.vmid).values
+                kind, config = VMS, client.get_config(guest.node, guest.vmid).values
         except (NotFound, WrongPlace):
             return {}  # it no longer exists, or has moved, with the MACs of before
-        if uuid_of(config) in ours:
+        if kind.uuid_of(config) in ours:
             return {}
-        what = "container" if guest.kind == "lxc" else "VM"
-        title = f"{what} {guest.vmid} ({guest.name or 'no name'}) on {guest.node}"
+        title = f"{kind.word} {guest.vmid} ({guest.name or 'no name'}) on {guest.node}"
         return {mac.upper(): title for mac in macs_of(config) if mac}
 
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="macs") as threads:

@@ -1,12 +1,13 @@
 """Who says on the cluster that it is a machine of ours, though no record knows it."""
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Bearer
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.guest_kinds import VMS
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, uuid_of
 from nixops_proxmox.pve.vm.requests import dns_name
@@ -42,16 +43,21 @@ class Marks:
         if self._clock() - read < TRUST:
             return mark
         try:
-            config = self._client.get_config(guest.node, guest.vmid).values
+            config = self._config_of(guest)
         except (NotFound, WrongPlace):
-            config = {}  # it no longer exists
+            config = dict[str, str]()  # it no longer exists
         mark = find_mark(config.get("description", ""))
-        if mark is not None and uuid_of(config) != mark.uuid.lower():
+        if mark is not None and guest.kind == VMS.type and uuid_of(config) != mark.uuid.lower():
             mark = None
         self._read[guest.vmid] = (self._clock(), mark)
         return mark
 
+    def _config_of(self, guest: GuestSeen) -> Mapping[str, str]:
+        if guest.kind == VMS.type:
+            return self._client.get_config(guest.node, guest.vmid).values
+        return self._client.get_container_config(guest.node, guest.vmid)
+
 
 def _may_be(guest: GuestSeen, machine: str) -> bool:
     named = guest.name.lower() == dns_name(machine).lower()
-    return guest.kind == "qemu" and not guest.template and (TAG in guest.tags or named)
+    return not guest.template and (TAG in guest.tags or named)

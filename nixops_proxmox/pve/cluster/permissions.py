@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties, storage_of
-from nixops_proxmox.spec import IdentityBy, InstallSource, MachineSpec
+from nixops_proxmox.spec import ContainerSpec, IdentityBy, InstallSource, MachineSpec
 
 ROLE = "NixOpsProxmox"
 LOCAL = "localnetwork"  # the zone of bridges that are no vnets
@@ -51,6 +51,10 @@ class Scene:
     zones: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+_CONFIG_OF_VMS = ("CDROM", "CPU", "Disk", "HWType", "Memory", "Network", "Options")
+_CONFIG_OF_CONTAINERS = ("CPU", "Disk", "Memory", "Network", "Options")
+
+
 def needs_of(spec: MachineSpec, release: Release, scene: Scene | None = None) -> tuple[Need, ...]:
     scene = scene or Scene()
     found = (
@@ -74,11 +78,11 @@ def _vm_needs(spec: MachineSpec, release: Release) -> Iterator[Need]:
     yield Need(paths, ("VM.Allocate",), "create and destroy VMs")
     yield Need(paths, ("VM.Audit",), "see VMs")
     yield Need(paths, ("VM.PowerMgmt",), "start and stop VMs")
-    for name in ("CDROM", "CPU", "Disk", "HWType", "Memory", "Network", "Options"):
+    for name in _CONFIG_OF_CONTAINERS if spec.is_container else _CONFIG_OF_VMS:
         yield Need(paths, (f"VM.Config.{name}",), "set up VMs")
     if any(":cloudinit" in str(value) for value in spec.extra.values()):
         yield Need(paths, ("VM.Config.Cloudinit",), "set up a cloud-init drive")
-    if spec.agent:
+    if spec.agent and not spec.is_container:
         yield Need(paths, (release.agent_privilege,), "use the guest agent")
     if spec.startup is not None:
         yield Need(("/",), ("Sys.Modify",), "set the startup order")
@@ -94,8 +98,9 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
     paths = _vm_paths(spec)
     yield Need(paths, ("VM.Console",), "the verb console", must=False)
     yield Need(paths, ("VM.Snapshot",), "the verbs snapshot and rollback", must=False)
-    yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
-    yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)
+    if not spec.is_container:
+        yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
+        yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)
     yield Need(("/nodes",), ("Sys.Audit",), "see how much memory is free on nodes", must=False)
     if spec.pool:
         yield Need((f"/pool/{spec.pool}",), ("Pool.Audit",), "see the pool", must=False)
@@ -131,6 +136,8 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
     for storage in sorted(storages):
         yield Need((f"/storage/{storage}",), ("Datastore.AllocateSpace",), "make disks")
         yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the disks")
+    if spec.container is not None:
+        yield from _needs_of_container(spec.container)
     image = medium_of(spec)[0] if spec.install.source is InstallSource.IMAGE else ""
     if spec.install.identity is IdentityBy.CLOUD_INIT:
         known = spec.install.identity_storage is not None  # else one is chosen among those that the token may use
@@ -142,6 +149,19 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
     for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
         if storage_of(volume):
             yield Need((f"/storage/{storage_of(volume)}",), ("Datastore.Audit",), purpose)
+
+
+def _needs_of_container(container: ContainerSpec) -> Iterator[Need]:
+    for storage in sorted({volume.storage for volume in container.volumes}):
+        yield Need((f"/storage/{storage}",), ("Datastore.AllocateSpace",), "make the volumes of containers")
+        yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the volumes")
+    named = storage_of(container.template) if not container.template.startswith(("/", ".", "~")) else ""
+    if named:
+        yield Need((f"/storage/{named}",), ("Datastore.Audit",), "make containers of the template")
+        return
+    path = f"/storage/{container.storage}" if container.storage else "/storage"
+    yield Need((path,), ("Datastore.AllocateTemplate",), "upload the template")
+    yield Need((path,), ("Datastore.Audit",), "see which templates are there")
 
 
 def _bridge_needs(

@@ -39,6 +39,9 @@ def space_wanted(spec: MachineSpec) -> dict[str, int]:
     wanted: dict[str, int] = {}
     for disk in spec.disks:
         wanted[disk.storage] = wanted.get(disk.storage, 0) + disk.size
+    if spec.container is not None:
+        for volume in spec.container.volumes:
+            wanted[volume.storage] = wanted.get(volume.storage, 0) + volume.size
     for device in (spec.efi, spec.tpm):
         if device is not None:
             wanted[device.storage] = wanted.get(device.storage, 0) + 4 * MIB

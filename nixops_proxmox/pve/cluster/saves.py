@@ -9,10 +9,10 @@ from nixops_proxmox.errors import NotFound
 from nixops_proxmox.model import Archive, Facts
 from nixops_proxmox.pve.api.answers import StorageSeen
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.guest_kinds import VMS, GuestKind
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
-from nixops_proxmox.pve.vm.identity import uuid_of
 from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
 from nixops_proxmox.spelling import Verb, command
 
@@ -22,8 +22,10 @@ MARK = "nixops-proxmox "  # before the machine's UUID in an archive's notes
 class Saves:
     """Snapshots and backups of one cluster, for all threads; satisfies `kinds.machine.ports.Saves`."""
 
-    def __init__(self, client: PveClient, view: ClusterView, finder: VmFinder, work: Work) -> None:
-        self._client, self._view, self._finder, self._work = client, view, finder, work
+    def __init__(
+        self, client: PveClient, view: ClusterView, finder: VmFinder, work: Work, kind: GuestKind = VMS
+    ) -> None:
+        self._client, self._view, self._finder, self._work, self._kind = client, view, finder, work, kind
 
     # Snapshots
 
@@ -33,26 +35,46 @@ class Saves:
         return {one.name: not one.state for one in found}
 
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
+        if self._kind is not VMS:  # a snapshot keeps no notes, and goes with its container
+            return facts.uuid
         config = self._client.get_config(self._finder.node_of(facts), facts.vmid, snapshot=name)
-        return uuid_of(config.values)
+        return self._kind.uuid_of(config.values)
 
     def take_snapshot(self, facts: Facts, name: str, note: NoteTask, *, description: str, ram: bool) -> None:
         def post(node: str) -> str:
             return self._client.create_snapshot(node, facts.vmid, name, description=description, ram=ram)
 
-        self.run_task("qmsnapshot", facts, post, f"VM {facts.vmid}: taking the snapshot {name}", note)
+        self.run_task(
+            f"{self._kind.prefix}snapshot",
+            facts,
+            post,
+            f"{self._kind.word} {facts.vmid}: taking the snapshot {name}",
+            note,
+        )
 
     def delete_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.delete_snapshot(node, facts.vmid, name)
 
-        self.run_task("qmdelsnapshot", facts, post, f"VM {facts.vmid}: deleting the snapshot {name}", note)
+        self.run_task(
+            f"{self._kind.prefix}delsnapshot",
+            facts,
+            post,
+            f"{self._kind.word} {facts.vmid}: deleting the snapshot {name}",
+            note,
+        )
 
     def return_to_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.roll_back(node, facts.vmid, name)
 
-        self.run_task("qmrollback", facts, post, f"VM {facts.vmid}: returning to the snapshot {name}", note)
+        self.run_task(
+            f"{self._kind.prefix}rollback",
+            facts,
+            post,
+            f"{self._kind.word} {facts.vmid}: returning to the snapshot {name}",
+            note,
+        )
 
     # Backups
 

@@ -133,7 +133,8 @@ def _reasons(
         yield "it is in maintenance"
     yield from (conflict.text for conflict in conflicts if conflict.strict)
     for storage, size in space_wanted(spec).items():
-        why = _storage_refusal(storage, 0 if is_there else size, _largest(spec, storage), node, seen, placed)
+        content = "rootdir" if spec.is_container else "images"
+        why = _storage_refusal(storage, content, 0 if is_there else size, _largest(spec, storage), node, seen, placed)
         if why:
             yield why
     for storage, what in _other_storages(spec).items():
@@ -153,7 +154,7 @@ def _other_storages(spec: MachineSpec) -> dict[str, str]:
     found = {storage_of(volume): volume for volume in own_volumes(spec)}
     medium, content = medium_of(spec)
     if medium:
-        found[storage_of(medium)] = "the ISO" if content == "iso" else "the image"
+        found[storage_of(medium)] = {"iso": "the ISO", "vztmpl": "the template"}.get(content, "the image")
     return found
 
 
@@ -169,19 +170,22 @@ def _is_new(volume: str) -> bool:
 
 
 def _largest(spec: MachineSpec, storage: str) -> int:
-    return max((disk.size for disk in spec.disks if disk.storage == storage), default=0)
+    volumes = () if spec.container is None else spec.container.volumes
+    sizes = [one.size for one in volumes if one.storage == storage]
+    return max((*sizes, *(disk.size for disk in spec.disks if disk.storage == storage)), default=0)
 
 
 def _storage_refusal(
-    storage: str, size: int, largest: int, node: NodeSeen, seen: ClusterResources, placed: Placed
+    storage: str, content: str, size: int, largest: int, node: NodeSeen, seen: ClusterResources, placed: Placed
 ) -> str:
     found = find_storage(seen, node.name, storage)
     if found is None:
         return f"storage {storage} is not there (or we may not see it)"
     if not found.available:
         return f"storage {storage} is not active there"
-    if "images" not in found.content:
-        return f"storage {storage} does not take disk images (content: {', '.join(sorted(found.content)) or 'none'})"
+    if content not in found.content:
+        what = "disk images" if content == "images" else "containers"
+        return f"storage {storage} does not take {what} (content: {', '.join(sorted(found.content)) or 'none'})"
     if not size:
         return ""
     if found.thin:

@@ -8,9 +8,9 @@ from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy
 from nixops_proxmox.model import Facts, Power, Vm
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.guest_kinds import VMS, GuestKind
 from nixops_proxmox.pve.cluster.placement import LAG
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
-from nixops_proxmox.pve.vm.identity import is_ours, uuid_of
 from nixops_proxmox.pve.wire.properties import parse_flag
 from nixops_proxmox.pve.wire.refusals import WrongPlace
 
@@ -41,8 +41,10 @@ class VmFinder:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         busy: float = CREATION_TIME,
+        kind: GuestKind = VMS,
     ) -> None:
         """`busy`: seconds to wait for a VM that is locked while it is created, though no task seems to work on it."""
+        self._kind = kind
         self._client, self._view, self._clock, self._sleep, self._busy = client, view, clock, sleep, busy
         self._lock = threading.Lock()  # guards what follows
         self._known: dict[int, _Known] = {}
@@ -81,8 +83,8 @@ class VmFinder:
         node = known.node if known is not None else guest.node if guest is not None else ""
         if not node:
             return self._look_for_absent(facts, last=last)
-        if known is None and guest is not None and guest.kind != "qemu":
-            return None  # a container: nothing of ours
+        if known is None and guest is not None and guest.kind != self._kind.type:
+            return None  # of the other kind: it is not the one that we look for
         try:
             seen_config = self._read(facts, node)
         except WrongPlace:
@@ -90,7 +92,7 @@ class VmFinder:
             if last:
                 raise
             return self.look(facts, self._view.get_since(self._clock()), last=True)
-        if not is_ours(seen_config.values, facts.uuid):
+        if not self._kind.is_ours(seen_config.values, facts.uuid):
             return None
         with self._lock:
             self._ours[facts.vmid] = facts.uuid
@@ -135,17 +137,16 @@ class VmFinder:
     def _makers(self, seen: ConfigSeen, vmid: int) -> frozenset[str]:
         """The tasks that may be making this VM now. Large images and full clones take long. A clone's task runs on the
         template's node, under the template's VMID, so any clone may be ours."""
-        is_clone = seen.values.get("lock") == "clone"
+        is_clone, kinds = seen.values.get("lock") == "clone", self._kind.makers
+        cloning = f"{self._kind.prefix}clone"
         nodes = [node.name for node in self._view.get(VIEW_AGE).nodes if node.online]
         listed = (
             task
             for node in nodes
-            for task in self._client.list_tasks(
-                node, kind="qmclone" if is_clone else "", vmid=None if is_clone else vmid
-            )
+            for task in self._client.list_tasks(node, kind=cloning if is_clone else "", vmid=None if is_clone else vmid)
         )
-        kinds = ("qmclone",) if is_clone else ("qmcreate", "qmrestore", "qmclone")
-        return frozenset(task.upid for task in listed if task.running and task.type in kinds)
+        wanted = (cloning,) if is_clone else kinds
+        return frozenset(task.upid for task in listed if task.running and task.type in wanted)
 
     def _look_for_absent(self, facts: Facts, *, last: bool) -> Vm | None:
         """It is not in the list. Lists are filtered by permission, nextid is not."""
@@ -180,7 +181,7 @@ class VmFinder:
         return Vm(
             facts.vmid,
             node,
-            uuid_of(values) or facts.uuid,
+            self._kind.uuid_of(values) or facts.uuid,
             power,
             dict(values),
             seen.pending,
@@ -200,7 +201,7 @@ class VmFinder:
             return known.node
         vm = self.find(facts)
         if vm is None:
-            raise NotFound(f"VM {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
+            raise NotFound(f"{self._kind.word} {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
         return vm.node
 
     def known_vmids(self) -> set[int]:
@@ -212,12 +213,12 @@ class VmFinder:
         """Check, right before something is done to it, that the VM is still ours. Raises NotFound if it is not."""
         with self._lock:
             uuid = self._ours.get(vmid, "")
-        if is_ours(self._client.get_config(node, vmid).values, uuid):
+        if self._kind.is_ours(self._client.get_config(node, vmid).values, uuid):
             return
         self.forget(vmid)
         raise NotFound(
-            f"VM {vmid} on {node} does not carry our mark ({uuid or 'it never was looked at'}): it belongs to somebody"
-            " else now, and we did nothing to it",
+            f"{self._kind.word} {vmid} on {node} does not carry our mark ({uuid or 'it never was looked at'}):"
+            " it belongs to somebody else now, and we did nothing to it",
             hint="run the same command again; it says what you can do",
         )
 

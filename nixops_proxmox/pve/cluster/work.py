@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from typing import TypeVar
 
 from nixops_proxmox.core.upid import find_upid
@@ -30,7 +31,15 @@ T = TypeVar("T")
 # What passes by itself. Told at once, all but the storage's mean that PVE has done nothing; see `refusals`.
 NOTHING_DONE = (LockTimeout, VmLocked, NoQuorum, Overloaded)
 PASSING = (*NOTHING_DONE, StorageBusy)
-LOOKED_AT_FIRST = ("qmcreate", "qmclone", "qmconfig", "resize", "qmdestroy")  # repeated by `while_busy`, after a look
+LOOKED_AT_FIRST = (
+    "qmcreate",
+    "vzcreate",
+    "qmclone",
+    "qmconfig",
+    "resize",
+    "qmdestroy",
+    "vzdestroy",
+)  # repeated by `while_busy`, after a look
 
 LOCKS = {  # what PVE calls them, in words
     "backup": "a backup",
@@ -75,6 +84,12 @@ class Work:
         self._gates: dict[tuple[str, str], Throttle] = {}
         self._upids: set[str] = set()
         self._guessed: set[str] = set()
+
+    def of(self, client: PveClient, touched: Callable[[int], None]) -> "Work":
+        """The same, for guests that another client talks to: what waits its turn, waits with the others."""
+        other = copy(self)
+        other._client, other._touched = client, touched  # noqa: SLF001 -- our own class
+        return other
 
     def is_guessed(self, upid: str) -> bool:
         """Was it found where an answer was lost? Then it is perhaps somebody else's."""

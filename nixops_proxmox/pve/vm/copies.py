@@ -15,6 +15,9 @@ FIRMWARE = ("efidisk0", "tpmstate0")
 def medium_of(spec: MachineSpec) -> tuple[str, str]:
     """(volume, content type) of what the machine is installed from, both empty if it is no volume of a storage."""
     volume, content = "", ""
+    if spec.is_container:
+        template = spec.container.template if spec.container is not None else ""
+        return (template, "vztmpl") if storage_of(template) and not template.startswith(("/", ".", "~")) else ("", "")
     match spec.install.source:
         case InstallSource.ISO:
             volume, content = spec.install.iso or "", "iso"

@@ -62,6 +62,17 @@ def is_ours(config: Mapping[str, str], uuid: str) -> bool:
     return is_unfinished(notes) and mark is not None and mark.uuid.lower() == uuid.lower()
 
 
+def marked_uuid(config: Mapping[str, str]) -> str:
+    """The UUID of a container, lower case: its notes have it, for it has no SMBIOS. Empty if they have none."""
+    mark = find_mark(config.get("description", ""))
+    return mark.uuid.lower() if mark is not None else ""
+
+
+def marked_by(config: Mapping[str, str], uuid: str) -> bool:
+    """Do a container's notes say that it is the machine with this UUID?"""
+    return bool(uuid) and marked_uuid(config) == uuid.lower()
+
+
 def is_unfinished(notes: str) -> bool:
     """Are these the notes of a clone whose SMBIOS UUID is not set yet? A finished VM that somebody clones by hand does
     not pass for ours, because its notes do not say this."""

@@ -161,7 +161,8 @@ class _Row:
 
 _ANY, _CALL, _TASK, _AGENT = "", "call", "task", "agent"
 _ALLOCATES = (
-    r"^(qmcreate|qmclone|qmrestore|qmconfig|resize|qmmove|move_volume|imgcopy|qmdestroy|imgdel|download|upload)"
+    r"^(qmcreate|vzcreate|vzdestroy|"
+    r"qmclone|qmrestore|qmconfig|resize|qmmove|move_volume|imgcopy|qmdestroy|imgdel|download|upload)"
 )
 _QUORUM = "the cluster has lost quorum: bring its nodes back; nothing can be changed until then"
 _LOCK = "somebody else is working on it: PVE's interface shows whose task it is"
@@ -196,6 +197,7 @@ _TABLE: tuple[_Row, ...] = (
 
     # The guest and its QEMU: PVE waited for them, and gave up
     _Row(_ANY, None, r"", r"VM quit/powerdown failed", _as(NotObeyed, _DISOBEYS)),
+    _Row(_ANY, None, r"", r"container did not stop", _as(NotObeyed, _DISOBEYS)),
     _Row(_ANY, None, r"", r"VM is paused - cannot shutdown", _as(NotObeyed, "resume it in PVE, or stop it hard")),
     _Row(_ANY, None, r"", r"VM \d+ q(mp|ga) command '[\w-]+' failed|unable to connect to VM \d+ qmp socket",
          _as(NotObeyed, "the VM's QEMU does not answer: its node is overloaded, or its storage hangs")),
@@ -209,7 +211,8 @@ _TABLE: tuple[_Row, ...] = (
 
     # Locks, of one VM, of a storage, of the cluster
     _Row(_ANY, None, r"", r"(?:VM|CT|qemu|lxc) is locked \(([\w-]+)\)", _locked),
-    _Row(_ANY, None, r"", r"can't lock file '[^']*/lock-\d+\.conf' - (got timeout|can't acquire)",
+    _Row(_ANY, None, r"",
+         r"can't lock file '[^']*/(?:lock-\d+\.conf|pve-config-\d+\.lock)' - (got timeout|can't acquire)",
          _as(LockTimeout, _LOCK)),
     _Row(_ANY, None, r"", r"Failed to obtain guest migration lock", _as(LockTimeout, "it is being replicated")),
     _Row(_ANY, None, r"", r"no quorum|cluster not ready|Transport endpoint is not connected", _as(NoQuorum, _QUORUM)),
@@ -218,12 +221,13 @@ _TABLE: tuple[_Row, ...] = (
     _Row(_ANY, None, r"", r"can't lock file|cfs-lock|got lock (request )?timeout|trying to acquire (cfs )?lock",
          _as(StorageBusy, "the storage or cluster is busy; try again")),
     _Row(_TASK, None, _ALLOCATES, r"got timeout", _as(StorageBusy, "the storage is slow; try again")),
-    _Row(_CALL, None, r"/(storage|config|resize|clone|move_disk)|qemu$", r"got timeout",
+    _Row(_CALL, None, r"/(storage|config|resize|clone|move_disk)|qemu$|lxc$", r"got timeout",
          _as(StorageBusy, "the storage is slow; try again")),
 
     _Row(_ANY, None, r"", r"checksum mis+match|detected modified configuration", _as(ConfigChanged, "run it again")),
     _Row(_ANY, None, r"", r"(?i)\bvm( \d+)? is running", _as(VmRunning, "stop it first")),
-    _Row(_ANY, None, r"", r"VM \d+ (is )?not running", _as(VmNotRunning)),
+    _Row(_ANY, None, r"", r"CT \d+ already running|container is running", _as(VmRunning, "stop it first")),
+    _Row(_ANY, None, r"", r"(VM|CT) \d+ (is )?not running", _as(VmNotRunning)),
     _Row(_ANY, None, r"", r"protection mode enabled",
          _as(PveRefused, f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it")),
     _Row(_ANY, None, r"", r"still in use by linked clone",

@@ -39,7 +39,17 @@ from nixops_proxmox.model import (
     Vm,
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
-from nixops_proxmox.spec import Disk, InstallSource, InstallSpec, MachineSpec, Nic, Sink
+from nixops_proxmox.spec import (
+    ContainerSpec,
+    Disk,
+    InstallSource,
+    InstallSpec,
+    MachineKind,
+    MachineSpec,
+    Nic,
+    RootSpec,
+    Sink,
+)
 from nixops_proxmox.texts import script_marker
 from tests.clocks import SteppedClock
 
@@ -66,6 +76,13 @@ COPIES = {
         }
     ),
 }
+CONTAINER = MachineSpec(
+    name="web",
+    kind=MachineKind.CONTAINER,
+    network=SPEC.network,
+    memory=1024,
+    container=ContainerSpec(template="local:vztmpl/nixos.tar.xz", root=RootSpec(storage="local-lvm", size=8 << 30)),
+)
 PLAIN = "/nix/store/22222222222222222222222222222222-copied"
 SYSTEM = "/nix/store/00000000000000000000000000000000-system"
 TYPES = {"start_vm": "qmstart", "stop_vm": "qmstop", "shut_down_vm": "qmshutdown"}  # of PVE's tasks
@@ -129,6 +146,7 @@ class FakeVm:
     active: str = ""
     kernel: str = ""  # of the system that was booted
     host_key: str = ""
+    made_key: str = ""  # of a container: the one that PVE made
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
     tray: str = ""  # the CD for its first boot
@@ -374,7 +392,12 @@ class Hypervisor:
     def choose_place(self, spec: MachineSpec) -> Place:
         return Place("pve1", next(n for n in range(100, 200) if n not in self.cluster.vms))
 
-    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+    def first_key(self, facts: Facts) -> str:
+        """PVE makes it when it unpacks the template."""
+        self.fuse.boundary()
+        return self.cluster.get(facts).made_key
+
+    def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
         def act() -> None:
             if machine.facts.vmid in self.cluster.vms:
                 raise VmidTaken(f"VM {machine.facts.vmid} already exists")
@@ -382,6 +405,9 @@ class Hypervisor:
             fake = self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
             if spec.install.source is not InstallSource.ISO:
                 fake.boot, fake.installed = "disk", PLAIN
+            if spec.is_container:
+                assert keys, "a container is made with who may log in first, or with nobody"
+                fake.boot, fake.installed, fake.made_key = "disk", PLAIN, f"ssh-ed25519 SHA256:of-{vmid}"
             if spec.install.source is InstallSource.TEMPLATE:
                 fake.memory = 128  # the template's, until the first configuration write
 
@@ -440,7 +466,7 @@ class Hypervisor:
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
         fake, want = self.cluster.vms[vm.vmid], str(spec.memory)
-        size = spec.disks[0].size
+        size = spec.disks[0].size if spec.disks else fake.disk
         if fake.disk < size:
             return [Change("scsi0", f"{fake.disk}", f"{size}", outgrows=fake.disk)]
         if str(fake.memory) != want:
@@ -614,7 +640,9 @@ class Guest:
     ) -> None:
         self.fuse.boundary()
         vm = self.cluster.get(machine.facts)
-        assert vm.system == "installed" and spec.install.source is not InstallSource.ISO and authorized
+        assert vm.system == "installed" and authorized
+        assert spec.is_container or spec.install.source is not InstallSource.ISO
+        assert not spec.is_container or machine.facts.first_key == vm.made_key, "nobody knows who answers"
         assert vm.memory == spec.memory, "booted before it was made what is described"
         vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
         self.fuse.boundary()

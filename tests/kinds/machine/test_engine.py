@@ -41,7 +41,7 @@ def test_a_taken_vmid_is_a_turn_and_another_one_is_chosen() -> None:
 
     class Thief(Hypervisor):
         @override
-        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+        def create_vm(self, spec, machine, note, keys=()):  # type: ignore[no-untyped-def]
             if not stolen:
                 stolen.append(machine.facts.vmid)
                 steal(machine.facts.vmid)
@@ -59,7 +59,7 @@ def test_a_vmid_that_is_always_taken_ends_with_an_error_and_not_in_a_loop() -> N
 
     class Full(Hypervisor):
         @override
-        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+        def create_vm(self, spec, machine, note, keys=()):  # type: ignore[no-untyped-def]
             raise VmidTaken("taken")
 
     with pytest.raises(NoPath, match="went back"):
@@ -71,7 +71,7 @@ def test_a_refusal_is_journaled_and_raised() -> None:
 
     class Refuses(Hypervisor):
         @override
-        def create_vm(self, spec, machine, note):  # type: ignore[no-untyped-def]
+        def create_vm(self, spec, machine, note, keys=()):  # type: ignore[no-untyped-def]
             raise PveRefused("storage 'nope' does not exist")
 
     with pytest.raises(PveRefused, match="nope"):

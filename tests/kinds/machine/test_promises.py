@@ -73,7 +73,7 @@ def test_a_run_is_turned_back_six_times_and_no_more() -> None:
 
     class Full(Hypervisor):
         @override
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
             tried.append(machine.facts.vmid)
             if len(tried) > 50:
                 raise Crash
@@ -99,7 +99,7 @@ def test_a_move_that_was_turned_back_leaves_no_task_behind() -> None:
     bench, waited = Bench(), list[str]()
 
     class Late(waits_are_told(waited)):  # type: ignore[misc]  # a class made for this test
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
             if "taken" not in self.cluster.calls:
                 self.cluster.calls.append("taken")
                 note("UPID:pve1:taken:qmcreate:")
@@ -170,7 +170,7 @@ def test_a_vm_that_is_still_being_made_is_not_taken_for_made(lock: str) -> None:
             return replace(seen, lock=lock) if seen is not None and "finished" not in self.cluster.calls else seen
 
         @override
-        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask) -> None:
+        def create_vm(self, spec: MachineSpec, machine: Machine, note: NoteTask, keys: Sequence[str] = ()) -> None:
             self.cluster.calls.append("finished")
 
     facts = bench.record.machine.facts

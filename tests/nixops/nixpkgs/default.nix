@@ -11,5 +11,7 @@ in
   inherit lib runCommand system;
   path = ./.;
   writeText = name: text: runCommand name { inherit text; } ''printf '%s' "$text" > $out'';
+  writeScript = name: text: runCommand name { inherit text; } ''printf '%s' "$text" > $out; chmod 0555 $out'';
+  runtimeShell = "/bin/sh";
   inotify-tools = runCommand "inotify-tools" { } "mkdir $out";
 }

@@ -9,10 +9,10 @@ from nixops_proxmox.errors import NotFound, StateError, TaskFailed
 from nixops_proxmox.kinds.machine.copies import without_copies
 from nixops_proxmox.kinds.machine.errand import Errand, by_power, ran, unsettled
 from nixops_proxmox.kinds.machine.left import Left, with_left, without_left
+from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.ports import Hypervisor
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, get_vm
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import Archive, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
 
@@ -41,7 +41,9 @@ class Leave(Errand):
     @override
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
         if machine.phase is not Phase.STOPPED:
-            LIFECYCLE.next_move(machine, Phase.STOPPED)  # one that is not installed yet, or is lost, does not go
+            life_of(world.spec).next_move(
+                machine, Phase.STOPPED
+            )  # one that is not installed yet, or is lost, does not go
         get_vm(world, machine)
         newest = max((one.created for one in world.hypervisor.saves.archives(machine.facts)), default=0)
         return {**ran(world, machine), STORAGE: self._storage, NEWEST: str(newest)}

@@ -7,10 +7,10 @@ from typing_extensions import override
 
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.kinds.machine.errand import RAN, Errand, boot, by_power, ran, unknown_disks, unsettled, with_volumes
+from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.ports import Hypervisor
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, made_by_us, park_volumes
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
 from nixops_proxmox.model import RESTORING, Archive, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
 
@@ -36,7 +36,7 @@ class Restore(Errand):
     @override
     def remember(self, world: World, machine: Machine) -> Mapping[str, str]:
         if machine.phase not in (Phase.STOPPED, Phase.LOST):
-            LIFECYCLE.next_move(machine, Phase.STOPPED)  # one that is not installed yet is not restored
+            life_of(world.spec).next_move(machine, Phase.STOPPED)  # one that is not installed yet is not restored
         self._fits(machine)
         return ran(world, machine)
 

@@ -16,6 +16,8 @@ from nixops_proxmox.spec import IdentityBy
 class BootCopy(Repeatable):
     """Boot the copied system and give it its identity"""
 
+    installed_by = ""  # what the facts call it; empty: the description's way
+
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: a system that has its identity gets the same one, and only what still differs is changed."""
         machine = with_macs(machine, world.spec)
@@ -37,7 +39,8 @@ class BootCopy(Repeatable):
     def _as_met(self, world: World, machine: Machine, attempt: Attempt, facts: Facts) -> Facts:
         remove_disc(world, machine, attempt)
         facts = without_disc(facts)
-        return replace(facts, installed_by=world.spec.install.source.value, boot_id="", installer_keys=())
+        how = self.installed_by or world.spec.install.source.value
+        return replace(facts, installed_by=how, boot_id="", installer_keys=())
 
     def _boot_with_disc(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """The CD is there from before the start until the system has proved itself, and not longer."""

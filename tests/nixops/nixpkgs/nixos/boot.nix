@@ -13,12 +13,13 @@ let
   installs = lib.concatMap (boot: lib.filter (device: device != "nodev") boot.devices) grub.mirroredBoots;
 in
 {
+  options.boot.isContainer = switch;
   options.boot.loader = {
     efi.canTouchEfiVariables = switch;
     efi.efiSysMountPoint = option types.str "/boot";
     timeout = option (types.nullOr types.int) 5;
     grub = {
-      enable = option types.bool true;
+      enable = option types.bool (!config.boot.isContainer);
       device = option types.str "";
       devices = option (types.listOf types.str) [ ];
       efiSupport = switch;

@@ -45,6 +45,7 @@ in
     services.spice-vdagentd.enable = switch;
     services.xserver = { enable = switch; desktopManager.xfce.enable = switch; };
     systemd.tmpfiles.rules = words;
+    systemd.mounts = option (types.listOf types.attrs) [ ];
   };
 
   config = lib.mkMerge [

@@ -1,0 +1,195 @@
+"""The containers of one PVE cluster as the core wants them. What a VM and a container have in common is inherited."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from typing_extensions import override
+
+from nixops_proxmox.core.ports import NoteTask
+from nixops_proxmox.core.upid import parse_upid
+from nixops_proxmox.errors import NotFound, PveRefused, SpecError
+from nixops_proxmox.model import Archive, Change, Facts, Machine, Place, Power, Transfer, Vm
+from nixops_proxmox.pve.api.answers import TaskListed
+from nixops_proxmox.pve.api.containers import ContainerClient
+from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
+from nixops_proxmox.pve.cluster.hypervisor import Creation, PveHypervisor
+from nixops_proxmox.pve.cluster.moves import Moves
+from nixops_proxmox.pve.cluster.saves import Saves
+from nixops_proxmox.pve.cluster.templates import Templates, refuse_missing
+from nixops_proxmox.pve.vm.container import create_params
+from nixops_proxmox.pve.vm.container_diff import container_changes, container_update
+from nixops_proxmox.pve.vm.diff import ConfigUpdate
+from nixops_proxmox.pve.vm.identity import identity_of
+from nixops_proxmox.pve.wire.properties import set_aside
+from nixops_proxmox.pve.wire.refusals import VmNotRunning, VmRunning
+from nixops_proxmox.spec import ContainerSpec, MachineSpec
+from nixops_proxmox.spelling import Verb, command
+
+KEY = "ssh_host_ed25519_key"
+_TOLD = re.compile(rf"'{KEY}'.*\n(?:done: )?(SHA256:[A-Za-z0-9+/]{{43}}) ")
+NO_BACKUPS = "this version neither backs containers up nor restores them"
+
+
+def key_in(log: Sequence[str]) -> str:
+    """What the task that made a container says of its host key, as "ssh-ed25519 SHA256:…". Empty: nothing."""
+    found = _TOLD.search("\n".join(log))
+    return f"ssh-ed25519 {found[1]}" if found else ""
+
+
+class ContainerSaves(Saves):
+    """Snapshots are as those of VMs."""
+
+    @override
+    def archives(self, facts: Facts) -> Sequence[Archive]:
+        raise _no_backups(facts)
+
+    @override
+    def choose_storage(self, facts: Facts) -> str:
+        raise _no_backups(facts)
+
+    @override
+    def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None:
+        raise _no_backups(facts)
+
+
+class ContainerMoves(Moves):
+    """None yet."""
+
+    @override
+    def foresee(self, facts: Facts, spec: MachineSpec, target: str) -> Transfer:
+        raise PveRefused(
+            f"{spec.name}: it is a container, and this version does not take containers to another node",
+            hint=f"`pct migrate {facts.vmid} {target or 'NODE'} --restart` does it; the next deploy finds it there",
+        )
+
+
+def _no_backups(facts: Facts) -> PveRefused:
+    return PveRefused(f"container {facts.vmid}: {NO_BACKUPS}", hint=f"`vzdump {facts.vmid}` backs it up in PVE")
+
+
+class ContainerHypervisor(PveHypervisor):
+    """Satisfies `kinds.machine.ports.Hypervisor`, for containers."""
+
+    def __init__(self, machines: PveHypervisor) -> None:
+        """The parts of the cluster are one for both: places, files on storages, and how tasks are waited for."""
+        vars(self).update(vars(machines))
+        self._take_guests(ContainerClient(machines.unguarded.sender), CONTAINERS)
+        self.saves = ContainerSaves(self.client, self._view, self._finder, self._work, CONTAINERS)
+        places = (self._placer, self._clock, self._sleep)
+        self.moves = ContainerMoves(self.client, self._view, self._finder, self._work, *places)
+        self._templates = Templates(self.media, self.resources, self.wait_for_task)
+
+    @property
+    def host_api(self) -> ContainerClient:
+        """What the node sees of a container."""
+        assert isinstance(self.client, ContainerClient)
+        return self.client
+
+    # Making
+
+    @override
+    def _ask_for(self, spec: MachineSpec, machine: Machine, keys: Sequence[str], note: NoteTask) -> Creation:
+        facts, container = machine.facts, _described(spec)
+        template = self._templates.ensure(container.template, facts.node, container.storage or "", note)
+        params = create_params(spec, container, identity_of(machine), template, keys)
+        post = partial(self.client.create_vm, facts.node, params)
+        return Creation("vzcreate", facts.node, facts.vmid, post)
+
+    @override
+    def first_key(self, facts: Facts) -> str:
+        """The host key that PVE made when it unpacked the template, as its task tells it."""
+        node = self._finder.node_of(facts)
+        for task in self._creations(facts, node):
+            if task.running:
+                self.wait_for_task(task.upid)
+            key = key_in(self.client.task_log(parse_upid(task.upid).node, task.upid))
+            if key:
+                return key
+        raise NotFound(
+            f"container {facts.vmid}: the task that made it tells no host key, so we could not tell who answers",
+            hint="the template must have a folder /etc/ssh, as that of `nix build .#container-template` has;"
+            f" {command(Verb.DESTROY)} removes the container, and {command(Verb.DEPLOY)} makes it of another template",
+        )
+
+    def _creations(self, facts: Facts, node: str) -> Iterator[TaskListed]:
+        """The newest first. The container may have been moved to another node since."""
+        for where in dict.fromkeys((facts.node or node, node)):
+            yield from self.client.list_tasks(where, vmid=facts.vmid, kind="vzcreate")
+
+    # Power
+
+    @override
+    def _power(
+        self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power, patience: float = 0
+    ) -> None:
+        """PVE says at once, and in no task, that a container runs already, or does not run."""
+        try:
+            super()._power(facts, note, kind, post, goal, patience)
+        except (VmRunning, VmNotRunning):
+            node = self._finder.node_of(facts)
+            if not self._is_reached(node, facts.vmid, goal):
+                raise
+            self._finder.learn(facts, node, goal)
+
+    # Changing
+
+    @override
+    def boots_installer(self, vm: Vm, spec: MachineSpec) -> bool:
+        return False
+
+    @override
+    def runs_installer(self, vm: Vm) -> bool:
+        return False
+
+    @override
+    def set_boot(self, vm: Vm, spec: MachineSpec, *, installer: bool) -> None:
+        """A container boots what its root has."""
+
+    @override
+    def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return (*container_changes(vm, spec, identity_of(machine)), *self._pools.find_change(vm, spec))
+
+    @override
+    def _update(self, vm: Vm, spec: MachineSpec, machine: Machine) -> ConfigUpdate:
+        return container_update(vm, spec, identity_of(machine))
+
+    @override
+    def leftovers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[str]:
+        return [
+            f"{key}: {volume} was detached and keeps its data; on its node, `pct set {vm.vmid} --delete {key}` deletes"
+            " it, and so does destroying the container"
+            for key, volume in set_aside(vm.config).items()
+        ]
+
+    @override
+    def needs_stop(self, vm: Vm, spec: MachineSpec) -> Sequence[str]:
+        return ()
+
+    @override
+    def strangers(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
+        return ()
+
+    @override
+    def losses(self, vm: Vm, machine: Machine) -> Sequence[str]:
+        return [f"{key}: {volume} (detached)" for key, volume in set_aside(vm.config).items()]
+
+    @override
+    def spared(self, vm: Vm) -> Sequence[str]:
+        return ()
+
+    @override
+    def give_mark(self, machine: Machine, uuid: str) -> Vm:
+        raise PveRefused(f"{machine.name}: {NO_BACKUPS}", hint=f"back it up in PVE (`vzdump {machine.facts.vmid}`)")
+
+    @override
+    def choose_place(self, spec: MachineSpec) -> Place:
+        """Raises before anything is made, too, if the template is a file that is not here."""
+        refuse_missing(_described(spec).template)
+        return super().choose_place(spec)
+
+
+def _described(spec: MachineSpec) -> ContainerSpec:
+    if spec.container is None:
+        raise SpecError("must be set: what is the container made of?", path=f"{spec.name}.deployment.proxmox.container")
+    return spec.container

@@ -1,0 +1,24 @@
+"""What differs between PVE's two kinds of guests, for the code that serves both."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nixops_proxmox.pve.vm.identity import is_ours, marked_by, marked_uuid, uuid_of
+
+
+@dataclass(frozen=True)
+class GuestKind:
+    """`type`: PVE's word in its lists. `word`: ours. `prefix`: before the types of its tasks. `uuid_of` and `is_ours`
+    read a configuration. `makers`: the types of tasks that make one."""
+
+    type: str
+    word: str
+    prefix: str
+    uuid_of: Callable[[Mapping[str, str]], str]
+    is_ours: Callable[[Mapping[str, str], str], bool]
+    makers: tuple[str, ...]
+
+
+VMS = GuestKind("qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"))
+# A container has no SMBIOS: the mark in its notes says whose it is.
+CONTAINERS = GuestKind("lxc", "container", "vz", marked_uuid, marked_by, ("vzcreate", "vzrestore", "vzclone"))
