@@ -23,7 +23,7 @@ ALLOWED = {
     "qemu/test_crashes.py: crash": "a real copy has no moments that could be waited for",
     "qemu/test_crashes.py: cut_the_network": "so long the cable is pulled",
     "qemu/test_crashes.py: kill_in_the_reboot": "into the half second in which the VM is off",
-    "routers/session.py: hear": "the kernel tells dnsmasq of a new file, and dnsmasq does not say when it has read it",
+    "routers/daemons.py: hear": "the kernel tells dnsmasq of a new file, and dnsmasq does not say when it has read it",
 }
 
 
