@@ -235,7 +235,7 @@ def test_a_changed_partition_script_is_told_and_not_run() -> None:
 def test_a_copied_machine_goes_from_nothing_to_ready_without_an_installer(way: str) -> None:
     bench = Bench()
     machine = bench.run(spec=COPIES[way])
-    assert machine.phase is Phase.READY and machine.facts.installed_by == way
+    assert machine.phase is Phase.READY and machine.facts.installed_by == COPIES[way].install.source.value
     assert machine.facts.system == SYSTEM and machine.facts.endpoint is not None
     assert bench.vm.host_key == bench.keys.host_key(machine.facts.uuid)[0]
     assert bench.vm.boots == 1 and not bench.vm.partitioned
