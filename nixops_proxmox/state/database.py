@@ -1,5 +1,6 @@
 """Opens SQLite or PostgreSQL by URL. The one place where database errors become ours."""
 
+import logging
 import os
 import stat
 import threading
@@ -30,6 +31,8 @@ ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
 BUSY_TIMEOUT = 30  # seconds to wait for another process's write
 CONNECT_TIMEOUT = 10  # seconds to wait for a PostgreSQL server
 POSTGRES = "postgresql+psycopg"
+# SQLAlchemy logs there, in the pool's name, each time that a connection is taken and given back.
+logging.getLogger(f"{__name__}.OneWriterPool").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

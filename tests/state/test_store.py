@@ -281,3 +281,9 @@ def test_a_machine_is_found_by_its_uuid_in_any_deployment(state: State) -> None:
     state.deployment("two").journal().record(web, "Found")
     assert state.find_machine("0F0E0D0C-0000-4000-8000-00000000000A") == web
     assert state.find_machine("0f0e0d0c-0000-4000-8000-00000000000b") is None
+
+
+def test_nothing_is_logged_of_each_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "nixops_proxmox"), open_state(str(tmp_path / "state.sqlite")) as state:
+        assert state.deployments() == []
+    assert [record for record in caplog.records if "onnection" in record.getMessage()] == []
