@@ -15,7 +15,6 @@ from nixops_proxmox.texts import head, shown_line, tail
 
 QUIET = 1.0  # seconds: a console that says nothing for so long waits for somebody
 NUDGE = 15.0  # seconds between two times that Enter is pressed, which shows a prompt again
-OPENED = 12.0  # seconds after which a wrong key would have been asked for again
 TRIES = 4  # of one key: Enter that was pressed before the question came answers it first, as an empty passphrase
 KEPT = 4096  # characters of the console that are remembered
 SHOWN = 80  # and that an error shows
@@ -89,12 +88,12 @@ class ConsoleUnlocker:
 
     def unlock(self, machine: Machine, key: str, tell: Callable[[str], None]) -> bool:
         """Safe to repeat: it types only where a passphrase is asked for."""
-        if self._is_up(machine):
+        if self.is_up(machine):
             return False
         with self.open_line(machine) as line:
             return _Typing(self, machine, line, key, tell).run()
 
-    def _is_up(self, machine: Machine) -> bool:
+    def is_up(self, machine: Machine) -> bool:
         try:
             self.agent(machine).wait_for_agent(0.0)
         except AgentSilent:
@@ -130,10 +129,10 @@ class _Typing:
             return False
         if prompt is Prompt.OTHER:
             return self._at_another_prompt()
-        if self._typed:
-            return waited > OPENED
+        if self._typed and self._by.is_up(self._machine):
+            return True
         if waited > self._by.patience:
-            raise self._nothing_asked()
+            raise self._nothing_came() if self._typed else self._nothing_asked()
         if self._by.clock.now() - self._nudged > NUDGE:
             self._nudged = self._by.clock.now()
             self._line.send(b"\r")
@@ -149,6 +148,7 @@ class _Typing:
         self._console.forget()
         self._line.send(self._key.encode() + b"\r")
         self._typed, self._since = self._typed + 1, self._by.clock.now()
+        self._nudged = self._since  # where the key got lost, Enter shows the question again
 
     def _at_another_prompt(self) -> bool:
         """A system that is up asks who is there. Nothing is typed into that."""
@@ -158,6 +158,13 @@ class _Typing:
             f"{self._machine.name}: its serial console asks for something else than the passphrase of a disk: "
             f"{shown_line(head(self._console.last_line, SHOWN))!r}; nothing was typed",
             hint=f"{command(Verb.CONSOLE, self._machine.name)} shows it; its system may be up, without a guest agent",
+        )
+
+    def _nothing_came(self) -> AgentSilent:
+        return AgentSilent(
+            f"{self._machine.name}: the key of its disk was typed, and for {self._by.patience:.0f} s neither its guest "
+            "agent nor a prompt on the serial console showed that its system starts",
+            hint=f"{command(Verb.CONSOLE, self._machine.name)} shows what it does; the same command tries again",
         )
 
     def _nothing_asked(self) -> NoPath:

@@ -14,6 +14,7 @@ from tests.clocks import SteppedClock
 KEY = "cbdefghi-jklnrtuv"
 SYSTEMD = "\x1b[0;1;39m🔐 Please enter passphrase for disk root:\x1b[0m (press TAB for no echo) "
 SHELL = "\r\nPlease enter passphrase for disk root: "
+LOGIN = b"\r\nopened\r\n\r\nweb login: "
 MACHINE = Machine("demo", "web")
 
 
@@ -45,21 +46,25 @@ class Serial:
         return sum(KEY.encode() in one for one in self.typed)
 
 
+@dataclass
 class Agent:
-    def __init__(self, *, up: bool) -> None:
-        self.up = up
+    """It answers if `up`, or as soon as the key was typed `opens` times."""
+
+    line: Serial
+    up: bool
+    opens: float
 
     def wait_for_agent(self, timeout: float) -> None:
-        if not self.up:
+        if not self.up and self.line.keys < self.opens:
             raise AgentSilent("no answer")
 
 
-def unlock(line: Serial, *, up: bool = False) -> bool:
+def unlock(line: Serial, *, up: bool = False, opens: float = float("inf")) -> bool:
     @contextmanager
     def opened(machine: Machine) -> Iterator[Serial]:
         yield line
 
-    return ConsoleUnlocker(opened, lambda _: Agent(up=up), line.clock, patience=60.0).unlock(
+    return ConsoleUnlocker(opened, lambda _: Agent(line, up, opens), line.clock, patience=60.0).unlock(
         MACHINE, KEY, lambda _: None
     )
 
@@ -68,13 +73,13 @@ def unlock(line: Serial, *, up: bool = False) -> bool:
     "prompt", [SYSTEMD, SHELL, "Passphrase for /dev/disk/by-partlabel/nixos-luks: ", "Enter passphrase for /dev/sda2: "]
 )
 def test_the_key_is_typed_once_at_the_prompt_of_the_first_stage(prompt: str) -> None:
-    line = Serial(SteppedClock(), [b"[  0.1] booting\r\n", prompt.encode()])
+    line = Serial(SteppedClock(), [b"[  0.1] booting\r\n", prompt.encode()], lambda _: LOGIN)
     assert unlock(line)
     assert line.typed == [KEY.encode() + b"\r"]
 
 
 def test_a_prompt_that_was_said_before_we_came_is_shown_again_by_enter() -> None:
-    line = Serial(SteppedClock(), [], lambda data: SHELL.encode() if data == b"\r" else b"\r\nopened\r\n")
+    line = Serial(SteppedClock(), [], lambda data: SHELL.encode() if data == b"\r" else LOGIN)
     assert unlock(line)
     assert line.typed == [b"\r", KEY.encode() + b"\r"]
 
@@ -123,7 +128,7 @@ def test_a_key_that_does_not_open_the_disk_is_not_typed_for_ever() -> None:
 
 
 def test_what_somebody_else_had_begun_to_type_costs_one_try() -> None:
-    answers = iter([SHELL.encode(), b"\r\nopened\r\n"])
+    answers = iter([SHELL.encode(), LOGIN])
     line = Serial(SteppedClock(), [SHELL.encode()], lambda _: next(answers))
     assert unlock(line) and line.keys == 2
 
@@ -135,8 +140,27 @@ def test_a_system_that_is_up_is_not_asked() -> None:
 
 
 def test_a_login_prompt_after_the_key_says_that_it_opened_the_disk() -> None:
-    line = Serial(SteppedClock(), [SHELL.encode()], lambda _: b"\r\nopened\r\n\r\nweb login: ")
+    line = Serial(SteppedClock(), [SHELL.encode()], lambda _: LOGIN)
     assert unlock(line) and line.keys == 1
+
+
+def test_the_agent_of_a_system_without_a_login_says_that_it_opened_the_disk() -> None:
+    line = Serial(SteppedClock(), [SHELL.encode()], lambda _: b"\r\nopened\r\n")
+    assert unlock(line, opens=1) and line.keys == 1
+
+
+def test_a_key_that_got_lost_is_typed_again_where_the_question_is_shown_again() -> None:
+    answers = iter([b"", SHELL.encode(), LOGIN])
+    line = Serial(SteppedClock(), [SHELL.encode()], lambda _: next(answers))
+    assert unlock(line)
+    assert line.typed == [KEY.encode() + b"\r", b"\r", KEY.encode() + b"\r"]
+
+
+def test_a_key_without_any_effect_is_no_success() -> None:
+    line = Serial(SteppedClock(), [SHELL.encode()])
+    with pytest.raises(AgentSilent, match="was typed, and for 60 s neither"):
+        unlock(line)
+    assert line.keys == 1
 
 
 def test_a_console_that_closes_is_told() -> None:
