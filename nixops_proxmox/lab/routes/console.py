@@ -11,11 +11,13 @@ from aiohttp import WSMsgType, web
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.cluster import Console
 from nixops_proxmox.lab.config import MASK, decode_keys, typed
+from nixops_proxmox.lab.machines.qemu.argv import SERIAL
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.rfb import show
 from nixops_proxmox.lab.routes.statistics import TIMEFRAME, series
 from nixops_proxmox.lab.schema.properties import split
 from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
+from nixops_proxmox.lab.serial_line import relay
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 
@@ -198,7 +200,8 @@ async def spice_proxy(call: Call) -> Any:
     CONSOLE,
 )
 async def websocket(call: Call) -> Any:
-    """A screen, or our own reading of xterm.js's protocol: login line, then the serial log as it grows."""
+    """A screen, or our own reading of xterm.js's protocol: the login line, then the serial port. A simulated guest says
+    what is in its log, and hears nothing."""
     return await serve_terminal(call, call.vm)
 
 
@@ -217,7 +220,10 @@ async def serve_terminal(call: Call, vm: Vm) -> Any:
     login = await socket.receive()
     if login.type in (WSMsgType.TEXT, WSMsgType.BINARY):
         await socket.send_bytes(b"OK")
-        await _stream(socket, vm.directory / "serial.log")
+        if (line := vm.directory / SERIAL).exists():
+            await relay(socket, line, lambda: vm.running is not None)
+        else:
+            await _stream(socket, vm.directory / "serial.log")
     await socket.close()
     return socket
 
