@@ -34,7 +34,7 @@ class SerialLine:
         return reader
 
     async def send(self, data: bytes) -> None:
-        """What nobody receives is lost, as on a line."""
+        """Where no QEMU listens, it is lost, as on a line."""
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.write(data)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.spec.layouts import EMPTY, LAYOUTS, LayoutName, layout_script
+from tests.pace import patience
 
 # lsblk's answers: two disks, a RAID over both, and a volume group over the second and a third.
 LSBLK = """\
@@ -35,9 +36,8 @@ def run(folder: Path, script: str, **environment: str) -> tuple[int, list[str], 
         (folder / disk).touch()
     given = {"PATH": f"{tools}:/usr/bin:/bin", "T": str(folder), "RAID": "", "VG": "", "KEEP": ""}
     given |= {"DISKS": f"{folder}/a {folder}/b", "DISK_scsi0": f"{folder}/a", "DISK_scsi1": f"{folder}/b"}
-    done = subprocess.run(
-        ["sh", "-eu", "-c", EMPTY + script], env=given | environment, capture_output=True, text=True, timeout=60
-    )
+    argv = ["sh", "-eu", "-c", EMPTY + script]
+    done = subprocess.run(argv, env=given | environment, capture_output=True, text=True, timeout=patience(60))
     calls = folder / "calls"
     return done.returncode, calls.read_text().splitlines() if calls.exists() else [], done.stderr
 

@@ -7,6 +7,7 @@ from aiohttp import ClientWebSocketResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from nixops_proxmox.lab.serial_line import find_typed, relay
+from tests.pace import patience
 
 
 def test_what_is_typed_reaches_the_guest_also_after_it_was_reset(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_what_is_typed_reaches_the_guest_also_after_it_was_reset(tmp_path: Path)
     async def until(socket: ClientWebSocketResponse[bool], end: bytes) -> bytes:
         said = b""
         while not said.endswith(end):
-            said += await socket.receive_bytes(timeout=10)
+            said += await socket.receive_bytes(timeout=patience(10))
         return said
 
     async def scenario() -> None:
@@ -43,7 +44,7 @@ def test_what_is_typed_reaches_the_guest_also_after_it_was_reset(tmp_path: Path)
                 await socket.send_bytes(b"0:%d:%s" % (len(word), word))
                 assert await until(socket, b"\r") == b"heard " + word
             running[0] = False
-            assert (await socket.receive(timeout=10)).type is not None
+            assert (await socket.receive(timeout=patience(10))).type is not None
             await socket.close()
 
     asyncio.run(scenario())
