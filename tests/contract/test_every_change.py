@@ -122,6 +122,9 @@ ELSEWHERE = {
     "expert_args": "only root@pam may say it",
     "volumes": "a volume is of no machine: see test_volume_store.py",
     "ignore": "it says what is not changed: see test_by_hand.py",
+    "kind": "a VM does not become a container: see test_containers.py",
+    "container": "a container is no VM: see test_containers.py",
+    "encryption": "only a reinstall changes what is on the disks: see tests/kinds/machine/test_encryption.py",
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "changes.md"
 
