@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,15 @@ class Pty:
         os.write(self._descriptor, data)
 
 
-class NeverUp:
+@dataclass
+class Agent:
+    """The system starts when its disk is open."""
+
+    root: Path
+
     def wait_for_agent(self, timeout: float) -> None:
-        raise AgentSilent("no answer")
+        if not self.root.exists():
+            raise AgentSilent("no answer")
 
 
 @contextmanager
@@ -81,17 +88,17 @@ def first_stage(folder: Path) -> Iterator[tuple[Pty, Path]]:
         os.close(ours)
 
 
-def unlocker(line: Pty) -> ConsoleUnlocker:
+def unlocker(line: Pty, root: Path) -> ConsoleUnlocker:
     @contextmanager
     def opened(machine: Machine) -> Iterator[Pty]:
         yield line
 
-    return ConsoleUnlocker(opened, lambda _: NeverUp(), RealClock(), patience=patience(30))
+    return ConsoleUnlocker(opened, lambda _: Agent(root), RealClock(), patience=patience(30))
 
 
 def test_the_key_opens_the_disk_and_is_not_echoed(tmp_path: Path) -> None:
     with first_stage(tmp_path) as (line, root):
-        assert unlocker(line).unlock(Machine("demo", "web"), KEY, lambda _: None)
+        assert unlocker(line, root).unlock(Machine("demo", "web"), KEY, lambda _: None)
         assert root.exists()
         assert b"Please enter passphrase for disk root: " in line.heard and KEY.encode() not in line.heard
         assert "opened by a passphrase" in (tmp_path / "kmsg").read_text()
@@ -100,6 +107,6 @@ def test_the_key_opens_the_disk_and_is_not_echoed(tmp_path: Path) -> None:
 def test_another_key_does_not_and_is_not_typed_for_ever(tmp_path: Path) -> None:
     with first_stage(tmp_path) as (line, root):
         with pytest.raises(StateError, match="does not open it"):
-            unlocker(line).unlock(Machine("demo", "web"), "another-key", lambda _: None)
+            unlocker(line, root).unlock(Machine("demo", "web"), "another-key", lambda _: None)
         assert not root.exists()
         assert line.heard.count(b"That did not open the disk.") >= TRIES
