@@ -134,12 +134,12 @@ class Parts:
 
     def guests_of(self, name: str, *, container: bool) -> PveHypervisor:
         """The hypervisor of a profile for VMs, or for containers."""
+        return self.containers(name) if container else self.hypervisor(name)
+
+    def containers(self, name: str) -> ContainerHypervisor:
         with self._lock:
-            machines = self.hypervisor(name)
-            if not container:
-                return machines
             if name not in self._containers:
-                self._containers[name] = ContainerHypervisor(machines)
+                self._containers[name] = ContainerHypervisor(self.hypervisor(name))
             return self._containers[name]
 
     def router(self, name: str) -> Router:
@@ -176,11 +176,9 @@ class Parts:
 
     def host_view(self, machine: Machine) -> HostView:
         """What the node sees of a container, wherever it is now."""
-        hypervisor = self.guests_of(machine.facts.profile or "default", container=True)
-        assert isinstance(hypervisor, ContainerHypervisor)
+        hypervisor = self.containers(machine.facts.profile or "default")
         node = hypervisor.find_node(machine.facts) or machine.facts.node
-        release = hypervisor.get_release()
-        sees = release.can_look_into_containers
+        sees = hypervisor.get_release().can_look_into_containers
         return HostView(hypervisor.host_api, node, machine.facts.vmid, sees=sees, clock=self.clock)
 
     def world(

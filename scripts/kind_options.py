@@ -1,14 +1,11 @@
 """Writes nix/kinds.json: the options of all that a network describes under `resources`, from Python's specification.
 NixOps 2 and NixOps 4 read it. With --check it only compares."""
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "nix" / "kinds.json"
+from scripts.generated import write_or_check
 
 
 def kinds() -> dict[str, Any]:
@@ -39,18 +36,5 @@ def _kind(kind: dict[str, Any]) -> str:
     return f'{{"type": {json.dumps(kind["type"])}, "options": {{\n' + ",\n".join(options) + "\n}}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="Write nothing; fail if it is out of date")
-    if parser.parse_args().check:
-        current = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if current != render():
-            sys.stderr.write("nix/kinds.json is out of date: scripts/docs\n")
-            return 1
-        return 0
-    TARGET.write_text(render(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("kinds.json", render, __doc__))

@@ -1,14 +1,11 @@
 """Writes nix/layouts.json: the layouts by name, and how disks are emptied before they are laid out, from Python's
 table. nix/options.nix and nix/guest.nix read it. With --check it only compares."""
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "nix" / "layouts.json"
+from scripts.generated import write_or_check
 
 
 def layouts() -> dict[str, Any]:
@@ -37,18 +34,5 @@ def render() -> str:
     return json.dumps(layouts(), indent=1) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="Write nothing; fail if it is out of date")
-    if parser.parse_args().check:
-        current = TARGET.read_text(encoding="utf-8") if TARGET.exists() else ""
-        if current != render():
-            sys.stderr.write("nix/layouts.json is out of date: scripts/docs\n")
-            return 1
-        return 0
-    TARGET.write_text(render(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check("layouts.json", render, __doc__))

@@ -2,7 +2,7 @@
 the docs and nix/layouts.json (written by `scripts/docs`, for nix/guest.nix) come from this table."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -38,6 +38,17 @@ class NamedLayout:
     lvm: bool = False  # whether the initial RAM disk must find logical volumes
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """What lies between the partition `$root` and the root file system. `code`, `label`: of the partition. `make`:
+    shell lines that leave the device for the file system in `$root`."""
+
+    code: str
+    label: str
+    make: str
+
+
+PLAIN = Sealed(code="8300", label="root", make="")
 DEFAULT_LAYOUT = LayoutName.EXT4  # where nothing else partitions the disks
 SUBVOLUMES = {"/": "root", "/home": "home", "/nix": "nix"}
 COMPRESSED = "compress=zstd"
@@ -135,36 +146,39 @@ empty() {
 _PART = 'part() { if [ -e "$disk-part$1" ]; then echo "$disk-part$1"; else echo "$(readlink -f "$disk")$1"; fi; }\n'
 
 
-def layout_script(name: LayoutName) -> str:
-    """The shell script that lays out the disk `$DISK_0` and mounts it on /mnt."""
+def layout_script(name: LayoutName, sealed: Sealed = PLAIN) -> str:
+    """The shell script that lays out the disk `$DISK_0` and mounts it on /mnt. No firmware reads what is sealed, so
+    /boot is apart then."""
     layout = LAYOUTS[name]
+    if sealed is not PLAIN:
+        layout = replace(layout, boot=NamedLayout.boot, apart=True)
+    root = f"-n 2:0:0 -t 2:{sealed.code} -c 2:{sealed.label}"
     return (
         f"# The whole first disk: {layout.about.replace('`', '')}, and what the firmware needs to boot it.\n"
         f'{EMPTY}disk=$DISK_0\nempty "$disk"\n'
-        f"if [ -d /sys/firmware/efi ]; then\n{_table_of_uefi(layout)}else\n{_table_of_bios(layout)}fi\n"
+        f"if [ -d /sys/firmware/efi ]; then\n{_table_of_uefi(layout, root)}else\n{_table_of_bios(layout, root)}fi\n"
         "command -v udevadm >/dev/null && udevadm settle\n"
-        f"{_PART}root=$(part 2)\nmkdir -p /mnt\n{layout.make}"
+        f"{_PART}root=$(part 2)\n{sealed.make}mkdir -p /mnt\n{layout.make}"
         f"if [ -d /sys/firmware/efi ]; then\n{_mount_boot('mkfs.vfat -F 32 -n ESP')}"
         + (f"else\n{_mount_boot('mkfs.ext4 -q -F -L boot')}" if layout.apart else "")
         + "fi\n"
     )
 
 
-def _table_of_uefi(layout: NamedLayout) -> str:
+def _table_of_uefi(layout: NamedLayout, root: str) -> str:
     return (
         "  # The third is for a GRUB that is told to write itself to the disk as well.\n"
-        f"  sgdisk -n 1:0:+{layout.boot}M -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios"
-        ' -n 2:0:0 -t 2:8300 -c 2:root "$disk"\n'
+        f'  sgdisk -n 1:0:+{layout.boot}M -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios {root} "$disk"\n'
     )
 
 
-def _table_of_bios(layout: NamedLayout) -> str:
+def _table_of_bios(layout: NamedLayout, root: str) -> str:
     """The partition with /boot has the attribute by which a BIOS's loader on GPT is found."""
     if not layout.apart:
-        return '  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 2:0:0 -t 2:8300 -c 2:root -A 2:set:2 "$disk"\n'
+        return f'  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios {root} -A 2:set:2 "$disk"\n'
     return (
         f"  sgdisk -n 1:0:+{layout.boot}M -t 1:8300 -c 1:boot -A 1:set:2 -n 3:0:+2M -t 3:ef02 -c 3:bios"
-        ' -n 2:0:0 -t 2:8300 -c 2:root "$disk"\n'
+        f' {root} "$disk"\n'
     )
 
 

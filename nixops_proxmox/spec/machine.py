@@ -78,6 +78,12 @@ class Nic(Frozen):
     dns: Annotated[tuple[v.IpAddress, ...], v.Unique] = ()
     search: Annotated[tuple[v.DnsName, ...], v.Unique] = ()
 
+    @property
+    def is_advertised(self) -> bool:
+        """Routers of its network tell it IPv6 addresses or the way out."""
+        ip = self.ipv6
+        return ip.method in ("auto", "dhcp") or (ip.method == "static" and ip.gateway is None)
+
 
 class Cpu(Frozen):
     """`limit`: of CPU time, in CPUs. `units`: the weight against other guests."""
@@ -216,6 +222,15 @@ class MachineSpec(Frozen):
     @property
     def is_container(self) -> bool:
         return self.kind is MachineKind.CONTAINER
+
+    @property
+    def name_servers(self) -> list[str]:
+        """Those of all NICs, each once."""
+        return list(dict.fromkeys(str(server) for nic in self.network for server in nic.dns))
+
+    @property
+    def search_domains(self) -> list[str]:
+        return list(dict.fromkeys(domain for nic in self.network for domain in nic.search))
 
 
 class NetworkSpec(Frozen):

@@ -4,7 +4,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,11 +106,12 @@ class KeyStore:
         path = self._host_key_file(uuid)
         self._may_act()
         path.unlink(missing_ok=True)
-        shutil.rmtree(self._disk_keys(uuid), ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._disk_keys(uuid))
 
     def disk_key(self, uuid: str, volume: str, use: str) -> str:
         """A key of an encrypted volume (its LUKS UUID) of the machine. Made at the first call."""
-        path = self._disk_keys(uuid) / f"{_checked_uuid(volume)}.{_word(use)}"
+        path = self._disk_keys(uuid) / _disk_key_name(volume, use)
         self._ensure_directory(path.parent.parent)
         ensure_private_directory(path.parent)
         if not path.exists():
@@ -120,13 +121,13 @@ class KeyStore:
         return key
 
     def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
-        path = self._disk_keys(uuid) / f"{_checked_uuid(volume)}.{_word(use)}"
-        return self.disk_key(uuid, volume, use) if path.exists() else None
+        is_there = (self._disk_keys(uuid) / _disk_key_name(volume, use)).exists()
+        return self.disk_key(uuid, volume, use) if is_there else None
 
     def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
         """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
         self._may_act()
-        stay = {f"{_checked_uuid(volume)}.{_word(use)}" for use in kept}
+        stay = {_disk_key_name(volume, use) for use in kept}
         folder = self._disk_keys(uuid)
         for path in list(folder.iterdir()) if folder.exists() else []:
             if path.name not in stay:
@@ -164,6 +165,10 @@ def new_disk_key() -> str:
 
 
 _MODHEX = "cbdefghijklnrtuv"
+
+
+def _disk_key_name(volume: str, use: str) -> str:
+    return f"{_checked_uuid(volume)}.{_word(use)}"
 
 
 def _checked_uuid(uuid: str) -> str:

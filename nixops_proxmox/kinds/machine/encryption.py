@@ -17,6 +17,7 @@ from typing import Any
 from nixops_proxmox.errors import CommandFailed
 from nixops_proxmox.model import Facts
 from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
+from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, Sealed, layout_script
 from nixops_proxmox.texts import script_marker
 
 ROOT = "root"  # the name of the volume that holds the root file system, once it is open
@@ -74,39 +75,13 @@ def pin_of(encryption: Encryption) -> tuple[str, str]:
 
 
 def layout(spec: MachineSpec, facts: Facts) -> str:
-    """The whole first disk: what the firmware needs to boot, a small /boot, and an encrypted root."""
+    """The whole first disk: as the default layout has it, on an encrypted partition."""
     assert spec.encryption is not None
-    return _DISKS.format(label=LABEL, boot=_BOOT) + _volume(spec.encryption, luks_uuid(facts, ROOT)) + _FILES
+    make = _volume(spec.encryption, luks_uuid(facts, ROOT))
+    return layout_script(DEFAULT_LAYOUT, Sealed(code="8309", label=LABEL, make=make)) + _FILES
 
 
-_BOOT = "512M"  # kernels and initrds of some generations
-_DISKS = """\
-disk=$DISK_0
-if [ -e /dev/mapper/root ]; then cryptsetup close root; fi
-wipefs -a "$disk" >/dev/null
-sgdisk --zap-all "$disk" >/dev/null
-if [ -d /sys/firmware/efi ]; then
-  sgdisk -n 1:0:+{boot} -t 1:ef00 -c 1:ESP -n 3:0:+2M -t 3:ef02 -c 3:bios -n 2:0:0 -t 2:8309 -c 2:{label} "$disk"
-else
-  sgdisk -n 1:0:+2M -t 1:ef02 -c 1:bios -n 3:0:+{boot} -t 3:8300 -c 3:boot -A 3:set:2 \\
-    -n 2:0:0 -t 2:8309 -c 2:{label} "$disk"
-fi
-command -v udevadm >/dev/null && udevadm settle
-part() {{ if [ -e "$disk-part$1" ]; then echo "$disk-part$1"; else echo "$(readlink -f "$disk")$1"; fi; }}
-volume=$(part 2)
-"""
 _FILES = f"""\
-mkfs.ext4 -q -F -L nixos /dev/mapper/{ROOT}
-mkdir -p /mnt
-mount /dev/mapper/{ROOT} /mnt
-mkdir -p /mnt/boot
-if [ -d /sys/firmware/efi ]; then
-  mkfs.vfat -F 32 -n ESP "$(part 1)" >/dev/null
-  mount "$(part 1)" /mnt/boot
-else
-  mkfs.ext4 -q -F -L boot "$(part 3)"
-  mount "$(part 3)" /mnt/boot
-fi
 mkdir -p /mnt{SEALED}
 chmod 0700 /mnt{SEALED}
 if [ -e {KEYS}/{ROOT}.jwe ]; then cp {KEYS}/{ROOT}.jwe /mnt{SEALED}/{ROOT}.jwe; chmod 0400 /mnt{SEALED}/{ROOT}.jwe; fi
@@ -124,23 +99,23 @@ def _volume(encryption: Encryption, volume_uuid: str) -> str:
         'fail() { echo "$1" >&2; exit 1; }',
         f'for tool in {tools}; do command -v $tool >/dev/null || fail "the installer has no $tool"; done',
         f"[ -d {KEYS} ] || fail 'the keys are not there'",
-        f'cryptsetup luksFormat -q {_options(first, volume_uuid)} "$volume"',
+        f'cryptsetup luksFormat -q {_options(first, volume_uuid)} "$root"',
     ]
     lines += [
-        f'cryptsetup luksAddKey -q {_FAST} {_slot(use)} --key-file {_key(first)} "$volume" {_key(use)}'
+        f'cryptsetup luksAddKey -q {_FAST} {_slot(use)} --key-file {_key(first)} "$root" {_key(use)}'
         for use in uses[1:]
     ]
     if Use.SEALED in uses:
         pin, config = pin_of(encryption)
         lines.append(f"clevis encrypt {pin} {shlex.quote(config)} < {_key(Use.SEALED)} > {KEYS}/{ROOT}.jwe")
-        opens = f'cryptsetup open --test-passphrase {_slot(Use.SEALED)} --key-file - "$volume"'
+        opens = f'cryptsetup open --test-passphrase {_slot(Use.SEALED)} --key-file - "$root"'
         lines.append(f"clevis decrypt < {KEYS}/{ROOT}.jwe | {opens}")
     lines += [
-        f'cryptsetup open --test-passphrase {_slot(use)} --key-file {_key(use)} "$volume"'
+        f'cryptsetup open --test-passphrase {_slot(use)} --key-file {_key(use)} "$root"'
         for use in uses
         if use is not Use.SEALED
     ]
-    lines.append(f'cryptsetup open --key-file {_key(first)} "$volume" {ROOT}')
+    lines += [f'cryptsetup open --key-file {_key(first)} "$root" {ROOT}', f"root=/dev/mapper/{ROOT}"]
     return "".join(f"{line}\n" for line in lines)
 
 

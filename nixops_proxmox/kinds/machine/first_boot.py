@@ -62,8 +62,7 @@ def network_config(machine: Machine, spec: MachineSpec) -> Mapping[str, Any]:
 def _ethernet(name: str, mac: str, nic: Nic) -> dict[str, Any]:
     told: dict[str, Any] = {"match": {"macaddress": mac.lower()}, "set-name": name}
     told |= {"dhcp4": nic.ipv4.method == "dhcp", "dhcp6": nic.ipv6.method == "dhcp"}
-    advertised = nic.ipv6.method in ("auto", "dhcp") or (nic.ipv6.method == "static" and nic.ipv6.gateway is None)
-    told["accept-ra"] = advertised
+    told["accept-ra"] = nic.is_advertised
     families = (("ipv4", nic.ipv4), ("ipv6", nic.ipv6))
     if addresses := [f"{ip.address}/{ip.prefix}" for _, ip in families if ip.method == "static"]:
         told["addresses"] = addresses

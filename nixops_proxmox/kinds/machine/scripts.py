@@ -85,16 +85,8 @@ def network_declaration(machine: Machine, spec: MachineSpec) -> str:
         if nic.ipv6.gateway is not None:
             entry["gateway6"] = str(nic.ipv6.gateway)
         interfaces.append(entry)
-    told = {"interfaces": interfaces, "nameservers": name_servers(spec), "search": search_domains(spec)}
+    told = {"interfaces": interfaces, "nameservers": spec.name_servers, "search": spec.search_domains}
     return json.dumps(told, indent=2, sort_keys=True) + "\n"
-
-
-def name_servers(spec: MachineSpec) -> list[str]:
-    return list(dict.fromkeys(str(server) for nic in spec.network for server in nic.dns))
-
-
-def search_domains(spec: MachineSpec) -> list[str]:
-    return list(dict.fromkeys(domain for nic in spec.network for domain in nic.search))
 
 
 def _ip_word(ip: IpSpec) -> str:
@@ -146,7 +138,7 @@ def _static_network(machine: Machine, spec: MachineSpec) -> list[str]:
     units = {
         f"00-proxmox-{nic.slot}": _unit(mac, nic) for mac, nic in zip(machine.facts.macs, spec.network, strict=False)
     }
-    lists = {"nameservers": name_servers(spec), "search": search_domains(spec)}
+    lists = {"nameservers": spec.name_servers, "search": spec.search_domains}
     return [
         "networking.useDHCP = false;",
         *(f"networking.{name} = {_nix_data(values)};" for name, values in lists.items() if values),
@@ -158,12 +150,11 @@ def _static_network(machine: Machine, spec: MachineSpec) -> list[str]:
 def _unit(mac: str, nic: Nic) -> dict[str, object]:
     static = [ip for ip in (nic.ipv4, nic.ipv6) if ip.method == "static"]
     dynamic = {(True, True): "yes", (True, False): "ipv4", (False, True): "ipv6", (False, False): "no"}
-    advertised = nic.ipv6.method in ("auto", "dhcp") or (nic.ipv6.method == "static" and nic.ipv6.gateway is None)
     return {
         "matchConfig": {"MACAddress": mac.lower()},
         "networkConfig": {
             "DHCP": dynamic[nic.ipv4.method == "dhcp", nic.ipv6.method == "dhcp"],
-            "IPv6AcceptRA": advertised,
+            "IPv6AcceptRA": nic.is_advertised,
             "LinkLocalAddressing": "no" if nic.ipv6.method == "none" else "ipv6",
         },
         "address": [f"{ip.address}/{ip.prefix}" for ip in static],

@@ -6,16 +6,16 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import check_digest, is_nic
-from nixops_proxmox.lab.container import VOLUME_KEY, Container, is_bound, parse_mount
+from nixops_proxmox.lab.container import VOLUME_KEY, Container, is_bound, parse_mount, parse_net
 from nixops_proxmox.lab.containers.create import config_values, new_volume, with_address
 from nixops_proxmox.lab.containers.pending import apply_pending, plug
-from nixops_proxmox.lab.containers.rights import check_bridges, check_rights
+from nixops_proxmox.lab.containers.rights import check_rights
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.schema.container import CONFIG
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vms.disks import Made
-from nixops_proxmox.lab.vms.rights import check_tags
+from nixops_proxmox.lab.vms.rights import check_bridges, check_tags
 
 REQUIRED = ("memory", "rootfs", "ostype")
 
@@ -35,7 +35,7 @@ async def change(cluster: Cluster, auth: Auth, container: Container, params: Map
     check_rights(
         cluster, auth, container.vmid, values, have=have, deleted=[*deleted, *reverted], unprivileged=unprivileged
     )
-    check_bridges(cluster, auth, values)
+    check_bridges(cluster, auth, values, parse_net)
     tags = have.get("tags", "")
     check_tags(cluster, auth, tags, values.get("tags", "" if "tags" in deleted else tags))
     if "unprivileged" in params:

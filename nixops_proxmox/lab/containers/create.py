@@ -8,7 +8,7 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import format_size, gib_to_bytes, is_nic, normalise_tags, stored
 from nixops_proxmox.lab.container import Container, is_bound, mounts_of, parse_mount, parse_net, print_mount, print_net
 from nixops_proxmox.lab.containers import power
-from nixops_proxmox.lab.containers.rights import check_bridges, check_rights
+from nixops_proxmox.lab.containers.rights import check_rights
 from nixops_proxmox.lab.containers.unpack import fill
 from nixops_proxmox.lab.ipam import take
 from nixops_proxmox.lab.refusals import PARAMETERS, Refused, bad_parameter, die
@@ -16,6 +16,7 @@ from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vms.create import join_pool
 from nixops_proxmox.lab.vms.disks import NEW, Made, allocation_line
+from nixops_proxmox.lab.vms.rights import check_bridges
 
 NOT_CONFIG = frozenset(
     [
@@ -67,7 +68,7 @@ def start_create(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
     default = str(params.get("storage", "local"))
     values = {key: _on_storage(key, value, default) for key, value in config_values(params).items()}
     check_rights(cluster, auth, vmid, values, pool=pool, unprivileged=unprivileged)
-    check_bridges(cluster, auth, values)
+    check_bridges(cluster, auth, values, parse_net)
     archive = _find_template(cluster, auth, node, str(params["ostemplate"]))
     values = _with_root(values, default)
     _check_storages(cluster, auth, node, values)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nixops_proxmox.lab.access import Auth
-from nixops_proxmox.lab.cluster import LOCAL_ZONE, Cluster
-from nixops_proxmox.lab.container import is_bound, parse_mount, parse_net
-from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.container import is_bound, parse_mount
+from nixops_proxmox.lab.refusals import Refused
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.vms.disks import NEW
+from nixops_proxmox.lab.vms.rights import require
 
 ANY_CONFIG = tuple(f"VM.Config.{part}" for part in ("Disk", "CPU", "Memory", "Network", "Options"))
 FAMILIES = (
@@ -58,7 +59,7 @@ def _check_key(
     if key == "tags":
         return  # has rules of its own
     name = next((name for pattern, name in FAMILIES if pattern.fullmatch(key)), "VM.Config.Options")
-    require(cluster, auth, vmid, pool, name)
+    require(cluster, auth, vmid, pool, (name,))
     if name == "VM.Config.Disk" and value is not None:
         _check_volume(cluster, auth, key, value)
 
@@ -81,29 +82,8 @@ def _check_features(
     if changed - {"nesting"}:
         raise _only_root("changing feature flags (except nesting) is only allowed for root@pam")
     if changed:
-        require(cluster, auth, vmid, pool, "VM.Allocate")
+        require(cluster, auth, vmid, pool, ("VM.Allocate",))
 
 
 def _only_root(text: str) -> Refused:
     return Refused(403, f"Permission check failed ({text})")
-
-
-def require(cluster: Cluster, auth: Auth, vmid: int, pool: str | None, name: str) -> None:
-    """On the container, or on the pool that it is made in."""
-    if not cluster.allows(auth, f"/vms/{vmid}", name) and not (pool and cluster.allows(auth, f"/pool/{pool}", name)):
-        cluster.require(auth, f"/vms/{vmid}", name)
-
-
-def check_bridges(cluster: Cluster, auth: Auth, values: Mapping[str, str]) -> None:
-    """SDN.Use on each NIC's bridge, or on its VLAN (since 8.0)."""
-    if not cluster.release.since(8):
-        return
-    for key, value in values.items():
-        if not re.fullmatch(r"net\d+", key):
-            continue
-        net = parse_net(value)
-        if "bridge" not in net:
-            die("no sdn vnet ID specified")
-        known = cluster.bridges.get(net["bridge"])
-        path = f"/sdn/zones/{known.zone if known else LOCAL_ZONE}/{net['bridge']}"
-        cluster.require(auth, f"{path}/{net['tag']}" if "tag" in net else path, "SDN.Use")

@@ -1,14 +1,13 @@
 """Snapshots of containers: of volumes through the storages, and of the configuration. There is no RAM in them."""
 
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.config import UNUSED
 from nixops_proxmox.lab.container import Container, mounts_of
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Snapshot
 from nixops_proxmox.lab.vms.power import stop
-from nixops_proxmox.lab.vms.snapshots import NOT_KEPT, adopt_children, get_snapshot
+from nixops_proxmox.lab.vms.snapshots import adopt_children, get_snapshot, return_config, saved_config
 
 
 def _volumes(cluster: Cluster, container: Container, config: dict[str, str]) -> list[Stored]:
@@ -32,10 +31,7 @@ async def take(cluster: Cluster, container: Container, name: str, description: s
     for stored in _volumes(cluster, container, container.config):
         log.say(f"snapshotting '{stored.volid}'")
         await cluster.stores.take_snapshot(stored, name)
-    config = {key: value for key, value in container.config.items() if key not in NOT_KEPT and not UNUSED.match(key)}
-    if "parent" in container.config:
-        config["parent"] = container.config["parent"]
-    container.snapshots[name] = Snapshot({**config, "snaptime": str(int(cluster.clock.time()))}, description)
+    container.snapshots[name] = Snapshot(saved_config(container, cluster.clock.time()), description)
     container.config["parent"] = name
 
 
@@ -46,11 +42,7 @@ async def rollback(cluster: Cluster, container: Container, name: str) -> None:
     await stop(container)
     for stored in _volumes(cluster, container, snapshot.config):
         await cluster.stores.rollback(stored, name)
-    kept = {key: value for key, value in container.config.items() if key == "description" or UNUSED.match(key)}
-    restored = {key: value for key, value in snapshot.config.items() if key not in ("snaptime", "parent")}
-    container.config = {**restored, **kept, "parent": name}
-    container.pending.clear()
-    container.deleted.clear()
+    return_config(container, name)
 
 
 async def drop(cluster: Cluster, container: Container, name: str) -> None:

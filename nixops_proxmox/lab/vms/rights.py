@@ -1,7 +1,7 @@
 """Which privilege a configuration key needs (facts: one line per key family)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import LOCAL_ZONE, Cluster
@@ -65,7 +65,7 @@ def _check_key(
 ) -> None:
     if is_disk(key) or key.startswith("unused") or key == "cdrom":
         if not creating:
-            _require(cluster, auth, vmid, pool, _disk_privileges(key, value))
+            require(cluster, auth, vmid, pool, _disk_privileges(key, value))
         return
     if DEVICES.fullmatch(key):
         _check_device(cluster, auth, vmid, key, value, pool)
@@ -83,7 +83,7 @@ def _check_key(
         return
     if name == "VM.Config.Cloudinit":
         name = "VM.Config.Network"
-    _require(cluster, auth, vmid, pool, (name,))
+    require(cluster, auth, vmid, pool, (name,))
     if key == "startup":
         cluster.require(auth, "/", "Sys.Modify")
 
@@ -111,28 +111,31 @@ def _check_device(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str,
         )
     if kind == "parallel":
         die(f"only root can set '{key}' config")
-    _require(cluster, auth, vmid, pool, ("VM.Config.Disk",) if kind == "virtiofs" else ("VM.Config.HWType",))
+    require(cluster, auth, vmid, pool, ("VM.Config.Disk",) if kind == "virtiofs" else ("VM.Config.HWType",))
     mapping = value.partition(",")[0].removeprefix("dirid=") if kind == "virtiofs" else parts.get("mapping", "")
     if mapping:
         area = {"hostpci": "pci", "virtiofs": "dir"}.get(kind, "usb")
         cluster.require(auth, f"/mapping/{area}/{mapping}", "Mapping.Use")
 
 
-def _require(cluster: Cluster, auth: Auth, vmid: int, pool: str | None, names: tuple[str, ...]) -> None:
+def require(cluster: Cluster, auth: Auth, vmid: int, pool: str | None, names: tuple[str, ...]) -> None:
+    """On the guest, or on the pool that it is made in."""
     path = f"/vms/{vmid}"
     for name in names:
         if not cluster.allows(auth, path, name) and not (pool and cluster.allows(auth, f"/pool/{pool}", name)):
             cluster.require(auth, path, name)
 
 
-def check_bridges(cluster: Cluster, auth: Auth, values: Mapping[str, str]) -> None:
-    """SDN.Use on each NIC's bridge, or on its VLANs (since 8.0)."""
+def check_bridges(
+    cluster: Cluster, auth: Auth, values: Mapping[str, str], parse: Callable[[str], Mapping[str, str]] = parse_nic
+) -> None:
+    """SDN.Use on each NIC's bridge, or on its VLANs (since 8.0). `parse`: a container's NIC has other words."""
     if not cluster.release.since(8):
         return
     for key, value in values.items():
         if not re.fullmatch(r"net\d+", key):
             continue
-        nic = parse_nic(value)
+        nic = parse(value)
         bridge = nic.get("bridge")
         if bridge is None:
             die("no sdn vnet ID specified")

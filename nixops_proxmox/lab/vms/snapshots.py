@@ -45,10 +45,7 @@ async def take(cluster: Cluster, vm: Vm, name: str, description: str, *, with_ra
             await cluster.stores.take_snapshot(stored, name)
     finally:
         vm.config.pop("lock", None)
-    config = {key: value for key, value in vm.config.items() if key not in NOT_KEPT and not UNUSED.match(key)}
-    if "parent" in vm.config:
-        config["parent"] = vm.config["parent"]
-    config["snaptime"] = str(int(cluster.clock.time()))
+    config = saved_config(vm, cluster.clock.time())
     if state is not None:
         config["vmstate"] = state.volid
     vm.snapshots[name] = Snapshot(config, description, state.path if state else None)
@@ -67,6 +64,24 @@ async def _save_ram(cluster: Cluster, vm: Vm, name: str, log: Log) -> Stored:
     await vm.running.save_state(stored.path)
     log.say("completed saving the VM state in 1s, saved 256.00 MiB")
     return stored
+
+
+def saved_config(vm: Vm, now: float) -> dict[str, str]:
+    """What a snapshot keeps of a guest's configuration."""
+    config = {key: value for key, value in vm.config.items() if key not in NOT_KEPT and not UNUSED.match(key)}
+    if "parent" in vm.config:
+        config["parent"] = vm.config["parent"]
+    return {**config, "snaptime": str(int(now))}
+
+
+def return_config(vm: Vm, name: str) -> None:
+    """The guest's configuration is the snapshot's again, except for what no snapshot has."""
+    kept = {key: value for key, value in vm.config.items() if key == "description" or UNUSED.match(key)}
+    saved = vm.snapshots[name].config
+    restored = {key: value for key, value in saved.items() if key not in ("snaptime", "vmstate", "parent")}
+    vm.config = {**restored, **kept, "parent": name}
+    vm.pending.clear()
+    vm.deleted.clear()
 
 
 def get_snapshot(vm: Vm, name: str) -> Snapshot:
@@ -89,11 +104,8 @@ async def rollback(cluster: Cluster, vm: Vm, name: str) -> bool:
             await cluster.stores.rollback(stored, name)
     finally:
         vm.config.pop("lock", None)
-    kept = {key: value for key, value in vm.config.items() if key == "description" or UNUSED.match(key)}
-    restored = {key: value for key, value in snapshot.config.items() if key not in ("snaptime", "vmstate", "parent")}
-    vm.config = {**restored, **kept, "parent": name, "vmgenid": cluster.new_uuid()}
-    vm.pending.clear()
-    vm.deleted.clear()
+    return_config(vm, name)
+    vm.config["vmgenid"] = cluster.new_uuid()
     if snapshot.state is not None:
         await power.power_on(cluster, vm, snapshot.state)
         return True

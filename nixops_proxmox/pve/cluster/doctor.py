@@ -21,10 +21,9 @@ from nixops_proxmox.pve.cluster.permissions import (
     root_only,
 )
 from nixops_proxmox.pve.cluster.placement import Placed
-from nixops_proxmox.pve.cluster.templates import is_stored
 from nixops_proxmox.pve.cluster.thin import with_thin
 from nixops_proxmox.pve.cluster.verdicts import candidates, is_asked_for
-from nixops_proxmox.pve.vm.copies import find_templates
+from nixops_proxmox.pve.vm.copies import find_templates, is_stored
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec

@@ -158,7 +158,7 @@ class PveHypervisor:
 
     def _take_guests(self, client: PveClient, kind: GuestKind) -> None:
         """What finds guests of this kind, proves that they are ours, and works on them."""
-        self.kind = self._kind = kind
+        self.kind = kind
         self._finder = finder = VmFinder(client, self._view, self._clock, self._sleep, self._busy, kind)
         self.client = guarded = client.guarded(finder.prove)
         self._work = self._work.of(guarded, finder.drop_look)
@@ -248,7 +248,7 @@ class PveHypervisor:
             with self._work.gate(facts.node, space_wanted(spec)):
                 upid = self._work.submit(ask.kind, ask.node, ask.vmid, ask.post)
                 note(upid)
-                self._work.finish(upid, f"{machine.name}: creating {self._kind.word} {facts.vmid} on {facts.node}")
+                self._work.finish(upid, f"{machine.name}: creating {self.kind.word} {facts.vmid} on {facts.node}")
         except VmidTaken:
             vm = self._finder.find_again(facts)
             if vm is None:
@@ -285,7 +285,7 @@ class PveHypervisor:
         self._power(
             facts,
             note,
-            f"{self._kind.prefix}start",
+            f"{self.kind.prefix}start",
             lambda node, _tries: self.client.start_vm(node, facts.vmid),
             Power.RUNNING,
         )
@@ -303,7 +303,7 @@ class PveHypervisor:
                     raise
                 return self.client.stop_vm(node, facts.vmid)  # the HA manager stops it, whatever else runs
 
-        self._power(facts, note, f"{self._kind.prefix}stop", stop, Power.STOPPED)
+        self._power(facts, note, f"{self.kind.prefix}stop", stop, Power.STOPPED)
 
     def shut_down_vm(self, facts: Facts, note: NoteTask, timeout: float) -> None:
         """Ask the guest to shut down and wait. PVE itself powers it off after `timeout` seconds, and if it does not, so
@@ -314,11 +314,11 @@ class PveHypervisor:
             return self.client.shut_down_vm(node, facts.vmid, seconds)
 
         try:
-            self._power(facts, note, f"{self._kind.prefix}shutdown", shut_down, Power.STOPPED, seconds)
+            self._power(facts, note, f"{self.kind.prefix}shutdown", shut_down, Power.STOPPED, seconds)
         except (TaskFailed, NotObeyed) as error:
             if not isinstance(known_of(error), NotObeyed):
                 raise
-            self._warn(f"{self._kind.word} {facts.vmid} did not shut down within {seconds} s: powering it off")
+            self._warn(f"{self.kind.word} {facts.vmid} did not shut down within {seconds} s: powering it off")
             self.stop_vm(facts, note)
 
     def _power(
@@ -338,7 +338,7 @@ class PveHypervisor:
                 break
             if (failure is None and not self._work.is_guessed(upid)) or self._is_reached(node, facts.vmid, goal):
                 break
-            doing = f"{self._kind.word} {facts.vmid} on {node}: {kind}"
+            doing = f"{self.kind.word} {facts.vmid} on {node}: {kind}"
             if failure is None:
                 lost = Failed("the answer was lost, and another task was found")
                 self._work.wait_or_raise(self._work.task_failed(upid, lost, doing), deadline)
@@ -470,7 +470,7 @@ class PveHypervisor:
 
     def _apply(self, vm: Vm, spec: MachineSpec, machine: Machine, note: NoteTask) -> list[str]:
         update = self._update(vm, spec, machine)
-        doing = f"{machine.name}: changing {self._kind.word} {vm.vmid} on {vm.node}"
+        doing = f"{machine.name}: changing {self.kind.word} {vm.vmid} on {vm.node}"
         problems: list[str] = []
         try:
             self._pools.apply(vm, spec)  # first: the rights for the rest may come from it
@@ -551,9 +551,9 @@ class PveHypervisor:
     def guest_at(self, vmid: int) -> tuple[GuestSeen | None, str]:
         """Whatever stands at the VMID now, and its UUID, lower case, if it is a guest of our kind."""
         guest = self.client.get_resources(0.0).guests.get(vmid)
-        if guest is None or guest.kind != self._kind.type:
+        if guest is None or guest.kind != self.kind.type:
             return guest, ""
-        return guest, self._kind.uuid_of(self.client.get_config(guest.node, vmid).values)
+        return guest, self.kind.uuid_of(self.client.get_config(guest.node, vmid).values)
 
     def uuid_at(self, vmid: int) -> str:
         """The UUID of the guest that has the VMID now. Empty: there is no guest, or it has no UUID."""
@@ -578,7 +578,7 @@ class PveHypervisor:
             refuse_to_lose_volumes(vm, "destroyed")
         if vm is not None and vm.protected:
             raise NeedsPermission(
-                f"{self._kind.word} {vm.vmid} is protected",
+                f"{self.kind.word} {vm.vmid} is protected",
                 hint=f"set `protection = false`, then {command(Verb.DEPLOY)}; after that, you can destroy it",
             )
         if vm is not None:
@@ -593,10 +593,10 @@ class PveHypervisor:
             node = self._finder.node_of(facts)
             try:
                 upid = self._work.submit(
-                    f"{self._kind.prefix}destroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
+                    f"{self.kind.prefix}destroy", node, facts.vmid, partial(self.client.delete_vm, node, facts.vmid)
                 )
                 note(upid)
-                self._work.finish(upid, f"destroying {self._kind.word} {facts.vmid} on {node}")
+                self._work.finish(upid, f"destroying {self.kind.word} {facts.vmid} on {node}")
             except VmRunning:
                 if last:
                     raise
@@ -626,7 +626,7 @@ class PveHypervisor:
         """A task of an earlier run; TaskFailed, TaskStillRunning, or NotFound if PVE has forgotten it."""
         task = parse_upid(upid)
         self._work.finish(upid, f"{task.type} {task.id} on {task.node}")
-        goal = _GOALS.get(task.type.removeprefix(self._kind.prefix))
+        goal = _GOALS.get(task.type.removeprefix(self.kind.prefix))
         if goal is not None and task.id.isdecimal():
             self._finder.learn(Facts(vmid=int(task.id)), task.node, goal)
 

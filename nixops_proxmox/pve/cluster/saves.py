@@ -44,37 +44,22 @@ class Saves:
         def post(node: str) -> str:
             return self._client.create_snapshot(node, facts.vmid, name, description=description, ram=ram)
 
-        self.run_task(
-            f"{self._kind.prefix}snapshot",
-            facts,
-            post,
-            f"{self._kind.word} {facts.vmid}: taking the snapshot {name}",
-            note,
-        )
+        self._run("snapshot", facts, post, f"taking the snapshot {name}", note)
 
     def delete_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.delete_snapshot(node, facts.vmid, name)
 
-        self.run_task(
-            f"{self._kind.prefix}delsnapshot",
-            facts,
-            post,
-            f"{self._kind.word} {facts.vmid}: deleting the snapshot {name}",
-            note,
-        )
+        self._run("delsnapshot", facts, post, f"deleting the snapshot {name}", note)
 
     def return_to_snapshot(self, facts: Facts, name: str, note: NoteTask) -> None:
         def post(node: str) -> str:
             return self._client.roll_back(node, facts.vmid, name)
 
-        self.run_task(
-            f"{self._kind.prefix}rollback",
-            facts,
-            post,
-            f"{self._kind.word} {facts.vmid}: returning to the snapshot {name}",
-            note,
-        )
+        self._run("rollback", facts, post, f"returning to the snapshot {name}", note)
+
+    def _run(self, task: str, facts: Facts, post: Callable[[str], str], doing: str, note: NoteTask) -> None:
+        self.run_task(f"{self._kind.prefix}{task}", facts, post, f"{self._kind.word} {facts.vmid}: {doing}", note)
 
     # Backups
 

@@ -8,17 +8,12 @@ from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.errors import ConfigError, NotFound, TaskFailed
 from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 from nixops_proxmox.pve.cluster.media import Media
-from nixops_proxmox.pve.wire.properties import storage_of
+from nixops_proxmox.pve.vm.copies import is_stored
 from nixops_proxmox.pve.wire.upload import sha256_of, stored_name
 
 CONTENT = "vztmpl"
 ENDINGS = (".tar.xz", ".tar.gz", ".tar.zst")
 STEM = 200  # characters of a file's name that are kept
-
-
-def is_stored(template: str) -> bool:
-    """It names a volume, and no file."""
-    return bool(storage_of(template)) and not template.startswith(("/", "./", "~"))
 
 
 def template_name(path: Path) -> str:

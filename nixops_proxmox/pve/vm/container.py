@@ -33,8 +33,6 @@ def create_params(
 
 def settings(spec: MachineSpec, container: ContainerSpec, identity: Identity) -> dict[str, Value]:
     """Everything that is no volume and no NIC. What the description leaves unset is left out."""
-    servers = list(dict.fromkeys(str(server) for nic in spec.network for server in nic.dns))
-    domains = list(dict.fromkeys(domain for nic in spec.network for domain in nic.search))
     wanted: dict[str, Value] = {
         "hostname": dns_name(spec.name),
         "description": notes_with_mark(spec.description or "", identity.mark),
@@ -48,8 +46,8 @@ def settings(spec: MachineSpec, container: ContainerSpec, identity: Identity) ->
         "onboot": spec.onboot,
         "startup": spec.startup,
         "protection": spec.protection,
-        "nameserver": " ".join(servers) or None,
-        "searchdomain": " ".join(domains) or None,
+        "nameserver": " ".join(spec.name_servers) or None,
+        "searchdomain": " ".join(spec.search_domains) or None,
     }
     return {key: value for key, value in wanted.items() if value is not None}
 

@@ -17,7 +17,7 @@ def medium_of(spec: MachineSpec) -> tuple[str, str]:
     volume, content = "", ""
     if spec.is_container:
         template = spec.container.template if spec.container is not None else ""
-        return (template, "vztmpl") if storage_of(template) and not template.startswith(("/", ".", "~")) else ("", "")
+        return (template, "vztmpl") if is_stored(template) else ("", "")
     match spec.install.source:
         case InstallSource.ISO:
             volume, content = spec.install.iso or "", "iso"
@@ -25,6 +25,11 @@ def medium_of(spec: MachineSpec) -> tuple[str, str]:
             volume = spec.install.image or ""
             content = "import" if volume.partition(":")[2].startswith("import/") else "images"
     return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
+
+
+def is_stored(template: str) -> bool:
+    """It names a volume, and no file."""
+    return bool(storage_of(template)) and not template.startswith(("/", ".", "~"))
 
 
 def refuse_image(spec: MachineSpec, release: Release) -> None:
