@@ -72,11 +72,12 @@ def make_template(bed: "Bed", put: Any) -> int:
     return 9000
 
 
-def wait_for_tasks(bed: "Bed", kind: str) -> None:
-    wait_until(
-        lambda: (tasks := bed.tasks(kind)) and all(task.get("status") == "OK" for task in tasks),
-        what=f"the end of {kind}",
-    )
+def wait_for_tasks(bed: "Bed", kind: str, vmid: int = 9000, seconds: float = 30.0) -> None:
+    def ended() -> bool:
+        tasks = [task for task in bed.tasks(kind) if str(task["id"]) == str(vmid)]
+        return bool(tasks) and all(task.get("status") == "OK" for task in tasks)
+
+    wait_until(ended, seconds, f"the end of {kind}")
 
 
 def check_ready(bed: "Bed", version: str) -> dict[str, Any]:

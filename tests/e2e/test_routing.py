@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,13 @@ def started(bed: "Bed", folder: Path) -> Iterator[Routers]:
         process.stdout.close()
 
 
+def run_to(bed: "Bed", *arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
+    """To its end, with this exit status."""
+    done = bed.run(*arguments, check=False, **extra)
+    assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
 SMALL = """\
 let from = name: default: let value = builtins.getEnv name; in if value == "" then default else value; in
 {
@@ -140,10 +148,7 @@ def test_a_router_serves_a_machine_from_before_its_first_boot_until_its_end(bed:
 
     shop = bed.with_network("edge", NETWORK.replace("DEMO", str(DEMO)))
 
-    def run(*arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
-        done = shop.run(*arguments, check=False, **extra)
-        assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    run = partial(run_to, shop)
 
     with started(shop, tmp_path) as routers:
         assert "it answers: VyOS 1.5, 0 parts of its configuration are ours" in run("doctor").stdout
@@ -263,10 +268,7 @@ def test_an_opnsense_serves_a_machine_and_finishes_what_a_killed_run_began(bed: 
 
     shop = bed.with_network("office", OFFICE.replace("DEMO", str(DEMO)))
 
-    def run(*arguments: str, expected: int = 0, **extra: str) -> "CompletedProcess[str]":
-        done = shop.run(*arguments, check=False, **extra)
-        assert done.returncode == expected, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    run = partial(run_to, shop)
 
     with started(shop, tmp_path) as routers:
         assert "it answers: OPNsense 26.1.2, 0 parts of its configuration are ours" in run("doctor").stdout

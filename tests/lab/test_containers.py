@@ -10,8 +10,10 @@ import pytest
 
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from tests.lab.http import Client
+from tests.lab.test_permissions import as_user
 
 LXC = "/nodes/pve1/lxc"
+VLANS = "/sdn/zones/localnetwork/vmbr0/{}"
 SEED = "local:vztmpl/nixos-seed.tar.gz"
 CT = {
     "vmid": 200, "ostemplate": SEED, "hostname": "web", "rootfs": "local-lvm:8", "unprivileged": 1,
@@ -234,3 +236,15 @@ def test_one_that_is_protected_stays(seeded: Client) -> None:
     make(seeded, protection=1)
     assert "protection mode enabled" in seeded.call("DELETE", f"{LXC}/200").reason
     assert "protection mode enabled" in seeded.call("PUT", f"{LXC}/200/config", {"rootfs": "local-lvm:9"}).reason
+
+
+def test_a_trunk_needs_the_right_to_each_of_its_vlans(lab: RunningLab, seeded: Client) -> None:
+    create = "VM.Allocate,VM.Config.Network,VM.Config.Options,VM.Config.Disk"
+    rights = (("/vms", create), ("/storage", "Datastore.AllocateSpace,Datastore.Audit"), (VLANS.format(5), "SDN.Use"))
+    trunk = {**CT, "net0": f"{CT['net0']},trunks=5;6"}
+    with as_user(lab, *rights) as mine:
+        answer = mine.call("POST", LXC, trunk)
+        assert (answer.status, f"{VLANS.format(6)}, SDN.Use" in answer.reason) == (403, True)
+    with as_user(lab, *rights, (VLANS.format(6), "SDN.Use")) as mine:
+        answer = mine.call("POST", LXC, trunk)
+        assert answer.status == 200, answer.reason

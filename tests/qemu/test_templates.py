@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pace import wait_until
+from tests.e2e.test_copies import wait_for_tasks
 from tests.qemu.test_images import build_disk_image, upload
 
 if TYPE_CHECKING:
@@ -38,18 +38,10 @@ def make_template(bed: "GuestBed") -> None:
         net0="virtio,bridge=vmbr0",
         agent="1",
     )
-    wait_for(bed, "qmcreate")
+    wait_for_tasks(bed, "qmcreate", TEMPLATE, 60)
     bed.api("POST", f"/nodes/{node}/qemu/{TEMPLATE}/template")
-    wait_for(bed, "qmtemplate")
+    wait_for_tasks(bed, "qmtemplate", TEMPLATE, 60)
     bed.api("POST", "/cluster/ha/resources", sid=f"vm:{TEMPLATE}", state="stopped")
-
-
-def wait_for(bed: "GuestBed", kind: str) -> None:
-    def ended() -> bool:
-        tasks = [task for task in bed.tasks(kind) if str(task["id"]) == str(TEMPLATE)]
-        return bool(tasks) and all(task.get("status") == "OK" for task in tasks)
-
-    wait_until(ended, 60, f"the end of {kind}")
 
 
 def test_the_example_is_deployed_from_a_template_that_qm_made(guest_bed: "GuestBed") -> None:

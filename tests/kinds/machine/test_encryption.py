@@ -24,6 +24,7 @@ from nixops_proxmox.kinds.machine.plans import plan_deploy, plan_reinstall
 from nixops_proxmox.kinds.machine.steps.encrypting import unlock
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
+from nixops_proxmox.spec.layouts import EMPTY
 from tests.kinds.machine.cluster import SPEC, Bench, Guest
 from tests.kinds.machine.test_crash import BANGS, IDS, broken, deployed, fresh
 
@@ -117,6 +118,12 @@ def test_a_machine_without_encryption_has_no_keys() -> None:
     bench = Bench()
     assert deployed(bench).facts.luks == {}
     assert not bench.keys.disks and bench.vault.given == 0
+
+
+def test_an_encrypted_disk_is_looked_at_and_emptied_before_it_is_made() -> None:
+    """As every layout does it: a disk that is not the machine's is refused."""
+    script = layout(VAULT, FACTS)
+    assert 'empty "$disk"' in script[script.index(EMPTY) + len(EMPTY) : script.index("cryptsetup luksFormat")]
 
 
 def test_no_key_is_in_the_script_that_makes_the_disk() -> None:
