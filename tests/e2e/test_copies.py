@@ -66,13 +66,13 @@ def make_template(bed: "Bed", put: Any) -> int:
         agent="1",
         boot="order=scsi0",
     )
-    wait_for_tasks(bed, "qmcreate")
+    wait_for_tasks(bed, "qmcreate", 9000)
     bed.api("POST", f"/nodes/{node}/qemu/9000/template")
-    wait_for_tasks(bed, "qmtemplate")
+    wait_for_tasks(bed, "qmtemplate", 9000)
     return 9000
 
 
-def wait_for_tasks(bed: "Bed", kind: str, vmid: int = 9000, seconds: float = 30.0) -> None:
+def wait_for_tasks(bed: "Bed", kind: str, vmid: int, seconds: float = 30.0) -> None:
     def ended() -> bool:
         tasks = [task for task in bed.tasks(kind) if str(task["id"]) == str(vmid)]
         return bool(tasks) and all(task.get("status") == "OK" for task in tasks)

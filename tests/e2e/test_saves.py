@@ -111,7 +111,7 @@ def test_a_stopped_machine_and_a_copy_of_it_are_told_apart(bed: "Bed") -> None:
     machine = machine_of(bed)
     node = bed.vms()[str(machine["vmid"])]["node"]
     bed.api("POST", f"/nodes/{node}/qemu/{machine['vmid']}/clone", newid=999)
-    wait_for_tasks(bed, "qmclone")
+    wait_for_tasks(bed, "qmclone", machine["vmid"])
     notes = bed.api("GET", f"/nodes/{node}/qemu/{machine['vmid']}/config")["description"]
     bed.api("PUT", f"/nodes/{node}/qemu/999/config", description=notes)
     forget_record(bed)
