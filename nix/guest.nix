@@ -248,7 +248,7 @@ in
 
     (mkIf (isOurs && guest.layout) {
       fileSystems = lib.mapAttrs
-        (_: system: { device = mkDefault (if cfg.encryption == null then system.device else "/dev/mapper/root"); fsType = mkDefault system.fsType; options = mkIf (system.options != [ ]) (mkDefault system.options); })
+        (_: system: { device = mkDefault (if cfg.encryption == null then system.device else if layout.lvm then "/dev/mapper/nixos-root" else "/dev/mapper/root"); fsType = mkDefault system.fsType; options = mkIf (system.options != [ ]) (mkDefault system.options); })
         layout.fileSystems
       // lib.optionalAttrs (cfg.bios == "ovmf") {
         "/boot" = { device = mkDefault "/dev/disk/by-label/ESP"; fsType = mkDefault "vfat"; };

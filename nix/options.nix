@@ -20,6 +20,14 @@ let
     description = "Now called `${new}`.";
   };
 
+  layouts = enum (builtins.attrNames (builtins.fromJSON (builtins.readFile ./layouts.json)).layouts);
+  layoutName = layouts // {
+    check = name:
+      if name == "luks" then
+        throw ''deployment.proxmox.install.layout = "luks": LUKS is not a layout but lies below one: set deployment.proxmox.encryption, and the layout of the file systems here''
+      else layouts.check name;
+  };
+
   size = either ints.unsigned str;
   number = either int types.float;
 
@@ -236,7 +244,7 @@ in
       fullClone = mkOption { type = bool; default = false; description = "Whether to create a full clone instead of a linked one."; };
       identity = mkOption { type = enum [ "agent" "cloud-init" ]; default = "agent"; description = "How a system from an image or a template learns who it is: through its guest agent, or by a CD that its cloud-init reads at the first boot."; };
       identityStorage = optional' str "local" "The storage for that CD. Without it, one that takes ISO files.";
-      layout = optional (enum (builtins.attrNames (builtins.fromJSON (builtins.readFile ./layouts.json)).layouts)) "How the first disk is laid out: see [disks](disks.md). The default is `ext4`, if neither `partition` nor disko partitions the disks.";
+      layout = optional layoutName "How the first disk is laid out: see [disks](disks.md). The default is `ext4`, if neither `partition` nor disko partitions the disks.";
       partition = optional types.lines "A shell script that partitions the disks in the installer and leaves the target mounted on `/mnt`. If it exits with 100, we reboot the installer and run the script again.";
       method = mkOption { type = enum [ "closure" "configuration" ]; default = "closure"; description = "What we install: the built system (`closure`), or a minimal configuration that the deployment then replaces (`configuration`)."; };
       configuration = optional types.lines "The configuration.nix to install, if `method` is `configuration`.";

@@ -7,7 +7,6 @@ from typing import TypeVar
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.containers import check_container
 from nixops_proxmox.spec.extra import objection
-from nixops_proxmox.spec.layouts import LayoutName
 from nixops_proxmox.spec.machine import (
     Disk,
     IdentityBy,
@@ -170,8 +169,6 @@ def _check_encryption(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("encryption"), f"needs the installer, and the machine is {_A[spec.install.source]}'s copy")
     elif spec.install.partition is not None:
         mistakes.add(at("encryption"), "needs our own layout of the disks, and install.partition is another one")
-    if spec.install.layout not in (None, LayoutName.EXT4):
-        mistakes.add(at("encryption"), f"lays the first disk out as ext4, and install.layout is {spec.install.layout}")
     if spec.install.method is InstallMethod.CONFIGURATION:
         mistakes.add(at("encryption"), "needs the system that opens the disks: install.method must be closure")
     if spec.encryption.unlock.tool and not spec.serial_port:

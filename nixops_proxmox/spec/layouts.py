@@ -49,6 +49,11 @@ class Sealed:
 
 
 PLAIN = Sealed(code="8300", label="root", make="")
+# What people call one, and is none: any layout may lie on an encrypted partition.
+NO_LAYOUTS = {
+    "luks": "LUKS is not a layout but lies below one: expected `encryption`, with the layout of the file systems here "
+    "(ext4, btrfs or lvm)"
+}
 DEFAULT_LAYOUT = LayoutName.EXT4  # where nothing else partitions the disks
 SUBVOLUMES = {"/": "root", "/home": "home", "/nix": "nix"}
 COMPRESSED = "compress=zstd"

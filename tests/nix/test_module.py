@@ -331,6 +331,26 @@ def test_with_uefi_the_boot_partition_is_that_of_the_firmware(machine: Machine) 
     assert done["fileSystems"]["/"]["device"] == "/dev/mapper/root"
 
 
+@pytest.mark.parametrize(
+    ("layout", "devices"),
+    [("lvm", {"/": "/dev/mapper/nixos-root"}), ("btrfs", dict.fromkeys(("/", "/home", "/nix"), "/dev/mapper/root"))],
+)
+def test_any_layout_may_lie_on_an_encrypted_root(machine: Machine, layout: str, devices: dict[str, str]) -> None:
+    """By the mapper's names: a label may be that of any disk, and the open volume is only one."""
+    done = machine(f'disks = [ {DISK} ]; install.layout = "{layout}"; {ENCRYPTED}')
+    assert done["failed"] == []
+    found = {place: system["device"] for place, system in done["fileSystems"].items()}
+    assert found == devices | {"/boot": "/dev/disk/by-label/boot"}
+    initrd = done["boot"]["initrd"]
+    assert initrd["luks"]["devices"]["root"]["device"] == "/dev/disk/by-partlabel/nixos-luks"
+    assert initrd["services"]["lvm"]["enable"] is (layout == "lvm")
+
+
+def test_luks_is_no_layout_and_the_error_says_what_to_write(machine: Machine) -> None:
+    with pytest.raises(AssertionError, match=r"install\.layout = .luks.: LUKS is not a layout .*encryption"):
+        machine(f'disks = [ {DISK} ]; install.layout = "luks";')
+
+
 def test_a_machine_without_encryption_has_nothing_of_it(machine: Machine) -> None:
     initrd = machine(f"disks = [ {DISK} ];")["boot"]["initrd"]
     assert initrd["luks"]["devices"] == {} and not initrd["clevis"]["enable"] and not initrd["systemd"]["enable"]

@@ -11,7 +11,7 @@ from nixops_proxmox.messages.checks import check_json, check_remarks, is_well
 from nixops_proxmox.messages.plans import describe, plan_json
 from nixops_proxmox.model import Effect, Facts, Phase
 from nixops_proxmox.operations.read_only import check_machine, describe_plan, plan_machine
-from nixops_proxmox.spec import InstallSpec, MachineSpec
+from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
 from tests.kinds.machine.cluster import SPEC, Bench
 
 STORE = "/nix/store/{}-jq-1.7/bin/jq; lay-out"
@@ -55,12 +55,34 @@ def test_another_layout_is_found_and_the_same_one_is_not(
         assert (change.have, change.want) == (have, want) if change is not None else not have
 
 
-@pytest.mark.parametrize(("have", "want"), [("ext4", "encrypted"), ("encrypted", "ext4"), ("encrypted", "lvm")])
+ENCRYPTED = Encryption.model_validate({"unlock": {"tool": True}, "recovery": {"sink": {"none": True}}})
+
+
+@pytest.mark.parametrize(
+    ("have", "want"),
+    [
+        ("ext4", "encrypted"),
+        ("encrypted", "ext4"),
+        ("encrypted", "encrypted lvm"),
+        ("encrypted lvm", "lvm"),
+        ("encrypted lvm", "encrypted btrfs"),
+    ],
+)
 def test_a_system_does_not_boot_from_disks_that_are_encrypted_and_should_not_be_or_the_other_way(
     have: str, want: str
 ) -> None:
     assert LayoutChange(have, want).breaks_boot
     assert not LayoutChange(want, want).breaks_boot
+
+
+def test_an_encrypted_layout_is_known_by_the_layout_that_is_on_it() -> None:
+    encrypted = spec(layout="lvm").model_copy(update={"encryption": ENCRYPTED})
+    facts = with_layout(Facts(), encrypted)
+    assert facts.layout == "encrypted lvm" and find_layout_change(facts, encrypted) is None
+    change = find_layout_change(facts, encrypted.model_copy(update={"install": install(layout="btrfs")}))
+    assert change == LayoutChange("encrypted lvm", "encrypted btrfs")
+    assert change.to_stay == '`encryption` with `install.layout = "lvm"`'
+    assert LayoutChange("encrypted", "lvm").to_stay == '`encryption` with `install.layout = "ext4"`'
 
 
 def test_disks_that_were_encrypted_before_layouts_had_names_are_known_by_their_header() -> None:

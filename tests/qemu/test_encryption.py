@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(900)]
 
 NETWORK = """\
-{
+let size = builtins.getEnv "VAULT_SIZE"; in {
   vault = {
     deployment.proxmox = {
       memory = 768;
-      disks = [ { storage = "local-lvm"; size = "2G"; } ];
+      disks = [ { storage = "local-lvm"; size = if size == "" then "2G" else size; } ];
       network = [ { bridge = "vmbr0"; } ];
       install.iso = "local:iso/lab-installer.iso";
       encryption = {
@@ -187,5 +187,38 @@ def test_where_nothing_else_opens_the_disk_deploys_and_reboots_do(
         before = bed.ssh("vault", BOOT)
         bed.run("reboot", "vault")
         assert bed.ssh("vault", BOOT) != before and bed.ssh("vault", HOW).strip() == TYPED
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
+@pytest.mark.parametrize(
+    ("layout", "firmware", "layers", "rungs"),
+    [
+        ("lvm", "", "disk part crypt lvm", "PV root and LV nixos/root and ext4 /"),
+        ("btrfs", 'efi = { storage = "local-lvm"; };', "disk part crypt", "btrfs /"),
+    ],
+)
+def test_any_layout_lies_on_an_encrypted_disk_that_tang_opens_and_grows_with_it(
+    guest_bed: "GuestBed", tang: TangServer, sink: Path, layout: str, firmware: str, layers: str, rungs: str
+) -> None:
+    bed = named(guest_bed, f"on-luks-{layout}", by(tang), sink, f'install.layout = "{layout}"; {firmware}')
+    larger = {"VAULT_SIZE": "2600M"}
+    size = "findmnt -b -n -o SIZE -M /"
+    tang.start()
+    try:
+        bed.run("deploy")
+        assert bed.ssh("vault", HOW).strip() == UNSEALED
+        root = "$(findmnt -n -o SOURCE / | cut -d[ -f1)"
+        assert bed.ssh("vault", f"lsblk -nspo TYPE {root} | tac").split() == layers.split()
+        assert bed.facts("vault")["layout"] == f"encrypted {layout}"
+        before = int(bed.ssh("vault", size))
+        told = " ".join(bed.run("deploy", check=True, **larger).stderr.split())
+        assert "takes the new size without a passphrase when it is opened the next time" in told
+        bed.run("reboot", "vault", check=True, **larger)
+        assert bed.ssh("vault", HOW).strip() == UNSEALED
+        planned = json.loads(bed.run("plan", "--json", check=False, **larger).stdout)["machines"][0]
+        assert rungs in str(planned["disks in the guest"])
+        bed.run("deploy", check=True, **larger)
+        assert int(bed.ssh("vault", size)) > before + (300 << 20)
     finally:
         bed.run("destroy", "--yes", check=False)

@@ -7,6 +7,7 @@ import pytest
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.nixops2.described import installed_by_nixops
 from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.spec.layouts import LayoutName
 from tests.spec.build import options
 
 THUMBPRINT = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"
@@ -72,6 +73,16 @@ def test_two_of_two_servers_may_have_to_answer() -> None:
 def test_it_needs_our_own_layout_and_a_way_to_type(more: dict[str, Any], why: str) -> None:
     with pytest.raises(SpecError, match=why):
         described({"unlock": {"tool": True}, "recovery": FOLDER}, **more)
+
+
+@pytest.mark.parametrize("name", list(LayoutName))
+def test_every_layout_may_lie_on_it(name: str) -> None:
+    assert described({"unlock": {"tool": True}, "recovery": FOLDER}, install={"layout": name})
+
+
+def test_who_writes_luks_for_a_layout_is_told_what_to_write() -> None:
+    with pytest.raises(SpecError, match=r"web\.deployment\.proxmox\.install\.layout: LUKS .* expected `encryption`"):
+        parse_machine("web", {"proxmox": options(install={"layout": "luks"})})
 
 
 def test_nixops_2_which_builds_after_the_installation_refuses_it() -> None:

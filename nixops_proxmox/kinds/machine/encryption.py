@@ -75,10 +75,10 @@ def pin_of(encryption: Encryption) -> tuple[str, str]:
 
 
 def layout(spec: MachineSpec, facts: Facts) -> str:
-    """The whole first disk: as the default layout has it, on an encrypted partition."""
+    """The whole first disk: as its layout has it, on an encrypted partition."""
     assert spec.encryption is not None
     make = _volume(spec.encryption, luks_uuid(facts, ROOT))
-    return layout_script(DEFAULT_LAYOUT, Sealed(code="8309", label=LABEL, make=make)) + _FILES
+    return layout_script(spec.install.layout or DEFAULT_LAYOUT, Sealed(code="8309", label=LABEL, make=make)) + _FILES
 
 
 _FILES = f"""\

@@ -11,14 +11,14 @@ from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, LAYOUTS, LayoutName
 from nixops_proxmox.spelling import Verb, command
 
 SCRIPT = "script"  # the user's, or disko's
-ENCRYPTED = "encrypted"  # `encryption` lays out the disks
+ENCRYPTED = "encrypted"  # before a layout's name, or for the default layout: on a partition that `encryption` makes
 # Other store paths of the same programs lay out the same.
 _STORE = re.compile(r"/nix/store/[0-9a-z]{32}-")
 
 
 @dataclass(frozen=True)
 class LayoutChange:
-    """The names of layouts, ENCRYPTED or SCRIPT. If both are SCRIPT, it is another script."""
+    """The names of layouts, with ENCRYPTED or not, or SCRIPT. If both are SCRIPT, it is another script."""
 
     have: str
     want: str
@@ -38,10 +38,17 @@ class LayoutChange:
         """A system that mounts what the new layout has does not boot from the old one. Of scripts, nothing is known."""
         if SCRIPT in (self.have, self.want) or self.have == self.want:
             return False
-        if ENCRYPTED in (self.have, self.want):
+        if is_encrypted(self.have) or is_encrypted(self.want):
             return True
         have, want = LAYOUTS[LayoutName(self.have)], LAYOUTS[LayoutName(self.want)]
         return (have.mounts, have.apart, have.lvm) != (want.mounts, want.apart, want.lvm)
+
+    @property
+    def to_stay(self) -> str:
+        """What to write for the layout that the disks have."""
+        if not is_encrypted(self.have):
+            return f'`install.layout = "{self.have}"`'
+        return f'`encryption` with `install.layout = "{self.have.partition(" ")[2] or DEFAULT_LAYOUT}"`'
 
 
 def with_layout(facts: Facts, spec: MachineSpec) -> Facts:
@@ -52,7 +59,14 @@ def with_layout(facts: Facts, spec: MachineSpec) -> Facts:
 def name_of(spec: MachineSpec) -> str:
     if spec.install.partition:
         return SCRIPT
-    return ENCRYPTED if spec.encryption is not None else (spec.install.layout or DEFAULT_LAYOUT).value
+    name = spec.install.layout or DEFAULT_LAYOUT
+    if spec.encryption is None:
+        return name.value
+    return ENCRYPTED if name is DEFAULT_LAYOUT else f"{ENCRYPTED} {name.value}"
+
+
+def is_encrypted(name: str) -> bool:
+    return name.partition(" ")[0] == ENCRYPTED
 
 
 def digest_of(spec: MachineSpec) -> str:
@@ -84,7 +98,7 @@ def refuse_other_layout(machine: Machine, spec: MachineSpec) -> None:
         f"{machine.name}: its disks have the layout {change.have}, and a system for {change.want} does not boot from"
         " them",
         hint=f"{command(Verb.REINSTALL, machine.name)} lays the disks out again, which erases them;"
-        f' or set `install.layout = "{change.have}"`',
+        f" or set {change.to_stay}",
     )
 
 

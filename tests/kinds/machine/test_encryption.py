@@ -1,5 +1,6 @@
 """Encrypted disks: a key is never lost and never left behind, wherever a deploy breaks."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from nixops_proxmox.kinds.machine.plans import plan_deploy, plan_reinstall
 from nixops_proxmox.kinds.machine.steps.encrypting import unlock
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
-from nixops_proxmox.spec.layouts import EMPTY
+from nixops_proxmox.spec.layouts import EMPTY, LAYOUTS, LayoutName
 from tests.kinds.machine.cluster import SPEC, Bench, Guest
 from tests.kinds.machine.test_crash import BANGS, IDS, broken, deployed, fresh
 
@@ -124,6 +125,16 @@ def test_an_encrypted_disk_is_looked_at_and_emptied_before_it_is_made() -> None:
     """As every layout does it: a disk that is not the machine's is refused."""
     script = layout(VAULT, FACTS)
     assert 'empty "$disk"' in script[script.index(EMPTY) + len(EMPTY) : script.index("cryptsetup luksFormat")]
+
+
+@pytest.mark.parametrize("name", list(LayoutName))
+def test_any_layout_is_made_on_the_open_volume_and_never_beside_it(name: LayoutName) -> None:
+    spec = VAULT.model_copy(update={"install": VAULT.install.model_copy(update={"layout": name})})
+    script = layout(spec, FACTS)
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    made = LAYOUTS[name].make
+    assert script.count(made) == 1 and script.count("mkfs.ext4 -q -F -L boot") == 1
+    assert script.index("cryptsetup luksFormat") < script.index("root=/dev/mapper/root\n") < script.index(made)
 
 
 def test_no_key_is_in_the_script_that_makes_the_disk() -> None:
