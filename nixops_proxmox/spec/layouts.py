@@ -54,6 +54,14 @@ NO_LAYOUTS = {
     "luks": "LUKS is not a layout but lies below one: expected `encryption`, with the layout of the file systems here "
     "(ext4, btrfs or lvm)"
 }
+
+
+def refuse_no_layout(name: object) -> object:
+    if isinstance(name, str) and name in NO_LAYOUTS:
+        raise ValueError(NO_LAYOUTS[name])
+    return name
+
+
 DEFAULT_LAYOUT = LayoutName.EXT4  # where nothing else partitions the disks
 SUBVOLUMES = {"/": "root", "/home": "home", "/nix": "nix"}
 COMPRESSED = "compress=zstd"

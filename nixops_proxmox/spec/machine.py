@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.container import ContainerSpec
 from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
-from nixops_proxmox.spec.layouts import LayoutName
+from nixops_proxmox.spec.layouts import LayoutName, refuse_no_layout
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.volume import VolumeSpec
@@ -133,7 +133,9 @@ class InstallSpec(Frozen):
     full_clone: bool = False
     identity: IdentityBy = IdentityBy.AGENT
     identity_storage: v.Storage | None = None  # where the CD for cloud-init goes; None: one that takes ISO files
-    layout: LayoutName | None = None  # of the first disk; None: `partition`, or the default layout
+    layout: Annotated[LayoutName, BeforeValidator(refuse_no_layout)] | None = (
+        None  # of the first disk; None: `partition`, or the default layout
+    )
     partition: v.Script | None = None  # a script, run in the installer; must leave the target mounted on /mnt
     method: InstallMethod = InstallMethod.CLOSURE
     configuration: v.Script | None = None  # for method=configuration: the configuration.nix to install with

@@ -15,7 +15,6 @@ from nixops_proxmox.spec.encryption import Encryption, Tang, Unlocking, check_en
 from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.firewall import ClusterFirewall, MachineFirewall, Rule, SecurityGroup, filtered
 from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
-from nixops_proxmox.spec.layouts import NO_LAYOUTS
 from nixops_proxmox.spec.legacy import rewrite_machine
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
@@ -423,14 +422,6 @@ def _read_trunks(node: Node, mistakes: Mistakes) -> object:
     )
 
 
-def _read_layout(node: Node, mistakes: Mistakes) -> object:
-    value = node.plain()
-    if isinstance(value, str) and value in NO_LAYOUTS:
-        mistakes.add(node.path, NO_LAYOUTS[value])
-        return None
-    return value
-
-
 def _read_ssh_options(node: Node, _mistakes: Mistakes) -> object:
     """OpenSSH's own words for what Nix has types for."""
     if not isinstance(node.value, dict):
@@ -466,7 +457,6 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "ipv4"): _read_ip(4),
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,
-    (InstallSpec, "layout"): _read_layout,
     (InstallSpec, "template"): _read_number_as_text,
     (Unlocking, "tang"): _read_list(Tang, "servers"),
     (Rule, "port"): _read_number_as_text,
