@@ -31,6 +31,7 @@ setup(
         "urllib3>=2.0",  # the TLS adapter reaches into requests's own transport
         "requests-toolbelt>=1.0",  # proxmoxer streams uploads over 10 MiB only with it
         "paramiko>=3.4",  # SSH with host-key control in our hands
+        "PyNaCl>=1.5",  # host keys as recipients of age; paramiko has it, too
         "cryptography>=42",  # keys, certificates
         "pydantic>=2.6",  # parsing at the door, with messages that name the place
         "SQLAlchemy>=2.0.25",  # SQLite and PostgreSQL by one path

@@ -45,6 +45,7 @@ VERBS = (
     "restore",
     "console",
     "unlock",
+    "identity",
     "export",
     "doctor",
     "iso",

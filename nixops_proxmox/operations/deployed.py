@@ -26,6 +26,7 @@ from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
+from nixops_proxmox.operations.identity_verb import IdentityVerb
 from nixops_proxmox.operations.move_verb import MoveVerb
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
@@ -85,7 +86,7 @@ def _opened(options: Options) -> Iterator[tuple[DeploymentRecord, Parts]]:
             yield record, parts
 
 
-class Deployed(MoveVerb, VolumeVerbs):
+class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
     """One deployment: what can be done with its machines and volumes, and what can be looked at."""
 
     takings: Sequence[Taking] = ()  # what this run took from lists of MACs, or gave back
@@ -197,6 +198,7 @@ class Deployed(MoveVerb, VolumeVerbs):
 
         def destroy(name: str, lease: Any) -> Machine:
             if self.record.machine(name).phase is Phase.ABSENT:
+                self._forget_identity(name, lease)
                 self.resources.follow(name)  # a run may have been killed right before that
                 return self.record.machine(name)
             for ref in self.resources.in_order_of_removal(self.resources.dependents(Ref(MACHINE, name))):

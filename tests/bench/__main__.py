@@ -13,6 +13,7 @@ from nixops_proxmox.lab.starter import name_starter
 from tests.bench.fleet import critical_path, measure_fleet, start_scripted_lab
 from tests.bench.guests import guest_summary, measure_guests
 from tests.bench.racing import measure_race
+from tests.bench.ways import measure_ways, ways_summary
 
 LEFT_OUT = "Nix's evaluation, build and copy: machines are installed from a configuration.nix, and guests are a model"
 PARTS = ("api_calls", "fleet", "race", "no_change")
@@ -86,12 +87,21 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"no change, {same['machines']} machines: {same['api_calls']} API calls")
     if guests := result.get("qemu"):
         lines += guest_summary(guests)
+    if ways := result.get("ways"):
+        lines += ways_summary(ways)
     return "\n".join(lines)
 
 
 def measure_real(sizes: Sequence[int]) -> dict[str, Any]:
+    """A machine or several from the ISO, and the parts of that."""
     with tempfile.TemporaryDirectory(prefix="nixops-proxmox-bench.") as scratch:
         return {"qemu": measure_guests(Path(scratch), sizes, say)}
+
+
+def measure_each_way(times: int) -> dict[str, Any]:
+    """One machine by each way to a first boot."""
+    with tempfile.TemporaryDirectory(prefix="nixops-proxmox-bench.") as scratch:
+        return {"ways": measure_ways(Path(scratch), times, say)}
 
 
 def main(words: Sequence[str]) -> int:
@@ -100,6 +110,8 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part (may be repeated)")
     parser.add_argument("--machines", metavar="N,N,…", help="sizes of the fleets (1,10,100,1000; --qemu: 1,2,3)")
     parser.add_argument("--qemu", action="store_true", help="instead: real guests, from nothing to ready")
+    parser.add_argument("--ways", action="store_true", help="instead: from a description to SSH, by each way")
+    parser.add_argument("--times", type=int, default=4, metavar="N", help="--ways: how many machines of each (4)")
     parser.add_argument("--quick", action="store_true", help="fleets of 1 and 10, and fewer races")
     parser.add_argument("--races", type=int, default=1000, metavar="N", help="how many races (1000)")
     args = parser.parse_args(words)
@@ -107,7 +119,10 @@ def main(words: Sequence[str]) -> int:
     usual = "1,2,3" if args.qemu else "1,10" if args.quick else "1,10,100,1000"
     sizes = [int(count) for count in (args.machines or usual).split(",")]
     races = min(args.races, 100) if args.quick else args.races
-    result = measure_real(sizes) if args.qemu else measure(args.only or PARTS, sizes, races)
+    if args.ways:
+        result = measure_each_way(args.times)
+    else:
+        result = measure_real(sizes) if args.qemu else measure(args.only or PARTS, sizes, races)
     sys.stdout.write((json.dumps(result, indent=2) if args.json else summary(result)) + "\n")
     return 0
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.test_copies import wait_for_tasks
 from tests.e2e.test_secrets import Sampler
 from tests.pace import wait_until
 from tests.qemu.tang import TangServer, start_tang
@@ -70,9 +71,8 @@ def vault(guest_bed: "GuestBed", tang: TangServer, sink: Path) -> Iterator["Gues
 
 
 def serial(bed: "GuestBed", vmid: int) -> str:
-    """The end of what the serial console said, which the lab keeps."""
-    (log,) = bed.lab_folder.glob(f"**/{vmid}/serial.log")
-    return log.read_text(errors="replace")[-400:]
+    """The end of what the serial console said, which the lab keeps; nothing before its first start."""
+    return "".join(log.read_text(errors="replace")[-400:] for log in bed.lab_folder.glob(f"**/{vmid}/serial.log"))
 
 
 def wait_until_asked(bed: "GuestBed", vmid: int) -> None:
@@ -159,11 +159,12 @@ def test_a_copy_of_the_machine_opens_only_where_tang_answers(vault: "GuestBed", 
     vmid = vault.facts("vault")["vmid"]
     node, copy = vault.node(vmid), 9100
     vault.api("POST", f"/nodes/{node}/qemu/{vmid}/clone", newid=copy, full=1)
-    wait_until(lambda: "lock" not in vault.config(copy), 60, "the clone", 0.2)
+    wait_for_tasks(vault, "qmclone", vmid, 60)
     try:
-        nic = vault.config(copy)["net0"]
+        nic = vault.config(vmid)["net0"]  # with the machine's own MAC, as a thief would set it
         vault.set_config(copy, net0=f"{nic},link_down=1")
         vault.api("POST", f"/nodes/{node}/qemu/{copy}/status/start")
+        wait_for_tasks(vault, "qmstart", copy)
         wait_until_asked(vault, copy)
         asked = vault.run("unlock", "vault", check=False)
         assert asked.returncode != 0, "the machine itself does not run"

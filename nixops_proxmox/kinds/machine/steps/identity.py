@@ -38,7 +38,7 @@ def refuse_unrecorded(world: World, machine: Machine) -> None:
     """Raises Unrecorded if a VM bears the mark of a machine that has no record, or whose recorded VM is gone: the
     record was lost, or is elsewhere, or the VM was restored under another VMID."""
     lost = machine.phase is Phase.LOST
-    if world.permissions.make_another or (machine.facts.uuid and not lost):
+    if world.permissions.make_another or (machine.facts.vmid and not lost):
         return
     found = world.hypervisor.find_bearers(machine.deployment, machine.name, world.recorded())
     if found:
