@@ -4,7 +4,8 @@
   options = [
     ./proxmox.nix
     ./gateway.nix
-    ({ config, lib, uuid, ... }: {
+    ({ config, lib, name, uuid, ... }: {
+      deployment.proxmox.guest.serialsFrom = lib.mkDefault "${uuid}/${name}";
       deployment.proxmox.guest.volumes = lib.mapAttrs (_: lib.mkDefault)
         (import ./volume-paths.nix { identity = uuid; names = config.deployment.proxmox.volumes; });
     })

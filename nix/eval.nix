@@ -15,6 +15,7 @@
 , resourceOptions ? [ "volumes" "macPools" "macSchemes" "tenants" ] # what of `resources` is described to us
 , clientKeys ? [ ] # public SSH keys that may log in
 , taken ? "{}" # what NICs have taken from lists of MACs, as JSON: { machine = { slot = { mac; host; ipv4; ipv6; }; }; }
+, serials ? "{}" # what the serials of recorded machines' disks follow from, as JSON: { machine = "…"; }
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
 , announce ? false # whether to trace `info`, without the systems, before the first of them is evaluated
@@ -209,6 +210,8 @@ let
     {
       _file = toString ./eval.nix;
       deployment.proxmox.guest.taken = mapAttrs (_: one: removeAttrs one [ "host" ]) mine;
+      # A machine that is not there yet will have its disks' serials from the names.
+      deployment.proxmox.guest.serialsFrom = lib.mkDefault ((builtins.fromJSON serials).${name} or "${deploymentName}/${name}");
       networking = lib.optionalAttrs (host != null)
         ({ hostName = lib.mkOverride 890 (elemAt host 0); }
           // lib.optionalAttrs (elemAt host 1 != "") { domain = lib.mkOverride 890 (elemAt host 1); });

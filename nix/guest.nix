@@ -37,12 +37,7 @@ let
       })
     slots.nics;
 
-  # The names that udev gives to QEMU's disks (60-persistent-storage.rules).
-  byId = disk:
-    if disk.serial == null then null
-    else if lib.hasPrefix "virtio" disk.slot then "/dev/disk/by-id/virtio-${disk.serial}"
-    else if lib.hasPrefix "sata" disk.slot then "/dev/disk/by-id/ata-QEMU_HARDDISK_${disk.serial}"
-    else "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_${disk.serial}";
+  byId = import ./disk-paths.nix { inherit lib; inherit (guest) serialsFrom; };
 
   firstDisk =
     let
@@ -133,7 +128,7 @@ let
   made = builtins.filter (text: text != "") (map (disk: disk._create or "") kept);
 in
 {
-  imports = [ ./boot-loader.nix ./container.nix ./encryption.nix ./refusals.nix ];
+  imports = [ ./boot-loader.nix ./container.nix ./disk-links.nix ./encryption.nix ./refusals.nix ];
 
   options.deployment.proxmox.guest = {
     hardware = switch isVm ''config.deployment.proxmox.kind == "vm"'' "Whether the initial RAM disk has the drivers that a VM on PVE needs.";
@@ -157,7 +152,7 @@ in
     devices = mkOption {
       type = types.attrsOf (types.nullOr types.str);
       readOnly = true;
-      description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial`.";
+      description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial` whose machine was made by somebody else, or where `serialsFrom` is not known.";
     };
     nics = mkOption {
       type = types.attrsOf types.raw;
@@ -170,6 +165,12 @@ in
       type = types.attrsOf (types.attrsOf types.str);
       default = { };
       description = "What each NIC has taken from a list of MACs, by slot: `mac`, `ipv4` and `ipv6`. The command line and NixOps 2 set it. With NixOps 4, give it the output `taken` of the `vm`.";
+    };
+    serialsFrom = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "web/db";
+      description = "What the serials of disks that declare none follow from, with their slots. The command line and NixOps 2 set it. With NixOps 4, give it the output `serialsFrom` of the `vm`. Empty: the disks have none.";
     };
     volumes = mkOption {
       type = types.attrsOf types.str;

@@ -42,7 +42,7 @@ let
       discard = optional bool "Whether the storage gets back the space that the guest frees.";
       ssd = optional bool "Whether the guest sees an SSD (not with virtio).";
       iothread = optional bool "Whether the disk has its own I/O thread (scsi and virtio). With scsi, it needs the controller `virtio-scsi-single`.";
-      serial = optional' str "data" "The serial number that the guest sees: up to 20 letters, digits and `_.-`. Without it, we derive one from the machine's UUID and the slot.";
+      serial = optional' str "data" "The serial number that the guest sees: up to 20 letters, digits and `_.-`. Without it, we derive one: see `guest.devices`.";
       backup = optional bool "Whether backups include the disk.";
       grow = optional bool "Whether a raised `size` also grows the last partition in the running guest, with LUKS, LVM and the file system on it. The default is true, and false for a disk with `keep`.";
       keep = mkOption { type = bool; default = false; description = "Whether a reinstall keeps the data on the disk."; };
@@ -95,7 +95,7 @@ let
       network = optional str "One of `resources.networks`, instead of `bridge` and `tag`.";
       tag = optional' (ints.between 1 4094) 100 "The VLAN of the NIC.";
       trunks = mkOption { type = listOf (either int str); default = [ ]; example = [ 100 "200-210" ]; description = "VLANs that pass through to the guest."; };
-      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one from the machine's UUID and the slot.";
+      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one: see `guest.devices`.";
       pool = optional' str "campus" "The list of `resources.macPools` from which the NIC takes its MAC, its addresses and the machine's host name.";
       macScheme = optional' str "mgmt" "The scheme of `resources.macSchemes` that the MAC follows from.";
       macRole = optional' str "web" "The role in the scheme.";

@@ -100,6 +100,7 @@ in
         macs = texts "The MAC addresses of its NICs.";
         addresses = texts "The addresses that the guest has.";
         sshHostKeys = texts "The public host keys of its sshd.";
+        serialsFrom = text "What the serials of its disks follow from, for `guest.serialsFrom`.";
         taken = mkOption {
           type = types.attrsOf (types.attrsOf types.str);
           description = "What its NICs have taken from lists of MACs, by slot: `mac`, `host`, `ipv4` and `ipv6`, as far as the list has them.";

@@ -97,6 +97,7 @@ class Facts:
     contents: Mapping[str, str] = field(default_factory=dict)  # by slot: what tells the disks that we partitioned
     sizes: Mapping[str, str] = field(default_factory=dict)  # by slot: bytes that the guest has taken into use
     nameless: bool = False  # its disks were made by somebody else, without serials: their volumes tell them
+    serials_from: str = ""  # what the serials of its disks follow from; empty: from the UUID, as they did before
     round: int = 0  # counts installs: 0 is the first, each reinstall adds one
     asked: int = 0  # the description's install.generation that the last install answered
     passes: int = 0  # how often the partition script of this round asked for a reboot (exit status 100)
@@ -119,6 +120,16 @@ class Facts:
     # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.
     first_key: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
+
+    @property
+    def serial_base(self) -> str:
+        """What the serials of its disks follow from, with their slots."""
+        return self.serials_from or self.uuid
+
+    @property
+    def serials_told(self) -> str:
+        """The same for Nix. Empty: its disks may have none, and Nix knows them by no name."""
+        return "" if self.nameless else self.serial_base
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object. What is empty is left out."""

@@ -1,6 +1,7 @@
 """From a VM's active configuration to what a driver is told to start."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 from nixops_proxmox.lab.config import (
     agent_enabled,
@@ -16,6 +17,7 @@ from nixops_proxmox.lab.config import (
 )
 from nixops_proxmox.lab.container import Container, is_bound, mounts_of, parse_net
 from nixops_proxmox.lab.machines.base import DiskSlot, Hardware, NicSlot, Volume
+from nixops_proxmox.lab.release import Release
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.vm import Vm
 
@@ -23,7 +25,7 @@ FindVolume = Callable[[str], Volume]
 Wire = Callable[[str, int], tuple[str, int]]  # bridge and tag, as configured and as they are
 
 
-def hardware_of(vm: Vm, find: FindVolume, wire: Wire) -> Hardware:
+def hardware_of(vm: Vm, find: FindVolume, wire: Wire, release: Release) -> Hardware:
     """`find` gives a volid's volume, and raises when it is not there."""
     config = vm.config
     vga = properties.split(config.get("vga", "std"), "type").get("type", "std")
@@ -37,16 +39,28 @@ def hardware_of(vm: Vm, find: FindVolume, wire: Wire) -> Hardware:
         sockets=int(config.get("sockets", "1")),
         cpu=properties.split(config.get("cpu", "kvm64"), "cputype").get("cputype", "kvm64"),
         bios=config.get("bios", "seabios"),
-        machine=properties.split(config.get("machine", "pc"), "type").get("type", "pc"),
+        machine=machine_of(config),
         agent=agent_enabled(config),
         boot=tuple(parse_boot(config)),
         disks=tuple(_disk(key, config[key], find) for key in disk_keys(config)),
         nics=tuple(_nic(key, config[key], wire) for key in sorted(config, key=_natural) if is_nic(key)),
         serial=config.get("serial0") == "socket",
         vga=vga,
+        names_drives=names_drives(machine_of(config), release),
         smbios=properties.split(config.get("smbios1", "")),
         directory=vm.directory,
     )
+
+
+def machine_of(config: Mapping[str, str]) -> str:
+    return properties.split(config.get("machine", "pc"), "type").get("type", "pc")
+
+
+def names_drives(machine: str, release: Release) -> bool:
+    """From the machine version 10.0 on, qemu-server gives a SCSI disk the `device_id` of its slot, whatever its serial.
+    A machine without a version has that of the node's QEMU, which is 10 in PVE 9."""
+    said = re.search(r"-([0-9]+)\.[0-9]+", machine)
+    return int(said[1]) >= 10 if said else release.since(9)
 
 
 def hardware_of_container(container: Container, find: FindVolume, wire: Wire) -> Hardware:

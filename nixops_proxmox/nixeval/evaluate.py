@@ -35,6 +35,7 @@ class NetworkSource:
     deployment: str = ""  # its name, for modules that want to know
     client_keys: tuple[str, ...] = ()  # public SSH keys that the machines' systems shall let in
     taken: str = ""  # JSON: what NICs have taken from lists of MACs, by machine and slot
+    serials: str = ""  # JSON: what the serials of recorded machines' disks follow from
     resource_options: tuple[str, ...] = ()  # what of `resources` is described to us; empty: what eval.nix has by itself
 
     @property
@@ -177,6 +178,8 @@ def source_arguments(source: NetworkSource) -> Sequence[str]:
         words += ["--arg", "resourceOptions", f"[ {' '.join(map(_nix_string, source.resource_options))} ]"]
     if source.taken:
         words += ["--argstr", "taken", source.taken]
+    if source.serials:
+        words += ["--argstr", "serials", source.serials]
     if source.client_keys:
         words += ["--arg", "clientKeys", f"[ {' '.join(map(_nix_string, source.client_keys))} ]"]
     expressions = {**source.arguments, **{name: _nix_string(text) for name, text in source.string_arguments.items()}}

@@ -29,6 +29,7 @@ in
   deployment.proxmox.guest.bootDevice = lib.mkIf (told.bootDevice != null) (weak told.bootDevice);
   deployment.proxmox.guest.volumes = lib.mapAttrs (_: weak) told.volumes;
   deployment.proxmox.guest.taken = told.taken;
+  deployment.proxmox.guest.serialsFrom = weak told.serials;
   networking.hosts = told.hosts;
   networking.hostName = lib.mkIf (told.names ? hostName) (lib.mkOverride {above} told.names.hostName);
   networking.domain = lib.mkIf (told.names ? domain) (lib.mkOverride {above} told.names.domain);
@@ -59,6 +60,7 @@ def physical_module(
         "keys": {user: list(of) for user, of in keys.items()},
         "volumes": {name: volume_path(serial) for name, serial in volumes.items()},
         "taken": {slot: {key: text for key, text in one.items() if key != "host"} for slot, one in taken.items()},
+        "serials": facts.serials_told,
         "names": _names(taken),
         "hosts": {address: list(names) for address, names in hosts.items()},
         "macs": {nic.slot: mac for mac, nic in zip(facts.macs, spec.network, strict=False)},

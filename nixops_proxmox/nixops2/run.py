@@ -32,6 +32,7 @@ from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper
 from nixops_proxmox.options import Options, said_agreed
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
+from nixops_proxmox.spec.serials import serials_of
 from nixops_proxmox.texts import Formatter, shown
 
 HARDWARE_AS_IT_IS = Permissions(adjust=False)  # for verbs that leave the hardware as it is
@@ -89,7 +90,8 @@ class Run:
         nothing = NothingToBuild()  # NixOps builds, copies and activates
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self.parts.world(spec, permissions, nothing, self.volumes, recorded)
-        return replace(world, before_boot=lambda name: self.resources.follow(name))
+        serials = serials_of(self._depl.uuid, spec.name)
+        return replace(world, before_boot=lambda name: self.resources.follow(name), serials_from=serials)
 
     # What there is beside machines.
 

@@ -21,6 +21,7 @@ def vm_outputs(machine: Machine, taken: Mapping[str, Mapping[str, str]]) -> Mapp
         "sshHost": endpoint.host if endpoint else "",
         "sshPort": endpoint.port if endpoint else 22,
         "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
+        "serialsFrom": facts.serials_told,
         "taken": {slot: dict(one) for slot, one in taken.items()},
     }
 

@@ -65,6 +65,7 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
                 roots=parts.roots,
                 tell=parts.tell_building,
                 taken=recorded_for_systems(record),
+                serials={one.name: one.facts.serials_told for one in record.machines() if one.facts.uuid},
             )
         yield Deployed(options, record, parts, description)
 
@@ -266,7 +267,9 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         if not words and not pool and tfstate is None:
             raise ConfigError("no VM is named", hint="name VMs, or --pool, or --tfstate")
         hypervisor = self._parts.hypervisor(profile)
-        search = RecoverySearch(self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent)
+        search = RecoverySearch(
+            self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent, self.record.identity
+        )
         examiner = Examiner(self.record.name, profile, hypervisor, search, self.record.machines())
         targets = [Target(word, called) for word in words]
         targets += examiner.in_pool(pool) if pool else []
@@ -321,7 +324,9 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         found: list[Recoverable] = []
         for container in (False, True):
             hypervisor = self._parts.guests_of(profile, container=container)
-            search = RecoverySearch(self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent)
+            search = RecoverySearch(
+                self.record.name, profile, hypervisor, self._parts.keys, self._parts.agent, self.record.identity
+            )
             found += search.run(recorded, specs)
         return found
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from nixops_proxmox import paths
 from nixops_proxmox.compose import NothingToBuild, Parts
@@ -104,11 +105,13 @@ def describe(
     roots: Path,
     tell: Tell,
     taken: Taken | None = None,
+    serials: Mapping[str, str] = MappingProxyType({}),
 ) -> Description:
     """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for. `taken`:
-    what their machines have taken from lists of MACs."""
-    again = partial(_describe, deployment, source, profile, client_key, roots, tell)
-    return again(taken or {})
+    what their machines have taken from lists of MACs. `serials`: what the serials of recorded machines' disks follow
+    from."""
+    source = replace(source, serials=json.dumps(dict(serials), sort_keys=True) if serials else "")
+    return _describe(deployment, source, profile, client_key, roots, tell, taken or {})
 
 
 def _describe(

@@ -28,6 +28,7 @@ from nixops_proxmox.operations.resources import Outside, ResourceKeeper, Resourc
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineKind, MachineSpec, NetworkSpec
+from nixops_proxmox.spec.serials import serials_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state.record import DeploymentRecord
@@ -349,7 +350,8 @@ class OpenDeployment:
             spec = where_it_is(spec, self.record.machine(name).facts)
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
-        return replace(world, before_boot=self.resources.follow)
+        serials = serials_of(self.record.identity, name)
+        return replace(world, before_boot=self.resources.follow, serials_from=serials)
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

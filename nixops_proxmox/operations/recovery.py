@@ -12,8 +12,9 @@ from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.vm.boot import boots_cd
 from nixops_proxmox.pve.vm.identity import TAG, Mark, find_mark, is_unfinished
-from nixops_proxmox.pve.wire.properties import macs_of
+from nixops_proxmox.pve.wire.properties import drives_of, macs_of
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.serials import derived_serial, serials_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.texts import is_machine_name, shown_name
@@ -51,8 +52,11 @@ class RecoverySearch:
         hypervisor: PveHypervisor,
         keys: KeyStore,
         agents: Callable[[Machine], Agent],
+        identity: str = "",
     ) -> None:
+        """`identity`: what new machines have the serials of their disks from; the deployment's name, if empty."""
         self._deployment, self._profile = deployment, profile
+        self._identity = identity or deployment
         self._hypervisor, self._keys, self._agents = hypervisor, keys, agents
         self._kind, self._uuid_of = hypervisor.kind, hypervisor.kind.uuid_of
 
@@ -116,6 +120,7 @@ class RecoverySearch:
             profile=self._profile,
             vmid=guest.vmid,
             node=guest.node,
+            serials_from=self._serials_from(mark, config),
             macs=macs_of(config),
             asked=spec.install.asked if spec is not None else NEVER,
             container=self._kind is CONTAINERS,
@@ -140,6 +145,12 @@ class RecoverySearch:
             remarks += told
         machine, told = self._with_host_key(machine)
         return Recoverable(mark, guest.vmid, vm.node, machine, remarks=(*remarks, *told))
+
+    def _serials_from(self, mark: Mark, config: Mapping[str, str]) -> str:
+        """What the serials of its disks follow from, as they show. Empty: from its UUID, or nothing shows it."""
+        base = serials_of(self._identity, mark.machine)
+        drives = drives_of(config).items()
+        return base if any(drive.get("serial") == derived_serial(base, slot) for slot, drive in drives) else ""
 
     def _ask_guest(self, machine: Machine) -> tuple[Machine, list[str]]:
         """Which system runs, and its public host key, which the agent's channel vouches for."""

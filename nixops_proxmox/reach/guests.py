@@ -24,13 +24,13 @@ from nixops_proxmox.kinds.machine.ports import InstallerSeen, Reporter
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Completed, Endpoint, Facts, GrownDisk, GuestDisk, Machine
 from nixops_proxmox.paths import expanded
-from nixops_proxmox.pve.vm.identity import disk_serial
 from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.reach.classify import find_reach
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.reach.race import Proof, RaceResult, StopSignal, race
 from nixops_proxmox.reach.ways import Ways
 from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec.serials import disk_serial
 from nixops_proxmox.ssh.argv import Access, config_text
 from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
@@ -185,7 +185,7 @@ class Guests:
 
     def _device(self, shell: ShellPort, machine: Machine, spec: MachineSpec, disk: Disk) -> str:
         """By its serial. Its size is not looked at: the guest may not see the new one yet."""
-        one = (disk, disk_serial(machine.facts.uuid, disk))
+        one = (disk, disk_serial(machine.facts.serial_base, disk))
         wanted, found = _wanted(machine, spec), list_disks(shell.run)
         return find_disk(machine.name, one, wanted, found, nameless=machine.facts.nameless).device
 
@@ -432,7 +432,7 @@ class Guests:
 
 
 def _wanted(machine: Machine, spec: MachineSpec) -> DeclaredDisks:
-    return [(disk, disk_serial(machine.facts.uuid, disk)) for disk in spec.disks]
+    return [(disk, disk_serial(machine.facts.serial_base, disk)) for disk in spec.disks]
 
 
 def _no_endpoint(machine: Machine, vigil: Vigil, error: NoEndpoint, choice: Choice) -> NoEndpoint:

@@ -73,10 +73,13 @@ def migrate_by_hand(bed: "Bed", vmid: int) -> None:
 
 
 def attach_again(bed: "Bed", vmid: int) -> None:
-    from nixops_proxmox.pve.vm.identity import derived_serial
+    from nixops_proxmox.pve.vm.identity import find_mark
+    from nixops_proxmox.spec.serials import derived_serial, serials_of
 
     config = bed.vms()[str(vmid)]["config"]
-    serial = derived_serial(config["smbios1"].removeprefix("uuid="), "scsi1")
+    mark = find_mark(config["description"])
+    assert mark is not None
+    serial = derived_serial(serials_of(mark.deployment, mark.machine), "scsi1")
     set_by_hand(scsi1=f"{config['unused0']},serial={serial}")(bed, vmid)
 
 

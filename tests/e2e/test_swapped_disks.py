@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nixops_proxmox.pve.vm.identity import derived_serial
+from nixops_proxmox.spec.serials import derived_serial
 from tests.pace import wait_until
 
 if TYPE_CHECKING:
@@ -75,18 +75,18 @@ def refused(swapped: "Field") -> dict[str, tuple[dict[str, Any], Stranger, str]]
     machines = {name: machine(lab, name) for name in NAMES}
     stages = {name: name if name in STEPS else CLAIMED if name == "claimed" else "ready" for name in NAMES}
     vmids: dict[str, int] = {}
-    uuids: dict[str, str] = {}
+    bases: dict[str, str] = {}
     for stage in STEPS:
         names = [name for name in NAMES if stages[name] == stage]
         for name, one in lab.run("deploy", machines, names=names, until=stage).items():
             assert one["phase"] == stage, one
-            vmids[name], uuids[name] = one["facts"]["vmid"], one["facts"]["uuid"]
+            vmids[name], bases[name] = one["facts"]["vmid"], one["facts"]["serials_from"]
     strangers = {name: Stranger(lab, name, 900 + number) for number, name in enumerate(NAMES)}
     for name in ("claimed", "off"):
         lab.api("POST", f"/nodes/n-{name}/qemu/{vmids[name]}/status/stop")
         wait_until(partial(is_off, lab, f"/nodes/n-{name}/qemu/{vmids[name]}/status/current"))
     drives = {
-        name: one.take_the_place_in(vmids[name], derived_serial(uuids[name], SLOT) if name == "claimed" else "")
+        name: one.take_the_place_in(vmids[name], derived_serial(bases[name], SLOT) if name == "claimed" else "")
         for name, one in strangers.items()
     }
     for verb, names in (("reinstall", ["reinstalled"]), ("start", ["off"]), ("deploy", [*STEPS, "claimed"])):

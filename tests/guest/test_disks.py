@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from nixops_proxmox.errors import CommandFailed, WrongDisk
 from nixops_proxmox.guest.disks import HEADER, check_disks, list_disks, match_disks, parse_disks
 from nixops_proxmox.model import Completed, GuestDisk
-from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.spec import Disk
+from nixops_proxmox.spec.serials import derived_serial
 
 UUID = "0f0c1a2b-0000-4000-8000-000000000001"
 GIB = 1 << 30
@@ -166,6 +166,16 @@ def test_the_ways_in_which_a_guest_names_a_disk(wanted: Disk, found: GuestDisk) 
 def test_a_wrong_disk_is_refused_with_the_reason(wanted: list[Disk], found: list[GuestDisk], words: str) -> None:
     with pytest.raises(WrongDisk, match=words):
         match_disks("web", named(*wanted), found)
+
+
+@pytest.mark.parametrize("serial", ["data", ""])
+def test_a_serial_counts_where_udev_has_pves_name_of_the_drive(serial: str) -> None:
+    """PVE 9 tells udev its own name of a drive, also of one with a serial."""
+    wanted = disk("scsi0", serial=serial) if serial else disk("scsi0")
+    told = serial or derived_serial(UUID, "scsi0")
+    drives = [seen(f"/dev/sd{x}", 8 * GIB, s, f"/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_drive-scsi{n}")
+              for x, n, s in (("a", 0, "other"), ("b", 1, told))]  # fmt: skip
+    assert match_disks("web", named(wanted), drives) == (drives[1],)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from nixops_proxmox.errors import WrongDisk
 from nixops_proxmox.guest.disks import match_disks
 from nixops_proxmox.model import GuestDisk
-from nixops_proxmox.pve.vm.identity import derived_serial
+from nixops_proxmox.spec.serials import derived_serial
 from tests.guest.test_disks import GIB, UUID, disk, named, seen
 
 OWN = derived_serial(UUID, "scsi0")

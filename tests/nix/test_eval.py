@@ -8,6 +8,7 @@ import pytest
 
 from nixops_proxmox.nixeval.evaluate import parse_evaluation
 from nixops_proxmox.spec import parse_network
+from nixops_proxmox.spec.serials import derived_serial, disk_path, serials_of
 from tests.nix.conftest import ROOT, Evaluate
 from tests.nixes import SMALL_NIXOS
 
@@ -141,6 +142,31 @@ def test_a_system_is_told_what_its_machine_has_taken_from_a_list(networks: Netwo
     assert system(text, taken=told(taken)) == "nixos-system-pvm2.drv"
     own = text.replace("deployment.proxmox =", 'networking.hostName = "mine"; deployment.proxmox =')
     assert system(own, taken=told(taken)) == "nixos-system-mine.drv"
+
+
+def test_a_system_knows_its_disks_before_they_are_made_and_as_they_were_recorded(
+    networks: Networks, real_lib: Path
+) -> None:
+    disk = '{ storage = "local"; size = 8; }'
+    text = f"""{{
+      network.nixpkgs = {SMALL_NIXOS};
+      defaults = {{ config, ... }}: {{
+        deployment.proxmox = {{ disks = [ {disk} ]; network = [ {{ bridge = "vmbr0"; }} ]; }};
+        deployment.proxmox.description = toString config.deployment.proxmox.guest.devices.scsi0;
+      }};
+      new = {{ }}; old = {{ }}; theirs = {{ }};
+    }}"""
+    given = {
+        "networkExpr": str(networks.write(text)),
+        "deploymentName": '"shop"',
+        "serials": '\'\'{"old": "8c7f6d1e-0000-4000-8000-000000000001", "theirs": ""}\'\'',
+    }
+    search = [f"nixpkgs-lib={real_lib}"]
+    info = networks.evaluate(ROOT / "nix" / "eval.nix", given, attribute="info", search=search)
+    found = {name: one["deployment"]["proxmox"]["description"] for name, one in info["machines"].items()}
+    bases = {"new": serials_of("shop", "new"), "old": "8c7f6d1e-0000-4000-8000-000000000001"}
+    expected = {name: disk_path("scsi0", derived_serial(base, "scsi0")) for name, base in bases.items()}
+    assert found == expected | {"theirs": ""}
 
 
 TAKEN = '{"web": {"net0": {"ipv4": "10.9.0.2"}}}'

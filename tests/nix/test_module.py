@@ -9,6 +9,7 @@ import pytest
 
 from nixops_proxmox.spec import parse_machine, parse_network
 from nixops_proxmox.spec.layouts import LAYOUTS, LayoutName
+from nixops_proxmox.spec.serials import derived_serial, disk_path
 from tests.nix.conftest import ROOT, Evaluate
 
 pytestmark = pytest.mark.nix
@@ -203,6 +204,32 @@ def test_disks_have_stable_paths_when_they_have_serials(machine: Machine) -> Non
         "sata0": "/dev/disk/by-id/ata-QEMU_HARDDISK_old",
     }
     assert done["loader"]["grub"]["devices"] == ["/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_root"]
+
+
+@pytest.mark.parametrize("base", ["shop/web", "Shop/WEB", "8c7f6d1e-0000-4000-8000-000000000001"])
+def test_a_disk_without_a_serial_is_known_by_the_one_that_will_be_derived(machine: Machine, base: str) -> None:
+    bare = '{ storage = "a1"; size = 8; }'
+    buses = f'{bare} {{ storage = "a1"; size = 8; bus = "virtio"; }} {{ storage = "a1"; size = 8; bus = "sata"; }}'
+    done = machine(f'disks = [ {bare} {buses} ]; guest.serialsFrom = "{base}";')
+    expected = {slot: disk_path(slot, derived_serial(base, slot)) for slot in ("scsi0", "scsi1", "virtio0", "sata0")}
+    assert done["devices"] == expected
+    assert done["loader"]["grub"]["devices"] == [expected["scsi0"]]
+
+
+@pytest.mark.parametrize("told", ["", 'guest.serialsFrom = "";'])
+def test_a_disk_that_may_have_no_serial_has_no_stable_path(machine: Machine, told: str) -> None:
+    done = machine(f'disks = [ {{ storage = "a1"; size = 8; }} ]; {told}')
+    assert (done["devices"], done["loader"]["grub"]["devices"]) == ({"scsi0": None}, ["/dev/sda"])
+
+
+def test_disks_are_named_by_their_serials_whatever_qemu_tells_udev(machine: Machine) -> None:
+    """In both stages, before GRUB is written, and at a switch."""
+    rules = (ROOT / "nix" / "disk-links.rules").read_text()
+    script = (ROOT / "nix" / "disk-links.sh").read_text()
+    done = machine("disks = [ ];")
+    assert (done["rules"], done["links"]) == ([rules, rules], [script, script])
+    done = machine("disks = [ ]; guest.hardware = false;")
+    assert (done["rules"], done["links"]) == (["", ""], ["", ""])
 
 
 def test_slots_are_those_of_the_specification(machine: Machine) -> None:

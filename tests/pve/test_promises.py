@@ -20,9 +20,9 @@ from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.tasks import PATIENCE, Succeeded, TaskWaiter
 from nixops_proxmox.pve.cluster.placement import LAG
 from nixops_proxmox.pve.cluster.vm_finder import TRUST
-from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.pve.wire.login import RENEW_AGE, TicketLogin
+from nixops_proxmox.spec.serials import derived_serial
 from tests.pace import patience
 from tests.pve import scripted
 from tests.pve.scripted import CONFIG, CREATE, FACTS, PENDING, RESOURCES, START, STATUS, STRANGER, TASKS, Scripted

@@ -13,9 +13,9 @@ from nixops_proxmox.guest.disks import HEADER as DISKS
 from nixops_proxmox.guest.installer import HEADER
 from nixops_proxmox.model import Completed, Endpoint, Machine
 from nixops_proxmox.options import Silent
-from nixops_proxmox.pve.vm.identity import derived_serial
 from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.reach.patience import Patience
+from nixops_proxmox.spec.serials import derived_serial
 from nixops_proxmox.ssh.keys import KeyStore
 from tests.kinds.machine.cluster import Shell
 from tests.pve.specs import GIB, UUID, machine, spec

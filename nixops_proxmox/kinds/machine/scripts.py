@@ -4,12 +4,13 @@ import io
 import json
 import shlex
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nixops_proxmox.kinds.machine import encryption
 from nixops_proxmox.model import Facts, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, layout_script
+from nixops_proxmox.spec.serials import disk_path, disk_serial
 from nixops_proxmox.texts import script_marker
 
 
@@ -24,12 +25,31 @@ def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk]
     settings |= {"DISKS": " ".join(names.values()), "KEEP": " ".join(kept), "PASS": str(facts.passes + 1)}
     settings |= {"REINSTALL": "1" if again else ""}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    lines += [NAMED, *_named(spec, facts, disks)]
     body = spec.install.partition or "set -e\n" + (
         layout_script(spec.install.layout or DEFAULT_LAYOUT)
         if spec.encryption is None
         else encryption.layout(spec, facts)
     )
     return script_marker("partition") + "\n".join([*lines, _unmount(), body, ""])
+
+
+# Where udev gives a disk no name with its serial, we do: what writes the disks may know them by it. If such a name
+# leads to another disk, nothing is written.
+NAMED = """\
+named() {
+  [ -e "$1" ] || { mkdir -p "${1%/*}" && ln -sfn "$2" "$1"; }
+  [ "$(readlink -f "$1")" = "$(readlink -f "$2")" ] && return 0
+  echo "$1 leads to $(readlink -f "$1"), and the declared disk is $2; nothing was written" >&2
+  exit 1
+}"""
+
+
+def _named(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk]) -> Iterator[str]:
+    """Nothing for disks that somebody else made: they are known by the names that they have."""
+    for disk, found in zip(spec.disks, disks, strict=True):
+        if disk.serial or not facts.nameless:
+            yield shlex.join(["named", disk_path(disk.slot, disk_serial(facts.serial_base, disk)), found.device])
 
 
 def install_script(spec: MachineSpec, system: str) -> str:

@@ -67,6 +67,7 @@ class World:
     unlocker: Unlocker = field(default_factory=NoUnlocker)
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
+    serials_from: str = ""  # what a new machine's disks have their serials from, which Nix knows before
     before_boot: Callable[[str], None] = (
         _nobody_waits  # called with the name of a machine that boots for the first time
     )

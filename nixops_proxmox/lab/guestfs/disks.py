@@ -206,6 +206,11 @@ def refuse_mounted(device: Device, disks: list[Disk], text: str) -> None:
             raise ToolError(text.format(device=mounted.path, point=point))
 
 
+def is_made_here(link: str) -> bool:
+    """udev takes away its own links alone: those that lead to a node by a relative path."""
+    return os.path.islink(link) and os.readlink(link).startswith("../../")
+
+
 def refresh(disks: list[Disk]) -> None:  # noqa: C901 -- one flat case for each kind of link
     """What udev does: nodes of partitions, and the links by id, UUID, label."""
     wanted: dict[str, str] = {}
@@ -226,7 +231,7 @@ def refresh(disks: list[Disk]) -> None:  # noqa: C901 -- one flat case for each 
     for folder in ("by-id", "by-uuid", "by-label", "by-partlabel", "by-partuuid"):
         os.makedirs(f"/dev/disk/{folder}", exist_ok=True)
         for name in os.listdir(f"/dev/disk/{folder}"):
-            if f"{folder}/{name}" not in wanted:
+            if f"{folder}/{name}" not in wanted and is_made_here(f"/dev/disk/{folder}/{name}"):
                 os.unlink(f"/dev/disk/{folder}/{name}")
     paths = {device.path for device in devices(disks)}
     for disk in disks:

@@ -58,6 +58,7 @@ class Hardware:
     boot: tuple[str, ...]  # keys in boot order
     disks: tuple[DiskSlot, ...]
     nics: tuple[NicSlot, ...]
+    names_drives: bool = False  # a SCSI disk tells its slot for an identity, and its serial beside: PVE 9
     serial: bool = False
     vga: str = "std"
     smbios: Mapping[str, str] = ()  # type: ignore[assignment]

@@ -85,7 +85,7 @@ def forget_machine(vm: Vm) -> None:
 
 
 def hardware(cluster: Cluster, vm: Vm) -> Hardware:
-    return hardware_of(vm, partial(find_volume, cluster, vm), partial(wire_of, cluster))
+    return hardware_of(vm, partial(find_volume, cluster, vm), partial(wire_of, cluster), cluster.release)
 
 
 def find_volume(cluster: Cluster, vm: Vm, volid: str) -> Volume:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from nixops_proxmox.model import Change, Power, Vm
 from nixops_proxmox.pve.vm.correction import Correction, as_scalar, hotplugged
-from nixops_proxmox.pve.vm.identity import Identity, derived_serial, disk_serial, is_unfinished
+from nixops_proxmox.pve.vm.identity import Identity, is_unfinished
 from nixops_proxmox.pve.vm.requests import disk_options, extra, new_disk, new_efi_disk, new_tpm
 from nixops_proxmox.pve.wire.properties import (
     GIB,
@@ -25,6 +25,7 @@ from nixops_proxmox.pve.wire.properties import (
     storage_of,
 )
 from nixops_proxmox.spec import Disk, MachineSpec
+from nixops_proxmox.spec.serials import derived_serial, disk_serial
 from nixops_proxmox.spec.volume import is_volume_serial
 from nixops_proxmox.spelling import Verb, command
 
@@ -138,7 +139,7 @@ def _stranger(vm: Vm, disk: Disk, identity: Identity) -> Change | None:
         return None
     serial, volume = unquote(drive.get("serial", "")), drive.get("file", "")
     moved = _was_moved(vm, disk, identity, volume)
-    if serial in (disk_serial(identity.uuid, disk), derived_serial(identity.uuid, disk.slot)):
+    if serial in (disk_serial(identity.serial_base, disk), derived_serial(identity.serial_base, disk.slot)):
         return None
     if not serial and identity.nameless and (volume == identity.volumes.get(disk.slot, volume) or moved):
         return None
@@ -292,7 +293,7 @@ def _removed_disks(vm: Vm, spec: MachineSpec, identity: Identity) -> Iterator[Co
     disk that somebody added by hand stays."""
     described = {*(disk.slot for disk in spec.disks), *spec.extra}
     for slot, drive in sorted(drives_of(vm.config).items()):
-        if slot not in described and drive.get("serial") == derived_serial(identity.uuid, slot):
+        if slot not in described and drive.get("serial") == derived_serial(identity.serial_base, slot):
             yield Correction(Change(slot, vm.config[slot], "", restart=not _pluggable(vm, slot)), delete=True)
 
 
@@ -306,7 +307,7 @@ def losses(vm: Vm, identity: Identity) -> tuple[str, ...]:
         slot: drive.get("file", "")
         for slot, drive in sorted(drives_of(vm.config).items())
         if not is_cdrom(drive)
-        and drive.get("serial") != derived_serial(identity.uuid, slot)
+        and drive.get("serial") != derived_serial(identity.serial_base, slot)
         and not is_volume_serial(drive.get("serial", ""))  # a volume is parked before
     }
     lines = [

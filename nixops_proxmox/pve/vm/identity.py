@@ -1,6 +1,5 @@
 """How a VM says that it is ours: its SMBIOS UUID first, a notes block and a tag for people, serials for its disks."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from urllib.parse import quote, unquote
 
 from nixops_proxmox.model import Machine, old_copies
 from nixops_proxmox.pve.wire.properties import parse_properties
-from nixops_proxmox.spec import Disk
 
 TAG = "nixops"
 LONGEST_NOTES = 8192  # PVE's limit on a description, bytes
@@ -33,17 +31,23 @@ class Identity:
     nameless: bool = False  # its disks were made without serials
     volumes: Mapping[str, str] = field(default_factory=dict)  # that are its own, by slot
     copies: Mapping[str, str] = field(default_factory=dict)  # slots by volume: old copies of disks that we moved
+    serials_from: str = ""
 
     @property
     def uuid(self) -> str:
         return self.mark.uuid
+
+    @property
+    def serial_base(self) -> str:
+        """What the serials of its disks follow from, with their slots."""
+        return self.serials_from or self.uuid
 
 
 def identity_of(machine: Machine) -> Identity:
     facts = machine.facts
     mark = Mark(machine.deployment, machine.name, facts.uuid)
     copies = {copy.volume: copy.slot for copy in old_copies(facts)}
-    return Identity(mark, facts.vmid, facts.macs, facts.nameless, facts.volumes, copies)
+    return Identity(mark, facts.vmid, facts.macs, facts.nameless, facts.volumes, copies, facts.serials_from)
 
 
 def uuid_of(config: Mapping[str, str]) -> str:
@@ -118,12 +122,3 @@ def notes_with_mark(text: str, mark: Mark, *, unfinished: bool = False) -> str:
 
 def _escaped(name: str) -> str:
     return quote(name, safe=" ._-+@")
-
-
-def disk_serial(uuid: str, disk: Disk) -> str:
-    """What the guest sees as lsblk's SERIAL: the declared one, or 16 hex digits that follow from UUID and slot."""
-    return disk.serial or derived_serial(uuid, disk.slot)
-
-
-def derived_serial(uuid: str, slot: str) -> str:
-    return hashlib.sha256(f"{uuid.lower()}/{slot}".encode()).hexdigest()[:16]

@@ -8,8 +8,6 @@ from nixops_proxmox.errors import SpecError
 from nixops_proxmox.pve.vm.identity import (
     TAG,
     Identity,
-    derived_serial,
-    disk_serial,
     notes_with_mark,
     notes_without_mark,
 )
@@ -24,6 +22,7 @@ from nixops_proxmox.pve.wire.properties import (
     print_properties,
 )
 from nixops_proxmox.spec import Disk, Efi, InstallSource, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec.serials import derived_serial, disk_serial
 
 CDROM = "ide2"  # works with pc and q35, with SeaBIOS and OVMF
 EMPTY_TRAY = "none,media=cdrom"
@@ -118,7 +117,7 @@ def disk_options(disk: Disk, identity: Identity) -> dict[str, str]:
         "cache": disk.cache,
         "discard": None if disk.discard is None else "on" if disk.discard else "ignore",
         "iothread": _flag(disk.iothread),
-        "serial": quote(disk_serial(identity.uuid, disk), safe=""),
+        "serial": quote(disk_serial(identity.serial_base, disk), safe=""),
         "ssd": _flag(disk.ssd),
     }
     return {key: value for key, value in options.items() if value is not None}
@@ -209,7 +208,7 @@ def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Valu
     drives = drives_of(config)
     return {
         **{
-            slot: print_drive(drive | {"serial": derived_serial(identity.uuid, slot)})
+            slot: print_drive(drive | {"serial": derived_serial(identity.serial_base, slot)})
             for slot, drive in drives.items()
             if not is_cdrom(drive)
         },

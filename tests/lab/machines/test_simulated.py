@@ -11,9 +11,11 @@ from dataclasses import replace
 import asyncssh
 import pytest
 
+from nixops_proxmox.lab.hardware import names_drives
 from nixops_proxmox.lab.machines.base import AgentError, AgentTimeout, Ended, NicSlot, StartFailed
 from nixops_proxmox.lab.machines.simulated import Options, volumes
 from nixops_proxmox.lab.machines.simulated.sandbox import Sandbox
+from nixops_proxmox.lab.release import get_release
 from tests.lab.machines.simulated_bench import GIB, PARTITION, Bench, until
 from tests.pace import patience
 
@@ -434,6 +436,32 @@ def test_lsblk_tells_disks_with_serial_and_size(play: Play) -> None:
         assert [(disk["name"], disk["serial"], disk["size"], disk["type"]) for disk in told] == [
             ("sda", "root1", 8 * GIB, "disk"), ("sr0", None, 8, "rom"), ("sdb", "data1", 3 * GIB, "disk"),
         ]  # fmt: skip
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("machine", "release", "expected"),
+    [
+        ("pc", "8.4", False),
+        ("pc", "9.0", True),
+        ("q35", "9.1", True),
+        ("pc-i440fx-9.2", "9.1", False),
+        ("pc-q35-10.0+pve1", "9.0", True),
+    ],
+)
+def test_what_a_scsi_disk_says_of_itself_follows_from_the_version_of_the_machine(
+    machine: str, release: str, expected: bool
+) -> None:
+    assert names_drives(machine, get_release(release)) is expected
+
+
+def test_where_a_disk_says_its_slot_udev_names_it_so_and_lsblk_still_tells_the_serial(play: Play) -> None:
+    async def scenario(bench: Bench) -> None:
+        machine = await bench.power_on(replace(await bench.hardware(), names_drives=True))
+        told = await bench.must(machine, "lsblk -d -n -o NAME,SERIAL; ls /dev/disk/by-id")
+        assert "sda root1" in told and "scsi-0QEMU_QEMU_HARDDISK_drive-scsi0" in told
+        assert "HARDDISK_root1" not in told
 
     play(scenario)
 

@@ -106,6 +106,13 @@ def test_a_disk_is_on_its_bus_with_its_serial(key: str, options: dict[str, str],
     assert {name: found[name] for name in expected} == expected
 
 
+def test_from_machine_10_on_a_scsi_disk_says_its_slot_for_an_identity_and_its_serial_beside() -> None:
+    slot = DiskSlot("scsi3", DISK, options={"serial": "DATA1"})
+    words = build(make_hardware(disks=(slot,), names_drives=True), media={"scsi3": MEDIA["scsi0"]})
+    found = device(words, "scsi3")
+    assert (found["device_id"], found["serial"]) == ("drive-scsi3", "DATA1")
+
+
 @pytest.mark.parametrize(
     ("key", "cdrom", "expected"),
     [

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from nixops_proxmox.lab.machines.base import DiskSlot, Ended
 from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
 from tests.lab.qemu.bench import ADDRESS, GIB, PLAIN, Bench, with_disks
 from tests.pace import patience
+
+ROOT = Path(__file__).resolve().parents[3]
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.nix, pytest.mark.timeout(600)]
 
@@ -77,6 +80,34 @@ async def reboot(bench: Bench, machine: QemuMachine) -> None:
     bench.trust(bench.make_key("host")[1])
     await bench.wait_for_ssh()
     bench.stamp("agent → ssh, from disk")
+
+
+@pytest.mark.weekly
+def test_a_guest_of_machine_10_names_its_disks_by_slot_and_our_rules_and_script_by_serial(
+    play: Callable[..., Any],
+) -> None:
+    """As PVE 9 starts QEMU. lsblk tells the serial without our help."""
+    name, links = "scsi-0QEMU_QEMU_HARDDISK_ROOT1", "ls /dev/disk/by-id"
+    rules, script = ((ROOT / "nix" / f"disk-links.{kind}").read_text() for kind in ("rules", "sh"))
+
+    async def scenario(bench: Bench) -> None:
+        disk = await bench.disk("scsi0", GIB, serial="ROOT1")
+        machine = await bench.start(replace(with_disks(PLAIN, disk, bench.installer()), names_drives=True))
+        await bench.wait_for_agent(machine)
+        assert "sda ROOT1" in await bench.execute(machine, "lsblk -d -n -o NAME,SERIAL | tr -s ' '")
+        seen = await bench.execute(machine, links)
+        assert "scsi-0QEMU_QEMU_HARDDISK_drive-scsi0" in seen and name not in seen
+        await bench.execute(machine, "sgdisk --new=1:0:0 /dev/sda >/dev/null; udevadm settle")
+        await bench.execute(machine, f"cat >/run/links.sh <<'END'\n{script}END\nsh -e /run/links.sh")
+        seen = await bench.execute(machine, f"readlink -f /dev/disk/by-id/{name} /dev/disk/by-id/{name}-part1")
+        assert seen.split() == ["/dev/sda", "/dev/sda1"]
+        await bench.execute(machine, f"rm /dev/disk/by-id/{name}*; mkdir -p /run/udev/rules.d")
+        await bench.execute(machine, f"cat >/run/udev/rules.d/99-links.rules <<'END'\n{rules}END")
+        await bench.execute(machine, "udevadm control --reload; udevadm trigger --action=change; udevadm settle")
+        seen = await bench.execute(machine, f"readlink -f /dev/disk/by-id/{name} /dev/disk/by-id/{name}-part1")
+        assert seen.split() == ["/dev/sda", "/dev/sda1"]
+
+    play(scenario)
 
 
 @pytest.mark.weekly

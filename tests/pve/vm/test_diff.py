@@ -5,8 +5,9 @@ import pytest
 from nixops_proxmox.model import Power
 from nixops_proxmox.pve.vm.boot import boot_devices, boots_cd
 from nixops_proxmox.pve.vm.diff import changes, update
-from nixops_proxmox.pve.vm.identity import derived_serial, identity_of
+from nixops_proxmox.pve.vm.identity import identity_of
 from nixops_proxmox.spec import Cpu, Disk, Efi, InstallSpec, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec.serials import derived_serial
 from tests.pve.specs import GIB, UUID, full_spec, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())

@@ -7,9 +7,10 @@ import pytest
 from nixops_proxmox.model import Vm
 from nixops_proxmox.pve.vm.diff import changes, update
 from nixops_proxmox.pve.vm.drives import losses, spared, strangers
-from nixops_proxmox.pve.vm.identity import Identity, derived_serial, identity_of, notes_with_mark
+from nixops_proxmox.pve.vm.identity import Identity, identity_of, notes_with_mark
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.spec import Disk, Efi, InstallSpec, MachineSpec, Tpm
+from nixops_proxmox.spec.serials import derived_serial
 from tests.pve.specs import GIB, UUID, machine, params_of, spec, vm_of
 
 IDENTITY = identity_of(machine())

@@ -11,7 +11,6 @@ from nixops_proxmox.pve.vm.diff import update
 from nixops_proxmox.pve.vm.identity import (
     Identity,
     Mark,
-    disk_serial,
     find_mark,
     identity_of,
     is_ours,
@@ -22,6 +21,7 @@ from nixops_proxmox.pve.vm.requests import clone_params, create_params, dns_name
 from nixops_proxmox.pve.wire.calls import encode_params
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties
 from nixops_proxmox.spec import InstallSpec, MachineSpec
+from nixops_proxmox.spec.serials import disk_serial
 from tests.pve import reference
 from tests.pve.specs import ISO, UUID, full_spec, machine, params_of, spec, vm_of
 

@@ -233,6 +233,7 @@ class Discard(Repeatable):
         facts = without_disc(attempt.facts)
         return Facts(
             uuid=facts.uuid,
+            serials_from=facts.serials_from,
             profile=facts.profile,
             vmid=facts.vmid,
             node=facts.node,

@@ -19,12 +19,14 @@ class Reserve(Repeatable):
         """Safe to repeat: nothing is made yet. An identity that was noted is kept, and only the VMID is chosen
         again."""
         refuse_unrecorded(world, machine)
-        identity = machine.facts.uuid or str(uuid.uuid4())
+        known = machine.facts
+        identity = known.uuid or str(uuid.uuid4())
         place = world.hypervisor.choose_place(world.spec)
         _, host_key = world.keys.host_key(identity)
         return replace(
             machine.facts,
             uuid=identity,
+            serials_from=known.serials_from if known.uuid else world.serials_from,
             profile=world.spec.profile,
             vmid=place.vmid,
             node=place.node,

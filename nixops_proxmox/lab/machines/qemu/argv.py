@@ -207,8 +207,11 @@ def ahci_options(disk: DiskSlot, ends: Mapping[str, str | int | None]) -> str:
     return joined("ide-hd", bus=ahci_port(disk.key), **ends, wwn=given.get("wwn"), rotation_rate=rate)
 
 
-def device_options(disk: DiskSlot, bootindex: int | None, port: str | None = None, *, ahci: bool = False) -> str:
-    """The guest's side. Serial number and by-id name are PVE's: `…_drive-scsi0`, or the serial where one is set."""
+def device_options(
+    disk: DiskSlot, bootindex: int | None, port: str | None = None, *, ahci: bool = False, names_drives: bool = False
+) -> str:
+    """The guest's side. Serial number and by-id name are PVE's: `…_drive-scsi0`, or the serial where one is set and the
+    machine is older than 10.0."""
     key, given = disk.key, dict(disk.options)
     serial = given.get("serial")
     ends: dict[str, str | int | None] = {"drive": f"drive-{key}", "id": key, "bootindex": bootindex, "serial": serial}
@@ -218,7 +221,7 @@ def device_options(disk: DiskSlot, bootindex: int | None, port: str | None = Non
         return ahci_options(disk, ends)
     bus, first = ("scsihw0.0", 0) if has_bus(key, "scsi") else ("satahw0.0", 0 if has_bus(key, "ide") else 8)
     place: dict[str, str | int | None] = {"bus": bus, "scsi-id": first + slot_number(key)}
-    ends |= {"device_id": serial or f"drive-{key}", "wwn": given.get("wwn")}
+    ends |= {"device_id": f"drive-{key}" if names_drives or not serial else serial, "wwn": given.get("wwn")}
     if disk.cdrom:
         return joined("scsi-cd", **place, **ends)
     return joined("scsi-hd", **place, **ends, rotation_rate=1 if given.get("ssd") == "1" else None)
@@ -233,7 +236,8 @@ def disks_argv(hardware: Hardware, setup: Setup) -> list[str]:
     argv: list[str] = []
     for disk in filter(is_drive, hardware.disks):
         argv += ["-drive", drive_options(disk, setup.media.get(disk.key))]
-        argv += ["-device", device_options(disk, boot_index(hardware, disk.key), ahci=has_ahci(hardware))]
+        place, names = boot_index(hardware, disk.key), hardware.names_drives
+        argv += ["-device", device_options(disk, place, ahci=has_ahci(hardware), names_drives=names)]
     return argv
 
 

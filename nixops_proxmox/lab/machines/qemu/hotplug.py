@@ -24,7 +24,7 @@ async def change(machine: "QemuMachine", bridges: Bridges, old: Hardware, new: H
             await unplug_disk(machine, disk)
     for key, disk in after.items():
         if key not in before or is_other_disk(before[key], disk):
-            await plug_disk(machine, disk)
+            await plug_disk(machine, disk, names_drives=old.names_drives)
         elif disk.cdrom and disk.volume != before[key].volume:
             await change_medium(machine, disk)
     nics_before, nics_after = {nic.key: nic for nic in old.nics}, {nic.key: nic for nic in new.nics}
@@ -55,14 +55,14 @@ def check_pluggable(disk: DiskSlot) -> None:
         raise StartFailed(f"hotplug problem - skip: {disk.key} cannot be plugged while the machine runs")
 
 
-async def plug_disk(machine: "QemuMachine", disk: DiskSlot) -> None:
+async def plug_disk(machine: "QemuMachine", disk: DiskSlot, *, names_drives: bool) -> None:
     check_pluggable(disk)
     if disk.volume is None:
         raise StartFailed(f"hotplug problem - {disk.key} has no volume")
     await machine.monitor.type(f"drive_add 0 {argv.drive_options(disk, machine.medium(disk.volume.path))}")
     port = claim_port(machine, disk.key) if argv.has_bus(disk.key, "virtio") else None
     try:
-        await add_device(machine, argv.device_options(disk, None, port))
+        await add_device(machine, argv.device_options(disk, None, port, names_drives=names_drives))
     except StartFailed:
         machine.ports.pop(disk.key, None)
         await machine.monitor.type(f"drive_del drive-{disk.key}")

@@ -26,7 +26,7 @@ def guest_disks(hardware: Hardware, options: Options) -> tuple[GuestDisk, ...]:
         kind = "sr" if slot.cdrom else "vd" if slot.key.startswith("virtio") else "sd"
         suffix = str(counts[kind]) if kind == "sr" else chr(ord("a") + counts[kind])
         counts[kind] += 1
-        disks.append(guest_disk(slot, kind + suffix, options))
+        disks.append(guest_disk(slot, kind + suffix, options, names_drives=hardware.names_drives))
     return tuple(disks)
 
 
@@ -43,14 +43,15 @@ def plugged(old: Sequence[GuestDisk], hardware: Hardware, options: Options) -> t
     return tuple(disks)
 
 
-def guest_disk(slot: DiskSlot, name: str, options: Options) -> GuestDisk:
+def guest_disk(slot: DiskSlot, name: str, options: Options, *, names_drives: bool) -> GuestDisk:
     assert slot.volume is not None
     serial = dict(slot.options).get("serial", "")
     if slot.key in options.wrong_serial:
         serial = hashlib.sha256(slot.key.encode()).hexdigest()[:12]
     size = slot.volume.size // (2 if slot.key in options.wrong_size else 1)
     path = slot.volume.path if slot.cdrom else volumes.now(slot.volume)
-    return GuestDisk(slot.key, name, size, serial, by_id(slot, serial), path, slot.cdrom)
+    told = "" if names_drives and slot.key.startswith("scsi") else serial
+    return GuestDisk(slot.key, name, size, serial, by_id(slot, told), path, slot.cdrom)
 
 
 def by_id(slot: DiskSlot, serial: str) -> str:

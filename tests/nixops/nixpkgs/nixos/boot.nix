@@ -22,6 +22,7 @@ in
       enable = option types.bool (!config.boot.isContainer);
       device = option types.str "";
       devices = option (types.listOf types.str) [ ];
+      extraPrepareConfig = option types.lines "";
       efiSupport = switch;
       efiInstallAsRemovable = switch;
       mirroredBoots = option

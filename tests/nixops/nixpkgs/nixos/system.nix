@@ -83,6 +83,7 @@ in
           type = types.attrsOf (types.submodule { options.secretFile = mkOption { type = types.path; }; });
         };
       };
+      initrd.services.udev.rules = option types.lines "";
       initrd.services.lvm.enable = option types.bool false;
       supportedFilesystems = words;
     };
@@ -91,6 +92,7 @@ in
     networking.hosts = option (types.attrsOf (types.listOf types.str)) { };
     networking.extraHosts = option types.lines "";
     services.postgresql.enable = option types.bool false;
+    services.udev.extraRules = option types.lines "";
     services.qemuGuest.enable = option types.bool false;
     systemd.services = open;
     system = {
