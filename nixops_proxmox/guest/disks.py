@@ -194,8 +194,8 @@ def _find_by_name(machine: str, disk: Disk, serial: str, found: Sequence[GuestDi
 
 
 def _has_serial(seen: GuestDisk, serial: str) -> bool:
-    """The whole of it. A small installer's lsblk may tell none. Then udev's links do. On PVE 9, these have PVE's name of
-    the drive, and lsblk tells the serial beside."""
+    """The whole of it. A small installer's lsblk may tell none. Then udev's links do. On PVE 9, those have PVE's name
+    of the drive, and lsblk tells the serial beside."""
     if seen.serial and not _DRIVE.fullmatch(seen.serial):
         return seen.serial == serial
     return any(link.rpartition("/")[2] in _links(serial) for link in seen.by_id)
