@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,15 +29,14 @@ ROOT, DATA = (disk_path(slot, derived_serial(serials_of("named", "web"), slot)) 
 WELL = f"set -e; ls /dev/disk/by-id; mkfs.ext4 -q {ROOT}; mkfs.ext4 -q -L data {DATA}; mount {ROOT} /mnt"
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Bed"]:
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator["Bed"]:
     from tests.e2e.bed import start_bed
 
     if obstacle := find_obstacle():
         pytest.skip(obstacle)
-    home = tmp_path_factory.mktemp("names")
-    with start_bed(home / "user", home / "named" / "network.nix", "--simulated", "--pve", "9.1") as bed:
-        yield replace(bed, home=home / "user")
+    with start_bed(tmp_path / "user", tmp_path / "named" / "network.nix", "--simulated", "--pve", "9.1") as bed:
+        yield replace(bed, home=tmp_path / "user")
 
 
 def test_an_installer_lays_out_the_disks_by_the_names_that_nix_knew_before(lab: "Bed") -> None:
