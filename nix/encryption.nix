@@ -1,6 +1,6 @@
 # What opens the encrypted root disk in the first stage. The installer has made the volume and sealed its key
 # (nixops_proxmox/kinds/machine/encryption.py): the names here are the names there.
-{ config, lib, options, ... }:
+{ config, lib, options, pkgs, ... }:
 
 let
   inherit (lib) mkDefault mkIf mkMerge;
@@ -26,6 +26,8 @@ in
     {
       # systemd's first stage asks at every console, as often as it takes.
       boot.initrd.systemd.enable = mkDefault true;
+      # New keys are sealed where the system is. NixOS brings cryptsetup along, and clevis only into the first stage.
+      environment.systemPackages = lib.optional (pkgs ? clevis) pkgs.clevis;
       boot.initrd.luks.devices.root = {
         device = mkDefault "/dev/disk/by-partlabel/nixos-luks";
         allowDiscards = mkDefault (first.discard == true);

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Completed, Machine
+from nixops_proxmox.secrecy import learn
 from nixops_proxmox.spec import Sink
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.files import replace_file
 from nixops_proxmox.texts import tail
 
+LONGEST = 4096  # characters of a key's file
 TIMEOUT = 300.0  # seconds: a password store may ask its user for something
 
 RunFed = Callable[[Sequence[str], str, Mapping[str, str]], Completed]
@@ -52,6 +54,18 @@ class RecoveryKeys:
         except OSError as error:
             raise _failed(f"{where}.folder", f"{path}: {error.strerror}") from error
         return str(path)
+
+    def find_key(self, place: str) -> str | None:
+        """The key that lies at that place of the record. None: it is no file, or an encrypted one."""
+        if not place.endswith(".key"):
+            return None
+        try:
+            with Path(place).open(encoding="ascii") as file:
+                key = file.read(LONGEST).strip()
+        except (OSError, ValueError):
+            return None
+        learn(key)
+        return key or None
 
     def _encrypted(self, sink: Sink, where: str, key: str) -> str:
         argv = ["age", "--encrypt", "--armor", *(word for one in sink.age for word in ("--recipient", one))]

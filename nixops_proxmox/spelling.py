@@ -23,6 +23,8 @@ class Verb(StrEnum):
     REBOOT = "reboot"
     REINSTALL = "reinstall"
     UNLOCK = "unlock"
+    RECOVERY_TEST = "recovery-test"
+    RECOVERY_ROTATE = "recovery-rotate"
     CONSOLE = "console"
     STATUS = "status"
     HISTORY = "history"

@@ -77,6 +77,8 @@ WORDS = {
     Verb.RESTORE: ["web"],
     Verb.CONSOLE: ["web"],
     Verb.UNLOCK: ["web"],
+    Verb.RECOVERY_TEST: ["web"],
+    Verb.RECOVERY_ROTATE: ["web", "--key-file", "-"],
     Verb.REINSTALL: ["web"],
     Verb.MOVE: ["web", "--to", "tenant"],
     Verb.VOLUME_ADOPT: ["data"],

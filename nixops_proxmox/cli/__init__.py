@@ -46,6 +46,7 @@ VERBS = (
     "console",
     "unlock",
     "identity",
+    "recovery",
     "export",
     "doctor",
     "iso",

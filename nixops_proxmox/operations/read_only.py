@@ -7,6 +7,7 @@ from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_change
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.encrypting import check_header
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
@@ -161,9 +162,10 @@ def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tup
         return False, None, (_what_next(machine),)
     try:
         shell = world.guest.system_shell(machine, world.spec)
+        slots = check_header(machine, shell)
         wanted = world.builder.wanted_system(machine) or machine.facts.system
         if not wanted or world.builder.active_system(shell) == wanted:
-            return True, True, ()
-        return True, False, (world.builder.inactive_reason(shell, wanted),)
+            return True, True, slots
+        return True, False, (world.builder.inactive_reason(shell, wanted), *slots)
     except DeployError as error:
         return False, None, (error.message,)

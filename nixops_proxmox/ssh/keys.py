@@ -124,6 +124,11 @@ class KeyStore:
         is_there = (self._disk_keys(uuid) / _disk_key_name(volume, use)).exists()
         return self.disk_key(uuid, volume, use) if is_there else None
 
+    def keep_disk_key(self, uuid: str, volume: str, use: str, key: str) -> None:
+        """Put it into the place of the key with that use."""
+        self._may_act()
+        replace_file(self._disk_keys(uuid) / _disk_key_name(volume, use), key)
+
     def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
         """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
         self._may_act()

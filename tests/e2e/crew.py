@@ -4,16 +4,19 @@ it on stdout. Deadlines can be short here, which the command line does not offer
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.messages.disk_keys import proof_json
 from nixops_proxmox.model import Machine, Phase
-from nixops_proxmox.operations import Options, open_given
+from nixops_proxmox.operations import Deployed, Options, open_given
+from nixops_proxmox.operations.disk_keys import rotate, try_key
 from nixops_proxmox.reach.patience import Patience
-from nixops_proxmox.spec import parse_network
+from nixops_proxmox.spec import Encryption, NetworkSpec, parse_machine, parse_network
 
 
 class Heard:
@@ -52,6 +55,30 @@ def described(outcome: Outcome, machine: Machine, heard: Heard) -> dict[str, Any
     }
 
 
+def encrypted(network: NetworkSpec, how: Mapping[str, Any]) -> NetworkSpec:
+    """With these disks encrypted, which the command line only does where Nix builds the system."""
+    found = [
+        one.model_copy(update={"encryption": read_encryption(one.name, how[one.name])}) if one.name in how else one
+        for one in network.machines
+    ]
+    return network.model_copy(update={"machines": tuple(found)})
+
+
+def read_encryption(name: str, how: Mapping[str, Any]) -> Encryption | None:
+    options = {
+        "disks": [{"storage": "local", "size": 1}],
+        "network": [{"bridge": "vmbr0"}],
+        "install": {"iso": "local:iso/x.iso"},
+        "encryption": how,
+    }
+    return parse_machine(name, {"proxmox": options}).encryption
+
+
+def tried(deployed: Deployed, name: str) -> dict[str, Any]:
+    pursuit = deployed.read_only(name)
+    return proof_json(pursuit.machine, try_key(pursuit))
+
+
 def main(folder: Path) -> int:
     wanted = json.load(sys.stdin)
     profiles = folder / "profiles.toml"
@@ -68,9 +95,17 @@ def main(folder: Path) -> int:
         patience=dataclasses.replace(Patience(), **wanted["patience"]),
     )
     machines = {name: {"deployment": {"proxmox": one}} for name, one in wanted["machines"].items()}
-    with open_given(options, parse_network("faults", {"machines": machines})) as deployed:
+    network = encrypted(parse_network("faults", {"machines": machines}), wanted.get("encryption", {}))
+    with open_given(options, network) as deployed:
         until = {"until": Phase(wanted["until"])} if wanted.get("until") else {}
-        outcomes = getattr(deployed, wanted["verb"])(wanted["names"] or deployed.described(), **until)
+        names = wanted["names"] or deployed.described()
+        if wanted["verb"] == "try_key":
+            sys.stdout.write(json.dumps({name: tried(deployed, name) for name in names}))
+            return 0
+        if wanted["verb"] == "rotate":
+            outcomes = deployed.work_on(names, lambda pursuit, _: rotate(pursuit))
+        else:
+            outcomes = getattr(deployed, wanted["verb"])(names, **until)
         answer = {one.name: described(one, deployed.record.machine(one.name), heard) for one in outcomes}
     sys.stdout.write(json.dumps(answer))
     return 0

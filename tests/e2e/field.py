@@ -35,6 +35,7 @@ class Field(Door):
         patience: Mapping[str, float] = SHORT,
         profile: Mapping[str, str] | None = None,
         until: str = "",
+        encryption: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """One run of a verb with fresh memory: what became of each machine (see crew.py)."""
         profile = profile or {"token": self.running.token}
@@ -43,6 +44,7 @@ class Field(Door):
             "machines": machines,
             "names": list(names),
             "until": until,
+            "encryption": encryption or {},
             "patience": dict(patience),
             "profile": {"url": self.running.url, "fingerprint": self.running.fingerprint, **profile},
         }

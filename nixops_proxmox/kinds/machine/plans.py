@@ -76,11 +76,10 @@ def refuse_other_encryption(seen: Machine, world: World) -> None:
     """A system that opens another disk than the machine has would be activated, and never boot again."""
     mismatch = find_mismatch(world.spec, seen.facts)
     if mismatch and seen.phase in (*SETTLED, Phase.RESCUE) and not asks_for_reinstall(seen, world):
-        raise NeedsPermission(
-            f"{seen.name}: {mismatch}",
-            hint=f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it; or set "
-            "`encryption` back",
-        )
+        again = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
+        if world.spec.encryption is not None and seen.facts.luks.get("slots"):
+            again = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
+        raise NeedsPermission(f"{seen.name}: {mismatch}", hint=f"{again}; or set `encryption` back")
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:

@@ -403,6 +403,10 @@ class KeyStore(Protocol):
         """The same key, if this store has it."""
         ...
 
+    def keep_disk_key(self, uuid: str, volume: str, use: str, key: str) -> None:
+        """Put it into the place of the key with that use."""
+        ...
+
     def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
         """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
         ...
@@ -423,6 +427,10 @@ class Escrow(Protocol):
     def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
         """Give the key of the machine's encrypted volume to the sink. It may have been given before. Returns what kind
         of place it is, for the record. EscrowFailed if the sink did not take it."""
+        ...
+
+    def find_key(self, place: str) -> str | None:
+        """The key that lies at that place of the record, if it can be read here."""
         ...
 
 

@@ -7,6 +7,7 @@ used, a job cannot be started twice, a partition script that runs on a disk whic
 import io
 import json
 import re
+import shlex
 import tarfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -154,6 +155,9 @@ class FakeVm:
     keys: dict[int, str] = field(default_factory=dict)  # by slot: in the installer's memory
     luks: dict[int, str] = field(default_factory=dict)  # by slot: what opens the encrypted disk
     luks_uuid: str = ""
+    brought: dict[str, str] = field(default_factory=dict)  # keys in the memory of the system, by their files' names
+    sealed: str = ""  # the key that the first stage unseals
+    tang: bool = True  # its servers answer
     opened: int = 0  # the boot in which a key was typed
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
     generations: dict[int, str] = field(default_factory=dict)
@@ -170,7 +174,7 @@ class FakeVm:
         if self.running:
             raise PveRefused(f"VM {self.vmid} already running")
         self.running, self.boots, self.jobs, self.mounted = True, self.boots + 1, {}, False
-        self.keys = {}
+        self.keys, self.brought = {}, {}
         self.pending.clear()
         self.system = "installer" if self.boot == "installer" else "installed"
         if self.system == "installed":
@@ -546,13 +550,72 @@ class Shell:
             with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
                 self.vm.keys = {int(one.name.partition(".")[2]): text_in(tar, one) for one in tar.getmembers()}
         elif script.startswith(script_marker("luks-header", self.vm.luks_uuid)) and self.vm.luks_uuid:
-            slots = json.dumps({"keyslots": {str(slot): {} for slot in self.vm.luks}})
-            return Completed(0, f"nixops-proxmox-luks {self.vm.luks_uuid}\n{slots}\n")
+            return Completed(0, self._header())
+        elif script.startswith(script_marker("luks-keys", ROOT)):
+            assert self.vm.system == "installed"
+            with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
+                self.vm.brought = {one.name: text_in(tar, one) for one in tar.getmembers()}
+        elif done := self._work_on_slots(script, stdin.decode()):
+            return done
         elif "tar -x" in script:
             assert self.vm.mounted
             self.vm.host_key = "delivered"
         self.fuse.boundary()
         return Completed(0)
+
+    def _work_on_slots(self, script: str, given: str) -> Completed | None:
+        """As cryptsetup does, one slot after the other. The scripts themselves are tried with a real one."""
+        marker = shlex.split(script.partition("\n")[0])[2:]
+        match marker:
+            case ["luks-test", self.vm.luks_uuid]:
+                opened = next((str(slot) for slot, key in sorted(self.vm.luks.items()) if key == given), "")
+                return Completed(0, f"{self._header()}nixops-proxmox-luks-opened {opened}\n")
+            case ["luks-stage", self.vm.luks_uuid, slots, how]:
+                return self._stage([int(slot) for slot in slots.split(",")], how)
+            case ["luks-settle", self.vm.luks_uuid, slots, emptied]:
+                return self._settle([int(slot) for slot in slots.split(",")], [int(one) for one in emptied.split(",")])
+        return None
+
+    def _header(self) -> str:
+        slots = json.dumps({"keyslots": {str(slot): {} for slot in self.vm.luks}})
+        return f"nixops-proxmox-luks {self.vm.luks_uuid}\n{slots}\n"
+
+    def _put(self, slot: int, key: str) -> None:
+        if self.vm.luks.get(slot) == key:
+            return
+        self.fuse.boundary()
+        self.vm.luks.pop(slot, None)
+        self.fuse.boundary()
+        self.vm.luks[slot] = key
+        self.fuse.boundary()
+
+    def _stage(self, slots: Sequence[int], how: str) -> Completed:
+        unsealed = [self.vm.luks[2]] if self.vm.tang and self.vm.sealed == self.vm.luks.get(2) else []
+        if not {*self.vm.brought.values(), *unsealed} & {*self.vm.luks.values()}:
+            return Completed(90, "", "no key opens it")
+        taken = [str(slot + 16) for slot in slots if slot + 16 in self.vm.luks]
+        if taken and how == "first":
+            return Completed(91, "", taken[0])
+        for slot in slots:
+            self._put(slot + 16, self.vm.brought[f"root.{slot}"])
+        if 2 in slots and not self.vm.tang:
+            return Completed(1, "", "the tang server does not seal and unseal")
+        return Completed(0)
+
+    def _settle(self, slots: Sequence[int], emptied: Sequence[int]) -> Completed:
+        new = {slot: self.vm.brought[f"root.{slot}"] for slot in slots}
+        assert all(self.vm.luks.get(slot + 16) == key for slot, key in new.items()), "not staged"
+        if 2 in slots:
+            self.fuse.boundary()
+            self.vm.sealed = new[2]
+        for slot in slots:
+            self._put(slot, new[slot])
+        for slot in emptied:
+            self.fuse.boundary()
+            self.vm.luks.pop(slot, None)
+        self.fuse.boundary()
+        self.vm.brought = {}
+        return Completed(0, self._header())
 
     def start_job(self, name: str, script: str) -> None:
         self.fuse.boundary()
@@ -574,6 +637,7 @@ class Shell:
         if made is not None:
             assert self.vm.keys, "an encrypted disk was made without keys"
             self.vm.luks, self.vm.keys, self.vm.luks_uuid = self.vm.keys, {}, made[1]
+            self.vm.sealed = self.vm.luks.get(SLOTS[Use.SEALED], "")
 
     def find_job(self, name: str) -> Job:
         return self.vm.jobs.get(name, Job(JobPhase.ABSENT))
@@ -719,6 +783,9 @@ class Keys:
     def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
         return self.disks.get((volume, use))
 
+    def keep_disk_key(self, uuid: str, volume: str, use: str, key: str) -> None:
+        self.disks[volume, use] = key
+
     def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
         self.disks = {(of, use): key for (of, use), key in self.disks.items() if of == volume and use in kept}
 
@@ -730,6 +797,7 @@ class Vault:
         self.held: dict[str, str] = {}
         self.given = 0
         self.refuses = False
+        self.is_readable = True
         self.fuse = Fuse()
 
     def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
@@ -740,6 +808,9 @@ class Vault:
         self.given += 1
         self.fuse.boundary()
         return "vault"
+
+    def find_key(self, place: str) -> str | None:
+        return next(iter(self.held.values()), None) if place == "vault" and self.is_readable else None
 
 
 class Keyboard:

@@ -7,6 +7,7 @@ from nixops_proxmox.errors import CommandFailed, NoPath, StateError
 from nixops_proxmox.kinds.machine.encryption import (
     ROOT,
     SLOTS,
+    Header,
     Use,
     describe_slots,
     digest_of,
@@ -17,9 +18,10 @@ from nixops_proxmox.kinds.machine.encryption import (
     refuse_other_header,
     uses_of,
 )
+from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.spelling import Verb, command
 
 KEPT = (Use.TOOL,)  # keys that stay in the operator's key store
@@ -64,18 +66,51 @@ def record_header(world: World, machine: Machine, facts: Facts, shell: Shell) ->
     if encryption is None:
         return replace(facts, luks={})
     volume = luks_uuid(facts, ROOT)
-    done = shell.run(look_script(volume))
+    header = parse_look(machine, volume, shell.run(look_script(volume)))
+    refuse_other_header(machine.name, world.spec, facts, header)
+    return replace(facts, luks=_record(facts.luks, volume, describe_slots(encryption)))
+
+
+def parse_look(machine: Machine, volume: str, done: Completed) -> Header:
+    """The header that a script told of."""
     try:
-        header = parse_header(done.stdout)
+        return parse_header(done.stdout)
     except ValueError as error:
         raise CommandFailed(
             f"{machine.name}: the encrypted volume {volume} cannot be looked at: {error}",
             status=done.status,
             output=done.stderr,
-            hint="the installer needs cryptsetup 2.4 or newer",
+            hint="it needs cryptsetup 2.4 or newer",
         ) from error
-    refuse_other_header(machine.name, world.spec, facts, header)
-    return replace(facts, luks=_record(facts.luks, volume, describe_slots(encryption)))
+
+
+def check_header(machine: Machine, shell: Shell) -> tuple[str, ...]:
+    """How the header of a running system's disk differs from the record, a sentence each."""
+    luks = machine.facts.luks
+    if not luks.get("slots"):
+        return ()
+    header = parse_look(machine, luks["uuid"], shell.run(look_script(luks["uuid"])))
+    return find_slot_problems(machine.name, compare(header, luks), luks)
+
+
+def require_record(machine: Machine) -> str:
+    """The LUKS UUID of its disk. NoPath if the record knows of none."""
+    volume = machine.facts.luks.get("uuid", "")
+    if not volume:
+        raise NoPath(
+            f"{machine.name}: its record knows of no encrypted disk", hint="see `encryption` in the description"
+        )
+    return volume
+
+
+def system_shell(world: World, machine: Machine) -> Shell:
+    """The way into its system. NoPath if that does not run."""
+    if machine.phase not in (Phase.RUNNING, Phase.READY):
+        raise NoPath(
+            f"{machine.name}: it is {machine.phase}, so its disk cannot be looked at",
+            hint=f"{command(Verb.START, machine.name)} starts it",
+        )
+    return world.guest.system_shell(machine, world.spec)
 
 
 def _record(known: Mapping[str, str], volume: str, slots: str) -> Mapping[str, str]:
@@ -85,11 +120,7 @@ def _record(known: Mapping[str, str], volume: str, slots: str) -> Mapping[str, s
 
 def unlock(world: World, machine: Machine) -> bool:
     """Give the key that this store keeps to a first stage that asks for it. False if nothing asks."""
-    volume = machine.facts.luks.get("uuid", "")
-    if not volume:
-        raise NoPath(
-            f"{machine.name}: its record knows of no encrypted disk", hint="see `encryption` in the description"
-        )
+    volume = require_record(machine)
     key = world.keys.find_disk_key(machine.facts.uuid, volume, Use.TOOL.value)
     if key is None:
         raise StateError(

@@ -191,7 +191,7 @@ def _warn_of_slots(world: World, machine: Machine) -> None:
             machine,
             "`encryption` has changed since the installation; its disk has the key slots "
             f"{machine.facts.luks['slots']} "
-            f"({command(Verb.REINSTALL, machine.name)} makes others, which erases the disk)",
+            f"({command(Verb.RECOVERY_ROTATE, machine.name)} makes those that are described)",
         )
 
 

@@ -7,14 +7,13 @@ lists the markers.
 
 import base64
 import binascii
-import io
 import json
 import shlex
-import tarfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nixops_proxmox.lab.machines.simulated import luks
 from nixops_proxmox.lab.machines.simulated.body import Output
 from nixops_proxmox.lab.machines.simulated.layouts import GROW
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
@@ -61,7 +60,7 @@ def find_reply(script: str) -> tuple[ScriptHandler, Sequence[str]] | None:
 def takes_input(script: str) -> bool:
     """A command that does not read its input ends without waiting for the end of it."""
     found = find_reply(script)
-    return found is not None and found[0] in (run_once, job_start, deliver, take_keys)
+    return found is not None and found[0] in (run_once, job_start, deliver, take_keys, luks_test)
 
 
 def _words(command: str) -> tuple[str, ...]:
@@ -214,18 +213,53 @@ async def deliver(guest: "ScriptedGuest", call: ScriptCall) -> Output:
 
 
 async def take_keys(guest: "ScriptedGuest", call: ScriptCall) -> Output:
-    """A tar archive of keys, VOLUME.SLOT each, which the next volume is made with."""
-    with tarfile.open(fileobj=io.BytesIO(call.given)) as tar:
-        guest.key_slots = tuple(name.rpartition(".")[2] for name in tar.getnames())
+    """A tar archive of keys, VOLUME.SLOT each. The next volume is made with them, or gets them as new ones."""
+    guest.keys = luks.unpack(call.given)
     return said("")
 
 
 async def luks_header(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """The header of the volume with that UUID (the parameter)."""
-    if not guest.partitioned:
-        return failed("blkid: no such volume")
-    slots = json.dumps({"keyslots": {slot: {} for slot in guest.key_slots}})
-    return said(f"nixops-proxmox-luks {call.words[0]}\n{slots}\n")
+    return on_volume(guest, call.words[0], lambda _: None)
+
+
+async def luks_test(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The same, and the slot that is opened by the key on standard input."""
+
+    def opened(volume: luks.LuksHeader) -> str:
+        slot = volume.opened_by(call.given)
+        return f"nixops-proxmox-luks-opened {'' if slot is None else slot}\n"
+
+    return on_volume(guest, call.words[0], opened)
+
+
+async def luks_stage(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """New keys beside the old ones, in these slots' spares (the second parameter)."""
+    uuid, slots, how = call.words
+    return on_volume(guest, uuid, lambda one: one.stage(guest.keys, numbers(slots), again=how == "again"))
+
+
+async def luks_settle(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The new keys in the places of the old ones; the last slots (the third parameter) are emptied."""
+    uuid, slots, emptied = call.words
+    told = on_volume(guest, uuid, lambda one: one.settle(guest.keys, numbers(slots), numbers(emptied)))
+    guest.keys = {} if told.status == 0 else guest.keys
+    return told
+
+
+def numbers(words: str) -> list[int]:
+    return [int(word) for word in words.split(",")]
+
+
+def on_volume(guest: "ScriptedGuest", uuid: str, work: Callable[[luks.LuksHeader], str | None]) -> Output:
+    """Work on the header that lies on the disk, and tell it, with what the work says."""
+    try:
+        volume = luks.LuksHeader.find(guest.first_disk().path, uuid)
+        more = work(volume) or ""
+    except luks.LuksRefused as refused:
+        return refused.output
+    volume.save()
+    return said(f"{volume.told}{more}")
 
 
 async def tail_file(guest: "ScriptedGuest", call: ScriptCall) -> Output:
@@ -340,7 +374,11 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     **{name: growing(name) for name in GROW},
     "deliver": deliver,
     "keys": take_keys,
+    "luks-keys": take_keys,
     "luks-header": luks_header,
+    "luks-test": luks_test,
+    "luks-stage": luks_stage,
+    "luks-settle": luks_settle,
     "file-tail": tail_file,
     "hardware": hardware,
     "active-system": active_system,

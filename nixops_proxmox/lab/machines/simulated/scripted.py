@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nixops_proxmox.lab.machines.simulated import sight
+from nixops_proxmox.lab.machines.simulated import luks, sight
 from nixops_proxmox.lab.machines.simulated.body import (
     About,
     GuestDisk,
@@ -60,7 +60,7 @@ class ScriptedGuest:
         self.once: dict[str, Output] = {}
         self.files: dict[str, bytes] = {path: text.encode() for path, text in dict(boot.files).items()}
         self.partitioned = False
-        self.key_slots: tuple[str, ...] = ()
+        self.keys: dict[str, bytes] = {}  # of an encrypted disk, by VOLUME.SLOT
         self.systems = ["/nix/store/00000000000000000000000000000000-scripted"]  # by generation, from 1 on
         self.generation = 1
 
@@ -137,20 +137,24 @@ class ScriptedGuest:
 
     def partition(self) -> None:
         """The first disk gets one root file system, which is mounted."""
-        disk = self._first_disk()
+        disk = self.first_disk()
         content = json.loads((disk.path / "disk.json").read_text(encoding="utf-8"))
         content |= {"table": "gpt", "ptuuid": str(uuid.uuid4()), "boot": None}
         content["parts"] = {
             "1": {"start": 2048, "end": disk.size // 512 - 34, "type": "8300", "name": "root", "uuid": "1"}
         }
         size = disk.size - (2048 + 33) * 512
+        content.pop("luks", None)
+        if self.keys:
+            slots = {name.rpartition(".")[2]: luks.digest(key) for name, key in self.keys.items()}
+            content["luks"], self.keys = {"uuid": "", "slots": slots}, {}
         content["fs"] = {"1": {"type": "ext4", "uuid": f"{self.about.uuid}", "label": "nixos", "size": size}}
         self._target().mkdir(exist_ok=True)
         (disk.path / "disk.json").write_text(json.dumps(content), encoding="utf-8")
         self.partitioned = True
 
     def install(self) -> None:
-        path = self._first_disk().path / "disk.json"
+        path = self.first_disk().path / "disk.json"
         content = json.loads(path.read_text(encoding="utf-8"))
         content["boot"] = {"root": "1", "mounts": {}}
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -177,11 +181,11 @@ class ScriptedGuest:
     def tell(self, event: str) -> None:
         self._event(event)
 
-    def _first_disk(self) -> GuestDisk:
+    def first_disk(self) -> GuestDisk:
         return next(disk for disk in self.disks if not disk.rom)
 
     def _target(self) -> Path:
-        return self._first_disk().path / "parts" / "1"
+        return self.first_disk().path / "parts" / "1"
 
     def start_job(self, name: str, script: str) -> None:
         """Unless there is one of that name."""

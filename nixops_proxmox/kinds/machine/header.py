@@ -1,0 +1,84 @@
+"""What the header of an encrypted volume has, held against the record, and which of its key slots a key opens. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nixops_proxmox.kinds.machine.encryption import LOOK, SLOTS, Header, Use, look_script, parse_header
+from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import script_marker
+
+YOURS = 0  # the key slot that is the user's own
+SPARE = 16  # a rotation's new key for slot N is in slot N + SPARE until the old one is gone
+PENDING = "pending"  # in `Facts.luks`: the spare slots of a rotation that has not ended
+_OPENED = f"{LOOK}-opened"
+
+
+@dataclass(frozen=True)
+class HeaderSeen:
+    """What a key opens, and how the header differs from the record. `slot` None: it opens none."""
+
+    header: Header
+    slot: int | None
+    strange: tuple[int, ...] = ()  # neither ours nor the user's
+    missing: tuple[int, ...] = ()
+
+    @property
+    def is_well(self) -> bool:
+        """It opens the disk as a recovery key should, and the header is as recorded."""
+        recovery = SLOTS[Use.RECOVERY]
+        return self.slot in (recovery, recovery + SPARE) and not self.strange and not self.missing
+
+
+def recorded_slots(luks: Mapping[str, str]) -> dict[int, str]:
+    """What each key slot is for, of the record's own sentence."""
+    found = re.findall(r"(?:^|, )(\d+) ([^,]+)", luks.get("slots", ""))
+    return {int(slot): use for slot, use in found}
+
+
+def spare_slots(luks: Mapping[str, str]) -> tuple[int, ...]:
+    """The slots of a rotation that was broken off."""
+    return tuple(int(slot) for slot in luks.get(PENDING, "").split())
+
+
+def compare(header: Header, luks: Mapping[str, str], slot: int | None = None) -> HeaderSeen:
+    known, spare = recorded_slots(luks), spare_slots(luks)
+    ours = {YOURS, *known, *spare}
+    strange = tuple(one for one in header.slots if one not in ours)
+    # A rotation empties a slot for a moment, and its spare has the key meanwhile.
+    missing = tuple(
+        one for one in known if one not in header.slots and not (one + SPARE in spare and one + SPARE in header.slots)
+    )
+    return HeaderSeen(header, slot, strange, missing)
+
+
+def find_slot_problems(machine: str, proof: HeaderSeen, luks: Mapping[str, str]) -> tuple[str, ...]:
+    """How the header differs from the record, a sentence each."""
+    known, volume = recorded_slots(luks), luks.get("uuid", "")
+    rotate = command(Verb.RECOVERY_ROTATE, machine)
+    lines = [f"its disk {volume} has the key slot {slot}, which is not ours" for slot in proof.strange]
+    lines += [
+        f"its disk {volume} has no key slot {slot} any more, which was for {known[slot]}" for slot in proof.missing
+    ]
+    if spare_slots(luks):
+        lines.append(f"new keys for its disk {volume} were begun and not finished: {rotate} goes on")
+    return tuple(lines)
+
+
+def try_script(volume_uuid: str) -> str:
+    """Tells the header, and which key slot the key opens that comes by standard input. Opens nothing for use."""
+    look = look_script(volume_uuid).partition("\n")[2]
+    return f"""{script_marker("luks-test", volume_uuid)}\
+{look}\
+echo "{_OPENED} $(LC_ALL=C cryptsetup open --test-passphrase --verbose --key-file - "$device" 2>&1 |
+  sed -n 's/^Key slot \\([0-9]*\\) unlocked\\.$/\\1/p')"
+"""
+
+
+def parse_tried(printed: str) -> tuple[Header, int | None]:
+    """Raises ValueError for what `try_script` does not print."""
+    rest, mark, told = printed.rpartition(f"{_OPENED} ")
+    slot = told.strip()
+    if not mark or not re.fullmatch(r"\d{0,2}", slot):
+        raise ValueError("it was not told which key slot the key opens")
+    return parse_header(rest), int(slot) if slot else None

@@ -1,0 +1,174 @@
+"""New keys for an encrypted volume that is in use: the scripts that put them beside the old ones, and then in their
+place. Pure.
+
+Each new key first gets a spare slot. Only when it is where it is needed later (the sink, the key store, the boot
+loader's first stage), the old key's slot is emptied. So there is no moment without a key that opens the disk. Every
+line may run twice.
+"""
+
+import io
+import shlex
+import tarfile
+from collections.abc import Mapping, Sequence
+
+from nixops_proxmox.kinds.machine.encryption import (
+    KEYS,
+    ROOT,
+    SEALED,
+    SLOTS,
+    Use,
+    look_script,
+    pin_of,
+    uses_of,
+)
+from nixops_proxmox.kinds.machine.header import SPARE
+from nixops_proxmox.spec import Encryption
+from nixops_proxmox.texts import script_marker
+
+LOCKED = 90  # the exit status of `stage_script` where no key opens the disk
+TAKEN = 91  # and where a spare slot is somebody else's
+PROFILE = "/nix/var/nix/profiles/system"
+_FAST = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
+_SEALED = f"{SEALED}/{ROOT}.jwe"
+_NEW = f"{KEYS}/{ROOT}.jwe"
+
+
+def next_use(use: Use) -> str:
+    """What the key store calls a key that is not in its place yet."""
+    return f"next-{use}"
+
+
+def delivery(keys: Mapping[Use, str], opening: Sequence[str]) -> tuple[str, bytes]:
+    """A script and its standard input: the new keys, and some that may open the disk now. They are in memory that is
+    never swapped."""
+    packed = io.BytesIO()
+    files = {f"{ROOT}.{SLOTS[use]}": key for use, key in keys.items()}
+    files |= {f"open.{number}": key for number, key in enumerate(opening)}
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, key in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(key.encode()), 0o400
+            tar.addfile(entry, io.BytesIO(key.encode()))
+    script = f"""{script_marker("luks-keys", ROOT)}\
+set -eu
+umask 077
+mkdir -p -m 0700 {KEYS}
+mountpoint -q {KEYS} || mount -t ramfs -o mode=0700 none {KEYS}
+rm -f {KEYS}/*
+tar -xpf - -C {KEYS}
+"""
+    return script, packed.getvalue()
+
+
+def _begin(volume_uuid: str) -> str:
+    """The words of both scripts. One of them works at a time."""
+    look = look_script(volume_uuid).partition("\n")[2].partition("echo")[0]
+    return f"""\
+exec 9> {KEYS}.lock
+flock -w 240 9 || {{ echo "another run works on the keys of this disk" >&2; exit 1; }}
+{look}\
+opens() {{ cryptsetup open --test-passphrase --key-slot "$1" --key-file "$2" "$device" 2>/dev/null; }}
+is_used() {{ cryptsetup luksDump "$device" | grep -q "^  $1: luks2"; }}
+empty() {{ ! is_used "$1" || cryptsetup luksKillSlot -q "$device" "$1"; }}
+put() {{ # the key of a file into a slot, opened by another's
+  opens "$1" "$2" || {{ empty "$1"; cryptsetup luksAddKey -q {_FAST} --key-slot "$1" --key-file "$3" "$device" "$2"; }}
+  opens "$1" "$2"
+}}
+"""
+
+
+def stage_script(encryption: Encryption, volume_uuid: str, *, again: bool) -> str:
+    """Give each new key a spare slot beside the old ones, and seal the one that others unseal. `again`: the spare slots
+    are ours, from a run that broke off."""
+    slots = [SLOTS[use] for use in uses_of(encryption)]
+    spares = " ".join(str(slot + SPARE) for slot in slots)
+    lines = [_begin(volume_uuid), _FIND_OPENING.format(spare=SPARE, slots=" ".join(map(str, slots)))]
+    if not again:
+        lines.append(_REFUSE_TAKEN.format(spares=spares))
+    lines += [f'put {slot + SPARE} {KEYS}/{ROOT}.{slot} "$opening"\n' for slot in slots]
+    if Use.SEALED in uses_of(encryption):
+        lines.append(_seal(encryption))
+    marker = script_marker("luks-stage", volume_uuid, _listed(slots), "again" if again else "first")
+    return marker + "set -eu\numask 077\n" + "".join(lines)
+
+
+_FIND_OPENING = f"""\
+opening=
+for slot in {{slots}}; do
+  file={KEYS}/{ROOT}.$slot
+  [ -f $file ] || continue
+  if opens $((slot + {{spare}})) $file || opens $slot $file; then opening=$file; break; fi
+done
+for file in {KEYS}/open.*; do
+  [ -z "$opening" ] && [ -f $file ] || continue
+  if cryptsetup open --test-passphrase --key-file $file "$device" 2>/dev/null; then opening=$file; fi
+done
+if [ -z "$opening" ] && [ -e {_SEALED} ] && command -v clevis >/dev/null; then
+  file={KEYS}/unsealed
+  if clevis decrypt < {_SEALED} > $file && opens {SLOTS[Use.SEALED]} $file; then opening=$file; fi
+fi
+[ -n "$opening" ] || {{{{ echo "no key opens it" >&2; exit {LOCKED}; }}}}
+"""
+
+_REFUSE_TAKEN = f"""\
+for slot in {{spares}}; do
+  if is_used $slot; then echo "$slot" >&2; exit {TAKEN}; fi
+done
+"""
+
+
+def _seal(encryption: Encryption) -> str:
+    """Each server is asked for itself, and then what all of them sealed is unsealed."""
+    pin, config = pin_of(encryption)
+    slot = SLOTS[Use.SEALED]
+    tries = [
+        f'[ "$(echo probe | clevis encrypt tang {shlex.quote(one)} | clevis decrypt)" = probe ] || '
+        f"{{ echo {shlex.quote(f'the tang server {url} does not seal and unseal')} >&2; exit 1; }}\n"
+        for url, one in _servers(encryption)
+    ]
+    return f"""\
+command -v clevis >/dev/null || {{ echo "the system has no clevis" >&2; exit 1; }}
+{"".join(tries)}\
+clevis encrypt {pin} {shlex.quote(config)} < {KEYS}/{ROOT}.{slot} > {_NEW}
+clevis decrypt < {_NEW} > {KEYS}/unsealed
+opens {slot + SPARE} {KEYS}/unsealed
+"""
+
+
+def _servers(encryption: Encryption) -> list[tuple[str, str]]:
+    """By address: how clevis is told of one alone."""
+    alone = (
+        encryption.model_copy(update={"threshold": 1, "unlock": encryption.unlock.model_copy(update={"tang": (one,)})})
+        for one in encryption.unlock.tang
+    )
+    return [(one.unlock.tang[0].url, pin_of(one)[1]) for one in alone]
+
+
+def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[int]) -> str:
+    """Put the new keys into the places of the old ones. `emptied`: our slots that nothing needs afterwards. The first
+    stage gets its new sealed key before anything is taken away. Tells the header."""
+    slots = [SLOTS[use] for use in uses_of(encryption)]
+    lines = [_begin(volume_uuid)]
+    lines += [f"opens {slot + SPARE} {KEYS}/{ROOT}.{slot}\n" for slot in slots]
+    if Use.SEALED in uses_of(encryption):
+        lines.append(_TAKE_ALONG)
+    lines += [f"put {slot} {KEYS}/{ROOT}.{slot} {KEYS}/{ROOT}.{slot}\n" for slot in slots]
+    lines += [f"empty {slot}\n" for slot in emptied]
+    lines.append(f"rm -f {KEYS}/*\numount {KEYS}\n")
+    marker = script_marker("luks-settle", volume_uuid, _listed(slots), _listed(emptied))
+    look = look_script(volume_uuid).partition("head -n 1)\n")[2]
+    return f"{marker}set -eu\numask 077\n{''.join(lines)}{look}"
+
+
+def _listed(slots: Sequence[int]) -> str:
+    return ",".join(map(str, slots))
+
+
+_TAKE_ALONG = f"""\
+mkdir -p -m 0700 {SEALED}
+cp {_NEW} {_SEALED}.new
+chmod 0400 {_SEALED}.new
+sync
+mv {_SEALED}.new {_SEALED}
+{PROFILE}/bin/switch-to-configuration boot >&2
+"""

@@ -1,0 +1,65 @@
+"""The keys of an encrypted disk after its installation: tried, and made anew, over the lab's API and SSH."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.field import Field
+
+pytestmark = [pytest.mark.netns, pytest.mark.slow]
+
+NAME = "vault"
+THUMBPRINT = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"
+OTHER = "HgIyC5oxulGdF7cIataSTWVsYgOeSBzMk2n0IPLfL9Y"
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Field"]:
+    from tests.e2e.field import start_field
+
+    with start_field(tmp_path_factory.mktemp("encrypted"), ["pve1", "pve2"]) as lab:
+        yield lab
+
+
+def machine(lab: "Field", **more: Any) -> dict[str, Any]:
+    return {
+        "profile": "lab",
+        "disks": [{"storage": "local-lvm", "size": "1G"}],
+        "memory": 256,
+        "network": [{"bridge": "vmbr0"}],
+        "install": {"iso": lab.running.iso, "method": "configuration"},
+        **more,
+    }
+
+
+def encryption(sink: Path, thumbprint: str = THUMBPRINT) -> Mapping[str, Any]:
+    tang = [{"url": "http://192.0.2.5", "thumbprint": thumbprint}]
+    return {"unlock": {"tang": tang, "tool": True}, "recovery": {"sink": {"folder": str(sink)}}}
+
+
+def run(lab: "Field", verb: str, how: Mapping[str, Any]) -> dict[str, Any]:
+    found = lab.run(verb, {NAME: machine(lab)}, encryption={NAME: how})[NAME]
+    assert not found.get("error"), found
+    return dict(found)
+
+
+def test_the_recovery_key_is_tried_and_all_keys_are_made_anew(field: "Field", tmp_path: Path) -> None:
+    sink = tmp_path / "sink"
+    first = run(field, "deploy", encryption(sink))["facts"]["luks"]
+    (file,) = sink.iterdir()
+    old = file.read_text()
+    assert run(field, "try_key", encryption(sink))["use"] == "recovery"
+
+    changed = encryption(sink, OTHER)
+    second = run(field, "rotate", changed)["facts"]["luks"]
+    assert second["slots"] == f"1 recovery, 2 tang {OTHER}, 3 tool" and second["recovery"] != first["recovery"]
+    assert file.read_text() != old and list(sink.iterdir()) == [file]
+    tried = run(field, "try_key", changed)
+    assert (tried["slot"], tried["slots"], tried["ok"]) == (1, [1, 2, 3], True)
+    file.write_text(old)
+    tried = run(field, "try_key", changed)
+    assert (tried["slot"], tried["ok"]) == (None, False), "the old key is of no use any more"
+    assert not run(field, "deploy", changed)["warnings"]
