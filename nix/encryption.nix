@@ -9,10 +9,13 @@ let
   isOurs = if options.deployment ? targetEnv then config.deployment.targetEnv == "proxmox" else true;
 
   wanted = cfg.encryption;
-  sealed = wanted.unlock.tang != [ ];
+  byTang = wanted.unlock.tang != [ ];
+  byTpm = wanted.unlock.tpm2 != null;
+  sealed = byTang || byTpm;
+  extend = "${pkgs.tpm2-tools}/bin/tpm2_pcrextend";
   initrd = config.boot.initrd;
   bySystemd = initrd.systemd.enable;
-  patience = 12; # tries of five seconds each, before the passphrase is asked for
+  patience = if byTang then 12 else 2; # tries, five seconds apart, before the passphrase is asked for
 
   slots = import ./slots.nix { inherit cfg lib; };
   first = builtins.head (builtins.attrValues slots.disks);
@@ -38,20 +41,23 @@ in
     (mkIf sealed {
       boot.initrd.clevis = {
         enable = mkDefault true;
-        useTang = mkDefault true;
+        useTang = mkDefault byTang;
         # Only the sealed key. It is read where the system is, when its boot loader is written, and not by Nix.
         devices.root.secretFile = mkDefault "/etc/nixops-proxmox/encryption/root.jwe";
       };
+      # NixOS's own tries once, and a network may come up late.
+      boot.initrd.systemd.services.cryptsetup-clevis-root = mkIf bySystemd {
+        serviceConfig = { Restart = mkDefault "on-failure"; RestartSec = mkDefault 5; TimeoutStartSec = mkDefault 60; };
+        unitConfig = { StartLimitBurst = mkDefault patience; StartLimitIntervalSec = mkDefault 600; };
+      };
+    })
+
+    (mkIf byTang {
       boot.initrd.network.enable = mkDefault true;
       boot.initrd.systemd = mkIf bySystemd {
         network.enable = mkDefault true;
         network.networks = mkIf cfg.guest.network
           (lib.filterAttrs (name: _: lib.hasPrefix "00-proxmox-" name) config.systemd.network.networks);
-        # NixOS's own asks tang once, and a network may come up late.
-        services.cryptsetup-clevis-root = {
-          serviceConfig = { Restart = mkDefault "on-failure"; RestartSec = mkDefault 5; TimeoutStartSec = mkDefault 60; };
-          unitConfig = { StartLimitBurst = mkDefault patience; StartLimitIntervalSec = mkDefault 600; };
-        };
       };
       assertions = map
         (one: {
@@ -64,6 +70,30 @@ in
           || !lib.any isStatic (builtins.attrValues config.systemd.network.networks);
         message = "deployment.proxmox.encryption.unlock.tang needs the static addresses of the NICs in the first stage, which only systemd's gives them: set boot.initrd.systemd.enable = true";
       }];
+    })
+
+    (mkIf byTpm {
+      boot.initrd.availableKernelModules = [ "tpm_tis" "tpm_crb" ];
+      assertions = [{
+        assertion = bySystemd;
+        message = "deployment.proxmox.encryption.unlock.tpm2 needs systemd's first stage, which locks the TPM once the disk is open: set boot.initrd.systemd.enable = true";
+      }];
+      # From here on, no system gets the key from the TPM: not one on a disk that somebody has put into the place of ours
+      # either. systemd's own tpm2-measure-pcr does this only where a unified kernel image was booted.
+      boot.initrd.systemd = mkIf bySystemd {
+        storePaths = [ extend ];
+        services.nixops-proxmox-lock-tpm = {
+          description = "Extend PCR 15 of the TPM, because the root disk is open";
+          unitConfig = { DefaultDependencies = false; ConditionPathExists = "/dev/tpmrm0"; };
+          requires = [ "systemd-cryptsetup@root.service" ];
+          after = [ "systemd-cryptsetup@root.service" ];
+          before = [ "sysroot.mount" "initrd-switch-root.target" ];
+          requiredBy = [ "sysroot.mount" ];
+          environment.TPM2TOOLS_TCTI = "device:/dev/tpmrm0";
+          serviceConfig = { Type = "oneshot"; RemainAfterExit = true; };
+          script = "${extend} 15:sha256=${builtins.hashString "sha256" "nixops-proxmox: the root disk is open"}";
+        };
+      };
     })
   ]);
 }

@@ -264,10 +264,18 @@ in
               default = [ ];
               description = "Tang servers that unseal the disk's key whenever the machine boots.";
             };
+            tpm2 = optional
+              (submodule {
+                options.pcrs = mkOption {
+                  type = listOf int;
+                  default = [ 7 15 ];
+                  description = "The registers of the TPM that the key is sealed to: of 7, 14 and 15. 15 must be among them: it is zero until the first stage has opened the disk, so that no other system gets the key afterwards. 7 changes with the keys of Secure Boot.";
+                };
+              }) "The VM's own TPM, which `tpm` describes, unseals the disk's key whenever the machine boots. `{ }` is enough.";
             tool = mkOption { type = bool; default = false; description = "Whether `unlock NAME`, and a deploy that boots the machine, type the disk's key into the serial console. The key stays in the operator's key store."; };
             typed = mkOption { type = bool; default = false; description = "Whether somebody types the recovery key when the machine boots. A deploy waits for it."; };
           } // { description = "What opens the disk when the machine boots. Set at least one."; };
-          threshold = mkOption { type = ints.between 1 255; default = 1; description = "How many of the tang servers must answer."; };
+          threshold = mkOption { type = ints.between 1 255; default = 1; description = "How many of the tang servers and the TPM must give their part."; };
           recovery = section {
             sink = section {
               command = optional' str "pass insert --multiline luks/$MACHINE-$LUKS_UUID" "A shell command of the operator that gets the key on its standard input. The environment has DEPLOYMENT, MACHINE, VOLUME and LUKS_UUID.";

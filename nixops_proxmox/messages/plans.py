@@ -72,7 +72,8 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     if plan.error is not None:
         return [f"{plan.name}: {plan.phase}; it cannot be deployed as it is"]
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
-    stays = [*plan.stays, *([plan.layout.told(plan.name)] if plan.layout is not None else [])]
+    layout = [plan.layout.told(plan.name)] if plan.layout is not None else []
+    stays = [*plan.stays, *layout, *([plan.seal] if plan.seal else [])]
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *stays))]
     lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
@@ -304,6 +305,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "disks in the guest": list(plan.grows),
         "stays": list(plan.stays),
         "layout": layout_json(plan.layout),
+        "seal": plan.seal,
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
     }

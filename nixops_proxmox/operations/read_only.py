@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.kinds.machine.encryption import lost_seal
 from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_change
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.shape import World
@@ -44,6 +45,9 @@ class Planned:
     hypervisor: str = ""  # the profile of the one that it is on, or will be
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
     layout: LayoutChange | None = None  # of its disks, which a deploy does not make; None: they are as described
+    seal: str = (
+        ""  # why the TPM will not unseal the disk's key after that; empty: it will, or it is none of its business
+    )
 
     @property
     def meets_units(self) -> bool:
@@ -108,6 +112,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         twice=foreseen.twice,
         world=describe_world(seen, vm),
         layout=find_layout_change(seen.facts, world.spec) if len(plan.legs) == 1 else None,
+        seal=lost_seal(seen, changes) if len(plan.legs) == 1 else "",
     )
 
 

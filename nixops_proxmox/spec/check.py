@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.containers import check_container
+from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.machine import (
     Disk,
@@ -173,6 +174,21 @@ def _check_encryption(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("encryption"), "needs the system that opens the disks: install.method must be closure")
     if spec.encryption.unlock.tool and not spec.serial_port:
         mistakes.add(at("serial_port"), "encryption.unlock.tool types the key into the serial console")
+    if spec.encryption.unlock.tpm2 is not None:
+        _check_tpm2(spec, spec.encryption.unlock.tpm2, at, mistakes)
+
+
+def _check_tpm2(spec: MachineSpec, tpm2: Tpm2, at: At, mistakes: Mistakes) -> None:
+    path = f"{at('encryption')}.unlock.tpm2"
+    if spec.tpm is None or spec.tpm.version != "v2.0":
+        mistakes.add(path, "needs a TPM of the version v2.0", hint='tpm = { storage = "…"; };')
+        return
+    if spec.efi is not None and spec.efi.secure_boot_keys and SECURE_BOOT in tpm2.pcrs:
+        text = f"PCR {SECURE_BOOT} tells who signed what booted, and that was the installer when the key is sealed"
+        mistakes.add(f"{path}.pcrs", f"{text}: expected [ {GUARD} ] with efi.secureBootKeys")
+    if spec.disks and spec.tpm.storage == spec.disks[0].storage:
+        text = f"{spec.tpm.storage} has the first disk, too: who gets that storage has the disk and what opens it"
+        mistakes.warn(f"{at('tpm')}.storage", f"{text}; this protects a single disk that is lost, and nothing else")
 
 
 def _check_extra(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

@@ -47,17 +47,51 @@ class Tang(Frozen):
     thumbprint: Annotated[str, AfterValidator(_thumbprint)]
 
 
+# Registers of the TPM (PCRs) that a key may be sealed to, with what others would do.
+SECURE_BOOT = 7  # its keys, and who signed what was booted
+GUARD = 15  # zeros until our first stage has opened the disk, which extends it: no system asks the TPM after that
+PCRS = (SECURE_BOOT, 14, GUARD)
+_OTHER_PCRS = {
+    **dict.fromkeys((0, 1, 2, 3), "changes with PVE's firmware, and all machines would stop to open their disks"),
+    **dict.fromkeys((4, 5, 8, 9), "is another one in the installer, where the key is sealed"),
+    **dict.fromkeys((10, 11, 12, 13), "changes with each new system"),
+}
+
+
+def _pcrs(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    for number in numbers:
+        if number not in PCRS:
+            raise ValueError(
+                f"{number} {_OTHER_PCRS.get(number, 'is none that a system boots by')}: expected of 7, 14 and 15"
+            )
+    if GUARD not in numbers:
+        raise ValueError(f"expected {GUARD} among them: any system that the VM boots could read the key without it")
+    return tuple(sorted(numbers))
+
+
+class Tpm2(Frozen):
+    """The VM's own TPM. `pcrs`: what the boot must have measured for it to give its part."""
+
+    pcrs: Annotated[tuple[int, ...], v.Unique, AfterValidator(_pcrs)] = (SECURE_BOOT, GUARD)
+
+
 class Unlocking(Frozen):
     """Who opens the disks when the machine boots."""
 
     tang: tuple[Tang, ...] = ()
+    tpm2: Tpm2 | None = None
     tool: bool = False  # `unlock NAME`, with a key of the operator's own store
     typed: bool = False  # somebody types the recovery key
 
     @property
     def sealed(self) -> bool:
         """It opens by itself: a sealed key lies beside the system, and others hold what unseals it."""
-        return bool(self.tang)
+        return self.parts > 0
+
+    @property
+    def parts(self) -> int:
+        """How many others hold a part of what unseals it."""
+        return len(self.tang) + (self.tpm2 is not None)
 
 
 class Sink(Frozen):
@@ -74,7 +108,7 @@ class Recovery(Frozen):
 
 
 class Encryption(Frozen):
-    """LUKS2 on the machine's disks. `threshold`: how many of `unlock.tang` must answer."""
+    """LUKS2 on the machine's disks. `threshold`: how many of `unlock.tang` and `unlock.tpm2` must give their part."""
 
     unlock: Unlocking = Unlocking()
     threshold: int = Field(default=1, ge=1, le=255)
@@ -84,11 +118,11 @@ class Encryption(Frozen):
 def check_encryption(encryption: Encryption, at: Callable[[str], str], mistakes: Mistakes) -> None:
     unlock, sink = encryption.unlock, encryption.recovery.sink
     if not (unlock.sealed or unlock.tool or unlock.typed) and not mistakes.below(at("unlock")):
-        mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tool or typed")
+        mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tpm2, tool or typed")
     if len({one.thumbprint for one in unlock.tang}) < len(unlock.tang):
         mistakes.add(f"{at('unlock')}.tang", "two servers have the same thumbprint: they are one")
-    if encryption.threshold > max(1, len(unlock.tang)) and not mistakes.below(at("unlock")):
-        mistakes.add(at("threshold"), f"expected at most the number of tang servers, {len(unlock.tang)}")
+    if encryption.threshold > max(1, unlock.parts) and not mistakes.below(at("unlock")):
+        mistakes.add(at("threshold"), f"expected at most the number of tang servers and the TPM, {unlock.parts}")
     _check_sink(sink, f"{at('recovery')}.sink", mistakes)
     if unlock.typed and sink.none:
         mistakes.add(f"{at('unlock')}.typed", "needs a recovery key, and recovery.sink.none says that there is none")

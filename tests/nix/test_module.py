@@ -1,5 +1,6 @@
 """The NixOS module, evaluated by the real lib: what it makes of options, and that it leaves other machines alone."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -350,6 +351,29 @@ def test_without_tang_the_first_stage_has_no_network(machine: Machine) -> None:
     assert done["failed"] == []
     assert not done["boot"]["initrd"]["network"]["enable"] and not done["boot"]["initrd"]["clevis"]["enable"]
     assert done["boot"]["initrd"]["systemd"]["enable"]
+
+
+BY_TPM = 'tpm.storage = "ceph"; encryption = { unlock.tpm2 = { }; recovery.sink.folder = "/home/me/luks"; };'
+
+
+def test_the_tpm_is_asked_in_the_first_stage_which_then_locks_it_before_the_root_is_mounted(machine: Machine) -> None:
+    """`hashString` and the lab's stand-in (`unlock`) extend it by the same."""
+    nic = 'network = [ { bridge = "vmbr0"; } ];'
+    done = machine(f"disks = [ {DISK} ]; {nic} {BY_TPM}")
+    assert done["failed"] == []
+    initrd = done["boot"]["initrd"]
+    assert not initrd["network"]["enable"] and not initrd["clevis"]["useTang"]
+    assert initrd["clevis"]["devices"]["root"]["secretFile"] == "/etc/nixops-proxmox/encryption/root.jwe"
+    assert {"tpm_tis", "tpm_crb"} <= set(initrd["availableKernelModules"])
+    lock = initrd["systemd"]["services"]["nixops-proxmox-lock-tpm"]
+    assert lock["after"] == ["systemd-cryptsetup@root.service"] and "sysroot.mount" in lock["before"]
+    assert lock["requiredBy"] == ["sysroot.mount"]
+    digest = hashlib.sha256(b"nixops-proxmox: the root disk is open").hexdigest()
+    assert lock["script"].endswith(f"/bin/tpm2_pcrextend 15:sha256={digest}")
+    assert [lock["script"].split()[0]] == initrd["systemd"]["storePaths"]
+    (message,) = machine(f"disks = [ {DISK} ]; {BY_TPM}", more="{ boot.initrd.systemd.enable = false; }")["failed"]
+    assert "needs systemd's first stage, which locks the TPM" in message
+    assert parse_machine("web", {"proxmox": done["exported"]}).encryption is not None
 
 
 def test_with_uefi_the_boot_partition_is_that_of_the_firmware(machine: Machine) -> None:

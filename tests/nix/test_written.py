@@ -35,6 +35,7 @@ FRAGMENTS = [
     "docs/adopt.md 0",
     "docs/check.md 0",
     "docs/encryption.md 0",
+    "docs/encryption.md 1",
     "docs/containers.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,29 +153,40 @@ def test_a_reinstall_and_a_kill_in_the_middle_end_with_a_disk_that_opens_by_itse
     assert vault.ssh("vault", HOW).strip() == UNSEALED
 
 
+@contextmanager
+def copied(bed: "GuestBed", vmid: int, copy: int) -> Iterator[None]:
+    """A full clone of a machine that is switched off."""
+    node = bed.node(vmid)
+    bed.api("POST", f"/nodes/{node}/qemu/{vmid}/clone", newid=copy, full=1)
+    wait_for_tasks(bed, "qmclone", vmid, 60)
+    try:
+        yield
+    finally:
+        if bed.vms()[str(copy)]["status"] == "running":
+            bed.api("POST", f"/nodes/{node}/qemu/{copy}/status/stop")
+            bed.wait_until_off(copy)
+        bed.api("DELETE", f"/nodes/{node}/qemu/{copy}")
+
+
+def wait_until_up(bed: "GuestBed", vmid: int) -> None:
+    wait_until(lambda: "press Enter to activate this console" in serial(bed, vmid), 120, "its system", 0.2)
+
+
 def test_a_copy_of_the_machine_opens_only_where_tang_answers(vault: "GuestBed", tang: TangServer) -> None:
     """As the page of it says: tang gives its part to everybody who reaches it, and to no one else."""
     vault.run("deploy")
     vault.run("stop", "vault")
-    vmid = vault.facts("vault")["vmid"]
-    node, copy = vault.node(vmid), 9100
-    vault.api("POST", f"/nodes/{node}/qemu/{vmid}/clone", newid=copy, full=1)
-    wait_for_tasks(vault, "qmclone", vmid, 60)
-    try:
+    with copied(vault, vmid := vault.facts("vault")["vmid"], copy := 9100):
         nic = vault.config(vmid)["net0"]  # with the machine's own MAC, as a thief would set it
         vault.set_config(copy, net0=f"{nic},link_down=1")
-        vault.api("POST", f"/nodes/{node}/qemu/{copy}/status/start")
+        vault.api("POST", f"/nodes/{vault.node(vmid)}/qemu/{copy}/status/start")
         wait_for_tasks(vault, "qmstart", copy)
         wait_until_asked(vault, copy)
         asked = vault.run("unlock", "vault", check=False)
         assert asked.returncode != 0, "the machine itself does not run"
         assert "Please enter passphrase" in serial(vault, copy), "without tang it waits for ever"
         vault.set_config(copy, net0=nic)
-        wait_until(lambda: "press Enter to activate this console" in serial(vault, copy), 120, "its system", 0.2)
-    finally:
-        vault.api("POST", f"/nodes/{node}/qemu/{copy}/status/stop")
-        vault.wait_until_off(copy)
-        vault.api("DELETE", f"/nodes/{node}/qemu/{copy}")
+        wait_until_up(vault, copy)
 
 
 @pytest.mark.parametrize("firmware", ["", 'efi = { storage = "local-lvm"; };'], ids=["seabios", "ovmf"])
@@ -210,7 +222,7 @@ def test_any_layout_lies_on_an_encrypted_disk_that_tang_opens_and_grows_with_it(
         bed.run("deploy")
         assert bed.ssh("vault", HOW).strip() == UNSEALED
         root = "$(findmnt -n -o SOURCE / | cut -d[ -f1)"
-        assert bed.ssh("vault", f"lsblk -nspo TYPE {root} | tac").split() == layers.split()
+        assert bed.ssh("vault", f"lsblk -nspo TYPE {root}").split() == layers.split()
         assert bed.facts("vault")["layout"] == f"encrypted {layout}"
         before = int(bed.ssh("vault", size))
         told = " ".join(bed.run("deploy", check=True, **larger).stderr.split())
@@ -221,5 +233,58 @@ def test_any_layout_lies_on_an_encrypted_disk_that_tang_opens_and_grows_with_it(
         assert rungs in str(planned["disks in the guest"])
         bed.run("deploy", check=True, **larger)
         assert int(bed.ssh("vault", size)) > before + (300 << 20)
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
+@pytest.mark.parametrize("firmware", ["", 'efi = { storage = "local-lvm"; };'], ids=["seabios", "ovmf"])
+def test_a_disk_is_opened_at_boot_by_the_tpm_which_gives_the_key_to_nobody_afterwards(
+    guest_bed: "GuestBed", sink: Path, firmware: str
+) -> None:
+    bed = named(
+        guest_bed,
+        f"tpm-{'uefi' if firmware else 'bios'}",
+        "tpm2 = { };",
+        sink,
+        f'tpm = {{ storage = "local-lvm"; }}; {firmware}',
+    )
+    decrypt = "clevis decrypt < /etc/nixops-proxmox/encryption/root.jwe >/dev/null 2>&1 && echo given || echo refused"
+    try:
+        told = bed.run("deploy").stderr
+        assert "local-lvm has the first disk, too" in " ".join(told.split())
+        assert bed.ssh("vault", HOW).strip() == UNSEALED
+        assert bed.facts("vault")["luks"]["slots"] == "1 recovery, 2 tpm2 7+15"
+        assert bed.ssh("vault", decrypt).strip() == "refused"
+        before = bed.ssh("vault", BOOT)
+        bed.run("reboot", "vault")
+        assert bed.ssh("vault", BOOT) != before and bed.ssh("vault", HOW).strip() == UNSEALED
+        bed.run("stop", "vault")
+        with copied(bed, vmid := bed.facts("vault")["vmid"], copy := 9101):
+            node = bed.node(vmid)
+            bed.api("POST", f"/nodes/{node}/qemu/{copy}/status/start")
+            wait_until_up(bed, copy)  # a clone carries the TPM, as the page of it says
+            bed.api("POST", f"/nodes/{node}/qemu/{copy}/status/stop")
+            bed.wait_until_off(copy)
+            bed.set_config(copy, delete="tpmstate0")
+            bed.api("POST", f"/nodes/{node}/qemu/{copy}/status/start")
+            wait_until_asked(bed, copy)
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
+def test_a_disk_may_need_the_tpm_and_tang_at_once(guest_bed: "GuestBed", tang: TangServer, sink: Path) -> None:
+    both = 'encryption.threshold = 2; tpm = { storage = "local-lvm"; };'
+    bed = named(guest_bed, "tpm-and-tang", f"{by(tang)} tpm2 = {{ }}; tool = true;", sink, both)
+    tang.start()
+    try:
+        bed.run("deploy")
+        assert bed.ssh("vault", HOW).strip() == UNSEALED
+        assert bed.facts("vault")["luks"]["slots"] == f"1 recovery, 2 2 of tang {tang.thumbprint} tpm2 7+15, 3 tool"
+        tang.stop()
+        bed.run("ssh", "vault", "--", "reboot")
+        wait_until_asked(bed, bed.facts("vault")["vmid"])
+        tang.start()
+        bed.run("start", "vault")
+        assert bed.ssh("vault", HOW).strip() == UNSEALED, "tang answers again"
     finally:
         bed.run("destroy", "--yes", check=False)

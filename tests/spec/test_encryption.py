@@ -1,12 +1,13 @@
 """Encryption as described: what opens nothing, or nobody could recover, is refused with its option."""
 
+import re
 from typing import Any
 
 import pytest
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.nixops2.described import installed_by_nixops
-from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.spec import parse_machine, parse_network
 from nixops_proxmox.spec.layouts import LayoutName
 from tests.spec.build import options
 
@@ -55,6 +56,46 @@ def test_what_cannot_be_is_refused(encryption: dict[str, Any], where: str, why: 
         described(encryption)
     (line,) = [line for line in refused.value.message.splitlines() if why in line] or [refused.value.message]
     assert why in line and where in line and line.startswith(f"{PATH}.encryption")
+
+
+TPM = {"tpm": {"storage": "ceph"}}
+
+
+@pytest.mark.parametrize(
+    ("tpm2", "more", "why"),
+    [
+        ({}, {}, "unlock.tpm2: needs a TPM of the version v2.0"),
+        ({}, {"tpm": {"storage": "ceph", "version": "v1.2"}}, "unlock.tpm2: needs a TPM of the version v2.0"),
+        ({"pcrs": [7]}, TPM, "expected 15 among them"),
+        ({"pcrs": [0, 15]}, TPM, "0 changes with PVE's firmware"),
+        ({"pcrs": [4, 15]}, TPM, "4 is another one in the installer"),
+        ({"pcrs": [11, 15]}, TPM, "11 changes with each new system"),
+        ({"pcrs": [15, 23]}, TPM, "23 is none that a system boots by"),
+        ({}, TPM | {"efi": {"storage": "ceph", "secureBootKeys": True}}, "tpm2.pcrs: PCR 7 tells who signed"),
+    ],
+)
+def test_a_tpm_is_asked_only_for_what_stays_the_same_and_only_before_the_disk_is_open(
+    tpm2: dict[str, Any], more: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(SpecError, match=re.escape(why)):
+        described({"unlock": {"tpm2": tpm2}, "recovery": FOLDER}, **more)
+
+
+def test_a_tpm_whose_state_lies_beside_the_disk_is_warned_of() -> None:
+    wanted = {"unlock": {"tpm2": {}}, "recovery": FOLDER}
+    assert described(wanted, **TPM).unlock.tpm2.pcrs == (7, 15)
+    near = {"proxmox": options(encryption=wanted, tpm={"storage": "local-lvm"})}
+    (warning,) = parse_network("n", {"machines": {"web": near}}).warnings
+    assert "web.deployment.proxmox.tpm.storage: local-lvm has the first disk, too" in warning
+    far = {"proxmox": options(encryption=wanted, **TPM)}
+    assert parse_network("n", {"machines": {"web": far}}).warnings == ()
+
+
+def test_the_tpm_counts_as_one_of_those_of_whom_some_must_answer() -> None:
+    both = {"unlock": {"tang": [TANG], "tpm2": {}}, "recovery": FOLDER}
+    assert described(both | {"threshold": 2}, **TPM).unlock.parts == 2
+    with pytest.raises(SpecError, match="at most the number of tang servers and the TPM, 2"):
+        described(both | {"threshold": 3}, **TPM)
 
 
 def test_two_of_two_servers_may_have_to_answer() -> None:

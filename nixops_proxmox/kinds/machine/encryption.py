@@ -6,7 +6,6 @@ Every key is made by us of 256 random bits. So slots need no slow key derivation
 import hashlib
 import io
 import json
-import shlex
 import tarfile
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,11 @@ from enum import StrEnum
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed
-from nixops_proxmox.model import Facts
+from nixops_proxmox.kinds.machine.sealing import describe_seal, find_lost, pin_of, sealing, ways_in, ways_of
+from nixops_proxmox.model import Change, Facts, Machine
 from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
 from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, Sealed, layout_script
+from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import script_marker
 
 ROOT = "root"  # the name of the volume that holds the root file system, once it is open
@@ -66,14 +67,6 @@ def digest_of(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def pin_of(encryption: Encryption) -> tuple[str, str]:
-    """Clevis's pin and its configuration."""
-    servers = [{"url": one.url, "thp": one.thumbprint} for one in encryption.unlock.tang]
-    if len(servers) == 1:
-        return "tang", json.dumps(servers[0])
-    return "sss", json.dumps({"t": encryption.threshold, "pins": {"tang": servers}})
-
-
 def layout(spec: MachineSpec, facts: Facts) -> str:
     """The whole first disk: as its layout has it, on an encrypted partition."""
     assert spec.encryption is not None
@@ -94,7 +87,7 @@ def _volume(encryption: Encryption, volume_uuid: str) -> str:
     """Make it, give it its keys, and prove that each of them opens it."""
     uses = uses_of(encryption)
     first = uses[0]
-    tools = "cryptsetup shred" + (" clevis" if Use.SEALED in uses else "")
+    tools = "cryptsetup shred" + (f" clevis clevis-encrypt-{pin_of(encryption)[0]}" if Use.SEALED in uses else "")
     lines = [
         'fail() { echo "$1" >&2; exit 1; }',
         f'for tool in {tools}; do command -v $tool >/dev/null || fail "the installer has no $tool"; done',
@@ -106,10 +99,8 @@ def _volume(encryption: Encryption, volume_uuid: str) -> str:
         for use in uses[1:]
     ]
     if Use.SEALED in uses:
-        pin, config = pin_of(encryption)
-        lines.append(f"clevis encrypt {pin} {shlex.quote(config)} < {_key(Use.SEALED)} > {KEYS}/{ROOT}.jwe")
         opens = f'cryptsetup open --test-passphrase {_slot(Use.SEALED)} --key-file - "$root"'
-        lines.append(f"clevis decrypt < {KEYS}/{ROOT}.jwe | {opens}")
+        lines += sealing(encryption, _key(Use.SEALED), f"{KEYS}/{ROOT}.jwe", opens)
     lines += [
         f'cryptsetup open --test-passphrase {_slot(use)} --key-file {_key(use)} "$root"'
         for use in uses
@@ -197,7 +188,7 @@ def _numbers(slots: Sequence[int]) -> str:
 
 def describe_slots(encryption: Encryption) -> str:
     """Tell people and the record which slot is for what, and who unseals."""
-    told = {use: use.value for use in Use} | {Use.SEALED: _seals(encryption)}
+    told = {use: use.value for use in Use} | {Use.SEALED: describe_seal(encryption)}
     return ", ".join(f"{SLOTS[use]} {told[use]}" for use in uses_of(encryption))
 
 
@@ -210,18 +201,32 @@ def find_mismatch(spec: MachineSpec, facts: Facts) -> str:
         return "its disk is encrypted, and the description has no `encryption`" if slots else ""
     if not slots:
         return "the description has `encryption`, and its disk was installed without"
-    if wanted.unlock.sealed and f"{SLOTS[Use.SEALED]} tang" not in slots:
-        return "the description has `encryption.unlock.tang`, and no key of its disk is sealed for a server"
+    return _find_other_seal(wanted, seal_in(slots)) if wanted.unlock.sealed else ""
+
+
+def _find_other_seal(wanted: Encryption, seal: str) -> str:
+    """The first stage of a system reads the sealed key, and has what unseals it as it is described."""
+    has, wants = ways_in(seal), ways_of(wanted)
+    if not has:
+        return f"the description has `encryption.unlock.{min(wants)}`, and no key of its disk is sealed"
+    if missing := sorted(has - wants):
+        return f"the key of its disk is sealed ({seal}), and the description has no `encryption.unlock.{missing[0]}`"
     return ""
+
+
+def seal_in(slots: str) -> str:
+    """What the record says of the sealed key. Empty: there is none."""
+    told = dict(entry.partition(" ")[::2] for entry in slots.split(", "))
+    return told.get(str(SLOTS[Use.SEALED]), "")
+
+
+def lost_seal(machine: Machine, changes: Sequence[Change]) -> str:
+    """Why the TPM does not unseal the disk's key after these changes of the VM. Empty: it does, or never did."""
+    lost = find_lost(seal_in(machine.facts.luks.get("slots", "")), changes)
+    return lost and f"{lost}; then its disk waits for its recovery key ({command(Verb.CONSOLE, machine.name)})"
 
 
 def has_changed(spec: MachineSpec, facts: Facts) -> bool:
     """The disk has other key slots than are described now."""
     slots = facts.luks.get("slots", "")
     return bool(slots) and spec.encryption is not None and slots != describe_slots(spec.encryption)
-
-
-def _seals(encryption: Encryption) -> str:
-    servers = [one.thumbprint for one in encryption.unlock.tang]
-    many = f"{encryption.threshold} of " if len(servers) > 1 else ""
-    return f"tang {many}{' '.join(servers)}"

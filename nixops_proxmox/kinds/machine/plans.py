@@ -77,7 +77,8 @@ def refuse_other_encryption(seen: Machine, world: World) -> None:
     mismatch = find_mismatch(world.spec, seen.facts)
     if mismatch and seen.phase in (*SETTLED, Phase.RESCUE) and not asks_for_reinstall(seen, world):
         again = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
-        if world.spec.encryption is not None and seen.facts.luks.get("slots"):
+        wanted = world.spec.encryption
+        if wanted is not None and wanted.unlock.tpm2 is None and seen.facts.luks.get("slots"):
             again = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
         raise NeedsPermission(f"{seen.name}: {mismatch}", hint=f"{again}; or set `encryption` back")
 

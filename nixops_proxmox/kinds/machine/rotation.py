@@ -18,10 +18,10 @@ from nixops_proxmox.kinds.machine.encryption import (
     SLOTS,
     Use,
     look_script,
-    pin_of,
     uses_of,
 )
 from nixops_proxmox.kinds.machine.header import SPARE
+from nixops_proxmox.kinds.machine.sealing import pin_of
 from nixops_proxmox.spec import Encryption
 from nixops_proxmox.texts import script_marker
 

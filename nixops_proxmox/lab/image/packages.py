@@ -54,8 +54,10 @@ PACKAGES = (
     "mdadm",
     # keys of encrypted disks
     "clevis",
+    "clevis-tpm2",
     "jose",
     "tang-common",
+    "tpm2-tools",
     # Nix
     "nix-bin",
     "zstd",

@@ -16,14 +16,15 @@ from nixops_proxmox.kinds.machine.encryption import (
     digest_of,
     find_mismatch,
     layout,
+    lost_seal,
     luks_uuid,
     parse_header,
-    pin_of,
     refuse_other_header,
 )
 from nixops_proxmox.kinds.machine.plans import plan_deploy, plan_reinstall
+from nixops_proxmox.kinds.machine.sealing import pin_of
 from nixops_proxmox.kinds.machine.steps.encrypting import unlock
-from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.model import Change, Facts, Machine, Phase
 from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
 from nixops_proxmox.spec.layouts import EMPTY, LAYOUTS, LayoutName
 from tests.kinds.machine.cluster import SPEC, Bench, Guest
@@ -46,6 +47,7 @@ def tang(*thumbprints: str) -> dict[str, object]:
     }
 
 
+REGISTERS: dict[str, object] = {"tpm2": {"pcrs": (7, 15)}}
 VAULT = encrypted(tang(THUMBPRINT) | {"tool": True}, {"folder": "/vault"})
 
 
@@ -157,9 +159,20 @@ def test_no_key_is_in_the_script_that_makes_the_disk() -> None:
                 f'{{"url": "http://192.0.2.6", "thp": "{OTHER}"}}]}}}}',
             ),
         ),
+        (encrypted(REGISTERS, {"none": True}), ("tpm2", '{"pcr_bank": "sha256", "pcr_ids": "7,15"}')),
+        (
+            encrypted(tang(THUMBPRINT) | REGISTERS, {"none": True}, threshold=2),
+            (
+                "sss",
+                f'{{"t": 2, "pins": {{"tang": [{{"url": "http://192.0.2.5", "thp": "{THUMBPRINT}"}}], '
+                '"tpm2": {"pcr_bank": "sha256", "pcr_ids": "7,15"}}}',
+            ),
+        ),
     ],
 )
-def test_the_pin_names_each_server_with_its_thumbprint(spec: MachineSpec, pin: tuple[str, str]) -> None:
+def test_the_pin_names_each_server_with_its_thumbprint_and_the_registers_of_the_tpm(
+    spec: MachineSpec, pin: tuple[str, str]
+) -> None:
     assert spec.encryption is not None
     assert pin_of(spec.encryption) == pin
 
@@ -183,6 +196,7 @@ def test_a_slot_that_is_not_ours_is_refused() -> None:
 
 
 TYPED = encrypted({"tool": True}, {"folder": "/vault"})
+BY_TPM = encrypted(REGISTERS, {"folder": "/vault"})
 
 
 @pytest.mark.parametrize("bang", BANGS, ids=IDS)
@@ -225,6 +239,8 @@ def test_where_only_a_person_opens_the_disk_the_deploy_says_where_to_type() -> N
         (SPEC, VAULT, "was installed without", "reinstall web"),
         (VAULT, VAULT.model_copy(update={"encryption": None}), "the description has no `encryption`", "reinstall web"),
         (TYPED, VAULT, "no key of its disk is sealed", "recovery rotate web"),
+        (BY_TPM, VAULT, r"sealed \(tpm2 7\+15\), and the description has no `encryption.unlock.tpm2`", "rotate web"),
+        (VAULT, BY_TPM, r"sealed \(tang .*\), and the description has no `encryption.unlock.tang`", "reinstall web"),
     ],
 )
 def test_a_system_that_could_not_open_the_disk_is_not_activated(
@@ -239,6 +255,35 @@ def test_a_system_that_could_not_open_the_disk_is_not_activated(
     assert plan_deploy(machine, bench.world(spec=again)).legs
     assert plan_reinstall(machine, bench.world(spec=after)).legs
     plan_deploy(machine, bench.world(spec=before))
+
+
+def test_a_first_stage_that_asks_more_than_who_sealed_the_key_still_opens_the_disk() -> None:
+    bench = Bench()
+    machine = bench.run(spec=VAULT)
+    both = encrypted(tang(THUMBPRINT) | REGISTERS | {"tool": True}, {"folder": "/vault"})
+    assert plan_deploy(machine, bench.world(spec=both)).blocked is None
+
+
+def test_a_key_is_sealed_only_by_a_tpm_that_no_system_has_locked_yet() -> None:
+    script = layout(BY_TPM, FACTS)
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    assert script.index("tpm_version_major") < script.index("pcr-sha256/15") < script.index("clevis encrypt tpm2")
+    assert "tpm_version_major" not in layout(VAULT, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "why"),
+    [
+        ("tpm", [Change("tpmstate0", "", "ceph:1,version=v2.0")], "a new TPM has other keys"),
+        ("tpm", [Change("efidisk0", "", "ceph:1,efitype=4m")], "new EFI variables change PCR 7"),
+        ("tpm", [Change("tpmstate0", "lvm:vm-9-disk-1", "ceph:1"), Change("memory", "1", "2")], ""),
+        ("tang", [Change("tpmstate0", "", "ceph:1,version=v2.0")], ""),
+    ],
+)
+def test_what_the_tpm_will_not_unseal_any_more_is_known_before(spec: str, changes: list[Change], why: str) -> None:
+    machine = Bench().run(spec={"tpm": BY_TPM, "tang": VAULT}[spec])
+    told = lost_seal(machine, changes)
+    assert (why in told and "console web" in spell(told)) if why else told == ""
 
 
 def test_other_servers_are_told_of_and_the_machine_is_left_as_it_is() -> None:

@@ -176,3 +176,11 @@ def test_only_an_encrypted_machine_that_runs_gets_new_keys(before: MachineSpec, 
     with pytest.raises(NoPath, match=why):
         rotate(bench)
     assert not bench.keys.disks or {use for _, use in bench.keys.disks} == {"tool"}
+
+
+def test_no_key_is_sealed_with_a_tpm_that_the_running_system_finds_locked() -> None:
+    """It would be sealed to what a first stage never finds, and the disk would stay closed at the next boot."""
+    bench = installed(VAULT)
+    with pytest.raises(NoPath, match="its TPM is locked while the system runs"):
+        rotate(bench, encrypted({"tpm2": {"pcrs": (7, 15)}, "tool": True}, {"folder": "/vault"}))
+    assert set(bench.vm.luks) == {1, 2, 3}

@@ -14,4 +14,5 @@ in
   writeScript = name: text: runCommand name { inherit text; } ''printf '%s' "$text" > $out; chmod 0555 $out'';
   runtimeShell = "/bin/sh";
   inotify-tools = runCommand "inotify-tools" { } "mkdir $out";
+  tpm2-tools = runCommand "tpm2-tools" { } "mkdir $out";
 }

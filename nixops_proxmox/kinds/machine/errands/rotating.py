@@ -41,6 +41,12 @@ class Rotate(Errand):
                 f"{machine.name}: the description has no `encryption`, so it says of no key where it goes",
                 hint=f"{command(Verb.STATUS, machine.name)} shows what its disk has",
             )
+        if world.spec.encryption.unlock.tpm2 is not None:
+            raise NoPath(
+                f"{machine.name}: its TPM is locked while the system runs, so a new key cannot be sealed and tried",
+                hint=f"{command(Verb.REINSTALL, machine.name)} makes other keys, which erases the disk; or take "
+                "`encryption.unlock.tpm2` out of the description",
+            )
         system_shell(world, machine)
         return {TIMES: machine.facts.luks.get(TIMES, "0")}
 

@@ -8,6 +8,7 @@ from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import NeedsPermission, NotFound, WrongDisk
 from nixops_proxmox.kinds.machine.copies import with_copies, without_dropped
 from nixops_proxmox.kinds.machine.disc import find_disc, remove_disc, without_disc
+from nixops_proxmox.kinds.machine.encryption import lost_seal
 from nixops_proxmox.kinds.machine.growth import with_outgrown
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
@@ -88,6 +89,8 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
     machine = machine.moved(machine.phase, without_dropped(machine.facts, vm))
     changes = find_changes(world, vm, machine)
     refuse_forbidden(world, machine, changes)
+    if lost := lost_seal(machine, changes):
+        world.reporter.warn(machine, lost)
     if changes:
         machine = machine.moved(machine.phase, with_copies(with_outgrown(machine.facts, changes), vm, changes))
         attempt.note(machine.facts)  # before PVE does it: a crash in between forgets nothing

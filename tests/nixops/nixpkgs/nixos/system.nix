@@ -63,6 +63,7 @@ in
         network.enable = option types.bool false;
         network.networks = open;
         services = open;
+        storePaths = words;
       };
       initrd.network.enable = option types.bool false;
       initrd.luks.devices = mkOption {
