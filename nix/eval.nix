@@ -274,6 +274,22 @@ let
       else throw "${name}.toplevel is not a derivation")))
     all;
 
+  # What builds an image that machines are made of, if it comes from a derivation. A string may name a file in one.
+  images = mapAttrs
+    (name: machine: inMachine name (whole (
+      if isForeign machine then null else imageOf (machine.deployment.proxmox.install.image or null))))
+    all;
+  imageOf = value:
+    let
+      context = if isString value then builtins.getContext value else { };
+      drvs = filter (drv: context.${drv} ? outputs) (attrNames context);
+      within = builtins.match "(${builtins.storeDir}/[^/]+).*" (builtins.unsafeDiscardStringContext (toString value));
+    in
+    if isAttrs value && value ? drvPath && value ? outPath
+    then { drvPath = "${value.drvPath}"; outputPath = "${value.outPath}"; }
+    else if drvs != [ ] && within != null then { drvPath = head drvs; outputPath = head within; }
+    else null;
+
   about = mapAttrs (name: simple "network.${name}")
     (intersectAttrs { description = null; enableRollback = null; storage = null; lock = null; } network);
 
@@ -332,7 +348,8 @@ in
     network = about;
     resources = described;
     machines = builtins.seq first
-      (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }) deployments);
+      (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }
+        // (if images.${name} == null then { } else { image = images.${name}; })) deployments);
   };
 
   machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;

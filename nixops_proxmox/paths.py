@@ -28,6 +28,11 @@ def config_dir() -> Path:
     return _FOLDERS.user_config_path
 
 
+def cache_dir() -> Path:
+    """What may be deleted at any time, and is made again."""
+    return _FOLDERS.user_cache_path
+
+
 def state_dir() -> Path:
     """Where state, keys and the lab live. Only the user may read them."""
     return _FOLDERS.user_state_path

@@ -69,7 +69,7 @@ def type_text(kind: Mapping[str, Any]) -> str:
             return "the options below"
         case {"description": text}:
             return str(text)
-    names = {"str": "string", "bool": "boolean", "int": "integer", "separatedString": "string of lines"}
+    names = {"str": "string", "bool": "boolean", "int": "integer", "path": "path", "separatedString": "string of lines"}
     names |= {
         "float": "floating-point number",
         "unsignedInt": "integer from 0 on",

@@ -140,7 +140,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             goal = (until or Phase.READY).value
             status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
             offer_commits(screen, deployed.takings, "takes")
-        return status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
+        status = status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
+        settled = everything and not status and saved is None
+        dialogs.tidy_images(screen, deployed if settled else None, remove=args.remove)
+        return status
 
 
 def _remove(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
+from nixops_proxmox.display import dialogs
 from nixops_proxmox.display.arguments import add_json, add_machines, add_run, add_yes, select, selects_all
 from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.runs import carry_out
@@ -102,6 +103,7 @@ def run_destroy(
 
     status = carry_out(args.command, screen, names, "destroyed", work, deployed.machines, things=bool(things))
     offer_commits(screen, deployed.takings, "gives back")
+    dialogs.tidy_images(screen, None if status else deployed, remove=True)
     errors = {one.name: one.error.message for one in outcomes if one.error is not None and not one.kind}
     return tell(args, screen, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
 

@@ -104,3 +104,18 @@ def recover(
     deployed.recover(new)
     screen.say(f"recorded: {names}; {command(Verb.DEPLOY)} goes on from there")
     return 0
+
+
+def tidy_images(screen: Screen, deployed: "Deployed | None", *, remove: bool) -> None:
+    """Images that deploys put on storages and nothing is made of any more: `remove` deletes them. They are of use to
+    nobody, so one that cannot be deleted is a warning. None: not everything is as described, so all of them stay."""
+    unused = [] if deployed is None else deployed.unused_images()
+    if not remove:
+        for one in unused:
+            screen.warn(f"no machine is made of {one.told} any more; {command(Verb.DEPLOY, '--remove')} deletes it")
+        return
+    for told, error in deployed.remove_images(unused).items() if deployed is not None and unused else ():
+        if error is None:
+            screen.say(f"deleted {told}")
+        else:
+            screen.warn(f"{told} stays: {error.message}")

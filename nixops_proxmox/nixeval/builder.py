@@ -84,6 +84,36 @@ class Systems:
         self._failures |= built.failures
 
 
+class ImageBuilds:
+    """The images of one evaluation that Nix builds, by the machine that is made of one. Each is built when it is asked
+    for, and kept from being collected."""
+
+    def __init__(
+        self, nix: Nix, derivations: Mapping[str, Toplevel], *, roots: Path, run: Runner, tell: Tell | None = None
+    ) -> None:
+        self._nix, self._derivations, self._roots, self._run, self._tell = nix, derivations, roots, run, tell
+        self._lock = threading.Lock()
+        self._built: set[str] = set()
+
+    def ensure(self, name: str) -> None:
+        """Build the machine's image, if Nix does. Raises BuildFailed."""
+        with self._lock:
+            if name not in self._derivations or name in self._built:
+                return
+            root = image_root(name)
+            built = build_systems(
+                self._nix, {root: self._derivations[name]}, roots=self._roots, run=self._run, tell=self._tell
+            )
+            if root in built.failures:
+                raise BuildFailed(f"{name}: its image could not be built\n{built.failures[root].message}")
+            self._built.add(name)
+
+
+def image_root(name: str) -> str:
+    """The collector's root of a machine's image. No machine can have such a name."""
+    return f"{name}@image"
+
+
 class WantedSystems(Protocol):
     """Which system each machine should run. Empty: nothing is wanted."""
 

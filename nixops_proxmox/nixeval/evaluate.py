@@ -45,7 +45,7 @@ class NetworkSource:
 
 @dataclass(frozen=True)
 class Toplevel:
-    """A machine's system, not built yet."""
+    """A machine's system, or the image it is made of, not built yet."""
 
     drv_path: str
     out_path: str
@@ -57,6 +57,7 @@ class Evaluated:
 
     data: Mapping[str, Any]
     toplevels: Mapping[str, Toplevel]
+    images: Mapping[str, Toplevel] = field(default_factory=dict)  # what builds those that machines are made of
     warnings: tuple[str, ...] = ()  # of Nix, of nixpkgs, and of the network itself
 
 
@@ -152,8 +153,9 @@ def parse_evaluation(text: str) -> Evaluated:
         raise EvaluationFailed(f"Nix did not print JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("machines"), dict):
         raise EvaluationFailed("the network evaluates to something without machines")
-    toplevels = {name: _parse_toplevel(name, machine) for name, machine in data["machines"].items()}
-    return Evaluated(data, {name: toplevel for name, toplevel in toplevels.items() if toplevel is not None})
+    return Evaluated(
+        data, _parse_derivations(data["machines"], "toplevel"), _parse_derivations(data["machines"], "image")
+    )
 
 
 def _unannounced(stderr: str) -> str:
@@ -201,13 +203,18 @@ def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
     return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint=hint)
 
 
-def _parse_toplevel(name: str, machine: object) -> Toplevel | None:
-    toplevel = machine.get("toplevel") if isinstance(machine, dict) else None
-    if toplevel is None:
+def _parse_derivations(machines: Mapping[str, object], key: str) -> dict[str, Toplevel]:
+    found = {name: _parse_derivation(name, machine, key) for name, machine in machines.items()}
+    return {name: derivation for name, derivation in found.items() if derivation is not None}
+
+
+def _parse_derivation(name: str, machine: object, key: str) -> Toplevel | None:
+    said = machine.get(key) if isinstance(machine, dict) else None
+    if said is None:
         return None
-    match toplevel:
+    match said:
         # Of a set that has an `outPath`, Nix prints only that, so eval.nix says `outputPath`.
         case {"drvPath": str(drv), "outputPath": str(out)} | {"drvPath": str(drv), "outPath": str(out)}:
             return Toplevel(drv, out)
         case _:
-            raise EvaluationFailed(f"machine {name}: its toplevel is not a derivation")
+            raise EvaluationFailed(f"machine {name}: its {key} is not a derivation")

@@ -9,16 +9,19 @@ from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.core.graph import Ref, Wants
+from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.hardware import CreateVm
 from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.kinds.resource import Stranger
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer, Vm
 from nixops_proxmox.nixeval.build import drop_root
+from nixops_proxmox.nixeval.builder import image_root
 from nixops_proxmox.operations import migrating
 from nixops_proxmox.operations.addressing import Taking, describe_taking, recorded_for_systems
 from nixops_proxmox.operations.adopting import Adoption, Examiner, Target, find_terraformed, with_ssh_witness
@@ -27,6 +30,7 @@ from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
 from nixops_proxmox.operations.identity_verb import IdentityVerb
+from nixops_proxmox.operations.images import Unused
 from nixops_proxmox.operations.move_verb import MoveVerb
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, spec_of_record
 from nixops_proxmox.operations.placing import explain_place, tell_standing
@@ -209,7 +213,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             spec = spec_of_record(self.record.machine(name), to_destroy=True)
             machine = self._pursuit(name, lease, HARDWARE_AS_IT_IS, spec).to(Phase.ABSENT)
             self.record.forget(name, lease)
-            drop_root(self._parts.roots, name)
+            for root in (name, image_root(name)):
+                drop_root(self._parts.roots, root)
             self.resources.follow(name)
             for ref in followers:
                 self.resources.refresh(ref)
@@ -355,6 +360,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
             takes = [describe_taking(one) for one in takings if one.machine == name and one.new]
             takes += self.resources.foresee(name) if machine.phase is Phase.ABSENT else []
+            if label(CreateVm()) in found.moves:
+                takes += self.images.foresee(world.spec, self._node_of_new(found) or machine.facts.node)
             planned[name] = replace(
                 found,
                 moves=(*takes, *found.moves),
@@ -483,6 +490,28 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             return self._pursuit(name, lease, HARDWARE_AS_IT_IS).to(goal)
 
         return self._each(names, work, wants=wants)
+
+    # Images that deploys put on storages.
+
+    def unused_images(self) -> list[Unused]:
+        """Those that no described machine is made of; where nothing is described, all of them if no machine is left."""
+        if self.network is not None:
+            return self.images.unused()
+        there = [one for one in self.record.machines() if one.phase is not Phase.ABSENT]
+        return [] if there else self.images.put_by_us()
+
+    def remove_images(self, unused: Sequence[Unused]) -> Mapping[str, DeployError | None]:
+        """Delete them, and forget them. What kept one, by what it is called."""
+        ended: dict[str, DeployError | None] = {}
+        with self._lease() as lease:
+            self._keep(lease)
+            for one in unused:
+                try:
+                    self.images.remove(one)
+                    ended[one.told] = None
+                except DeployError as error:
+                    ended[one.told] = error
+        return ended
 
     # Addresses.
 

@@ -13,7 +13,7 @@ from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.kinds.registry import find_described
-from nixops_proxmox.nixeval.builder import Systems, WantedSystems
+from nixops_proxmox.nixeval.builder import ImageBuilds, Systems, WantedSystems
 from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.places import find_places
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
@@ -39,6 +39,7 @@ class Description:
     network: NetworkSpec
     nix: Nix | None = None
     systems: WantedSystems | None = None
+    images: ImageBuilds | None = None  # None: nothing builds images
     warnings: tuple[str, ...] = ()  # what Nix said while it evaluated
     source: NetworkSource | None = None
     taken: Taken = field(default_factory=dict)  # what the systems were told of lists of MACs
@@ -134,7 +135,8 @@ def _describe(
         network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed)
-    return Description(network, nix, systems, evaluated.warnings, source, taken, again)
+    images = ImageBuilds(nix, evaluated.images, roots=roots, run=run, tell=tell)
+    return Description(network, nix, systems, images, evaluated.warnings, source, taken, again)
 
 
 def _needs_system(spec: MachineSpec) -> bool:

@@ -20,6 +20,7 @@ from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.operations.addressing import Addressing
 from nixops_proxmox.operations.description import Description
+from nixops_proxmox.operations.images import DiskImages
 from nixops_proxmox.operations.keeping import Keeper, VolumeShown
 from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
@@ -200,6 +201,16 @@ class OpenDeployment:
             self._kinds,
             lease,
         )
+        self.images = DiskImages(
+            self.record,
+            self.network,
+            self._parts.hypervisor,
+            self._build_image,
+            Path.cwd() if self._description is None else self._description.base,
+            self._parts.clock,
+            self._options.reporter,
+            lease,
+        )
         self.volumes = Keeper(
             self.record,
             () if self.network is None else self.network.volumes,
@@ -208,6 +219,10 @@ class OpenDeployment:
             self._options.reporter,
             lease,
         )
+
+    def _build_image(self, name: str) -> None:
+        if self._description is not None and self._description.images is not None:
+            self._description.images.ensure(name)
 
     def _wants(self, names: Sequence[str]) -> Wants:
         """What each machine needs to be there before it: its volumes, the machine that has to let go of one, and other
@@ -351,7 +366,7 @@ class OpenDeployment:
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         serials = serials_of(self.record.identity, name)
-        return replace(world, before_boot=self.resources.follow, serials_from=serials)
+        return replace(world, before_boot=self.resources.follow, serials_from=serials, images=self.images)
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

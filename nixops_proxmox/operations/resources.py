@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeGuard
@@ -11,12 +11,13 @@ from nixops_proxmox.core.engine import pursue
 from nixops_proxmox.core.graph import Ref, reverse, waves
 from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
-from nixops_proxmox.errors import ConfigError, DeployError, Locked, SpecError, StateError
+from nixops_proxmox.errors import ConfigError, DeployError, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
 from nixops_proxmox.kinds.registry import MACHINE, Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.asking import AskingJournal, Refuse, refuse_nothing
+from nixops_proxmox.operations.holding import hold_thing
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.operations.thing_reports import ThingReports
 from nixops_proxmox.pve.api.versions import Release
@@ -24,9 +25,6 @@ from nixops_proxmox.pve.cluster.permissions import Need
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.state.record import DeploymentRecord
-
-LOCK_SECONDS = 120.0  # how long we wait for a run that is about a thing which we only put right
-LOCK_POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -341,18 +339,8 @@ class ResourceKeeper:
     def _held(self, ref: Ref) -> Iterator[Any]:
         """The right to change it. A run that is about another thing waits for one that is about this: a run that makes
         a machine works on what follows it, and what is made beside the machine may be just that."""
-        with self._locks[ref.kind], ExitStack() as stack:
-            yield self._wait_for_right(ref, stack)
-
-    def _wait_for_right(self, ref: Ref, stack: ExitStack) -> Any:
-        """Locked, which says who has it, if that takes too long."""
-        clock = self._setting.clock
-        deadline = clock.now() + LOCK_SECONDS
-        while clock.now() < deadline:
-            with suppress(Locked):
-                return stack.enter_context(self._record.holding(ref.kind, ref.name, self._lease))
-            clock.sleep(LOCK_POLL_SECONDS)
-        return stack.enter_context(self._record.holding(ref.kind, ref.name, self._lease))
+        with self._locks[ref.kind], hold_thing(self._record, ref, self._lease, self._setting.clock) as lease:
+            yield lease
 
     def _pursue(
         self, thing: Thing, goal: Presence, spec: ResourceSpec, lease: Any, *, only: str = "", asked: bool = True

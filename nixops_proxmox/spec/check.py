@@ -8,6 +8,7 @@ from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.containers import check_container
 from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
+from nixops_proxmox.spec.images import is_file_here
 from nixops_proxmox.spec.machine import (
     Disk,
     IdentityBy,
@@ -89,6 +90,8 @@ def check_install(install: InstallSpec, at: At, mistakes: Mistakes) -> None:
         mistakes.add(at("identity"), "has no meaning for a machine that the installer installs")
     if install.identity_storage is not None and install.identity is not IdentityBy.CLOUD_INIT:
         mistakes.add(at("identity_storage"), 'has no meaning unless install.identity is "cloud-init"')
+    if install.image_storage is not None and not is_file_here(install.image):
+        mistakes.add(at("image_storage"), "has no meaning unless install.image is a file that we upload")
     if install.full_clone and install.source is not InstallSource.TEMPLATE:
         mistakes.add(at("full_clone"), 'has no meaning unless install.from is "template"')
     if install.layout is not None and install.partition is not None:

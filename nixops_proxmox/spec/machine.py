@@ -128,7 +128,8 @@ class IdentityBy(StrEnum):
 class InstallSpec(Frozen):
     source: InstallSource = Field(default=InstallSource.ISO, validation_alias="from", serialization_alias="from")
     iso: v.VolumeId | None = None  # a volume ID
-    image: v.Script | None = None
+    image: v.Script | None = None  # a volume ID, a file here, or a file of the node
+    image_storage: v.Storage | None = None  # where a file is put; None: one that takes images
     template: v.Script | None = None  # a VMID or a name
     full_clone: bool = False
     identity: IdentityBy = IdentityBy.AGENT

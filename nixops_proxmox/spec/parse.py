@@ -43,6 +43,7 @@ from nixops_proxmox.spec.routing import (
     RoutingSpec,
 )
 from nixops_proxmox.spec.slots import disk_slots, mount_slots, nic_slots
+from nixops_proxmox.spec.storage import with_image_storage
 from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.virtual_network import connected
@@ -131,7 +132,9 @@ def _network(
     return NetworkSpec(
         name=name,
         description=description if isinstance(description, str) else "",
-        machines=tuple(filtered(connected(spec, resources), resources) for spec in found),
+        machines=tuple(
+            with_image_storage(filtered(connected(spec, resources), resources), resources) for spec in found
+        ),
         volumes=tuple(volumes),
         resources=tuple(resources),
         mac_pools=tuple(pools),
@@ -442,6 +445,12 @@ def _rewrite(model: type[BaseModel], node: Node, mistakes: Mistakes) -> Node:
     return node
 
 
+def _read_as_it_is(node: Node, mistakes: Mistakes) -> object:
+    """A path or a package in Nix, which is a text when we see it."""
+    del mistakes
+    return node.value
+
+
 _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (MachineSpec, "disks"): _read_disks,
     (MachineSpec, "network"): _read_nics,
@@ -458,6 +467,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "ipv6"): _read_ip(6),
     (Nic, "trunks"): _read_trunks,
     (InstallSpec, "template"): _read_number_as_text,
+    (InstallSpec, "image"): _read_as_it_is,
     (Unlocking, "tang"): _read_list(Tang, "servers"),
     (Rule, "port"): _read_number_as_text,
     (Rule, "source_port"): _read_number_as_text,

@@ -1,10 +1,12 @@
 """A storage that the cluster has: which kinds of content it must take."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from typing_extensions import override
 
 from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.images import is_file_here
 from nixops_proxmox.spec.resource import ResourceSpec
 
 if TYPE_CHECKING:
@@ -39,7 +41,22 @@ class StorageSpec(ResourceSpec):
 
     @override
     def is_wanted_by(self, machine: "MachineSpec") -> bool:
-        """Is its installer or image there?"""
-        volumes = (machine.install.iso, machine.install.image)
-        here = machine.profile == self.profile
-        return here and any(one is not None and one.partition(":")[0] == self.storage_id for one in volumes)
+        """Is its installer or image there, or will it be?"""
+        install, volumes = machine.install, (machine.install.iso, machine.install.image)
+        if machine.profile != self.profile:
+            return False
+        if is_file_here(install.image) and install.image_storage in (None, self.storage_id):
+            return "import" in self.content
+        return any(one is not None and one.partition(":")[0] == self.storage_id for one in volumes)
+
+
+def with_image_storage(machine: "MachineSpec", resources: Sequence[ResourceSpec]) -> "MachineSpec":
+    """An image that is a file of ours goes to the first storage that is described to take images: PVE may not know yet
+    that it does."""
+    install = machine.install
+    if not is_file_here(install.image) or install.image_storage is not None:
+        return machine
+    fit = [one.storage_id for one in resources if isinstance(one, StorageSpec) and one.is_wanted_by(machine)]
+    if not fit:
+        return machine
+    return machine.model_copy(update={"install": install.model_copy(update={"image_storage": fit[0]})})

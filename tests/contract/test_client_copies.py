@@ -29,8 +29,9 @@ def bench() -> Iterator[Bench]:
         yield made
 
 
-def from_image(image: str = IMAGE, **changes: object) -> MachineSpec:
-    return bare(install=InstallSpec.model_validate({"from": "image", "image": image}), **changes)
+def from_image(image: str = IMAGE, storage: str | None = None, **changes: object) -> MachineSpec:
+    install = {"from": "image", "image": image, "image_storage": storage}
+    return bare(install=InstallSpec.model_validate(install), **changes)
 
 
 def from_template(template: object, *, full: bool = False, **changes: object) -> MachineSpec:
@@ -88,10 +89,11 @@ def test_an_image_larger_than_its_disk_is_refused_before_anything_is_made(bench:
     assert bench.vmids == []
 
 
-def test_a_release_without_import_says_so_before_anything_is_made() -> None:
+@pytest.mark.parametrize("image", [IMAGE, "./plain.raw"])
+def test_a_release_without_import_says_so_before_anything_is_made(image: str) -> None:
     with start_bench("7.4") as bench:
         with pytest.raises(PveRefused, match=r"PVE 7\.4 cannot import") as refused:
-            bench.machine(from_image())
+            bench.machine(from_image(image))
         assert "template" in refused.value.hint
         assert bench.vmids == [] and not bench.lab.cluster.tasks.tasks
 
@@ -109,6 +111,19 @@ def test_an_image_that_is_not_there_is_refused_before_anything_is_made(bench: Be
     with pytest.raises((PveRefused, SpecError), match=said):
         bench.machine(from_image(image))
     assert bench.vmids == []
+
+
+def test_a_machine_of_an_image_here_goes_where_a_storage_takes_it(bench: Bench) -> None:
+    def switch_off() -> None:
+        for storage in bench.lab.cluster.stores.storages.values():
+            storage.content = tuple(one for one in storage.content if one != "import")
+
+    assert bench.machine(from_image("./plain.raw")).facts.node
+    with pytest.raises(PveRefused, match="storage nowhere, where the image is put, is not available there"):
+        bench.machine(from_image("./plain.raw", storage="nowhere", name="db"))
+    bench.change(switch_off)
+    with pytest.raises(PveRefused, match="no storage there takes images"):
+        bench.another().choose_place(from_image("./plain.raw", name="db"))
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -190,6 +205,8 @@ def test_the_rights_for_copies_are_asked_for(bench: Bench) -> None:
     )
     assert any(need.paths == ("/storage/local",) for need in needs_of(from_image(), release))
     assert not any(need.paths == ("/storage/local",) for need in needs_of(bare(), release))
+    uploads = {need.paths for need in needs_of(from_image("./a.raw", "local"), release) if "upload" in need.purpose}
+    assert uploads == {("/storage/local",)}
 
 
 def seed_template(bench: Bench, folder: Path) -> int:

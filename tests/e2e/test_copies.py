@@ -104,10 +104,13 @@ def test_an_upload_is_removed_only_when_the_user_agrees(bed: "Bed", tmp_path: Pa
 
 
 def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
-    put = upload_image(bed, tmp_path)
-    assert put["uploaded"] and not upload_image(bed, tmp_path)["uploaded"]
-    bed = with_install(bed, tmp_path, f'from = "image"; image = "{put["volume"]}";')
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "plain.raw").write_bytes(b"a plain system" * 1000)
+    bed = with_install(bed, tmp_path, 'from = "image"; image = ./plain.raw;')
+    assert "upload the image plain-" in bed.run("plan").stdout
     bed.run("deploy")
+    (upload,) = bed.tasks("imgcopy")
+    assert not upload_image(bed, tmp_path)["uploaded"], "the same content travelled twice"
     before = check_ready(bed, "1")
     assert "nothing" in bed.run("plan").stdout + bed.run("plan").stderr or not bed.tasks("qmconfig")
     bed.forget_calls()
@@ -120,8 +123,10 @@ def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
     same = ("vmid", "uuid", "macs", "host_key")
     assert [after[name] for name in same] == [before[name] for name in same]
     assert len(bed.tasks("qmcreate")) == 2 and len(bed.images()) == 1
-    bed.run("destroy", "--yes")
-    assert not bed.vms() and not bed.images()
+    assert bed.tasks("imgcopy") == [upload], "the reinstall sent its image again"
+    assert "deleted local:import/plain-" in bed.run("destroy", "--yes").stderr
+    files = bed.api("GET", f"/nodes/{upload['upid'].split(':')[1]}/storage/local/content", content="import")
+    assert not files and not bed.vms() and not bed.images()
     kept = list((bed.home / "state" / "nixops-proxmox" / "deployments").glob("*/roots/*"))
     assert kept == [], "Nix's garbage collector would keep its system for ever"
 

@@ -74,6 +74,27 @@ def test_a_machine_may_do_without_a_system(networks: Networks) -> None:
     assert networks.info("{ web.deployment.proxmox = { }; }")["machines"]["web"]["toplevel"] is None
 
 
+@pytest.mark.parametrize(
+    ("image", "inside"),
+    [
+        (SYSTEM, ""),
+        (f'"${{{SYSTEM}}}"', ""),
+        (f'"${{{SYSTEM}}}/nixos.qcow2"', "/nixos.qcow2"),
+        (f"{{ inherit ({SYSTEM}) outPath drvPath; passthru = x: x; }}", ""),
+    ],
+)
+def test_an_image_that_nix_builds_is_told_with_what_builds_it(networks: Networks, image: str, inside: str) -> None:
+    web = networks.info(f"{{ web.deployment.proxmox.install.image = {image}; }}")["machines"]["web"]
+    assert web["image"]["drvPath"].endswith("-web.drv")
+    assert web["deployment"]["proxmox"]["install"]["image"] == web["image"]["outputPath"] + inside
+
+
+@pytest.mark.parametrize("image", ["./nixos.qcow2", '"local:import/nixos.qcow2"', '"./nixos.qcow2"'])
+def test_nothing_builds_an_image_that_is_a_file_or_a_volume(networks: Networks, image: str) -> None:
+    web = networks.info(f"{{ web.deployment.proxmox.install.image = {image}; }}")["machines"]["web"]
+    assert "image" not in web
+
+
 def test_defaults_lie_under_every_machine(networks: Networks) -> None:
     common = "defaults.deployment.proxmox = { memory = 512; cpu.cores = 1; };"
     info = networks.info(f"{{ {common} a = {{ }}; b.deployment.proxmox.cpu.cores = 2; }}")

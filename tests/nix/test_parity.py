@@ -61,6 +61,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (Nic, "ipv6"): IpSpec,
     (Nic, "trunks"): {"list": TEXT_OR_NUMBER},
     (InstallSpec, "template"): TEXT_OR_NUMBER,
+    (InstallSpec, "image"): {"either": [STRING, {"name": "path"}]},
     (Unlocking, "tang"): Tang,
     (Ssh, "options"): {"attrs": {"either": [{"either": [STRING, INTEGER]}, {"name": "bool"}]}},
 }

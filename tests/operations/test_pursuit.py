@@ -7,7 +7,7 @@ import pytest
 from typing_extensions import override
 
 from nixops_proxmox.core.table import label
-from nixops_proxmox.errors import BuildFailed, NeedsPermission, NoPath
+from nixops_proxmox.errors import BuildFailed, ConfigError, NeedsPermission, NoPath
 from nixops_proxmox.kinds.machine.engine import carry_out
 from nixops_proxmox.kinds.machine.plans import plan_deploy
 from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
@@ -17,7 +17,7 @@ from nixops_proxmox.model import Change, Machine, Phase, When
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.read_only import check_machine, plan_machine
 from nixops_proxmox.spec import MachineSpec
-from tests.kinds.machine.cluster import SPEC, Bench, Builder, Fuse
+from tests.kinds.machine.cluster import COPIES, SPEC, Bench, Builder, Fuse
 
 MOVED = SPEC.model_copy(update={"profile": "another"})
 MORE = SPEC.model_copy(update={"memory": 2048})
@@ -44,6 +44,22 @@ def deployed() -> Bench:
     bench = Bench()
     assert pursuit(bench).deploy().phase is Phase.READY
     return bench
+
+
+@pytest.mark.parametrize("verb", ["deploy", "reinstall"])
+def test_an_image_that_cannot_be_used_is_refused_before_anything_is_done(verb: str) -> None:
+    bench = Bench()
+    described = COPIES["file"]
+    if verb == "reinstall":
+        pursuit(bench, described).deploy()
+    calls = list(bench.cluster.calls)
+    absent = described.install.model_copy(update={"image": "./absent.raw"})
+    with pytest.raises(ConfigError, match=r"there is no file absent\.raw"):
+        VERBS[verb](pursuit(bench, described.model_copy(update={"install": absent})))
+    assert bench.cluster.calls == calls
+    if verb == "reinstall":  # what was made of an image does without it
+        other = described.model_copy(update={"install": absent, "memory": 2048})
+        assert pursuit(bench, other).deploy().phase is Phase.READY
 
 
 VERBS: dict[str, Act] = {"deploy": lambda one: one.deploy(), "reinstall": lambda one: one.reinstall()}

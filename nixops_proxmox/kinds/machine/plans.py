@@ -50,6 +50,8 @@ def plan_deploy(machine: Machine, world: World) -> Plan:
     refuse_other_encryption(machine, world)
     if machine.phase is Phase.ABSENT:
         refuse_unrecorded(world, machine)
+    if machine.phase in (Phase.ABSENT, Phase.RESERVED):
+        world.images.check(world.spec)
     world.builder.wanted_system(machine)  # what cannot be built fails before anything is made
     return _draw_up(machine, world, lambda seen: goals_of_deploy(seen, world))
 
@@ -70,6 +72,7 @@ def _draw_up(machine: Machine, world: World, goals: Callable[[Machine], Sequence
 def _build_for_anew(machine: Machine, world: World) -> None:
     """Build its system first, because the machine will lose what it has."""
     world.builder.wanted_system(machine.moved(machine.phase, replace(machine.facts, system="")))
+    world.images.check(world.spec)
 
 
 def refuse_other_encryption(seen: Machine, world: World) -> None:

@@ -374,6 +374,20 @@ class Builder(Protocol):
         ...
 
 
+class Images(Protocol):
+    """Images of disks that are files here, and go to a storage before a machine is made of one."""
+
+    def check(self, spec: MachineSpec) -> None:
+        """Have the machine's image built, if Nix builds it, and look at it. ConfigError or SpecError if no machine can
+        be made of it."""
+        ...
+
+    def put(self, machine: Machine, spec: MachineSpec) -> MachineSpec:
+        """The image is on a storage of the machine's node, once, and the description names that volume. One that names
+        a volume already stays as it is."""
+        ...
+
+
 class KeyStore(Protocol):
     """Private keys, in files of mode 0600 outside of the state."""
 

@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.machine.ports import (
     Escrow,
     Guest,
     Hypervisor,
+    Images,
     KeyStore,
     Reporter,
     Unlocker,
@@ -47,6 +48,17 @@ class NoEscrow:
         raise NotImplementedError(place)
 
 
+class NoImages:
+    """The images of verbs and tests that upload none."""
+
+    def check(self, spec: MachineSpec) -> None:
+        del spec
+
+    def put(self, machine: Machine, spec: MachineSpec) -> MachineSpec:
+        del machine
+        return spec
+
+
 class NoUnlocker:
     """The unlocker of verbs and tests that open no encrypted disk."""
 
@@ -68,6 +80,7 @@ class World:
     volumes: VolumeKeeper
     escrow: Escrow = field(default_factory=NoEscrow)
     unlocker: Unlocker = field(default_factory=NoUnlocker)
+    images: Images = field(default_factory=NoImages)
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
     serials_from: str = ""  # what a new machine's disks have their serials from, which Nix knows before

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +18,7 @@ ENDINGS = {"iso": (".iso", ".img"), "import": (".qcow2", ".raw", ".vmdk", ".ova"
 @dataclass(frozen=True)
 class Medium:
     """`name`: what it is called on the storage; `size` in bytes; `content`: PVE's content type; `node`: which node is
-    asked; `shared`: all nodes have it."""
+    asked; `shared`: all nodes have it; `about`: what else the record keeps of it."""
 
     path: Path
     name: str
@@ -27,6 +27,7 @@ class Medium:
     storage: str
     node: str
     shared: bool = False
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def at(cls, path: Path, *, content: str, storage: str, node: str, shared: bool = False, name: str = "") -> Self:
@@ -50,7 +51,11 @@ class Medium:
     @property
     def values(self) -> Mapping[str, str]:
         """What the record keeps to tell it for ours."""
-        return {"volume": self.volume, "node": self.only_node, "size": str(self.size)}
+        return {**self.about, "volume": self.volume, "node": self.only_node, "size": str(self.size)}
+
+    def is_recorded(self, values: Mapping[str, str]) -> bool:
+        """Do these values of a record tell it for ours?"""
+        return all(values.get(name) == value for name, value in replace(self, about={}).values.items())
 
     def thing_name(self, profile: str) -> str:
         """What the record calls it: one name for each file and place, as a name of the record may be."""

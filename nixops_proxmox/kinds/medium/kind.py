@@ -47,7 +47,7 @@ class MediumKind:
     def remove(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         """StateError for one that a VM has inserted. It does not touch what the record does not show to be ours."""
         medium = world.medium
-        if attempt.facts.values != medium.values:
+        if not medium.is_recorded(attempt.facts.values):
             return Known()
         settle(world, thing)
         if size_there(world) is None:

@@ -7,6 +7,7 @@ from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import parse_nic, parse_properties, storage_of
 from nixops_proxmox.spec import ContainerSpec, IdentityBy, InstallSource, MachineSpec
+from nixops_proxmox.spec.images import ON_NODE, is_file_here
 
 ROLE = "NixOpsProxmox"
 LOCAL = "localnetwork"  # the zone of bridges that are no vnets
@@ -146,9 +147,21 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
         yield Need(path, ("Datastore.AllocateTemplate",), why, must=known)
         yield Need(path, ("Datastore.Audit",), "insert that CD", must=known)
         yield Need(path, ("Datastore.Allocate",), "delete that CD; without it, an empty file stays", must=False)
+    yield from _needs_of_upload(spec)
     for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
         if storage_of(volume):
             yield Need((f"/storage/{storage_of(volume)}",), ("Datastore.Audit",), purpose)
+
+
+def _needs_of_upload(spec: MachineSpec) -> Iterator[Need]:
+    """Of an image that is a file of ours."""
+    if spec.install.source is not InstallSource.IMAGE or not is_file_here(spec.install.image):
+        return
+    named = spec.install.image_storage
+    path = f"/storage/{named}" if named else "/storage"
+    yield Need((path,), ("Datastore.AllocateTemplate",), "upload the image")
+    yield Need((path,), ("Datastore.Audit",), "see which images are there")
+    yield Need((path,), ("Datastore.Allocate",), "delete an image that nothing needs any more", must=False)
 
 
 def _needs_of_container(container: ContainerSpec) -> Iterator[Need]:
@@ -215,8 +228,8 @@ def root_only(spec: MachineSpec, release: Release) -> tuple[str, ...]:
             found += [f"extra.{key}"] if lent.get("host", "").lower() != "spice" else []
         if kind == "serial" and str(value) != "socket":
             found.append(f"extra.{key}")
-    if spec.install.source is InstallSource.IMAGE and (spec.install.image or "").startswith("/"):
-        found.append("install.image as the path of a file")
+    if spec.install.source is InstallSource.IMAGE and (spec.install.image or "").startswith(ON_NODE):
+        found.append("install.image as the path of a node's file")
     return tuple(found)
 
 

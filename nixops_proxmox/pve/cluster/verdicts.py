@@ -8,7 +8,8 @@ from nixops_proxmox.pve.cluster.groups import Conflict, find_conflicts
 from nixops_proxmox.pve.cluster.placement import Placed, cpus_of, find_storage, memory_of, space_key, space_wanted
 from nixops_proxmox.pve.vm.copies import medium_of
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import InstallSource, MachineSpec
+from nixops_proxmox.spec.images import is_file_here
 
 MEMORY, STORAGE, CPU = 4, 2, 1  # how much each counts
 
@@ -141,6 +142,8 @@ def _reasons(
         found = find_storage(seen, node.name, storage)
         if found is None or not found.available:
             yield f"storage {storage}, where {what} is, is not available there"
+    if why := _upload_refusal(spec, node, seen):
+        yield why
     if node.cpus is not None and cpus_of(spec) > node.cpus:
         yield f"it has {node.cpus} CPUs, and PVE starts no VM with more ({cpus_of(spec)})"
     free = _free(node, placed)
@@ -156,6 +159,19 @@ def _other_storages(spec: MachineSpec) -> dict[str, str]:
     if medium:
         found[storage_of(medium)] = {"iso": "the ISO", "vztmpl": "the template"}.get(content, "the image")
     return found
+
+
+def _upload_refusal(spec: MachineSpec, node: NodeSeen, seen: ClusterResources) -> str:
+    """Of an image that is a file of ours: why it can be put on no storage there. A storage that is named may get the
+    content type before the file comes."""
+    if spec.install.source is not InstallSource.IMAGE or not is_file_here(spec.install.image):
+        return ""
+    if named := spec.install.image_storage:
+        found = find_storage(seen, node.name, named)
+        there = found is not None and found.available
+        return "" if there else f"storage {named}, where the image is put, is not available there"
+    fit = any(one.node == node.name and one.available and "import" in one.content for one in seen.storages)
+    return "" if fit else "no storage there takes images (content type `import`)"
 
 
 def own_volumes(spec: MachineSpec) -> list[str]:

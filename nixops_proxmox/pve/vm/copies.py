@@ -8,6 +8,7 @@ from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_drive, parse_size, print_size, storage_of
 from nixops_proxmox.spec import Disk, InstallSource, MachineSpec
+from nixops_proxmox.spec.images import ON_NODE, is_file_here
 
 FIRMWARE = ("efidisk0", "tpmstate0")
 
@@ -23,6 +24,8 @@ def medium_of(spec: MachineSpec) -> tuple[str, str]:
             volume, content = spec.install.iso or "", "iso"
         case InstallSource.IMAGE:
             volume = spec.install.image or ""
+            if is_file_here(volume) or volume.startswith(ON_NODE):
+                return "", ""
             content = "import" if volume.partition(":")[2].startswith("import/") else "images"
     return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
 
@@ -33,9 +36,9 @@ def is_stored(template: str) -> bool:
 
 
 def refuse_image(spec: MachineSpec, release: Release) -> None:
-    """Raises for an image that this release cannot import. PVE itself judges a file's path, which only root@pam may
-    use."""
-    image = spec.install.image or ""
+    """Raises for an image that this release cannot import. PVE itself judges the path of a node's file, which only
+    root@pam may use."""
+    image, here = spec.install.image or "", is_file_here(spec.install.image)
     path = f"{spec.name}.deployment.proxmox.install.image"
     if image.partition(":")[2].startswith("iso/"):
         raise SpecError(
@@ -50,7 +53,7 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
             hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
             " template (`qm template VMID`), and set `install.from` to `template`",
         )
-    if medium_of(spec)[1] == "import" and not release.can_import_images:
+    if (here or medium_of(spec)[1] == "import") and not release.can_import_images:
         raise PveRefused(
             f"{spec.name}: PVE {release} cannot import {image} as a disk: that came with 8.4",
             hint="make a VM of the image by hand (`qm importdisk`), turn it into a template and use"

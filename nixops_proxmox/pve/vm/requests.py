@@ -22,6 +22,7 @@ from nixops_proxmox.pve.wire.properties import (
     print_properties,
 )
 from nixops_proxmox.spec import Disk, Efi, InstallSource, MachineSpec, Nic, Tpm
+from nixops_proxmox.spec.images import as_imported
 from nixops_proxmox.spec.serials import derived_serial, disk_serial
 
 CDROM = "ide2"  # works with pc and q35, with SeaBIOS and OVMF
@@ -99,7 +100,8 @@ def new_tpm(tpm: Tpm) -> str:
 
 def image_of(spec: MachineSpec, disk: Disk) -> str | None:
     """What the disk is made of: the first one of a machine from an image."""
-    return spec.install.image if spec.install.source is InstallSource.IMAGE and disk is spec.disks[0] else None
+    is_first = spec.install.source is InstallSource.IMAGE and disk is spec.disks[0]
+    return as_imported(spec.install.image) if is_first and spec.install.image is not None else None
 
 
 def new_disk(spec: MachineSpec, disk: Disk, identity: Identity) -> str:

@@ -51,6 +51,7 @@ from nixops_proxmox.spec import (
     RootSpec,
     Sink,
 )
+from nixops_proxmox.spec.images import is_file_here
 from nixops_proxmox.texts import script_marker
 from tests.clocks import SteppedClock
 
@@ -65,6 +66,7 @@ COPIES = {
     "image": SPEC.model_copy(
         update={"install": InstallSpec.model_validate({"from": "image", "image": "local:import/a.raw"})}
     ),
+    "file": SPEC.model_copy(update={"install": InstallSpec.model_validate({"from": "image", "image": "./a.raw"})}),
     "template": SPEC.model_copy(
         update={"install": InstallSpec.model_validate({"from": "template", "template": "9000"})}
     ),
@@ -195,6 +197,7 @@ class Cluster:
         self.vms: dict[int, FakeVm] = {}
         self.calls: list[str] = []
         self.files: dict[str, bytes] = {}
+        self.images: list[str] = []  # the nodes of those that were uploaded
         self.tasks: list[str] = []
         self.archives: list[tuple[Archive, FakeVm]] = []
         self.running: dict[str, Callable[[], None]] = {}  # tasks that have not come to their end
@@ -208,6 +211,26 @@ class Cluster:
         if vm is None:
             raise NotFound(f"VM {facts.vmid} does not exist")
         return vm
+
+
+class Shelf:
+    """Images that are files here, and the storage that they are put on."""
+
+    def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
+        self.cluster, self.fuse = cluster, fuse
+
+    def check(self, spec: MachineSpec) -> None:
+        if spec.install.image == "./absent.raw":
+            raise ConfigError("there is no file absent.raw")
+
+    def put(self, machine: Machine, spec: MachineSpec) -> MachineSpec:
+        if not is_file_here(spec.install.image):
+            return spec
+        if not self.cluster.images:
+            self.fuse.boundary()
+            self.cluster.images.append(machine.facts.node)
+            self.fuse.boundary()
+        return spec.model_copy(update={"install": spec.install.model_copy(update={"image": "local:import/a.raw"})})
 
 
 class Saves:
@@ -405,6 +428,7 @@ class Hypervisor:
         def act() -> None:
             if machine.facts.vmid in self.cluster.vms:
                 raise VmidTaken(f"VM {machine.facts.vmid} already exists")
+            assert not is_file_here(spec.install.image), "PVE has no file of ours"
             vmid = machine.facts.vmid
             fake = self.cluster.vms[vmid] = FakeVm(vmid, machine.facts.uuid, spec.memory or 512)
             if spec.install.source is not InstallSource.ISO:
@@ -934,6 +958,7 @@ class Bench:
             volumes=NoVolumes(),
             escrow=self.vault,
             unlocker=self.console,
+            images=Shelf(self.cluster, fuse),
             permissions=permissions or Permissions(),
         )
 

@@ -42,7 +42,8 @@ class CreateVm:
 
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: PVE gives a VMID once, and one that bears our mark is found before a second is made."""
-        world.hypervisor.create_vm(world.spec, machine, attempt.note_task)
+        spec = world.images.put(machine, world.spec)
+        world.hypervisor.create_vm(spec, machine, attempt.note_task)
         return attempt.facts
 
 
@@ -95,7 +96,10 @@ def change_hardware(world: World, machine: Machine, vm: Vm, attempt: Attempt) ->
         machine = machine.moved(machine.phase, with_copies(with_outgrown(machine.facts, changes), vm, changes))
         attempt.note(machine.facts)  # before PVE does it: a crash in between forgets nothing
         world.reporter.detail(machine, ", ".join(change.key for change in changes))
-        for problem in world.hypervisor.apply_changes(vm, world.spec, machine, attempt.note_task):
+        first = world.spec.disks[0].slot if world.spec.disks else ""
+        made_anew = any(change.key == first and not change.have for change in changes)
+        spec = world.images.put(machine, world.spec) if made_anew else world.spec
+        for problem in world.hypervisor.apply_changes(vm, spec, machine, attempt.note_task):
             world.reporter.warn(machine, problem)
     if old_copies(attempt.facts):
         attempt.note(without_dropped(attempt.facts, get_vm(world, machine)))
