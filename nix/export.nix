@@ -30,6 +30,7 @@ let
 
   section = name: value:
     if name == "encryption" then deeply value
+    else if name == "install" && value.cloudInit != null then set value // { cloudInit = set value.cloudInit; }
     else if name == "container" then container value
     else if isAttrs value && name != "disks" && name != "network" then set value else value;
 in

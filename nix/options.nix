@@ -245,6 +245,18 @@ in
       fullClone = mkOption { type = bool; default = false; description = "Whether to create a full clone instead of a linked one."; };
       identity = mkOption { type = enum [ "agent" "cloud-init" ]; default = "agent"; description = "How a system from an image or a template learns who it is: through its guest agent, or by a CD that its cloud-init reads at the first boot."; };
       identityStorage = optional' str "local" "The storage for that CD. Without it, one that takes ISO files.";
+      cloudInit = optional
+        (submodule {
+          options = {
+            user = optional' str "fedora" "The user that cloud-init makes, or renames the image's own to. Without it, that of `ssh.user`.";
+            sshKeys = mkOption { type = listOf str; default = [ ]; description = "Public keys of this user, beside ours and those of `ssh.authorizedKeys`."; };
+            nameservers = mkOption { type = listOf str; default = [ ]; example = [ "192.0.2.1" ]; description = "Name servers. Without them, those of the NICs, and if there are none, those of the node."; };
+            searchDomains = mkOption { type = listOf str; default = [ ]; example = [ "example.org" ]; description = "Domains in which the guest looks up short names. Without them, those of the NICs, and if there are none, those of the node."; };
+            upgrade = mkOption { type = bool; default = false; description = "Whether cloud-init upgrades all packages at the first boot. PVE 7 always lets it."; };
+            type = mkOption { type = enum [ "nocloud" "configdrive2" ]; default = "nocloud"; description = "The format of the drive. Windows wants `configdrive2`."; };
+            storage = optional' str "local-lvm" "The storage for the drive. Without it, that of the first disk.";
+          };
+        }) "What PVE's own cloud-init drive tells the machine. The addresses are those of the NICs. See `docs/images.md`.";
       layout = optional layoutName "How the first disk is laid out: see [disks](disks.md). The default is `ext4`, if neither `partition` nor disko partitions the disks.";
       partition = optional types.lines "A shell script that partitions the disks in the installer and leaves the target mounted on `/mnt`. If it exits with 100, we reboot the installer and run the script again.";
       method = mkOption { type = enum [ "closure" "configuration" ]; default = "closure"; description = "What we install: the built system (`closure`), or a minimal configuration that the deployment then replaces (`configuration`)."; };

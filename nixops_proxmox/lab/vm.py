@@ -34,6 +34,7 @@ class Vm:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     running: Running | None = None
     started: dict[str, str] = field(default_factory=dict)  # the configuration the running machine was started with
+    told: dict[str, str] = field(default_factory=dict)  # what the cloud-init drive had when it was written last
     paused: bool = False
     suspended: bool = False  # the guest said so itself (S3)
     flock: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)

@@ -29,6 +29,7 @@ from nixops_proxmox.operations.resources import Outside, ResourceKeeper, Resourc
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineKind, MachineSpec, NetworkSpec
+from nixops_proxmox.spec.cloud_init import with_cloud_init
 from nixops_proxmox.spec.serials import serials_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Access
@@ -89,7 +90,8 @@ class OpenDeployment:
         """The machine's description; without one, what the record tells."""
         for spec in () if self.network is None else self.network.machines:
             if spec.name == name:
-                return as_recorded(self.addresses.filled(spec), self.record.machine(name))
+                known = as_recorded(self.addresses.filled(spec), self.record.machine(name))
+                return with_cloud_init(known, [self._parts.keys.client_key().public])
         machine = self.record.machine(name)
         if machine.phase is Phase.ABSENT:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")

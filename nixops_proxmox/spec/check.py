@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
+from nixops_proxmox.spec.cloud_init import SLOT, is_told
 from nixops_proxmox.spec.containers import check_container
 from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
@@ -132,6 +133,7 @@ def _check_vm(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     if by_agent and not spec.agent:
         text = f"a machine from {_A[spec.install.source]} gets its identity through the guest agent"
         mistakes.add(at("agent"), f'{text}, unless install.identity is "cloud-init"')
+    _check_cloud_init(spec, at, mistakes)
     if spec.balloon is not None and spec.memory is not None and spec.balloon > spec.memory:
         mistakes.add(at("balloon"), f"expected at most the memory, {spec.memory} MiB, got {spec.balloon}")
     if spec.efi is not None and spec.bios == "seabios":
@@ -142,6 +144,25 @@ def _check_vm(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     _check_enough(spec, at, mistakes)
     for serial, slots in _twice((disk.serial, disk.slot) for disk in spec.disks):
         mistakes.add(at("disks"), f"{' and '.join(slots)} have the same serial, {serial}")
+
+
+def _check_cloud_init(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    told, place = spec.install.cloud_init, f"{at('install')}.cloudInit"
+    if told is None:
+        return
+    if spec.install.source is InstallSource.ISO:
+        mistakes.add(place, 'has no meaning unless install.from is "image" or "template"')
+    if spec.install.identity is not IdentityBy.AGENT:
+        mistakes.add(place, "a system reads one drive of cloud-init, and install.identity is another one: set only one")
+    for key in spec.extra:
+        if key == SLOT or is_told(key):
+            mistakes.add(f"{at('extra')}.{key}", "is set by install.cloudInit")
+    if told.storage is None and not spec.disks:
+        mistakes.add(f"{place}.storage", "must be set where no disk is described")
+    static = any("static" in (nic.ipv4.method, nic.ipv6.method) for nic in spec.network)
+    if static and not (told.nameservers or spec.name_servers):
+        text = "no name servers are described, so PVE tells the machine those of the node that it is on"
+        mistakes.warn(f"{place}.nameservers", text)
 
 
 def _check_placement(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

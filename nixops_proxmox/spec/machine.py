@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.cloud_init import CloudInit
 from nixops_proxmox.spec.container import ContainerSpec
 from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
@@ -134,6 +135,7 @@ class InstallSpec(Frozen):
     full_clone: bool = False
     identity: IdentityBy = IdentityBy.AGENT
     identity_storage: v.Storage | None = None  # where the CD for cloud-init goes; None: one that takes ISO files
+    cloud_init: CloudInit | None = None  # PVE's own drive
     layout: Annotated[LayoutName, BeforeValidator(refuse_no_layout)] | None = (
         None  # of the first disk; None: `partition`, or the default layout
     )

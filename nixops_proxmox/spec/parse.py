@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from nixops_proxmox.spec import check
 from nixops_proxmox.spec.addresses import check_ip, spell_out
+from nixops_proxmox.spec.cloud_init import with_cloud_init
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.containers import check_containers
 from nixops_proxmox.spec.derived import with_derived
@@ -224,7 +225,8 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
         mistakes.add(path, "is not set: describe the machine here")
         return None
     node = grow(path, options, mistakes)
-    return _read(MachineSpec, node, mistakes, given={"name": name})
+    spec = _read(MachineSpec, node, mistakes, given={"name": name})
+    return None if spec is None else with_cloud_init(spec)
 
 
 def _options(entry: object) -> object:

@@ -136,14 +136,16 @@ def test_a_machine_from_an_image(bed: "Bed", tmp_path: Path) -> None:
 )
 def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) -> None:
     make_template(bed, upload_image(bed, tmp_path))
-    clone = "fullClone = true;" if full else ""
+    clone = "fullClone = true;" if full else "cloudInit = { };"
     bed = with_install(bed, tmp_path, f'from = "template"; template = "plain"; {clone}')
     bed.run("deploy")
     machine = check_ready(bed, "1")
     vm = bed.vms()[str(machine["vmid"])]
     assert "unfinished" not in json.dumps(vm)
+    assert full or (vm["config"]["ciuser"], "cloudinit" in vm["config"]["ide0"]) == ("root", True)
     bed.run("stop")
     bed.run("start")
     check_ready(bed, "1")
+    assert not json.loads(bed.run("check", "--json").stdout)["machines"][0]["changes"]
     bed.run("destroy", "--yes")
     assert set(bed.vms()) == {"9000"} and len(bed.images()) == 1

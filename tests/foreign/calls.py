@@ -116,6 +116,7 @@ def made(folder: Path) -> list[Made]:
         Made("restore_vm", lambda c: c.restore_vm(NODE, VMID, "local:backup/a.vma.zst"), "POST", f"/nodes/{NODE}/qemu"),
         Made("change_config", lambda c: c.change_config(NODE, VMID, {"memory": 512}), "POST", f"{VM}/config"),
         Made("set_config", lambda c: c.set_config(NODE, VMID, {"memory": 512}), "PUT", f"{VM}/config"),
+        Made("regenerate_cloud_init", lambda c: c.regenerate_cloud_init(NODE, VMID), "PUT", f"{VM}/cloudinit"),
         Made("resize_disk", lambda c: c.resize_disk(NODE, VMID, "scsi0", "9G"), "PUT", f"{VM}/resize"),
         Made("delete_vm", lambda c: c.delete_vm(NODE, VMID), "DELETE", VM),
         Made("start_vm", lambda c: c.start_vm(NODE, VMID), "POST", f"{power}/start"),

@@ -1,7 +1,6 @@
 """Cloud-init, keys, monitor, consoles, statistics: what is around a VM."""
 
 import asyncio
-import hashlib
 import secrets
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from aiohttp import WSMsgType, web
 
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.cluster import Console
-from nixops_proxmox.lab.config import MASK, decode_keys, typed
+from nixops_proxmox.lab.config import MASK, typed
 from nixops_proxmox.lab.machines.qemu.argv import SERIAL
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.rfb import show
@@ -20,22 +19,12 @@ from nixops_proxmox.lab.schema.types import boolean, integer, one_of, text
 from nixops_proxmox.lab.serial_line import relay
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms import cloud_init as cloud_drive
 
 routes = Routes()
 BASE = "/nodes/{node}/qemu/{vmid}"
 AUDIT = needs("/vms/{vmid}", "VM.Audit")
 CONSOLE = needs("/vms/{vmid}", "VM.Console")
-CLOUD_INIT = (
-    "ciuser",
-    "cipassword",
-    "sshkeys",
-    "nameserver",
-    "searchdomain",
-    "citype",
-    "cicustom",
-    "ciupgrade",
-    "name",
-)
 
 
 # Cloud-init.
@@ -47,10 +36,10 @@ async def cloud_init(call: Call) -> Any:
     vm = call.vm
     found = []
     for key, value in vm.config.items():
-        if key not in CLOUD_INIT and not key.startswith("ipconfig"):
+        if not cloud_drive.is_told(key):
             continue
         shown = MASK if key == "cipassword" else typed(key, value, call.cluster.release)
-        old = vm.started.get(key) if vm.running else value
+        old = vm.told.get(key) if vm.running else value
         found.append({"key": key, "value": shown} if old == value else {"key": key, "value": old, "pending": shown})
     return found
 
@@ -59,30 +48,19 @@ async def cloud_init(call: Call) -> Any:
 async def regenerate(call: Call) -> Any:
     vm = call.vm
     vm.check_lock()
-    for key in vm.config:
-        if key in CLOUD_INIT or key.startswith("ipconfig"):
-            vm.started[key] = vm.config[key]
+    cloud_drive.write_drive(vm)
 
 
 @routes.get(f"{BASE}/cloudinit/dump", {"type": one_of("user", "network", "meta", optional=False)}, AUDIT)
 async def dump(call: Call) -> Any:
-    config = call.vm.config
-    name = config.get("name", f"VM{call.vmid}")
+    config, release = call.vm.config, call.cluster.release
     match call.params["type"]:
         case "user":
-            lines = ["#cloud-config", f"hostname: {name.partition('.')[0]}", "manage_etc_hosts: true", f"fqdn: {name}"]
-            lines += [f"user: {config['ciuser']}"] if "ciuser" in config else []
-            if "sshkeys" in config:
-                lines += ["ssh_authorized_keys:", *(f"  - {key}" for key in decode_keys(config["sshkeys"]))]
-            upgrade = "true" if config.get("ciupgrade", "1") == "1" else "false"
-            return "\n".join(
-                [*lines, "chpasswd:", "  expire: False", "users:", "  - default", f"package_upgrade: {upgrade}", ""]
-            )
+            return cloud_drive.user_data(config, call.vmid, release)
         case "meta":
-            identity = hashlib.sha1(repr(sorted(config.items())).encode(), usedforsecurity=False).hexdigest()
-            return f"instance-id: {identity}\n"
+            return cloud_drive.meta_data(config, call.vmid, release)
         case _:
-            return "version: 1\nconfig:\n"
+            return cloud_drive.network_config(config)
 
 
 # Keys and monitor.

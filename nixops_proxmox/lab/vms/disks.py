@@ -10,6 +10,7 @@ from nixops_proxmox.lab.config import disk_keys, format_disk, format_size, gib_t
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die
 from nixops_proxmox.lab.storage import Storage, Stored
 from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vms.cloud_init import refuse_second
 
 NEW = re.compile(r"^(?:([^:\s]+):)?(\d+(?:\.\d+)?)$")
 CLOUD_INIT = re.compile(r"^([^:\s]+):cloudinit$")
@@ -25,6 +26,8 @@ def check_disks(
     """Everything that PVE refuses at once, before a task is made."""
     for key in disk_keys(values):
         disk = parse_disk(key, values[key])
+        if CLOUD_INIT.match(disk["file"]):
+            refuse_second(cluster.vms.get(vmid), values, key)
         if disk["file"] not in ("none", "cdrom"):
             _check_disk(cluster, auth, node, vmid, key, disk, default)
 

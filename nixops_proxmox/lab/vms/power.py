@@ -15,6 +15,7 @@ from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.sdn_nodes import wire_of
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms.cloud_init import write_drive
 from nixops_proxmox.lab.vms.mapped import has_device, local_resources, mapping_of
 from nixops_proxmox.lab.vms.pending import apply_pending
 
@@ -78,6 +79,7 @@ async def switch_on(cluster: Cluster, vm: Vm, hardware: Hardware, state: object 
     if not began:  # it may have ended already
         began.append(machine)
         vm.running, vm.started, vm.paused, vm.suspended = machine, dict(vm.config), False, False
+        write_drive(vm)
 
 
 def forget_machine(vm: Vm) -> None:

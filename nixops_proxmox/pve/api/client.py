@@ -352,6 +352,10 @@ class PveClient:
         """At once: for what is quick; hotplug problems come as BadParameter."""
         self._ask("PUT", f"{VM}/config", params, node=node, vmid=vmid, patience=SLOW)
 
+    def regenerate_cloud_init(self, node: str, vmid: int) -> None:
+        """PVE's cloud-init drive of a VM that runs gets the values of the configuration. At a start, it does anyway."""
+        self._ask("PUT", f"{VM}/cloudinit", node=node, vmid=vmid, patience=SLOW)
+
     def resize_disk(self, node: str, vmid: int, disk: str, size: str) -> str | None:
         """`size` like 40G or +8G. 7.4 does it at once and answers null."""
         data = self._ask("PUT", f"{VM}/resize", {"disk": disk, "size": size}, node=node, vmid=vmid, patience=SLOW)

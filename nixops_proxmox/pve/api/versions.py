@@ -43,6 +43,11 @@ class Release:
         return self >= Release(8, 0)
 
     @property
+    def has_cloud_init_upgrade(self) -> bool:
+        """`ciupgrade` (8.0). Before that, cloud-init always upgrades packages."""
+        return self >= Release(8, 0)
+
+    @property
     def has_sdn_use(self) -> bool:
         """Bridges need SDN.Use since 8.0."""
         return self >= Release(8, 0)

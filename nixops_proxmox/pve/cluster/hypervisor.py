@@ -67,8 +67,10 @@ from nixops_proxmox.pve.wire.properties import MIB, macs_of
 from nixops_proxmox.pve.wire.refusals import NotObeyed, VmRunning, WrongPlace
 from nixops_proxmox.pve.wire.tls import always
 from nixops_proxmox.spec import InstallSource, MachineSpec
+from nixops_proxmox.spec.cloud_init import is_told
 from nixops_proxmox.spelling import Verb, command
 
+UPGRADE = "ciupgrade"  # the key that PVE 7 does not know
 HOTPLUG = "hotplug problem"  # PVE's words for a device that cannot come or go while the VM runs
 _GOALS = {"start": Power.RUNNING, "stop": Power.STOPPED, "shutdown": Power.STOPPED}
 POWER_TIME = 180.0  # seconds for HA to do what it said it would
@@ -266,7 +268,7 @@ class PveHypervisor:
         del keys, note
         facts, identity = machine.facts, identity_of(machine)
         if spec.install.source is not InstallSource.TEMPLATE:
-            params = create_params(spec, identity)
+            params = create_params(self._as_known(spec), identity)
             return Creation("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
         template = self._placer.get_template(spec, facts.node)
         params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
@@ -429,7 +431,15 @@ class PveHypervisor:
             self._work.while_locked(vm.node, vm.vmid, change)  # the same values once more do no harm
 
     def changes(self, vm: Vm, spec: MachineSpec, machine: Machine) -> Sequence[Change]:
-        return (*differences.changes(vm, spec, identity_of(machine)), *self._pools.find_change(vm, spec))
+        known = self._as_known(spec)
+        return (*differences.changes(vm, known, identity_of(machine)), *self._pools.find_change(vm, spec))
+
+    def _as_known(self, spec: MachineSpec) -> MachineSpec:
+        """Without what this release does not know, and would refuse."""
+        if UPGRADE not in spec.extra or self.get_release().has_cloud_init_upgrade:
+            return spec
+        extra = {key: value for key, value in spec.extra.items() if key != UPGRADE}
+        return spec.model_copy(update={"extra": extra})
 
     def lock_told(self, vm: Vm) -> str:
         return self._work.lock_told(vm.node, vm.vmid, vm.lock) if vm.lock else ""
@@ -484,6 +494,7 @@ class PveHypervisor:
                 )
         finally:
             self._finder.drop_look(vm.vmid)
+        problems += self._tell_cloud_init(vm, update)
         if update.moves:
             self._move_disks(vm, update.moves, machine, note, doing)
             again = self._finder.find_again(machine.facts) or vm
@@ -494,7 +505,19 @@ class PveHypervisor:
         return problems
 
     def _update(self, vm: Vm, spec: MachineSpec, machine: Machine) -> differences.ConfigUpdate:
-        return differences.update(vm, spec, identity_of(machine))
+        return differences.update(vm, self._as_known(spec), identity_of(machine))
+
+    def _tell_cloud_init(self, vm: Vm, update: differences.ConfigUpdate) -> list[str]:
+        """What has changed of what PVE's cloud-init drive tells a VM that runs. The drive gets it now, for a restart
+        from within. A start writes the drive, whatever came of this."""
+        keys = sorted({key for params in update.calls for key in params if is_told(key)})
+        if not keys or vm.power is not Power.RUNNING:
+            return []
+        try:
+            self.client.regenerate_cloud_init(vm.node, vm.vmid)
+        except PveRefused as error:
+            return [f"{', '.join(keys)}: cloud-init is told at the VM's next start ({error.message})"]
+        return [f"{', '.join(keys)}: cloud-init in the guest takes this up when the guest boots"]
 
     def _move_disks(self, vm: Vm, moves: Mapping[str, str], machine: Machine, note: NoteTask, doing: str) -> None:
         """Each is proven to be there before the next one is moved. After a move of somebody else's we look again."""

@@ -139,6 +139,8 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
         yield Need((f"/storage/{storage}",), ("Datastore.Audit",), "see the storage of the disks")
     if spec.container is not None:
         yield from _needs_of_container(spec.container)
+    if spec.install.cloud_init is not None and (drive := spec.install.cloud_init.storage):
+        yield Need((f"/storage/{drive}",), ("Datastore.AllocateSpace",), "make the cloud-init drive")
     image = medium_of(spec)[0] if spec.install.source is InstallSource.IMAGE else ""
     if spec.install.identity is IdentityBy.CLOUD_INIT:
         known = spec.install.identity_storage is not None  # else one is chosen among those that the token may use

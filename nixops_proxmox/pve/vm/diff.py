@@ -35,6 +35,7 @@ from nixops_proxmox.pve.wire.properties import (
     print_properties,
 )
 from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec.cloud_init import is_told
 
 # §8.3 of PVE's behaviour: these act on a running VM at once; everything else waits for a full stop and start.
 HOT = frozenset(
@@ -188,7 +189,7 @@ def _needs_restart(vm: Vm, key: str, have: str, want: str) -> bool:
         return not _plugs_memory(vm)
     if key == "balloon":  # how far it is blown up can be told a running guest; that there is such a device cannot
         return (have == "0") != (want == "0")
-    return key not in HOT
+    return key not in HOT and not is_told(key)  # what cloud-init is told is in the configuration at once
 
 
 def _plugs_memory(vm: Vm) -> bool:
@@ -219,6 +220,8 @@ def same_setting(key: str, have: str, want: str) -> bool:
         return is_default(key, want)
     if same_scalar(have, want):
         return True
+    if is_told(key):
+        return key.startswith("ipconfig") and parse_properties(have) == parse_properties(want)
     default_key = DEFAULT_KEYS.get(key, "")
     if not default_key and "=" not in want:
         return False

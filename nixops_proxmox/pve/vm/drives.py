@@ -240,13 +240,19 @@ def _extra_steps(vm: Vm, slot: str, want: str) -> Iterator[Correction]:
     wants, have = _parse_wanted(want), vm.config.get(slot, "")
     new = _NEW.fullmatch(wants["file"])
     if not have:
-        yield from _new_device(vm, slot, want, allocates=new is not None)
+        if not (is_cloud_init(wants) and _has_cloud_init_drive(vm)):
+            yield from _new_device(vm, slot, want, allocates=new is not None)
     elif new is not None:
         yield from _made_steps(vm, slot, have, wants, new[1] or "", float(new[2]))
     elif not _is_same_medium(parse_drive(have), wants):
         yield _exchange(slot, have, want)
     elif not is_cloud_init(wants):
         yield from _option_steps(slot, parse_drive(have), have, _options(wants))
+
+
+def _has_cloud_init_drive(vm: Vm) -> bool:
+    """In any slot: a clone brings the template's, and PVE lets a VM have one."""
+    return any(is_cloud_init(drive) for drive in drives_of(vm.config).values())
 
 
 def _parse_wanted(want: str) -> dict[str, str]:

@@ -149,6 +149,7 @@ class FakeVm:
     active: str = ""
     kernel: str = ""  # of the system that was booted
     host_key: str = ""
+    keeps_keys: bool = False  # whatever cloud-init is told next
     made_key: str = ""  # of a container: the one that PVE made
     bears: tuple[str, str] = ("", "")  # the mark of a VM that no record knows
     volume: str = "local-lvm:vm-100-disk-0"
@@ -733,6 +734,7 @@ class Guest:
         assert not spec.is_container or machine.facts.first_key == vm.made_key, "nobody knows who answers"
         assert vm.memory == spec.memory, "booted before it was made what is described"
         vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
+        vm.keeps_keys = "ssh_deletekeys: false\n" in [text for text, _ in files.values()]
         self.fuse.boundary()
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:

@@ -14,6 +14,8 @@ from nixops_proxmox.kinds.machine.first_boot import HEADER, first_disc, meta_dat
 from nixops_proxmox.kinds.machine.iso_image import SECTOR, iso_image
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.spec import IpSpec, MachineSpec, Nic
+from nixops_proxmox.spec.cloud_init import CloudInit
+from tests.kinds.machine.cluster import COPIES, Bench
 
 UUID = "11111111-2222-4333-8444-555555555555"
 MACHINE = Machine(
@@ -113,3 +115,10 @@ def test_nics_are_told_apart_by_their_macs() -> None:
         "routes": [{"to": "0.0.0.0/0", "via": "10.0.0.1"}],
         "nameservers": {"addresses": ["10.0.0.53"]},
     }
+
+
+@pytest.mark.parametrize("told", [CloudInit(), None])
+def test_cloud_init_makes_no_other_host_keys_whatever_pves_drive_tells_it_next(told: CloudInit | None) -> None:
+    bench, spec = Bench(), COPIES["template"]
+    bench.run(spec=spec.model_copy(update={"install": spec.install.model_copy(update={"cloud_init": told})}))
+    assert bench.vm.keeps_keys is (told is not None)

@@ -10,7 +10,7 @@ from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, change_hardware, get_vm
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
 from nixops_proxmox.model import Facts, Machine, Power
-from nixops_proxmox.spec import IdentityBy
+from nixops_proxmox.spec import IdentityBy, MachineSpec
 
 
 class BootCopy(Repeatable):
@@ -29,7 +29,7 @@ class BootCopy(Repeatable):
         world.guest.introduce(
             machine,
             world.spec,
-            identity_files(machine, world.spec, private, public) | {"etc/hostname": (f"{machine.name}\n", 0o644)},
+            identity_files(machine, world.spec, private, public) | _more_files(machine, world.spec),
             world.keys.authorized_keys(world.spec),
         )
         known = machine.moved(machine.phase, _named(attempt.facts, machine, public))
@@ -77,6 +77,15 @@ class BootCopy(Repeatable):
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         world.volumes.settle(machine, world.spec)
         world.before_boot(machine.name)
+
+
+def _more_files(machine: Machine, spec: MachineSpec) -> dict[str, tuple[str, int]]:
+    """When what PVE's drive tells has changed, cloud-init takes the machine for a new one, and would make other host
+    keys."""
+    files = {"etc/hostname": (f"{machine.name}\n", 0o644)}
+    if spec.install.cloud_init is not None:
+        files["etc/cloud/cloud.cfg.d/99-nixops-proxmox.cfg"] = ("ssh_deletekeys: false\n", 0o644)
+    return files
 
 
 def _named(facts: Facts, machine: Machine, public: str) -> Facts:
