@@ -5,6 +5,7 @@ import lzma
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -64,24 +65,31 @@ def open_image(place: Path, cache: Path) -> Image:
             f"{path.name!r} does not end as the name of an image of a disk does",
             hint=f"one of {wanted} is needed, which {', '.join(PACKED)} may follow",
         )
-    digest, stem = sha256_of(path)[:16], re.sub(r"^[a-z0-9]{32}-", "", Path(unpacked_name(path.name)).stem)[:STEM]
+    digest, stem = sha256_of(path)[:16], _stem(path)
     if path.suffix.lower() in PACKED:
         path = _unpacked(path, cache / f"{digest}{Path(unpacked_name(path.name)).suffix.lower()}")
     ending, capacity = _look(path)
     return Image(path, stored_name(f"{stem}-{digest}{ending}"), path.stat().st_size, capacity)
 
 
+def _stem(path: Path) -> str:
+    """Without what the Nix store puts before a name."""
+    path = Path(unpacked_name(re.sub(r"^[a-z0-9]{32}-", "", path.name)))
+    return path.stem[:STEM]
+
+
 def _look(path: Path) -> tuple[str, int]:
     """How its name ends on a storage, and the size of its disk. ConfigError for one that PVE would refuse."""
     with path.open("rb") as file:
         head = file.read(HEADER)
-    if head[:4] == QCOW2:
-        if int.from_bytes(head[8:16]):
+    if head.startswith(QCOW2) and len(head) == HEADER:
+        *_, backing, _, _, capacity = struct.unpack(">4sIQIIQ", head)
+        if backing:
             raise ConfigError(
                 f"{path} is only what differs from another image, and PVE takes none that has a backing file",
                 hint="`qemu-img convert -O qcow2` makes a whole one of it",
             )
-        return ".qcow2", int.from_bytes(head[24:32])
+        return ".qcow2", capacity
     ending = path.suffix.lower()
     if ending == ".qcow2":
         raise ConfigError(
