@@ -140,10 +140,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             goal = (until or Phase.READY).value
             status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
             offer_commits(screen, deployed.takings, "takes")
-        status = status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
-        settled = everything and not status and saved is None
-        dialogs.tidy_images(screen, deployed if settled else None, remove=args.remove)
-        return status
+        return status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
 
 
 def _remove(
@@ -151,7 +148,7 @@ def _remove(
 ) -> int:
     """After everything that is described stands as it should: until then, nothing is given up."""
     if not names and not things:
-        return 0
+        return _tidy(args, screen, deployed)
 
     deployed.agree()  # each of them was named in a question
 
@@ -164,7 +161,14 @@ def _remove(
         screen.say(f"{'given back' if args.release else 'still taken'}: {line}")
     if args.release:
         offer_commits(screen, deployed.takings, "gives back")
-    return status
+    return status or _tidy(args, screen, deployed)
+
+
+def _tidy(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:
+    """A deploy of some machines, or of what a plan says, leaves alone what others may need."""
+    if selects_all(args) and args.plan is None:
+        dialogs.tidy_images(screen, deployed, remove=args.remove)
+    return 0
 
 
 def _find_moved(

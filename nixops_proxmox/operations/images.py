@@ -105,7 +105,7 @@ class DiskImages:
         return [one for stored in self._record.stored(kind.NAME) for one in self._ours(stored.name)]
 
     def unused(self) -> list[Unused]:
-        """Of these. Empty if a described image cannot be read: it may be one of them."""
+        """Those that nothing described is made of. Empty if a described image cannot be read: it may be one of them."""
         found = self.put_by_us()
         try:
             needed = {self._open(spec).name for spec in self._described()} if found else set()

@@ -1,4 +1,4 @@
-"""PVE's cloud-init drive: what it tells a guest, as PVE writes it, and when it is written anew."""
+"""PVE's cloud-init drive: what it tells a guest, as PVE writes it, and when it is written again."""
 
 import hashlib
 import re

@@ -156,7 +156,7 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
 
 
 def _needs_of_upload(spec: MachineSpec) -> Iterator[Need]:
-    """Of an image that is a file of ours."""
+    """An image that is a file of ours is uploaded, and deleted when nothing needs it."""
     if spec.install.source is not InstallSource.IMAGE or not is_file_here(spec.install.image):
         return
     named = spec.install.image_storage

@@ -162,8 +162,8 @@ def _other_storages(spec: MachineSpec) -> dict[str, str]:
 
 
 def _upload_refusal(spec: MachineSpec, node: NodeSeen, seen: ClusterResources) -> str:
-    """Of an image that is a file of ours: why it can be put on no storage there. A storage that is named may get the
-    content type before the file comes."""
+    """Why an image that is a file of ours can be put on no storage there. A storage that is named may get the content
+    type before the file comes."""
     if spec.install.source is not InstallSource.IMAGE or not is_file_here(spec.install.image):
         return ""
     if named := spec.install.image_storage:
