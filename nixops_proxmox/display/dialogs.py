@@ -107,8 +107,8 @@ def recover(
 
 
 def tidy_images(screen: Screen, deployed: "Deployed | None", *, remove: bool) -> None:
-    """Images that deploys put on storages and nothing is made of any more: `remove` deletes them. Nothing needs them, so
-    one that cannot be deleted is a warning. None: not everything is as described, so they stay."""
+    """Images that deploys put on storages and nothing is made of any more: `remove` deletes them. Nothing needs them,
+    so one that cannot be deleted is a warning. None: not everything is as described, so they stay."""
     unused = [] if deployed is None else deployed.unused_images()
     if not remove:
         for one in unused:
