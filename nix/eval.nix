@@ -279,6 +279,13 @@ let
     (name: machine: inMachine name (whole (
       if isForeign machine then null else imageOf (machine.deployment.proxmox.install.image or null))))
     all;
+  templateImages = listToAttrs (filter (one: one.value != null) (map
+    (name: {
+      name = "resources.templates.${name}";
+      value = addErrorContext "while evaluating resources.templates.${name}.image:"
+        (whole (imageOf (resources.templates.${name}.image or null)));
+    })
+    (if elem "templates" resourceOptions then attrNames (resources.templates or { }) else [ ])));
   imageOf = value:
     let
       context = if isString value then builtins.getContext value else { };
@@ -350,7 +357,7 @@ in
     machines = builtins.seq first
       (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }
         // (if images.${name} == null then { } else { image = images.${name}; })) deployments);
-  };
+  } // (if templateImages == { } then { } else { inherit templateImages; });
 
   machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;
   inherit nodes places resources;

@@ -76,6 +76,7 @@ class Endpoint:
 
 
 _STORED_AS = {"installed_by": "method"}  # facts whose JSON has the name that earlier versions gave them
+TEMPLATE_OF = "template"  # in `Facts.extra`: the VMID of the template of which it is a linked clone
 RESTORING = "restoring"  # in `Facts.extra`: the UUID that the VM has until a foreign backup is made ours
 
 

@@ -23,6 +23,7 @@ from nixops_proxmox.kinds import (
     reservation,
     routing,
     storage,
+    template,
 )
 from nixops_proxmox.kinds.container import table as container
 from nixops_proxmox.kinds.firewall import cluster, group, machine, names
@@ -117,6 +118,7 @@ def our_kinds() -> Sequence[Entry]:
         Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
         Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
         Entry(storage.NAME, storage.ABOUT, storage.LIFECYCLE, described=storage.DESCRIBED),
+        Entry(template.NAME, template.ABOUT, template.LIFECYCLE, described=template.DESCRIBED),
         Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
         Entry(cluster.NAME, cluster.ABOUT, cluster.LIFECYCLE, described=cluster.DESCRIBED),
         Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),

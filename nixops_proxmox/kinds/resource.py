@@ -55,13 +55,20 @@ class Setting:
     reporter: Reporter[Any]
     nics: Callable[[], Sequence[KnownNic]] = tuple  # of all described machines
     router: Callable[[str], Any] = no_router  # the Router of a profile
+    sources: Any = None  # the images of templates: kinds.template.ports.Sources
     only: str = ""  # the machine that comes or goes, where nothing is done for others now
     made: Callable[[], Sequence[ResourceSpec]] = tuple  # the recorded resources, as they were described last
 
 
+def _nothing_runs(facts: Known) -> str:
+    del facts
+    return ""
+
+
 @dataclass(frozen=True)
 class ResourceWorld(Generic[Sp, A]):
-    """Everything outside, for one thing. `mark`: the text that says whose it is, for comments."""
+    """Everything outside, for one thing. `mark`: the text that says whose it is, for comments. `running`: the UPID of
+    a task that the last errand of these facts began and that may still run."""
 
     spec: Sp
     mark: str
@@ -70,14 +77,15 @@ class ResourceWorld(Generic[Sp, A]):
     reporter: Reporter[Thing]
     wait: Callable[[str], None]
     setting: Setting | None = None
+    running: Callable[[Known], str] = _nothing_runs
 
     def wait_for_task(self, upid: str) -> None:
         self.wait(upid)
 
     def find_task(self, facts: Known, kind: str) -> str:
-        """Tasks are told by their UPID; a kind with tasks that must be found otherwise has a world of its own."""
-        del facts, kind
-        return ""
+        """Tasks are told by their UPID, unless `running` finds them."""
+        del kind
+        return self.running(facts)
 
 
 @dataclass(frozen=True)

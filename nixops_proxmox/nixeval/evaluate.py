@@ -153,9 +153,7 @@ def parse_evaluation(text: str) -> Evaluated:
         raise EvaluationFailed(f"Nix did not print JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("machines"), dict):
         raise EvaluationFailed("the network evaluates to something without machines")
-    return Evaluated(
-        data, _parse_derivations(data["machines"], "toplevel"), _parse_derivations(data["machines"], "image")
-    )
+    return Evaluated(data, _parse_derivations(data["machines"], "toplevel"), _parse_images(data))
 
 
 def _unannounced(stderr: str) -> str:
@@ -201,6 +199,14 @@ def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
     where = f"{title}, machine {failure.machine}" if failure.machine else title
     hint = explain_store(words) or "run again with -v for Nix's whole trace"
     return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint=hint)
+
+
+def _parse_images(data: Mapping[str, Any]) -> dict[str, Toplevel]:
+    """By the machine, or by the place of the template (resources.templates.base), that is made of one."""
+    said = data.get("templateImages")
+    templates = said if isinstance(said, dict) else {}
+    beside = {name: {"image": image} for name, image in templates.items()}
+    return _parse_derivations(data["machines"], "image") | _parse_derivations(beside, "image")
 
 
 def _parse_derivations(machines: Mapping[str, object], key: str) -> dict[str, Toplevel]:

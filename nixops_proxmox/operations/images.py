@@ -1,5 +1,6 @@
 """Images of disks that are files here: built, looked at, put on a storage once, and deleted when nothing needs them."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,16 +26,40 @@ from nixops_proxmox.pve.vm.copies import refuse_larger_image
 from nixops_proxmox.pve.wire.properties import MIB
 from nixops_proxmox.spec import InstallSource, MachineSpec, NetworkSpec
 from nixops_proxmox.spec.images import is_file_here
-from nixops_proxmox.spec.storage import STORAGE
+from nixops_proxmox.spec.resource import ResourceSpec, place_of
+from nixops_proxmox.spec.storage import StorageSpec
+from nixops_proxmox.spec.template import TemplateSpec
 from nixops_proxmox.state.record import DeploymentRecord
 
 CONTENT = "import"
-FOR_MACHINES = "machines"  # why a file was put on a storage: a machine is made of it
+FOR_MACHINES = "machines"  # why a file was put on a storage: a machine, or a template, is made of it
 TENTHS = 10  # so many lines of progress are told of one upload
 
 
-def has_file(spec: MachineSpec) -> bool:
-    return spec.install.source is InstallSource.IMAGE and is_file_here(spec.install.image)
+@dataclass(frozen=True)
+class Source:
+    """An image that is named. `owner`: the machine, or the template's place in the network, that is made of it."""
+
+    owner: str
+    option: str  # the path of the option that names it
+    image: str
+    storage: str | None
+    profile: str
+
+    @property
+    def is_file(self) -> bool:
+        return is_file_here(self.image)
+
+
+def source_of(spec: MachineSpec) -> Source:
+    image = spec.install.image if spec.install.source is InstallSource.IMAGE else None
+    option = f"{spec.name}.deployment.proxmox.install"
+    # A volume has no file: what is no image at all counts as one.
+    return Source(spec.name, option, image or "none:none", spec.install.image_storage, spec.profile)
+
+
+def source_of_template(spec: TemplateSpec) -> Source:
+    return Source(place_of(spec), place_of(spec), spec.image, spec.image_storage, spec.profile)
 
 
 @dataclass(frozen=True)
@@ -53,7 +78,7 @@ class Unused:
 
 
 class DiskImages:
-    """Satisfies `kinds.machine.ports.Images`, for all machines of a run."""
+    """Satisfies `kinds.machine.ports.Images` and `kinds.template.ports.Sources`, for all of a run."""
 
     def __init__(
         self,
@@ -65,10 +90,13 @@ class DiskImages:
         clock: Clock,
         reporter: Reporter[Machine],
         lease: Any = None,
+        template_on: Callable[[MachineSpec, str], int] | None = None,
     ) -> None:
-        """`build`: has Nix build a machine's image, if it does. `base`: what relative paths are relative to."""
+        """`build`: has Nix build an image, if it does. `base`: what relative paths are relative to. `template_on`: the
+        VMID of a machine's described template on a node, where it is made if it is not there."""
         self._record, self._network, self._cluster, self._build = record, network, cluster, build
         self._base, self._clock, self._reporter, self._lease = base, clock, reporter, lease
+        self._template_on = template_on
         self._lock = threading.RLock()  # two machines of one image: the second finds it there
         self._images: dict[str, Image] = {}
 
@@ -76,27 +104,51 @@ class DiskImages:
 
     def check(self, spec: MachineSpec) -> None:
         """Built, whole, and no larger than the disk; and its storage takes images, or is going to."""
-        if has_file(spec):
-            refuse_larger_image(spec, [self._open(spec).capacity])
-            self._refuse_storage(spec)
+        template = self._template_of(spec)
+        source = source_of(spec) if template is None else source_of_template(template)
+        if source.is_file:
+            refuse_larger_image(spec, [self._open(source).capacity])
+            self._refuse_storage(source)
 
     def put(self, machine: Machine, spec: MachineSpec) -> MachineSpec:
-        if not has_file(spec):
+        if spec.install.described and self._template_on is not None:
+            vmid = self._template_on(spec, machine.facts.node)
+            changed = {"template": str(vmid), "described": False}
+        elif source_of(spec).is_file:
+            changed = {"image": self._put(source_of(spec), machine.facts.node, machine)}
+        else:
             return spec
-        with self._lock:
-            medium = self._choose(spec, machine.facts.node)
-            self._pursue(medium, machine, spec.profile)
-        return spec.model_copy(update={"install": spec.install.model_copy(update={"image": medium.volume})})
+        return spec.model_copy(update={"install": spec.install.model_copy(update=changed)})
 
     def foresee(self, spec: MachineSpec, node: str) -> Sequence[str]:
         """What is sent before a machine is made on that node, a line."""
-        if not has_file(spec) or not node:
+        source = source_of(spec)
+        if not source.is_file or not node:
             return ()
-        medium = self._choose(spec, node)
+        medium = self._choose(source, node)
         there = self._size_of(spec.profile, medium) == medium.size
         where = f"{medium.storage} on {node}" if medium.only_node else medium.storage
         told = f"the image {medium.name} ({-(-medium.size // MIB)} MiB)"
         return (f"{told} is on {where} already" if there else f"upload {told} to {where}",)
+
+    # What templates ask.
+
+    def digest_of_template(self, spec: TemplateSpec) -> str:
+        """Of the image's content, or of a volume's name, and of the template's hardware: 16 hex digits."""
+        source = source_of_template(spec)
+        content = self._open(source).name if source.is_file else spec.image
+        return hashlib.sha256(f"{content} {spec.hardware}".encode()).hexdigest()[:16]
+
+    def put_for_template(self, spec: TemplateSpec, node: str) -> str:
+        source = source_of_template(spec)
+        return self._put(source, node, Machine(self._record.name, source.owner)) if source.is_file else spec.image
+
+    def _template_of(self, spec: MachineSpec) -> TemplateSpec | None:
+        templates = (one for one in self._resources() if isinstance(one, TemplateSpec))
+        return next((one for one in templates if spec.install.described and one.is_wanted_by(spec)), None)
+
+    def _resources(self) -> Sequence[ResourceSpec]:
+        return () if self._network is None else self._network.resources
 
     # What nothing needs any more.
 
@@ -108,7 +160,7 @@ class DiskImages:
         """Those that nothing described is made of. Empty if a described image cannot be read: it may be one of them."""
         found = self.put_by_us()
         try:
-            needed = {self._open(spec).name for spec in self._described()} if found else set()
+            needed = {self._open(source).name for source in self._described()} if found else set()
         except ConfigError:
             return []
         return [one for one in found if one.medium.name not in needed]
@@ -116,18 +168,15 @@ class DiskImages:
     def remove(self, one: Unused) -> None:
         """StateError for one that a VM has inserted."""
         with hold_thing(self._record, Ref(kind.NAME, one.name), self._lease, self._clock) as lease:
-            thing = ours(self._recorded(one.name), one.medium)
-            pursue(
-                kind.LIFECYCLE,
-                Presence.ABSENT,
-                thing,
-                self._world(one.medium, one.profile),
-                self._record.journal(lease),
-            )
+            thing, world = ours(self._recorded(one.name), one.medium), self._world(one.medium, one.profile)
+            pursue(kind.LIFECYCLE, Presence.ABSENT, thing, world, self._record.journal(lease))
             self._record.forget(one.name, lease, kind=kind.NAME)
 
-    def _described(self) -> Iterator[MachineSpec]:
-        yield from (spec for spec in (() if self._network is None else self._network.machines) if has_file(spec))
+    def _described(self) -> Iterator[Source]:
+        machines = () if self._network is None else self._network.machines
+        sources = [source_of(spec) for spec in machines]
+        sources += [source_of_template(one) for one in self._resources() if isinstance(one, TemplateSpec)]
+        yield from (one for one in sources if one.is_file)
 
     def _ours(self, name: str) -> Iterator[Unused]:
         values = self._recorded(name).facts.values
@@ -145,44 +194,48 @@ class DiskImages:
         stored = next((one for one in self._record.stored(kind.NAME) if one.name == name), None)
         return recorded_thing(self._record.name, kind.NAME, name, stored)
 
-    def _open(self, spec: MachineSpec) -> Image:
+    def _open(self, source: Source) -> Image:
         """It reads the whole file: once for each."""
-        said = spec.install.image or ""
         with self._lock:
-            self._build(spec.name)
-            if said not in self._images:
+            self._build(source.owner)
+            if source.image not in self._images:
                 try:
-                    self._images[said] = open_image(self._base / expanded(said), cache_dir() / "images")
+                    opened = open_image(self._base / expanded(source.image), cache_dir() / "images")
                 except ConfigError as error:
-                    path = f"{spec.name}.deployment.proxmox.install.image"
-                    raise ConfigError(f"{path}: {error.message}", hint=error.hint) from error
-            return self._images[said]
+                    raise ConfigError(f"{source.option}.image: {error.message}", hint=error.hint) from error
+                self._images[source.image] = opened
+            return self._images[source.image]
 
-    def _refuse_storage(self, spec: MachineSpec) -> None:
+    def _refuse_storage(self, source: Source) -> None:
         """ConfigError if the named storage does not take images, and nothing that is described switches that on."""
-        named = spec.install.image_storage
-        resources = () if self._network is None else self._network.resources
-        if named is None or any(one.kind == STORAGE and one.is_wanted_by(spec) for one in resources):
+        named, profile = source.storage, source.profile
+        described = (one for one in self._resources() if isinstance(one, StorageSpec) and CONTENT in one.content)
+        if named is None or any((one.storage_id, one.profile) == (named, profile) for one in described):
             return
-        seen = [one for one in self._cluster(spec.profile).resources().storages if one.storage == named]
+        seen = [one for one in self._cluster(profile).resources().storages if one.storage == named]
         if seen and not any(CONTENT in one.content for one in seen):
             raise ConfigError(
-                f"{spec.name}.deployment.proxmox.install.imageStorage: the storage {named} does not take images",
+                f"{source.option}.imageStorage: the storage {named} does not take images",
                 hint=f'resources.storages.{named}.content = [ "{CONTENT}" ]; switches that on',
             )
 
-    def _choose(self, spec: MachineSpec, node: str) -> Medium:
+    def _put(self, source: Source, node: str, machine: Machine) -> str:
+        """The volume of the image on the node, where it is once."""
+        with self._lock:
+            medium = self._choose(source, node)
+            self._pursue(medium, machine, source.profile)
+        return medium.volume
+
+    def _choose(self, source: Source, node: str) -> Medium:
         """The place that has it already; else the one where an upload was cut off; else the best."""
-        image, hypervisor = self._open(spec), self._cluster(spec.profile)
-        places = find_places(hypervisor, CONTENT, spec.install.image_storage or "", node)
+        image, hypervisor = self._open(source), self._cluster(source.profile)
+        places = find_places(hypervisor, CONTENT, source.storage or "", node)
+        about = {"purpose": FOR_MACHINES, "profile": source.profile}
         media = [
-            Medium(
-                image.path, image.name, image.size, CONTENT, place.storage, place.node, place.shared,
-                {"purpose": FOR_MACHINES, "profile": spec.profile},
-            )
+            Medium(image.path, image.name, image.size, CONTENT, place.storage, place.node, place.shared, about)
             for place in places
-        ]  # fmt: skip
-        sizes = [self._size_of(spec.profile, medium) for medium in media]
+        ]
+        sizes = [self._size_of(source.profile, medium) for medium in media]
         rank = [0 if size == image.size else 1 if size is not None else 2 for size in sizes]
         return media[rank.index(min(rank))]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.core.graph import Ref, Wants, walk
-from nixops_proxmox.errors import DeployError, NoPath, SpecError, StateError
+from nixops_proxmox.errors import DeployError, NoPath, NotFound, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
@@ -30,7 +30,9 @@ from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineKind, MachineSpec, NetworkSpec
 from nixops_proxmox.spec.cloud_init import with_cloud_init
+from nixops_proxmox.spec.marks import mark_of
 from nixops_proxmox.spec.serials import serials_of
+from nixops_proxmox.spec.template import TEMPLATE, TemplateSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state.record import DeploymentRecord
@@ -189,6 +191,7 @@ class OpenDeployment:
 
     def _keep(self, lease: Any = None) -> None:
         """From here on, volumes and other resources may be changed; without a lease, only looked at."""
+        self.images = self._images(lease)
         self.resources = ResourceKeeper(
             self.record,
             self.network,
@@ -199,18 +202,9 @@ class OpenDeployment:
                 self.addresses.nics,
                 self._parts.router,
                 self._parts.care.refuse,
+                self.images,
             ),
             self._kinds,
-            lease,
-        )
-        self.images = DiskImages(
-            self.record,
-            self.network,
-            self._parts.hypervisor,
-            self._build_image,
-            Path.cwd() if self._description is None else self._description.base,
-            self._parts.clock,
-            self._options.reporter,
             lease,
         )
         self.volumes = Keeper(
@@ -220,6 +214,36 @@ class OpenDeployment:
             self._parts.clock,
             self._options.reporter,
             lease,
+        )
+
+    def _images(self, lease: Any) -> DiskImages:
+        return DiskImages(
+            self.record,
+            self.network,
+            self._parts.hypervisor,
+            self._build_image,
+            Path.cwd() if self._description is None else self._description.base,
+            self._parts.clock,
+            self._options.reporter,
+            lease,
+            self._template_on,
+        )
+
+    def _template_on(self, spec: MachineSpec, node: str) -> int:
+        """The VMID of the machine's described template on the node. It is made, if it is not there: a machine that is
+        installed again may be on a node that had none."""
+        resources = () if self.network is None else self.network.resources
+        (template,) = (one for one in resources if isinstance(one, TemplateSpec) and one.is_wanted_by(spec))
+        mark, digest = mark_of(self.record.identity, template.name), self.images.digest_of_template(template)
+        for made in (False, True):
+            if made:
+                self.resources.ensure(Ref(TEMPLATE, template.name))
+            for found in self._parts.hypervisor(spec.profile).template_store.find(template, mark, ()):
+                if found.finished and found.serves(node) and found.digest == digest:
+                    return found.vmid
+        raise NotFound(
+            f"{spec.name}: the template {spec.install.template} is not on {node}, although it was made there",
+            hint="was it deleted just now? run the same command again",
         )
 
     def _build_image(self, name: str) -> None:

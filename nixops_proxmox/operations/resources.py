@@ -61,6 +61,7 @@ class Outside:
     nics: Callable[[], Sequence[KnownNic]] = tuple
     router: Callable[[str], Any] = no_router
     refuse: Refuse = refuse_nothing
+    sources: Any = None  # the images of templates
 
 
 class ResourceKeeper:
@@ -88,6 +89,7 @@ class ResourceKeeper:
             outside.nics,
             outside.router,
             made=self._all_made,
+            sources=outside.sources,
         )
         self._locks = {kind: threading.RLock() for kind in self._kinds}
 

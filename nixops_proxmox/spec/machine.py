@@ -132,6 +132,7 @@ class InstallSpec(Frozen):
     image: v.Script | None = None  # a volume ID, a file here, or a file of the node
     image_storage: v.Storage | None = None  # where a file is put; None: one that takes images
     template: v.Script | None = None  # a VMID or a name
+    described: bool = False  # the template is one of resources.templates
     full_clone: bool = False
     identity: IdentityBy = IdentityBy.AGENT
     identity_storage: v.Storage | None = None  # where the CD for cloud-init goes; None: one that takes ISO files

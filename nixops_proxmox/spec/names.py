@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel
 
-from nixops_proxmox.spec.machine import Disk, IpSpec, MachineSpec, Nic
+from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.tree import Mistakes, Node, below
@@ -51,6 +51,7 @@ WHERE_SECRETS_GO = (
 # Fields that the place of the attribute set says, not an option.
 UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {
     MachineSpec: frozenset({"name"}),
+    InstallSpec: frozenset({"described"}),
     VolumeSpec: frozenset({"name"}),
     MacPoolSpec: frozenset({"name"}),
     MacSchemeSpec: frozenset({"name"}),

@@ -45,6 +45,7 @@ from nixops_proxmox.spec.routing import (
 )
 from nixops_proxmox.spec.slots import disk_slots, mount_slots, nic_slots
 from nixops_proxmox.spec.storage import with_image_storage
+from nixops_proxmox.spec.template import with_template
 from nixops_proxmox.spec.tenant import TENANTS, TenantSpec, with_tenants
 from nixops_proxmox.spec.tree import Mistakes, Node, below, grow, nearest, show
 from nixops_proxmox.spec.virtual_network import connected
@@ -134,7 +135,8 @@ def _network(
         name=name,
         description=description if isinstance(description, str) else "",
         machines=tuple(
-            with_image_storage(filtered(connected(spec, resources), resources), resources) for spec in found
+            with_template(with_image_storage(filtered(connected(spec, resources), resources), resources), resources)
+            for spec in found
         ),
         volumes=tuple(volumes),
         resources=tuple(resources),

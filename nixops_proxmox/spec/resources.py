@@ -12,6 +12,7 @@ from nixops_proxmox.spec.reservations import ReservationsSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.routing import RoutingSpec
 from nixops_proxmox.spec.storage import StorageSpec
+from nixops_proxmox.spec.template import TemplateSpec
 from nixops_proxmox.spec.virtual_network import VirtualNetwork
 
 Models = Mapping[str, type[ResourceSpec]]  # by option
@@ -23,6 +24,7 @@ _MODELS = (
     ReservationsSpec,
     RoutingSpec,
     StorageSpec,
+    TemplateSpec,
     VirtualNetwork,
     IpSet,
     AddressAlias,

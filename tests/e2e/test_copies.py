@@ -149,3 +149,28 @@ def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) ->
     assert not json.loads(bed.run("check", "--json").stdout)["machines"][0]["changes"]
     bed.run("destroy", "--yes")
     assert set(bed.vms()) == {"9000"} and len(bed.images()) == 1
+
+
+def test_machines_of_a_described_template_have_it_made_once_where_they_are(bed: "Bed", tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies" / "plain.raw").write_bytes(b"a plain system" * 1000)
+    bed = with_install(bed, tmp_path, 'from = "template"; template = "base";')
+    described = 'resources.templates.base = { image = ./plain.raw; storage = "local-lvm"; };'
+    text = bed.network.read_text()
+    bed.network.write_text(text.replace("  web = {", f"  {described}\n  web = {{"))
+    assert "it is made on" in bed.run("plan").stdout
+    bed.run("deploy")
+    check_ready(bed, "1")
+    (made,) = (vm for vm in bed.vms().values() if vm["config"]["name"] == "base")
+    assert len(bed.tasks("qmtemplate")) == 1
+    bed.forget_calls()
+    bed.run("deploy")
+    assert all(call["method"] == "GET" for call in bed.calls()), "a second deploy changed something"
+    bed.run("reinstall", "--yes")
+    check_ready(bed, "1")
+    assert len(bed.tasks("qmtemplate")) == 1 and len(bed.tasks("imgcopy")) == 1
+    assert made["config"]["template"] == "1"
+    kept = bed.run("destroy", "--resource", "template/base", "--yes", check=False)
+    assert kept.returncode != 0 and "linked clones of it exist (web: VM" in kept.stderr
+    bed.run("destroy", "--yes")
+    assert not bed.vms() and not bed.images()

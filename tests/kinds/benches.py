@@ -42,6 +42,7 @@ from tests.kinds.replication_bench import ReplicationBench
 from tests.kinds.reservation_bench import ReservationBench
 from tests.kinds.routing_bench import RoutingBench
 from tests.kinds.storage_bench import StorageBench
+from tests.kinds.template_bench import TemplateBench
 
 T = TypeVar("T", bound=AnyThing)
 
@@ -476,6 +477,7 @@ BENCHES: dict[str, type[Bench]] = {
     "replication": ReplicationBench,
     "reservation": ReservationBench,
     "storage": StorageBench,
+    "template": TemplateBench,
     "routing": RoutingBench,
     "firewall": MachineFirewallBench,
     "cluster-firewall": ClusterFirewallBench,

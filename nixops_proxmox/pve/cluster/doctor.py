@@ -131,7 +131,7 @@ def look_around(client: PveClient, specs: Sequence[MachineSpec], granted: Grante
     seen = client.get_resources(0.0)
     templates: dict[str, tuple[Template, ...]] = {}
     for spec in specs:
-        if spec.install.source is not InstallSource.TEMPLATE:
+        if spec.install.source is not InstallSource.TEMPLATE or spec.install.described:
             continue
         try:
             found = find_templates(spec, seen)

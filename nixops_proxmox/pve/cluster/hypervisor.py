@@ -48,6 +48,7 @@ from nixops_proxmox.pve.cluster.pools import Pools, PoolStore
 from nixops_proxmox.pve.cluster.replications import ReplicationStore
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.storages import StorageStore
+from nixops_proxmox.pve.cluster.template_store import TemplateStore
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
@@ -155,6 +156,7 @@ class PveHypervisor:
         self.ha_store, self.mapping_store = HaStore(unguarded, self.get_release), MappingStore(unguarded)
         self.replication_store = ReplicationStore(unguarded)
         self.storage_store = StorageStore(unguarded, self.get_release)
+        self.template_store = TemplateStore(unguarded, self._view, self._work, self._placer)
         self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
         self._pools = Pools(client, self._view, self.get_release)
 

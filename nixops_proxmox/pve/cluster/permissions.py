@@ -112,8 +112,8 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
 
 def _template_needs(spec: MachineSpec, release: Release, scene: Scene) -> Iterator[Need]:
     """PVE asks for rights on the template, and on what a copy of it comes with."""
-    if spec.install.source is not InstallSource.TEMPLATE:
-        return
+    if spec.install.source is not InstallSource.TEMPLATE or spec.install.described:
+        return  # what is described says itself what it needs
     for template in scene.templates.get(spec.install.template or "", (None,)):
         yield from _needs_of_template(spec.install.template or "", template, release, scene)
 

@@ -269,8 +269,8 @@ class Placer:
     def _near_its_template(self, spec: MachineSpec) -> MachineSpec:
         """A clone is made where its template is, or one of its templates, unless the description says where. On shared
         storages, it is made anywhere."""
-        if spec.install.source is not InstallSource.TEMPLATE:
-            return spec
+        if spec.install.source is not InstallSource.TEMPLATE or spec.install.described:
+            return spec  # what is described is made where the machine is
         seen = self._look_for_templates(spec)
         if spec.node:
             self._refuse_template(spec, get_template(spec, seen, spec.node))

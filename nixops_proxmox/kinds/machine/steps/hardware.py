@@ -12,7 +12,7 @@ from nixops_proxmox.kinds.machine.encryption import lost_seal
 from nixops_proxmox.kinds.machine.growth import with_outgrown
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
-from nixops_proxmox.model import RESTORING, Change, Facts, Machine, Phase, Power, Vm, old_copies
+from nixops_proxmox.model import RESTORING, TEMPLATE_OF, Change, Facts, Machine, Phase, Power, Vm, old_copies
 from nixops_proxmox.spelling import Verb, command
 
 SHUTDOWN = 120.0  # seconds for a guest to shut down before it is powered off
@@ -43,6 +43,9 @@ class CreateVm:
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: PVE gives a VMID once, and one that bears our mark is found before a second is made."""
         spec = world.images.put(machine, world.spec)
+        if spec.install.template != world.spec.install.template and not spec.install.full_clone:
+            extra = {**attempt.facts.extra, TEMPLATE_OF: spec.install.template or ""}
+            attempt.note(replace(attempt.facts, extra=extra))  # before it is a clone, which keeps its template
         world.hypervisor.create_vm(spec, machine, attempt.note_task)
         return attempt.facts
 
