@@ -134,7 +134,7 @@ class DiskImages:
     # What templates ask.
 
     def digest_of_template(self, spec: TemplateSpec) -> str:
-        """Of the image's content, or of a volume's name, and of the template's hardware: 16 hex digits."""
+        """16 hex digits that follow from the image's content, or from a volume's name, and from the hardware."""
         source = source_of_template(spec)
         content = self._open(source).name if source.is_file else spec.image
         return hashlib.sha256(f"{content} {spec.hardware}".encode()).hexdigest()[:16]

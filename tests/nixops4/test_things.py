@@ -94,6 +94,11 @@ EXAMPLES: Mapping[str, Example] = {
         {"storage": "local"},
         id="shared",
     ),
+    "template": Example(
+        {"name": "base", "image": "local:import/absent.raw", "storage": "local-lvm", "comment": "of Debian"},
+        {"comment": "of another one"},
+        {"profile": "other"},
+    ),
     "tenant": Example(
         {"name": "red", "vnet": "red", "subnet": "10.30.0.0/24", "gateway": "10.30.0.1", "admins": ["10.0.0.0/8"]},
         {"snat": True},

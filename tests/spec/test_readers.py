@@ -7,6 +7,7 @@ import pytest
 
 from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
+from nixops_proxmox.spec.cloud_init import CloudInit
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.encryption import Encryption, Recovery, Sink, Tang, Unlocking
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
@@ -29,6 +30,7 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     models.EndpointPolicy: frozenset({"policy", "endpoint"}),
     models.Ssh: frozenset({"ssh"}),
     models.Placement: frozenset({"placement"}),
+    CloudInit: frozenset({"cloud_init"}),
     ContainerSpec: frozenset({"container"}),
     RootSpec: frozenset({"root"}),
     MountSpec: frozenset({"mount"}),
@@ -51,6 +53,8 @@ IN_SPEC = {
     # What the MAC follows from, which is filled in before all else reads it: spec/derived.py
     (models.Nic, "mac_role"),
     (models.Nic, "mac_number"),
+    # What becomes a part of `extra`: spec/cloud_init.py
+    *((CloudInit, field) for field in CloudInit.model_fields if field != "storage"),
     # Names that `pve_name` says, and a word for the description's own check: spec/firewall.py
     (IpSet, "set"),
     (AddressAlias, "alias"),

@@ -1,6 +1,6 @@
 """The four functions of a template. It is one VM for each node that needs it, made when a machine does.
 
-Which one is ours, its notes and its UUID show together: whoever clones it inherits the notes, and no clone the UUID.
+Which one is ours, its notes and its UUID show together: a clone has the same notes, and another UUID.
 """
 
 from collections.abc import Callable, Iterator, Sequence

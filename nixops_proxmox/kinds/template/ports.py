@@ -52,7 +52,7 @@ class Sources(Protocol):
     """The images that templates are made of."""
 
     def digest_of_template(self, spec: TemplateSpec, /) -> str:
-        """Of the image's content and the template's hardware: 16 hex digits. ConfigError for an image that cannot be
+        """16 hex digits that follow from the image's content and the template's hardware. ConfigError for an image that cannot be
         used."""
         ...
 
