@@ -52,8 +52,8 @@ class Sources(Protocol):
     """The images that templates are made of."""
 
     def digest_of_template(self, spec: TemplateSpec, /) -> str:
-        """16 hex digits that follow from the image's content and the template's hardware. ConfigError for an image that cannot be
-        used."""
+        """16 hex digits that follow from the image's content and the template's hardware. ConfigError for an image that
+        cannot be used."""
         ...
 
     def put_for_template(self, spec: TemplateSpec, node: str, /) -> str:
