@@ -118,10 +118,11 @@ class TemplateBench:
         self.record = Record(Thing(template.NAME, "demo", "base"), Known.from_json)
         self.machines = {"web": "pve1", "db": "pve2"}  # described ones, and where they are going to be
         self.recorded: list[Machine] = []
+        self.nodes: tuple[str, ...] = ()
 
     def world(self, fuse: Fuse, *, wanted: bool = True, image: str = "one") -> template.World:
         self.record.fuse = self.templates.fuse = fuse
-        spec = TemplateSpec(name="base", image=image, storage="local-lvm")
+        spec = TemplateSpec(name="base", image=image, storage="local-lvm", nodes=self.nodes)
         install = InstallSpec.model_validate({"from": "template", "template": "base", "described": True})
         machines = [
             SPEC.model_copy(update={"name": name, "node": node, "install": install})

@@ -41,6 +41,13 @@ def test_what_no_machine_needs_is_as_described_and_not_made() -> None:
     assert bench.run(Fuse(), wanted=False).phase is Presence.ABSENT
 
 
+def test_it_is_made_on_described_nodes_before_a_machine_needs_it() -> None:
+    bench = TemplateBench()
+    bench.machines, bench.nodes = {"web": "pve1"}, ("pve1", "pve3")
+    bench.run(Fuse(), wanted=True)
+    assert nodes(bench) == ["pve1", "pve3"] and bench.templates.made == 2
+
+
 def test_a_machine_that_has_its_place_already_gets_its_template_there() -> None:
     bench = TemplateBench()
     bench.machines = {"web": "pve1"}
