@@ -51,7 +51,8 @@ def test_what_is_cloned_of_it_by_hand_is_not_ours_although_it_has_our_notes(benc
     bench.hypervisor.wait_for_task(
         client.clone_vm("pve2", made.vmid, {"newid": 9500, "name": "base-copy", "full": True})
     )
-    client.set_config("pve2", 9500, {"name": "base"})
+    notes = client.get_config("pve2", made.vmid).values["description"]
+    client.set_config("pve2", 9500, {"name": "base", "description": notes})
     assert [one.vmid for one in bench.hypervisor.template_store.find(SPEC, MARK, [9500])] == [made.vmid]
     assert not bench.hypervisor.template_store.find(SPEC, mark_of("other", "base"), ())
 

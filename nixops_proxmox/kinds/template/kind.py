@@ -12,7 +12,7 @@ from nixops_proxmox.core.kind import Known, Thing
 from nixops_proxmox.core.table import Attempt
 from nixops_proxmox.errors import StateError, VmidTaken
 from nixops_proxmox.kinds.resource import Describable, ResourceWorld, Setting, described_rows
-from nixops_proxmox.kinds.template.ports import Sources, Templates
+from nixops_proxmox.kinds.template.ports import Sources, TemplateKeeper
 from nixops_proxmox.model import TEMPLATE_OF, Machine, Phase
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
@@ -33,7 +33,7 @@ OF_NODE = "VMID on "  # before a node's name, in the record
 class Api:
     """What a template is made with."""
 
-    templates: Templates
+    templates: TemplateKeeper
     sources: Sources
 
 
@@ -41,7 +41,7 @@ World: TypeAlias = ResourceWorld[TemplateSpec, Api]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Overview:
     """What there is, and the nodes that need it."""
 
     found: tuple[TemplateFound, ...]
@@ -52,16 +52,16 @@ class Seen:
 class TemplateKind:
     name = NAME
 
-    def look(self, world: World, thing: Thing, /) -> Seen | None:
+    def look(self, world: World, thing: Thing, /) -> Overview | None:
         """Where no machine needs it, and it is described, there is nothing to make."""
         found, needed = find(world, thing), needed_nodes(world)
         if not found and (needed or not _is_described(world)):
             return None
-        return Seen(
+        return Overview(
             tuple(found), needed, world.api.sources.digest_of_template(world.spec) if _is_described(world) else ""
         )
 
-    def diff(self, world: World, seen: Seen, /) -> Sequence[str]:
+    def diff(self, world: World, seen: Overview, /) -> Sequence[str]:
         lines = [f"it is made on {node}" for node in _lacking(seen)]
         lines += [f"VM {one.vmid} on {one.node} is finished" for one in seen.found if _is_half(seen, one)]
         lines += [f"VM {one.vmid} on {one.node} is called {one.name}" for one in _misnamed(world, seen)]
@@ -70,7 +70,9 @@ class TemplateKind:
 
     def apply(self, world: World, thing: Thing, attempt: Attempt[Thing, Known], /) -> Known:
         settle(world, thing)
-        seen = Seen(tuple(find(world, thing)), needed_nodes(world), world.api.sources.digest_of_template(world.spec))
+        seen = Overview(
+            tuple(find(world, thing)), needed_nodes(world), world.api.sources.digest_of_template(world.spec)
+        )
         for one in seen.found:
             if _is_half(seen, one):
                 world.api.templates.finish(one, attempt.note_task)
@@ -167,20 +169,20 @@ def _is_described(world: World) -> bool:
     return network is not None and any(one.kind == NAME and one.name == world.spec.name for one in network.resources)
 
 
-def _is_half(seen: Seen, one: TemplateFound) -> bool:
+def _is_half(seen: Overview, one: TemplateFound) -> bool:
     return not one.finished and one.digest == seen.digest
 
 
-def _misnamed(world: World, seen: Seen) -> list[TemplateFound]:
+def _misnamed(world: World, seen: Overview) -> list[TemplateFound]:
     return [one for one in seen.found if one.digest == seen.digest and one.name != world.spec.name]
 
 
-def _lacking(seen: Seen) -> list[str]:
+def _lacking(seen: Overview) -> list[str]:
     current = [one for one in seen.found if one.digest == seen.digest]
     return [node for node in seen.needed if not any(one.serves(node) for one in current)]
 
 
-def _outdated(seen: Seen) -> list[TemplateFound]:
+def _outdated(seen: Overview) -> list[TemplateFound]:
     return [one for one in seen.found if one.digest != seen.digest]
 
 

@@ -9,7 +9,7 @@ from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.template import TemplateSpec
 
 
-class Templates(Protocol):
+class TemplateKeeper(Protocol):
     """The templates of a cluster."""
 
     def find(self, spec: TemplateSpec, mark: str, vmids: Collection[int], /) -> Sequence[TemplateFound]:

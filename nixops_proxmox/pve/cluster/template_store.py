@@ -84,7 +84,7 @@ def template_params(plan: Blueprint) -> dict[str, Value]:
 
 
 class TemplateStore:
-    """Satisfies `kinds.template.ports.Templates`."""
+    """Satisfies `kinds.template.ports.TemplateKeeper`."""
 
     def __init__(self, client: PveClient, view: ClusterView, work: Work, placer: Placer) -> None:
         self._client, self._view, self._work, self._placer = client, view, work, placer
