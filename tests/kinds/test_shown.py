@@ -21,6 +21,7 @@ NOT_TAKEN_OVER = {
     "network": "a machine can use a vnet as it is, as a bridge",
     "reservation": "remove the entry there: a deploy makes ours before the next boot",
     "storage": "it needs no mark",
+    "template": "a machine can use one as it is, by its name",
 }
 PAGES = Path(__file__).parents[2] / "docs"
 
