@@ -340,6 +340,27 @@ in
       identityFile = optional' str "/home/me/.ssh/deploy" "The path of a private key. Write it as a string, so that the key stays out of the Nix store.";
       authorizedKeys = mkOption { type = listOf str; default = [ ]; description = "The public keys that may log in."; };
     } // { description = "How to log in to the machine."; };
+    deploy = section {
+      probation = mkOption { type = ints.between 0 86400; default = 120; description = "For how many seconds a new system that is active waits to be confirmed. If it is not, the machine goes back to the system before by itself. 0: a new system is kept, whatever comes of it. See `docs/probation.md`."; };
+      failedUnits = mkOption { type = enum [ "revert" "accept" ]; default = "revert"; description = "What to do if services fail that had not failed before the activation: go back to the system before, or go on."; };
+      health = section {
+        units = mkOption { type = listOf str; default = [ ]; example = [ "nginx.service" ]; description = "The units that must be active."; };
+        tcp = mkOption { type = listOf (ints.between 1 65535); default = [ ]; example = [ 443 ]; description = "The ports that must take connections from here, by the way that SSH takes."; };
+        http = mkOption {
+          type = listOf (submodule {
+            options = {
+              port = mkOption { type = ints.between 1 65535; default = 80; description = "The port."; };
+              path = mkOption { type = str; default = "/"; example = "/health"; description = "The path."; };
+              status = mkOption { type = ints.between 100 599; default = 200; description = "The status that the answer must have."; };
+            };
+          });
+          default = [ ];
+          example = [ { port = 8080; path = "/health"; } ];
+          description = "Requests that we make from here, by the way that SSH takes, and that must be answered.";
+        };
+        command = optional' str "pg_isready" "A shell script that must succeed in the machine, run as root. It gets 30 seconds.";
+      } // { description = "What must hold before a new system is confirmed. It is tried again until it holds, or the probation is over."; };
+    } // { description = "How a new system is taken into use."; };
   };
 
   # Of `resources.volumes.NAME`.

@@ -15,14 +15,15 @@ from nixops_proxmox.errors import NoPath
 from nixops_proxmox.escrow import RecoveryKeys
 from nixops_proxmox.guest.agent import Agent, RealClock
 from nixops_proxmox.guest.host_view import HostView
-from nixops_proxmox.kinds.machine.ports import Builder, VolumeKeeper
+from nixops_proxmox.kinds.machine.ports import Builder, Voice, VolumeKeeper
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.machine.telling import Telling
-from nixops_proxmox.model import Awaiting, Machine, Power
+from nixops_proxmox.model import Awaiting, Machine, Power, Probation
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
 from nixops_proxmox.nixeval.copy import Destination
+from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.options import Options
@@ -34,7 +35,7 @@ from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.reach.unlocking import ConsoleUnlocker
 from nixops_proxmox.routers import Router, load_router, open_router
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import DeploySpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
 from nixops_proxmox.ssh.files import sweep_runs
@@ -63,6 +64,20 @@ class NothingToBuild:
 
     def activate(self, system: str, shell: ShellPort) -> int:
         raise NotImplementedError(system, shell.endpoint)
+
+    def begin_probation(
+        self, system: str, shell: ShellPort, number: str, deploy: DeploySpec, generation: int | None = None
+    ) -> Probation | None:
+        return begin_probation(system, shell, number, deploy, generation)
+
+    def find_probation(self, voice: Voice) -> Probation | None:
+        return find_probation(voice)
+
+    def confirm_probation(self, voice: Voice, number: str) -> Probation | None:
+        return confirm_probation(voice, number)
+
+    def refuse_probation(self, voice: Voice, number: str, why: str) -> Probation | None:
+        return refuse_probation(voice, number, why)
 
     def find_awaiting(self, system: str, shell: ShellPort) -> Awaiting:
         del system, shell

@@ -45,6 +45,7 @@ DeployError                 message, hint; retry; exit_status
     ├── BuildFailed
     ├── CopyFailed                                                                   retry SAFE
     └── ActivationFailed
+        └── NotConfirmed            a system on probation: what became of it is its verdict
 """
 
 from collections.abc import Mapping, Sequence
@@ -293,6 +294,14 @@ class ActivationFailed(NixError):
 
 class SwitchRefused(ActivationFailed):
     """The system is what the next boot takes; NixOS cannot switch to it while the machine runs."""
+
+
+class NotConfirmed(ActivationFailed):
+    """A new system was taken into use on probation, and was not seen well. `verdict`: what became of it."""
+
+    def __init__(self, message: str, *, verdict: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.verdict = verdict
 
 
 class BootWanted(NixError):

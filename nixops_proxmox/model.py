@@ -115,6 +115,8 @@ class Facts:
     applied: Mapping[str, str] = field(default_factory=dict)  # the VM's configuration as the last deploy left it
     # Something waits for a boot: "system", the "boot" that it was seen in, and the "changes". Empty: nothing does.
     awaits: Mapping[str, str] = field(default_factory=dict)
+    # A probation that was begun: its "number" and "system". One that is over: its "verdict", "system" and "why".
+    probation: Mapping[str, str] = field(default_factory=dict)
     # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to.
     luks: Mapping[str, str] = field(default_factory=dict)
     container: bool = False  # PVE has it as a container, and not as a VM
@@ -138,7 +140,7 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits", "luks"):
+        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits", "probation", "luks"):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {
@@ -418,6 +420,56 @@ class Awaiting:
     @property
     def changes(self) -> tuple[str, ...]:
         return (*self.later, *self.refused)
+
+
+class ProbationState(StrEnum):
+    """Where a system stands that is taken into use on probation."""
+
+    NONE = ""  # the guest knows of no probation since it booted
+    SWITCHING = "switching"
+    WAITING = "waiting"  # it is active, and waits for our word
+    COMMITTING = "committing"  # we confirmed: it becomes the one that boots
+    REVERTING = "reverting"
+    CONFIRMED = "confirmed"
+    REVERTED = "reverted"  # the system before is active again
+    STUCK = "stuck"  # the guest tried to go back, and could not
+    NEXT_BOOT = "next-boot"  # NixOS cannot switch to it: it is what boots next
+
+    @property
+    def is_over(self) -> bool:
+        return self in (self.CONFIRMED, self.REVERTED, self.STUCK, self.NEXT_BOOT)
+
+
+class ProbationVerdict(StrEnum):
+    """What became of a system on probation."""
+
+    CONFIRMED = "confirmed"
+    BY_GUEST = "reverted by the guest"
+    BY_US = "reverted by us"
+    BY_BOOT = "reverted by a restart"
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True)
+class Probation:
+    """What a guest says of its last probation. `status`, `back`: of the activation, and of the way back. `units`: those
+    that failed, and had not before. `left`: seconds until it goes back by itself. `alive`: its supervisor is at work.
+    `boot`: the guest's boot ID."""
+
+    number: str = ""
+    state: ProbationState = ProbationState.NONE
+    system: str = ""
+    previous: str = ""
+    status: int = 0
+    back: int = 0
+    generation: int = 0
+    units: tuple[str, ...] = ()
+    why: str = ""
+    boot: str = ""
+    alive: bool = False
+    refused: bool = False  # by us
+    left: int = 0
+    log: str = ""
 
 
 @dataclass(frozen=True)

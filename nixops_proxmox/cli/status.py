@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         return 0
     heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
     screen.table(heads, [row(machine) for machine in shown], phases=1)
-    screen.result_lines([Line(line) for machine in shown for line in encrypted(machine)])
+    screen.result_lines([Line(line) for machine in shown for line in (*encrypted(machine), *tried(machine))])
     for name, lines in attempts.items():
         screen.result_lines([Line(f"{name}:"), *(Line(f"  {line}") for line in lines)])
     return 0
@@ -102,6 +102,16 @@ def encrypted(machine: Machine) -> list[str]:
     return [f"{machine.name}: its disk {luks['uuid']} has the key slots {luks['slots']}{sink}"]
 
 
+def tried(machine: Machine) -> list[str]:
+    """What became of the last system on probation, if it was not confirmed."""
+    probation = machine.facts.probation
+    verdict = probation.get("verdict", "not over, as far as we know")
+    if not probation or verdict == "confirmed":
+        return []
+    why = f": {probation['why']}" if "why" in probation else ""
+    return [f"{machine.name}: the probation of {probation.get('system', 'a system')} is {verdict}{why}"]
+
+
 def row(machine: Machine) -> list[str]:
     facts = machine.facts
     where = [facts.profile or "-", facts.node or "-", str(facts.vmid or "-")]
@@ -144,5 +154,6 @@ def to_json(machine: Machine, attempts: list[str] | None) -> dict[str, Any]:
         "system": facts.system,
         "generation": facts.generation or None,
         "encryption": dict(facts.luks) or None,
+        "probation": dict(facts.probation) or None,
     }
     return plain if attempts is None else {**plain, "attempts": attempts}

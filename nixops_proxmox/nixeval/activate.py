@@ -37,6 +37,7 @@ echo "next $(readlink -f {PROFILE})"
 run=/run/nixops-proxmox
 [ ! -e "$run/activating" ] || echo "half $(cat "$run/activating")"
 if pid=$(cat "$run/activation.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then echo working; fi
+[ "$(cat "$run/probation/state" 2>/dev/null)" != waiting ] || echo probation
 systemctl list-units --failed --plain --no-legend --no-pager 2>/dev/null |
   while read -r unit _; do echo "down $unit"; done
 exit 0
@@ -103,6 +104,8 @@ def explain_inactive(text: str, wanted: str) -> str:
     down = [rest for word, _, rest in lines if word == "down"]
     if "working" in seen:
         return f"{seen.get('half') or 'a system'} is being activated right now"
+    if "probation" in seen and "half" in seen:
+        return f"{seen['half']} is on probation, and waits to be confirmed"
     if half := seen.get("half"):
         why = f": these services failed: {', '.join(down)}" if down else ", though no service is down any more"
         return f"{half} is active, but its activation failed{why}"

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Protocol
 
 from nixops_proxmox.errors import BuildFailed, SpecError, SwitchRefused
-from nixops_proxmox.model import Awaiting, Machine
+from nixops_proxmox.model import Awaiting, Machine, Probation
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.awaiting import find_awaiting
 from nixops_proxmox.nixeval.build import build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import DeploySpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 TARGET = "/mnt"  # where an installer has the machine's own file systems
@@ -181,6 +182,20 @@ class NixBuilder:
                 hint=f"{command(Verb.REBOOT, 'MACHINE')} restarts the machine; then run the same command again",
             )
         return done.generation
+
+    def begin_probation(
+        self, system: str, shell: ScriptShell, number: str, deploy: DeploySpec, generation: int | None = None
+    ) -> Probation | None:
+        return begin_probation(system, shell, number, deploy, generation)
+
+    def find_probation(self, voice: ScriptShell) -> Probation | None:
+        return find_probation(voice)
+
+    def confirm_probation(self, voice: ScriptShell, number: str) -> Probation | None:
+        return confirm_probation(voice, number)
+
+    def refuse_probation(self, voice: ScriptShell, number: str, why: str) -> Probation | None:
+        return refuse_probation(voice, number, why)
 
     def find_awaiting(self, system: str, shell: ScriptShell) -> Awaiting:
         return find_awaiting(system, shell)

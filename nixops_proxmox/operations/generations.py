@@ -9,6 +9,7 @@ from nixops_proxmox.errors import CommandFailed, NoPath
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.activate import (
     find_active_system,
@@ -70,12 +71,23 @@ class ReturnToGeneration(Errand):
         shell = _shell(world, machine)
         target = machine.facts.errand.get(TARGET)
         attempt.doubt(Phase.RUNNING, replace(machine.facts, system="", generation=0))
+        if target and world.spec.deploy.probation:
+            tried = self._on_probation(world, machine, attempt, int(target))
+            if tried is not None:
+                return tried
         world.reporter.detail(machine, "switching back")
         done = roll_back(shell, machine=machine.name, generation=int(target) if target else None)
         if done.needs_reboot:
             again = command(Verb.REBOOT, machine.name)
             world.reporter.warn(machine, f"it takes effect at the next restart ({again} does it)")
         return replace(attempt.facts, system=find_active_system(shell), generation=done.generation)
+
+    def _on_probation(self, world: World, machine: Machine, attempt: Attempt, target: int) -> Facts | None:
+        system = parse_generations(_ask(_shell(world, machine), machine)).get(target, "")
+        facts = settle_probation(world, machine, attempt, attempt.facts, system)
+        if facts.system and (facts.system, facts.generation) == (system, target):
+            return facts
+        return switch_on_probation(world, machine, attempt, facts, system, target)
 
     @override
     def lands(self, world: World, machine: Machine) -> Phase:

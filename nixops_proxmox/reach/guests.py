@@ -20,12 +20,13 @@ from nixops_proxmox.guest.installer import enter_script, parse_entered
 from nixops_proxmox.guest.interfaces import addresses_of
 from nixops_proxmox.guest.introduction import introduce_script, is_introduced
 from nixops_proxmox.guest.vigil import Vigil
-from nixops_proxmox.kinds.machine.ports import InstallerSeen, Reporter
+from nixops_proxmox.kinds.machine.ports import InstallerSeen, Reporter, Voice
 from nixops_proxmox.kinds.machine.ports import Shell as ShellPort
 from nixops_proxmox.model import Address, Completed, Endpoint, Facts, GrownDisk, GuestDisk, Machine
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.reach.candidates import Candidate, Choice, LeftOut, choose_candidates, wanted_of
 from nixops_proxmox.reach.classify import find_reach
+from nixops_proxmox.reach.health import COMPLAINTS, COMPLAINTS_TIME, AgentVoice, find_ailments
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.reach.race import Proof, RaceResult, StopSignal, race
 from nixops_proxmox.reach.ways import Ways
@@ -250,6 +251,25 @@ class Guests:
 
     def system_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
         return self._shell(machine.name, self.login(machine, spec))
+
+    def new_shell(self, machine: Machine, spec: MachineSpec) -> ShellPort:
+        self.leave(machine.name)
+        lines, endpoint = self.explain(machine, spec)
+        if endpoint is None:
+            raise NoEndpoint(f"{machine.name}: no address answers as this machine", attempts=lines)
+        shell = self._shell(machine.name, self._login(endpoint, (machine.facts.host_key,), self.identity(spec)))
+        shell.ensure_open()
+        return shell
+
+    def voice(self, machine: Machine, spec: MachineSpec) -> Voice | None:
+        return AgentVoice(self._agents(machine), self._may_act) if spec.agent and not spec.is_container else None
+
+    def ailments(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[str]:
+        login = self._login(shell.endpoint, (machine.facts.host_key,), self.identity(spec))
+        return find_ailments(spec.deploy.health, shell, login)
+
+    def complaints(self, voice: Voice) -> str:
+        return voice.run(COMPLAINTS, timeout=COMPLAINTS_TIME).stdout.strip()
 
     def login(self, machine: Machine, spec: MachineSpec) -> SshLogin:
         """How to log in to the installed system, at the endpoint in the facts, or wherever it is now."""

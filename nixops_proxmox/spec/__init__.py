@@ -1,6 +1,7 @@
 """What is wanted: a network and its machines, parsed once, frozen. None means "leave alone"."""
 
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
+from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HttpCheck
 from nixops_proxmox.spec.encryption import Encryption, Sink, Tang, Unlocking
 from nixops_proxmox.spec.machine import (
     Bus,
@@ -29,10 +30,13 @@ __all__ = [
     "Bus",
     "ContainerSpec",
     "Cpu",
+    "DeploySpec",
     "Disk",
     "Efi",
     "Encryption",
     "EndpointPolicy",
+    "HealthSpec",
+    "HttpCheck",
     "IdentityBy",
     "InstallMethod",
     "InstallSource",

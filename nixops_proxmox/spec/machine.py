@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.cloud_init import CloudInit
 from nixops_proxmox.spec.container import ContainerSpec
+from nixops_proxmox.spec.deploy import DeploySpec
 from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.layouts import LayoutName, refuse_no_layout
@@ -224,6 +225,7 @@ class MachineSpec(Frozen):
     container: ContainerSpec | None = None
     endpoint: EndpointPolicy = EndpointPolicy()
     ssh: Ssh = Ssh()
+    deploy: DeploySpec = DeploySpec()
 
     @property
     def is_container(self) -> bool:

@@ -233,6 +233,12 @@ UserName = Annotated[str, AfterValidator(_matching(r"[^\s:/@!]+(?:@[^\s:/@!]+)*"
 TokenName = Annotated[str, AfterValidator(_matching(r"[A-Za-z][A-Za-z0-9._-]+", "the name of an API token"))]
 UnixUser = Annotated[str, AfterValidator(_matching(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", "a user's name"))]
 Port = Annotated[int, Field(ge=1, le=65535)]
+UnitName = Annotated[
+    str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,254}", "a unit such as nginx.service"))
+]
+HttpPath = Annotated[
+    str, AfterValidator(_matching(r"/[!-~]{0,1000}", "a path such as /health, in ASCII and without spaces"))
+]
 KeyFile = Annotated[str, AfterValidator(refuse_store_path)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Host = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9.:_%\[\]-]*[A-Za-z0-9\]][.]?", "an address or a host name"))]

@@ -108,6 +108,25 @@ def open_link(login: SshLogin, *, stop: Stop | None = None, reached: Callable[[]
     return Link(transport, connected, tuple(below))
 
 
+@contextmanager
+def start_stream(login: SshLogin, port: int, timeout: float) -> Iterator[socket.socket | paramiko.Channel]:
+    """A byte stream to another port of the machine, by the way that a login takes. Raises SshUnreachable."""
+    deadline = monotonic() + (login.timeout if login.endpoint.jump else timeout)
+    below: list[paramiko.Transport] = []
+    stream: socket.socket | paramiko.Channel | None = None
+    try:
+        for hop in _hops(login):
+            below.append(_open_hop(hop, login, below, deadline, None))
+        stream, _ = _reach(login.endpoint.host, port, below, deadline, None)
+        yield stream
+    finally:
+        if stream is not None:
+            shut(stream)
+            stream.close()
+        for opened in reversed(below):
+            opened.close()
+
+
 def _hops(login: SshLogin) -> tuple[Hop, ...]:
     jump = login.endpoint.jump
     return resolve_jump(jump, login.jump_config) if login.hops is None else login.hops(jump)

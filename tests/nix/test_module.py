@@ -293,8 +293,9 @@ def test_the_old_names_still_work_and_their_new_ones_are_told(machine: Machine) 
 def test_what_is_exported_has_no_old_names_and_nothing_unset(machine: Machine) -> None:
     exported = machine(OLD)["exported"]
     assert set(exported) == {
-        "agent", "arch", "bios", "cpu", "disks", "efi", "endpoint", "extra", "hotplug", "ignore", "install", "kind",
-        "memory", "network", "onboot", "placement", "profile", "protection", "serialPort", "ssh", "tags", "volumes",
+        "agent", "arch", "bios", "cpu", "deploy", "disks", "efi", "endpoint", "extra", "hotplug", "ignore", "install",
+        "kind", "memory", "network", "onboot", "placement", "profile", "protection", "serialPort", "ssh", "tags",
+        "volumes",
     }  # fmt: skip
     assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep"}
     assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6", "dns", "search"}

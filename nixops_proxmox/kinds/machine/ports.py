@@ -23,10 +23,11 @@ from nixops_proxmox.model import (
     Job,
     Machine,
     Place,
+    Probation,
     Transfer,
     Vm,
 )
-from nixops_proxmox.spec import Disk, MachineSpec, Sink
+from nixops_proxmox.spec import DeploySpec, Disk, MachineSpec, Sink
 
 
 class Saves(Protocol):
@@ -261,6 +262,12 @@ class VolumeKeeper(Protocol):
         ...
 
 
+class Voice(Protocol):
+    """Scripts in a guest, by a way that needs no network."""
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed: ...
+
+
 class Shell(Protocol):
     """Commands in a guest, over SSH, with the host key proven."""
 
@@ -345,6 +352,23 @@ class Guest(Protocol):
         """The way into the installed system, by the endpoint in the facts. Looks for another when that is silent."""
         ...
 
+    def new_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        """A new login, by one race of all addresses that the machine has now. No connection from before is used.
+        NoEndpoint says what each address did."""
+        ...
+
+    def voice(self, machine: Machine, spec: MachineSpec) -> Voice | None:
+        """The way in by the hypervisor. None where there is none."""
+        ...
+
+    def ailments(self, shell: Shell, machine: Machine, spec: MachineSpec) -> Sequence[str]:
+        """What of `deploy.health` does not hold now, a sentence each."""
+        ...
+
+    def complaints(self, voice: Voice) -> str:
+        """What the system itself says of what fails in it."""
+        ...
+
 
 class Builder(Protocol):
     """What Nix does for a machine. A door that activates systems itself uses one that wants nothing."""
@@ -367,6 +391,25 @@ class Builder(Protocol):
     def activate(self, system: str, shell: Shell) -> int:
         """Make it the next generation and switch to it. Returns the generation number. SwitchRefused: it waits for a
         boot."""
+        ...
+
+    def begin_probation(
+        self, system: str, shell: Shell, number: str, deploy: DeploySpec, generation: int | None = None
+    ) -> Probation | None:
+        """Switch to it on probation, and wait until it is active, or is not going to be. `generation`: the one that it
+        is already. None: the guest runs no system to go back to, and nothing was done."""
+        ...
+
+    def find_probation(self, voice: Voice) -> Probation | None:
+        """What the guest says of its last probation since it booted. None if what it says makes no sense."""
+        ...
+
+    def confirm_probation(self, voice: Voice, number: str) -> Probation | None:
+        """Make what is on probation the system that boots, unless it is too late. Waits for the end of it."""
+        ...
+
+    def refuse_probation(self, voice: Voice, number: str, why: str) -> Probation | None:
+        """Go back to the system before. Waits for the end of it."""
         ...
 
     def find_awaiting(self, system: str, shell: Shell) -> Awaiting:

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nixops_proxmox.core.ports import NoteTask
-from nixops_proxmox.errors import ConfigError, GuestLost, NotFound, PveRefused, SwitchRefused, VmidTaken, WrongDisk
+from nixops_proxmox.errors import (
+    ConfigError,
+    GuestLost,
+    NoEndpoint,
+    NotFound,
+    PveRefused,
+    SwitchRefused,
+    VmidTaken,
+    WrongDisk,
+)
 from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Use
 from nixops_proxmox.kinds.machine.engine import pursue
 from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
@@ -36,12 +45,15 @@ from nixops_proxmox.model import (
     Phase,
     Place,
     Power,
+    Probation,
+    ProbationState,
     Transfer,
     Vm,
 )
 from nixops_proxmox.nixeval.activate import active_script, generations_script, rollback_script
 from nixops_proxmox.spec import (
     ContainerSpec,
+    DeploySpec,
     Disk,
     InstallSource,
     InstallSpec,
@@ -165,6 +177,20 @@ class FakeVm:
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
     generations: dict[int, str] = field(default_factory=dict)
     generation: int = 0  # the current one
+    probation: Probation | None = None  # the last one since the boot
+    well: bool = True  # a system on probation lets people in
+
+    @property
+    def on_probation(self) -> bool:
+        return self.probation is not None and self.probation.state is ProbationState.WAITING
+
+    def pass_time(self) -> None:
+        """The seconds that a probation has go by with each look; then the guest goes back by itself."""
+        if self.on_probation and self.probation is not None:
+            left = self.probation.left - 10
+            why = "no confirmation came" if left < 0 else ""
+            state = ProbationState.WAITING if left >= 0 else ProbationState.REVERTED
+            self.probation = replace(self.probation, left=left, state=state, why=why)
 
     def saved(self, *, ram: bool) -> "FakeVm":
         """A copy as a snapshot or a backup holds it."""
@@ -177,7 +203,7 @@ class FakeVm:
         if self.running:
             raise PveRefused(f"VM {self.vmid} already running")
         self.running, self.boots, self.jobs, self.mounted = True, self.boots + 1, {}, False
-        self.keys, self.brought = {}, {}
+        self.keys, self.brought, self.probation = {}, {}, None
         self.pending.clear()
         self.system = "installer" if self.boot == "installer" else "installed"
         if self.system == "installed":
@@ -549,8 +575,8 @@ class Hypervisor:
 
 
 class Shell:
-    def __init__(self, vm: FakeVm, fuse: Fuse, spec: MachineSpec) -> None:
-        self.vm, self.fuse, self.spec, self.boot = vm, fuse, spec, vm.boots
+    def __init__(self, vm: FakeVm, fuse: Fuse, spec: MachineSpec, *, is_new: bool = False) -> None:
+        self.vm, self.fuse, self.spec, self.boot, self.is_new = vm, fuse, spec, vm.boots, is_new
 
     @property
     def endpoint(self) -> Endpoint:
@@ -746,6 +772,24 @@ class Guest:
     def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
         return Shell(self.cluster.get(machine.facts), self.fuse, spec)
 
+    def new_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        vm.pass_time()
+        if vm.on_probation and not vm.well:
+            raise NoEndpoint("no address answers", attempts=["10.0.0.3:22: connection refused"])
+        return Shell(vm, self.fuse, spec, is_new=True)
+
+    def voice(self, machine: Machine, spec: MachineSpec) -> Shell | None:
+        return Shell(self.cluster.get(machine.facts), self.fuse, spec) if spec.agent else None
+
+    def ailments(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[str]:
+        return [f"tcp {port}: refused" for port in spec.deploy.health.tcp]
+
+    def complaints(self, voice: Any) -> str:
+        assert voice.vm.on_probation, "the system before has nothing to say of it"
+        return "sshd.service failed"
+
 
 class Builder:
     def __init__(self, fuse: Fuse, system: str = SYSTEM) -> None:
@@ -758,7 +802,7 @@ class Builder:
         self.fuse.boundary()
 
     def active_system(self, shell: Any) -> str:
-        return str(shell.vm.active)
+        return "" if shell.vm.on_probation else str(shell.vm.active)
 
     def inactive_reason(self, shell: Any, wanted: str) -> str:
         return f"{shell.vm.active} is active, and {wanted} is wanted"
@@ -778,6 +822,52 @@ class Builder:
         shell.vm.generations[shell.vm.generation] = system
         self.fuse.boundary()
         return 2
+
+    def begin_probation(
+        self, system: str, shell: Any, number: str, deploy: DeploySpec, generation: int | None = None
+    ) -> Probation | None:
+        self.fuse.boundary()
+        vm: FakeVm = shell.vm
+        assert not vm.on_probation, "two probations at once"
+        if not vm.active:
+            return None
+        if refuses(vm, system):
+            vm.installed = system
+            return Probation(number, ProbationState.NEXT_BOOT, system)
+        vm.probation = Probation(
+            number,
+            ProbationState.WAITING,
+            system,
+            vm.active,
+            generation=generation or 0,
+            boot=str(vm.boots),
+            left=deploy.probation,
+        )
+        self.fuse.boundary()
+        return vm.probation
+
+    def find_probation(self, voice: Any) -> Probation | None:
+        return voice.vm.probation or Probation(boot=str(voice.vm.boots))
+
+    def confirm_probation(self, voice: Any, number: str) -> Probation | None:
+        self.fuse.boundary()
+        vm: FakeVm = voice.vm
+        assert voice.is_new and vm.well, "it was not seen well"
+        if vm.on_probation and vm.probation is not None and vm.probation.number == number:
+            vm.active = vm.installed = vm.probation.system
+            vm.generation = vm.probation.generation or max(vm.generations, default=1) + 1
+            vm.generations[vm.generation] = vm.active
+            vm.probation = replace(vm.probation, state=ProbationState.CONFIRMED, generation=vm.generation)
+        self.fuse.boundary()
+        return vm.probation
+
+    def refuse_probation(self, voice: Any, number: str, why: str) -> Probation | None:
+        self.fuse.boundary()
+        vm: FakeVm = voice.vm
+        if vm.on_probation and vm.probation is not None and vm.probation.number == number:
+            vm.probation = replace(vm.probation, state=ProbationState.REVERTED, why=why, refused=True)
+        self.fuse.boundary()
+        return vm.probation
 
 
 class Keys:
@@ -931,9 +1021,18 @@ class Bench:
         system: str = SYSTEM,
         hypervisor: type[Hypervisor] = Hypervisor,
         guest: type[Guest] = Guest,
+        builder: type[Builder] = Builder,
         enough: Callable[[Machine], bool] = lambda _: False,
     ) -> Machine:
-        world = self.world(fuse, spec=spec, permissions=permissions, system=system, hypervisor=hypervisor, guest=guest)
+        world = self.world(
+            fuse,
+            spec=spec,
+            permissions=permissions,
+            system=system,
+            hypervisor=hypervisor,
+            guest=guest,
+            builder=builder,
+        )
         return pursue(goal, self.record.machine, world, self.record, enough=enough)
 
     def world(
@@ -945,6 +1044,7 @@ class Bench:
         system: str = SYSTEM,
         hypervisor: type[Hypervisor] = Hypervisor,
         guest: type[Guest] = Guest,
+        builder: type[Builder] = Builder,
     ) -> World:
         """What a new process works with."""
         fuse = fuse or Fuse()
@@ -953,7 +1053,7 @@ class Bench:
             spec=spec,
             hypervisor=hypervisor(self.cluster, fuse),
             guest=guest(self.cluster, fuse),
-            builder=Builder(fuse, system),
+            builder=builder(fuse, system),
             keys=self.keys,
             clock=self.clock,
             reporter=self.reporter,

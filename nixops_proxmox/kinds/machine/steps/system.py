@@ -20,6 +20,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     volume_key,
     with_applied,
 )
+from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
 from nixops_proxmox.spelling import Verb, command
 
@@ -109,12 +110,13 @@ class Activate(Repeatable):
         _warn_of_layout(world, met)
         _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
-        met = met.moved(met.phase, self._switch(world, met, attempt))
+        wanted = world.builder.wanted_system(met)
+        met = met.moved(met.phase, settle_probation(world, met, attempt, met.facts, wanted))
+        met = met.moved(met.phase, self._switch(world, met, attempt, wanted))
         return grow_disks(world, met, world.volumes.disks(world.spec))  # last: the new system may have mounted them
 
-    def _switch(self, world: World, met: Machine, attempt: Attempt) -> Facts:
+    def _switch(self, world: World, met: Machine, attempt: Attempt, wanted: str) -> Facts:
         facts = met.facts
-        wanted = world.builder.wanted_system(met)
         if not wanted:
             return facts
         shell = world.guest.system_shell(met, world.spec)
@@ -124,14 +126,22 @@ class Activate(Repeatable):
         world.reporter.detail(met, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, into_target=False)
         found = world.builder.find_awaiting(wanted, shell)  # before: the new system may take our rights away
-        world.reporter.detail(met, "switching to it")
         try:
-            facts = replace(facts, system=wanted, generation=world.builder.activate(wanted, shell))
+            facts = self._take_into_use(world, met, attempt, facts)
         except SwitchRefused:
             if world.permissions.allow_reboot:
                 self._boot_if_allowed(world, met, attempt, facts, found)
             raise
         return self._boot_if_allowed(world, met, attempt, facts, replace(found, refused=()))
+
+    def _take_into_use(self, world: World, met: Machine, attempt: Attempt, facts: Facts) -> Facts:
+        wanted = world.builder.wanted_system(met)
+        tried = switch_on_probation(world, met, attempt, facts, wanted) if world.spec.deploy.probation else None
+        if tried is not None:
+            return tried
+        world.reporter.detail(met, "switching to it")
+        shell = world.guest.system_shell(met, world.spec)
+        return replace(facts, system=wanted, generation=world.builder.activate(wanted, shell), probation={})
 
     def _boot_if_allowed(
         self, world: World, machine: Machine, attempt: Attempt, facts: Facts, found: Awaiting

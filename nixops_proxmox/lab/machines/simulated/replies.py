@@ -303,7 +303,8 @@ async def hardware(guest: "ScriptedGuest", call: ScriptCall) -> Output:
 
 async def active_system(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     del call
-    return said("" if guest.about.installer else f"{guest.system}\n")
+    is_on_probation = guest.probation is not None and not guest.probation.is_over
+    return said("" if guest.about.installer or is_on_probation else f"{guest.system}\n")
 
 
 async def seen_system(guest: "ScriptedGuest", call: ScriptCall) -> Output:
@@ -332,6 +333,34 @@ async def activate(guest: "ScriptedGuest", call: ScriptCall) -> Output:
         guest.systems.append(system)
         guest.generation = len(guest.systems)
     return _switched(guest)
+
+
+async def probation_begin(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """Number, system, seconds and policy; then, if it becomes no new generation, `--switch-generation` and its
+    number."""
+    number, system, seconds, _, *rest = call.words
+    probation = guest.probation
+    if probation is not None and not probation.is_over and probation.number != number:
+        return Output(75, b"", b"another probation is under way\n")
+    if probation is None or probation.number != number:
+        await guest.begin_probation(number, system, int(seconds), int(rest[-1]) if rest else 0)
+    return said(guest.tell_probation())
+
+
+async def probation_find(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said(guest.tell_probation())
+
+
+async def probation_confirm(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    guest.end_probation(call.words[0], "confirmed")
+    return said(guest.tell_probation())
+
+
+async def probation_refuse(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The second parameter says why."""
+    guest.end_probation(call.words[0], "reverted", call.words[1], refused=True)
+    return said(guest.tell_probation())
 
 
 async def roll_back(guest: "ScriptedGuest", call: ScriptCall) -> Output:
@@ -387,6 +416,13 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "awaiting": awaiting,
     "activate": activate,
     "roll-back": roll_back,
+    "probation-begin": probation_begin,
+    "probation-find": probation_find,
+    "probation-confirm": probation_confirm,
+    "probation-refuse": probation_refuse,
+    "health-units": nothing,
+    "health-command": nothing,
+    "complaints": nothing,
     "generations": generations,
 }
 JOBS = ("partition", "install")  # scripts that come as jobs; the guest itself has their effects

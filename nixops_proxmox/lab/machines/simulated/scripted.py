@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import tarfile
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,27 @@ class DetachedJob:
     log: str = ""
 
 
+@dataclass
+class ProbationRun:
+    """A system on probation. `generation`: the one that it is already; 0: it becomes a new one. `became`: what it
+    is."""
+
+    number: str
+    system: str
+    previous: str
+    generation: int = 0
+    state: str = "waiting"
+    why: str = ""
+    refused: bool = False
+    until: float = 0.0
+    became: int = 0
+    timer: asyncio.Task[None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state != "waiting"
+
+
 class ScriptedGuest:
     """Satisfies `GuestBody`."""
 
@@ -63,6 +85,7 @@ class ScriptedGuest:
         self.keys: dict[str, bytes] = {}  # of an encrypted disk, by VOLUME.SLOT
         self.systems = ["/nix/store/00000000000000000000000000000000-scripted"]  # by generation, from 1 on
         self.generation = 1
+        self.probation: ProbationRun | None = None
 
     @property
     def about(self) -> About:
@@ -158,6 +181,44 @@ class ScriptedGuest:
         content = json.loads(path.read_text(encoding="utf-8"))
         content["boot"] = {"root": "1", "mounts": {}}
         path.write_text(json.dumps(content), encoding="utf-8")
+
+    async def begin_probation(self, number: str, system: str, seconds: int, generation: int) -> None:
+        """Without a confirmation it goes back by itself."""
+        until = time.monotonic() + seconds
+        probation = self.probation = ProbationRun(number, system, self.system, generation, until=until)
+        probation.timer = self._keep(self._expire(probation, seconds))
+
+    async def _expire(self, probation: ProbationRun, seconds: int) -> None:
+        await self._sleep(seconds)
+        if not probation.is_over:
+            probation.state, probation.why = "reverted", f"no confirmation came within {seconds} s"
+
+    def end_probation(self, number: str, state: str, why: str = "", *, refused: bool = False) -> None:
+        """The first one decides."""
+        probation = self.probation
+        if probation is None or probation.number != number or probation.is_over:
+            return
+        probation.state, probation.why, probation.refused = state, why, refused
+        if probation.timer is not None:
+            probation.timer.cancel()
+        if state == "confirmed":
+            if not probation.generation and probation.system != self.system:
+                self.systems.append(probation.system)
+                self.generation = len(self.systems)
+            self.generation = probation.generation or self.generation
+            probation.became = self.generation
+
+    def tell_probation(self) -> str:
+        lines = ["nixops-proxmox-probation 1"]
+        if self.probation is not None:
+            probation = self.probation
+            lines += [f"id {probation.number}", f"state {probation.state}", f"system {probation.system}"]
+            lines += [f"previous {probation.previous}", "status 0"]
+            lines += [f"became system-{probation.became}-link"] if probation.became else []
+            lines += [f"why {probation.why}"] if probation.why else []
+            lines += ["refused yes"] if probation.refused else []
+            lines += ["alive yes", f"left {int(probation.until - time.monotonic())}"] if not probation.is_over else []
+        return "\n".join([*lines, f"boot {self.about.boot_id}", "log", ""])
 
     def deliver(self, archive: bytes) -> None:
         """A tar archive onto the target."""

@@ -1,0 +1,33 @@
+"""How a new system is taken into use: how long it is on probation, and what tells that it is well."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nixops_proxmox.spec import values as v
+from nixops_proxmox.spec.frozen import Frozen
+
+
+class HttpCheck(Frozen):
+    """A request from here to the machine."""
+
+    port: v.Port = 80
+    path: v.HttpPath = "/"
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+
+
+class HealthSpec(Frozen):
+    """All of it must hold before a system is confirmed."""
+
+    units: Annotated[tuple[v.UnitName, ...], v.Unique] = ()
+    tcp: Annotated[tuple[v.Port, ...], v.Unique] = ()
+    http: tuple[HttpCheck, ...] = ()
+    command: v.Script | None = None
+
+
+class DeploySpec(Frozen):
+    """`probation`: seconds that the guest waits for our word before it goes back by itself; 0: none."""
+
+    probation: Annotated[int, Field(ge=0, le=86400)] = 120
+    failed_units: Literal["revert", "accept"] = "revert"
+    health: HealthSpec = HealthSpec()
