@@ -135,5 +135,5 @@ def _command(health: HealthSpec, shell: Voice) -> Iterator[str]:
         yield f"command: {error.message}"
         return
     if done.status != 0:
-        words = shown_line(tail(f"{done.stdout}\n{done.stderr}".strip(), LONGEST))
+        words = shown_line(tail(" ".join(f"{done.stdout} {done.stderr}".split()), LONGEST))
         yield f"command: status {done.status}{f': {words}' if words else ''}"

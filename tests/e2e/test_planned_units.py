@@ -43,7 +43,8 @@ in
       cat >$out/bin/switch-to-configuration <<EOF
       #!/bin/sh
       current=/run/current-system/switch-inhibitors
-      if [ "\\$1" = switch ] && [ -e "\\$current" ] && ! cmp -s "\\$current" "$out/switch-inhibitors"; then
+      case "\\$1" in boot | dry-activate) exec $out/bin/checked "\\$1" ;; esac
+      if [ -e "\\$current" ] && ! cmp -s "\\$current" "$out/switch-inhibitors"; then
         echo "Pre-switch check 'switchInhibitors' failed"
         exit 1
       fi
