@@ -37,11 +37,22 @@ failed() {{
 is_old() {{ while read -r old; do [ "$old" != "$1" ] || return 0; done <"$at/failed-before"; return 1; }}
 # The units that failed, and had not before.
 news() {{ for u in $1; do is_old "$u" || printf '%s ' "$u"; done; }}
-# run SYSTEM ACTION: what a killed supervisor left at work is let finish first.
+works() {{ grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }}
+# run SYSTEM ACTION: what a killed supervisor left at work is let finish first. Nothing works for longer than the limit.
 run() {{
-  while pid=$(get switch.pid) && grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$pid/status"; do sleep 0.2; done
+  limit=$(($(now) + {timeout}))
+  while pid=$(get switch.pid) && works "$pid"; do
+    [ "$(now)" -lt "$limit" ] || kill -9 "$pid"
+    sleep 0.2
+  done
   sh -c 'echo $$ >"$1/switch.pid"; exec "$2/bin/switch-to-configuration" "$3"' switch "$at" "$1" "$2" \\
-    </dev/null >>"$at/log" 2>&1
+    </dev/null >>"$at/log" 2>&1 &
+  job=$!
+  while works "$job"; do
+    [ "$(now)" -lt "$limit" ] || kill -9 "$job"
+    sleep 0.1
+  done
+  wait "$job"
   code=$?
   rm -f "$at/switch.pid"
   return "$code"
@@ -221,8 +232,17 @@ report
 """
 
 
-def begin_script(system: str, number: str, *, seconds: int, policy: str, generation: int | None = None) -> str:
-    """Take `system` into use on probation, which `number` tells from others. `generation`: it becomes no new one."""
+def begin_script(
+    system: str,
+    number: str,
+    *,
+    seconds: int,
+    policy: str,
+    generation: int | None = None,
+    limit: int | None = None,
+) -> str:
+    """Take `system` into use on probation, which `number` tells from others. `generation`: it becomes no new one.
+    `limit`: seconds that an activation may take."""
     how = ["--set", system] if generation is None else ["--switch-generation", str(generation)]
     told = _BEGIN.format(
         number=shlex.quote(number),
@@ -232,7 +252,11 @@ def begin_script(system: str, number: str, *, seconds: int, policy: str, generat
         policy=shlex.quote(policy),
         profile=PROFILE,
         supervisor=_SUPERVISOR.format(
-            profile=PROFILE, inhibited=INHIBITED, needs_reboot=NEEDS_REBOOT, units_failed=UNITS_FAILED
+            profile=PROFILE,
+            inhibited=INHIBITED,
+            needs_reboot=NEEDS_REBOOT,
+            units_failed=UNITS_FAILED,
+            timeout=int(TIMEOUT if limit is None else limit),
         ),
     )
     rest = how if generation is not None else []

@@ -205,6 +205,12 @@ def test_a_guest_without_a_system_to_go_back_to_is_left_alone(guest: SmallGuest)
     assert known(find_probation(guest)).state is S.NONE
 
 
+def test_an_activation_that_hangs_is_ended(guest: SmallGuest) -> None:
+    script = begin_script(guest.make_system("two", "sleep 60"), "n1", seconds=30, policy="revert", limit=1)
+    guest.run(script)
+    assert "status 137" in wait_for(guest, S.REVERTED).why
+
+
 def test_an_earlier_generation_is_tried_without_a_new_one(guest: SmallGuest) -> None:
     one, two = str(guest.root / "nix/store/one"), guest.make_system("two", "")
     begin(guest, two)

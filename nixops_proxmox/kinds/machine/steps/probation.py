@@ -23,6 +23,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import tail_lines
 
 GRACE = 300.0  # seconds without a sign of the guest, beyond those that its probation takes
+MOST = 3900.0  # seconds for an activation and the way back from it, as the guest limits them
 PAUSE = 1.0  # seconds between two looks
 LAST = 3  # when a probation has so few seconds left, we refuse it ourselves: then the guest knows why
 LINES = 8  # of a log
@@ -156,12 +157,15 @@ class Watch:
         """Until it is over, or the guest has given no sign for too long."""
         patience = self.world.spec.deploy.probation + GRACE
         until = self.world.clock.now() + patience
+        most = until + MOST
         while not seen.state.is_over and seen.state is not S.NONE:
             found = self._look()
             if found is not None:
                 seen, until = found, self.world.clock.now() + patience
             elif self.world.clock.now() > until:
                 return replace(seen, state=S.STUCK, why=f"it has given no sign for {patience:.0f} s")
+            if self.world.clock.now() > most:
+                return replace(seen, state=S.STUCK, why=f"it is still {seen.state}")
         return seen
 
     def _look(self) -> Probation | None:
@@ -171,6 +175,8 @@ class Watch:
             self.ssh = ()
             if seen is not None and seen.state is S.WAITING:
                 return self._judge(shell, seen)
+            if seen is not None and not (seen.alive or seen.state.is_over or seen.state is S.NONE):
+                return self._wake(shell)
         except DeployError as error:
             self.ssh = error.attempts if isinstance(error, NoEndpoint) else [error.message]
             self.world.reporter.detail(self.machine, f"no login: {' · '.join(self.ssh)}")
@@ -190,6 +196,11 @@ class Watch:
         self.world.reporter.detail(self.machine, f"not well yet: {told}")
         self.world.clock.sleep(PAUSE)
         return seen
+
+    def _wake(self, shell: Shell) -> Probation | None:
+        """Its supervisor was killed. Safe to repeat: what was begun is not begun again, and only goes on."""
+        deploy = self.world.spec.deploy
+        return self.world.builder.begin_probation(self.begun[SYSTEM], shell, self.begun[NUMBER], deploy)
 
     def _ask_hypervisor(self) -> Probation | None:
         """The third voice: it may tell what becomes of the probation, and why no login works."""
