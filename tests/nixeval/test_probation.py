@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ S = ProbationState
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> SmallGuest:
+def guest(tmp_path: Path) -> Iterator[SmallGuest]:
     """It runs `one`, its first generation."""
     for directory in ("bin", "run", "nix/var/nix/profiles"):
         (tmp_path / directory).mkdir(parents=True)
@@ -40,7 +42,15 @@ def guest(tmp_path: Path) -> SmallGuest:
     guest.profile.with_name("system-1-link").symlink_to(one)
     guest.profile.symlink_to("system-1-link")
     (tmp_path / "run" / "current-system").symlink_to(one)
-    return guest
+    yield guest
+    for name in ("keeper", "pid"):
+        kill_supervisor(guest, name)
+
+
+def kill_supervisor(guest: SmallGuest, name: str = "pid") -> None:
+    """`kill -9` of it, or of its keeper, if it lives."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((guest.root / "run/nixops-proxmox/probation" / name).read_text()), signal.SIGKILL)
 
 
 def begin(
@@ -164,7 +174,7 @@ def test_a_way_back_that_fails_is_stuck(guest: SmallGuest) -> None:
 def test_a_supervisor_that_is_killed_comes_back_and_goes_on(guest: SmallGuest, *, is_well: bool) -> None:
     two = guest.make_system("two", "")
     begin(guest, two)
-    os.kill(int((guest.root / "run/nixops-proxmox/probation/pid").read_text()), signal.SIGKILL)
+    kill_supervisor(guest)
     seen = known(confirm_probation(guest, "n1") if is_well else refuse_probation(guest, "n1", "no"))
     assert seen.state is (S.CONFIRMED if is_well else S.REVERTED)
 
@@ -172,7 +182,7 @@ def test_a_supervisor_that_is_killed_comes_back_and_goes_on(guest: SmallGuest, *
 def test_a_supervisor_that_is_killed_and_whose_keeper_is_killed_is_started_by_the_next_look(guest: SmallGuest) -> None:
     begin(guest, guest.make_system("two", ""), seconds=1)
     for name in ("keeper", "pid"):
-        os.kill(int((guest.root / "run/nixops-proxmox/probation" / name).read_text()), signal.SIGKILL)
+        kill_supervisor(guest, name)
     assert known(confirm_probation(guest, "n1")).state in (S.CONFIRMED, S.REVERTED)
 
 
