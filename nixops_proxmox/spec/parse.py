@@ -11,6 +11,7 @@ from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.cloud_init import with_cloud_init
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.containers import check_containers
+from nixops_proxmox.spec.deploy import HealthSpec, HttpCheck
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.encryption import Encryption, Tang, Unlocking, check_encryption
 from nixops_proxmox.spec.explain import explain
@@ -473,6 +474,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (InstallSpec, "template"): _read_number_as_text,
     (InstallSpec, "image"): _read_as_it_is,
     (Unlocking, "tang"): _read_list(Tang, "servers"),
+    (HealthSpec, "http"): _read_list(HttpCheck, "requests"),
     (Rule, "port"): _read_number_as_text,
     (Rule, "source_port"): _read_number_as_text,
     (MachineFirewall, "rules"): _read_rules,

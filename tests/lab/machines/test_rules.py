@@ -19,15 +19,22 @@ from nixops_proxmox.lab.machines.simulated import Body, Options
 from nixops_proxmox.lab.machines.simulated.machine import SimulatedMachine
 from nixops_proxmox.lab.machines.simulated.replies import JOBS, SCRIPTS, find_marker
 from nixops_proxmox.lab.machines.simulated.scripted import ScriptedGuest
-from nixops_proxmox.model import Completed, JobPhase
+from nixops_proxmox.model import Completed, JobPhase, Probation, ProbationState
 from nixops_proxmox.nixeval.activate import (
     activate_script,
+    active_script,
     explain_inactive,
     find_generation_before,
     generations_script,
     parse_activation,
     rollback_script,
     seen_script,
+)
+from nixops_proxmox.nixeval.probation import (
+    begin_script,
+    confirm_script,
+    parse_probation,
+    refuse_script,
 )
 from nixops_proxmox.nixops2.console import SCRIPT
 from nixops_proxmox.nixops2.original import meet_script
@@ -129,6 +136,35 @@ def test_a_system_is_activated_and_left_again(play: Callable[..., None]) -> None
         assert explain_inactive((await tell(seen_script())).stdout, "/nix/store/one").startswith("/nix/store/one is")
         with pytest.raises(ActivationFailed):
             parse_activation(await tell(rollback_script(7)), "web")
+
+    play(scenario, SCRIPTED)
+
+
+def test_a_system_is_on_probation_as_in_a_real_guest(play: Callable[..., None]) -> None:
+    async def scenario(bench: Bench) -> None:
+        guest = guest_of(await bench.power_on(await bench.hardware()))
+
+        async def tell(script: str) -> Probation:
+            done = await guest.run(script, b"")
+            seen = parse_probation(Completed(done.status, done.out.decode(), done.err.decode()))
+            assert seen is not None
+            return seen
+
+        before = guest.system
+        assert (await tell(script_marker("probation-find"))).state is ProbationState.NONE
+        seen = await tell(begin_script("/nix/store/one", "n1", seconds=60, policy="revert"))
+        assert (seen.state, seen.previous, seen.alive) == (ProbationState.WAITING, before, True) and seen.left > 50
+        assert (await guest.run(active_script(), b"")).out == b"\n"
+        assert (await guest.run(begin_script("/nix/store/two", "n2", seconds=60, policy="revert"), b"")).status == 75
+        seen = await tell(confirm_script("n1"))
+        assert (seen.state, seen.generation, guest.system) == (ProbationState.CONFIRMED, 2, "/nix/store/one")
+        await tell(begin_script("/nix/store/two", "n2", seconds=60, policy="revert"))
+        seen = await tell(refuse_script("n2", "it's ill"))
+        assert (seen.state, seen.why, seen.refused) == (ProbationState.REVERTED, "it's ill", True)
+        await tell(begin_script(before, "n3", seconds=0, policy="revert", generation=1))
+        await asyncio.sleep(0.01)
+        seen = await tell(confirm_script("n3"))
+        assert (seen.state, guest.system) == (ProbationState.REVERTED, "/nix/store/one"), "it came too late"
 
     play(scenario, SCRIPTED)
 
