@@ -62,12 +62,12 @@ class Bed(Door):
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[bytes]":
         """The same, without waiting; in a session of its own, so that it can be killed whole."""
         with (self.home / "killed.log").open("ab") as log:
             return subprocess.Popen(
                 self.inside(*arguments),
-                env=self.environment,
+                env=self.environment | extra,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,

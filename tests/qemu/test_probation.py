@@ -6,69 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.breaking import BREAKING
+
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
 
 pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(1800)]
 
-# BREAK: what the system's activation breaks. As on NixOS, each system puts right what it declares: sshd's configuration
-# and the links.
-NETWORK = """\
-let
-  from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
-  builder = import DEMO/builder.nix;
-  broken = from "BREAK" "";
-  base = import DEMO/system.nix {
-    name = "web";
-    hosts = { };
-    service = { port = if broken == "service" then 81 else 80; handler = "echo version ${from "VERSION" "1"}"; };
-  };
-  breaks = {
-    sshd = "echo NoSuchOption yes >>/etc/ssh/sshd_config; kill -9 $(pidof sshd)";
-    network = ''for link in /sys/class/net/e*; do ip link set "''${link##*/}" down; done'';
-    connection = "kill -9 $(pidof sshd)";
-    supervisor = "kill -9 $(cat /run/nixops-proxmox/probation/pid)";
-    both = "kill -9 $(cat /run/nixops-proxmox/probation/pid) $(cat /run/nixops-proxmox/probation/keeper)";
-    machine = "sync; echo b >/proc/sysrq-trigger; sleep 60";
-    status = "exit 3";
-  };
-in
-{
-  web = {
-    deployment.proxmox = {
-      disks = [ { storage = "local-lvm"; size = "1G"; } ];
-      install.iso = "local:iso/lab-installer.iso";
-      memory = 512;
-      network = [ { bridge = "vmbr0"; } ];
-      deploy = {
-        probation = 40;
-        health.http = [ { port = 80; } ];
-        health.units = [ "web.service" ];
-        health.command = "true";
-      };
-    };
-    toplevel = builder "web-${broken}" { } ''
-      cp -a ${base} $out
-      chmod -R u+w $out
-      sed -i "s|${base}|$out|g" $out/activate $out/bin/switch-to-configuration
-      cat >>$out/activate <<'EOF'
-      sed -i /NoSuchOption/d /etc/ssh/sshd_config
-      for link in /sys/class/net/e*; do ip link set "''${link##*/}" up; done
-      [ "$(readlink -f /run/current-system)" != "$(dirname "$0")" ] || exit 0
-      ${breaks.${broken} or ""}
-      EOF
-    '';
-  };
-}
-"""
 CURRENT = "readlink -f /run/current-system; readlink -f /nix/var/nix/profiles/system; hostname"
 
 
 @pytest.fixture(scope="module")
 def web(guest_bed: "GuestBed") -> Iterator["GuestBed"]:
-    bed = guest_bed.named("probation", NETWORK)
+    bed = guest_bed.named("probation", BREAKING)
     try:
-        bed.run("deploy")
+        bed.run("deploy", PROBATION="40")
         yield bed
     finally:
         bed.run("destroy", "--yes", check=False)
@@ -97,7 +49,7 @@ def system(bed: "GuestBed") -> tuple[str, str]:
 )
 def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, told: str, said: list[str]) -> None:
     before = system(web)
-    done = web.run("deploy", check=False, BREAK=broken)
+    done = web.run("deploy", check=False, BREAK=broken, PROBATION="40")
     assert done.returncode == 7, done.stderr
     for text in [f"does not stay ({told})", *said]:
         assert text in done.stderr
@@ -109,11 +61,11 @@ def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, tol
 @pytest.mark.parametrize("broken", ["connection", "supervisor", "both"])
 def test_what_only_breaks_the_deploy_is_confirmed(web: "GuestBed", broken: str) -> None:
     generation = web.facts("web")["generation"]
-    web.run("deploy", BREAK=broken)
+    web.run("deploy", BREAK=broken, PROBATION="40")
     running, boots = system(web)
     assert (verdict(web), running) == ("confirmed", boots)
     assert web.facts("web")["generation"] > generation
-    web.run("deploy")
+    web.run("deploy", PROBATION="40")
 
 
 def test_a_deploy_that_is_killed_leaves_the_guest_to_itself_and_the_next_one_says_what_came_of_it(
@@ -122,10 +74,10 @@ def test_a_deploy_that_is_killed_leaves_the_guest_to_itself_and_the_next_one_say
     from tests.qemu.bed import kill
 
     before = system(web)
-    process = web.start("deploy", "-v", BREAK="service")
+    process = web.start("deploy", "-v", BREAK="service", PROBATION="40")
     web.wait_until_said("not well yet", process)
     kill(process)
-    done = web.run("deploy", VERSION="2")
+    done = web.run("deploy", VERSION="2", PROBATION="40")
     assert "is reverted by us: another system is wanted by now" in done.stderr
     assert system(web) != before
     assert json.loads(web.run("status", "--json").stdout)["machines"][0]["phase"] == "ready"

@@ -95,7 +95,7 @@ def _follow(world: World, machine: Machine, attempt: Attempt, facts: Facts, seen
     if seen.state is S.NEXT_BOOT:
         attempt.note(replace(facts, probation={}))
         raise SwitchRefused(
-            f"{machine.name}: NixOS cannot switch to {seen.system} while the machine runs: it is what boots next",
+            f"{machine.name}: {seen.system} takes effect only after a reboot, because NixOS cannot switch to it",
             hint=f"{command(Verb.REBOOT, machine.name)} restarts the machine; then run the same command again",
         )
     verdict = _verdict(seen)
