@@ -41,7 +41,7 @@ in
       chmod -R u+w $out
       sed -i "s|${base}|$out|g" $out/activate $out/bin/switch-to-configuration
       cat >>$out/activate <<'EOF'
-      sed -i /NoSuchOption/d /etc/ssh/sshd_config
+      [ ! -e /etc/ssh/sshd_config ] || sed -i /NoSuchOption/d /etc/ssh/sshd_config
       for link in /sys/class/net/e*; do ip link set "''${link##*/}" up; done
       [ "$(readlink -f /run/current-system)" != "$(dirname "$0")" ] || exit 0
       ${breaks.${broken} or ""}

@@ -40,7 +40,7 @@ def verdict(bed: "Bed") -> str:
     [
         ("network", "reverted by the guest", "no confirmation came within 10 s"),
         ("service", "reverted by us", "health: http 80/: "),
-        ("status", "reverted by the guest", "its activation ended with status"),
+        pytest.param("status", "reverted by the guest", "its activation ended with status", marks=pytest.mark.weekly),
         ("machine", "reverted by a restart", "the machine was restarted before it was confirmed"),
     ],
 )
@@ -63,7 +63,7 @@ def test_a_supervisor_that_is_killed_does_not_cost_the_deploy(web: "Bed") -> Non
     assert running == boots and "-web-both" in running
 
 
-@pytest.mark.parametrize("wanted", ["the same", "another"])
+@pytest.mark.parametrize("wanted", [pytest.param("the same", marks=pytest.mark.weekly), "another"])
 def test_the_deploy_after_one_that_was_killed_says_what_became_of_it(web: "Bed", wanted: str) -> None:
     web.run("deploy", VERSION="3")
     environment = {"BREAK": "service", "VERSION": wanted, "PROBATION": "15"}

@@ -14,6 +14,8 @@ from nixops_proxmox.spec import (
     ContainerSpec,
     Disk,
     Efi,
+    HealthSpec,
+    HttpCheck,
     InstallSpec,
     IpSpec,
     MachineSpec,
@@ -63,6 +65,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (InstallSpec, "template"): TEXT_OR_NUMBER,
     (InstallSpec, "image"): {"either": [STRING, {"name": "path"}]},
     (Unlocking, "tang"): Tang,
+    (HealthSpec, "http"): HttpCheck,
     (Ssh, "options"): {"attrs": {"either": [{"either": [STRING, INTEGER]}, {"name": "bool"}]}},
 }
 # Fields that only make sense for one entry of a list, not said by the model.

@@ -48,6 +48,7 @@ FRAGMENTS = [
     "docs/mappings.md 0",
     "docs/moving.md 0",
     "docs/disks.md 0",
+    "docs/probation.md 0",
     "docs/networks.md 0",
     "docs/replication.md 0",
     "docs/reservations.md 0",

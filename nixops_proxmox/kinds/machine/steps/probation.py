@@ -243,6 +243,7 @@ def _not_confirmed(machine: Machine, seen: Probation, verdict: ProbationVerdict,
             "one before"
         )
     else:
-        lines.append(f"it runs {seen.previous} again" if seen.previous else "it runs the system before again")
+        again = f"it runs {seen.previous or 'the system before'} again"
+        lines.append(f"{again}; that activation ended with status {seen.back}" if seen.back else again)
         hint = f"mend the description, then run {command(Verb.DEPLOY)}; the machine boots the system before, too"
     return NotConfirmed("\n".join(lines), verdict=verdict.value, hint=hint)
