@@ -1,6 +1,7 @@
 """Migrate machines to another node: live if they run.
 
 What forbids it is told first. The machines are not changed otherwise.
+A container is stopped for it, and started there.
 """
 
 import argparse

@@ -76,16 +76,24 @@ class Examiner:
     def examine(self, target: Target) -> Adoption:
         guest = self._find(target.word)
         if guest is None:
-            return Adoption(target, problem="no VM that we may see has this VMID or name, or several have it")
+            return Adoption(target, problem=self._why_none(target.word))
         try:
             return self._examine(target, guest)
         except DeployError as error:
             return Adoption(target, guest, problem=error.message)
 
     def _find(self, word: str) -> GuestSeen | None:
-        guests = [guest for guest in self._hypervisor.resources().guests.values() if guest.kind == "qemu"]
-        found = [guest for guest in guests if word in (str(guest.vmid), guest.name)]
+        found = self._called(word, "qemu")
         return found[0] if len(found) == 1 else None
+
+    def _called(self, word: str, kind: str) -> list[GuestSeen]:
+        guests = self._hypervisor.resources().guests.values()
+        return [guest for guest in guests if guest.kind == kind and word in (str(guest.vmid), guest.name)]
+
+    def _why_none(self, word: str) -> str:
+        if not self._called(word, "qemu") and self._called(word, "lxc"):
+            return "it is a container, and only VMs are taken over: nothing proves who answers in a container of others"
+        return "no VM that we may see has this VMID or name, or several have it"
 
     def _examine(self, target: Target, guest: GuestSeen) -> Adoption:
         config = self._hypervisor.client.get_config(guest.node, guest.vmid).values

@@ -11,7 +11,22 @@ from nixops_proxmox.model import Change, Facts, Vm
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.state import JournalEntry
 
-TASKS = frozenset({"qmconfig", "resize", "qmmove", "qmset", "qmigrate", "qmrollback", "qmrestore", "qmtemplate"})
+TASKS = frozenset(
+    {
+        "qmconfig",
+        "resize",
+        "qmmove",
+        "qmset",
+        "qmigrate",
+        "qmrollback",
+        "qmrestore",
+        "qmtemplate",
+        "vzmigrate",
+        "vzrollback",
+        "vzrestore",
+        "vztemplate",
+    }
+)
 SHOWN = 3  # tasks that are named
 
 

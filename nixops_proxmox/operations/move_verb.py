@@ -55,6 +55,7 @@ class MoveVerb(OpenDeployment):
             )
         if machine.facts.profile == to and find_left(machine.facts) is None:
             return Passage(name, to, to)
+        _refuse_container(machine)
         return foresee(self._sides(machine, to), machine, storage, self.volumes.attached(machine))
 
     def move(self, names: Sequence[str], to: str = "", storage: str = "") -> list[Outcome]:
@@ -70,11 +71,7 @@ class MoveVerb(OpenDeployment):
 
     def _move(self, name: str, lease: Any, to: str, storage: str) -> Machine:
         machine = self.record.machine(name)
-        if machine.facts.container:
-            raise NoPath(
-                f"{name}: it is a container, and moving goes by backups, which we do not make of containers",
-                hint="describe another machine there; or take it there in PVE (`vzdump`, `pct restore`)",
-            )
+        _refuse_container(machine)
         left = find_left(machine.facts)
         if left is None and machine.facts.profile == to:
             return machine
@@ -164,3 +161,11 @@ class MoveVerb(OpenDeployment):
             self._parts.care.refuse(name, left.profile)
             pursuit = self._pursuit(name, lease, HARDWARE_AS_IT_IS)
             pursuit.run(DropLeft(self._parts.hypervisor(left.profile), left))
+
+
+def _refuse_container(machine: Machine) -> None:
+    if machine.facts.container:
+        raise NoPath(
+            f"{machine.name}: it is a container, and moving goes by backups, which we do not make of containers",
+            hint="describe another machine there; or take it there in PVE (`vzdump`, `pct restore`)",
+        )

@@ -6,10 +6,12 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import volume_of
-from nixops_proxmox.lab.container import Container, volumes_in
+from nixops_proxmox.lab.container import Container, is_bound, mounts_of, volumes_in
 from nixops_proxmox.lab.containers import power
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.tasks import Log
+
+TAKEN_ALONG = ("zfspool", "btrfs")  # storages whose snapshots are copied with their volumes
 
 
 def start_migration(cluster: Cluster, auth: Auth, container: Container, params: Mapping[str, Any]) -> str:
@@ -30,19 +32,42 @@ def start_migration(cluster: Cluster, auth: Auth, container: Container, params: 
     async def work(log: Log) -> None:
         async with cluster.flocked(container):
             container.check_lock()
+            _check_mounts(cluster, container, target)
             was_running = container.running is not None
             if was_running:
                 log.say(f"shutdown CT {container.vmid}")
                 await power.shut_down(container, float(params.get("timeout", 180)), force=True)
-            await _go(cluster, container, target, log)
-            if was_running:
-                log.say(f"start container on target node '{target}'")
-                await power.start(cluster, container, log)
+            try:
+                await _go(cluster, container, target, log)
+            finally:  # where it is then
+                if was_running:
+                    log.say(f"start container on target node '{target}'")
+                    await power.start(cluster, container, log)
 
     return cluster.tasks.start(container.node, "vzmigrate", str(container.vmid), auth, work)
 
 
+def _check_mounts(cluster: Cluster, container: Container, target: str) -> None:
+    """In PVE's `prepare`: before the container is shut down."""
+    for key, mount in mounts_of(container.config).items():
+        if is_bound(mount):
+            if mount.get("shared") != "1":
+                die(f"cannot migrate local bind mount point '{key}'")
+            continue
+        name, _ = cluster.stores.split(mount["volume"])
+        cluster.stores.get_usable(name, target)
+
+
+def _check_snapshots(cluster: Cluster, container: Container) -> None:
+    for snapshot in container.snapshots.values():
+        for mount in mounts_of(snapshot.config).values():
+            storage = cluster.stores.storages[cluster.stores.split(mount["volume"])[0]]
+            if not storage.shared and storage.kind not in TAKEN_ALONG:
+                die(f"can't migrate '{mount['volume']}' - non-migratable snapshot exists")
+
+
 async def _go(cluster: Cluster, container: Container, target: str, log: Log) -> None:
+    _check_snapshots(cluster, container)
     for key, volid in list(volumes_in(container.config)):
         stored = cluster.stores.get_volume(volid, container.node)
         storage = cluster.stores.storages[stored.storage]

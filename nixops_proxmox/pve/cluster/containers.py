@@ -9,12 +9,12 @@ from typing_extensions import override
 from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.core.upid import parse_upid
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
-from nixops_proxmox.model import Archive, Change, Facts, Machine, Place, Power, Transfer, Vm
+from nixops_proxmox.model import Archive, Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.pve.api.containers import ContainerClient
+from nixops_proxmox.pve.cluster.container_moves import ContainerMoves
 from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.hypervisor import Creation, PveHypervisor
-from nixops_proxmox.pve.cluster.moves import Moves
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.templates import Templates, refuse_missing
 from nixops_proxmox.pve.vm.container import create_params
@@ -51,17 +51,6 @@ class ContainerSaves(Saves):
     @override
     def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None:
         raise _no_backups(facts)
-
-
-class ContainerMoves(Moves):
-    """None yet."""
-
-    @override
-    def foresee(self, facts: Facts, spec: MachineSpec, target: str) -> Transfer:
-        raise PveRefused(
-            f"{spec.name}: it is a container, and this version does not take containers to another node",
-            hint=f"`pct migrate {facts.vmid} {target or 'NODE'} --restart` does it; the next deploy finds it there",
-        )
 
 
 def _no_backups(facts: Facts) -> PveRefused:

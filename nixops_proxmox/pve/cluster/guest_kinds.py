@@ -18,6 +18,12 @@ class GuestKind:
     is_ours: Callable[[Mapping[str, str], str], bool]
     makers: tuple[str, ...]
 
+    def task(self, of_vms: str) -> str:
+        """What PVE calls a task of this kind that does what this one does to VMs."""
+        if self.prefix == "qm" or not of_vms.startswith("qm"):
+            return of_vms
+        return "vzmigrate" if of_vms == "qmigrate" else self.prefix + of_vms.removeprefix("qm")
+
 
 VMS = GuestKind("qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"))
 # A container has no SMBIOS: the mark in its notes says whose it is.

@@ -641,11 +641,14 @@ class PveHypervisor:
         return [task for task in listed if task.type in kinds and task.started >= since]
 
     def find_task(self, facts: Facts, kind: str) -> str:
-        """The UPID of a task of that type that runs now for the machine's VMID. Empty: none does."""
+        """The UPID of a task that runs now for the machine's VMID. Empty: none does. `kind`: its type, as of VMs."""
         guest = self.client.get_resources(0.0).guests.get(facts.vmid)
         node = facts.node if guest is None else guest.node
-        running = (task for task in self.client.list_tasks(node, vmid=facts.vmid, kind=kind) if task.running)
+        running = (task for task in self._tasks_of(node, facts, kind) if task.running)
         return next((task.upid for task in running), "")
+
+    def _tasks_of(self, node: str, facts: Facts, kind: str) -> Sequence[TaskListed]:
+        return self.client.list_tasks(node, vmid=facts.vmid, kind=self.kind.task(kind))
 
     def wait_for_task(self, upid: str) -> None:
         """A task of an earlier run; TaskFailed, TaskStillRunning, or NotFound if PVE has forgotten it."""

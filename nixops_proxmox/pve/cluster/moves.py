@@ -24,7 +24,7 @@ HA_TIME = 300.0  # seconds for HA to move what it said it would
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """What is known of one VM before it is moved."""
 
     vm: Vm
@@ -35,6 +35,8 @@ class _Look:
 
 class Moves:
     """Satisfies `kinds.machine.ports.Moves`, for all threads of one cluster."""
+
+    task, word = "qmigrate", "VM"
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Moves:
         self._finder.drop_look(facts.vmid)
         vm = self._finder.find_again(facts)
         if vm is None:
-            raise NotFound(f"{spec.name}: VM {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
+            raise NotFound(f"{spec.name}: {self.word} {facts.vmid} with our mark ({facts.uuid}) is not on the cluster")
         look = self._look(vm)
         if target:
             return self._migration(look, target)
@@ -69,14 +71,14 @@ class Moves:
             )
         return fitting
 
-    def _look(self, vm: Vm) -> _Look:
+    def _look(self, vm: Vm) -> Look:
         seen = self._placer.look_again()
         told = self._client.get_migration(vm.node, vm.vmid)
         copied = any(not one.cdrom for one in told.disks)
         snapshots = self._client.list_snapshots(vm.node, vm.vmid) if copied and told.running else ()
-        return _Look(vm, seen, told, snapshots)
+        return Look(vm, seen, told, snapshots)
 
-    def _ordered(self, spec: MachineSpec, look: _Look) -> list[str]:
+    def _ordered(self, spec: MachineSpec, look: Look) -> list[str]:
         """The other nodes where the machine fits, the best first."""
         config = look.vm.config
         moved = spec.model_copy(
@@ -85,7 +87,7 @@ class Moves:
         judged = self._placer.explain(moved, Place(look.vm.node, look.vm.vmid)).nodes
         return [one.node for one in judged if one.fits and one.node != look.vm.node]
 
-    def _migration(self, look: _Look, target: str) -> Transfer:
+    def _migration(self, look: Look, target: str) -> Transfer:
         copied = tuple(one.volid for one in look.told.disks if not one.cdrom)
         return Transfer(
             source=look.vm.node,
@@ -97,22 +99,21 @@ class Moves:
             told=(*_told(look, target), *self._limits(look).wishes.get(target, ())),
         )
 
-    def _restricted(self, look: _Look, target: str) -> Iterator[str]:
+    def _restricted(self, look: Look, target: str) -> Iterator[str]:
         """By what PVE has not told itself: of a VM that runs, older releases say nothing of other nodes."""
         if target in look.told.refused:
             return
         yield from self._placer.restrictions.of_devices(look.vm.config, target)
         yield from self._limits(look).reasons.get(target, ())
 
-    def _limits(self, look: _Look) -> Limits:
+    def _limits(self, look: Look) -> Limits:
         return self._placer.restrictions.of_ha(look.seen.guests.get(look.vm.vmid), look.seen)
 
     def migrate(self, facts: Facts, migration: Transfer, note: NoteTask) -> None:
         """Migrate it, and wait until it is there. HA migrates what it manages, in its own time."""
         node, target = self._finder.node_of(facts), migration.target
         running = self._finder.live_power(node, facts.vmid) is Power.RUNNING
-        params: dict[str, Value] = {"online": True} if running else {}
-        params |= {"with-local-disks": True} if running and migration.copied else {}
+        params = self._params(migration, running=running)
         upids: list[str] = []
 
         def noted(upid: str) -> None:
@@ -121,12 +122,16 @@ class Moves:
 
         try:
             post = partial(self._client.migrate_vm, node, facts.vmid, target, params)
-            doing = f"VM {facts.vmid}: migrating from {node} to {target}"
-            self._work.run("qmigrate", node, facts.vmid, post, noted, doing)
+            doing = f"{self.word} {facts.vmid}: migrating from {node} to {target}"
+            self._work.run(self.task, node, facts.vmid, post, noted, doing)
         finally:
             self._finder.forget(facts.vmid)
         if upids and parse_upid(upids[-1]).type.startswith("ha"):
             self._wait_for_ha(facts, target)
+
+    def _params(self, migration: Transfer, *, running: bool) -> dict[str, Value]:
+        params: dict[str, Value] = {"online": True} if running else {}
+        return params | ({"with-local-disks": True} if running and migration.copied else {})
 
     def _wait_for_ha(self, facts: Facts, target: str) -> None:
         deadline = self._clock() + HA_TIME
@@ -137,12 +142,13 @@ class Moves:
                 return
             self._sleep(2.0)
         raise PveBusy(
-            f"VM {facts.vmid}: HA was asked to migrate it to {target}, but it is not there after {HA_TIME:.0f} s",
+            f"{self.word} {facts.vmid}: HA was asked to migrate it to {target}, but it is not there after"
+            f" {HA_TIME:.0f} s",
             hint="see the HA manager's status in PVE: a rule may forbid that node",
         )
 
 
-def _blocked(look: _Look, target: str) -> Iterator[str]:
+def _blocked(look: Look, target: str) -> Iterator[str]:
     node = next((one for one in look.seen.nodes if one.name == target), None)
     if node is None:
         yield f"there is no such node (the cluster has: {', '.join(sorted(one.name for one in look.seen.nodes))})"
@@ -162,7 +168,7 @@ def _blocked(look: _Look, target: str) -> Iterator[str]:
         yield f"{have}: PVE takes them along only while it is stopped"
 
 
-def _disk_blocked(volid: str, size: int, look: _Look, target: str, *, is_cd: bool) -> Iterator[str]:
+def _disk_blocked(volid: str, size: int, look: Look, target: str, *, is_cd: bool) -> Iterator[str]:
     if is_cd:
         yield f"the CD {volid} is on {look.vm.node} alone: eject it"
         return
@@ -176,7 +182,7 @@ def _disk_blocked(volid: str, size: int, look: _Look, target: str, *, is_cd: boo
         yield f"storage {storage} has {found.free / GIB:.1f} GiB free there, {size / GIB:.1f} GiB are needed"
 
 
-def _told(look: _Look, target: str) -> Iterator[str]:
+def _told(look: Look, target: str) -> Iterator[str]:
     node = next((one for one in look.seen.nodes if one.name == target), None)
     cpu = look.vm.config.get("cpu", "").partition(",")[0].removeprefix("cputype=")
     if look.told.running and cpu == "host":

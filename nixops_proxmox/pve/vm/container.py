@@ -1,11 +1,12 @@
 """Pure: what a description asks for, as the parameters of PVE's calls for a container."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.pve.vm.identity import Identity, notes_with_mark
 from nixops_proxmox.pve.vm.requests import dns_name, wanted_tags
 from nixops_proxmox.pve.wire.calls import Value
-from nixops_proxmox.pve.wire.properties import gib, print_properties
+from nixops_proxmox.pve.wire.properties import gib, parse_properties, print_properties
 from nixops_proxmox.spec import ContainerSpec, IpSpec, MachineSpec, MountSpec, Nic
 
 ROOT = "rootfs"
@@ -50,6 +51,12 @@ def settings(spec: MachineSpec, container: ContainerSpec, identity: Identity) ->
         "searchdomain": " ".join(spec.search_domains) or None,
     }
     return {key: value for key, value in wanted.items() if value is not None}
+
+
+def mounts_of(config: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The root and the mount points that a container has, by key."""
+    keys = [key for key in config if re.fullmatch(r"rootfs|mp\d+", key)]
+    return {key: parse_properties(config[key], "volume") for key in sorted(keys)}
 
 
 def new_volume(storage: str, size: int) -> str:
