@@ -12,6 +12,7 @@ from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.operations import Deployed
 from nixops_proxmox.operations.adopting import Adoption
 from nixops_proxmox.operations.backups import back_up, return_to_snapshot, take_snapshot
+from nixops_proxmox.operations.disk_keys import rotate
 from nixops_proxmox.operations.exporting import export_machines
 from nixops_proxmox.operations.restoring import choose_archive
 from tests.contract.hypervisors import Hypervisors, find_obstacle, start_hypervisors
@@ -54,6 +55,7 @@ VERBS: dict[str, tuple[Act, str]] = {
     "start": (lambda one: one.start(WEB), ""),
     "reboot": (lambda one: one.reboot(WEB), ""),
     "unlock": (lambda one: one.unlock(WEB), "encrypt"),
+    "recovery": (lambda one: one.work_on(WEB, lambda web, _: rotate(web)), "encrypt"),
     "rescue": (lambda one: one.rescue(WEB), "a container has no installer"),
     "backup": (lambda one: back_up(one.read_only("web")), "neither backs containers up nor restores them"),
     "restore": (restored, "neither backs containers up nor restores them"),
