@@ -17,7 +17,6 @@ from nixops_proxmox.kinds.resource import SAID
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations.recorded import recorded_thing
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_part
-from nixops_proxmox.spec.containers import refuse_container
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES
 from nixops_proxmox.spec.names import OF_RESOURCES
 from nixops_proxmox.spec.tree import below
@@ -87,10 +86,7 @@ class Among:
         machines = {name: {"proxmox": vm.proxmox} for name, vm in self.machines.items()}
         models = {one.described.spec.option: one.described.spec for one in kinds.values() if one.described is not None}
         data = {"machines": machines, "resources": resources}
-        network = parse_part(self.deployment, data, about, models, self.older)
-        for machine in network.machines:
-            refuse_container(machine)
-        return network
+        return parse_part(self.deployment, data, about, models, self.older)
 
 
 def places_of_vm(name: str, said: SaidOfVm) -> list[str]:

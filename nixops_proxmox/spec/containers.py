@@ -51,12 +51,12 @@ def _check_mounts(spec: MachineSpec, at: Callable[[str], str], mistakes: Mistake
 
 
 def refuse_container(spec: MachineSpec) -> None:
-    """SpecError, for doors that have no containers."""
+    """SpecError, for NixOps 2, whose machines get their systems by ways that we do not try with containers."""
     if spec.is_container:
         raise SpecError(
-            "only the command line makes containers: expected vm here",
+            "NixOps 2 makes no containers: expected vm here",
             path=f"{spec.name}.deployment.proxmox.kind",
-            hint="describe it in a network of its own, for the command line",
+            hint="deploy the network with the command line, which reads it as it is",
         )
 
 
