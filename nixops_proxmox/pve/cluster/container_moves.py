@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from nixops_proxmox.model import Power, Transfer, Vm
 from nixops_proxmox.pve.api.answers import ClusterResources, LocalDisk, MigrationSeen
-from nixops_proxmox.pve.cluster.moves import Look, Moves
+from nixops_proxmox.pve.cluster.moves import MigrationLook, Moves
 from nixops_proxmox.pve.cluster.placement import find_storage
 from nixops_proxmox.pve.vm.container import mounts_of
 from nixops_proxmox.pve.wire.calls import Value
@@ -23,22 +23,22 @@ class ContainerMoves(Moves):
     task, word = "vzmigrate", "container"
 
     @override
-    def _look(self, vm: Vm) -> Look:
+    def _look(self, vm: Vm) -> MigrationLook:
         seen = self._placer.look_again()
         disks = tuple(_local_disks(vm, seen))
         kinds = {_kind(vm, seen, disk.volid) for disk in disks}
         snapshots = self._client.list_snapshots(vm.node, vm.vmid) if kinds - TAKEN_ALONG else ()
         why = f"its volumes are on {vm.node} alone and have snapshots ({', '.join(snapshots)}), which PVE does not copy"
         refused = {node.name: (why,) for node in seen.nodes} if snapshots else {}
-        return Look(vm, seen, MigrationSeen(vm.power is Power.RUNNING, disks, refused=refused), ())
+        return MigrationLook(vm, seen, MigrationSeen(vm.power is Power.RUNNING, disks, refused=refused), ())
 
     @override
-    def _migration(self, look: Look, target: str) -> Transfer:
+    def _migration(self, look: MigrationLook, target: str) -> Transfer:
         way = super()._migration(look, target)
         return replace(way, live=False, told=(*way.told, DOWN) if look.told.running else way.told)
 
     @override
-    def _restricted(self, look: Look, target: str) -> Iterator[str]:
+    def _restricted(self, look: MigrationLook, target: str) -> Iterator[str]:
         yield from (f"{key} is a folder or a device of {look.vm.node}" for key in _bound(look.vm))
         yield from self._limits(look).reasons.get(target, ())
 

@@ -24,7 +24,7 @@ HA_TIME = 300.0  # seconds for HA to move what it said it would
 
 
 @dataclass(frozen=True)
-class Look:
+class MigrationLook:
     """What is known of one VM before it is moved."""
 
     vm: Vm
@@ -71,14 +71,14 @@ class Moves:
             )
         return fitting
 
-    def _look(self, vm: Vm) -> Look:
+    def _look(self, vm: Vm) -> MigrationLook:
         seen = self._placer.look_again()
         told = self._client.get_migration(vm.node, vm.vmid)
         copied = any(not one.cdrom for one in told.disks)
         snapshots = self._client.list_snapshots(vm.node, vm.vmid) if copied and told.running else ()
-        return Look(vm, seen, told, snapshots)
+        return MigrationLook(vm, seen, told, snapshots)
 
-    def _ordered(self, spec: MachineSpec, look: Look) -> list[str]:
+    def _ordered(self, spec: MachineSpec, look: MigrationLook) -> list[str]:
         """The other nodes where the machine fits, the best first."""
         config = look.vm.config
         moved = spec.model_copy(
@@ -87,7 +87,7 @@ class Moves:
         judged = self._placer.explain(moved, Place(look.vm.node, look.vm.vmid)).nodes
         return [one.node for one in judged if one.fits and one.node != look.vm.node]
 
-    def _migration(self, look: Look, target: str) -> Transfer:
+    def _migration(self, look: MigrationLook, target: str) -> Transfer:
         copied = tuple(one.volid for one in look.told.disks if not one.cdrom)
         return Transfer(
             source=look.vm.node,
@@ -99,14 +99,14 @@ class Moves:
             told=(*_told(look, target), *self._limits(look).wishes.get(target, ())),
         )
 
-    def _restricted(self, look: Look, target: str) -> Iterator[str]:
+    def _restricted(self, look: MigrationLook, target: str) -> Iterator[str]:
         """By what PVE has not told itself: of a VM that runs, older releases say nothing of other nodes."""
         if target in look.told.refused:
             return
         yield from self._placer.restrictions.of_devices(look.vm.config, target)
         yield from self._limits(look).reasons.get(target, ())
 
-    def _limits(self, look: Look) -> Limits:
+    def _limits(self, look: MigrationLook) -> Limits:
         return self._placer.restrictions.of_ha(look.seen.guests.get(look.vm.vmid), look.seen)
 
     def migrate(self, facts: Facts, migration: Transfer, note: NoteTask) -> None:
@@ -148,7 +148,7 @@ class Moves:
         )
 
 
-def _blocked(look: Look, target: str) -> Iterator[str]:
+def _blocked(look: MigrationLook, target: str) -> Iterator[str]:
     node = next((one for one in look.seen.nodes if one.name == target), None)
     if node is None:
         yield f"there is no such node (the cluster has: {', '.join(sorted(one.name for one in look.seen.nodes))})"
@@ -168,7 +168,7 @@ def _blocked(look: Look, target: str) -> Iterator[str]:
         yield f"{have}: PVE takes them along only while it is stopped"
 
 
-def _disk_blocked(volid: str, size: int, look: Look, target: str, *, is_cd: bool) -> Iterator[str]:
+def _disk_blocked(volid: str, size: int, look: MigrationLook, target: str, *, is_cd: bool) -> Iterator[str]:
     if is_cd:
         yield f"the CD {volid} is on {look.vm.node} alone: eject it"
         return
@@ -182,7 +182,7 @@ def _disk_blocked(volid: str, size: int, look: Look, target: str, *, is_cd: bool
         yield f"storage {storage} has {found.free / GIB:.1f} GiB free there, {size / GIB:.1f} GiB are needed"
 
 
-def _told(look: Look, target: str) -> Iterator[str]:
+def _told(look: MigrationLook, target: str) -> Iterator[str]:
     node = next((one for one in look.seen.nodes if one.name == target), None)
     cpu = look.vm.config.get("cpu", "").partition(",")[0].removeprefix("cputype=")
     if look.told.running and cpu == "host":
