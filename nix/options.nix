@@ -65,6 +65,7 @@ let
       size = mkOption { type = size; example = "20G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the volume. It never shrinks."; };
       backup = optional bool "Whether backups include the volume.";
       readOnly = optional bool "Whether the container can only read it.";
+      keep = mkOption { type = bool; default = false; description = "Whether `reinstall` must not take it away. Proxmox VE cannot make a container anew around a volume, so `reinstall` is refused."; };
     };
   };
 
@@ -95,7 +96,7 @@ let
       network = optional str "One of `resources.networks`, instead of `bridge` and `tag`.";
       tag = optional' (ints.between 1 4094) 100 "The VLAN of the NIC.";
       trunks = mkOption { type = listOf (either int str); default = [ ]; example = [ 100 "200-210" ]; description = "VLANs that pass through to the guest."; };
-      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one: see `guest.devices`.";
+      mac = optional' str "BC:24:11:00:00:01" "The MAC address. Without it, we derive one from the machine's UUID and the slot.";
       pool = optional' str "campus" "The list of `resources.macPools` from which the NIC takes its MAC, its addresses and the machine's host name.";
       macScheme = optional' str "mgmt" "The scheme of `resources.macSchemes` that the MAC follows from.";
       macRole = optional' str "web" "The role in the scheme.";

@@ -24,6 +24,7 @@ class MountSpec(Frozen):
     size: Size
     backup: bool | None = None
     read_only: bool | None = None
+    keep: bool = False  # nothing but `destroy` takes it away
 
 
 class ContainerSpec(Frozen):

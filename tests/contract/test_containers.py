@@ -258,6 +258,24 @@ def test_reinstalling_makes_it_new_with_the_same_identity(bed: Hypervisors) -> N
     assert config(bed)["ostype"] == "nixos" and after.first_key != before.first_key
 
 
+def test_a_mount_point_to_keep_forbids_to_make_it_new(bed: Hypervisors) -> None:
+    mount = {"path": "/data", "storage": "local-lvm", "size": "1G"}
+    described = {"web": container(bed, container={"mounts": [mount | {"keep": True}]})}
+    deploy(bed, described)
+    before = config(bed)
+    for again in (described, {"web": described["web"] | {"install": {"generation": 1}}}):
+        with bed.opened(again) as deployed:
+            refused = ends(deployed.reinstall(["web"]) if again is described else deployed.deploy(["web"]))["web"]
+        assert "mp0 (/data) must be kept" in refused
+    assert config(bed) == before and bed.recorded().phase is Phase.READY
+    gone = bed_vm(bed)
+    bed.by_hand("pve", "POST", f"/nodes/{gone.node}/lxc/{gone.vmid}/status/stop")
+    bed.by_hand("pve", "DELETE", f"/nodes/{gone.node}/lxc/{gone.vmid}")
+    with bed.opened(described) as deployed:
+        assert ends(deployed.deploy(["web"], allow_recreate=True)) == {"web": ""}, "there is nothing to keep"
+        assert ends(deployed.destroy(["web"])) == {"web": ""}, "the word takes it away"
+
+
 def identity(facts: Any) -> tuple[Any, ...]:
     return facts.uuid, facts.vmid, facts.macs, facts.host_key, facts.container
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from typing_extensions import override
 
+from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.copied import BootCopy
 from nixops_proxmox.kinds.machine.steps.hardware import Adjust, CreateVm, Destroy, Discard
@@ -69,3 +70,15 @@ class DiscardContainer(Discard):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: only a container with our mark is destroyed."""
         return replace(super().do(world, machine, attempt), container=True)
+
+    @override
+    def _refuse_kept(self, world: World, machine: Machine) -> None:
+        """What the container has. One that is gone has nothing to keep."""
+        vm = world.hypervisor.find_vm(machine.facts)
+        mounts = world.spec.container.mounts if world.spec.container is not None else ()
+        kept = [f"{one.slot} ({one.path})" for one in mounts if one.keep and vm is not None and one.slot in vm.config]
+        if kept:
+            raise NeedsPermission(
+                f"{machine.name}: {', '.join(kept)} must be kept, but a container is made new with all of its volumes",
+                hint="save the data and remove `keep` from its mount points; then run the same command again",
+            )

@@ -228,14 +228,7 @@ class Discard(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: only a VM with our mark is destroyed. Until it is committed, the round is the old one, so
         it counts up once."""
-        kept = [disk.slot for disk in world.spec.disks if disk.keep]
-        if kept:
-            raise NeedsPermission(
-                f"{machine.name}: {', '.join(kept)} must be kept, but a copy of an image or template is recreated with"
-                " all of its disks",
-                hint="remove `keep` from the disks, or save their data; then run"
-                f" {command(Verb.DESTROY, machine.name)}",
-            )
+        self._refuse_kept(world, machine)
         self._refuse_losses(world, machine)
         park_volumes(world, machine, attempt)
         world.hypervisor.destroy_vm(machine.facts, attempt.note_task)
@@ -253,6 +246,16 @@ class Discard(Repeatable):
             asked=world.spec.install.asked,
             extra=facts.extra,
         )
+
+    def _refuse_kept(self, world: World, machine: Machine) -> None:
+        kept = [disk.slot for disk in world.spec.disks if disk.keep]
+        if kept:
+            raise NeedsPermission(
+                f"{machine.name}: {', '.join(kept)} must be kept, but a copy of an image or template is recreated with"
+                " all of its disks",
+                hint="remove `keep` from the disks, or save their data; then run"
+                f" {command(Verb.DESTROY, machine.name)}",
+            )
 
     def _refuse_losses(self, world: World, machine: Machine) -> None:
         """PVE deletes all volumes of a VM with it, those that somebody detached or put there by hand too."""
