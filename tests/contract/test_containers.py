@@ -95,6 +95,23 @@ def labels(bed: Hypervisors, name: str = "web") -> list[str]:
         return [entry.label for entry in deployed.record.history(name) if entry.outcome == "done"]
 
 
+STATIC = {"ipv4": {"method": "static", "address": "10.9.0.2", "prefix": 24}}
+
+
+@pytest.mark.parametrize(
+    ("version", "nic", "is_refused"), [("7.4", {}, True), ("7.4", STATIC, False), ("8.4", {}, False)]
+)
+def test_where_nothing_tells_its_address_it_is_refused_before_it_is_made(
+    tmp_path: Path, version: str, nic: dict[str, Any], is_refused: bool
+) -> None:
+    with start_hypervisors(tmp_path, {"pve": ["pve1", "pve2"]}, {"pve": version}) as bed:
+        described = {"web": container(bed, endpoint={}, network=[{"bridge": "vmbr0", "mac": mac_of(1)} | nic])}
+        with bed.opened(described) as deployed:
+            said = ends(deployed.deploy(["web"], until=Phase.DEFINED))["web"]
+        assert ("cannot tell which addresses a container has" in said) is is_refused
+        assert (bed.labs["pve"].cluster.vms == {}) is is_refused
+
+
 def test_its_life_has_four_steps_and_no_installer(bed: Hypervisors) -> None:
     deploy(bed, {"web": container(bed)})
     assert labels(bed) == [

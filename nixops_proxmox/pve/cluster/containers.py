@@ -173,8 +173,16 @@ class ContainerHypervisor(PveHypervisor):
 
     @override
     def choose_place(self, spec: MachineSpec) -> Place:
-        """Raises before anything is made, too, if the template is a file that is not here."""
+        """Raises before anything is made, too, if the template is a file that is not here, or nothing would tell an
+        address."""
         refuse_missing(_described(spec).template)
+        release = self.get_release()
+        if not (release.can_look_into_containers or _has_known_address(spec)):
+            raise SpecError(
+                f"Proxmox VE {release} cannot tell which addresses a container has (8.0 can): we could not find it",
+                path=f"{spec.name}.deployment.proxmox.network",
+                hint="give a NIC a static address, or set endpoint.address to what its DHCP server gives it",
+            )
         return super().choose_place(spec)
 
 
@@ -182,3 +190,9 @@ def _described(spec: MachineSpec) -> ContainerSpec:
     if spec.container is None:
         raise SpecError("must be set: what is the container made of?", path=f"{spec.name}.deployment.proxmox.container")
     return spec.container
+
+
+def _has_known_address(spec: MachineSpec) -> bool:
+    """One that the description says, or a list from which the MAC was taken."""
+    told = (ip.address for nic in spec.network for ip in (nic.ipv4, nic.ipv6))
+    return bool(spec.endpoint.address) or any(address is not None for address in told)
