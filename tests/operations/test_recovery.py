@@ -1,6 +1,7 @@
 """Whose VMs are found when a record was lost; the lab's cluster, and machines that do not run."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations.recovery import Recoverable, RecoverySearch
 from nixops_proxmox.pve.wire.calls import Call
 from nixops_proxmox.ssh.keys import KeyStore
-from tests.contract.client_bench import Bench, start_bench
+from tests.contract.client_bench import Bench, bare, start_bench
 
 OTHER = "00000000-0000-4000-8000-00000000beef"
 
@@ -42,6 +43,17 @@ def test_a_marked_vm_is_found_with_its_identity(bench: Bench, tmp_path: Path) ->
     assert seen.machine is not None and seen.machine.name == "web" and seen.machine.phase is Phase.STOPPED
     assert (seen.machine.facts.uuid, seen.machine.facts.vmid) == (made.facts.uuid, made.facts.vmid)
     assert seen.machine.facts.macs == made.facts.macs
+
+
+@pytest.mark.parametrize("base", ["", "demo/web"])
+def test_the_serials_of_its_disks_tell_what_they_follow_from(bench: Bench, tmp_path: Path, base: str) -> None:
+    """Nix is told it, and finds the disks that are there."""
+    machine = bench.machine()
+    made = machine.moved(machine.phase, replace(machine.facts, serials_from=base))
+    bench.hypervisor.create_vm(bare(), made, bench.note)
+    (seen,) = look(bench, tmp_path)
+    assert seen.machine is not None and seen.machine.facts.serials_from == base
+    assert seen.machine.facts.serial_base == (base or made.facts.uuid)
 
 
 def test_a_vm_of_another_deployment_is_not_ours(bench: Bench, tmp_path: Path) -> None:
