@@ -17,6 +17,7 @@ ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
 WITH_PORTS = ("udp", "17", "udplite", "136", "tcp", "6", "dccp", "33", "sctp", "132")
 DIRECTIONS = {
     "vm": ("in", "out", "group"),
+    "ct": ("in", "out", "group"),
     "group": ("in", "out", "forward"),
     "cluster": ("in", "out", "forward", "group"),
     "host": ("in", "out", "forward", "group"),
@@ -121,7 +122,7 @@ def verify(rule: Item, env: str, near: Firewall, cluster: Firewall) -> None:
     if iface := rule.get("iface"):
         if env == "group":
             _wrong("type", "parameter -i not allowed for this rule type")
-        if env == "vm" and not re.fullmatch(r"net\d+", iface):
+        if env in ("vm", "ct") and not re.fullmatch(r"net\d+", iface):
             _wrong("iface", "value does not match the regex pattern 'net\\d+'")
     if macro := rule.get("macro"):
         if macro.lower() not in PREFERRED:

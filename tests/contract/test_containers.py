@@ -247,6 +247,28 @@ def test_drift_is_seen_and_mended(bed: Hypervisors) -> None:
     assert config(bed)["memory"] == "256"
 
 
+@pytest.mark.parametrize("version", ["7.4", "9.1"])
+def test_it_has_a_firewall_of_its_own(tmp_path: Path, version: str) -> None:
+    with start_hypervisors(tmp_path, {"pve": ["pve1", "pve2"]}, {"pve": version}) as bed:
+        described = {"web": container(bed)}
+        rule = {"proto": "tcp", "port": 22}
+        walls = {"firewalls": {"web": {"profile": "pve", "enable": True, "rules": [rule]}}}
+        with bed.opened(described, resources=walls) as deployed:
+            assert ends(deployed.deploy(["web"])) == {"web": ""}
+        lab = bed.labs["pve"]
+        wall = lab.cluster.vm_firewalls[bed_vm(bed).vmid]
+        assert wall.options["enable"] in (1, "1")
+        assert [(one["action"], one["dport"]) for one in wall.rules] == [("ACCEPT", "22")]
+        asked = {call["path"] for call in lab.calls if "/firewall/" in call["path"] and "/lxc/" in call["path"]}
+        assert asked and not [call for call in lab.calls if "/qemu/" in call["path"] and "/firewall" in call["path"]]
+        bed.change("pve", lambda: wall.rules.clear())
+        with bed.opened(described, resources=walls) as deployed:
+            assert ends(deployed.deploy(["web"])) == {"web": ""}
+            assert [one["dport"] for one in wall.rules] == ["22"], "what somebody removed is there again"
+        with bed.opened({}) as deployed:
+            assert ends(deployed.destroy(["web"])) == {"web": ""}
+
+
 def test_it_is_stopped_started_rebooted_and_destroyed(bed: Hypervisors) -> None:
     described = {"web": container(bed)}
     deploy(bed, described)

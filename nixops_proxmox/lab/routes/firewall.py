@@ -6,7 +6,7 @@ from typing import Any
 from nixops_proxmox.lab.call import Call, Routes, anyone, needs
 from nixops_proxmox.lab.firewall import FORWARDS, PREFERRED, Item, check_digest, digest_of, moved, verify, with_digest
 from nixops_proxmox.lab.refusals import bad_parameter, die
-from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, DIGEST, GROUP, NODE, RULE, VM, WITH, Level
+from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, CONTAINER, DIGEST, GROUP, NODE, RULE, VM, WITH, Level
 from nixops_proxmox.lab.routes.firewall_names import put_named
 from nixops_proxmox.lab.schema.formats import split_list
 from nixops_proxmox.lab.schema.types import integer, named, one_of, text
@@ -184,11 +184,13 @@ async def macros(_: Call) -> Any:
 
 KIND = {"type": one_of("alias", "ipset")}
 routes.get(f"{CLUSTER.base}/refs", KIND, CLUSTER.read)(_cluster_refs)
-routes.get(f"{VM.base}/refs", KIND, VM.read)(_vm_refs)
+for _guest in (VM, CONTAINER):
+    routes.get(f"{_guest.base}/refs", KIND, _guest.read)(_vm_refs)
 _register_index(CLUSTER, "aliases", "rules", "options", "groups", "ipset", "macros", "refs")
 _register_index(NODE, "rules", "options", "log")
 _register_index(VM, "rules", "aliases", "ipset", "refs", "options")
-for _level in (CLUSTER, NODE, VM):
+_register_index(CONTAINER, "rules", "aliases", "ipset", "refs", "options")
+for _level in (CLUSTER, NODE, VM, CONTAINER):
     _register_options(_level)
     _register_rules(f"{_level.base}/rules", _level.env, _rules_of(_level), _level)
 _register_rules(f"{GROUPS}/{{group}}", "group", _group, CLUSTER)

@@ -107,3 +107,4 @@ VM = Level(
     needs("/vms/{vmid}", "VM.Config.Network"),
     VM_OPTIONS,
 )
+CONTAINER = Level("/nodes/{node}/lxc/{vmid}/firewall", "ct", _of_vm, VM.read, VM.write, VM_OPTIONS)

@@ -5,7 +5,7 @@ from typing import Any
 from nixops_proxmox.lab.call import Call, Routes
 from nixops_proxmox.lab.firewall import Item, check_digest, digest_of, find_alias, with_digest
 from nixops_proxmox.lab.refusals import bad_parameter, die
-from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, DIGEST, NAMED, VM, Level
+from nixops_proxmox.lab.routes.firewall_levels import CLUSTER, CONTAINER, DIGEST, NAMED, VM, Level
 from nixops_proxmox.lab.schema.firewall import SCOPED_ALIAS, clean_cidr
 from nixops_proxmox.lab.schema.types import boolean, named, text
 
@@ -185,6 +185,6 @@ def _register_members(level: Level, base: str) -> None:
     routes.delete(f"{base}/{{cidr}}", {"digest": DIGEST}, level.write)(delete_member)
 
 
-for _level in (CLUSTER, VM):
+for _level in (CLUSTER, VM, CONTAINER):
     _register_aliases(_level)
     _register_ipsets(_level)

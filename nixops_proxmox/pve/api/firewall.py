@@ -7,6 +7,7 @@ from typing import Any
 from nixops_proxmox.pve.api import answers
 
 CLUSTER, VM = "/cluster/firewall", "/nodes/{node}/qemu/{vmid}/firewall"
+CONTAINER = "/nodes/{node}/lxc/{vmid}/firewall"
 GROUPS = f"{CLUSTER}/groups"
 Entries = Sequence[Mapping[str, Any]]
 
@@ -30,6 +31,10 @@ def of_group(group: str) -> Where:
 
 def of_vm(node: str, vmid: int) -> Where:
     return Where(VM, f"{VM}/rules", {"node": node, "vmid": vmid})
+
+
+def of_container(node: str, vmid: int) -> Where:
+    return Where(CONTAINER, f"{CONTAINER}/rules", {"node": node, "vmid": vmid})
 
 
 class FirewallCalls:

@@ -7,18 +7,26 @@ from typing import Any
 from nixops_proxmox.errors import NotFound, PermissionDenied, PveRefused
 from nixops_proxmox.model import Facts, Vm
 from nixops_proxmox.pve.api.client import PveClient
-from nixops_proxmox.pve.api.firewall import Where, of_cluster, of_group, of_vm
+from nixops_proxmox.pve.api.firewall import Where, of_cluster, of_container, of_group, of_vm
 from nixops_proxmox.pve.cluster.view import ClusterView
 
 
 class FirewallStore:
-    def __init__(self, client: PveClient, view: ClusterView, find: Callable[[Facts], Vm | None]) -> None:
-        """`find`: our VM."""
-        self._calls, self._view, self._find = client.firewall, view, find
+    def __init__(
+        self,
+        client: PveClient,
+        view: ClusterView,
+        find: Callable[[Facts], Vm | None],
+        inside: Callable[[Facts], Vm | None],
+    ) -> None:
+        """`find`: our VM. `inside`: our container."""
+        self._calls, self._view, self._find, self._inside = client.firewall, view, find, inside
 
     def find_vm(self, facts: Facts, /) -> Where | None:
-        vm = self._find(facts)
-        return None if vm is None else of_vm(vm.node, vm.vmid)
+        vm = (self._inside if facts.container else self._find)(facts)
+        if vm is None:
+            return None
+        return (of_container if facts.container else of_vm)(vm.node, vm.vmid)
 
     def options(self, spot: Where, /) -> Mapping[str, Any]:
         return self._calls.get_options(spot)

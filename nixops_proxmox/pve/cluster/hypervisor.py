@@ -29,13 +29,14 @@ from nixops_proxmox.model import Bearer, Change, Facts, Machine, Place, Power, V
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen, TaskListed
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.api.connection import connect
+from nixops_proxmox.pve.api.containers import ContainerClient
 from nixops_proxmox.pve.api.tasks import Failed
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.backup_jobs import BackupJobs
 from nixops_proxmox.pve.cluster.discs import Discs
 from nixops_proxmox.pve.cluster.disk_moves import DiskMoves
 from nixops_proxmox.pve.cluster.firewalls import FirewallStore
-from nixops_proxmox.pve.cluster.guest_kinds import VMS, GuestKind
+from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS, VMS, GuestKind
 from nixops_proxmox.pve.cluster.ha import HA_ERROR, HaStore, in_ha_error
 from nixops_proxmox.pve.cluster.mappings import MappingStore
 from nixops_proxmox.pve.cluster.marks import Marks
@@ -157,7 +158,8 @@ class PveHypervisor:
         self.replication_store = ReplicationStore(unguarded)
         self.storage_store = StorageStore(unguarded, self.get_release)
         self.template_store = TemplateStore(unguarded, self._view, self._work, self._placer)
-        self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find)
+        containers = VmFinder(ContainerClient(unguarded.sender), self._view, clock, sleep, busy, CONTAINERS)
+        self.firewall_store = FirewallStore(unguarded, self._view, self._finder.find, containers.find)
         self._pools = Pools(client, self._view, self.get_release)
 
     def _take_guests(self, client: PveClient, kind: GuestKind) -> None:
