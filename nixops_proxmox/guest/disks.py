@@ -18,7 +18,8 @@ _DRIVE_LINK = re.compile(rf"scsi-[0S]QEMU_QEMU_HARDDISK_{_DRIVE.pattern}")
 _UUID = re.compile(r"[0-9a-f-]{8,64}")
 SLACK = 1 << 30  # a storage rounds a size up to its own unit: 4 MiB, or a whole GiB
 
-# wipefs probes the disk itself. lsblk's FSTYPE and PTTYPE come from udev, which a small installer may not have.
+# wipefs probes the disk itself. lsblk's FSTYPE, PTTYPE and SERIAL come from udev, which a small installer may not have.
+# The kernel has a SCSI disk's serial (its page 0x80).
 LIST_DISKS = f"""{script_marker("list-disks")}set -u
 echo {HEADER} lsblk
 lsblk -b -J -o NAME,TYPE,SIZE,SERIAL,WWN,FSTYPE,PTTYPE,PTUUID,UUID || exit 1
@@ -27,6 +28,11 @@ for name in $(lsblk -d -n -o NAME); do
   wipefs -n "/dev/$name" 2>/dev/null | while read -r device offset type rest; do
     case $offset in 0x*) echo "$name $type";; esac
   done
+done
+echo {HEADER} serials
+for name in $(lsblk -d -n -o NAME); do
+  page=/sys/block/$name/device/vpd_pg80
+  [ -r "$page" ] && echo "$name $(tail -c +5 "$page" | tr -cd '!-~')"
 done
 echo {HEADER} links
 for link in /dev/disk/by-id/*; do
@@ -43,7 +49,7 @@ def parse_disks(text: str) -> tuple[GuestDisk, ...]:
         rows = json.loads("\n".join(parts["lsblk"]))["blockdevices"]
         if "end" not in parts:
             raise KeyError("end")
-        return tuple(_disks(rows, parts["signatures"], parts["links"]))
+        return tuple(_disks(rows, parts["signatures"], parts["links"], parts.get("serials", ())))
     except (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CommandFailed("the guest's list of disks cannot be read", status=0, output=tail(text, 2000)) from error
 
@@ -60,7 +66,8 @@ def parse_sections(text: str, header: str) -> dict[str, list[str]]:
     return parts
 
 
-def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str]) -> Iterable[GuestDisk]:
+def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str], serials: Sequence[str]) -> Iterable[GuestDisk]:
+    said = dict(line.split(maxsplit=1) for line in serials if len(line.split()) == 2)
     probed = [tuple(line.split(maxsplit=1)) for line in signatures if len(line.split()) > 1]
     linked = [tuple(line.split(maxsplit=1)) for line in links if len(line.split()) > 1]
     for row in rows:
@@ -72,7 +79,7 @@ def _disks(rows: Any, signatures: Sequence[str], links: Sequence[str]) -> Iterab
         device = f"/dev/{name}"
         kinds = [kind for probed_name, kind in probed if probed_name == name] + [*_kinds(row)]
         by_id = tuple(sorted(link for target, link in linked if target == device))
-        serial = str(row.get("serial") or "").strip()
+        serial = said.get(name) or str(row.get("serial") or "").strip()
         yield GuestDisk(device, size, serial, by_id, tuple(dict.fromkeys(kinds)), _content(row))
 
 

@@ -168,6 +168,14 @@ def test_a_wrong_disk_is_refused_with_the_reason(wanted: list[Disk], found: list
         match_disks("web", named(*wanted), found)
 
 
+@pytest.mark.parametrize("told", [None, "drive-scsi0", "data"])
+def test_what_a_disk_says_itself_is_its_serial_whatever_udev_knows(told: str | None) -> None:
+    text = printed([{"name": "sda", "type": "disk", "size": GIB, "serial": told}])
+    said = f"{HEADER} serials\nsda data\nsdb \nnonsense\n{HEADER} end"
+    (one,) = parse_disks(text.replace(f"{HEADER} end", said))
+    assert one.serial == "data"
+
+
 @pytest.mark.parametrize("serial", ["data", ""])
 def test_a_serial_counts_where_udev_has_pves_name_of_the_drive(serial: str) -> None:
     """PVE 9 tells udev its own name of a drive, also of one with a serial."""

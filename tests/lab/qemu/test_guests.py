@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nixops_proxmox.guest.disks import LIST_DISKS, parse_disks
 from nixops_proxmox.lab.machines.base import DiskSlot, Ended
 from nixops_proxmox.lab.machines.qemu.machine import QemuMachine
 from tests.lab.qemu.bench import ADDRESS, GIB, PLAIN, Bench, with_disks
@@ -86,7 +87,7 @@ async def reboot(bench: Bench, machine: QemuMachine) -> None:
 def test_a_guest_of_machine_10_names_its_disks_by_slot_and_our_rules_and_script_by_serial(
     play: Callable[..., Any],
 ) -> None:
-    """As PVE 9 starts QEMU. lsblk tells the serial without our help."""
+    """As PVE 9 starts QEMU."""
     name, links = "scsi-0QEMU_QEMU_HARDDISK_ROOT1", "ls /dev/disk/by-id"
     rules, script = ((ROOT / "nix" / f"disk-links.{kind}").read_text() for kind in ("rules", "sh"))
 
@@ -94,7 +95,8 @@ def test_a_guest_of_machine_10_names_its_disks_by_slot_and_our_rules_and_script_
         disk = await bench.disk("scsi0", GIB, serial="ROOT1")
         machine = await bench.start(replace(with_disks(PLAIN, disk, bench.installer()), names_drives=True))
         await bench.wait_for_agent(machine)
-        assert "sda ROOT1" in await bench.execute(machine, "lsblk -d -n -o NAME,SERIAL | tr -s ' '")
+        found = parse_disks(await bench.execute(machine, LIST_DISKS))
+        assert [(one.device, one.serial) for one in found] == [("/dev/sda", "ROOT1")]
         seen = await bench.execute(machine, links)
         assert "scsi-0QEMU_QEMU_HARDDISK_drive-scsi0" in seen and name not in seen
         await bench.execute(machine, "sgdisk --new=1:0:0 /dev/sda >/dev/null; udevadm settle")
