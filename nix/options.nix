@@ -65,7 +65,7 @@ let
       size = mkOption { type = size; example = "20G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the volume. It never shrinks."; };
       backup = optional bool "Whether backups include the volume.";
       readOnly = optional bool "Whether the container can only read it.";
-      keep = mkOption { type = bool; default = false; description = "Whether `reinstall` must not take it away. Proxmox VE cannot make a container anew around a volume, so `reinstall` is refused."; };
+      keep = mkOption { type = bool; default = false; description = "Whether `reinstall` must not take it away. Proxmox VE cannot make a container again around a volume, so `reinstall` is refused."; };
     };
   };
 
