@@ -49,6 +49,7 @@ FRAGMENTS = [
     "docs/moving.md 0",
     "docs/disks.md 0",
     "docs/probation.md 0",
+    "docs/disks.md 1",
     "docs/networks.md 0",
     "docs/replication.md 0",
     "docs/reservations.md 0",

@@ -76,7 +76,8 @@ class DiscardContainer(Discard):
         """What the container has. One that is gone has nothing to keep."""
         vm = world.hypervisor.find_vm(machine.facts)
         mounts = world.spec.container.mounts if world.spec.container is not None else ()
-        kept = [f"{one.slot} ({one.path})" for one in mounts if one.keep and vm is not None and one.slot in vm.config]
+        there = [mount for mount in mounts if vm is not None and mount.slot in vm.config]
+        kept = [f"{mount.slot} ({mount.path})" for mount in there if mount.keep]
         if kept:
             raise NeedsPermission(
                 f"{machine.name}: {', '.join(kept)} must be kept, but a container is made new with all of its volumes",
