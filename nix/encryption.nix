@@ -64,7 +64,7 @@ in
           assertion = !bySystemd || isLiteral one.url;
           message = ''deployment.proxmox.encryption.unlock.tang: ${one.url} has a host name, and systemd's first stage has no DNS: write an address, such as "http://192.0.2.5:7500"'';
         })
-        wanted.unlock.tang
+        (builtins.filter (one: one.url != null) wanted.unlock.tang)
       ++ [{
         assertion = bySystemd || !cfg.guest.network
           || !lib.any isStatic (builtins.attrValues config.systemd.network.networks);

@@ -271,8 +271,10 @@ in
             tang = mkOption {
               type = listOf (submodule {
                 options = {
-                  url = mkOption { type = str; example = "http://192.0.2.5:7500"; description = "The address of a tang server. The first stage has no DNS, so write a literal address."; };
-                  thumbprint = mkOption { type = str; example = "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg"; description = "The SHA-256 thumbprint of its signing key, which `tang-show-keys` prints. No other server is believed."; };
+                  url = optional' str "http://192.0.2.5:7500" "The address of a tang server. The first stage has no DNS, so write a literal address.";
+                  thumbprint = optional' str "K0gjBt2QS6ZG8hvedtdpnXLQ6F9oXqG4l_aGD9KNYJg" "The SHA-256 thumbprint of its signing key, which `tang-show-keys` prints. No other server is believed.";
+                  machine = optional' str "keeper" "A machine of the same network that serves tang, instead of a thumbprint. Its address (without `url`) and its key are learned of it over SSH, when it is ready. It is deployed first.";
+                  port = mkOption { type = ints.between 1 65535; default = 7654; description = "The port where that machine serves tang. The default is NixOS's."; };
                 };
               });
               default = [ ];
@@ -292,11 +294,12 @@ in
           threshold = mkOption { type = ints.between 1 255; default = 1; description = "How many of the tang servers and the TPM must give their part."; };
           recovery = section {
             sink = section {
-              command = optional' str "pass insert --multiline luks/$MACHINE-$LUKS_UUID" "A shell command of the operator that gets the key on its standard input. The environment has DEPLOYMENT, MACHINE, VOLUME and LUKS_UUID.";
+              command = optional' str "pass insert --multiline luks/$MACHINE-$LUKS_UUID" "A shell command of the operator that gets the key on its standard input. The environment has DEPLOYMENT, MACHINE, VOLUME, LUKS_UUID and KIND.";
               folder = optional' str "/home/me/luks" "A folder of the operator, in which the key becomes a file for its owner alone.";
               age = mkOption { type = listOf str; default = [ ]; description = "Public keys of age, or SSH public keys. If not empty, the sink gets the key encrypted to them."; };
               none = mkOption { type = bool; default = false; description = "Whether to have no recovery key. If nothing else opens the disk any more, its data is lost."; };
             } // { description = "Where the recovery key goes. If the sink fails, the disk is not written. Set one of them."; };
+            header = mkOption { type = bool; default = false; description = "Whether the sink also gets a backup of the disk's header, after the installation and whenever `recovery rotate` has made new keys. A command sees which of both it gets by KIND, which is `key` or `header`."; };
           } // { description = "The recovery key, which opens the disk whatever else is lost."; };
         };
       }) "LUKS2 on the first disk, with all of it but the boot partition. See `docs/encryption.md`.";

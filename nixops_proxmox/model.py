@@ -117,7 +117,9 @@ class Facts:
     awaits: Mapping[str, str] = field(default_factory=dict)
     # A probation that was begun: its "number" and "system". One that is over: its "verdict", "system" and "why".
     probation: Mapping[str, str] = field(default_factory=dict)
-    # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to.
+    # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to, where
+    # its "header" went, the "boot" at which it "opened" by itself last, "rotations", and of each machine that serves
+    # tang to it ("tang NAME") the address and the thumbprint. "pending": spare slots of a rotation that has not ended.
     luks: Mapping[str, str] = field(default_factory=dict)
     container: bool = False  # PVE has it as a container, and not as a VM
     # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.

@@ -1,7 +1,6 @@
 """Recovery keys get to where the user wants them, or the deploy hears of it."""
 
 import stat
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.escrow import RecoveryKeys
+from nixops_proxmox.escrow import RecoveryKeys, run_fed
 from nixops_proxmox.model import Completed, Machine
 from nixops_proxmox.spec import Sink
 from nixops_proxmox.ssh.keys import new_disk_key
@@ -59,22 +58,21 @@ def test_a_sink_that_fails_is_named_with_its_option(sink: dict[str, object], sai
     escrow = RecoveryKeys(run=without_age)
     with pytest.raises(ConfigError, match=f"web: encryption.recovery.{said}") as refused:
         hand_over(escrow, "the-key", **sink)
-    assert "not written" in refused.value.hint and "the-key" not in str(refused.value)
+    assert "no key of the disk was taken away" in refused.value.hint and "the-key" not in str(refused.value)
 
 
-def without_age(argv: Sequence[str], given: str, environment: Mapping[str, str]) -> Completed:
+def without_age(argv: Sequence[str], given: bytes, environment: Mapping[str, str]) -> Completed:
     if argv[0] == "age":
         raise FileNotFoundError(2, "No such file or directory")
-    done = subprocess.run(argv, input=given, env=environment, capture_output=True, text=True, check=False)
-    return Completed(done.returncode, done.stdout, done.stderr)
+    return run_fed(argv, given, environment)
 
 
 def test_with_recipients_only_ciphertext_leaves_us(tmp_path: Path) -> None:
     seen: list[Sequence[str]] = []
 
-    def age(argv: Sequence[str], given: str, environment: Mapping[str, str]) -> Completed:
+    def age(argv: Sequence[str], given: bytes, environment: Mapping[str, str]) -> Completed:
         seen.append(argv)
-        assert given == "the-key\n"
+        assert given == b"the-key\n"
         return Completed(0, "-----BEGIN AGE ENCRYPTED FILE-----\nxyz\n")
 
     path = Path(hand_over(RecoveryKeys(run=age), folder=str(tmp_path), age=(RECIPIENT, "ssh-ed25519 AAAA me")))
@@ -82,9 +80,27 @@ def test_with_recipients_only_ciphertext_leaves_us(tmp_path: Path) -> None:
     assert seen == [["age", "--encrypt", "--armor", "--recipient", RECIPIENT, "--recipient", "ssh-ed25519 AAAA me"]]
 
 
+def test_a_header_goes_where_the_key_goes_and_is_told_from_it(tmp_path: Path) -> None:
+    header, told = b"LUKS\xba\xbe\0\2", tmp_path / "told"
+    place = RecoveryKeys().hand_over_header(Sink(folder=str(tmp_path)), MACHINE, "root", VOLUME, header)
+    assert place == str(tmp_path / f"web-root-{VOLUME}.header")
+    assert Path(place).read_bytes() == header and stat.S_IMODE(Path(place).stat().st_mode) == 0o600
+    escrow, script = RecoveryKeys(environment={"PATH": "/bin:/usr/bin"}), f"cat > {told}.$KIND"
+    escrow.hand_over_header(Sink(command=script), MACHINE, "root", VOLUME, header)
+    hand_over(escrow, command=script)
+    assert Path(f"{told}.header").read_bytes() == header and Path(f"{told}.key").read_text() == "the-key\n"
+
+
+def test_a_key_is_read_back_from_a_folder_and_from_nowhere_else(tmp_path: Path) -> None:
+    place = hand_over(RecoveryKeys(), folder=str(tmp_path))
+    assert RecoveryKeys().find_key(place) == "the-key"
+    for other in (f"{place}.age", str(tmp_path / "none.key"), "command", ""):
+        assert RecoveryKeys().find_key(other) is None
+
+
 def test_what_is_no_ciphertext_is_not_kept(tmp_path: Path) -> None:
-    def age(argv: Sequence[str], given: str, environment: Mapping[str, str]) -> Completed:
-        return Completed(0, given)
+    def age(argv: Sequence[str], given: bytes, environment: Mapping[str, str]) -> Completed:
+        return Completed(0, given.decode())
 
     with pytest.raises(ConfigError, match="no encrypted text"):
         hand_over(RecoveryKeys(run=age), folder=str(tmp_path), age=(RECIPIENT,))

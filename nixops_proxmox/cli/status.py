@@ -5,14 +5,16 @@ With --endpoints, tries their addresses now.
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_machines, select
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.messages.amounts import duration
+from nixops_proxmox.kinds.machine.header import recorded_slots
+from nixops_proxmox.kinds.machine.opening import BOOT, OPENED
+from nixops_proxmox.messages.amounts import duration, epoch_text
 from nixops_proxmox.messages.groups import by_hypervisor, grouped
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Endpoint, Machine, Phase
@@ -99,7 +101,21 @@ def encrypted(machine: Machine) -> list[str]:
     if not luks.get("slots"):
         return []
     sink = f"; the recovery key went to {luks['sink']}" if "sink" in luks else ""
-    return [f"{machine.name}: its disk {luks['uuid']} has the key slots {luks['slots']}{sink}"]
+    header = f"; its header went to {luks['header']}" if "header" in luks else ""
+    lines = [f"{machine.name}: its disk {luks['uuid']} has the key slots {luks['slots']}{sink}{header}"]
+    if OPENED in luks:
+        when = epoch_text(float(luks[OPENED]))
+        lines.append(f"{machine.name}: its disk last opened by itself at the boot of {when} (boot ID {luks[BOOT]})")
+    return lines
+
+
+def encryption_json(luks: Mapping[str, str]) -> dict[str, Any] | None:
+    """As recorded, and with the key slots by number."""
+    if not luks:
+        return None
+    opened = {"at": int(luks[OPENED]), "boot": luks[BOOT]} if OPENED in luks else None
+    slots = {str(slot): use for slot, use in recorded_slots(luks).items()}
+    return {**luks, "key_slots": slots, "opened_by_itself": opened}
 
 
 def tried(machine: Machine) -> list[str]:
@@ -153,7 +169,7 @@ def to_json(machine: Machine, attempts: list[str] | None) -> dict[str, Any]:
         ],
         "system": facts.system,
         "generation": facts.generation or None,
-        "encryption": dict(facts.luks) or None,
+        "encryption": encryption_json(facts.luks),
         "probation": dict(facts.probation) or None,
     }
     return plain if attempts is None else {**plain, "attempts": attempts}

@@ -73,7 +73,7 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
         return [f"{plan.name}: {plan.phase}; it cannot be deployed as it is"]
     waits = [f"{plan.lock}; a deploy waits for that"] if plan.lock else []
     layout = [plan.layout.told(plan.name)] if plan.layout is not None else []
-    stays = [*plan.stays, *layout, *([plan.seal] if plan.seal else [])]
+    stays = [*plan.stays, *plan.notes, *layout, *([plan.seal] if plan.seal else [])]
     if not plan.moves and not plan.changes and not plan.system:
         return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *stays))]
     lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
@@ -304,6 +304,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "units unknown": None if plan.units is None or plan.units.units is not None else plan.units.why,
         "disks in the guest": list(plan.grows),
         "stays": list(plan.stays),
+        "notes": list(plan.notes),
         "layout": layout_json(plan.layout),
         "seal": plan.seal,
         "lock": plan.lock or None,

@@ -12,10 +12,13 @@ from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
+from nixops_proxmox.kinds.machine.keepers import find_unsafe
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.encrypting import slots_differ
 from nixops_proxmox.kinds.machine.steps.hardware import CreateVm
 from nixops_proxmox.kinds.registry import MACHINE
 from nixops_proxmox.kinds.resource import Stranger
@@ -370,6 +373,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
                 hypervisor=self.profile_of(name),
                 difference=since_boot(difference, {} if units is None else units.booted),
                 units=units,
+                notes=self._notes(found, machine),
                 grows=find_growth(machine, hurried, found.changes, found.world.get("power", "")),
             )
             return machine
@@ -380,6 +384,17 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             or Planned(o.name, self.record.machine(o.name).phase, error=o.error, hypervisor=self.profile_of(o.name))
             for o in outcomes
         ]
+
+    def _notes(self, found: Planned, machine: Machine) -> tuple[str, ...]:
+        """What of an encrypted disk only shows beside the other machines, or waits for new keys."""
+        spec = self.spec(machine.name)
+        node = self._node_of_new(found) or machine.facts.node
+
+        def node_of(other: str) -> str:
+            return self._node_of(other) if self.profile_of(other) == self.profile_of(machine.name) else ""
+
+        lines = find_unsafe(spec.encryption, node, node_of, machine.facts.luks)
+        return (*lines, *([slots_differ(machine)] if has_changed(spec, machine.facts) else []))
 
     def _foresee_addresses(self, names: Sequence[str]) -> tuple[list[Taking], dict[str, DeployError]]:
         """What a deploy would take from lists of MACs, which the systems are told. They are evaluated again if they do

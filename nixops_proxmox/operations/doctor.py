@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.operations.deployed import Deployed
+from nixops_proxmox.operations.sinks import find_sinks
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.cluster.doctor import Rights, examine
 from nixops_proxmox.pve.wire.networks import enter_networks
@@ -77,7 +78,8 @@ def needs_of(deployed: Deployed) -> Needs:
 
 
 def look_beside(deployed: Deployed, found: Diagnosis) -> None:
-    """Look at what resources need beside the hypervisors' rights, such as a router that answers."""
+    """Look at what is needed beside the hypervisors' rights, such as a router that answers, and folders for keys."""
+    found.findings += find_sinks([deployed.spec(name) for name in deployed.described()])
     for subject, look in deployed.resources.examinations():
         with found.attempt(subject):
             found.findings += look()

@@ -12,6 +12,7 @@ from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.core.graph import Ref, Wants, walk
 from nixops_proxmox.errors import DeployError, NoPath, NotFound, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.keepers import keepers_of
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
 from nixops_proxmox.kinds.registry import MACHINE, find_described
@@ -275,9 +276,16 @@ class OpenDeployment:
         return self._with_wanted(wants)
 
     def _ways(self, names: Sequence[str]) -> dict[Ref, set[Ref]]:
-        """Which of the machines must be ready before each, because the way to it leads through them."""
-        found = {Ref(MACHINE, name): {Ref(MACHINE, self._gate_of(name))} for name in names}
+        """Which of the machines must be ready before each: the way to it leads through them, or they open its disk."""
+        found = {
+            Ref(MACHINE, name): {Ref(MACHINE, one) for one in (self._gate_of(name), *self._keepers_of(name))}
+            for name in names
+        }
         return {ref: {other for other in gates if other in found} for ref, gates in found.items()}
+
+    def _keepers_of(self, name: str) -> list[str]:
+        encryption = self.spec(name).encryption if name in self.described() else None
+        return [str(one.machine) for one in keepers_of(encryption)]
 
     def _gate_of(self, name: str) -> str:
         """Empty for a machine that is only recorded: all that we know is the way that was proven."""
@@ -392,7 +400,11 @@ class OpenDeployment:
         recorded = partial(self._recorded_vmids, spec.profile)
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         serials = serials_of(self.record.identity, name)
-        return replace(world, before_boot=self.resources.follow, serials_from=serials, images=self.images)
+        world = replace(world, before_boot=self.resources.follow, serials_from=serials)
+        return replace(world, images=self.images, others=self._other)
+
+    def _other(self, name: str) -> tuple[Machine, MachineSpec]:
+        return self.record.machine(name), self.spec(name)
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

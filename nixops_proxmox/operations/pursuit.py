@@ -12,6 +12,7 @@ from nixops_proxmox.kinds.machine.plans import Plan, plan_deploy, plan_reinstall
 from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.model import Machine, Phase
 
 
@@ -64,7 +65,10 @@ class Pursuit:
         if plan.blocked is None:
             accept(plan, self.world)
         refuse_rescue(plan, self.world)
-        return self.carry_out(plan, until=until)
+        machine = self.carry_out(plan, until=until)
+        if not plan.moves and machine.phase is Phase.READY:  # nothing reached the system, which would have asked them
+            refuse_other_keepers(self.world, machine)
+        return machine
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
         """A plan that was drawn up just now. What it promised is held against what happens."""

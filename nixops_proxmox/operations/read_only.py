@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nixops_proxmox.errors import DeployError
+from nixops_proxmox.errors import CommandFailed, DeployError, StateError
 from nixops_proxmox.kinds.machine.encryption import lost_seal
 from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_change
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
+from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.encrypting import check_header
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
+from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
@@ -32,6 +34,7 @@ class Planned:
     system: str = ""  # the system it would get, empty if it has it already
     error: DeployError | None = None
     stays: tuple[str, ...] = ()  # what the VM has, and the description does not say
+    notes: tuple[str, ...] = ()  # what else to know, a sentence each
     lock: str = ""  # who holds the VM's lock now, and since when: a deploy waits for that
     effect: Effect = Effect.NOTHING
     restart: tuple[str, ...] = ()  # why a machine that runs is restarted; empty: it is not
@@ -161,13 +164,29 @@ def _what_next(machine: Machine) -> str:
     return f"it is {machine.phase}: {command(Verb.DEPLOY)} goes on"
 
 
+def _check_slots(machine: Machine, shell: Shell) -> tuple[str, ...]:
+    """A header that cannot be looked at is a problem of its own: the machine answers."""
+    try:
+        return check_header(machine, shell)
+    except CommandFailed as error:
+        return (error.message,)
+
+
+def _check_keepers(machine: Machine, world: World) -> tuple[str, ...]:
+    try:
+        refuse_other_keepers(world, machine)
+    except StateError as error:
+        return (error.message,)
+    return ()
+
+
 def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tuple[str, ...]]:
     """(reachable, its system is the wanted one, problems)"""
     if machine.phase not in (Phase.RUNNING, Phase.READY):
         return False, None, (_what_next(machine),)
     try:
         shell = world.guest.system_shell(machine, world.spec)
-        slots = check_header(machine, shell)
+        slots = (*_check_slots(machine, shell), *_check_keepers(machine, world))
         wanted = world.builder.wanted_system(machine) or machine.facts.system
         if not wanted or world.builder.active_system(shell) == wanted:
             return True, True, slots

@@ -263,6 +263,23 @@ def check_ways(machines: Iterable[MachineSpec], path_of: Callable[[str], str], m
             mistakes.add(path, f"the way leads in a circle: {' through '.join([machine.name, *circle])}")
 
 
+def check_keepers(machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes) -> None:
+    """Each machine that serves tang for another is there, and opens its own disk without that."""
+    keepers = {
+        machine.name: [one.machine for one in machine.encryption.unlock.tang if one.machine is not None]
+        for machine in machines
+        if machine.encryption is not None
+    }
+    names = [machine.name for machine in machines]
+    for name, theirs in keepers.items():
+        path = f"{path_of(name)}.encryption.unlock.tang"
+        for keeper in theirs:
+            if keeper not in names:
+                mistakes.add(path, f"there is no machine {keeper}{nearest(keeper, names)}")
+            elif keeper == name or keepers.get(keeper):
+                mistakes.add(path, f"{keeper} itself waits for another machine when it boots")
+
+
 def _way_of(name: str, gates: Mapping[str, str | None]) -> list[str]:
     """What leads to the machine, the nearest first; ends where it comes back to one that it has passed."""
     found: list[str] = []

@@ -13,7 +13,9 @@ from nixops_proxmox.spec.tree import Mistakes
 
 
 def _tang_url(text: str) -> str:
-    """What curl is told in the first stage. Its path is the server's own business."""
+    """What curl is told in the first stage. Its path is the server's own business. Empty: not set."""
+    if not text:
+        return text
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
         raise ValueError("expected the address of a tang server, such as http://192.0.2.5:7500")
@@ -23,7 +25,7 @@ def _tang_url(text: str) -> str:
 
 
 def _thumbprint(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
+    if text and not re.fullmatch(r"[A-Za-z0-9_-]{43}", text):
         raise ValueError("expected the SHA-256 thumbprint of a tang server's signing key: 43 letters, digits, - and _")
     return text
 
@@ -41,10 +43,13 @@ def _age_recipient(text: str) -> str:
 
 
 class Tang(Frozen):
-    """A tang server. `thumbprint`: of its signing key; only this server is believed."""
+    """A tang server. `thumbprint`: of its signing key; only this server is believed. `machine`: another machine of the
+    network, of which both are learned."""
 
-    url: Annotated[str, AfterValidator(_tang_url)]
-    thumbprint: Annotated[str, AfterValidator(_thumbprint)]
+    url: Annotated[str, AfterValidator(_tang_url)] = ""
+    thumbprint: Annotated[str, AfterValidator(_thumbprint)] = ""
+    machine: v.DnsName | None = None
+    port: v.Port = 7654  # of a machine
 
 
 # Registers of the TPM (PCRs) that a key may be sealed to, with what others would do.
@@ -104,7 +109,10 @@ class Sink(Frozen):
 
 
 class Recovery(Frozen):
+    """`header`: the sink gets a backup of the header, too."""
+
     sink: Sink = Sink()
+    header: bool = False
 
 
 class Encryption(Frozen):
@@ -119,13 +127,34 @@ def check_encryption(encryption: Encryption, at: Callable[[str], str], mistakes:
     unlock, sink = encryption.unlock, encryption.recovery.sink
     if not (unlock.sealed or unlock.tool or unlock.typed) and not mistakes.below(at("unlock")):
         mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tpm2, tool or typed")
-    if len({one.thumbprint for one in unlock.tang}) < len(unlock.tang):
-        mistakes.add(f"{at('unlock')}.tang", "two servers have the same thumbprint: they are one")
+    _check_servers(unlock.tang, f"{at('unlock')}.tang", mistakes)
     if encryption.threshold > max(1, unlock.parts) and not mistakes.below(at("unlock")):
         mistakes.add(at("threshold"), f"expected at most the number of tang servers and the TPM, {unlock.parts}")
     _check_sink(sink, f"{at('recovery')}.sink", mistakes)
+    if encryption.recovery.header:
+        _check_header(sink, f"{at('recovery')}.header", mistakes)
     if unlock.typed and sink.none:
         mistakes.add(f"{at('unlock')}.typed", "needs a recovery key, and recovery.sink.none says that there is none")
+
+
+def _check_servers(servers: tuple[Tang, ...], path: str, mistakes: Mistakes) -> None:
+    for number, one in enumerate(servers):
+        where = f"{path}[{number}]"
+        if one.machine is not None and one.thumbprint:
+            mistakes.add(f"{where}.thumbprint", f"has no meaning with machine: it is learned of {one.machine}")
+        for name in ("url", "thumbprint") if one.machine is None else ():
+            if not getattr(one, name) and not mistakes.below(where):
+                mistakes.add(f"{where}.{name}", "must be set, or machine")
+    known = [one.machine or one.thumbprint for one in servers]
+    if len(set(known)) < len(known):
+        mistakes.add(path, "two servers have the same thumbprint: they are one")
+
+
+def _check_header(sink: Sink, path: str, mistakes: Mistakes) -> None:
+    if sink.none:
+        mistakes.add(path, "needs a sink, and recovery.sink.none says that there is none")
+    if sink.command is not None and "KIND" not in sink.command:
+        mistakes.add(path, "the sink's command must tell a key from a header by $KIND, or one takes the other's place")
 
 
 def _check_sink(sink: Sink, path: str, mistakes: Mistakes) -> None:

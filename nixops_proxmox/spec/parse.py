@@ -127,6 +127,7 @@ def _network(
     check.check_network(found, _path, mistakes)
     if whole:
         check.check_ways(found, _path, mistakes)
+        check.check_keepers(found, _path, mistakes)
         check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
     check_containers(resources, found, mistakes)

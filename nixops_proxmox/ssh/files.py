@@ -29,9 +29,9 @@ def ensure_private_directory(directory: Path) -> None:
         directory.chmod(0o700)
 
 
-def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
+def replace_file(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
     """Write a file atomically. Readers see the old or the new one. Of `mode`, the umask may take away."""
-    with _written_beside(path, text, mode) as temporary:
+    with _written_beside(path, content, mode) as temporary:
         temporary.replace(path)
 
 
@@ -46,15 +46,15 @@ def create_file(path: Path, text: str) -> bool:
 
 
 @contextmanager
-def _written_beside(path: Path, text: str, mode: int = 0o600) -> Iterator[Path]:
-    """The text in a file of our own beside `path`. What a killed writer left there goes, and so does ours unless it is
-    put in place."""
+def _written_beside(path: Path, content: str | bytes, mode: int = 0o600) -> Iterator[Path]:
+    """The content in a file of our own beside `path`. What a killed writer left there goes, and so does ours unless it
+    is put in place."""
     prefix = f".{path.name}."
     sweep(path.parent, prefix)
     descriptor, temporary = _locked(lambda: _make_file(path.parent, prefix, mode), os.O_WRONLY)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(descriptor)
             yield temporary

@@ -30,6 +30,7 @@ from nixops_proxmox.operations.adopting import Adoption, Target
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.moving import Passage
 from nixops_proxmox.operations.plan_file import SavedPlan
+from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.resources import ResourceShown
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
@@ -273,6 +274,15 @@ class FakeDeployed:
 
     def migrate(self, names: Sequence[str], target: str = "") -> list[Outcome]:
         return self._set(names, Phase.READY)
+
+    def read_only(self, name: str) -> Pursuit:
+        """Its disk is encrypted, and its recovery key can be read back."""
+        from tests.kinds.machine.cluster import Bench
+        from tests.kinds.machine.test_encryption import VAULT
+
+        bench = Bench()
+        bench.run(spec=VAULT)
+        return Pursuit(bench.record.machine, bench.world(spec=VAULT), bench.record)
 
     def is_elsewhere(self, name: str) -> bool:
         return name == "web"

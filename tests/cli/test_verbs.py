@@ -680,3 +680,28 @@ def test_where_a_hypervisor_asks_for_a_word_the_plan_is_shown_before_the_questio
     pools = cli("deploy", **{"careful pools": ["front"]})
     assert pools.status == 3 and "do this on mgmt?" in pools.err and "pool front: new" in pools.out
     assert cli("deploy", "--yes", **{"careful pools": ["front"]}).status == 0
+
+
+def test_a_recovery_key_is_tried_from_the_sink_or_from_standard_input(cli: Cli) -> None:
+    recorded = {"web": "ready"}
+    done = cli("recovery", "test", "web", recorded=recorded)
+    assert done.status == 0 and "web: the key opens the key slot 1 (recovery) of its disk" in done.out
+    done = cli("recovery", "test", "web", "--json", recorded=recorded)
+    assert (done.value["slot"], done.value["slots"], done.value["ok"]) == (1, [1, 2, 3], True)
+    done = cli("recovery", "test", "web", "--key-file", "-", stdin="some-other-key\n", recorded=recorded)
+    assert done.status == 1 and "web: the key does not open its disk" in done.out
+    assert "some-other-key" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("test", "web", "--key-file", "-"), "there is no key in the standard input"),
+        (("test", "web", "--key-file", "/nowhere/key"), "cannot read /nowhere/key"),
+        (("rotate", "--key-file", "-"), "--key-file has the key of one disk"),
+        (("test", "wbe"), "did you mean 'web'"),
+    ],
+)
+def test_a_key_that_cannot_be_read_is_told_before_anything_is_asked(cli: Cli, words: list[str], said: str) -> None:
+    done = cli("recovery", *words, recorded={"web": "ready"})
+    assert done.status == 2 and said in done.err

@@ -40,6 +40,10 @@ def encryption(sink: Path, thumbprint: str = THUMBPRINT) -> Mapping[str, Any]:
     return {"unlock": {"tang": tang, "tool": True}, "recovery": {"sink": {"folder": str(sink)}}}
 
 
+def by_keeper(sink: Path) -> Mapping[str, Any]:
+    return {"unlock": {"tang": [{"machine": "keeper"}]}, "recovery": {"sink": {"folder": str(sink)}}}
+
+
 def run(lab: "Field", verb: str, how: Mapping[str, Any]) -> dict[str, Any]:
     found = lab.run(verb, {NAME: machine(lab)}, encryption={NAME: how})[NAME]
     assert not found.get("error"), found
@@ -63,3 +67,37 @@ def test_the_recovery_key_is_tried_and_all_keys_are_made_anew(field: "Field", tm
     tried = run(field, "try_key", changed)
     assert (tried["slot"], tried["ok"]) == (None, False), "the old key is of no use any more"
     assert not run(field, "deploy", changed)["warnings"]
+
+
+def test_a_machine_of_the_network_serves_tang_and_its_key_is_learned_over_ssh(field: "Field", tmp_path: Path) -> None:
+    field.clear()
+    how = {NAME: by_keeper(tmp_path / "sink")}
+    machines = {"keeper": machine(field, node="pve2"), NAME: machine(field, node="pve1")}
+    done = field.run("deploy", machines, encryption=how)
+    assert [done[name]["error"] for name in machines] == ["", ""], done
+    luks = done[NAME]["facts"]["luks"]
+    url, _, thumbprint = luks["tang keeper"].partition(" ")
+    address = next(one["ip"] for one in done["keeper"]["facts"]["addresses"] if one["ip"].startswith("10.77."))
+    assert (url, luks["slots"]) == (f"http://{address}:7654", f"1 recovery, 2 tang {thumbprint}")
+    assert any("no static address" in text for text in done[NAME]["warnings"])
+
+    again = field.run("deploy", machines, encryption=how)
+    assert not again[NAME]["error"] and again[NAME]["facts"]["luks"] == luks
+
+    (keys,) = field.folder.parent.rglob("var/lib/tang/public.json")
+    keys.unlink()  # the keeper was made new
+    field.run("reboot", machines, names=["keeper"], encryption=how)
+    refused = field.run("deploy", machines, encryption=how)[NAME]
+    assert refused["error"] == "StateError" and thumbprint in refused["message"] and "keeper" in refused["message"]
+    rotated = field.run("rotate", machines, names=[NAME], encryption=how)[NAME]
+    assert not rotated["error"] and thumbprint not in rotated["facts"]["luks"]["slots"]
+    assert not field.run("deploy", machines, encryption=how)[NAME]["error"]
+
+
+def test_a_keeper_that_is_not_there_is_asked_for_before_the_disk_is_written(field: "Field", tmp_path: Path) -> None:
+    field.clear()
+    machines = {"keeper": machine(field, node="pve2"), NAME: machine(field, node="pve1")}
+    how = {NAME: by_keeper(tmp_path / "sink")}
+    refused = field.run("deploy", machines, names=[NAME], encryption=how)[NAME]
+    assert refused["error"] == "StateError" and "keeper is absent" in refused["message"]
+    assert refused["phase"] == "reachable" and "keeper vault" in refused["hint"]

@@ -21,6 +21,7 @@ ON_THE_LAB = [  # with the lab's installer
 FILES = [
     "examples/behind-a-gateway/network.nix",
     "examples/containers/network.nix",
+    "examples/encrypted/network.nix",
     "examples/laboratory/network.nix",
     "examples/nixops4/flake.nix",
     "examples/proxmox/network.nix",
@@ -36,6 +37,7 @@ FRAGMENTS = [
     "docs/check.md 0",
     "docs/encryption.md 0",
     "docs/encryption.md 1",
+    "docs/encryption.md 2",
     "docs/containers.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",

@@ -172,6 +172,57 @@ def wait_until_up(bed: "GuestBed", vmid: int) -> None:
     wait_until(lambda: "press Enter to activate this console" in serial(bed, vmid), 120, "its system", 0.2)
 
 
+def slots_of(bed: "GuestBed") -> list[str]:
+    """As its header has them, whatever we recorded."""
+    dump = "cryptsetup luksDump --dump-json-metadata $(blkid -t TYPE=crypto_LUKS -o device)"
+    return sorted(json.loads(bed.ssh("vault", dump))["keyslots"], key=int)
+
+
+def test_a_machine_that_runs_gets_new_keys_and_boots_with_them(vault: "GuestBed", sink: Path) -> None:
+    from tests.qemu.bed import kill
+
+    vault.run("deploy")
+    old = keys_of(vault, sink)
+    tried = json.loads(vault.run("recovery", "test", "vault", "--json").stdout)
+    assert (tried["slot"], tried["use"], tried["slots"], tried["ok"]) == (1, "recovery", [1, 2, 3], True)
+    process = vault.start("recovery", "rotate", "vault", "-vv")
+    vault.wait_until_said("beside the old ones", process)
+    kill(process)
+    with Sampler() as sampler:
+        told = vault.run("recovery", "rotate", "vault", "-vv").stderr
+        vault.run("recovery", "test", "vault")
+        argv = b"\n".join(sampler.seen)
+    new = keys_of(vault, sink)
+    assert not set(old) & set(new) and slots_of(vault) == ["1", "2", "3"]
+    assert not [key[:8] for key in (*old, *new) if key in told or key.encode() in argv]
+    path = next(sink.iterdir())
+    path.write_text(old[0])
+    refused = vault.run("recovery", "test", "vault", check=False)
+    assert refused.returncode == 1 and "does not open" in refused.stdout
+    path.write_text(new[0])
+    assert vault.ssh("vault", "ls /run/nixops-proxmox-keys 2>/dev/null || true") == ""
+
+    before = vault.machine("vault")["encryption"]["opened_by_itself"]["boot"]
+    vault.run("reboot", "vault")
+    assert vault.ssh("vault", HOW).strip() == UNSEALED, "the first stage has the new sealed key"
+    assert vault.machine("vault")["encryption"]["opened_by_itself"]["boot"] not in ("", before)
+    assert "opened by itself" in vault.run("status").stdout
+    vault.run("check")
+
+
+def test_a_header_in_the_sink_brings_back_the_keys_of_its_time(guest_bed: "GuestBed", sink: Path) -> None:
+    bed = named(guest_bed, "header", "tool = true;", sink, "encryption.recovery.header = true;")
+    try:
+        bed.run("deploy")
+        (header,) = sink.glob("*.header")
+        assert header.stat().st_size == 16 << 20 and header.stat().st_mode & 0o777 == 0o600
+        first = header.read_bytes()
+        bed.run("recovery", "rotate", "vault")
+        assert header.read_bytes() != first
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
 def test_a_copy_of_the_machine_opens_only_where_tang_answers(vault: "GuestBed", tang: TangServer) -> None:
     """As the page of it says: tang gives its part to everybody who reaches it, and to no one else."""
     vault.run("deploy")

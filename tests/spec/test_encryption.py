@@ -36,6 +36,9 @@ def test_one_tang_and_a_folder_are_enough() -> None:
         ({"recovery": FOLDER}, "encryption.unlock", "nothing opens the disks"),
         ({"unlock": {"tool": True}}, "encryption.recovery.sink", "nothing says where the recovery key goes"),
         ({"unlock": {"tang": [{"url": TANG["url"]}]}, "recovery": FOLDER}, "tang[0].thumbprint", "must be set"),
+        ({"unlock": {"tang": [{"thumbprint": OTHER}]}, "recovery": FOLDER}, "tang[0].url", "must be set"),
+        ({"unlock": {"tang": [TANG | {"machine": "keeper"}]}, "recovery": FOLDER}, "tang[0].thumbprint", "no meaning"),
+        ({"unlock": {"tang": [{"machine": "a"}, {"machine": "a"}]}, "recovery": FOLDER}, "unlock.tang", "they are one"),
         ({"unlock": {"tang": [TANG | {"thumbprint": "x"}]}, "recovery": FOLDER}, "tang[0].thumbprint", "SHA-256"),
         ({"unlock": {"tang": [TANG, TANG]}, "recovery": FOLDER}, "encryption.unlock.tang", "they are one"),
         ({"unlock": {"tang": [TANG]}, "threshold": 2, "recovery": FOLDER}, "threshold", "at most the number"),
@@ -45,6 +48,12 @@ def test_one_tang_and_a_folder_are_enough() -> None:
         ({"unlock": {"tool": True}, "recovery": {"sink": {"none": True, "age": [AGE]}}}, "age", "no meaning"),
         ({"unlock": {"tool": True}, "recovery": {"sink": {"folder": "/a", "age": ["bob"]}}}, "sink.age", "age1"),
         ({"unlock": {"typed": True}, "recovery": {"sink": {"none": True}}}, "unlock.typed", "needs a recovery key"),
+        (
+            {"unlock": {"tool": True}, "recovery": {"sink": {"command": "pass insert"}, "header": True}},
+            "encryption.recovery.header",
+            "by $KIND",
+        ),
+        ({"unlock": {"tool": True}, "recovery": {"sink": {"none": True}, "header": True}}, "header", "needs a sink"),
         *(
             ({"unlock": {"tang": [TANG | {"url": url}]}, "recovery": FOLDER}, "tang[0].url", "expected")
             for url in ("192.0.2.5", "ftp://192.0.2.5", "http://me:pw@192.0.2.5", "http://a/?x", "http://a'b", "http://")
@@ -131,3 +140,27 @@ def test_nixops_2_which_builds_after_the_installation_refuses_it() -> None:
     with pytest.raises(SpecError, match=r"web\.deployment\.proxmox\.encryption: needs the system"):
         installed_by_nixops(machine)
     assert installed_by_nixops(parse_machine("web", {"proxmox": options()})).install.method == "configuration"
+
+
+KEEPERS = {
+    "there is no machine keepr": {"vault": "keepr", "keeper": ""},
+    "vault itself waits": {"vault": "vault", "keeper": ""},
+    "keeper itself waits": {"vault": "keeper", "keeper": "vault"},
+}
+
+
+@pytest.mark.parametrize("why", KEEPERS)
+def test_a_machine_that_serves_tang_is_there_and_needs_no_other_to_boot(why: str) -> None:
+    by = {
+        name: {"unlock": {"tang": [{"machine": one}]}, "recovery": FOLDER} for name, one in KEEPERS[why].items() if one
+    }
+    machines = {name: described_as(options(encryption=by.get(name))) for name in KEEPERS[why]}
+    with pytest.raises(SpecError, match=why):
+        parse_network("n", {"machines": machines})
+    by = {"vault": {"unlock": {"tang": [{"machine": "keeper"}]}, "recovery": FOLDER}}
+    machines = {name: described_as(options(encryption=by.get(name))) for name in ("vault", "keeper")}
+    assert [one.name for one in parse_network("n", {"machines": machines}).machines] == ["vault", "keeper"]
+
+
+def described_as(machine: dict[str, Any]) -> dict[str, Any]:
+    return {"deployment": {"proxmox": machine}}

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.kinds.machine.keepers import resolved
 from nixops_proxmox.kinds.machine.sealing import describe_seal, find_lost, pin_of, sealing, ways_in, ways_of
 from nixops_proxmox.model import Change, Facts, Machine
 from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
@@ -70,7 +71,7 @@ def digest_of(key: str) -> str:
 def layout(spec: MachineSpec, facts: Facts) -> str:
     """The whole first disk: as its layout has it, on an encrypted partition."""
     assert spec.encryption is not None
-    make = _volume(spec.encryption, luks_uuid(facts, ROOT))
+    make = _volume(resolved(spec.encryption, facts.luks), luks_uuid(facts, ROOT))
     return layout_script(spec.install.layout or DEFAULT_LAYOUT, Sealed(code="8309", label=LABEL, make=make)) + _FILES
 
 
@@ -229,4 +230,6 @@ def lost_seal(machine: Machine, changes: Sequence[Change]) -> str:
 def has_changed(spec: MachineSpec, facts: Facts) -> bool:
     """The disk has other key slots than are described now."""
     slots = facts.luks.get("slots", "")
-    return bool(slots) and spec.encryption is not None and slots != describe_slots(spec.encryption)
+    if not slots or spec.encryption is None:
+        return False
+    return slots != describe_slots(resolved(spec.encryption, facts.luks))

@@ -486,6 +486,10 @@ class Escrow(Protocol):
         of place it is, for the record. EscrowFailed if the sink did not take it."""
         ...
 
+    def hand_over_header(self, sink: Sink, machine: Machine, name: str, volume: str, header: bytes) -> str:
+        """The same for a backup of the volume's header."""
+        ...
+
     def find_key(self, place: str) -> str | None:
         """The key that lies at that place of the record, if it can be read here."""
         ...

@@ -34,6 +34,10 @@ class Permissions:
     adjust: bool = True  # find differences between the VM and the description, and correct them
 
 
+def _no_other(name: str) -> tuple[Machine, MachineSpec]:
+    raise NotImplementedError(name)
+
+
 def _nobody_waits(machine: str) -> None:
     del machine
 
@@ -43,6 +47,9 @@ class NoEscrow:
 
     def hand_over(self, sink: Sink, machine: Machine, name: str, volume: str, key: str) -> str:
         raise NotImplementedError(sink, machine.name, name, volume, len(key))
+
+    def hand_over_header(self, sink: Sink, machine: Machine, name: str, volume: str, header: bytes) -> str:
+        raise NotImplementedError(sink, machine.name, name, volume, len(header))
 
     def find_key(self, place: str) -> str | None:
         raise NotImplementedError(place)
@@ -84,6 +91,7 @@ class World:
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
     serials_from: str = ""  # what a new machine's disks have their serials from, which Nix knows before
+    others: Callable[[str], tuple[Machine, MachineSpec]] = _no_other  # machines of the same deployment, by name
     before_boot: Callable[[str], None] = (
         _nobody_waits  # called with the name of a machine that boots for the first time
     )

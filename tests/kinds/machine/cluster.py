@@ -4,6 +4,7 @@ Strict on purpose: a sweep only sees what the cluster minds. A running VM cannot
 used, a job cannot be started twice, a partition script that runs on a disk which it has already written counts.
 """
 
+import base64
 import io
 import json
 import re
@@ -618,6 +619,14 @@ class Shell:
         """As cryptsetup does, one slot after the other. The scripts themselves are tried with a real one."""
         marker = shlex.split(script.partition("\n")[0])[2:]
         match marker:
+            case ["luks-opened"]:
+                how = "asked" if self.vm.opened == self.vm.boots else "sealed" if self.vm.sealed else "unknown"
+                boot = f"00000000-0000-4000-8000-{self.vm.boots:012}"
+                return Completed(0, f"nixops-proxmox-opened {boot} {1_800_000_000 + self.vm.boots} {how}\n")
+            case ["luks-backup", self.vm.luks_uuid]:
+                slots = "".join(f"{slot} {key}\n" for slot, key in sorted(self.vm.luks.items()))
+                header = b"LUKS\xba\xbe\0\2".ljust(168, b"\0") + f"{self.vm.luks_uuid}\0{slots}".encode()
+                return Completed(0, base64.encodebytes(header).decode())
             case ["luks-test", self.vm.luks_uuid]:
                 opened = next((str(slot) for slot, key in sorted(self.vm.luks.items()) if key == given), "")
                 return Completed(0, f"{self._header()}nixops-proxmox-luks-opened {opened}\n")
@@ -911,6 +920,7 @@ class Vault:
 
     def __init__(self) -> None:
         self.held: dict[str, str] = {}
+        self.headers: dict[str, bytes] = {}
         self.given = 0
         self.refuses = False
         self.is_readable = True
@@ -922,6 +932,14 @@ class Vault:
             raise ConfigError("the sink is full")
         self.held[volume] = key
         self.given += 1
+        self.fuse.boundary()
+        return "vault"
+
+    def hand_over_header(self, sink: Sink, machine: Machine, name: str, volume: str, header: bytes) -> str:
+        self.fuse.boundary()
+        if self.refuses:
+            raise ConfigError("the sink is full")
+        self.headers[volume] = header
         self.fuse.boundary()
         return "vault"
 

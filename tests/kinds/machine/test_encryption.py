@@ -35,8 +35,10 @@ OTHER = "HgIyC5oxulGdF7cIataSTWVsYgOeSBzMk2n0IPLfL9Y"
 FACTS = Facts(uuid="0f3c9a52-7d41-4a67-9d0e-3c5d1b8f2a10")
 
 
-def encrypted(unlock: dict[str, object], sink: dict[str, object], threshold: int = 1) -> MachineSpec:
-    wanted = {"unlock": unlock, "recovery": {"sink": sink}, "threshold": threshold}
+def encrypted(
+    unlock: dict[str, object], sink: dict[str, object], threshold: int = 1, *, header: bool = False
+) -> MachineSpec:
+    wanted = {"unlock": unlock, "recovery": {"sink": sink, "header": header}, "threshold": threshold}
     install = InstallSpec.model_validate({"from": "iso", "iso": "local:iso/nixos.iso"})
     return SPEC.model_copy(update={"encryption": Encryption.model_validate(wanted), "install": install})
 
@@ -105,6 +107,8 @@ def test_the_record_has_slots_and_a_digest_and_no_key() -> None:
         "slots": f"1 recovery, 2 tang {THUMBPRINT}, 3 tool",
         "recovery": digest_of(recovery),
         "sink": "vault",
+        "opened": "1800000002",
+        "boot": "00000000-0000-4000-8000-000000000002",
     }
     told = str(facts.to_json())
     assert not [key for key in bench.vm.luks.values() if key in told]
@@ -206,6 +210,18 @@ def test_where_nobody_else_opens_the_disk_the_tool_does_after_a_break_anywhere(
     for at, bench in broken(bang, fresh, Phase.READY, at_least=45, spec=TYPED):
         assert bench.run(spec=TYPED).phase is Phase.READY, at
         assert bench.console.opened == bench.vm.boots, at
+
+
+def test_the_last_boot_without_help_is_recorded_and_one_with_help_is_not() -> None:
+    bench = Bench()
+    first = bench.run(spec=VAULT).facts.luks["boot"]
+    bench.run(Phase.STOPPED, spec=VAULT)
+    second = bench.run(spec=VAULT).facts.luks
+    assert second["boot"] != first and int(second["opened"]) == 1_800_000_000 + bench.vm.boots
+    bench.run(Phase.STOPPED, spec=VAULT)
+    bench.vm.opened = bench.vm.boots + 1  # somebody types a key at the next boot
+    assert bench.run(spec=VAULT).facts.luks == second
+    assert "opened" not in Bench().run(spec=TYPED).facts.luks
 
 
 def test_a_disk_that_tang_opens_is_left_to_it() -> None:

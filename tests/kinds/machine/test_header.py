@@ -75,3 +75,6 @@ def test_check_names_key_slots_that_are_not_as_recorded() -> None:
     bench.vm.luks[7] = bench.vm.luks.pop(3)
     first, second = check_machine(machine, bench.world(spec=VAULT), described=True).problems
     assert "the key slot 7, which is not ours" in first and "no key slot 3 any more, which was for tool" in second
+    bench.vm.luks_uuid = "another"
+    checked = check_machine(machine, bench.world(spec=VAULT), described=True)
+    assert checked.reachable and "cannot be looked at" in checked.problems[0]

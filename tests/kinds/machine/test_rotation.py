@@ -19,6 +19,7 @@ from tests.kinds.machine.test_encryption import OTHER, THUMBPRINT, VAULT, encryp
 
 NONE = encrypted(tang(THUMBPRINT), {"none": True})
 BY_HAND = encrypted({"typed": True}, {"folder": "/vault"})
+WITH_HEADER = encrypted(tang(THUMBPRINT) | {"tool": True}, {"folder": "/vault"}, header=True)
 CHANGES: Mapping[str, tuple[MachineSpec, MachineSpec]] = {
     "the same again": (VAULT, VAULT),
     "another server": (VAULT, encrypted(tang(OTHER) | {"tool": True}, {"folder": "/vault"})),
@@ -26,6 +27,7 @@ CHANGES: Mapping[str, tuple[MachineSpec, MachineSpec]] = {
     "a recovery key at last": (NONE, VAULT),
     "no recovery key any more": (VAULT, NONE),
     "tang at last": (BY_HAND, VAULT),
+    "with the header": (WITH_HEADER, WITH_HEADER),
 }
 
 
@@ -119,6 +121,18 @@ def test_a_rotation_gives_every_key_another_and_records_what_the_description_say
     assert facts.luks["slots"] == f"1 recovery, 2 tang {OTHER}, 3 tool"
     assert facts.luks["recovery"] == digest_of(bench.vm.luks[1]) and bench.vm.sealed == bench.vm.luks[2]
     assert not [key for key in bench.vm.luks.values() if key in str(facts.to_json())]
+
+
+def test_the_header_in_the_sink_is_of_the_keys_that_open_the_disk_now() -> None:
+    bench = installed(WITH_HEADER)
+    first = next(iter(bench.vault.headers.values()))
+    assert bench.record.machine.facts.luks["header"] == "vault" and bench.vm.luks[1].encode() in first
+    rotate(bench, WITH_HEADER)
+    (second,) = bench.vault.headers.values()
+    assert all(key.encode() in second for key in bench.vm.luks.values()) and first != second
+    bench.vault.headers.clear()
+    bench.run(spec=WITH_HEADER)
+    assert not bench.vault.headers, "a deploy makes no keys"
 
 
 def test_when_the_sink_fails_the_old_keys_stay_and_the_next_try_goes_on() -> None:

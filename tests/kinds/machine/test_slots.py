@@ -11,10 +11,12 @@ import pytest
 
 from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, Use, look_script, parse_header
 from nixops_proxmox.kinds.machine.header import parse_tried, try_script
+from nixops_proxmox.kinds.machine.header_backup import backup_script, parse_backup
 from nixops_proxmox.kinds.machine.rotation import LOCKED, PROFILE, TAKEN, delivery, settle_script, stage_script
 from nixops_proxmox.lab.image import default_cache
 from nixops_proxmox.spec import MachineSpec
 from tests.kinds.machine.test_encryption import OTHER, THUMBPRINT, VAULT, encrypted, tang
+from tests.pace import patience
 
 UUID = "afd4f314-d3f3-5180-8c27-6076e7cd8947"
 LIBRARIES = "usr/lib/x86_64-linux-gnu:lib/x86_64-linux-gnu"
@@ -60,10 +62,16 @@ class Computer:
         return self.folder / "disk"
 
     def run(self, script: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        for place, here in {KEYS: "keys", SEALED: "sealed", PROFILE: "system"}.items():
+        places = {KEYS: "keys", SEALED: "sealed", PROFILE: "system", "/run/nixops-proxmox-header": "header"}
+        for place, here in places.items():
             script = script.replace(place, str(self.folder / here))
         done = subprocess.run(
-            ["sh", "-c", script], input=stdin, env=self.environment, capture_output=True, timeout=60, check=False
+            ["sh", "-c", script],
+            input=stdin,
+            env=self.environment,
+            capture_output=True,
+            timeout=patience(60),
+            check=False,
         )
         return subprocess.CompletedProcess(script, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -211,6 +219,21 @@ def test_every_server_is_asked_for_itself_and_then_all_of_them(computer: Compute
     asked = (computer.folder / "asked").read_text().splitlines()
     assert [(line.partition(" ")[0], line.count("thp")) for line in asked] == [("tang", 1), ("tang", 1), ("sss", 2)]
     assert computer.slots == (2,)
+
+
+def test_a_header_that_was_backed_up_arrives_whole_and_brings_the_keys_of_its_time_back(computer: Computer) -> None:
+    done = computer.run(backup_script(UUID))
+    header = parse_backup(done.stdout, UUID)
+    assert len(header) == 16 << 20 and not list(computer.folder.glob("header*"))
+    for told, why in ((done.stdout[:-7], "whole"), ("", "not the header"), (done.stdout, "not the header")):
+        with pytest.raises(ValueError, match=why):
+            parse_backup(told, OTHER if told == done.stdout else UUID)
+    computer.cryptsetup("luksKillSlot", "-q", str(computer.disk), "3")
+    assert computer.opens(OLD[3]) is None
+    (computer.folder / "backup").write_bytes(header)
+    restored = ["--header-backup-file", str(computer.folder / "backup")]
+    computer.cryptsetup("luksHeaderRestore", "-q", str(computer.disk), *restored)
+    assert computer.opens(OLD[3]) == 3, "as the page of it says"
 
 
 def test_a_key_that_opens_nothing_is_told_and_the_header_all_the_same(computer: Computer) -> None:

@@ -10,9 +10,12 @@ from nixops_proxmox.kinds.machine import rotation
 from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Header, Use, describe_slots, digest_of, uses_of
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, recorded_slots, spare_slots
+from nixops_proxmox.kinds.machine.header_backup import back_up_header
+from nixops_proxmox.kinds.machine.keepers import resolved
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import parse_look, require_record, system_shell
+from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
 from nixops_proxmox.model import Completed, Facts, Machine
 from nixops_proxmox.spec import Encryption
 from nixops_proxmox.spelling import Verb, command
@@ -57,7 +60,8 @@ class Rotate(Errand):
         encryption = world.spec.encryption
         assert encryption is not None
         if machine.facts.luks.get(TIMES, "0") == machine.facts.errand[TIMES]:
-            _rotate(world, attempt, encryption, self._given)
+            learn_keepers(world, machine, attempt)
+            _rotate(world, attempt, resolved(encryption, attempt.facts.luks), self._given)
         kept = [Use.TOOL.value] if encryption.unlock.tool else []
         world.keys.forget_disk_keys(machine.facts.uuid, machine.facts.luks["uuid"], kept)
         return attempt.facts
@@ -80,6 +84,7 @@ def _rotate(world: World, attempt: Attempt, encryption: Encryption, given: str) 
     dropped = [slot for slot in recorded_slots(machine.facts.luks) if slot not in wanted]
     done = shell.run(rotation.settle_script(encryption, volume, [*dropped, *spares]), timeout=TIMEOUT)
     _refuse(attempt, done, again=True)
+    attempt.note(back_up_header(world, machine, attempt.facts, shell))
     times = str(int(attempt.facts.luks.get(TIMES, "0")) + 1)
     _note(attempt, {"slots": describe_slots(encryption), TIMES: times}, without=(PENDING,))
     _tell_strange(world, attempt.thing, parse_look(machine, volume, done))

@@ -18,9 +18,12 @@ from nixops_proxmox.kinds.machine.encryption import (
     refuse_other_header,
     uses_of,
 )
-from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
+from nixops_proxmox.kinds.machine.header import compare, find_slot_problems, recorded_slots
+from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
+from nixops_proxmox.kinds.machine.opening import BOOT, OPENED, opening_script, parse_opening
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
 from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.spelling import Verb, command
 
@@ -35,6 +38,7 @@ def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell) -
     encryption = world.spec.encryption
     if encryption is None:
         return
+    learn_keepers(world, machine, attempt)
     volume = luks_uuid(attempt.facts, ROOT)
     keys = {use: world.keys.disk_key(attempt.facts.uuid, volume, use.value) for use in uses_of(encryption)}
     if Use.RECOVERY in keys:
@@ -68,7 +72,7 @@ def record_header(world: World, machine: Machine, facts: Facts, shell: Shell) ->
     volume = luks_uuid(facts, ROOT)
     header = parse_look(machine, volume, shell.run(look_script(volume)))
     refuse_other_header(machine.name, world.spec, facts, header)
-    return replace(facts, luks=_record(facts.luks, volume, describe_slots(encryption)))
+    return replace(facts, luks=_record(facts.luks, volume, describe_slots(resolved(encryption, facts.luks))))
 
 
 def parse_look(machine: Machine, volume: str, done: Completed) -> Header:
@@ -84,6 +88,18 @@ def parse_look(machine: Machine, volume: str, done: Completed) -> Header:
         ) from error
 
 
+def note_opening(world: World, machine: Machine) -> Facts:
+    """The facts of a system that was reached, with the last boot at which its disk was opened without anybody's help.
+    What the system does not tell is left as it was."""
+    luks = machine.facts.luks
+    if SLOTS[Use.SEALED] not in recorded_slots(luks):
+        return machine.facts
+    found = parse_opening(world.guest.system_shell(machine, world.spec).run(opening_script()).stdout)
+    if found is None or not found.by_itself or luks.get(BOOT) == found.boot:
+        return machine.facts
+    return replace(machine.facts, luks={**luks, OPENED: str(found.booted), BOOT: found.boot})
+
+
 def check_header(machine: Machine, shell: Shell) -> tuple[str, ...]:
     """How the header of a running system's disk differs from the record, a sentence each."""
     luks = machine.facts.luks
@@ -91,6 +107,14 @@ def check_header(machine: Machine, shell: Shell) -> tuple[str, ...]:
         return ()
     header = parse_look(machine, luks["uuid"], shell.run(look_script(luks["uuid"])))
     return find_slot_problems(machine.name, compare(header, luks), luks)
+
+
+def slots_differ(machine: Machine) -> str:
+    """A sentence for people, where the description has other ways to open the disk."""
+    return (
+        f"`encryption` has changed; its disk has the key slots {machine.facts.luks['slots']} "
+        f"({command(Verb.RECOVERY_ROTATE, machine.name)} makes those that are described)"
+    )
 
 
 def require_record(machine: Machine) -> str:
@@ -114,7 +138,7 @@ def system_shell(world: World, machine: Machine) -> Shell:
 
 
 def _record(known: Mapping[str, str], volume: str, slots: str) -> Mapping[str, str]:
-    kept = {name: value for name, value in known.items() if name in ("recovery", "sink")}
+    kept = {name: value for name, value in known.items() if name in ("recovery", "sink") or name.startswith(KNOWN)}
     return {**kept, "uuid": volume, "slots": slots}
 
 

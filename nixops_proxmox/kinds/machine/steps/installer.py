@@ -6,6 +6,7 @@ from dataclasses import replace
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.kinds.machine.growth import in_use
+from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.laid_out import with_layout
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
@@ -108,7 +109,7 @@ class Partition:
         """Beside what was done, by what the disks are known when PVE has moved them to other volumes."""
         seen = world.guest.list_disks(shell, machine, world.spec)
         contents = {disk.slot: one.content for disk, one in zip(world.spec.disks, seen, strict=True) if one.content}
-        facts = record_header(world, machine, facts, shell)
+        facts = back_up_header(world, machine, record_header(world, machine, facts, shell), shell)
         return with_layout(replace(facts, passes=0, contents=contents), world.spec)
 
 

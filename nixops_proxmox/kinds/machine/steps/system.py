@@ -9,7 +9,7 @@ from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.laid_out import find_layout_change
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import open_unsealed, tell_closed
+from nixops_proxmox.kinds.machine.steps.encrypting import note_opening, open_unsealed, slots_differ, tell_closed
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
     SHUTDOWN,
@@ -20,9 +20,9 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     volume_key,
     with_applied,
 )
+from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
-from nixops_proxmox.spelling import Verb, command
 
 
 class BootSystem:
@@ -107,6 +107,8 @@ class Activate(Repeatable):
         """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again. What
         grows is looked at first."""
         met = _meet(world, machine)
+        met = met.moved(met.phase, note_opening(world, met))
+        refuse_other_keepers(world, met)
         _warn_of_layout(world, met)
         _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
@@ -197,12 +199,7 @@ def _warn_of_layout(world: World, machine: Machine) -> None:
 
 def _warn_of_slots(world: World, machine: Machine) -> None:
     if has_changed(world.spec, machine.facts):
-        world.reporter.warn(
-            machine,
-            "`encryption` has changed since the installation; its disk has the key slots "
-            f"{machine.facts.luks['slots']} "
-            f"({command(Verb.RECOVERY_ROTATE, machine.name)} makes those that are described)",
-        )
+        world.reporter.warn(machine, slots_differ(machine))
 
 
 class ClearForReinstall(Repeatable):

@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from nixops_proxmox.lab.machines.simulated import luks
+from nixops_proxmox.lab.machines.simulated import luks, tang
 from nixops_proxmox.lab.machines.simulated.body import Output
 from nixops_proxmox.lab.machines.simulated.layouts import GROW
 from nixops_proxmox.lab.machines.simulated.sshd import HOST_KEY
@@ -25,6 +26,7 @@ MARK = "# nixops-proxmox: "
 AUTHORIZED_KEYS = "/root/.ssh/authorized_keys"
 JOB = "nixops-proxmox-job"
 DISKS = "nixops-proxmox-disks"
+BOOTED = 1_700_000_000  # when each scripted guest says that it was booted
 ANY = "*"  # in a command: whatever word is there
 
 
@@ -223,6 +225,31 @@ async def luks_header(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return on_volume(guest, call.words[0], lambda _: None)
 
 
+async def luks_opened(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """Who opened the disk at this boot: the guest itself, if it can."""
+    del call
+    content = json.loads((guest.first_disk().path / "disk.json").read_text(encoding="utf-8"))
+    how = "sealed" if str(luks.SEALED) in content.get("luks", {}).get("slots", {}) else "unknown"
+    return said(f"nixops-proxmox-opened {guest.about.boot_id} {BOOTED} {how}\n")
+
+
+async def tang_adv(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """What its tang advertises at that address (the parameter), which must be the guest's own."""
+    host = urlsplit(call.words[0]).hostname
+    own = {str(address.ip) for nic in guest.about.nics for address in nic.addresses}
+    if guest.about.installer or host not in own:
+        return failed(f"curl: (7) Failed to connect to {host}")
+    return said(tang.advertise(guest))
+
+
+async def luks_backup(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The header in base64: as a real one begins, then the slots' digests."""
+    [uuid] = call.words
+    told = on_volume(guest, uuid, lambda _: None)
+    header = b"LUKS\xba\xbe\0\2".ljust(168, b"\0") + uuid.encode() + b"\0" + told.out
+    return said(base64.encodebytes(header).decode()) if told.status == 0 else told
+
+
 async def luks_test(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """The same, and the slot that is opened by the key on standard input."""
 
@@ -404,8 +431,11 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "deliver": deliver,
     "keys": take_keys,
     "luks-keys": take_keys,
+    "tang-adv": tang_adv,
     "luks-header": luks_header,
     "luks-test": luks_test,
+    "luks-backup": luks_backup,
+    "luks-opened": luks_opened,
     "luks-stage": luks_stage,
     "luks-settle": luks_settle,
     "file-tail": tail_file,

@@ -43,12 +43,23 @@ in
       exporters.node = { enable = switch; openFirewall = switch; port = option types.port 9100; };
     };
     services.spice-vdagentd.enable = switch;
+    services.tang = {
+      enable = switch;
+      listenStream = option (types.listOf types.str) [ "7654" ];
+      ipAddressAllow = option (types.listOf types.str) [ ]; # NixOS has no default for it
+    };
     services.xserver = { enable = switch; desktopManager.xfce.enable = switch; };
     systemd.tmpfiles.rules = words;
     systemd.mounts = option (types.listOf types.attrs) [ ];
   };
 
   config = lib.mkMerge [
+    (mkIf config.services.tang.enable {
+      assertions = [{
+        assertion = config.services.tang.ipAddressAllow != [ ];
+        message = "The option `services.tang.ipAddressAllow' was accessed but has no value defined. Try setting the option.";
+      }];
+    })
     (mkIf keepalived.enable {
       assertions = lib.mapAttrsToList
         (name: one: {

@@ -1,0 +1,62 @@
+"""The header of an encrypted volume, taken out of a guest and handed to the sink of the recovery key."""
+
+import base64
+import binascii
+from dataclasses import replace
+
+from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.kinds.machine.encryption import ROOT, look_script
+from nixops_proxmox.kinds.machine.ports import Shell
+from nixops_proxmox.kinds.machine.shape import World
+from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.texts import script_marker
+
+HEADER = "header"  # in `Facts.luks`: where it went
+TIMEOUT = 300.0  # seconds; it has 16 MiB
+_FILE = "/run/nixops-proxmox-header"
+_MAGIC, _UUID = b"LUKS\xba\xbe\x00\x02", 168  # how a header of LUKS2 begins, and where its UUID is
+
+
+def backup_script(volume_uuid: str) -> str:
+    """Prints the header in base64."""
+    look = look_script(volume_uuid).partition("\n")[2].partition("echo")[0]
+    return f"""{script_marker("luks-backup", volume_uuid)}\
+umask 077
+{look}\
+rm -f {_FILE}
+trap 'rm -f {_FILE}' EXIT
+cryptsetup luksHeaderBackup "$device" --header-backup-file {_FILE}
+base64 {_FILE}
+"""
+
+
+def parse_backup(printed: str, volume_uuid: str) -> bytes:
+    """Raises ValueError for what is not the header of that volume."""
+    try:
+        data = base64.b64decode(printed.replace("\n", ""), validate=True)
+    except binascii.Error as error:
+        raise ValueError("it did not arrive whole") from error
+    if not data.startswith(_MAGIC) or not data.startswith(volume_uuid.encode() + b"\0", _UUID):
+        raise ValueError("it is not the header of this volume")
+    return data
+
+
+def back_up_header(world: World, machine: Machine, facts: Facts, shell: Shell) -> Facts:
+    """Safe to repeat: the sink gets the same header once more."""
+    encryption = world.spec.encryption
+    if encryption is None or not encryption.recovery.header:
+        return facts
+    volume = facts.luks["uuid"]
+    world.reporter.detail(machine, "handing over the header of its disk")
+    done = shell.run(backup_script(volume), timeout=TIMEOUT)
+    try:
+        header = parse_backup(done.stdout, volume)
+    except ValueError as error:
+        raise CommandFailed(
+            f"{machine.name}: the header of its disk {volume} could not be backed up: {error}",
+            status=done.status,
+            output=done.stderr,
+            hint="it needs 16 MiB of memory in /run; what was installed stays",
+        ) from error
+    place = world.escrow.hand_over_header(encryption.recovery.sink, machine, ROOT, volume, header)
+    return replace(facts, luks={**facts.luks, HEADER: place})
