@@ -27,6 +27,7 @@ from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.addressing import MacShown, Taking
 from nixops_proxmox.operations.adopting import Adoption, Target
+from nixops_proxmox.operations.images import Unused
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.moving import Passage
 from nixops_proxmox.operations.plan_file import SavedPlan
@@ -171,6 +172,10 @@ class FakeDeployed:
 
     def remove_resources(self, refs: Sequence[Ref]) -> list[Outcome]:
         return [Outcome(ref.name, 0.0, kind=ref.kind) for ref in refs]
+
+    def unused_images(self) -> list[Unused]:
+        """None: no machine is made of an image that a deploy put somewhere."""
+        return []
 
     def examine(self, profile: str, words: Sequence[str], **more: Any) -> list[Adoption]:
         """104 can be taken over, and nothing else."""
