@@ -29,7 +29,7 @@ systemctl list-units --failed --plain --no-legend --no-pager 2>/dev/null | while
   echo "$unit failed"
   journalctl --no-pager --quiet --output=cat --lines=3 --unit="$unit" 2>/dev/null
 done
-if ! systemctl is-active --quiet sshd.service 2>/dev/null; then
+if ! systemctl is-active --quiet sshd.service >/dev/null 2>&1; then
   echo "sshd is not active"
   journalctl --no-pager --quiet --output=cat --lines=5 --unit=sshd.service 2>/dev/null || tail -n 5 /var/log/sshd.log
 fi
