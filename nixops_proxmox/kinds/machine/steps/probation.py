@@ -172,8 +172,8 @@ class Watch:
         try:
             shell = self.world.guest.new_shell(self.machine, self.world.spec)
             seen = _known(self.world, self.world.builder.find_probation(shell), self.begun, shell)
-            self.ssh = ()
             if seen is not None and seen.state is S.WAITING:
+                self.ssh = ()
                 return self._judge(shell, seen)
             if seen is not None and not (seen.alive or seen.state.is_over or seen.state is S.NONE):
                 return self._wake(shell)
