@@ -31,6 +31,7 @@
       nixosModules = rec {
         proxmox = ./nix/proxmox.nix;
         gateway = ./nix/gateway.nix; # services.nixops-proxmox.gateway, beside the module `proxmox`
+        keys = ./nix/keys.nix; # deployment.keys, beside the module `proxmox`, where NixOps does not declare them itself
         installer = ./nix/installer-iso.nix;
         container-template = ./nix/container-template.nix;
         default = proxmox;

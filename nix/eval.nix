@@ -181,6 +181,7 @@ let
     modules = map (one: { _file = one.file; imports = [ one.value ]; }) (defaults ++ sayings name) ++ [
       ./proxmox.nix
       ./gateway.nix
+      ./keys.nix
       ./nixops.nix
       ({ config, lib, ... }: {
         _file = toString ./eval.nix;
@@ -225,7 +226,9 @@ let
   flakeSystem = name: system: systemMachine (system.extendModules { modules = [ letIn (addressed name) ]; });
 
   systemMachine = node: {
-    deployment = node.config.deployment // { proxmox = import ./export.nix node.config.deployment.proxmox; };
+    deployment = removeAttrs node.config.deployment [ "keys" ] // { proxmox = import ./export.nix node.config.deployment.proxmox; }
+      // (let keys = node.config.deployment.keys or { }; in
+      if keys == { } then { } else { keys = mapAttrs (_: key: removeAttrs key [ "path" ]) keys; });
     toplevel = node.config.system.build.toplevel;
   };
 
@@ -262,7 +265,7 @@ let
     (name: machine: inMachine name (whole (
       if isForeign machine then { proxmox = { }; inherit (machine.deployment) targetEnv; }
       else mapAttrs (key: simple "${name}.deployment.${key}")
-        ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; } machine.deployment))))
+        ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; keys = null; } machine.deployment))))
     all;
 
   toplevels = mapAttrs

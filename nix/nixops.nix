@@ -19,7 +19,6 @@ in
     owners = accepted (types.listOf types.str) [ ] "Not used.";
     hasFastConnection = accepted types.bool false "Not used.";
     storeKeysOnMachine = accepted types.bool false "Not used.";
-    keys = accepted (types.attrsOf types.anything) { } "Not used: keys are NixOps's own.";
     autoLuks = accepted (types.attrsOf types.anything) { } "Not used.";
   };
   options.networking = {

@@ -121,6 +121,7 @@ class Facts:
     # its "header" went, the "boot" at which it "opened" by itself last, "rotations", and of each machine that serves
     # tang to it ("tang NAME") the address and the thumbprint. "pending": spare slots of a rotation that has not ended.
     luks: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)  # where it has the keys of `deployment.keys`, by name
     container: bool = False  # PVE has it as a container, and not as a VM
     # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.
     first_key: str = ""

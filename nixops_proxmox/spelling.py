@@ -26,6 +26,7 @@ class Verb(StrEnum):
     RECOVERY_TEST = "recovery-test"
     RECOVERY_ROTATE = "recovery-rotate"
     CONSOLE = "console"
+    KEYS_SEND = "keys-send"
     STATUS = "status"
     HISTORY = "history"
     RECOVER = "recover"

@@ -45,6 +45,7 @@ VERBS = (
     "restore",
     "console",
     "unlock",
+    "keys",
     "identity",
     "recovery",
     "export",

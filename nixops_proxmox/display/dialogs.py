@@ -43,6 +43,11 @@ def unlock(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: st
     return carry_out(typed, screen, names, "unlocked", lambda: deployed.unlock(names), deployed.machines)
 
 
+def send_keys(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str) -> int:
+    """`typed`: the command, to be typed again."""
+    return carry_out(typed, screen, names, "with its keys", lambda: deployed.send_keys(names), deployed.machines)
+
+
 def rescue(screen: Screen, deployed: "Deployed", names: Sequence[str], typed: str) -> int:
     """`typed`: the command, to be typed again."""
     return carry_out(typed, screen, names, "rescue", lambda: deployed.rescue(names), deployed.machines)

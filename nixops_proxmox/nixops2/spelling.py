@@ -13,6 +13,7 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.REBOOT: "reboot",
     Verb.RESTORE: "restore",
     Verb.STATUS: "check",
+    Verb.KEYS_SEND: "send-keys",
 }
 SHARED = (
     *(Verb.PLAN, Verb.HISTORY, Verb.RECOVER, Verb.DOCTOR, Verb.LIFECYCLE, Verb.MOVE, Verb.CONSOLE),

@@ -14,6 +14,7 @@ from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
+from nixops_proxmox.kinds.machine.errands.sending import SendKeys
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
 from nixops_proxmox.kinds.machine.keepers import find_unsafe
 from nixops_proxmox.kinds.machine.plans import Plan
@@ -178,6 +179,11 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             return self._pursuit(name, lease, HARDWARE_AS_IT_IS).reboot(hard=hard)
 
         return self._each(names, work, wants=self._ways(names))
+
+    def send_keys(self, names: Sequence[str]) -> list[Outcome]:
+        """Write the keys of `deployment.keys` into running machines."""
+        self._refuse_undescribed(names)
+        return self.work_on(names, lambda pursuit, _: pursuit.run(SendKeys()))
 
     def unlock(self, names: Sequence[str]) -> list[Outcome]:
         """Open the encrypted disks of machines that wait for it in their first stage."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.core.graph import Ref, Wants, walk
+from nixops_proxmox.couriers import KeyCourier
 from nixops_proxmox.errors import DeployError, NoPath, NotFound, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.keepers import keepers_of
@@ -401,10 +402,16 @@ class OpenDeployment:
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         serials = serials_of(self.record.identity, name)
         world = replace(world, before_boot=self.resources.follow, serials_from=serials)
-        return replace(world, images=self.images, others=self._other)
+        return replace(world, images=self.images, others=self._other, courier=self._courier(name))
 
     def _other(self, name: str) -> tuple[Machine, MachineSpec]:
         return self.record.machine(name), self.spec(name)
+
+    def _courier(self, name: str) -> KeyCourier | None:
+        """What brings it the keys that it is described with. None: there is no description."""
+        if self.network is None or name not in self.described():
+            return None
+        return KeyCourier(self.network.sent_keys.get(name, ()))
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

@@ -44,6 +44,7 @@ from nixops_proxmox.spec.routing import (
     RouterVlan,
     RoutingSpec,
 )
+from nixops_proxmox.spec.sent_key import SentKey, check_sent_key
 from nixops_proxmox.spec.slots import disk_slots, mount_slots, nic_slots
 from nixops_proxmox.spec.storage import with_image_storage
 from nixops_proxmox.spec.template import with_template
@@ -145,6 +146,7 @@ def _network(
         mac_pools=tuple(pools),
         mac_schemes=tuple(schemes),
         foreign=foreign,
+        sent_keys={name: keys for name, entry in ours if (keys := _sent_keys(name, entry, mistakes))},
         warnings=tuple(mistakes.warnings),
     )
 
@@ -231,6 +233,26 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
     node = grow(path, options, mistakes)
     spec = _read(MachineSpec, node, mistakes, given={"name": name})
     return None if spec is None else with_cloud_init(spec)
+
+
+def _sent_keys(name: str, entry: object, mistakes: Mistakes) -> tuple[SentKey, ...]:
+    """What is below `deployment.keys`."""
+    deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
+    keys = deployment.get("keys") if isinstance(deployment, Mapping) else None
+    path = f"{below('', name)}.deployment.keys"
+    if keys is None:
+        return ()
+    if not isinstance(keys, Mapping):
+        mistakes.add(path, "expected an attribute set of keys")
+        return ()
+    found = []
+    for key, said in keys.items():
+        place = below(path, str(key))
+        spec = _read(SentKey, grow(place, said, mistakes), mistakes, given={"name": str(key)})
+        if spec is not None:
+            check_sent_key(spec, place, mistakes)
+            found.append(spec)
+    return tuple(found)
 
 
 def _options(entry: object) -> object:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Wit
 from nixops_proxmox.texts import DNS_LABEL, DNS_NAME
 
 TextCheck = Callable[[str], str]
+FILE_NAME = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 FILE = "file"  # marks what may also be written as a path of Nix, which stays where it is
 
 
@@ -89,11 +90,17 @@ def _server_url(text: str) -> str:
 
 
 def refuse_store_path(text: str) -> str:
+    return _outside_of_store(text, "a private key")
+
+
+def _outside_of_store(text: str, what: str) -> str:
     if "/nix/store/" in text:
-        raise ValueError(
-            "a private key must not be in the Nix store, which everybody can read: give its path as a string"
-        )
-    return _matching(r"[^\x00-\x1f]+", "the path of a private key")(text)
+        raise ValueError(f"{what} must not be in the Nix store, which everybody can read: give its path as a string")
+    return _matching(r"[^\x00-\x1f]+", f"the path of {what}")(text)
+
+
+def _secret_file(text: str) -> str:
+    return _outside_of_store(text, "a secret")
 
 
 def _public_key(text: str) -> str:
@@ -128,6 +135,12 @@ def _not_empty(values: tuple[object, ...]) -> tuple[object, ...]:
     if not values:
         raise ValueError("expected at least one value")
     return _unique(values)
+
+
+def _some(values: tuple[object, ...] | None) -> tuple[object, ...] | None:
+    if values == ():
+        raise ValueError("expected at least one value")
+    return values
 
 
 def _address(value: Any) -> IPv4Address | IPv6Address:
@@ -240,6 +253,7 @@ HttpPath = Annotated[
     str, AfterValidator(_matching(r"/[!-~]{0,1000}", "a path such as /health, in ASCII and without spaces"))
 ]
 KeyFile = Annotated[str, AfterValidator(refuse_store_path)]
+SecretFile = Annotated[str, AfterValidator(_secret_file)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Host = Annotated[str, AfterValidator(_matching(r"[A-Za-z0-9.:_%\[\]-]*[A-Za-z0-9\]][.]?", "an address or a host name"))]
 Jump = Annotated[str, AfterValidator(_matching(r"(?!-)[^\s,-][^\s]*", "a jump host such as gate.example.org:22"))]
@@ -259,3 +273,4 @@ RouterPorts = Annotated[str, AfterValidator(_router_ports)]
 InterfaceAddress = Annotated[str, AfterValidator(_interface_address)]
 Unique = AfterValidator(_unique)
 OneOrMore = AfterValidator(_not_empty)
+NotEmpty = AfterValidator(_some)

@@ -57,6 +57,7 @@ VERBS = [
     "Save",
     "Say",
     "Select",
+    "Send",
     "Serve",
     "Set",
     "Show",

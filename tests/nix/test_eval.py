@@ -234,6 +234,35 @@ def test_modules_are_evaluated_where_there_is_nixpkgs(networks: Networks) -> Non
     assert web["toplevel"]["drvPath"].endswith(".drv")
 
 
+def test_keys_are_told_as_written_and_have_a_unit_each(networks: Networks, real_lib: Path) -> None:
+    text = f"""
+    {{
+      network.nixpkgs = {SMALL_NIXOS};
+      web = {{ config, ... }}: {{
+        deployment.proxmox.disks = [ {{ storage = "local"; size = 8; }} ];
+        deployment.proxmox.network = [ {{ bridge = "vmbr0"; }} ];
+        deployment.proxmox.install.iso = "local:iso/installer.iso";
+        deployment.keys.token = {{ keyFile = ./token; user = "app"; }};
+        environment.etc.told.text = config.deployment.keys.token.path;
+      }};
+    }}
+    """
+    path = networks.write(text)
+    search = [f"nixpkgs-lib={real_lib}"]
+    info = networks.evaluate(ROOT / "nix" / "eval.nix", {"networkExpr": str(path)}, attribute="info", search=search)
+    (key,) = parse_network("shop", info).sent_keys["web"]
+    assert (key.path, key.user, key.key_file) == ("/run/keys/token", "app", str(networks.folder / "token"))
+    told = {
+        what: networks.evaluate(
+            ROOT / "nix" / "eval.nix", {"networkExpr": str(path)}, attribute=f"nodes.web.config.{what}", search=search
+        )
+        for what in ("environment.etc.told.text", "systemd.services.token-key.preStart", "system.activationScripts")
+    }
+    assert told["environment.etc.told.text"] == key.path
+    assert "until [ -e /run/keys/token ]" in told["systemd.services.token-key.preStart"]
+    assert "chown app:root /run/keys/token" in str(told["system.activationScripts"])
+
+
 FLAKE = """
 {
   outputs = { self }:

@@ -58,6 +58,8 @@ FRAGMENTS = [
     "docs/resources.md 0",
     "docs/resources.md 1",
     "docs/routing.md 0",
+    "docs/secrets.md 0",
+    "docs/secrets.md 1",
     "docs/storages.md 0",
     "docs/templates.md 0",
     "docs/templates.md 1",

@@ -70,7 +70,8 @@ def bed(guest_bed: "GuestBed") -> Iterator["GuestBed"]:
     for name, text in scripts(disko, nixpkgs).items():
         (bed.network.parent / f"{name}.sh").write_text(text)
     try:
-        bed.run("deploy", *LAYOUTS)
+        for name in LAYOUTS:
+            bed.run("deploy", name)  # one after another: six at once take longer than a command may
         yield bed
     finally:
         bed.run("destroy", "--yes", check=False)

@@ -57,6 +57,7 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
         Sighting(P.STOPPED,        sees.powered_on,         P.INSTALLED),
         Sighting(P.READY,          sees.wants_other_system, P.RUNNING),
         Sighting(P.READY,          sees.awaits_boot,        P.INSTALLED),
+        Sighting(P.READY,          sees.lacks_keys,         P.RUNNING),
     ),
     see=see,
     hint=hint_of_container,

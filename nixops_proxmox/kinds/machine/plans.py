@@ -128,10 +128,11 @@ def foresee(drawn: Plan, world: World, changes: Sequence[Change]) -> Forecast:
 
 
 def _changes_inside(seen: Machine, world: World) -> bool:
-    """Its guest gets another system, or takes more of a disk into use."""
+    """Its guest gets another system or other keys, or takes more of a disk into use."""
     wanted = world.builder.wanted_system(seen)
     outgrown = find_outgrown(with_volumes(world, seen.facts), all_disks(world))
-    return bool(outgrown) or bool(wanted and wanted != seen.facts.system)
+    other_keys = world.courier is not None and dict(world.courier.paths()) != dict(seen.facts.sent)
+    return bool(outgrown) or other_keys or bool(wanted and wanted != seen.facts.system)
 
 
 def _awaited(drawn: Plan, world: World) -> tuple[str, ...]:

@@ -293,6 +293,24 @@ class Shell(Protocol):
         ...
 
 
+class Courier(Protocol):
+    """What brings a machine the keys of its description's `deployment.keys`."""
+
+    def paths(self) -> Mapping[str, str]:
+        """Where they will be, by name."""
+        ...
+
+    def find_lacking(self, machine: Machine, shell: Shell) -> Sequence[str]:
+        """The names of those that are not there, or not as described. A key that a command prints only has to be there:
+        commands may ask their user for something. ConfigError if a file cannot be read."""
+        ...
+
+    def send(self, machine: Machine, shell: Shell) -> Sequence[str]:
+        """Write them where they belong. Safe to repeat. Returns the names of those whose user or group the system does
+        not have. ConfigError if one cannot be read, and then none was sent; GuestError."""
+        ...
+
+
 @dataclass(frozen=True)
 class InstallerSeen:
     """What the agent told about the live system that is running."""

@@ -8,6 +8,7 @@ from nixops_proxmox.core import table
 from nixops_proxmox.kinds.machine.ports import (
     Builder,
     Clock,
+    Courier,
     Escrow,
     Guest,
     Hypervisor,
@@ -88,6 +89,7 @@ class World:
     escrow: Escrow = field(default_factory=NoEscrow)
     unlocker: Unlocker = field(default_factory=NoUnlocker)
     images: Images = field(default_factory=NoImages)
+    courier: Courier | None = None  # None: the verb does not know the description
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
     serials_from: str = ""  # what a new machine's disks have their serials from, which Nix knows before

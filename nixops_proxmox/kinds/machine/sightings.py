@@ -3,6 +3,7 @@
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.shape import Look
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
+from nixops_proxmox.kinds.machine.steps.sending import lacks
 from nixops_proxmox.kinds.machine.steps.system import find_awaited
 from nixops_proxmox.model import Power
 
@@ -48,6 +49,11 @@ def wants_other_system(seen: Look) -> bool:
     """The description's system is not the active one, or the user asked to check."""
     wanted = seen.world.builder.wanted_system(seen.machine)
     return seen.world.permissions.check or bool(wanted and wanted != seen.machine.facts.system)
+
+
+def lacks_keys(seen: Look) -> bool:
+    """It has not all keys of `deployment.keys`, or others: a boot takes them away."""
+    return lacks(seen.world, seen.machine)
 
 
 def awaits_boot(seen: Look) -> bool:

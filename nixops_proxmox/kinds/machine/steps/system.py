@@ -22,6 +22,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
 )
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
+from nixops_proxmox.kinds.machine.steps.sending import send_keys, settle_keys
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
 
 
@@ -112,9 +113,11 @@ class Activate(Repeatable):
         _warn_of_layout(world, met)
         _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
+        met, waiting = send_keys(world, met)
         wanted = world.builder.wanted_system(met)
         met = met.moved(met.phase, settle_probation(world, met, attempt, met.facts, wanted))
         met = met.moved(met.phase, self._switch(world, met, attempt, wanted))
+        settle_keys(world, met, waiting)
         return grow_disks(world, met, world.volumes.disks(world.spec))  # last: the new system may have mounted them
 
     def _switch(self, world: World, met: Machine, attempt: Attempt, wanted: str) -> Facts:
