@@ -16,7 +16,7 @@ python3Packages.buildPythonApplication {
   build-system = [ python3Packages.setuptools ];
 
   dependencies = with python3Packages; [
-    proxmoxer requests requests-toolbelt urllib3 websocket-client paramiko cryptography pydantic sqlalchemy rich pluggy
+    proxmoxer requests requests-toolbelt urllib3 websocket-client paramiko pynacl cryptography pydantic sqlalchemy rich pluggy
     typeguard typing-extensions platformdirs pyotp tomlkit ruamel-yaml jsonpatch jsonpointer shtab psycopg
   ] ++ lib.optionals withLab [ aiohttp asyncssh qemu-qmp ];
 
