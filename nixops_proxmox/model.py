@@ -1,5 +1,6 @@
 """What is known: phases, facts, machines, endpoints. Words only. Nothing here talks to anything."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
@@ -181,6 +182,12 @@ class Facts:
         if values.get("endpoint") is not None:
             values["endpoint"] = Endpoint.from_json(values["endpoint"])
         return cls(**values)
+
+
+def recorded_slots(luks: Mapping[str, str]) -> dict[int, str]:
+    """What each key slot of an encrypted disk is for, of the sentence in `Facts.luks`."""
+    found = re.findall(r"(?:^|, )(\d+) ([^,]+)", luks.get("slots", ""))
+    return {int(slot): use for slot, use in found}
 
 
 def _checked(empty: object, data: Mapping[str, Any]) -> Mapping[str, Any]:

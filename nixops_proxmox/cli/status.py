@@ -12,12 +12,11 @@ from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_lo
 from nixops_proxmox.display.arguments import add_json, add_machines, select
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
-from nixops_proxmox.kinds.machine.header import recorded_slots
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED
 from nixops_proxmox.messages.amounts import duration, epoch_text
 from nixops_proxmox.messages.groups import by_hypervisor, grouped
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.model import Endpoint, Machine, Phase
+from nixops_proxmox.model import Endpoint, Machine, Phase, recorded_slots
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations import Deployed

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from nixops_proxmox.kinds.machine.header import SPARE, YOURS, find_slot_problems, recorded_slots, spare_slots
-from nixops_proxmox.model import Machine
+from nixops_proxmox.kinds.machine.header import SPARE, YOURS, find_slot_problems, spare_slots
+from nixops_proxmox.model import Machine, recorded_slots
 
 if TYPE_CHECKING:
     from nixops_proxmox.kinds.machine.header import HeaderSeen

@@ -40,7 +40,7 @@ def system(bed: "GuestBed") -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("broken", "told", "said"),
     [
-        ("sshd", "reverted by the guest", ["no confirmation came within 40 s", "ssh: ", "agent: sshd is not active"]),
+        ("sshd", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
         ("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
         ("service", "reverted by us", ["health: http 80/: "]),
         ("status", "reverted by the guest", ["its activation ended with status"]),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nixops_proxmox.kinds.machine.encryption import LOOK, SLOTS, Header, Use, look_script, parse_header
+from nixops_proxmox.model import recorded_slots
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import script_marker
 
@@ -28,12 +29,6 @@ class HeaderSeen:
         """It opens the disk as a recovery key should, and the header is as recorded."""
         recovery = SLOTS[Use.RECOVERY]
         return self.slot in (recovery, recovery + SPARE) and not self.strange and not self.missing
-
-
-def recorded_slots(luks: Mapping[str, str]) -> dict[int, str]:
-    """What each key slot is for, of the record's own sentence."""
-    found = re.findall(r"(?:^|, )(\d+) ([^,]+)", luks.get("slots", ""))
-    return {int(slot): use for slot, use in found}
 
 
 def spare_slots(luks: Mapping[str, str]) -> tuple[int, ...]:

@@ -3,9 +3,9 @@
 import pytest
 
 from nixops_proxmox.kinds.machine.encryption import Header
-from nixops_proxmox.kinds.machine.header import HeaderSeen, compare, find_slot_problems, parse_tried, recorded_slots
+from nixops_proxmox.kinds.machine.header import HeaderSeen, compare, find_slot_problems, parse_tried
 from nixops_proxmox.messages.disk_keys import proof_json, proof_lines
-from nixops_proxmox.model import Facts, Machine, Phase
+from nixops_proxmox.model import Facts, Machine, Phase, recorded_slots
 from nixops_proxmox.operations.read_only import check_machine
 from tests.kinds.machine.cluster import Bench
 from tests.kinds.machine.test_encryption import VAULT

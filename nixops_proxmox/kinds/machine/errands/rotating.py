@@ -9,14 +9,14 @@ from nixops_proxmox.errors import CommandFailed, NoPath, StateError
 from nixops_proxmox.kinds.machine import rotation
 from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Header, Use, describe_slots, digest_of, uses_of
 from nixops_proxmox.kinds.machine.errand import Errand
-from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, recorded_slots, spare_slots
+from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, spare_slots
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import resolved
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import parse_look, require_record, system_shell
 from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
-from nixops_proxmox.model import Completed, Facts, Machine
+from nixops_proxmox.model import Completed, Facts, Machine, recorded_slots
 from nixops_proxmox.spec import Encryption
 from nixops_proxmox.spelling import Verb, command
 

@@ -18,13 +18,13 @@ from nixops_proxmox.kinds.machine.encryption import (
     refuse_other_header,
     uses_of,
 )
-from nixops_proxmox.kinds.machine.header import compare, find_slot_problems, recorded_slots
+from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
 from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED, opening_script, parse_opening
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
-from nixops_proxmox.model import Completed, Facts, Machine, Phase
+from nixops_proxmox.model import Completed, Facts, Machine, Phase, recorded_slots
 from nixops_proxmox.spelling import Verb, command
 
 KEPT = (Use.TOOL,)  # keys that stay in the operator's key store
