@@ -113,7 +113,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 NEVER_ON_7_4 = ("pool, another",)  # PVE 8.1 has brought it
 # Of the description, and nothing that PVE changes in an existing VM.
-NO_HARDWARE = {"name", "profile", "server_url", "username", "token_name", "install", "endpoint", "ssh"}
+NO_HARDWARE = {"name", "profile", "server_url", "username", "token_name", "install", "endpoint", "ssh", "deploy"}
 ELSEWHERE = {
     "node": "a machine stays where it is",
     "placement": "a machine stays where it is",
