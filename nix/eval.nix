@@ -192,6 +192,7 @@ let
       letIn
       attached
       (addressed name)
+      (serialled name)
     ];
   };
 
@@ -211,12 +212,17 @@ let
     {
       _file = toString ./eval.nix;
       deployment.proxmox.guest.taken = mapAttrs (_: one: removeAttrs one [ "host" ]) mine;
-      # A machine that is not there yet will have its disks' serials from the names.
-      deployment.proxmox.guest.serialsFrom = lib.mkDefault ((builtins.fromJSON serials).${name} or "${deploymentName}/${name}");
       networking = lib.optionalAttrs (host != null)
         ({ hostName = lib.mkOverride 890 (elemAt host 0); }
           // lib.optionalAttrs (elemAt host 1 != "") { domain = lib.mkOverride 890 (elemAt host 1); });
     };
+
+  # A machine that is not there yet will have its disks' serials from the names. A flake's own systems say it themselves:
+  # others build them, too, and must get the same.
+  serialled = name: { lib, ... }: {
+    _file = toString ./eval.nix;
+    deployment.proxmox.guest.serialsFrom = lib.mkDefault ((builtins.fromJSON serials).${name} or "${deploymentName}/${name}");
+  };
 
   # Our key, in a module of its own: a flake's finished systems get it as well.
   letIn = { config, ... }: {

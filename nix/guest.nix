@@ -170,7 +170,7 @@ in
       type = types.nullOr types.str;
       default = null;
       example = "web/db";
-      description = "What the serials of disks that declare none follow from, with their slots. The command line and NixOps 2 set it. With NixOps 4, give it the output `serialsFrom` of the `vm`. Empty: the disks have none.";
+      description = "What the serials of disks that declare none follow from, with their slots. The command line and NixOps 2 set it. In a flake's `nixosConfigurations`, write the names of the deployment and the machine. With NixOps 4, give it the output `serialsFrom` of the `vm`. Empty: the disks have none.";
     };
     volumes = mkOption {
       type = types.attrsOf types.str;

@@ -13,6 +13,7 @@ ALLOWED = {
     "cli/fake.py: _walk": "plays a step that takes its time, so that progress can be seen",
     "contract/client_bench.py: sleep": "the lab's tasks go on in real time beside our stepped clock",
     "guest/test_vigil.py: handle": "plays a slow route",
+    "lab/machines/test_rules.py: scenario": "a probation of no time is over when some has passed",
     "lab/test_service.py: test_a_lab_ends_with_what_started_it_however_that_ends": "nothing may happen: a lab looks"
     " each second whether its starter lives",
     "nixeval/test_activate.py: test_a_second_activation_waits_for_the_first": "nothing may happen: one that does not"

@@ -55,9 +55,9 @@ class Setting:
     reporter: Reporter[Any]
     nics: Callable[[], Sequence[KnownNic]] = tuple  # of all described machines
     router: Callable[[str], Any] = no_router  # the Router of a profile
-    sources: Any = None  # the images of templates: kinds.template.ports.Sources
     only: str = ""  # the machine that comes or goes, where nothing is done for others now
     made: Callable[[], Sequence[ResourceSpec]] = tuple  # the recorded resources, as they were described last
+    sources: Any = None  # the images of templates: kinds.template.ports.Sources
 
 
 def _nothing_runs(facts: Known) -> str:

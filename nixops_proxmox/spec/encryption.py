@@ -46,8 +46,8 @@ class Tang(Frozen):
     """A tang server. `thumbprint`: of its signing key; only this server is believed. `machine`: another machine of the
     network, of which both are learned."""
 
-    url: Annotated[str, AfterValidator(_tang_url)] = ""
-    thumbprint: Annotated[str, AfterValidator(_thumbprint)] = ""
+    url: Annotated[str, AfterValidator(_tang_url)] | None = None
+    thumbprint: Annotated[str, AfterValidator(_thumbprint)] | None = None
     machine: v.DnsName | None = None
     port: v.Port = 7654  # of a machine
 

@@ -54,6 +54,7 @@ VERBS: dict[str, tuple[Act, str]] = {
     "stop": (lambda one: one.stop(WEB), ""),
     "start": (lambda one: one.start(WEB), ""),
     "reboot": (lambda one: one.reboot(WEB), ""),
+    "keys": (lambda one: one.send_keys(WEB), ""),
     "unlock": (lambda one: one.unlock(WEB), "encrypt"),
     "recovery": (lambda one: one.work_on(WEB, lambda web, _: rotate(web)), "encrypt"),
     "rescue": (lambda one: one.rescue(WEB), "a container has no installer"),

@@ -16,6 +16,7 @@ from nixops_proxmox.spec.ha import HaRuleSpec
 from nixops_proxmox.spec.mapping import MappingSpec
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
+from nixops_proxmox.spec.sent_key import SentKey
 from nixops_proxmox.spec.storage import StorageSpec
 
 PACKAGE = Path(models.__file__).parents[1]
@@ -100,4 +101,4 @@ def test_every_field_has_a_reader(model: type, read: set[tuple[str, str]]) -> No
 
 def test_no_model_is_forgotten() -> None:
     found = {item for item in vars(models).values() if isinstance(item, type) and hasattr(item, "model_fields")}
-    assert {item for item in found if item.model_fields} - set(OWNERS) == {models.NetworkSpec, MacSchemeSpec}
+    assert {item for item in found if item.model_fields} - set(OWNERS) == {models.NetworkSpec, MacSchemeSpec, SentKey}

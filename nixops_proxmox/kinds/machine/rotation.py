@@ -141,7 +141,7 @@ def _servers(encryption: Encryption) -> list[tuple[str, str]]:
         encryption.model_copy(update={"threshold": 1, "unlock": encryption.unlock.model_copy(update={"tang": (one,)})})
         for one in encryption.unlock.tang
     )
-    return [(one.unlock.tang[0].url, pin_of(one)[1]) for one in alone]
+    return [(str(one.unlock.tang[0].url), pin_of(one)[1]) for one in alone]
 
 
 def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[int]) -> str:

@@ -26,7 +26,7 @@ def pin_of(encryption: Encryption) -> tuple[str, str]:
 
 def describe_seal(encryption: Encryption) -> str:
     """Tell people and the record who unseals."""
-    servers = [one.thumbprint for one in encryption.unlock.tang]
+    servers = [str(one.thumbprint) for one in encryption.unlock.tang]
     tpm2 = encryption.unlock.tpm2
     if tpm2 is None:
         many = f"{encryption.threshold} of " if len(servers) > 1 else ""
