@@ -80,7 +80,7 @@ def test_half_a_key_is_never_there(tmp_path: Path) -> None:
 
 
 def test_a_key_whose_user_is_not_there_yet_is_told_and_belongs_to_root_until_then(tmp_path: Path) -> None:
-    assert send(courier(tmp_path, {"text": "x", "user": "nobody-here"}), Here()) == ["token"]
+    assert send(courier(tmp_path, {"text": "x", "user": "missing-user"}), Here()) == ["token"]
     assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
 
 

@@ -17,7 +17,7 @@ def own_addresses(phase: Phase, spec: MachineSpec | None, facts: Facts) -> tuple
     if phase in (Phase.READY, Phase.DRIFTED, Phase.STOPPED, Phase.LOST) and not facts.installer_keys:
         return facts.addresses
     nics = zip(facts.macs, spec.network if spec is not None else (), strict=False)
-    declared = [(mac, ip.address) for mac, nic in nics for ip in (nic.ipv4, nic.ipv6) if ip.address is not None]
+    declared = [(mac, address) for mac, nic in nics for address in nic.addresses]
     return tuple(Address(ip, find_reach(ip) or Reach.PRIVATE, mac=mac) for mac, ip in declared)
 
 

@@ -142,7 +142,7 @@ class Addressing:
             for index, nic in enumerate(spec.network):
                 mac = (nic.mac or (made[index] if index < len(made) else "")).lower()
                 host = taken.get(f"{spec.name}.{nic.slot}", Known()).values.get("host", "")
-                addresses = tuple(str(ip.address) for ip in (nic.ipv4, nic.ipv6) if ip.address is not None)
+                addresses = tuple(map(str, nic.addresses))
                 found.append(KnownNic(spec.name, nic.slot, mac, host, addresses, nic.network or ""))
         return found
 

@@ -1,6 +1,7 @@
 """The keys of encrypted disks, as verbs work on them: tried, and replaced by new ones."""
 
-from nixops_proxmox.errors import CommandFailed, ConfigError
+from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.kinds.machine.answers import read_answer
 from nixops_proxmox.kinds.machine.errands.rotating import Rotate
 from nixops_proxmox.kinds.machine.header import HeaderSeen, compare, parse_tried, try_script
 from nixops_proxmox.kinds.machine.ports import Escrow
@@ -35,15 +36,8 @@ def try_key(pursuit: Pursuit, given: str = "") -> HeaderSeen:
     key = given or find_recovery_key(world.escrow, machine)
     learn(key)
     done = system_shell(world, machine).run(try_script(volume), stdin=key.encode(), timeout=TIMEOUT)
-    try:
-        header, slot = parse_tried(done.stdout)
-    except ValueError as error:
-        raise CommandFailed(
-            f"{machine.name}: its disk {volume} cannot be looked at: {error}",
-            status=done.status,
-            output=done.stderr,
-            hint="it needs cryptsetup 2.4 or newer",
-        ) from error
+    failed = f"{machine.name}: its disk {volume} cannot be looked at"
+    header, slot = read_answer(done, parse_tried, failed, "it needs cryptsetup 2.4 or newer")
     return compare(header, machine.facts.luks, slot)
 
 

@@ -75,6 +75,5 @@ def places_of(machine: Machine, spec: MachineSpec | None) -> list[tuple[str, int
     endpoint = machine.facts.endpoint
     found = [(endpoint.host, endpoint.port)] if endpoint else []
     if spec is not None:
-        addresses = [ip.address for nic in spec.network for ip in (nic.ipv4, nic.ipv6)]
-        found += [(str(address), spec.ssh.port) for address in addresses if address is not None]
+        found += [(str(address), spec.ssh.port) for nic in spec.network for address in nic.addresses]
     return list(dict.fromkeys(found))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -80,6 +81,11 @@ class Nic(Frozen):
     ipv6: IpSpec = IpSpec(method="auto")
     dns: Annotated[tuple[v.IpAddress, ...], v.Unique] = ()
     search: Annotated[tuple[v.DnsName, ...], v.Unique] = ()
+
+    @property
+    def addresses(self) -> list[IPv4Address | IPv6Address]:
+        """Those that the description says."""
+        return [ip.address for ip in (self.ipv4, self.ipv6) if ip.address is not None]
 
     @property
     def is_advertised(self) -> bool:

@@ -238,20 +238,10 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
 def _sent_keys(name: str, entry: object, mistakes: Mistakes) -> tuple[SentKey, ...]:
     """What is below `deployment.keys`."""
     deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
-    keys = deployment.get("keys") if isinstance(deployment, Mapping) else None
     path = f"{below('', name)}.deployment.keys"
-    if keys is None:
-        return ()
-    if not isinstance(keys, Mapping):
-        mistakes.add(path, "expected an attribute set of keys")
-        return ()
-    found = []
-    for key, said in keys.items():
-        place = below(path, str(key))
-        spec = _read(SentKey, grow(place, said, mistakes), mistakes, given={"name": str(key)})
-        if spec is not None:
-            check_sent_key(spec, place, mistakes)
-            found.append(spec)
+    found = _described(SentKey, deployment, path, mistakes)
+    for key in found:
+        check_sent_key(key, below(path, key.name), mistakes)
     return tuple(found)
 
 

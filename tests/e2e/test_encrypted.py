@@ -1,4 +1,4 @@
-"""The keys of an encrypted disk after its installation: tried, and made anew, over the lab's API and SSH."""
+"""The keys of an encrypted disk are tried after its installation, and replaced, over the lab's API and SSH."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -38,7 +38,7 @@ class Neighbourhood:
             return
         seen = {one.ip for one in record.facts.addresses if one.mac in record.facts.macs}
         spec = next((one for one in self.specs if one.name == machine), None)
-        said = {ip.address for nic in (spec.network if spec else ()) for ip in (nic.ipv4, nic.ipv6) if ip.address}
+        said = {address for nic in (spec.network if spec else ()) for address in nic.addresses}
         yield from (str(ip) for ip in sorted({*seen, *said}, key=_order) if not ip.is_link_local)
 
     def tagged(self, tag: str) -> list[str]:

@@ -147,14 +147,21 @@ tar -xpf - -C {KEYS}
     return script, packed.getvalue()
 
 
-def look_script(volume_uuid: str) -> str:
-    """Tells the header of the machine's volume."""
-    return f"""{script_marker("luks-header", volume_uuid)}\
-set -eu
-device=$(blkid -t UUID={volume_uuid} -o device | head -n 1)
+def find_device(volume_uuid: str) -> str:
+    """The first lines of scripts about the machine's volume: they end at an error, and `$device` is the volume."""
+    return f"set -eu\ndevice=$(blkid -t UUID={volume_uuid} -o device | head -n 1)\n"
+
+
+# Tells the header of `$device`, for `parse_header`.
+TELL_HEADER = f"""\
 echo "{LOOK} $(cryptsetup luksUUID "$device")"
 cryptsetup luksDump --dump-json-metadata "$device"
 """
+
+
+def look_script(volume_uuid: str) -> str:
+    """Tells the header of the machine's volume."""
+    return script_marker("luks-header", volume_uuid) + find_device(volume_uuid) + TELL_HEADER
 
 
 def parse_header(printed: str) -> Header:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nixops_proxmox.kinds.machine.encryption import LOOK, SLOTS, Header, Use, look_script, parse_header
+from nixops_proxmox.kinds.machine.encryption import LOOK, SLOTS, TELL_HEADER, Header, Use, find_device, parse_header
 from nixops_proxmox.model import recorded_slots
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import script_marker
@@ -62,9 +62,8 @@ def find_slot_problems(machine: str, proof: HeaderSeen, luks: Mapping[str, str])
 
 def try_script(volume_uuid: str) -> str:
     """Tells the header, and which key slot the key opens that comes by standard input. Opens nothing for use."""
-    look = look_script(volume_uuid).partition("\n")[2]
     return f"""{script_marker("luks-test", volume_uuid)}\
-{look}\
+{find_device(volume_uuid)}{TELL_HEADER}\
 echo "{_OPENED} $(LC_ALL=C cryptsetup open --test-passphrase --verbose --key-file - "$device" 2>&1 |
   sed -n 's/^Key slot \\([0-9]*\\) unlocked\\.$/\\1/p')"
 """

@@ -4,8 +4,8 @@ import base64
 import binascii
 from dataclasses import replace
 
-from nixops_proxmox.errors import CommandFailed
-from nixops_proxmox.kinds.machine.encryption import ROOT, look_script
+from nixops_proxmox.kinds.machine.answers import read_answer
+from nixops_proxmox.kinds.machine.encryption import ROOT, find_device
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.model import Facts, Machine
@@ -19,10 +19,9 @@ _MAGIC, _UUID = b"LUKS\xba\xbe\x00\x02", 168  # how a header of LUKS2 begins, an
 
 def backup_script(volume_uuid: str) -> str:
     """Prints the header in base64."""
-    look = look_script(volume_uuid).partition("\n")[2].partition("echo")[0]
     return f"""{script_marker("luks-backup", volume_uuid)}\
 umask 077
-{look}\
+{find_device(volume_uuid)}\
 rm -f {_FILE}
 trap 'rm -f {_FILE}' EXIT
 cryptsetup luksHeaderBackup "$device" --header-backup-file {_FILE}
@@ -49,14 +48,11 @@ def back_up_header(world: World, machine: Machine, facts: Facts, shell: Shell) -
     volume = facts.luks["uuid"]
     world.reporter.detail(machine, "handing over the header of its disk")
     done = shell.run(backup_script(volume), timeout=TIMEOUT)
-    try:
-        header = parse_backup(done.stdout, volume)
-    except ValueError as error:
-        raise CommandFailed(
-            f"{machine.name}: the header of its disk {volume} could not be backed up: {error}",
-            status=done.status,
-            output=done.stderr,
-            hint="it needs 16 MiB of memory in /run; what was installed stays",
-        ) from error
+    header = read_answer(
+        done,
+        lambda printed: parse_backup(printed, volume),
+        f"{machine.name}: the header of its disk {volume} could not be backed up",
+        "it needs 16 MiB of memory in /run; what was installed stays",
+    )
     place = world.escrow.hand_over_header(encryption.recovery.sink, machine, ROOT, volume, header)
     return replace(facts, luks={**facts.luks, HEADER: place})

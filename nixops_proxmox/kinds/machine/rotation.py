@@ -16,8 +16,9 @@ from nixops_proxmox.kinds.machine.encryption import (
     ROOT,
     SEALED,
     SLOTS,
+    TELL_HEADER,
     Use,
-    look_script,
+    find_device,
     uses_of,
 )
 from nixops_proxmox.kinds.machine.header import SPARE
@@ -62,11 +63,10 @@ tar -xpf - -C {KEYS}
 
 def _begin(volume_uuid: str) -> str:
     """The words of both scripts. One of them works at a time."""
-    look = look_script(volume_uuid).partition("\n")[2].partition("echo")[0]
     return f"""\
 exec 9> {KEYS}.lock
 flock -w 240 9 || {{ echo "another run works on the keys of this disk" >&2; exit 1; }}
-{look}\
+{find_device(volume_uuid)}\
 opens() {{ cryptsetup open --test-passphrase --key-slot "$1" --key-file "$2" "$device" 2>/dev/null; }}
 is_used() {{ cryptsetup luksDump "$device" | grep -q "^  $1: luks2"; }}
 empty() {{ ! is_used "$1" || cryptsetup luksKillSlot -q "$device" "$1"; }}
@@ -156,8 +156,7 @@ def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[in
     lines += [f"empty {slot}\n" for slot in emptied]
     lines.append(f"rm -f {KEYS}/*\numount {KEYS}\n")
     marker = script_marker("luks-settle", volume_uuid, _listed(slots), _listed(emptied))
-    look = look_script(volume_uuid).partition("head -n 1)\n")[2]
-    return f"{marker}set -eu\numask 077\n{''.join(lines)}{look}"
+    return f"{marker}set -eu\numask 077\n{''.join(lines)}{TELL_HEADER}"
 
 
 def _listed(slots: Sequence[int]) -> str:

@@ -194,5 +194,4 @@ def _described(spec: MachineSpec) -> ContainerSpec:
 
 def _has_known_address(spec: MachineSpec) -> bool:
     """One that the description says, or a list from which the MAC was taken."""
-    told = (ip.address for nic in spec.network for ip in (nic.ipv4, nic.ipv6))
-    return bool(spec.endpoint.address) or any(address is not None for address in told)
+    return bool(spec.endpoint.address) or any(nic.addresses for nic in spec.network)

@@ -1,4 +1,4 @@
-"""A new system on probation: who must have seen what before it is kept, and what is said if it is not."""
+"""A new system is on probation: it is kept after a login and all checks, and else the error says what was missing."""
 
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_a_connection_that_breaks_before_the_probation_is_no_restart() -> None:
 
 
 class Stuck(Guest):
-    """The new system lets nobody in, and the guest does not come back."""
+    """No login to the new system works, and the guest does not go back to the one before."""
 
     @override
     def new_shell(self, machine: Machine, spec: MachineSpec) -> Shell:

@@ -7,6 +7,7 @@ from typing_extensions import override
 
 from nixops_proxmox.errors import CommandFailed, NoPath, StateError
 from nixops_proxmox.kinds.machine import rotation
+from nixops_proxmox.kinds.machine.answers import deliver
 from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Header, Use, describe_slots, digest_of, uses_of
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, spare_slots
@@ -100,14 +101,13 @@ def _opening(world: World, machine: Machine, given: str) -> Sequence[str]:
 
 def _deliver(machine: Machine, shell: Shell, keys: Mapping[Use, str], opening: Sequence[str]) -> None:
     script, archive = rotation.delivery(keys, opening)
-    done = shell.run(script, stdin=archive)
-    if done.status != 0:
-        raise CommandFailed(
-            f"{machine.name}: the new keys of its disk could not be brought to its memory: {done.stderr.strip()}",
-            status=done.status,
-            output=done.stderr,
-            hint="nothing was changed; root in the guest must be allowed to mount a ramfs",
-        )
+    deliver(
+        shell,
+        script,
+        archive,
+        f"{machine.name}: the new keys of its disk could not be brought to its memory",
+        "nothing was changed; root in the guest must be allowed to mount a ramfs",
+    )
 
 
 def _put_in_places(world: World, attempt: Attempt, encryption: Encryption, keys: Mapping[Use, str]) -> None:

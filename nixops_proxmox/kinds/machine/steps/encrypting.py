@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nixops_proxmox.errors import CommandFailed, NoPath, StateError
+from nixops_proxmox.errors import NoPath, StateError
+from nixops_proxmox.kinds.machine.answers import deliver, read_answer
 from nixops_proxmox.kinds.machine.encryption import (
     ROOT,
     SLOTS,
@@ -44,14 +45,13 @@ def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell) -
     if Use.RECOVERY in keys:
         _escrow(world, machine, attempt, volume, keys[Use.RECOVERY])
     script, archive = key_delivery(keys)
-    done = shell.run(script, stdin=archive)
-    if done.status != 0:
-        raise CommandFailed(
-            f"{machine.name}: the keys of its disks could not be brought to the installer: {done.stderr.strip()}",
-            status=done.status,
-            output=done.stderr,
-            hint="nothing was written; the installer must have /run in memory, and no swap",
-        )
+    deliver(
+        shell,
+        script,
+        archive,
+        f"{machine.name}: the keys of its disks could not be brought to the installer",
+        "nothing was written; the installer must have /run in memory, and no swap",
+    )
 
 
 def _escrow(world: World, machine: Machine, attempt: Attempt, volume: str, key: str) -> None:
@@ -77,15 +77,8 @@ def record_header(world: World, machine: Machine, facts: Facts, shell: Shell) ->
 
 def parse_look(machine: Machine, volume: str, done: Completed) -> Header:
     """The header that a script told of."""
-    try:
-        return parse_header(done.stdout)
-    except ValueError as error:
-        raise CommandFailed(
-            f"{machine.name}: the encrypted volume {volume} cannot be looked at: {error}",
-            status=done.status,
-            output=done.stderr,
-            hint="it needs cryptsetup 2.4 or newer",
-        ) from error
+    failed = f"{machine.name}: the encrypted volume {volume} cannot be looked at"
+    return read_answer(done, parse_header, failed, "it needs cryptsetup 2.4 or newer")
 
 
 def note_opening(world: World, machine: Machine) -> Facts:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
+from nixops_proxmox.kinds.machine.answers import deliver
 from nixops_proxmox.kinds.machine.growth import in_use
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.laid_out import with_layout
@@ -155,14 +156,13 @@ class Install:
         script, archive = delivery(
             machine, world.spec, private, public, world.keys.authorized_keys(world.spec), boot_device
         )
-        done = shell.run(script, stdin=archive)
-        if done.status != 0:
-            raise CommandFailed(
-                f"{machine.name}: the machine's keys could not be put on its disk: {done.stderr.strip()}",
-                status=done.status,
-                output=done.stderr,
-                hint="is the target mounted on /mnt, and does it have free space?",
-            )
+        deliver(
+            shell,
+            script,
+            archive,
+            f"{machine.name}: the machine's keys could not be put on its disk",
+            "is the target mounted on /mnt, and does it have free space?",
+        )
         shell.discard_job(name)
         shell.start_job(name, install_script(world.spec, system))
 

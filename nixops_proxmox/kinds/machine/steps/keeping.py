@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from nixops_proxmox.errors import CommandFailed, DeployError, StateError
+from nixops_proxmox.errors import DeployError, StateError
+from nixops_proxmox.kinds.machine.answers import read_answer
 from nixops_proxmox.kinds.machine.keepers import (
     KNOWN,
     advertisement_script,
@@ -84,13 +85,11 @@ def _ask(world: World, machine: Machine, one: Tang) -> tuple[str, tuple[str, ...
     if url is None:
         raise StateError(f"{path} has no address that others reach", hint="set `url` beside `machine`")
     done = world.guest.system_shell(keeper, spec).run(advertisement_script(url))
-    try:
-        return url, parse_advertisement(done.stdout)
-    except ValueError as error:
-        raise CommandFailed(
-            f"{path} does not answer as a tang server at {url}: {error}",
-            status=done.status,
-            output=done.stderr,
-            hint="set services.tang.enable = true there, let its own network in by services.tang.ipAddressAllow, and"
-            " open the port in its firewall",
-        ) from error
+    thumbprint = read_answer(
+        done,
+        parse_advertisement,
+        f"{path} does not answer as a tang server at {url}",
+        "set services.tang.enable = true there, let its own network in by services.tang.ipAddressAllow, and open the"
+        " port in its firewall",
+    )
+    return url, thumbprint
