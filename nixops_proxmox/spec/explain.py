@@ -25,7 +25,7 @@ _BOUNDS = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
-_HIDDEN = ("extra", "serverUrl")  # values that might hold a secret are not repeated
+_HIDDEN = ("extra", "serverUrl", "text")  # values that might hold a secret are not repeated
 
 
 def explain(error: ValidationError, path: str, places: Mapping[str, str]) -> Iterator[tuple[str, str]]:

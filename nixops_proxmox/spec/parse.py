@@ -236,12 +236,20 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
 
 
 def _sent_keys(name: str, entry: object, mistakes: Mistakes) -> tuple[SentKey, ...]:
-    """What is below `deployment.keys`."""
+    """What is below `deployment.keys`. What stands in the place of an attribute set may be a secret, so it is not
+    repeated."""
     deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
+    keys = deployment.get("keys") if isinstance(deployment, Mapping) else None
     path = f"{below('', name)}.deployment.keys"
-    found = _described(SentKey, deployment, path, mistakes)
-    for key in found:
-        check_sent_key(key, below(path, key.name), mistakes)
+    if keys is not None and not isinstance(keys, Mapping):
+        mistakes.add(path, "expected an attribute set of keys")
+        return ()
+    described = {key: said for key, said in (keys or {}).items() if isinstance(said, Mapping)}
+    for key in (keys or {}).keys() - described.keys():
+        mistakes.add(below(path, str(key)), "expected an attribute set")
+    found = _described(SentKey, {"keys": described}, path, mistakes)
+    for one in found:
+        check_sent_key(one, below(path, one.name), mistakes)
     return tuple(found)
 
 

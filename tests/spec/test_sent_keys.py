@@ -22,6 +22,14 @@ def test_keys_have_nixopss_words_and_defaults() -> None:
     assert keys({}) == {} and keys(None) == {}
 
 
+@pytest.mark.parametrize("said", ["hunter2", {"a": "hunter2"}, {"a": ["hunter2"]}, {"a": {"text": ["hunter2"]}}])
+def test_what_may_be_a_secret_is_not_repeated(said: object) -> None:
+    """Older networks for NixOps have the text itself in the place of the attribute set."""
+    with pytest.raises(SpecError) as refused:
+        keys(said)
+    assert "web.deployment.keys" in str(refused.value) and "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
