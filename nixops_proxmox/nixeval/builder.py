@@ -9,7 +9,7 @@ from nixops_proxmox.errors import BuildFailed, SpecError, SwitchRefused
 from nixops_proxmox.model import Awaiting, Machine, Probation
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.awaiting import find_awaiting
-from nixops_proxmox.nixeval.build import build_systems
+from nixops_proxmox.nixeval.build import TIMEOUT, build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
@@ -28,8 +28,8 @@ class WayIn(Protocol):
 
 
 class Systems:
-    """The systems of one evaluation. Those that were said to be needed are built all at once when a thread asks
-    for the first of them. Any other is built by itself, when it is asked for."""
+    """The systems of one evaluation. When a thread asks for the first of those that were said to be needed, all of them
+    are built at once, and each thread gets its own as soon as it is there. Any other is built when it is asked for."""
 
     def __init__(
         self,
@@ -40,26 +40,29 @@ class Systems:
         run: Runner,
         tell: Tell | None = None,
         needed: Collection[str] = (),
+        cancel: Callable[[], None] = lambda: None,
     ) -> None:
-        self._nix = nix
-        self._toplevels = toplevels
-        self._roots = roots
-        self._run = run
-        self._tell = tell
-        self._needed = needed  # machines that are installed with their system, and cannot do without one
-        self._lock = threading.Lock()
+        """`needed`: machines that are installed with their system. `cancel` ends what runs."""
+        self._nix, self._toplevels, self._roots = nix, toplevels, roots
+        self._run, self._tell, self._cancel = run, tell, cancel
+        self._needed = needed
+        self._turn = threading.Condition()
         self._together: Collection[str] = frozenset(toplevels)
-        self._built: dict[str, str] = {}
-        self._failures: dict[str, BuildFailed] = {}
+        self._begun: set[str] = set()
+        self._ended: dict[str, BaseException | None] = {}
 
     def expect(self, names: Collection[str]) -> None:
         """These will be asked for, and no others: they are built together."""
-        with self._lock:
+        with self._turn:
             self._together = frozenset(names)
 
     def path(self, name: str) -> str:
         """Where the system is, or would be. Empty for a machine that has none. Builds nothing."""
         return self._toplevels[name].out_path if name in self._toplevels else ""
+
+    def is_built(self, name: str) -> bool:
+        """It is there, or there is none."""
+        return name not in self._toplevels or name in self._ended
 
     def get(self, name: str) -> str:
         """The store path, built. Empty for a machine that has none, and needs none. Raises that machine's own error."""
@@ -70,19 +73,48 @@ class Systems:
             )
         if name not in self._toplevels:
             return ""
-        with self._lock:
-            if name not in self._built and name not in self._failures:
-                self._build(name)
-        if name in self._failures:
-            raise self._failures[name]
-        return self._built[name]
+        self._ensure(name)
+        error = self._ended[name]
+        if error is not None:
+            raise error
+        return self._toplevels[name].out_path
 
-    def _build(self, name: str) -> None:
+    def _ensure(self, name: str) -> None:
+        with self._turn:
+            mine = self._claim(name)
+        if len(mine) == 1:
+            self._build(mine)
+        elif mine:
+            threading.Thread(target=self._build, args=(mine,), name="builds").start()
+        try:
+            with self._turn:
+                self._turn.wait_for(lambda: name in self._ended, TIMEOUT)
+        except BaseException:  # a signal's: no machine will want what is built
+            self._cancel()
+            raise
+
+    def _claim(self, name: str) -> Mapping[str, Toplevel]:
+        """What this thread has to see to. Empty: another one does."""
+        if name in self._begun:
+            return {}
         together = self._together if name in self._together else (name,)
-        wanted = {one: toplevel for one, toplevel in self._toplevels.items() if one in together}
-        built = build_systems(self._nix, wanted, roots=self._roots, run=self._run, tell=self._tell)
-        self._built |= built.systems
-        self._failures |= built.failures
+        mine = {one: top for one, top in self._toplevels.items() if one in together and one not in self._begun}
+        self._begun |= mine.keys()
+        return mine
+
+    def _build(self, wanted: Mapping[str, Toplevel]) -> None:
+        failure: BaseException | None = None
+        try:
+            build_systems(self._nix, wanted, roots=self._roots, run=self._run, tell=self._tell, ended=self._note)
+        except BaseException as error:  # noqa: BLE001 -- raised again in each thread that waits for it
+            failure = error
+        for name in wanted.keys() - self._ended.keys():
+            self._note(name, failure)
+
+    def _note(self, name: str, failure: BaseException | None) -> None:
+        with self._turn:
+            self._ended[name] = failure
+            self._turn.notify_all()
 
 
 class ImageBuilds:
@@ -122,6 +154,10 @@ class WantedSystems(Protocol):
         """It may have to be built."""
         ...
 
+    def is_built(self, name: str) -> bool:
+        """It is there, or there is none."""
+        ...
+
     def get(self, name: str) -> str:
         """It is built."""
         ...
@@ -152,6 +188,8 @@ class NixBuilder:
         path = self._systems.path(machine.name)
         if path and path == machine.facts.system:
             return path
+        if not self._systems.is_built(machine.name):
+            self._tell(machine, "waiting for Nix to build its system")
         return self._systems.get(machine.name)
 
     def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:

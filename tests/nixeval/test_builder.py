@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.runner import Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import MachineSpec
 from tests.nixeval.scripted import ScriptedRunner
+from tests.pace import patience
 
 WEB = Machine("demo", "web")
 SPEC = MachineSpec(name="web")
@@ -91,13 +94,47 @@ def test_one_that_must_be_copied_after_all_is_built_then(fake_nix: Nix, tmp_path
     assert build[-1] == "/n/web.drv" and copy[-1] == "/n/web"
 
 
+class StillBuilding:
+    """A Nix that has built `/n/app`, and goes on with the rest until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.builds = 0
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        tell: Tell | None = None,
+        timeout: float | None = None,
+    ) -> Completed:
+        if "--keep-going" in argv:
+            self.builds += 1
+            assert self.let_go.wait(patience(60))
+        if "--check-validity" in argv:
+            return Completed(1, "\n".join(word for word in argv if word.startswith("/n/") and word.endswith("web")))
+        return Completed(0)
+
+
+def test_a_machine_whose_system_is_there_does_not_wait_for_the_others(fake_nix: Nix, tmp_path: Path) -> None:
+    run = StillBuilding()
+    toplevels = {name: Toplevel(f"/n/{name}.drv", f"/n/{name}") for name in ("web", "app")}
+    systems = Systems(fake_nix, toplevels, roots=tmp_path / "roots", run=run)
+    assert systems.get("app") == "/n/app", "while the other is being built"
+    assert systems.is_built("app") and not systems.is_built("web")
+    run.let_go.set()
+    assert (systems.get("web"), run.builds) == ("/n/web", 1)
+
+
 def _nowhere(machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
     return Destination("ssh://web", ())
 
 
 def test_only_the_machine_whose_build_failed_hears_of_it(fake_nix: Nix, tmp_path: Path) -> None:
     failed = Completed(1, "", "error: builder for '/n/web.drv' failed with exit code 1")
-    run = ScriptedRunner([failed, Completed(0, "/n/web\n"), Completed(0, "/n/web.drv\n"), Completed(0)])
+    kept, asked, log = Completed(0), Completed(0, "/n/web.drv\n"), Completed(0, "a\nb\n")
+    run = ScriptedRunner([failed, Completed(0, "/n/web\n"), kept, asked, log])
     systems = _systems(fake_nix, run, tmp_path, "web", "app")
     assert systems.get("app") == "/n/app"
     with pytest.raises(BuildFailed, match="web: "):

@@ -1,0 +1,41 @@
+"""Many machines and one Nix: what cannot be built, or evaluated, is one machine's own misfortune."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.bed import DEMO
+
+if TYPE_CHECKING:
+    from tests.e2e.bed import Bed
+
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+
+NETWORK = f"""\
+let
+  make = import {DEMO}/builder.nix;
+  hardware.deployment.proxmox = {{
+    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
+    install.iso = "local:iso/lab-installer.iso";
+    memory = 512;
+    network = [ {{ bridge = "vmbr0"; }} ];
+  }};
+  service = {{ port = 80; handler = "echo hello"; }};
+  part = make "database" {{ }} "echo the schema is missing >&2; exit 3";
+in
+{{
+  app = hardware // {{ toplevel = import {DEMO}/system.nix {{ name = "app"; hosts = {{ }}; inherit service; }}; }};
+  db = hardware // {{ toplevel = make "db" {{ }} "echo ${{part}} >$out"; }};
+}}
+"""
+
+
+def test_a_build_that_fails_stops_its_machine_and_no_other(bed: "Bed") -> None:
+    fleet = bed.with_network("builds", NETWORK)
+    done = fleet.run("deploy", check=False)
+    assert done.returncode == 7, done.stderr
+    assert {one["machine"]: one["phase"] for one in fleet.status()} == {"app": "ready"}, "nothing was made for db"
+    said = done.stdout + done.stderr
+    assert "db: its system could not be built" in said
+    assert "-database.drv' failed with exit code 3" in said and "the schema is missing" in said
+    assert fleet.run("deploy", "app").returncode == 0, "the others go on as if nothing had happened"
