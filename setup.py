@@ -74,7 +74,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "nixops-proxmox = nixops_proxmox.cli:main",
+            "nixops-proxmox = nixops_proxmox.__main__:start",
             "nixops4-resources-proxmox = nixops_proxmox.nixops4.provider:main",
         ],
         "nixops": ["proxmox = nixops_proxmox.nixops2.plugin"],

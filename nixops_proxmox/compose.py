@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nixops_proxmox import paths
 from nixops_proxmox.care import Care
@@ -27,14 +27,12 @@ from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation,
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.options import Options
-from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
 from nixops_proxmox.pve.cluster.containers import ContainerHypervisor
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
 from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.reach.unlocking import ConsoleUnlocker
-from nixops_proxmox.routers import Router, load_router, open_router
 from nixops_proxmox.spec import DeploySpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.ssh.argv import nix_sshopts, scp_argv, ssh_argv, store_url
@@ -42,6 +40,10 @@ from nixops_proxmox.ssh.files import sweep_runs
 from nixops_proxmox.ssh.keys import KeyStore
 from nixops_proxmox.state.record import Winners
 from nixops_proxmox.state.right import Right
+
+if TYPE_CHECKING:  # what few runs need, they import when they do
+    from nixops_proxmox.pve.api.terminal import Terminal
+    from nixops_proxmox.routers import Router
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +159,10 @@ class Parts:
                 self._containers[name] = ContainerHypervisor(self.hypervisor(name))
             return self._containers[name]
 
-    def router(self, name: str) -> Router:
+    def router(self, name: str) -> "Router":
         """The router of a profile. It is opened when it is first asked."""
+        from nixops_proxmox.routers import load_router, open_router
+
         with self._lock:
             if name not in self._routers:
                 self._routers[name] = self._stack.enter_context(open_router(load_router(name)))
@@ -176,8 +180,10 @@ class Parts:
         return Agent(hypervisor.client, node, machine.facts.vmid, clock=self.clock, tell=self._telling.tell)
 
     @contextmanager
-    def _console(self, machine: Machine) -> Iterator[Terminal]:
+    def _console(self, machine: Machine) -> Iterator["Terminal"]:
         """The serial console of a machine that runs."""
+        from nixops_proxmox.pve.api.terminal import open_terminal
+
         name = machine.facts.profile or "default"
         vm = self.hypervisor(name).find_vm(machine.facts)
         if vm is None or vm.power is not Power.RUNNING:

@@ -7,12 +7,13 @@ import pluggy
 from nixops_proxmox.errors import ConfigError
 
 
-def find_packages(group: str, hooks: type, ours: object, what: str) -> pluggy.PluginManager:
-    """Those of the entry point `group`, and our own. `what` they bring, for people. Raises ConfigError where one cannot
+def find_packages(group: str, hooks: type, ours: object | None, what: str) -> pluggy.PluginManager:
+    """Those of the entry point `group`, and `ours`. `what` they bring, for people. Raises ConfigError where one cannot
     be loaded."""
     manager = pluggy.PluginManager(group)
     manager.add_hookspecs(hooks)
-    manager.register(ours)
+    if ours is not None:
+        manager.register(ours)
     for found in entry_points(group=group):
         try:
             manager.register(found.load(), name=found.name)

@@ -105,7 +105,7 @@ def test_the_live_board_is_clean() -> None:
     """Its own drawing aside, which is what rich writes."""
     from rich.console import Console as Rich
 
-    from nixops_proxmox.display.progress import LiveBoard
+    from nixops_proxmox.display.live import LiveBoard
 
     out = io.StringIO()
     rich = Rich(file=out, width=400, color_system=None)

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.abc import InspectLoader
 from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -122,13 +121,14 @@ def verb_module(verb: str) -> ModuleType:
 def find_about(verb: str) -> str:
     """The first line of its file's docstring, without importing the file: Python keeps it first in compiled code."""
     spec = find_spec(f"nixops_proxmox.cli.{verb}")
-    code = spec.loader.get_code(spec.name) if spec and isinstance(spec.loader, InspectLoader) else None
+    get_code = getattr(spec.loader, "get_code", None) if spec else None
+    code = get_code(spec.name) if spec and get_code else None
     first = code.co_consts[0] if code and code.co_consts else None
     return first.strip().splitlines()[0].rstrip(".") if isinstance(first, str) else ""
 
 
-def build_parser(*, in_full: bool = False) -> argparse.ArgumentParser:
-    """`in_full`: with the arguments of all verbs, for completion and documentation."""
+def build_parser(only: str = "", *, in_full: bool = False) -> argparse.ArgumentParser:
+    """`only`: the verb, where it is certain. `in_full`: with the arguments of all, for completion and documentation."""
     parser = Parser(
         prog=PROGRAM,
         description="Install, run and change NixOS machines on Proxmox VE, described in Nix.",
@@ -139,7 +139,7 @@ def build_parser(*, in_full: bool = False) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     add_common(parser)
     verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True, parser_class=VerbParser)
-    for name in VERBS:
+    for name in [only] if only else VERBS:
         verb = verbs.add_parser(
             name,
             help=find_about(name),
@@ -169,7 +169,8 @@ def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., An
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    args = build_parser().parse_args(words)
+    first = words[0] if words and words[0] in VERBS else ""
+    args = build_parser(first).parse_args(words)
     for name, value in COMMON.items():
         if not hasattr(args, name):
             setattr(args, name, value)

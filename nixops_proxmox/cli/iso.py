@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import add_common, complete, find_told_deployment, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
-from nixops_proxmox.display.progress import start_transfer
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 
@@ -89,6 +88,7 @@ def run_upload(args: argparse.Namespace, screen: Screen) -> int:
 @contextmanager
 def start_upload(args: argparse.Namespace, screen: Screen, profile: str) -> "Iterator[tuple[Volumes, str, OnBytes]]":
     """Where it goes, PVE's content type, and what is told of the progress."""
+    from nixops_proxmox.display.live import start_transfer
     from nixops_proxmox.operations import open_volumes
 
     told = find_told_deployment(args)

@@ -15,7 +15,6 @@ from nixops_proxmox.display.arguments import add_json, add_machines, add_run, ge
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.messages.disk_keys import proof_json, proof_lines
 from nixops_proxmox.messages.lines import Line
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_test(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:
+    from nixops_proxmox.messages.disk_keys import proof_json, proof_lines
     from nixops_proxmox.operations.disk_keys import try_key
 
     name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])

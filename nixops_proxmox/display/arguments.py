@@ -43,7 +43,7 @@ def add_history(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kind(parser: argparse.ArgumentParser) -> None:
-    from nixops_proxmox.kinds.registry import MACHINE, KindNames
+    from nixops_proxmox.kinds.names import MACHINE, KindNames
 
     parser.add_argument(
         "kind", nargs="?", default=MACHINE, choices=KindNames(), metavar="KIND", help="Show another kind of thing"

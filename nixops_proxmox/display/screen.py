@@ -13,7 +13,7 @@ from rich.console import Console as Rich
 from rich.text import Text
 from typing_extensions import override
 
-from nixops_proxmox.display.progress import Plain, Progress, Relay, start_live, start_plain
+from nixops_proxmox.display.progress import Plain, Progress, Relay, start_plain
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.texts import json_text, shown, shown_line
@@ -117,6 +117,8 @@ class Screen:
     def progress(self, goal: str, names: Sequence[str]) -> Iterator[Progress]:
         """Show what happens to the machines on their way to `goal`: live on a terminal, else line by line."""
         if self._is_lively:
+            from nixops_proxmox.display.live import start_live
+
             shown: AbstractContextManager[Progress] = start_live(self.err, goal, names)
         else:
             shown = start_plain(self.say, self.verbosity)

@@ -4,47 +4,33 @@ The doors ask here what there is: the command line completes the names, `lifecyc
 tables, and NixOps 4's provider takes the resource types.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pluggy
+from typing_extensions import override
 
 from nixops_proxmox.core.table import AnyLifecycle
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.kinds import (
-    address,
-    backup_job,
-    mapping,
-    medium,
-    network,
-    pool,
-    replication,
-    reservation,
-    routing,
-    storage,
-    template,
-)
-from nixops_proxmox.kinds.container import table as container
-from nixops_proxmox.kinds.firewall import cluster, group, machine, names
-from nixops_proxmox.kinds.ha import resource as ha
-from nixops_proxmox.kinds.ha import rule as ha_rule
-from nixops_proxmox.kinds.machine.table import LIFECYCLE
-from nixops_proxmox.kinds.resource import Describable
-from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
-from nixops_proxmox.kinds.volume.table import LIFECYCLE as LIFE_OF_VOLUMES
+from nixops_proxmox.kinds.names import GROUP, MACHINE
 from nixops_proxmox.packages import find_packages
-from nixops_proxmox.spec.firewall import ALIAS, IP_SET
+from nixops_proxmox.spec.firewall import ALIAS, CLUSTER_FIREWALL, FIREWALL, IP_SET
 from nixops_proxmox.spec.firewall import GROUP as SECURITY_GROUP
+from nixops_proxmox.spec.ha import HA, HA_RULE
 from nixops_proxmox.spec.names import option_name
+from nixops_proxmox.spec.replication import REPLICATION
 from nixops_proxmox.spec.resource import ResourceSpec
+from nixops_proxmox.spec.resources import OURS as OUR_MODELS
+from nixops_proxmox.spec.routing import ROUTING
+from nixops_proxmox.spec.storage import STORAGE
+from nixops_proxmox.spec.template import TEMPLATE
 from nixops_proxmox.spec.tenant import TenantSpec
 
 if TYPE_CHECKING:
+    from nixops_proxmox.kinds.resource import Describable
     from nixops_proxmox.state import Deployment
-
-GROUP = "nixops_proxmox.kinds"
-MACHINE = "machine"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -79,7 +65,7 @@ class Entry:
     about: str
     lifecycle: AnyLifecycle
     resource_types: Sequence[ResourceType] = ()
-    described: Describable | None = None
+    described: "Describable | None" = None
 
     def types(self) -> Iterator[ResourceType]:
         """All its resource types: what a network can describe has one without a word more."""
@@ -87,9 +73,6 @@ class Entry:
         name = option_name(self.name.replace("-", "_"))
         if self.described is not None and all(one.name != name for one in self.resource_types):
             yield ResourceType(name, True, model=self.described.spec, thing=self.name)
-
-
-TENANT = ResourceType("tenant", True, model=TenantSpec, thing=network.NAME)  # its network; machines have its firewalls
 
 
 class Hooks:
@@ -102,30 +85,84 @@ class Hooks:
 
 
 def our_kinds() -> Sequence[Entry]:
-    """The kinds of this package: one line each."""
-    return (
-        Entry(MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))),
-        Entry(container.NAME, container.ABOUT, container.LIFECYCLE),
-        Entry(medium.NAME, medium.ABOUT, medium.LIFECYCLE, (ResourceType("iso"), ResourceType("image"))),
-        Entry(VOLUME, "a disk that outlives machines", LIFE_OF_VOLUMES, (ResourceType("volume", True),)),
-        Entry(backup_job.NAME, backup_job.ABOUT, backup_job.LIFECYCLE, described=backup_job.DESCRIBED),
-        Entry(ha.NAME, ha.ABOUT, ha.LIFECYCLE, described=ha.DESCRIBED),
-        Entry(ha_rule.NAME, ha_rule.ABOUT, ha_rule.LIFECYCLE, described=ha_rule.DESCRIBED),
-        Entry(mapping.NAME, mapping.ABOUT, mapping.LIFECYCLE, described=mapping.DESCRIBED),
-        Entry(network.NAME, network.ABOUT, network.LIFECYCLE, (TENANT,), network.DESCRIBED),
-        Entry(pool.NAME, pool.ABOUT, pool.LIFECYCLE, described=pool.DESCRIBED),
-        Entry(replication.NAME, replication.ABOUT, replication.LIFECYCLE, described=replication.DESCRIBED),
-        Entry(reservation.NAME, reservation.ABOUT, reservation.LIFECYCLE, described=reservation.DESCRIBED),
-        Entry(routing.NAME, routing.ABOUT, routing.LIFECYCLE, described=routing.DESCRIBED),
-        Entry(storage.NAME, storage.ABOUT, storage.LIFECYCLE, described=storage.DESCRIBED),
-        Entry(template.NAME, template.ABOUT, template.LIFECYCLE, described=template.DESCRIBED),
-        Entry(machine.NAME, machine.ABOUT, machine.LIFECYCLE, described=machine.DESCRIBED),
-        Entry(cluster.NAME, cluster.ABOUT, cluster.LIFECYCLE, described=cluster.DESCRIBED),
-        Entry(IP_SET, "an IP set of the cluster's firewall", names.SETS, described=names.DESCRIBED_SETS),
-        Entry(ALIAS, "an alias of the cluster's firewall", names.ALIASES, described=names.DESCRIBED_ALIASES),
-        Entry(SECURITY_GROUP, "a security group of the cluster's firewall", group.LIFECYCLE, described=group.DESCRIBED),
-        Entry(address.NAME, address.ABOUT, address.LIFECYCLE),
+    """The kinds of this package, all of them."""
+    return [load() for load in OURS.values()]
+
+
+def _machine() -> Entry:
+    from nixops_proxmox.kinds.machine.table import LIFECYCLE
+
+    return Entry(
+        MACHINE, "a VM and the NixOS on it", LIFECYCLE, (ResourceType("vm", True), ResourceType("nixos", True))
     )
+
+
+def _volume() -> Entry:
+    from nixops_proxmox.kinds.volume.table import LIFECYCLE
+
+    return Entry("volume", "a disk that outlives machines", LIFECYCLE, (ResourceType("volume", True),))
+
+
+def _network() -> Entry:
+    """A tenant stands for its network; machines have its firewalls."""
+    from nixops_proxmox.kinds import network
+
+    tenant = ResourceType("tenant", True, model=TenantSpec, thing=network.NAME)
+    return Entry(network.NAME, network.ABOUT, network.LIFECYCLE, (tenant,), network.DESCRIBED)
+
+
+def _ip_set() -> Entry:
+    from nixops_proxmox.kinds.firewall.names import DESCRIBED_SETS, SETS
+
+    return Entry(IP_SET, "an IP set of the cluster's firewall", SETS, described=DESCRIBED_SETS)
+
+
+def _alias() -> Entry:
+    from nixops_proxmox.kinds.firewall.names import ALIASES, DESCRIBED_ALIASES
+
+    return Entry(ALIAS, "an alias of the cluster's firewall", ALIASES, described=DESCRIBED_ALIASES)
+
+
+def _security_group() -> Entry:
+    from nixops_proxmox.kinds.firewall.group import DESCRIBED, LIFECYCLE
+
+    return Entry(SECURITY_GROUP, "a security group of the cluster's firewall", LIFECYCLE, described=DESCRIBED)
+
+
+def _in(module: str, *types: ResourceType) -> Callable[[], Entry]:
+    """The kind that a module below here describes by its constants."""
+
+    def load() -> Entry:
+        kind = import_module(f"nixops_proxmox.kinds.{module}")
+        return Entry(kind.NAME, kind.ABOUT, kind.LIFECYCLE, types, getattr(kind, "DESCRIBED", None))
+
+    return load
+
+
+# The kinds of this package: one line each. A kind is imported when it is asked for, because a run has things of few.
+OURS: Mapping[str, Callable[[], Entry]] = {
+    MACHINE: _machine,
+    "container": _in("container.table"),
+    "medium": _in("medium", ResourceType("iso"), ResourceType("image")),
+    "volume": _volume,
+    "backup-job": _in("backup_job"),
+    HA: _in("ha.resource"),
+    HA_RULE: _in("ha.rule"),
+    "mapping": _in("mapping"),
+    "network": _network,
+    "pool": _in("pool"),
+    REPLICATION: _in("replication"),
+    "reservation": _in("reservation"),
+    ROUTING: _in("routing"),
+    STORAGE: _in("storage"),
+    TEMPLATE: _in("template"),
+    FIREWALL: _in("firewall.machine"),
+    CLUSTER_FIREWALL: _in("firewall.cluster"),
+    IP_SET: _ip_set,
+    ALIAS: _alias,
+    SECURITY_GROUP: _security_group,
+    "address": _in("address"),
+}
 
 
 class Ours:
@@ -144,10 +181,19 @@ def find_kind(name: str) -> Entry:
 
 def find_kinds() -> dict[str, Entry]:
     """Raises ConfigError where a package cannot be loaded, or two bring a kind of the same name."""
-    manager = find_packages(GROUP, Hooks, Ours(), "kinds")
+    return _by_name([*our_kinds(), *_others()])
+
+
+def _others() -> list[Entry]:
+    """What other packages bring."""
+    manager = find_packages(GROUP, Hooks, None, "kinds")
+    return [entry for brought in manager.hook.kinds() for entry in brought]
+
+
+def _by_name(entries: Sequence[Entry], ours: Collection[str] = ()) -> dict[str, Entry]:
     kinds: dict[str, Entry] = {}
-    for entry in (one for brought in manager.hook.kinds() for one in brought):
-        if entry.name in kinds:
+    for entry in entries:
+        if entry.name in kinds or entry.name in ours:
             raise ConfigError(f"two packages bring the kind {entry.name!r}", hint="uninstall one of them")
         kinds[entry.name] = entry
     return kinds
@@ -155,14 +201,45 @@ def find_kinds() -> dict[str, Entry]:
 
 def find_described() -> dict[str, Entry]:
     """The kinds whose things are described under `resources`, by option. ConfigError where two kinds take one."""
-    found: dict[str, Entry] = {}
-    for entry in find_kinds().values():
-        if entry.described is not None:
-            option = entry.described.spec.option
-            if option in found:
+    kinds = find_used()
+    return {option: kinds[name] for name, option in kinds.options.items()}
+
+
+class Used(Mapping[str, Entry]):
+    """The kinds whose things are described under `resources`, by name. One of ours is imported when it is asked for.
+
+    `models`: how each is described, by option.
+    """
+
+    def __init__(self, others: Sequence[Entry] = ()) -> None:
+        self._entries = {name: one for name, one in _by_name(others, OURS).items() if one.described is not None}
+        self.models: dict[str, type[ResourceSpec]] = dict(OUR_MODELS)
+        self.options = {model.kind: option for option, model in OUR_MODELS.items()}
+        for name, one in self._entries.items():
+            assert one.described is not None
+            option = one.described.spec.option
+            if option in self.models:
                 raise ConfigError(f"two kinds are described under resources.{option}", hint="uninstall one of them")
-            found[option] = entry
-    return found
+            self.models[option], self.options[name] = one.described.spec, option
+
+    @override
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries and name in self.options:
+            self._entries[name] = OURS[name]()
+        return self._entries[name]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.options)
+
+    @override
+    def __len__(self) -> int:
+        return len(self.options)
+
+
+def find_used() -> Used:
+    """Raises ConfigError where a package cannot be loaded, or does not fit to another."""
+    return Used(_others())
 
 
 def find_resource_types() -> dict[str, ResourceType]:
@@ -174,14 +251,3 @@ def find_resource_types() -> dict[str, ResourceType]:
                 raise ConfigError(f"two kinds have a resource type {one.name!r}", hint="uninstall one of them")
             types[one.name] = one
     return types
-
-
-class KindNames:
-    """The names, for a parser of arguments: asked for when they are completed, so that no start waits for packages.
-    It accepts every name, because the verb itself says what is wrong with one."""
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(find_kinds()))
-
-    def __contains__(self, _name: object) -> bool:
-        return True

@@ -23,7 +23,7 @@ from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import DeployError, NoPath
 from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.kinds.machine.steps.hardware import find_changes
-from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.names import MACHINE
 from nixops_proxmox.model import Machine, Phase, Power, Reach
 from nixops_proxmox.nixops2.addresses import find_common, find_ipv4, hosts_of, own_addresses
 from nixops_proxmox.nixops2.backups import Backups

@@ -6,7 +6,8 @@ from typing import Any
 
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.kinds.registry import MACHINE, find_described
+from nixops_proxmox.kinds.names import MACHINE
+from nixops_proxmox.kinds.registry import find_described
 from nixops_proxmox.pve.wire.networks import choose_profile
 from nixops_proxmox.spec import InstallMethod, MachineSpec, NetworkSpec, parse_network
 from nixops_proxmox.spec.containers import refuse_container

@@ -1,7 +1,7 @@
 """NixOps's state as a deployment's record, for the verbs of all doors. Satisfies `state.record.DeploymentRecord`."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -59,6 +59,9 @@ class NixopsRecord:
 
     def stored(self, kind: str) -> Sequence[Stored]:
         return self.volumes.stored(kind) if kind == VOLUME else self.things.stored(kind)
+
+    def recorded_kinds(self) -> Collection[str]:
+        return {VOLUME, *self.things.kinds()}
 
     def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None:
         """NixOps itself forgets machines: `nixops destroy` and `nixops delete-resources` do."""

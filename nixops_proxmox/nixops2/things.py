@@ -8,7 +8,7 @@ firewall, and what tenants and placement stand for.
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,9 @@ class NixopsThings:
     def stored(self, kind: str) -> Sequence[Stored]:
         found = {name: KeptThingRecord.from_json(one) for name, one in sorted(self._all().get(kind, {}).items())}
         return [Stored(kind, name, one.phase.value, one.facts.to_json()) for name, one in found.items()]
+
+    def kinds(self) -> Collection[str]:
+        return self._all().keys()
 
     def has(self, kind: str, name: str) -> bool:
         return name in self._all().get(kind, {})

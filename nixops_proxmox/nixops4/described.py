@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import SpecError
-from nixops_proxmox.kinds.registry import MACHINE, Entry, find_described, find_resource_types
+from nixops_proxmox.kinds.names import MACHINE
+from nixops_proxmox.kinds.registry import Entry, find_described, find_resource_types
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.nixops4.inputs import VmInputs
 from nixops_proxmox.operations import Deployed

@@ -11,7 +11,8 @@ from typing import Any
 from nixops_proxmox.core.graph import Ref
 from nixops_proxmox.errors import NeedsPermission, NoPath, SpecError, StateError
 from nixops_proxmox.kinds.machine.shape import Permissions
-from nixops_proxmox.kinds.registry import MACHINE, ResourceType, find_described, find_resource_types
+from nixops_proxmox.kinds.names import MACHINE
+from nixops_proxmox.kinds.registry import ResourceType, find_described, find_resource_types
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.nixops4.among import (

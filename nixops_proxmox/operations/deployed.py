@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.core.graph import Ref, Wants
@@ -21,7 +21,7 @@ from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.encrypting import slots_differ
 from nixops_proxmox.kinds.machine.steps.hardware import CreateVm
-from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.names import MACHINE
 from nixops_proxmox.kinds.resource import Stranger
 from nixops_proxmox.model import Effect, Endpoint, Machine, Phase, Power, Transfer, Vm
 from nixops_proxmox.nixeval.build import drop_root
@@ -48,8 +48,6 @@ from nixops_proxmox.operations.systems import find_system_change, keep_system, s
 from nixops_proxmox.operations.units import find_units
 from nixops_proxmox.operations.volume_verbs import VolumeVerbs
 from nixops_proxmox.options import Options
-from nixops_proxmox.pve.api.displays import RemoteDisplay, ask_spice, open_display
-from nixops_proxmox.pve.api.terminal import Terminal, open_terminal
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.verdicts import Explanation
 from nixops_proxmox.pve.wire.profiles import Profile, load_profile
@@ -57,6 +55,10 @@ from nixops_proxmox.spec import NetworkSpec, parse_machine
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.record import DeploymentRecord
+
+if TYPE_CHECKING:
+    from nixops_proxmox.pve.api.displays import RemoteDisplay
+    from nixops_proxmox.pve.api.terminal import Terminal
 
 
 @contextmanager
@@ -472,16 +474,20 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         return self._parts.scp_argv(self._reachable(name), self.spec(name), sources, target, recursive=recursive)
 
     @contextmanager
-    def terminal(self, name: str) -> Iterator[Terminal]:
+    def terminal(self, name: str) -> Iterator["Terminal"]:
         """The machine's serial terminal, or a container's console, through the hypervisor's API."""
+        from nixops_proxmox.pve.api.terminal import open_terminal
+
         profile, vm = self._running(name)
         container = self.record.machine(name).facts.container
         with open_terminal(profile, vm.node, vm.vmid, vm.config, container=container) as terminal:
             yield terminal
 
     @contextmanager
-    def display(self, name: str) -> Iterator[RemoteDisplay]:
+    def display(self, name: str) -> Iterator["RemoteDisplay"]:
         """The machine's display, by VNC through the hypervisor's API."""
+        from nixops_proxmox.pve.api.displays import open_display
+
         self._refuse_container(name)
         profile, vm = self._running(name)
         with open_display(profile, vm.node, vm.vmid) as shown:
@@ -489,6 +495,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
 
     def spice(self, name: str) -> Mapping[str, str]:
         """What a SPICE viewer's file has in it; good for 30 seconds."""
+        from nixops_proxmox.pve.api.displays import ask_spice
+
         self._refuse_container(name)
         profile, vm = self._running(name)
         return ask_spice(profile, vm.node, vm.vmid, vm.active or vm.config)

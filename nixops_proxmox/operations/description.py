@@ -12,7 +12,7 @@ from nixops_proxmox import paths
 from nixops_proxmox.compose import NothingToBuild, Parts
 from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.kinds.machine.ports import Builder
-from nixops_proxmox.kinds.registry import find_described
+from nixops_proxmox.kinds.registry import find_used
 from nixops_proxmox.nixeval.builder import ImageBuilds, Systems, WantedSystems
 from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
 from nixops_proxmox.nixeval.places import find_places
@@ -124,7 +124,7 @@ def _describe(
 ) -> Description:
     again = partial(_describe, deployment, source, profile, client_key, roots, tell)
     nix, run = get_nix(), ProcessRunner()
-    models = {option: entry.described.spec for option, entry in find_described().items() if entry.described}
+    models = find_used().models
     keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
     told = json.dumps(taken, sort_keys=True) if taken else ""
     source = replace(source, deployment=deployment, client_keys=keys, resource_options=options, taken=told)

@@ -10,7 +10,7 @@ from nixops_proxmox.kinds.machine.errand import RAN
 from nixops_proxmox.kinds.machine.errands.moving import Arrive, DropLeft, GoBack, Leave, refuse_two
 from nixops_proxmox.kinds.machine.left import Left, find_left, with_left
 from nixops_proxmox.kinds.machine.shape import Permissions
-from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.names import MACHINE
 from nixops_proxmox.model import Archive, Facts, Machine, Phase
 from nixops_proxmox.operations.moving import (
     Passage,

@@ -16,7 +16,8 @@ from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.keepers import keepers_of
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
-from nixops_proxmox.kinds.registry import MACHINE, find_described
+from nixops_proxmox.kinds.names import MACHINE
+from nixops_proxmox.kinds.registry import find_used
 from nixops_proxmox.kinds.volume.facts import NAME as VOLUME
 from nixops_proxmox.model import Facts, Machine, Phase
 from nixops_proxmox.nixeval.tools import Nix
@@ -52,7 +53,7 @@ class OpenDeployment:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
-        self._kinds = {entry.name: entry for entry in find_described().values()}
+        self._kinds = find_used()
         base = Path.cwd() if description is None else description.base
         self.addresses = Addressing(record, self.network, base, parts.hypervisor, parts.clock)
         self._keep()
@@ -95,6 +96,8 @@ class OpenDeployment:
         for spec in () if self.network is None else self.network.machines:
             if spec.name == name:
                 known = as_recorded(self.addresses.filled(spec), self.record.machine(name))
+                if known.install.cloud_init is None:
+                    return known
                 return with_cloud_init(known, [self._parts.keys.client_key().public])
         machine = self.record.machine(name)
         if machine.phase is Phase.ABSENT:

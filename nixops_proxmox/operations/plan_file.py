@@ -11,7 +11,7 @@ from typing import Any, Self
 from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import DIGEST
-from nixops_proxmox.kinds.registry import MACHINE
+from nixops_proxmox.kinds.names import MACHINE
 from nixops_proxmox.operations.read_only import Planned
 from nixops_proxmox.spelling import Verb, command
 

@@ -13,7 +13,8 @@ from nixops_proxmox.core.kind import Presence, Thing
 from nixops_proxmox.core.ports import Clock, Reporter
 from nixops_proxmox.errors import ConfigError, DeployError, SpecError, StateError
 from nixops_proxmox.kinds.machine.steps.hardware import brief
-from nixops_proxmox.kinds.registry import MACHINE, Entry
+from nixops_proxmox.kinds.names import MACHINE
+from nixops_proxmox.kinds.registry import Entry
 from nixops_proxmox.kinds.resource import KnownNic, Setting, Stranger, no_router, recorded_spec, with_said, with_spec
 from nixops_proxmox.model import Finding, Machine, Phase
 from nixops_proxmox.operations.asking import AskingJournal, Refuse, refuse_nothing
@@ -101,7 +102,8 @@ class ResourceKeeper:
     def recorded(self) -> list[Ref]:
         """Those that exist, by the record, and those that a run had begun to make: it may have been killed after it
         made them, and before it recorded that."""
-        stored = (one for kind in sorted(self._kinds) for one in self._record.stored(kind))
+        kinds = sorted(set(self._kinds).intersection(self._record.recorded_kinds()))
+        stored = (one for kind in kinds for one in self._record.stored(kind))
         return [Ref(one.kind, one.name) for one in stored if one.phase != Presence.ABSENT or one.facts.get("values")]
 
     def find_described(self, words: Sequence[str]) -> list[Ref]:

@@ -33,11 +33,11 @@ from nixops_proxmox.reach.ways import Ways
 from nixops_proxmox.spec import Disk, MachineSpec
 from nixops_proxmox.spec.serials import disk_serial
 from nixops_proxmox.ssh.argv import Access, config_text
-from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.files import ensure_private_directory, replace_file
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, new_key_pair, start_identity_file
 from nixops_proxmox.ssh.known_hosts import USER_FILES, KnownHost, write_known_hosts
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell
 from nixops_proxmox.ssh.trust import find_named

@@ -4,8 +4,7 @@ import re
 import shlex
 import socket
 from collections.abc import Callable, Iterator
-
-import paramiko
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import ConnectionLost, DeployError
 from nixops_proxmox.guest.agent import Agent
@@ -13,8 +12,11 @@ from nixops_proxmox.kinds.machine.ports import Voice
 from nixops_proxmox.model import Completed
 from nixops_proxmox.spec import HealthSpec, HttpCheck
 from nixops_proxmox.ssh.argv import bracketed
-from nixops_proxmox.ssh.connect import SshLogin, start_stream
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.texts import head, script_marker, shown_line, tail
+
+if TYPE_CHECKING:
+    import paramiko
 
 TIME = 5.0  # seconds for a connection, and for an answer
 COMMAND_TIME = 30.0
@@ -84,6 +86,8 @@ def _units(health: HealthSpec, shell: Voice) -> Iterator[str]:
 
 
 def _ports(health: HealthSpec, login: SshLogin) -> Iterator[str]:
+    from nixops_proxmox.ssh.connect import start_stream
+
     for port in health.tcp:
         try:
             with start_stream(login, port, TIME):
@@ -108,6 +112,8 @@ def _answers(health: HealthSpec, login: SshLogin) -> Iterator[str]:
 
 def ask(login: SshLogin, check: HttpCheck) -> int:
     """The status of the answer. 0: it is no HTTP."""
+    from nixops_proxmox.ssh.connect import start_stream
+
     with start_stream(login, check.port, TIME) as stream:
         stream.settimeout(TIME)
         host = f"{bracketed(login.endpoint.host)}:{check.port}"
@@ -116,7 +122,7 @@ def ask(login: SshLogin, check: HttpCheck) -> int:
         return int(found[1]) if found else 0
 
 
-def _first_line(stream: socket.socket | paramiko.Channel) -> bytes:
+def _first_line(stream: "socket.socket | paramiko.Channel") -> bytes:
     told = b""
     while b"\n" not in told and len(told) < 4096:
         piece = stream.recv(1024)

@@ -1,9 +1,5 @@
 """A host key as age's recipient: what sops-nix and agenix encrypt secrets to."""
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
 from nixops_proxmox.errors import ConfigError
 
 _LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # BIP 173
@@ -12,6 +8,9 @@ _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
 def age_recipient(public: str) -> str:
     """`age1…` of an OpenSSH line "ssh-ed25519 AAAA…", as `ssh-to-age` writes it. Raises ConfigError for other keys."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
     from nacl.bindings import crypto_sign_ed25519_pk_to_curve25519
     from nacl.exceptions import CryptoError
 

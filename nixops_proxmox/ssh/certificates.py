@@ -14,8 +14,6 @@ from cryptography.hazmat.primitives.serialization.ssh import (
     load_ssh_public_identity,
 )
 
-SUFFIX = "-cert-v01@openssh.com"
-
 
 @dataclass(frozen=True)
 class Certificate:

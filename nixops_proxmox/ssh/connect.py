@@ -6,10 +6,8 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
@@ -17,10 +15,11 @@ from paramiko.ssh_exception import IncompatiblePeer
 from nixops_proxmox.errors import DeployError, HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.spelling import Verb, command
-from nixops_proxmox.ssh.argv import ANSWER_TIME, Hop, bracketed, canonical_host
+from nixops_proxmox.ssh.argv import Hop, bracketed, canonical_host
 from nixops_proxmox.ssh.identity import LoginKeys, identity_for, keys_of
 from nixops_proxmox.ssh.jump import resolve_jump
-from nixops_proxmox.ssh.known_hosts import USER_FILES, find_trusted
+from nixops_proxmox.ssh.known_hosts import find_trusted
+from nixops_proxmox.ssh.login import SshLogin, Stop
 from nixops_proxmox.ssh.trust import ALGORITHMS, SIGNATURES, Authority, find_named
 
 RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")  # an ssh-rsa key signs by these
@@ -32,34 +31,6 @@ DEAD_AFTER_MS = 60_000  # unacknowledged data for so long means that the connect
 # For debugging: lower this logger's level.
 LOG_CHANNEL = "nixops_proxmox.ssh.paramiko"
 logging.getLogger(LOG_CHANNEL).setLevel(logging.CRITICAL)
-
-
-class Stop(Protocol):
-    """Somebody may call the attempt off."""
-
-    def is_set(self) -> bool: ...
-    def when_set(self, callback: Callable[[], None]) -> None: ...
-
-
-@dataclass(frozen=True)
-class SshLogin:
-    """Everything that a connection needs: where, which host keys are the machine's, and who we are there.
-
-    `jump_identity` is who we are on jump hosts (default: the user's own agent and keys). Their host keys come from
-    `jump_known_hosts`, and one that is not in there is never accepted.
-    """
-
-    endpoint: Endpoint
-    host_keys: tuple[str, ...]
-    identity: LoginKeys = field(default_factory=LoginKeys)
-    # Seconds for TCP, and for each jump host: a black hole answers nothing, however long one waits.
-    timeout: float = 15.0
-    # Seconds for the key exchange, and again for the login, of a guest that took the connection.
-    answer: float = ANSWER_TIME
-    jump_identity: LoginKeys | None = None
-    jump_known_hosts: tuple[Path, ...] = USER_FILES
-    hops: Callable[[str], tuple[Hop, ...]] | None = None  # knows the jump hosts, instead of the configuration
-    jump_config: Path | None = None  # instead of the user's and the system's SSH configuration
 
 
 class _Transport(paramiko.Transport):
@@ -213,9 +184,9 @@ def authenticate(transport: paramiko.Transport, user: str, identity: LoginKeys, 
     transport.auth_timeout = timeout
     tried: list[str] = []
     with closing(keys_of(identity)) as keys:
-        for name, key in keys:
-            tried.append(name)
-            if key is not None and _lets_in(transport, user, key, what, len(tried)):
+        for offer in keys:
+            tried.append(offer.name)
+            if offer.key is not None and _lets_in(transport, user, offer.key, what, len(tried)):
                 return
             if len(tried) > MOST_KEYS and not transport.is_active():
                 break

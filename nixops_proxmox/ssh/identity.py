@@ -4,13 +4,15 @@ import io
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import paramiko
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import SshRefused
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.ssh.argv import Hop
 from nixops_proxmox.ssh.known_hosts import KEY_TYPES
+
+if TYPE_CHECKING:  # it takes a while: a run that connects to nothing does without
+    import paramiko
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,12 @@ class LoginKeys:
     only_files: bool = False
 
 
-Offer = tuple[str, paramiko.PKey | None]
-"""A key with its name; None for one with a passphrase, which is passed over where there is an agent, as ssh does."""
+@dataclass(frozen=True)
+class Offer:
+    """A key with its name. None for one with a passphrase, which is passed over where there is an agent."""
+
+    name: str
+    key: "paramiko.PKey | None"
 
 
 def identity_for(hop: Hop) -> LoginKeys:
@@ -38,9 +44,11 @@ def identity_for(hop: Hop) -> LoginKeys:
 
 def keys_of(identity: LoginKeys) -> Generator[Offer, None, None]:
     """The agent is left when the generator is closed."""
+    import paramiko
+
     for index, text in enumerate(identity.keys):
         name = f"our key {index + 1}" if len(identity.keys) > 1 else "our key"
-        yield name, _parse_key(text.encode(), "our key")
+        yield Offer(name, _parse_key(text.encode(), "our key"))
     agent = paramiko.Agent() if identity.agent else None
     try:
         yield from _of_files_and_agent(identity, agent)
@@ -49,25 +57,25 @@ def keys_of(identity: LoginKeys) -> Generator[Offer, None, None]:
             agent.close()
 
 
-def _of_files_and_agent(identity: LoginKeys, agent: paramiko.Agent | None) -> Iterator[Offer]:
+def _of_files_and_agent(identity: LoginKeys, agent: "paramiko.Agent | None") -> Iterator[Offer]:
     held = {key.get_base64(): key for key in agent.get_keys()} if agent is not None else {}
     for path in map(expanded, identity.files):
         mine = held.pop(_public_of(path), None)
         if mine is not None:
-            yield f"{path} from the SSH agent", mine
+            yield Offer(f"{path} from the SSH agent", mine)
         elif not _is_public(path):
             yield _key_in(path, quiet=identity.agent)
     if not identity.only_files:
-        yield from ((f"{key.get_name()} from the SSH agent", key) for key in held.values())
+        yield from (Offer(f"{key.get_name()} from the SSH agent", key) for key in held.values())
 
 
 def _key_in(path: Path, *, quiet: bool) -> Offer:
     try:
-        return str(path), _parse_key(_read(path), str(path))
+        return Offer(str(path), _parse_key(_read(path), str(path)))
     except _Locked:
         if not quiet:
             raise
-        return f"{path} (it has a passphrase)", None
+        return Offer(f"{path} (it has a passphrase)", None)
 
 
 class _Locked(SshRefused):
@@ -100,7 +108,9 @@ def _read(path: Path) -> bytes:
         raise SshRefused(f"the key {path} cannot be read: {error.strerror}") from error
 
 
-def _parse_key(data: bytes, name: str) -> paramiko.PKey:
+def _parse_key(data: bytes, name: str) -> "paramiko.PKey":
+    import paramiko
+
     for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
             return kind.from_private_key(io.StringIO(data.decode()))

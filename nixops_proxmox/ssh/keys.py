@@ -7,21 +7,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_ssh_private_key,
-)
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.secrecy import learn, learn_key
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.ssh.files import create_file, ensure_private_directory, replace_file, start_private_file, sweep
+
+if TYPE_CHECKING:  # it takes a while: a run that needs no key does without
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -33,6 +27,9 @@ class KeyPair:
 
 
 def new_key_pair(comment: str = "") -> KeyPair:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
     key = Ed25519PrivateKey.generate()
     return _pair(key, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode(), comment)
 
@@ -40,6 +37,10 @@ def new_key_pair(comment: str = "") -> KeyPair:
 def load_key_pair(private: str, comment: str = "") -> KeyPair:
     """Read a key from OpenSSH's PEM without a passphrase. We keep the text, because to write it again would change it
     (it has a random check number). Raises ConfigError."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
     try:
         key = load_ssh_private_key(private.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -49,7 +50,9 @@ def load_key_pair(private: str, comment: str = "") -> KeyPair:
     return _pair(key, private, comment)
 
 
-def _pair(key: Ed25519PrivateKey, private: str, comment: str) -> KeyPair:
+def _pair(key: "Ed25519PrivateKey", private: str, comment: str) -> KeyPair:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     learn_key(private)
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return KeyPair(f"{public} {comment}".strip(), private)

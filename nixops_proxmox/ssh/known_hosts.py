@@ -24,6 +24,7 @@ USER_FILES = (
 KEY_TYPES = frozenset(
     {"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"}
 )  # those that paramiko can prove
+SUFFIX = "-cert-v01@openssh.com"  # of the types of certificates
 
 
 @dataclass(frozen=True)

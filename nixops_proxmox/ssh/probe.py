@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
-from nixops_proxmox.ssh.connect import SshLogin, Stop, open_link, presented_key
+from nixops_proxmox.ssh.login import SshLogin, Stop
 
 
 def probe_host_key(
@@ -15,6 +15,8 @@ def probe_host_key(
     Raises SshUnreachable, or HostKeyChanged if it is not one of `login.host_keys`. Ends soon after `stop` is set.
     `timeout`: seconds for TCP and for the proof. `reached` is called when TCP is connected.
     """
+    from nixops_proxmox.ssh.connect import open_link, presented_key
+
     began = monotonic()
     limited = login if timeout is None else replace(login, timeout=timeout, answer=timeout)
     link = open_link(limited, stop=stop, reached=reached)

@@ -12,7 +12,8 @@ import paramiko
 
 from nixops_proxmox.errors import ConnectionLost, SshRefused, SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint
-from nixops_proxmox.ssh.connect import Link, SshLogin, authenticate, describe, open_link
+from nixops_proxmox.ssh.connect import Link, authenticate, describe, open_link
+from nixops_proxmox.ssh.login import SshLogin
 
 KEEPALIVE = 15.0  # seconds; a firewall in between forgets silent connections
 LONG_SCRIPT = 60_000  # bytes; Linux takes at most 128 KiB in one argument

@@ -3,13 +3,21 @@
 from collections.abc import Callable
 from threading import RLock
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nixops_proxmox.errors import SshUnreachable
 from nixops_proxmox.model import Completed, Endpoint, Job
 from nixops_proxmox.ssh import jobs
-from nixops_proxmox.ssh.connect import SshLogin
-from nixops_proxmox.ssh.session import Session, open_session
+from nixops_proxmox.ssh.login import SshLogin
+
+if TYPE_CHECKING:
+    from nixops_proxmox.ssh.session import Session
+
+
+def _open_session(login: SshLogin) -> "Session":
+    from nixops_proxmox.ssh.session import open_session
+
+    return open_session(login)
 
 
 class SshShell:
@@ -19,7 +27,7 @@ class SshShell:
         self,
         login: SshLogin,
         *,
-        connect: Callable[[SshLogin], Session] = open_session,
+        connect: "Callable[[SshLogin], Session]" = _open_session,
         job_directory: str = jobs.DIRECTORY,
         may_act: Callable[[], None] = lambda: None,
     ) -> None:
@@ -85,7 +93,7 @@ class SshShell:
                 self._session.close()
                 self._session = None
 
-    def _alive(self) -> Session:
+    def _alive(self) -> "Session":
         if self._session is not None and not self._session.is_alive:
             self.close()
         if self._session is None:

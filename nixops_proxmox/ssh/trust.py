@@ -5,11 +5,14 @@ import base64
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import paramiko
+from nixops_proxmox.ssh.known_hosts import SUFFIX, Trusted
 
-from nixops_proxmox.ssh.certificates import SUFFIX, Certificate, read_certificate
-from nixops_proxmox.ssh.known_hosts import Trusted
+if TYPE_CHECKING:  # paramiko and cryptography take a while: a run that connects to nothing does without
+    import paramiko
+
+    from nixops_proxmox.ssh.certificates import Certificate
 
 # OpenSSH's own order, of those that paramiko can prove.
 PLAIN = (
@@ -68,8 +71,10 @@ class Authority:
 
         return tuple(sorted(usual, key=lambda name: not is_first(name)))
 
-    def objection(self, transport: paramiko.Transport) -> str:
+    def objection(self, transport: "paramiko.Transport") -> str:
         """Why the key that was proven is not believed. Empty: it is."""
+        from nixops_proxmox.ssh.certificates import read_certificate
+
         key = transport.get_remote_server_key()
         plain = f"{key.get_name()} {key.get_base64()}"
         try:
@@ -78,7 +83,7 @@ class Authority:
             return f"its certificate is not valid ({error})"
         return self._objection(plain, certificate, self.trusted)
 
-    def _objection(self, plain: str, certificate: Certificate | None, trusted: Trusted) -> str:
+    def _objection(self, plain: str, certificate: "Certificate | None", trusted: Trusted) -> str:
         """First by its certificate. If that is no reason to believe it, then by its key."""
         why = "" if certificate is None else self._judge_certificate(plain, certificate, trusted)
         if certificate is not None and not why:
@@ -91,7 +96,7 @@ class Authority:
             return self._objection(plain, None, trusted.bare)
         return why or "its key is not the known one"
 
-    def _judge_certificate(self, plain: str, certificate: Certificate, trusted: Trusted) -> str:
+    def _judge_certificate(self, plain: str, certificate: "Certificate", trusted: Trusted) -> str:
         if plain in trusted.revoked or certificate.authority in trusted.revoked:
             return "its key is revoked"
         if certificate.authority in trusted.authorities:

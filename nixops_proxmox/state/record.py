@@ -1,6 +1,6 @@
 """What the verbs need of a deployment's record, which is kept in our own state or in NixOps's."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -37,6 +37,10 @@ class DeploymentRecord(Winners, Protocol):
     def machine(self, name: str) -> Machine: ...
     def stored(self, kind: str) -> Sequence[Stored]:
         """Everything of that kind that is recorded, by name."""
+        ...
+
+    def recorded_kinds(self) -> Collection[str]:
+        """The kinds of which anything is recorded."""
         ...
 
     def forget(self, name: str, lease: Any = None, *, kind: str = MACHINE) -> None: ...

@@ -168,6 +168,12 @@ class Deployment:
         with reading(self._engine) as connection:
             return [_parse_stored(row) for row in connection.execute(query)]
 
+    def recorded_kinds(self) -> set[str]:
+        """The kinds of which anything is recorded."""
+        query = select(things.c.kind).where(things.c.deployment_id == self._id).distinct()
+        with reading(self._engine) as connection:
+            return {as_text(row.kind, "a kind in the record") for row in connection.execute(query)}
+
     def find_stored(self, kind: str, name: str) -> Stored | None:
         with reading(self._engine) as connection:
             row = connection.execute(select(things).where(row_of(self._id, kind, name))).one_or_none()

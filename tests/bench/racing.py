@@ -15,7 +15,7 @@ from typing import Any
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.candidates import Candidate
 from nixops_proxmox.reach.race import Proof, StopSignal, race
-from nixops_proxmox.ssh.connect import SshLogin
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.probe import probe_host_key
 
 ROOT = Path(__file__).resolve().parents[2]

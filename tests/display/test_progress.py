@@ -3,16 +3,14 @@ import io
 import pytest
 from rich.console import Console as Rich
 
+from nixops_proxmox.display.live import LiveBoard, choose_rows, summary
 from nixops_proxmox.display.progress import (
     Board,
     Interrupted,
-    LiveBoard,
     Plain,
     Relay,
     Row,
-    choose_rows,
     start_plain,
-    summary,
 )
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.kinds.machine import ports

@@ -81,7 +81,7 @@ import sys
 from pathlib import Path
 from nixops_proxmox.reach.race import StopSignal
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import SshLogin
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.shell import SshShell

@@ -12,7 +12,8 @@ import pytest
 
 from nixops_proxmox.core.table import label
 from nixops_proxmox.kinds.machine.table import LIFECYCLE
-from nixops_proxmox.kinds.registry import find_kinds, find_resource_types, our_kinds
+from nixops_proxmox.kinds.names import OURS as NAMES
+from nixops_proxmox.kinds.registry import OURS, find_kinds, find_resource_types, our_kinds
 from tests.pace import patience
 
 USE = """
@@ -97,6 +98,11 @@ def test_each_door_offers_a_kind_of_another_package(site: Path, tmp_path: Path) 
     assert (json.loads(first), json.loads(second)) == (made, made)
     assert (tmp_path / "notes" / "one").read_text() == "hello"
     assert any("Make it as described" in line for line in table)
+
+
+def test_our_kinds_are_known_by_their_names_before_they_are_imported() -> None:
+    assert tuple(OURS) == NAMES
+    assert [entry.name for entry in our_kinds()] == list(OURS)
 
 
 def test_two_kinds_cannot_have_one_resource_type() -> None:

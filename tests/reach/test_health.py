@@ -12,7 +12,7 @@ from nixops_proxmox.errors import ConnectionLost
 from nixops_proxmox.model import Completed, Endpoint
 from nixops_proxmox.reach.health import COMPLAINTS, command_script, find_ailments, units_script
 from nixops_proxmox.spec import HealthSpec
-from nixops_proxmox.ssh.connect import SshLogin
+from nixops_proxmox.ssh.login import SshLogin
 
 LOGIN = SshLogin(Endpoint("127.0.0.1"), ("ssh-ed25519 AAAA",))
 

@@ -16,9 +16,9 @@ from time import monotonic, sleep
 import pytest
 
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import KeyPair, new_key_pair
+from nixops_proxmox.ssh.login import SshLogin
 from tests.pace import patience
 from tests.ports import free_port
 

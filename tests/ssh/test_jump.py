@@ -12,10 +12,11 @@ from nixops_proxmox.errors import HostKeyChanged, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.race import StopSignal
 from nixops_proxmox.ssh.argv import Access, config_text, nix_sshopts, scp_argv, ssh_argv, store_url
-from nixops_proxmox.ssh.connect import SshLogin, open_link
+from nixops_proxmox.ssh.connect import open_link
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import new_key_pair
 from nixops_proxmox.ssh.known_hosts import KnownHost, write_known_hosts
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.probe import probe_host_key
 from nixops_proxmox.ssh.session import open_session
 from tests.nixes import NIXES, nix_path

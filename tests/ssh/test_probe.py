@@ -10,8 +10,8 @@ from nixops_proxmox.errors import HostKeyChanged, SshUnreachable
 from nixops_proxmox.model import Endpoint
 from nixops_proxmox.reach.candidates import Candidate
 from nixops_proxmox.reach.race import Proof, StopSignal, TrialOutcome, race
-from nixops_proxmox.ssh.connect import SshLogin
 from nixops_proxmox.ssh.keys import new_key_pair
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.probe import probe_host_key
 from tests.pace import patience
 

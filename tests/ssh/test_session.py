@@ -12,9 +12,10 @@ import pytest
 
 from nixops_proxmox.errors import ConnectionLost, HostKeyChanged, Locked, SshRefused, SshUnreachable
 from nixops_proxmox.model import Endpoint
-from nixops_proxmox.ssh.connect import SshLogin, authenticate, open_link
+from nixops_proxmox.ssh.connect import authenticate, open_link
 from nixops_proxmox.ssh.identity import LoginKeys
 from nixops_proxmox.ssh.keys import new_key_pair
+from nixops_proxmox.ssh.login import SshLogin
 from nixops_proxmox.ssh.session import LONG_SCRIPT, Session, open_session
 from nixops_proxmox.ssh.shell import SshShell
 from tests.pace import patience, wait_until

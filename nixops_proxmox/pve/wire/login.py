@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-import pyotp
-
 from nixops_proxmox.errors import ConfigError, NotAuthenticated
 from nixops_proxmox.pve.wire.calls import Call, HttpMethod
 from nixops_proxmox.secrecy import learn
@@ -135,14 +133,15 @@ def offered_factors(challenge: str) -> tuple[str, ...]:
     return tuple(str(name) for name, value in offered.items() if value) if isinstance(offered, dict) else ()
 
 
-class _Totp(pyotp.TOTP):
-    min_secret_length_bits = 0  # PVE takes short secrets, so users who have one must be able to log in
-
-
 def totp_code(secret: str, now: float, *, digits: int = 6) -> str:
     """PVE's TOTP (RFC 6238, SHA-1, 30 seconds). `secret` in base32, blanks allowed. ConfigError if it is not."""
+    from pyotp import TOTP
+
+    class Totp(TOTP):
+        min_secret_length_bits = 0  # PVE takes short secrets, so users who have one must be able to log in
+
     cleaned = secret.replace(" ", "").replace("-", "").upper()
     try:
-        return _Totp(cleaned, digits=digits).at(int(now))
+        return Totp(cleaned, digits=digits).at(int(now))
     except ValueError as error:
         raise ConfigError("`totp_secret` is not base32") from error

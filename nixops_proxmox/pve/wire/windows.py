@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 FORM = '"Sat 22:00-04:00", "Mon-Fri 20:00-23:30 Europe/Berlin" or "daily 01:00-05:00"'
@@ -64,8 +63,12 @@ def _days(text: str, first: str, last: str) -> list[int]:
 
 
 def _zone(text: str, name: str | None) -> tzinfo | None:
+    if not name:
+        return None
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
     try:
-        return ZoneInfo(name) if name else None
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError(f"{text!r}: there is no time zone {name}") from error
 
