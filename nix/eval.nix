@@ -19,6 +19,9 @@
 , args ? { } # for a network that is a function
 , checkConfigurationOptions ? true
 , announce ? false # whether to trace `info`, without the systems, before the first of them is evaluated
+, together ? null # `info` has the systems of a network of so many machines, and leaves out those of a larger one
+, describedTogether ? null # … and the machines' descriptions only up to so many NixOS machines
+, only ? "[]" # the machines that `descriptions` and `systems` tell, as JSON
 , nixpkgs ? null # instead of the network's own, the flake's input, or <nixpkgs>
 , system ? builtins.currentSystem or "x86_64-linux"
 }:
@@ -358,15 +361,27 @@ let
       machines = mapAttrs (_: deployment: { inherit deployment; }) deployments;
     }}" null);
 
+
+  # One process holds all that it has evaluated, so a large network is told in parts.
+  heavy = length moduleNames + length (attrNames source.systems);
+  isWhole = together == null || length (attrNames all) <= together;
+  isDescribed = isWhole || describedTogether == null || heavy <= describedTogether;
+  asked = listToAttrs (map (name: { inherit name; value = null; }) (builtins.fromJSON only));
+  systemOfMachine = name: { toplevel = toplevels.${name}; } // (if images.${name} == null then { } else { image = images.${name}; });
+
 in
 {
   info = {
     network = about;
     resources = described;
-    machines = builtins.seq first
-      (mapAttrs (name: deployment: { inherit deployment; toplevel = toplevels.${name}; }
-        // (if images.${name} == null then { } else { image = images.${name}; })) deployments);
+    machines =
+      if isWhole then builtins.seq first (mapAttrs (name: deployment: { inherit deployment; } // systemOfMachine name) deployments)
+      else if isDescribed then mapAttrs (_: deployment: { inherit deployment; }) deployments
+      else mapAttrs (_: _: { }) all;
   } // (if templateImages == { } then { } else { inherit templateImages; });
+
+  descriptions = mapAttrs (_: deployment: { inherit deployment; }) (intersectAttrs asked deployments);
+  systems = mapAttrs (name: _: systemOfMachine name) (intersectAttrs asked all);
 
   machines = mapAttrs (name: machine: { inherit (machine) toplevel; }) all;
   inherit nodes places resources;

@@ -32,7 +32,9 @@ CHANGES = 10  # of `plan --check` and `check`: a deploy would do something
 
 def tell_changing(screen: Screen, deployed: "Deployed", names: Sequence[str]) -> None:
     """Name the machines whose systems are built, before they are."""
-    if changing := deployed.changing(names):
+    with screen.busy("evaluating the systems"):
+        changing = deployed.changing(names)
+    if changing:
         screen.say(changing_line(changing, len(names)))
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nixops_proxmox.errors import BuildFailed, SpecError, SwitchRefused
+from nixops_proxmox.errors import BuildFailed, EvaluationFailed, SpecError, SwitchRefused
 from nixops_proxmox.model import Awaiting, Machine, Probation
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.awaiting import find_awaiting
 from nixops_proxmox.nixeval.build import TIMEOUT, build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
-from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.evaluate import Toplevel, Toplevels
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
@@ -34,7 +34,7 @@ class Systems:
     def __init__(
         self,
         nix: Nix,
-        toplevels: Mapping[str, Toplevel],
+        toplevels: Toplevels,
         *,
         roots: Path,
         run: Runner,
@@ -58,26 +58,28 @@ class Systems:
 
     def path(self, name: str) -> str:
         """Where the system is, or would be. Empty for a machine that has none. Builds nothing."""
-        return self._toplevels[name].out_path if name in self._toplevels else ""
+        found = self._toplevels.get(name)
+        return found.out_path if found else ""
 
     def is_built(self, name: str) -> bool:
         """It is there, or there is none."""
-        return name not in self._toplevels or name in self._ended
+        return name in self._ended or self._toplevels.get(name) is None
 
     def get(self, name: str) -> str:
         """The store path, built. Empty for a machine that has none, and needs none. Raises that machine's own error."""
-        if name in self._needed and name not in self._toplevels:
+        toplevel = self._toplevels.get(name)
+        if name in self._needed and toplevel is None:
             raise SpecError(
                 f"{name}: there is no system to install on it",
                 hint=f"set {name}.toplevel, or copy the machine: {name}.deployment.proxmox.install.from",
             )
-        if name not in self._toplevels:
+        if toplevel is None:
             return ""
         self._ensure(name)
         error = self._ended[name]
         if error is not None:
             raise error
-        return self._toplevels[name].out_path
+        return toplevel.out_path
 
     def _ensure(self, name: str) -> None:
         with self._turn:
@@ -98,9 +100,17 @@ class Systems:
         if name in self._begun:
             return {}
         together = self._together if name in self._together else (name,)
-        mine = {one: top for one, top in self._toplevels.items() if one in together and one not in self._begun}
+        found = {one: self._find(one) for one in together if one not in self._begun}
+        mine = {one: toplevel for one, toplevel in found.items() if toplevel is not None}
         self._begun |= mine.keys()
         return mine
+
+    def _find(self, name: str) -> Toplevel | None:
+        """What cannot be evaluated is told to the machine that it belongs to, and to no other."""
+        try:
+            return self._toplevels.get(name)
+        except EvaluationFailed:
+            return None
 
     def _build(self, wanted: Mapping[str, Toplevel]) -> None:
         failure: BaseException | None = None
@@ -121,9 +131,7 @@ class ImageBuilds:
     """The images of one evaluation that Nix builds, by the machine that is made of one. Each is built when it is asked
     for, and kept from being collected."""
 
-    def __init__(
-        self, nix: Nix, derivations: Mapping[str, Toplevel], *, roots: Path, run: Runner, tell: Tell | None = None
-    ) -> None:
+    def __init__(self, nix: Nix, derivations: Toplevels, *, roots: Path, run: Runner, tell: Tell | None = None) -> None:
         self._nix, self._derivations, self._roots, self._run, self._tell = nix, derivations, roots, run, tell
         self._lock = threading.Lock()
         self._built: set[str] = set()
@@ -131,12 +139,11 @@ class ImageBuilds:
     def ensure(self, name: str) -> None:
         """Build the machine's image, if Nix does. Raises BuildFailed."""
         with self._lock:
-            if name not in self._derivations or name in self._built:
+            derivation = None if name in self._built else self._derivations.get(name)
+            if derivation is None:
                 return
             root = image_root(name)
-            built = build_systems(
-                self._nix, {root: self._derivations[name]}, roots=self._roots, run=self._run, tell=self._tell
-            )
+            built = build_systems(self._nix, {root: derivation}, roots=self._roots, run=self._run, tell=self._tell)
             if root in built.failures:
                 raise BuildFailed(f"{name}: its image could not be built\n{built.failures[root].message}")
             self._built.add(name)

@@ -3,10 +3,10 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.model import Completed
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 ANNOUNCED = "trace: nixops-proxmox-description "  # and JSON: what eval.nix tells before the first system
 TIMEOUT = 3600.0  # seconds; a network of a hundred NixOS machines takes many minutes
+# A second process costs more than it saves for few machines. 16 descriptions of NixOS machines take 1.3 GiB.
+TOGETHER, DESCRIBED_TOGETHER = 4, 16
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class NetworkSource:
     file: Path | None = None
     flake: str = ""
     flake_name: str = ""  # what stood after `#`, once the reference is read
+    called: str = ""  # what the user called a flake that is pinned
     search_path: tuple[str, ...] = ()  # as -I takes them: nixpkgs=/path
     arguments: Mapping[str, str] = field(default_factory=dict)  # Nix expressions
     string_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +43,7 @@ class NetworkSource:
 
     @property
     def title(self) -> str:
-        return self.flake or str(self.file)
+        return self.called or self.flake or str(self.file)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,16 @@ class Toplevel:
     out_path: str
 
 
+class Toplevels(Protocol):
+    """Those of several machines."""
+
+    def get(self, name: str, /) -> Toplevel | None:
+        """None for a machine that has none. Raises EvaluationFailed."""
+        ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """What Nix said: `data` as `spec.parse_network` takes it, and the systems of those machines that have one."""
@@ -59,6 +72,9 @@ class Evaluated:
     toplevels: Mapping[str, Toplevel]
     images: Mapping[str, Toplevel] = field(default_factory=dict)  # what builds those that machines are made of
     warnings: tuple[str, ...] = ()  # of Nix, of nixpkgs, and of the network itself
+    later: frozenset[str] = frozenset()  # machines whose system was not evaluated with the rest
+    undescribed: frozenset[str] = frozenset()  # those that were only counted
+    failures: Mapping[str, EvaluationFailed] = field(default_factory=dict)  # of single machines' systems
 
 
 EarlyCheck = Callable[
@@ -71,10 +87,13 @@ class _Announced:
 
     def __init__(self, check: EarlyCheck, tell: Tell) -> None:
         self._check, self._tell = check, tell
+        self.seen: Evaluated | None = None  # what was announced, and found right
 
     def __call__(self, line: str) -> None:
         if line.startswith(ANNOUNCED):
-            self._check(parse_evaluation(line.removeprefix(ANNOUNCED)).data)
+            seen = parse_evaluation(line.removeprefix(ANNOUNCED))
+            self._check(seen.data)
+            self.seen = seen
         else:
             self._tell(line)
 
@@ -100,12 +119,15 @@ def parse_source(reference: str, *, base: Path | None = None, is_flake: bool = F
     )
 
 
-def evaluate_argv(nix: Nix, expression: Path, source: NetworkSource) -> list[str]:
-    """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built.
+def evaluate_argv(nix: Nix, expression: Path, source: NetworkSource, *, whole: bool = True) -> list[str]:
+    """The `nix-instantiate` that prints a network as JSON and writes its derivations, so that they can be built. Not
+    `whole`: a large network without its systems, and a very large one without its machines.
 
     The trace is asked for at once: only there stands whose fault an error is, and to ask later is to evaluate twice.
     """
-    what = [str(expression), *source_arguments(source), "-A", "info"]
+    bounds = {} if whole else {"together": TOGETHER, "describedTogether": DESCRIBED_TOGETHER}
+    words = [word for name, value in bounds.items() for word in ("--arg", name, str(value))]
+    what = [str(expression), *source_arguments(source), *words, "-A", "info"]
     how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace", "--arg", "announce", "true"]
     return nix.argv("nix-instantiate", *how, *search_words(source), *what)
 
@@ -124,15 +146,52 @@ def evaluate_network(
 
     `check` sees the data before the first system is evaluated. What it raises ends the evaluation.
     """
-    listen = UntilError(tell or _ignore)
-    title, said = source.title, ""
-    if source.flake:
-        flake, name = split_reference(source.flake)
-        url, said = lock_flake(nix, flake, run=run, tell=listen, timeout=timeout)
-        source = replace(source, flake=url, flake_name=name)
-    argv = evaluate_argv(nix, expression, source)
+    source, said = lock_source(nix, source, run=run, tell=tell or _ignore, timeout=timeout)
+    announced = _Announced(check or _ignore, UntilError(tell or _ignore))
+    done = _run(evaluate_argv(nix, expression, source), source.title, run, announced, timeout)
+    if done.status != 0:
+        raise system_failure(source.title, expression, done)
+    return replace(parse_evaluation(done.stdout), warnings=tuple(find_warnings(said + done.stderr)))
+
+
+def evaluate_first(
+    nix: Nix,
+    expression: Path,
+    source: NetworkSource,
+    *,
+    run: Runner,
+    check: EarlyCheck,
+    tell: Tell,
+    timeout: float = TIMEOUT,
+) -> Evaluated:
+    """Evaluate all of a small network, and of a large one what is described. A system that cannot be evaluated is only
+    its machine's failure. `source` is locked."""
+    announced = _Announced(check, UntilError(tell))
+    done = _run(evaluate_argv(nix, expression, source, whole=False), source.title, run, announced, timeout)
+    warnings = tuple(find_warnings(done.stderr))
+    if done.status == 0:
+        return replace(parse_evaluation(done.stdout), warnings=warnings)
+    failure, seen = system_failure(source.title, expression, done), announced.seen
+    machine = explain_failure(done.stderr, str(expression.parent)).machine
+    if seen is None or machine not in seen.later:
+        raise failure
+    return replace(seen, later=seen.later - {machine}, failures={machine: failure}, warnings=warnings)
+
+
+def lock_source(
+    nix: Nix, source: NetworkSource, *, run: Runner, tell: Tell, timeout: float = TIMEOUT
+) -> tuple[NetworkSource, str]:
+    """The same source, pinned if it is a flake, and what Nix said beside."""
+    if not source.flake:
+        return source, ""
+    flake, name = split_reference(source.flake)
+    url, said = lock_flake(nix, flake, run=run, tell=UntilError(tell), timeout=timeout)
+    return replace(source, flake=url, flake_name=name, called=source.flake), said
+
+
+def _run(argv: Sequence[str], title: str, run: Runner, tell: Tell, timeout: float) -> Completed:
     try:
-        done = run(argv, tell=_Announced(check or _ignore, listen), timeout=timeout)
+        done = run(argv, tell=tell, timeout=timeout)
     except OutOfTime as error:
         raise EvaluationFailed(
             f"the evaluation of {title} did not end within {timeout:g} s\n{_unannounced(error.stderr)}".rstrip(),
@@ -141,8 +200,7 @@ def evaluate_network(
     done = replace(done, stderr=_unannounced(done.stderr))
     if done.status != 0:
         log.info("Nix's whole trace:\n%s", done.stderr)
-        raise _failure(title, expression, done)
-    return replace(parse_evaluation(done.stdout), warnings=tuple(find_warnings(said + done.stderr)))
+    return done
 
 
 def parse_evaluation(text: str) -> Evaluated:
@@ -153,7 +211,16 @@ def parse_evaluation(text: str) -> Evaluated:
         raise EvaluationFailed(f"Nix did not print JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("machines"), dict):
         raise EvaluationFailed("the network evaluates to something without machines")
-    return Evaluated(data, _parse_derivations(data["machines"], "toplevel"), _parse_images(data))
+    machines = data["machines"]
+    later = frozenset(name for name, one in machines.items() if isinstance(one, dict) and "toplevel" not in one)
+    undescribed = frozenset(name for name in later if "deployment" not in machines[name])
+    toplevels, images = parse_machine_systems(machines)
+    return Evaluated(data, toplevels, images | _parse_template_images(data), later=later, undescribed=undescribed)
+
+
+def parse_machine_systems(machines: Mapping[str, object]) -> tuple[dict[str, Toplevel], dict[str, Toplevel]]:
+    """The systems, and what builds the images, of those machines that have one. EvaluationFailed."""
+    return _parse_derivations(machines, "toplevel"), _parse_derivations(machines, "image")
 
 
 def _unannounced(stderr: str) -> str:
@@ -193,7 +260,7 @@ def _nix_string(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
+def system_failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
     failure = explain_failure(done.stderr, str(expression.parent))
     words = failure.words or f"nix-instantiate ended with status {done.status} and no message"
     where = f"{title}, machine {failure.machine}" if failure.machine else title
@@ -201,12 +268,11 @@ def _failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:
     return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint=hint)
 
 
-def _parse_images(data: Mapping[str, Any]) -> dict[str, Toplevel]:
-    """By the machine, or by the place of the template (resources.templates.base), that is made of one."""
+def _parse_template_images(data: Mapping[str, Any]) -> dict[str, Toplevel]:
+    """By the place of the template (resources.templates.base) that is made of one."""
     said = data.get("templateImages")
     templates = said if isinstance(said, dict) else {}
-    beside = {name: {"image": image} for name, image in templates.items()}
-    return _parse_derivations(data["machines"], "image") | _parse_derivations(beside, "image")
+    return _parse_derivations({name: {"image": image} for name, image in templates.items()}, "image")
 
 
 def _parse_derivations(machines: Mapping[str, object], key: str) -> dict[str, Toplevel]:

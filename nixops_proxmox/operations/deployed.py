@@ -438,6 +438,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
     def check(self, names: Sequence[str]) -> list[Checked]:
         """What is true right now, from the cluster and from the guests themselves."""
         found: dict[str, Checked] = {}
+        self._expect(self.changing(names))
 
         def work(name: str) -> Machine:
             here = where_it_is(self.spec(name), self.record.machine(name).facts)

@@ -1,6 +1,7 @@
 """The description: evaluated by Nix and parsed by the spec, or handed over by a door that has its own."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,16 @@ from nixops_proxmox.errors import ConfigError, EvaluationFailed
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.kinds.registry import find_used
 from nixops_proxmox.nixeval.builder import ImageBuilds, Systems, WantedSystems
-from nixops_proxmox.nixeval.evaluate import NetworkSource, evaluate_network
+from nixops_proxmox.nixeval.evaluate import NetworkSource
+from nixops_proxmox.nixeval.evaluations import Evaluations, evaluate_fleet
+from nixops_proxmox.nixeval.memory import find_bounds
 from nixops_proxmox.nixeval.places import find_places
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
 from nixops_proxmox.nixeval.tools import Nix, get_nix
 from nixops_proxmox.spec import MachineSpec, NetworkSpec, parse_network
 from nixops_proxmox.spec.machine import InstallMethod, InstallSource
+
+log = logging.getLogger(__name__)
 
 NO_KINDS = (
     "volumes",
@@ -44,6 +49,7 @@ class Description:
     source: NetworkSource | None = None
     taken: Taken = field(default_factory=dict)  # what the systems were told of lists of MACs
     again: Callable[[Taken], "Description"] | None = None  # evaluates once more
+    evaluations: Evaluations | None = None
 
     def knowing(self, taken: Taken) -> "Description":
         """The same with systems that know what their machines have taken from lists of MACs."""
@@ -75,8 +81,21 @@ class Description:
         """The systems that must be built, by machine: those of machines that `have` another one."""
         if not isinstance(self.systems, Systems):
             return []
-        paths = {name: self.systems.path(name) for name in names}
+        self.evaluate(names)
+        paths = {name: self._path(self.systems, name) for name in names}
         return [name for name, path in paths.items() if path and path != have.get(name, "")]
+
+    def _path(self, systems: Systems, name: str) -> str:
+        """Empty for a machine whose system cannot be evaluated: that is told when something is done to it."""
+        try:
+            return systems.path(name)
+        except EvaluationFailed:
+            return ""
+
+    def evaluate(self, names: Sequence[str]) -> None:
+        """The systems of these machines will be asked for: they are evaluated together."""
+        if self.evaluations is not None:
+            self.evaluations.ensure(names)
 
     def expect(self, names: Sequence[str]) -> None:
         """Only these systems will be needed."""
@@ -129,7 +148,17 @@ def _describe(
     told = json.dumps(taken, sort_keys=True) if taken else ""
     source = replace(source, deployment=deployment, client_keys=keys, resource_options=options, taken=told)
     parse = partial(parse_network, deployment, models=models)
-    evaluated = evaluate_network(nix, paths.nix_dir() / "eval.nix", source, run=run, check=parse, tell=tell)
+    evaluated, evaluations = evaluate_fleet(
+        nix,
+        paths.nix_dir() / "eval.nix",
+        source,
+        run=run,
+        bounds=find_bounds,
+        check=parse,
+        tell=tell,
+        warn=lambda text: log.warning("%s", text),
+        cancel=run.cancelled.set,
+    )
     network = parse(evaluated.data)
     _refuse_blanks(roots, network)
     if profile:
@@ -139,9 +168,9 @@ def _describe(
         network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
     needed = {machine.name for machine in network.machines if _needs_system(machine)}
     cancel = run.cancelled.set
-    systems = Systems(nix, evaluated.toplevels, roots=roots, run=run, tell=tell, needed=needed, cancel=cancel)
-    images = ImageBuilds(nix, evaluated.images, roots=roots, run=run, tell=tell)
-    return Description(network, nix, systems, images, evaluated.warnings, source, taken, again)
+    systems = Systems(nix, evaluations.toplevels(), roots=roots, run=run, tell=tell, needed=needed, cancel=cancel)
+    images = ImageBuilds(nix, evaluations.images(), roots=roots, run=run, tell=tell)
+    return Description(network, nix, systems, images, evaluated.warnings, source, taken, again, evaluations)
 
 
 def _needs_system(spec: MachineSpec) -> bool:

@@ -26,16 +26,20 @@ in
 {{
   app = hardware // {{ toplevel = import {DEMO}/system.nix {{ name = "app"; hosts = {{ }}; inherit service; }}; }};
   db = hardware // {{ toplevel = make "db" {{ }} "echo ${{part}} >$out"; }};
+  odd = hardware // {{ toplevel = throw "the odd one is not written yet"; }};
 }}
 """
 
 
-def test_a_build_that_fails_stops_its_machine_and_no_other(bed: "Bed") -> None:
+def test_what_cannot_be_built_or_evaluated_stops_its_machine_and_no_other(bed: "Bed") -> None:
     fleet = bed.with_network("builds", NETWORK)
     done = fleet.run("deploy", check=False)
     assert done.returncode == 7, done.stderr
-    assert {one["machine"]: one["phase"] for one in fleet.status()} == {"app": "ready"}, "nothing was made for db"
+    assert {one["machine"]: one["phase"] for one in fleet.status()} == {"app": "ready"}, (
+        "nothing was made for the others"
+    )
     said = done.stdout + done.stderr
     assert "db: its system could not be built" in said
     assert "-database.drv' failed with exit code 3" in said and "the schema is missing" in said
+    assert "machine odd: the evaluation failed" in said and "the odd one is not written yet" in said
     assert fleet.run("deploy", "app").returncode == 0, "the others go on as if nothing had happened"
