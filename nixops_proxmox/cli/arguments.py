@@ -162,12 +162,16 @@ def open_deployed(args: argparse.Namespace, screen: "Screen", *, described: bool
     if chosen := choose_profile(args.profile):
         enter_networks([chosen])  # before anything else is imported or evaluated, rather than do that twice
     with ExitStack() as stack:
-        with screen.busy("reading the network"):  # the imports are most of the wait where Nix has little to do
+        evaluates = described or (described is None and find_source(args))
+        with screen.busy(
+            "evaluating the network" if evaluates else "reading the record"
+        ):  # and importing what it takes
             from nixops_proxmox.operations.networks import used_profiles
 
             options = build_options(args, screen, described=described)
             deployed: Deployed = stack.enter_context(get_opener(args)(options))
-        enter_networks(used_profiles(deployed))
+            networks = used_profiles(deployed)
+        enter_networks(networks)
         for remark in deployed.remarks():
             screen.warn(remark)
         yield deployed

@@ -69,11 +69,12 @@ def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", n
 def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
     from nixops_proxmox.operations.backups import list_archives
 
-    found = [
-        (name, one)
-        for name in names
-        for one in list_archives(deployed.hypervisor_of(name), deployed.record.machine(name).facts)
-    ]
+    with screen.busy("asking the cluster"):
+        found = [
+            (name, one)
+            for name in names
+            for one in list_archives(deployed.hypervisor_of(name), deployed.record.machine(name).facts)
+        ]
     rows: list[dict[str, Any]] = [
         {"machine": name, "volume": one.volume, "created": one.created, "size": one.size, "ours": one.ours}
         for name, one in found

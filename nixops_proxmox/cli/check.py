@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen, described=None) as deployed:
-        checked = deployed.check(select([machine.name for machine in deployed.machines()], args))
-        resources = deployed.list_resources() if selects_all(args) else ()
+        names = select([machine.name for machine in deployed.machines()], args)
+        with screen.busy("asking the cluster and the machines"):
+            checked = deployed.check(names)
+            resources = deployed.list_resources() if selects_all(args) else ()
         if args.metrics is not None:
             write_metrics(args.metrics, checked, deployed.record.name)
     return show_checks(screen, checked, resources, as_json=args.json)

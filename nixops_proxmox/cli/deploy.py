@@ -114,7 +114,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 f"{ref.kind} {ref.name} is no longer in the description, but it still exists;"
                 f" {command(Verb.DEPLOY, '--remove')} removes it"
             )
-        removals = [deployed.removal(name) for name in selected if name in forgotten]
+        with screen.busy("asking the cluster"):
+            removals = [deployed.removal(name) for name in selected if name in forgotten]
         moved = [] if saved is None else _find_moved(args, screen, saved, removals)
         removals = [one for one in removals if one.machine.name not in moved]
         removed = [one.machine.name for one in removals]

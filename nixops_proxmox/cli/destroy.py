@@ -51,9 +51,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         machines = {machine.name: machine for machine in deployed.record.machines()}
         chosen = choose_resources(args, deployed)
         names = meant or ([] if chosen and selects_all(args) else select(list(machines), args))
-        for name in names:
+        with screen.busy("asking the cluster what goes with them"):
+            removals = {name: deployed.removal(name) for name in names}
+        for name, removal in removals.items():
             screen.say(what_goes(machines[name]))
-            removal = deployed.removal(name)
             for line in removal.losses:
                 screen.say(f"  also deleted: {line}")
             for line in removal.spared:

@@ -59,7 +59,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
     with open_deployed(args, screen, described=args.described) as deployed:
         names = select([machine.name for machine in deployed.machines()], args)
-        machines, left_out = export_machines(deployed, names)
+        with screen.busy("looking at the machines"):
+            machines, left_out = export_machines(deployed, names)
     for line in left_out:
         screen.warn(line)
     lines = as_lines(args, machines)

@@ -32,7 +32,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
                 screen.say("these machines have taken nothing")
             offer_commits(screen, deployed.takings, "gets back")
             return 0
-        found = deployed.addresses.table(look=args.check)
+        with screen.busy("looking at the lists of MACs"):
+            found = deployed.addresses.table(look=args.check)
         if args.json:
             screen.json({"macs": [mac_json(one) for one in found]})
         else:

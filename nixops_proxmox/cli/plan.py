@@ -58,10 +58,12 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
             names = [get_machine(args.why, deployed.described())]
         tell_changing(screen, deployed, names)
         if args.why:
-            found = deployed.plan_in_full(args.why, copy=args.copy)
+            with screen.busy(f"looking at {args.why}"):
+                found = deployed.plan_in_full(args.why, copy=args.copy)
             return show_plans(screen, [found], (), as_json=args.json, check=args.check)
-        planned = deployed.plan(names, copy=args.copy)
-        removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
+        with screen.busy("asking the cluster"):
+            planned = deployed.plan(names, copy=args.copy)
+            removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
         if args.out is not None:
             _save(args, screen, deployed, planned, removals, [*volumes, *resources])
     return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)

@@ -30,9 +30,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
     with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
-        chosen = choose_archive(
-            deployed.hypervisor_of(name), deployed.record.machine(name), args.backup, foreign=args.foreign
-        )
+        with screen.busy(f"looking for backups of {name}"):
+            chosen = choose_archive(
+                deployed.hypervisor_of(name), deployed.record.machine(name), args.backup, foreign=args.foreign
+            )
         what = chosen.archive.volume
         if chosen.uuid != deployed.record.machine(name).facts.uuid.lower():
             what += f", which holds another machine ({chosen.whose()})"

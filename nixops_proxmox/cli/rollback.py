@@ -35,7 +35,9 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen, described=None) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
         if args.list or args.json:
-            show(args, screen, list_generations(deployed.read_only(name)))
+            with screen.busy(f"asking {name}"):
+                found = list_generations(deployed.read_only(name))
+            show(args, screen, found)
             return 0
         return carry_out(
             args.command,

@@ -28,7 +28,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     with open_deployed(args, screen, described=False) as deployed:
         known = [machine.name for machine in deployed.machines()]
         name = get_machine(the_machine([*args.source, args.target]), known)
-        argv = deployed.scp_argv(name, args.source, args.target, recursive=args.recursive)
+        with screen.busy(f"looking for the way to {name}"):
+            argv = deployed.scp_argv(name, args.source, args.target, recursive=args.recursive)
     return become(argv, screen, only_print=args.only_print)
 
 

@@ -78,9 +78,12 @@ def work_of(args: argparse.Namespace) -> "tuple[Work, str]":
 def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", names: list[str]) -> int:
     from nixops_proxmox.operations.backups import list_snapshots
 
-    found = [
-        (name, one) for name in names for one in list_snapshots(deployed.hypervisor_of(name), deployed.read_only(name))
-    ]
+    with screen.busy("asking the cluster"):
+        found = [
+            (name, one)
+            for name in names
+            for one in list_snapshots(deployed.hypervisor_of(name), deployed.read_only(name))
+        ]
     if args.json:
         rows = [
             {

@@ -25,7 +25,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
     words = args.command_words[1:] if args.command_words[:1] == ["--"] else args.command_words
     with open_deployed(args, screen, described=False) as deployed:
         name = get_machine(args.machine, [machine.name for machine in deployed.machines()])
-        argv = deployed.ssh_argv(name, words)
+        with screen.busy(f"looking for the way to {name}"):
+            argv = deployed.ssh_argv(name, words)
     return become(argv, screen, only_print=args.only_print)
 
 

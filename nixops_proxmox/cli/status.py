@@ -80,7 +80,7 @@ def at_work(deployment: str, holders: Sequence["Held"], we: "Holder", now: float
 def explain_all(args: argparse.Namespace, screen: Screen, machines: Sequence[Machine]) -> dict[str, list[str]]:
     if not machines:
         return {}
-    with open_deployed(args, screen, described=None) as deployed:
+    with open_deployed(args, screen, described=None) as deployed, screen.busy("trying the addresses"):
         return {machine.name: explain(deployed, machine) for machine in machines}
 
 

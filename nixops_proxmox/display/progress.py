@@ -64,11 +64,11 @@ class Relay:
 
     @contextmanager
     def to(self, progress: Progress) -> Iterator[None]:
-        self._current = progress
+        before, self._current = self._current, progress
         try:
             yield
         finally:
-            self._current = None
+            self._current = before
 
     def step(self, machine: "Machine", label: str, to: str) -> None:
         if self.stopping:
@@ -149,6 +149,31 @@ class Board:
     def _put(self, row: Row) -> None:
         with self._lock:
             self._rows[row.name] = row
+
+
+class Busy:
+    """What goes on while nothing is done to any machine: `text`, and what was last noted of it, in one line."""
+
+    def __init__(self, text: str, show: Callable[[str], object], otherwise: Progress) -> None:
+        self._text, self._show, self._otherwise = text, show, otherwise
+
+    def note(self, text: str) -> None:
+        self._show(f"{self._text}: {one_line(text)}")
+
+    def detail(self, machine: "Machine", text: str) -> None:
+        self._show(f"{self._text}: {machine.name}: {one_line(text)}")
+
+    def warn(self, machine: "Machine", text: str) -> None:
+        self._otherwise.warn(machine, text)
+
+    def step(self, machine: "Machine", label: str, to: str) -> None:
+        self._otherwise.step(machine, label, to)
+
+    def done(self, machine: "Machine", label: str, seconds: float) -> None:
+        self._otherwise.done(machine, label, seconds)
+
+    def ended(self, name: str, error: Exception | None) -> None:
+        self._otherwise.ended(name, error)
 
 
 # --- line by line ---------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from rich.console import Console as Rich
 from rich.text import Text
 from typing_extensions import override
 
-from nixops_proxmox.display.progress import Plain, Progress, Relay, start_plain
+from nixops_proxmox.display.progress import Busy, Plain, Progress, Relay, start_plain
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.texts import json_text, shown, shown_line
@@ -106,12 +106,19 @@ class Screen:
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:
-        """Show that something is going on, where it can be taken away again."""
+        """Show what goes on, where it can be taken away again, with what is noted of it: what Nix builds, for example.
+        Nothing may be printed on stdout meanwhile."""
         if not self._is_lively:
             yield
             return
-        with self.err.status(Text(shown_line(text)), spinner="dots"):
-            yield
+        with self.err.status(Text(shown_line(text))) as status:
+            status.update(spinner="dots")  # draws it now; otherwise rich's thread does, when imports let it
+
+            def show(now: str) -> None:
+                status.update(Text(shown_line(now), no_wrap=True, overflow="ellipsis"))
+
+            with self.reporter.to(Busy(text, show, self.reporter.now)):
+                yield
 
     @contextmanager
     def progress(self, goal: str, names: Sequence[str]) -> Iterator[Progress]:

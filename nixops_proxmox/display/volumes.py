@@ -71,13 +71,15 @@ def run_volume_verb(args: argparse.Namespace, screen: Screen, deployed: "Deploye
         "grow": deployed.grow_volume,
         ADOPT: adopt,
     }
-    work[args.action](args.name)
+    with screen.busy(f"working on the volume {args.name}"):
+        work[args.action](args.name)
     screen.say(f"volume {args.name}: {DONE[args.action]}")
     return 0
 
 
 def show_volumes(screen: Screen, deployed: "Deployed", *, as_json: bool) -> int:
-    found = deployed.list_volumes()
+    with screen.busy("asking the cluster"):
+        found = deployed.list_volumes()
     if as_json:
         screen.json({"volumes": [volume_json(one) for one in found]})
     elif found:

@@ -2,6 +2,7 @@
 
 Machines, their phases and what goes wrong come from the file that FAKE names, as JSON:
 {"described": [...], "recorded": {name: phase}, "failing": {name: error class}, "seconds": 0.0}
+`hangs` names a method, or `open`, that waits until something is written into the pipe FAKE.go.
 """
 
 import json
@@ -394,6 +395,11 @@ class FakeDeployed:
         return machine
 
 
+def wait_for_leave() -> str:
+    """Until somebody writes into the pipe."""
+    return Path(f"{os.environ['FAKE']}.go").read_text()
+
+
 @contextmanager
 def open_fake(options: Options) -> Iterator[FakeDeployed]:
     plan = json.loads(Path(os.environ["FAKE"]).read_text())
@@ -404,7 +410,13 @@ def open_fake(options: Options) -> Iterator[FakeDeployed]:
             if name not in known and not record.history(name):
                 facts = Facts(vmid=100, node="pve1", profile="default", endpoint=Endpoint("10.0.0.7"))
                 record.journal().record(Machine(record.name, name, Phase(phase), facts), "Made up")
-        yield FakeDeployed(options, record, plan)
+        deployed, hangs = FakeDeployed(options, record, plan), plan.get("hangs", "")
+        if hangs == "open":
+            wait_for_leave()
+        elif hangs:
+            meant = getattr(deployed, hangs)
+            setattr(deployed, hangs, lambda *words, **more: (wait_for_leave(), meant(*words, **more))[1])
+        yield deployed
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,8 +67,13 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
 
 
+FAKE = ("-m", "tests.cli.fake")
+
+
 @contextmanager
-def start_terminal(tmp_path: Path, *words: str, plan: object = None, **environment: str) -> Iterator[Terminal]:
+def start_terminal(
+    tmp_path: Path, *words: str, plan: object = None, program: Sequence[str] = FAKE, **environment: str
+) -> Iterator[Terminal]:
     folder = tmp_path / "shop"
     folder.mkdir(exist_ok=True)
     (folder / "network.nix").write_text("{ }")
@@ -86,7 +91,7 @@ def start_terminal(tmp_path: Path, *words: str, plan: object = None, **environme
         **environment,
     }
     # A program that runs these tests may ignore signals (nohup), and whoever it starts would, too.
-    argv = [sys.executable, "-m", "tests.cli.fake", *words]
+    argv = [sys.executable, *program, *words]
     process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=variables)
     os.close(theirs)
     try:
@@ -107,6 +112,40 @@ def test_the_board_lives_on_a_terminal_in_colours(tmp_path: Path) -> None:
         assert "2 machines ready in" in terminal.text
         assert re.search(r"\x1b\[[0-9;]*32m", terminal.seen), "green"
         assert terminal.seen.rstrip().endswith("\x1b[0m") or "\x1b[?25h" in terminal.seen, "the cursor is shown again"
+
+
+@pytest.mark.parametrize(
+    ("words", "hangs", "told"),
+    [
+        ("deploy", "open", "evaluating the network"),
+        ("deploy", "changing", "evaluating the systems"),
+        ("plan", "plan", "asking the cluster"),
+        ("plan --why web", "plan_in_full", "looking at web"),
+        ("check", "check", "asking the cluster and the machines"),
+        ("destroy --yes", "open", "reading the record"),
+        ("destroy --yes", "removal", "asking the cluster what goes"),
+        ("ssh web --print", "ssh_argv", "looking for the way to web"),
+        ("volume list", "list_volumes", "asking the cluster"),
+    ],
+)
+def test_what_takes_long_is_named_while_it_does(tmp_path: Path, words: str, hangs: str, told: str) -> None:
+    os.mkfifo(tmp_path / "fake.json.go")
+    plan = {"described": ["web"], "recorded": {"web": "ready"}, "hangs": hangs}
+    with start_terminal(tmp_path, *words.split(), plan=plan) as terminal:
+        terminal.read_until(told)
+        (tmp_path / "fake.json.go").write_text("go on")
+        assert terminal.end() == 0, terminal.text
+
+
+def test_the_first_word_comes_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    """So it comes within a moment of Enter, whatever the verb then needs."""
+    program = ("-X", "importtime", "-m", "nixops_proxmox")
+    with start_terminal(tmp_path, "plan", program=program) as terminal:
+        terminal.end()
+        before = terminal.text.partition("evaluating the network")[0]
+    assert before != terminal.text, terminal.text[-2000:]
+    assert not re.search(r"\| *(sqlalchemy|pydantic|requests|nixops_proxmox\.operations)\b", before)
+    assert before.count("import time:") <= 300
 
 
 def test_no_color_is_honoured(tmp_path: Path) -> None:
