@@ -148,6 +148,20 @@ def test_creating_and_starting_takes_few_calls(bench: Bench) -> None:
     assert sum(bench.calls().values()) <= 8  # three acts, a look right before each, and one at the boot order after
 
 
+def test_destroying_a_vm_that_never_ran_asks_each_thing_once(bench: Bench) -> None:
+    """A list may call a VM stopped that runs: so it is asked. And whose it is, is asked again right before the end."""
+    machine = bench.created()
+    fresh = bench.another()
+    bench.calls()
+    for _ in ("what goes with it", "where it stands", "whether it is gone already"):
+        assert fresh.find_vm(machine.facts) is not None
+    fresh.destroy_vm(machine.facts, bench.note)
+    calls = bench.calls()
+    vm = "/nodes/{node}/qemu/{vmid}"
+    looks = ("GET /cluster/resources", f"GET {vm}/pending", f"GET {vm}/status/current", f"GET {vm}/config")
+    assert calls == dict.fromkeys((*looks, f"DELETE {vm}"), 1)
+
+
 def test_a_vm_of_somebody_else_with_our_vmid_is_not_ours(bench: Bench) -> None:
     machine = bench.created()
     other = replace(machine.facts, uuid="00000000-0000-4000-8000-000000000000")

@@ -28,6 +28,10 @@ def test_looks_at_a_machine_that_is_locked_and_at_one_that_does_not_answer(bed: 
     deployed = subprocess.run(bed.command("deploy"), env=bed.environment, timeout=patience(120), capture_output=True)
     assert deployed.returncode == 0, deployed.stderr
     ((vmid, vm),) = bed.vms().items()
+    bed.forget_calls()
+    assert "nothing to do" in bed.run("plan").stdout
+    own = f"/nodes/{vm['node']}/qemu/{vmid}/pending"
+    assert [call["path"] for call in bed.calls()] == ["/cluster/resources", own], "each thing is asked once"
     host = bed.status()[0]["endpoint"]["host"]
     assert answers(bed, host)
     bed.ssh("web", CUT_OFF)

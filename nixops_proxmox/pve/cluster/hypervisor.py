@@ -599,8 +599,7 @@ class PveHypervisor:
 
     def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
         """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
-        self._finder.drop_look(facts.vmid)
-        vm = self._finder.find(facts)
+        vm = self._finder.find(facts)  # what was shown a moment ago; whose it is, is asked again right before the end
         if vm is not None:
             refuse_to_lose_volumes(vm, "destroyed")
         if vm is not None and vm.protected:

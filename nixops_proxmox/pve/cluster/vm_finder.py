@@ -51,6 +51,7 @@ class VmFinder:
         self._ours: dict[int, str] = {}  # VMIDs that were seen to be ours, and by which UUID
         self._reserved: set[int] = set()
         self._looks: dict[int, tuple[float, ConfigSeen]] = {}
+        self._powers: dict[int, tuple[float, Power]] = {}
 
     def reserve(self, vmid: int) -> None:
         """This process chose the VMID: until a VM is asked for there, none can be ours."""
@@ -176,7 +177,7 @@ class VmFinder:
             power = Power.RUNNING
         else:
             # "stopped" may be 10 s old, and "unknown" is what a new or a paused VM is called
-            power = self.live_power(node, facts.vmid)
+            power = self._power_now(node, facts.vmid)
         values = seen.values
         return Vm(
             facts.vmid,
@@ -189,6 +190,17 @@ class VmFinder:
             bool(parse_flag(values.get("protection", "0"))),
             dict(seen.active),
         )
+
+    def _power_now(self, node: str, vmid: int) -> Power:
+        """Asked once for each look, like the configuration."""
+        with self._lock:
+            at, power = self._powers.get(vmid, (float("-inf"), Power.STOPPED))
+        now = self._clock()
+        if now - at >= LOOK_AGE:
+            power = self.live_power(node, vmid)
+            with self._lock:
+                self._powers[vmid] = (now, power)
+        return power
 
     def live_power(self, node: str, vmid: int) -> Power:
         return Power.RUNNING if self._client.get_status(node, vmid).running else Power.STOPPED
@@ -230,16 +242,20 @@ class VmFinder:
             if facts.uuid:
                 self._ours[facts.vmid] = facts.uuid
             self._known[facts.vmid] = _Known(node, facts.uuid, verified, power, now)
-            self._looks.pop(facts.vmid, None)
+            self._drop(facts.vmid)
 
     def forget(self, vmid: int) -> None:
         with self._lock:
             self._known.pop(vmid, None)
-            self._looks.pop(vmid, None)
+            self._drop(vmid)
 
     def drop_look(self, vmid: int) -> None:
         with self._lock:
-            self._looks.pop(vmid, None)
+            self._drop(vmid)
+
+    def _drop(self, vmid: int) -> None:
+        self._looks.pop(vmid, None)
+        self._powers.pop(vmid, None)
 
 
 def _is_being_made(seen: ConfigSeen) -> bool:
