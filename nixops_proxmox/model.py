@@ -78,6 +78,7 @@ class Endpoint:
 
 _STORED_AS = {"installed_by": "method"}  # facts whose JSON has the name that earlier versions gave them
 TEMPLATE_OF = "template"  # in `Facts.extra`: the VMID of the template of which it is a linked clone
+FAILED_RESTORE = "failed restore"  # in `Facts.extra`: the UPID of the task, which left an empty VM
 RESTORING = "restoring"  # in `Facts.extra`: the UUID that the VM has until a foreign backup is made ours
 
 

@@ -91,7 +91,7 @@ def _find_standing(hypervisor: PveHypervisor, machine: Machine) -> Vm | None:
     if standing is not None:
         return standing
     guest, uuid = hypervisor.guest_at(facts.vmid)
-    if guest is None:
+    if guest is None or hypervisor.find_remains(facts):
         return None
     what = f"the UUID {uuid}" if uuid else "no UUID"
     raise StateError(

@@ -129,6 +129,41 @@ def test_a_restore_of_a_foreign_archive_that_was_cut_off_is_gone_over_by_the_nex
     assert RESTORING not in made.recorded().facts.extra
 
 
+def fail_to_restore(made: Deployment) -> Machine:
+    """Into nothing: the archive is read, and then the storage does not answer. PVE leaves an empty VM."""
+    machine = made.make()
+    archive_by_us(made)
+    made.by_hand("DELETE", f"/nodes/pve1/qemu/{machine.facts.vmid}")
+    made.bench.lab.cluster.stores.lock_wait = 0.05
+    made.bench.fault("lock_storage", "POST", "/qemu$", target="local-lvm", seconds=0.3)
+    assert "not completely restored" in error_of(do_restore(made)).message
+    assert set(made.config(machine)) <= {"memory", "digest"}
+    made.bench.lab.cluster.stores.lock_wait = 10.0
+    return machine
+
+
+def test_the_empty_vm_that_a_failed_restore_leaves_is_restored_over(made: Deployment) -> None:
+    machine = fail_to_restore(made)
+    assert do_restore(made).error is None
+    assert machine.facts.uuid in made.config(machine)["smbios1"]
+
+
+def test_the_empty_vm_that_a_failed_restore_leaves_is_destroyed_with_the_machine(made: Deployment) -> None:
+    fail_to_restore(made)
+    with made.opened() as deployed:
+        (outcome,) = deployed.destroy(["web"])
+    assert outcome.error is None and made.bench.vmids == []
+
+
+def test_an_empty_vm_that_no_restore_of_ours_left_is_not_touched(made: Deployment) -> None:
+    machine = fail_to_restore(made)
+    made.record(machine.moved(Phase.LOST, replace(made.recorded().facts, extra={})))
+    assert "with no UUID" in error_of(do_restore(made)).message
+    with made.opened() as deployed:
+        (outcome,) = deployed.destroy(["web"])
+    assert outcome.error is None and made.bench.vmids == [machine.facts.vmid]
+
+
 class TakenOver:
     """The clock of a run whose lock somebody breaks while it waits."""
 

@@ -52,7 +52,7 @@ def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, tol
     done = web.run("deploy", check=False, BREAK=broken, PROBATION="40")
     assert done.returncode == 7, done.stderr
     for text in [f"does not stay ({told})", *said]:
-        assert text in done.stderr
+        assert text in done.stderr, done.stderr
     assert (verdict(web), system(web)) == (told, before)
     assert len(set(before)) == 1
     assert web.ssh("web", "fetch-http http://[::1]/ 20").strip() == "version 1"

@@ -106,6 +106,10 @@ class Hypervisor(Protocol):
     @property
     def discs(self) -> Discs: ...
 
+    def find_remains(self, facts: Facts) -> str:
+        """The node where a restore of ours failed and left an empty VM without a mark. Empty: there is none."""
+        ...
+
     def find_vm(self, facts: Facts) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because
         we may not see it (PermissionDenied)."""

@@ -17,6 +17,7 @@ from nixops_proxmox.lab.config import (
 )
 from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.refusals import Refused, die
+from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
@@ -43,13 +44,19 @@ def start_restore(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, 
     old = cluster.vms.get(vmid)
     if old is not None:
         _check_overwrite(cluster, old, node, params)
-        vm, previous = old, dict(old.config)
-        vm.config["lock"] = "create"
-    else:
-        vm, previous = cluster.claim(vmid, node, lock="create"), {}
+        old.config["lock"] = "create"
+    vm = old or cluster.claim(vmid, node, lock="create")
 
     async def work(log: Log) -> None:
-        await _restore(cluster, auth, vm, archive, values, params, previous, log)
+        try:
+            await _restore(cluster, auth, vm, archive, values, params, log, new=old is None)
+        except Refused:
+            vm.config.pop("lock", None)
+            log.say(
+                "error before or during data restore, some or all disks were not completely restored."
+                f" VM {vmid} state is NOT cleaned up."
+            )
+            raise
 
     return cluster.tasks.start(node, "qmrestore", str(vmid), auth, work)
 
@@ -73,14 +80,20 @@ async def _restore(
     archive: Stored,
     values: dict[str, str],
     params: Mapping[str, Any],
-    previous: dict[str, str],
     log: Log,
+    *,
+    new: bool,
 ) -> None:
+    """What stood there is gone as soon as the archive's header was read: if the rest fails, an empty VM is left."""
     content = read_archive(archive)
     config: dict[str, str] = dict(content["config"])
-    made = Made()
     log.say(f"restore vma archive: {archive.shown}")
     _restore_firewall(cluster, vm, content)
+    for key in content["disks"]:  # before anything is lost
+        cluster.stores.get_usable(_storage_for(key, config, params), vm.node)
+    if not new:
+        await _clear(cluster, vm)
+    made = Made()
     try:
         for key in disk_keys(config):
             if key in content["disks"]:
@@ -89,35 +102,44 @@ async def _restore(
                 )
             elif not is_cdrom(parse_disk(key, config[key])):
                 del config[key]
-    except Refused as refusal:
+    except Refused:
         await made.undo(cluster)
-        if previous:
-            vm.config = previous
-        else:
-            cluster.drop(vm)
-        raise Refused(500, f"unable to restore VM {vm.vmid} - {refusal.text}") from refusal
-    old_volids = [volid for volid in Vm(vm.vmid, vm.node, vm.directory, 0, previous).volids()]
-    for volid in old_volids:
-        if stored := cluster.stores.find(volid, vm.node):
-            await cluster.stores.free(stored)
-    vm.snapshots.clear()
-    vm.config = {**config, **values}
+        raise
     if params.get("unique"):
-        for key in [key for key in vm.config if is_nic(key)]:
-            vm.config[key] = format_nic({**parse_nic(vm.config[key]), "macaddr": cluster.new_mac()})
-        vm.config["smbios1"] = f"uuid={cluster.new_uuid()}"
+        _make_unique(cluster, config)
+    vm.config = {**config, **values}  # what the caller says wins, also over what is made unique
     vm.config["vmgenid"] = cluster.new_uuid()
-    if not previous:
+    if new:
         take_addresses(cluster, vm, log)
     join_pool(cluster, vm, params.get("pool"))
     if params.get("start"):
         power.begin_start(cluster, auth, vm)
 
 
+async def _clear(cluster: Cluster, vm: Vm) -> None:
+    for volid in vm.volids():
+        if stored := cluster.stores.find(volid, vm.node):
+            await cluster.stores.free(stored)
+    vm.snapshots.clear()
+    vm.config = {"lock": "create", "memory": "128"}
+
+
+def _make_unique(cluster: Cluster, config: dict[str, str]) -> None:
+    for key in [key for key in config if is_nic(key)]:
+        config[key] = format_nic({**parse_nic(config[key]), "macaddr": cluster.new_mac()})
+    if "smbios1" in config:
+        uuid = {**properties.split(config["smbios1"]), "uuid": cluster.new_uuid()}
+        config["smbios1"] = ",".join(f"{key}={value}" for key, value in uuid.items())
+
+
 def _restore_firewall(cluster: Cluster, vm: Vm, content: Mapping[str, Any]) -> None:
     """Before the disks: what fails later leaves it. An archive without one changes nothing."""
     if "firewall" in content:
         cluster.vm_firewalls[vm.vmid] = Firewall(**content["firewall"])
+
+
+def _storage_for(key: str, config: Mapping[str, str], params: Mapping[str, Any]) -> str:
+    return str(params.get("storage") or parse_disk(key, config[key])["file"].partition(":")[0])
 
 
 async def _restore_disk(
@@ -132,8 +154,7 @@ async def _restore_disk(
     log: Log,
 ) -> str:
     disk = parse_disk(key, value)
-    name = params.get("storage") or disk["file"].partition(":")[0]
-    storage = cluster.stores.get_usable(name, vm.node)
+    storage = cluster.stores.get_usable(_storage_for(key, {key: value}, params), vm.node)
     source = archived_disk(archive, key, saved)
     format = source.format if source.format in storage.formats() else "raw"
     stored = await cluster.stores.allocate(storage, vm.node, vm.vmid, source.size, format)

@@ -375,9 +375,10 @@ class PveClient:
         }
         return self._task("POST", f"{VM}/move_disk", params, node=node, vmid=vmid)
 
-    def delete_vm(self, node: str, vmid: int) -> str:
-        """With everything: volumes by name, backup jobs, replication, HA."""
-        params: Params = {"purge": True, "destroy-unreferenced-disks": True}
+    def delete_vm(self, node: str, vmid: int, *, unreferenced: bool = True) -> str:
+        """With backup jobs, replication, HA, and by `unreferenced` the volumes that only their names tell to be
+        its."""
+        params: Params = {"purge": True, "destroy-unreferenced-disks": unreferenced}
         return self._task("DELETE", VM, params, node=node, vmid=vmid)
 
     # One VM: power

@@ -611,8 +611,18 @@ class PveHypervisor:
             if vm.power is Power.RUNNING:
                 self.stop_vm(facts, note)
             self._work.while_busy(vm.node, facts.vmid, lambda: self._delete(facts, note))
+        elif node := self.find_remains(facts):
+            upid = self.unguarded.delete_vm(
+                node, facts.vmid, unreferenced=False
+            )  # there is no mark that a guard could look for
+            note(upid)
+            self._work.finish(upid, f"destroying the empty VM {facts.vmid} that a failed restore left on {node}")
         self._finder.forget(facts.vmid)
         self._placer.reservations.give_back(facts.vmid)
+
+    def find_remains(self, facts: Facts) -> str:
+        """The node of the empty VM that a restore of ours left, which failed. Empty: there is none."""
+        return self._finder.find_remains(facts)
 
     def _delete(self, facts: Facts, note: NoteTask) -> None:
         for last in (False, True):

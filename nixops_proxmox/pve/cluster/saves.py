@@ -101,8 +101,9 @@ class Saves:
         self._work.finish(upid, f"deleting {volume}")
 
     def restore(self, facts: Facts, archive: Archive, note: NoteTask, *, over: str, storage: str = "") -> None:
-        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does.
-        `storage`: for all of its disks. Empty: each goes where it was."""
+        """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does, but
+        perhaps what a restore of ours left that failed. `storage`: for all of its disks. Empty: each goes where it
+        was."""
         doing = f"VM {facts.vmid}: restoring {archive.volume}"
         if over:
             vm = self._finder.find(replace(facts, uuid=over))
@@ -111,10 +112,19 @@ class Saves:
             post = partial(self._post_restore, facts, archive, storage, force=True)
             self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
             return
-        post = partial(self._post_restore, facts, archive, storage, archive.node, force=False)
+        begun = [facts.task]
+
+        def noted(upid: str) -> None:
+            begun.append(upid)
+            note(upid)
+
+        def anew() -> str:
+            again = bool(self._finder.find_remains(replace(facts, task=begun[-1])))
+            return self._post_restore(facts, archive, storage, archive.node, force=again)
+
         self._finder.expect(facts.vmid)
         try:
-            self._work.run("qmrestore", archive.node, facts.vmid, post, note, doing)
+            self._work.run("qmrestore", archive.node, facts.vmid, anew, noted, doing)
         finally:
             self._finder.forget(facts.vmid)
 

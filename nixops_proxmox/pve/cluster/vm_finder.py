@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nixops_proxmox.core.upid import find_upid
 from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy
-from nixops_proxmox.model import Facts, Power, Vm
+from nixops_proxmox.model import FAILED_RESTORE, Facts, Power, Vm
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.guest_kinds import VMS, GuestKind
@@ -18,6 +19,9 @@ LOOK_AGE = 0.5  # seconds that one look at a VM's configuration serves: a step's
 TRUST = 120.0  # seconds for which we believe to know a VM's node; before it is touched, it is looked at all the same
 LONGEST_MAKING = 4 * 3600.0  # seconds; as long as a task is waited for
 CREATION_TIME = 120.0  # seconds for a VM that is being made to show whose it is, when no task works on it
+
+REMAINS_OF = ("qmrestore",)  # the tasks that leave an empty VM when they fail
+EMPTY = frozenset({"memory", "digest"})  # what PVE keeps of it
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class VmFinder:
         self._known: dict[int, _Known] = {}
         self._ours: dict[int, str] = {}  # VMIDs that were seen to be ours, and by which UUID
         self._reserved: set[int] = set()
+        self._remains: set[int] = set()  # VMIDs at which a restore of ours left an empty VM
         self._looks: dict[int, tuple[float, ConfigSeen]] = {}
         self._powers: dict[int, tuple[float, Power]] = {}
 
@@ -205,6 +210,22 @@ class VmFinder:
     def live_power(self, node: str, vmid: int) -> Power:
         return Power.RUNNING if self._client.get_status(node, vmid).running else Power.STOPPED
 
+    def find_remains(self, facts: Facts) -> str:
+        """The node where a restore of ours failed: PVE leaves an empty VM there, without a mark. Empty: there is none.
+
+        The record names the task, and nothing is in that VM, so it is taken for ours."""
+        task = find_upid(facts.extra.get(FAILED_RESTORE) or facts.task)
+        if task is None or task.type not in REMAINS_OF or task.id != str(facts.vmid):
+            return ""
+        guest = self._view.get_since(self._clock()).guests.get(facts.vmid)
+        if guest is None or guest.kind != self._kind.type or guest.node != task.node:
+            return ""
+        if not _is_empty(self._client.get_config(guest.node, facts.vmid)):
+            return ""
+        with self._lock:
+            self._remains.add(facts.vmid)
+        return guest.node
+
     def node_of(self, facts: Facts) -> str:
         """The node where our VM is. Looks again when the last look is old. NotFound if there is none of ours."""
         with self._lock:
@@ -224,8 +245,9 @@ class VmFinder:
     def prove(self, node: str, vmid: int) -> None:
         """Check, right before something is done to it, that the VM is still ours. Raises NotFound if it is not."""
         with self._lock:
-            uuid = self._ours.get(vmid, "")
-        if self._kind.is_ours(self._client.get_config(node, vmid).values, uuid):
+            uuid, may_be_empty = self._ours.get(vmid, ""), vmid in self._remains
+        seen = self._client.get_config(node, vmid)
+        if self._kind.is_ours(seen.values, uuid) or (may_be_empty and _is_empty(seen)):
             return
         self.forget(vmid)
         raise NotFound(
@@ -261,3 +283,7 @@ class VmFinder:
 def _is_being_made(seen: ConfigSeen) -> bool:
     """It is locked while it is created, and perhaps nothing yet says whose it is."""
     return seen.values.get("lock") in ("create", "clone")
+
+
+def _is_empty(seen: ConfigSeen) -> bool:
+    return not set(seen.values) - EMPTY

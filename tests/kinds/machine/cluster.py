@@ -543,6 +543,9 @@ class Hypervisor:
         self.effect("apply_changes", act, note)
         return ()
 
+    def find_remains(self, facts: Facts) -> str:
+        return ""
+
     def uuid_at(self, vmid: int) -> str:
         vm = self.cluster.vms.get(vmid)
         return "" if vm is None else vm.uuid

@@ -8,6 +8,7 @@ from typing_extensions import override
 from nixops_proxmox.errors import NotFound, StateError, TaskFailed
 from nixops_proxmox.kinds.machine.copies import without_copies
 from nixops_proxmox.kinds.machine.errand import Errand, by_power, ran, unsettled
+from nixops_proxmox.kinds.machine.errands.restoring import noting_remains, without_remains
 from nixops_proxmox.kinds.machine.left import Left, with_left, without_left
 from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.ports import Hypervisor
@@ -93,7 +94,8 @@ class Arrive(Errand):
         vm = world.hypervisor.find_vm(machine.facts)
         if vm is None or vm.lock == "create":
             return None
-        facts = without_copies(with_left(machine.facts, replace(self._left, archive="", storage="")))
+        facts = without_remains(machine.facts)
+        facts = without_copies(with_left(facts, replace(self._left, archive="", storage="")))
         return replace(facts, node=vm.node, volumes=world.hypervisor.volumes(vm), applied={}, endpoint=None)
 
     @override
@@ -101,7 +103,8 @@ class Arrive(Errand):
         """Safe to repeat: PVE gives a VMID once, and a machine that was restored is found before."""
         if self.already(world, machine) is None:
             saves = world.hypervisor.saves
-            saves.restore(machine.facts, self._archive, attempt.note_task, over="", storage=self._left.storage)
+            with noting_remains(attempt):
+                saves.restore(machine.facts, self._archive, attempt.note_task, over="", storage=self._left.storage)
         facts = self.already(world, attempt.thing)
         if facts is None:
             raise StateError(

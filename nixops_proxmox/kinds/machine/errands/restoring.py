@@ -1,17 +1,18 @@
 """A backup put in the machine's place, and made the machine's own if it was not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from typing_extensions import override
 
-from nixops_proxmox.errors import StateError
+from nixops_proxmox.errors import StateError, TaskFailed
 from nixops_proxmox.kinds.machine.errand import RAN, Errand, boot, by_power, ran, unknown_disks, unsettled, with_volumes
 from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.ports import Hypervisor
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, made_by_us, park_volumes
-from nixops_proxmox.model import RESTORING, Archive, Facts, Machine, Phase, Power, Vm
+from nixops_proxmox.model import FAILED_RESTORE, RESTORING, Archive, Facts, Machine, Phase, Power, Vm
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -50,7 +51,7 @@ class Restore(Errand):
         self._prove(world, attempt)
         if foreign:
             return self._make_ours(world, attempt)
-        attempt.doubt(Phase.INSTALLED, with_volumes(world, _without_remains(attempt.facts)))
+        attempt.doubt(Phase.INSTALLED, with_volumes(world, without_remains(attempt.facts)))
         return boot(world, attempt) if attempt.facts.errand[RAN] == "yes" else attempt.facts
 
     @override
@@ -70,7 +71,8 @@ class Restore(Errand):
         if standing is not None and standing.uuid.lower() == facts.uuid.lower():
             park_volumes(world, attempt.thing, attempt)
         over = standing.uuid if standing is not None else ""
-        world.hypervisor.saves.restore(attempt.facts, self._archive, attempt.note_task, over=over)
+        with noting_remains(attempt):
+            world.hypervisor.saves.restore(attempt.facts, self._archive, attempt.note_task, over=over)
 
     def _prove(self, world: World, attempt: Attempt) -> None:
         """Check that what came back is what we looked at. If it is not, record that, so that the next restore may
@@ -89,7 +91,7 @@ class Restore(Errand):
     def _make_ours(self, world: World, attempt: Attempt) -> Facts:
         """Give the VM the machine's mark, and start it, because only the guest itself can tell its host key."""
         vm = world.hypervisor.give_mark(attempt.thing, self._uuid)
-        facts = replace(_without_remains(attempt.facts), macs=world.hypervisor.macs(vm), host_key="")
+        facts = replace(without_remains(attempt.facts), macs=world.hypervisor.macs(vm), host_key="")
         attempt.doubt(Phase.INSTALLED, with_volumes(world, facts))
         world.hypervisor.start_vm(attempt.facts, attempt.note_task)
         return replace(attempt.facts, host_key=self._read_key(attempt.thing))
@@ -108,5 +110,16 @@ def _with_remains(facts: Facts, uuid: str) -> Facts:
     return replace(facts, extra={**facts.extra, RESTORING: uuid})
 
 
-def _without_remains(facts: Facts) -> Facts:
-    return replace(facts, extra={key: value for key, value in facts.extra.items() if key != RESTORING})
+def without_remains(facts: Facts) -> Facts:
+    kept = {key: value for key, value in facts.extra.items() if key not in (RESTORING, FAILED_RESTORE)}
+    return replace(facts, extra=kept)
+
+
+@contextmanager
+def noting_remains(attempt: Attempt) -> Iterator[None]:
+    """PVE does not clean up after a restore that fails. The VM that it leaves bears no mark, so the task tells."""
+    try:
+        yield
+    except TaskFailed:
+        attempt.note(replace(attempt.facts, extra={**attempt.facts.extra, FAILED_RESTORE: attempt.facts.task}))
+        raise

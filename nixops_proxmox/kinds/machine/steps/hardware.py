@@ -159,6 +159,8 @@ class Destroy:
     def already(self, world: World, machine: Machine) -> Facts | None:
         if find_disc(machine.facts) or any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
             return None
+        if world.hypervisor.find_remains(machine.facts):
+            return None
         if machine.phase is Phase.LOST:
             world.reporter.warn(
                 machine,
