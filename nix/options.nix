@@ -238,13 +238,14 @@ in
       description = "PVE's configuration keys that we leave alone once the VM exists, whatever the description says of them. `check` and `plan` do not show them.";
     };
     install = section {
-      from = mkOption { type = enum [ "iso" "image" "template" ]; default = "iso"; description = "What the machine boots first: the installer (`iso`), a disk image, or a clone of a template."; };
+      from = mkOption { type = enum [ "iso" "image" "template" "backup" ]; default = "iso"; description = "What the machine boots first: the installer (`iso`), a disk image, a clone of a template, or what is in a backup."; };
       iso = optional' str "local:iso/nixops-proxmox-installer.iso" "The volume of the installer's ISO.";
       image = optional' (either str types.path) "local:import/nixos.qcow2" "The image from which we create the first disk: a volume of a storage, a file here, or a package that builds one. A file is uploaded once for each storage. `node:/PATH` is a file of the node, which PVE takes from root@pam alone.";
       imageStorage = optional' str "local" "The storage for an image that we upload. Without it, one that takes images.";
       template = optional' (either int str) 9000 "The VMID or name of the template.";
+      backup = optional' str "local:backup/vzdump-qemu-nixos.vma.zst" "The volume of a backup from which we create the machine: an archive of vzdump, or one on a Proxmox Backup Server.";
       fullClone = mkOption { type = bool; default = false; description = "Whether to create a full clone instead of a linked one."; };
-      identity = mkOption { type = enum [ "agent" "cloud-init" ]; default = "agent"; description = "How a system from an image or a template learns who it is: through its guest agent, or by a CD that its cloud-init reads at the first boot."; };
+      identity = mkOption { type = enum [ "agent" "cloud-init" ]; default = "agent"; description = "How a system from an image, a template or a backup learns who it is: through its guest agent, or by a CD that its cloud-init reads at the first boot."; };
       identityStorage = optional' str "local" "The storage for that CD. Without it, one that takes ISO files.";
       cloudInit = optional
         (submodule {

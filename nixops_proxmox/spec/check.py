@@ -39,7 +39,7 @@ _SSH_PROOF = (
     "CanonicalizePermittedCNAMEs", "Include", "Match", "Host", "IgnoreUnknown",
 )  # fmt: skip
 OUR_ISO = "/nixops-proxmox-installer"  # how the names of nix/installer-iso.nix begin
-_A = {InstallSource.IMAGE: "an image", InstallSource.TEMPLATE: "a template"}
+_A = {InstallSource.IMAGE: "an image", InstallSource.TEMPLATE: "a template", InstallSource.BACKUP: "a backup"}
 _SSH_OWN = {
     "port": "port",
     "user": "user",
@@ -80,13 +80,19 @@ def check_nic(nic: Nic, at: At, mistakes: Mistakes) -> None:
 
 
 def check_install(install: InstallSpec, at: At, mistakes: Mistakes) -> None:
-    wanted = {InstallSource.IMAGE: install.image, InstallSource.TEMPLATE: install.template}
+    wanted = {
+        InstallSource.IMAGE: install.image,
+        InstallSource.TEMPLATE: install.template,
+        InstallSource.BACKUP: install.backup,
+    }
     for source, value in wanted.items():
         field = source.value
         if install.source is source and value is None:
             mistakes.add(at(field), f"must be set when install.from is {field}")
         if install.source is not source and value is not None:
             mistakes.add(at(field), f'has no meaning unless install.from is "{field}"')
+    if install.backup is not None and ":backup/" not in install.backup:
+        mistakes.add(at("backup"), f"expected a volume such as local:backup/NAME.vma.zst, got {install.backup!r}")
     if install.identity is not IdentityBy.AGENT and install.source is InstallSource.ISO:
         mistakes.add(at("identity"), "has no meaning for a machine that the installer installs")
     if install.identity_storage is not None and install.identity is not IdentityBy.CLOUD_INIT:
@@ -151,7 +157,7 @@ def _check_cloud_init(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     if told is None:
         return
     if spec.install.source is InstallSource.ISO:
-        mistakes.add(place, 'has no meaning unless install.from is "image" or "template"')
+        mistakes.add(place, "has no meaning for a machine that the installer installs")
     if spec.install.identity is not IdentityBy.AGENT:
         mistakes.add(place, "a system reads one drive of cloud-init, and install.identity is another one: set only one")
     for key in spec.extra:

@@ -120,6 +120,7 @@ class InstallSource(StrEnum):
     ISO = "iso"
     IMAGE = "image"
     TEMPLATE = "template"
+    BACKUP = "backup"
 
 
 class InstallMethod(StrEnum):
@@ -140,6 +141,7 @@ class InstallSpec(Frozen):
     image: v.Script | None = None  # a volume ID, a file here, or a file of the node
     image_storage: v.Storage | None = None  # where a file is put; None: one that takes images
     template: v.Script | None = None  # a VMID or a name
+    backup: v.VolumeId | None = None  # an archive of vzdump, or one on a Proxmox Backup Server
     described: bool = False  # the template is one of resources.templates
     full_clone: bool = False
     identity: IdentityBy = IdentityBy.AGENT

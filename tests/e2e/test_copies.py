@@ -52,7 +52,15 @@ def upload_image(bed: "Bed", folder: Path) -> Any:
 
 
 def make_template(bed: "Bed", put: Any) -> int:
-    """As people make them: a VM from an image, agent and all, turned into a template."""
+    """As people make them: a VM from an image, turned into a template."""
+    node, vmid = put["node"], make_vm(bed, put)
+    bed.api("POST", f"/nodes/{node}/qemu/{vmid}/template")
+    wait_for_tasks(bed, "qmtemplate", vmid)
+    return vmid
+
+
+def make_vm(bed: "Bed", put: Any) -> int:
+    """From an image, agent and all."""
     node = put["node"]
     disk = f"local-lvm:0,import-from={put['volume']}"
     bed.api(
@@ -67,8 +75,6 @@ def make_template(bed: "Bed", put: Any) -> int:
         boot="order=scsi0",
     )
     wait_for_tasks(bed, "qmcreate", 9000)
-    bed.api("POST", f"/nodes/{node}/qemu/9000/template")
-    wait_for_tasks(bed, "qmtemplate", 9000)
     return 9000
 
 
@@ -149,6 +155,29 @@ def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) ->
     assert not json.loads(bed.run("check", "--json").stdout)["machines"][0]["changes"]
     bed.run("destroy", "--yes")
     assert set(bed.vms()) == {"9000"} and len(bed.images()) == 1
+
+
+def test_a_machine_from_a_backup(bed: "Bed", tmp_path: Path) -> None:
+    put = upload_image(bed, tmp_path)
+    node, vmid = put["node"], make_vm(bed, put)
+    bed.api("POST", f"/nodes/{node}/vzdump", vmid=vmid, storage="local", mode="stop")
+    wait_for_tasks(bed, "vzdump", vmid)
+    bed.api("DELETE", f"/nodes/{node}/qemu/{vmid}")
+    wait_for_tasks(bed, "qmdestroy", vmid)
+    (saved,) = bed.api("GET", f"/nodes/{node}/storage/local/content", content="backup")
+    bed = with_install(bed, tmp_path, f'from = "backup"; backup = "{saved["volid"]}";')
+    bed.run("deploy")
+    before = check_ready(bed, "1")
+    bed.forget_calls()
+    bed.run("deploy")
+    assert all(call["method"] == "GET" for call in bed.calls()), "a second deploy changed something"
+    bed.run("reinstall", "--yes")
+    after = check_ready(bed, "1")
+    same = ("vmid", "uuid", "macs", "host_key")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert len(bed.tasks("qmrestore")) == 2
+    bed.run("destroy", "--yes")
+    assert not bed.vms() and not bed.images()
 
 
 def test_machines_of_a_described_template_have_it_made_once_where_they_are(bed: "Bed", tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ WITH_VM = (P.DEFINED, *INSTALLING, *SETTLED, P.RESCUE)  # PVE has it, unless som
 
 ISO, COPY = (
     (InstallSource.ISO,),
-    (InstallSource.IMAGE, InstallSource.TEMPLATE),
+    (InstallSource.IMAGE, InstallSource.TEMPLATE, InstallSource.BACKUP),
 )  # ways to the first boot; where none is said, all of them
 
 LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(

@@ -62,7 +62,7 @@ from nixops_proxmox.pve.vm.drives import losses, needs_stop, spared, strangers, 
 from nixops_proxmox.pve.vm.identity import identity_of
 from nixops_proxmox.pve.vm.leftovers import leftovers
 from nixops_proxmox.pve.vm.parking import refuse_to_lose_volumes
-from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params, takeover_params
+from nixops_proxmox.pve.vm.requests import clone_params, create_params, mark_params, restore_params, takeover_params
 from nixops_proxmox.pve.wire.calls import Trace, Value, no_trace
 from nixops_proxmox.pve.wire.profiles import DEFAULT, DEFAULT_VMIDS, load_profile
 from nixops_proxmox.pve.wire.properties import MIB, macs_of
@@ -271,6 +271,10 @@ class PveHypervisor:
         """A clone is asked of the template's node, where its task runs under the template's VMID."""
         del keys, note
         facts, identity = machine.facts, identity_of(machine)
+        if spec.install.source is InstallSource.BACKUP:
+            return Creation(
+                "qmrestore", facts.node, facts.vmid, partial(self._restore_new, facts, restore_params(spec, identity))
+            )
         if spec.install.source is not InstallSource.TEMPLATE:
             params = create_params(self._as_known(spec), identity)
             return Creation("qmcreate", facts.node, facts.vmid, partial(self.client.create_vm, facts.node, params))
@@ -278,6 +282,13 @@ class PveHypervisor:
         params = clone_params(spec, identity, target=facts.node if facts.node != template.node else "")
         post = partial(self.client.clone_vm, template.node, template.vmid, params)
         return Creation("qmclone", template.node, template.vmid, post)
+
+    def _restore_new(self, facts: Facts, params: Mapping[str, Value]) -> str:
+        """What an earlier try has left, if that failed, is empty, and is restored over."""
+        force = {"force": True} if self._finder.find_remains(facts) else {}
+        upid = self.client.create_vm(facts.node, {**params, **force})
+        self._finder.note_restore(facts.vmid, upid)
+        return upid
 
     def first_key(self, facts: Facts) -> str:
         """What tells a container's host key before its first start. A VM gets ours on its disk."""

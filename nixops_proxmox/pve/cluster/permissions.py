@@ -1,5 +1,6 @@
 """Which privileges a description needs on which paths, which of them we lack, and the commands that grant them."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -150,9 +151,24 @@ def _storage_needs(spec: MachineSpec) -> Iterator[Need]:
         yield Need(path, ("Datastore.Audit",), "insert that CD", must=known)
         yield Need(path, ("Datastore.Allocate",), "delete that CD; without it, an empty file stays", must=False)
     yield from _needs_of_upload(spec)
+    yield from _needs_of_backup(spec)
     for volume, purpose in ((spec.install.iso or "", "insert the installer ISO"), (image, "import the image")):
         if storage_of(volume):
             yield Need((f"/storage/{storage_of(volume)}",), ("Datastore.Audit",), purpose)
+
+
+def _needs_of_backup(spec: MachineSpec) -> Iterator[Need]:
+    """PVE asks for less where it knows whose backup it is."""
+    backup = spec.install.backup or ""
+    if spec.install.source is not InstallSource.BACKUP:
+        return
+    path, owner = f"/storage/{storage_of(backup)}", re.search(r":backup/(?:vzdump-qemu-|vm/)(\d+)[-/]", backup)
+    yield Need((path,), ("Datastore.Audit",), "see the backup")
+    if owner is None:
+        yield Need((path,), ("Datastore.Allocate",), "restore a backup that belongs to no VMID")
+        return
+    yield Need((path,), ("Datastore.AllocateSpace",), "restore the backup")
+    yield Need((f"/vms/{owner[1]}",), ("VM.Backup",), "restore the backup of another VM")
 
 
 def _needs_of_upload(spec: MachineSpec) -> Iterator[Need]:

@@ -33,12 +33,15 @@ from nixops_proxmox.pve.vm.copies import (
     find_templates,
     get_template,
     medium_of,
+    refuse_backup,
     refuse_larger_image,
     refuse_template,
     storages_of_clone,
 )
 from nixops_proxmox.pve.wire.properties import storage_of
 from nixops_proxmox.spec import InstallSource, MachineSpec
+
+STORED = (InstallSource.IMAGE, InstallSource.BACKUP)  # what a machine is made of is on a storage
 
 
 class Placer:
@@ -245,13 +248,15 @@ class Placer:
             described, spec = spec, self._near_its_template(spec)
             placed = self._placed(seen)
             nodes, refused = candidates(spec, seen, placed, reserve=self._reserve)
-            must_look = len(nodes) > 1 or spec.install.source is InstallSource.IMAGE or any(mapped_devices(spec.extra))
+            must_look = len(nodes) > 1 or spec.install.source in STORED or any(mapped_devices(spec.extra))
             ordered = sorted(nodes, key=lambda node: node.name != wanted)
             node = next((node for node in ordered if not must_look or self._fits(spec, node, seen, refused)), None)
             if node is None:
                 raise no_place(spec, refused, crowded=self._fits_alone(spec, seen))
             if spec.install.source is InstallSource.IMAGE:
                 self._refuse_larger_image(spec, node)
+            if spec.install.source is InstallSource.BACKUP:
+                refuse_backup(spec, self._client.get_archive_config(node.name, spec.install.backup or ""))
             used: set[int] = set(seen.guests)
             if spec.vmid is not None and not self._client.is_vmid_free(spec.vmid):
                 used.add(spec.vmid)  # by a guest that we may not see

@@ -112,14 +112,13 @@ class Saves:
             post = partial(self._post_restore, facts, archive, storage, force=True)
             self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
             return
-        begun = [facts.task]
 
         def noted(upid: str) -> None:
-            begun.append(upid)
+            self._finder.note_restore(facts.vmid, upid)
             note(upid)
 
         def anew() -> str:
-            again = bool(self._finder.find_remains(replace(facts, task=begun[-1])))
+            again = bool(self._finder.find_remains(facts))
             return self._post_restore(facts, archive, storage, archive.node, force=again)
 
         self._finder.expect(facts.vmid)

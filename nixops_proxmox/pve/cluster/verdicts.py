@@ -157,7 +157,9 @@ def _other_storages(spec: MachineSpec) -> dict[str, str]:
     found = {storage_of(volume): volume for volume in own_volumes(spec)}
     medium, content = medium_of(spec)
     if medium:
-        found[storage_of(medium)] = {"iso": "the ISO", "vztmpl": "the template"}.get(content, "the image")
+        found[storage_of(medium)] = {"iso": "the ISO", "vztmpl": "the template", "backup": "the backup"}.get(
+            content, "the image"
+        )
     return found
 
 

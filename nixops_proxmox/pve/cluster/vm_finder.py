@@ -54,6 +54,7 @@ class VmFinder:
         self._known: dict[int, _Known] = {}
         self._ours: dict[int, str] = {}  # VMIDs that were seen to be ours, and by which UUID
         self._reserved: set[int] = set()
+        self._restores: dict[int, str] = {}  # by VMID the last restore that this process asked for
         self._remains: set[int] = set()  # VMIDs at which a restore of ours left an empty VM
         self._looks: dict[int, tuple[float, ConfigSeen]] = {}
         self._powers: dict[int, tuple[float, Power]] = {}
@@ -210,11 +211,18 @@ class VmFinder:
     def live_power(self, node: str, vmid: int) -> Power:
         return Power.RUNNING if self._client.get_status(node, vmid).running else Power.STOPPED
 
+    def note_restore(self, vmid: int, upid: str) -> None:
+        """This process has asked for a restore."""
+        with self._lock:
+            self._restores[vmid] = upid
+
     def find_remains(self, facts: Facts) -> str:
         """The node where a restore of ours failed: PVE leaves an empty VM there, without a mark. Empty: there is none.
 
         The record names the task, and nothing is in that VM, so it is taken for ours."""
-        task = find_upid(facts.extra.get(FAILED_RESTORE) or facts.task)
+        with self._lock:
+            lately = self._restores.get(facts.vmid)
+        task = find_upid(lately or facts.extra.get(FAILED_RESTORE) or facts.task)
         if task is None or task.type not in REMAINS_OF or task.id != str(facts.vmid):
             return ""
         guest = self._view.get_since(self._clock()).guests.get(facts.vmid)

@@ -1,4 +1,4 @@
-"""Pure: what speaks against making a machine from its image or its template, found out before anything is made."""
+"""Pure: what speaks against making a machine from its image, template or backup, found out before anything is made."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from nixops_proxmox.errors import NotFound, PveRefused, SpecError
 from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen
 from nixops_proxmox.pve.api.versions import Release
-from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_drive, parse_size, print_size, storage_of
+from nixops_proxmox.pve.wire.properties import (
+    drives_of,
+    is_cdrom,
+    parse_drive,
+    parse_flag,
+    parse_size,
+    print_size,
+    storage_of,
+)
 from nixops_proxmox.spec import Disk, InstallSource, MachineSpec
 from nixops_proxmox.spec.images import ON_NODE, is_file_here
 
@@ -27,6 +35,8 @@ def medium_of(spec: MachineSpec) -> tuple[str, str]:
             if is_file_here(volume) or volume.startswith(ON_NODE):
                 return "", ""
             content = "import" if volume.partition(":")[2].startswith("import/") else "images"
+        case InstallSource.BACKUP:
+            volume, content = spec.install.backup or "", "backup"
     return (volume, content) if storage_of(volume) and not volume.startswith("/") else ("", "")
 
 
@@ -50,8 +60,8 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
         raise SpecError(
             f"{image} is a VMA, which is a backup of a whole VM and not an image of a disk",
             path=path,
-            hint="build a disk image (qcow2 or raw); or restore it once (`qmrestore FILE VMID`), make that VM a"
-            " template (`qm template VMID`), and set `install.from` to `template`",
+            hint="put it on a storage for backups, and set `install.from` to `backup`; or build a disk image (qcow2 or"
+            " raw)",
         )
     if (here or medium_of(spec)[1] == "import") and not release.can_import_images:
         raise PveRefused(
@@ -108,6 +118,19 @@ def refuse_template(spec: MachineSpec, config: Mapping[str, str]) -> None:
         )
 
 
+def refuse_backup(spec: MachineSpec, config: Mapping[str, str]) -> None:
+    """Raises SpecError if what is in the backup could not become what is described."""
+    objections = list(_objections(spec, config))
+    if parse_flag(config.get("template", "0")):
+        objections.append("it is of a template, and PVE would restore a template")
+    if objections:
+        raise SpecError(
+            f"the backup {spec.install.backup} does not fit: {'; '.join(objections)}",
+            path=f"{spec.name}.deployment.proxmox.install.backup",
+            hint="nothing was made; all disks are restored to the storage of the first one",
+        )
+
+
 def _objections(spec: MachineSpec, config: Mapping[str, str]) -> Iterator[str]:
     have = drives_of(config)
     have = {slot: drive for slot, drive in have.items() if not is_cdrom(drive)}
@@ -132,9 +155,10 @@ def _disk_objections(spec: MachineSpec, disk: Disk, drive: Mapping[str, str]) ->
     size = parse_size(drive.get("size", ""))
     if size is not None and disk.size < size:
         yield f"{disk.slot} is described with {print_size(disk.size)}, and has {print_size(size)}"
-    goes_to = spec.disks[0].storage if spec.install.full_clone else storage_of(drive.get("file", ""))
+    is_copied = spec.install.full_clone or spec.install.source is InstallSource.BACKUP
+    goes_to = spec.disks[0].storage if is_copied else storage_of(drive.get("file", ""))
     if disk.storage != goes_to:
-        yield f"{disk.slot} is described on {disk.storage}, and the clone's will be on {goes_to}"
+        yield f"{disk.slot} is described on {disk.storage}, and it will be on {goes_to}"
 
 
 def refuse_larger_image(spec: MachineSpec, sizes: Sequence[int]) -> None:

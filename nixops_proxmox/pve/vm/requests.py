@@ -203,6 +203,22 @@ def clone_params(spec: MachineSpec, identity: Identity, *, target: str = "") -> 
     }
 
 
+def restore_params(spec: MachineSpec, identity: Identity) -> dict[str, Value]:
+    """POST /nodes/{node}/qemu with a backup: what is said here wins over what is in it, from the first moment on. The
+    rest differs until the next config write, as with a clone."""
+    return {
+        "vmid": identity.vmid,
+        "archive": spec.install.backup,
+        "unique": True,
+        "storage": spec.disks[0].storage if spec.disks else None,
+        "name": dns_name(spec.name),
+        "description": notes_with_mark(spec.description or "", identity.mark, unfinished=True),
+        "smbios1": f"uuid={identity.uuid}",
+        "onboot": False,  # until it is finished
+        "pool": spec.pool,
+    }
+
+
 def mark_params(config: Mapping[str, str], identity: Identity) -> dict[str, Value]:
     """PUT …/config: a VM that was restored as another machine becomes this one."""
     smbios = {**parse_properties(config.get("smbios1", "")), "uuid": identity.uuid}
