@@ -177,7 +177,7 @@ def test_a_lost_answer_to_a_clone_is_looked_up(bench: Bench) -> None:
     [
         ((Disk(slot="virtio0", storage="local-lvm", size=8 * GIB),), "its disks are scsi0"),
         ((Disk(slot="scsi0", storage="local-lvm", size=2 * GIB),), "described with 2G, and has 8G"),
-        ((Disk(slot="scsi0", storage="shared", size=8 * GIB),), "the clone's will be on local-lvm"),
+        ((Disk(slot="scsi0", storage="shared", size=8 * GIB),), "it will be on local-lvm"),
     ],
 )
 def test_a_template_that_does_not_fit_is_refused_before_anything_is_made(

@@ -63,6 +63,7 @@ FRAGMENTS = [
     "docs/storages.md 0",
     "docs/templates.md 0",
     "docs/templates.md 1",
+    "docs/templates.md 2",
     "docs/tenants.md 0",
     "docs/volumes.md 0",
     "docs/volumes.md 1",

@@ -79,7 +79,11 @@ def test_name_servers_of_the_node_are_warned_of() -> None:
 @pytest.mark.parametrize(
     ("changes", "path", "said"),
     [
-        ({"install": {"cloudInit": {}}}, "install.cloudInit", 'unless install.from is "image"'),
+        (
+            {"install": {"cloudInit": {}}},
+            "install.cloudInit",
+            "has no meaning for a machine that the installer installs",
+        ),
         (
             {"install": {"from": "image", "image": "a:import/b.raw", "cloudInit": {}, "identity": "cloud-init"}},
             "install.cloudInit",
