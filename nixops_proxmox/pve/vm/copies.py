@@ -60,7 +60,7 @@ def refuse_image(spec: MachineSpec, release: Release) -> None:
         raise SpecError(
             f"{image} is a VMA, which is a backup of a whole VM and not an image of a disk",
             path=path,
-            hint='put it on a storage for backups, and set install.from = "backup"; or build a disk image (qcow2 or raw)',
+            hint='put it on a storage for backups, and set install.from = "backup"; or build a qcow2 or raw image',
         )
     if (here or medium_of(spec)[1] == "import") and not release.can_import_images:
         raise PveRefused(
