@@ -226,7 +226,7 @@ class VmFinder:
         if task is None or task.type not in REMAINS_OF or task.id != str(facts.vmid):
             return ""
         guest = self._view.get_since(self._clock()).guests.get(facts.vmid)
-        if guest is None or guest.kind != self._kind.type or guest.node != task.node:
+        if guest is None or guest.kind != VMS.type or guest.node != task.node:
             return ""
         if not _is_empty(self._client.get_config(guest.node, facts.vmid)):
             return ""
