@@ -365,6 +365,10 @@ in
         };
         command = optional' str "pg_isready" "A shell script that must succeed in the machine, run as root. It gets 30 seconds.";
       } // { description = "What must hold before a new system is confirmed. It is tried again until it holds, or the probation is over."; };
+      copying = section {
+        fromCaches = mkOption { type = bool; default = false; description = "Whether the machine fetches what it lacks from its own binary caches, such as cache.nixos.org, and gets only the rest from here. Quicker where the line from here is slow. A machine that cannot reach its caches waits for them."; };
+        compress = mkOption { type = bool; default = false; description = "Whether SSH compresses what is copied. Quicker where the line is slower than some 100 Mbit/s."; };
+      } // { description = "How a system is copied to the machine."; };
     } // { description = "How a new system is taken into use."; };
   };
 

@@ -55,8 +55,10 @@ class NothingToBuild:
         del machine
         return ""
 
-    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
-        raise NotImplementedError(system, machine.name, spec.name, into_target)
+    def copy_system(
+        self, system: str, machine: Machine, spec: MachineSpec, shell: ShellPort, *, into_target: bool
+    ) -> None:
+        raise NotImplementedError(system, machine.name, spec.name, shell.endpoint, into_target)
 
     def active_system(self, shell: ShellPort) -> str:
         return find_active_system(shell)
@@ -244,7 +246,9 @@ class Parts:
 
     def _destination(self, machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
         access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)
-        return Destination(store_url(access.endpoint), tuple(nix_sshopts(access).split(" ")))
+        url = store_url(access.endpoint, scheme="ssh-ng", compress=spec.deploy.copying.compress)
+        options = tuple(nix_sshopts(access).split(" "))
+        return Destination(url, options, from_caches=spec.deploy.copying.from_caches)
 
     # What verbs ask.
 

@@ -12,6 +12,7 @@ from nixops_proxmox.nixeval.awaiting import find_awaiting
 from nixops_proxmox.nixeval.build import TIMEOUT, build_systems
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel, Toplevels
+from nixops_proxmox.nixeval.holding import hold_system
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
@@ -199,10 +200,13 @@ class NixBuilder:
             self._tell(machine, "waiting for Nix to build its system")
         return self._systems.get(machine.name)
 
-    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+    def copy_system(
+        self, system: str, machine: Machine, spec: MachineSpec, shell: ScriptShell, *, into_target: bool
+    ) -> None:
         self._systems.get(machine.name)  # it was deployed from elsewhere, or is gone from the store here
         destination = self._way_in(machine, spec, into_target=into_target)
         self._may_act()
+        hold_system(system, shell, machine=machine.name, root=TARGET if into_target else "")
         copy_closure(
             self._nix,
             system,

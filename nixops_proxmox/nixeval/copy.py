@@ -1,11 +1,12 @@
 """Copies closures to guests over SSH, with the host key pinned by the options that the caller hands in."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from nixops_proxmox.errors import CopyFailed
+from nixops_proxmox.nixeval.closure import list_closure
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.nixeval.trace import nix_message
@@ -15,7 +16,7 @@ TIMEOUT = 6 * 3600.0  # seconds; gigabytes over a slow line
 
 @dataclass(frozen=True)
 class Destination:
-    """A guest's store: an `ssh://` URL, what goes into NIX_SSHOPTS, and what to run Nix through (nsenter …)."""
+    """A guest's store: an `ssh-ng://` URL, what goes into NIX_SSHOPTS, and what to run Nix through (nsenter …)."""
 
     store_url: str
     ssh_options: tuple[str, ...] = ()
@@ -34,8 +35,9 @@ def under_root(store_url: str, root: str) -> str:
 
 
 def copy_argv(nix: Nix, paths: Sequence[str], destination: Destination) -> list[str]:
-    """One `nix copy` of the paths' closures. A receiving root needs no signatures over `ssh://`. Others say why not."""
-    flags = ["--substitute-on-destination"] if destination.from_caches else []
+    """One `nix copy` of the paths' closures. The connection proves who sends, so a receiving root needs no signatures.
+    Others say why not."""
+    flags = ["--no-check-sigs", *(["--substitute-on-destination"] if destination.from_caches else [])]
     return [*destination.through, *nix.nix_argv("copy", *flags, "--to", destination.store_url, *paths)]
 
 
@@ -62,8 +64,9 @@ def copy_closure(
 ) -> None:
     """Copy a system and all that it needs. What the guest has already is not sent. CopyFailed may be tried again."""
     argv, environment = copy_argv(nix, [system], destination), copy_environment(destination)
+    progress = CopyProgress(tell, lambda: list_closure(nix, system, run) or {}) if tell else None
     try:
-        done = run(argv, env=environment, tell=CopyProgress(tell) if tell else None, timeout=timeout)
+        done = run(argv, env=environment, tell=progress, timeout=timeout)
     except OutOfTime as error:
         raise CopyFailed(
             f"{machine}: the copy to {destination.store_url} did not end within {timeout:g} s\n{error.stderr}".rstrip()
@@ -76,19 +79,27 @@ def copy_closure(
 
 
 class CopyProgress:
-    """Turns Nix's lines into `copying 3/24 NAME`. What it cannot read is passed on as it is."""
+    """Turns Nix's lines into `copying 3/24 NAME (118 MiB before it)`. What it cannot read is passed on as it is.
+    `sizes`: asked for the bytes of each path when the first one is sent. Nix 2.8 does not say them."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-        self._total = 0
-        self._sent = 0
+    def __init__(self, tell: Tell, sizes: Callable[[], Mapping[str, int]] = dict) -> None:
+        self._tell, self._sizes = tell, sizes
+        self._known: Mapping[str, int] | None = None
+        self._total = self._sent = self._bytes = 0
 
     def __call__(self, line: str) -> None:
         if found := re.match(r"copying (\d+) paths", line):
             self._total = int(found[1])
-        elif found := re.match(r"copying path '/[^']*/[a-z0-9]{32}-([^']+)'", line):
+        elif found := re.match(r"copying path '(/[^']*/[a-z0-9]{32}-([^']+))'", line):
             self._sent += 1
             of_all = f"/{self._total}" if self._total else ""
-            self._tell(f"copying {self._sent}{of_all} {found[1]}")
+            before = f" ({self._bytes >> 20} MiB before it)" if self._bytes >> 20 else ""
+            self._tell(f"copying {self._sent}{of_all} {found[2]}{before}")
+            self._bytes += self._size(found[1])
         elif line.strip():
             self._tell(line)
+
+    def _size(self, path: str) -> int:
+        if self._known is None:
+            self._known = self._sizes()
+        return self._known.get(path, 0)

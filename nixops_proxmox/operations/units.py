@@ -14,7 +14,7 @@ def find_units(machine: Machine, world: World, system: str, *, copy: bool) -> Re
         if not found.absent or not copy:
             return found
         world.reporter.detail(machine, f"copying {system}")
-        world.builder.copy_system(system, machine, world.spec, into_target=False)
+        world.builder.copy_system(system, machine, world.spec, shell, into_target=False)
         return rehearse(system, shell)
     except DeployError as error:
         return Rehearsal(None, error.message)

@@ -25,9 +25,17 @@ class HealthSpec(Frozen):
     command: v.Script | None = None
 
 
+class CopySpec(Frozen):
+    """How a system gets to the machine. `from_caches`: it fetches from its own binary caches what they have."""
+
+    from_caches: bool = False
+    compress: bool = False
+
+
 class DeploySpec(Frozen):
     """`probation`: seconds that the guest waits for our word before it goes back by itself; 0: none."""
 
     probation: Annotated[int, Field(ge=0, le=86400)] = 120
     failed_units: Literal["revert", "accept"] = "revert"
     health: HealthSpec = HealthSpec()
+    copying: CopySpec = CopySpec()

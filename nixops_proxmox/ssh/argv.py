@@ -89,8 +89,9 @@ def nix_sshopts(access: Access) -> str:
     return " ".join(words)
 
 
-def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "") -> str:
-    """A Nix store on the machine. `root`: the store of the system that is mounted there (`/mnt`).
+def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "", compress: bool = False) -> str:
+    """A Nix store on the machine. `root`: the store of the system that is mounted there (`/mnt`). `compress`: what
+    goes over the line.
 
     Of any other user than root Nix would want signatures, so the store's program is started by sudo.
     """
@@ -98,6 +99,8 @@ def store_url(endpoint: Endpoint, *, scheme: str = "ssh", root: str = "") -> str
     if endpoint.user != "root":
         program = "nix-daemon" if scheme == "ssh-ng" else "nix-store"
         query.append(f"remote-program=sudo%20-n%20{program}")
+    if compress:
+        query.append("compress=true")
     return f"{scheme}://{endpoint.user}@{bracketed(endpoint.host)}{'?' if query else ''}{'&'.join(query)}"
 
 

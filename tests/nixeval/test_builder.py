@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.errors import ActivationFailed, BuildFailed, SpecError
+from nixops_proxmox.errors import ActivationFailed, BuildFailed, CopyFailed, SpecError
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.evaluate import Toplevel
+from nixops_proxmox.nixeval.holding import hold_script
 from nixops_proxmox.nixeval.runner import Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import MachineSpec
@@ -24,9 +25,10 @@ class Says:
     """A shell that answers every script with the same."""
 
     def __init__(self, done: Completed) -> None:
-        self.done = done
+        self.done, self.heard = done, list[str]()
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        self.heard.append(script)
         return self.done
 
 
@@ -89,7 +91,7 @@ def test_one_that_must_be_copied_after_all_is_built_then(fake_nix: Nix, tmp_path
     builder = NixBuilder(fake_nix, systems, _nowhere, run=run)
     web = Machine("demo", "web", Phase.READY, Facts(system="/n/web"))
     assert builder.wanted_system(web) == "/n/web" and run.calls == []
-    builder.copy_system("/n/web", web, SPEC, into_target=False)
+    builder.copy_system("/n/web", web, SPEC, Says(Completed(0)), into_target=False)
     build, _root, copy = run.calls
     assert build[-1] == "/n/web.drv" and copy[-1] == "/n/web"
 
@@ -144,15 +146,23 @@ def test_only_the_machine_whose_build_failed_hears_of_it(fake_nix: Nix, tmp_path
 @pytest.mark.parametrize(
     ("into_target", "url"), [(True, "ssh://web?remote-store=local%3Froot=/mnt"), (False, "ssh://web")]
 )
-def test_a_system_is_copied_to_the_guest_or_below_its_mnt(
+def test_a_system_is_copied_to_the_guest_or_below_its_mnt_and_held_there_before(
     fake_nix: Nix, tmp_path: Path, into_target: bool, url: str
 ) -> None:
     told: list[str] = []
-    run = ScriptedRunner([Completed(0, "", "a line")])
-    _builder(fake_nix, run, tmp_path, told).copy_system("/n/web", WEB, SPEC, into_target=into_target)
+    run, shell = ScriptedRunner([Completed(0, "", "a line")]), Says(Completed(0))
+    _builder(fake_nix, run, tmp_path, told).copy_system("/n/web", WEB, SPEC, shell, into_target=into_target)
+    assert shell.heard == [hold_script("/n/web", "/mnt" if into_target else "")]
     assert run.calls[0][-2:] == [url, "/n/web"]
     assert run.environments == [{"NIX_SSHOPTS": "-p 1" if into_target else "-p 2"}]
     assert told == ["a line"]
+
+
+def test_nothing_is_copied_to_a_guest_that_cannot_keep_it(fake_nix: Nix, tmp_path: Path) -> None:
+    run, shell = ScriptedRunner([]), Says(Completed(1, "", "Read-only file system"))
+    with pytest.raises(CopyFailed, match="web: its garbage collector cannot be kept from /n/web: Read-only"):
+        _builder(fake_nix, run, tmp_path).copy_system("/n/web", WEB, SPEC, shell, into_target=False)
+    assert run.calls == []
 
 
 def test_activation_tells_the_generation(fake_nix: Nix, tmp_path: Path) -> None:

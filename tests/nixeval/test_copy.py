@@ -18,7 +18,7 @@ from tests.builds import BUILDER
 from tests.nixeval.scripted import ScriptedRunner
 
 SYSTEM = "/nix/store/vzdzgmfypv8sjfw9zczpvkdvx5aghyaz-web"
-GUEST = Destination("ssh://root@[fd77::1]", ("-F", "none", "-i", "/k"))
+GUEST = Destination("ssh-ng://root@[fd77::1]", ("-F", "none", "-i", "/k"))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_copy_is_one_command_run_through_what_it_was_given(fake_nix: Nix) ->
     assert copy_argv(fake_nix, [SYSTEM], through) == [
         *("nsenter", "-t", "7", "-n"),
         *("/n/bin/nix", "--extra-experimental-features", "nix-command", "copy"),
-        *("--to", "ssh://root@[fd77::1]", SYSTEM),
+        *("--no-check-sigs", "--to", "ssh-ng://root@[fd77::1]", SYSTEM),
     ]
     assert through.into("/mnt").through == through.through
 
@@ -66,12 +66,21 @@ def test_a_failed_copy_names_machine_and_target_and_may_be_repeated(fake_nix: Ni
     assert caught.value.retry is Retry.SAFE
 
 
-def test_progress_counts_paths() -> None:
+def test_progress_counts_paths_and_bytes_and_asks_for_sizes_once_and_only_when_something_is_sent() -> None:
     lines: list[str] = []
-    progress = CopyProgress(lines.append)
-    for line in ("copying 2 paths...", f"copying path '{SYSTEM}' to 'ssh://a'...", "", "something else"):
+    asked: list[str] = []
+
+    def sizes() -> dict[str, int]:
+        asked.append("sizes")
+        return {SYSTEM: 5 << 20}
+
+    progress = CopyProgress(lines.append, sizes)
+    progress("copying 2 paths...")
+    assert asked == []
+    for line in (f"copying path '{SYSTEM}' to 'ssh://a'...", "", f"copying path '{SYSTEM}-2' to 'x'...", "other"):
         progress(line)
-    assert lines == ["copying 1/2 web", "something else"]
+    assert lines == ["copying 1/2 web", "copying 2/2 web-2 (5 MiB before it)", "other"]
+    assert asked == ["sizes"]
 
 
 @pytest.mark.nix

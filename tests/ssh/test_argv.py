@@ -83,6 +83,7 @@ def test_local_paths_with_a_colon_stay_local_for_scp() -> None:
 def test_the_store_of_a_mounted_system_is_a_query_of_the_url() -> None:
     assert store_url(Endpoint("fd77::5"), root="/mnt") == "ssh://root@[fd77::5]?remote-store=local%3Froot%3D/mnt"
     assert store_url(Endpoint("10.0.0.5"), scheme="ssh-ng") == "ssh-ng://root@10.0.0.5"
+    assert store_url(Endpoint("fd77::5"), scheme="ssh-ng", compress=True) == "ssh-ng://root@[fd77::5]?compress=true"
 
 
 def test_the_store_of_another_user_than_root_is_opened_by_sudo() -> None:

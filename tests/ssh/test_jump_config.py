@@ -97,12 +97,12 @@ def test_an_entry_of_the_users_is_a_jump_host_for_all_programs(
 
 @pytest.mark.nix
 @pytest.mark.parametrize("which", NIXES)
-def test_a_copy_goes_through_the_jump_host(gate: Sshd, sshd: Sshd, tmp_path: Path, which: str) -> None:
+def test_a_compressed_copy_goes_through_the_jump_host(gate: Sshd, sshd: Sshd, tmp_path: Path, which: str) -> None:
     config = configure(tmp_path, "\n".join(entry(gate, tmp_path, f"IdentityFile {tmp_path}/gate-key")))
     access = through(sshd, tmp_path, config)
     (tmp_path / "thing").write_text("thing")
     nix = ["nix", "--extra-experimental-features", "nix-command"]
-    there = store_url(access.endpoint, root=f"{tmp_path}/there")
+    there = store_url(access.endpoint, scheme="ssh-ng", root=f"{tmp_path}/there", compress=True)
     environment = {"PATH": nix_path(which), "HOME": str(tmp_path), "NIX_SSHOPTS": nix_sshopts(access)}
     environment["NIX_REMOTE"] = f"local?root={tmp_path}/here"
     (path,) = run([*nix, "store", "add-path", str(tmp_path / "thing")], environment).stdout.split()

@@ -400,8 +400,9 @@ class Builder(Protocol):
         facts say that the machine has it."""
         ...
 
-    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
-        """Copy the closure, built, to the guest. `into_target`: into the installer's /mnt instead of its own store."""
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, shell: Shell, *, into_target: bool) -> None:
+        """Copy the closure, built, to the guest, where nothing collects it. `into_target`: into the installer's /mnt
+        instead of its own store. `shell`: the way into the guest."""
         ...
 
     def active_system(self, shell: Shell) -> str: ...

@@ -810,7 +810,7 @@ class Builder:
     def wanted_system(self, machine: Machine) -> str:
         return self.system
 
-    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, *, into_target: bool) -> None:
+    def copy_system(self, system: str, machine: Machine, spec: MachineSpec, shell: Any, *, into_target: bool) -> None:
         self.fuse.boundary()
 
     def active_system(self, shell: Any) -> str:

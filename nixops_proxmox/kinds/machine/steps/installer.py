@@ -149,7 +149,7 @@ class Install:
         if world.spec.install.method is InstallMethod.CLOSURE:
             system = world.builder.wanted_system(machine)
             world.reporter.detail(machine, f"copying {system}")
-            world.builder.copy_system(system, machine, world.spec, into_target=True)
+            world.builder.copy_system(system, machine, world.spec, shell, into_target=True)
         refuse_strangers(world, machine, get_vm(world, machine))
         private, public = world.keys.host_key(machine.facts.uuid)
         boot_device = device_path(world.guest.list_disks(shell, machine, world.spec)[0])

@@ -129,7 +129,7 @@ class Activate(Repeatable):
             found = world.builder.find_awaiting(wanted, shell)
             return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), found)
         world.reporter.detail(met, f"copying {wanted}")
-        world.builder.copy_system(wanted, met, world.spec, into_target=False)
+        world.builder.copy_system(wanted, met, world.spec, shell, into_target=False)
         found = world.builder.find_awaiting(wanted, shell)  # before: the new system may take our rights away
         try:
             facts = self._take_into_use(world, met, attempt, facts)
