@@ -1,5 +1,5 @@
-# What opens the encrypted root disk in the first stage. The installer has made the volume and sealed its key
-# (nixops_proxmox/kinds/machine/encryption.py): the names here are the names there.
+# What opens the encrypted root disk in the first stage, and the data disks afterwards. The installer has made them and
+# sealed the root's key (nixops_proxmox/kinds/machine/encrypted_layout.py): the names here are the names there.
 { config, lib, options, pkgs, ... }:
 
 let
@@ -19,6 +19,7 @@ let
 
   slots = import ./slots.nix { inherit cfg lib; };
   first = builtins.head (builtins.attrValues slots.disks);
+  dataDisks = builtins.filter (disk: disk.encrypt) slots.dataDisks;
 
   isLiteral = url:
     let host = builtins.match "https?://(\\[[0-9A-Fa-f:]+]|[0-9.]+)(:[0-9]+)?(/.*)?" url; in host != null;
@@ -37,6 +38,13 @@ in
         crypttabExtraOpts = mkIf bySystemd [ "tries=0" ];
       };
     }
+
+    (mkIf (dataDisks != [ ]) {
+      # The running system opens them, with keys that the installer has put on the encrypted root. Nix never sees one.
+      environment.etc.crypttab.text = lib.concatMapStrings
+        (disk: "${disk.slot} /dev/disk/by-label/nixos-${disk.slot} /etc/nixops-proxmox/encryption/${disk.slot}.key luks,nofail${lib.optionalString (disk.discard == true) ",discard"}\n")
+        dataDisks;
+    })
 
     (mkIf sealed {
       boot.initrd.clevis = {

@@ -154,6 +154,11 @@ in
       readOnly = true;
       description = "The stable path of each disk, by slot, for `disko.devices` and `fileSystems`. It is null for a disk without a `serial` whose machine was made by somebody else, or where `serialsFrom` is not known.";
     };
+    encrypted = mkOption {
+      type = types.attrsOf types.str;
+      readOnly = true;
+      description = "What each disk with `encrypt` is when it is open, by slot, for `fileSystems`: `/dev/mapper/<slot>`.";
+    };
     nics = mkOption {
       type = types.attrsOf types.raw;
       readOnly = true;
@@ -183,6 +188,9 @@ in
     {
       deployment.proxmox.guest = {
         devices = lib.mapAttrs (_: byId) disks;
+        encrypted = builtins.listToAttrs
+          (map (disk: { name = disk.slot; value = "/dev/mapper/${disk.slot}"; })
+            (builtins.filter (disk: cfg.encryption != null && disk.encrypt) slots.dataDisks));
         nics = lib.mapAttrs
           (slot: nic: {
             inherit (nic) bridge tag network mac;

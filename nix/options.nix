@@ -46,6 +46,7 @@ let
       backup = optional bool "Whether backups include the disk.";
       grow = optional bool "Whether a raised `size` also grows the last partition in the running guest, with LUKS, LVM and the file system on it. The default is true, and false for a disk with `keep`.";
       keep = mkOption { type = bool; default = false; description = "Whether a reinstall keeps the data on the disk."; };
+      encrypt = mkOption { type = bool; default = false; description = "Whether the whole disk is LUKS2, if the machine has `encryption`. The system opens it as `guest.encrypted.<slot>`, with a key on the encrypted root. The first disk is encrypted anyway."; };
       volume = old str "storage";
       enableSSDEmulation = old bool "ssd";
       enableDiscard = old bool "discard";
@@ -303,7 +304,7 @@ in
             header = mkOption { type = bool; default = false; description = "Whether the sink also gets a backup of the disk's header, after the installation and whenever `recovery rotate` has made new keys. A command sees which of both it gets by KIND, which is `key` or `header`."; };
           } // { description = "The recovery key, which opens the disk whatever else is lost."; };
         };
-      }) "LUKS2 on the first disk, with all of it but the boot partition. See `docs/encryption.md`.";
+      }) "LUKS2 on the first disk, with all of it but the boot partition, and on each other disk that has `encrypt`. See `docs/encryption.md`.";
     container = optional
       (submodule {
         options = {

@@ -26,10 +26,11 @@ NOT_WELL = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="actions", dest="action", metavar="ACTION", required=True)
-    test = add_action(actions, "test", "Try whether the recovery key opens the disk, and show its slot")
+    test = add_action(actions, "test", "Try whether the recovery keys open the disks, and show the slots")
     test.add_argument("machine", metavar="MACHINE")
+    test.add_argument("--disk", metavar="NAME", default="", help="Try this one of its disks: root, or a slot as scsi1")
     add_json(test)
-    rotate = add_action(actions, "rotate", "Make new keys for the disk, while the machine runs")
+    rotate = add_action(actions, "rotate", "Make new keys for the disks, while the machine runs")
     add_machines(rotate)
     add_run(rotate)
     for action in (test, rotate):
@@ -52,19 +53,21 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 
 def run_test(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:
-    from nixops_proxmox.messages.disk_keys import proof_json, proof_lines
-    from nixops_proxmox.operations.disk_keys import try_key
+    from nixops_proxmox.messages.disk_keys import proof_lines, proofs_json
+    from nixops_proxmox.operations.disk_keys import try_keys
 
     name = get_machine(args.machine, [machine.name for machine in deployed.record.machines()])
     key = read_key(args.key_file, name)
     pursuit = deployed.read_only(name)
     with screen.busy(f"trying the key on {name}"):
-        proof = try_key(pursuit, key)
+        proofs = try_keys(pursuit, key, args.disk)
+    machine = pursuit.machine
     if args.json:
-        screen.json(proof_json(pursuit.machine, proof))
+        screen.json(proofs_json(machine, proofs))
     else:
-        screen.result_lines([Line(line) for line in proof_lines(pursuit.machine, proof)])
-    return 0 if proof.is_well else NOT_WELL
+        lines = [line for volume, proof in proofs.items() for line in proof_lines(machine, proof, volume)]
+        screen.result_lines([Line(line) for line in lines])
+    return 0 if all(proof.is_well for proof in proofs.values()) else NOT_WELL
 
 
 def run_rotate(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:

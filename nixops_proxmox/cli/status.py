@@ -12,6 +12,7 @@ from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_lo
 from nixops_proxmox.display.arguments import add_json, add_machines, select
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError
+from nixops_proxmox.kinds.machine.encrypted import ROOT, disks_in, part_of, told_as
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED
 from nixops_proxmox.messages.amounts import duration, epoch_text
 from nixops_proxmox.messages.groups import by_hypervisor, grouped
@@ -95,26 +96,32 @@ def explain(deployed: "Deployed", machine: Machine) -> list[str]:
 
 
 def encrypted(machine: Machine) -> list[str]:
-    """What the record knows of an encrypted disk."""
-    luks = machine.facts.luks
-    if not luks.get("slots"):
-        return []
-    sink = f"; the recovery key went to {luks['sink']}" if "sink" in luks else ""
-    header = f"; its header went to {luks['header']}" if "header" in luks else ""
-    lines = [f"{machine.name}: its disk {luks['uuid']} has the key slots {luks['slots']}{sink}{header}"]
-    if OPENED in luks:
-        when = epoch_text(float(luks[OPENED]))
-        lines.append(f"{machine.name}: its disk last opened by itself at the boot of {when} (boot ID {luks[BOOT]})")
+    """What the record knows of encrypted disks."""
+    lines = []
+    for volume in (ROOT, *disks_in(machine.facts.luks)):
+        part = part_of(machine.facts.luks, volume)
+        if part.get("slots"):
+            sink = f"; the recovery key went to {part['sink']}" if "sink" in part else ""
+            header = f"; its header went to {part['header']}" if "header" in part else ""
+            lines.append(f"{machine.name}: its {told_as(volume, part)} has the key slots {part['slots']}{sink}{header}")
+        if OPENED in part:
+            when = epoch_text(float(part[OPENED]))
+            lines.append(f"{machine.name}: its disk last opened by itself at the boot of {when} (boot ID {part[BOOT]})")
     return lines
 
 
 def encryption_json(luks: Mapping[str, str]) -> dict[str, Any] | None:
-    """As recorded, and with the key slots by number."""
+    """As recorded, and with the key slots by number. The data disks are below `disks`, by slot."""
     if not luks:
         return None
-    opened = {"at": int(luks[OPENED]), "boot": luks[BOOT]} if OPENED in luks else None
-    slots = {str(slot): use for slot, use in recorded_slots(luks).items()}
-    return {**luks, "key_slots": slots, "opened_by_itself": opened}
+    root = part_of(luks, ROOT)
+    opened = {"at": int(root[OPENED]), "boot": root[BOOT]} if OPENED in root else None
+    disks = {slot: {**part_of(luks, slot), "key_slots": slots_json(part_of(luks, slot))} for slot in disks_in(luks)}
+    return {**root, "key_slots": slots_json(root), "opened_by_itself": opened, "disks": disks}
+
+
+def slots_json(part: Mapping[str, str]) -> dict[str, str]:
+    return {str(slot): use for slot, use in recorded_slots(part).items()}
 
 
 def tried(machine: Machine) -> list[str]:

@@ -1,7 +1,9 @@
 """What a recovery key opens, in words."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nixops_proxmox.kinds.machine.encrypted import ROOT, part_of, told_as
 from nixops_proxmox.kinds.machine.header import SPARE, YOURS, find_slot_problems, spare_slots
 from nixops_proxmox.model import Machine, recorded_slots
 
@@ -9,32 +11,41 @@ if TYPE_CHECKING:
     from nixops_proxmox.kinds.machine.header import HeaderSeen
 
 
-def use_of(slot: int, machine: Machine) -> str:
-    luks = machine.facts.luks
+def use_of(slot: int, luks: Mapping[str, str]) -> str:
+    """`luks`: what the record knows of the volume."""
     known = {YOURS: "yours", **recorded_slots(luks)}
     if slot in spare_slots(luks):
         return f"new {known.get(slot - SPARE, 'key')}"
     return known.get(slot, "not ours")
 
 
-def proof_lines(machine: Machine, proof: "HeaderSeen") -> list[str]:
-    volume = machine.facts.luks["uuid"]
+def proof_lines(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> list[str]:
+    part = part_of(machine.facts.luks, volume)
+    disk = told_as(volume, part)
     if proof.slot is None:
-        first = f"the key does not open its disk {volume}"
+        first = f"the key does not open its {disk}"
     else:
-        first = f"the key opens the key slot {proof.slot} ({use_of(proof.slot, machine)}) of its disk {volume}"
-    problems = find_slot_problems(machine.name, proof, machine.facts.luks)
+        first = f"the key opens the key slot {proof.slot} ({use_of(proof.slot, part)}) of its {disk}"
+    problems = find_slot_problems(machine.name, proof, part, volume)
     return [f"{machine.name}: {line}" for line in (first, *problems)]
 
 
-def proof_json(machine: Machine, proof: "HeaderSeen") -> dict[str, Any]:
+def proof_json(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> dict[str, Any]:
+    part = part_of(machine.facts.luks, volume)
     return {
         "machine": machine.name,
+        "volume": volume,
         "uuid": proof.header.uuid,
         "slot": proof.slot,
-        "use": None if proof.slot is None else use_of(proof.slot, machine),
+        "use": None if proof.slot is None else use_of(proof.slot, part),
         "slots": list(proof.header.slots),
         "strange": list(proof.strange),
         "missing": list(proof.missing),
         "ok": proof.is_well,
     }
+
+
+def proofs_json(machine: Machine, proofs: "Mapping[str, HeaderSeen]") -> dict[str, Any]:
+    """The proof of the first volume, and those of the others below `disks`, if there are others."""
+    first, *others = [proof_json(machine, proof, volume) for volume, proof in proofs.items()]
+    return {**first, "disks": others} if others else first

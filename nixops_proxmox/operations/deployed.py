@@ -12,7 +12,6 @@ from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
-from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.sending import SendKeys
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
@@ -402,7 +401,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             return self._node_of(other) if self.profile_of(other) == self.profile_of(machine.name) else ""
 
         lines = find_unsafe(spec.encryption, node, node_of, machine.facts.luks)
-        return (*lines, *([slots_differ(machine)] if has_changed(spec, machine.facts) else []))
+        return (*lines, *slots_differ(spec, machine))
 
     def _foresee_addresses(self, names: Sequence[str]) -> tuple[list[Taking], dict[str, DeployError]]:
         """What a deploy would take from lists of MACs, which the systems are told. They are evaluated again if they do

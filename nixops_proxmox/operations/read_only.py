@@ -9,7 +9,7 @@ from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_chan
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import World
-from nixops_proxmox.kinds.machine.steps.encrypting import check_header
+from nixops_proxmox.kinds.machine.steps.encrypting import check_headers
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
@@ -164,10 +164,10 @@ def _what_next(machine: Machine) -> str:
     return f"it is {machine.phase}: {command(Verb.DEPLOY)} goes on"
 
 
-def _check_slots(machine: Machine, shell: Shell) -> tuple[str, ...]:
+def _check_slots(world: World, machine: Machine, shell: Shell) -> tuple[str, ...]:
     """A header that cannot be looked at is a problem of its own: the machine answers."""
     try:
-        return check_header(machine, shell)
+        return check_headers(world, machine, shell)
     except CommandFailed as error:
         return (error.message,)
 
@@ -186,7 +186,7 @@ def _check_guest(machine: Machine, world: World) -> tuple[bool, bool | None, tup
         return False, None, (_what_next(machine),)
     try:
         shell = world.guest.system_shell(machine, world.spec)
-        slots = (*_check_slots(machine, shell), *_check_keepers(machine, world))
+        slots = (*_check_slots(world, machine, shell), *_check_keepers(machine, world))
         wanted = world.builder.wanted_system(machine) or machine.facts.system
         if not wanted or world.builder.active_system(shell) == wanted:
             return True, True, slots

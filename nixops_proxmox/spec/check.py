@@ -195,6 +195,9 @@ def _check_secure_boot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
 def _check_encryption(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     """We encrypt disks that we lay out ourselves, from a system that is built before."""
     if spec.encryption is None:
+        for disk in spec.disks:
+            if disk.encrypt:
+                mistakes.add(at("disks"), f"{disk.slot} has `encrypt`, which needs `encryption`")
         return
     if spec.install.source is not InstallSource.ISO:
         mistakes.add(at("encryption"), f"needs the installer, and the machine is {_A[spec.install.source]}'s copy")

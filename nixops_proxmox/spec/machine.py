@@ -41,6 +41,7 @@ class Disk(Frozen):
     backup: bool | None = None
     keep: bool = False  # reinstall never writes it
     grow: bool | None = None  # when `size` is raised, in the guest too; None: unless it is kept
+    encrypt: bool = False  # LUKS2 on the whole disk, if the machine has `encryption`. The first disk has it anyway
 
     @property
     def grows(self) -> bool:

@@ -114,9 +114,7 @@ class KeyStore:
 
     def disk_key(self, uuid: str, volume: str, use: str) -> str:
         """A key of an encrypted volume (its LUKS UUID) of the machine. Made at the first call."""
-        path = self._disk_keys(uuid) / _disk_key_name(volume, use)
-        self._ensure_directory(path.parent.parent)
-        ensure_private_directory(path.parent)
+        path = self._disk_key_file(uuid, volume, use)
         if not path.exists():
             create_file(path, new_disk_key())
         key = path.read_text()
@@ -130,12 +128,18 @@ class KeyStore:
     def keep_disk_key(self, uuid: str, volume: str, use: str, key: str) -> None:
         """Put it into the place of the key with that use."""
         self._may_act()
-        replace_file(self._disk_keys(uuid) / _disk_key_name(volume, use), key)
+        replace_file(self._disk_key_file(uuid, volume, use), key)
 
-    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
-        """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
+    def _disk_key_file(self, uuid: str, volume: str, use: str) -> Path:
+        path = self._disk_keys(uuid) / _disk_key_name(volume, use)
+        self._ensure_directory(path.parent.parent)
+        ensure_private_directory(path.parent)
+        return path
+
+    def forget_disk_keys(self, uuid: str, kept: Collection[tuple[str, str]]) -> None:
+        """Remove the keys of the machine's volumes, but the `kept`: by volume and use."""
         self._may_act()
-        stay = {_disk_key_name(volume, use) for use in kept}
+        stay = {_disk_key_name(volume, use) for volume, use in kept}
         folder = self._disk_keys(uuid)
         for path in list(folder.iterdir()) if folder.exists() else []:
             if path.name not in stay:

@@ -11,10 +11,10 @@ from typing import Any
 
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
-from nixops_proxmox.messages.disk_keys import proof_json
+from nixops_proxmox.messages.disk_keys import proofs_json
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations import Deployed, Options, open_given
-from nixops_proxmox.operations.disk_keys import rotate, try_key
+from nixops_proxmox.operations.disk_keys import rotate, try_keys
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec import Encryption, NetworkSpec, parse_machine, parse_network
 
@@ -56,9 +56,16 @@ def described(outcome: Outcome, machine: Machine, heard: Heard) -> dict[str, Any
 
 
 def encrypted(network: NetworkSpec, how: Mapping[str, Any]) -> NetworkSpec:
-    """With these disks encrypted, which the command line only does where Nix builds the system."""
+    """With these disks encrypted, which the command line only does where Nix builds the system. All data disks are."""
     found = [
-        one.model_copy(update={"encryption": read_encryption(one.name, how[one.name])}) if one.name in how else one
+        one.model_copy(
+            update={
+                "encryption": read_encryption(one.name, how[one.name]),
+                "disks": tuple(disk.model_copy(update={"encrypt": True}) for disk in one.disks),
+            }
+        )
+        if one.name in how
+        else one
         for one in network.machines
     ]
     return network.model_copy(update={"machines": tuple(found)})
@@ -76,7 +83,7 @@ def read_encryption(name: str, how: Mapping[str, Any]) -> Encryption | None:
 
 def tried(deployed: Deployed, name: str) -> dict[str, Any]:
     pursuit = deployed.read_only(name)
-    return proof_json(pursuit.machine, try_key(pursuit))
+    return proofs_json(pursuit.machine, try_keys(pursuit))
 
 
 def main(folder: Path) -> int:

@@ -69,6 +69,31 @@ def test_the_recovery_key_is_tried_and_all_keys_are_made_anew(field: "Field", tm
     assert not run(field, "deploy", changed)["warnings"]
 
 
+def test_a_data_disk_is_encrypted_and_kept_by_a_reinstall_and_gets_new_keys(field: "Field", tmp_path: Path) -> None:
+    field.clear()
+    sink, disk = tmp_path / "sink", {"storage": "local-lvm", "size": "1G"}
+    machines = {NAME: machine(field, disks=[disk, {**disk, "keep": True}])}
+    how = {NAME: encryption(sink)}
+
+    def done(verb: str) -> dict[str, Any]:
+        found = field.run(verb, machines, encryption=how)[NAME]
+        assert not found.get("error"), found
+        return dict(found)
+
+    first = done("deploy")["facts"]["luks"]
+    assert first["scsi1 slots"] == "1 recovery, 2 system" and first["scsi1 uuid"] != first["uuid"]
+    assert {path.name for path in sink.iterdir()} == {
+        f"vault-{name}-{first[key]}.key" for name, key in {"root": "uuid", "scsi1": "scsi1 uuid"}.items()
+    }
+    second = done("reinstall")["facts"]["luks"]
+    assert second["uuid"] != first["uuid"] and second["scsi1 uuid"] == first["scsi1 uuid"]
+    third = done("rotate")["facts"]["luks"]
+    assert third["scsi1 recovery"] != second["scsi1 recovery"] and third["scsi1 rotations"] == "1"
+    tried = done("try_key")
+    assert tried["ok"] and [(one["volume"], one["slot"], one["ok"]) for one in tried["disks"]] == [("scsi1", 1, True)]
+    assert not done("deploy")["warnings"]
+
+
 def test_a_machine_of_the_network_serves_tang_and_its_key_is_learned_over_ssh(field: "Field", tmp_path: Path) -> None:
     field.clear()
     how = {NAME: by_keeper(tmp_path / "sink")}

@@ -41,6 +41,8 @@ told config // {
   hostPlatform = if made.options.nixpkgs.hostPlatform.isDefined then config.nixpkgs.hostPlatform else null;
   failed = map (one: one.message) (builtins.filter (one: !one.assertion) config.assertions);
   devices = config.deployment.proxmox.guest.devices;
+  inherit (config.deployment.proxmox.guest) encrypted;
+  crypttab = config.environment.etc.crypttab.text or "";
   rules = [ config.services.udev.extraRules config.boot.initrd.services.udev.rules ];
   links = [ config.boot.loader.grub.extraPrepareConfig config.system.activationScripts.proxmoxDisks or "" ];
   plain = told (evaluate [ ]).config;

@@ -297,7 +297,7 @@ def test_what_is_exported_has_no_old_names_and_nothing_unset(machine: Machine) -
         "kind", "memory", "network", "onboot", "placement", "profile", "protection", "serialPort", "ssh", "tags",
         "volumes",
     }  # fmt: skip
-    assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep"}
+    assert set(exported["disks"][0]) == {"storage", "size", "ssd", "discard", "keep", "encrypt"}
     assert set(exported["network"][0]) == {"bridge", "model", "trunks", "ipv4", "ipv6", "dns", "search"}
 
 
@@ -377,6 +377,18 @@ def test_the_tpm_is_asked_in_the_first_stage_which_then_locks_it_before_the_root
     assert parse_machine("web", {"proxmox": done["exported"]}).encryption is not None
 
 
+def test_the_running_system_opens_its_data_disks_with_keys_on_the_root_that_nix_never_sees(machine: Machine) -> None:
+    data = '{ storage = "local-lvm"; size = "9G"; encrypt = true; discard = true; }'
+    plain = '{ storage = "local-lvm"; size = "9G"; }'
+    done = machine(f"disks = [ {DISK} {plain} {data} ]; {ENCRYPTED}")
+    assert done["failed"] == []
+    assert done["crypttab"] == (
+        "scsi2 /dev/disk/by-label/nixos-scsi2 /etc/nixops-proxmox/encryption/scsi2.key luks,nofail,discard\n"
+    )
+    assert done["encrypted"] == {"scsi2": "/dev/mapper/scsi2"}
+    assert [disk.encrypt for disk in parse_machine("web", {"proxmox": done["exported"]}).disks] == [False, False, True]
+
+
 def test_with_uefi_the_boot_partition_is_that_of_the_firmware(machine: Machine) -> None:
     done = machine(f'disks = [ {DISK} ]; efi.storage = "local-lvm"; {ENCRYPTED}')
     assert done["fileSystems"]["/boot"]["device"] == "/dev/disk/by-label/ESP"
@@ -406,6 +418,7 @@ def test_luks_is_no_layout_and_the_error_says_what_to_write(machine: Machine) ->
 def test_a_machine_without_encryption_has_nothing_of_it(machine: Machine) -> None:
     initrd = machine(f"disks = [ {DISK} ];")["boot"]["initrd"]
     assert initrd["luks"]["devices"] == {} and not initrd["clevis"]["enable"] and not initrd["systemd"]["enable"]
+    assert machine(f"disks = [ {DISK} ];")["crypttab"] == ""
 
 
 CONTAINER = """

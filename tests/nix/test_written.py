@@ -38,6 +38,7 @@ FRAGMENTS = [
     "docs/encryption.md 0",
     "docs/encryption.md 1",
     "docs/encryption.md 2",
+    "docs/encryption.md 3",
     "docs/containers.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",

@@ -125,6 +125,15 @@ def test_it_needs_our_own_layout_and_a_way_to_type(more: dict[str, Any], why: st
         described({"unlock": {"tool": True}, "recovery": FOLDER}, **more)
 
 
+def test_a_data_disk_is_encrypted_where_the_root_is() -> None:
+    disks = [{"storage": "local-lvm", "size": 8}, {"storage": "local-lvm", "size": 9, "encrypt": True}]
+    assert described({"unlock": {"tool": True}, "recovery": FOLDER}, disks=disks)
+    with pytest.raises(
+        SpecError, match=r"web\.deployment\.proxmox\.disks: scsi1 has `encrypt`, which needs `encryption`"
+    ):
+        parse_machine("web", {"proxmox": options(disks=disks)})
+
+
 @pytest.mark.parametrize("name", list(LayoutName))
 def test_every_layout_may_lie_on_it(name: str) -> None:
     assert described({"unlock": {"tool": True}, "recovery": FOLDER}, install={"layout": name})

@@ -132,10 +132,10 @@ def test_only_the_keys_that_are_still_needed_stay(tmp_path: Path) -> None:
     for volume, use in (("v-1", "tool"), ("v-2", "recovery"), ("v-2", "sealed")):
         store.disk_key("a-1", volume, use)
     other = store.disk_key("a-2", "v-2", "recovery")
-    store.forget_disk_keys("a-1", "v-2", ["tool"])
+    store.forget_disk_keys("a-1", [("v-2", "tool")])
     assert [path.name for path in (tmp_path / "keys" / "disks" / "a-1").iterdir()] == ["v-2.tool"]
     assert store.disk_key("a-1", "v-2", "tool") == kept
     store.forget("a-1")
     assert not (tmp_path / "keys" / "disks" / "a-1").exists()
     assert store.disk_key("a-2", "v-2", "recovery") == other
-    store.forget_disk_keys("a-3", "v-1", [])
+    store.forget_disk_keys("a-3", [])

@@ -1,28 +1,25 @@
-"""Encrypted disks: which keys open which slots, and the scripts that make and look at them. Pure.
+"""Encrypted disks: which keys open which slots, and the scripts that look at them. Pure.
 
 Every key is made by us of 256 random bits. So slots need no slow key derivation, which is for words that people choose.
 """
 
 import hashlib
-import io
 import json
-import tarfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from nixops_proxmox.errors import CommandFailed
+from nixops_proxmox.kinds.machine.encrypted import ROOT, data_disks, part_of
 from nixops_proxmox.kinds.machine.keepers import resolved
-from nixops_proxmox.kinds.machine.sealing import describe_seal, find_lost, pin_of, sealing, ways_in, ways_of
+from nixops_proxmox.kinds.machine.sealing import describe_seal, find_lost, ways_in, ways_of
 from nixops_proxmox.model import Change, Facts, Machine
 from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
-from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, Sealed, layout_script
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import script_marker
 
-ROOT = "root"  # the name of the volume that holds the root file system, once it is open
 KEYS = "/run/nixops-proxmox-keys"  # in the installer: in memory, for root alone
 SEALED = "/etc/nixops-proxmox/encryption"  # in the system: what boot.initrd.clevis takes along
 LOOK = "nixops-proxmox-luks"
@@ -35,9 +32,11 @@ class Use(StrEnum):
     RECOVERY = "recovery"
     SEALED = "sealed"
     TOOL = "tool"
+    SYSTEM = "system"  # of a data disk: the key lies on the encrypted root
 
 
-SLOTS = {Use.RECOVERY: 1, Use.SEALED: 2, Use.TOOL: 3}
+# The second is for what opens the volume without anybody's help: a root has a sealed key, and a data disk the system's.
+SLOTS = {Use.RECOVERY: 1, Use.SEALED: 2, Use.SYSTEM: 2, Use.TOOL: 3}
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,13 @@ class Header:
     slots: tuple[int, ...]
 
 
-def uses_of(encryption: Encryption) -> tuple[Use, ...]:
+def uses_of(encryption: Encryption, volume: str = ROOT) -> tuple[Use, ...]:
     """The keys that a volume has. The first of them is the one that it is made with."""
     wanted = {
         Use.RECOVERY: not encryption.recovery.sink.none,
-        Use.SEALED: encryption.unlock.sealed,
-        Use.TOOL: encryption.unlock.tool,
+        Use.SEALED: encryption.unlock.sealed and volume == ROOT,
+        Use.SYSTEM: volume != ROOT,
+        Use.TOOL: encryption.unlock.tool and volume == ROOT,
     }
     return tuple(use for use, is_wanted in wanted.items() if is_wanted)
 
@@ -63,88 +63,14 @@ def luks_uuid(facts: Facts, volume: str) -> str:
     return str(uuid.uuid5(uuid.UUID(facts.uuid), f"luks/{facts.round}/{volume}"))
 
 
+def volume_uuid(facts: Facts, volume: str) -> str:
+    """The one that it has. A disk that a reinstall keeps has that of its own installation."""
+    return part_of(facts.luks, volume).get("uuid") or luks_uuid(facts, volume)
+
+
 def digest_of(key: str) -> str:
     """What may be recorded of a key. It has 256 random bits, so its digest gives nothing away."""
     return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-
-
-def layout(spec: MachineSpec, facts: Facts) -> str:
-    """The whole first disk: as its layout has it, on an encrypted partition."""
-    assert spec.encryption is not None
-    make = _volume(resolved(spec.encryption, facts.luks), luks_uuid(facts, ROOT))
-    return layout_script(spec.install.layout or DEFAULT_LAYOUT, Sealed(code="8309", label=LABEL, make=make)) + _FILES
-
-
-_FILES = f"""\
-mkdir -p /mnt{SEALED}
-chmod 0700 /mnt{SEALED}
-if [ -e {KEYS}/{ROOT}.jwe ]; then cp {KEYS}/{ROOT}.jwe /mnt{SEALED}/{ROOT}.jwe; chmod 0400 /mnt{SEALED}/{ROOT}.jwe; fi
-find {KEYS} -type f -exec shred -u {{}} +
-rm -rf {KEYS}
-"""
-
-
-def _volume(encryption: Encryption, volume_uuid: str) -> str:
-    """Make it, give it its keys, and prove that each of them opens it."""
-    uses = uses_of(encryption)
-    first = uses[0]
-    tools = "cryptsetup shred" + (f" clevis clevis-encrypt-{pin_of(encryption)[0]}" if Use.SEALED in uses else "")
-    lines = [
-        'fail() { echo "$1" >&2; exit 1; }',
-        f'for tool in {tools}; do command -v $tool >/dev/null || fail "the installer has no $tool"; done',
-        f"[ -d {KEYS} ] || fail 'the keys are not there'",
-        f'cryptsetup luksFormat -q {_options(first, volume_uuid)} "$root"',
-    ]
-    lines += [
-        f'cryptsetup luksAddKey -q {_FAST} {_slot(use)} --key-file {_key(first)} "$root" {_key(use)}'
-        for use in uses[1:]
-    ]
-    if Use.SEALED in uses:
-        opens = f'cryptsetup open --test-passphrase {_slot(Use.SEALED)} --key-file - "$root"'
-        lines += sealing(encryption, _key(Use.SEALED), f"{KEYS}/{ROOT}.jwe", opens)
-    lines += [
-        f'cryptsetup open --test-passphrase {_slot(use)} --key-file {_key(use)} "$root"'
-        for use in uses
-        if use is not Use.SEALED
-    ]
-    lines += [f'cryptsetup open --key-file {_key(first)} "$root" {ROOT}', f"root=/dev/mapper/{ROOT}"]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _options(first: Use, volume_uuid: str) -> str:
-    options = {"type": "luks2", "uuid": volume_uuid, "key-file": _key(first)}
-    return " ".join([_FAST, _slot(first), *(f"--{name} {value}" for name, value in options.items())])
-
-
-_FAST = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
-
-
-def _slot(use: Use) -> str:
-    return f"--key-slot {SLOTS[use]}"
-
-
-def _key(use: Use) -> str:
-    return f"{KEYS}/{ROOT}.{SLOTS[use]}"
-
-
-def key_delivery(keys: Mapping[Use, str]) -> tuple[str, bytes]:
-    """A script and its standard input: the keys, put where no disk holds them."""
-    script = f"""{script_marker("keys", ROOT)}\
-set -eu
-umask 077
-case $(stat -f -c %T /run) in tmpfs | ramfs) ;; *) echo "/run is not in memory" >&2; exit 1 ;; esac
-if [ "$(wc -l < /proc/swaps)" -gt 1 ]; then echo "it swaps, so what is in memory could get onto a disk" >&2; exit 1; fi
-rm -rf {KEYS}
-mkdir -m 0700 {KEYS}
-tar -xpf - -C {KEYS}
-"""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for use, key in keys.items():
-            entry = tarfile.TarInfo(f"{ROOT}.{SLOTS[use]}")
-            entry.size, entry.mode = len(key), 0o400
-            tar.addfile(entry, io.BytesIO(key.encode()))
-    return script, packed.getvalue()
 
 
 def find_device(volume_uuid: str) -> str:
@@ -177,11 +103,11 @@ def parse_header(printed: str) -> Header:
     return Header(str(uuid.UUID(told)), tuple(sorted(int(number) for number in slots)))
 
 
-def refuse_other_header(machine: str, spec: MachineSpec, facts: Facts, found: Header) -> None:
+def refuse_other_header(machine: str, spec: MachineSpec, facts: Facts, found: Header, volume: str = ROOT) -> None:
     """The volume has the keys that we gave it, and no other."""
     assert spec.encryption is not None
-    wanted = tuple(sorted(SLOTS[use] for use in uses_of(spec.encryption)))
-    if found.slots != wanted or found.uuid != luks_uuid(facts, ROOT):
+    wanted = tuple(sorted(SLOTS[use] for use in uses_of(spec.encryption, volume)))
+    if found.slots != wanted or found.uuid != volume_uuid(facts, volume):
         raise CommandFailed(
             f"{machine}: the encrypted volume {found.uuid} has the key slots {_numbers(found.slots)}, "
             f"not {_numbers(wanted)}",
@@ -194,10 +120,10 @@ def _numbers(slots: Sequence[int]) -> str:
     return ", ".join(map(str, slots)) or "none"
 
 
-def describe_slots(encryption: Encryption) -> str:
+def describe_slots(encryption: Encryption, volume: str = ROOT) -> str:
     """Tell people and the record which slot is for what, and who unseals."""
     told = {use: use.value for use in Use} | {Use.SEALED: describe_seal(encryption)}
-    return ", ".join(f"{SLOTS[use]} {told[use]}" for use in uses_of(encryption))
+    return ", ".join(f"{SLOTS[use]} {told[use]}" for use in uses_of(encryption, volume))
 
 
 def find_mismatch(spec: MachineSpec, facts: Facts) -> str:
@@ -234,9 +160,10 @@ def lost_seal(machine: Machine, changes: Sequence[Change]) -> str:
     return lost and f"{lost}; then its disk waits for its recovery key ({command(Verb.CONSOLE, machine.name)})"
 
 
-def has_changed(spec: MachineSpec, facts: Facts) -> bool:
-    """The disk has other key slots than are described now."""
-    slots = facts.luks.get("slots", "")
-    if not slots or spec.encryption is None:
-        return False
-    return slots != describe_slots(resolved(spec.encryption, facts.luks))
+def find_changed(spec: MachineSpec, facts: Facts) -> tuple[str, ...]:
+    """The volumes that have other key slots than are described now."""
+    if spec.encryption is None or not facts.luks.get("slots"):
+        return ()
+    encryption = resolved(spec.encryption, facts.luks)
+    have = {name: part_of(facts.luks, name).get("slots", "") for name in (ROOT, *data_disks(spec))}
+    return tuple(name for name, slots in have.items() if slots and slots != describe_slots(encryption, name))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nixops_proxmox.kinds.machine.encrypted import ROOT, told_as
 from nixops_proxmox.kinds.machine.encryption import LOOK, SLOTS, TELL_HEADER, Header, Use, find_device, parse_header
 from nixops_proxmox.model import recorded_slots
 from nixops_proxmox.spelling import Verb, command
@@ -47,16 +48,14 @@ def compare(header: Header, luks: Mapping[str, str], slot: int | None = None) ->
     return HeaderSeen(header, slot, strange, missing)
 
 
-def find_slot_problems(machine: str, proof: HeaderSeen, luks: Mapping[str, str]) -> tuple[str, ...]:
-    """How the header differs from the record, a sentence each."""
-    known, volume = recorded_slots(luks), luks.get("uuid", "")
+def find_slot_problems(machine: str, proof: HeaderSeen, luks: Mapping[str, str], volume: str = ROOT) -> tuple[str, ...]:
+    """How the header of the volume differs from what the record knows of it (`luks`), a sentence each."""
+    known, disk = recorded_slots(luks), told_as(volume, luks)
     rotate = command(Verb.RECOVERY_ROTATE, machine)
-    lines = [f"its disk {volume} has the key slot {slot}, which is not ours" for slot in proof.strange]
-    lines += [
-        f"its disk {volume} has no key slot {slot} any more, which was for {known[slot]}" for slot in proof.missing
-    ]
+    lines = [f"its {disk} has the key slot {slot}, which is not ours" for slot in proof.strange]
+    lines += [f"its {disk} has no key slot {slot} any more, which was for {known[slot]}" for slot in proof.missing]
     if spare_slots(luks):
-        lines.append(f"new keys for its disk {volume} were begun and not finished: {rotate} goes on")
+        lines.append(f"new keys for its {disk} were begun and not finished: {rotate} goes on")
     return tuple(lines)
 
 

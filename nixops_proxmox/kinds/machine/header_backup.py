@@ -5,7 +5,8 @@ import binascii
 from dataclasses import replace
 
 from nixops_proxmox.kinds.machine.answers import read_answer
-from nixops_proxmox.kinds.machine.encryption import ROOT, find_device
+from nixops_proxmox.kinds.machine.encrypted import part_of, told_as, with_part
+from nixops_proxmox.kinds.machine.encryption import find_device
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.model import Facts, Machine
@@ -40,19 +41,20 @@ def parse_backup(printed: str, volume_uuid: str) -> bytes:
     return data
 
 
-def back_up_header(world: World, machine: Machine, facts: Facts, shell: Shell) -> Facts:
+def back_up_header(world: World, machine: Machine, facts: Facts, shell: Shell, volume: str) -> Facts:
     """Safe to repeat: the sink gets the same header once more."""
     encryption = world.spec.encryption
     if encryption is None or not encryption.recovery.header:
         return facts
-    volume = facts.luks["uuid"]
-    world.reporter.detail(machine, "handing over the header of its disk")
-    done = shell.run(backup_script(volume), timeout=TIMEOUT)
+    part = part_of(facts.luks, volume)
+    uuid, disk = part["uuid"], told_as(volume, part)
+    world.reporter.detail(machine, f"handing over the header of its {disk}")
+    done = shell.run(backup_script(uuid), timeout=TIMEOUT)
     header = read_answer(
         done,
-        lambda printed: parse_backup(printed, volume),
-        f"{machine.name}: the header of its disk {volume} could not be backed up",
+        lambda printed: parse_backup(printed, uuid),
+        f"{machine.name}: the header of its {disk} could not be backed up",
         "it needs 16 MiB of memory in /run; what was installed stays",
     )
-    place = world.escrow.hand_over_header(encryption.recovery.sink, machine, ROOT, volume, header)
-    return replace(facts, luks={**facts.luks, HEADER: place})
+    place = world.escrow.hand_over_header(encryption.recovery.sink, machine, volume, uuid, header)
+    return replace(facts, luks=with_part(facts.luks, volume, {**part, HEADER: place}))

@@ -7,6 +7,7 @@ from typing import TypeAlias
 from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath, OnOtherHypervisor
+from nixops_proxmox.kinds.machine.encrypted import find_other_disks
 from nixops_proxmox.kinds.machine.encryption import find_mismatch
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.laid_out import refuse_other_layout
@@ -15,6 +16,7 @@ from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.hardware import find_refused
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
+from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept
 from nixops_proxmox.kinds.machine.steps.system import (
     Activate,
     BootSystem,
@@ -77,13 +79,20 @@ def _build_for_anew(machine: Machine, world: World) -> None:
 
 def refuse_other_encryption(seen: Machine, world: World) -> None:
     """A system that opens another disk than the machine has would be activated, and never boot again."""
+    if seen.phase not in (*SETTLED, Phase.RESCUE):
+        return
+    if asks_for_reinstall(seen, world):
+        refuse_other_kept(seen, world)
+        return
     mismatch = find_mismatch(world.spec, seen.facts)
-    if mismatch and seen.phase in (*SETTLED, Phase.RESCUE) and not asks_for_reinstall(seen, world):
+    other_disks = find_other_disks(world.spec, seen.facts) if seen.facts.luks.get("slots") else ""
+    if mismatch or other_disks:
         again = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
         wanted = world.spec.encryption
-        if wanted is not None and wanted.unlock.tpm2 is None and seen.facts.luks.get("slots"):
+        if not other_disks and wanted is not None and wanted.unlock.tpm2 is None and seen.facts.luks.get("slots"):
             again = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
-        raise NeedsPermission(f"{seen.name}: {mismatch}", hint=f"{again}; or set `encryption` back")
+        back = "`encrypt`" if other_disks else "`encryption`"
+        raise NeedsPermission(f"{seen.name}: {mismatch or other_disks}", hint=f"{again}; or set {back} back")
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
@@ -100,6 +109,8 @@ def plan_reinstall(machine: Machine, world: World) -> Plan:
     """Plan to install it again, with the same VMID, UUID, MACs and host key. If it is being installed already, that
     goes on."""
     refuse_moved(machine, world)
+    if machine.phase not in UNDER_WAY:
+        refuse_other_kept(machine, world)
     _build_for_anew(machine, world)
     start = () if machine.phase in UNDER_WAY else (start_of_reinstall(world.spec),)
     return _draw_up(machine, world, lambda _: (*start, Phase.READY))

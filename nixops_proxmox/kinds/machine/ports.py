@@ -487,8 +487,8 @@ class KeyStore(Protocol):
         """Put it into the place of the key with that use."""
         ...
 
-    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
-        """Remove the keys of the machine's volumes, but those of this volume whose use is in `kept`."""
+    def forget_disk_keys(self, uuid: str, kept: Collection[tuple[str, str]]) -> None:
+        """Remove the keys of the machine's volumes, but the `kept`: by volume and use."""
         ...
 
 

@@ -6,21 +6,12 @@ loader's first stage), the old key's slot is emptied. So there is no moment with
 line may run twice.
 """
 
-import io
 import shlex
-import tarfile
 from collections.abc import Mapping, Sequence
 
-from nixops_proxmox.kinds.machine.encryption import (
-    KEYS,
-    ROOT,
-    SEALED,
-    SLOTS,
-    TELL_HEADER,
-    Use,
-    find_device,
-    uses_of,
-)
+from nixops_proxmox.kinds.machine.encrypted import ROOT
+from nixops_proxmox.kinds.machine.encrypted_layout import FAST, key_file, packed
+from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, SLOTS, TELL_HEADER, Use, find_device, uses_of
 from nixops_proxmox.kinds.machine.header import SPARE
 from nixops_proxmox.kinds.machine.sealing import pin_of
 from nixops_proxmox.spec import Encryption
@@ -29,7 +20,6 @@ from nixops_proxmox.texts import script_marker
 LOCKED = 90  # the exit status of `stage_script` where no key opens the disk
 TAKEN = 91  # and where a spare slot is somebody else's
 PROFILE = "/nix/var/nix/profiles/system"
-_FAST = "--pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 _SEALED = f"{SEALED}/{ROOT}.jwe"
 _NEW = f"{KEYS}/{ROOT}.jwe"
 
@@ -39,18 +29,12 @@ def next_use(use: Use) -> str:
     return f"next-{use}"
 
 
-def delivery(keys: Mapping[Use, str], opening: Sequence[str]) -> tuple[str, bytes]:
-    """A script and its standard input: the new keys, and some that may open the disk now. They are in memory that is
+def delivery(keys: Mapping[Use, str], opening: Sequence[str], volume: str = ROOT) -> tuple[str, bytes]:
+    """A script and its standard input: the new keys, and some that may open the volume now. They are in memory that is
     never swapped."""
-    packed = io.BytesIO()
-    files = {f"{ROOT}.{SLOTS[use]}": key for use, key in keys.items()}
+    files = {f"{volume}.{SLOTS[use]}": key for use, key in keys.items()}
     files |= {f"open.{number}": key for number, key in enumerate(opening)}
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, key in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(key.encode()), 0o400
-            tar.addfile(entry, io.BytesIO(key.encode()))
-    script = f"""{script_marker("luks-keys", ROOT)}\
+    script = f"""{script_marker("luks-keys", volume)}\
 set -eu
 umask 077
 mkdir -p -m 0700 {KEYS}
@@ -58,7 +42,7 @@ mountpoint -q {KEYS} || mount -t ramfs -o mode=0700 none {KEYS}
 rm -f {KEYS}/*
 tar -xpf - -C {KEYS}
 """
-    return script, packed.getvalue()
+    return script, packed(files)
 
 
 def _begin(volume_uuid: str) -> str:
@@ -71,43 +55,55 @@ opens() {{ cryptsetup open --test-passphrase --key-slot "$1" --key-file "$2" "$d
 is_used() {{ cryptsetup luksDump "$device" | grep -q "^  $1: luks2"; }}
 empty() {{ ! is_used "$1" || cryptsetup luksKillSlot -q "$device" "$1"; }}
 put() {{ # the key of a file into a slot, opened by another's
-  opens "$1" "$2" || {{ empty "$1"; cryptsetup luksAddKey -q {_FAST} --key-slot "$1" --key-file "$3" "$device" "$2"; }}
+  opens "$1" "$2" || {{ empty "$1"; cryptsetup luksAddKey -q {FAST} --key-slot "$1" --key-file "$3" "$device" "$2"; }}
   opens "$1" "$2"
 }}
 """
 
 
-def stage_script(encryption: Encryption, volume_uuid: str, *, again: bool) -> str:
+def stage_script(encryption: Encryption, volume_uuid: str, volume: str = ROOT, *, again: bool) -> str:
     """Give each new key a spare slot beside the old ones, and seal the one that others unseal. `again`: the spare slots
     are ours, from a run that broke off."""
-    slots = [SLOTS[use] for use in uses_of(encryption)]
+    uses = uses_of(encryption, volume)
+    slots = [SLOTS[use] for use in uses]
     spares = " ".join(str(slot + SPARE) for slot in slots)
-    lines = [_begin(volume_uuid), _FIND_OPENING.format(spare=SPARE, slots=" ".join(map(str, slots)))]
+    lines = [_begin(volume_uuid), _find_opening(volume, slots)]
     if not again:
         lines.append(_REFUSE_TAKEN.format(spares=spares))
-    lines += [f'put {slot + SPARE} {KEYS}/{ROOT}.{slot} "$opening"\n' for slot in slots]
-    if Use.SEALED in uses_of(encryption):
+    lines += [f'put {slot + SPARE} {KEYS}/{volume}.{slot} "$opening"\n' for slot in slots]
+    if Use.SEALED in uses:
         lines.append(_seal(encryption))
     marker = script_marker("luks-stage", volume_uuid, _listed(slots), "again" if again else "first")
     return marker + "set -eu\numask 077\n" + "".join(lines)
 
 
-_FIND_OPENING = f"""\
+def _find_opening(volume: str, slots: Sequence[int]) -> str:
+    """The first that opens it: a new key, one that was brought, or what the system itself opens it with."""
+    own = _UNSEAL if volume == ROOT else _USE_KEY_FILE.format(file=key_file(volume))
+    return f"""\
 opening=
-for slot in {{slots}}; do
-  file={KEYS}/{ROOT}.$slot
+for slot in {" ".join(map(str, slots))}; do
+  file={KEYS}/{volume}.$slot
   [ -f $file ] || continue
-  if opens $((slot + {{spare}})) $file || opens $slot $file; then opening=$file; break; fi
+  if opens $((slot + {SPARE})) $file || opens $slot $file; then opening=$file; break; fi
 done
 for file in {KEYS}/open.*; do
   [ -z "$opening" ] && [ -f $file ] || continue
   if cryptsetup open --test-passphrase --key-file $file "$device" 2>/dev/null; then opening=$file; fi
 done
+{own}\
+[ -n "$opening" ] || {{ echo "no key opens it" >&2; exit {LOCKED}; }}
+"""
+
+
+_UNSEAL = f"""\
 if [ -z "$opening" ] && [ -e {_SEALED} ] && command -v clevis >/dev/null; then
   file={KEYS}/unsealed
   if clevis decrypt < {_SEALED} > $file && opens {SLOTS[Use.SEALED]} $file; then opening=$file; fi
 fi
-[ -n "$opening" ] || {{{{ echo "no key opens it" >&2; exit {LOCKED}; }}}}
+"""
+_USE_KEY_FILE = f"""\
+if [ -z "$opening" ] && opens {SLOTS[Use.SYSTEM]} {{file}}; then opening={{file}}; fi
 """
 
 _REFUSE_TAKEN = f"""\
@@ -144,15 +140,18 @@ def _servers(encryption: Encryption) -> list[tuple[str, str]]:
     return [(str(one.unlock.tang[0].url), pin_of(one)[1]) for one in alone]
 
 
-def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[int]) -> str:
-    """Put the new keys into the places of the old ones. `emptied`: our slots that nothing needs afterwards. The first
-    stage gets its new sealed key before anything is taken away. Tells the header."""
-    slots = [SLOTS[use] for use in uses_of(encryption)]
+def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[int], volume: str = ROOT) -> str:
+    """Put the new keys into the places of the old ones. `emptied`: our slots that nothing needs afterwards. What opens
+    the volume by itself gets its new key before anything is taken away. Tells the header."""
+    uses = uses_of(encryption, volume)
+    slots = [SLOTS[use] for use in uses]
     lines = [_begin(volume_uuid)]
-    lines += [f"opens {slot + SPARE} {KEYS}/{ROOT}.{slot}\n" for slot in slots]
-    if Use.SEALED in uses_of(encryption):
-        lines.append(_TAKE_ALONG)
-    lines += [f"put {slot} {KEYS}/{ROOT}.{slot} {KEYS}/{ROOT}.{slot}\n" for slot in slots]
+    lines += [f"opens {slot + SPARE} {KEYS}/{volume}.{slot}\n" for slot in slots]
+    if Use.SEALED in uses:
+        lines.append(_replace(_NEW, _SEALED) + _TAKE_ALONG)
+    if Use.SYSTEM in uses:
+        lines.append(_replace(f"{KEYS}/{volume}.{SLOTS[Use.SYSTEM]}", key_file(volume)))
+    lines += [f"put {slot} {KEYS}/{volume}.{slot} {KEYS}/{volume}.{slot}\n" for slot in slots]
     lines += [f"empty {slot}\n" for slot in emptied]
     lines.append(f"rm -f {KEYS}/*\numount {KEYS}\n")
     marker = script_marker("luks-settle", volume_uuid, _listed(slots), _listed(emptied))
@@ -163,11 +162,15 @@ def _listed(slots: Sequence[int]) -> str:
     return ",".join(map(str, slots))
 
 
-_TAKE_ALONG = f"""\
+def _replace(file: str, kept: str) -> str:
+    """A crash leaves the old file or the new one."""
+    return f"""\
 mkdir -p -m 0700 {SEALED}
-cp {_NEW} {_SEALED}.new
-chmod 0400 {_SEALED}.new
+cp {file} {kept}.new
+chmod 0400 {kept}.new
 sync
-mv {_SEALED}.new {_SEALED}
-{PROFILE}/bin/switch-to-configuration boot >&2
+mv {kept}.new {kept}
 """
+
+
+_TAKE_ALONG = f"{PROFILE}/bin/switch-to-configuration boot >&2\n"

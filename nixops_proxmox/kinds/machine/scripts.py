@@ -6,7 +6,7 @@ import shlex
 import tarfile
 from collections.abc import Iterator, Sequence
 
-from nixops_proxmox.kinds.machine import encryption
+from nixops_proxmox.kinds.machine import encrypted_layout
 from nixops_proxmox.model import Facts, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, layout_script
@@ -29,7 +29,7 @@ def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk]
     body = spec.install.partition or "set -e\n" + (
         layout_script(spec.install.layout or DEFAULT_LAYOUT)
         if spec.encryption is None
-        else encryption.layout(spec, facts)
+        else encrypted_layout.layout(spec, facts, kept)
     )
     return script_marker("partition") + "\n".join([*lines, _unmount(), body, ""])
 

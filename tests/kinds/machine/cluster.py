@@ -25,7 +25,8 @@ from nixops_proxmox.errors import (
     VmidTaken,
     WrongDisk,
 )
-from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Use
+from nixops_proxmox.kinds.machine.encrypted import ROOT
+from nixops_proxmox.kinds.machine.encryption import SLOTS, Use
 from nixops_proxmox.kinds.machine.engine import pursue
 from nixops_proxmox.kinds.machine.no_volumes import NoVolumes
 from nixops_proxmox.kinds.machine.ports import InstallerSeen
@@ -142,6 +143,14 @@ def refuses(vm: "FakeVm", system: str) -> bool:
 
 
 @dataclass
+class FakeDisk:
+    """An encrypted data disk. It outlives the system that opens it."""
+
+    uuid: str
+    luks: dict[int, str]  # by slot: what opens it
+
+
+@dataclass
 class FakeVm:
     vmid: int
     uuid: str
@@ -168,9 +177,11 @@ class FakeVm:
     volume: str = "local-lvm:vm-100-disk-0"
     tray: str = ""  # the CD for its first boot
     lost: tuple[str, ...] = ()  # what else goes with it
-    keys: dict[int, str] = field(default_factory=dict)  # by slot: in the installer's memory
+    keys: dict[str, dict[int, str]] = field(default_factory=dict)  # by volume and slot: in the installer's memory
     luks: dict[int, str] = field(default_factory=dict)  # by slot: what opens the encrypted disk
     luks_uuid: str = ""
+    data: dict[str, FakeDisk] = field(default_factory=dict)  # its encrypted data disks, by slot
+    files: dict[str, str] = field(default_factory=dict)  # on the root: what the system opens each of them with
     brought: dict[str, str] = field(default_factory=dict)  # keys in the memory of the system, by their files' names
     sealed: str = ""  # the key that the first stage unseals
     tang: bool = True  # its servers answer
@@ -212,6 +223,8 @@ class FakeVm:
             if self.tray:
                 self.host_key = f"told by {self.tray}"
             self.active, self.kernel = self.installed, kernel_of(self.installed)
+            for slot, disk in self.data.items():
+                assert self.files[slot] in disk.luks.values(), f"a system was booted that does not open {slot}"
 
     def stop(self) -> None:
         self.running, self.system, self.jobs, self.mounted = False, "", {}, False
@@ -603,10 +616,11 @@ class Shell:
             return Completed(0, f"nixops-proxmox: generation system-{self.vm.generation}-link\n")
         if script.startswith(script_marker("keys", ROOT)):
             with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
-                self.vm.keys = {int(one.name.partition(".")[2]): text_in(tar, one) for one in tar.getmembers()}
-        elif script.startswith(script_marker("luks-header", self.vm.luks_uuid)) and self.vm.luks_uuid:
-            return Completed(0, self._header())
-        elif script.startswith(script_marker("luks-keys", ROOT)):
+                self.vm.keys = {}
+                for one in tar.getmembers():
+                    volume, _, slot = one.name.partition(".")
+                    self.vm.keys.setdefault(volume, {})[int(slot)] = text_in(tar, one)
+        elif re.match(r"# \S+ luks-keys ", script):
             assert self.vm.system == "installed"
             with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
                 self.vm.brought = {one.name: text_in(tar, one) for one in tar.getmembers()}
@@ -626,59 +640,92 @@ class Shell:
                 how = "asked" if self.vm.opened == self.vm.boots else "sealed" if self.vm.sealed else "unknown"
                 boot = f"00000000-0000-4000-8000-{self.vm.boots:012}"
                 return Completed(0, f"nixops-proxmox-opened {boot} {1_800_000_000 + self.vm.boots} {how}\n")
-            case ["luks-backup", self.vm.luks_uuid]:
-                slots = "".join(f"{slot} {key}\n" for slot, key in sorted(self.vm.luks.items()))
-                header = b"LUKS\xba\xbe\0\2".ljust(168, b"\0") + f"{self.vm.luks_uuid}\0{slots}".encode()
-                return Completed(0, base64.encodebytes(header).decode())
-            case ["luks-test", self.vm.luks_uuid]:
-                opened = next((str(slot) for slot, key in sorted(self.vm.luks.items()) if key == given), "")
-                return Completed(0, f"{self._header()}nixops-proxmox-luks-opened {opened}\n")
-            case ["luks-stage", self.vm.luks_uuid, slots, how]:
-                return self._stage([int(slot) for slot in slots.split(",")], how)
-            case ["luks-settle", self.vm.luks_uuid, slots, emptied]:
-                return self._settle([int(slot) for slot in slots.split(",")], [int(one) for one in emptied.split(",")])
+            case ["luks-key", slot]:
+                assert self.vm.system == "installed"
+                return Completed(0, self.vm.files[slot]) if slot in self.vm.files else Completed(1)
+            case [kind, uuid, *words] if kind.startswith("luks-"):
+                volume = self._find(uuid)
+                return None if volume is None else self._work_on(volume, kind, words, given)
         return None
 
-    def _header(self) -> str:
-        slots = json.dumps({"keyslots": {str(slot): {} for slot in self.vm.luks}})
-        return f"nixops-proxmox-luks {self.vm.luks_uuid}\n{slots}\n"
+    def _find(self, uuid: str) -> str | None:
+        """The volume of that UUID."""
+        uuids = {ROOT: self.vm.luks_uuid} | {slot: disk.uuid for slot, disk in self.vm.data.items()}
+        return next((volume for volume, theirs in uuids.items() if theirs == uuid), None)
 
-    def _put(self, slot: int, key: str) -> None:
-        if self.vm.luks.get(slot) == key:
+    def _slots(self, volume: str) -> dict[int, str]:
+        return self.vm.luks if volume == ROOT else self.vm.data[volume].luks
+
+    def _work_on(self, volume: str, kind: str, words: Sequence[str], given: str) -> Completed | None:
+        match [kind, *words]:
+            case ["luks-header"]:
+                return Completed(0, self._header(volume))
+            case ["luks-backup"]:
+                slots = "".join(f"{slot} {key}\n" for slot, key in sorted(self._slots(volume).items()))
+                uuid = self.vm.luks_uuid if volume == ROOT else self.vm.data[volume].uuid
+                header = b"LUKS\xba\xbe\0\2".ljust(168, b"\0") + f"{uuid}\0{slots}".encode()
+                return Completed(0, base64.encodebytes(header).decode())
+            case ["luks-test"]:
+                opened = next((str(slot) for slot, key in sorted(self._slots(volume).items()) if key == given), "")
+                return Completed(0, f"{self._header(volume)}nixops-proxmox-luks-opened {opened}\n")
+            case ["luks-stage", slots, how]:
+                return self._stage(volume, [int(slot) for slot in slots.split(",")], how)
+            case ["luks-settle", slots, emptied]:
+                numbers = [[int(one) for one in text.split(",")] for text in (slots, emptied)]
+                return self._settle(volume, *numbers)
+        return None
+
+    def _header(self, volume: str) -> str:
+        slots = json.dumps({"keyslots": {str(slot): {} for slot in self._slots(volume)}})
+        uuid = self.vm.luks_uuid if volume == ROOT else self.vm.data[volume].uuid
+        return f"nixops-proxmox-luks {uuid}\n{slots}\n"
+
+    def _put(self, luks: dict[int, str], slot: int, key: str) -> None:
+        if luks.get(slot) == key:
             return
         self.fuse.boundary()
-        self.vm.luks.pop(slot, None)
+        luks.pop(slot, None)
         self.fuse.boundary()
-        self.vm.luks[slot] = key
+        luks[slot] = key
         self.fuse.boundary()
 
-    def _stage(self, slots: Sequence[int], how: str) -> Completed:
-        unsealed = [self.vm.luks[2]] if self.vm.tang and self.vm.sealed == self.vm.luks.get(2) else []
-        if not {*self.vm.brought.values(), *unsealed} & {*self.vm.luks.values()}:
+    def _own_key(self, volume: str) -> list[str]:
+        """What the system opens the volume with."""
+        if volume != ROOT:
+            return [self.vm.files[volume]]
+        return [self.vm.luks[2]] if self.vm.tang and self.vm.sealed == self.vm.luks.get(2) else []
+
+    def _stage(self, volume: str, slots: Sequence[int], how: str) -> Completed:
+        luks = self._slots(volume)
+        if not {*self.vm.brought.values(), *self._own_key(volume)} & {*luks.values()}:
             return Completed(90, "", "no key opens it")
-        taken = [str(slot + 16) for slot in slots if slot + 16 in self.vm.luks]
+        taken = [str(slot + 16) for slot in slots if slot + 16 in luks]
         if taken and how == "first":
             return Completed(91, "", taken[0])
         for slot in slots:
-            self._put(slot + 16, self.vm.brought[f"root.{slot}"])
-        if 2 in slots and not self.vm.tang:
+            self._put(luks, slot + 16, self.vm.brought[f"{volume}.{slot}"])
+        if 2 in slots and volume == ROOT and not self.vm.tang:
             return Completed(1, "", "the tang server does not seal and unseal")
         return Completed(0)
 
-    def _settle(self, slots: Sequence[int], emptied: Sequence[int]) -> Completed:
-        new = {slot: self.vm.brought[f"root.{slot}"] for slot in slots}
-        assert all(self.vm.luks.get(slot + 16) == key for slot, key in new.items()), "not staged"
+    def _settle(self, volume: str, slots: Sequence[int], emptied: Sequence[int]) -> Completed:
+        luks = self._slots(volume)
+        new = {slot: self.vm.brought[f"{volume}.{slot}"] for slot in slots}
+        assert all(luks.get(slot + 16) == key for slot, key in new.items()), "not staged"
         if 2 in slots:
             self.fuse.boundary()
-            self.vm.sealed = new[2]
+            if volume == ROOT:
+                self.vm.sealed = new[2]
+            else:
+                self.vm.files[volume] = new[2]
         for slot in slots:
-            self._put(slot, new[slot])
+            self._put(luks, slot, new[slot])
         for slot in emptied:
             self.fuse.boundary()
-            self.vm.luks.pop(slot, None)
+            luks.pop(slot, None)
         self.fuse.boundary()
         self.vm.brought = {}
-        return Completed(0, self._header())
+        return Completed(0, self._header(volume))
 
     def start_job(self, name: str, script: str) -> None:
         self.fuse.boundary()
@@ -695,12 +742,21 @@ class Shell:
         self.fuse.boundary()
 
     def _encrypt(self, script: str) -> None:
-        """The script has destroyed the keys that it made the disk with."""
-        made = re.search(r"luksFormat .*--uuid ([0-9a-f-]{36})", script)
-        if made is not None:
-            assert self.vm.keys, "an encrypted disk was made without keys"
-            self.vm.luks, self.vm.keys, self.vm.luks_uuid = self.vm.keys, {}, made[1]
-            self.vm.sealed = self.vm.luks.get(SLOTS[Use.SEALED], "")
+        """The script has destroyed the keys that it made the volumes with, and put some of them into the system."""
+        made = re.findall(r'luksFormat .*--uuid ([0-9a-f-]{36}).* "\$(root|DISK_\w+)"', script)
+        if not made:
+            return
+        assert self.vm.keys, "an encrypted disk was made without keys"
+        for uuid, device in made:
+            volume = device.removeprefix("DISK_")
+            if volume == ROOT:
+                self.vm.luks, self.vm.luks_uuid = self.vm.keys[ROOT], uuid
+                self.vm.sealed = self.vm.luks.get(SLOTS[Use.SEALED], "")
+            else:
+                self.vm.data[volume] = FakeDisk(uuid, self.vm.keys[volume])
+        files = re.findall(r"cp \S+/(\w+)\.2 /mnt\S+/\1\.key", script)
+        self.vm.files = {volume: self.vm.keys[volume][SLOTS[Use.SYSTEM]] for volume in files}
+        self.vm.keys = {}
 
     def find_job(self, name: str) -> Job:
         return self.vm.jobs.get(name, Job(JobPhase.ABSENT))
@@ -738,7 +794,7 @@ class Guest:
         return Shell(vm, self.fuse, spec)
 
     def list_disks(self, shell: Any, machine: Machine, spec: MachineSpec) -> Sequence[GuestDisk]:
-        return [GuestDisk("/dev/sda", 8 << 30)]
+        return [GuestDisk(f"/dev/sd{'abc'[place]}", 8 << 30) for place, _ in enumerate(spec.disks)]
 
     def prove_disks(
         self, shell: Any, machine: Machine, spec: MachineSpec, accounted: Collection[str]
@@ -914,8 +970,8 @@ class Keys:
     def keep_disk_key(self, uuid: str, volume: str, use: str, key: str) -> None:
         self.disks[volume, use] = key
 
-    def forget_disk_keys(self, uuid: str, volume: str, kept: Collection[str]) -> None:
-        self.disks = {(of, use): key for (of, use), key in self.disks.items() if of == volume and use in kept}
+    def forget_disk_keys(self, uuid: str, kept: Collection[tuple[str, str]]) -> None:
+        self.disks = {which: key for which, key in self.disks.items() if which in kept}
 
 
 class Vault:
@@ -936,7 +992,7 @@ class Vault:
         self.held[volume] = key
         self.given += 1
         self.fuse.boundary()
-        return "vault"
+        return f"vault {volume}"
 
     def hand_over_header(self, sink: Sink, machine: Machine, name: str, volume: str, header: bytes) -> str:
         self.fuse.boundary()
@@ -947,7 +1003,7 @@ class Vault:
         return "vault"
 
     def find_key(self, place: str) -> str | None:
-        return next(iter(self.held.values()), None) if place == "vault" and self.is_readable else None
+        return self.held.get(place.removeprefix("vault ")) if place.startswith("vault ") and self.is_readable else None
 
 
 class Keyboard:

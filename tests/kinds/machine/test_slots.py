@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, Use, look_script, parse_header
+from nixops_proxmox.kinds.machine.encrypted_layout import layout
+from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, Use, look_script, parse_header, volume_uuid
 from nixops_proxmox.kinds.machine.header import parse_tried, try_script
 from nixops_proxmox.kinds.machine.header_backup import backup_script, parse_backup
 from nixops_proxmox.kinds.machine.rotation import LOCKED, PROFILE, TAKEN, delivery, settle_script, stage_script
 from nixops_proxmox.lab.image import default_cache
 from nixops_proxmox.spec import MachineSpec
-from tests.kinds.machine.test_encryption import OTHER, THUMBPRINT, VAULT, encrypted, tang
+from tests.kinds.machine.test_data_disks import DATA
+from tests.kinds.machine.test_encryption import FACTS, OTHER, THUMBPRINT, VAULT, encrypted, tang
 from tests.pace import patience
 
 UUID = "afd4f314-d3f3-5180-8c27-6076e7cd8947"
@@ -93,8 +95,8 @@ class Computer:
     def slots(self) -> tuple[int, ...]:
         return parse_header(self.run(look_script(UUID)).stdout).slots
 
-    def bring(self, *opening: str, keys: dict[Use, str] = NEW) -> None:
-        script, archive = delivery(keys, opening)
+    def bring(self, *opening: str, keys: dict[Use, str] = NEW, volume: str = "root") -> None:
+        script, archive = delivery(keys, opening, volume)
         done = self.run(script, archive)
         assert done.returncode == 0, done.stderr
 
@@ -219,6 +221,42 @@ def test_every_server_is_asked_for_itself_and_then_all_of_them(computer: Compute
     asked = (computer.folder / "asked").read_text().splitlines()
     assert [(line.partition(" ")[0], line.count("thp")) for line in asked] == [("tang", 1), ("tang", 1), ("sss", 2)]
     assert computer.slots == (2,)
+
+
+def test_a_data_disk_gets_new_keys_by_what_its_system_opens_it_with(computer: Computer) -> None:
+    """Its slots are those of the fixture without the tool's, and the file on the root is the system's key."""
+    computer.cryptsetup("luksKillSlot", "-q", str(computer.disk), "3")
+    file = computer.folder / "sealed" / "scsi1.key"
+    file.write_text(OLD[2])
+    keys = {Use.RECOVERY: "new-recovery", Use.SYSTEM: "new-system"}
+    assert VAULT.encryption is not None
+    for again in (False, True):
+        computer.bring(keys=keys, volume="scsi1")
+        staged = computer.run(stage_script(VAULT.encryption, UUID, "scsi1", again=again))
+        assert staged.returncode == 0, staged.stderr
+    assert computer.slots == (1, 2, 17, 18)
+    done = computer.run(settle_script(VAULT.encryption, UUID, (17, 18), "scsi1"))
+    assert parse_header(done.stdout).slots == (1, 2), done.stderr
+    assert [computer.opens(key) for key in ("new-recovery", "new-system", OLD[1], OLD[2])] == [1, 2, None, None]
+    assert file.read_text() == "new-system" and not (computer.folder / "first-stage").exists()
+    file.write_text("lost")
+    computer.bring(volume="scsi1", keys={use: f"{key} again" for use, key in keys.items()})
+    assert computer.run(stage_script(VAULT.encryption, UUID, "scsi1", again=False)).returncode == LOCKED
+
+
+def test_the_installers_own_lines_make_a_data_disk_that_each_of_its_keys_opens(computer: Computer) -> None:
+    """All of them but the check that the disk is empty, which asks for a device."""
+    folder = computer.folder / "keys"
+    folder.mkdir()
+    for slot, key in ((1, "its-recovery"), (2, "its-system")):
+        (folder / f"scsi1.{slot}").write_text(key)
+    script = layout(DATA, FACTS)
+    lines = [line for line in script.splitlines() if '"$DISK_scsi1"' in line and not line.startswith("empty")]
+    done = computer.run("\n".join(["set -eu", f"DISK_scsi1={computer.disk}", *lines]))
+    assert done.returncode == 0, done.stderr
+    tried = computer.run(try_script(UUID), b"its-system")
+    header, opened = parse_tried(tried.stdout)
+    assert (header.uuid, header.slots, opened) == (volume_uuid(FACTS, "scsi1"), (1, 2), 2)
 
 
 def test_a_header_that_was_backed_up_arrives_whole_and_brings_the_keys_of_its_time_back(computer: Computer) -> None:

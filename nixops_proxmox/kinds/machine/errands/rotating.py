@@ -8,25 +8,39 @@ from typing_extensions import override
 from nixops_proxmox.errors import CommandFailed, NoPath, StateError
 from nixops_proxmox.kinds.machine import rotation
 from nixops_proxmox.kinds.machine.answers import deliver
-from nixops_proxmox.kinds.machine.encryption import ROOT, SLOTS, Header, Use, describe_slots, digest_of, uses_of
+from nixops_proxmox.kinds.machine.encrypted import (
+    ROOT,
+    part_of,
+    recorded_volumes,
+    told_as,
+    volumes_of,
+    with_part,
+)
+from nixops_proxmox.kinds.machine.encryption import SLOTS, Header, Use, describe_slots, uses_of
 from nixops_proxmox.kinds.machine.errand import Errand
 from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, spare_slots
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import resolved
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import parse_look, require_record, system_shell
+from nixops_proxmox.kinds.machine.steps.encrypting import (
+    escrow,
+    forget_keys,
+    parse_look,
+    require_record,
+    system_shell,
+)
 from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
 from nixops_proxmox.model import Completed, Facts, Machine, recorded_slots
-from nixops_proxmox.spec import Encryption
+from nixops_proxmox.spec import Encryption, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
-TIMES = "rotations"  # in `Facts.luks`: how many have ended
+TIMES = "rotations"  # in `Facts.luks`: how many have ended, of each volume
 TIMEOUT = 600.0  # seconds for a script: a key slot that a person made may take some, and servers must answer
 
 
 class Rotate(Errand):
-    """Make new keys for the encrypted disk
+    """Make new keys for the encrypted disks
 
     The key store has the new keys until each is in its place, so a run that goes on has the same ones.
     """
@@ -52,7 +66,7 @@ class Rotate(Errand):
                 "`encryption.unlock.tpm2` out of the description",
             )
         system_shell(world, machine)
-        return {TIMES: machine.facts.luks.get(TIMES, "0")}
+        return {_counted(volume): _times(machine, volume) for volume in _to_rotate(world.spec, machine)}
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
@@ -60,47 +74,63 @@ class Rotate(Errand):
         recorded is not done again."""
         encryption = world.spec.encryption
         assert encryption is not None
-        if machine.facts.luks.get(TIMES, "0") == machine.facts.errand[TIMES]:
-            learn_keepers(world, machine, attempt)
-            _rotate(world, attempt, resolved(encryption, attempt.facts.luks), self._given)
-        kept = [Use.TOOL.value] if encryption.unlock.tool else []
-        world.keys.forget_disk_keys(machine.facts.uuid, machine.facts.luks["uuid"], kept)
+        for volume in _to_rotate(world.spec, machine):
+            if _times(machine, volume) == machine.facts.errand.get(_counted(volume)):
+                if volume == ROOT:
+                    learn_keepers(world, machine, attempt)
+                _rotate(world, attempt, resolved(encryption, attempt.facts.luks), self._given, volume)
+        forget_keys(world, attempt.facts)
         return attempt.facts
 
 
-def _rotate(world: World, attempt: Attempt, encryption: Encryption, given: str) -> None:
-    machine = attempt.thing
-    uuid, volume = machine.facts.uuid, machine.facts.luks["uuid"]
-    keys = {use: world.keys.disk_key(uuid, volume, rotation.next_use(use)) for use in uses_of(encryption)}
+def _to_rotate(spec: MachineSpec, machine: Machine) -> list[str]:
+    """What is described as encrypted, and is."""
+    recorded = recorded_volumes(machine.facts.luks, spec)
+    return [volume for volume in volumes_of(spec) if volume in recorded]
+
+
+def _counted(volume: str) -> str:
+    return TIMES if volume == ROOT else f"{volume} {TIMES}"
+
+
+def _times(machine: Machine, volume: str) -> str:
+    return part_of(machine.facts.luks, volume).get(TIMES, "0")
+
+
+def _rotate(world: World, attempt: Attempt, encryption: Encryption, given: str, volume: str) -> None:
+    machine, part = attempt.thing, part_of(attempt.facts.luks, volume)
+    uuid, luks = machine.facts.uuid, part["uuid"]
+    uses = uses_of(encryption, volume)
+    keys = {use: world.keys.disk_key(uuid, luks, rotation.next_use(use)) for use in uses}
     shell = system_shell(world, machine)
-    begun, wanted = spare_slots(machine.facts.luks), [SLOTS[use] for use in keys]
+    begun, wanted = spare_slots(part), [SLOTS[use] for use in keys]
     spares = sorted({*begun, *(slot + SPARE for slot in wanted)})
-    _note(attempt, {PENDING: " ".join(map(str, spares))})
-    world.reporter.detail(machine, "giving the disk its new keys, beside the old ones")
-    _deliver(machine, shell, keys, _opening(world, machine, given))
-    done = shell.run(rotation.stage_script(encryption, volume, again=bool(begun)), timeout=TIMEOUT)
-    _refuse(attempt, done, again=bool(begun))
-    _put_in_places(world, attempt, encryption, keys)
-    world.reporter.detail(machine, "taking the old keys away")
-    dropped = [slot for slot in recorded_slots(machine.facts.luks) if slot not in wanted]
-    done = shell.run(rotation.settle_script(encryption, volume, [*dropped, *spares]), timeout=TIMEOUT)
-    _refuse(attempt, done, again=True)
-    attempt.note(back_up_header(world, machine, attempt.facts, shell))
-    times = str(int(attempt.facts.luks.get(TIMES, "0")) + 1)
-    _note(attempt, {"slots": describe_slots(encryption), TIMES: times}, without=(PENDING,))
-    _tell_strange(world, attempt.thing, parse_look(machine, volume, done))
+    _note(attempt, volume, {PENDING: " ".join(map(str, spares))})
+    disk = told_as(volume, part)
+    world.reporter.detail(machine, f"giving its {disk} new keys, beside the old ones")
+    _deliver(machine, shell, keys, _opening(world, machine, given, part), volume)
+    done = shell.run(rotation.stage_script(encryption, luks, volume, again=bool(begun)), timeout=TIMEOUT)
+    _refuse(attempt, done, volume, again=bool(begun))
+    _put_in_places(world, attempt, keys, volume)
+    world.reporter.detail(machine, f"taking the old keys of its {disk} away")
+    dropped = [slot for slot in recorded_slots(part) if slot not in wanted]
+    done = shell.run(rotation.settle_script(encryption, luks, [*dropped, *spares], volume), timeout=TIMEOUT)
+    _refuse(attempt, done, volume, again=True)
+    attempt.note(back_up_header(world, machine, attempt.facts, shell, volume))
+    times = str(int(part.get(TIMES, "0")) + 1)
+    _note(attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING,))
+    _tell_strange(world, attempt, parse_look(machine, luks, done), volume)
 
 
-def _opening(world: World, machine: Machine, given: str) -> Sequence[str]:
-    """Keys that may open the disk now. Beside them, the guest may unseal one."""
-    facts = machine.facts
-    tool = world.keys.find_disk_key(facts.uuid, facts.luks["uuid"], Use.TOOL.value)
-    recovery = given or world.escrow.find_key(facts.luks.get("sink", ""))
-    return [key for key in (given, tool, recovery) if key]
+def _opening(world: World, machine: Machine, given: str, part: Mapping[str, str]) -> Sequence[str]:
+    """Keys that may open the volume now. Beside them, the guest has one, or may unseal one."""
+    kept = [world.keys.find_disk_key(machine.facts.uuid, part["uuid"], use.value) for use in (Use.TOOL, Use.SYSTEM)]
+    recovery = given or world.escrow.find_key(part.get("sink", ""))
+    return [key for key in (given, *kept, recovery) if key]
 
 
-def _deliver(machine: Machine, shell: Shell, keys: Mapping[Use, str], opening: Sequence[str]) -> None:
-    script, archive = rotation.delivery(keys, opening)
+def _deliver(machine: Machine, shell: Shell, keys: Mapping[Use, str], opening: Sequence[str], volume: str) -> None:
+    script, archive = rotation.delivery(keys, opening, volume)
     deliver(
         shell,
         script,
@@ -110,50 +140,52 @@ def _deliver(machine: Machine, shell: Shell, keys: Mapping[Use, str], opening: S
     )
 
 
-def _put_in_places(world: World, attempt: Attempt, encryption: Encryption, keys: Mapping[Use, str]) -> None:
-    """Where each key is needed from now on. The old ones still open the disk."""
+def _put_in_places(world: World, attempt: Attempt, keys: Mapping[Use, str], volume: str) -> None:
+    """Where each key is needed from now on. The old ones still open the volume."""
     machine = attempt.thing
-    uuid, volume = machine.facts.uuid, machine.facts.luks["uuid"]
-    if Use.RECOVERY not in keys:
-        _note(attempt, {}, without=("recovery", "sink"))
-    elif machine.facts.luks.get("recovery") != digest_of(keys[Use.RECOVERY]):
-        world.reporter.detail(machine, "handing over the new recovery key")
-        key = keys[Use.RECOVERY]
-        place = world.escrow.hand_over(encryption.recovery.sink, machine, ROOT, volume, key)
-        _note(attempt, {"recovery": digest_of(key), "sink": place})
-    if Use.TOOL in keys:
-        world.keys.keep_disk_key(uuid, volume, Use.TOOL.value, keys[Use.TOOL])
+    uuid, luks = machine.facts.uuid, part_of(attempt.facts.luks, volume)["uuid"]
+    if Use.RECOVERY in keys:
+        escrow(world, machine, attempt, volume, keys[Use.RECOVERY])
+    else:
+        _note(attempt, volume, {}, without=("recovery", "sink"))
+    for use in (Use.TOOL, Use.SYSTEM):
+        if use in keys:
+            world.keys.keep_disk_key(uuid, luks, use.value, keys[use])
 
 
-def _note(attempt: Attempt, more: Mapping[str, str], without: Sequence[str] = ()) -> None:
-    luks = {name: value for name, value in attempt.facts.luks.items() if name not in without}
-    attempt.note(replace(attempt.facts, luks={**luks, **more}))
+def _note(attempt: Attempt, volume: str, more: Mapping[str, str], without: Sequence[str] = ()) -> None:
+    part = part_of(attempt.facts.luks, volume)
+    kept = {name: value for name, value in part.items() if name not in without}
+    attempt.note(replace(attempt.facts, luks=with_part(attempt.facts.luks, volume, {**kept, **more})))
 
 
-def _refuse(attempt: Attempt, done: Completed, *, again: bool) -> None:
+def _refuse(attempt: Attempt, done: Completed, volume: str, *, again: bool) -> None:
     if done.status == 0:
         return
     machine, said = attempt.thing, done.stderr.strip()
+    disk = told_as(volume, part_of(attempt.facts.luks, volume))
     if not again and done.status in (rotation.LOCKED, rotation.TAKEN):
-        _note(attempt, {}, without=(PENDING,))  # no slot was touched
+        _note(attempt, volume, {}, without=(PENDING,))  # no slot was touched
     if done.status == rotation.LOCKED:
         raise StateError(
-            f"{machine.name}: no key that is known here opens its disk {machine.facts.luks['uuid']}",
+            f"{machine.name}: no key that is known here opens its {disk}",
             hint=f"give its recovery key: {command(Verb.RECOVERY_ROTATE, machine.name, '--key-file', '-')}",
         )
     if done.status == rotation.TAKEN:
         raise StateError(
-            f"{machine.name}: the key slot {said} of its disk is not ours, and a rotation needs it",
+            f"{machine.name}: the key slot {said} of its {disk} is not ours, and a rotation needs it",
             hint="move that key to another slot: from 4 to 15, nothing is ours",
         )
     raise CommandFailed(
-        f"{machine.name}: its disk could not get new keys: {said}",
+        f"{machine.name}: its {disk} could not get new keys: {said}",
         status=done.status,
         output=done.stderr,
         hint=f"the old keys still open it; {command(Verb.RECOVERY_ROTATE, machine.name)} goes on",
     )
 
 
-def _tell_strange(world: World, machine: Machine, header: Header) -> None:
-    for slot in compare(header, machine.facts.luks).strange:
-        world.reporter.warn(machine, f"its disk has the key slot {slot}, which is not ours, and keeps it")
+def _tell_strange(world: World, attempt: Attempt, header: Header, volume: str) -> None:
+    part = part_of(attempt.facts.luks, volume)
+    for slot in compare(header, part).strange:
+        text = f"its {told_as(volume, part)} has the key slot {slot}, which is not ours, and keeps it"
+        world.reporter.warn(attempt.thing, text)

@@ -1,49 +1,59 @@
 """The keys of encrypted disks: made, given to the recovery key's sink, delivered, proven, and forgotten."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from nixops_proxmox.errors import NoPath, StateError
 from nixops_proxmox.kinds.machine.answers import deliver, read_answer
-from nixops_proxmox.kinds.machine.encryption import (
+from nixops_proxmox.kinds.machine.encrypted import (
     ROOT,
+    disks_to_keep,
+    part_of,
+    recorded_volumes,
+    told_as,
+    volumes_of,
+    with_part,
+)
+from nixops_proxmox.kinds.machine.encrypted_layout import key_delivery
+from nixops_proxmox.kinds.machine.encryption import (
     SLOTS,
     Header,
     Use,
     describe_slots,
     digest_of,
-    key_delivery,
+    find_changed,
     look_script,
-    luks_uuid,
     parse_header,
     refuse_other_header,
     uses_of,
+    volume_uuid,
 )
 from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
+from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED, opening_script, parse_opening
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
+from nixops_proxmox.kinds.machine.steps.kept_disks import find_kept_key
 from nixops_proxmox.model import Completed, Facts, Machine, Phase, recorded_slots
+from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
-KEPT = (Use.TOOL,)  # keys that stay in the operator's key store
 
-
-def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell) -> None:
-    """Before the disk is written: the recovery key is in its sink, and all keys are in the installer's memory.
+def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell, kept: Collection[str]) -> None:
+    """Before a disk is written: the recovery keys are in their sink, and all keys are in the installer's memory.
+    `kept`: the disks that have their keys already.
 
     Safe to repeat: until the system is installed, the store has the same keys, and the sink gets each key once more
     at most."""
-    encryption = world.spec.encryption
-    if encryption is None:
+    if world.spec.encryption is None:
         return
+    opening = {slot: {Use.SYSTEM: find_kept_key(world, machine, shell, slot)} for slot in kept}
     learn_keepers(world, machine, attempt)
-    volume = luks_uuid(attempt.facts, ROOT)
-    keys = {use: world.keys.disk_key(attempt.facts.uuid, volume, use.value) for use in uses_of(encryption)}
-    if Use.RECOVERY in keys:
-        _escrow(world, machine, attempt, volume, keys[Use.RECOVERY])
+    keys = {
+        volume: opening.get(volume) or _make_keys(world, machine, attempt, volume) for volume in volumes_of(world.spec)
+    }
     script, archive = key_delivery(keys)
     deliver(
         shell,
@@ -54,25 +64,44 @@ def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell) -
     )
 
 
-def _escrow(world: World, machine: Machine, attempt: Attempt, volume: str, key: str) -> None:
+def _make_keys(world: World, machine: Machine, attempt: Attempt, volume: str) -> Mapping[Use, str]:
+    assert world.spec.encryption is not None
+    uuid, uses = volume_uuid(attempt.facts, volume), uses_of(world.spec.encryption, volume)
+    keys = {use: world.keys.disk_key(attempt.facts.uuid, uuid, use.value) for use in uses}
+    if Use.RECOVERY in keys:
+        escrow(world, machine, attempt, volume, keys[Use.RECOVERY])
+    return keys
+
+
+def escrow(world: World, machine: Machine, attempt: Attempt, volume: str, key: str) -> None:
     """A disk is never written before its recovery key is where the user wants it."""
     encryption, digest = world.spec.encryption, digest_of(key)
-    if encryption is None or attempt.facts.luks.get("recovery") == digest:
+    part = part_of(attempt.facts.luks, volume)
+    if encryption is None or part.get("recovery") == digest:
         return
     world.reporter.detail(machine, "handing over the recovery key")
-    place = world.escrow.hand_over(encryption.recovery.sink, machine, ROOT, volume, key)
-    attempt.note(replace(attempt.facts, luks={**attempt.facts.luks, "recovery": digest, "sink": place}))
+    uuid = volume_uuid(attempt.facts, volume)
+    place = world.escrow.hand_over(encryption.recovery.sink, machine, volume, uuid, key)
+    luks = with_part(attempt.facts.luks, volume, {**part, "recovery": digest, "sink": place})
+    attempt.note(replace(attempt.facts, luks=luks))
 
 
-def record_header(world: World, machine: Machine, facts: Facts, shell: Shell) -> Facts:
-    """What the record keeps of the encrypted disk: never a key."""
+def record_headers(world: World, machine: Machine, facts: Facts, shell: Shell, kept: Collection[str]) -> Facts:
+    """What the record keeps of the encrypted volumes: never a key."""
     encryption = world.spec.encryption
     if encryption is None:
         return replace(facts, luks={})
-    volume = luks_uuid(facts, ROOT)
-    header = parse_look(machine, volume, shell.run(look_script(volume)))
-    refuse_other_header(machine.name, world.spec, facts, header)
-    return replace(facts, luks=_record(facts.luks, volume, describe_slots(resolved(encryption, facts.luks))))
+    for volume in volumes_of(world.spec):
+        if volume in kept and part_of(facts.luks, volume).get("slots"):
+            continue
+        uuid = volume_uuid(facts, volume)
+        header = parse_look(machine, uuid, shell.run(look_script(uuid)))
+        refuse_other_header(machine.name, world.spec, facts, header, volume)
+        slots = describe_slots(resolved(encryption, facts.luks), volume)
+        known = part_of(facts.luks, volume)
+        facts = replace(facts, luks=with_part(facts.luks, volume, _record(known, uuid, slots)))
+        facts = back_up_header(world, machine, facts, shell, volume)
+    return facts
 
 
 def parse_look(machine: Machine, volume: str, done: Completed) -> Header:
@@ -93,20 +122,23 @@ def note_opening(world: World, machine: Machine) -> Facts:
     return replace(machine.facts, luks={**luks, OPENED: str(found.booted), BOOT: found.boot})
 
 
-def check_header(machine: Machine, shell: Shell) -> tuple[str, ...]:
-    """How the header of a running system's disk differs from the record, a sentence each."""
-    luks = machine.facts.luks
-    if not luks.get("slots"):
-        return ()
-    header = parse_look(machine, luks["uuid"], shell.run(look_script(luks["uuid"])))
-    return find_slot_problems(machine.name, compare(header, luks), luks)
+def check_headers(world: World, machine: Machine, shell: Shell) -> tuple[str, ...]:
+    """How the headers of a running system's disks differ from the record, a sentence each."""
+    found: list[str] = []
+    for volume in recorded_volumes(machine.facts.luks, world.spec):
+        part = part_of(machine.facts.luks, volume)
+        header = parse_look(machine, part["uuid"], shell.run(look_script(part["uuid"])))
+        found += find_slot_problems(machine.name, compare(header, part), part, volume)
+    return tuple(found)
 
 
-def slots_differ(machine: Machine) -> str:
-    """A sentence for people, where the description has other ways to open the disk."""
-    return (
-        f"`encryption` has changed; its disk has the key slots {machine.facts.luks['slots']} "
+def slots_differ(spec: MachineSpec, machine: Machine) -> tuple[str, ...]:
+    """A sentence for people for each disk that the description has other ways to open."""
+    return tuple(
+        f"`encryption` has changed; its {told_as(volume, part)} has the key slots {part['slots']} "
         f"({command(Verb.RECOVERY_ROTATE, machine.name)} makes those that are described)"
+        for volume in find_changed(spec, machine.facts)
+        for part in (part_of(machine.facts.luks, volume),)
     )
 
 
@@ -175,6 +207,11 @@ def tell_closed(world: World, machine: Machine) -> None:
 
 
 def forget_keys(world: World, facts: Facts) -> None:
-    """The system is installed: only what the tool itself opens the disk with is kept."""
-    if world.spec.encryption is not None:
-        world.keys.forget_disk_keys(facts.uuid, luks_uuid(facts, ROOT), [use.value for use in KEPT])
+    """The system has them. What stays is what the tool itself opens the root with, and what the next system opens a
+    disk with that a reinstall keeps."""
+    encryption = world.spec.encryption
+    if encryption is None:
+        return
+    kept = dict.fromkeys(disks_to_keep(world.spec), Use.SYSTEM) | ({ROOT: Use.TOOL} if encryption.unlock.tool else {})
+    stay = [(volume_uuid(facts, volume), use.value) for volume, use in kept.items()]
+    world.keys.forget_disk_keys(facts.uuid, stay)

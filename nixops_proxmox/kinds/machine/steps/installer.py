@@ -6,13 +6,13 @@ from dataclasses import replace
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import CommandFailed, ConnectionLost, GuestLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.kinds.machine.answers import deliver
+from nixops_proxmox.kinds.machine.encrypted import disks_to_keep
 from nixops_proxmox.kinds.machine.growth import in_use
-from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.laid_out import with_layout
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import bring_keys, forget_keys, record_header
+from nixops_proxmox.kinds.machine.steps.encrypting import bring_keys, forget_keys, record_headers
 from nixops_proxmox.kinds.machine.steps.hardware import (
     SHUTDOWN,
     change_hardware,
@@ -20,6 +20,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     get_vm,
     refuse_strangers,
 )
+from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
 from nixops_proxmox.spec import InstallMethod, MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -98,9 +99,10 @@ class Partition:
         attempt.note(replace(attempt.facts, claimed=machine.facts.round, volumes=volumes))
         again = machine.facts.claimed >= 0 and machine.facts.round > 0
         if again:
+            refuse_other_kept(machine, world)
             _protect(machine, shell, reads_only(world.spec, disks))
         shell.discard_job(name)
-        bring_keys(world, machine, attempt, shell)
+        bring_keys(world, machine, attempt, shell, disks_to_keep(world.spec) if again else ())
         shell.start_job(name, partition_script(world.spec, attempt.facts, disks, again=again))
 
     def _job(self, facts: Facts) -> str:
@@ -110,7 +112,7 @@ class Partition:
         """Beside what was done, by what the disks are known when PVE has moved them to other volumes."""
         seen = world.guest.list_disks(shell, machine, world.spec)
         contents = {disk.slot: one.content for disk, one in zip(world.spec.disks, seen, strict=True) if one.content}
-        facts = back_up_header(world, machine, record_header(world, machine, facts, shell), shell)
+        facts = record_headers(world, machine, facts, shell, disks_to_keep(world.spec) if facts.round else ())
         return with_layout(replace(facts, passes=0, contents=contents), world.spec)
 
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
-from nixops_proxmox.kinds.machine.encryption import has_changed
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.laid_out import find_layout_change
 from nixops_proxmox.kinds.machine.shape import Attempt, World
@@ -21,6 +20,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     with_applied,
 )
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
+from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept, rescue_disk_keys, without_system
 from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.kinds.machine.steps.sending import send_keys, settle_keys
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
@@ -201,8 +201,8 @@ def _warn_of_layout(world: World, machine: Machine) -> None:
 
 
 def _warn_of_slots(world: World, machine: Machine) -> None:
-    if has_changed(world.spec, machine.facts):
-        world.reporter.warn(machine, slots_differ(machine))
+    for text in slots_differ(world.spec, machine):
+        world.reporter.warn(machine, text)
 
 
 class ClearForReinstall(Repeatable):
@@ -214,17 +214,18 @@ class ClearForReinstall(Repeatable):
         refuse_strangers(world, machine, vm)
         if not world.keys.has_host_key(machine.facts.uuid) and vm.power is Power.RUNNING:
             self._rescue_key(world, machine)
+        refuse_other_kept(machine, world)
+        rescue_disk_keys(world, machine, running=vm.power is Power.RUNNING)
         if vm.power is Power.RUNNING:
             world.hypervisor.shut_down_vm(machine.facts, attempt.note_task, SHUTDOWN)
         park_volumes(world, machine, attempt)
-        facts = attempt.facts
+        facts = without_system(world, attempt.facts)
         return replace(
             facts,
             round=facts.round + 1,
             asked=world.spec.install.asked,
             passes=0,
             partition_hash="",
-            luks={},
             layout="",
             installed_by="",
             system="",

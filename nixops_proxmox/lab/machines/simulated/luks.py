@@ -1,4 +1,4 @@
-"""The header of a scripted guest's encrypted disk: which key opens which slot. It lies on the disk, as digests."""
+"""The headers of a scripted guest's encrypted disks: which key opens which slot. They lie on the disks, as digests."""
 
 import hashlib
 import io
@@ -7,11 +7,14 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nixops_proxmox.lab.machines.simulated.body import Output
 
 SPARE = 16  # a new key's slot beside the old one
-SEALED = 2  # the slot of the key that the guest unseals by itself
+SEALED = 2  # the slot of the key that the guest unseals by itself, or has in a file on its root
+ROOT = "root"  # the volume on the first disk; one on another disk has the name of the disk's slot
+KEY_FILE = "/etc/nixops-proxmox/encryption/{}.key"
 LOCKED, TAKEN = 90, 91  # exit statuses: no key opens it; a spare slot is in use
 
 
@@ -39,15 +42,19 @@ class LuksHeader:
 
     disk: Path
     uuid: str = ""
+    volume: str = ROOT
     slots: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, disk: Path, uuid: str) -> "LuksHeader":
-        """Raises LuksRefused where no such volume is on the disk."""
-        known = json.loads((disk / "disk.json").read_text(encoding="utf-8")).get("luks")
-        if known is None or known["uuid"] not in ("", uuid):
-            raise LuksRefused(1, "blkid: no such volume")
-        return cls(disk, uuid, {int(slot): one for slot, one in known["slots"].items()})
+    def find(cls, disks: Mapping[str, Path], uuid: str) -> "LuksHeader":
+        """`disks`: by volume. Raises LuksRefused where no such volume is on any of them."""
+        contents = {name: json.loads((disk / "disk.json").read_text(encoding="utf-8")) for name, disk in disks.items()}
+        for wanted in (uuid, ""):
+            for name, disk in disks.items():
+                known = contents[name].get("luks")
+                if known is not None and known["uuid"] == wanted:
+                    return cls(disk, uuid, name, {int(slot): one for slot, one in known["slots"].items()})
+        raise LuksRefused(1, "blkid: no such volume")
 
     def save(self) -> None:
         path = self.disk / "disk.json"
@@ -69,10 +76,22 @@ class LuksHeader:
         for slot in slots:
             if slot + SPARE in self.slots and not again:
                 raise LuksRefused(TAKEN, str(slot + SPARE))
-        self.slots |= {slot + SPARE: digest(keys[f"root.{slot}"]) for slot in slots}
+        self.slots |= {slot + SPARE: digest(keys[f"{self.volume}.{slot}"]) for slot in slots}
 
     def settle(self, keys: Mapping[str, bytes], slots: Sequence[int], emptied: Sequence[int]) -> None:
-        new = {slot: digest(keys[f"root.{slot}"]) for slot in slots}
+        new = {slot: digest(keys[f"{self.volume}.{slot}"]) for slot in slots}
         if any(self.slots.get(slot + SPARE) != one for slot, one in new.items()):
             raise LuksRefused(1, "a new key does not open its slot")
         self.slots = {slot: one for slot, one in (self.slots | new).items() if slot not in emptied}
+
+
+def made(keys: Mapping[str, bytes], volume: str, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a disk has (in disk.json) after the volume was made with the keys. One that a key opens already is kept.
+    None: there are no keys for it."""
+    theirs = {slot: key for name, key in keys.items() for of, _, slot in (name.partition("."),) if of == volume}
+    if not theirs:
+        return None
+    have = content.get("luks")
+    if volume != ROOT and have is not None and {digest(key) for key in theirs.values()} & {*have["slots"].values()}:
+        return content
+    return {**content, "luks": {"uuid": "", "slots": {slot: digest(key) for slot, key in theirs.items()}}}

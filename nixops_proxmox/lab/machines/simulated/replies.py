@@ -269,9 +269,21 @@ async def luks_stage(guest: "ScriptedGuest", call: ScriptCall) -> Output:
 async def luks_settle(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """The new keys in the places of the old ones; the last slots (the third parameter) are emptied."""
     uuid, slots, emptied = call.words
-    told = on_volume(guest, uuid, lambda one: one.settle(guest.keys, numbers(slots), numbers(emptied)))
+
+    def settle(volume: luks.LuksHeader) -> None:
+        volume.settle(guest.keys, numbers(slots), numbers(emptied))
+        if volume.volume != luks.ROOT:
+            guest.keep(luks.KEY_FILE.format(volume.volume), guest.keys[f"{volume.volume}.{luks.SEALED}"])
+
+    told = on_volume(guest, uuid, settle)
     guest.keys = {} if told.status == 0 else guest.keys
     return told
+
+
+async def luks_key(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """What the system opens a data disk with (the parameter is its slot)."""
+    data = guest.find_file(luks.KEY_FILE.format(call.words[0]))
+    return failed("cat: no such file") if data is None else Output(0, data)
 
 
 def numbers(words: str) -> list[int]:
@@ -281,7 +293,7 @@ def numbers(words: str) -> list[int]:
 def on_volume(guest: "ScriptedGuest", uuid: str, work: Callable[[luks.LuksHeader], str | None]) -> Output:
     """Work on the header that lies on the disk, and tell it, with what the work says."""
     try:
-        volume = luks.LuksHeader.find(guest.first_disk().path, uuid)
+        volume = luks.LuksHeader.find(guest.volumes, uuid)
         more = work(volume) or ""
     except luks.LuksRefused as refused:
         return refused.output
@@ -436,6 +448,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "luks-test": luks_test,
     "luks-backup": luks_backup,
     "luks-opened": luks_opened,
+    "luks-key": luks_key,
     "luks-stage": luks_stage,
     "luks-settle": luks_settle,
     "file-tail": tail_file,

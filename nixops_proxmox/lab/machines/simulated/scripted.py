@@ -168,13 +168,31 @@ class ScriptedGuest:
         }
         size = disk.size - (2048 + 33) * 512
         content.pop("luks", None)
-        if self.keys:
-            slots = {name.rpartition(".")[2]: luks.digest(key) for name, key in self.keys.items()}
-            content["luks"], self.keys = {"uuid": "", "slots": slots}, {}
+        content = dict(luks.made(self.keys, luks.ROOT, content) or content)
         content["fs"] = {"1": {"type": "ext4", "uuid": f"{self.about.uuid}", "label": "nixos", "size": size}}
         self._target().mkdir(exist_ok=True)
         (disk.path / "disk.json").write_text(json.dumps(content), encoding="utf-8")
+        self._encrypt_data_disks()
         self.partitioned = True
+
+    def _encrypt_data_disks(self) -> None:
+        """Each that there are keys for. What the system opens it with is put on the root."""
+        for volume, folder in self.volumes.items():
+            path = folder / "disk.json"
+            content = json.loads(path.read_text(encoding="utf-8"))
+            changed = None if volume == luks.ROOT else luks.made(self.keys, volume, content)
+            if changed is not None:
+                path.write_text(json.dumps(changed), encoding="utf-8")
+                file = self._target() / luks.KEY_FILE.format(volume).lstrip("/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(self.keys[f"{volume}.{luks.SEALED}"])
+        self.keys = {}
+
+    @property
+    def volumes(self) -> Mapping[str, Path]:
+        """The disks that may be encrypted, by the name of their volume."""
+        first, *others = [disk for disk in self.disks if not disk.rom]
+        return {luks.ROOT: first.path} | {disk.key: disk.path for disk in others}
 
     def install(self) -> None:
         path = self.first_disk().path / "disk.json"
