@@ -9,7 +9,7 @@ from nixops_proxmox.kinds.machine.laid_out import LayoutChange, find_layout_chan
 from nixops_proxmox.kinds.machine.plans import Plan, foresee, plan_deploy, vm_in
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import World
-from nixops_proxmox.kinds.machine.steps.encrypting import check_headers
+from nixops_proxmox.kinds.machine.steps.encrypting import check_first_stage, check_headers
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
@@ -167,7 +167,7 @@ def _what_next(machine: Machine) -> str:
 def _check_slots(world: World, machine: Machine, shell: Shell) -> tuple[str, ...]:
     """A header that cannot be looked at is a problem of its own: the machine answers."""
     try:
-        return check_headers(world, machine, shell)
+        return (*check_headers(world, machine, shell), *check_first_stage(machine, shell))
     except CommandFailed as error:
         return (error.message,)
 

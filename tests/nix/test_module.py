@@ -380,7 +380,7 @@ def test_the_tpm_is_asked_in_the_first_stage_which_then_locks_it_before_the_root
 def test_the_running_system_opens_its_data_disks_with_keys_on_the_root_that_nix_never_sees(machine: Machine) -> None:
     data = '{ storage = "local-lvm"; size = "9G"; encrypt = true; discard = true; }'
     plain = '{ storage = "local-lvm"; size = "9G"; }'
-    done = machine(f"disks = [ {DISK} {plain} {data} ]; {ENCRYPTED}")
+    done = machine(f'disks = [ {DISK} {plain} {data} ]; network = [ {{ bridge = "vmbr0"; }} ]; {ENCRYPTED}')
     assert done["failed"] == []
     assert done["crypttab"] == (
         "scsi2 /dev/disk/by-label/nixos-scsi2 /etc/nixops-proxmox/encryption/scsi2.key luks,nofail,discard\n"

@@ -6,25 +6,27 @@ begin with its slot.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from nixops_proxmox.model import Facts
-from nixops_proxmox.spec import MachineSpec
+if TYPE_CHECKING:
+    from nixops_proxmox.model import Facts
+    from nixops_proxmox.spec import MachineSpec
 
 ROOT = "root"  # the name of the volume that holds the root file system, once it is open
 _OF_DISK = re.compile(r"((?:scsi|virtio|sata)[0-9]+) (.+)")
 
 
-def data_disks(spec: MachineSpec) -> tuple[str, ...]:
+def data_disks(spec: "MachineSpec") -> tuple[str, ...]:
     """The slots of the data disks that are described as encrypted. The first disk has the root."""
     return () if spec.encryption is None else tuple(disk.slot for disk in spec.disks[1:] if disk.encrypt)
 
 
-def volumes_of(spec: MachineSpec) -> tuple[str, ...]:
+def volumes_of(spec: "MachineSpec") -> tuple[str, ...]:
     """By their names once they are open, as described."""
     return () if spec.encryption is None else (ROOT, *data_disks(spec))
 
 
-def recorded_volumes(luks: Mapping[str, str], spec: MachineSpec) -> tuple[str, ...]:
+def recorded_volumes(luks: Mapping[str, str], spec: "MachineSpec") -> tuple[str, ...]:
     """Those that the record knows the key slots of, and whose disk the machine still has."""
     names = (ROOT, *(disk.slot for disk in spec.disks))
     return tuple(name for name in names if part_of(luks, name).get("slots"))
@@ -57,7 +59,7 @@ def told_as(volume: str, part: Mapping[str, str]) -> str:
     return f"disk {part.get('uuid', '')}" if volume == ROOT else f"disk {volume} {part.get('uuid', '')}"
 
 
-def disks_to_keep(spec: MachineSpec) -> tuple[str, ...]:
+def disks_to_keep(spec: "MachineSpec") -> tuple[str, ...]:
     """The encrypted data disks that a reinstall must not write."""
     kept = {disk.slot for disk in spec.disks if disk.keep}
     return tuple(slot for slot in data_disks(spec) if slot in kept)
@@ -71,7 +73,7 @@ def kept_record(luks: Mapping[str, str], slots: Sequence[str]) -> Mapping[str, s
     return kept
 
 
-def find_other_disks(spec: MachineSpec, facts: Facts) -> str:
+def find_other_disks(spec: "MachineSpec", facts: "Facts") -> str:
     """Why a system as described could not open the data disks as they are. Empty: it can."""
     slots = [disk.slot for disk in spec.disks]
     have = {slot for slot in slots if part_of(facts.luks, slot).get("slots")}
@@ -83,7 +85,7 @@ def find_other_disks(spec: MachineSpec, facts: Facts) -> str:
     return ""
 
 
-def find_other_kept(spec: MachineSpec, facts: Facts) -> str:
+def find_other_kept(spec: "MachineSpec", facts: "Facts") -> str:
     """Why a reinstall that keeps disks would end with a system that cannot open them. Empty: it would not."""
     kept = {disk.slot for disk in spec.disks if disk.keep}
     return find_other_disks(

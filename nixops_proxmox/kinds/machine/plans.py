@@ -81,18 +81,19 @@ def refuse_other_encryption(seen: Machine, world: World) -> None:
     """A system that opens another disk than the machine has would be activated, and never boot again."""
     if seen.phase not in (*SETTLED, Phase.RESCUE):
         return
-    if asks_for_reinstall(seen, world):
+    asked = asks_for_reinstall(seen, world)
+    if asked:
         refuse_other_kept(seen, world)
         return
     mismatch = find_mismatch(world.spec, seen.facts)
     other_disks = find_other_disks(world.spec, seen.facts) if seen.facts.luks.get("slots") else ""
     if mismatch or other_disks:
-        again = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
+        remedy = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
         wanted = world.spec.encryption
         if not other_disks and wanted is not None and wanted.unlock.tpm2 is None and seen.facts.luks.get("slots"):
-            again = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
+            remedy = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
         back = "`encrypt`" if other_disks else "`encryption`"
-        raise NeedsPermission(f"{seen.name}: {mismatch or other_disks}", hint=f"{again}; or set {back} back")
+        raise NeedsPermission(f"{seen.name}: {mismatch or other_disks}", hint=f"{remedy}; or set {back} back")
 
 
 def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from nixops_proxmox.kinds.machine.encrypted import ROOT
 from nixops_proxmox.kinds.machine.encrypted_layout import FAST, key_file, packed
 from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, SLOTS, TELL_HEADER, Use, find_device, uses_of
+from nixops_proxmox.kinds.machine.first_stage import SEEK
 from nixops_proxmox.kinds.machine.header import SPARE
 from nixops_proxmox.kinds.machine.sealing import pin_of
 from nixops_proxmox.spec import Encryption
@@ -19,6 +20,7 @@ from nixops_proxmox.texts import script_marker
 
 LOCKED = 90  # the exit status of `stage_script` where no key opens the disk
 TAKEN = 91  # and where a spare slot is somebody else's
+STALE = 92  # of `settle_script`: the first stage has another sealed key than the system
 PROFILE = "/nix/var/nix/profiles/system"
 _SEALED = f"{SEALED}/{ROOT}.jwe"
 _NEW = f"{KEYS}/{ROOT}.jwe"
@@ -173,4 +175,9 @@ mv {kept}.new {kept}
 """
 
 
-_TAKE_ALONG = f"{PROFILE}/bin/switch-to-configuration boot >&2\n"
+_TAKE_ALONG = f"""\
+{PROFILE}/bin/switch-to-configuration boot >&2
+{SEEK}\
+stage=$(seek_sealed)
+case $stage in lacks*) echo "${{stage#lacks }}" >&2; exit {STALE} ;; esac
+"""

@@ -183,7 +183,9 @@ class FakeVm:
     data: dict[str, FakeDisk] = field(default_factory=dict)  # its encrypted data disks, by slot
     files: dict[str, str] = field(default_factory=dict)  # on the root: what the system opens each of them with
     brought: dict[str, str] = field(default_factory=dict)  # keys in the memory of the system, by their files' names
-    sealed: str = ""  # the key that the first stage unseals
+    sealed: str = ""  # the key that is sealed in the system
+    first_stage: str = ""  # and in what the boot loader starts
+    loader: bool = True  # it takes along what it is told to
     tang: bool = True  # its servers answer
     opened: int = 0  # the boot in which a key was typed
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
@@ -640,6 +642,9 @@ class Shell:
                 how = "asked" if self.vm.opened == self.vm.boots else "sealed" if self.vm.sealed else "unknown"
                 boot = f"00000000-0000-4000-8000-{self.vm.boots:012}"
                 return Completed(0, f"nixops-proxmox-opened {boot} {1_800_000_000 + self.vm.boots} {how}\n")
+            case ["luks-first-stage"]:
+                has = {"": "", self.vm.first_stage: "has"}.get(self.vm.sealed, "lacks /boot/initrd")
+                return Completed(0, f"nixops-proxmox-first-stage {has}\n" if has else "")
             case ["luks-key", slot]:
                 assert self.vm.system == "installed"
                 return Completed(0, self.vm.files[slot]) if slot in self.vm.files else Completed(1)
@@ -716,6 +721,10 @@ class Shell:
             self.fuse.boundary()
             if volume == ROOT:
                 self.vm.sealed = new[2]
+                self.fuse.boundary()
+                if not self.vm.loader:
+                    return Completed(92, "", "/boot/initrd")
+                self.vm.first_stage = new[2]
             else:
                 self.vm.files[volume] = new[2]
         for slot in slots:
@@ -751,7 +760,7 @@ class Shell:
             volume = device.removeprefix("DISK_")
             if volume == ROOT:
                 self.vm.luks, self.vm.luks_uuid = self.vm.keys[ROOT], uuid
-                self.vm.sealed = self.vm.luks.get(SLOTS[Use.SEALED], "")
+                self.vm.sealed = self.vm.first_stage = self.vm.luks.get(SLOTS[Use.SEALED], "")
             else:
                 self.vm.data[volume] = FakeDisk(uuid, self.vm.keys[volume])
         files = re.findall(r"cp \S+/(\w+)\.2 /mnt\S+/\1\.key", script)

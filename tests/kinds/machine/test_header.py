@@ -75,6 +75,13 @@ def test_check_names_key_slots_that_are_not_as_recorded() -> None:
     bench.vm.luks[7] = bench.vm.luks.pop(3)
     first, second = check_machine(machine, bench.world(spec=VAULT), described=True).problems
     assert "the key slot 7, which is not ours" in first and "no key slot 3 any more, which was for tool" in second
+    bench.vm.luks[3] = bench.vm.luks.pop(7)
+    bench.vm.first_stage = "that of before"
+    (stale,) = check_machine(machine, bench.world(spec=VAULT), described=True).problems
+    assert "its first stage lacks the sealed key" in stale and "/boot/initrd" in stale
+    bench.vm.sealed = ""
+    (none,) = check_machine(machine, bench.world(spec=VAULT), described=True).problems
+    assert "its system has no sealed key" in none
     bench.vm.luks_uuid = "another"
     checked = check_machine(machine, bench.world(spec=VAULT), described=True)
     assert checked.reachable and "cannot be looked at" in checked.problems[0]

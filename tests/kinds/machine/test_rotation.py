@@ -62,8 +62,8 @@ def check_opens(bench: Bench, spec: MachineSpec = VAULT, at: object = "") -> Non
     if recorded is not None:
         assert held[-1] in bench.vm.luks.values(), f"{at}: the sink's key opens nothing"
         assert recorded in map(digest_of, bench.vm.luks.values()), f"{at}: no recorded recovery key opens the disk"
-    if bench.vm.sealed:
-        assert bench.vm.sealed in bench.vm.luks.values(), f"{at}: it would not open by itself"
+    for sealed in filter(None, (bench.vm.sealed, bench.vm.first_stage)):
+        assert sealed in bench.vm.luks.values(), f"{at}: it would not open by itself"
     for (_, use), key in bench.keys.disks.items() if spec.encryption.unlock.tool else ():
         assert use != Use.TOOL or key in bench.vm.luks.values(), f"{at}: the store's key opens nothing"
 
@@ -155,6 +155,21 @@ def test_a_server_that_does_not_answer_ends_it_before_anything_is_taken_away() -
     with pytest.raises(CommandFailed, match="does not seal") as failed:
         rotate(bench)
     assert before.items() <= bench.vm.luks.items() and "recovery rotate web" in spell(failed.value.hint)
+
+
+def test_a_boot_loader_that_keeps_the_old_sealed_key_ends_it_before_anything_is_taken_away() -> None:
+    """A real guest showed it: the program ended well, and the first stage had the key of before."""
+    bench = installed(VAULT)
+    before = dict(bench.vm.luks)
+    bench.vm.loader = False
+    with pytest.raises(StateError, match=r"first stage has no new sealed key \(/boot/initrd\)") as refused:
+        rotate(bench)
+    assert before.items() <= bench.vm.luks.items() and "recovery rotate web" in spell(refused.value.hint)
+    check_opens(bench)
+    bench.vm.loader = True
+    rotate(bench)
+    check_ended(bench, VAULT, set(before.values()))
+    assert bench.vm.first_stage == bench.vm.luks[2]
 
 
 def test_where_no_known_key_opens_the_disk_the_recovery_key_is_asked_for_and_nothing_is_noted() -> None:

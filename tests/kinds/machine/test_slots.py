@@ -11,9 +11,10 @@ import pytest
 
 from nixops_proxmox.kinds.machine.encrypted_layout import layout
 from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, Use, look_script, parse_header, volume_uuid
+from nixops_proxmox.kinds.machine.first_stage import BOOTS
 from nixops_proxmox.kinds.machine.header import parse_tried, try_script
 from nixops_proxmox.kinds.machine.header_backup import backup_script, parse_backup
-from nixops_proxmox.kinds.machine.rotation import LOCKED, PROFILE, TAKEN, delivery, settle_script, stage_script
+from nixops_proxmox.kinds.machine.rotation import LOCKED, PROFILE, STALE, TAKEN, delivery, settle_script, stage_script
 from nixops_proxmox.lab.image import default_cache
 from nixops_proxmox.spec import MachineSpec
 from tests.kinds.machine.test_data_disks import DATA
@@ -35,7 +36,12 @@ STAND_INS = {
     "flock": "exit 0",
     "clevis": """[ ! -e "$HOME/down" ] || { cat > /dev/null; exit 1; }
 case $1 in encrypt) echo "$2 $3" >> "$HOME/asked"; printf 'sealed:'; cat ;; decrypt) sed 's/^sealed://' ;; esac""",
-    "switch-to-configuration": 'cp "$HOME/sealed/root.jwe" "$HOME/first-stage"; [ ! -e "$HOME/full" ]',
+    "switch-to-configuration": """cp "$HOME/sealed/root.jwe" "$HOME/first-stage"
+mkdir -p "$HOME/boot/extlinux"
+cd "$HOME/boot/extlinux"
+printf 'DEFAULT a\\nLABEL a\\n  INITRD unlock\\n' > extlinux.conf
+[ -e "$HOME/lazy" ] || { printf 070701; cat "$HOME/first-stage"; printf '%1000s' 'TRAILER!!!'; } > unlock
+[ ! -e "$HOME/full" ]""",
 }
 
 
@@ -65,6 +71,7 @@ class Computer:
 
     def run(self, script: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
         places = {KEYS: "keys", SEALED: "sealed", PROFILE: "system", "/run/nixops-proxmox-header": "header"}
+        places |= {" ".join(BOOTS): "boot"}
         for place, here in places.items():
             script = script.replace(place, str(self.folder / here))
         done = subprocess.run(
@@ -204,6 +211,21 @@ def test_nothing_is_taken_away_where_a_server_or_the_boot_loader_fails(computer:
     (computer.folder / "full").touch()
     assert computer.settle().returncode != 0
     assert [computer.opens(key) for key in OLD.values()] == [1, 2, 3]
+
+
+def test_nothing_is_taken_away_where_the_boot_loader_does_not_take_the_new_key_along(computer: Computer) -> None:
+    boot = computer.folder / "boot" / "extlinux"
+    boot.mkdir(parents=True)
+    (boot / "unlock").write_text(f"070701 sealed:{OLD[2]}{'TRAILER!!!':>1000}")
+    (computer.folder / "lazy").touch()
+    computer.bring(OLD[1])
+    assert computer.stage().returncode == 0
+    done = computer.settle()
+    assert (done.returncode, done.stderr.strip()) == (STALE, str(boot / "unlock"))
+    assert [computer.opens(key) for key in OLD.values()] == [1, 2, 3]
+    (computer.folder / "lazy").unlink()
+    assert computer.settle().returncode == 0
+    assert [computer.opens(key) for key in (*OLD.values(), *NEW.values())] == [None] * 3 + [1, 2, 3]
 
 
 def test_a_slot_of_somebody_else_is_left_to_them(computer: Computer) -> None:

@@ -24,6 +24,7 @@ from nixops_proxmox.kinds.machine.keepers import resolved
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import (
+    check_first_stage,
     escrow,
     forget_keys,
     parse_look,
@@ -34,6 +35,7 @@ from nixops_proxmox.kinds.machine.steps.keeping import learn_keepers
 from nixops_proxmox.model import Completed, Facts, Machine, recorded_slots
 from nixops_proxmox.spec import Encryption, MachineSpec
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import shown_line, tail
 
 TIMES = "rotations"  # in `Facts.luks`: how many have ended, of each volume
 TIMEOUT = 600.0  # seconds for a script: a key slot that a person made may take some, and servers must answer
@@ -120,6 +122,9 @@ def _rotate(world: World, attempt: Attempt, encryption: Encryption, given: str, 
     times = str(int(part.get(TIMES, "0")) + 1)
     _note(attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING,))
     _tell_strange(world, attempt, parse_look(machine, luks, done), volume)
+    if Use.SEALED in keys:
+        for text in check_first_stage(attempt.thing, shell):
+            world.reporter.warn(machine, text)
 
 
 def _opening(world: World, machine: Machine, given: str, part: Mapping[str, str]) -> Sequence[str]:
@@ -175,6 +180,14 @@ def _refuse(attempt: Attempt, done: Completed, volume: str, *, again: bool) -> N
         raise StateError(
             f"{machine.name}: the key slot {said} of its {disk} is not ours, and a rotation needs it",
             hint="move that key to another slot: from 4 to 15, nothing is ours",
+        )
+    if done.status == rotation.STALE:
+        files = tail(said, 200).splitlines()[-1:]
+        raise StateError(
+            f"{machine.name}: its boot loader was written, and its first stage has no new sealed key"
+            f" ({shown_line(*files)}): the machine would not open its disk by itself any more",
+            hint=f"the old keys still open it; is there room in /boot? {command(Verb.RECOVERY_ROTATE, machine.name)}"
+            " goes on",
         )
     raise CommandFailed(
         f"{machine.name}: its {disk} could not get new keys: {said}",

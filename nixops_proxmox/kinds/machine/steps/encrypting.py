@@ -28,6 +28,7 @@ from nixops_proxmox.kinds.machine.encryption import (
     uses_of,
     volume_uuid,
 )
+from nixops_proxmox.kinds.machine.first_stage import HasKey, first_stage_script, parse_first_stage
 from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
@@ -39,6 +40,8 @@ from nixops_proxmox.kinds.machine.steps.kept_disks import find_kept_key
 from nixops_proxmox.model import Completed, Facts, Machine, Phase, recorded_slots
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
+
+FIRST_STAGE = 300.0  # seconds in which its archives are unpacked
 
 
 def bring_keys(world: World, machine: Machine, attempt: Attempt, shell: Shell, kept: Collection[str]) -> None:
@@ -130,6 +133,31 @@ def check_headers(world: World, machine: Machine, shell: Shell) -> tuple[str, ..
         header = parse_look(machine, part["uuid"], shell.run(look_script(part["uuid"])))
         found += find_slot_problems(machine.name, compare(header, part), part, volume)
     return tuple(found)
+
+
+def check_first_stage(machine: Machine, shell: Shell) -> tuple[str, ...]:
+    """A sentence if the next boot may not find the sealed key that lies in the system."""
+    if SLOTS[Use.SEALED] not in recorded_slots(machine.facts.luks):
+        return ()
+    printed = shell.run(first_stage_script(), timeout=FIRST_STAGE).stdout
+    if not printed.strip():
+        return (f"its system has no sealed key, and its disk has a key slot for one{_repaired(machine)}",)
+    failed = f"{machine.name}: its first stage cannot be looked at"
+    found = read_answer(Completed(0, printed), parse_first_stage, failed, "is /boot mounted?")
+    match found.has:
+        case HasKey.NO:
+            text = (
+                f"its first stage lacks the sealed key that lies in its system ({found.about}), so its disk would not"
+            )
+            return (f"{text} open by itself at the next boot{_repaired(machine)}",)
+        case HasKey.UNKNOWN:
+            text = f"whether its first stage has the sealed key cannot be told: {found.about}; reboot it where somebody"
+            return (f"{text} can type the recovery key ({command(Verb.CONSOLE, machine.name)})",)
+    return ()
+
+
+def _repaired(machine: Machine) -> str:
+    return f" ({command(Verb.RECOVERY_ROTATE, machine.name)} makes another, and writes the boot loader)"
 
 
 def slots_differ(spec: MachineSpec, machine: Machine) -> tuple[str, ...]:

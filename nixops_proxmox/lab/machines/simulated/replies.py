@@ -280,6 +280,14 @@ async def luks_settle(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return told
 
 
+async def luks_first_stage(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """Its boot loader always takes the sealed key along, if the disk has one."""
+    del call
+    content = json.loads((guest.first_disk().path / "disk.json").read_text(encoding="utf-8"))
+    has = str(luks.SEALED) in content.get("luks", {}).get("slots", {})
+    return said("nixops-proxmox-first-stage has /boot/initrd\n" if has else "")
+
+
 async def luks_key(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """What the system opens a data disk with (the parameter is its slot)."""
     data = guest.find_file(luks.KEY_FILE.format(call.words[0]))
@@ -449,6 +457,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "luks-backup": luks_backup,
     "luks-opened": luks_opened,
     "luks-key": luks_key,
+    "luks-first-stage": luks_first_stage,
     "luks-stage": luks_stage,
     "luks-settle": luks_settle,
     "file-tail": tail_file,
