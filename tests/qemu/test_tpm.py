@@ -6,12 +6,13 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from nixops_proxmox.kinds.machine.sealing import pin_of
+from nixops_proxmox.kinds.machine.sealing import pin_of, sealing_for_boot
 from nixops_proxmox.lab.image import default_cache
 from nixops_proxmox.spec import Encryption
 from tests.pace import patience, wait_until
@@ -52,11 +53,10 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def tpm(tmp_path: Path) -> Iterator[Tpm]:
+def tools(tmp_path: Path) -> Path:
     if shutil.which("swtpm") is None:
         pytest.skip("swtpm is not installed")
-    root, state = tmp_path / "root", tmp_path / "state"
-    state.mkdir()
+    root = tmp_path / "root"
     debs = default_cache() / "apt" / "debs"
     for package in PACKAGES:
         found = sorted(debs.glob(f"{package}*.deb"))
@@ -64,19 +64,36 @@ def tpm(tmp_path: Path) -> Iterator[Tpm]:
             pytest.skip(f"the lab's image was not built here: no package {package}")
         for file in found:
             subprocess.run(["dpkg-deb", "-x", file, root], check=True)
-    port = free_port()
+    return root
+
+
+def environment_of(tools: Path, port: int) -> Mapping[str, str]:
+    return {
+        "PATH": f"{tools}/usr/bin:{os.environ['PATH']}",
+        "LD_LIBRARY_PATH": f"{tools}/usr/lib/x86_64-linux-gnu",
+        "TPM2TOOLS_TCTI": f"swtpm:host=127.0.0.1,port={port}",
+    }
+
+
+@contextmanager
+def running(state: Path, port: int) -> Iterator[None]:
+    """Registers are zero at each start, and what the TPM is stays in its state."""
     argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--server", f"type=tcp,port={port}"]
     argv += ["--ctrl", f"type=tcp,port={port + 1}", "--flags", "not-need-init,startup-clear"]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: is_listening(port + 1), 20, "swtpm")
-        yield Tpm(
-            {
-                "PATH": f"{root}/usr/bin:{os.environ['PATH']}",
-                "LD_LIBRARY_PATH": f"{root}/usr/lib/x86_64-linux-gnu",
-                "TPM2TOOLS_TCTI": f"swtpm:host=127.0.0.1,port={port}",
-            }
-        )
-        process.kill()
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def tpm(tmp_path: Path, tools: Path) -> Iterator[Tpm]:
+    state, port = tmp_path / "state", free_port()
+    state.mkdir()
+    with running(state, port):
+        yield Tpm(environment_of(tools, port))
 
 
 def is_listening(port: int) -> bool:
@@ -99,6 +116,37 @@ def test_what_is_measured_of_secure_boot_must_be_as_it_was(tpm: Tpm) -> None:
     sealed = tpm.seals(*pin_of(by_tpm()), b"secret")
     assert tpm.run("tpm2_pcrextend", f"7:sha256={'1' * 64}").returncode == 0
     assert tpm.unseals(sealed) is None
+
+
+def test_a_key_that_a_running_system_seals_is_given_by_its_next_boot_alone(tmp_path: Path, tools: Path) -> None:
+    """The shell's own lines, with a register of Secure Boot that is not zero."""
+    port, state = free_port(), tmp_path / "state"
+    state.mkdir()
+    tpm = Tpm(environment_of(tools, port))
+    lines = sealing_for_boot(by_tpm(), str(tmp_path / "key"), str(tmp_path / "sealed"))
+    (tmp_path / "key").write_bytes(b"secret")
+
+    def boot() -> None:
+        assert tpm.run("tpm2_pcrextend", f"7:sha256={'ab' * 32}").returncode == 0
+
+    with running(state, port):
+        boot()
+        assert tpm.run("tpm2_pcrextend", LOCK).returncode == 0
+        registers = tmp_path / "registers" / "pcr-sha256"
+        registers.mkdir(parents=True)
+        for number in (7, 15):
+            assert tpm.run("tpm2_pcrread", f"sha256:{number}", "-o", str(tmp_path / "value")).returncode == 0
+            (registers / str(number)).write_text((tmp_path / "value").read_bytes().hex().upper())
+        script = "\n".join(["set -eu", *lines]).replace("/sys/class/tpm/tpm0", str(tmp_path / "registers"))
+        done = tpm.run("sh", "-c", script)
+        assert done.returncode == 0, done.stderr
+        sealed = (tmp_path / "sealed").read_bytes()
+        assert tpm.unseals(sealed) is None, "the system that seals it cannot unseal it"
+    with running(state, port):
+        boot()
+        assert tpm.unseals(sealed) == b"secret"
+        assert tpm.run("tpm2_pcrextend", LOCK).returncode == 0
+        assert tpm.unseals(sealed) is None
 
 
 def test_firmware_and_boot_loaders_may_change(tpm: Tpm) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from nixops_proxmox.errors import CommandFailed
 from nixops_proxmox.kinds.machine.encrypted import ROOT, data_disks, part_of
 from nixops_proxmox.kinds.machine.keepers import resolved
-from nixops_proxmox.kinds.machine.sealing import describe_seal, find_lost, ways_in, ways_of
+from nixops_proxmox.kinds.machine.sealing import TPM2, describe_seal, find_lost, ways_in, ways_of
 from nixops_proxmox.model import Change, Facts, Machine
 from nixops_proxmox.spec import Encryption, InstallMethod, MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -37,6 +37,11 @@ class Use(StrEnum):
 
 # The second is for what opens the volume without anybody's help: a root has a sealed key, and a data disk the system's.
 SLOTS = {Use.RECOVERY: 1, Use.SEALED: 2, Use.SYSTEM: 2, Use.TOOL: 3}
+
+
+def next_use(use: Use) -> str:
+    """What the key store calls a key that is not in its place yet."""
+    return f"next-{use}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,11 @@ def seal_in(slots: str) -> str:
     """What the record says of the sealed key. Empty: there is none."""
     told = dict(entry.partition(" ")[::2] for entry in slots.split(", "))
     return told.get(str(SLOTS[Use.SEALED]), "")
+
+
+def has_way_to(wanted: Encryption, slots: str) -> bool:
+    """The first stage that runs now would ask a TPM, if one is wanted: so a rotation can seal a key for it."""
+    return wanted.unlock.tpm2 is None or TPM2 in ways_in(seal_in(slots))
 
 
 def lost_seal(machine: Machine, changes: Sequence[Change]) -> str:

@@ -13,6 +13,7 @@ from nixops_proxmox.texts import script_marker
 YOURS = 0  # the key slot that is the user's own
 SPARE = 16  # a rotation's new key for slot N is in slot N + SPARE until the old one is gone
 PENDING = "pending"  # in `Facts.luks`: the spare slots of a rotation that has not ended
+WAITS = "waits"  # and the boot after which another must show that the TPM unseals the new key
 _OPENED = f"{LOOK}-opened"
 
 
@@ -54,7 +55,9 @@ def find_slot_problems(machine: str, proof: HeaderSeen, luks: Mapping[str, str],
     rotate = command(Verb.RECOVERY_ROTATE, machine)
     lines = [f"its {disk} has the key slot {slot}, which is not ours" for slot in proof.strange]
     lines += [f"its {disk} has no key slot {slot} any more, which was for {known[slot]}" for slot in proof.missing]
-    if spare_slots(luks):
+    if WAITS in luks:
+        lines.append(f"new keys for its {disk} wait for a boot at which its TPM opens it: then {rotate} ends it")
+    elif spare_slots(luks):
         lines.append(f"new keys for its {disk} were begun and not finished: {rotate} goes on")
     return tuple(lines)
 

@@ -8,7 +8,7 @@ from nixops_proxmox.core import plan
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import NeedsPermission, NoPath, OnOtherHypervisor
 from nixops_proxmox.kinds.machine.encrypted import find_other_disks
-from nixops_proxmox.kinds.machine.encryption import find_mismatch
+from nixops_proxmox.kinds.machine.encryption import find_mismatch, has_way_to
 from nixops_proxmox.kinds.machine.growth import all_disks, find_outgrown, with_volumes
 from nixops_proxmox.kinds.machine.laid_out import refuse_other_layout
 from nixops_proxmox.kinds.machine.left import refuse_unfinished
@@ -89,8 +89,8 @@ def refuse_other_encryption(seen: Machine, world: World) -> None:
     other_disks = find_other_disks(world.spec, seen.facts) if seen.facts.luks.get("slots") else ""
     if mismatch or other_disks:
         remedy = f"{command(Verb.REINSTALL, seen.name)} makes the disk as described, which erases it"
-        wanted = world.spec.encryption
-        if not other_disks and wanted is not None and wanted.unlock.tpm2 is None and seen.facts.luks.get("slots"):
+        wanted, slots = world.spec.encryption, seen.facts.luks.get("slots", "")
+        if not other_disks and wanted is not None and slots and has_way_to(wanted, slots):
             remedy = f"{command(Verb.RECOVERY_ROTATE, seen.name)} makes the keys that are described, while it runs"
         back = "`encrypt`" if other_disks else "`encryption`"
         raise NeedsPermission(f"{seen.name}: {mismatch or other_disks}", hint=f"{remedy}; or set {back} back")

@@ -14,7 +14,7 @@ from nixops_proxmox.kinds.machine.encrypted_layout import FAST, key_file, packed
 from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, SLOTS, TELL_HEADER, Use, find_device, uses_of
 from nixops_proxmox.kinds.machine.first_stage import SEEK
 from nixops_proxmox.kinds.machine.header import SPARE
-from nixops_proxmox.kinds.machine.sealing import pin_of
+from nixops_proxmox.kinds.machine.sealing import pin_of, sealing_for_boot
 from nixops_proxmox.spec import Encryption
 from nixops_proxmox.texts import script_marker
 
@@ -24,11 +24,6 @@ STALE = 92  # of `settle_script`: the first stage has another sealed key than th
 PROFILE = "/nix/var/nix/profiles/system"
 _SEALED = f"{SEALED}/{ROOT}.jwe"
 _NEW = f"{KEYS}/{ROOT}.jwe"
-
-
-def next_use(use: Use) -> str:
-    """What the key store calls a key that is not in its place yet."""
-    return f"next-{use}"
 
 
 def delivery(keys: Mapping[Use, str], opening: Sequence[str], volume: str = ROOT) -> tuple[str, bytes]:
@@ -124,9 +119,15 @@ def _seal(encryption: Encryption) -> str:
         f"{{ echo {shlex.quote(f'the tang server {url} does not seal and unseal')} >&2; exit 1; }}\n"
         for url, one in _servers(encryption)
     ]
-    return f"""\
+    begin = f"""\
 command -v clevis >/dev/null || {{ echo "the system has no clevis" >&2; exit 1; }}
 {"".join(tries)}\
+"""
+    if encryption.unlock.tpm2 is not None:
+        lines = sealing_for_boot(encryption, f"{KEYS}/{ROOT}.{slot}", _NEW)
+        return begin + "".join(f"{line}\n" for line in lines)
+    return f"""\
+{begin}\
 clevis encrypt {pin} {shlex.quote(config)} < {KEYS}/{ROOT}.{slot} > {_NEW}
 clevis decrypt < {_NEW} > {KEYS}/unsealed
 opens {slot + SPARE} {KEYS}/unsealed
@@ -136,28 +137,47 @@ opens {slot + SPARE} {KEYS}/unsealed
 def _servers(encryption: Encryption) -> list[tuple[str, str]]:
     """By address: how clevis is told of one alone."""
     alone = (
-        encryption.model_copy(update={"threshold": 1, "unlock": encryption.unlock.model_copy(update={"tang": (one,)})})
+        encryption.model_copy(
+            update={"threshold": 1, "unlock": encryption.unlock.model_copy(update={"tang": (one,), "tpm2": None})}
+        )
         for one in encryption.unlock.tang
     )
     return [(str(one.unlock.tang[0].url), pin_of(one)[1]) for one in alone]
 
 
-def settle_script(encryption: Encryption, volume_uuid: str, emptied: Sequence[int], volume: str = ROOT) -> str:
+def hand_on_script(volume_uuid: str) -> str:
+    """The next first stage gets the new sealed key, whose spare slot opens the root beside all others. The keys are
+    taken out of the memory."""
+    slot = SLOTS[Use.SEALED]
+    lines = [f"opens {slot + SPARE} {KEYS}/{ROOT}.{slot}\n", _replace(_NEW, _SEALED), _TAKE_ALONG, _LEAVE]
+    marker = script_marker("luks-hand-on", volume_uuid)
+    return f"{marker}set -eu\numask 077\n{_begin(volume_uuid)}{''.join(lines)}"
+
+
+def settle_script(
+    encryption: Encryption, volume_uuid: str, emptied: Sequence[int], volume: str = ROOT, *, handed_on: bool = False
+) -> str:
     """Put the new keys into the places of the old ones. `emptied`: our slots that nothing needs afterwards. What opens
-    the volume by itself gets its new key before anything is taken away. Tells the header."""
+    the volume by itself gets its new key before anything is taken away, unless it was `handed_on` before. Tells the
+    header."""
     uses = uses_of(encryption, volume)
     slots = [SLOTS[use] for use in uses]
     lines = [_begin(volume_uuid)]
-    lines += [f"opens {slot + SPARE} {KEYS}/{volume}.{slot}\n" for slot in slots]
-    if Use.SEALED in uses:
+    # One that broke off while it emptied the spare slots had filled all others before.
+    new = {slot: f"{KEYS}/{volume}.{slot}" for slot in slots}
+    lines += [f"opens {slot + SPARE} {file} || opens {slot} {file}\n" for slot, file in new.items()]
+    if Use.SEALED in uses and not handed_on:
         lines.append(_replace(_NEW, _SEALED) + _TAKE_ALONG)
     if Use.SYSTEM in uses:
         lines.append(_replace(f"{KEYS}/{volume}.{SLOTS[Use.SYSTEM]}", key_file(volume)))
     lines += [f"put {slot} {KEYS}/{volume}.{slot} {KEYS}/{volume}.{slot}\n" for slot in slots]
     lines += [f"empty {slot}\n" for slot in emptied]
-    lines.append(f"rm -f {KEYS}/*\numount {KEYS}\n")
+    lines.append(_LEAVE)
     marker = script_marker("luks-settle", volume_uuid, _listed(slots), _listed(emptied))
     return f"{marker}set -eu\numask 077\n{''.join(lines)}{TELL_HEADER}"
+
+
+_LEAVE = f"rm -f {KEYS}/*\numount {KEYS}\n"
 
 
 def _listed(slots: Sequence[int]) -> str:

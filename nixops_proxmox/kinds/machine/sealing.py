@@ -13,11 +13,14 @@ BANK = "sha256"
 DEVICES = ("tpmstate0", "efidisk0")  # of the VM: where what the TPM knows and measures is kept
 
 
-def pin_of(encryption: Encryption) -> tuple[str, str]:
-    """Clevis's pin and its configuration."""
+def pin_of(encryption: Encryption, digest: str = "") -> tuple[str, str]:
+    """Clevis's pin and its configuration. `digest`: what the registers of the TPM have when it is to unseal, as clevis
+    is told. Empty: what they have now."""
     servers = [{"url": one.url, "thp": one.thumbprint} for one in encryption.unlock.tang]
     tpm2 = encryption.unlock.tpm2
     registers = {"pcr_bank": BANK, "pcr_ids": ",".join(map(str, tpm2.pcrs))} if tpm2 is not None else None
+    if registers is not None and digest:
+        registers["pcr_digest"] = digest
     if encryption.unlock.parts == 1:
         return (TPM2, json.dumps(registers)) if registers is not None else (TANG, json.dumps(servers[0]))
     pins = ({TANG: servers} if servers else {}) | ({TPM2: registers} if registers is not None else {})
@@ -52,6 +55,31 @@ def sealing(encryption: Encryption, key: str, sealed: str, opens: str) -> list[s
     lines = [] if encryption.unlock.tpm2 is None else _look_at_tpm(encryption.unlock.tpm2)
     lines += [f"clevis encrypt {pin} {shlex.quote(config)} < {key} > {sealed}", f"clevis decrypt < {sealed} | {opens}"]
     return lines
+
+
+_DIGEST = "@DIGEST@"  # stands in a configuration for what the shell finds out
+
+
+def sealing_for_boot(encryption: Encryption, key: str, sealed: str) -> list[str]:
+    """Shell lines of a system that runs, whose TPM is locked: seal the file `key` into the file `sealed`, to what the
+    first stage of the next boot will find. That cannot be tried here, but that the TPM seals and unseals can."""
+    assert encryption.unlock.tpm2 is not None
+    now = {"pcr_bank": BANK, "pcr_ids": ",".join(map(str, encryption.unlock.tpm2.pcrs))}
+    pin, config = pin_of(encryption, _DIGEST)
+    tpm = "/sys/class/tpm/tpm0"
+    return [
+        f'[ "$(echo probe | clevis encrypt {TPM2} {shlex.quote(json.dumps(now))} | clevis decrypt)" = probe ] || '
+        "{ echo 'the TPM does not seal and unseal' >&2; exit 1; }",
+        "registers=",
+        f"for number in {' '.join(map(str, encryption.unlock.tpm2.pcrs))}; do",
+        f"  value=$(cat {tpm}/pcr-{BANK}/$number)",
+        f"  [ $number != {GUARD} ] || value={'0' * 64}",
+        '  registers="$registers$value"',
+        "done",
+        'digest=$(printf %s "$registers" | tr a-f A-F | basenc --base16 -d | basenc --base64url -w 0 | tr -d =)',
+        f'config=$(printf %s {shlex.quote(config)} | sed "s/{_DIGEST}/$digest/")',
+        f'clevis encrypt {pin} "$config" < {key} > {sealed}',
+    ]
 
 
 def _look_at_tpm(tpm2: Tpm2) -> list[str]:

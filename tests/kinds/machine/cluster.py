@@ -675,6 +675,13 @@ class Shell:
                 return Completed(0, f"{self._header(volume)}nixops-proxmox-luks-opened {opened}\n")
             case ["luks-stage", slots, how]:
                 return self._stage(volume, [int(slot) for slot in slots.split(",")], how)
+            case ["luks-hand-on"]:
+                new = self.vm.brought["root.2"]
+                assert self.vm.luks.get(18) == new, "not staged"
+                self.fuse.boundary()
+                self.vm.sealed = self.vm.first_stage = new
+                self.vm.brought = {}
+                return Completed(0)
             case ["luks-settle", slots, emptied]:
                 numbers = [[int(one) for one in text.split(",")] for text in (slots, emptied)]
                 return self._settle(volume, *numbers)
@@ -716,7 +723,7 @@ class Shell:
     def _settle(self, volume: str, slots: Sequence[int], emptied: Sequence[int]) -> Completed:
         luks = self._slots(volume)
         new = {slot: self.vm.brought[f"{volume}.{slot}"] for slot in slots}
-        assert all(luks.get(slot + 16) == key for slot, key in new.items()), "not staged"
+        assert all(key in (luks.get(slot + 16), luks.get(slot)) for slot, key in new.items()), "not staged"
         if 2 in slots:
             self.fuse.boundary()
             if volume == ROOT:

@@ -12,10 +12,11 @@ from nixops_proxmox.kinds.machine.encryption import Use, digest_of
 from nixops_proxmox.kinds.machine.engine import run_errand
 from nixops_proxmox.kinds.machine.errands.rotating import Rotate
 from nixops_proxmox.model import Machine, Phase
+from nixops_proxmox.operations.read_only import check_machine
 from nixops_proxmox.spec import MachineSpec
 from tests.kinds.machine.cluster import SPEC, Bench, Crash, Fuse
 from tests.kinds.machine.test_crash import BANGS
-from tests.kinds.machine.test_encryption import OTHER, THUMBPRINT, VAULT, encrypted, tang
+from tests.kinds.machine.test_encryption import OTHER, REGISTERS, THUMBPRINT, VAULT, encrypted, tang
 
 NONE = encrypted(tang(THUMBPRINT), {"none": True})
 BY_HAND = encrypted({"typed": True}, {"folder": "/vault"})
@@ -207,9 +208,78 @@ def test_only_an_encrypted_machine_that_runs_gets_new_keys(before: MachineSpec, 
     assert not bench.keys.disks or {use for _, use in bench.keys.disks} == {"tool"}
 
 
-def test_no_key_is_sealed_with_a_tpm_that_the_running_system_finds_locked() -> None:
-    """It would be sealed to what a first stage never finds, and the disk would stay closed at the next boot."""
+def test_a_tpm_that_opens_nothing_yet_gets_no_key() -> None:
+    """The first stage of the next boot would not ask it."""
     bench = installed(VAULT)
-    with pytest.raises(NoPath, match="its TPM is locked while the system runs"):
-        rotate(bench, encrypted({"tpm2": {"pcrs": (7, 15)}, "tool": True}, {"folder": "/vault"}))
+    with pytest.raises(NoPath, match="no TPM opens its disk now"):
+        rotate(bench, BY_TPM)
     assert set(bench.vm.luks) == {1, 2, 3}
+
+
+BY_TPM = encrypted(REGISTERS | {"tool": True}, {"folder": "/vault"})
+
+
+def reboot(bench: Bench, *, asked: bool = False) -> None:
+    bench.run(Phase.STOPPED, spec=BY_TPM)
+    bench.vm.opened = bench.vm.boots + 1 if asked else 0
+    bench.run(spec=BY_TPM)
+
+
+def test_with_a_tpm_the_old_keys_stay_until_a_boot_has_shown_that_it_unseals_the_new_one() -> None:
+    bench = installed(BY_TPM)
+    before = dict(bench.vm.luks)
+    rotate(bench, BY_TPM)
+    (told,) = bench.reporter.warnings
+    assert "reboot web" in spell(told) and "recovery rotate web" in spell(told)
+    assert before.items() <= bench.vm.luks.items() and bench.vm.first_stage == bench.vm.luks[18] != before[2]
+    assert bench.vault.held[bench.vm.luks_uuid] == bench.vm.luks[17] and not bench.vm.brought
+    check_opens(bench, BY_TPM)
+    (waits,) = check_machine(bench.record.machine, bench.world(spec=BY_TPM), described=True).problems
+    assert "wait for a boot at which its TPM opens it" in waits
+    with pytest.raises(StateError, match="wait for a boot") as refused:
+        rotate(bench, BY_TPM)
+    assert "reboot web" in spell(refused.value.hint)
+    reboot(bench)
+    rotate(bench, BY_TPM)
+    check_ended(bench, BY_TPM, set(before.values()))
+    assert bench.vm.first_stage == bench.vm.luks[2] and "waits" not in bench.record.machine.facts.luks
+
+
+def test_a_tpm_that_did_not_unseal_the_new_key_gets_it_once_more() -> None:
+    bench = installed(BY_TPM)
+    before = dict(bench.vm.luks)
+    rotate(bench, BY_TPM)
+    new = bench.vm.luks[18]
+    reboot(bench, asked=True)
+    rotate(bench, BY_TPM)
+    assert any("did not open its disk at this boot" in text for text in bench.reporter.warnings)
+    assert before.items() <= bench.vm.luks.items() and bench.vm.first_stage == new
+    reboot(bench)
+    rotate(bench, BY_TPM)
+    check_ended(bench, BY_TPM, set(before.values()))
+
+
+def test_a_rotation_with_a_tpm_that_broke_anywhere_is_finished_after_a_boot() -> None:
+    first = installed(BY_TPM)
+    old = set(first.vm.luks.values())
+    second = deepcopy(first)
+    rotate(second, BY_TPM)
+    reboot(second)
+    for ready, least in ((first, 16), (second, 16)):
+        for at in range(1000):
+            bench = deepcopy(ready)
+            fuse = Fuse(at)
+            with contextlib.suppress(Crash):
+                rotate(bench, BY_TPM, fuse)
+            check_opens(bench, BY_TPM, at)
+            if fuse.count <= at:
+                assert at >= least, f"the sweep walked only {at} boundaries"
+                break
+            luks = bench.record.machine.facts.luks
+            if bench.record.machine.facts.errand or not (luks.get("waits") or luks.get("rotations")):
+                rotate(bench, BY_TPM)
+            if bench.record.machine.facts.luks.get("waits"):
+                reboot(bench)
+                check_opens(bench, BY_TPM, at)
+                rotate(bench, BY_TPM)
+            check_ended(bench, BY_TPM, old)

@@ -1,5 +1,7 @@
 """The scripts that work on key slots, with a real cryptsetup on a file: it needs no device for that, and no root."""
 
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -14,11 +16,20 @@ from nixops_proxmox.kinds.machine.encryption import KEYS, SEALED, Use, look_scri
 from nixops_proxmox.kinds.machine.first_stage import BOOTS
 from nixops_proxmox.kinds.machine.header import parse_tried, try_script
 from nixops_proxmox.kinds.machine.header_backup import backup_script, parse_backup
-from nixops_proxmox.kinds.machine.rotation import LOCKED, PROFILE, STALE, TAKEN, delivery, settle_script, stage_script
+from nixops_proxmox.kinds.machine.rotation import (
+    LOCKED,
+    PROFILE,
+    STALE,
+    TAKEN,
+    delivery,
+    hand_on_script,
+    settle_script,
+    stage_script,
+)
 from nixops_proxmox.lab.image import default_cache
 from nixops_proxmox.spec import MachineSpec
 from tests.kinds.machine.test_data_disks import DATA
-from tests.kinds.machine.test_encryption import FACTS, OTHER, THUMBPRINT, VAULT, encrypted, tang
+from tests.kinds.machine.test_encryption import FACTS, OTHER, REGISTERS, THUMBPRINT, VAULT, encrypted, tang
 from tests.pace import patience
 
 UUID = "afd4f314-d3f3-5180-8c27-6076e7cd8947"
@@ -211,6 +222,35 @@ def test_nothing_is_taken_away_where_a_server_or_the_boot_loader_fails(computer:
     (computer.folder / "full").touch()
     assert computer.settle().returncode != 0
     assert [computer.opens(key) for key in OLD.values()] == [1, 2, 3]
+
+
+def test_with_a_tpm_the_new_sealed_key_is_handed_on_beside_the_old_ones_and_settled_later(computer: Computer) -> None:
+    """What the TPM does of it is in tests/qemu/test_tpm.py."""
+    spec = encrypted(REGISTERS, {"folder": "/vault"})
+    assert spec.encryption is not None
+    keys = {Use.RECOVERY: NEW[Use.RECOVERY], Use.SEALED: NEW[Use.SEALED]}
+    registers = computer.folder / "tpm0" / "pcr-sha256"
+    registers.mkdir(parents=True)
+    for number in (7, 15):
+        (registers / str(number)).write_text("AB" * 32)
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        return computer.run(script.replace("/sys/class/tpm/tpm0", str(registers.parent)))
+
+    computer.bring(OLD[1], keys=keys)
+    assert run(stage_script(spec.encryption, UUID, again=False)).returncode == 0
+    asked = (computer.folder / "asked").read_text().splitlines()[-1]
+    wanted = base64.urlsafe_b64encode(b"\xab" * 32 + b"\0" * 32).decode().rstrip("=")
+    assert json.loads(asked.partition(" ")[2])["pcr_digest"] == wanted
+    done = run(hand_on_script(UUID))
+    assert done.returncode == 0, done.stderr
+    assert (computer.folder / "first-stage").read_text() == f"sealed:{NEW[Use.SEALED]}"
+    assert computer.slots == (1, 2, 3, 17, 18) and list((computer.folder / "keys").iterdir()) == []
+    for _ in range(2):
+        computer.bring(keys=keys)
+        settled = run(settle_script(spec.encryption, UUID, (3, 17, 18), handed_on=True))
+        assert parse_header(settled.stdout).slots == (1, 2), settled.stderr
+    assert [computer.opens(key) for key in (OLD[1], OLD[2], *keys.values())] == [None, None, 1, 2]
 
 
 def test_nothing_is_taken_away_where_the_boot_loader_does_not_take_the_new_key_along(computer: Computer) -> None:

@@ -16,11 +16,12 @@ from nixops_proxmox.kinds.machine.encrypted import (
     volumes_of,
     with_part,
 )
-from nixops_proxmox.kinds.machine.encryption import SLOTS, Header, Use, describe_slots, uses_of
+from nixops_proxmox.kinds.machine.encryption import SLOTS, Header, Use, describe_slots, has_way_to, next_use, uses_of
 from nixops_proxmox.kinds.machine.errand import Errand
-from nixops_proxmox.kinds.machine.header import PENDING, SPARE, compare, spare_slots
+from nixops_proxmox.kinds.machine.header import PENDING, SPARE, WAITS, compare, spare_slots
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import resolved
+from nixops_proxmox.kinds.machine.opening import Opening, opening_script, parse_opening
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import (
@@ -61,14 +62,15 @@ class Rotate(Errand):
                 f"{machine.name}: the description has no `encryption`, so it says of no key where it goes",
                 hint=f"{command(Verb.STATUS, machine.name)} shows what its disk has",
             )
-        if world.spec.encryption.unlock.tpm2 is not None:
+        if not has_way_to(world.spec.encryption, machine.facts.luks["slots"]):
             raise NoPath(
-                f"{machine.name}: its TPM is locked while the system runs, so a new key cannot be sealed and tried",
-                hint=f"{command(Verb.REINSTALL, machine.name)} makes other keys, which erases the disk; or take "
+                f"{machine.name}: no TPM opens its disk now, so its system has nothing that asks one at the next boot",
+                hint=f"{command(Verb.REINSTALL, machine.name)} makes keys for it, which erases the disk; or take "
                 "`encryption.unlock.tpm2` out of the description",
             )
         system_shell(world, machine)
-        return {_counted(volume): _times(machine, volume) for volume in _to_rotate(world.spec, machine)}
+        waits = {WAITS: machine.facts.luks[WAITS]} if WAITS in machine.facts.luks else {}
+        return waits | {_counted(volume): _times(machine, volume) for volume in _to_rotate(world.spec, machine)}
 
     @override
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
@@ -78,16 +80,34 @@ class Rotate(Errand):
         assert encryption is not None
         for volume in _to_rotate(world.spec, machine):
             if _times(machine, volume) == machine.facts.errand.get(_counted(volume)):
-                if volume == ROOT:
-                    learn_keepers(world, machine, attempt)
-                _rotate(world, attempt, resolved(encryption, attempt.facts.luks), self._given, volume)
+                self._work_on(world, attempt, volume)
         forget_keys(world, attempt.facts)
         return attempt.facts
 
+    def _work_on(self, world: World, attempt: Attempt, volume: str) -> None:
+        wanted, machine = world.spec.encryption, attempt.thing
+        assert wanted is not None
+        waits, before = part_of(attempt.facts.luks, volume).get(WAITS, ""), machine.facts.errand.get(WAITS, "")
+        if waits != before and volume == ROOT:
+            return  # this run has handed the sealed key on already
+        if waits and _was_unsealed(world, machine, waits):
+            encryption = resolved(wanted, attempt.facts.luks)
+            _deliver(machine, system_shell(world, machine), _new_keys(world, attempt, encryption, volume), (), volume)
+            _settle(world, attempt, encryption, volume, handed_on=True)
+            return
+        if volume == ROOT:
+            learn_keepers(world, machine, attempt)
+        encryption = resolved(wanted, attempt.facts.luks)
+        _stage(world, attempt, encryption, self._given, volume)
+        if volume == ROOT and encryption.unlock.tpm2 is not None:
+            _hand_on(world, attempt)
+        else:
+            _settle(world, attempt, encryption, volume)
+
 
 def _to_rotate(spec: MachineSpec, machine: Machine) -> list[str]:
-    """What is described as encrypted, and is."""
-    recorded = recorded_volumes(machine.facts.luks, spec)
+    """What is described as encrypted, and is. Where the root's new keys wait for a boot, the others have theirs."""
+    recorded = (ROOT,) if WAITS in machine.facts.luks else recorded_volumes(machine.facts.luks, spec)
     return [volume for volume in volumes_of(spec) if volume in recorded]
 
 
@@ -99,32 +119,80 @@ def _times(machine: Machine, volume: str) -> str:
     return part_of(machine.facts.luks, volume).get(TIMES, "0")
 
 
-def _rotate(world: World, attempt: Attempt, encryption: Encryption, given: str, volume: str) -> None:
+def _new_keys(world: World, attempt: Attempt, encryption: Encryption, volume: str) -> Mapping[Use, str]:
+    uuid, luks = attempt.thing.facts.uuid, part_of(attempt.facts.luks, volume)["uuid"]
+    return {use: world.keys.disk_key(uuid, luks, next_use(use)) for use in uses_of(encryption, volume)}
+
+
+def _stage(world: World, attempt: Attempt, encryption: Encryption, given: str, volume: str) -> None:
+    """The new keys are beside the old ones, and where each is needed from now on."""
     machine, part = attempt.thing, part_of(attempt.facts.luks, volume)
-    uuid, luks = machine.facts.uuid, part["uuid"]
-    uses = uses_of(encryption, volume)
-    keys = {use: world.keys.disk_key(uuid, luks, rotation.next_use(use)) for use in uses}
-    shell = system_shell(world, machine)
-    begun, wanted = spare_slots(part), [SLOTS[use] for use in keys]
-    spares = sorted({*begun, *(slot + SPARE for slot in wanted)})
-    _note(attempt, volume, {PENDING: " ".join(map(str, spares))})
-    disk = told_as(volume, part)
-    world.reporter.detail(machine, f"giving its {disk} new keys, beside the old ones")
+    keys, shell = _new_keys(world, attempt, encryption, volume), system_shell(world, machine)
+    begun = spare_slots(part)
+    spares = sorted({*begun, *(SLOTS[use] + SPARE for use in keys)})
+    _note(attempt, volume, {PENDING: " ".join(map(str, spares))}, without=(WAITS,))
+    world.reporter.detail(machine, f"giving its {told_as(volume, part)} new keys, beside the old ones")
     _deliver(machine, shell, keys, _opening(world, machine, given, part), volume)
-    done = shell.run(rotation.stage_script(encryption, luks, volume, again=bool(begun)), timeout=TIMEOUT)
+    done = shell.run(rotation.stage_script(encryption, part["uuid"], volume, again=bool(begun)), timeout=TIMEOUT)
     _refuse(attempt, done, volume, again=bool(begun))
     _put_in_places(world, attempt, keys, volume)
-    world.reporter.detail(machine, f"taking the old keys of its {disk} away")
-    dropped = [slot for slot in recorded_slots(part) if slot not in wanted]
-    done = shell.run(rotation.settle_script(encryption, luks, [*dropped, *spares], volume), timeout=TIMEOUT)
+
+
+def _settle(world: World, attempt: Attempt, encryption: Encryption, volume: str, *, handed_on: bool = False) -> None:
+    """The old keys are gone, and the new ones are in their slots."""
+    machine, part = attempt.thing, part_of(attempt.facts.luks, volume)
+    luks, shell = part["uuid"], system_shell(world, machine)
+    uses, spares = uses_of(encryption, volume), spare_slots(part)
+    wanted = [SLOTS[use] for use in uses]
+    world.reporter.detail(machine, f"taking the old keys of its {told_as(volume, part)} away")
+    emptied = [*(slot for slot in recorded_slots(part) if slot not in wanted), *spares]
+    script = rotation.settle_script(encryption, luks, emptied, volume, handed_on=handed_on)
+    done = shell.run(script, timeout=TIMEOUT)
     _refuse(attempt, done, volume, again=True)
     attempt.note(back_up_header(world, machine, attempt.facts, shell, volume))
     times = str(int(part.get(TIMES, "0")) + 1)
-    _note(attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING,))
+    _note(attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING, WAITS))
     _tell_strange(world, attempt, parse_look(machine, luks, done), volume)
-    if Use.SEALED in keys:
+    if Use.SEALED in uses:
         for text in check_first_stage(attempt.thing, shell):
             world.reporter.warn(machine, text)
+
+
+def _hand_on(world: World, attempt: Attempt) -> None:
+    """The TPM is locked while the system runs, so only a boot shows that it unseals the new key. The old ones stay."""
+    machine = attempt.thing
+    shell = system_shell(world, machine)
+    done = shell.run(rotation.hand_on_script(machine.facts.luks["uuid"]), timeout=TIMEOUT)
+    _refuse(attempt, done, ROOT, again=True)
+    _note(attempt, ROOT, {WAITS: _opened(machine, shell).boot})
+    world.reporter.warn(
+        machine,
+        f"its TPM gives the new key at the next boot alone, and all old keys open its disk until then: "
+        f"{command(Verb.REBOOT, machine.name)}, then {command(Verb.RECOVERY_ROTATE, machine.name)} ends it",
+    )
+
+
+def _opened(machine: Machine, shell: Shell) -> Opening:
+    found = parse_opening(shell.run(opening_script()).stdout)
+    if found is None:
+        raise StateError(
+            f"{machine.name}: its system does not tell which boot it is", hint="the old keys still open it"
+        )
+    return found
+
+
+def _was_unsealed(world: World, machine: Machine, waits: str) -> bool:
+    """The first stage of this boot has unsealed the new key: it had no other. StateError before there was another
+    boot."""
+    found = _opened(machine, system_shell(world, machine))
+    if found.boot == waits:
+        raise StateError(
+            f"{machine.name}: its new keys wait for a boot at which its TPM opens its disk",
+            hint=f"{command(Verb.REBOOT, machine.name)}, then {command(Verb.RECOVERY_ROTATE, machine.name)} ends it",
+        )
+    if not found.by_itself:
+        world.reporter.warn(machine, "its TPM did not open its disk at this boot: the key is sealed once more")
+    return found.by_itself
 
 
 def _opening(world: World, machine: Machine, given: str, part: Mapping[str, str]) -> Sequence[str]:

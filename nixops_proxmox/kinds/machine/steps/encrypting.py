@@ -23,13 +23,14 @@ from nixops_proxmox.kinds.machine.encryption import (
     digest_of,
     find_changed,
     look_script,
+    next_use,
     parse_header,
     refuse_other_header,
     uses_of,
     volume_uuid,
 )
 from nixops_proxmox.kinds.machine.first_stage import HasKey, first_stage_script, parse_first_stage
-from nixops_proxmox.kinds.machine.header import compare, find_slot_problems
+from nixops_proxmox.kinds.machine.header import WAITS, compare, find_slot_problems
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED, opening_script, parse_opening
@@ -242,4 +243,6 @@ def forget_keys(world: World, facts: Facts) -> None:
         return
     kept = dict.fromkeys(disks_to_keep(world.spec), Use.SYSTEM) | ({ROOT: Use.TOOL} if encryption.unlock.tool else {})
     stay = [(volume_uuid(facts, volume), use.value) for volume, use in kept.items()]
+    if WAITS in facts.luks:  # for the root's new keys a boot is waited for
+        stay += [(volume_uuid(facts, ROOT), next_use(use)) for use in Use]
     world.keys.forget_disk_keys(facts.uuid, stay)
