@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from nixops_proxmox.kinds.machine.encrypted import ROOT
 from nixops_proxmox.kinds.machine.encryption import SEALED
-from nixops_proxmox.texts import script_marker
+from nixops_proxmox.texts import head, script_marker
 
 BOOTS = ("/boot", "/efi", "/boot/efi")  # where the firmware's partition, or that of the boot loader, is mounted
 _TOLD = "nixops-proxmox-first-stage"
@@ -39,7 +39,7 @@ first_stages() {{
   for boot in {" ".join(BOOTS)}; do
     if [ -f $boot/loader/loader.conf ]; then
       name=$(awk '$1 == "default" {{ print $2; exit }}' $boot/loader/loader.conf)
-      entry=$(ls $boot/loader/entries/$name 2>/dev/null | sort -V | tail -n 1)
+      entry=$(ls $boot/loader/entries/$name 2>/dev/null | {{ sort -V 2>/dev/null || cat; }} | tail -n 1)
       [ -z "$entry" ] || awk -v boot=$boot '$1 == "initrd" {{ print boot $2 }}' "$entry"
     elif [ -f $boot/grub/grub.cfg ]; then
       awk -v boot=$boot '/^ *menuentry / {{ if (seen++) exit }}
@@ -94,4 +94,4 @@ def parse_first_stage(printed: str) -> FirstStage:
     found = re.fullmatch(rf"{_TOLD} (has|lacks|unknown)((?: [^\n]*)?)\n?", printed)
     if found is None:
         raise ValueError("it was not told what the first stage has")
-    return FirstStage(HasKey(found[1]), found[2].strip()[:400])
+    return FirstStage(HasKey(found[1]), head(found[2].strip(), 400))
