@@ -11,7 +11,9 @@ let
   wanted = cfg.encryption;
   byTang = wanted.unlock.tang != [ ];
   byTpm = wanted.unlock.tpm2 != null;
+  bySsh = wanted.unlock.ssh != null;
   sealed = byTang || byTpm;
+  keys = "/etc/nixops-proxmox/encryption";
   extend = "${pkgs.tpm2-tools}/bin/tpm2_pcrextend";
   initrd = config.boot.initrd;
   bySystemd = initrd.systemd.enable;
@@ -60,7 +62,27 @@ in
       };
     })
 
-    (mkIf byTang {
+    (mkIf bySsh {
+      boot.initrd.network.ssh = {
+        enable = mkDefault true;
+        port = mkDefault wanted.unlock.ssh.port;
+        # Its own, because it lies on the boot partition. Strings, so that Nix reads none of these files.
+        hostKeys = mkDefault [ "${keys}/ssh_host_ed25519_key" ];
+        # NixOS wants one. Who may log in stands in the file below, which takes the place of these.
+        authorizedKeys = mkDefault (if cfg.ssh.authorizedKeys == [ ] then [ "# those of the deployment" ] else cfg.ssh.authorizedKeys);
+      };
+      boot.initrd.secrets."/etc/ssh/authorized_keys.d/root" = mkDefault "${keys}/authorized_keys";
+      boot.initrd.systemd = mkIf bySystemd {
+        contents."/etc/nixops-proxmox/reply-password".text = "${initrd.systemd.package}/lib/systemd/systemd-reply-password\n";
+        storePaths = [ "${initrd.systemd.package}/lib/systemd/systemd-reply-password" ];
+      };
+      assertions = [{
+        assertion = bySystemd;
+        message = "deployment.proxmox.encryption.unlock.ssh needs systemd's first stage, which takes a passphrase from a program: set boot.initrd.systemd.enable = true";
+      }];
+    })
+
+    (mkIf (byTang || bySsh) {
       boot.initrd.network.enable = mkDefault true;
       boot.initrd.systemd = mkIf bySystemd {
         network.enable = mkDefault true;
@@ -76,7 +98,7 @@ in
       ++ [{
         assertion = bySystemd || !cfg.guest.network
           || !lib.any isStatic (builtins.attrValues config.systemd.network.networks);
-        message = "deployment.proxmox.encryption.unlock.tang needs the static addresses of the NICs in the first stage, which only systemd's gives them: set boot.initrd.systemd.enable = true";
+        message = "deployment.proxmox.encryption.unlock.${if byTang then "tang" else "ssh"} needs the static addresses of the NICs in the first stage, which only systemd's gives them: set boot.initrd.systemd.enable = true";
       }];
     })
 

@@ -291,6 +291,10 @@ in
                 };
               }) "The VM's own TPM, which `tpm` describes, unseals the disk's key whenever the machine boots. `{ }` is enough.";
             tool = mkOption { type = bool; default = false; description = "Whether `unlock NAME`, and a deploy that boots the machine, type the disk's key into the serial console. The key stays in the operator's key store."; };
+            ssh = optional
+              (submodule {
+                options.port = mkOption { type = ints.between 1 65535; default = 2222; description = "The port of the first stage's SSH server."; };
+              }) "`unlock NAME`, and a deploy that boots the machine, hand the disk's key to an SSH server in the first stage, which has a host key of its own. `{ }` is enough.";
             typed = mkOption { type = bool; default = false; description = "Whether somebody types the recovery key when the machine boots. A deploy waits for it."; };
           } // { description = "What opens the disk when the machine boots. Set at least one."; };
           threshold = mkOption { type = ints.between 1 255; default = 1; description = "How many of the tang servers and the TPM must give their part."; };

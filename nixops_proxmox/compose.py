@@ -31,6 +31,7 @@ from nixops_proxmox.pve.cluster.agreement import refuse_other_profile
 from nixops_proxmox.pve.cluster.containers import ContainerHypervisor
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor, open_hypervisor
 from nixops_proxmox.pve.wire.profiles import load_profile
+from nixops_proxmox.reach.first_stages import SshFirstStages
 from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.reach.unlocking import ConsoleUnlocker
 from nixops_proxmox.spec import DeploySpec, MachineSpec
@@ -215,6 +216,7 @@ class Parts:
         """`recorded`: VMIDs of all machines that the record knows."""
         if spec.server_url or spec.username or spec.token_name:
             refuse_other_profile(spec, load_profile(spec.profile, path=self._options.profiles))
+        by_console = ConsoleUnlocker(self._console, self.agent, self.clock, self._options.patience.boot)
         return World(
             spec=spec,
             hypervisor=self.guests_of(spec.profile, container=spec.is_container),
@@ -225,7 +227,10 @@ class Parts:
             reporter=self._telling,
             volumes=volumes,
             escrow=RecoveryKeys(),
-            unlocker=ConsoleUnlocker(self._console, self.agent, self.clock, self._options.patience.boot),
+            unlocker=by_console,
+            first_stages=SshFirstStages(
+                self.guests.first_stage_shell, by_console.is_up, self.clock, self._options.patience.first_stage
+            ),
             permissions=permissions,
             recorded=recorded,
         )

@@ -122,6 +122,7 @@ class Facts:
     # Of the encrypted disk: its "uuid", its "slots", the "recovery" key's digest and the "sink" that it went to, where
     # its "header" went, the "boot" at which it "opened" by itself last, "rotations", and of each machine that serves
     # tang to it ("tang NAME") the address and the thumbprint. "pending": spare slots of a rotation that has not ended.
+    # "waits": the boot after which another must show that a TPM unseals the new key. "ssh": the first stage's port.
     # Of each encrypted data disk the same, with its slot before ("scsi1 uuid"): see kinds/machine/encrypted.py.
     luks: Mapping[str, str] = field(default_factory=dict)
     sent: Mapping[str, str] = field(default_factory=dict)  # where it has the keys of `deployment.keys`, by name

@@ -1,6 +1,7 @@
 """Open the encrypted disks of machines that wait for it when they boot.
 
-The key of `encryption.unlock.tool` is typed into the serial console, through
+With `encryption.unlock.ssh`, the key goes to the SSH server of the first stage,
+whose host key is pinned. Otherwise it is typed into the serial console, through
 the hypervisor, and only where the first stage asks for the passphrase of a
 disk.
 """

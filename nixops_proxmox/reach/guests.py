@@ -286,6 +286,11 @@ class Guests:
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else None
         return LoginKeys(keys=(self._keys.client_key().private,), files=(own,) if own else (), agent=True)
 
+    def first_stage_shell(self, endpoint: Endpoint, host_key: str) -> SshShell:
+        """A shell of its own in a first stage, which ends with it."""
+        identity = LoginKeys(keys=(self._keys.client_key().private,), agent=True)
+        return SshShell(self._login(endpoint, (host_key,), identity), may_act=self._may_act)
+
     def answers(self, endpoint: Endpoint, keys: Sequence[str]) -> bool:
         try:
             probe_host_key(SshLogin(endpoint, tuple(keys), hops=self._ways.hops), StopSignal(), timeout=PROBE_TIME)

@@ -16,6 +16,7 @@ class Patience:
     """Seconds after which a wait is given up, with an error that names the missing layer."""
 
     boot: float = 300.0  # from power-on until the agent answers
+    first_stage: float = 120.0  # until the SSH server of a first stage does
     # From the agent's first answer, or a later sign that it is getting on, to a proven endpoint; and from a later sign
     # that it still boots, to the agent's answer.
     sshd: float = ANSWER_TIME

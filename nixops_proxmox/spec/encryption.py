@@ -80,13 +80,25 @@ class Tpm2(Frozen):
     pcrs: Annotated[tuple[int, ...], v.Unique, AfterValidator(_pcrs)] = (SECURE_BOOT, GUARD)
 
 
+class FirstStageSsh(Frozen):
+    """An SSH server in the first stage, by which the tool hands in its key."""
+
+    port: v.Port = 2222
+
+
 class Unlocking(Frozen):
     """Who opens the disks when the machine boots."""
 
     tang: tuple[Tang, ...] = ()
     tpm2: Tpm2 | None = None
     tool: bool = False  # `unlock NAME`, with a key of the operator's own store
+    ssh: FirstStageSsh | None = None  # the same key, by the first stage's SSH
     typed: bool = False  # somebody types the recovery key
+
+    @property
+    def ours(self) -> bool:
+        """The operator's own store has a key that opens it."""
+        return self.tool or self.ssh is not None
 
     @property
     def sealed(self) -> bool:
@@ -125,8 +137,8 @@ class Encryption(Frozen):
 
 def check_encryption(encryption: Encryption, at: Callable[[str], str], mistakes: Mistakes) -> None:
     unlock, sink = encryption.unlock, encryption.recovery.sink
-    if not (unlock.sealed or unlock.tool or unlock.typed) and not mistakes.below(at("unlock")):
-        mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tpm2, tool or typed")
+    if not (unlock.sealed or unlock.ours or unlock.typed) and not mistakes.below(at("unlock")):
+        mistakes.add(at("unlock"), "nothing opens the disks: expected tang, tpm2, tool, ssh or typed")
     _check_servers(unlock.tang, f"{at('unlock')}.tang", mistakes)
     if encryption.threshold > max(1, unlock.parts) and not mistakes.below(at("unlock")):
         mistakes.add(at("threshold"), f"expected at most the number of tang servers and the TPM, {unlock.parts}")

@@ -76,7 +76,7 @@ class KeyStore:
         self._directory = directory
         self._may_act = may_act
         self._deployment = deployment
-        for folder in (self.client_key_file.parent, directory / "host"):
+        for folder in (self.client_key_file.parent, directory / "host", directory / "first-stage"):
             sweep(folder, ".")
 
     @property
@@ -92,6 +92,14 @@ class KeyStore:
         """(private in OpenSSH format, public) of the machine. Made at the first call."""
         pair = self._ensure(self._host_key_file(uuid), "")
         return pair.private, pair.public
+
+    def first_stage_key(self, uuid: str) -> tuple[str, str]:
+        """The same for the SSH server of its first stage, whose key lies where nothing is encrypted."""
+        pair = self._ensure(self._first_stage_file(uuid), "")
+        return pair.private, pair.public
+
+    def _first_stage_file(self, uuid: str) -> Path:
+        return self._directory / "first-stage" / _checked_uuid(uuid)
 
     def has_host_key(self, uuid: str) -> bool:
         return self._host_key_file(uuid).exists()
@@ -109,6 +117,7 @@ class KeyStore:
         path = self._host_key_file(uuid)
         self._may_act()
         path.unlink(missing_ok=True)
+        self._first_stage_file(uuid).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(self._disk_keys(uuid))
 

@@ -354,6 +354,27 @@ def test_without_tang_the_first_stage_has_no_network(machine: Machine) -> None:
     assert done["boot"]["initrd"]["systemd"]["enable"]
 
 
+def test_the_first_stage_has_an_ssh_server_with_a_host_key_of_its_own_that_nix_never_sees(machine: Machine) -> None:
+    by_ssh = 'encryption = { unlock.ssh = { port = 2022; }; recovery.sink.folder = "/home/me/luks"; };'
+    done = machine(f'disks = [ {DISK} ]; network = [ {{ bridge = "vmbr0"; }} ]; {by_ssh}')
+    assert done["failed"] == []
+    initrd = done["boot"]["initrd"]
+    assert initrd["network"]["enable"] and initrd["systemd"]["network"]["enable"]
+    assert initrd["network"]["ssh"] == {
+        "enable": True,
+        "port": 2022,
+        "hostKeys": ["/etc/nixops-proxmox/encryption/ssh_host_ed25519_key"],
+        "authorizedKeys": ["# those of the deployment"],
+    }
+    assert initrd["secrets"] == {"/etc/ssh/authorized_keys.d/root": "/etc/nixops-proxmox/encryption/authorized_keys"}
+    program = initrd["systemd"]["contents"]["/etc/nixops-proxmox/reply-password"]["text"].strip()
+    assert program in initrd["systemd"]["storePaths"] and program.endswith("/systemd-reply-password")
+    (message,) = machine(f"disks = [ {DISK} ]; {by_ssh}", more="{ boot.initrd.systemd.enable = false; }")["failed"]
+    assert "unlock.ssh needs systemd's first stage" in message
+    spec = parse_machine("web", {"proxmox": done["exported"]}).encryption
+    assert spec is not None and spec.unlock.ssh is not None and spec.unlock.ssh.port == 2022
+
+
 BY_TPM = 'tpm.storage = "ceph"; encryption = { unlock.tpm2 = { }; recovery.sink.folder = "/home/me/luks"; };'
 
 

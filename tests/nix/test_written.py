@@ -39,6 +39,7 @@ FRAGMENTS = [
     "docs/encryption.md 1",
     "docs/encryption.md 2",
     "docs/encryption.md 3",
+    "docs/encryption.md 4",
     "docs/containers.md 0",
     "docs/firewall.md 0",
     "docs/firewall.md 1",

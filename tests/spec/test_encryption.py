@@ -125,6 +125,13 @@ def test_it_needs_our_own_layout_and_a_way_to_type(more: dict[str, Any], why: st
         described({"unlock": {"tool": True}, "recovery": FOLDER}, **more)
 
 
+def test_the_first_stages_ssh_is_a_way_by_the_operators_own_key_and_needs_no_serial_console() -> None:
+    found = described({"unlock": {"ssh": {}}, "recovery": FOLDER}, serialPort=False)
+    assert found.unlock.ssh.port == 2222 and found.unlock.ours and not found.unlock.tool
+    with pytest.raises(SpecError, match=r"unlock\.ssh\.port"):
+        described({"unlock": {"ssh": {"port": 0}}, "recovery": FOLDER})
+
+
 def test_a_data_disk_is_encrypted_where_the_root_is() -> None:
     disks = [{"storage": "local-lvm", "size": 8}, {"storage": "local-lvm", "size": 9, "encrypt": True}]
     assert described({"unlock": {"tool": True}, "recovery": FOLDER}, disks=disks)

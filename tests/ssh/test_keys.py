@@ -139,3 +139,13 @@ def test_only_the_keys_that_are_still_needed_stay(tmp_path: Path) -> None:
     assert not (tmp_path / "keys" / "disks" / "a-1").exists()
     assert store.disk_key("a-2", "v-2", "recovery") == other
     store.forget_disk_keys("a-3", [])
+
+
+def test_a_first_stage_has_a_key_of_its_own_until_the_machine_is_forgotten(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys", "demo")
+    private, public = store.first_stage_key("a-1")
+    assert store.first_stage_key("a-1") == (private, public) != store.host_key("a-1")
+    assert store.host_key("a-1")[0] != private != store.first_stage_key("a-2")[0]
+    assert (tmp_path / "keys" / "first-stage" / "a-1").stat().st_mode & 0o777 == 0o600
+    store.forget("a-1")
+    assert store.first_stage_key("a-1") != (private, public)

@@ -471,6 +471,10 @@ class KeyStore(Protocol):
         """Remove the machine's private key, if there is one."""
         ...
 
+    def first_stage_key(self, uuid: str) -> tuple[str, str]:
+        """The same for the SSH server of its first stage, which never has the machine's own key."""
+        ...
+
     def authorized_keys(self, spec: MachineSpec) -> Sequence[str]:
         """Who may log in: the deployment's own client key and those of the description."""
         ...
@@ -498,6 +502,15 @@ class Unlocker(Protocol):
     def unlock(self, machine: Machine, key: str, tell: Callable[[str], None]) -> bool:
         """Give it the key. False if nothing asks: the system is up. StateError if the key does not open the disk, and
         NoPath if something else asks: it gets nothing."""
+        ...
+
+
+class FirstStages(Protocol):
+    """The SSH servers of first stages."""
+
+    def unlock(self, machine: Machine, port: int, host_key: str, key: str, tell: Callable[[str], None]) -> bool | None:
+        """Hand the key to the one that proves itself by its host key. False if the system is up, None if none answers.
+        StateError if the key does not open the disk, HostKeyChanged if another host key answers."""
         ...
 
 

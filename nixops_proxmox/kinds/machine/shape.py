@@ -10,6 +10,7 @@ from nixops_proxmox.kinds.machine.ports import (
     Clock,
     Courier,
     Escrow,
+    FirstStages,
     Guest,
     Hypervisor,
     Images,
@@ -74,6 +75,13 @@ class NoUnlocker:
         raise NotImplementedError(machine.name, len(key), tell)
 
 
+class NoFirstStages:
+    """The first stages of verbs and tests that none of them has to do with."""
+
+    def unlock(self, machine: Machine, port: int, host_key: str, key: str, tell: Callable[[str], None]) -> bool | None:
+        raise NotImplementedError(machine.name, port, host_key, len(key), tell)
+
+
 @dataclass(frozen=True)
 class World:
     """Everything outside of the core, for one machine."""
@@ -88,6 +96,7 @@ class World:
     volumes: VolumeKeeper
     escrow: Escrow = field(default_factory=NoEscrow)
     unlocker: Unlocker = field(default_factory=NoUnlocker)
+    first_stages: FirstStages = field(default_factory=NoFirstStages)
     images: Images = field(default_factory=NoImages)
     courier: Courier | None = None  # None: the verb does not know the description
     permissions: Permissions = Permissions()

@@ -184,6 +184,7 @@ class FakeVm:
     files: dict[str, str] = field(default_factory=dict)  # on the root: what the system opens each of them with
     brought: dict[str, str] = field(default_factory=dict)  # keys in the memory of the system, by their files' names
     sealed: str = ""  # the key that is sealed in the system
+    first_keys: dict[str, str] = field(default_factory=dict)  # what the SSH server of its first stage has
     first_stage: str = ""  # and in what the boot loader starts
     loader: bool = True  # it takes along what it is told to
     tang: bool = True  # its servers answer
@@ -626,7 +627,7 @@ class Shell:
             assert self.vm.system == "installed"
             with tarfile.open(fileobj=io.BytesIO(stdin)) as tar:
                 self.vm.brought = {one.name: text_in(tar, one) for one in tar.getmembers()}
-        elif done := self._work_on_slots(script, stdin.decode()):
+        elif done := self._work_on_slots(script, stdin):
             return done
         elif "tar -x" in script:
             assert self.vm.mounted
@@ -634,7 +635,7 @@ class Shell:
         self.fuse.boundary()
         return Completed(0)
 
-    def _work_on_slots(self, script: str, given: str) -> Completed | None:
+    def _work_on_slots(self, script: str, given: bytes) -> Completed | None:
         """As cryptsetup does, one slot after the other. The scripts themselves are tried with a real one."""
         marker = shlex.split(script.partition("\n")[0])[2:]
         match marker:
@@ -642,6 +643,11 @@ class Shell:
                 how = "asked" if self.vm.opened == self.vm.boots else "sealed" if self.vm.sealed else "unknown"
                 boot = f"00000000-0000-4000-8000-{self.vm.boots:012}"
                 return Completed(0, f"nixops-proxmox-opened {boot} {1_800_000_000 + self.vm.boots} {how}\n")
+            case ["luks-ssh", where]:
+                assert (where == "/mnt") is (self.vm.system == "installer")
+                with tarfile.open(fileobj=io.BytesIO(given)) as tar:
+                    self.vm.first_keys = {one.name: text_in(tar, one) for one in tar.getmembers()}
+                return Completed(0)
             case ["luks-first-stage"]:
                 has = {"": "", self.vm.first_stage: "has"}.get(self.vm.sealed, "lacks /boot/initrd")
                 return Completed(0, f"nixops-proxmox-first-stage {has}\n" if has else "")
@@ -650,7 +656,7 @@ class Shell:
                 return Completed(0, self.vm.files[slot]) if slot in self.vm.files else Completed(1)
             case [kind, uuid, *words] if kind.startswith("luks-"):
                 volume = self._find(uuid)
-                return None if volume is None else self._work_on(volume, kind, words, given)
+                return None if volume is None else self._work_on(volume, kind, words, given.decode())
         return None
 
     def _find(self, uuid: str) -> str | None:
@@ -963,6 +969,9 @@ class Keys:
     def host_key(self, uuid: str) -> tuple[str, str]:
         return self.keys.setdefault(uuid, f"private of {uuid}"), f"ssh-ed25519 {uuid}"
 
+    def first_stage_key(self, uuid: str) -> tuple[str, str]:
+        return f"private of the first stage of {uuid}", f"ssh-ed25519 first stage of {uuid}"
+
     def has_host_key(self, uuid: str) -> bool:
         return uuid in self.keys
 
@@ -1041,6 +1050,27 @@ class Keyboard:
         return True
 
 
+class FirstStageServers:
+    """First stages that answer by SSH, or not (`silent`)."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.opened, self.silent = cluster, 0, False
+        self.fuse = Fuse()
+
+    def unlock(self, machine: Machine, port: int, host_key: str, key: str, tell: Callable[[str], None]) -> bool | None:
+        self.fuse.boundary()
+        vm = self.cluster.get(machine.facts)
+        assert host_key.removeprefix("ssh-ed25519 ") in vm.first_keys["ssh_host_ed25519_key"] and port == 2222
+        assert key == vm.luks[SLOTS[Use.TOOL]] and "CLIENT" in vm.first_keys["authorized_keys"]
+        if self.silent:
+            return None
+        if vm.opened == vm.boots:
+            return False
+        vm.opened, self.opened = vm.boots, vm.boots
+        self.fuse.boundary()
+        return True
+
+
 class Quiet:
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -1101,6 +1131,7 @@ class Bench:
         self.keys = Keys()
         self.vault = Vault()
         self.console = Keyboard(self.cluster)
+        self.first_stages = FirstStageServers(self.cluster)
         self.reporter = Quiet()
         self.clock = SteppedClock()
 
@@ -1141,7 +1172,7 @@ class Bench:
     ) -> World:
         """What a new process works with."""
         fuse = fuse or Fuse()
-        self.record.fuse = self.vault.fuse = self.console.fuse = fuse
+        self.record.fuse = self.vault.fuse = self.console.fuse = self.first_stages.fuse = fuse
         return World(
             spec=spec,
             hypervisor=hypervisor(self.cluster, fuse),
@@ -1153,6 +1184,7 @@ class Bench:
             volumes=NoVolumes(),
             escrow=self.vault,
             unlocker=self.console,
+            first_stages=self.first_stages,
             images=Shelf(self.cluster, fuse),
             permissions=permissions or Permissions(),
         )

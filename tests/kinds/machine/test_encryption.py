@@ -212,6 +212,36 @@ def test_where_nobody_else_opens_the_disk_the_tool_does_after_a_break_anywhere(
         assert bench.console.opened == bench.vm.boots, at
 
 
+BY_SSH = encrypted({"ssh": {"port": 2222}}, {"folder": "/vault"})
+
+
+def test_a_first_stage_gets_the_key_by_ssh_after_a_break_anywhere_and_its_host_key_is_not_the_systems() -> None:
+    for at, bench in broken(BANGS[0], fresh, Phase.READY, at_least=45, spec=BY_SSH):
+        assert bench.run(spec=BY_SSH).phase is Phase.READY, at
+        assert bench.first_stages.opened == bench.vm.boots and not bench.console.tried, at
+        assert bench.vm.first_keys["ssh_host_ed25519_key"] not in (*bench.keys.keys.values(), bench.vm.host_key), at
+        assert bench.record.machine.facts.luks["ssh"] == "2222", at
+
+
+def test_where_no_first_stage_answers_by_ssh_the_key_is_typed() -> None:
+    bench = Bench()
+    bench.first_stages.silent = True
+    bench.run(spec=BY_SSH)
+    assert bench.console.opened == bench.vm.boots and not bench.first_stages.opened
+
+
+def test_a_running_system_gets_the_key_of_its_first_stages_server_before_its_boot_loader_is_written() -> None:
+    bench = Bench()
+    bench.run(spec=TYPED)
+    assert not bench.vm.first_keys
+    bench.run(Phase.STOPPED, spec=TYPED)
+    bench.run(spec=BY_SSH)
+    assert bench.vm.first_keys and bench.record.machine.facts.luks["ssh"] == "2222"
+    bench.run(Phase.STOPPED, spec=BY_SSH)
+    bench.run(spec=TYPED)
+    assert "ssh" not in bench.record.machine.facts.luks
+
+
 def test_the_last_boot_without_help_is_recorded_and_one_with_help_is_not() -> None:
     bench = Bench()
     first = bench.run(spec=VAULT).facts.luks["boot"]

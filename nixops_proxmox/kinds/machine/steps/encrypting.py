@@ -30,6 +30,7 @@ from nixops_proxmox.kinds.machine.encryption import (
     volume_uuid,
 )
 from nixops_proxmox.kinds.machine.first_stage import HasKey, first_stage_script, parse_first_stage
+from nixops_proxmox.kinds.machine.first_stage_ssh import SSH_PORT, delivery_of_key
 from nixops_proxmox.kinds.machine.header import WAITS, compare, find_slot_problems
 from nixops_proxmox.kinds.machine.header_backup import back_up_header
 from nixops_proxmox.kinds.machine.keepers import KNOWN, resolved
@@ -192,7 +193,8 @@ def system_shell(world: World, machine: Machine) -> Shell:
 
 
 def _record(known: Mapping[str, str], volume: str, slots: str) -> Mapping[str, str]:
-    kept = {name: value for name, value in known.items() if name in ("recovery", "sink") or name.startswith(KNOWN)}
+    stay = ("recovery", "sink", SSH_PORT)
+    kept = {name: value for name, value in known.items() if name in stay or name.startswith(KNOWN)}
     return {**kept, "uuid": volume, "slots": slots}
 
 
@@ -206,7 +208,36 @@ def unlock(world: World, machine: Machine) -> bool:
             hint=f"`encryption.unlock.tool` keeps one since the installation, where the installation ran; "
             f"or type the recovery key: {command(Verb.CONSOLE, machine.name)}",
         )
-    return world.unlocker.unlock(machine, key, lambda text: world.reporter.detail(machine, text))
+
+    def tell(text: str) -> None:
+        world.reporter.detail(machine, text)
+
+    if port := machine.facts.luks.get(SSH_PORT):
+        _, pinned = world.keys.first_stage_key(machine.facts.uuid)
+        opened = world.first_stages.unlock(machine, int(port), pinned, key, tell)
+        if opened is not None:
+            return opened
+        tell("no first stage answers by SSH: trying the serial console")
+    return world.unlocker.unlock(machine, key, tell)
+
+
+def bring_first_stage_key(world: World, machine: Machine, facts: Facts, shell: Shell, target: str = "") -> Facts:
+    """The facts, after the system (below `target`) has what its first stage's SSH server needs when the boot loader is
+    written. Safe to repeat: the store has the same key each time."""
+    encryption = world.spec.encryption
+    port = "" if encryption is None or encryption.unlock.ssh is None else str(encryption.unlock.ssh.port)
+    if port:
+        private, _ = world.keys.first_stage_key(facts.uuid)
+        script, archive = delivery_of_key(private, world.keys.authorized_keys(world.spec), target)
+        deliver(
+            shell,
+            script,
+            archive,
+            f"{machine.name}: the key of its first stage's SSH server could not be brought to it",
+            "is there room in /etc?",
+        )
+    luks = {name: value for name, value in facts.luks.items() if name != SSH_PORT}
+    return replace(facts, luks=luks | ({SSH_PORT: port} if port else {}))
 
 
 def open_unsealed(world: World, machine: Machine) -> None:
@@ -214,7 +245,7 @@ def open_unsealed(world: World, machine: Machine) -> None:
     encryption = world.spec.encryption
     if encryption is None or encryption.unlock.sealed or not machine.facts.luks:
         return
-    if encryption.unlock.tool:
+    if encryption.unlock.ours:
         unlock(world, machine)
     elif encryption.unlock.typed:
         console = command(Verb.CONSOLE, machine.name)
@@ -241,7 +272,7 @@ def forget_keys(world: World, facts: Facts) -> None:
     encryption = world.spec.encryption
     if encryption is None:
         return
-    kept = dict.fromkeys(disks_to_keep(world.spec), Use.SYSTEM) | ({ROOT: Use.TOOL} if encryption.unlock.tool else {})
+    kept = dict.fromkeys(disks_to_keep(world.spec), Use.SYSTEM) | ({ROOT: Use.TOOL} if encryption.unlock.ours else {})
     stay = [(volume_uuid(facts, volume), use.value) for volume, use in kept.items()]
     if WAITS in facts.luks:  # for the root's new keys a boot is waited for
         stay += [(volume_uuid(facts, ROOT), next_use(use)) for use in Use]

@@ -12,7 +12,12 @@ from nixops_proxmox.kinds.machine.laid_out import with_layout
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import bring_keys, forget_keys, record_headers
+from nixops_proxmox.kinds.machine.steps.encrypting import (
+    bring_first_stage_key,
+    bring_keys,
+    forget_keys,
+    record_headers,
+)
 from nixops_proxmox.kinds.machine.steps.hardware import (
     SHUTDOWN,
     change_hardware,
@@ -141,12 +146,12 @@ class Install:
         name = self._job(machine.facts)
         if not _stands(shell.find_job(name)):
             _require_target(machine, shell)
-            self._start(world, machine, shell, name)
+            self._start(world, machine, attempt, shell, name)
         job = _wait(world, machine, shell, name, INSTALL_TIME)
         refuse_failure(machine, job, "nixos-install", f"the end of the log is above; {command(Verb.DEPLOY)} goes on")
         return self._facts(world, machine, attempt.facts)
 
-    def _start(self, world: World, machine: Machine, shell: Shell, name: str) -> None:
+    def _start(self, world: World, machine: Machine, attempt: Attempt, shell: Shell, name: str) -> None:
         system = ""
         if world.spec.install.method is InstallMethod.CLOSURE:
             system = world.builder.wanted_system(machine)
@@ -165,6 +170,7 @@ class Install:
             f"{machine.name}: the machine's keys could not be put on its disk",
             "is the target mounted on /mnt, and does it have free space?",
         )
+        attempt.note(bring_first_stage_key(world, machine, attempt.facts, shell, "/mnt"))
         shell.discard_job(name)
         shell.start_job(name, install_script(world.spec, system))
 

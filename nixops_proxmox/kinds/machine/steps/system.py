@@ -5,10 +5,17 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import BootWanted, DeployError, SwitchRefused
+from nixops_proxmox.kinds.machine.first_stage_ssh import SSH_PORT
 from nixops_proxmox.kinds.machine.growth import grow_disks, tell_pending
 from nixops_proxmox.kinds.machine.laid_out import find_layout_change
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.steps.encrypting import note_opening, open_unsealed, slots_differ, tell_closed
+from nixops_proxmox.kinds.machine.steps.encrypting import (
+    bring_first_stage_key,
+    note_opening,
+    open_unsealed,
+    slots_differ,
+    tell_closed,
+)
 from nixops_proxmox.kinds.machine.steps.hardware import (
     INSTALLED,
     SHUTDOWN,
@@ -113,6 +120,7 @@ class Activate(Repeatable):
         _warn_of_layout(world, met)
         _warn_of_slots(world, met)
         met = met.moved(met.phase, grow_disks(world, met, world.spec.disks))  # first: a new system may need the room
+        met = met.moved(met.phase, _bring_first_stage_key(world, met))  # as long as the boot loader is not written
         met, waiting = send_keys(world, met)
         wanted = world.builder.wanted_system(met)
         met = met.moved(met.phase, settle_probation(world, met, attempt, met.facts, wanted))
@@ -164,6 +172,13 @@ class Activate(Repeatable):
             attempt.note(facts)
             raise BootWanted(f"{machine.name}: only a boot takes up {told}")
         return facts
+
+
+def _bring_first_stage_key(world: World, met: Machine) -> Facts:
+    encryption, facts = world.spec.encryption, met.facts
+    if not facts.luks or encryption is None or (encryption.unlock.ssh is None and SSH_PORT not in facts.luks):
+        return facts
+    return bring_first_stage_key(world, met, facts, world.guest.system_shell(met, world.spec))
 
 
 def _meet(world: World, machine: Machine) -> Machine:

@@ -458,6 +458,7 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "luks-opened": luks_opened,
     "luks-key": luks_key,
     "luks-first-stage": luks_first_stage,
+    "luks-ssh": nothing,
     "luks-stage": luks_stage,
     "luks-settle": luks_settle,
     "file-tail": tail_file,

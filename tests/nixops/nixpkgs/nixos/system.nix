@@ -64,7 +64,11 @@ in
         network.networks = open;
         services = open;
         storePaths = words;
+        contents = open;
+        package = option types.raw "/systemd";
       };
+      initrd.secrets = open;
+      initrd.network.ssh = open;
       initrd.network.enable = option types.bool false;
       initrd.luks.devices = mkOption {
         default = { };
