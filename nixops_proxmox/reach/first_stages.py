@@ -14,7 +14,7 @@ from nixops_proxmox.model import Completed, Endpoint, Machine
 PAUSE = 2.0  # seconds between two looks
 
 
-class Runs(Protocol):
+class StageShell(Protocol):
     """A shell."""
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed: ...
@@ -25,7 +25,7 @@ class SshFirstStages:
     """Satisfies `kinds.machine.ports.FirstStages`. `open_shell`: the way to a server that has this host key.
     `patience`: seconds until one must answer."""
 
-    open_shell: Callable[[Endpoint, str], AbstractContextManager[Runs]]
+    open_shell: Callable[[Endpoint, str], AbstractContextManager[StageShell]]
     is_up: Callable[[Machine], bool]
     clock: Clock
     patience: float
@@ -49,7 +49,7 @@ class SshFirstStages:
             self.clock.sleep(PAUSE)
         return handed
 
-    def _hand_in(self, machine: Machine, shell: Runs, key: str, tell: Callable[[str], None]) -> bool:
+    def _hand_in(self, machine: Machine, shell: StageShell, key: str, tell: Callable[[str], None]) -> bool:
         tell("handing the key of its disk to its first stage")
         done = shell.run(unlock_script(), stdin=key.encode(), timeout=TIME)
         failed = f"{machine.name}: its first stage does not take the key of its disk"

@@ -67,11 +67,11 @@ def told(word: str) -> str:
     ("answers", "up_after", "done"),
     [
         ([told("opened")], 1000, True),
-        ([SshUnreachable("x"), SshUnreachable("x"), told("unasked"), told("opened")], 1000, True),
+        ([SshUnreachable("x"), SshUnreachable("x"), told("silent"), told("opened")], 1000, True),
         ([ConnectionLost("it ended")], 1, True),
         ([], 0, False),
         ([], 1000, None),
-        ([told("unasked")] * 100, 1000, None),
+        ([told("silent")] * 100, 1000, None),
     ],
 )
 def test_it_waits_until_the_first_stage_answers_and_asks(
@@ -132,8 +132,8 @@ class Stage:
     [
         ("cryptsetup:/dev/sda2", KEY, Handed.OPENED),
         ("cryptsetup:/dev/sda2", "other", Handed.WRONG),
-        ("ssh-key:x", KEY, Handed.UNASKED),
-        ("", KEY, Handed.UNASKED),
+        ("ssh-key:x", KEY, Handed.SILENT),
+        ("", KEY, Handed.SILENT),
     ],
 )
 def test_only_who_asks_for_the_passphrase_of_a_disk_gets_it(tmp_path: Path, who: str, key: str, handed: Handed) -> None:
@@ -141,7 +141,7 @@ def test_only_who_asks_for_the_passphrase_of_a_disk_gets_it(tmp_path: Path, who:
     if who:
         stage.ask(who)
     assert stage.run(key) is handed
-    assert (tmp_path / "socket").exists() is (handed is not Handed.UNASKED)
+    assert (tmp_path / "socket").exists() is (handed is not Handed.SILENT)
 
 
 @pytest.mark.parametrize("printed", ["", "opened", "nixops-proxmox-unlocked", "nixops-proxmox-unlocked maybe"])

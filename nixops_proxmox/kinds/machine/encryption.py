@@ -58,7 +58,7 @@ def uses_of(encryption: Encryption, volume: str = ROOT) -> tuple[Use, ...]:
         Use.RECOVERY: not encryption.recovery.sink.none,
         Use.SEALED: encryption.unlock.sealed and volume == ROOT,
         Use.SYSTEM: volume != ROOT,
-        Use.TOOL: encryption.unlock.ours and volume == ROOT,
+        Use.TOOL: (encryption.unlock.tool or encryption.unlock.ssh is not None) and volume == ROOT,
     }
     return tuple(use for use, is_wanted in wanted.items() if is_wanted)
 

@@ -26,7 +26,7 @@ class Handed(StrEnum):
 
     OPENED = "opened"
     WRONG = "wrong"
-    UNASKED = "unasked"
+    SILENT = "silent"
 
 
 def delivery_of_key(private: str, authorized: Sequence[str], target: str) -> tuple[str, bytes]:
@@ -56,7 +56,7 @@ tell() {{ echo "{_TOLD} $1"; exit 0; }}
 is_open() {{ [ -e /dev/mapper/{ROOT} ]; }}
 reply={SYSTEMD}
 if [ -r {REPLY} ]; then read -r reply < {REPLY} || :; fi
-found=unasked
+found=silent
 for try in 1 2 3; do
   is_open && tell opened
   for ask in {ASKED}/ask.*; do
