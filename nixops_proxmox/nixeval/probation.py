@@ -18,8 +18,11 @@ from nixops_proxmox.nixeval.activate import INHIBITED, NEEDS_REBOOT, PROFILE, TI
 from nixops_proxmox.spec import DeploySpec
 from nixops_proxmox.texts import head, script_marker, tail
 
+ANSWER = 30.0  # seconds for the answer to a script that waits for nothing longer than `BRIEF`
+BRIEF = 5  # seconds that a script waits in the guest: a network that the new system broke must be noticed soon
 NOTHING_BEFORE = 76  # the status of a guest that has no system to go back to
 LONGEST = 4000  # characters of a log that we keep
+BUSY = 77  # … of a guest where another activation is still at work
 UNIT = "nixops-proxmox-probation"  # the supervisor's, where there is systemd
 _HEAD = "nixops-proxmox-probation 1"
 _WORD = re.compile(r"[A-Za-z0-9@:_.\\-]{1,255}")
@@ -158,10 +161,14 @@ start() {{
   setsid sh -c 'echo $$ >"$1/keeper"; until sh "$1/supervisor"; do sleep 1; done; rm -f "$1/keeper"' probation "$at" \
     </dev/null >/dev/null 2>&1 &
 }}
-# Until its state is none of the given ones. A supervisor that does not live is waited for as long as its start takes.
+# wait_while TIMES STATE...: until its state is none of these, or TIMES looks were made (0: no limit). A supervisor that
+# does not live is waited for as long as its start takes.
 wait_while() {{
-  dead=0
+  dead=0 looks=$1
+  shift
   while :; do
+    looks=$((looks - 1))
+    [ "$looks" -ne 0 ] || return
     case " $* " in *" $(state) "*) ;; *) return ;; esac
     if is_alive; then dead=0; else dead=$((dead + 1)); fi
     [ "$dead" -lt 50 ] || return
@@ -191,7 +198,12 @@ _BEGIN = """\
 run=/run/nixops-proxmox roots=/nix/var/nix/gcroots/nixops-proxmox
 mkdir -p "$run" && chmod 700 "$run" || exit 1
 # An activation that outlived the connection which began it is let finish first.
-while pid=$(cat "$run/activation.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.2; done
+looks=0
+while pid=$(cat "$run/activation.pid" 2>/dev/null) && [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do
+  looks=$((looks + 1))
+  [ "$looks" -lt {looks} ] || exit {busy}
+  sleep 0.2
+done
 if [ -d "$at" ] && ! is_over && [ "$(cat "$at/id")" != {number} ]; then
   echo "another probation is under way" >&2
   exit 75
@@ -218,7 +230,7 @@ if [ "$(cat "$at/id" 2>/dev/null)" != {number} ]; then
   rm -rf "$at" && mv "$new" "$at" || exit 1
 fi
 start
-wait_while switching
+wait_while {looks} switching
 report
 """
 
@@ -227,7 +239,7 @@ _DECIDE = """\
 is_over || start
 {refusal}
 ln -s {word} "$at/decision" 2>/dev/null
-wait_while switching waiting committing reverting
+wait_while 0 switching waiting committing reverting
 report
 """
 
@@ -251,6 +263,8 @@ def begin_script(
         seconds=seconds,
         policy=shlex.quote(policy),
         profile=PROFILE,
+        looks=BRIEF * 5,
+        busy=BUSY,
         supervisor=_SUPERVISOR.format(
             profile=PROFILE,
             inhibited=INHIBITED,
@@ -333,10 +347,13 @@ def _generation(link: str) -> int:
 def begin_probation(
     system: str, shell: ScriptShell, number: str, deploy: DeploySpec, generation: int | None = None
 ) -> Probation | None:
-    """Ends when the system is active, or is not going to be. See `begin_script`. None: the guest runs nothing to go
-    back to. Raises ActivationFailed if it could not be begun."""
+    """Ends when the system is active, or is not going to be, or is still switching after some seconds. See
+    `begin_script`. None: the guest runs nothing to go back to. Raises ActivationFailed if it could not be begun, and
+    ConnectionLost if no answer came in time."""
     script = begin_script(system, number, seconds=deploy.probation, policy=deploy.failed_units, generation=generation)
-    done = shell.run(script, timeout=TIMEOUT)
+    done, tries = shell.run(script, timeout=ANSWER), int(TIMEOUT) // BRIEF
+    while done.status == BUSY and tries:
+        done, tries = shell.run(script, timeout=ANSWER), tries - 1
     if done.status == NOTHING_BEFORE:
         return None
     seen = parse_probation(done)

@@ -199,6 +199,16 @@ def test_a_connection_that_breaks_in_the_middle_changes_nothing(guest: SmallGues
     assert known(confirm_probation(guest, "n1")).state is S.CONFIRMED
 
 
+def test_what_takes_long_is_not_waited_for_in_one_call(guest: SmallGuest) -> None:
+    """A network that the new system broke would tell us nothing for as long."""
+    gate = guest.root / "gate"
+    two = guest.make_system("two", f"while [ ! -e {gate} ]; do sleep 0.01; done")
+    assert known(begin_probation(two, guest, "n1", DeploySpec())).state is S.SWITCHING
+    gate.touch()
+    assert wait_for(guest, S.WAITING).alive
+    assert known(confirm_probation(guest, "n1")).state is S.CONFIRMED
+
+
 def test_a_probation_is_begun_once_and_no_other_beside_it(guest: SmallGuest) -> None:
     two, three = guest.make_system("two", ""), guest.make_system("three", "")
     begin(guest, two)

@@ -55,6 +55,19 @@ def test_a_health_check_that_never_holds_is_refused_by_us() -> None:
     assert "tcp 80: refused" in error.message and bench.vm.active == SYSTEM
 
 
+def test_where_a_look_takes_long_we_refuse_as_long_as_there_is_time_to() -> None:
+    bench = deployed()
+
+    class Slow(Guest):
+        @override
+        def ailments(self, shell: Any, machine: Machine, spec: MachineSpec) -> list[str]:
+            bench.clock.sleep(8)
+            shell.vm.pass_time()
+            return list(super().ailments(shell, machine, spec))
+
+    assert fails(bench, spec=ILL, guest=Slow).verdict == "reverted by us"
+
+
 class Recovering(Guest):
     asked = 0
 

@@ -25,7 +25,7 @@ from nixops_proxmox.texts import tail_lines
 GRACE = 300.0  # seconds without a sign of the guest, beyond those that its probation takes
 MOST = 3900.0  # seconds for an activation and the way back from it, as the guest limits them
 PAUSE = 1.0  # seconds between two looks
-LAST = 3  # when a probation has so few seconds left, we refuse it ourselves: then the guest knows why
+LAST = 3  # when a probation has so few seconds left after another look, we refuse it: then the guest knows why
 LINES = 8  # of a log
 AGENT_EVERY = 5.0  # seconds between two questions to the hypervisor's agent
 
@@ -169,12 +169,13 @@ class Watch:
         return seen
 
     def _look(self) -> Probation | None:
+        began = self.world.clock.now()
         try:
             shell = self.world.guest.new_shell(self.machine, self.world.spec)
             seen = _known(self.world, self.world.builder.find_probation(shell), self.begun, shell)
             if seen is not None and seen.state is S.WAITING:
                 self.ssh = ()
-                return self._judge(shell, seen)
+                return self._judge(shell, seen, began)
             if seen is not None and not (seen.alive or seen.state.is_over or seen.state is S.NONE):
                 return self._wake(shell)
         except DeployError as error:
@@ -184,14 +185,15 @@ class Watch:
         self.world.clock.sleep(PAUSE)
         return seen
 
-    def _judge(self, shell: Shell, seen: Probation) -> Probation | None:
-        """A login worked. The rest is up to what the user declared."""
+    def _judge(self, shell: Shell, seen: Probation, began: float) -> Probation | None:
+        """A login worked. The rest is up to what the user declared. `began`: when this look did."""
         self.ailments = self.world.guest.ailments(shell, self.machine, self.world.spec)
         if not self.ailments:
             self.world.reporter.detail(self.machine, "it answers and is well: confirming")
             return self.world.builder.confirm_probation(shell, self.begun[NUMBER])
         told = "; ".join(self.ailments)
-        if seen.left <= LAST:
+        took = self.world.clock.now() - began
+        if seen.left <= LAST + 2 * took:  # this look took some of it already, and the next one takes as much
             return self.world.builder.refuse_probation(shell, self.begun[NUMBER], told)
         self.world.reporter.detail(self.machine, f"not well yet: {told}")
         self.world.clock.sleep(PAUSE)
