@@ -53,6 +53,7 @@ class OpenDeployment:
         self._options, self._parts, self._description = options, parts, description
         self.record = record
         self._recorded: list[Facts] | None = None
+        self._by_name: tuple[NetworkSpec | None, Mapping[str, MachineSpec]] = (None, {})
         self._kinds = find_used()
         base = Path.cwd() if description is None else description.base
         self.addresses = Addressing(record, self.network, base, parts.hypervisor, parts.clock)
@@ -67,7 +68,7 @@ class OpenDeployment:
     def machines(self) -> list[Machine]:
         """Everything that is described or recorded, by name."""
         found = {machine.name: machine for machine in self.record.machines()}
-        for name in self.described():
+        for name in self._described_by_name:
             found.setdefault(name, Machine(self.record.name, name))
         return [found[name] for name in sorted(found)]
 
@@ -93,16 +94,23 @@ class OpenDeployment:
 
     def spec(self, name: str) -> MachineSpec:
         """The machine's description; without one, what the record tells."""
-        for spec in () if self.network is None else self.network.machines:
-            if spec.name == name:
-                known = as_recorded(self.addresses.filled(spec), self.record.machine(name))
-                if known.install.cloud_init is None:
-                    return known
-                return with_cloud_init(known, [self._parts.keys.client_key().public])
-        machine = self.record.machine(name)
+        machine, spec = self.record.machine(name), self._described_by_name.get(name)
+        if spec is not None:
+            known = as_recorded(self.addresses.filled(spec), machine)
+            if known.install.cloud_init is None:
+                return known
+            return with_cloud_init(known, [self._parts.keys.client_key().public])
         if machine.phase is Phase.ABSENT:
             raise SpecError(f"there is no machine {name!r} in the deployment {self.record.name!r}")
         return spec_of_record(machine)
+
+    @property
+    def _described_by_name(self) -> Mapping[str, MachineSpec]:
+        """Made again only for another network: a fleet asks for each machine many times."""
+        network = self.network
+        if self._by_name[0] is not network:
+            self._by_name = (network, {} if network is None else {spec.name: spec for spec in network.machines})
+        return self._by_name[1]
 
     def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
         return near_its_volumes(self.record.machine(spec.name), spec, self.volumes.find_node)
@@ -153,7 +161,7 @@ class OpenDeployment:
         return place_new(asked, self._everything(), self._parts.hypervisor, warn=warn)
 
     def _everything(self) -> list[tuple[Machine, MachineSpec]]:
-        return [(self.record.machine(name), self.spec(name)) for name in self.described()]
+        return [(self.record.machine(name), self.spec(name)) for name in self._described_by_name]
 
     def _each(
         self,
@@ -288,12 +296,12 @@ class OpenDeployment:
         return {ref: {other for other in gates if other in found} for ref, gates in found.items()}
 
     def _keepers_of(self, name: str) -> list[str]:
-        encryption = self.spec(name).encryption if name in self.described() else None
+        encryption = self.spec(name).encryption if name in self._described_by_name else None
         return [str(one.machine) for one in keepers_of(encryption)]
 
     def _gate_of(self, name: str) -> str:
         """Empty for a machine that is only recorded: all that we know is the way that was proven."""
-        spec = None if name not in self.described() else self.spec(name)
+        spec = None if name not in self._described_by_name else self.spec(name)
         return (spec.endpoint.through or "") if spec is not None else ""
 
     def _refuse_without_way(self, name: str) -> None:
@@ -412,7 +420,7 @@ class OpenDeployment:
 
     def _courier(self, name: str) -> KeyCourier | None:
         """What brings it the keys that it is described with. None: there is no description."""
-        if self.network is None or name not in self.described():
+        if self.network is None or name not in self._described_by_name:
             return None
         return KeyCourier(self.network.sent_keys.get(name, ()))
 
@@ -433,7 +441,7 @@ class OpenDeployment:
         return machine
 
     def _refuse_undescribed(self, names: Sequence[str]) -> None:
-        unknown = [name for name in names if name not in self.described()]
+        unknown = [name for name in names if name not in self._described_by_name]
         if unknown:
             raise SpecError(f"not in the description: {', '.join(unknown)}")
 

@@ -30,11 +30,14 @@ class Ways:
 
     def find(self, spec: MachineSpec) -> Endpoint | None:
         """Where the machine is that leads to this one."""
-        return self._gates().get(spec.endpoint.through or "", (None, None))[0]
+        through = spec.endpoint.through
+        return self._gates().get(through, (None, None))[0] if through else None
 
     def hops(self, jump: str) -> tuple[Hop, ...]:
         """The jump hosts of an endpoint. One that is a machine of ours has to prove the key that we gave it, and is
         shown our own. Others are as the user's SSH configuration means them."""
+        if not jump:
+            return ()  # nearly all: else a fleet would read all machines for each connection
         gates = self._gates()
         named = name_hops(jump, {name: endpoint for name, (endpoint, _) in gates.items()})
         return tuple(self._ours(hop, gates[name][1]) if name else resolve(hop) for hop, name in named)

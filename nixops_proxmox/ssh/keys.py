@@ -76,6 +76,7 @@ class KeyStore:
         self._directory = directory
         self._may_act = may_act
         self._deployment = deployment
+        self._client: KeyPair | None = None
         for folder in (self.client_key_file.parent, directory / "host", directory / "first-stage"):
             sweep(folder, ".")
 
@@ -85,8 +86,10 @@ class KeyStore:
         return self._directory / "client" / "id_ed25519"
 
     def client_key(self) -> KeyPair:
-        """The key by which this deployment logs in."""
-        return self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
+        """The key by which this deployment logs in. It is read once: every login asks for it."""
+        if self._client is None:
+            self._client = self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
+        return self._client
 
     def host_key(self, uuid: str) -> tuple[str, str]:
         """(private in OpenSSH format, public) of the machine. Made at the first call."""

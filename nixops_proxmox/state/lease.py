@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, delete, insert, select, update
 
 from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.spelling import Verb, command
@@ -62,6 +62,15 @@ class Held:
         return is_provably_gone(self.holder, we)
 
 
+# Built once: a fleet asks before each effect.
+_TOKEN = select(leases.c.token).where(
+    leases.c.deployment_id == bindparam("deployment"),
+    leases.c.kind == bindparam("kind_of"),
+    leases.c.name == bindparam("name_of"),
+)
+_TOKEN_TO_KEEP = _TOKEN.with_for_update(read=True)
+
+
 @dataclass(frozen=True)
 class Lease:
     """The right to change a deployment, or one thing in it, until it is broken. `took_over`: the dead holder's, if
@@ -74,17 +83,15 @@ class Lease:
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken. Call it in the transaction of the write that it guards."""
-        self._compare(connection, self._query().with_for_update(read=True))
+        self._compare(connection, _TOKEN_TO_KEEP)
 
     def look(self, connection: Connection) -> None:
         """The same without holding anybody up: it is true at this moment only."""
-        self._compare(connection, self._query())
-
-    def _query(self) -> Select[Any]:
-        return select(leases.c.token).where(leases.c.deployment_id == self.deployment_id, _is_of(self.scope))
+        self._compare(connection, _TOKEN)
 
     def _compare(self, connection: Connection, query: Select[Any]) -> None:
-        if connection.execute(query).scalar_one_or_none() != self.token:
+        which = {"deployment": self.deployment_id, "kind_of": self.scope.kind, "name_of": self.scope.name}
+        if connection.execute(query, which).scalar_one_or_none() != self.token:
             raise Locked(
                 "somebody else has taken over this deployment; this run stops, and does and records nothing more",
                 hint="wait for the other run to end, then run the same command to continue",

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Engine, Row, Text, cast, delete, insert, select, update
+from sqlalchemy import ColumnElement, Engine, Row, Text, bindparam, cast, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nixops_proxmox.errors import StateError, StateTooNew
@@ -139,6 +139,14 @@ def _uuid_in(facts: str) -> str:
     return str(found.get("uuid", "")).lower() if isinstance(found, dict) else ""
 
 
+# Built once: a fleet asks for each machine many times.
+_THING = select(things).where(
+    things.c.deployment_id == bindparam("deployment"),
+    things.c.kind == bindparam("kind_of"),
+    things.c.name == bindparam("name_of"),
+)
+
+
 class Deployment:
     """A network's record."""
 
@@ -176,7 +184,7 @@ class Deployment:
 
     def find_stored(self, kind: str, name: str) -> Stored | None:
         with reading(self._engine) as connection:
-            row = connection.execute(select(things).where(row_of(self._id, kind, name))).one_or_none()
+            row = connection.execute(_THING, {"deployment": self._id, "kind_of": kind, "name_of": name}).one_or_none()
         return None if row is None else _parse_stored(row)
 
     def machine(self, name: str) -> Machine:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from nixops_proxmox.model import Endpoint, Facts, Machine, Phase
 from nixops_proxmox.reach.candidates import Criteria, choose_candidates
@@ -52,6 +53,19 @@ def test_the_way_is_the_one_that_leads_to_the_gate(tmp_path: Path) -> None:
     for same in (behind("new"), behind("strange"), behind(None, jump="bastion")):
         assert known.filled(same) == same
     assert known.find(behind("new")) is None and known.find(behind("gate")) == GATE
+
+
+def test_a_way_that_leads_through_nothing_reads_no_record(tmp_path: Path) -> None:
+    """A fleet asks for each connection: a thousand machines would read a thousand records each."""
+
+    class Unread(Record):
+        @override
+        def machines(self) -> list[Machine]:
+            raise AssertionError("it was read")
+
+    known = Ways(Unread(), KeyStore(tmp_path / "keys", "shop"), tmp_path)
+    assert known.hops("") == () and known.find(behind(None)) is None
+    assert known.filled(behind(None)) == behind(None)
 
 
 def test_nothing_is_tried_while_the_gate_is_nowhere() -> None:
