@@ -55,6 +55,7 @@ class Options:
     deployment: str = "default"
     only: str = ""  # the one thing that this run is about; runs about others go on beside it
     kind: str = "machine"  # of that thing
+    apart: bool = False  # this run holds its machines, and no others; runs about others go on beside it
     source: NetworkSource | None = None
     state: str = ""  # URL or file; empty: the user's own
     profiles: Path | None = None  # the profiles file; None: the user's own

@@ -208,6 +208,7 @@ def build_options(args: argparse.Namespace, screen: "Screen", *, described: bool
             check=getattr(args, "verify", False),
         ),
         break_lock=getattr(args, "break_lock", False),
+        apart=bool(getattr(args, "shard", None)),
         agreed=Agreed(getattr(args, "confirm", False), getattr(args, "outside_windows", False)),
         reporter=screen.reporter,
         ended=lambda outcome: screen.reporter.ended(outcome.name, outcome.error),

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
-from nixops_proxmox.display.arguments import add_machines, add_permissions, add_run, add_yes, select, selects_all
+from nixops_proxmox.display.arguments import (
+    add_machines,
+    add_permissions,
+    add_run,
+    add_shard,
+    add_yes,
+    select,
+    selects_all,
+    share_of,
+)
 from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.results import agree_with_care, tell_changing
 from nixops_proxmox.display.runs import carry_out
@@ -49,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="Stop at this phase; `lifecycle` lists them",
     )
     add_permissions(parser)
+    add_shard(parser)
     parser.add_argument(
         "--plan",
         metavar="FILE",
@@ -84,16 +94,26 @@ def take_plan(args: argparse.Namespace) -> None:
         args.machines = [word for word in args.machines if word not in files]
 
 
+def _refuse_alone(args: argparse.Namespace) -> None:
+    """Words that do not fit together."""
+    removes = args.remove or args.plan is not None
+    if args.release and not removes:
+        raise ConfigError("--release is for machines that --remove destroys", hint="add --remove")
+    if args.shard and removes:
+        raise ConfigError(
+            "--shard is one run of several, which know nothing of each other's plans", hint="deploy without it"
+        )
+
+
 def run(args: argparse.Namespace, screen: Screen) -> int:
     take_plan(args)
-    if args.release and not (args.remove or args.plan is not None):
-        raise ConfigError("--release is for machines that --remove destroys", hint="add --remove")
+    _refuse_alone(args)
     until = Phase(args.until) if args.until else None
     saved = _load(args)
     with open_deployed(args, screen) as deployed:
         forgotten = deployed.forgotten()
         selected = select([*deployed.described(), *(forgotten if args.remove else ())], args)
-        names = [name for name in selected if name not in forgotten]
+        names = share_of([name for name in selected if name not in forgotten], args.shard)
         if saved is not None:
             _refuse_other_deployment(args.plan, saved, deployed.record.name)
             for name in [name for name in names if name not in saved.machines]:
@@ -119,7 +139,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         moved = [] if saved is None else _find_moved(args, screen, saved, removals)
         removals = [one for one in removals if one.machine.name not in moved]
         removed = [one.machine.name for one in removals]
-        everything = selects_all(args)
+        everything = selects_all(args) and not args.shard
         gone = left if args.remove and everything else []
         if saved is not None:
             gone = _in_plan(args, screen, saved, gone)
@@ -167,7 +187,7 @@ def _remove(
 
 def _tidy(args: argparse.Namespace, screen: Screen, deployed: "Deployed") -> int:
     """A deploy of some machines, or of what a plan says, leaves alone what others may need."""
-    if selects_all(args) and args.plan is None:
+    if selects_all(args) and args.plan is None and not args.shard:
         dialogs.tidy_images(screen, deployed, remove=args.remove)
     return 0
 

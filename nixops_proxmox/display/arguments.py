@@ -1,6 +1,7 @@
 """The arguments that verbs of several doors share, and which machines they mean."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,6 +16,29 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", metavar="N", type=positive, default=JOBS, help=f"Work on N machines at a time (default: {JOBS})"
     )
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=parse_shard,
+        help="Work on the I-th of N shares of the machines, beside other runs",
+    )
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(which, of how many), counted from 1. One of a CI's runners does each."""
+    found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text)
+    which, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= which <= count:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, such as 1/4")
+    return which, count
+
+
+def share_of(names: Sequence[str], shard: tuple[int, int] | None) -> list[str]:
+    """Every N-th name, from the I-th on: each name is in one share, and shares are equal but for one name."""
+    return list(names) if shard is None else list(names)[shard[0] - 1 :: shard[1]]
 
 
 def add_break_lock(parser: argparse.ArgumentParser) -> None:

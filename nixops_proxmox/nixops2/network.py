@@ -79,8 +79,8 @@ class NixopsRecord:
         return found[-limit:] if limit else found
 
     @contextmanager
-    def lease(self, *, break_lock: bool = False) -> Iterator[None]:
-        del break_lock  # NixOps's lock ends with its process
+    def lease(self, *, break_lock: bool = False, machines: Sequence[str] = ()) -> Iterator[None]:
+        del break_lock, machines  # NixOps's lock is of the whole deployment, and ends with its process
         with self._lock():
             yield
 

@@ -179,7 +179,7 @@ class OpenDeployment:
             self._parts.right.check()  # where nothing is left to do, nothing else would check it
             return work(name, lease)
 
-        with self._lease() as lease:
+        with self._lease(names) as lease:
             (before or self._keep)(lease)
             outcomes: dict[Ref, Outcome] = {}
 
@@ -377,10 +377,12 @@ class OpenDeployment:
         return self.record.machine(name).facts.node if place is None else place.node
 
     @contextmanager
-    def _lease(self) -> Iterator[Any]:
-        """The right to change the deployment. The parts check it again before each effect."""
+    def _lease(self, names: Sequence[str] = ()) -> Iterator[Any]:
+        """The right to change the deployment, or only these machines, for a run that works apart from others. The parts
+        check it again before each effect."""
+        machines = names if self._options.apart else ()
         with (
-            self.record.lease(break_lock=self._options.break_lock) as lease,
+            self.record.lease(break_lock=self._options.break_lock, machines=machines) as lease,
             self._parts.right.held(lambda: self.record.prove(lease)),
         ):
             yield lease

@@ -76,7 +76,7 @@ class KeyStore:
         self._directory = directory
         self._may_act = may_act
         self._deployment = deployment
-        self._client: KeyPair | None = None
+        self._parsed: dict[Path, tuple[str, KeyPair]] = {}
         for folder in (self.client_key_file.parent, directory / "host", directory / "first-stage"):
             sweep(folder, ".")
 
@@ -86,10 +86,8 @@ class KeyStore:
         return self._directory / "client" / "id_ed25519"
 
     def client_key(self) -> KeyPair:
-        """The key by which this deployment logs in. It is read once: every login asks for it."""
-        if self._client is None:
-            self._client = self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
-        return self._client
+        """The key by which this deployment logs in. Every login asks for it, so it is parsed once for what is there."""
+        return self._ensure(self.client_key_file, f"nixops-proxmox-{_word(self._deployment)}")
 
     def host_key(self, uuid: str) -> tuple[str, str]:
         """(private in OpenSSH format, public) of the machine. Made at the first call."""
@@ -172,10 +170,15 @@ class KeyStore:
         self._ensure_directory(path.parent)
         if not path.exists():
             create_file(path, new_key_pair(comment).private)
-        try:
-            return load_key_pair(path.read_text(), comment)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.message}", hint="restore the file from a backup") from error
+        private = path.read_text()
+        before, pair = self._parsed.get(path, ("", None))
+        if pair is None or before != private:
+            try:
+                pair = load_key_pair(private, comment)
+            except ConfigError as error:
+                raise ConfigError(f"{path}: {error.message}", hint="restore the file from a backup") from error
+            self._parsed[path] = (private, pair)
+        return pair
 
     def _ensure_directory(self, directory: Path) -> None:
         ensure_private_directory(self._directory)

@@ -3,13 +3,26 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from nixops_proxmox.errors import Locked, StateError
 from nixops_proxmox.spelling import Verb, command
@@ -63,23 +76,24 @@ class Held:
 
 
 # Built once: a fleet asks before each effect.
-_TOKEN = select(leases.c.token).where(
-    leases.c.deployment_id == bindparam("deployment"),
-    leases.c.kind == bindparam("kind_of"),
-    leases.c.name == bindparam("name_of"),
+_TOKEN = select(leases.c.name).where(
+    leases.c.deployment_id == bindparam("deployment"), leases.c.token == bindparam("token_of")
 )
 _TOKEN_TO_KEEP = _TOKEN.with_for_update(read=True)
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to change a deployment, or one thing in it, until it is broken. `took_over`: the dead holder's, if
+    """The right to change a deployment, or some things in it, until it is broken. `took_over`: the dead holder's, if
     any."""
 
     deployment_id: int
     token: str
     took_over: Held | None = None
-    scope: Scope = ALL
+    scopes: tuple[Scope, ...] = (ALL,)
+
+    def covers(self, scope: Scope) -> bool:
+        return ALL in self.scopes or scope in self.scopes
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken. Call it in the transaction of the write that it guards."""
@@ -90,8 +104,8 @@ class Lease:
         self._compare(connection, _TOKEN)
 
     def _compare(self, connection: Connection, query: Select[Any]) -> None:
-        which = {"deployment": self.deployment_id, "kind_of": self.scope.kind, "name_of": self.scope.name}
-        if connection.execute(query, which).scalar_one_or_none() != self.token:
+        which = {"deployment": self.deployment_id, "token_of": self.token}
+        if len(connection.execute(query, which).all()) != len(self.scopes):
             raise Locked(
                 "somebody else has taken over this deployment; this run stops, and does and records nothing more",
                 hint="wait for the other run to end, then run the same command to continue",
@@ -101,7 +115,7 @@ class Lease:
 def list_held(engine: Engine, deployment_id: int) -> list[Held]:
     """All leases of the deployment and of things in it, dead or alive, the oldest first."""
     with reading(engine) as connection:
-        return _list(connection, deployment_id, ALL)
+        return _list(connection, deployment_id, (ALL,))
 
 
 def find_held(engine: Engine, deployment_id: int) -> Held | None:
@@ -109,27 +123,30 @@ def find_held(engine: Engine, deployment_id: int) -> Held | None:
     return next(iter(list_held(engine, deployment_id)), None)
 
 
-def _is_of(scope: Scope) -> ColumnElement[bool]:
-    return (leases.c.kind == scope.kind) & (leases.c.name == scope.name)
+def _is_of(scopes: Sequence[Scope], table: Table = leases) -> ColumnElement[bool]:
+    """Said by kind: a shard may have hundreds of machines."""
+    kinds = dict.fromkeys(scope.kind for scope in scopes)
+    names = {kind: [scope.name for scope in scopes if scope.kind == kind] for kind in kinds}
+    return or_(*((table.c.kind == kind) & table.c.name.in_(those) for kind, those in names.items()))
 
 
-def _excluding(deployment_id: int, scope: Scope) -> list[ColumnElement[bool]]:
+def _excluding(deployment_id: int, scopes: Sequence[Scope]) -> list[ColumnElement[bool]]:
     ours = [leases.c.deployment_id == deployment_id]
-    return ours if scope.is_all else [*ours, _is_of(ALL) | _is_of(scope)]
+    return ours if ALL in scopes else [*ours, _is_of((ALL, *scopes))]
 
 
-def _list_readable(connection: Connection, deployment_id: int, scope: Scope) -> list[Held]:
+def _list_readable(connection: Connection, deployment_id: int, scopes: Sequence[Scope]) -> list[Held]:
     """List the leases that can be read, to break them. A damaged lease must not stay for ever."""
     try:
         with translated(connection.engine):
-            return _list(connection, deployment_id, scope)
+            return _list(connection, deployment_id, scopes)
     except StateError:
         return []
 
 
-def _list(connection: Connection, deployment_id: int, scope: Scope) -> list[Held]:
-    """The leases that exclude one of this scope, because they have a thing in common."""
-    query = select(leases).where(*_excluding(deployment_id, scope)).order_by(leases.c.since)
+def _list(connection: Connection, deployment_id: int, scopes: Sequence[Scope]) -> list[Held]:
+    """The leases that exclude one of these scopes, because they have a thing in common."""
+    query = select(leases).where(*_excluding(deployment_id, scopes)).order_by(leases.c.since)
     return [_parse(row) for row in connection.execute(query)]
 
 
@@ -149,15 +166,15 @@ def hold(
     deployment_id: int,
     name: str,
     *,
-    scope: Scope = ALL,
+    scopes: Sequence[Scope] = (ALL,),
     break_lock: bool = False,
     now: Callable[[], float] = time.time,
     who: Callable[[], Holder] = this_process,
     heartbeat: float = HEARTBEAT,
 ) -> Iterator[Lease]:
-    """Hold the lease of the deployment, or of one thing in it. Locked if another run holds it and may still live,
-    unless told to break it."""
-    lease = _acquire(engine, deployment_id, name, scope, break_lock=break_lock, now=now(), we=who())
+    """Hold the lease of the deployment, or of some things in it: of all or of none. Locked if another run holds one of
+    them and may still live, unless told to break it."""
+    lease = _acquire(engine, deployment_id, name, tuple(scopes), break_lock=break_lock, now=now(), we=who())
     stop = threading.Event()
     beating = threading.Thread(
         target=_beat, args=(engine, lease, stop, heartbeat, now), name=f"lease of {name}", daemon=True
@@ -172,34 +189,45 @@ def hold(
 
 
 def _acquire(
-    engine: Engine, deployment_id: int, name: str, scope: Scope, *, break_lock: bool, now: float, we: Holder
+    engine: Engine,
+    deployment_id: int,
+    name: str,
+    scopes: tuple[Scope, ...],
+    *,
+    break_lock: bool,
+    now: float,
+    we: Holder,
 ) -> Lease:
     with writing(engine) as connection:
         # The row lock makes two takers of PostgreSQL one after the other. In SQLite the transaction has done so.
         connection.execute(select(deployments.c.id).where(deployments.c.id == deployment_id).with_for_update())
         held = (
-            _list_readable(connection, deployment_id, scope) if break_lock else _list(connection, deployment_id, scope)
+            _list_readable(connection, deployment_id, scopes)
+            if break_lock
+            else _list(connection, deployment_id, scopes)
         )
         for other in held:
             if not break_lock and not other.is_gone(we):
                 raise locked(name, other, now)
-        connection.execute(delete(leases).where(*_excluding(deployment_id, scope)))
-        lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, scope)
-        connection.execute(
-            insert(leases).values(
-                deployment_id=deployment_id,
-                kind=scope.kind,
-                name=scope.name,
-                token=lease.token,
-                holder=we.to_json(),
-                since=now,
-                heartbeat=now,
-            )
-        )
+        connection.execute(delete(leases).where(*_excluding(deployment_id, scopes)))
+        lease = Lease(deployment_id, uuid4().hex, held[0] if held else None, scopes)
+        rows = [
+            {
+                "deployment_id": deployment_id,
+                "kind": scope.kind,
+                "name": scope.name,
+                "token": lease.token,
+                "holder": we.to_json(),
+                "since": now,
+                "heartbeat": now,
+            }
+            for scope in scopes
+        ]
+        connection.execute(insert(leases), rows)
         # No other run works on these now, so what never ended was cut off.
         cut_off = (journal.c.deployment_id == deployment_id) & (journal.c.outcome == "running")
-        if not scope.is_all:
-            cut_off &= (journal.c.kind == scope.kind) & (journal.c.name == scope.name)
+        if ALL not in scopes:
+            cut_off &= _is_of(scopes, journal)
         connection.execute(update(journal).where(cut_off).values(outcome="interrupted"))
     return lease
 

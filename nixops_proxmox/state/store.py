@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -193,8 +193,9 @@ class Deployment:
         return Machine(self.name, name) if stored is None else self._parse(stored)
 
     def only(self, name: str, kind: str = MACHINE) -> "Deployment":
-        """The same record for a run that works on only one thing, beside runs that work on others."""
-        return Deployment(self._state, self._id, self.name, only=Scope(kind, name))
+        """The same record for a run that works on only one thing, beside runs that work on others. An empty name: on
+        all of it."""
+        return Deployment(self._state, self._id, self.name, only=Scope(kind, name) if name else ALL)
 
     def forget(self, name: str, lease: Lease | None = None, *, kind: str = MACHINE) -> None:
         """Drop the thing's record, and a machine's endpoint winners. Its history stays."""
@@ -233,14 +234,15 @@ class Deployment:
         systems.keep_contents(BlobStore(self._state), system, contents)
 
     def lease(
-        self, *, break_lock: bool = False, who: Callable[[], Holder] = this_process
+        self, *, break_lock: bool = False, machines: Sequence[str] = (), who: Callable[[], Holder] = this_process
     ) -> AbstractContextManager[Lease]:
-        """Hold the deployment for one run. Raises Locked, unless told to break another's hold."""
+        """Hold the deployment, or only these machines. Raises Locked, unless told to break another's hold."""
+        scopes = tuple(Scope(MACHINE, name) for name in machines) or (self._only,)
         return hold(
             self._engine,
             self._id,
             self.name,
-            scope=self._only,
+            scopes=scopes,
             break_lock=break_lock,
             now=self._state.now,
             who=who,
@@ -249,9 +251,9 @@ class Deployment:
     def holding(self, kind: str, name: str, lease: Lease) -> AbstractContextManager[Lease]:
         """The right to change this thing for a run that has `lease`: the same, if it is of this thing or of all."""
         scope = Scope(kind, name)
-        if lease.scope in (ALL, scope):
+        if lease.covers(scope):
             return nullcontext(lease)
-        return hold(self._engine, self._id, self.name, scope=scope, now=self._state.now)
+        return hold(self._engine, self._id, self.name, scopes=(scope,), now=self._state.now)
 
     def prove(self, lease: Lease) -> None:
         """Raises Locked if the lease was broken. For effects that no transaction can guard."""

@@ -1,3 +1,4 @@
+import argparse
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from nixops_proxmox.cli.arguments import (
     get_source,
     state_location,
 )
-from nixops_proxmox.display.arguments import select
+from nixops_proxmox.display.arguments import parse_shard, select, share_of
 from nixops_proxmox.errors import ConfigError
 
 NAMES = ["app", "db1", "db2", "web"]
@@ -30,6 +31,19 @@ NAMES = ["app", "db1", "db2", "web"]
 )
 def test_machines_are_chosen_by_pattern_in_their_own_order(words: list[str], chosen: list[str]) -> None:
     assert select(NAMES, parse(["deploy", *words])) == chosen
+
+
+def test_each_machine_is_in_one_share() -> None:
+    shares = [share_of(NAMES, (which, 3)) for which in (1, 2, 3)]
+    assert sorted(name for share in shares for name in share) == sorted(NAMES)
+    assert {len(share) for share in shares} <= {len(NAMES) // 3, len(NAMES) // 3 + 1}
+    assert share_of(NAMES, None) == NAMES and share_of(NAMES, (9, 9)) == []
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no share, such as 1/4"):
+        parse_shard(text)
 
 
 @pytest.mark.parametrize("words", [["wbe"], ["--except", "wbe"], ["--only", "wbe"]])

@@ -55,6 +55,33 @@ def test_runs_on_different_machines_hold_one_deployment_side_by_side(state: Stat
     assert deployment.held() is None
 
 
+def test_a_run_apart_holds_all_of_its_machines_or_none_and_no_others(state: State) -> None:
+    deployment = state.deployment("net")
+    with deployment.lease(machines=["a", "c"]) as lease, deployment.lease(machines=["b", "d"]):
+        assert {held.scope.name for held in deployment.holders()} == {"a", "b", "c", "d"}
+        for other in (deployment, deployment.only("c")):
+            with pytest.raises(Locked, match=r"'[ac]' of deployment 'net'"), other.lease():
+                pytest.fail("two at once")
+        with pytest.raises(Locked, match="'c' of deployment"), deployment.lease(machines=["c", "e"]):
+            pytest.fail("two at once")
+        assert "e" not in {held.scope.name for held in deployment.holders()}
+        deployment.prove(lease)
+        with deployment.only("c").lease(break_lock=True), pytest.raises(Locked, match="taken over"):
+            deployment.prove(lease)  # it had two, and has one
+    assert deployment.holders() == []
+
+
+def test_a_run_about_nothing_special_holds_the_whole_deployment(state: State) -> None:
+    """The doors say it so: `only` is empty."""
+    deployment = state.deployment("net")
+    with (
+        deployment.only("").lease(),
+        pytest.raises(Locked, match="deployment 'net'"),
+        deployment.only("web").lease(),
+    ):
+        pytest.fail("two at once")
+
+
 def test_whoever_takes_one_machine_leaves_the_attempts_of_the_others_alone(state: State) -> None:
     deployment = state.deployment("net")
     for name in ("web", "db"):
