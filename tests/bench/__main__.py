@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.lab.starter import name_starter
+from tests.bench.faulty import measure_faults
 from tests.bench.fleet import critical_path, measure_fleet, start_scripted_lab
 from tests.bench.guests import guest_summary, measure_guests
+from tests.bench.limits import objections
 from tests.bench.racing import measure_race
+from tests.bench.tables import tables
+from tests.bench.verbs import measure_verbs
 from tests.bench.ways import measure_ways, ways_summary
 
 LEFT_OUT = "Nix's evaluation, build and copy: machines are installed from a configuration.nix, and guests are a model"
-PARTS = ("api_calls", "fleet", "race", "no_change")
+PARTS = ("api_calls", "fleet", "race", "no_change", "verbs", "faults")
 
 
 def say(text: str) -> None:
@@ -24,7 +28,7 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def measure(parts: Sequence[str], fleets: Sequence[int], races: int) -> dict[str, Any]:
+def measure(parts: Sequence[str], fleets: Sequence[int], races: int, *, quick: bool = False) -> dict[str, Any]:
     """The object that --json prints; a part that was not asked for is not in it."""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="nixops-proxmox-bench.") as scratch:
@@ -44,6 +48,10 @@ def measure(parts: Sequence[str], fleets: Sequence[int], races: int) -> dict[str
             with start_scripted_lab(folder / "same", realistic=False) as lab:
                 again = measure_fleet(lab, 100, folder / "same-client", times=2)
                 result["no_change"] = {"machines": 100, "api_calls": again["again"]["total"] + again["again"]["polls"]}
+        if "faults" in parts:
+            result["faults"] = measure_faults(folder, 20 if quick else 200, say)
+        if "verbs" in parts:
+            result["verbs"] = measure_verbs(folder / "verbs", 1 if quick else 5, say)
     return result
 
 
@@ -63,6 +71,7 @@ def measure_fleets(fleets: Sequence[int], folder: Path) -> list[dict[str, Any]]:
                 "critical_path_s": round(path, 2),
                 "ratio": round(found["wall_s"] / path, 3),
                 "client_cpu_s": round(found["cpu_s"], 2),
+                "cpu_ms_per_machine": round(1000 * found["cpu_s"] / count),
                 "peak_rss_mib": round(found["rss_mib"], 1),
                 "api_calls_per_machine": round(calls / count, 2),
                 "ready": found["ready"],
@@ -85,6 +94,17 @@ def summary(result: dict[str, Any]) -> str:
         lines.append(f"race: p50 {race['p50_ms']} ms, p99 {race['p99_ms']} ms, wrong winners {race['wrong_winners']}")
     if same := result.get("no_change"):
         lines.append(f"no change, {same['machines']} machines: {same['api_calls']} API calls")
+    if faulty := result.get("faults"):
+        lines.append(
+            f"{faulty['machines']} machines, 1 of {faulty['every']} calls wrong: {faulty['ready']} ready at once"
+        )
+    for row in result.get("verbs", {"rows": ()})["rows"]:
+        lines.append(
+            f"{row['verb']}: {row['cpu_s']} s CPU, {row['ratio']} of the reference, and Nix {row['nix_s']} s;"
+            f" {row['modules']} modules"
+        )
+    for what, calls in result.get("verbs", {"calls": {}})["calls"].items():
+        lines.append(f"{what.replace('_', ' ')}: {calls['total']} API calls and {calls['polls']} polls")
     if guests := result.get("qemu"):
         lines += guest_summary(guests)
     if ways := result.get("ways"):
@@ -107,6 +127,8 @@ def measure_each_way(times: int) -> dict[str, Any]:
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measures what the tool costs.")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--tables", action="store_true", help="print the tables of docs/bench.md")
+    parser.add_argument("--check", action="store_true", help="fail where there are more calls or modules than allowed")
     parser.add_argument("--only", choices=PARTS, action="append", help="only this part (may be repeated)")
     parser.add_argument("--machines", metavar="N,N,…", help="sizes of the fleets (1,10,100,1000; --qemu: 1,2,3)")
     parser.add_argument("--qemu", action="store_true", help="instead: real guests, from nothing to ready")
@@ -122,9 +144,13 @@ def main(words: Sequence[str]) -> int:
     if args.ways:
         result = measure_each_way(args.times)
     else:
-        result = measure_real(sizes) if args.qemu else measure(args.only or PARTS, sizes, races)
-    sys.stdout.write((json.dumps(result, indent=2) if args.json else summary(result)) + "\n")
-    return 0
+        result = measure_real(sizes) if args.qemu else measure(args.only or PARTS, sizes, races, quick=args.quick)
+    told = json.dumps(result, indent=2) if args.json else tables(result) if args.tables else summary(result)
+    sys.stdout.write(told + "\n")
+    exceeded = objections(result) if args.check else []
+    for objection in exceeded:
+        say(f"too much: {objection}")
+    return int(bool(exceeded))
 
 
 if __name__ == "__main__":
