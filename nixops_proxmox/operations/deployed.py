@@ -12,6 +12,7 @@ from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.machine.encrypted import foresee_installation
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.sending import SendKeys
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
@@ -400,7 +401,9 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         def node_of(other: str) -> str:
             return self._node_of(other) if self.profile_of(other) == self.profile_of(machine.name) else ""
 
-        lines = find_unsafe(spec.encryption, node, node_of, machine.facts.luks)
+        lines = [*find_unsafe(spec.encryption, node, node_of, machine.facts.luks)]
+        if found.effect in (Effect.NEW, Effect.REINSTALL, Effect.RECREATE):
+            lines += foresee_installation(spec, machine.facts.luks if found.effect is Effect.REINSTALL else {})
         return (*lines, *slots_differ(spec, machine))
 
     def _foresee_addresses(self, names: Sequence[str]) -> tuple[list[Taking], dict[str, DeployError]]:

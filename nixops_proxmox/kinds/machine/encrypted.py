@@ -59,6 +59,19 @@ def told_as(volume: str, part: Mapping[str, str]) -> str:
     return f"disk {part.get('uuid', '')}" if volume == ROOT else f"disk {volume} {part.get('uuid', '')}"
 
 
+def foresee_installation(spec: "MachineSpec", luks: Mapping[str, str]) -> Sequence[str]:
+    """What a plan says of the disks of a machine that is to be installed, a sentence each."""
+    if spec.encryption is None:
+        return ()
+    kept = [slot for slot in disks_to_keep(spec) if part_of(luks, slot).get("slots")]
+    made = ["the first disk", *(slot for slot in data_disks(spec) if slot not in kept)]
+    sink = spec.encryption.recovery.sink
+    where = sink.folder or "the command of its sink"
+    keys = "there is no recovery key" if sink.none else f"a recovery key for each goes to {where}"
+    lines = [f"encryption: LUKS is made on {' and '.join(made)}; {keys}"]
+    return [*lines, *(f"encryption: {slot} is kept as it is, with the keys that it has" for slot in kept)]
+
+
 def disks_to_keep(spec: "MachineSpec") -> tuple[str, ...]:
     """The encrypted data disks that a reinstall must not write."""
     kept = {disk.slot for disk in spec.disks if disk.keep}

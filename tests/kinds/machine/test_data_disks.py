@@ -9,7 +9,14 @@ import pytest
 
 from nixops_proxmox.cli.spelling import spelled as spell
 from nixops_proxmox.errors import ConfigError, NeedsPermission, PveOutcomeUnknown, StateError
-from nixops_proxmox.kinds.machine.encrypted import disks_in, kept_record, part_of, recorded_volumes, with_part
+from nixops_proxmox.kinds.machine.encrypted import (
+    disks_in,
+    foresee_installation,
+    kept_record,
+    part_of,
+    recorded_volumes,
+    with_part,
+)
 from nixops_proxmox.kinds.machine.encrypted_layout import layout
 from nixops_proxmox.kinds.machine.encryption import digest_of, luks_uuid, volume_uuid
 from nixops_proxmox.kinds.machine.engine import run_errand
@@ -257,6 +264,16 @@ def test_check_and_the_recovery_test_look_at_every_disk() -> None:
     assert list(given) == ["root"]
     with pytest.raises(ConfigError, match="no encrypted disk scsi9"):
         try_keys(Pursuit(machine, world, bench.record), volume="scsi9")
+
+
+def test_a_plan_says_which_disks_are_encrypted_and_which_are_kept() -> None:
+    luks = installed(KEPT).record.machine.facts.luks
+    (made,) = foresee_installation(KEPT, {})
+    assert made == "encryption: LUKS is made on the first disk and scsi1; a recovery key for each goes to /vault"
+    first, kept = foresee_installation(KEPT, luks)
+    assert "on the first disk; a" in first and "scsi1 is kept as it is" in kept
+    assert "no recovery key" in foresee_installation(encrypted(tang(THUMBPRINT), {"none": True}), {})[0]
+    assert foresee_installation(with_disk(VAULT).model_copy(update={"encryption": None}), luks) == ()
 
 
 def test_what_is_known_of_one_volume_is_apart_from_the_others() -> None:
