@@ -351,6 +351,17 @@ in
       authorizedKeys = mkOption { type = listOf str; default = [ ]; description = "The public keys that may log in."; };
     } // { description = "How to log in to the machine."; };
     deploy = section {
+      strategy = section {
+        group = optional' str "web" "The group of machines that are changed in one order. Machines that name none are a group, too.";
+        batch = optional' (either int str) "25%" "How many machines of the group a deploy changes at a time: a number, or a percentage of those that it works on. The next ones begin when these are ready and well. null: all at once.";
+        canary = mkOption { type = bool; default = false; description = "Whether this machine is changed before the others of its group. If it fails, they are left alone."; };
+        maxFailures = mkOption { type = ints.between 0 100000; default = 0; description = "How many machines of the group may fail before no more are begun."; };
+      } // { description = "Which machines are changed at the same time. The machines of a group say the same `batch` and `maxFailures`. Only the command line's `deploy` has an order of its own. See `docs/rolling.md`."; };
+      hooks = section {
+        before = optional' (listOf str) [ "./drain" "web1" ] "A command that runs on the computer that deploys, before a machine that is installed is changed. It gets the machine as JSON on its standard input. If it fails, the machine is left alone.";
+        after = optional' (listOf str) [ "./undrain" "web1" ] "A command that runs there when the machine has been changed, and is ready and well. If it fails, the machine counts as failed.";
+        timeout = mkOption { type = ints.between 1 86400; default = 300; description = "How many seconds each of them gets."; };
+      } // { description = "Commands of yours around each change of the machine by `deploy`. Each runs at least once: again, if a run was killed. NixOps 2 does not run them. See `docs/rolling.md`."; };
       probation = mkOption { type = ints.between 0 86400; default = 120; description = "For how many seconds a new system that is active waits to be confirmed. If it is not, the machine goes back to the system before by itself. 0: a new system is kept, whatever comes of it. See `docs/probation.md`."; };
       failedUnits = mkOption { type = enum [ "revert" "accept" ]; default = "revert"; description = "What to do if services fail that had not failed before the activation: go back to the system before, or go on."; };
       health = section {

@@ -23,6 +23,7 @@ from nixops_proxmox.model import Awaiting, Machine, Power, Probation
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
 from nixops_proxmox.nixeval.copy import Destination
+from nixops_proxmox.nixeval.one_boot import GuestLoader
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
@@ -222,6 +223,7 @@ class Parts:
             hypervisor=self.guests_of(spec.profile, container=spec.is_container),
             guest=self.guests,
             builder=builder,
+            loader=None if spec.is_container else GuestLoader(),
             keys=self.keys,
             clock=self.clock,
             reporter=self._telling,

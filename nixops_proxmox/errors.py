@@ -6,6 +6,7 @@ DeployError                 message, hint; retry; exit_status
 ├── StateError              our own record forbids it                                             3
 │   ├── Locked                  another run holds it: who, since when
 │   ├── NoPath                  no move leads from here to what was asked
+│   ├── NotBegun                others failed first: it is as it was                 retry SAFE
 │   ├── NeedsPermission         it destroys or replaces something: the user must allow it first
 │   │   └── Unrecorded              the cluster has the machine, and the record has not
 │   └── StateTooNew             written by a newer version
@@ -28,6 +29,7 @@ DeployError                 message, hint; retry; exit_status
 │   ├── CommandFailed           argv, exit status, tail of the output
 │   ├── JobStillRunning         we stopped waiting for a detached job; it goes on       retry LOOK_FIRST
 │   ├── GuestLost               the guest was restarted under us: what ran in it is gone
+│   ├── Unwell                  it is ready, and its declared health does not hold   retry SAFE
 │   ├── WrongDisk               a disk is not the declared one, or holds data we did not put there
 │   └── NoEndpoint              no address answered as this machine: each attempt's reason
 ├── SshError                                                                                      6
@@ -35,6 +37,7 @@ DeployError                 message, hint; retry; exit_status
 │   ├── SshRefused              connected and proven, but our key was not accepted
 │   ├── HostKeyChanged          somebody else answered                               NEVER, loud
 │   └── ConnectionLost          it broke on the way; what ran may still run          retry LOOK_FIRST
+├── HookFailed              a command of `deploy.hooks` failed                                    9
 ├── RouterError             a router or a DHCP server refused, or did not answer                  8
 │   ├── RouterUnreachable       nothing was sent                                     retry SAFE
 │   ├── RouterOutcomeUnknown    sent, no answer                                      retry LOOK_FIRST
@@ -98,6 +101,12 @@ class Locked(StateError):
 
 class NoPath(StateError):
     pass
+
+
+class NotBegun(StateError):
+    """Nothing was done, because others failed first. It is no failure of its own."""
+
+    retry = Retry.SAFE
 
 
 class NeedsPermission(StateError):
@@ -218,6 +227,12 @@ class GuestLost(GuestError):
     retry = Retry.LOOK_FIRST
 
 
+class Unwell(GuestError):
+    """The machine is ready, and what its user declared as health does not hold."""
+
+    retry = Retry.SAFE
+
+
 class WrongDisk(GuestError):
     pass
 
@@ -250,6 +265,12 @@ class HostKeyChanged(SshError):
 
 class ConnectionLost(SshError):
     retry = Retry.LOOK_FIRST
+
+
+class HookFailed(DeployError):
+    """A command of the user's that runs here, before or after a machine is changed."""
+
+    exit_status = 9
 
 
 class RouterError(DeployError):

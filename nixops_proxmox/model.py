@@ -125,6 +125,7 @@ class Facts:
     # "waits": the boot after which another must show that a TPM unseals the new key. "ssh": the first stage's port.
     # Of each encrypted data disk the same, with its slot before ("scsi1 uuid"): see kinds/machine/encrypted.py.
     luks: Mapping[str, str] = field(default_factory=dict)
+    hooks: Mapping[str, str] = field(default_factory=dict)  # which commands of `deploy.hooks` are due, by name
     sent: Mapping[str, str] = field(default_factory=dict)  # where it has the keys of `deployment.keys`, by name
     container: bool = False  # PVE has it as a container, and not as a VM
     # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.
@@ -147,7 +148,18 @@ class Facts:
         plain["addresses"] = [
             {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
         ]
-        for name in ("extra", "volumes", "contents", "sizes", "errand", "applied", "awaits", "probation", "luks"):
+        for name in (
+            "extra",
+            "volumes",
+            "contents",
+            "sizes",
+            "errand",
+            "applied",
+            "awaits",
+            "probation",
+            "hooks",
+            "luks",
+        ):
             plain[name] = dict(getattr(self, name))
         empty = Facts()
         return {
@@ -483,6 +495,26 @@ class Probation:
     refused: bool = False  # by us
     left: int = 0
     log: str = ""
+
+
+@dataclass(frozen=True)
+class OneBoot:
+    """A system that the next boot takes, and only that one: its generation, and the boot loader. `why` it cannot be
+    done; empty: it is done. `failed`: the units that are down now."""
+
+    generation: int = 0
+    loader: str = ""
+    why: str = ""
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Booted:
+    """What a guest says of its last boot: its boot ID, the system that was booted, and the units that are down."""
+
+    boot: str = ""
+    system: str = ""
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

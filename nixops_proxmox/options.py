@@ -1,6 +1,6 @@
 """What a door was told: which network, which deployment, which state, what is allowed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from nixops_proxmox.kinds.machine.shape import Permissions
 from nixops_proxmox.nixeval.evaluate import NetworkSource
 from nixops_proxmox.pve.wire.calls import Trace, no_trace
 from nixops_proxmox.reach.patience import Patience
+from nixops_proxmox.spec import Strategy
 from nixops_proxmox.spelling import Verb
 
 MAKE_ANOTHER = "NIXOPS_PROXMOX_MAKE_ANOTHER"  # the word `--make-another`, for doors that have no options of ours
@@ -48,6 +49,15 @@ class Agreed:
     moment: Callable[[], datetime] = lambda: datetime.now().astimezone()
 
 
+Strategies = Mapping[str, Strategy]  # by machine
+
+
+def as_described(names: Sequence[str], described: Strategies) -> Strategies:
+    """In the order that the description says."""
+    del names
+    return described
+
+
 @dataclass(frozen=True)
 class Options:
     """`source` None: work only from the record (stop, destroy, ssh … of what is deployed)."""
@@ -67,6 +77,7 @@ class Options:
     agreed: Agreed = field(default_factory=Agreed)
     reporter: Reporter = field(default_factory=Silent)
     ended: Callable[[Outcome], None] = lambda _: None  # told how it ended for a machine, at once
+    strategy: Callable[[Sequence[str], Strategies], Strategies] = as_described  # of the machines of this run
     trace: Trace = no_trace  # told every API call
     patience: Patience = field(default_factory=Patience)
     keep: Mapping[str, str] = field(default_factory=dict)  # what a door wants in the machines' facts (`extra`)

@@ -23,7 +23,17 @@ REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/t
 # Files whose tests share machines that take long to make: in several processes they would be made again.
 SHARED = tuple(
     f"tests/e2e/test_{name}.py"
-    for name in ("encrypted", "faults", "probation", "secrets", "swapped_disks", "systems", "two_hypervisors")
+    for name in (
+        "encrypted",
+        "faults",
+        "one_boot",
+        "probation",
+        "rolling",
+        "secrets",
+        "swapped_disks",
+        "systems",
+        "two_hypervisors",
+    )
 )
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 

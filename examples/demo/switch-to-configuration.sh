@@ -2,13 +2,20 @@
 # Takes the system in @system@ into use, with NixOS's own words for how.
 set -eu
 system=@system@
+
+# Real guests boot what is the system profile by then.
+install_boot_loader() {
+  if command -v lab-grub >/dev/null; then lab-grub "$system"; fi
+}
+
 case ${1-} in
   switch | test)
     "$system/activate"
     ln -sfn "$system" /run/current-system
     lab-services switch "$system"
+    [ "$1" = test ] || install_boot_loader
     ;;
-  boot) ;; # what boots next is the system profile, which is set already
+  boot) install_boot_loader ;;
   dry-activate) lab-services dry-switch "$system" ;;
   *)
     echo "usage: $0 switch|boot|test|dry-activate" >&2

@@ -70,6 +70,7 @@ exit status:
   6    SSH failed
   7    Nix failed
   8    a router or a DHCP server refused, failed or did not answer
+  9    a command of deploy.hooks failed
   70   this program has a defect
   130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
 """

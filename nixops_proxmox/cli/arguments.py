@@ -5,11 +5,12 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from nixops_proxmox.display.arguments import JOBS
+from nixops_proxmox.display.arguments import JOBS, unknown_machine
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import PROFILE_VARIABLE
@@ -18,6 +19,7 @@ from nixops_proxmox.texts import head
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
     from nixops_proxmox.display.screen import Screen
     from nixops_proxmox.operations import Deployed, Options
+    from nixops_proxmox.options import Strategies
 
 DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
 STATE_VARIABLE = "NIXOPS_PROXMOX_STATE"
@@ -211,8 +213,29 @@ def build_options(args: argparse.Namespace, screen: "Screen", *, described: bool
         apart=bool(getattr(args, "shard", None)),
         agreed=Agreed(getattr(args, "confirm", False), getattr(args, "outside_windows", False)),
         reporter=screen.reporter,
+        strategy=find_strategy(args),
         ended=lambda outcome: screen.reporter.ended(outcome.name, outcome.error),
     )
+
+
+def find_strategy(args: argparse.Namespace) -> Any:
+    """What the user said about the order stands in for what is described. --batch and --canary make one group of all
+    machines of this run."""
+    from nixops_proxmox.options import as_described
+    from nixops_proxmox.spec import Strategy
+
+    said, canary, most = getattr(args, "batch", None), getattr(args, "canary", []), getattr(args, "max_failures", None)
+
+    def decide(names: "Sequence[str]", described: "Strategies") -> "Strategies":
+        for pattern in canary:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise unknown_machine(pattern, names)
+        if said is None and not canary:
+            return {name: one.model_copy(update={"max_failures": most}) for name, one in described.items()}
+        first = {name for name in names if any(fnmatchcase(name, pattern) for pattern in canary)}
+        return {name: Strategy(batch=said, canary=name in first, max_failures=most or 0) for name in names}
+
+    return decide if said or canary or most is not None else as_described
 
 
 def list_deployments(state: str) -> list[str]:

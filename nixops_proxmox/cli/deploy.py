@@ -15,6 +15,7 @@ from nixops_proxmox.display.arguments import (
     add_permissions,
     add_run,
     add_shard,
+    add_strategy,
     add_yes,
     select,
     selects_all,
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_permissions(parser)
     add_shard(parser)
+    add_strategy(parser)
     parser.add_argument(
         "--plan",
         metavar="FILE",

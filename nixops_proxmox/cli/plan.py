@@ -15,6 +15,7 @@ from nixops_proxmox.display.arguments import (
     add_machines,
     add_permissions,
     add_plan,
+    add_strategy,
     get_machine,
     select,
     selects_all,
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--why", metavar="NAME", help="Explain one machine: each node, each change, all packages")
     add_permissions(parser)
+    add_strategy(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
@@ -64,9 +66,12 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         with screen.busy("asking the cluster"):
             planned = deployed.plan(names, copy=args.copy)
             removals, volumes, resources = deployed.removals(), deployed.list_volumes(), deployed.list_resources()
+            rollouts = deployed.rollouts(names)
         if args.out is not None:
             _save(args, screen, deployed, planned, removals, [*volumes, *resources])
-    return show_plans(screen, planned, removals, volumes, resources, as_json=args.json, check=args.check)
+    return show_plans(
+        screen, planned, removals, volumes, resources, as_json=args.json, check=args.check, rollouts=rollouts
+    )
 
 
 def _save(

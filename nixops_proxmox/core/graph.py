@@ -6,7 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from typing_extensions import override
 
-from nixops_proxmox.errors import DeployError, SpecError, StateError
+from nixops_proxmox.errors import DeployError, NotBegun, SpecError
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +61,7 @@ def walk(
             if failed is None:
                 able.append(ref)
             else:
-                ended[ref] = StateError(
+                ended[ref] = NotBegun(
                     f"{ref}: not begun, because {failed} failed", hint=f"see what stopped {failed}, and run this again"
                 )
         ended.update(work(able))

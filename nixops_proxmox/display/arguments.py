@@ -130,6 +130,17 @@ def add_permissions(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strategy(parser: argparse.ArgumentParser) -> None:
+    """In which order. It stands in for what the description says."""
+    parser.add_argument(
+        "--batch", metavar="N|N%", type=batch, help="Work on only so many machines of a group at a time"
+    )
+    parser.add_argument("--canary", metavar="PATTERN", action="append", default=[], help="Work on these machines first")
+    parser.add_argument(
+        "--max-failures", metavar="N", type=not_negative, help="Leave the others alone after more than N failures"
+    )
+
+
 def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="Exit with 10 if a deploy would do something, and with 0 if not"
@@ -152,6 +163,19 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def not_negative(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must be at least 0")
+    return number
+
+
+def batch(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,5}|(?:100|[1-9][0-9]?)%", text):
+        raise argparse.ArgumentTypeError("must be a number of machines, or a percentage such as 25%")
+    return text
 
 
 def select(names: Sequence[str], args: argparse.Namespace) -> list[str]:

@@ -11,7 +11,14 @@ from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.groups import by_hypervisor, heading
 from nixops_proxmox.messages.lines import Line
-from nixops_proxmox.messages.plans import by_danger, changing_line, describe, describe_removal, footer, plans_json
+from nixops_proxmox.messages.plans import (
+    by_danger,
+    changing_line,
+    closing,
+    describe,
+    describe_removal,
+    plans_json,
+)
 from nixops_proxmox.messages.resources import describe_resource, resource_json
 from nixops_proxmox.messages.resources import has_change as resource_changes
 from nixops_proxmox.messages.resources import is_well as resources_is_well
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.operations import Checked, Deployed, Planned, Recoverable, Removal
     from nixops_proxmox.operations.keeping import VolumeShown
     from nixops_proxmox.operations.resources import ResourceShown
+    from nixops_proxmox.operations.rolling import Rollout
     from nixops_proxmox.state import JournalEntry
 
 NOT_AS_IT_SHOULD_BE = 1
@@ -66,12 +74,13 @@ def show_plans(
     *,
     as_json: bool,
     check: bool = False,
+    rollouts: "Sequence[Rollout]" = (),
 ) -> int:
     """`removals`: machines that are recorded and no longer described; `volumes`, `resources`: all of them. `check`: an
-    exit status of its own says that something is not as described."""
+    exit status of its own says that something is not as described. `rollouts`: which machines wait for others."""
     planned = by_danger(planned)
     if as_json:
-        screen.json(plans_json(planned, removals, volumes, resources))
+        screen.json(plans_json(planned, removals, volumes, resources, rollouts))
     else:
         groups = by_hypervisor(planned, lambda plan: plan.hypervisor)
         for name, theirs in groups.items():
@@ -87,15 +96,16 @@ def show_plans(
             screen.result(plan_line(volume))
         for one in resources:
             screen.result_lines([Line(line) for line in describe_resource(one)])
-        if planned or resources:
-            screen.result(footer(planned, removals, volumes, resources))
+        screen.result_lines(
+            [Line(line) for line in closing(planned, removals, volumes, resources, rollouts) if planned or resources]
+        )
     found = [*(plan.error for plan in planned), *(one.error for one in resources)]
     errors = [error for error in found if error is not None]
     for error in errors:
         screen.show(explain(error))
     if errors:
         return errors[0].exit_status
-    changes = any(plan.effect is not Effect.NOTHING for plan in planned) or any(map(has_change, volumes))
+    changes = any(plan.effect is not Effect.NOTHING or plan.hooks for plan in planned) or any(map(has_change, volumes))
     return CHANGES if check and (changes or any(map(resource_changes, resources))) else 0
 
 

@@ -7,6 +7,7 @@ from nixops_proxmox.errors import (
     CommandFailed,
     DeployError,
     NoEndpoint,
+    NotBegun,
     PermissionDenied,
     Retry,
     TaskFailed,
@@ -56,22 +57,23 @@ def explain_outcomes(
 
     `standing`: what the record says now, by name. `command`: what the user typed.
     """
-    failed = [(outcome, outcome.error) for outcome in outcomes if outcome.error is not None]
+    broken = [(outcome, outcome.error) for outcome in outcomes if outcome.error is not None]
+    failed = [(outcome, error) for outcome, error in broken if not isinstance(error, NotBegun)]
+    waiting = [(outcome, error) for outcome, error in broken if isinstance(error, NotBegun)]
     phases = {name: machine.phase.value for name, machine in standing.items()}
     lines: list[Line] = []
     for outcome, error in failed:
         where = "" if outcome.kind else f" in phase {phases.get(outcome.name, 'absent')}"
         lines += [Line(f"{outcome.title} failed{where}", "bold"), *explain(error), Line("")]
+    lines += [Line(redact(error.message)) for _, error in waiting] + [Line("")] * bool(waiting)
     machines, things = ([one for one in outcomes if bool(one.kind) is other] for other in (False, True))
     reached = [f"{_reached(machines, 'machine')} {goal}"] if machines or not things else []
     reached += [f"{_reached(things, 'resource')} {goal if goal in ENDS else 'as described'}"] if things else []
-    lines.append(Line(f"{' and '.join(reached)} in {duration(seconds)}", "yellow" if failed else "green"))
-    if failed:
-        names = ", ".join(
-            one.title if one.kind else f"{one.name} ({phases.get(one.name, 'absent')})" for one, _ in failed
-        )
-        lines += [Line(f"failed: {names}", "red"), how_to_go_on([error for _, error in failed], command)]
-    return lines
+    lines.append(Line(f"{' and '.join(reached)} in {duration(seconds)}", "yellow" if broken else "green"))
+    for word, some in (("failed", failed), ("not begun", waiting)):
+        named = (one.title if one.kind else f"{one.name} ({phases.get(one.name, 'absent')})" for one, _ in some)
+        lines += [Line(f"{word}: {', '.join(named)}", "red")] if some else []
+    return [*lines, how_to_go_on([error for _, error in broken], command)] if broken else lines
 
 
 def _reached(outcomes: Sequence[Outcome], noun: str) -> str:
@@ -85,8 +87,10 @@ def how_to_go_on(errors: Sequence[DeployError], command: str) -> Line:
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:
-    """0, the status of the failures' family, or 1 if they are of several."""
-    statuses = {outcome.error.exit_status for outcome in outcomes if outcome.error is not None}
+    """0, the status of the failures' family, or 1 if they are of several. What was not begun has not failed."""
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    failures = [error for error in errors if not isinstance(error, NotBegun)]
+    statuses = {error.exit_status for error in failures or errors}
     if not statuses:
         return 0
     return statuses.pop() if len(statuses) == 1 else 1

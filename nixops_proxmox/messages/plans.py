@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.operations import Planned, Removal
     from nixops_proxmox.operations.keeping import VolumeShown
     from nixops_proxmox.operations.resources import ResourceShown
+    from nixops_proxmox.operations.rolling import Rollout
 
 NAMED = 12  # packages or units
 EVERYTHING = 1 << 30
@@ -75,8 +76,9 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     layout = [plan.layout.told(plan.name)] if plan.layout is not None else []
     stays = [*plan.stays, *plan.notes, *layout, *([plan.seal] if plan.seal else [])]
     if not plan.moves and not plan.changes and not plan.system:
-        return [f"{plan.name}: {plan.phase}, nothing to do", *(f"  {line}" for line in (*waits, *stays))]
-    lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves))]
+        here = f"{plan.name}: {plan.phase}, {'nothing else' if plan.hooks else 'nothing'} to do"
+        return [here, *(f"  {line}" for line in (*waits, *plan.hooks, *stays))]
+    lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves, *plan.hooks))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     for change in plan.changes:
@@ -120,6 +122,8 @@ def _boots(plan: "Planned") -> list[str]:
             f"cannot go live: {why}; a deploy leaves it to the next boot and says so,"
             f" then {command(Verb.REBOOT, plan.name)} boots it"
         ]
+    if lines and plan.restart and plan.tried:
+        lines.append("boot, then reboot: it is booted once, and becomes what boots when that boot is confirmed")
     return lines
 
 
@@ -241,6 +245,17 @@ def what_goes(removal: "Removal") -> list[str]:
     return [*lines, *(f"kept: {line}" for line in removal.spared)]
 
 
+def closing(
+    plans: "Sequence[Planned]",
+    removals: "Sequence[Removal]",
+    volumes: "Sequence[VolumeShown]",
+    resources: "Sequence[ResourceShown]",
+    rollouts: "Sequence[Rollout]",
+) -> list[str]:
+    """In which order, and the footer."""
+    return [*map(describe_order, rollouts), footer(plans, removals, volumes, resources)]
+
+
 def footer(
     plans: "Sequence[Planned]",
     removals: "Sequence[Removal]",
@@ -287,6 +302,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "phase": plan.phase.value,
         "effect": plan.effect.value if plan.error is None else "refused",
         "moves": list(plan.moves),
+        "hooks": list(plan.hooks),
         "changes": [change_json(change) for change in plan.changes],
         "restart": list(plan.restart),
         "restarts": 2 if plan.twice else 1 if plan.restart else 0,
@@ -330,6 +346,7 @@ def plans_json(
     removals: "Sequence[Removal]",
     volumes: "Sequence[VolumeShown]" = (),
     resources: "Sequence[ResourceShown]" = (),
+    rollouts: "Sequence[Rollout]" = (),
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -338,6 +355,26 @@ def plans_json(
         "removals": [_removal_json(removal) for removal in removals],
         "volumes": [volume_json(volume) for volume in volumes],
         "resources": [resource_json(one) for one in resources],
+        "order": [_rollout_json(one) for one in rollouts],
+    }
+
+
+def describe_order(rollout: "Rollout") -> str:
+    """Which machines of a group are changed beside each other, and when the rest is left alone."""
+    batches = [_some(batch, NAMED) for batch in rollout.batches]
+    group = f"the group {rollout.group}" if rollout.group else "the machines without a group"
+    stops = rollout.max_failures + 1
+    failures = f"{stops} failure{'s' * (stops > 1)}"
+    first = " of others, or one of the first" if rollout.canaries and stops > 1 else ""
+    return f"order of {group}: {', then '.join(batches)}; no more begin after {failures}{first}"
+
+
+def _rollout_json(rollout: "Rollout") -> dict[str, Any]:
+    return {
+        "group": rollout.group or None,
+        "batches": [list(batch) for batch in rollout.batches],
+        "canaries": rollout.canaries,
+        "max failures": rollout.max_failures,
     }
 
 

@@ -33,6 +33,7 @@ from nixops_proxmox.operations.description import describe, given
 from nixops_proxmox.operations.downtime import find_downtime
 from nixops_proxmox.operations.drift import Origin
 from nixops_proxmox.operations.growing import find_growth
+from nixops_proxmox.operations.hook_lines import find_hooks
 from nixops_proxmox.operations.identity_verb import IdentityVerb
 from nixops_proxmox.operations.images import Unused
 from nixops_proxmox.operations.move_verb import MoveVerb
@@ -130,6 +131,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         foreseen = self.addresses.for_systems()
         self._expect(self.changing(names))
         refused: dict[str, DeployError] = {}
+        rollouts = self.rollouts(names)
+        watched = {name for rollout in rollouts for name in rollout.names}
 
         def work(name: str, lease: Any) -> Machine:
             if name in refused:
@@ -142,7 +145,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
                 if promised is not None:
                     refuse_moved_world(name, promised.machines[name], describe_plan(plan, world))
 
-            machine = pursuit.deploy(until=until, allow_recreate=allow_recreate, accept=accept)
+            pursuit.deploy(until=until, allow_recreate=allow_recreate, accept=accept, hooks=True)
+            machine = pursuit.end_with_hooks(prove=name in watched)
             if machine.facts.system != before:
                 keep_system(self.record, self._nix, machine.facts.system)
             return machine
@@ -162,7 +166,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             self._ensure(ref)
 
         wants = self._wants(names) if promised is None else without_new(self._wants(names), promised.things)
-        return self._each(names, work, before=before, wants=wants, ensure=ensure)
+        return self._each(names, work, before=before, wants=wants, ensure=ensure, rollouts=rollouts)
 
     def stop(self, names: Sequence[str]) -> list[Outcome]:
         return self._to(Phase.STOPPED, names)
@@ -382,6 +386,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
                 difference=since_boot(difference, {} if units is None else units.booted),
                 units=units,
                 notes=self._notes(found, machine),
+                hooks=find_hooks(machine, world.hooks, changes=bool(found.moves)),
                 grows=find_growth(machine, hurried, found.changes, found.world.get("power", "")),
             )
             return machine

@@ -13,6 +13,7 @@ from nixops_proxmox.core.graph import Ref, Wants, walk
 from nixops_proxmox.couriers import KeyCourier
 from nixops_proxmox.errors import DeployError, NoPath, NotFound, SpecError, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.hooks import HookCommands
 from nixops_proxmox.kinds.machine.keepers import keepers_of
 from nixops_proxmox.kinds.machine.ports import Builder, Journal
 from nixops_proxmox.kinds.machine.shape import Permissions, World
@@ -29,6 +30,7 @@ from nixops_proxmox.operations.placing import near_its_volumes, place_new
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.recorded import where_it_is
 from nixops_proxmox.operations.resources import Outside, ResourceKeeper, ResourceShown
+from nixops_proxmox.operations.rolling import Rollout, draw_up, find_held, with_batches
 from nixops_proxmox.options import Options
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineKind, MachineSpec, NetworkSpec
@@ -171,9 +173,11 @@ class OpenDeployment:
         before: Callable[[Any], object] | None = None,
         wants: Wants | None = None,
         ensure: Callable[[Ref], None] | None = None,
+        rollouts: Sequence[Rollout] = (),
     ) -> list[Outcome]:
         """Work on the machines, in the order of `wants`; without it, side by side. Volumes and resources among them are
-        made first, by `ensure` if it is given. `before` is given the lease."""
+        made first, by `ensure` if it is given. `before` is given the lease. `rollouts`: which machines wait for others
+        of their group."""
 
         def with_right(name: str) -> Machine:
             self._parts.right.check()  # where nothing is left to do, nothing else would check it
@@ -186,13 +190,19 @@ class OpenDeployment:
             def do_wave(refs: Sequence[Ref]) -> Mapping[Ref, DeployError | None]:
                 found = {ref: self._work_on_thing(ref, ensure or self._ensure) for ref in refs if ref.kind != MACHINE}
                 machines = [ref.name for ref in refs if ref.kind == MACHINE]
+                ended = {ref: outcome.error for ref, outcome in outcomes.items()}
+                held = find_held(machines, rollouts, ended)
+                for name, error in held.items():
+                    found[Ref(MACHINE, name)] = Outcome(name, 0.0, error=error)
+                    self._options.ended(found[Ref(MACHINE, name)])
+                machines = [name for name in machines if name not in held]
                 for outcome in run_all(machines, with_right, jobs=self._options.jobs, ended=self._options.ended):
                     found[Ref(MACHINE, outcome.name)] = outcome
                 outcomes.update(found)
                 return {ref: outcome.error for ref, outcome in found.items()}
 
             wants = {Ref(MACHINE, name): () for name in names} if wants is None else wants
-            ended = walk(wants, do_wave, self._after(wants))
+            ended = walk(wants, do_wave, with_batches(self._after(wants), rollouts, wants))
             for ref, error in ended.items():
                 if ref not in outcomes and error is not None:
                     outcomes[ref] = Outcome(ref.name, 0.0, error=error, kind="" if ref.kind == MACHINE else ref.kind)
@@ -313,6 +323,18 @@ class OpenDeployment:
                 hint=f"{command(Verb.DEPLOY, gate, name)} makes {gate} ready first",
             )
 
+    def rollouts(self, names: Sequence[str]) -> list[Rollout]:
+        """The groups of these machines that a deploy changes some at a time."""
+        strategies = self._options.strategy(names, {name: self.spec(name).deploy.strategy for name in names})
+        return draw_up(
+            strategies,
+            {
+                ref: [one for one in wanted if one.kind == MACHINE and one.name in names]
+                for ref, wanted in self._wants(names).items()
+                if ref.kind == MACHINE
+            },
+        )
+
     def _after(self, wants: Wants) -> Wants:
         """What resources follow, of what is worked on."""
         others = [ref for ref in wants if ref.kind not in (MACHINE, VOLUME)]
@@ -415,7 +437,9 @@ class OpenDeployment:
         world = self._parts.world(spec, permissions, builder, self.volumes, recorded)
         serials = serials_of(self.record.identity, name)
         world = replace(world, before_boot=self.resources.follow, serials_from=serials)
-        return replace(world, images=self.images, others=self._other, courier=self._courier(name))
+        return replace(
+            world, images=self.images, others=self._other, courier=self._courier(name), hooks=self._hooks(name)
+        )
 
     def _other(self, name: str) -> tuple[Machine, MachineSpec]:
         return self.record.machine(name), self.spec(name)
@@ -425,6 +449,12 @@ class OpenDeployment:
         if self.network is None or name not in self._described_by_name:
             return None
         return KeyCourier(self.network.sent_keys.get(name, ()))
+
+    def _hooks(self, name: str) -> HookCommands | None:
+        """What runs the commands that it is described with. None: there is no description."""
+        if self._description is None or name not in self.described():
+            return None
+        return HookCommands(self.spec(name).deploy.hooks, self._description.base, self._options.reporter.detail)
 
     def _recorded_vmids(self, profile: str) -> list[int]:
         """As they were when this was first asked: those made since, the hypervisor knows itself."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from nixops_proxmox.core.engine import wait_for_errand
 from nixops_proxmox.kinds.machine.engine import carry_out, pursue, run_errand
 from nixops_proxmox.kinds.machine.errand import Errand
+from nixops_proxmox.kinds.machine.errands.hooking import AFTER, BEFORE, DUE, RunHook, is_due, says_farewell
 from nixops_proxmox.kinds.machine.errands.power import HardReboot, Reset
 from nixops_proxmox.kinds.machine.lives import life_of
 from nixops_proxmox.kinds.machine.plans import Plan, plan_deploy, plan_reinstall, refuse_rescue
@@ -13,6 +14,7 @@ from nixops_proxmox.kinds.machine.ports import Journal
 from nixops_proxmox.kinds.machine.promises import Watched, find_promise, tell_broken
 from nixops_proxmox.kinds.machine.shape import World
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
+from nixops_proxmox.kinds.machine.wellness import wait_until_well
 from nixops_proxmox.model import Machine, Phase
 
 
@@ -55,20 +57,59 @@ class Pursuit:
         until: Phase | None = None,
         allow_recreate: bool = False,
         accept: Callable[[Plan, World], None] = lambda _plan, _world: None,
+        hooks: bool = False,
     ) -> Machine:
         """Bring the machine to `ready` from any phase. Recreates a VM that is gone only with permission. `accept` may
-        refuse the plan before anything is done."""
+        refuse the plan before anything is done. `hooks`: run the user's command that comes before a change."""
         if allow_recreate:
             self._allow(allow_recreate=True, lose_disks=True)
+        plan = self._plan_deploy(accept)
+        if hooks and plan.blocked is None and self._begin_with_hooks(plan):
+            plan = self._plan_deploy(accept)
+        machine = self.carry_out(plan, until=until)
+        if not plan.moves and machine.phase is Phase.READY:  # nothing reached the system, which would have asked them
+            refuse_other_keepers(self.world, machine)
+        return machine
+
+    def _plan_deploy(self, accept: Callable[[Plan, World], None]) -> Plan:
         wait_for_errand(self.world, self.machine)
         plan = plan_deploy(self.machine, self.world)
         if plan.blocked is None:
             accept(plan, self.world)
         refuse_rescue(plan, self.world)
-        machine = self.carry_out(plan, until=until)
-        if not plan.moves and machine.phase is Phase.READY:  # nothing reached the system, which would have asked them
-            refuse_other_keepers(self.world, machine)
-        return machine
+        return plan
+
+    def _begin_with_hooks(self, plan: Plan) -> bool:
+        """Run what comes before a change, and note what comes after it. Where nothing is changed, nothing runs; and a
+        machine that is not there yet needs no farewell. Whether anything was done."""
+        known = self.world.hooks
+        if known is None or not plan.moves:
+            return False
+        if says_farewell(plan.seen, known):
+            self._begin()
+            self.run(RunHook(BEFORE))
+            return True
+        if not known.has(AFTER) or is_due(self.machine):
+            return False
+        noted = self.machine.moved(self.machine.phase, replace(self.machine.facts, hooks=DUE))
+        if noted.phase is Phase.ABSENT:
+            self.machine = noted  # the first move records it
+        else:
+            self.record(noted, "it is changed: deploy.hooks.after is due")
+        return True
+
+    def end_with_hooks(self, *, prove: bool) -> Machine:
+        """After a deploy: a machine that is ready is seen well, and the user's command that comes after a change runs,
+        if it is due. `prove`: others wait for this machine, so it must be well in any case."""
+        if self.machine.phase is not Phase.READY:
+            return self.machine
+        due = self.world.hooks is not None and is_due(self.machine)
+        try:
+            if prove or due:
+                wait_until_well(self.world, self.machine)
+        finally:
+            self._leave()
+        return self.run(RunHook(AFTER)) if due else self.machine
 
     def carry_out(self, plan: Plan, *, until: Phase | None = None) -> Machine:
         """A plan that was drawn up just now. What it promised is held against what happens."""

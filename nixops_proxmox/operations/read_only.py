@@ -48,6 +48,8 @@ class Planned:
     hypervisor: str = ""  # the profile of the one that it is on, or will be
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
     layout: LayoutChange | None = None  # of its disks, which a deploy does not make; None: they are as described
+    tried: bool = False  # if its new system waits for a boot, that boot is the only one until it is confirmed
+    hooks: tuple[str, ...] = ()  # the user's commands that run beside that, a line each
     seal: str = (
         ""  # why the TPM will not unseal the disk's key after that; empty: it will, or it is none of its business
     )
@@ -113,6 +115,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         effect=foreseen.effect,
         restart=foreseen.restart,
         twice=foreseen.twice,
+        tried=bool(system and world.spec.deploy.probation and world.loader is not None),
         world=describe_world(seen, vm),
         layout=find_layout_change(seen.facts, world.spec) if len(plan.legs) == 1 else None,
         seal=lost_seal(seen, changes) if len(plan.legs) == 1 else "",

@@ -1,7 +1,7 @@
 """What is wanted: a network and its machines, parsed once, frozen. None means "leave alone"."""
 
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
-from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HttpCheck
+from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HookSpec, HttpCheck, Strategy
 from nixops_proxmox.spec.encryption import Encryption, Sink, Tang, Unlocking
 from nixops_proxmox.spec.machine import (
     Bus,
@@ -36,6 +36,7 @@ __all__ = [
     "Encryption",
     "EndpointPolicy",
     "HealthSpec",
+    "HookSpec",
     "HttpCheck",
     "IdentityBy",
     "InstallMethod",
@@ -53,6 +54,7 @@ __all__ = [
     "RootSpec",
     "Sink",
     "Ssh",
+    "Strategy",
     "Tang",
     "Tpm",
     "Unlocking",

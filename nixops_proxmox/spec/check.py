@@ -257,6 +257,22 @@ def check_network(machines: Iterable[MachineSpec], path_of: Callable[[str], str]
             mistakes.add(f"{path_of(other)}.vmid", f"{vmid} is the VMID of {first} already")
 
 
+def check_strategies(machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes) -> None:
+    """The machines of a group are changed in one order, so they say the same of it."""
+    first: dict[str | None, MachineSpec] = {}
+    for spec in machines:
+        other = first.setdefault(spec.deploy.strategy.group, spec)
+        for field in ("batch", "max_failures"):
+            have, want = getattr(spec.deploy.strategy, field), getattr(other.deploy.strategy, field)
+            if have != want:
+                path = f"{path_of(spec.name)}.deploy.strategy.{option_name(field)}"
+                mistakes.add(path, f"is {_said(have)}, and {_said(want)} on {other.name}, which is of the same group")
+
+
+def _said(value: object) -> str:
+    return "not set" if value is None else str(value)
+
+
 def check_ways(machines: Iterable[MachineSpec], path_of: Callable[[str], str], mistakes: Mistakes) -> None:
     """Each way leads through a machine that is there, and none leads through itself."""
     gates = {machine.name: machine.endpoint.through for machine in machines}

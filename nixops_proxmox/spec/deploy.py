@@ -1,4 +1,4 @@
-"""How a new system is taken into use: how long it is on probation, and what tells that it is well."""
+"""How a deploy changes a machine: how a new system is taken into use, beside which others, and what is told before."""
 
 from typing import Annotated, Literal
 
@@ -6,6 +6,24 @@ from pydantic import Field
 
 from nixops_proxmox.spec import values as v
 from nixops_proxmox.spec.frozen import Frozen
+
+
+class Strategy(Frozen):
+    """Which machines of a group are changed at the same time. `group` None: the group of all that name none. `batch`
+    None: all at once."""
+
+    group: v.Group | None = None
+    batch: v.Batch | None = None
+    canary: bool = False
+    max_failures: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class HookSpec(Frozen):
+    """Commands that run here, each a program with its arguments. `timeout`: seconds for each."""
+
+    before: Annotated[tuple[v.Argument, ...], v.NotEmpty] | None = None
+    after: Annotated[tuple[v.Argument, ...], v.NotEmpty] | None = None
+    timeout: Annotated[int, Field(ge=1, le=86400)] = 300
 
 
 class HttpCheck(Frozen):
@@ -35,6 +53,8 @@ class CopySpec(Frozen):
 class DeploySpec(Frozen):
     """`probation`: seconds that the guest waits for our word before it goes back by itself; 0: none."""
 
+    strategy: Strategy = Strategy()
+    hooks: HookSpec = HookSpec()
     probation: Annotated[int, Field(ge=0, le=86400)] = 120
     failed_units: Literal["revert", "accept"] = "revert"
     health: HealthSpec = HealthSpec()

@@ -11,7 +11,7 @@ from nixops_proxmox.spec.addresses import check_ip, spell_out
 from nixops_proxmox.spec.cloud_init import with_cloud_init
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.containers import check_containers
-from nixops_proxmox.spec.deploy import HealthSpec, HttpCheck
+from nixops_proxmox.spec.deploy import HealthSpec, HttpCheck, Strategy
 from nixops_proxmox.spec.derived import with_derived
 from nixops_proxmox.spec.encryption import Encryption, Tang, Unlocking, check_encryption
 from nixops_proxmox.spec.explain import explain
@@ -127,6 +127,7 @@ def _network(
     found = [*beside, *with_derived(read, schemes, pools, _path, mistakes)]
     check.check_network(found, _path, mistakes)
     if whole:
+        check.check_strategies(found, _path, mistakes)
         check.check_ways(found, _path, mistakes)
         check.check_keepers(found, _path, mistakes)
         check.check_volumes(volumes, found, _path, mistakes)
@@ -217,6 +218,9 @@ def parse_machine(name: str, data: object, *, alone: bool = True) -> MachineSpec
         if alone and isinstance(options, Mapping) and options.get(option) is not None:
             text = "has no effect here: only the command line's networks have it"
             mistakes.add(f"{_path(name)}.{option}", text)
+    if alone and spec is not None and spec.deploy.strategy != Strategy():
+        text = "has no effect here: only the command line deploys machines in an order of its own"
+        mistakes.add(f"{_path(name)}.deploy.strategy", text)
     if spec is not None and spec.is_container:
         mistakes.add(f"{_path(name)}.kind", "only the command line makes containers: expected vm here")
     if spec is None or mistakes.found:
@@ -495,6 +499,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (InstallSpec, "template"): _read_number_as_text,
     (InstallSpec, "image"): _read_as_it_is,
     (Unlocking, "tang"): _read_list(Tang, "servers"),
+    (Strategy, "batch"): _read_number_as_text,
     (HealthSpec, "http"): _read_list(HttpCheck, "requests"),
     (Rule, "port"): _read_number_as_text,
     (Rule, "source_port"): _read_number_as_text,

@@ -249,6 +249,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 UnitName = Annotated[
     str, AfterValidator(_matching(r"[A-Za-z0-9][A-Za-z0-9@:_.\\-]{0,254}", "a unit such as nginx.service"))
 ]
+Batch = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"[1-9][0-9]{0,5}|(?:100|[1-9][0-9]?)%", "a number of machines, or a percentage such as 25%")
+    ),
+]
+Argument = Annotated[str, AfterValidator(_matching(r"[^\x00]*", "text without null characters"))]
 HttpPath = Annotated[
     str, AfterValidator(_matching(r"/[!-~]{0,1000}", "a path such as /health, in ASCII and without spaces"))
 ]

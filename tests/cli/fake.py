@@ -34,6 +34,7 @@ from nixops_proxmox.operations.moving import Passage
 from nixops_proxmox.operations.plan_file import SavedPlan
 from nixops_proxmox.operations.pursuit import Pursuit
 from nixops_proxmox.operations.resources import ResourceShown
+from nixops_proxmox.operations.rolling import Rollout
 from nixops_proxmox.pve.api.answers import GuestSeen
 from nixops_proxmox.pve.cluster.verdicts import Explanation, Verdict
 from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
@@ -320,6 +321,9 @@ class FakeDeployed:
 
     def changing(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if name in self._plan.get("changing", ())]
+
+    def rollouts(self, names: Sequence[str]) -> list[Rollout]:
+        return [Rollout("web", tuple((name,) for name in names))] if self._plan.get("rolling") else []
 
     def plan_in_full(self, name: str, *, copy: bool = False) -> Planned:
         (found,) = self.plan([name], copy=copy)

@@ -23,6 +23,7 @@ from nixops_proxmox.spec import (
     Nic,
     RootSpec,
     Ssh,
+    Strategy,
     Tang,
     Tpm,
     Unlocking,
@@ -65,6 +66,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (InstallSpec, "template"): TEXT_OR_NUMBER,
     (InstallSpec, "image"): {"either": [STRING, {"name": "path"}]},
     (Unlocking, "tang"): Tang,
+    (Strategy, "batch"): TEXT_OR_NUMBER,
     (HealthSpec, "http"): HttpCheck,
     (Ssh, "options"): {"attrs": {"either": [{"either": [STRING, INTEGER]}, {"name": "bool"}]}},
 }

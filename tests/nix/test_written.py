@@ -59,6 +59,7 @@ FRAGMENTS = [
     "docs/reservations.md 0",
     "docs/resources.md 0",
     "docs/resources.md 1",
+    "docs/rolling.md 0",
     "docs/routing.md 0",
     "docs/secrets.md 0",
     "docs/secrets.md 1",

@@ -9,7 +9,7 @@ from nixops_proxmox.spec import MacPoolSpec, MacSchemeSpec, VolumeSpec
 from nixops_proxmox.spec import machine as models
 from nixops_proxmox.spec.cloud_init import CloudInit
 from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
-from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HttpCheck
+from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HookSpec, HttpCheck, Strategy
 from nixops_proxmox.spec.encryption import Encryption, Recovery, Sink, Tang, Unlocking
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec
@@ -34,6 +34,8 @@ OWNERS: dict[type, frozenset[str]] = {  # how code calls a thing of this model: 
     DeploySpec: frozenset({"deploy"}),
     HealthSpec: frozenset({"health"}),
     HttpCheck: frozenset({"check"}),
+    Strategy: frozenset({"strategy", "one", "other"}),
+    HookSpec: frozenset({"hooks", "spec"}),
     models.Placement: frozenset({"placement"}),
     CloudInit: frozenset({"cloud_init"}),
     ContainerSpec: frozenset({"container"}),

@@ -14,6 +14,7 @@ from nixops_proxmox.model import (
     Archive,
     Awaiting,
     Bearer,
+    Booted,
     Change,
     Completed,
     Endpoint,
@@ -22,6 +23,7 @@ from nixops_proxmox.model import (
     GuestDisk,
     Job,
     Machine,
+    OneBoot,
     Place,
     Probation,
     Transfer,
@@ -294,6 +296,38 @@ class Shell(Protocol):
 
     def wait_for_job(self, name: str, *, timeout: float, tell: Callable[[str], None]) -> Job:
         """Wait until the job has ended. Reconnects by itself. `tell` gets the log's last line when it changes."""
+        ...
+
+
+class Loader(Protocol):
+    """The boot loader of a guest that runs an installed system."""
+
+    def stage(self, system: str, shell: Shell) -> OneBoot:
+        """The next boot takes that system, which is in the guest's store, and the one after it takes the system that
+        runs now. Nothing that runs changes. Safe to repeat. Raises ActivationFailed."""
+        ...
+
+    def unstage(self, shell: Shell) -> None:
+        """The next boot takes the default."""
+        ...
+
+    def booted(self, shell: Shell) -> Booted: ...
+
+    def keep(self, system: str, shell: Shell) -> int:
+        """The system that was booted becomes the current generation and the default. The generation's number. Safe to
+        repeat. Raises ActivationFailed."""
+        ...
+
+
+class HookRunner(Protocol):
+    """What runs the user's own commands here, before and after a machine is changed."""
+
+    def has(self, when: str) -> bool:
+        """Whether there is a command for that."""
+        ...
+
+    def run(self, when: str, machine: Machine, spec: MachineSpec, system: str) -> None:
+        """Run it to its end; it is told of the machine. `system`: the wanted one. Raises HookFailed."""
         ...
 
 

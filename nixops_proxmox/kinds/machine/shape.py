@@ -12,9 +12,11 @@ from nixops_proxmox.kinds.machine.ports import (
     Escrow,
     FirstStages,
     Guest,
+    HookRunner,
     Hypervisor,
     Images,
     KeyStore,
+    Loader,
     Reporter,
     Unlocker,
     VolumeKeeper,
@@ -99,6 +101,8 @@ class World:
     first_stages: FirstStages = field(default_factory=NoFirstStages)
     images: Images = field(default_factory=NoImages)
     courier: Courier | None = None  # None: the verb does not know the description
+    loader: Loader | None = None  # None: no system is tried by a boot
+    hooks: HookRunner | None = None  # None: the verb runs no commands of the user's
     permissions: Permissions = Permissions()
     recorded: Callable[[], Collection[int]] = tuple  # VMIDs of all machines that the record knows
     serials_from: str = ""  # what a new machine's disks have their serials from, which Nix knows before

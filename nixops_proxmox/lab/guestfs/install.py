@@ -9,6 +9,7 @@ import subprocess
 from typing import Any
 
 from nixops_proxmox.lab.guestfs.disks import Device, ToolError, load_disks, mounts, read_lab, say
+from nixops_proxmox.lab.guestfs.grub import write_menu
 
 VERSION = "24.11.lab"
 STUBS = '{ config = {}; options = {}; pkgs = {}; lib = {}; modulesPath = "/modules"; utils = {}; specialArgs = {}; }'
@@ -58,8 +59,9 @@ switch | test)
   SYSTEM=$top "$top/activate" || exit 1
   ln -sfn "$top" /run/current-system
   lab-services switch "$top"
+  [ "$1" = test ] || lab-grub "$top"
   ;;
-boot) ;;
+boot) lab-grub "$top" ;;
 dry-activate) lab-services dry-switch "$top" ;;
 *) echo "usage: switch-to-configuration switch|boot|test|dry-activate" >&2; exit 1 ;;
 esac
@@ -160,9 +162,20 @@ def nixos_install(argv: list[str]) -> None:
     if "--no-bootloader" not in given:
         say("installing the boot loader...")
         install_boot_loader(root)
+        if has_boot_loader(f"{root}{os.path.realpath(system)}"):
+            write_menu(os.path.realpath(system), root)
     if not {"--no-root-passwd", "--no-root-password"} & set(given) and os.isatty(0):
         say("setting root password...")
     say("installation finished!")
+
+
+def has_boot_loader(system: str) -> bool:
+    """Whether its switch-to-configuration writes the menu. Where none does, a guest boots what its profile is."""
+    try:
+        with open(f"{system}/bin/switch-to-configuration", encoding="utf-8", errors="replace") as file:
+            return "lab-grub" in file.read()
+    except OSError:
+        return False
 
 
 def check_root(root: str) -> None:

@@ -35,6 +35,7 @@ from nixops_proxmox.model import (
     Archive,
     Awaiting,
     Bearer,
+    Booted,
     Change,
     Completed,
     Endpoint,
@@ -44,6 +45,7 @@ from nixops_proxmox.model import (
     Job,
     JobPhase,
     Machine,
+    OneBoot,
     Phase,
     Place,
     Power,
@@ -194,6 +196,11 @@ class FakeVm:
     generation: int = 0  # the current one
     probation: Probation | None = None  # the last one since the boot
     well: bool = True  # a system on probation lets people in
+    once: str = ""  # the system that only the next boot takes
+    booted: str = ""
+    tried: bool = False  # that was such a boot
+    dead: set[str] = field(default_factory=set)  # systems that let nobody in when they were booted
+    why_not_once: str = ""  # its boot loader cannot do that
 
     @property
     def on_probation(self) -> bool:
@@ -225,7 +232,8 @@ class FakeVm:
             assert self.installed, "a disk without a system was booted"
             if self.tray:
                 self.host_key = f"told by {self.tray}"
-            self.active, self.kernel = self.installed, kernel_of(self.installed)
+            self.tried, chosen, self.once = bool(self.once), self.once or self.installed, ""
+            self.active, self.booted, self.kernel = chosen, chosen, kernel_of(chosen)
             for slot, disk in self.data.items():
                 assert self.files[slot] in disk.luks.values(), f"a system was booted that does not open {slot}"
 
@@ -793,9 +801,53 @@ class Shell:
         return job
 
 
+class Loader:
+    """Of the guests. A boot takes the default, but for the one that was told another system."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self.fuse = fuse
+
+    def stage(self, system: str, shell: Any) -> OneBoot:
+        vm: FakeVm = shell.vm
+        self.fuse.boundary()
+        assert vm.active and vm.active != system and not vm.tried, "nothing to go back to"
+        if vm.why_not_once:
+            return OneBoot(why=vm.why_not_once)
+        number = next((one for one, has in vm.generations.items() if has == system), max(vm.generations, default=1) + 1)
+        vm.generations[number] = system
+        self.fuse.boundary()
+        vm.installed, vm.once = vm.active, system
+        self.fuse.boundary()
+        return OneBoot(number, "GRUB")
+
+    def unstage(self, shell: Any) -> None:
+        self.fuse.boundary()
+        shell.vm.once = ""
+        self.fuse.boundary()
+
+    def booted(self, shell: Any) -> Booted:
+        return Booted(str(shell.vm.boots), shell.vm.booted)
+
+    def keep(self, system: str, shell: Any) -> int:
+        vm: FakeVm = shell.vm
+        self.fuse.boundary()
+        assert vm.booted == system and system not in vm.dead, "it was not seen well"
+        vm.generation = next(one for one, has in vm.generations.items() if has == system)
+        vm.installed, vm.tried = system, False
+        self.fuse.boundary()
+        return vm.generation
+
+
 class Guest:
     def __init__(self, cluster: Cluster, fuse: Fuse) -> None:
         self.cluster, self.fuse = cluster, fuse
+
+    def _installed(self, machine: Machine) -> FakeVm:
+        """Its system, if it lets us in."""
+        vm = self.cluster.get(machine.facts)
+        if vm.booted in vm.dead:
+            raise NoEndpoint("no address answers", attempts=["10.0.0.3:22: connection refused"])
+        return vm
 
     def _installer(self, machine: Machine) -> FakeVm:
         vm = self.cluster.get(machine.facts)
@@ -855,16 +907,16 @@ class Guest:
 
     def meet_system(self, machine: Machine, spec: MachineSpec) -> Facts:
         self.fuse.boundary()
-        vm = self.cluster.get(machine.facts)
+        vm = self._installed(machine)
         assert vm.system == "installed" and vm.host_key
         return replace(machine.facts, endpoint=Endpoint("10.0.0.3"))
 
     def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
-        return Shell(self.cluster.get(machine.facts), self.fuse, spec)
+        return Shell(self._installed(machine), self.fuse, spec)
 
     def new_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
         self.fuse.boundary()
-        vm = self.cluster.get(machine.facts)
+        vm = self._installed(machine)
         vm.pass_time()
         if vm.on_probation and not vm.well:
             raise NoEndpoint("no address answers", attempts=["10.0.0.3:22: connection refused"])
@@ -877,7 +929,7 @@ class Guest:
         return [f"tcp {port}: refused" for port in spec.deploy.health.tcp]
 
     def complaints(self, voice: Any) -> str:
-        assert voice.vm.on_probation, "the system before has nothing to say of it"
+        assert voice.vm.on_probation or voice.vm.tried, "the system before has nothing to say of it"
         return "sshd.service failed"
 
 
@@ -892,7 +944,7 @@ class Builder:
         self.fuse.boundary()
 
     def active_system(self, shell: Any) -> str:
-        return "" if shell.vm.on_probation else str(shell.vm.active)
+        return "" if shell.vm.on_probation or shell.vm.tried else str(shell.vm.active)
 
     def inactive_reason(self, shell: Any, wanted: str) -> str:
         return f"{shell.vm.active} is active, and {wanted} is wanted"
@@ -1186,6 +1238,7 @@ class Bench:
             unlocker=self.console,
             first_stages=self.first_stages,
             images=Shelf(self.cluster, fuse),
+            loader=Loader(fuse),
             permissions=permissions or Permissions(),
         )
 

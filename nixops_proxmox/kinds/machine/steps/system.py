@@ -28,6 +28,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
 )
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept, rescue_disk_keys, without_system
+from nixops_proxmox.kinds.machine.steps.one_boot import is_once, refuse_failed_boot, settle_once, stage_once
 from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.kinds.machine.steps.sending import send_keys, settle_keys
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
@@ -114,6 +115,9 @@ class Activate(Repeatable):
     def do(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """Safe to repeat: a copy sends only what is missing, and the system that is active is not activated again. What
         grows is looked at first."""
+        if is_once(machine.facts) and world.loader is not None:
+            wanted = world.builder.wanted_system(machine)
+            machine = settle_once(world, machine, attempt, wanted, _meet)
         met = _meet(world, machine)
         met = met.moved(met.phase, note_opening(world, met))
         refuse_other_keepers(world, met)
@@ -139,6 +143,11 @@ class Activate(Repeatable):
         world.reporter.detail(met, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, shell, into_target=False)
         found = world.builder.find_awaiting(wanted, shell)  # before: the new system may take our rights away
+        if found.changes and world.spec.deploy.probation:
+            if not world.permissions.allow_reboot:
+                refuse_failed_boot(met, wanted)
+            elif not was_tried(facts, wanted, found):
+                stage_once(world, met, attempt, facts, wanted, found)
         try:
             facts = self._take_into_use(world, met, attempt, facts)
         except SwitchRefused:

@@ -394,6 +394,29 @@ async def probation_begin(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return said(guest.tell_probation())
 
 
+async def once_stage(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A model has no boot loader."""
+    del guest, call
+    return said("nixops-proxmox-once no it has neither systemd-boot nor GRUB\n")
+
+
+async def once_unstage(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del guest, call
+    return said("")
+
+
+async def once_booted(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    del call
+    return said(f"boot {guest.about.boot_id}\nsystem {guest.system}\n")
+
+
+async def once_keep(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """What it runs is what boots."""
+    if call.words[0] != guest.system:
+        return Output(1, b"", b"it was not booted\n")
+    return said(f"nixops-proxmox-once kept system-{guest.generation}-link\n")
+
+
 async def probation_find(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     del call
     return said(guest.tell_probation())
@@ -469,6 +492,10 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "awaiting": awaiting,
     "activate": activate,
     "roll-back": roll_back,
+    "once-stage": once_stage,
+    "once-unstage": once_unstage,
+    "once-booted": once_booted,
+    "once-keep": once_keep,
     "probation-begin": probation_begin,
     "probation-find": probation_find,
     "probation-confirm": probation_confirm,
