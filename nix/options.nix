@@ -384,6 +384,16 @@ in
       copying = section {
         fromCaches = mkOption { type = bool; default = false; description = "Whether the machine fetches what it lacks from its own binary caches, such as cache.nixos.org, and gets only the rest from here. Quicker where the line from here is slow. A machine that cannot reach its caches waits for them."; };
         compress = mkOption { type = bool; default = false; description = "Whether SSH compresses what is copied. Quicker where the line is slower than some 100 Mbit/s."; };
+        cache = mkOption {
+          type = nullOr (submodule {
+            options = {
+              push = mkOption { type = str; example = "s3://systems?region=eu-central-1"; description = "The store of Nix that we copy systems to: file:, http:, https:, s3:, ssh: or ssh-ng:."; };
+              url = mkOption { type = str; example = "https://cache.lan"; description = "Where the machine, and its installer, fetch from it: http:, https:, s3: or file:."; };
+            };
+          });
+          default = null;
+          description = "A binary cache near the machines. A system is signed, copied there once for all machines that need it, and fetched by each. If that fails, it is copied from here. See `docs/many-machines.md`.";
+        };
       } // { description = "How a system is copied to the machine."; };
     } // { description = "How a new system is taken into use."; };
   };

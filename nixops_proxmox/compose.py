@@ -22,6 +22,7 @@ from nixops_proxmox.kinds.machine.telling import Telling
 from nixops_proxmox.model import Awaiting, Machine, Power, Probation
 from nixops_proxmox.nixeval.activate import find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.builder import NixBuilder, WantedSystems
+from nixops_proxmox.nixeval.caches import CacheKey, Caches
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.one_boot import GuestLoader
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
@@ -103,6 +104,7 @@ class Parts:
         self._hypervisors: dict[str, PveHypervisor] = {}
         self._containers: dict[str, ContainerHypervisor] = {}
         self._routers: dict[str, Router] = {}
+        self._caches: Caches | None = None
         self.right = Right()
         self.care = Care(options.agreed, lambda name: load_profile(name, path=options.profiles))
         self.keys = KeyStore(self._directory / "keys", record.name, self.right.check)
@@ -248,8 +250,17 @@ class Parts:
             self._destination,
             run=ProcessRunner(),
             tell=self._options.reporter.detail,
+            warn=self._options.reporter.warn,
             may_act=self.right.check,
+            caches=self._caches_of(nix),
         )
+
+    def _caches_of(self, nix: Nix) -> Caches:
+        """The same for all machines of this run."""
+        with self._lock:
+            if self._caches is None:
+                self._caches = Caches(nix, lambda: CacheKey(*self.keys.signing_key()), ProcessRunner())
+            return self._caches
 
     def _destination(self, machine: Machine, spec: MachineSpec, *, into_target: bool) -> Destination:
         access = self.guests.installer_access(machine, spec) if into_target else self.guests.access(machine, spec)

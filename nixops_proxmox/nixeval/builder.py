@@ -5,11 +5,12 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from nixops_proxmox.errors import BuildFailed, EvaluationFailed, SpecError, SwitchRefused
+from nixops_proxmox.errors import BuildFailed, CopyFailed, EvaluationFailed, SpecError, SwitchRefused
 from nixops_proxmox.model import Awaiting, Machine, Probation
 from nixops_proxmox.nixeval.activate import ScriptShell, activate_system, find_active_system, find_inactive_reason
 from nixops_proxmox.nixeval.awaiting import find_awaiting
 from nixops_proxmox.nixeval.build import TIMEOUT, build_systems
+from nixops_proxmox.nixeval.caches import Caches
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel, Toplevels
 from nixops_proxmox.nixeval.holding import hold_system
@@ -17,6 +18,7 @@ from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation,
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import DeploySpec, MachineSpec
+from nixops_proxmox.spec.deploy import CacheSpec
 from nixops_proxmox.spelling import Verb, command
 
 TARGET = "/mnt"  # where an installer has the machine's own file systems
@@ -182,9 +184,12 @@ class NixBuilder:
         *,
         run: Runner,
         tell: Callable[[Machine, str], None] = lambda _machine, _line: None,
+        warn: Callable[[Machine, str], None] = lambda _machine, _line: None,
         may_act: Callable[[], None] = lambda: None,
+        caches: Caches | None = None,
     ) -> None:
-        """`may_act` is asked before anything is copied."""
+        """`may_act` is asked before anything is copied. `caches`: what all machines of a run share."""
+        self._warn, self._caches = warn, caches
         self._may_act = may_act
         self._nix = nix
         self._systems = systems
@@ -206,7 +211,10 @@ class NixBuilder:
         self._systems.get(machine.name)  # it was deployed from elsewhere, or is gone from the store here
         destination = self._way_in(machine, spec, into_target=into_target)
         self._may_act()
-        hold_system(system, shell, machine=machine.name, root=TARGET if into_target else "")
+        root = TARGET if into_target else ""
+        hold_system(system, shell, machine=machine.name, root=root)
+        if self._fetched(system, machine, spec.deploy.copying.cache, shell, root):
+            return
         copy_closure(
             self._nix,
             system,
@@ -215,6 +223,20 @@ class NixBuilder:
             run=self._run,
             tell=lambda line: self._tell(machine, line),
         )
+
+    def _fetched(self, system: str, machine: Machine, cache: CacheSpec | None, shell: ScriptShell, root: str) -> bool:
+        """The machine has it from a binary cache. A cache that does not do its work stops no deploy."""
+        if cache is None or self._caches is None:
+            return False
+        try:
+            self._tell(machine, f"copying to {cache.push}")
+            self._caches.push(system, cache.push, lambda line: self._tell(machine, line))
+            self._tell(machine, f"fetching from {cache.url}")
+            self._caches.fetch(system, cache.url, shell, machine=machine.name, root=root)
+        except CopyFailed as error:
+            self._warn(machine, f"{error.message.removeprefix(f'{machine.name}: ')}\nso it is copied from here")
+            return False
+        return True
 
     def active_system(self, shell: ScriptShell) -> str:
         return find_active_system(shell)

@@ -43,11 +43,19 @@ class HealthSpec(Frozen):
     command: v.Script | None = None
 
 
+class CacheSpec(Frozen):
+    """A binary cache: the store that we copy to, and where the machine fetches."""
+
+    push: v.CacheStore
+    url: v.CacheUrl
+
+
 class CopySpec(Frozen):
     """How a system gets to the machine. `from_caches`: it fetches from its own binary caches what they have."""
 
     from_caches: bool = False
     compress: bool = False
+    cache: CacheSpec | None = None
 
 
 class DeploySpec(Frozen):

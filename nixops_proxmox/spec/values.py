@@ -259,6 +259,15 @@ Argument = Annotated[str, AfterValidator(_matching(r"[^\x00]*", "text without nu
 HttpPath = Annotated[
     str, AfterValidator(_matching(r"/[!-~]{0,1000}", "a path such as /health, in ASCII and without spaces"))
 ]
+_URL_REST = r"://(?![^/@]*:[^/@]*@)[^\s'\"\\<>`^{|}]+"
+CacheStore = Annotated[
+    str,
+    AfterValidator(_matching(f"(?:file|https?|s3|ssh|ssh-ng){_URL_REST}", "a store such as s3://cache, no password")),
+]
+CacheUrl = Annotated[
+    str,
+    AfterValidator(_matching(f"(?:file|https?|s3){_URL_REST}", "a URL such as https://cache.lan, without a password")),
+]
 KeyFile = Annotated[str, AfterValidator(refuse_store_path)]
 SecretFile = Annotated[str, AfterValidator(_secret_file)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]

@@ -3,6 +3,8 @@
 import re
 import secrets
 import shutil
+import struct
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -131,6 +133,21 @@ class KeyStore:
         learn(key)
         return key
 
+    def signing_key(self) -> tuple[Path, str]:
+        """What goes to binary caches is signed with it: its file, as Nix reads it, and NAME:BASE64 of its public half.
+        Made at the first call."""
+        path = self._directory / "cache" / "signing-key"
+        self._ensure_directory(path.parent)
+        if not path.exists():
+            create_file(path, new_signing_key(f"nixops-proxmox-{_word(self._deployment)}-1"))
+        name, _, secret = path.read_text().strip().partition(":")
+        learn(secret)
+        try:
+            _, public = struct.unpack("32s32s", b64decode(secret, validate=True))
+            return path, f"{name}:{b64encode(public).decode()}"
+        except (ValueError, struct.error) as error:
+            raise ConfigError(f"{path}: not a signing key of Nix's", hint="restore the file from a backup") from error
+
     def find_disk_key(self, uuid: str, volume: str, use: str) -> str | None:
         is_there = (self._disk_keys(uuid) / _disk_key_name(volume, use)).exists()
         return self.disk_key(uuid, volume, use) if is_there else None
@@ -189,6 +206,16 @@ def new_disk_key() -> str:
     """256 random bits in letters that are at the same place on every keyboard, as systemd writes its recovery keys."""
     letters = "".join(_MODHEX[byte >> 4] + _MODHEX[byte & 15] for byte in secrets.token_bytes(32))
     return "-".join(letters[start : start + 8] for start in range(0, len(letters), 8))
+
+
+def new_signing_key(name: str) -> str:
+    """As `nix-store --generate-binary-cache-key` writes it: NAME, a colon, and seed and public key in base64."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    key = Ed25519PrivateKey.generate()
+    seed = key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    return f"{name}:{b64encode(seed + key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()}"
 
 
 _MODHEX = "cbdefghijklnrtuv"

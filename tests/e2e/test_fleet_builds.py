@@ -1,10 +1,14 @@
 """Many machines and one Nix: what cannot be built, or evaluated, is one machine's own misfortune."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.e2e.bed import DEMO
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -29,6 +33,44 @@ in
   odd = hardware // {{ toplevel = throw "the odd one is not written yet"; }};
 }}
 """
+
+
+CACHED = f"""\
+let
+  hardware = url: {{
+    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
+    install.iso = "local:iso/lab-installer.iso";
+    memory = 512;
+    network = [ {{ bridge = "vmbr0"; }} ];
+    deploy.copying.cache = {{ push = "file://FOLDER"; inherit url; }};
+  }};
+  service = {{ port = 80; handler = "echo hello"; }};
+  make = name: url: {{
+    deployment.proxmox = hardware url;
+    toplevel = import {DEMO}/system.nix {{ inherit name service; hosts = {{ }}; }};
+  }};
+in
+{{ app = make "app" "URL"; far = make "far" "http://127.0.0.1:1"; }}
+"""
+
+
+def test_machines_and_their_installers_fetch_from_a_cache_or_get_a_copy(bed: "Bed", tmp_path: Path) -> None:
+    folder, log = tmp_path / "cache", tmp_path / "log"
+    folder.mkdir()
+    port = free_port()
+    server = [sys.executable, "-m", "http.server", "--bind", "::", "--directory", str(folder), str(port)]
+    fleet = bed.with_network(
+        "cached", CACHED.replace("FOLDER", str(folder)).replace("URL", f"http://[fd77:77::1]:{port}")
+    )
+    with log.open("w") as file, subprocess.Popen(bed.running.enter_argv(server), stderr=file) as process:
+        try:
+            done = fleet.run("deploy", check=False)
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr
+    assert {one["machine"]: one["phase"] for one in fleet.status()} == {"app": "ready", "far": "ready"}
+    assert log.read_text().count(".narinfo") > 2 and "app  warning" not in done.stderr
+    assert "far  warning: it could not fetch" in done.stderr and "so it is copied from here" in done.stderr
 
 
 def test_what_cannot_be_built_or_evaluated_stops_its_machine_and_no_other(bed: "Bed") -> None:

@@ -49,6 +49,7 @@ FRAGMENTS = [
     "docs/images.md 1",
     "docs/images.md 2",
     "docs/images.md 3",
+    "docs/many-machines.md 0",
     "docs/mappings.md 0",
     "docs/moving.md 0",
     "docs/disks.md 0",

@@ -8,6 +8,7 @@ from nixops_proxmox.errors import ActivationFailed, BuildFailed, CopyFailed, Spe
 from nixops_proxmox.kinds.machine.ports import Builder
 from nixops_proxmox.model import Completed, Facts, Machine, Phase
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
+from nixops_proxmox.nixeval.caches import CacheKey, Caches
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.evaluate import Toplevel
 from nixops_proxmox.nixeval.holding import hold_script
@@ -24,12 +25,12 @@ SPEC = MachineSpec(name="web")
 class Says:
     """A shell that answers every script with the same."""
 
-    def __init__(self, done: Completed) -> None:
-        self.done, self.heard = done, list[str]()
+    def __init__(self, done: Completed, fetch: Completed | None = None) -> None:
+        self.done, self.fetch, self.heard = done, fetch or done, list[str]()
 
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         self.heard.append(script)
-        return self.done
+        return self.fetch if "--realise" in script else self.done
 
 
 def _systems(nix: Nix, run: ScriptedRunner, tmp_path: Path, *names: str) -> Systems:
@@ -163,6 +164,28 @@ def test_nothing_is_copied_to_a_guest_that_cannot_keep_it(fake_nix: Nix, tmp_pat
     with pytest.raises(CopyFailed, match="web: its garbage collector cannot be kept from /n/web: Read-only"):
         _builder(fake_nix, run, tmp_path).copy_system("/n/web", WEB, SPEC, shell, into_target=False)
     assert run.calls == []
+
+
+CACHED = MachineSpec.model_validate(
+    {"name": "web", "deploy": {"copying": {"cache": {"push": "file:///c", "url": "https://cache.lan"}}}}
+)
+
+
+@pytest.mark.parametrize(("pushed", "fetched"), [(0, 0), (1, 0), (0, 1)])
+def test_a_system_is_fetched_from_the_cache_or_else_copied_from_here(
+    fake_nix: Nix, tmp_path: Path, pushed: int, fetched: int
+) -> None:
+    run, warned = ScriptedRunner([Completed(pushed, "", "error: no"), Completed(0)]), list[str]()
+    shell = Says(Completed(0), fetch=Completed(fetched, "", "no such cache"))
+    caches = Caches(fake_nix, lambda: CacheKey(tmp_path / "key", "shop-1:AAAA"), run)
+    systems = _systems(fake_nix, run, tmp_path)
+    builder = NixBuilder(
+        fake_nix, systems, _nowhere, run=run, warn=lambda _machine, line: warned.append(line), caches=caches
+    )
+    builder.copy_system("/n/web", WEB, CACHED, shell, into_target=True)
+    direct = [call for call in run.calls if "ssh://web?remote-store=local%3Froot=/mnt" in call]
+    assert (len(direct), len(warned)) == ((0, 0) if pushed == fetched == 0 else (1, 1))
+    assert any("local?root=/mnt" in script and "https://cache.lan" in script for script in shell.heard) is (not pushed)
 
 
 def test_activation_tells_the_generation(fake_nix: Nix, tmp_path: Path) -> None:

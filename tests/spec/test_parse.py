@@ -228,6 +228,13 @@ def test_an_address_that_cannot_be_is_refused(family: str, written: Any, said: s
         ({"install": {"iso": "installer.iso"}}, "install.iso", "local:iso/installer.iso"),
         ({"install": {"generation": -1}}, "install.generation", "at least 0"),
         ({"deploy": {"probation": -1}}, "deploy.probation", "at least 0"),
+        ({"deploy": {"copying": {"cache": {"push": "s3://c"}}}}, "deploy.copying.cache.url", ""),
+        ({"deploy": {"copying": {"cache": {"push": "ftp://c", "url": "s3://c"}}}}, "deploy.copying.cache.push", "s3:"),
+        (
+            {"deploy": {"copying": {"cache": {"push": "s3://c", "url": "https://me:word@c"}}}},
+            "deploy.copying.cache.url",
+            "without a password",
+        ),
         ({"deploy": {"failedUnits": "ignore"}}, "deploy.failedUnits", "revert or accept"),
         ({"deploy": {"health": {"units": ["a b"]}}}, "deploy.health.units[0]", "a unit such as"),
         ({"deploy": {"strategy": {"batch": 0}}}, "deploy.strategy.batch", "a number of machines, or a percentage"),

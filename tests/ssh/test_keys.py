@@ -1,5 +1,6 @@
 """Key pairs and their files: private, whole, and agreed on by everybody."""
 
+import re
 import subprocess
 from pathlib import Path
 from threading import Thread
@@ -7,7 +8,7 @@ from threading import Thread
 import pytest
 
 from nixops_proxmox.errors import ConfigError
-from nixops_proxmox.secrecy import redact
+from nixops_proxmox.secrecy import BLANK, redact
 from nixops_proxmox.spec import MachineSpec, Ssh
 from nixops_proxmox.ssh.keys import KeyPair, KeyStore, load_key_pair, new_key_pair, start_identity_file
 
@@ -149,3 +150,14 @@ def test_a_first_stage_has_a_key_of_its_own_until_the_machine_is_forgotten(tmp_p
     assert (tmp_path / "keys" / "first-stage" / "a-1").stat().st_mode & 0o777 == 0o600
     store.forget("a-1")
     assert store.first_stage_key("a-1") != (private, public)
+
+
+def test_a_deployments_signing_key_stays_and_is_private(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path / "keys", "my shop")
+    file, public = store.signing_key()
+    assert KeyStore(tmp_path / "keys", "my shop").signing_key() == (file, public)
+    assert mode(file) == 0o600 and re.fullmatch(r"nixops-proxmox-my-shop-1:[A-Za-z0-9+/]{43}=", public)
+    assert redact(file.read_text()) == f"nixops-proxmox-my-shop-1:{BLANK}"
+    file.write_text("shop-1:AAAA")
+    with pytest.raises(ConfigError, match=r"signing-key: not a signing key of Nix's"):
+        store.signing_key()
