@@ -4,10 +4,10 @@ In bash: eval "$(nixops-proxmox completion bash)".
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 
 from nixops_proxmox.display.screen import Screen
-from nixops_proxmox.messages.lines import Line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
-    screen.result_lines([Line(line) for line in completion_script(args.shell).rstrip("\n").split("\n")])
+    del screen  # a shell reads it, which begins with this: so it is written as it is
+    sys.stdout.write(completion_script(args.shell).rstrip("\n") + "\n")
     return 0
 
 

@@ -7,16 +7,19 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TextIO
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console as Rich
-from rich.text import Text
 from typing_extensions import override
 
 from nixops_proxmox.display.progress import Busy, Plain, Progress, Relay, start_plain
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.texts import json_text, shown, shown_line
+
+if TYPE_CHECKING:  # it takes a while, and a completion shows nothing by it
+    from rich.console import Console as Rich
+    from rich.text import Text
 
 PHASE_STYLES = {"ready": "green", "lost": "bold red", "stopped": "yellow", "rescue": "yellow", "absent": "dim"}
 
@@ -40,28 +43,35 @@ class Screen:
     ) -> None:
         self.spell = spell
         self.verbosity = verbosity
-        self.out = _open_rich(out or sys.stdout)
-        self.err = _open_rich(_Lasting(err or sys.stderr))
+        self._streams = (out or sys.stdout, _Lasting(err or sys.stderr))
         self.reporter = Relay(Plain(self.say, verbosity), spell)
         self._ask_from = ask_from or (sys.stdin.readline if sys.stdin is not None and sys.stdin.isatty() else None)
 
+    @cached_property
+    def out(self) -> "Rich":
+        return _open_rich(self._streams[0])
+
+    @cached_property
+    def err(self) -> "Rich":
+        return _open_rich(self._streams[1])
+
     def result(self, text: str) -> None:
         """One line of result. What else is in it is indented."""
-        self.out.print(Text(shown(self.spell(text))), soft_wrap=True)
+        self.out.print(_text(shown(self.spell(text))), soft_wrap=True)
 
     def result_lines(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            self.out.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
+            self.out.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def json(self, value: object) -> None:
-        self.out.print(Text(self.spell(json_text(value))), soft_wrap=True)
+        self.out.print(_text(self.spell(json_text(value))), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:
         """Aligned columns, never wrapped. `phases`: the column that holds phases, which are coloured."""
         rows = [[shown_line(self.spell(cell)) for cell in row] for row in rows]
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
         for number, row in enumerate([[head.upper() for head in heads], *rows]):
-            line = Text()
+            line = _text("")
             for column, cell in enumerate(row):
                 style = "bold" if number == 0 else PHASE_STYLES.get(cell, "") if column == phases else ""
                 line.append(cell, style)
@@ -71,15 +81,15 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Something that is good to know."""
-        self.err.print(Text(shown(self.spell(text))), soft_wrap=True)
+        self.err.print(_text(shown(self.spell(text))), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        self.err.print(Text.assemble(("warning: ", "yellow"), shown(self.spell(text))), soft_wrap=True)
+        self.err.print(_text("").append("warning: ", "yellow").append(shown(self.spell(text))), soft_wrap=True)
 
     def show(self, lines: Sequence[Line]) -> None:
         """A report, as `messages` makes them, on stderr."""
         for line in lines:
-            self.err.print(Text(shown(self.spell(line.text)), line.style), soft_wrap=True)
+            self.err.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
         """Ask the user to agree. `yes`: they did already. NeedsPermission if we cannot ask."""
@@ -87,7 +97,7 @@ class Screen:
             return True
         if self._ask_from is None:
             raise NeedsPermission(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
-        self.err.print(Text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
+        self.err.print(_text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
 
     def ask_for(self, word: str, told: str, *, given: str, otherwise: str) -> bool:
@@ -97,7 +107,7 @@ class Screen:
             return given == word
         if self._ask_from is None:
             raise NeedsPermission(f"{told} (cannot ask, because this is not a terminal)", hint=f"{otherwise} agrees")
-        self.err.print(Text(f"{shown_line(self.spell(told))}; type {word} to agree: ", "bold"), end="", soft_wrap=True)
+        self.err.print(_text(f"{shown_line(self.spell(told))}; type {word} to agree: ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip() == word
 
     @property
@@ -111,11 +121,11 @@ class Screen:
         if not self._is_lively:
             yield
             return
-        with self.err.status(Text(shown_line(text))) as status:
+        with self.err.status(_text(shown_line(text))) as status:
             status.update(spinner="dots")  # draws it now; otherwise rich's thread does, when imports let it
 
             def show(now: str) -> None:
-                status.update(Text(shown_line(now), no_wrap=True, overflow="ellipsis"))
+                status.update(_text(shown_line(now), no_wrap=True, overflow="ellipsis"))
 
             with self.reporter.to(Busy(text, show, self.reporter.now)):
                 yield
@@ -186,7 +196,15 @@ def _unless_closed() -> Iterator[None]:
             raise
 
 
-def _open_rich(stream: Any) -> Rich:
+def _text(content: str, style: str = "", **more: Any) -> "Text":
+    from rich.text import Text
+
+    return Text(content, style, **more)
+
+
+def _open_rich(stream: Any) -> "Rich":
+    from rich.console import Console as Rich
+
     # NO_COLOR is honoured by rich. Empty means unset (no-color.org).
     return Rich(
         file=stream,

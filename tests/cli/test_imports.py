@@ -18,9 +18,9 @@ OF_THE_STATE = {"sqlalchemy", "asyncio", "rich"}  # SQLAlchemy imports asyncio
 BUDGET = {
     "--help": (set(), 160),
     "--version": (set(), 160),
-    "completion bash": ({"rich"}, 320),
-    "deploy --help": ({"rich"}, 260),
-    "lifecycle --help": ({"rich"}, 280),
+    "completion bash": (set(), 275),
+    "deploy --help": (set(), 230),
+    "lifecycle --help": (set(), 250),
     "status": (OF_THE_STATE, 435),
     "history": (OF_THE_STATE, 435),
     "profile list": ({"rich"}, 260),
