@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -106,11 +106,18 @@ def test_a_root_in_memory_is_mounted_with_the_store_on_disk(bed: "GuestBed") -> 
 
 
 def wait_for_output(bed: "GuestBed", vmid: int, pid: int) -> str:
+    """The agent tells the end of a command once, and then knows it no more."""
     from tests.pace import wait_until
 
     status = f"/nodes/{bed.node(vmid)}/qemu/{vmid}/agent/exec-status"
-    wait_until(lambda: bool(bed.api("GET", status, pid=pid)["exited"]), 60, "the output of a command", 0.2)
-    return str(bed.api("GET", status, pid=pid)["out-data"])
+    told: dict[str, Any] = {}
+
+    def ended() -> bool:
+        told.update(bed.api("GET", status, pid=pid))
+        return bool(told["exited"])
+
+    wait_until(ended, 60, "the output of a command", 0.2)
+    return str(told["out-data"])
 
 
 def test_a_disk_that_is_not_the_machines_is_refused_before_disko_writes(bed: "GuestBed") -> None:
