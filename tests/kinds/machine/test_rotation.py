@@ -259,13 +259,30 @@ def test_a_tpm_that_did_not_unseal_the_new_key_gets_it_once_more() -> None:
     check_ended(bench, BY_TPM, set(before.values()))
 
 
+def test_keys_that_wait_for_a_boot_are_made_again_where_the_description_says_others_by_then() -> None:
+    bench = installed(BY_TPM)
+    before = dict(bench.vm.luks)
+    rotate(bench, BY_TPM)
+    reboot(bench)
+    without = encrypted(REGISTERS, {"folder": "/vault"})
+    rotate(bench, without)
+    assert before.items() <= bench.vm.luks.items() and "waits" in bench.record.machine.facts.luks
+    reboot(bench)
+    rotate(bench, without)
+    check_ended(bench, without, set(before.values()))
+    assert bench.record.machine.facts.luks["slots"] == "1 recovery, 2 tpm2 7+15"
+    assert "handed" not in bench.record.machine.facts.luks
+
+
 def test_a_rotation_with_a_tpm_that_broke_anywhere_is_finished_after_a_boot() -> None:
     first = installed(BY_TPM)
     old = set(first.vm.luks.values())
     second = deepcopy(first)
     rotate(second, BY_TPM)
+    third = deepcopy(second)
     reboot(second)
-    for ready, least in ((first, 16), (second, 16)):
+    reboot(third, asked=True)
+    for ready, least in ((first, 16), (second, 16), (third, 8)):
         for at in range(1000):
             bench = deepcopy(ready)
             fuse = Fuse(at)

@@ -38,6 +38,7 @@ from nixops_proxmox.spec import Encryption, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line, tail
 
+HANDED = "handed"  # in `Facts.luks`: the slots as described when new keys began to wait for a boot
 TIMES = "rotations"  # in `Facts.luks`: how many have ended, of each volume
 TIMEOUT = 600.0  # seconds for a script: a key slot that a person made may take some, and servers must answer
 
@@ -88,10 +89,11 @@ class Rotate(Errand):
         wanted, machine = world.spec.encryption, attempt.thing
         assert wanted is not None
         waits, before = part_of(attempt.facts.luks, volume).get(WAITS, ""), machine.facts.errand.get(WAITS, "")
-        if waits != before and volume == ROOT:
+        if waits and waits != before:
             return  # this run has handed the sealed key on already
-        if waits and _was_unsealed(world, machine, waits):
-            encryption = resolved(wanted, attempt.facts.luks)
+        encryption = resolved(wanted, attempt.facts.luks)
+        same = part_of(attempt.facts.luks, volume).get(HANDED) == describe_slots(encryption, volume)
+        if waits and same and _was_unsealed(world, machine, waits):
             _deliver(machine, system_shell(world, machine), _new_keys(world, attempt, encryption, volume), (), volume)
             _settle(world, attempt, encryption, volume, handed_on=True)
             return
@@ -100,7 +102,7 @@ class Rotate(Errand):
         encryption = resolved(wanted, attempt.facts.luks)
         _stage(world, attempt, encryption, self._given, volume)
         if volume == ROOT and encryption.unlock.tpm2 is not None:
-            _hand_on(world, attempt)
+            _hand_on(world, attempt, encryption)
         else:
             _settle(world, attempt, encryption, volume)
 
@@ -130,7 +132,7 @@ def _stage(world: World, attempt: Attempt, encryption: Encryption, given: str, v
     keys, shell = _new_keys(world, attempt, encryption, volume), system_shell(world, machine)
     begun = spare_slots(part)
     spares = sorted({*begun, *(SLOTS[use] + SPARE for use in keys)})
-    _note(attempt, volume, {PENDING: " ".join(map(str, spares))}, without=(WAITS,))
+    _note(attempt, volume, {PENDING: " ".join(map(str, spares))}, without=(WAITS, HANDED))
     world.reporter.detail(machine, f"giving its {told_as(volume, part)} new keys, beside the old ones")
     _deliver(machine, shell, keys, _opening(world, machine, given, part), volume)
     done = shell.run(rotation.stage_script(encryption, part["uuid"], volume, again=bool(begun)), timeout=TIMEOUT)
@@ -151,20 +153,22 @@ def _settle(world: World, attempt: Attempt, encryption: Encryption, volume: str,
     _refuse(attempt, done, volume, again=True)
     attempt.note(back_up_header(world, machine, attempt.facts, shell, volume))
     times = str(int(part.get(TIMES, "0")) + 1)
-    _note(attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING, WAITS))
+    _note(
+        attempt, volume, {"slots": describe_slots(encryption, volume), TIMES: times}, without=(PENDING, WAITS, HANDED)
+    )
     _tell_strange(world, attempt, parse_look(machine, luks, done), volume)
     if Use.SEALED in uses:
         for text in check_first_stage(attempt.thing, shell):
             world.reporter.warn(machine, text)
 
 
-def _hand_on(world: World, attempt: Attempt) -> None:
+def _hand_on(world: World, attempt: Attempt, encryption: Encryption) -> None:
     """The TPM is locked while the system runs, so only a boot shows that it unseals the new key. The old ones stay."""
     machine = attempt.thing
     shell = system_shell(world, machine)
     done = shell.run(rotation.hand_on_script(machine.facts.luks["uuid"]), timeout=TIMEOUT)
     _refuse(attempt, done, ROOT, again=True)
-    _note(attempt, ROOT, {WAITS: _opened(machine, shell).boot})
+    _note(attempt, ROOT, {WAITS: _opened(machine, shell).boot, HANDED: describe_slots(encryption)})
     world.reporter.warn(
         machine,
         f"its TPM gives the new key at the next boot alone, and all old keys open its disk until then: "
