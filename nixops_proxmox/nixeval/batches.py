@@ -43,10 +43,13 @@ def work_in_batches(
     now: Callable[[], float] = time.monotonic,
 ) -> dict[str, T | EvaluationFailed]:
     """What `work` found for each name, or why it found nothing. It raises EvaluationFailed or StarvedNix, and then its
-    names are tried one by one. `tell` hears how many are done. `cancel` ends what is at work."""
+    names are tried one by one. `tell` hears how many are done. `cancel` ends what is at work.
+
+    Safe to repeat: an evaluation changes nothing."""
     queue = _Queue[T](names, bounds.workers, tell)
 
     def take_turns(_worker: int) -> None:
+        # Safe to repeat: an evaluation changes nothing.
         while batch := queue.take():  # it ends: each name is given out at most twice
             began = now()
             try:

@@ -11,6 +11,7 @@ import pytest
 from nixops_proxmox.kinds.machine.first_boot import first_disc
 from nixops_proxmox.spec import IpSpec, MachineSpec, Nic
 from tests.kinds.machine.test_first_boot import MACHINE, UUID, files_of
+from tests.pace import patience
 
 PYTHON = Path("/usr/bin/python3")  # Debian's, which its packages are for
 DRIVER = r"""
@@ -73,7 +74,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         (seed / name).write_bytes(content)
     env = {**os.environ, "PYTHONPATH": str(packages)}
     env.pop("VIRTUAL_ENV", None)
-    done = subprocess.run([PYTHON, "-c", DRIVER, out], env=env, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [PYTHON, "-c", DRIVER, out], env=env, capture_output=True, text=True, check=False, timeout=patience(60)
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

@@ -90,8 +90,13 @@ def test_every_script_of_the_tool_is_known_and_no_other() -> None:
     assert written == {*SCRIPTS, *JOBS, *NOT_IN_A_SIMULATED_GUEST}
 
 
-# What a simulated guest has none of, and is never asked for: LUKS, LVM, swap and ZFS on a disk that grows.
-NOT_IN_A_SIMULATED_GUEST = {"grow-luks", "grow-pv", "grow-lv", "grow-swap", "grow-zfs"}
+# What a simulated guest has none of, and is never asked for: LUKS, LVM, swap and ZFS on a disk that grows, Nix, a TPM,
+# and an SSH server before its disk is open.
+NOT_IN_A_SIMULATED_GUEST = {
+    *("grow-luks", "grow-pv", "grow-lv", "grow-swap", "grow-zfs"),
+    *("hold", "fetch"),
+    *("luks-hand-on", "luks-unlock"),
+}
 
 
 def written_markers(path: Path) -> Iterator[str]:
