@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ SHARED = tuple(
         "two_hypervisors",
     )
 )
+# What typeguard makes of the package could be taken for the package itself: only commands that tests start keep what
+# they compile.
+sys.dont_write_bytecode = True
 TIME_LIMIT = 300.0  # seconds for a test; it ends what hangs, and says nothing about what is tested
 
 

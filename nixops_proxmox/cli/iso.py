@@ -86,7 +86,7 @@ def run_upload(args: argparse.Namespace, screen: Screen) -> int:
 
 
 @contextmanager
-def start_upload(args: argparse.Namespace, screen: Screen, profile: str) -> "Iterator[tuple[Volumes, str, OnBytes]]":
+def start_upload(args: argparse.Namespace, screen: Screen, profile: str) -> Iterator["tuple[Volumes, str, OnBytes]"]:
     """Where it goes, PVE's content type, and what is told of the progress."""
     from nixops_proxmox.display.live import start_transfer
     from nixops_proxmox.operations import open_volumes

@@ -178,6 +178,7 @@ def test_a_machine_from_a_backup(bed: "Bed", tmp_path: Path) -> None:
     assert len(bed.tasks("qmrestore")) == 2
     bed.run("destroy", "--yes")
     assert not bed.vms() and not bed.images()
+    bed.run("iso", "remove", str(tmp_path / "plain.raw"), "--yes")
 
 
 def test_machines_of_a_described_template_have_it_made_once_where_they_are(bed: "Bed", tmp_path: Path) -> None:
