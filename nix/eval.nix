@@ -235,9 +235,10 @@ let
   flakeSystem = name: system: systemMachine (system.extendModules { modules = [ letIn (addressed name) ]; });
 
   systemMachine = node: {
-    deployment = removeAttrs node.config.deployment [ "keys" ] // { proxmox = import ./export.nix node.config.deployment.proxmox; }
+    deployment = removeAttrs node.config.deployment [ "files" "keys" ] // { proxmox = import ./export.nix node.config.deployment.proxmox; }
       // (let keys = node.config.deployment.keys or { }; in
-      if keys == { } then { } else { keys = mapAttrs (_: key: removeAttrs key [ "path" ]) keys; });
+      if keys == { } then { } else { keys = mapAttrs (_: key: removeAttrs key [ "path" ]) keys; })
+      // (let files = node.config.deployment.files or { }; in if files == { } then { } else { inherit files; });
     toplevel = node.config.system.build.toplevel;
   };
 
@@ -274,7 +275,7 @@ let
     (name: machine: inMachine name (whole (
       if isForeign machine then { proxmox = { }; inherit (machine.deployment) targetEnv; }
       else mapAttrs (key: simple "${name}.deployment.${key}")
-        ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; keys = null; } machine.deployment))))
+        ({ proxmox = { }; } // intersectAttrs { proxmox = null; targetEnv = null; keys = null; files = null; } machine.deployment))))
     all;
 
   toplevels = mapAttrs

@@ -21,6 +21,15 @@ let
     };
   };
 
+  file.options = {
+    text = optional' types.str "What is in it. Everybody who reads the description reads it, so `file` or `command` is better for a secret.";
+    file = optional' (types.either types.path types.str) "The file that holds it, on the computer that deploys. In a flake, write it as a string: Nix copies a path into the store.";
+    command = optional' (types.listOf types.str) "The command that prints it, on the computer that deploys.";
+    uid = mkOption { type = types.ints.unsigned; default = 0; description = "The number of its user."; };
+    gid = mkOption { type = types.ints.unsigned; default = 0; description = "The number of its group."; };
+    permissions = mkOption { type = types.str; default = "0600"; description = "Its mode."; };
+  };
+
   quoted = lib.escapeShellArg;
 
   # It is up while the key is there, and starts again when the key is another one. So do units that require it.
@@ -56,6 +65,12 @@ in
     type = types.attrsOf (types.submodule key);
     default = { };
     description = "Secrets that a deploy writes into the machine's memory, before it switches to a new system.";
+  };
+
+  options.deployment.files = mkOption {
+    type = types.attrsOf (types.submodule file);
+    default = { };
+    description = "Files that the installer puts onto the disk, by their paths, before the system boots for the first time.";
   };
 
   config = lib.mkIf (cfg != { }) {

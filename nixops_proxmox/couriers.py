@@ -1,4 +1,5 @@
-"""The keys of `deployment.keys`: read here when they are needed, and written into a guest's memory through SSH."""
+"""The keys of `deployment.keys`: read here when they are needed, and written into a guest's memory through SSH. And the
+files of `deployment.files`, which the installer puts onto the disk."""
 
 import os
 import shlex
@@ -9,9 +10,10 @@ from hashlib import sha256
 from typing import Protocol
 
 from nixops_proxmox.errors import ConfigError, GuestError
-from nixops_proxmox.model import Completed, Machine
+from nixops_proxmox.model import Completed, FileForDisk, Machine
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
+from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.sent_key import IN_MEMORY, SentKey
 from nixops_proxmox.texts import tail
 
@@ -84,6 +86,7 @@ class KeyCourier:
 
     keys: Sequence[SentKey]
     run: ReadKey = run_here
+    files: Sequence[PlacedFile] = ()
 
     def paths(self) -> Mapping[str, str]:
         return {key.name: key.path for key in self.keys}
@@ -104,18 +107,30 @@ class KeyCourier:
         ready = [(key, self.read(machine, key)) for key in self.keys]
         return [key.name for key, content in ready if not self._put(machine, shell, key, content)]
 
+    def placed(self, machine: Machine) -> Sequence[FileForDisk]:
+        """Each is read before any is put anywhere."""
+        ready = []
+        for one in self.files:
+            where = f'{machine.name}.deployment.files."{one.name}"'
+            words = {"file": one.file, "command": one.command}
+            content = self._read(where, one.text, words)
+            ready.append(FileForDisk(one.name, content, int(one.permissions, 8), one.uid, one.gid))
+        return ready
+
     def read(self, machine: Machine, key: SentKey) -> bytes:
         """Raises ConfigError if it cannot be read, is empty or is too large."""
-        where = f"{machine.name}.deployment.keys.{key.name}"
+        words = {"keyFile": key.key_file, "keyCommand": key.key_command}
+        return self._read(f"{machine.name}.deployment.keys.{key.name}", key.text, words)
+
+    def _read(self, where: str, text: str | None, words: Mapping[str, str | Sequence[str] | None]) -> bytes:
+        """`words`: by the option's name a file, or a command."""
+        (option, source), *_ = [(name, said) for name, said in words.items() if said is not None] or [("", "")]
         try:
-            if key.text is not None:
-                content = key.text.encode()
-            elif key.key_command is not None:
-                where += ".keyCommand"
-                content = self.run(key.key_command)
+            if text is not None:
+                content = text.encode()
             else:
-                where += ".keyFile"
-                content = expanded(key.key_file or "").read_bytes()
+                where += f".{option}"
+                content = expanded(source).read_bytes() if isinstance(source, str) else self.run(source)
         except OSError as error:
             raise ConfigError(f"{where}: {error.filename or ''}: {error.strerror}", hint="nothing was sent") from error
         except ValueError as error:

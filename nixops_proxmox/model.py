@@ -509,6 +509,17 @@ class OneBoot:
 
 
 @dataclass(frozen=True)
+class FileForDisk:
+    """A file for a disk that is not booted yet. `path` is absolute; who owns it is said by numbers."""
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o600
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True)
 class Booted:
     """What a guest says of its last boot: its boot ID, the system that was booted, and the units that are down."""
 

@@ -14,6 +14,7 @@ import pytest
 from nixops_proxmox.couriers import KeyCourier
 from nixops_proxmox.errors import ConfigError, GuestError
 from nixops_proxmox.model import Completed, Machine
+from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.sent_key import SentKey
 
 WEB = Machine("shop", "web")
@@ -117,3 +118,25 @@ def test_what_should_be_in_memory_is_refused_on_a_disk(tmp_path: Path) -> None:
     ).stdout.strip()
     done = Here().run(text, stdin=b"x")
     assert (done.status, "is not in memory" in done.stderr) == ((0, False) if kind in ("tmpfs", "ramfs") else (3, True))
+
+
+def test_files_for_the_disk_are_read_here_with_their_mode_and_owner(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\0binary")
+    said = [
+        {"name": "/etc/motd", "text": "hello"},
+        {"name": "/var/key", "file": str(tmp_path / "key"), "uid": 7, "gid": 8, "permissions": "0440"},
+        {"name": "/var/made", "command": ("make",)},
+    ]
+    one = KeyCourier((), lambda _argv: b"printed", [PlacedFile.model_validate(entry) for entry in said])
+    assert [(file.path, file.content, file.mode, file.uid, file.gid) for file in one.placed(WEB)] == [
+        ("/etc/motd", b"hello", 0o600, 0, 0),
+        ("/var/key", b"\0binary", 0o440, 7, 8),
+        ("/var/made", b"printed", 0o600, 0, 0),
+    ]
+    assert "hello" not in repr(one.placed(WEB))
+
+
+def test_a_file_that_cannot_be_read_is_told_by_its_option() -> None:
+    one = KeyCourier((), files=[PlacedFile.model_validate({"name": "/a", "file": "/nowhere/x"})])
+    with pytest.raises(ConfigError, match=r'web\.deployment\.files\."/a"\.file: /nowhere/x: No such file'):
+        one.placed(WEB)

@@ -448,7 +448,7 @@ class OpenDeployment:
         """What brings it the keys that it is described with. None: there is no description."""
         if self.network is None or name not in self._described_by_name:
             return None
-        return KeyCourier(self.network.sent_keys.get(name, ()))
+        return KeyCourier(self.network.sent_keys.get(name, ()), files=self.network.placed_files.get(name, ()))
 
     def _hooks(self, name: str) -> HookCommands | None:
         """What runs the commands that it is described with. None: there is no description."""

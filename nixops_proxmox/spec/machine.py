@@ -15,6 +15,7 @@ from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.layouts import LayoutName, refuse_no_layout
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
+from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.sent_key import SentKey
 from nixops_proxmox.spec.volume import VolumeSpec
@@ -264,4 +265,5 @@ class NetworkSpec(Frozen):
     mac_schemes: tuple[MacSchemeSpec, ...] = ()
     foreign: tuple[str, ...] = ()
     sent_keys: Mapping[str, tuple[SentKey, ...]] = {}  # `deployment.keys`, by machine
+    placed_files: Mapping[str, tuple[PlacedFile, ...]] = {}  # `deployment.files`, by machine
     warnings: tuple[str, ...] = ()

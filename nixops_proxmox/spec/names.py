@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
+from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.sent_key import SentKey
 from nixops_proxmox.spec.tree import Mistakes, Node, below
@@ -57,6 +58,7 @@ UNNAMED: Mapping[type[BaseModel], frozenset[str]] = {
     MacPoolSpec: frozenset({"name"}),
     MacSchemeSpec: frozenset({"name"}),
     SentKey: frozenset({"name"}),
+    PlacedFile: frozenset({"name"}),
 }
 
 

@@ -18,7 +18,7 @@ from nixops_proxmox.spec.explain import explain
 from nixops_proxmox.spec.firewall import ClusterFirewall, MachineFirewall, Rule, SecurityGroup, filtered
 from nixops_proxmox.spec.ha import HaRuleSpec, rules_of_placement
 from nixops_proxmox.spec.legacy import rewrite_machine
-from nixops_proxmox.spec.machine import Disk, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
+from nixops_proxmox.spec.machine import Disk, InstallSource, InstallSpec, IpSpec, MachineSpec, NetworkSpec, Nic, Ssh
 from nixops_proxmox.spec.macs import MAC_POOLS, MAC_SCHEMES, MacPoolSpec, MacSchemeSpec, check_scheme
 from nixops_proxmox.spec.mapping import MappingEntry, MappingSpec
 from nixops_proxmox.spec.names import (
@@ -32,6 +32,7 @@ from nixops_proxmox.spec.names import (
     secrets_of,
     with_our_names,
 )
+from nixops_proxmox.spec.placed_file import PlacedFile, check_placed_file
 from nixops_proxmox.spec.quantities import UNITS, parse_size
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.resources import OURS, Models
@@ -133,6 +134,7 @@ def _network(
         check.check_volumes(volumes, found, _path, mistakes)
     check.check_resources(resources, models, found, _path, mistakes)
     check_containers(resources, found, mistakes)
+    by_name = {spec.name: spec for spec in found}
     network = data.get("network")
     description = network.get("description") if isinstance(network, Mapping) else None
     return NetworkSpec(
@@ -148,6 +150,9 @@ def _network(
         mac_schemes=tuple(schemes),
         foreign=foreign,
         sent_keys={name: keys for name, entry in ours if (keys := _sent_keys(name, entry, mistakes))},
+        placed_files={
+            name: files for name, entry in ours if (files := _placed_files(name, entry, by_name.get(name), mistakes))
+        },
         warnings=tuple(mistakes.warnings),
     )
 
@@ -240,21 +245,38 @@ def _machine(name: str, entry: object, mistakes: Mistakes) -> MachineSpec | None
 
 
 def _sent_keys(name: str, entry: object, mistakes: Mistakes) -> tuple[SentKey, ...]:
-    """What is below `deployment.keys`. What stands in the place of an attribute set may be a secret, so it is not
-    repeated."""
-    deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
-    keys = deployment.get("keys") if isinstance(deployment, Mapping) else None
-    path = f"{below('', name)}.deployment.keys"
-    if keys is not None and not isinstance(keys, Mapping):
-        mistakes.add(path, "expected an attribute set of keys")
-        return ()
-    described = {key: said for key, said in (keys or {}).items() if isinstance(said, Mapping)}
-    for key in (keys or {}).keys() - described.keys():
-        mistakes.add(below(path, str(key)), "expected an attribute set")
-    found = _described(SentKey, {"keys": described}, path, mistakes)
+    found = _secrets(SentKey, "keys", name, entry, mistakes)
     for one in found:
-        check_sent_key(one, below(path, one.name), mistakes)
+        check_sent_key(one, below(_below_deployment(name, "keys"), one.name), mistakes)
     return tuple(found)
+
+
+def _placed_files(name: str, entry: object, spec: MachineSpec | None, mistakes: Mistakes) -> tuple[PlacedFile, ...]:
+    found, path = _secrets(PlacedFile, "files", name, entry, mistakes), _below_deployment(name, "files")
+    for one in found:
+        check_placed_file(one, below(path, one.name), mistakes)
+    if found and spec is not None and (spec.is_container or spec.install.source is not InstallSource.ISO):
+        mistakes.add(path, "are put onto the disk by the installer, and this machine is made without it")
+    return tuple(found)
+
+
+def _below_deployment(name: str, option: str) -> str:
+    return f"{below('', name)}.deployment.{option}"
+
+
+def _secrets(model: type[M], option: str, name: str, entry: object, mistakes: Mistakes) -> list[M]:
+    """What is below `deployment.keys` or `deployment.files`. What stands in the place of an attribute set may be a
+    secret, so it is not repeated."""
+    deployment = entry.get("deployment") if isinstance(entry, Mapping) else None
+    said = deployment.get(option) if isinstance(deployment, Mapping) else None
+    path = _below_deployment(name, option)
+    if said is not None and not isinstance(said, Mapping):
+        mistakes.add(path, f"expected an attribute set of {option}")
+        return []
+    described = {key: value for key, value in (said or {}).items() if isinstance(value, Mapping)}
+    for key in (said or {}).keys() - described.keys():
+        mistakes.add(below(path, str(key)), "expected an attribute set")
+    return _described(model, {option: described}, path, mistakes)
 
 
 def _options(entry: object) -> object:

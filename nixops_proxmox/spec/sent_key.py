@@ -25,6 +25,9 @@ def _mode(text: str) -> str:
     return text.rjust(4, "0")
 
 
+Mode = Annotated[str, AfterValidator(_mode)]
+
+
 def _name(text: str) -> str:
     if not text or text.startswith(".") or set(text) - v.FILE_NAME or len(text) > 100:
         raise ValueError("expected a file's name: letters, digits and . _ - inside")
@@ -41,7 +44,7 @@ class SentKey(Frozen):
     dest_dir: Annotated[str, AfterValidator(_folder)] = IN_MEMORY
     user: v.UnixUser = "root"
     group: v.UnixUser = "root"
-    permissions: Annotated[str, AfterValidator(_mode)] = "0600"
+    permissions: Mode = "0600"
 
     @property
     def path(self) -> str:

@@ -35,6 +35,10 @@ in
       token = { text = "TEXT"; permissions = "0640"; };
       file = { keyFile = "FILE"; user = "app"; group = "app"; };
     } // (if builtins.getEnv "WITHOUT" == "" then { printed.keyCommand = [ "sh" "-c" "cat FILE FILE" ]; } else { });
+    deployment.files = {
+      "/var/lib/app/secret.bin" = { file = "FILE"; uid = 1001; gid = 1001; permissions = "0400"; };
+      "/etc/motd".text = "PLACED";
+    };
     # What NixOS makes of `users.users.app`.
     toplevel = import DEMO/builder.nix "web" { } ''
       cp -a ${base} $out
@@ -60,15 +64,17 @@ def undescribed(bed: "Bed", verb: str) -> "subprocess.CompletedProcess[str]":
 def test_keys_are_there_from_the_first_deploy_and_again_after_a_boot(bed: "Bed", tmp_path: Path) -> None:
     from tests.e2e.bed import DEMO
 
-    secrets = {name: f"{name}-{uuid.uuid4().hex}" for name in ("text", "file")}
+    secrets = {name: f"{name}-{uuid.uuid4().hex}" for name in ("text", "file", "placed")}
     (tmp_path / "file").write_text(secrets["file"])
-    network = NETWORK.replace("DEMO", str(DEMO)).replace("TEXT", secrets["text"])
+    network = NETWORK.replace("DEMO", str(DEMO)).replace("TEXT", secrets["text"]).replace("PLACED", secrets["placed"])
     own = bed.with_network("keys", network.replace("FILE", str(tmp_path / "file")))
     told = []
     with Sampler() as sampler:
         told.append(own.run("deploy", "-vv"))
         there = own.ssh("web", LOOK)
         assert there.splitlines()[:3] == ["file 600 app:app", "printed 600 root:root", "token 640 root:root"]
+        placed = own.ssh("web", "cd /; set var/lib/app/secret.bin etc/motd; stat -c '%a %u:%g' $@; cat $@")
+        assert placed.splitlines() == ["400 1001:1001", "600 0:0", secrets["file"] + secrets["placed"]]
         node = own.ssh("web", "stat -c %i /run/keys/*")
         told.append(own.run("keys", "send", "-vv"))
         assert own.ssh("web", "stat -c %i /run/keys/*") == node, "a key that is the same is not written again"

@@ -64,6 +64,7 @@ FRAGMENTS = [
     "docs/routing.md 0",
     "docs/secrets.md 0",
     "docs/secrets.md 1",
+    "docs/secrets.md 2",
     "docs/storages.md 0",
     "docs/templates.md 0",
     "docs/templates.md 1",

@@ -14,6 +14,7 @@ from nixops_proxmox.spec.encryption import Encryption, Recovery, Sink, Tang, Unl
 from nixops_proxmox.spec.firewall import AddressAlias, IpSet, MachineFirewall, SecurityGroup
 from nixops_proxmox.spec.ha import HaRuleSpec
 from nixops_proxmox.spec.mapping import MappingSpec
+from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.resources import OURS
 from nixops_proxmox.spec.sent_key import SentKey
@@ -103,4 +104,9 @@ def test_every_field_has_a_reader(model: type, read: set[tuple[str, str]]) -> No
 
 def test_no_model_is_forgotten() -> None:
     found = {item for item in vars(models).values() if isinstance(item, type) and hasattr(item, "model_fields")}
-    assert {item for item in found if item.model_fields} - set(OWNERS) == {models.NetworkSpec, MacSchemeSpec, SentKey}
+    assert {item for item in found if item.model_fields} - set(OWNERS) == {
+        models.NetworkSpec,
+        MacSchemeSpec,
+        SentKey,
+        PlacedFile,
+    }

@@ -19,6 +19,7 @@ from nixops_proxmox.model import (
     Completed,
     Endpoint,
     Facts,
+    FileForDisk,
     GrownDisk,
     GuestDisk,
     Job,
@@ -336,6 +337,10 @@ class Courier(Protocol):
 
     def paths(self) -> Mapping[str, str]:
         """Where they will be, by name."""
+        ...
+
+    def placed(self, machine: Machine) -> Sequence[FileForDisk]:
+        """The files of `deployment.files`. ConfigError if one cannot be read."""
         ...
 
     def find_lacking(self, machine: Machine, shell: Shell) -> Sequence[str]:

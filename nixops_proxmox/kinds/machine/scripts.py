@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 
 from nixops_proxmox.kinds.machine import encrypted_layout
-from nixops_proxmox.model import Facts, GuestDisk, Machine
+from nixops_proxmox.model import Facts, FileForDisk, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, layout_script
 from nixops_proxmox.spec.serials import disk_path, disk_serial
@@ -83,6 +83,18 @@ def delivery(
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
     return f"{script_marker('deliver')}set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
+
+
+def placing(files: Sequence[FileForDisk]) -> tuple[str, bytes]:
+    """A script and its standard input: the user's own files, put on the target's disk before its first boot."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for one in files:
+            entry = tarfile.TarInfo(one.path.lstrip("/"))
+            entry.size, entry.mode, entry.uid, entry.gid = len(one.content), one.mode, one.uid, one.gid
+            tar.addfile(entry, io.BytesIO(one.content))
+    script = f"{script_marker('deliver')}set -e\numask 022\ncd /mnt\ntar --numeric-owner -xpf -\nsync\n"
+    return script, packed.getvalue()
 
 
 def identity_files(machine: Machine, spec: MachineSpec, private: str, public: str) -> dict[str, tuple[str, int]]:

@@ -10,7 +10,14 @@ from nixops_proxmox.kinds.machine.encrypted import disks_to_keep
 from nixops_proxmox.kinds.machine.growth import in_use
 from nixops_proxmox.kinds.machine.laid_out import with_layout
 from nixops_proxmox.kinds.machine.ports import Shell
-from nixops_proxmox.kinds.machine.scripts import delivery, device_path, install_script, partition_script, reads_only
+from nixops_proxmox.kinds.machine.scripts import (
+    delivery,
+    device_path,
+    install_script,
+    partition_script,
+    placing,
+    reads_only,
+)
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.encrypting import (
     bring_first_stage_key,
@@ -170,9 +177,18 @@ class Install:
             f"{machine.name}: the machine's keys could not be put on its disk",
             "is the target mounted on /mnt, and does it have free space?",
         )
+        self._place_files(world, machine, shell)
         attempt.note(bring_first_stage_key(world, machine, attempt.facts, shell, "/mnt"))
         shell.discard_job(name)
         shell.start_job(name, install_script(world.spec, system))
+
+    def _place_files(self, world: World, machine: Machine, shell: Shell) -> None:
+        """Safe to repeat: the same files take the place of those of before."""
+        files = world.courier.placed(machine) if world.courier is not None else ()
+        if files:
+            world.reporter.detail(machine, f"putting {len(files)} file{'s' * (len(files) > 1)} onto the disk")
+            failed = f"{machine.name}: deployment.files could not be put on its disk"
+            deliver(shell, *placing(files), failed, "is there a folder in the place of a file, or too little space?")
 
     def _job(self, facts: Facts) -> str:
         return f"install-{facts.round}"
