@@ -45,9 +45,10 @@ def with_install(bed: "Bed", folder: Path, install: str) -> "Bed":
     return replace(bed, network=network)
 
 
-def upload_image(bed: "Bed", folder: Path) -> Any:
+def upload_image(bed: "Bed", folder: Path, content: bytes = b"a plain system") -> Any:
+    """`content`: of an image that no other test has, so that it can be removed."""
     image = folder / "plain.raw"
-    image.write_bytes(b"a plain system" * 1000)
+    image.write_bytes(content * 1000)
     return json.loads(bed.run("iso", "upload", str(image), "--json").stdout)
 
 
@@ -158,7 +159,7 @@ def test_a_machine_from_a_template(bed: "Bed", tmp_path: Path, *, full: bool) ->
 
 
 def test_a_machine_from_a_backup(bed: "Bed", tmp_path: Path) -> None:
-    put = upload_image(bed, tmp_path)
+    put = upload_image(bed, tmp_path, b"in a backup")
     node, vmid = put["node"], make_vm(bed, put)
     bed.api("POST", f"/nodes/{node}/vzdump", vmid=vmid, storage="local", mode="stop")
     wait_for_tasks(bed, "vzdump", vmid)
