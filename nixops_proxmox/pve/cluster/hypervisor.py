@@ -623,9 +623,7 @@ class PveHypervisor:
                 self.stop_vm(facts, note)
             self._work.while_busy(vm.node, facts.vmid, lambda: self._delete(facts, note))
         elif node := self.find_remains(facts):
-            upid = self.unguarded.delete_vm(
-                node, facts.vmid, unreferenced=False
-            )  # there is no mark that a guard could look for
+            upid = self.client.delete_vm(node, facts.vmid, unreferenced=False)
             note(upid)
             self._work.finish(upid, f"destroying the empty VM {facts.vmid} that a failed restore left on {node}")
         self._finder.forget(facts.vmid)
