@@ -9,6 +9,11 @@ LAB = [
     "asyncssh>=2.14",  # the simulated guests' SSH servers: thousands of them on one event loop
     "qemu.qmp>=0.0.3",  # QEMU's own monitor client: drives real guests
 ]
+SITE = [  # pinned: the theme's script is looked at for what it would fetch from elsewhere
+    "mkdocs==1.6.1",
+    "mkdocs-material==9.8.2",
+    "pymdown-extensions==13.1.2",
+]
 
 setup(
     name="nixops-proxmox",
@@ -51,8 +56,10 @@ setup(
     extras_require={
         "lab": LAB,
         "postgres": ["psycopg[binary]>=3.1.18"],  # a team's shared state
+        "site": SITE,
         "dev": [
             *LAB,
+            *SITE,
             "psycopg[binary]>=3.1.18",
             "pytest>=8.0",
             "pytest-xdist>=3.5",

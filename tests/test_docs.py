@@ -63,6 +63,12 @@ def test_scripts_that_are_shown_exist(path: Path) -> None:
         assert (ROOT / "scripts" / script).exists(), f"{_name(path)}: scripts/{script}"
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = set(re.findall(r"(?m)^ +- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text()))
+    missing = {path.name for path in (ROOT / "docs").glob("*.md")} - listed
+    assert missing == set(), "give it a place below `nav` in mkdocs.yml"
+
+
 def test_every_phase_is_explained() -> None:
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     assert set(re.findall(r"(?m)^\| `(\w+)` \|", text)) == {phase.value for phase in Phase}

@@ -28,6 +28,7 @@ from nixops_proxmox.model import Change, Effect, Endpoint, Facts, Machine, Phase
 from nixops_proxmox.operations import Checked, Options, Planned, Removal
 from nixops_proxmox.operations.addressing import MacShown, Taking
 from nixops_proxmox.operations.adopting import Adoption, Target
+from nixops_proxmox.operations.identity_verb import KnownKey
 from nixops_proxmox.operations.images import Unused
 from nixops_proxmox.operations.keeping import VolumeShown
 from nixops_proxmox.operations.moving import Passage
@@ -42,6 +43,7 @@ from nixops_proxmox.ssh.argv import Access
 from nixops_proxmox.state import open_state
 from nixops_proxmox.state.store import Deployment
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIMgpRl32MOMqKSSfGcN9YIeRJdhlF4V6e+yahUJ0jDq x"
 ROAD = [Phase.ABSENT, Phase.RESERVED, Phase.DEFINED, Phase.INSTALLER, Phase.INSTALLED, Phase.RUNNING, Phase.READY]
 
 
@@ -212,6 +214,9 @@ class FakeDeployed:
 
     def adopt_volume(self, name: str, disk: str = "") -> None:
         self.volumes.spec(name)
+
+    def identities(self, names: Sequence[str]) -> list[KnownKey]:
+        return [KnownKey(name, f"uuid-{name}", HOST_KEY, [("10.0.0.7", 22)], name == "db") for name in names]
 
     def remarks(self) -> list[str]:
         return []
