@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
-from nixops_proxmox.spec.cloud_init import SLOT, is_told
+from nixops_proxmox.spec.cloud_init import is_told, slot_of
 from nixops_proxmox.spec.containers import check_container
 from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
@@ -161,7 +161,7 @@ def _check_cloud_init(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     if spec.install.identity is not IdentityBy.AGENT:
         mistakes.add(place, "a system reads one drive of cloud-init, and install.identity is another one: set only one")
     for key in spec.extra:
-        if key == SLOT or is_told(key):
+        if key == slot_of(spec) or is_told(key):
             mistakes.add(f"{at('extra')}.{key}", "is set by install.cloudInit")
     if told.storage is None and not spec.disks:
         mistakes.add(f"{place}.storage", "must be set where no disk is described")

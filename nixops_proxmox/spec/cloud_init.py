@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nixops_proxmox.spec.machine import IpSpec, MachineSpec, Nic
 
 SLOT = "ide0"  # the installer's CD has the other one that every chipset has
+SLOT_ON_Q35 = "scsi30"  # whose IDE is AHCI, for which Debian's cloud kernel has no driver
+SLOTS = (SLOT, SLOT_ON_Q35)
 KEYS = ("citype", "ciuser", "ciupgrade", "sshkeys", "nameserver", "searchdomain", "cipassword", "cicustom")
 _NIC = re.compile(r"ipconfig\d+")
 
@@ -42,15 +44,21 @@ def with_cloud_init(spec: "MachineSpec", keys: Sequence[str] = ()) -> "MachineSp
     told = spec.install.cloud_init
     if told is None:
         return spec
-    kept = {key: value for key, value in spec.extra.items() if key != SLOT and not is_told(key)}
+    kept = {key: value for key, value in spec.extra.items() if key not in SLOTS and not is_told(key)}
     return spec.model_copy(update={"extra": {**kept, **_extra(spec, told, keys)}})
+
+
+def slot_of(spec: "MachineSpec") -> str:
+    """Where the drive is made. One that is there already may be anywhere."""
+    beside_disks = bool(spec.disks) and spec.disks[0].slot.startswith("scsi")
+    return SLOT_ON_Q35 if beside_disks and "q35" in (spec.machine or "") else SLOT
 
 
 def _extra(spec: "MachineSpec", told: CloudInit, keys: Sequence[str]) -> Mapping[str, str]:
     storage = told.storage or (spec.disks[0].storage if spec.disks else "")
     lines = dict.fromkeys(key.strip() for key in (*keys, *spec.ssh.authorized_keys, *told.ssh_keys))
     wanted = {
-        SLOT: f"{storage}:cloudinit" if storage else "",
+        slot_of(spec): f"{storage}:cloudinit" if storage else "",
         "citype": told.type,
         "ciuser": told.user or spec.ssh.user,
         "ciupgrade": "1" if told.upgrade else "0",

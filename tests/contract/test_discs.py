@@ -57,6 +57,23 @@ def test_a_disc_is_inserted_beside_the_disk_and_leaves_nothing(bench: "Bench") -
         assert {**after, "digest": ""} == {**before, "digest": ""}
 
 
+@pytest.mark.parametrize("taken", [(), ("scsi30", "scsi29", "scsi28")], ids=["beside the disks", "on ide"])
+def test_a_machine_that_runs_loses_its_disc_at_once(bench: "Bench", taken: tuple[str, ...]) -> None:
+    machine = created(bench)
+    bench.hypervisor.client.set_config(
+        machine.facts.node, machine.facts.vmid, {slot: "none,media=cdrom" for slot in taken} or {"tablet": "0"}
+    )
+    bench.hypervisor._finder.drop_look(machine.facts.vmid)
+    volume = inserted(bench, machine)
+    (slot,) = [key for key, value in get(bench, machine).config.items() if volume in value]
+    assert slot.startswith("ide" if taken else "scsi")
+    bench.hypervisor.start_vm(machine.facts, bench.note)
+    bench.hypervisor.discs.remove(machine.facts, machine.facts.node, volume, bench.note)
+    vm = get(bench, machine)
+    assert volume not in "".join(vm.active.values()), "the guest that runs can still read it"
+    assert slot not in vm.config
+
+
 def test_the_file_goes_when_its_vm_is_gone(bench: "Bench") -> None:
     machine = created(bench)
     volume = inserted(bench, machine)

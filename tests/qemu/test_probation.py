@@ -11,7 +11,9 @@ from tests.e2e.breaking import BREAKING
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
 
-pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+WEEKLY = pytest.mark.weekly
 
 CURRENT = "readlink -f /run/current-system; readlink -f /nix/var/nix/profiles/system; hostname"
 
@@ -41,9 +43,9 @@ def system(bed: "GuestBed") -> tuple[str, str]:
     ("broken", "told", "said"),
     [
         ("sshd", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
-        ("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
+        pytest.param("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "], marks=WEEKLY),
         ("service", "reverted by us", ["health: http 80/: "]),
-        ("status", "reverted by the guest", ["its activation ended with status"]),
+        pytest.param("status", "reverted by the guest", ["its activation ended with status"], marks=WEEKLY),
         ("machine", "reverted by a restart", ["the machine was restarted before it was confirmed"]),
     ],
 )
@@ -58,7 +60,7 @@ def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, tol
     assert web.ssh("web", "fetch-http http://[::1]/ 20").strip() == "version 1"
 
 
-@pytest.mark.parametrize("broken", ["connection", "supervisor", "both"])
+@pytest.mark.parametrize("broken", ["connection", pytest.param("supervisor", marks=WEEKLY), "both"])
 def test_what_only_breaks_the_deploy_is_confirmed(web: "GuestBed", broken: str) -> None:
     generation = web.facts("web")["generation"]
     web.run("deploy", BREAK=broken, PROBATION="40")
@@ -68,6 +70,7 @@ def test_what_only_breaks_the_deploy_is_confirmed(web: "GuestBed", broken: str) 
     web.run("deploy", PROBATION="40")
 
 
+@WEEKLY
 def test_a_deploy_that_is_killed_leaves_the_guest_to_itself_and_the_next_one_says_what_came_of_it(
     web: "GuestBed",
 ) -> None:

@@ -53,6 +53,22 @@ def test_a_drive_says_who_logs_in_and_where() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("machine", "disk", "slot"),
+    [
+        (None, "scsi0", "ide0"),
+        ("q35", "scsi0", "scsi30"),
+        ("pc-q35-9.0", "scsi0", "scsi30"),
+        ("q35", "virtio0", "ide0"),
+    ],
+)
+def test_on_a_q35_the_drive_is_where_the_disks_are(machine: str | None, disk: str, slot: str) -> None:
+    disks = [{"slot": disk, "storage": "local-lvm", "size": "8G"}]
+    spec = told({}, disks=disks, **({"machine": machine} if machine else {}))
+    assert [key for key, value in spec.extra.items() if "cloudinit" in str(value)] == [slot]
+    assert with_cloud_init(spec) == spec
+
+
 def test_keys_are_encoded_once_and_each_is_there_once() -> None:
     spec = with_cloud_init(told({"sshKeys": [KEY]}), [KEY, "ssh-ed25519 AAAAC3Nz ours\n"])
     text = str(spec.extra["sshkeys"])

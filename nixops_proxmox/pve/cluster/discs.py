@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nixops_proxmox.core.ports import NoteTask
@@ -16,8 +16,10 @@ from nixops_proxmox.pve.cluster.view import VIEW_AGE, ClusterView
 from nixops_proxmox.pve.cluster.vm_finder import VmFinder
 from nixops_proxmox.pve.cluster.work import Work
 from nixops_proxmox.pve.vm.boot import find_free_slot
+from nixops_proxmox.pve.vm.requests import EMPTY_TRAY
 from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.pve.wire.properties import drives_of, is_cloud_init, parse_drive, storage_of
+from nixops_proxmox.pve.wire.refusals import HotplugFailed
 from nixops_proxmox.spec import MachineSpec
 
 BLANK = bytes(2048)  # what stands in a file that we may replace and not delete
@@ -86,7 +88,8 @@ class Discs:
         empty file takes its place."""
         vm = self._finder.find_again(facts)
         if vm is not None and (slots := _slots_with(vm, volume)):
-            self._set(vm, {"delete": ",".join(slots)})
+            self._set(vm, dict.fromkeys(slots, EMPTY_TRAY))  # PVE removes no IDE or SATA drive from a VM that runs
+            self._leave(vm, slots)
         self._wait_for_others(node, volume)
         if volume not in self._media.sizes(node, storage_of(volume), "iso"):
             return
@@ -97,6 +100,11 @@ class Discs:
             self._warn(
                 f"we may not delete {volume} on {node}: it is empty now, and stays (Datastore.Allocate is missing)"
             )
+
+    def _leave(self, vm: Vm, slots: Sequence[str]) -> None:
+        """What a running guest does not let go of stays until it stops, which PVE has noted by then."""
+        with suppress(HotplugFailed):
+            self._set(vm, {"delete": ",".join(slots)})
 
     def _set(self, vm: Vm, params: dict[str, Value]) -> None:
         def change() -> None:

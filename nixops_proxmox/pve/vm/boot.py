@@ -19,6 +19,7 @@ from nixops_proxmox.spec import InstallSource, MachineSpec
 
 SPARE_ON_Q35 = (CDROM, "ide0", *(f"sata{number}" for number in range(5, -1, -1)))  # an ide1 would share ide0's port
 SPARE = (CDROM, "ide0", "ide1", "ide3", *SPARE_ON_Q35[2:])
+BESIDE_DISKS = ("scsi30", "scsi29", "scsi28")  # the last ones: disks are given the first
 
 
 def boot_devices(config: Mapping[str, str]) -> tuple[str, ...]:
@@ -95,8 +96,9 @@ def find_slot(vm: Vm, spec: MachineSpec) -> str:
 
 
 def find_free_slot(vm: Vm, spec: MachineSpec, besides: Collection[str] = ()) -> str:
-    """An empty slot for a CD that nothing boots. `besides`: slots that have just become empty."""
-    for slot in _spare_slots(vm, spec):
+    """An empty slot for a CD that nothing boots. `besides`: slots that have just become empty. The CD lies where the
+    disks do, if it can: a kernel that is made for clouds may have no driver but theirs, as Debian's on a q35."""
+    for slot in (*_beside_disks(vm, spec), *_spare_slots(vm, spec)):
         if slot in besides or _is_free(vm, spec, slot):
             return slot
     raise SpecError(
@@ -104,6 +106,14 @@ def find_free_slot(vm: Vm, spec: MachineSpec, besides: Collection[str] = ()) -> 
         path=f"{spec.name}.deployment.proxmox.install.identity",
         hint="remove a drive from one of the IDE or SATA slots",
     )
+
+
+def _beside_disks(vm: Vm, spec: MachineSpec) -> list[str]:
+    if not vm.config.get("scsihw", "").startswith("virtio-scsi"):
+        return []
+    if not any(slot.startswith("scsi") and _is_disk(vm.config, slot) for slot in vm.config):
+        return []
+    return [slot for slot in BESIDE_DISKS if slot not in spec.extra and slot not in {disk.slot for disk in spec.disks}]
 
 
 def _spare_slots(vm: Vm, spec: MachineSpec) -> list[str]:
