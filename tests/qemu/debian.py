@@ -1,4 +1,4 @@
-"""A whole Debian as its cloud images are: systemd, cloud-init, systemd-boot, and the kernel that Debian makes for clouds.
+"""A whole Debian as its cloud images are: systemd, cloud-init, systemd-boot, and the kernel that is made for clouds.
 
 Debian publishes such images, which cannot be had everywhere. This one is made of the same packages by mmdebstrap. Its
 kernel has no driver for AHCI, as that of Debian's `genericcloud` image.

@@ -33,8 +33,6 @@ MACHINE = """\
 LOOK = """
 hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u; cloud-init status
 """
-    "hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u; cloud-init status"
-)
 
 
 def network(image: str, **machines: tuple[str, str]) -> str:
