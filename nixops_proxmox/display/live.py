@@ -12,7 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from nixops_proxmox.display.progress import Board, Row
+from nixops_proxmox.display.progress import DONE, ENDS, FAILED, NOT_BEGUN, Board, Row
 from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
 from nixops_proxmox.model import Machine
 from nixops_proxmox.texts import shown, shown_line
@@ -74,6 +74,8 @@ class LiveBoard:
         match row.end:
             case "failed":
                 return Text("✗", "red"), name, Text(row.phase, "red"), Text(row.detail, "red", overflow="ellipsis"), ""
+            case "not begun":
+                return Text("–", "yellow"), name, Text(row.phase), Text(row.detail, "yellow", overflow="ellipsis"), ""
             case "done":
                 return Text("✓", "green"), name, Text(row.phase, "green"), "", ""
         if row.began is None:
@@ -96,19 +98,19 @@ def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:
     network."""
     if len(rows) <= room:
         return list(rows), 0
-    weight = {"failed": 0, "": 1, "done": 3}
+    weight = {FAILED: 0, "": 1, DONE: 3, NOT_BEGUN: 4}
     by_need = sorted(rows, key=lambda row: weight[row.end] + (1 if row.began is None and not row.end else 0))
     chosen = {row.name for row in by_need[:room]}
     return [row for row in rows if row.name in chosen], len(rows) - room
 
 
 def summary(rows: Sequence[Row], goal: str, total: int, seconds: float) -> str:
-    """`3 of 12 ready, 4 at work, 1 failed · 42 s`."""
-    count = {kind: sum(row.end == kind for row in rows) for kind in ("done", "failed")}
+    """`3 of 12 ready, 4 at work, 1 failed, 2 not begun · 42 s`."""
+    count = {kind: sum(row.end == kind for row in rows) for kind in ENDS}
     at_work = sum(row.began is not None for row in rows)
-    parts = [f"{count['done']} of {total} {goal}"]
+    parts = [f"{count[DONE]} of {total} {goal}"]
     parts += [f"{at_work} at work"] if at_work else []
-    parts += [f"{count['failed']} failed"] if count["failed"] else []
+    parts += [f"{count[end]} {end}" for end in (FAILED, NOT_BEGUN) if count[end]]
     return f"{', '.join(parts)} · {duration(seconds)}"
 
 

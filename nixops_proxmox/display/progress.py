@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from nixops_proxmox.display.signals import status_of
-from nixops_proxmox.errors import DeployError, Retry
+from nixops_proxmox.errors import DeployError, NotBegun, Retry
 from nixops_proxmox.messages.amounts import duration, one_line
 from nixops_proxmox.texts import shown_line
 
@@ -85,7 +85,8 @@ class Relay:
         self.now.warn(machine, self._spell(text))
 
     def ended(self, name: str, error: Exception | None) -> None:
-        self.now.ended(name, None if error is None else DeployError(self._spell(str(error))))
+        kind = NotBegun if isinstance(error, NotBegun) else DeployError
+        self.now.ended(name, None if error is None else kind(self._spell(str(error))))
 
     def note(self, text: str) -> None:
         self.now.note(self._spell(text))
@@ -102,7 +103,15 @@ class Row:
     detail: str = ""
     began: float | None = None
     told: float = 0.0  # when something was last said about it
-    end: str = ""  # "", "done" or "failed"
+    end: str = ""  # "", or one of ENDS
+
+
+DONE, FAILED, NOT_BEGUN = ENDS = ("done", "failed", "not begun")
+
+
+def end_of(error: Exception | None) -> str:
+    """What became of a machine. Where others failed first, nothing was done to it."""
+    return DONE if error is None else NOT_BEGUN if isinstance(error, NotBegun) else FAILED
 
 
 class Board:
@@ -135,7 +144,7 @@ class Board:
         text = "" if error is None else one_line(str(error))
         with self._lock:
             phase = self._rows[name].phase if name in self._rows else ""
-            self._rows[name] = Row(name, phase, detail=text, end="done" if error is None else "failed")
+            self._rows[name] = Row(name, phase, detail=text, end=end_of(error))
         return phase
 
     def take_overdue(self, after: float) -> list[Row]:
@@ -149,6 +158,12 @@ class Board:
     def _put(self, row: Row) -> None:
         with self._lock:
             self._rows[row.name] = row
+
+
+def _why(error: Exception) -> str:
+    """The first line of it, without what the line that it goes into says already."""
+    line = str(error).partition("\n")[0]
+    return line.partition(f"{NOT_BEGUN}, because ")[2] or line
 
 
 class Busy:
@@ -212,7 +227,7 @@ class Plain:
     def ended(self, name: str, error: Exception | None) -> None:
         phase = self._board.ended(name, error)
         if error is not None:
-            self._say(f"{name}  failed{' in ' * bool(phase)}{phase}: {one_line(str(error).partition(chr(10))[0])}")
+            self._say(f"{name}  {end_of(error)}{' in ' * bool(phase)}{phase}: {one_line(_why(error))}")
 
     def note(self, text: str) -> None:
         if self._now() - self._noted >= STILL_AFTER:

@@ -33,6 +33,7 @@ UNITS = {  # what becomes of units
     "starts": "starts",
     "keeps": "changes, but does not restart",
 }
+FORGETS = "not with systemd-boot: its VM has no EFI disk (`efi`), so it becomes what boots at once"
 FORMAT = 1  # of the JSON; docs/plan.md describes it
 EFFECTS = {  # what the footer calls them, except those that are refused
     Effect.RECREATE: "recreated",
@@ -124,6 +125,7 @@ def _boots(plan: "Planned") -> list[str]:
         ]
     if lines and plan.restart and plan.tried:
         lines.append("boot, then reboot: it is booted once, and becomes what boots when that boot is confirmed")
+        lines += [FORGETS] if plan.forgets else []
     return lines
 
 

@@ -62,7 +62,7 @@ number_of() {{
 
 _STAGE = """\
 no() {{ echo "nixops-proxmox-once no $1"; exit 0; }}
-system={system}
+system={system} forgets={forgets}
 run=/run/nixops-proxmox
 mkdir -p "$run" && chmod 700 "$run" || exit 1
 # An activation that outlived the connection which began it is let finish first.
@@ -79,6 +79,7 @@ for top in $(bootctl --print-boot-path 2>/dev/null) $(bootctl --print-esp-path 2
 done
 if [ -n "$entries" ]; then
   [ -d /sys/firmware/efi ] || no "its firmware has no variables for systemd-boot"
+  [ -z "$forgets" ] || no "its firmware forgets what systemd-boot is told, because the VM has no EFI disk"
 elif [ -e "$grub/grub.cfg" ]; then
   grep -q next_entry "$grub/grub.cfg" || no "its GRUB configuration takes no entry for one boot"
   type=$(findmnt -n -o FSTYPE -T "$grub")
@@ -153,9 +154,9 @@ echo "nixops-proxmox-once kept $(readlink "$profile")"
 """
 
 
-def stage_script(system: str) -> str:
+def stage_script(system: str, *, forgets: bool = False) -> str:
     """Let the next boot take that system, and the one after it the system that runs now."""
-    told = _STAGE.format(system=shlex.quote(system), place=_PLACE)
+    told = _STAGE.format(system=shlex.quote(system), place=_PLACE, forgets="yes" if forgets else "")
     return script_marker("once-stage", system) + _COMMON + told
 
 
@@ -174,9 +175,9 @@ def keep_script(system: str) -> str:
     return script_marker("once-keep", system) + _COMMON + _KEEP.format(system=shlex.quote(system))
 
 
-def stage_system(system: str, shell: ScriptShell) -> OneBoot:
+def stage_system(system: str, shell: ScriptShell, *, forgets: bool = False) -> OneBoot:
     """Raises ActivationFailed if the boot loader could not be written."""
-    done = shell.run(stage_script(system), timeout=TIMEOUT)
+    done = shell.run(stage_script(system, forgets=forgets), timeout=TIMEOUT)
     failed = _failed(done.stdout)
     if yes := re.search(r"^nixops-proxmox-once yes ([0-9]{1,9}) (systemd-boot|GRUB)$", done.stdout, re.MULTILINE):
         return OneBoot(int(yes[1]), yes[2], failed=failed)
@@ -222,8 +223,8 @@ def _words(done: Completed) -> str:
 class GuestLoader:
     """Satisfies `kinds.machine.ports.Loader`."""
 
-    def stage(self, system: str, shell: ScriptShell) -> OneBoot:
-        return stage_system(system, shell)
+    def stage(self, system: str, shell: ScriptShell, *, forgets: bool = False) -> OneBoot:
+        return stage_system(system, shell, forgets=forgets)
 
     def unstage(self, shell: ScriptShell) -> None:
         unstage_system(shell)

@@ -13,6 +13,7 @@ from nixops_proxmox.kinds.machine.steps.encrypting import check_first_stage, che
 from nixops_proxmox.kinds.machine.steps.hardware import brief, find_changes
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
+from nixops_proxmox.kinds.machine.steps.one_boot import forgets_variables
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
@@ -49,6 +50,7 @@ class Planned:
     units: Rehearsal | None = None  # what the new system does to the units that run; None: it meets none
     layout: LayoutChange | None = None  # of its disks, which a deploy does not make; None: they are as described
     tried: bool = False  # if its new system waits for a boot, that boot is the only one until it is confirmed
+    forgets: bool = False  # but not with systemd-boot, because its firmware forgets what it is told
     hooks: tuple[str, ...] = ()  # the user's commands that run beside that, a line each
     seal: str = (
         ""  # why the TPM will not unseal the disk's key after that; empty: it will, or it is none of its business
@@ -116,6 +118,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         restart=foreseen.restart,
         twice=foreseen.twice,
         tried=bool(system and world.spec.deploy.probation and world.loader is not None),
+        forgets=forgets_variables(vm),
         world=describe_world(seen, vm),
         layout=find_layout_change(seen.facts, world.spec) if len(plan.legs) == 1 else None,
         seal=lost_seal(seen, changes) if len(plan.legs) == 1 else "",

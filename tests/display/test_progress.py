@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console as Rich
@@ -12,7 +13,7 @@ from nixops_proxmox.display.progress import (
     Row,
     start_plain,
 )
-from nixops_proxmox.errors import DeployError
+from nixops_proxmox.errors import DeployError, NotBegun
 from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
 from nixops_proxmox.model import Facts, Machine, Phase
@@ -78,10 +79,15 @@ def test_failures_and_warnings_are_told_at_once() -> None:
         plain.step(WEB, "Create the VM", "defined")
         plain.ended("web", DeployError("no room\nmore"))
         plain.ended("app", None)
+        relay = Relay(plain)
+        relay.ended("next", NotBegun("next: not begun, because web failed, and its group may have 0 failures"))
+        relay.ended("last", NotBegun("machine/last: not begun, because machine/web failed"))
     assert lines == [
         "web  warning: the VMID was taken",
         "db  failed: not described",
         "web  failed in reserved: no room",
+        "next  not begun: web failed, and its group may have 0 failures",
+        "last  not begun: machine/web failed",
     ]
 
 
@@ -152,6 +158,9 @@ def test_a_fleet_that_does_not_fit_shows_failures_and_work_and_counts_the_rest()
     assert [row.name for row in shown] == ["m0", "m20", "m49"]
     assert hidden == 47
     assert summary(rows, "ready", 60, 61) == "48 of 60 ready, 1 at work, 1 failed · 1 min 01 s"
+    held = [replace(row, end="not begun") if row.end == "failed" else row for row in rows]
+    assert summary(held, "ready", 60, 61) == "48 of 60 ready, 1 at work, 1 not begun · 1 min 01 s"
+    assert [row.name for row in choose_rows(held, 3)[0]] == ["m0", "m1", "m20"]
 
 
 def test_the_board_forgets_the_detail_of_a_step_that_is_over() -> None:

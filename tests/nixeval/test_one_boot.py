@@ -170,6 +170,16 @@ def test_the_next_boot_takes_it_and_the_one_after_takes_the_system_before(guest:
         assert os.path.realpath(guest.profile) == one
 
 
+def test_systemd_boot_is_told_nothing_where_the_firmware_forgets_it(guest: Bootable, kind: str) -> None:
+    one, two = str(guest.root / "nix/store/one"), guest.install("two", menu_of(kind))
+    staged = LOADER.stage(two, guest, forgets=True)
+    if kind == "GRUB":
+        assert guest.boots() == (two, one)
+    else:
+        assert "has no EFI disk" in staged.why and not guest.profile.with_name("system-2-link").is_symlink()
+        assert guest.boots() == (one, one)
+
+
 def test_what_is_taken_back_is_not_booted(guest: Bootable, kind: str) -> None:
     one, two = str(guest.root / "nix/store/one"), guest.install("two", menu_of(kind))
     LOADER.stage(two, guest)

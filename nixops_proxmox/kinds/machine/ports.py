@@ -303,9 +303,10 @@ class Shell(Protocol):
 class Loader(Protocol):
     """The boot loader of a guest that runs an installed system."""
 
-    def stage(self, system: str, shell: Shell) -> OneBoot:
+    def stage(self, system: str, shell: Shell, *, forgets: bool = False) -> OneBoot:
         """The next boot takes that system, which is in the guest's store, and the one after it takes the system that
-        runs now. Nothing that runs changes. Safe to repeat. Raises ActivationFailed."""
+        runs now. Nothing that runs changes. `forgets`: the firmware has other variables after a stop. Safe to repeat.
+        Raises ActivationFailed."""
         ...
 
     def unstage(self, shell: Shell) -> None:

@@ -1,6 +1,6 @@
 """Whether a machine that is ready is also well: asked where others, or its users, wait for that."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nixops_proxmox.errors import GuestError, NoEndpoint, SshError, Unwell
 from nixops_proxmox.kinds.machine.shape import World
@@ -16,16 +16,21 @@ def wait_until_well(world: World, machine: Machine) -> None:
     """All of `deploy.health`, by a new login. Services take time to start. Raises Unwell with what does not hold."""
     if world.spec.deploy.health == HealthSpec():
         return
-    until = world.clock.now() + (world.spec.deploy.probation or TIME)
-    while ailments := find_ailments(world, machine):
-        told = "; ".join(ailments)
-        if world.clock.now() > until:
-            raise Unwell(
-                f"{machine.name}: it is ready, but not well: {told}",
-                hint=f"`deploy.health` says what must hold; {command(Verb.DEPLOY, machine.name)} looks again",
-            )
-        world.reporter.detail(machine, f"not well yet: {told}")
+    ailments = outlast(world, machine, lambda: find_ailments(world, machine), world.spec.deploy.probation or TIME)
+    if ailments:
+        raise Unwell(
+            f"{machine.name}: it is ready, but not well: {'; '.join(ailments)}",
+            hint=f"`deploy.health` says what must hold; {command(Verb.DEPLOY, machine.name)} looks again",
+        )
+
+
+def outlast(world: World, machine: Machine, look: Callable[[], Sequence[str]], seconds: float) -> Sequence[str]:
+    """What `look` still finds when the time is over. Empty, and at once, when it finds nothing."""
+    until = world.clock.now() + seconds
+    while (ailments := look()) and world.clock.now() <= until:
+        world.reporter.detail(machine, f"not well yet: {'; '.join(ailments)}")
         world.clock.sleep(PAUSE)
+    return ailments
 
 
 def find_ailments(world: World, machine: Machine) -> Sequence[str]:

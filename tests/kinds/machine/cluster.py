@@ -201,6 +201,7 @@ class FakeVm:
     tried: bool = False  # that was such a boot
     dead: set[str] = field(default_factory=set)  # systems that let nobody in when they were booted
     why_not_once: str = ""  # its boot loader cannot do that
+    firmware: dict[str, str] = field(default_factory=dict)  # what its configuration says of that
 
     @property
     def on_probation(self) -> bool:
@@ -459,7 +460,7 @@ class Hypervisor:
         if vm is None:
             return None
         power = Power.RUNNING if vm.running else Power.STOPPED
-        return Vm(vm.vmid, vm.node, vm.uuid, power, {"memory": str(vm.memory)}, tuple(vm.pending))
+        return Vm(vm.vmid, vm.node, vm.uuid, power, {"memory": str(vm.memory), **vm.firmware}, tuple(vm.pending))
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
         """Of machines that this cluster's own record does not know."""
@@ -807,12 +808,13 @@ class Loader:
     def __init__(self, fuse: Fuse) -> None:
         self.fuse = fuse
 
-    def stage(self, system: str, shell: Any) -> OneBoot:
+    def stage(self, system: str, shell: Any, *, forgets: bool = False) -> OneBoot:
         vm: FakeVm = shell.vm
+        assert forgets is (vm.firmware == {"bios": "ovmf"})
         self.fuse.boundary()
         assert vm.active and vm.active != system and not vm.tried, "nothing to go back to"
-        if vm.why_not_once:
-            return OneBoot(why=vm.why_not_once)
+        if vm.why_not_once or forgets:
+            return OneBoot(why=vm.why_not_once or "its firmware forgets it")
         number = next((one for one, has in vm.generations.items() if has == system), max(vm.generations, default=1) + 1)
         vm.generations[number] = system
         self.fuse.boundary()

@@ -136,6 +136,14 @@ def test_without_a_boot_that_is_the_only_one_it_becomes_what_boots(spec: Machine
     assert told is (spec is SPEC)
 
 
+@pytest.mark.parametrize("disk", [{}, {"efidisk0": "local-lvm:vm-100-disk-1,size=4M"}], ids=["no disk", "disk"])
+def test_a_firmware_that_forgets_is_told_nothing_for_one_boot(disk: dict[str, str]) -> None:
+    bench = deployed()
+    bench.vm.firmware = {"bios": "ovmf", **disk}
+    assert bench.run(system=KERNEL, permissions=ALLOWED).facts.system == KERNEL
+    assert any("its firmware forgets it" in one for one in bench.reporter.warnings) is (not disk)
+
+
 def killed(bench: Bench, when: Callable[[Bench], bool]) -> Bench:
     """The run is gone as soon as that holds."""
     fuse = Fuse(0)

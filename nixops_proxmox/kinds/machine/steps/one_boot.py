@@ -10,12 +10,11 @@ from secrets import token_hex
 
 from nixops_proxmox.errors import ActivationFailed, BootWanted, DeployError, NeedsPermission, NoEndpoint, NotConfirmed
 from nixops_proxmox.kinds.machine.shape import Attempt, World
-from nixops_proxmox.kinds.machine.wellness import find_ailments
-from nixops_proxmox.model import Awaiting, Booted, Facts, Machine, ProbationVerdict
+from nixops_proxmox.kinds.machine.wellness import find_ailments, outlast
+from nixops_proxmox.model import Awaiting, Booted, Facts, Machine, ProbationVerdict, Vm
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import tail_lines
 
-PAUSE = 1.0  # seconds between two looks
 LINES = 8  # of what the guest agent tells
 BY, ONCE = "by", "one boot"  # in `Facts.probation`, beside what a live probation has
 NUMBER, SYSTEM, BOOT, FAILED, VERDICT, WHY = "number", "system", "boot", "failed", "verdict", "why"
@@ -29,7 +28,8 @@ def stage_once(world: World, machine: Machine, attempt: Attempt, facts: Facts, w
         return
     begun = {NUMBER: token_hex(6), BY: ONCE, SYSTEM: wanted, BOOT: found.boot}
     attempt.note(replace(facts, probation=begun))
-    staged = world.loader.stage(wanted, world.guest.system_shell(machine, world.spec))
+    forgets = forgets_variables(world.hypervisor.find_vm(machine.facts))
+    staged = world.loader.stage(wanted, world.guest.system_shell(machine, world.spec), forgets=forgets)
     if staged.why:
         world.reporter.warn(machine, f"{wanted} cannot be tried by one boot: {staged.why}; it becomes what boots")
         attempt.note(replace(facts, probation={}))
@@ -40,6 +40,15 @@ def stage_once(world: World, machine: Machine, attempt: Attempt, facts: Facts, w
     attempt.note(replace(facts, probation=begun, awaits=awaits))
     world.reporter.detail(machine, f"{staged.loader} boots generation {staged.generation} once")
     raise BootWanted(f"{machine.name}: only a boot takes up {told}; the new system is booted once, on probation")
+
+
+def forgets_variables(vm: Vm | None) -> bool:
+    """PVE gives a UEFI firmware without an EFI disk new variables at each start: what systemd-boot is told there does
+    not outlive the restart that we make."""
+    if vm is None:
+        return False
+    config = vm.active or vm.config
+    return config.get("bios") == "ovmf" and "efidisk0" not in config
 
 
 def is_once(facts: Facts) -> bool:
@@ -102,25 +111,23 @@ def _keep(world: World, met: Machine, attempt: Attempt, system: str, meet: MeetS
 
 def _judge(world: World, met: Machine, seen: Booted) -> Sequence[str]:
     """What does not hold when the time of the probation is over. Services take time to start."""
-    until = world.clock.now() + world.spec.deploy.probation
     before = met.facts.probation.get(FAILED, "").split()
-    while True:
+
+    def look() -> Sequence[str]:
         ailments = list(find_ailments(world, met))
-        if world.spec.deploy.failed_units == "revert":
-            ailments += [f"{unit} failed" for unit in seen.failed if unit not in before]
-        if not ailments or world.clock.now() > until:
-            return ailments
-        world.reporter.detail(met, f"not well yet: {'; '.join(ailments)}")
-        world.clock.sleep(PAUSE)
-        seen = _look_again(world, met, seen)
+        failed = _find_failed(world, met, seen) if world.spec.deploy.failed_units == "revert" else ()
+        return [*ailments, *(f"{unit} failed" for unit in failed if unit not in before)]
+
+    return outlast(world, met, look, world.spec.deploy.probation)
 
 
-def _look_again(world: World, met: Machine, seen: Booted) -> Booted:
+def _find_failed(world: World, met: Machine, seen: Booted) -> Sequence[str]:
+    """The units that have failed by now."""
     assert world.loader is not None
     try:
-        return world.loader.booted(world.guest.system_shell(met, world.spec))
+        return world.loader.booted(world.guest.system_shell(met, world.spec)).failed
     except DeployError:  # no login, which is told
-        return seen
+        return seen.failed
 
 
 def _go_back(
