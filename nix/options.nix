@@ -364,6 +364,7 @@ in
       } // { description = "Commands of yours around each change of the machine by `deploy`. Each runs at least once: again, if a run was killed. NixOps 2 does not run them. See `docs/rolling.md`."; };
       probation = mkOption { type = ints.between 0 86400; default = 120; description = "For how many seconds a new system that is active waits to be confirmed. If it is not, the machine goes back to the system before by itself. 0: a new system is kept, whatever comes of it. See `docs/probation.md`."; };
       failedUnits = mkOption { type = enum [ "revert" "accept" ]; default = "revert"; description = "What to do if services fail that had not failed before the activation: go back to the system before, or go on."; };
+      snapshot = mkOption { type = bool; default = false; description = "Whether a snapshot of the machine's disks is taken before a new system is taken into use. It is removed when that system is confirmed. If PVE can take none of its disks, or it has volumes, a deploy refuses. See `docs/probation.md`."; };
       health = section {
         units = mkOption { type = listOf str; default = [ ]; example = [ "nginx.service" ]; description = "The units that must be active."; };
         tcp = mkOption { type = listOf (ints.between 1 65535); default = [ ]; example = [ 443 ]; description = "The ports that must take connections from here, by the way that SSH takes."; };

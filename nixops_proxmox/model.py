@@ -125,6 +125,8 @@ class Facts:
     # "waits": the boot after which another must show that a TPM unseals the new key. "ssh": the first stage's port.
     # Of each encrypted data disk the same, with its slot before ("scsi1 uuid"): see kinds/machine/encrypted.py.
     luks: Mapping[str, str] = field(default_factory=dict)
+    # The snapshot that a deploy took before its new system: its "name", and "of" which system. Empty: there is none.
+    snapshot: Mapping[str, str] = field(default_factory=dict)
     hooks: Mapping[str, str] = field(default_factory=dict)  # which commands of `deploy.hooks` are due, by name
     sent: Mapping[str, str] = field(default_factory=dict)  # where it has the keys of `deployment.keys`, by name
     container: bool = False  # PVE has it as a container, and not as a VM
@@ -157,6 +159,7 @@ class Facts:
             "applied",
             "awaits",
             "probation",
+            "snapshot",
             "hooks",
             "luks",
         ):

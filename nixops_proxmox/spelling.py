@@ -27,6 +27,7 @@ class Verb(StrEnum):
     RECOVERY_ROTATE = "recovery-rotate"
     CONSOLE = "console"
     KEYS_SEND = "keys-send"
+    SNAPSHOT_ROLLBACK = "snapshot-rollback"
     STATUS = "status"
     HISTORY = "history"
     RECOVER = "recover"

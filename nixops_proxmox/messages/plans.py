@@ -34,6 +34,7 @@ UNITS = {  # what becomes of units
     "keeps": "changes, but does not restart",
 }
 FORGETS = "not with systemd-boot: its VM has no EFI disk (`efi`), so it becomes what boots at once"
+SNAPSHOT = "take a snapshot of its disks before the switch, and remove it when the new system is confirmed"
 FORMAT = 1  # of the JSON; docs/plan.md describes it
 EFFECTS = {  # what the footer calls them, except those that are refused
     Effect.RECREATE: "recreated",
@@ -79,7 +80,8 @@ def describe(plan: "Planned", *, in_full: bool = False) -> list[str]:
     if not plan.moves and not plan.changes and not plan.system:
         here = f"{plan.name}: {plan.phase}, {'nothing else' if plan.hooks else 'nothing'} to do"
         return [here, *(f"  {line}" for line in (*waits, *plan.hooks, *stays))]
-    lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves, *plan.hooks))]
+    first = [SNAPSHOT] if plan.snapshot else []
+    lines = [f"{plan.name}: {_summary(plan)}", *(f"  {line}" for line in (*waits, *plan.moves, *first, *plan.hooks))]
     if plan.phase is Phase.RESCUE:
         lines.insert(1, f"  [only {command(Verb.DEPLOY, '--allow-reboot')} boots its own system]")
     for change in plan.changes:
@@ -325,6 +327,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
         "notes": list(plan.notes),
         "layout": layout_json(plan.layout),
         "seal": plan.seal,
+        "snapshot": plan.snapshot,
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
     }

@@ -15,6 +15,7 @@ from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.one_boot import forgets_variables
 from nixops_proxmox.kinds.machine.steps.system import find_waiting
+from nixops_proxmox.kinds.machine.table import SETTLED
 from nixops_proxmox.model import Change, Effect, Machine, Phase, Power, Vm
 from nixops_proxmox.nixeval.rehearsal import Rehearsal
 from nixops_proxmox.operations.drift import Drift, TaskLog, find_drift
@@ -51,6 +52,7 @@ class Planned:
     layout: LayoutChange | None = None  # of its disks, which a deploy does not make; None: they are as described
     tried: bool = False  # if its new system waits for a boot, that boot is the only one until it is confirmed
     forgets: bool = False  # but not with systemd-boot, because its firmware forgets what it is told
+    snapshot: bool = False  # its disks get one first, until its new system is confirmed
     hooks: tuple[str, ...] = ()  # the user's commands that run beside that, a line each
     seal: str = (
         ""  # why the TPM will not unseal the disk's key after that; empty: it will, or it is none of its business
@@ -119,6 +121,7 @@ def describe_plan(plan: Plan, world: World) -> Planned:
         twice=foreseen.twice,
         tried=bool(system and world.spec.deploy.probation and world.loader is not None),
         forgets=forgets_variables(vm),
+        snapshot=bool(system and world.spec.deploy.snapshot and seen.phase in SETTLED and len(plan.legs) == 1),
         world=describe_world(seen, vm),
         layout=find_layout_change(seen.facts, world.spec) if len(plan.legs) == 1 else None,
         seal=lost_seal(seen, changes) if len(plan.legs) == 1 else "",

@@ -130,8 +130,19 @@ def check_ssh(ssh: Ssh, at: At, mistakes: Mistakes) -> None:
 def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     check_container(spec, at, mistakes)
     _check_placement(spec, at, mistakes)
+    _check_snapshot(spec, at, mistakes)
     if not spec.is_container:
         _check_vm(spec, at, mistakes)
+
+
+def _check_snapshot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    if not spec.deploy.snapshot:
+        return
+    if not spec.deploy.probation:
+        mistakes.add(f"{at('deploy')}.snapshot", "needs deploy.probation: what confirms the new system takes it away")
+    if spec.volumes:
+        text = "cannot be with volumes, which outlive the machine: going back would take them back as well"
+        mistakes.add(f"{at('deploy')}.snapshot", text)
 
 
 def _check_vm(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

@@ -66,4 +66,5 @@ class DeploySpec(Frozen):
     probation: Annotated[int, Field(ge=0, le=86400)] = 120
     failed_units: Literal["revert", "accept"] = "revert"
     health: HealthSpec = HealthSpec()
+    snapshot: bool = False
     copying: CopySpec = CopySpec()

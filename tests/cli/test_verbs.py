@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -366,6 +366,15 @@ def test_a_plan_tells_the_worst_first_and_how_long_machines_are_away() -> None:
         "1 recreated, 2 restarted, 1 new, 1 unchanged, 1 no longer described. Downtime: later 37 s, once unknown."
     )
     assert describe(plans[2])[0] == "later: ready, it restarts once: memory (down for about 37 s, as the last time)"
+
+
+def test_a_plan_says_what_is_done_for_the_safety_of_a_new_system() -> None:
+    kernel = replace(CHANGING, difference=SystemChange((), 0, later=("kernel 6.6 → 6.12",)), effect=Effect.RESTART)
+    tried = replace(kernel, moves=("Boot it",), restart=("kernel",), tried=True, forgets=True, snapshot=True)
+    lines = describe(tried)
+    assert any("take a snapshot of its disks before the switch" in line for line in lines)
+    assert any("it is booted once" in line for line in lines) and any("no EFI disk" in line for line in lines)
+    assert not any("EFI disk" in line or "snapshot" in line for line in describe(kernel))
 
 
 def test_a_plan_says_that_a_deploy_alone_boots_nobody_out_of_rescue(cli: Cli) -> None:

@@ -31,6 +31,7 @@ in
       network = [ { bridge = "vmbr0"; } ];
       deploy = {
         probation = builtins.fromJSON (from "PROBATION" "10");
+        snapshot = from "SNAPSHOT" "" != "";
         health.http = [ { port = 80; } ];
         health.units = [ "web.service" ];
         health.command = "true";

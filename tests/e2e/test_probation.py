@@ -1,5 +1,6 @@
 """Systems on probation by the command line: what breaks the machine does not stay, and what became of it is said."""
 
+import json
 import os
 import re
 import signal
@@ -54,6 +55,23 @@ def test_what_breaks_the_machine_does_not_stay(web: "Bed", broken: str, told: st
     assert verdict(web) == told
     assert re.search(rf"the probation of \S+ is {told}", web.run("status").stdout)
     assert f"({told})" in web.run("history", "--json").stdout
+
+
+def snapshots(bed: "Bed") -> list[str]:
+    return [str(one["name"]) for one in json.loads(bed.run("snapshot", "list", "--json").stdout)["snapshots"]]
+
+
+def test_a_snapshot_is_kept_until_a_system_is_confirmed_and_returns_to_the_disks_before(web: "Bed") -> None:
+    assert "take a snapshot of its disks before the switch" in web.run("plan", SNAPSHOT="1", VERSION="8").stdout
+    web.ssh("web", "echo before >/root/data")
+    done = web.run("deploy", check=False, SNAPSHOT="1", BREAK="service")
+    (name,) = snapshots(web)
+    assert done.returncode == 7 and f"nixops-proxmox snapshot rollback {name} web" in done.stderr
+    web.ssh("web", "echo after >/root/data")
+    web.run("snapshot", "rollback", name, "web", "--yes")
+    assert web.ssh("web", "cat /root/data").strip() == "before"
+    web.run("deploy", SNAPSHOT="1", VERSION="8")
+    assert (verdict(web), snapshots(web)) == ("confirmed", [])
 
 
 def test_a_supervisor_that_is_killed_does_not_cost_the_deploy(web: "Bed") -> None:

@@ -136,6 +136,7 @@ def made(folder: Path) -> list[Made]:
         Made("make_template", lambda c: c.make_template(NODE, VMID), "POST", f"{VM}/template"),
         Made("list_snapshots", lambda c: c.list_snapshots(NODE, VMID), "GET", f"{VM}/snapshot"),
         Made("describe_snapshots", lambda c: c.describe_snapshots(NODE, VMID), "GET", f"{VM}/snapshot"),
+        Made("can_snapshot", lambda c: c.can_snapshot(NODE, VMID), "GET", f"{VM}/feature"),
         Made("create_snapshot", lambda c: c.create_snapshot(NODE, VMID, "s1"), "POST", f"{VM}/snapshot"),
         Made("roll_back", lambda c: c.roll_back(NODE, VMID, "s1"), "POST", f"{VM}/snapshot/s1/rollback"),
         Made("delete_snapshot", lambda c: c.delete_snapshot(NODE, VMID, "s1"), "DELETE", f"{VM}/snapshot/s1"),

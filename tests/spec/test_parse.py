@@ -235,6 +235,8 @@ def test_an_address_that_cannot_be_is_refused(family: str, written: Any, said: s
             "deploy.copying.cache.url",
             "without a password",
         ),
+        ({"deploy": {"snapshot": True, "probation": 0}}, "deploy.snapshot", "needs deploy.probation"),
+        ({"deploy": {"snapshot": True}, "volumes": ["data"]}, "deploy.snapshot", "cannot be with volumes"),
         ({"deploy": {"failedUnits": "ignore"}}, "deploy.failedUnits", "revert or accept"),
         ({"deploy": {"health": {"units": ["a b"]}}}, "deploy.health.units[0]", "a unit such as"),
         ({"deploy": {"strategy": {"batch": 0}}}, "deploy.strategy.batch", "a number of machines, or a percentage"),

@@ -17,6 +17,7 @@ from nixops_proxmox.kinds.machine.shape import Look, World
 from nixops_proxmox.kinds.machine.steps.hardware import find_refused
 from nixops_proxmox.kinds.machine.steps.identity import refuse_unrecorded
 from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept
+from nixops_proxmox.kinds.machine.steps.snapshot import refuse_without_snapshot
 from nixops_proxmox.kinds.machine.steps.system import (
     Activate,
     BootSystem,
@@ -103,6 +104,9 @@ def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
     if asks_for_reinstall(seen, world):
         return start_of_reinstall(world.spec), Phase.READY
     refuse_other_layout(seen, world.spec)
+    wanted = world.builder.wanted_system(seen)
+    if seen.phase in SETTLED and wanted and wanted != seen.facts.system:
+        refuse_without_snapshot(world, seen)
     return (Phase.READY,)
 
 

@@ -40,6 +40,10 @@ class Saves(Protocol):
         """By name, the oldest first: is it complete?"""
         ...
 
+    def can_snapshot(self, facts: Facts) -> bool:
+        """Whether PVE takes snapshots of all of its disks."""
+        ...
+
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
         """The UUID that the VM had when the snapshot was taken, in lower case."""
         ...

@@ -51,6 +51,11 @@ def wants_other_system(seen: Look) -> bool:
     return seen.world.permissions.check or bool(wanted and wanted != seen.machine.facts.system)
 
 
+def keeps_a_snapshot(seen: Look) -> bool:
+    """A deploy took one, and did not live to remove it, or its system did not stay."""
+    return bool(seen.machine.facts.snapshot and seen.world.builder.wanted_system(seen.machine))
+
+
 def lacks_keys(seen: Look) -> bool:
     """It has not all keys of `deployment.keys`, or others: a boot takes them away."""
     return lacks(seen.world, seen.machine)

@@ -61,6 +61,7 @@ LIFECYCLE: Lifecycle[P, World, Machine, Facts, Look] = Lifecycle(
         Sighting(P.READY,          sees.outgrown,           P.RUNNING),
         Sighting(P.READY,          sees.awaits_boot,        P.INSTALLED),
         Sighting(P.READY,          sees.lacks_keys,         P.RUNNING),
+        Sighting(P.READY,          sees.keeps_a_snapshot,   P.RUNNING),
     ),
     see=see,
     way=InstallSource.ISO,

@@ -605,6 +605,11 @@ def parse_snapshots(data: Any) -> tuple[SnapshotSeen, ...]:
     return tuple(sorted(found, key=lambda snapshot: (snapshot.created, snapshot.name)))
 
 
+def parse_feature(data: Any) -> bool:
+    """GET …/feature: whether the guest has it."""
+    return as_flag(as_map(data, "feature").get("hasFeature"), "hasFeature")
+
+
 def parse_migration(data: Any) -> MigrationSeen:
     """GET …/migrate. Which nodes are not allowed, 7.4 and 8.x tell only of a VM that is stopped."""
     item = as_map(data, "migration")

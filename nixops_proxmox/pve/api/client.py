@@ -429,6 +429,10 @@ class PveClient:
     def describe_snapshots(self, node: str, vmid: int) -> tuple[answers.SnapshotSeen, ...]:
         return answers.parse_snapshots(self._ask("GET", f"{VM}/snapshot", node=node, vmid=vmid))
 
+    def can_snapshot(self, node: str, vmid: int) -> bool:
+        params: Params = {"feature": "snapshot"}
+        return answers.parse_feature(self._ask("GET", f"{VM}/feature", params, node=node, vmid=vmid))
+
     def create_snapshot(self, node: str, vmid: int, name: str, *, description: str = "", ram: bool = False) -> str:
         params: dict[str, Value] = {"snapname": name, "description": description or None}
         return self._task("POST", f"{VM}/snapshot", params | ({"vmstate": True} if ram else {}), node=node, vmid=vmid)

@@ -99,7 +99,10 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
     """What other verbs than deploy need, and what only improves choices."""
     paths = _vm_paths(spec)
     yield Need(paths, ("VM.Console",), "the verb console", must=False)
-    yield Need(paths, ("VM.Snapshot",), "the verbs snapshot and rollback", must=False)
+    for_deploy = "take a snapshot before a new system (deploy.snapshot)"
+    for_verbs = "the verbs snapshot and rollback"
+    must = spec.deploy.snapshot
+    yield Need(paths, ("VM.Snapshot",), for_deploy if must else for_verbs, must=must)
     if not spec.is_container:
         yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
         yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)

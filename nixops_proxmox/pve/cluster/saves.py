@@ -34,6 +34,9 @@ class Saves:
         found = self._client.describe_snapshots(self._finder.node_of(facts), facts.vmid)
         return {one.name: not one.state for one in found}
 
+    def can_snapshot(self, facts: Facts) -> bool:
+        return self._client.can_snapshot(self._finder.node_of(facts), facts.vmid)
+
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
         if self._kind is not VMS:  # a snapshot keeps no notes, and goes with its container
             return facts.uuid

@@ -192,6 +192,7 @@ class FakeVm:
     tang: bool = True  # its servers answer
     opened: int = 0  # the boot in which a key was typed
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
+    thick: bool = False  # its storage takes none
     generations: dict[int, str] = field(default_factory=dict)
     generation: int = 0  # the current one
     probation: Probation | None = None  # the last one since the boot
@@ -292,6 +293,9 @@ class Saves:
 
     def snapshots(self, facts: Facts) -> Mapping[str, bool]:
         return dict.fromkeys(self.cluster.get(facts).snapshots, True)
+
+    def can_snapshot(self, facts: Facts) -> bool:
+        return not self.cluster.get(facts).thick
 
     def uuid_in_snapshot(self, facts: Facts, name: str) -> str:
         return self.cluster.get(facts).snapshots[name].uuid

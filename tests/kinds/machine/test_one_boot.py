@@ -163,6 +163,15 @@ def test_what_was_staged_and_is_no_longer_wanted_is_not_booted() -> None:
     assert (bench.vm.active, bench.vm.boots) == (SYSTEM, boots + 1)
 
 
+def test_a_system_that_was_not_confirmed_never_writes_the_menu() -> None:
+    """It would be the default there."""
+    other = KERNEL.replace("linux-2", "linux-3")
+    bench = killed(deployed(), lambda bench: bench.vm.tried)
+    boots = bench.vm.boots
+    assert bench.run(system=other, permissions=ALLOWED).facts.system == other
+    assert (bench.vm.installed, bench.vm.boots) == (other, boots + 2)
+
+
 def test_a_later_run_without_permission_keeps_what_booted_well_and_ends_nothing() -> None:
     bench = killed(deployed(), lambda bench: bench.vm.tried)
     boots = bench.vm.boots

@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from nixops_proxmox.errors import ActivationFailed, BootWanted, DeployError, NeedsPermission, NoEndpoint, NotConfirmed
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.snapshot import offer_snapshot
 from nixops_proxmox.kinds.machine.wellness import find_ailments, outlast
 from nixops_proxmox.model import Awaiting, Booted, Facts, Machine, ProbationVerdict, Vm
 from nixops_proxmox.spelling import Verb, command
@@ -18,6 +19,7 @@ from nixops_proxmox.texts import tail_lines
 LINES = 8  # of what the guest agent tells
 BY, ONCE = "by", "one boot"  # in `Facts.probation`, beside what a live probation has
 NUMBER, SYSTEM, BOOT, FAILED, VERDICT, WHY = "number", "system", "boot", "failed", "verdict", "why"
+UNWANTED = "another system is wanted by now"
 MeetSystem = Callable[[World, Machine], Machine]
 
 
@@ -78,24 +80,42 @@ def settle_once(world: World, machine: Machine, attempt: Attempt, wanted: str, m
         return _go_back(world, machine, attempt, "no login worked", _told(error), meet)
     if seen.boot == begun.get(BOOT):
         return _not_booted(world, met)
+    if seen.system != system and begun.get(WHY) == UNWANTED:
+        return _forgotten(met)
     if seen.system != system:
         verdict = ProbationVerdict.BY_US if WHY in begun else ProbationVerdict.BY_GUEST
         why = begun.get(WHY, "its boot came to no end, and the machine booted again")
         raise _not_kept(met, attempt, verdict, why, [], runs=seen.system)
     if wanted and wanted != system:
         world.reporter.warn(met, f"{system} was booted once, on probation; it does not stay, because another is wanted")
-        return met.moved(met.phase, replace(met.facts, probation={}, awaits={}))
+        return _forgotten(_leave(world, met, attempt, wanted, meet))
     ailments = _judge(world, met, seen)
     if ailments:
         return _go_back(world, met, attempt, "it is not well", ailments, meet)
     return _keep(world, met, attempt, system, meet)
 
 
+def _forgotten(met: Machine) -> Machine:
+    return met.moved(met.phase, replace(met.facts, probation={}, awaits={}))
+
+
+def _leave(world: World, met: Machine, attempt: Attempt, wanted: str, meet: MeetSystem) -> Machine:
+    """The system that runs is not the default, and was never confirmed. If the wanted one needs a boot as well, the
+    menu would be written by it, with itself as the default: so boot the default first."""
+    awaited = world.builder.find_awaiting(wanted, world.guest.system_shell(met, world.spec)).changes
+    if not (awaited and world.permissions.allow_reboot):
+        return met
+    attempt.note(replace(met.facts, probation={**met.facts.probation, WHY: UNWANTED}))
+    world.hypervisor.stop_vm(met.facts, attempt.note_task)
+    world.hypervisor.start_vm(met.facts, attempt.note_task)
+    return meet(world, met)
+
+
 def _not_booted(world: World, met: Machine) -> Machine:
     """That run had not come to it. What it told the boot loader is taken back, and the deploy begins again."""
     assert world.loader is not None
     world.loader.unstage(world.guest.system_shell(met, world.spec))
-    return met.moved(met.phase, replace(met.facts, probation={}, awaits={}))
+    return _forgotten(met)
 
 
 def _keep(world: World, met: Machine, attempt: Attempt, system: str, meet: MeetSystem) -> Machine:
@@ -183,6 +203,7 @@ def _not_kept(
     facts = replace(machine.facts, probation={name: value for name, value in told.items() if value})
     attempt.note(facts if stuck else replace(facts, awaits={}))
     text = [f"{machine.name}: {begun[SYSTEM]}, booted once, does not stay ({verdict}): {why}", *lines]
+    text += offer_snapshot(machine, facts)
     again = f"{command(Verb.REBOOT, f'{machine.name} --hard')} boots the one before"
     if stuck:
         return NotConfirmed("\n".join(text), verdict=verdict.value, hint=f"it was not made what boots: {again}")

@@ -18,6 +18,7 @@ from nixops_proxmox.errors import (
 )
 from nixops_proxmox.kinds.machine.ports import Shell
 from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.steps.snapshot import offer_snapshot
 from nixops_proxmox.model import Facts, Machine, Probation, ProbationState, ProbationVerdict
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import tail_lines
@@ -108,7 +109,7 @@ def _follow(world: World, machine: Machine, attempt: Attempt, facts: Facts, seen
     if verdict is ProbationVerdict.STUCK and world.permissions.allow_reboot:
         seen, verdict = _restart(world, machine, attempt, seen)
     attempt.note(_over(facts, seen, verdict))
-    raise _not_confirmed(machine, seen, verdict, watch)
+    raise _not_confirmed(machine, seen, verdict, watch, offer_snapshot(machine, facts))
 
 
 def _over(facts: Facts, seen: Probation, verdict: ProbationVerdict) -> Facts:
@@ -234,7 +235,9 @@ def _restart(world: World, machine: Machine, attempt: Attempt, seen: Probation) 
     return replace(seen, previous=active, why=f"{seen.why}; we restarted the machine"), ProbationVerdict.BY_US
 
 
-def _not_confirmed(machine: Machine, seen: Probation, verdict: ProbationVerdict, watch: Watch) -> NotConfirmed:
+def _not_confirmed(
+    machine: Machine, seen: Probation, verdict: ProbationVerdict, watch: Watch, more: Sequence[str]
+) -> NotConfirmed:
     lines = [f"{machine.name}: {seen.system} does not stay ({verdict}): {seen.why or 'the guest does not say why'}"]
     lines += [f"ssh: {one}" for one in watch.ssh] + [f"health: {one}" for one in watch.ailments]
     lines += [f"agent: {one}" for one in tail_lines(watch.agent.splitlines(), LINES)] if watch.agent else []
@@ -248,4 +251,4 @@ def _not_confirmed(machine: Machine, seen: Probation, verdict: ProbationVerdict,
         again = f"it runs {seen.previous or 'the system before'} again"
         lines.append(f"{again}; that activation ended with status {seen.back}" if seen.back else again)
         hint = f"mend the description, then run {command(Verb.DEPLOY)}; the machine boots the system before, too"
-    return NotConfirmed("\n".join(lines), verdict=verdict.value, hint=hint)
+    return NotConfirmed("\n".join([*lines, *more]), verdict=verdict.value, hint=hint)

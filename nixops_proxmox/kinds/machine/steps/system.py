@@ -31,6 +31,7 @@ from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept, res
 from nixops_proxmox.kinds.machine.steps.one_boot import is_once, refuse_failed_boot, settle_once, stage_once
 from nixops_proxmox.kinds.machine.steps.probation import settle_probation, switch_on_probation
 from nixops_proxmox.kinds.machine.steps.sending import send_keys, settle_keys
+from nixops_proxmox.kinds.machine.steps.snapshot import drop_snapshot, take_snapshot
 from nixops_proxmox.model import Awaiting, Change, Facts, Machine, Phase, Power, Vm, When
 
 
@@ -139,21 +140,24 @@ class Activate(Repeatable):
         shell = world.guest.system_shell(met, world.spec)
         if world.builder.active_system(shell) == wanted:
             found = world.builder.find_awaiting(wanted, shell)
-            return self._boot_if_allowed(world, met, attempt, replace(facts, system=wanted), found)
+            facts = drop_snapshot(world, met, attempt, replace(facts, system=wanted))
+            return self._boot_if_allowed(world, met, attempt, facts, found)
         world.reporter.detail(met, f"copying {wanted}")
         world.builder.copy_system(wanted, met, world.spec, shell, into_target=False)
         found = world.builder.find_awaiting(wanted, shell)  # before: the new system may take our rights away
-        if found.changes and world.spec.deploy.probation:
-            if not world.permissions.allow_reboot:
-                refuse_failed_boot(met, wanted)
-            elif not was_tried(facts, wanted, found):
-                stage_once(world, met, attempt, facts, wanted, found)
+        boots = bool(found.changes and world.spec.deploy.probation)
+        if boots and not world.permissions.allow_reboot:
+            refuse_failed_boot(met, wanted)
+        facts = take_snapshot(world, met, attempt, facts)
+        if boots and world.permissions.allow_reboot and not was_tried(facts, wanted, found):
+            stage_once(world, met, attempt, facts, wanted, found)
         try:
             facts = self._take_into_use(world, met, attempt, facts)
         except SwitchRefused:
             if world.permissions.allow_reboot:
                 self._boot_if_allowed(world, met, attempt, facts, found)
             raise
+        facts = drop_snapshot(world, met, attempt, facts)
         return self._boot_if_allowed(world, met, attempt, facts, replace(found, refused=()))
 
     def _take_into_use(self, world: World, met: Machine, attempt: Attempt, facts: Facts) -> Facts:
