@@ -75,6 +75,7 @@ WORDS = {
     Verb.DESTROY: ["web"],
     Verb.STATUS: ["--endpoints"],
     Verb.RESTORE: ["web"],
+    Verb.SNAPSHOT_ROLLBACK: ["before", "web"],
     Verb.CONSOLE: ["web"],
     Verb.UNLOCK: ["web"],
     Verb.RECOVERY_TEST: ["web"],
