@@ -22,6 +22,7 @@
 , together ? null # `info` has the systems of a network of so many machines, and leaves out those of a larger one
 , describedTogether ? null # … and the machines' descriptions only up to so many NixOS machines
 , only ? "[]" # the machines that `descriptions` and `systems` tell, as JSON
+, searching ? true # whether <nixpkgs> counts, which is another one elsewhere and tomorrow
 , nixpkgs ? null # instead of the network's own, the flake's input, or <nixpkgs>
 , system ? builtins.currentSystem or "x86_64-linux"
 }:
@@ -128,6 +129,7 @@ let
     else
       let own = filter (one: one ? nixpkgs) networks; in
       if own != [ ] then (head own).nixpkgs.path or (head own).nixpkgs.outPath or (head own).nixpkgs
+      else if !searching then throw "the network names no nixpkgs, and <nixpkgs> is not locked"
       else if searched.success then searched.value
       else null;
 

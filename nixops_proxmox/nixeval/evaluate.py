@@ -32,6 +32,9 @@ class NetworkSource:
     flake: str = ""
     flake_name: str = ""  # what stood after `#`, once the reference is read
     called: str = ""  # what the user called a flake that is pinned
+    past: Path | None = None  # the folder of what Nix said before; None: it is always asked
+    tree: Path | None = None  # where the store has the files of a flake whose content can never be another one
+    pure: tuple[str, ...] = ()  # instead of the file of our expression: words that let nothing count but what is locked
     search_path: tuple[str, ...] = ()  # as -I takes them: nixpkgs=/path
     arguments: Mapping[str, str] = field(default_factory=dict)  # Nix expressions
     string_arguments: Mapping[str, str] = field(default_factory=dict)
@@ -127,7 +130,7 @@ def evaluate_argv(nix: Nix, expression: Path, source: NetworkSource, *, whole: b
     """
     bounds = {} if whole else {"together": TOGETHER, "describedTogether": DESCRIBED_TOGETHER}
     words = [word for name, value in bounds.items() for word in ("--arg", name, str(value))]
-    what = [str(expression), *source_arguments(source), *words, "-A", "info"]
+    what = [*expression_words(expression, source), *source_arguments(source), *words, "-A", "info"]
     how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace", "--arg", "announce", "true"]
     return nix.argv("nix-instantiate", *how, *search_words(source), *what)
 
@@ -185,8 +188,9 @@ def lock_source(
     if not source.flake:
         return source, ""
     flake, name = split_reference(source.flake)
-    url, said = lock_flake(nix, flake, run=run, tell=UntilError(tell), timeout=timeout)
-    return replace(source, flake=url, flake_name=name, called=source.flake), said
+    locked = lock_flake(nix, flake, run=run, tell=UntilError(tell), timeout=timeout)
+    tree = locked.tree if locked.is_pinned else None
+    return replace(source, flake=locked.url, flake_name=name, called=source.flake, tree=tree), locked.said
 
 
 def _run(argv: Sequence[str], title: str, run: Runner, tell: Tell, timeout: float) -> Completed:
@@ -206,9 +210,13 @@ def _run(argv: Sequence[str], title: str, run: Runner, tell: Tell, timeout: floa
 def parse_evaluation(text: str) -> Evaluated:
     """Raises EvaluationFailed for anything that is not the JSON object which eval.nix promises."""
     try:
-        data = json.loads(text)
+        return read_evaluation(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise EvaluationFailed(f"Nix did not print JSON: {error}") from error
+
+
+def read_evaluation(data: object) -> Evaluated:
+    """Of JSON that was read. Raises EvaluationFailed."""
     if not isinstance(data, dict) or not isinstance(data.get("machines"), dict):
         raise EvaluationFailed("the network evaluates to something without machines")
     machines = data["machines"]
@@ -227,6 +235,11 @@ def _unannounced(stderr: str) -> str:
     return re.sub(rf"^{ANNOUNCED}.*\n?", "", stderr, flags=re.MULTILINE)
 
 
+def expression_words(expression: Path, source: NetworkSource) -> Sequence[str]:
+    """What is evaluated: `expression`, or the same where nothing else counts."""
+    return source.pure or (str(expression),)
+
+
 def search_words(source: NetworkSource) -> list[str]:
     return [word for entry in source.search_path for word in ("-I", entry)]
 
@@ -242,20 +255,20 @@ def source_arguments(source: NetworkSource) -> Sequence[str]:
     if source.deployment:
         words += ["--argstr", "deploymentName", source.deployment]
     if source.resource_options:
-        words += ["--arg", "resourceOptions", f"[ {' '.join(map(_nix_string, source.resource_options))} ]"]
+        words += ["--arg", "resourceOptions", f"[ {' '.join(map(nix_string, source.resource_options))} ]"]
     if source.taken:
         words += ["--argstr", "taken", source.taken]
     if source.serials:
         words += ["--argstr", "serials", source.serials]
     if source.client_keys:
-        words += ["--arg", "clientKeys", f"[ {' '.join(map(_nix_string, source.client_keys))} ]"]
-    expressions = {**source.arguments, **{name: _nix_string(text) for name, text in source.string_arguments.items()}}
+        words += ["--arg", "clientKeys", f"[ {' '.join(map(nix_string, source.client_keys))} ]"]
+    expressions = {**source.arguments, **{name: nix_string(text) for name, text in source.string_arguments.items()}}
     if expressions:
         words += ["--arg", "args", "{ " + " ".join(f"{name} = {value};" for name, value in expressions.items()) + " }"]
     return words
 
 
-def _nix_string(text: str) -> str:
+def nix_string(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
     return f'"{escaped}"'
 

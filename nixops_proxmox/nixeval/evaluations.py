@@ -1,41 +1,35 @@
 """Evaluates a network of many machines: what is described first, and systems only when they are asked for, by several
 workers that keep to a bound of memory."""
 
-import json
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.errors import EvaluationFailed
-from nixops_proxmox.model import Completed
-from nixops_proxmox.nixeval.batches import Bounds, StarvedNix, work_in_batches
+from nixops_proxmox.nixeval.batches import Bounds
 from nixops_proxmox.nixeval.evaluate import (
-    TIMEOUT,
     EarlyCheck,
     Evaluated,
     NetworkSource,
     Toplevel,
     Toplevels,
+    evaluate_argv,
     evaluate_first,
     lock_source,
     parse_machine_systems,
-    search_words,
-    source_arguments,
-    system_failure,
+    read_evaluation,
 )
-from nixops_proxmox.nixeval.memory import heap_settings
+from nixops_proxmox.nixeval.past import Past, open_past
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
-from nixops_proxmox.nixeval.trace import find_warnings, nix_message
+from nixops_proxmox.nixeval.trace import find_warnings
+from nixops_proxmox.nixeval.workers import Once, Workers
 
 log = logging.getLogger(__name__)
-
-STARVED = ("GC Warning: Out of Memory!", "std::bad_alloc")
-KILLED = (-9, 137)  # by the kernel, for want of memory
 
 
 @dataclass(frozen=True)
@@ -44,68 +38,6 @@ class SystemOf:
 
     toplevel: Toplevel | None
     image: Toplevel | None
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What evaluates parts of one network."""
-
-    nix: Nix
-    expression: Path
-    source: NetworkSource  # locked, if it is a flake
-    run: Runner
-    bounds: Bounds
-    tell: Tell
-    warn: Tell
-    cancel: Callable[[], None]
-    timeout: float = TIMEOUT
-
-    def ask(self, attribute: str, names: Sequence[str], memory: int) -> Mapping[str, Any]:
-        """Evaluate an attribute of eval.nix for these machines. Raises EvaluationFailed, StarvedNix."""
-        argv = part_argv(self.nix, self.expression, self.source, attribute, names)
-        try:
-            done = self.run(argv, env=heap_settings(memory), tell=lambda _: None, timeout=self.timeout)
-        except OutOfTime as error:
-            raise EvaluationFailed(
-                f"the evaluation of {', '.join(names)} did not end within {self.timeout:g} s\n{error.stderr}".rstrip()
-            ) from error
-        if done.status != 0 and is_starved(done):
-            raise StarvedNix(nix_message(done.stderr))
-        if done.status != 0:
-            log.info("Nix's whole trace:\n%s", done.stderr)
-            raise system_failure(self.source.title, self.expression, done)
-        for warning in find_warnings(done.stderr):
-            self.warn(warning)
-        return _parse_part(done.stdout, names)
-
-    def ask_in_batches(self, attribute: str, names: Sequence[str]) -> dict[str, Any]:
-        """By name: what Nix said, or an EvaluationFailed."""
-
-        def tell(count: int) -> None:
-            self.tell(f"evaluated {count} of {len(names)} machines")
-
-        return work_in_batches(names, partial(self.ask, attribute), self.bounds, tell=tell, cancel=self.cancel)
-
-
-def part_argv(nix: Nix, expression: Path, source: NetworkSource, attribute: str, names: Sequence[str]) -> list[str]:
-    """The `nix-instantiate` that prints a part of the network as JSON."""
-    how = ["--eval", "--strict", "--json", "--read-write-mode", "--show-trace"]
-    only = ["--argstr", "only", json.dumps(list(names))]
-    return nix.argv(
-        "nix-instantiate",
-        *how,
-        *search_words(source),
-        str(expression),
-        *source_arguments(source),
-        *only,
-        "-A",
-        attribute,
-    )
-
-
-def is_starved(done: Completed) -> bool:
-    """It was killed, or gave up, for want of memory."""
-    return done.status in KILLED or any(words in done.stderr for words in STARVED)
 
 
 class Evaluations:
@@ -173,9 +105,11 @@ def evaluate_fleet(
 ) -> tuple[Evaluated, Evaluations]:
     """What is described, whole, and the systems, which may not be evaluated yet. `check`, `tell`: of
     `evaluate_network`. `bounds` is asked where there is more than one Nix can do well. `warn` hears what Nix warns of
-    while it evaluates systems later. `cancel` ends what `run` has begun."""
+    while it evaluates systems later. `cancel` ends what `run` has begun. What Nix said before is not checked
+    again."""
     source, said = lock_source(nix, source, run=run, tell=tell)
-    first = evaluate_first(nix, expression, source, run=run, check=check, tell=tell)
+    before = open_past(nix, expression, source, run)
+    first = _evaluate_first(nix, expression, source, before, run=run, check=check, tell=tell)
     first = replace(first, warnings=(*find_warnings(said), *first.warnings))
     known: dict[str, SystemOf | EvaluationFailed] = {
         name: SystemOf(first.toplevels.get(name), first.images.get(name)) for name in {*first.toplevels, *first.images}
@@ -183,25 +117,50 @@ def evaluate_fleet(
     known |= first.failures
     if not first.later and not first.undescribed:
         return first, Evaluations(known)
-    workers = Workers(nix, expression, source, run, bounds(), tell, _Once(warn), cancel)
+    workers = Workers(nix, expression, source, run, bounds(), tell, Once(warn), cancel, before)
     if first.undescribed:
         first = replace(first, data=_with_descriptions(first, workers))
     return first, Evaluations(known, first.later, partial(_evaluate_systems, workers))
 
 
-class _Once:
-    """Tells each text once. Several machines warn of the same."""
+def _evaluate_first(
+    nix: Nix,
+    expression: Path,
+    source: NetworkSource,
+    past: Past | None,
+    *,
+    run: Runner,
+    check: EarlyCheck,
+    tell: Tell,
+) -> Evaluated:
+    """What was said before, or what a pure evaluation says. If it fails, an impure one says why, or does not fail."""
+    ask = partial(evaluate_first, nix, expression, run=run, check=check, tell=tell)
+    if past is None:
+        return ask(source)
+    argv = evaluate_argv(nix, expression, past.source, whole=False)
+    answer = past.find(argv, _all_derivations)
+    if answer is not None:
+        tell(f"nothing in {source.title} has changed, so Nix is not asked again")
+        return replace(read_evaluation(answer.said), warnings=answer.warnings)
+    found = _unless_it_fails(lambda: ask(past.source))
+    if found is None or found.failures:
+        return ask(source)
+    past.keep(argv, found.data, found.warnings)
+    return found
 
-    def __init__(self, warn: Tell) -> None:
-        self._warn, self._told = warn, set[str]()
-        self._lock = threading.Lock()
 
-    def __call__(self, text: str) -> None:
-        with self._lock:
-            new = text not in self._told
-            self._told.add(text)
-        if new:
-            self._warn(text)
+def _unless_it_fails(evaluate: Callable[[], Evaluated]) -> Evaluated | None:
+    try:
+        return evaluate()
+    except EvaluationFailed as error:
+        if isinstance(error.__cause__, OutOfTime):
+            raise
+        return None
+
+
+def _all_derivations(data: object) -> Iterable[Toplevel]:
+    evaluated = read_evaluation(data)
+    return [*evaluated.toplevels.values(), *evaluated.images.values()]
 
 
 def _with_descriptions(first: Evaluated, workers: Workers) -> Mapping[str, Any]:
@@ -224,13 +183,3 @@ def _system_of(name: str, said: object) -> SystemOf | EvaluationFailed:
     except EvaluationFailed as error:
         return error
     return SystemOf(toplevels.get(name), images.get(name))
-
-
-def _parse_part(text: str, names: Sequence[str]) -> Mapping[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvaluationFailed(f"Nix did not print JSON: {error}") from error
-    if not isinstance(found, dict) or set(found) != set(names):
-        raise EvaluationFailed(f"Nix told of other machines than {', '.join(names)}")
-    return found

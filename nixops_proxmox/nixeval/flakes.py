@@ -7,6 +7,7 @@ with `.git` and with ignored secrets, and all of it would land in the store, whi
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -17,7 +18,26 @@ from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import nix_message
 from nixops_proxmox.paths import expanded
 
+# What a reference contains whose content can never be another one.
+_PINNED = re.compile(
+    r"[?&](?:rev=[0-9a-f]{40}|narHash=sha256-)|^(?:github|gitlab|sourcehut):[^/?]+/[^/?]+/[0-9a-f]{40}\b"
+)
 _LOCAL = re.compile(r"(?P<scheme>path:|git\+file:)(?://)?(?P<path>[^?]*)(?P<query>\?.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a reference means now. `url`: as `builtins.getFlake` takes it. `said`: what Nix said beside. `tree`: where
+    the store has the flake's own files."""
+
+    url: str
+    said: str = ""
+    tree: Path | None = None
+
+    @property
+    def is_pinned(self) -> bool:
+        """It will mean the same for ever. The files of a work tree with changes do not."""
+        return _PINNED.search(self.url) is not None
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -44,9 +64,8 @@ def absolute(flake: str, base: Path) -> str:
 
 def lock_flake(
     nix: Nix, flake: str, *, run: Runner, base: Path | None = None, tell: Tell | None = None, timeout: float
-) -> tuple[str, str]:
-    """The URL that `builtins.getFlake` takes, pinned as far as the flake can be (a dirty tree cannot), and what Nix
-    said beside."""
+) -> Locked:
+    """Pinned as far as the flake can be: a dirty tree cannot."""
     try:
         done = run(metadata_argv(nix, flake, base or Path.cwd()), tell=tell, timeout=timeout)
     except OutOfTime as error:
@@ -56,7 +75,9 @@ def lock_flake(
         hint = explain_store(words) or _hint(flake, nix)
         raise EvaluationFailed(f"{flake}: the flake cannot be read\n{words}", hint=hint)
     try:
-        return _whole_url(json.loads(done.stdout)), done.stderr
+        metadata = json.loads(done.stdout)
+        tree = metadata.get("path")
+        return Locked(_whole_url(metadata), done.stderr, Path(tree) if isinstance(tree, str) else None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationFailed(f"{flake}: Nix did not say what this flake is") from error
 

@@ -28,8 +28,8 @@ def find_places(nix: Nix, expression: Path, source: NetworkSource, machine: str,
     folder = source.file.parent if source.file is not None else None
     if source.flake:
         flake, name = split_reference(source.flake)
-        url, _ = lock_flake(nix, flake, run=run, tell=lambda _: None, timeout=TIMEOUT)
-        source = replace(source, flake=url, flake_name=name)
+        locked = lock_flake(nix, flake, run=run, tell=lambda _: None, timeout=TIMEOUT)
+        source = replace(source, flake=locked.url, flake_name=name)
     try:
         done = run(places_argv(nix, expression, source, machine), tell=lambda _: None, timeout=TIMEOUT)
     except OutOfTime as error:

@@ -146,7 +146,8 @@ def _describe(
     models = find_used().models
     keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
     told = json.dumps(taken, sort_keys=True) if taken else ""
-    source = replace(source, deployment=deployment, client_keys=keys, resource_options=options, taken=told)
+    past = paths.cache_dir() / "evaluations"
+    source = replace(source, deployment=deployment, client_keys=keys, resource_options=options, taken=told, past=past)
     parse = partial(parse_network, deployment, models=models)
     evaluated, evaluations = evaluate_fleet(
         nix,

@@ -11,9 +11,10 @@ from nixops_proxmox.errors import EvaluationFailed, SpecError
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.batches import Bounds
 from nixops_proxmox.nixeval.evaluate import Evaluated, NetworkSource, Toplevels, evaluate_network
-from nixops_proxmox.nixeval.evaluations import Evaluations, evaluate_fleet, is_starved
+from nixops_proxmox.nixeval.evaluations import Evaluations, evaluate_fleet
 from nixops_proxmox.nixeval.runner import ProcessRunner
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.nixeval.workers import is_starved
 from nixops_proxmox.paths import nix_dir
 from nixops_proxmox.spec import parse_network
 from tests.nixes import SMALL_LIB, SMALL_NIXOS
