@@ -396,6 +396,7 @@ in
           description = "A binary cache near the machines. A system is signed, copied there once for all machines that need it, and fetched by each. If that fails, it is copied from here. See `docs/many-machines.md`.";
         };
       } // { description = "How a system is copied to the machine."; };
+      buildOn = mkOption { type = enum [ "here" "guest" ]; default = "here"; description = "Where a system is built: `here`, by the Nix that evaluates it and its remote builders, or on the `guest` itself, which gets the derivations, and needs memory and room for the build. While a machine is installed, its installer builds onto its disk. See `docs/many-machines.md`."; };
     } // { description = "How a new system is taken into use."; };
   };
 

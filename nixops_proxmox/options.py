@@ -70,6 +70,7 @@ class Options:
     state: str = ""  # URL or file; empty: the user's own
     profiles: Path | None = None  # the profiles file; None: the user's own
     profile: str = ""  # overrides every machine's `profile`
+    build_on: str = ""  # overrides every machine's `deploy.buildOn`
     keys: Path | None = None  # where private keys live; None: beside the user's state
     jobs: int = 128  # machines at a time; they mostly wait
     permissions: Permissions = field(default_factory=Permissions)

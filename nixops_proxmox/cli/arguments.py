@@ -214,6 +214,7 @@ def build_options(args: argparse.Namespace, screen: "Screen", *, described: bool
         agreed=Agreed(getattr(args, "confirm", False), getattr(args, "outside_windows", False)),
         reporter=screen.reporter,
         strategy=find_strategy(args),
+        build_on=getattr(args, "build_on", None) or "",
         ended=lambda outcome: screen.reporter.ended(outcome.name, outcome.error),
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display import dialogs
 from nixops_proxmox.display.arguments import (
+    add_build_on,
     add_machines,
     add_permissions,
     add_run,
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_permissions(parser)
     add_shard(parser)
     add_strategy(parser)
+    add_build_on(parser)
     parser.add_argument(
         "--plan",
         metavar="FILE",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display.arguments import (
+    add_build_on,
     add_jobs,
     add_json,
     add_machines,
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--why", metavar="NAME", help="Explain one machine: each node, each change, all packages")
     add_permissions(parser)
     add_strategy(parser)
+    add_build_on(parser)
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:

@@ -141,6 +141,11 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_build_on(parser: argparse.ArgumentParser) -> None:
+    """Where systems are built. It stands in for what the description says."""
+    parser.add_argument("--build-on", choices=("here", "guest"), help="Build systems here, or each machine its own")
+
+
 def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", action="store_true", help="Exit with 10 if a deploy would do something, and with 0 if not"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 UNFINISHED = ".new"
-ABANDONED = 3600.0  # seconds; nobody writes that long
+ABANDONED = 3600.0  # seconds; no answer takes so long to write
 MOST = 4000  # files; those that were not used for the longest time go first
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,8 @@ from nixops_proxmox.nixeval.build import TIMEOUT, build_systems
 from nixops_proxmox.nixeval.caches import Caches
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel, Toplevels
-from nixops_proxmox.nixeval.holding import hold_system
+from nixops_proxmox.nixeval.holding import SOURCE, hold_system
+from nixops_proxmox.nixeval.on_guest import JobShell, build_on_guest
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
@@ -44,25 +46,33 @@ class Systems:
         tell: Tell | None = None,
         needed: Collection[str] = (),
         cancel: Callable[[], None] = lambda: None,
+        elsewhere: Collection[str] = (),
     ) -> None:
-        """`needed`: machines that are installed with their system. `cancel` ends what runs."""
+        """`needed`: machines that are installed with their system. `cancel` ends what runs. `elsewhere`: machines whose
+        systems are not built here."""
         self._nix, self._toplevels, self._roots = nix, toplevels, roots
         self._run, self._tell, self._cancel = run, tell, cancel
         self._needed = needed
         self._turn = threading.Condition()
-        self._together: Collection[str] = frozenset(toplevels)
+        self._elsewhere = frozenset(elsewhere)
+        self._together: Collection[str] = frozenset(toplevels) - self._elsewhere
         self._begun: set[str] = set()
         self._ended: dict[str, BaseException | None] = {}
 
     def expect(self, names: Collection[str]) -> None:
         """These will be asked for, and no others: they are built together."""
         with self._turn:
-            self._together = frozenset(names)
+            self._together = frozenset(names) - self._elsewhere
 
     def path(self, name: str) -> str:
         """Where the system is, or would be. Empty for a machine that has none. Builds nothing."""
         found = self._toplevels.get(name)
         return found.out_path if found else ""
+
+    def find_derivation(self, name: str) -> str:
+        """What its machine builds itself. Empty: it is built here."""
+        found = self._get(name) if name in self._elsewhere else None
+        return found.drv_path if found else ""
 
     def is_built(self, name: str) -> bool:
         """It is there, or there is none."""
@@ -70,12 +80,7 @@ class Systems:
 
     def get(self, name: str) -> str:
         """The store path, built. Empty for a machine that has none, and needs none. Raises that machine's own error."""
-        toplevel = self._toplevels.get(name)
-        if name in self._needed and toplevel is None:
-            raise SpecError(
-                f"{name}: there is no system to install on it",
-                hint=f"set {name}.toplevel, or copy the machine: {name}.deployment.proxmox.install.from",
-            )
+        toplevel = self._get(name)
         if toplevel is None:
             return ""
         self._ensure(name)
@@ -83,6 +88,15 @@ class Systems:
         if error is not None:
             raise error
         return toplevel.out_path
+
+    def _get(self, name: str) -> Toplevel | None:
+        toplevel = self._toplevels.get(name)
+        if name in self._needed and toplevel is None:
+            raise SpecError(
+                f"{name}: there is no system to install on it",
+                hint=f"set {name}.toplevel, or copy the machine: {name}.deployment.proxmox.install.from",
+            )
+        return toplevel
 
     def _ensure(self, name: str) -> None:
         with self._turn:
@@ -164,6 +178,10 @@ class WantedSystems(Protocol):
         """It may have to be built."""
         ...
 
+    def find_derivation(self, name: str) -> str:
+        """What its machine builds itself. Empty: it is built here."""
+        ...
+
     def is_built(self, name: str) -> bool:
         """It is there, or there is none."""
         ...
@@ -199,30 +217,38 @@ class NixBuilder:
 
     def wanted_system(self, machine: Machine) -> str:
         path = self._systems.path(machine.name)
-        if path and path == machine.facts.system:
+        if path and (path == machine.facts.system or self._systems.find_derivation(machine.name)):
             return path
         if not self._systems.is_built(machine.name):
             self._tell(machine, "waiting for Nix to build its system")
         return self._systems.get(machine.name)
 
     def copy_system(
-        self, system: str, machine: Machine, spec: MachineSpec, shell: ScriptShell, *, into_target: bool
+        self, system: str, machine: Machine, spec: MachineSpec, shell: JobShell, *, into_target: bool
     ) -> None:
-        self._systems.get(machine.name)  # it was deployed from elsewhere, or is gone from the store here
+        derivation = self._systems.find_derivation(machine.name)
+        if not derivation:
+            self._systems.get(machine.name)  # it was deployed from elsewhere, or is gone from the store here
         destination = self._way_in(machine, spec, into_target=into_target)
         self._may_act()
         root = TARGET if into_target else ""
         hold_system(system, shell, machine=machine.name, root=root)
-        if self._fetched(system, machine, spec.deploy.copying.cache, shell, root):
+        if derivation:
+            hold_system(derivation, shell, machine=machine.name, root=root, name=SOURCE)
+        elif self._fetched(system, machine, spec.deploy.copying.cache, shell, root):
             return
         copy_closure(
             self._nix,
-            system,
+            derivation or system,
             destination.into(TARGET) if into_target else destination,
             machine=machine.name,
             run=self._run,
             tell=lambda line: self._tell(machine, line),
         )
+        if derivation:
+            self._tell(machine, "building its system on it")
+            told = partial(self._tell, machine)
+            build_on_guest(derivation, system, shell, machine=machine.name, root=root, tell=told)
 
     def _fetched(self, system: str, machine: Machine, cache: CacheSpec | None, shell: ScriptShell, root: str) -> bool:
         """The machine has it from a binary cache. A cache that does not do its work stops no deploy."""

@@ -35,9 +35,10 @@ def under_root(store_url: str, root: str) -> str:
 
 
 def copy_argv(nix: Nix, paths: Sequence[str], destination: Destination) -> list[str]:
-    """One `nix copy` of the paths' closures. The connection proves who sends, so a receiving root needs no signatures.
-    Others say why not."""
-    flags = ["--no-check-sigs", *(["--substitute-on-destination"] if destination.from_caches else [])]
+    """One `nix copy` of the paths' closures. A derivation means itself, and not what it builds. The connection proves
+    who sends, so a receiving root needs no signatures. Others say why not."""
+    derivations = ["--derivation"] if all(path.endswith(".drv") for path in paths) else []
+    flags = [*derivations, "--no-check-sigs", *(["--substitute-on-destination"] if destination.from_caches else [])]
     return [*destination.through, *nix.nix_argv("copy", *flags, "--to", destination.store_url, *paths)]
 
 

@@ -216,7 +216,7 @@ def parse_evaluation(text: str) -> Evaluated:
 
 
 def read_evaluation(data: object) -> Evaluated:
-    """Of JSON that was read. Raises EvaluationFailed."""
+    """Take apart JSON that was read. Raises EvaluationFailed."""
     if not isinstance(data, dict) or not isinstance(data.get("machines"), dict):
         raise EvaluationFailed("the network evaluates to something without machines")
     machines = data["machines"]

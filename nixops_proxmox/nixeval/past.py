@@ -82,7 +82,7 @@ def open_past(
     if settings.get("eval-cache") is not True or root is None:
         return None
     if doubt := find_doubt(Path(f"{root}{source.tree}")):
-        log.info("%s is evaluated anew each time: %s", source.title, doubt)
+        log.info("%s is evaluated each time: %s", source.title, doubt)
         return None
     words = _pure_words(expression, str(settings.get("system", "")))
     ours = {name: value for name, value in sorted(environment.items()) if name.startswith("NIX_")}

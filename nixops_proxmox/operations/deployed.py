@@ -77,6 +77,7 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
                 tell=parts.tell_building,
                 taken=recorded_for_systems(record),
                 serials={one.name: one.facts.serials_told for one in record.machines() if one.facts.uuid},
+                build_on=options.build_on,
             )
         yield Deployed(options, record, parts, description)
 

@@ -112,6 +112,10 @@ class GivenSystems:
     def path(self, name: str) -> str:
         return self.paths.get(name, "")
 
+    def find_derivation(self, name: str) -> str:
+        del name
+        return ""
+
     def is_built(self, name: str) -> bool:
         del name
         return True
@@ -130,18 +134,40 @@ def describe(
     tell: Tell,
     taken: Taken | None = None,
     serials: Mapping[str, str] = MappingProxyType({}),
+    build_on: str = "",
 ) -> Description:
     """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for. `taken`:
     what their machines have taken from lists of MACs. `serials`: what the serials of recorded machines' disks follow
-    from."""
+    from. `profile`, `build_on`: what counts instead of every machine's own. Empty: nothing."""
     source = replace(source, serials=json.dumps(dict(serials), sort_keys=True) if serials else "")
-    return _describe(deployment, source, profile, client_key, roots, tell, taken or {})
+    override = partial(_overridden, profile, build_on)
+    return _describe(deployment, source, override, client_key, roots, tell, taken or {})
+
+
+def _overridden(profile: str, build_on: str, network: NetworkSpec) -> NetworkSpec:
+    """What the user said for this run stands in for what is described."""
+    if build_on:
+        built = {m.name: m.deploy.model_copy(update={"build_on": build_on}) for m in network.machines}
+        machines = tuple(m.model_copy(update={"deploy": built[m.name]}) for m in network.machines)
+        network = network.model_copy(update={"machines": machines})
+    if not profile:
+        return network
+    machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
+    volumes = tuple(one.model_copy(update={"profile": profile}) for one in network.volumes)
+    resources = tuple(one.moved_to(profile) for one in network.resources)
+    return network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
 
 
 def _describe(
-    deployment: str, source: NetworkSource, profile: str, client_key: str, roots: Path, tell: Tell, taken: Taken
+    deployment: str,
+    source: NetworkSource,
+    override: Callable[[NetworkSpec], NetworkSpec],
+    client_key: str,
+    roots: Path,
+    tell: Tell,
+    taken: Taken,
 ) -> Description:
-    again = partial(_describe, deployment, source, profile, client_key, roots, tell)
+    again = partial(_describe, deployment, source, override, client_key, roots, tell)
     nix, run = get_nix(), ProcessRunner()
     models = find_used().models
     keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
@@ -160,16 +186,18 @@ def _describe(
         warn=lambda text: log.warning("%s", text),
         cancel=run.cancelled.set,
     )
-    network = parse(evaluated.data)
+    network = override(parse(evaluated.data))
     _refuse_blanks(roots, network)
-    if profile:
-        machines = tuple(m.model_copy(update={"profile": profile}) for m in network.machines)
-        volumes = tuple(one.model_copy(update={"profile": profile}) for one in network.volumes)
-        resources = tuple(one.moved_to(profile) for one in network.resources)
-        network = network.model_copy(update={"machines": machines, "volumes": volumes, "resources": resources})
-    needed = {machine.name for machine in network.machines if _needs_system(machine)}
-    cancel = run.cancelled.set
-    systems = Systems(nix, evaluations.toplevels(), roots=roots, run=run, tell=tell, needed=needed, cancel=cancel)
+    systems = Systems(
+        nix,
+        evaluations.toplevels(),
+        roots=roots,
+        run=run,
+        tell=tell,
+        needed={machine.name for machine in network.machines if _needs_system(machine)},
+        cancel=run.cancelled.set,
+        elsewhere={machine.name for machine in network.machines if machine.deploy.build_on == "guest"},
+    )
     images = ImageBuilds(nix, evaluations.images(), roots=roots, run=run, tell=tell)
     return Description(network, nix, systems, images, evaluated.warnings, source, taken, again, evaluations)
 

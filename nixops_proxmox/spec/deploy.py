@@ -68,3 +68,4 @@ class DeploySpec(Frozen):
     health: HealthSpec = HealthSpec()
     snapshot: bool = False
     copying: CopySpec = CopySpec()
+    build_on: Literal["here", "guest"] = "here"

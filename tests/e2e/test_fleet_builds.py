@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.e2e.bed import DEMO
+from tests.nixes import store_folder
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -71,6 +72,38 @@ def test_machines_and_their_installers_fetch_from_a_cache_or_get_a_copy(bed: "Be
     assert {one["machine"]: one["phase"] for one in fleet.status()} == {"app": "ready", "far": "ready"}
     assert log.read_text().count(".narinfo") > 2 and "app  warning" not in done.stderr
     assert "far  warning: it could not fetch" in done.stderr and "so it is copied from here" in done.stderr
+
+
+BUILT_THERE = f"""\
+let
+  make = import {DEMO}/builder.nix;
+  hardware.deployment.proxmox = {{
+    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
+    install.iso = "local:iso/lab-installer.iso";
+    memory = 512;
+    network = [ {{ bridge = "vmbr0"; }} ];
+    deploy.buildOn = "guest";
+  }};
+  service = {{ port = 80; handler = "echo WORD"; }};
+in
+{{
+  own = hardware // {{ toplevel = import {DEMO}/system.nix {{ name = "own"; hosts = {{ }}; inherit service; }}; }};
+  lame = hardware // {{ toplevel = make "lame" {{ }} "echo there is no schema >&2; exit 3"; }};
+}}
+"""
+
+
+def test_a_machine_builds_its_own_system_in_its_installer_and_then_by_itself(bed: "Bed") -> None:
+    for word in ("first", "second"):
+        fleet = bed.with_network("built-there", BUILT_THERE.replace("WORD", word))
+        done = fleet.run("deploy", check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 7 and "lame: its system could not be built there" in said, said
+        assert "there is no schema" in said and "nix-store --read-log /nix/store/" in said
+        (system,) = {one["system"] for one in fleet.status() if one["phase"] == "ready"}
+        assert "own-system" in system and not (store_folder() / Path(system).name).exists(), "it is not built here"
+        assert fleet.run("ssh", "own", "--", "cat", "/run/current-system/bin/own").returncode == 0
+    assert fleet.run("deploy", "own", "--build-on", "here").returncode == 0
 
 
 def test_what_cannot_be_built_or_evaluated_stops_its_machine_and_no_other(bed: "Bed") -> None:

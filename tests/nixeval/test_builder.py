@@ -6,12 +6,13 @@ import pytest
 
 from nixops_proxmox.errors import ActivationFailed, BuildFailed, CopyFailed, SpecError
 from nixops_proxmox.kinds.machine.ports import Builder
-from nixops_proxmox.model import Completed, Facts, Machine, Phase
+from nixops_proxmox.model import Completed, Facts, Job, JobPhase, Machine, Phase
 from nixops_proxmox.nixeval.builder import NixBuilder, Systems
 from nixops_proxmox.nixeval.caches import CacheKey, Caches
 from nixops_proxmox.nixeval.copy import Destination
 from nixops_proxmox.nixeval.evaluate import Toplevel
-from nixops_proxmox.nixeval.holding import hold_script
+from nixops_proxmox.nixeval.holding import SOURCE, hold_script
+from nixops_proxmox.nixeval.on_guest import build_script
 from nixops_proxmox.nixeval.runner import Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import MachineSpec
@@ -31,6 +32,19 @@ class Says:
     def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
         self.heard.append(script)
         return self.fetch if "--realise" in script else self.done
+
+    def start_job(self, name: str, script: str) -> None:
+        self.heard.append(script)
+
+    def find_job(self, name: str) -> Job:
+        return Job(JobPhase.ABSENT)
+
+    def discard_job(self, name: str) -> None:
+        pass
+
+    def wait_for_job(self, name: str, *, timeout: float, tell: Tell) -> Job:
+        tell("building")
+        return Job(JobPhase.DONE)
 
 
 def _systems(nix: Nix, run: ScriptedRunner, tmp_path: Path, *names: str) -> Systems:
@@ -164,6 +178,33 @@ def test_nothing_is_copied_to_a_guest_that_cannot_keep_it(fake_nix: Nix, tmp_pat
     with pytest.raises(CopyFailed, match="web: its garbage collector cannot be kept from /n/web: Read-only"):
         _builder(fake_nix, run, tmp_path).copy_system("/n/web", WEB, SPEC, shell, into_target=False)
     assert run.calls == []
+
+
+@pytest.mark.parametrize("into_target", [True, False])
+def test_a_machine_that_builds_its_own_system_gets_the_derivations_and_nothing_is_built_here(
+    fake_nix: Nix, tmp_path: Path, into_target: bool
+) -> None:
+    told: list[str] = []
+    run, shell = ScriptedRunner([Completed(0)]), Says(Completed(0))
+    toplevels = {"web": Toplevel("/n/web.drv", "/n/web")}
+    systems = Systems(fake_nix, toplevels, roots=tmp_path, run=run, needed={"web"}, elsewhere={"web"})
+    builder = NixBuilder(fake_nix, systems, _nowhere, run=run, tell=lambda _machine, line: told.append(line))
+    assert builder.wanted_system(WEB) == "/n/web" and not run.calls
+    builder.copy_system("/n/web", WEB, CACHED, shell, into_target=into_target)
+    root, url = ("/mnt", "ssh://web?remote-store=local%3Froot=/mnt") if into_target else ("", "ssh://web")
+    (copy,) = run.calls
+    assert "--derivation" in copy and copy[-2:] == [url, "/n/web.drv"]
+    held = [hold_script("/n/web", root), hold_script("/n/web.drv", root, SOURCE)]
+    assert shell.heard == [*held, build_script("/n/web.drv", "/n/web", root)]
+    assert told == ["building its system on it", "building"]
+
+
+def test_what_a_machine_builds_itself_is_not_built_here_with_the_others(fake_nix: Nix, tmp_path: Path) -> None:
+    run = ScriptedRunner([Completed(0)] * 2)
+    toplevels = {name: Toplevel(f"/n/{name}.drv", f"/n/{name}") for name in ("web", "app")}
+    systems = Systems(fake_nix, toplevels, roots=tmp_path, run=run, elsewhere={"web"})
+    systems.expect(["web", "app"])
+    assert systems.get("app") == "/n/app" and "/n/web.drv" not in run.calls[0]
 
 
 CACHED = MachineSpec.model_validate(
