@@ -31,6 +31,7 @@ def _doubts(tree: Path) -> Iterator[str]:
         size += len(data)
         if size > MOST:
             yield f"it has more than {MOST >> 20} MiB"
-        found = None if b"\0" in data else _WORDS.search(data)
+        is_text = file.suffix == ".nix" or b"\0" not in data
+        found = _WORDS.search(data) if is_text else None
         if found:
             yield f"{file.relative_to(tree)} has the word {found[0].decode(errors='replace')}"

@@ -12,10 +12,10 @@ from typing import Protocol
 from nixops_proxmox.errors import BuildFailed, ConnectionLost, JobStillRunning, SshUnreachable
 from nixops_proxmox.model import Completed, Job, JobPhase
 from nixops_proxmox.nixeval.build import TIMEOUT
-from nixops_proxmox.nixeval.failures import failed_derivations
+from nixops_proxmox.nixeval.failures import LINES, failed_derivations
 from nixops_proxmox.nixeval.holding import SOURCE, let_go_script
 from nixops_proxmox.nixeval.runner import Tell
-from nixops_proxmox.nixeval.trace import nix_message
+from nixops_proxmox.texts import tail_lines
 
 SPELL = 60.0  # seconds of waiting; a machine that did not answer for so long is given up
 NO_NIX, KILLED = 127, 137  # exit statuses of a shell
@@ -93,7 +93,8 @@ def _explain(job: Job, derivation: str, machine: str) -> BuildFailed:
     if job.status == NO_NIX:
         return BuildFailed(f"{machine}: there is no nix-store on it, so it cannot build\n{job.log_tail}".rstrip())
     guilty = next(iter(failed_derivations(job.log_tail)), derivation)
+    said = "\n".join(tail_lines(job.log_tail.strip().splitlines(), LINES))  # builders speak before Nix's `error:`
     return BuildFailed(
-        f"{machine}: its system could not be built there\n{nix_message(job.log_tail)}",
+        f"{machine}: its system could not be built there\n{said}",
         hint=f"the whole log, on the machine: nix-store --read-log {guilty}",
     )

@@ -67,7 +67,7 @@ def test_a_build_that_another_run_began_is_waited_for_and_any_other_is_begun(bef
 ENDS: Mapping[str, tuple[Job | Exception, str, str]] = {
     "a builder": (
         Job(JobPhase.DONE, 1, f"building '{DRV}'\nerror: builder for '/nix/store/{'c' * 32}-part.drv' failed"),
-        r"(?s)web: its system could not be built there\nerror: builder for.*-part.drv' failed",
+        r"(?s)web: its system could not be built there\nbuilding.*\nerror: builder for.*-part.drv' failed",
         f"the whole log, on the machine: nix-store --read-log /nix/store/{'c' * 32}-part.drv",
     ),
     "another error": (
