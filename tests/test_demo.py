@@ -16,7 +16,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[str, ModuleType]]:
     loaded = {}
-    for name in ("timeline", "demo"):  # demo imports timeline
+    for name in ("timeline", "stage"):  # stage imports timeline
         spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
         assert spec is not None and spec.loader is not None
         loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -32,8 +32,8 @@ def timeline(scripts: dict[str, ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def demo(scripts: dict[str, ModuleType]) -> ModuleType:
-    return scripts["demo"]
+def stage(scripts: dict[str, ModuleType]) -> ModuleType:
+    return scripts["stage"]
 
 
 def test_bars_lie_where_their_time_was(timeline: ModuleType) -> None:
@@ -60,7 +60,7 @@ def test_the_picture_has_every_span_and_is_well_formed(timeline: ModuleType) -> 
     assert titles == ["a <b> & c: 1.0 s", "d: 2.0 s"]
 
 
-def test_everything_of_the_users_is_replaced(demo: ModuleType, tmp_path: Path) -> None:
+def test_everything_of_the_users_is_replaced(stage: ModuleType, tmp_path: Path) -> None:
     users = {
         "HOME": "/home/me",
         "XDG_STATE_HOME": "/home/me/state",
@@ -68,7 +68,7 @@ def test_everything_of_the_users_is_replaced(demo: ModuleType, tmp_path: Path) -
         "PROXMOX_VE_PASSWORD": "hunter2",
         "PATH": "/bin",
     }
-    environment = demo.scratch_environment(tmp_path, users)
+    environment = stage.scratch_environment(tmp_path, users)
     assert environment["PATH"] == "/bin"
     assert environment["XDG_CACHE_HOME"] == "/home/me/.cache", "the installer image is not built twice"
     assert not {"NIXOPS_PROXMOX_STATE", "PROXMOX_VE_PASSWORD"} & set(environment)
@@ -78,17 +78,20 @@ def test_everything_of_the_users_is_replaced(demo: ModuleType, tmp_path: Path) -
         assert Path(environment[name]).stat().st_mode & 0o077 == 0
 
 
-def test_whoever_may_not_write_the_store_builds_in_one_of_the_demos_own(demo: ModuleType, tmp_path: Path) -> None:
-    own = demo.nix_settings(tmp_path, {}, may_write=False)["NIX_CONFIG"].splitlines()
+def test_whoever_may_not_write_the_store_builds_in_one_of_the_demos_own(stage: ModuleType, tmp_path: Path) -> None:
+    own = stage.nix_settings(tmp_path, {}, may_write=False)["NIX_CONFIG"].splitlines()
     assert f"store = {tmp_path / 'nix'}" in own and "sandbox = true" in own and "substituters =" in own
-    assert demo.nix_settings(tmp_path, {}, may_write=True)["NIX_CONFIG"] == "substituters ="
+    assert stage.nix_settings(tmp_path, {}, may_write=True)["NIX_CONFIG"] == "substituters ="
 
 
-def test_the_journal_becomes_spans_without_sightings(demo: ModuleType) -> None:
+def test_the_journal_becomes_spans_without_sightings(stage: ModuleType) -> None:
     entries = [
         {"machine": "db", "label": "Create", "began": 1.0, "ended": 2.0},
         {"machine": "web", "label": "Create", "began": 1.0, "ended": 3.0},
         {"machine": "web", "label": "seen", "began": 3.0, "ended": 3.0},
         {"machine": "web", "label": "broken off", "began": 3.0, "ended": None},
     ]
-    assert [(span.row, span.seconds) for span in demo.machine_spans(entries)] == [("web", 2.0), ("db", 1.0)]
+    assert [(span.row, span.seconds) for span in stage.machine_spans(entries, ("web", "app", "db"))] == [
+        ("web", 2.0),
+        ("db", 1.0),
+    ]

@@ -108,6 +108,40 @@ def test_another_version_changes_web_and_nothing_else(nix: Nix, run: ProcessRunn
     assert _evaluate(nix, run).toplevels == one, "version 1 is what it is without being told"
 
 
+def test_the_labs_forge_is_a_valid_description_of_six_machines_and_a_volume(
+    nix: Nix, run: ProcessRunner, tmp_path: Path
+) -> None:
+    for part in ("http", "git", "psql", "postgresql", "redis"):
+        (tmp_path / "packages" / part).mkdir(parents=True)
+        (tmp_path / "packages" / part / part).write_text(part)
+    (tmp_path / "secrets").mkdir()
+    for name in ("db", "cache", "pushers"):
+        (tmp_path / "secrets" / name).write_text("hunter2")
+    folders = {"FORGE_PACKAGES": str(tmp_path / "packages"), "FORGE_SECRETS": str(tmp_path / "secrets")}
+    run = ProcessRunner(environment={**run.environment, **folders})
+    source = NetworkSource(file=EXAMPLES / "forge" / "lab" / "network.nix")
+    found = evaluate_network(nix, nix_dir() / "eval.nix", source, run=run)
+    network = parse_network("forge", found.data)
+    assert {machine.name for machine in network.machines} == {"web", "git", "ci", "notify", "db", "cache"}
+    assert [volume.name for volume in network.volumes] == ["db-data"] and network.warnings == ()
+    assert {name: len(keys) for name, keys in network.sent_keys.items() if keys} == {
+        "git": 3, "ci": 2, "notify": 1, "db": 1, "cache": 1
+    }  # fmt: skip
+
+    built = build_systems(nix, found.toplevels, roots=tmp_path / "roots", run=run)
+    assert built.failures == {}
+    store = Path(run.environment["NIX_STORE_DIR"])
+    texts = {path: path.read_text(errors="replace") for path in store.rglob("*") if path.is_file()}
+    assert not [path for path, text in texts.items() if "hunter2" in text], "a secret is in the store"
+    for system in built.systems.values():
+        for script in (*Path(system).glob("services/*"), *Path(system).glob("sw/bin/*"), Path(system) / "activate"):
+            assert os.access(script, os.X_OK)
+            read = re.findall(r"(?m)^(?:\. |export LIBRARY=)(/\S+)$", script.read_text())
+            for file in (script, *read):
+                checked = subprocess.run(["sh", "-n", file], capture_output=True, text=True)
+                assert checked.returncode == 0, checked.stderr
+
+
 def test_the_example_for_a_real_proxmox_is_a_valid_description(nix: Nix, run: ProcessRunner) -> None:
     data = _real(nix, run, f"import {EXAMPLES / 'proxmox' / 'network.nix'}")
     for machine in data["machines"].values():
