@@ -126,11 +126,11 @@ def on(demo: Demo, machine: str, script: str) -> str:
 
 def mark(demo: Demo, machine: str) -> None:
     """A file on the disk of its system, by which we see later whether it is the same disk."""
-    on(demo, machine, "echo before >/var/lib/marked && sync")
+    on(demo, machine, "echo before >/etc/marked && sync")
 
 
 def is_marked(demo: Demo, machine: str) -> bool:
-    return on(demo, machine, "if [ -e /var/lib/marked ]; then echo yes; else echo no; fi") == "yes"
+    return on(demo, machine, "if [ -e /etc/marked ]; then echo yes; else echo no; fi") == "yes"
 
 
 def show_rows(demo: Demo) -> None:
