@@ -38,7 +38,7 @@ PROGRAMS = {
     "scripts/slow": "it is run once a week",
     "scripts/site": "tests/docs/test_site.py builds the same",
     "scripts/bench": "tests/test_bench.py",
-    "scripts/demo": "tests/test_demo.py",
+    "scripts/demo": "tests/test_demo.py, and the forge tests/e2e/test_forge.py",
     "scripts/measure_changes": "tests/e2e/test_measured_changes.py",
     "scripts/seed_bugs": "tests/seeds",
 }
