@@ -34,6 +34,7 @@ class Verb(StrEnum):
     RESTORE = "restore"
     MOVE = "move"
     DOCTOR = "doctor"
+    INIT = "init"
     LIFECYCLE = "lifecycle"
     ISO_UPLOAD = "iso-upload"
     LAB_UP = "lab-up"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nixops_proxmox.display.screen import Screen
 
 VERBS = (
+    "init",
     "deploy",
     "plan",
     "status",

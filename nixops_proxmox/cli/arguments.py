@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from nixops_proxmox.display.arguments import JOBS, unknown_machine
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
-from nixops_proxmox.spelling import PROFILE_VARIABLE
+from nixops_proxmox.spelling import PROFILE_VARIABLE, Verb, command
 from nixops_proxmox.texts import head
 
 if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --help and completion need not wait for
@@ -76,10 +76,15 @@ def get_source(args: argparse.Namespace) -> str:
     source = find_source(args)
     if not source:
         raise ConfigError(
-            f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
-            hint="go to the folder of your network, or give --file or --flake",
+            found_nothing(),
+            hint=f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one",
         )
     return source
+
+
+def found_nothing() -> str:
+    """What was looked for, and where."""
+    return f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}"
 
 
 def deployment_name(source: str) -> str:
@@ -136,7 +141,10 @@ def get_deployment(args: argparse.Namespace, known: Callable[[], Sequence[str]])
     if len(names) == 1:
         return names[0]
     have = f"the state has {', '.join(names)}" if names else "the state has none yet"
-    raise ConfigError(f"which deployment? {have}", hint="go to the folder of your network, or give --deployment NAME")
+    raise ConfigError(
+        f"which deployment? {have}\n{found_nothing()}",
+        hint=f"go to the folder of your network, or give --deployment NAME; {command(Verb.INIT)} writes a network",
+    )
 
 
 def state_location(args: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
@@ -176,7 +184,17 @@ def open_deployed(args: argparse.Namespace, screen: "Screen", *, described: bool
         enter_networks(networks)
         for remark in deployed.remarks():
             screen.warn(remark)
+        tell_empty(args, screen, deployed)
         yield deployed
+
+
+def tell_empty(args: argparse.Namespace, screen: "Screen", deployed: "Deployed") -> None:
+    """A network of nothing is probably not what the user wanted to look at."""
+    network = deployed.network
+    if network is not None and not (network.machines or network.volumes or network.resources):
+        screen.warn(
+            f"{find_source(args)} describes no machines: all attributes but `network`, `defaults`, `resources` are some"
+        )
 
 
 def get_opener(args: argparse.Namespace) -> "Callable[..., AbstractContextManager[Deployed]]":

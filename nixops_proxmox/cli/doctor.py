@@ -8,12 +8,14 @@ import argparse
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.cli.arguments import find_source, open_deployed, state_location
+from nixops_proxmox.cli.arguments import find_source, found_nothing, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.namespace import enter
+from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations.doctor import Diagnosis, Needs, Wanted
@@ -53,6 +55,9 @@ def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis | Non
     from nixops_proxmox.operations.doctor import look_beside, needs_of
 
     if not find_source(args):
+        if found is not None:
+            hint = f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one"
+            found.findings.append(Finding(Level.WARNING, "network", found_nothing(), hint))
         return {}
     with open_deployed(args, screen) as deployed:
         if found is not None:

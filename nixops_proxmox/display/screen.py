@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from typing_extensions import override
 
 from nixops_proxmox.display.progress import Busy, Plain, Progress, Relay, start_plain
-from nixops_proxmox.errors import NeedsPermission
+from nixops_proxmox.errors import ConfigError, NeedsPermission
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.texts import json_text, shown, shown_line
 
@@ -99,6 +99,22 @@ class Screen:
             raise NeedsPermission(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
         self.err.print(_text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
         return self._ask_from().strip().lower() in ("y", "yes")
+
+    @property
+    def can_ask(self) -> bool:
+        """Is there somebody at a terminal?"""
+        return self._ask_from is not None
+
+    def answer(self, question: str, default: str = "", *, flag: str = "") -> str:
+        """What the user types; `default` for an empty line. ConfigError if we cannot ask, and there is none: `flag`
+        gives it then."""
+        if self._ask_from is None and default:
+            return default
+        if self._ask_from is None:
+            raise ConfigError(f"we need {question} (cannot ask, because this is not a terminal)", hint=f"add {flag}")
+        offered = f" [{default}]" if default else ""
+        self.err.print(_text(f"{shown_line(self.spell(question))}{offered}: ", "bold"), end="", soft_wrap=True)
+        return self._ask_from().strip() or default
 
     def ask_for(self, word: str, told: str, *, given: str, otherwise: str) -> bool:
         """Tell what will happen, and let the user type a word to agree. `given`: typed already; `otherwise`: the

@@ -9,7 +9,7 @@ from nixops_proxmox.spelling import Verb, on_the_line, spell
 APPLY = "`nixops4 apply`"
 BREAK_LOCK = "NIXOPS_PROXMOX_BREAK_LOCK"
 ALLOW_RECREATE = "NIXOPS_PROXMOX_ALLOW_RECREATE"  # an empty disk in place of one that was detached
-STATELESS = (Verb.DOCTOR, Verb.LIFECYCLE, Verb.ISO_UPLOAD, Verb.LAB_UP)
+STATELESS = (Verb.DOCTOR, Verb.INIT, Verb.LIFECYCLE, Verb.ISO_UPLOAD, Verb.LAB_UP)
 
 
 def spelling(deployment: str, verb: Verb, words: Sequence[str]) -> str:

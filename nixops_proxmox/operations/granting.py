@@ -7,7 +7,7 @@ from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.operations.doctor import Wanted
 from nixops_proxmox.pve.api.client import PveClient
 from nixops_proxmox.pve.cluster.doctor import find_needs
-from nixops_proxmox.pve.cluster.permissions import Grants, find_grants, missing
+from nixops_proxmox.pve.cluster.permissions import Grants, commands_of, find_grants, missing
 from nixops_proxmox.secrecy import learn
 
 MADE = "made by nixops-proxmox"  # the comment of users and tokens that we made
@@ -38,6 +38,17 @@ class Lacks:
             yield f"role {role}: {' '.join(privileges)}"
         for path, roles in self.grants.acl.items():
             yield f"grant {', '.join(roles)} on {path} to {self.who}"
+
+    def commands(self) -> Iterator[str]:
+        """The same for a root shell on a node, where an administrator does it by hand."""
+        user, _, token = self.who.partition("!")
+        if self.user:
+            yield f"pveum user add {user} --comment '{MADE}'"
+        if self.again:
+            yield f"pveum user token remove {user} {token}"
+        if self.token:
+            yield f"pveum user token add {user} {token} --privsep 1 --comment '{MADE}'"
+        yield from commands_of(self.grants, self.who)
 
 
 class Granter:

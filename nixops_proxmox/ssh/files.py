@@ -35,9 +35,9 @@ def replace_file(path: Path, content: str | bytes, *, mode: int = 0o600) -> None
         temporary.replace(path)
 
 
-def create_file(path: Path, text: str) -> bool:
+def create_file(path: Path, text: str, *, mode: int = 0o600) -> bool:
     """The same, but only if there is none. False if there was one (perhaps since a moment ago)."""
-    with _written_beside(path, text) as temporary:
+    with _written_beside(path, text, mode) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:

@@ -308,7 +308,10 @@ def grant_commands(
 
     A token with privilege separation has what both it and its user have: both are granted.
     """
-    grants = find_grants(needs, release, granted)
+    return commands_of(find_grants(needs, release, granted), who)
+
+
+def commands_of(grants: Grants, who: str) -> tuple[str, ...]:
     return (*_role_commands(grants), *(_acl(path, roles, who) for path, roles in grants.acl.items()))
 
 

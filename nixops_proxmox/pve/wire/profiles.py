@@ -72,7 +72,7 @@ def load_table(name: str, *, path: Path | None = None, environ: Mapping[str, str
         known = ", ".join(sorted(read_profiles(path))) or "none"
         raise ConfigError(
             f"there is no profile {name!r} (in {path}: {known})",
-            hint="write one, or set PROXMOX_VE_ENDPOINT and PROXMOX_VE_API_TOKEN",
+            hint=f"{command(Verb.INIT)} writes one; or set PROXMOX_VE_ENDPOINT and PROXMOX_VE_API_TOKEN",
         )
     return table
 
@@ -89,6 +89,11 @@ def named_in(table: Mapping[str, Any]) -> str:
 def lacks_secret(table: Mapping[str, Any]) -> bool:
     """It names a token, and has no secret for it."""
     return "!" in named_in(table) and not table.keys() & {"api_token", *_SECRETS}
+
+
+def servers_in(name: str, table: Mapping[str, Any]) -> tuple[ApiServer, ...]:
+    """Where the table's hypervisor is, without a look at its credentials."""
+    return _Reader(name, {_ALIASES.get(key, key): value for key, value in table.items()}).servers()
 
 
 def as_administrator(name: str, table: Mapping[str, Any], username: str, password: str, otp: str = "") -> Profile:
