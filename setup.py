@@ -27,7 +27,7 @@ setup(
     package_dir={"nixops_proxmox.nix": "nix"},
     package_data={
         "nixops_proxmox": ["py.typed"],
-        "nixops_proxmox.nix": ["*.nix", "**/*.nix", "*.json", "*.rules", "*.sh"],
+        "nixops_proxmox.nix": ["*.nix", "**/*.nix", "*.json", "*.rules", "**/*.sh"],
         "nixops_proxmox.lab": ["guestfs/bin/*", "image/overlay/**/*"],  # what goes into guests
     },
     install_requires=[

@@ -52,8 +52,11 @@ let
   readFile = file:
     let network = call file (import file);
     in
-    if isAttrs network then { _file = toString file; } // network
+    if isPackage network then throw "${toString file} is a package, and no network of machines"
+    else if isAttrs network then { _file = toString file; } // network
     else throw "the network ${toString file} is not an attribute set of machines";
+
+  isPackage = value: isAttrs value && value.type or null == "derivation";
 
   # A network and all that it requires, each file once.
   closure = first: map (item: item.network) (builtins.genericClosure {
@@ -116,7 +119,11 @@ let
   names = attrNames (foldl' (all: one: all // removeAttrs one reserved) { } networks);
 
   # What the networks say of one machine, each with the file it comes from.
-  sayings = name: concatMap (one: if hasAttr name one then [{ file = one._file; value = one.${name}; }] else [ ]) networks;
+  sayings = name: concatMap (one: if hasAttr name one then [ (saying one._file name one.${name}) ] else [ ]) networks;
+  saying = file: name: value:
+    if isPackage value || !(isAttrs value || isFunction value || isPath value || isString value)
+    then throw "'${name}' in ${file} is ${if isPackage value then "a package" else "no module"}, and no machine: is this a network?"
+    else { inherit file value; };
 
   defaults = concatMap (one: if one ? defaults then [{ file = one._file; value = one.defaults; }] else [ ]) networks;
 
@@ -152,7 +159,13 @@ let
     (defaults ++ sayings name);
 
   plainMachine = name:
-    let machine = plain name; in {
+    let
+      machine = plain name;
+      ofNixos = filter (option: !(elem option [ "deployment" "toplevel" ])) (attrNames machine);
+    in
+    if nixpkgsPath == null && !(machine ? toplevel) && ofNixos != [ ]
+    then throw "machine '${name}' sets ${head ofNixos}, so it is a NixOS module, and there is no nixpkgs: set network.nixpkgs or NIX_PATH"
+    else {
       deployment = machine.deployment or { };
       toplevel = systemOf name (machine.toplevel or null);
     };

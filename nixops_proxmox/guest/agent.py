@@ -143,7 +143,8 @@ class Agent:
                 raise self._silent(
                     f"no agent service answered within {vigil.waited:.0f} s: {last.message}",
                     "does the system that it boots contain qemu-guest-agent? Look at the console; if the device was"
-                    " added to a running VM, stop and start the VM",
+                    " added to a running VM, stop and start the VM. Images and templates without an agent need"
+                    ' `install.identity = "cloud-init"`',
                 ) from last
             if isinstance(last, AgentFrozen):
                 self._tell(FROZEN)

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.messages.amounts import amount
 from nixops_proxmox.messages.nix import as_nix
-from nixops_proxmox.operations.beginning import FIRST, Choice, Offer
+from nixops_proxmox.operations.beginning import FIRST, ClusterOffer, FirstChoice
 from nixops_proxmox.pve.wire.profiles import DEFAULT
+from nixops_proxmox.spelling import Verb, command
 
 STATE_VERSION = "25.11"
+_COMMANDS = {"plan": command(Verb.PLAN), "deploy": command(Verb.DEPLOY)}
 CONTENTS = {
     "images": "disks",
     "rootdir": "containers",
@@ -25,7 +27,7 @@ PIN = f"""\
 
 FILE = """\
 # One machine to begin with. Each machine is a NixOS module; `deployment.proxmox` says what Proxmox VE gives it.
-# See what would happen: nixops-proxmox plan. Make it so: nixops-proxmox deploy.
+# See what would happen: {plan}. Make it so: {deploy}.
 {{
   network.description = "my machines";
 {nixpkgs}
@@ -57,7 +59,7 @@ FLAKE = """\
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-{state_version}";
 
-  # See what would happen: nixops-proxmox plan. Make it so: nixops-proxmox deploy.
+  # See what would happen: {plan}. Make it so: {deploy}.
   outputs = {{ nixpkgs, ... }}: {{
     nixopsConfigurations.default = {{ inherit nixpkgs; }} // import ./machines.nix;
   }};
@@ -66,7 +68,7 @@ FLAKE = """\
 
 LAB = """\
 # One machine for the lab. Its guests do not run NixOS, so the machine names a small system that stands in for it:
-# a shell script answers on a port. See what would happen: nixops-proxmox plan. Make it so: nixops-proxmox deploy.
+# a shell script answers on a port. See what would happen: {plan}. Make it so: {deploy}.
 let
   makeSystem = import {system};
 in
@@ -90,26 +92,26 @@ in
 """
 
 
-def network_text(choice: Choice, profile: str, *, has_nixpkgs: bool) -> str:
+def network_text(choice: FirstChoice, profile: str, *, has_nixpkgs: bool) -> str:
     """`has_nixpkgs`: NIX_PATH or a flake has it. Otherwise the network names it."""
     wanted = f"\n{PIN}"
     return FILE.format(nixpkgs="" if has_nixpkgs else wanted, **_words(choice, profile))
 
 
-def flake_texts(choice: Choice, profile: str) -> Mapping[str, str]:
+def flake_texts(choice: FirstChoice, profile: str) -> Mapping[str, str]:
     """By file. The machines stand in a file of their own, which is written first: without a flake it is no network."""
     return {
         "machines.nix": network_text(choice, profile, has_nixpkgs=True),
-        "flake.nix": FLAKE.format(state_version=STATE_VERSION),
+        "flake.nix": FLAKE.format(state_version=STATE_VERSION, **_COMMANDS),
     }
 
 
-def lab_text(choice: Choice, profile: str, system: str) -> str:
+def lab_text(choice: FirstChoice, profile: str, system: str) -> str:
     """`system`: the path of the stand-in for a NixOS system."""
     return LAB.format(system=as_nix(system), **_words(choice, profile))
 
 
-def _words(choice: Choice, profile: str) -> dict[str, str]:
+def _words(choice: FirstChoice, profile: str) -> dict[str, str]:
     named = f"\n      profile = {as_nix(profile)}; # a table of profiles.toml" if profile != DEFAULT else ""
     return {
         "profile": named,
@@ -118,10 +120,11 @@ def _words(choice: Choice, profile: str) -> dict[str, str]:
         "bridge": as_nix(choice.bridge),
         "first": FIRST,
         "state_version": STATE_VERSION,
+        **_COMMANDS,
     }
 
 
-def offer_lines(offer: Offer) -> Iterator[str]:
+def offer_lines(offer: ClusterOffer) -> Iterator[str]:
     """A few lines: Proxmox VE 8.4; nodes; storages; bridges; installers."""
     nodes = [f"{one.name} ({_memory(one.online, one.memory_free)})" for one in offer.nodes]
     yield f"Proxmox VE {offer.release}"
@@ -139,16 +142,16 @@ def _memory(online: bool, free: int | None) -> str:  # noqa: FBT001 -- a node's 
     return "offline" if not online else "memory unknown" if free is None else f"{amount(free)} of memory free"
 
 
-def _named(found: Mapping[str, Sequence[str]], offer: Offer) -> str:
+def _named(found: Mapping[str, Sequence[str]], offer: ClusterOffer) -> str:
     return ", ".join(f"{name} {_on(nodes, offer)}" for name, nodes in found.items())
 
 
-def _on(nodes: Sequence[str], offer: Offer) -> str:
+def _on(nodes: Sequence[str], offer: ClusterOffer) -> str:
     online = [one.name for one in offer.nodes if one.online]
     return "on each node" if len(online) > 1 and set(online) <= set(nodes) else f"on {', '.join(nodes)}"
 
 
-def offer_json(offer: Offer) -> dict[str, object]:
+def offer_json(offer: ClusterOffer) -> dict[str, object]:
     return {
         "pve": offer.release,
         "nodes": [{"name": one.name, "online": one.online, "memoryFree": one.memory_free} for one in offer.nodes],

@@ -15,6 +15,7 @@ from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import UntilError, explain_failure, find_warnings
 from nixops_proxmox.paths import expanded
+from nixops_proxmox.spelling import Verb, command
 
 log = logging.getLogger(__name__)
 
@@ -277,8 +278,22 @@ def system_failure(title: str, expression: Path, done: Completed) -> EvaluationF
     failure = explain_failure(done.stderr, str(expression.parent))
     words = failure.words or f"nix-instantiate ended with status {done.status} and no message"
     where = f"{title}, machine {failure.machine}" if failure.machine else title
-    hint = explain_store(words) or "run again with -v for Nix's whole trace"
+    hint = explain_store(words) or _explain_words(words) or "run again with -v for Nix's whole trace"
     return EvaluationFailed(f"{where}: the evaluation failed\n{words}", hint=hint)
+
+
+_WORDS = {  # of an evaluation's error, and what mends it
+    "there is no nixpkgs": 'in the network: `network.nixpkgs = fetchTarball "https://channels.nixos.org/nixos-25.11/'
+    'nixexprs.tar.xz";`; or in the environment: NIX_PATH=nixpkgs=/path/of/nixpkgs; a flake names it as an input',
+    "unable to download": "Nix could not fetch it: is this computer online, and the address right? What is here already"
+    " can be named by a path: NIX_PATH=nixpkgs=/path/of/nixpkgs",
+    "no network of machines": f"name the file of your network; {command(Verb.INIT)} writes one",
+    "is this a network?": f"name the file of your network; {command(Verb.INIT)} writes one",
+}
+
+
+def _explain_words(words: str) -> str:
+    return next((hint for part, hint in _WORDS.items() if part in words), "")
 
 
 def _parse_template_images(data: Mapping[str, Any]) -> dict[str, Toplevel]:

@@ -36,7 +36,7 @@ class StorageOffered:
 
 
 @dataclass(frozen=True)
-class Offer:
+class ClusterOffer:
     """`bridges` and `isos`: the nodes that have each, by name."""
 
     release: str
@@ -50,7 +50,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Choice:
+class FirstChoice:
     """`storage` and `bridge` are empty where the cluster offers none. `has_iso`: the ISO is there already."""
 
     storage: str
@@ -59,11 +59,11 @@ class Choice:
     has_iso: bool
 
 
-def find_offer(client: PveClient) -> Offer:
+def find_offer(client: PveClient) -> ClusterOffer:
     """As far as PVE shows it to us. What it refuses to tell is missing."""
     seen = client.get_resources(0.0)
     online = [node.name for node in seen.nodes if node.online]
-    return Offer(
+    return ClusterOffer(
         str(client.get_version()),
         tuple(NodeOffered(node.name, node.online, node.memory_free) for node in seen.nodes),
         _gather(seen.storages),
@@ -111,24 +111,24 @@ def _invert(having: Iterable[tuple[str, Collection[str]]]) -> dict[str, tuple[st
     return {name: tuple(sorted(set(nodes))) for name, nodes in sorted(found.items())}
 
 
-def choose(offer: Offer) -> Choice:
+def choose(offer: ClusterOffer) -> FirstChoice:
     """What most would choose: what PVE's installer made, else what most nodes have and has most room."""
     disks = [one for one in offer.storages if "images" in one.content]
     storage = max(disks, key=lambda one: (one.name in USUAL_STORAGES, len(one.nodes), one.free), default=None)
     bridge = max(offer.bridges, key=lambda name: (name == USUAL_BRIDGE, len(offer.bridges[name])), default="")
     known = [iso for iso in offer.isos if iso.partition(":iso/")[2].startswith(INSTALLERS)]
     iso = max(known, key=lambda name: len(offer.isos[name]), default="") or _expected_iso(offer)
-    return Choice("" if storage is None else storage.name, bridge, iso, iso in offer.isos)
+    return FirstChoice("" if storage is None else storage.name, bridge, iso, iso in offer.isos)
 
 
-def _expected_iso(offer: Offer) -> str:
+def _expected_iso(offer: ClusterOffer) -> str:
     """Where the installer will be, once it is uploaded."""
     taking = offer.storages_for("iso")
     storage = "local" if not taking or "local" in taking else taking[0]
     return f"{storage}:iso/{ISO.rpartition('/')[2]}"
 
 
-def options_of(choice: Choice, profile: str) -> dict[str, Any]:
+def options_of(choice: FirstChoice, profile: str) -> dict[str, Any]:
     """`deployment.proxmox` of the first machine."""
     return {
         "profile": profile,
@@ -140,6 +140,6 @@ def options_of(choice: Choice, profile: str) -> dict[str, Any]:
     }
 
 
-def first_machine(choice: Choice, profile: str) -> MachineSpec:
+def first_machine(choice: FirstChoice, profile: str) -> MachineSpec:
     """What `doctor` would read of the starter network, without a Nix: which rights it needs, and where it fits."""
     return parse_machine(FIRST, {"deployment": {"proxmox": options_of(choice, profile)}})

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def transcripts() -> ModuleType:
     spec = importlib.util.spec_from_file_location("transcripts", ROOT / "scripts" / "transcripts.py")
     assert spec is not None and spec.loader is not None

@@ -133,6 +133,10 @@ def test_a_path_stays_a_string_and_out_of_the_store(networks: Networks) -> None:
         ("{ web = { deployment.proxmox = { }; toplevel = 3; }; }", "web.toplevel is not a derivation"),
         ("{ web = { ... }: { }; }", "machine 'web' .* is a NixOS module, and there is no nixpkgs"),
         ("3", "is not an attribute set of machines"),
+        ('{ type = "derivation"; name = "hello"; }', "network.nix is a package, and no network of machines"),
+        ('{ hello = { type = "derivation"; }; }', "'hello' in .* is a package, and no machine"),
+        ("{ web = 3; }", "'web' in .* is no module, and no machine"),
+        ("{ web.services.nginx.enable = true; }", "machine 'web' sets services, so it is a NixOS module"),
     ],
 )
 def test_what_cannot_be_is_named(networks: Networks, text: str, said: str) -> None:

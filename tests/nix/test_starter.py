@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from nixops_proxmox.messages.starter import flake_texts, lab_text, network_text
-from nixops_proxmox.operations.beginning import Choice, first_machine
+from nixops_proxmox.operations.beginning import FirstChoice, first_machine
 from nixops_proxmox.spec import parse_network
 from tests.nix.conftest import ROOT, Evaluate, Nixos
 
 pytestmark = pytest.mark.nix
 
-USUAL = Choice("local-lvm", "vmbr0", "local:iso/nixops-proxmox-installer.iso", has_iso=True)
-HOSTILE = Choice('a"; b = "${x}', "vmbr0\\", "${y}:iso/'' z.iso", has_iso=True)
+USUAL = FirstChoice("local-lvm", "vmbr0", "local:iso/nixops-proxmox-installer.iso", has_iso=True)
+HOSTILE = FirstChoice('a"; b = "${x}', "vmbr0\\", "${y}:iso/'' z.iso", has_iso=True)
 
 
 @pytest.mark.parametrize("form", ["file", "flake"])
@@ -47,9 +47,7 @@ def test_it_evaluates_to_the_machine_that_was_chosen(
 @pytest.mark.parametrize("make", [network_text, lab_text], ids=["a network", "for the lab"])
 def test_a_stranger_s_names_stay_texts(evaluate: Evaluate, make: Any) -> None:
     more: dict[str, Any] = {"has_nixpkgs": True} if make is network_text else {"system": "/nowhere.nix"}
-    told: dict[str, Any] = evaluate(
-        f"let it = {make(HOSTILE, 'a ${b}', **more)}; in [ (it.defaults or {{ }}) it.web.deployment ]"
-    )
+    told: Any = evaluate(f"let it = {make(HOSTILE, 'a ${b}', **more)}; in [ (it.defaults or {{ }}) it.web.deployment ]")
     merged = {**told[0].get("deployment", {}).get("proxmox", {}), **told[1]["proxmox"]}
     assert merged["disks"][0]["storage"] == HOSTILE.storage and merged["network"][0]["bridge"] == HOSTILE.bridge
     assert merged["install"]["iso"] == HOSTILE.iso and merged["profile"] == "a ${b}"

@@ -1,4 +1,4 @@
-"""Set up a hypervisor: its profile, a token, and a network to begin with.
+"""Set up a hypervisor: profile, token, and a network to begin with.
 
 Asks on a terminal, and takes every answer as an option. It shows the certificate and pins it, makes a token with an
 administrator's password or takes one of yours, looks at what the cluster has, and tests it all. It overwrites no file.
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--secret-command", metavar="COMMAND", default="", help="Run this command to get the token's secret"
     )
-    parser.add_argument("--storage", metavar="NAME", default="", help="Put disks on this storage")
-    parser.add_argument("--bridge", metavar="NAME", default="", help="Connect machines to this bridge")
+    parser.add_argument("--storage", metavar="NAME", default="", help="Use this storage for disks")
+    parser.add_argument("--bridge", metavar="NAME", default="", help="Use this bridge")
     parser.add_argument("--iso", metavar="VOLUME", default="", help="Boot new machines from this ISO")
     parser.add_argument(
         "--write", choices=FORMS, default=FORMS[0], help="Write the network as a file or a flake (default: file)"

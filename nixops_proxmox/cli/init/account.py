@@ -3,14 +3,22 @@
 import argparse
 from collections.abc import Callable, Collection
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nixops_proxmox.cli.profile import add_to_profile, read_code, read_secret
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.messages.starter import offer_lines
-from nixops_proxmox.model import Finding
-from nixops_proxmox.operations.beginning import Choice, Offer, choose, find_offer, first_machine
+from nixops_proxmox.model import Finding, Level
+from nixops_proxmox.operations.beginning import (
+    USUAL_BRIDGE,
+    USUAL_STORAGES,
+    ClusterOffer,
+    FirstChoice,
+    choose,
+    find_offer,
+    first_machine,
+)
 from nixops_proxmox.operations.doctor import Wanted
 from nixops_proxmox.operations.granting import Granter
 from nixops_proxmox.pve.api.client import PveClient
@@ -25,20 +33,20 @@ ROOT = "root@pam"
 class SetUp:
     """What was found with the token, what was chosen of it, and whether a deploy could begin."""
 
-    offer: Offer
-    choice: Choice
+    offer: ClusterOffer
+    choice: FirstChoice
     findings: tuple[Finding, ...]
 
 
 def ensure_account(args: argparse.Namespace, screen: Screen, name: str) -> SetUp:
     table = profiles.load_table(name)
-    chosen: Choice | None = None
+    chosen: FirstChoice | None = None
     if args.admin or (profiles.lacks_secret(table) and not _take_secret(args, screen, name)):
         chosen = _make(args, screen, name)
     profile = profiles.load_profile(name)
     with screen.busy(f"looking at {name}"), closing(connect(profile)) as client:
         offer = find_offer(client)
-        findings = [] if chosen or choose(offer).storage else examine(client, profile)
+        findings = [] if chosen else _find_lacking(client, profile, offer)
     if chosen is None:
         chosen = settle(args, screen, offer, findings)
     with screen.busy(f"testing {name}"), closing(connect(profile)) as client:
@@ -46,8 +54,18 @@ def ensure_account(args: argparse.Namespace, screen: Screen, name: str) -> SetUp
     return SetUp(offer, chosen, tuple(findings))
 
 
+def _find_lacking(client: PveClient, profile: profiles.Profile, offer: ClusterOffer) -> list[Finding]:
+    """Why we may see too little to choose of: which rights a usual machine would need."""
+    usual = choose(offer)
+    if usual.storage and usual.bridge:
+        return []
+    guess = replace(usual, storage=usual.storage or USUAL_STORAGES[0], bridge=usual.bridge or USUAL_BRIDGE)
+    found = examine(client, profile, [first_machine(guess, profile.name)])
+    return [one for one in found if one.subject == "permissions" and one.level is not Level.OK]
+
+
 def _take_secret(args: argparse.Namespace, screen: Screen, name: str) -> bool:
-    """Of a token that PVE has. False: an administrator is to make it."""
+    """Keep the secret of a token that PVE has. False: an administrator makes the token."""
     who, file = profiles.named_in(profiles.load_table(name)), profiles.profiles_file()
     if args.secret_command:
         add_to_profile(file, name, "token_command", args.secret_command)
@@ -66,7 +84,7 @@ def _take_secret(args: argparse.Namespace, screen: Screen, name: str) -> bool:
     return True
 
 
-def _make(args: argparse.Namespace, screen: Screen, name: str) -> Choice:
+def _make(args: argparse.Namespace, screen: Screen, name: str) -> FirstChoice:
     """The token and its rights, by an administrator's password, which is kept nowhere."""
     table, file = profiles.load_table(name), profiles.profiles_file()
     who, admin = profiles.named_in(table), args.admin or screen.answer("an administrator's name", ROOT)
@@ -109,7 +127,9 @@ def _grant(
     granter.supply(lacks, keep)
 
 
-def settle(args: argparse.Namespace, screen: Screen, offer: Offer, findings: "list[Finding] | None" = None) -> Choice:
+def settle(
+    args: argparse.Namespace, screen: Screen, offer: ClusterOffer, findings: "list[Finding] | None" = None
+) -> FirstChoice:
     """Say what there is, and choose of it: as told, as answered, or as most would. `findings`: what may be the reason
     that there is little. Raises ConfigError if a machine can have no disk, or no network."""
     for line in offer_lines(offer):
@@ -125,9 +145,9 @@ def settle(args: argparse.Namespace, screen: Screen, offer: Offer, findings: "li
         (bridge, "bridge", "make one (node, Network, Create, Linux Bridge), or grant SDN.Use: it hides the others"),
     ):
         if not found:
-            lacks = [f"{one.text}\n{one.hint}".strip() for one in findings or () if one.subject == "permissions"]
-            raise ConfigError(f"we see no {what}", hint="\n".join([hint, *lacks]))
-    return Choice(storage, bridge, iso, iso in offer.isos)
+            lacks = [f"{one.text}\n{one.hint}".strip() for one in findings or ()]
+            raise ConfigError(f"we see no {what}", hint="\n".join(lacks or [hint]))
+    return FirstChoice(storage, bridge, iso, iso in offer.isos)
 
 
 def _pick(screen: Screen, what: str, told: str, usual: str, there: Collection[str], *, asks: bool) -> str:

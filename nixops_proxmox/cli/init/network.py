@@ -12,7 +12,7 @@ from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.messages.findings import finding_json, finding_lines
 from nixops_proxmox.messages.starter import flake_texts, lab_text, network_text, offer_json
 from nixops_proxmox.model import Level
-from nixops_proxmox.operations.beginning import Choice
+from nixops_proxmox.operations.beginning import FirstChoice
 from nixops_proxmox.paths import expanded, nix_dir
 from nixops_proxmox.pve.wire import profiles
 from nixops_proxmox.spelling import PROGRAM
@@ -23,7 +23,7 @@ TOLD = ("connection", "permissions", "installer ISO")  # subjects that are told 
 ISO = "installer ISO"  # a finding's subject: it is not there yet, and uploading it is the next step
 
 
-def write_network(args: argparse.Namespace, screen: Screen, name: str, choice: Choice) -> str:
+def write_network(args: argparse.Namespace, screen: Screen, name: str, choice: FirstChoice) -> str:
     """Returns the network's file. Empty: none was wanted."""
     folder = expanded(args.folder)
     if args.write == "none":
@@ -38,7 +38,7 @@ def write_network(args: argparse.Namespace, screen: Screen, name: str, choice: C
     return str(folder / file)
 
 
-def _texts(args: argparse.Namespace, name: str, choice: Choice) -> Mapping[str, str]:
+def _texts(args: argparse.Namespace, name: str, choice: FirstChoice) -> Mapping[str, str]:
     if args.lab:
         if args.write == "flake":
             raise ConfigError("the lab's systems come from a file", hint="leave out --write")
@@ -63,7 +63,7 @@ def _write(path: Path, text: str, screen: Screen) -> None:
     """Whole or not at all, and never over another file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = files.create_file(path, text, mode=0o644)
+        new = files.create_file(path, screen.spell(text), mode=0o644)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     screen.say(f"network: written to {path}" if new else f"network: {path} is there, and stays as it is")
@@ -94,7 +94,7 @@ def tell_end(args: argparse.Namespace, screen: Screen, name: str, found: SetUp, 
     return STATUS if problems else 0
 
 
-def next_steps(args: argparse.Namespace, name: str, choice: Choice, written: str, *, missing: bool) -> list[str]:
+def next_steps(args: argparse.Namespace, name: str, choice: FirstChoice, written: str, *, missing: bool) -> list[str]:
     """Commands, in their order; the first one that is needed is the first."""
     by = f" --profile {name}" if name != profiles.DEFAULT else ""
     steps = [f"cd {shlex.quote(args.folder)}"] if written and args.folder != "." else []

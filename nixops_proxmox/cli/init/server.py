@@ -46,7 +46,7 @@ def _keep_profile(args: argparse.Namespace, screen: Screen, name: str) -> None:
 
 
 def agree_to_trust(args: argparse.Namespace, screen: Screen, server: ApiServer, seen: FirstSight) -> bool:
-    """Is the certificate to be pinned? Raises ConfigError for one that nobody vouches for."""
+    """Is the certificate to be pinned? Raises ConfigError for one that is not to be trusted."""
     shown = colons(seen.fingerprint)
     if args.fingerprint:
         if normalized_fingerprint(args.fingerprint) != seen.fingerprint:

@@ -41,7 +41,7 @@ def look_first(server: ApiServer, *, seconds: float = SECONDS) -> FirstSight:
 def _ask(server: ApiServer, seconds: float) -> tuple[str, int, bytes]:
     """The certificate's fingerprint, and the answer to a question that needs no login."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # whoever it is, we only look
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # we only look at who it is
     with _in_words(server), _open(server, context, seconds) as connection:
         secured: Any = connection.sock
         shown = hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()

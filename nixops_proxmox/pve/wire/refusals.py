@@ -171,7 +171,8 @@ _DISOBEYS = "look at the VM's console; Stop in PVE's interface switches it off h
 # The first that fits wins: what says exactly who failed comes before what only speaks of a time that ran out.
 _TABLE: tuple[_Row, ...] = (
     _Row(_CALL, 401, r"", r"",
-         _as(NotAuthenticated, "check the token or password in the profile; tokens are user@realm!name")),
+         _as(NotAuthenticated, "check the token or password in the profile; tokens are user@realm!name. PVE tells a"
+             f" secret once: if it is lost, delete it from the profile, and {command(Verb.INIT)} makes a new one")),
     _Row(_CALL, 403, r"", r"not available with API token",
          _as(PermissionDenied, "this needs a password login, not a token")),
     _Row(_CALL, 403, r"", r"", _permission),
