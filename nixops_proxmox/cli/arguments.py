@@ -76,7 +76,7 @@ def get_source(args: argparse.Namespace) -> str:
     source = find_source(args)
     if not source:
         raise ConfigError(
-            found_nothing(),
+            f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
             hint=f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one",
         )
     return source

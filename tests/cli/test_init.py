@@ -72,8 +72,8 @@ def profile(tmp_path: Path) -> dict[str, str]:
     return found
 
 
-def make(lab: RunningLab) -> tuple[str, ...]:
-    return ("--url", lab.url, "--fingerprint", lab.fingerprint, "--admin", "root@pam", "--yes")
+def make(lab: RunningLab) -> list[str]:
+    return ["init", "--url", lab.url, "--fingerprint", lab.fingerprint, "--admin", "root@pam", "--yes"][1:]
 
 
 def tokens(lab: RunningLab) -> list[str]:
@@ -142,6 +142,25 @@ def test_a_token_of_ones_own_is_tested_and_its_missing_rights_are_listed(
     )
     assert done.status == 0, done.err
     assert profile(tmp_path)["token_secret"] == secret and not list((tmp_path / "shop").iterdir())
+
+
+def test_a_secret_may_stay_with_the_command_that_knows_it(init: Init, lab: RunningLab, tmp_path: Path) -> None:
+    who, _, secret = lab.token.partition("=")
+    words = [
+        "init",
+        "--url",
+        lab.url,
+        "--fingerprint",
+        lab.fingerprint,
+        "--token-id",
+        who,
+        "--secret-command",
+        "echo x",
+    ]
+    done = init(*words[1:-1], f"echo {secret}", "--write", "flake")
+    assert done.status == 0, done.err
+    assert profile(tmp_path)["token_command"] == f"echo {secret}" and "token_secret" not in profile(tmp_path)
+    assert {path.name for path in (tmp_path / "shop").iterdir()} == {"flake.nix", "machines.nix"}
 
 
 def test_without_a_terminal_each_missing_answer_names_its_option(init: Init, lab: RunningLab) -> None:

@@ -13,6 +13,7 @@ COMMANDS = sorted(set(shown.shown_commands()), key=lambda one: (one.page, one.wo
 OURS = [one for one in COMMANDS if one.program == PROGRAM]
 # What no test types in these words: a test that shows the same, and why that is enough.
 SHOWN_OTHERWISE = {
+    "init --lab": ("tests/e2e/test_pages.py", "it types the commands of docs/first-hour.md as they stand there"),
     "adopt --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
     "adopt --dry-run --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
     "adopt --out --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),

@@ -140,13 +140,17 @@ def settle(
     storage = _pick(screen, "storage for disks", args.storage, usual.storage, disks, asks=asks)
     bridge = _pick(screen, "bridge", args.bridge, usual.bridge, offer.bridges, asks=asks)
     iso = args.iso or usual.iso
-    for found, what, hint in (
-        (storage, "storage that takes disks", "give a storage the content `Disk image`: Datacenter, Storage"),
-        (bridge, "bridge", "make one (node, Network, Create, Linux Bridge), or grant SDN.Use: it hides the others"),
-    ):
-        if not found:
-            lacks = [f"{one.text}\n{one.hint}".strip() for one in findings or ()]
-            raise ConfigError(f"we see no {what}", hint="\n".join(lacks or [hint]))
+    lacks = "\n".join(f"{one.text}\n{one.hint}".strip() for one in findings or ())
+    if not storage:
+        raise ConfigError(
+            "we see no storage that takes disks",
+            hint="in PVE, give one the content `Disk image`: Datacenter, Storage" if not lacks else lacks,
+        )
+    if not bridge:
+        raise ConfigError(
+            "we see no bridge",
+            hint="in PVE, make one: the node, Network, Create, Linux Bridge" if not lacks else lacks,
+        )
     return FirstChoice(storage, bridge, iso, iso in offer.isos)
 
 

@@ -31,32 +31,36 @@ def translate_transport(error: requests.RequestException, call: Call, server: st
 
 _IS_UP = "is the address right, and the node up?"
 _ROAD = "is the address right, is the node up, and does a firewall or a missing VPN stand between?"
-_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")  # OpenSSL's words for it
-_ERRNOS = {
-    errno.ECONNREFUSED: (
-        "nothing listens on that port",
-        "PVE's API is on port 8006: is the port right, and the node up?",
-    ),
-    errno.ENETUNREACH: ("this computer has no way to its network", _ROAD),
-    errno.EHOSTUNREACH: ("no way leads to it", _ROAD),
-    errno.ETIMEDOUT: ("it did not answer in time", _ROAD),
-}
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL")  # OpenSSL's words
+_NO_ROAD = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 def explain_connection(causes: Sequence[BaseException], server: str) -> DeployError | None:
     """Why no connection came about, with what to look at. None: for no reason that we know. Nothing was sent."""
-    for cause in causes:
-        if isinstance(cause, socket.gaierror):
-            words, hint = "there is no host of that name", "is it spelled right? An IP address works, too"
-        elif isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
-            words, hint = "what listens there does not speak TLS", "PVE's API is https on port 8006"
-        elif isinstance(cause, TimeoutError):
-            words, hint = _ERRNOS[errno.ETIMEDOUT]
-        elif isinstance(cause, OSError) and cause.errno in _ERRNOS:
-            words, hint = _ERRNOS[cause.errno]
-        else:
-            continue
-        return PveUnreachable(f"{server} cannot be reached: {words}", hint=hint)
+    return next((known for cause in causes if (known := _explain_cause(cause, server)) is not None), None)
+
+
+def _explain_cause(cause: BaseException, server: str) -> DeployError | None:
+    match cause:
+        case socket.gaierror():
+            return PveUnreachable(
+                f"{server} cannot be reached: there is no host of that name",
+                hint="is it spelled right? An IP address works, too",
+            )
+        case ssl.SSLError() if cause.reason in _NO_TLS:
+            return PveUnreachable(
+                f"{server} cannot be reached: what listens there does not speak TLS",
+                hint="PVE's API is https on port 8006",
+            )
+        case ConnectionRefusedError():
+            return PveUnreachable(
+                f"{server} cannot be reached: nothing listens on that port",
+                hint="PVE's API is on port 8006: is the port right, and the node up?",
+            )
+        case TimeoutError():
+            return PveUnreachable(f"{server} cannot be reached: it did not answer in time", hint=_ROAD)
+        case OSError() if cause.errno in _NO_ROAD:
+            return PveUnreachable(f"{server} cannot be reached: no way leads to its network", hint=_ROAD)
     return None
 
 
