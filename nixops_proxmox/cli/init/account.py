@@ -141,15 +141,16 @@ def settle(
     bridge = _pick(screen, "bridge", args.bridge, usual.bridge, offer.bridges, asks=asks)
     iso = args.iso or usual.iso
     lacks = "\n".join(f"{one.text}\n{one.hint}".strip() for one in findings or ())
+    sees_all = not lacks
     if not storage:
         raise ConfigError(
             "we see no storage that takes disks",
-            hint="in PVE, give one the content `Disk image`: Datacenter, Storage" if not lacks else lacks,
+            hint="in PVE, give one the content `Disk image`: Datacenter, Storage" if sees_all else lacks,
         )
     if not bridge:
         raise ConfigError(
             "we see no bridge",
-            hint="in PVE, make one: the node, Network, Create, Linux Bridge" if not lacks else lacks,
+            hint="in PVE, make one: the node, Network, Create, Linux Bridge" if sees_all else lacks,
         )
     return FirstChoice(storage, bridge, iso, iso in offer.isos)
 
