@@ -354,7 +354,10 @@ class Guests:
         addresses in the facts are fresh, and are tried first."""
         if installer:
             spec = spec.model_copy(update={"ssh": spec.ssh.model_copy(update={"user": "root", "port": 22})})
-        vigil = Vigil(self._quiet, self._patience.sshd, self._patience.most)
+        quiet = (
+            self._patience.boot if agent is None else self._quiet
+        )  # without an agent, nothing has waited for its boot
+        vigil = Vigil(quiet, self._patience.sshd, self._patience.most)
         pause, length = 0.2, self._patience.race
         addresses = machine.facts.addresses
         if not known:

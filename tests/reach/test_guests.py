@@ -1,13 +1,14 @@
 """What is refused in a guest before anybody logs in, or writes."""
 
 import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from typing_extensions import override
 
-from nixops_proxmox.errors import GuestLost, WrongDisk
+from nixops_proxmox.errors import GuestLost, NoEndpoint, WrongDisk
 from nixops_proxmox.guest.agent import Agent, Growth
 from nixops_proxmox.guest.disks import HEADER as DISKS
 from nixops_proxmox.guest.installer import HEADER
@@ -63,7 +64,7 @@ class DiskShell(Shell):
         return Completed(0, f"{DISKS} lsblk\n{listed}\n{DISKS} signatures\nsda ext4\n{DISKS} links\n{DISKS} end\n")
 
 
-def guests(folder: Path, stack: ExitStack) -> Guests:
+def guests(folder: Path, stack: ExitStack, patience: Patience | None = None) -> Guests:
     return Guests(
         lambda _machine: OtherSystem(),
         KeyStore(folder / "keys", "demo"),
@@ -71,7 +72,7 @@ def guests(folder: Path, stack: ExitStack) -> Guests:
         folder,
         Silent(),
         stack,
-        Patience(),
+        patience or Patience(),
     )
 
 
@@ -89,3 +90,16 @@ def test_data_on_a_disk_is_accounted_for_by_the_machines_own_record_alone(tmp_pa
         (found,) = mine.prove_disks(shell, machine(), spec(), {"scsi0"})
         assert found.device == "/dev/sda"
         assert mine.list_disks(shell, machine(claimed=-1), spec()) == (found,)
+
+
+def test_without_an_agent_the_boot_is_a_part_of_the_wait_for_an_address(tmp_path: Path) -> None:
+    boot, sshd = 1.5, 0.01
+    with ExitStack() as stack:
+        deploying = guests(tmp_path, stack, Patience(boot=boot, sshd=sshd, look=sshd))
+        for ways_in, least in ((deploying, boot), (deploying.hurried(), sshd)):
+            began = time.monotonic()
+            with pytest.raises(NoEndpoint):
+                ways_in.meet_system(machine(), spec(agent=False))
+            assert time.monotonic() - began >= least
+            if least == sshd:
+                assert time.monotonic() - began < boot, "a look takes its time"
