@@ -1,10 +1,18 @@
 """A whole Debian with a real cloud-init and systemd, as Ansible's users have it: we make it reachable, and no more."""
 
 import json
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
+from nixops_proxmox.model import Completed, Probation, ProbationState
+from nixops_proxmox.nixeval.probation import UNIT, begin_probation, confirm_probation, find_probation
+from nixops_proxmox.spec import DeploySpec
+from tests.nixeval.test_activate import NIX_ENV
+from tests.pace import wait_until
 from tests.qemu.debian import build_debian, find_obstacle
 from tests.qemu.test_images import upload
 
@@ -30,8 +38,23 @@ MACHINE = """\
       MORE
     };
 """
+IDENTITY = "cat /etc/machine-id /var/lib/cloud/data/instance-id /etc/ssh/ssh_host_ed25519_key.pub"
+SYSTEMS = """\
+mkdir -p /nix/store /nix/var/nix/profiles
+for name in one two; do
+  mkdir -p /nix/store/$name/bin
+  printf '#!/bin/sh\\nln -sfn /nix/store/%s /run/current-system\\n' $name > /nix/store/$name/bin/switch-to-configuration
+  chmod +x /nix/store/$name/bin/switch-to-configuration
+done
+ln -sfn /nix/store/one /nix/var/nix/profiles/system-1-link
+ln -sfn system-1-link /nix/var/nix/profiles/system
+ln -sfn /nix/store/one /run/current-system
+echo NIX_ENV | base64 -d > /usr/local/bin/nix-env
+chmod +x /usr/local/bin/nix-env
+"""
 LOOK = """
-hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u; cloud-init status
+hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u
+cloud-init status --wait | tail -n 1
 """
 
 
@@ -43,33 +66,93 @@ def network(image: str, **machines: tuple[str, str]) -> str:
     return ("{\n" + "".join(parts) + "}\n").replace("IMAGE", image)
 
 
-def test_a_cloud_image_learns_from_our_cd_or_pves_drive_who_it_is_and_keeps_it(guest_bed: "GuestBed") -> None:
+BY_DISC = 'agent = false; install = { from = "image"; image = "IMAGE"; identity = "cloud-init"; };'
+BY_DRIVE = 'install = { from = "image"; image = "IMAGE"; cloudInit = { }; };'
+
+
+@pytest.fixture(scope="module")
+def debian(guest_bed: "GuestBed") -> Iterator["GuestBed"]:
     from nixops_proxmox.lab.image import default_cache
 
     image = str(upload(guest_bed, str(build_debian(default_cache())))["volume"])
-    by_disc = 'agent = false; install = { from = "image"; image = "IMAGE"; identity = "cloud-init"; };'
-    by_drive = 'install = { from = "image"; image = "IMAGE"; cloudInit = { }; };'
     bed = guest_bed.named(
         "debian",
         network(
             image,
-            told=("10.77.0.81", by_disc),
-            modern=("10.77.0.82", f'machine = "q35"; {by_disc}'),
-            driven=("10.77.0.83", f'machine = "q35"; {by_drive}'),
+            told=("10.77.0.81", BY_DISC),
+            modern=("10.77.0.82", f'machine = "q35"; {BY_DISC}'),
+            driven=("10.77.0.83", f'machine = "q35"; {BY_DRIVE}'),
         ),
     )
-    for name in ("told", "modern", "driven"):  # one after another: without KVM, each needs a processor for itself
-        bed.run("deploy", name)
-        machine = bed.machine(name)
-        said, key, size, user, state = bed.ssh(name, LOOK).splitlines()
-        assert (said, user, state, machine["phase"]) == (name, "0", "status: done", "ready")
-        assert key.split()[:2] == machine["host_key"].split()[:2]
-        assert int(size) > 2 << 30, "the root file system has not grown"
-        assert "nixops-px" not in json.dumps(bed.config(machine["vmid"])), "its CD is still in it"
-        first = bed.ssh(name, "cat /etc/machine-id /var/lib/cloud/data/instance-id")
-        bed.run("reboot", name, "--yes")
-        again = bed.ssh(name, "cat /etc/machine-id /var/lib/cloud/data/instance-id; cloud-init status --wait >&2")
-        assert again == first and bed.ssh(name, "sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1] in key
-        bed.run("stop", name)
-    assert bed.run("plan", "--check", check=False).returncode in (0, 2)
-    bed.run("destroy", "--yes")
+    try:
+        yield bed
+    finally:
+        bed.run("destroy", "--yes", check=False)
+
+
+@pytest.mark.parametrize("name", ["told", "modern", "driven"])
+def test_a_cloud_image_learns_from_our_cd_or_pves_drive_who_it_is_and_keeps_it(debian: "GuestBed", name: str) -> None:
+    debian.run("deploy", name)
+    machine = debian.machine(name)
+    said, key, size, user, state = debian.ssh(name, LOOK).splitlines()
+    assert (said, user, state, machine["phase"]) == (name, "0", "status: done", "ready")
+    assert key.split()[:2] == machine["host_key"].split()[:2]
+    assert int(size) > 2 << 30, "the root file system has not grown"
+    assert "nixops-px" not in json.dumps(debian.config(machine["vmid"])), "its CD is still in it"
+    first = debian.ssh(name, IDENTITY)
+    debian.run("reboot", name)
+    assert debian.ssh(name, IDENTITY) == first
+    debian.run("check", name)
+    debian.run("stop", name)
+
+
+@dataclass
+class Remote:
+    """Runs scripts as root in the Debian."""
+
+    bed: "GuestBed"
+
+    def run(self, script: str, *, stdin: bytes = b"", timeout: float = 60) -> Completed:
+        del stdin, timeout
+        coded = b64encode(script.encode()).decode()
+        done = self.bed.run("ssh", "told", "--", f"echo {coded} | base64 -d | sudo sh", check=False)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    def told(self, script: str) -> str:
+        done = self.run(script)
+        assert done.status == 0, done.stderr
+        return done.stdout.strip()
+
+    def main_pid(self) -> str:
+        return self.told(f"systemctl show --property=MainPID --value {UNIT}")
+
+    def wait_for(self, state: ProbationState) -> Probation:
+        wait_until(lambda: seen(find_probation(self)).state is state, 120, str(state), 1.0)
+        return seen(find_probation(self))
+
+
+def seen(probation: Probation | None) -> Probation:
+    assert probation is not None
+    return probation
+
+
+def test_the_supervisor_of_a_deploy_is_a_unit_that_outlives_its_login_and_is_started_again(debian: "GuestBed") -> None:
+    """NixOS is not to be had here; its systemd is. What the supervisor switches between are two scripts."""
+    debian.run("deploy", "told")
+    guest, deploy = Remote(debian), DeploySpec.model_validate({"probation": 40})
+    guest.told(SYSTEMS.replace("NIX_ENV", b64encode(NIX_ENV.encode()).decode()))
+    begun = seen(begin_probation("/nix/store/two", guest, "n1", deploy))
+    assert (begun.state, begun.status, begun.alive) == (ProbationState.WAITING, 0, True)
+    cgroup = guest.told(f"cat /proc/{guest.main_pid()}/cgroup")
+    assert cgroup.endswith(f"/system.slice/{UNIT}.service"), "it would end with the login that began it"
+    killed = guest.main_pid()
+    guest.run(f"kill -9 {killed}; systemctl stop user.slice")  # which ends this login
+    wait_until(lambda: guest.main_pid() not in ("0", killed), 60, "the supervisor's second start", 1.0)
+    assert guest.wait_for(ProbationState.REVERTED).why == "no confirmation came within 40 s"
+    assert guest.told("readlink -f /run/current-system /nix/var/nix/profiles/system").split() == ["/nix/store/one"] * 2
+    wait_until(lambda: guest.main_pid() == "0", 30, "the end of the unit", 1.0)
+
+    begin_probation("/nix/store/two", guest, "n2", deploy)
+    assert seen(confirm_probation(guest, "n2")).state is ProbationState.CONFIRMED
+    assert guest.told("readlink -f /run/current-system /nix/var/nix/profiles/system").split() == ["/nix/store/two"] * 2
+    debian.run("stop", "told")
