@@ -216,6 +216,7 @@ in
       services.openssh = {
         enable = mkDefault true;
         ports = mkDefault [ cfg.ssh.port ];
+        hostKeys = mkIf (cfg.ssh.hostKey != "/etc/ssh/ssh_host_ed25519_key") (mkDefault [{ type = "ed25519"; path = cfg.ssh.hostKey; }]);
         settings.PasswordAuthentication = mkDefault false;
         settings.KbdInteractiveAuthentication = mkDefault false;
       };

@@ -349,6 +349,7 @@ in
       options = mkOption { type = attrsOf (types.oneOf [ str int bool ]); default = { }; example = { ConnectTimeout = 20; }; description = "Options for OpenSSH. We refuse those that decide which host key to trust."; };
       identityFile = optional' str "/home/me/.ssh/deploy" "The path of a private key. Write it as a string, so that the key stays out of the Nix store.";
       authorizedKeys = mkOption { type = listOf str; default = [ ]; description = "The public keys that may log in."; };
+      hostKey = mkOption { type = str; default = "/etc/ssh/ssh_host_ed25519_key"; example = "/persist/etc/ssh/ssh_host_ed25519_key"; description = "Where the machine's system has its host key, which we make. sshd reads it there. See `docs/secrets.md`."; };
     } // { description = "How to log in to the machine."; };
     deploy = section {
       strategy = section {

@@ -120,6 +120,8 @@ let
       "services.openssh.authorizedKeysFiles has no \"/etc/ssh/authorized_keys.d/%u\", where NixOS keeps the keys of deployment.proxmox.ssh.authorizedKeys: add it")
     (refuse (elem (setting "PubkeyAuthentication") [ false "no" ])
       "services.openssh.settings.PubkeyAuthentication is off, and keys are the only way in that we use: switch it on")
+    (refuse (!any (key: key.path == cfg.ssh.hostKey) (sshd.hostKeys or [ { path = cfg.ssh.hostKey; } ]))
+      "services.openssh.hostKeys has no ${cfg.ssh.hostKey}, where deployment.proxmox.ssh.hostKey says that the machine's host key is: add it, or take services.openssh.hostKeys away")
     (refuse closed
       "networking.firewall is closed for port ${port}, which deployment.proxmox.ssh.port names: add it to networking.firewall.allowedTCPPorts, or set services.openssh.openFirewall = true")
   ];
@@ -134,8 +136,8 @@ let
   # impermanence keeps single files by other means than file systems.
   persists = options ? environment && options.environment ? persistence;
   kept = [
-    (refuse (sshd.enable && !persists && forgets "/etc/ssh/ssh_host_ed25519_key")
-      ''fileSystems."/" is a ${(holder "/").fsType}, so the machine's host key (/etc/ssh) and its identity (/etc/nixops-proxmox) would be lost at every boot, and it would not be believed again: mount /etc/ssh and /etc/nixops-proxmox from a file system that stays'')
+    (refuse (sshd.enable && !persists && forgets cfg.ssh.hostKey)
+      ''fileSystems."/" is a ${(holder "/").fsType}, so the machine's host key (${cfg.ssh.hostKey}) and its identity (/etc/nixops-proxmox) would be lost at every boot, and it would not be believed again: mount /etc/ssh and /etc/nixops-proxmox from a file system that stays, or set deployment.proxmox.ssh.hostKey to a file on one'')
     (refuse (!persists && forgets "/nix/store")
       ''fileSystems."/nix" is missing, and fileSystems."/" is a ${(holder "/").fsType}: the system would be lost at the first boot'')
   ];

@@ -93,6 +93,8 @@ class Facts:
     node: str = ""
     macs: tuple[str, ...] = ()  # lower case, in the order of the NICs
     host_key: str = ""  # public, "ssh-ed25519 AAAA…", minted by us before first boot
+    next_host_key: str = ""  # public: the one that it gets, which is known beside the other until it is proven
+    host_key_path: str = ""  # where its system has it; empty: at the usual place
     installer_keys: tuple[str, ...] = ()  # the installer's public host keys, read through the agent
     boot_id: str = ""  # the installer boot that the jobs below belong to
     claimed: int = -1  # the install round for which the disks were proven ours to write; -1: none yet
@@ -133,6 +135,16 @@ class Facts:
     # Of a container: the host key that PVE made for it, as a public key or with its fingerprint in the key's place.
     first_key: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)  # what a door keeps beside (never secrets)
+
+    @property
+    def host_keys(self) -> tuple[str, ...]:
+        """What its own system may show: two, while it gets another one."""
+        return (self.host_key, self.next_host_key) if self.next_host_key else (self.host_key,)
+
+    @property
+    def shown_keys(self) -> tuple[str, ...]:
+        """What runs in it shows one of these: its installer's, or its own system's."""
+        return self.installer_keys or self.host_keys
 
     @property
     def serial_base(self) -> str:

@@ -1,5 +1,6 @@
 """Who machines are, for people, for programs, and as lines of files."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import ConfigError
@@ -9,48 +10,57 @@ from nixops_proxmox.ssh.argv import known_hosts_pattern
 if TYPE_CHECKING:
     from nixops_proxmox.operations.identity_verb import KnownKey
 
-HEADS = ("machine", "host key", "age")
+HEADS = ("machine", "", "host key", "age")
 
 
-def identity_row(one: "KnownKey") -> tuple[str, ...]:
-    return (one.machine, _plain(one), _age(one) or "-")
+def identity_rows(one: "KnownKey") -> Sequence[tuple[str, ...]]:
+    """One for each key that it has, and one for the key that it gets."""
+    whens = ("now", "next") if one.next_key else ("",)
+    return [(one.machine, when, _plain(key), _age(key) or "-") for when, key in zip(whens, _keys(one), strict=True)]
 
 
 def identity_json(one: "KnownKey") -> dict[str, Any]:
+    following = {"host_key": _plain(one.next_key), "age": _age(one.next_key) or None}
     return {
         "machine": one.machine,
         "uuid": one.uuid,
-        "host_key": _plain(one),
-        "age": _age(one) or None,
-        "known_hosts": known_hosts_line(one),
+        "host_key": _plain(one.host_key),
+        "age": _age(one.host_key) or None,
+        "known_hosts": "\n".join(known_hosts_lines(one)),
         "new": one.is_new,
+        "next": following if one.next_key else None,
     }
 
 
-def age_line(one: "KnownKey") -> str:
+def age_lines(one: "KnownKey") -> list[str]:
     """Raises ConfigError if age has no recipients of such keys."""
     try:
-        return age_recipient(one.host_key)
+        return [age_recipient(key) for key in _keys(one)]
     except ConfigError as error:
         raise ConfigError(f"{one.machine}: {error.message}", hint="`--ssh` prints the key itself") from error
 
 
-def ssh_line(one: "KnownKey") -> str:
-    return f"{_plain(one)} {one.machine}"
+def ssh_lines(one: "KnownKey") -> list[str]:
+    return [f"{_plain(key)} {one.machine}" for key in _keys(one)]
 
 
-def known_hosts_line(one: "KnownKey") -> str:
+def known_hosts_lines(one: "KnownKey") -> list[str]:
     names = [one.machine, *(known_hosts_pattern(host, port) for host, port in one.places)]
-    return f"{','.join(dict.fromkeys(names))} {_plain(one)}"
+    return [f"{','.join(dict.fromkeys(names))} {_plain(key)}" for key in _keys(one)]
 
 
-def _plain(one: "KnownKey") -> str:
+def _keys(one: "KnownKey") -> list[str]:
+    """While it gets another one, both are its keys."""
+    return [one.host_key, one.next_key] if one.next_key else [one.host_key]
+
+
+def _plain(key: str) -> str:
     """Without the comment."""
-    return " ".join(one.host_key.split()[:2])
+    return " ".join(key.split()[:2])
 
 
-def _age(one: "KnownKey") -> str:
+def _age(key: str) -> str:
     try:
-        return age_recipient(one.host_key)
+        return age_recipient(key)
     except ConfigError:
         return ""

@@ -241,7 +241,7 @@ class ProxmoxState(
         """Its address may have changed since it was last proven, and NixOps would wait for the old one without end."""
         endpoint = machine.facts.endpoint
         guests = self._run.parts.guests
-        if endpoint is None or not guests.answers(endpoint, (machine.facts.host_key,)):
+        if endpoint is None or not guests.answers(endpoint, machine.facts.host_keys):
             machine = machine.moved(machine.phase, guests.meet_system(machine, spec))
             book.record(machine, "seen: it has another address")
         return machine
@@ -438,7 +438,7 @@ class ProxmoxState(
             raise ProxmoxError(
                 f"error: {self.name}: it has no known address\nhint: `nixops deploy` makes it reachable\n"
             )
-        about = (facts.endpoint, facts.installer_keys, facts.host_key, spec)
+        about = (facts.endpoint, facts.installer_keys, facts.host_keys, spec)
         if self._way[0] != about or self._way[1] is None:
             with translated():
                 self._way = (about, find_way(self._machine, spec, self._run.parts.guests))

@@ -32,6 +32,6 @@ def find_way(machine: Machine, spec: MachineSpec, guests: Guests) -> Way:
         # scp wants brackets where ssh wants none, and NixOps gives both the same: a name suits both.
         flags += ["-o", f"HostName={name}"]
         name = machine.name
-    keys = machine.facts.installer_keys or (machine.facts.host_key,)
+    keys = machine.facts.shown_keys
     lines = known_hosts_lines(KnownHost(tuple(keys), access.alias, ((endpoint.host, endpoint.port),)))
     return Way(name, tuple(flags), str(access.identity or ""), "\n".join(lines))

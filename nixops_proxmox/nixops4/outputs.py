@@ -20,7 +20,7 @@ def vm_outputs(machine: Machine, taken: Mapping[str, Mapping[str, str]]) -> Mapp
         "addresses": [str(a.ip) for a in facts.addresses if a.mac in facts.macs and not a.ip.is_link_local],
         "sshHost": endpoint.host if endpoint else "",
         "sshPort": endpoint.port if endpoint else 22,
-        "sshHostKeys": list(facts.installer_keys or (facts.host_key,)),
+        "sshHostKeys": list(facts.shown_keys),
         "serialsFrom": facts.serials_told,
         "taken": {slot: dict(one) for slot, one in taken.items()},
     }

@@ -13,6 +13,7 @@ from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.encrypted import foresee_installation
+from nixops_proxmox.kinds.machine.errands.identity import RotateIdentity
 from nixops_proxmox.kinds.machine.errands.marking import TakeOver
 from nixops_proxmox.kinds.machine.errands.sending import SendKeys
 from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
@@ -191,6 +192,10 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         """Write the keys of `deployment.keys` into running machines."""
         self._refuse_undescribed(names)
         return self.work_on(names, lambda pursuit, _: pursuit.run(SendKeys()))
+
+    def rotate_identities(self, names: Sequence[str], *, by_agent: bool = False) -> list[Outcome]:
+        """Give machines that run another host key. `by_agent`: SSH shows one that is not known any more."""
+        return self.work_on(names, lambda pursuit, _: pursuit.run(RotateIdentity(by_agent=by_agent)))
 
     def unlock(self, names: Sequence[str]) -> list[Outcome]:
         """Open the encrypted disks of machines that wait for it in their first stage."""

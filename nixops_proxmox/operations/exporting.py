@@ -102,7 +102,7 @@ def export_machine(deployed: Recorded, machine: Machine, volumes: Sequence[Store
         wires=_wires(machine, spec),
         volumes=_volumes(machine, spec, volumes),
         addresses=facts.addresses,
-        host_keys=tuple(facts.installer_keys or (facts.host_key,)) if access is not None else (),
+        host_keys=facts.shown_keys if access is not None else (),
         access=access,
         problem=problem,
     )

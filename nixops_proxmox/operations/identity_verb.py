@@ -15,13 +15,14 @@ from nixops_proxmox.state.lease import Lease
 @dataclass(frozen=True)
 class KnownKey:
     """`host_key`: public, "ssh-ed25519 AAAA…". `places`: (address, port) of its sshd, as far as they are known.
-    `is_new`: made by this very call."""
+    `is_new`: made by this very call. `next_key`: the one that it gets in the place of `host_key`; empty: none."""
 
     machine: str
     uuid: str
     host_key: str
     places: Sequence[tuple[str, int]]
     is_new: bool
+    next_key: str = ""
 
 
 class IdentityVerb(OpenDeployment):
@@ -37,6 +38,27 @@ class IdentityVerb(OpenDeployment):
             with self._lease() as lease:
                 recorded |= {name: self._minted(name, lease) for name in lacking}
         return [self._identity(recorded[name], is_new=name in lacking) for name in names]
+
+    def prepare_identities(self, names: Sequence[str]) -> list[KnownKey]:
+        """Make the keys that machines get next, so that they are known before they are used. Nothing is asked of the
+        machines. ConfigError for one that was never made: nothing uses its key yet."""
+        self.identities(names)
+        for name in names:
+            if self.record.machine(name).phase is Phase.ABSENT:
+                raise ConfigError(
+                    f"{name}: it was never made, so nobody uses its host key",
+                    hint=f"{command(Verb.DESTROY, name)} forgets it, and another is made when it is asked for",
+                )
+        with self._lease() as lease:
+            for name in names:
+                self._prepare(self.record.machine(name), lease)
+        return self.identities(names)
+
+    def _prepare(self, machine: Machine, lease: Lease) -> None:
+        _, public = self._parts.keys.next_host_key(machine.facts.uuid)
+        if machine.facts.next_host_key != public:
+            machine = machine.moved(machine.phase, replace(machine.facts, next_host_key=public))
+            self.record.journal(lease).record(machine, "its next host key was made")
 
     def _minted(self, name: str, lease: Lease) -> Machine:
         """Its identity, recorded; another run may have been quicker."""
@@ -63,7 +85,12 @@ class IdentityVerb(OpenDeployment):
             )
         spec = self.spec(machine.name) if self._is_known(machine) else None
         return KnownKey(
-            machine.name, machine.facts.uuid, machine.facts.host_key, places_of(machine, spec), is_new=is_new
+            machine.name,
+            machine.facts.uuid,
+            machine.facts.host_key,
+            places_of(machine, spec),
+            is_new=is_new,
+            next_key=machine.facts.next_host_key,
         )
 
     def _is_known(self, machine: Machine) -> bool:

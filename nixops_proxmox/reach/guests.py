@@ -243,7 +243,7 @@ class Guests:
             waited_for = "an address of the container" if spec.is_container else "the system's guest agent"
             self._reporter.detail(machine, f"waiting for {waited_for}")
             machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(agent)))
-        addresses, result = self._find_endpoint(machine, spec, agent, (machine.facts.host_key,), known=True)
+        addresses, result = self._find_endpoint(machine, spec, agent, machine.facts.host_keys, known=True)
         endpoint = result.winner.candidate.endpoint
         self._may_act()
         self._record.remember_winner(machine.name, site(), endpoint)
@@ -257,7 +257,7 @@ class Guests:
         lines, endpoint = self.explain(machine, spec)
         if endpoint is None:
             raise NoEndpoint(f"{machine.name}: no address answers as this machine", attempts=lines)
-        shell = self._shell(machine.name, self._login(endpoint, (machine.facts.host_key,), self.identity(spec)))
+        shell = self._shell(machine.name, self._login(endpoint, machine.facts.host_keys, self.identity(spec)))
         shell.ensure_open()
         return shell
 
@@ -265,7 +265,7 @@ class Guests:
         return AgentVoice(self._agents(machine), self._may_act) if spec.agent and not spec.is_container else None
 
     def ailments(self, shell: ShellPort, machine: Machine, spec: MachineSpec) -> Sequence[str]:
-        login = self._login(shell.endpoint, (machine.facts.host_key,), self.identity(spec))
+        login = self._login(shell.endpoint, machine.facts.host_keys, self.identity(spec))
         return find_ailments(spec.deploy.health, shell, login)
 
     def complaints(self, voice: Voice) -> str:
@@ -274,10 +274,10 @@ class Guests:
     def login(self, machine: Machine, spec: MachineSpec) -> SshLogin:
         """How to log in to the installed system, at the endpoint in the facts, or wherever it is now."""
         endpoint = machine.facts.endpoint
-        if endpoint is None or not self.answers(endpoint, (machine.facts.host_key,)):
+        if endpoint is None or not self.answers(endpoint, machine.facts.host_keys):
             endpoint = self.meet_system(machine, spec).endpoint
         assert endpoint is not None
-        return self._login(endpoint, (machine.facts.host_key,), self.identity(spec))
+        return self._login(endpoint, machine.facts.host_keys, self.identity(spec))
 
     def _login(self, endpoint: Endpoint, keys: Sequence[str], identity: LoginKeys) -> SshLogin:
         return SshLogin(endpoint, tuple(keys), identity, answer=self._patience.sshd, hops=self._ways.hops)
@@ -400,7 +400,7 @@ class Guests:
         except AgentSilent as error:
             lines.append(f"the guest agent is silent ({error.message}); these are the last known addresses")
         choice = self.choice(machine, spec, addresses)
-        keys = machine.facts.installer_keys or (machine.facts.host_key,)
+        keys = machine.facts.shown_keys
         winner = None
         try:
             result = self.race(choice, keys)
@@ -418,7 +418,7 @@ class Guests:
 
     def access(self, machine: Machine, spec: MachineSpec) -> Access:
         """The installed system, or the rescue system, for other programs, with the host key pinned in our own file."""
-        keys = machine.facts.installer_keys or (machine.facts.host_key,)
+        keys = machine.facts.shown_keys
         endpoint = machine.facts.endpoint
         if endpoint is None or not self.answers(endpoint, keys):
             endpoint = self.meet_system(machine, spec).endpoint
@@ -427,7 +427,7 @@ class Guests:
 
     def access_at(self, endpoint: Endpoint, machine: Machine, spec: MachineSpec) -> Access:
         """The same for an endpoint that is believed. Nothing is asked of the network."""
-        keys = machine.facts.installer_keys or (machine.facts.host_key,)
+        keys = machine.facts.shown_keys
         self._keys.client_key()
         own = expanded(spec.ssh.identity_file) if spec.ssh.identity_file else self._keys.client_key_file
         return self._access(machine, endpoint, keys, own, spec.ssh.options)

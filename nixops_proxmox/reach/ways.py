@@ -49,7 +49,7 @@ class Ways:
     def _ours(self, hop: Hop, machine: Machine) -> Hop:
         alias = f"{machine.name}.{self._record.name}"
         known = self._directory / "known_hosts" / f".{machine.name}-gate"
-        keys = tuple(machine.facts.installer_keys or (machine.facts.host_key,))
+        keys = machine.facts.shown_keys
         with self._lock:
             write_known_hosts(known, {machine.name: KnownHost(keys, alias, ((hop.host, hop.port),))})
         self._keys.client_key()

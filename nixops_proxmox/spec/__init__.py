@@ -4,6 +4,7 @@ from nixops_proxmox.spec.container import ContainerSpec, MountSpec, RootSpec
 from nixops_proxmox.spec.deploy import DeploySpec, HealthSpec, HookSpec, HttpCheck, Strategy
 from nixops_proxmox.spec.encryption import Encryption, Sink, Tang, Unlocking
 from nixops_proxmox.spec.machine import (
+    HOST_KEY,
     Bus,
     Cpu,
     Disk,
@@ -27,6 +28,7 @@ from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_part, 
 from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
+    "HOST_KEY",
     "Bus",
     "ContainerSpec",
     "Cpu",

@@ -11,6 +11,7 @@ from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.images import is_file_here
 from nixops_proxmox.spec.machine import (
+    HOST_KEY,
     Disk,
     IdentityBy,
     InstallMethod,
@@ -131,8 +132,14 @@ def check_machine(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
     check_container(spec, at, mistakes)
     _check_placement(spec, at, mistakes)
     _check_snapshot(spec, at, mistakes)
+    _check_host_key(spec, at, mistakes)
     if not spec.is_container:
         _check_vm(spec, at, mistakes)
+
+
+def _check_host_key(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:
+    if spec.ssh.host_key != HOST_KEY and spec.install.identity is IdentityBy.CLOUD_INIT:
+        mistakes.add(f"{at('ssh')}.hostKey", f"cloud-init puts the host key at {HOST_KEY} and nowhere else")
 
 
 def _check_snapshot(spec: MachineSpec, at: At, mistakes: Mistakes) -> None:

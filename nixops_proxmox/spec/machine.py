@@ -170,12 +170,18 @@ class EndpointPolicy(Frozen):
     through: v.DnsName | None = None  # another machine of the network
 
 
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"  # where systems have it, unless told otherwise
+
+
 class Ssh(Frozen):
+    """`host_key`: where the machine's system has its host key. The public one is beside it (`.pub`)."""
+
     user: v.UnixUser = "root"
     port: v.Port = 22
     options: Mapping[str, str] = {}
     identity_file: v.KeyFile | None = None
     authorized_keys: tuple[v.PublicKey, ...] = ()
+    host_key: v.PathInSystem = HOST_KEY
 
 
 class Placement(Frozen):

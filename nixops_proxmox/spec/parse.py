@@ -255,6 +255,9 @@ def _placed_files(name: str, entry: object, spec: MachineSpec | None, mistakes: 
     found, path = _secrets(PlacedFile, "files", name, entry, mistakes), _below_deployment(name, "files")
     for one in found:
         check_placed_file(one, below(path, one.name), mistakes)
+    for one in found if spec is not None else ():
+        if spec is not None and one.name in (spec.ssh.host_key, f"{spec.ssh.host_key}.pub"):
+            mistakes.add(below(path, one.name), "is written by this tool: ssh.hostKey says so")
     if found and spec is not None and (spec.is_container or spec.install.source is not InstallSource.ISO):
         mistakes.add(path, "are put onto the disk by the installer, and this machine is made without it")
     return tuple(found)

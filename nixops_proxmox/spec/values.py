@@ -103,6 +103,20 @@ def _secret_file(text: str) -> str:
     return _outside_of_store(text, "a secret")
 
 
+def _path_in_system(text: str) -> str:
+    """A file that is still there after a boot."""
+    parts = text.split("/")
+    if not text.startswith("/") or set(parts[1:]) & {"", ".", ".."} or len(text) > 1000 or not _PLAIN.fullmatch(text):
+        raise ValueError("expected the absolute path of a file, such as /persist/etc/ssh/ssh_host_ed25519_key")
+    for place in ("/dev", "/nix/store", "/proc", "/run", "/sys", "/tmp"):  # noqa: S108  # they are refused
+        if text.startswith(f"{place}/"):
+            raise ValueError(f"{place} is no place for a file that stays")
+    return text
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9/._+@-]+")
+
+
 def _public_key(text: str) -> str:
     if "PRIVATE KEY" in text:
         raise ValueError("this is a private key; give the public one")
@@ -268,6 +282,7 @@ CacheUrl = Annotated[
     str,
     AfterValidator(_matching(f"(?:file|https?|s3){_URL_REST}", "a URL such as https://cache.lan, without a password")),
 ]
+PathInSystem = Annotated[str, AfterValidator(_path_in_system)]
 KeyFile = Annotated[str, AfterValidator(refuse_store_path)]
 SecretFile = Annotated[str, AfterValidator(_secret_file)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]

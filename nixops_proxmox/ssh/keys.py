@@ -79,7 +79,12 @@ class KeyStore:
         self._may_act = may_act
         self._deployment = deployment
         self._parsed: dict[Path, tuple[str, KeyPair]] = {}
-        for folder in (self.client_key_file.parent, directory / "host", directory / "first-stage"):
+        for folder in (
+            self.client_key_file.parent,
+            directory / "host",
+            directory / "next-host",
+            directory / "first-stage",
+        ):
             sweep(folder, ".")
 
     @property
@@ -115,11 +120,24 @@ class KeyStore:
         self._may_act()
         replace_file(path, private)
 
+    def next_host_key(self, uuid: str) -> tuple[str, str]:
+        """The same, of the one that it gets in the place of its own. Made at the first call."""
+        pair = self._ensure(self._next_host_key_file(uuid), "")
+        return pair.private, pair.public
+
+    def forget_next_host_key(self, uuid: str) -> None:
+        self._may_act()
+        self._next_host_key_file(uuid).unlink(missing_ok=True)
+
+    def _next_host_key_file(self, uuid: str) -> Path:
+        return self._directory / "next-host" / _checked_uuid(uuid)
+
     def forget(self, uuid: str) -> None:
-        """Remove the machine's private key, if there is one, and the keys of its disks."""
+        """Remove the machine's private keys, if there are any, and the keys of its disks."""
         path = self._host_key_file(uuid)
         self._may_act()
         path.unlink(missing_ok=True)
+        self._next_host_key_file(uuid).unlink(missing_ok=True)
         self._first_stage_file(uuid).unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             shutil.rmtree(self._disk_keys(uuid))

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -55,6 +55,25 @@ def test_what_breaks_the_machine_does_not_stay(web: "Bed", broken: str, told: st
     assert verdict(web) == told
     assert re.search(rf"the probation of \S+ is {told}", web.run("status").stdout)
     assert f"({told})" in web.run("history", "--json").stdout
+
+
+def identity(bed: "Bed") -> dict[str, Any]:
+    (found,) = json.loads(bed.run("identity", "show", "--json").stdout)["identities"]
+    return dict(found)
+
+
+def test_a_machine_gets_another_host_key_which_is_known_before_and_the_old_one_is_gone(web: "Bed") -> None:
+    before = identity(web)
+    web.run("identity", "rotate", "web", "--prepare")
+    prepared = identity(web)
+    assert prepared["host_key"] == before["host_key"] != prepared["next"]["host_key"]
+    assert len(web.run("identity", "show", "--known-hosts").stdout.splitlines()) == 2
+    done = web.run("identity", "rotate", "web")
+    after = identity(web)
+    assert after["host_key"] == prepared["next"]["host_key"] in done.stdout and after["next"] is None
+    assert web.ssh("web", "cd /etc/ssh; ls; cat *_ed25519_key.pub").split().count(after["host_key"].split()[1]) == 1
+    assert ".old" not in web.ssh("web", "ls /etc/ssh")
+    assert web.run("check").returncode == 0
 
 
 def snapshots(bed: "Bed") -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
 
+ROTATE = ["identity", "rotate", "web", "-vv"]
 OPENSSH = "b3BlbnNzaC1rZXktdjEA"  # what every private key in OpenSSH's format begins with, in base64
 
 
@@ -74,7 +75,7 @@ def life(lab_bed: "Bed", tmp_path_factory: pytest.TempPathFactory) -> Life:
     extra: dict[str, Any] = {"VERSION": version, "TMPDIR": str(scratch), "XDG_RUNTIME_DIR": str(scratch)}
     logs = []
     with Sampler() as sampler:
-        for words in (["deploy", "-vv"], ["ssh", "-vv", "web", "--", "true"], ["reinstall", "--yes", "-vv"]):
+        for words in (["deploy", "-vv"], ["ssh", "-vv", "web", "--", "true"], ["reinstall", "--yes", "-vv"], ROTATE):
             done = bed.run(*words, **extra)
             logs += [done.stdout, done.stderr]
         for words in (["status", "--json"], ["status", "--endpoints"], ["history"], ["check", "-vv"], ["plan", "-vv"]):

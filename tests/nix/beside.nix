@@ -70,6 +70,10 @@ let
     closedFirewall = [ { services.openssh.openFirewall = false; } ];
     openedFirewall = [ { services.openssh.openFirewall = false; networking.firewall.allowedTCPPorts = [ 22 ]; } ];
     forgets = [ tmpfs (on "/nix") ];
+    keyThatStays = [ tmpfs (on "/nix") (on "/persist") { deployment.proxmox.ssh.hostKey = "/persist/ssh/key"; } ];
+    keyThatForgets = [ tmpfs (on "/nix") { deployment.proxmox.ssh.hostKey = "/var/ssh/key"; } ];
+    otherKey = [ { services.openssh.hostKeys = [ { type = "ed25519"; path = "/var/ssh/key"; } ]; } ];
+    otherKeySaid = [ { services.openssh.hostKeys = [ { type = "ed25519"; path = "/var/ssh/key"; } ]; deployment.proxmox.ssh.hostKey = "/var/ssh/key"; } ];
     forgetsAll = [ tmpfs (on "/etc/ssh") ];
     impermanent = [ tmpfs (on "/nix") (on "/etc/ssh") (on "/etc/nixops-proxmox") ];
 

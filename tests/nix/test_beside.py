@@ -19,6 +19,8 @@ REFUSED = {
     "otherPort": ("deployment.proxmox.ssh.port is 22, and sshd listens on 2022 (services.openssh.ports)",),
     "closedFirewall": ("networking.firewall is closed for port 22",),
     "forgets": ('fileSystems."/" is a tmpfs, so the machine\'s host key',),
+    "keyThatForgets": ("the machine's host key (/var/ssh/key)",),
+    "otherKey": ("services.openssh.hostKeys has no /etc/ssh/ssh_host_ed25519_key",),
     "forgetsAll": ('fileSystems."/nix" is missing',),
     "deployNoSudo": ("security.sudo.enable is off, and deploy",),
     "deployPassword": (NO_SUDO,),

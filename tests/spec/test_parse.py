@@ -256,6 +256,13 @@ def test_an_address_that_cannot_be_is_refused(family: str, written: Any, said: s
         ({"ssh": {"options": {"stricthostkeychecking": "no"}}}, "ssh.options.stricthostkeychecking", "is pinned"),
         ({"ssh": {"options": {"Port": 22}}}, "ssh.options.Port", "is set by the option port"),
         ({"ssh": {"options": {"LogLevel": "a\nb"}}}, "ssh.options.LogLevel", "one line"),
+        ({"ssh": {"hostKey": "etc/key"}}, "ssh.hostKey", "the absolute path of a file"),
+        ({"ssh": {"hostKey": "/run/key"}}, "ssh.hostKey", "/run is no place for a file that stays"),
+        (
+            {"ssh": {"hostKey": "/p"}, "install": {"from": "image", "image": "a:import/b", "identity": "cloud-init"}},
+            "ssh.hostKey",
+            "cloud-init puts the host key at",
+        ),
         ({"ssh": {"identityFile": "/nix/store/abc-key"}}, "ssh.identityFile", "must not be in the Nix store"),
         ({"ssh": {"authorizedKeys": ["hello"]}}, "ssh.authorizedKeys[0]", "a public SSH key"),
         ({"serverUrl": "http://pve:8006"}, "serverUrl", "https://host:8006"),

@@ -54,6 +54,13 @@ def test_mistakes_are_told_with_their_path(said: object, message: str) -> None:
     assert message in str(refused.value) and "web.deployment.files" in str(refused.value)
 
 
+def test_what_is_described_as_the_host_key_is_ours() -> None:
+    machine = MACHINE | {"install": ISO, "ssh": {"hostKey": "/persist/key"}}
+    deployment = {"proxmox": machine, "files": {"/persist/key.pub": {"text": "x"}}}
+    with pytest.raises(SpecError, match="is written by this tool"):
+        parse_network("shop", {"machines": {"web": {"deployment": deployment}}})
+
+
 def test_a_machine_without_an_installer_refuses_them() -> None:
     with pytest.raises(SpecError, match="this machine is made without it"):
         files({"/a": {"text": "x"}}, IMAGE)

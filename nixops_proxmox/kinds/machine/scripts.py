@@ -99,9 +99,10 @@ def placing(files: Sequence[FileForDisk]) -> tuple[str, bytes]:
 
 def identity_files(machine: Machine, spec: MachineSpec, private: str, public: str) -> dict[str, tuple[str, int]]:
     """What tells a system who it is: text and mode, by path from the root."""
+    place = spec.ssh.host_key.lstrip("/")
     return {
-        "etc/ssh/ssh_host_ed25519_key": (private, 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (public.rstrip() + "\n", 0o644),
+        place: (private, 0o600),
+        f"{place}.pub": (public.rstrip() + "\n", 0o644),
         "etc/nixops-proxmox/machine": (f"{machine.facts.uuid}\n", 0o644),
         "etc/nixops-proxmox/network.json": (network_declaration(machine, spec), 0o644),
     }

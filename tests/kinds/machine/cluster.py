@@ -193,6 +193,10 @@ class FakeVm:
     opened: int = 0  # the boot in which a key was typed
     snapshots: dict[str, "FakeVm"] = field(default_factory=dict)
     thick: bool = False  # its storage takes none
+    shows: str = ""  # the host key of its sshd; empty: whatever is asked for
+    old_key: str = ""  # beside it
+    refuses_key: bool = False  # its sshd reads its key elsewhere
+    key_at: str = ""  # where it has its key, too
     generations: dict[int, str] = field(default_factory=dict)
     generation: int = 0  # the current one
     probation: Probation | None = None  # the last one since the boot
@@ -642,11 +646,28 @@ class Shell:
                 self.vm.brought = {one.name: text_in(tar, one) for one in tar.getmembers()}
         elif done := self._work_on_slots(script, stdin):
             return done
+        elif re.match(r"# \S+ rekey-", script):
+            self._rekey(shlex.split(script.partition("\n")[0])[2:], stdin)
         elif "tar -x" in script:
             assert self.vm.mounted
             self.vm.host_key = "delivered"
         self.fuse.boundary()
         return Completed(0)
+
+    def _rekey(self, words: Sequence[str], given: bytes) -> None:
+        match words:
+            case ["rekey-put", _]:
+                with tarfile.open(fileobj=io.BytesIO(given)) as tar:
+                    new = text_in(tar, tar.getmember("key.pub")).strip()
+                self.vm.old_key = self.vm.old_key or (self.vm.shows if self.vm.shows != new else "")
+                self.fuse.boundary()
+                self.vm.shows = self.vm.shows if self.vm.refuses_key else new
+            case ["rekey-back", _]:
+                self.vm.shows, self.vm.old_key = self.vm.old_key or self.vm.shows, ""
+            case ["rekey-clean", _]:
+                self.vm.old_key = ""
+            case ["rekey-move", _, to]:
+                self.vm.key_at = to
 
     def _work_on_slots(self, script: str, given: bytes) -> Completed | None:
         """As cryptsetup does, one slot after the other. The scripts themselves are tried with a real one."""
@@ -907,7 +928,8 @@ class Guest:
         assert spec.is_container or spec.install.source is not InstallSource.ISO
         assert not spec.is_container or machine.facts.first_key == vm.made_key, "nobody knows who answers"
         assert vm.memory == spec.memory, "booted before it was made what is described"
-        vm.host_key = files["etc/ssh/ssh_host_ed25519_key"][0]
+        vm.host_key = files[spec.ssh.host_key.lstrip("/")][0]
+        vm.shows = files[f"{spec.ssh.host_key.lstrip('/')}.pub"][0].strip() if vm.shows else ""
         vm.keeps_keys = "ssh_deletekeys: false\n" in [text for text, _ in files.values()]
         self.fuse.boundary()
 
@@ -915,9 +937,11 @@ class Guest:
         self.fuse.boundary()
         vm = self._installed(machine)
         assert vm.system == "installed" and vm.host_key
+        prove(vm, machine)
         return replace(machine.facts, endpoint=Endpoint("10.0.0.3"))
 
     def system_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
+        prove(self._installed(machine), machine)
         return Shell(self._installed(machine), self.fuse, spec)
 
     def new_shell(self, machine: Machine, spec: MachineSpec) -> Shell:
@@ -926,6 +950,7 @@ class Guest:
         vm.pass_time()
         if vm.on_probation and not vm.well:
             raise NoEndpoint("no address answers", attempts=["10.0.0.3:22: connection refused"])
+        prove(vm, machine)
         return Shell(vm, self.fuse, spec, is_new=True)
 
     def voice(self, machine: Machine, spec: MachineSpec) -> Shell | None:
@@ -937,6 +962,12 @@ class Guest:
     def complaints(self, voice: Any) -> str:
         assert voice.vm.on_probation or voice.vm.tried, "the system before has nothing to say of it"
         return "sshd.service failed"
+
+
+def prove(vm: FakeVm, machine: Machine) -> None:
+    """A login needs one of the keys that are known."""
+    if vm.shows and vm.shows not in machine.facts.host_keys:
+        raise NoEndpoint("no address answers", attempts=["10.0.0.3:22: another host key"])
 
 
 class Builder:
@@ -1021,6 +1052,7 @@ class Builder:
 class Keys:
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
+        self.following: dict[str, str] = {}
         self.disks: dict[tuple[str, str], str] = {}
         self.minted = 0
 
@@ -1029,6 +1061,14 @@ class Keys:
 
     def first_stage_key(self, uuid: str) -> tuple[str, str]:
         return f"private of the first stage of {uuid}", f"ssh-ed25519 first stage of {uuid}"
+
+    def next_host_key(self, uuid: str) -> tuple[str, str]:
+        self.minted += uuid not in self.following
+        number = self.following.setdefault(uuid, str(self.minted))
+        return f"private {number}", f"ssh-ed25519 {number}"
+
+    def forget_next_host_key(self, uuid: str) -> None:
+        self.following.pop(uuid, None)
 
     def has_host_key(self, uuid: str) -> bool:
         return uuid in self.keys

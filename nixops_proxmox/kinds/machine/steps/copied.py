@@ -8,7 +8,7 @@ from nixops_proxmox.kinds.machine.first_boot import first_disc
 from nixops_proxmox.kinds.machine.scripts import identity_files
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.kinds.machine.steps.hardware import SHUTDOWN, change_hardware, get_vm
-from nixops_proxmox.kinds.machine.steps.identity import with_macs
+from nixops_proxmox.kinds.machine.steps.identity import at_place, with_macs
 from nixops_proxmox.model import Facts, Machine, Power
 from nixops_proxmox.spec import IdentityBy, MachineSpec
 
@@ -40,7 +40,7 @@ class BootCopy(Repeatable):
         remove_disc(world, machine, attempt)
         facts = without_disc(facts)
         how = self.installed_by or world.spec.install.source.value
-        return replace(facts, installed_by=how, boot_id="", installer_keys=())
+        return replace(at_place(facts, world.spec), installed_by=how, boot_id="", installer_keys=())
 
     def _boot_with_disc(self, world: World, machine: Machine, attempt: Attempt) -> Facts:
         """The CD is there from before the start until the system has proved itself, and not longer."""

@@ -244,6 +244,7 @@ class Discard(Repeatable):
             node=facts.node,
             macs=facts.macs,
             host_key=facts.host_key,
+            next_host_key=facts.next_host_key,
             round=facts.round + 1,
             asked=world.spec.install.asked,
             extra=facts.extra,

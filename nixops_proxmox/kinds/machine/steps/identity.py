@@ -6,9 +6,11 @@ from dataclasses import replace
 
 from nixops_proxmox.core.table import Repeatable
 from nixops_proxmox.errors import Unrecorded
+from nixops_proxmox.kinds.machine.answers import deliver
+from nixops_proxmox.kinds.machine.rekeying import move_script
 from nixops_proxmox.kinds.machine.shape import Attempt, World
 from nixops_proxmox.model import Facts, Machine, Phase
-from nixops_proxmox.spec import MachineSpec
+from nixops_proxmox.spec import HOST_KEY, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
 
@@ -53,6 +55,29 @@ def refuse_unrecorded(world: World, machine: Machine) -> None:
             + (f", after {command(Verb.DESTROY, '--forget', machine.name)}" if lost else "")
             + f"; {command(Verb.MAKE_ANOTHER)} to create a new machine anyway",
         )
+
+
+def place_of(facts: Facts) -> str:
+    """Where its system has its host key."""
+    return facts.host_key_path or HOST_KEY
+
+
+def at_place(facts: Facts, spec: MachineSpec) -> Facts:
+    """The facts of a machine whose host key was put where it is described."""
+    return replace(facts, host_key_path="" if spec.ssh.host_key == HOST_KEY else spec.ssh.host_key)
+
+
+def move_host_key(world: World, machine: Machine, wanted: str) -> Facts:
+    """The facts of a machine that has its host key where it is described, too. It stays where it was: the system before
+    may come back. `wanted`: the system; empty: the verb knows no description."""
+    have, to = place_of(machine.facts), world.spec.ssh.host_key
+    if not wanted or have == to:
+        return machine.facts
+    world.reporter.detail(machine, f"putting its host key at {to}, too")
+    shell = world.guest.system_shell(machine, world.spec)
+    failed = f"{machine.name}: its host key could not be put at {to}"
+    deliver(shell, move_script(have, to), b"", failed, f"is there a folder that stays, and is it still at {have}?")
+    return at_place(machine.facts, world.spec)
 
 
 def macs_for(identity: str, spec: MachineSpec) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     get_vm,
     refuse_strangers,
 )
+from nixops_proxmox.kinds.machine.steps.identity import at_place
 from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept
 from nixops_proxmox.model import Facts, GuestDisk, Job, JobPhase, Machine, Power
 from nixops_proxmox.spec import InstallMethod, MachineSpec
@@ -198,7 +199,7 @@ class Install:
         closure = world.spec.install.method is InstallMethod.CLOSURE
         forget_keys(world, facts)
         return replace(
-            facts,
+            at_place(facts, world.spec),
             system=world.builder.wanted_system(machine) if closure else "",
             generation=1 if closure else 0,
             installed_by=world.spec.install.method.value,

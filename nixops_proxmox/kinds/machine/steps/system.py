@@ -26,6 +26,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import (
     volume_key,
     with_applied,
 )
+from nixops_proxmox.kinds.machine.steps.identity import move_host_key, place_of
 from nixops_proxmox.kinds.machine.steps.keeping import refuse_other_keepers
 from nixops_proxmox.kinds.machine.steps.kept_disks import refuse_other_kept, rescue_disk_keys, without_system
 from nixops_proxmox.kinds.machine.steps.one_boot import is_once, refuse_failed_boot, settle_once, stage_once
@@ -128,6 +129,7 @@ class Activate(Repeatable):
         met = met.moved(met.phase, _bring_first_stage_key(world, met))  # as long as the boot loader is not written
         met, waiting = send_keys(world, met)
         wanted = world.builder.wanted_system(met)
+        met = met.moved(met.phase, move_host_key(world, met, wanted))  # the new system looks for it there
         met = met.moved(met.phase, settle_probation(world, met, attempt, met.facts, wanted))
         met = met.moved(met.phase, self._switch(world, met, attempt, wanted))
         settle_keys(world, met, waiting)
@@ -265,7 +267,7 @@ class ClearForReinstall(Repeatable):
     def _rescue_key(self, world: World, machine: Machine) -> None:
         """Another operator made the host key. It is only in the guest, and must survive the reinstall."""
         shell = world.guest.system_shell(machine, world.spec)
-        read = shell.run("cat /etc/ssh/ssh_host_ed25519_key")
+        read = shell.run(f"cat {place_of(machine.facts)}")
         if read.status == 0:
             world.keys.keep_host_key(machine.facts.uuid, read.stdout)
         else:

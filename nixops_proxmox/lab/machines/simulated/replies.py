@@ -136,6 +136,23 @@ async def introduce(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     return said("nixops-proxmox-introduced 1\n")
 
 
+async def rekey_put(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """A tar archive by standard input: sshd takes its host key from the path that the parameter says."""
+    path, files = call.words[0], luks.unpack(call.given)
+    guest.keep(path, files["key"])
+    guest.keep(f"{path}.pub", files["key.pub"])
+    guest.tell("sshd")
+    return said("")
+
+
+async def rekey_move(guest: "ScriptedGuest", call: ScriptCall) -> Output:
+    """The key is at the second path, too."""
+    have, to = call.words
+    for end in ("", ".pub"):
+        guest.keep(f"{to}{end}", guest.find_file(f"{have}{end}") or b"")
+    return said("")
+
+
 async def meet(guest: "ScriptedGuest", call: ScriptCall) -> Output:
     """The key (the parameter) is let in; the host key is told."""
     known = (guest.find_file(AUTHORIZED_KEYS) or b"").decode().splitlines()
@@ -464,6 +481,10 @@ SCRIPTS: Mapping[str, ScriptHandler] = {
     "is-booting": is_booting,
     "enter": enter,
     "introduce": introduce,
+    "rekey-put": rekey_put,
+    "rekey-back": nothing,
+    "rekey-clean": nothing,
+    "rekey-move": rekey_move,
     "meet": meet,
     "read-log": read_log,
     "job-start": job_start,

@@ -69,6 +69,10 @@ in
       enable = switch;
       ports = option (types.listOf types.port) [ 22 ];
       openFirewall = option types.bool true;
+      hostKeys = option (types.listOf types.attrs) [
+        { type = "rsa"; bits = 4096; path = "/etc/ssh/ssh_host_rsa_key"; }
+        { type = "ed25519"; path = "/etc/ssh/ssh_host_ed25519_key"; }
+      ];
       authorizedKeysInHomedir = option types.bool true;
       authorizedKeysFiles = words;
       settings = mkOption {
