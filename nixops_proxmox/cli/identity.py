@@ -7,7 +7,7 @@ one is proven.
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.cli.arguments import add_common, open_deployed
 from nixops_proxmox.display.arguments import add_break_lock, add_json, add_machines, add_run, select
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_rotate(actions)
 
 
-def _add_rotate(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_rotate(actions: Any) -> None:
     about = "Give machines that run another host key"
     rotate = actions.add_parser("rotate", help=about, description=about, allow_abbrev=False)
     rotate.add_argument("machines", metavar="MACHINE", nargs="+", help="Select these machines; shell patterns work")
     how = rotate.add_mutually_exclusive_group()
-    how.add_argument("--prepare", action="store_true", help="Only make the new key, and print it beside the old")
+    how.add_argument("--prepare", action="store_true", help="Print the new key beside the old, and stop")
     how.add_argument("--by-agent", action="store_true", help="Use the guest agent where SSH shows an unknown key")
     add_run(rotate)
     add_common(rotate)
