@@ -46,7 +46,7 @@ class IdentityVerb(OpenDeployment):
         for name in names:
             if self.record.machine(name).phase is Phase.ABSENT:
                 raise ConfigError(
-                    f"{name}: it was never made, so nobody uses its host key",
+                    f"{name}: it was never made, and its host key is in no use yet",
                     hint=f"{command(Verb.DESTROY, name)} forgets it, and another is made when it is asked for",
                 )
         with self._lease() as lease:
