@@ -14,6 +14,12 @@ let
   number = description: mkOption { type = types.int; inherit description; };
   texts = description: mkOption { type = types.listOf types.str; inherit description; };
 
+  # Where a secret is, on the computer that applies.
+  source = file: command: {
+    ${file} = perhaps "The path of the file that holds it, as a string: absolute, or with ~.";
+    ${command} = mkOption { type = types.nullOr (types.listOf types.str); default = null; description = "The command that prints it. It cannot ask for anything."; };
+  };
+
   machine = {
     name = text "The machine's name, a DNS name. A machine that exists keeps it.";
     deployment = mkOption {
@@ -113,6 +119,29 @@ in
       requireState = true;
       inputs.options = machine // {
         vm = text "The `uuid` that the `vm` gave out.";
+        keys = mkOption {
+          type = types.attrsOf (types.submodule {
+            options = source "keyFile" "keyCommand" // {
+              destDir = mkOption { type = types.str; default = "/run/keys"; description = "The folder where it will be."; };
+              user = mkOption { type = types.str; default = "root"; description = "Its user."; };
+              group = mkOption { type = types.str; default = "root"; description = "Its group."; };
+              permissions = mkOption { type = types.str; default = "0600"; description = "Its mode."; };
+            };
+          });
+          default = { };
+          description = "What `deployment.keys` is elsewhere, but for `text`: NixOps 4 keeps its inputs in its state.";
+        };
+        files = mkOption {
+          type = types.attrsOf (types.submodule {
+            options = source "file" "command" // {
+              uid = mkOption { type = types.int; default = 0; description = "The number of its user."; };
+              gid = mkOption { type = types.int; default = 0; description = "The number of its group."; };
+              permissions = mkOption { type = types.str; default = "0600"; description = "Its mode."; };
+            };
+          });
+          default = { };
+          description = "What `deployment.files` is elsewhere, but for `text`.";
+        };
         system = mkOption { type = types.str; description = "The store path of the built system (`config.system.build.toplevel`)."; };
       };
       outputs.options = way // {

@@ -42,12 +42,15 @@ class VmInputs(_Inputs):
 
 
 class NixosInputs(_Inputs):
-    """`system`: the store path of a system's toplevel, built. `vm`: the UUID that the `vm` resource gave out."""
+    """`system`: the store path of a system's toplevel, built. `vm`: the UUID that the `vm` resource gave out. `keys`,
+    `files`: what `deployment.keys` and `deployment.files` are elsewhere, without the secrets themselves."""
 
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
     vm: str
     refresh: str | None = None
+    keys: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     system: str = Field(pattern=r"^/nix/store/[0-9a-z]{32}-[^/]+$")
 
 

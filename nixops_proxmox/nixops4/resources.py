@@ -51,6 +51,7 @@ from nixops_proxmox.nixops4.messages import Create, Request, StateEvent, StateRe
 from nixops_proxmox.nixops4.outputs import nixos_outputs, thing_outputs, vm_outputs, volume_outputs
 from nixops_proxmox.nixops4.patch import BadPatch, apply_patch
 from nixops_proxmox.nixops4.reporter import StderrReporter
+from nixops_proxmox.nixops4.secrets import recorded_secrets, said_secrets, with_secrets
 from nixops_proxmox.nixops4.spelling import ALLOW_RECREATE, BREAK_LOCK
 from nixops_proxmox.operations import Deployed, Options, open_given, open_volumes
 from nixops_proxmox.operations.addressing import recorded_for_systems
@@ -181,6 +182,7 @@ class Resources:
         said = SaidOfVm(proxmox=inputs.proxmox, macPools=inputs.macPools, macSchemes=inputs.macSchemes)
         network = self._network_of_vm(inputs, said)
         spec, machine = machine_in(network, inputs.name), self._recorded(inputs)
+        network = recorded_secrets(network, spec, machine)
         system = system_to_reinstall(machine, spec)
         until = None if system else GOALS.get(machine.phase)
         systems = {inputs.name: system} if system else None
@@ -199,8 +201,9 @@ class Resources:
         spec, systems = self._recorded_spec(inputs), {inputs.name: inputs.system}
         network = self._around(inputs.deployment).network((), kinds())
         others = (machine for machine in network.machines if machine.name != spec.name)
-        network = network.model_copy(update={"machines": (*others, spec)})
-        with self._opened(network, spec, systems=systems, keep={SYSTEM: inputs.system}) as deployed:
+        kept = {SYSTEM: inputs.system, **said_secrets(inputs)}
+        network = with_secrets(network.model_copy(update={"machines": (*others, spec)}), spec, kept)
+        with self._opened(network, spec, systems=systems, keep=kept) as deployed:
             return nixos_outputs(finish(deployed, inputs.name))
 
     def _file(self, inputs: FileInputs, kind: str) -> Mapping[str, Any]:

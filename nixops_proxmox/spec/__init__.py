@@ -24,7 +24,7 @@ from nixops_proxmox.spec.machine import (
     Tpm,
 )
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
-from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_part, parse_volume
+from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_part, parse_secrets, parse_volume
 from nixops_proxmox.spec.volume import VolumeSpec
 
 __all__ = [
@@ -64,5 +64,6 @@ __all__ = [
     "parse_machine",
     "parse_network",
     "parse_part",
+    "parse_secrets",
     "parse_volume",
 ]

@@ -263,6 +263,18 @@ def _placed_files(name: str, entry: object, spec: MachineSpec | None, mistakes: 
     return tuple(found)
 
 
+def parse_secrets(
+    name: str, keys: object, files: object, spec: MachineSpec
+) -> tuple[tuple[SentKey, ...], tuple[PlacedFile, ...]]:
+    """`deployment.keys` and `deployment.files` of a machine, from a door that says them apart. SpecError for all
+    mistakes."""
+    mistakes, entry = Mistakes(), {"deployment": {"keys": keys, "files": files}}
+    found = _sent_keys(name, entry, mistakes), _placed_files(name, entry, spec, mistakes)
+    if mistakes.found:
+        raise mistakes.error()
+    return found
+
+
 def _below_deployment(name: str, option: str) -> str:
     return f"{below('', name)}.deployment.{option}"
 

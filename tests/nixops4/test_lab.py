@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -65,7 +67,7 @@ def running_system(bed: "Bed", name: str = "web") -> str:
 @pytest.mark.nix
 @pytest.mark.slow
 def test_a_machine_from_nothing_to_another_system_on_more_hardware(
-    bed: "Bed", provider: Provider, build_system: Build
+    bed: "Bed", provider: Provider, build_system: Build, tmp_path: Path
 ) -> None:
     first, second = build_system("1"), build_system("2")
     provider.ask_outputs(create("state", {"name": "prod"}, stateful=False))
@@ -84,7 +86,10 @@ def test_a_machine_from_nothing_to_another_system_on_more_hardware(
     assert (grown["uuid"], grown["vmid"]) == (made["uuid"], made["vmid"])
     assert str(config(bed)["memory"]) == "1024" and "size=2G" in config(bed)["scsi1"]
 
-    nixos = {"name": "web", "vm": made["uuid"], "system": first}
+    secret = f"token-{uuid.uuid4().hex}"
+    (tmp_path / "token").write_text(secret)
+    keys = {"token": {"keyFile": str(tmp_path / "token"), "keyCommand": None}}
+    nixos = {"name": "web", "vm": made["uuid"], "system": first, "keys": keys}
     installed = provider.ask_outputs(create("nixos", nixos))
     assert (installed["system"], installed["generation"]) == (first, 1)
     assert running_system(bed) == first
@@ -92,6 +97,8 @@ def test_a_machine_from_nothing_to_another_system_on_more_hardware(
     switched = provider.ask_outputs(update("nixos", nixos, installed, {**nixos, "system": second}))
     assert (switched["system"], switched["generation"]) == (second, 2)
     assert running_system(bed) == second
+
+    assert key_in(bed) == secret
 
     more = {**BIGGER, "memory": 2048}
     changed = provider.ask_outputs(update("vm", vm(BIGGER), grown, vm(more, allowReboot=True)))
@@ -101,7 +108,19 @@ def test_a_machine_from_nothing_to_another_system_on_more_hardware(
 
     assert provider.ask_outputs(create("vm", vm(more))) == changed, "an answer was lost, and it is asked again"
     assert len(bed.tasks("qmcreate")) == 1
+    assert key_in(bed) == secret, "a restart by the `vm` sends it again"
+    assert provider.ask_outputs(update("nixos", nixos, installed, {**nixos, "system": second, "keys": {}}))
+    assert key_in(bed) == "", "it is not described any more"
     assert provider.close() == 0
+    told = [json.dumps([state, installed, switched, changed]), (bed.home / "provider.log").read_text()]
+    kept = b"".join(path.read_bytes() for path in (bed.home / "state").rglob("state.sqlite*"))
+    assert secret not in "".join(told) and secret.encode() not in kept
+
+
+def key_in(bed: "Bed") -> str:
+    done = cli(bed, "--deployment", "nixops4", "ssh", "web", "--", "cat /run/keys/token 2>/dev/null || true")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_a_create_again_makes_nothing_new(bed: "Bed", start: Start) -> None:
