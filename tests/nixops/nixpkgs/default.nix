@@ -13,6 +13,7 @@ in
   writeText = name: text: runCommand name { inherit text; } ''printf '%s' "$text" > $out'';
   writeScript = name: text: runCommand name { inherit text; } ''printf '%s' "$text" > $out; chmod 0555 $out'';
   runtimeShell = "/bin/sh";
+  postgresql_16 = runCommand "postgresql" { } "mkdir $out";
   inotify-tools = runCommand "inotify-tools" { } "mkdir $out";
   tpm2-tools = runCommand "tpm2-tools" { } "mkdir $out";
 }

@@ -28,7 +28,7 @@ let
   };
 in
 {
-  imports = [ ./boot.nix ./gateway.nix ./network.nix ./services.nix ./users.nix ];
+  imports = [ ./boot.nix ./forge.nix ./gateway.nix ./network.nix ./services.nix ./users.nix ];
 
   options = {
     assertions = option (types.listOf types.raw) [ ];
@@ -48,6 +48,7 @@ in
           fsType = option types.str "auto";
           options = words;
           neededForBoot = option types.bool false;
+          autoFormat = option types.bool false;
         };
       });
     };
