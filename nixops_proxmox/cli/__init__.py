@@ -49,6 +49,7 @@ VERBS = (
     "identity",
     "recovery",
     "export",
+    "report",
     "doctor",
     "iso",
     "volume",

@@ -26,6 +26,7 @@ FORMATS = {
     "terraform": "Print what `terraform output -json` would print",
     "dot": "Print a picture of the network for Graphviz",
     "mermaid": "Print a picture of the network for Mermaid",
+    "svg": "Print a picture of the network for a browser",
 }
 PORT = 9100  # where node_exporter listens
 
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 def as_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[str]:
     from nixops_proxmox.messages.exports import drawing, lists, ssh_config
+    from nixops_proxmox.messages.report import topology
 
     makers: dict[str, Callable[[], list[str]]] = {
         "ansible": lambda: ansible_lines(args, machines),
@@ -93,6 +95,7 @@ def as_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[s
         ),
         "dot": lambda: drawing.dot_lines(machines),
         "mermaid": lambda: drawing.mermaid_lines(machines),
+        "svg": lambda: [topology.as_file(machines)],
     }
     return makers[args.format]()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox import cli
+from nixops_proxmox.cli.report import looked_at
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.operations import Deployed
@@ -45,6 +46,7 @@ VERBS: dict[str, tuple[Act, str]] = {
     "status": (lambda one: one.endpoints("web"), ""),
     "doctor": (lambda one: one.explain("web"), ""),
     "history": (lambda one: one.record.history("web"), ""),
+    "report": (lambda one: looked_at(one, WEB, everything=True), ""),
     "export": (lambda one: export_machines(one, WEB), ""),
     "ssh": (lambda one: one.ssh_argv("web"), ""),
     "scp": (lambda one: one.scp_argv("web", ["file"], "web:/root"), ""),

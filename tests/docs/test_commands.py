@@ -19,6 +19,7 @@ SHOWN_OTHERWISE = {
     "adopt --out --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
     "adopt --dry-run --pool": ("tests/contract/test_adopt.py", "the verb only hands the pool's name on"),
     "export dot": ("tests/cli/test_export.py", "one test is run with the name of each format"),
+    "export svg --out": ("tests/cli/test_export.py", "one test is run with the name of each format"),
     "export mermaid": ("tests/cli/test_export.py", "one test is run with the name of each format"),
     "export prometheus --out --port": ("tests/cli/test_export.py", "each option is tried by itself"),
 }
