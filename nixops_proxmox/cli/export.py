@@ -95,7 +95,7 @@ def as_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[s
         ),
         "dot": lambda: drawing.dot_lines(machines),
         "mermaid": lambda: drawing.mermaid_lines(machines),
-        "svg": lambda: [topology.as_file(machines)],
+        "svg": lambda: topology.as_file(machines).split("\n"),
     }
     return makers[args.format]()
 

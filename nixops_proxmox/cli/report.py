@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_machines(parser)
     file = parser.add_argument("--html", metavar="FILE", type=Path, required=True, help="Write the page into this file")
     complete(file, "file")
-    parser.add_argument("--recorded", action="store_true", help="Use only the record, and ask nobody")
+    parser.add_argument("--recorded", action="store_true", help="Use only the record, without a look at the cluster")
     parser.add_argument(
         "--limit", metavar="N", type=positive, default=LIMIT, help=f"Show the last N entries (default: {LIMIT})"
     )
