@@ -10,8 +10,9 @@ from html import escape
 
 FENCE = re.compile(r"(?ms)^```mermaid\n(.*?)^```$")
 STATE = re.compile(r"^\s*(\[\*\]|\w+) --> (\w+)(?:: (.+))?$")
-ARROW = re.compile(r"^\s*(\w+)(\[.+?\]|\(.+?\))? -->(?:\|(.+?)\|)? (\w+)(\[.+?\]|\(.+?\))?$")
-CHARACTER, PAD, HEIGHT = 7.6, 12.0, 34.0  # of a box, in pixels
+SHAPE = r"([\[({].+?[\])}])?"  # around the text of a box
+ARROW = re.compile(rf"^\s*(\w+){SHAPE} (-->|---)(?:\|(.+?)\|)? (\w+){SHAPE}$")
+CHARACTER, PAD, HEIGHT, LINE = 7.6, 12.0, 38.0, 14.0  # of a box, in pixels
 BETWEEN, BESIDE = 74.0, 18.0  # from one rank to the next, and from one box to its neighbour
 ROUNDS = 12  # of putting boxes beside what they are connected with
 START = "[*]"
@@ -20,10 +21,17 @@ Point = tuple[float, float]
 
 @dataclass
 class Graph:
-    """`names`: what stands in a box, by its key. `edges`: (from, to) with the texts of all arrows between them."""
+    """`names`: what stands in a box, by its key. `edges`: (from, to) with the texts of all arrows between them.
+    `plain`: those without a tip."""
 
     names: dict[str, str] = field(default_factory=dict)
     edges: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    plain: set[tuple[str, str]] = field(default_factory=set)
+
+    def told(self, name: str) -> str:
+        """Its text in one line."""
+        first, *rest = self.names[name].split("\n")
+        return f"{first} ({', '.join(rest)})" if rest else first or "at first"
 
     def add(self, begin: str, end: str, text: str) -> None:
         self.edges.setdefault((begin, end), []).extend([text] if text else [])
@@ -43,10 +51,11 @@ def read(text: str) -> Graph:
                 graph.names.setdefault(name, "" if name == START else name)
             graph.add(state[1], state[2], state[3] or "")
         elif arrow := ARROW.match(line):
-            for name, label in ((arrow[1], arrow[2]), (arrow[4], arrow[5])):
-                if label or name not in graph.names:
-                    graph.names[name] = (label or name).strip('[]()"')
-            graph.add(arrow[1], arrow[4], arrow[3] or "")
+            for name, shape in ((arrow[1], arrow[2]), (arrow[5], arrow[6])):
+                if shape or name not in graph.names:
+                    graph.names[name] = re.sub("<br>", "\n", (shape or name).strip('[](){}/"'))
+            graph.add(arrow[1], arrow[5], arrow[4] or "")
+            graph.plain |= {(arrow[1], arrow[5])} if arrow[3] == "---" else set()
         else:
             raise ValueError(f"a diagram has a line that is not understood: {line.strip()}")
     return graph
@@ -54,7 +63,7 @@ def read(text: str) -> Graph:
 
 def picture(graph: Graph) -> str:
     lines = "".join(
-        f"<li>{escape(graph.names[begin] or 'at first')} → {escape(graph.names[end])}"
+        f"<li>{escape(graph.told(begin))} → {escape(graph.told(end))}"
         f"{': ' + escape('; '.join(texts)) if texts else ''}</li>"
         for (begin, end), texts in graph.edges.items()
     )
@@ -108,7 +117,10 @@ def _mean(numbers: Iterable[float]) -> float:
 def draw(graph: Graph) -> str:
     rank = ranks(graph)
     found = rows(graph, rank)
-    wide = {name: max(HEIGHT, len(text) * CHARACTER + 2 * PAD) if text else 14.0 for name, text in graph.names.items()}
+    wide = {
+        name: max(HEIGHT, max(map(len, text.split("\n"))) * CHARACTER + 2 * PAD) if text else 14.0
+        for name, text in graph.names.items()
+    }
     total = [sum(wide[name] for name in row) + BESIDE * (len(row) - 1) for row in found]
     width, height = max(total) + 40, len(found) * (HEIGHT + BETWEEN) - BETWEEN + 24
     middle: dict[str, tuple[float, float]] = {}
@@ -130,10 +142,13 @@ def _box(text: str, at: tuple[float, float], width: float) -> str:
     x, y = at
     if not text:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
-    return (
-        f'<rect x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" height="{HEIGHT:.0f}" rx="6"/>'
-        f'<text x="{x:.1f}" y="{y + 4.5:.1f}">{escape(text)}</text>'
+    lines = text.split("\n")
+    first = y + 4.5 - (len(lines) - 1) * LINE / 2
+    words = (
+        f'<text x="{x:.1f}" y="{first + number * LINE:.1f}">{escape(line)}</text>' for number, line in enumerate(lines)
     )
+    box = f'x="{x - width / 2:.1f}" y="{y - HEIGHT / 2:.1f}" width="{width:.1f}" height="{HEIGHT:.0f}"'
+    return f'<rect {box} rx="6"/>{"".join(words)}'
 
 
 def _arrow(
@@ -153,8 +168,9 @@ def _arrow(
         reach = side * (24 + abs(y1 - y2) / 8)
         way = _curve((from_x, y1), (from_x + reach, y1), (to_x + (reach if y1 != y2 else -reach), y2), (to_x, y2))
     texts: Sequence[str] = graph.edges[begin, end]
-    title = f"{graph.names[begin] or 'at first'} → {graph.names[end]}" + (f": {'; '.join(texts)}" if texts else "")
-    return f'<path class="arrow" d="{way}" marker-end="url(#tip)"><title>{escape(title)}</title></path>'
+    title = f"{graph.told(begin)} → {graph.told(end)}" + (f": {'; '.join(texts)}" if texts else "")
+    tip = "" if (begin, end) in graph.plain else ' marker-end="url(#tip)"'
+    return f'<path class="arrow" d="{way}"{tip}><title>{escape(title)}</title></path>'
 
 
 def _curve(begin: Point, first: Point, second: Point, end: Point) -> str:

@@ -36,6 +36,14 @@ def test_boxes_have_their_labels(pictures: ModuleType) -> None:
     assert pictures.ranks(graph) == {"a": 0, "b": 1, "c": 2, "z": 1}
 
 
+def test_a_box_may_have_two_lines_and_a_line_no_tip(pictures: ModuleType) -> None:
+    graph = pictures.read("flowchart LR\n  you([you]) -->|HTTP| web[web<br>nginx]\n  web --- data[/volume data/]\n")
+    assert graph.names == {"you": "you", "web": "web\nnginx", "data": "volume data"}
+    drawn = pictures.picture(graph)
+    assert "you → web (nginx): HTTP" in drawn and drawn.count("marker-end") == 1
+    assert ">web</text>" in drawn and ">nginx</text>" in drawn
+
+
 def test_no_two_boxes_lie_on_each_other(pictures: ModuleType) -> None:
     drawn = pictures.draw(pictures.read(STATES + "    absent --> stopped\n    absent --> installed\n"))
     boxes = [tuple(map(float, one)) for one in re.findall(r'<rect x="([\d.]+)" y="([\d.]+)" width="([\d.]+)"', drawn)]
