@@ -14,6 +14,7 @@ SITE = [  # pinned: the theme's script is looked at for what it would fetch from
     "mkdocs-material==9.8.2",
     "pymdown-extensions==13.1.2",
 ]
+RECORD = ["termtosvg-ng==1.4.1"]  # draws recordings of the terminal
 
 setup(
     name="nixops-proxmox",
@@ -30,6 +31,7 @@ setup(
         "nixops_proxmox.nix": ["*.nix", "**/*.nix", "*.json", "*.rules", "**/*.sh"],
         "nixops_proxmox.lab": ["guestfs/bin/*", "image/overlay/**/*"],  # what goes into guests
     },
+    data_files=[("share/man/man1", ["man/nixops-proxmox.1"])],
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
         "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it
@@ -57,6 +59,7 @@ setup(
         "lab": LAB,
         "postgres": ["psycopg[binary]>=3.1.18"],  # a team's shared state
         "site": SITE,
+        "record": [*LAB, *RECORD],
         "dev": [
             *LAB,
             *SITE,

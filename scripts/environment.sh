@@ -15,6 +15,8 @@ SERVER_PACKAGES="openssh-server postgresql" # Debian starts what is installed, s
 QEMU_PACKAGES="qemu-system-x86 qemu-utils ovmf swtpm xorriso isolinux syslinux-common grub-efi-amd64-bin grub-common
   mtools dosfstools squashfs-tools dnsmasq-base kmod lz4 binutils"
 
+BROWSER_PACKAGES="chromium chromium-driver fonts-dejavu-core" # a browser looks at pages once a week
+
 say() { printf '\033[1m%s\033[0m\n' "--- $*" >&2; }
 if [ ! -t 2 ]; then say() { printf '%s\n' "--- $*" >&2; }; fi
 stop() {

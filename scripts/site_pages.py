@@ -25,7 +25,7 @@ PAGES = {  # by what they are in the repository
 }
 TITLES = {"index.md": "Overview", "changelog.md": "Changelog", "messages.md": "All messages"}
 SHIM = "https://unpkg.com/iframe-worker/shim"
-LINK = re.compile(r"(?<!!)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
+LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"(?ms)^( *)```.*?^\1```$")
 LANGUAGES = {".nix": "nix", ".py": "python", ".sh": "sh", ".toml": "toml", ".yml": "yaml", ".json": "json"}
 
@@ -80,7 +80,7 @@ def at_home(text: str, source: str, page: str) -> str:
             return found[0]
         there = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         way = posixpath.relpath(page_of(there), posixpath.dirname(page) or ".")
-        return f"[{found['text']}]({way}{mark}{anchor})"
+        return f"{found['image']}[{found['text']}]({way}{mark}{anchor})"
 
     return outside_fences(text, lambda part: LINK.sub(turn, part))
 

@@ -21,7 +21,7 @@ def test_the_wheel_carries_every_tracked_file_of_the_package(tmp_path: Path) -> 
     if listed.returncode != 0:
         pytest.skip("this is no git checkout")
     source = tmp_path / "source"
-    for name in ["setup.py", "pyproject.toml", "README.md", *listed.stdout.splitlines()]:
+    for name in ["setup.py", "pyproject.toml", "README.md", "man/nixops-proxmox.1", *listed.stdout.splitlines()]:
         if (ROOT / name).exists():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
@@ -33,6 +33,7 @@ def test_the_wheel_carries_every_tracked_file_of_the_package(tmp_path: Path) -> 
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         carried = set(archive.namelist())
+    assert [name for name in carried if name.endswith(".data/data/share/man/man1/nixops-proxmox.1")]
     wanted = {f"nixops_proxmox/{name}" if name.startswith("nix/") else name for name in listed.stdout.splitlines()}
     assert not {name for name in wanted if (ROOT / name.replace("nixops_proxmox/nix/", "nix/")).exists()} - carried
 

@@ -91,8 +91,10 @@ def test_what_a_message_has_of_markdown_is_shown_as_it_is(site: ModuleType, hint
 
 def test_links_lead_from_the_repository_to_the_site(site: ModuleType) -> None:
     fence = "```\n[e](../README.md)\n```\n"
-    text = "[a](../README.md#x) [b](volumes.md) ![c](../y.png) [d](../examples/demo/network.nix)\n"
-    turned = "[a](index.md#x) [b](volumes.md) ![c](../y.png) [d](files/examples/demo/network.nix.md)\n"
+    text = "[a](../README.md#x) [b](volumes.md) ![c](y.png) [d](../examples/demo/network.nix)\n"
+    turned = "[a](index.md#x) [b](volumes.md) ![c](y.png) [d](files/examples/demo/network.nix.md)\n"
     assert site.at_home(text + fence, "docs/plan.md", "plan.md") == turned + fence
+    picture = site.at_home("![a run](docs/recordings/x.svg)", "README.md", "index.md")
+    assert picture == "![a run](recordings/x.svg)"
     assert site.at_home("[a](../plan.md)", "docs/decisions/0001-x.md", "decisions/0001-x.md") == "[a](../plan.md)"
     assert site.at_home("[a](docs/decisions)", "CONTRIBUTING.md", "contributing.md") == "[a](decisions/README.md)"
