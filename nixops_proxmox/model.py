@@ -158,29 +158,11 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object. What is empty is left out."""
-        plain = asdict(self)
-        plain["addresses"] = [
-            {"ip": str(a.ip), "reach": a.reach.value, "interface": a.interface, "mac": a.mac} for a in self.addresses
-        ]
-        for name in (
-            "extra",
-            "volumes",
-            "contents",
-            "sizes",
-            "errand",
-            "applied",
-            "awaits",
-            "probation",
-            "snapshot",
-            "hooks",
-            "luks",
-        ):
-            plain[name] = dict(getattr(self, name))
-        empty = Facts()
+        said = {known.name: getattr(self, known.name) for known in fields(self)}
         return {
-            _STORED_AS.get(name, name): value
-            for name, value in plain.items()
-            if getattr(self, name) != getattr(empty, name)
+            _STORED_AS.get(name, name): _plain(value)
+            for name, value in said.items()
+            if value != getattr(_NOTHING, name)
         }
 
     @classmethod
@@ -212,6 +194,24 @@ class Facts:
         if values.get("endpoint") is not None:
             values["endpoint"] = Endpoint.from_json(values["endpoint"])
         return cls(**values)
+
+
+_NOTHING = Facts()  # made once: a fleet writes its facts some fifteen times for each machine
+
+
+def _plain(value: object) -> object:
+    """As JSON has it. Not `asdict`, which copies all the way down."""
+    match value:
+        case Address():
+            return {"ip": str(value.ip), "reach": value.reach.value, "interface": value.interface, "mac": value.mac}
+        case Endpoint():
+            return asdict(value)
+        case Mapping():
+            return dict(value)
+        case tuple():
+            return [_plain(one) for one in value]
+        case _:
+            return value
 
 
 def recorded_slots(luks: Mapping[str, str]) -> dict[int, str]:

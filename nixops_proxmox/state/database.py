@@ -3,10 +3,9 @@
 import logging
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
@@ -25,6 +24,7 @@ from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.state.cells import load_json
+from nixops_proxmox.state.together import Line
 from nixops_proxmox.texts import shown_line
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
@@ -138,7 +138,7 @@ class OneWriterPool(QueuePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.turn = threading.Lock()
+        self.line = Line()
 
 
 def _open_sqlite(location: Location) -> Engine:
@@ -201,12 +201,12 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: everything in it is recorded, or nothing."""
-    with translated(engine), _turn(engine), engine.execution_options(writes=True).begin() as connection:
+    with translated(engine), _transaction(engine) as connection:
         yield connection
 
 
-def _turn(engine: Engine) -> AbstractContextManager[Any]:
-    return engine.pool.turn if isinstance(engine.pool, OneWriterPool) else nullcontext()
+def _transaction(engine: Engine) -> AbstractContextManager[Connection]:
+    return engine.pool.line.writing(engine) if isinstance(engine.pool, OneWriterPool) else engine.begin()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """proxmoxer, hardened: one way to send a call, with trust, credentials, retries by class, and failover."""
 
-import http.cookiejar
 import json
 import logging
 import math
@@ -31,6 +30,7 @@ for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
 PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
 STREAM_TIMEOUT = 10.0  # seconds to connect
 AT_ONCE = 64  # calls; a node has three workers for them, and each of our connections costs memory
+STANDARD = {**requests.utils.default_headers(), "Accept": "application/json", "User-Agent": "nixops-proxmox"}
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
 HARMLESS = ("/access/ticket", "/nodes/{node}/qemu/{vmid}/agent/ping")  # POSTs that change nothing
 
@@ -54,7 +54,6 @@ class Transport:
         self._servers = tuple(servers)
         self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
         self._login: Authentication | None = None
-        self._local = threading.local()
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._good = 0  # the server that answered last; a race on it costs only a try
 
@@ -131,7 +130,7 @@ class Transport:
 
     def _exchange(self, server: ApiServer, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         started = time.monotonic()
-        wire = _Wire(self._session(), call, headers, upload, self._proxy)
+        wire = _Wire(self._adapter, call, headers, upload, self._proxy)
         resource = ProxmoxResource(
             base_url=f"{server.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
         )
@@ -158,17 +157,6 @@ class Transport:
             sending.deadline, sending.may = math.inf, always
             self._trace(CallDone(call, server.authority, time.monotonic() - started, wire.status, error))
 
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False  # no credentials from .netrc, and no proxy that the user did not ask for
-            session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-            session.mount("https://", self._adapter)
-            session.headers.update({"Accept": "application/json", "User-Agent": "nixops-proxmox"})
-            self._local.session = session
-        return session
-
 
 def is_harmless(call: Call) -> bool:
     """The call changes nothing, for any user."""
@@ -193,29 +181,26 @@ def _final(call: Call, error: DeployError) -> DeployError:
 
 
 class _Wire:
-    """What proxmoxer takes for its session: sends one request, hands out the answer only if it is an API's."""
+    """What proxmoxer takes for its session: sends one request, hands out the answer only if it is an API's. It keeps
+    nothing between two calls: no cookies, and no credentials from .netrc or proxy that the user did not ask for."""
 
     def __init__(
-        self, session: requests.Session, call: Call, headers: Mapping[str, str], upload: Upload | None, proxy: str
+        self, adapter: TrustingAdapter, call: Call, headers: Mapping[str, str], upload: Upload | None, proxy: str
     ) -> None:
-        self._session, self._call, self._headers, self._upload, self._proxy = session, call, headers, upload, proxy
+        self._adapter, self._call, self._headers, self._upload, self._proxy = adapter, call, headers, upload, proxy
         self.status = 0
 
     def request(self, method: str, url: str, data: Any = None, params: Any = None) -> requests.Response:
-        headers = dict(self._headers)
+        headers = {**STANDARD, **self._headers}
         if self._upload is not None:
             data, headers["Content-Type"] = multipart(self._upload, data or {})
         patience = self._call.patience
-        response = self._session.request(
-            method,
-            url,
-            params=params or None,
-            data=data or None,
-            headers=headers,
-            timeout=(patience.connect, patience.read),
-            allow_redirects=False,  # credentials go nowhere else
-            proxies={"https": self._proxy} if self._proxy else None,
+        prepared = requests.Request(method, url, headers, params=params or None, data=data or None).prepare()
+        response = self._adapter.send(  # follows no redirection: credentials go nowhere else
+            prepared,
             stream=True,
+            timeout=(patience.connect, patience.read),
+            proxies={"https": self._proxy} if self._proxy else None,
         )
         self._read(response)
         self.status = response.status_code
