@@ -13,7 +13,7 @@ from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import SQLAlchemyError
 
 MOST = 64  # writers that share a commit: the first of them waits for the last
-PATIENCE = 0.05  # seconds that a writer waits before it commits what another should have committed
+PATIENCE = 1.0  # seconds that a writer waits before it commits what another should have committed
 
 
 class _Shared:
@@ -79,7 +79,8 @@ class _Shared:
 
 
 class Line:
-    """Of one database: one thread at a time writes, in a transaction that it may share with those before it."""
+    """The threads that write to one database. One at a time writes, in a transaction that it may share with those
+    before it."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -125,7 +126,7 @@ class Line:
             self._turn.release()
 
     def _settle(self, shared: _Shared) -> None:
-        """Nobody who waits could join: it is committed now. Whoever waits does so later."""
+        """Commit it now, unless a thread stands in line that can join it."""
         if not self._waiting or not 0 < shared.writers < MOST or shared.is_broken:
             self._open = None
             shared.end()

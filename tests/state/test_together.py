@@ -1,6 +1,8 @@
 """Writers of SQLite that share a commit: each comes back with what it wrote on the disk, or with its own error."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,3 +165,33 @@ def test_a_writer_that_leaves_the_line_holds_up_none_of_the_others(engine: Engin
     _write(engine, "left open")
     line._waiting -= 1
     assert _words(engine) == {"left open"}
+
+
+KILLED = """
+import os, sys, threading
+from sqlalchemy import text
+from nixops_proxmox.state.database import open_engine, parse_location, writing
+
+engine = open_engine(parse_location(sys.argv[1]))
+
+def write(number):
+    for count in range(100_000):
+        word = f"{number}-{count}"
+        with writing(engine) as connection:
+            connection.execute(text("insert into words values (:word)"), {"word": word})
+        os.write(1, f"{word}\\n".encode())
+
+for number in range(16):
+    threading.Thread(target=write, args=(number,)).start()
+"""
+
+
+def test_what_a_writer_came_back_from_outlives_a_kill(engine: Engine) -> None:
+    argv = [sys.executable, "-c", KILLED, str(engine.url.database)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(200)]
+        process.kill()
+        told += process.stdout.readlines()
+    came_back = {line.strip() for line in told if line.endswith("\n")}
+    assert len(came_back) >= 200 and came_back <= _words(engine)
