@@ -217,7 +217,7 @@ let
   attached = { config, ... }: {
     _file = toString ./eval.nix;
     deployment.proxmox.guest.volumes =
-      import ./volume-paths.nix { identity = deploymentName; names = config.deployment.proxmox.volumes; };
+      import ./volume-paths.nix { identity = deploymentName; names = config.deployment.proxmox.volumes; container = config.deployment.proxmox.kind == "container"; };
   };
 
   # The addresses and the host name that come with MACs. Weaker than the machine's own words, and stronger than our name.

@@ -66,7 +66,7 @@ let
       size = mkOption { type = size; example = "20G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the volume. It never shrinks."; };
       backup = optional bool "Whether backups include the volume.";
       readOnly = optional bool "Whether the container can only read it.";
-      keep = mkOption { type = bool; default = false; description = "Whether `reinstall` must not take it away. Proxmox VE cannot make a container again around a volume, so `reinstall` is refused."; };
+      keep = mkOption { type = bool; default = false; description = "Whether `reinstall` must not take it away. `reinstall` is refused then. A volume of `resources.volumes` is kept without that."; };
     };
   };
 
@@ -403,6 +403,7 @@ in
 
   # Of `resources.volumes.NAME`.
   volumeOptions = {
+    kind = mkOption { type = enum [ "vm" "container" ]; default = "vm"; description = "Whether VMs or containers can have it. A volume for VMs is a disk, and one for containers a mount point with a file system. It never becomes the other."; };
     profile = mkOption { type = str; default = "default"; description = "The hypervisor's profile."; };
     storage = mkOption { type = str; example = "local-lvm"; description = "The storage for the disk."; };
     size = mkOption { type = size; example = "200G"; description = "The size: a number of GiB, or a number with K, M, G or T. Raise it to grow the disk. A volume never shrinks."; };

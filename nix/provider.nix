@@ -160,6 +160,7 @@ in
       inputs.options = {
         name = text "The volume's name. One that exists keeps it.";
         inherit (machine) deployment refresh;
+        kind = mkOption { type = types.enum [ "vm" "container" ]; default = "vm"; description = "Whether VMs or containers can have it."; };
         profile = mkOption { type = types.str; default = "default"; description = "The hypervisor's profile."; };
         storage = text "The storage for the disk." // { example = "local-lvm"; };
         size = text "The size: a number with K, M, G or T. Raise it to grow the disk." // { example = "200G"; };

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SERVER, EXPORT = "192.0.2.9", "/export"  # of a storage that does not say its own
-NAME = re.compile(r"vzdump-qemu-(\d+)-(\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)\.(vma(?:\.\w+)?)")
+NAME = re.compile(r"vzdump-(?:qemu|lxc)-(\d+)-(\d{4}_\d\d_\d\d-\d\d_\d\d_\d\d)\.((?:vma|tar)(?:\.\w+)?)")
 
 
 class Mounted(Protocol):

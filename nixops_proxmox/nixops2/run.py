@@ -154,7 +154,7 @@ class Run:
         with self._lock:
             if self._keeper[1] is None or self._keeper[0] != known:
                 parts = self.parts
-                kept = Keeper(self.volume_record, known[0], parts.hypervisor, parts.clock, self._reporter)
+                kept = Keeper(self.volume_record, known[0], parts.guests_of, parts.clock, self._reporter)
                 self._keeper = (known, kept)
             keeper = self._keeper[1]
         assert keeper is not None

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nixops_proxmox.errors import SpecError
+from nixops_proxmox.spec.machine_kind import MachineKind
 from nixops_proxmox.spec.names import options_of
 from nixops_proxmox.spec.resource import ResourceSpec
 from nixops_proxmox.spec.tree import nearest
@@ -68,6 +69,7 @@ class VolumeInputs(_Inputs):
 
     name: str
     deployment: str = Field(DEPLOYMENT, pattern=DEPLOYMENTS)
+    kind: MachineKind = MachineKind.VM
     profile: str = "default"
     storage: str
     size: str

@@ -26,8 +26,8 @@ def vm_outputs(machine: Machine, taken: Mapping[str, Mapping[str, str]]) -> Mapp
     }
 
 
-def volume_outputs(name: str, serial: str) -> Mapping[str, Any]:
-    return {"volume": name, "serial": serial, "device": volume_path(serial)}
+def volume_outputs(name: str, serial: str, *, container: bool) -> Mapping[str, Any]:
+    return {"volume": name, "serial": serial, "device": volume_path(serial, container=container)}
 
 
 def thing_outputs(spec: ResourceSpec) -> Mapping[str, Any]:

@@ -218,7 +218,7 @@ class Resources:
         network = NetworkSpec(name=inputs.deployment, machines=(), volumes=(spec,))
         with self._opened_for(network, Ref(VOLUME, spec.name), spec.profile) as deployed:
             deployed.make_volume(spec.name)
-            return volume_outputs(spec.name, deployed.volumes.serial(spec.name))
+            return volume_outputs(spec.name, deployed.volumes.serial(spec.name), container=spec.is_container)
 
     # What a network describes under `resources`.
 

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,16 @@ from nixops_proxmox.errors import NeedsPermission, NotFound, SpecError, StateErr
 from nixops_proxmox.kinds.machine.steps.hardware import brief, volume_key
 from nixops_proxmox.kinds.volume.facts import NAME, Volume, VolumeFacts, VolumePhase
 from nixops_proxmox.kinds.volume.ports import World
-from nixops_proxmox.kinds.volume.steps import is_parked
+from nixops_proxmox.kinds.volume.steps import described_facts, is_parked
 from nixops_proxmox.kinds.volume.table import DISK, LIFECYCLE, NOT_YET, OUT
 from nixops_proxmox.model import Change, Machine, Power, Spot, Vm, VmRef
 from nixops_proxmox.operations.taking import refuse_to_take
 from nixops_proxmox.operations.thing_reports import ThingReports
-from nixops_proxmox.operations.volume_ports import VolumeCluster, VolumeRecord
+from nixops_proxmox.operations.volume_ports import Clusters, VolumeCluster, VolumeRecord
 from nixops_proxmox.pve.vm.correction import hotplugged
 from nixops_proxmox.pve.vm.parking import serials_in, volumes_in
 from nixops_proxmox.pve.wire.properties import parse_drive, parse_size, print_size
-from nixops_proxmox.spec import Disk, MachineSpec, VolumeSpec
+from nixops_proxmox.spec import Disk, MachineKind, MachineSpec, VolumeSpec
 from nixops_proxmox.spec.volume import serial_of
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state import Stored
@@ -56,6 +56,23 @@ class VolumeShown:
         }
 
 
+def _slots_of(spec: MachineSpec) -> frozenset[str]:
+    """What its description has in use."""
+    mounts = spec.container.mounts if spec.container is not None else ()
+    return frozenset({*(disk.slot for disk in spec.disks), *(mount.slot for mount in mounts)})
+
+
+def _refuse_other_kind(spec: VolumeSpec, facts: VolumeFacts) -> None:
+    """What it is, it stays. SpecError if that is not what is described."""
+    is_kind = MachineKind.CONTAINER if facts.in_container else MachineKind.VM
+    if spec.kind is not is_kind:
+        raise SpecError(
+            f"it is there, and is a volume for a {is_kind}, which never becomes one for a {spec.kind}",
+            path=f"resources.volumes.{spec.name}.kind",
+            hint="set it back, and describe a new volume under another name",
+        )
+
+
 class Keeper:
     """Satisfies `kinds.machine.ports.VolumeKeeper`. One volume is worked on at a time: PVE locks the VMs that keep
     them."""
@@ -64,12 +81,12 @@ class Keeper:
         self,
         record: VolumeRecord,
         described: Sequence[VolumeSpec],
-        cluster: Callable[[str], VolumeCluster],
+        cluster: Clusters,
         clock: Clock,
         reporter: Reporter[Any],
         lease: Any = None,
     ) -> None:
-        """`cluster` of a profile; `lease`: the right to change the deployment; None: only to look."""
+        """`lease`: the right to change the deployment; None: only to look."""
         self._record, self._cluster, self._clock, self._reporter = record, cluster, clock, reporter
         self._described = {spec.name: spec for spec in described}
         self._lease, self._lock = lease, threading.RLock()
@@ -126,6 +143,7 @@ class Keeper:
             storage=facts.storage,
             size=max(facts.size, 1 << 20),
             protect=facts.guard != UNPROTECTED,
+            kind=MachineKind.CONTAINER if facts.in_container else MachineKind.VM,
         )
 
     def profiles(self) -> set[str]:
@@ -156,7 +174,7 @@ class Keeper:
                 if spec.node is not None:
                     return spec.node
                 continue
-            places = self._cluster(spec.profile).resources().storages
+            places = self._cluster(spec.profile, container=spec.is_container).resources().storages
             if any(one.storage == facts.storage and not one.shared for one in places):
                 return facts.node
         return ""
@@ -176,13 +194,16 @@ class Keeper:
         ]
 
     def _serials_of(self, machine: Machine) -> frozenset[str]:
-        vm = self._cluster(machine.facts.profile or "default").find_vm(machine.facts) if machine.facts.vmid else None
+        vm = self._of(machine).find_vm(machine.facts) if machine.facts.vmid else None
         return frozenset() if vm is None else serials_in(vm)
+
+    def _of(self, machine: Machine) -> VolumeCluster:
+        return self._cluster(machine.facts.profile or "default", container=machine.facts.container)
 
     def changes(self, spec: MachineSpec, vm: Vm) -> Sequence[Change]:
         found = [change for name in spec.volumes if (change := self._change(self.spec(name), vm)) is not None]
         stops = vm.power is Power.RUNNING
-        why = "PVE parks disks of a stopped VM only"
+        why = f"PVE parks disks of a stopped {'container' if spec.is_container else 'VM'} only"
         return (
             *found,
             *(
@@ -195,7 +216,7 @@ class Keeper:
         serial, key = self.serial(spec.name), volume_key(spec.name)
         slot = next((slot for slot, one in volumes_in(vm.config).items() if one == serial), "")
         if not slot:
-            grown = self._used(spec)
+            grown = 0 if spec.is_container else self._used(spec)
             plugs = vm.power is not Power.RUNNING or "disk" in hotplugged(vm)
             return Change(
                 key, "", ATTACHED, restart=not plugs, reason="" if plugs else "disk hotplug is off", outgrows=grown
@@ -205,9 +226,12 @@ class Keeper:
         size = parse_size(parse_drive(vm.config[slot]).get("size", "")) or spec.size
         if size > spec.size:
             return Change(key, print_size(size), print_size(spec.size), forbidden="a volume never shrinks")
-        return Change(key, print_size(size), print_size(spec.size), outgrows=size) if size < spec.size else None
+        outgrown = 0 if spec.is_container else size  # PVE grows what is on a mount point itself
+        return Change(key, print_size(size), print_size(spec.size), outgrows=outgrown) if size < spec.size else None
 
     def disks(self, spec: MachineSpec) -> Sequence[Disk]:
+        if spec.is_container:
+            return ()
         volumes = [self.spec(name) for name in spec.volumes]
         return [
             Disk.model_construct(
@@ -217,6 +241,8 @@ class Keeper:
         ]
 
     def used(self, spec: MachineSpec) -> Mapping[str, int]:
+        if spec.is_container:
+            return {}
         return {volume_key(name): used for name in spec.volumes if (used := self._used(self.spec(name)))}
 
     def _used(self, spec: VolumeSpec) -> int:
@@ -258,7 +284,7 @@ class Keeper:
     def refuse_rollback(self, machine: Machine, snapshot: str) -> None:
         if not self.attached(machine):
             return
-        cluster = self._cluster(machine.facts.profile)
+        cluster = self._of(machine)
         vm = cluster.find_vm(machine.facts)
         now = set() if vm is None else set(volumes_in(vm.config).values())
         then = set(volumes_in(cluster.config_in_snapshot(machine.facts, snapshot).values).values())
@@ -310,7 +336,8 @@ class Keeper:
         self._attach(name, machine, spec, self._get_vm(machine, spec))
 
     def _get_vm(self, machine: Machine, spec: MachineSpec) -> Vm:
-        vm = self._cluster(spec.profile).find_vm(machine.facts) if machine.facts.vmid else None
+        there = self._cluster(spec.profile, container=machine.facts.container)
+        vm = there.find_vm(machine.facts) if machine.facts.vmid else None
         if vm is None:
             raise NotFound(
                 f"{machine.name}: it has no VM to attach a volume to", hint=f"{command(Verb.DEPLOY)} makes it"
@@ -318,7 +345,7 @@ class Keeper:
         return vm
 
     def _attach(self, name: str, machine: Machine, spec: MachineSpec, vm: Vm) -> None:
-        target, taken = VmRef(vm.uuid, vm.vmid, vm.node), {*(disk.slot for disk in spec.disks), *spec.extra}
+        target, taken = VmRef(vm.uuid, vm.vmid, vm.node), {*_slots_of(spec), *spec.extra}
         self._pursue(name, VolumePhase.ATTACHED, machine, node=vm.node, target=target, taken=taken)
 
     def park(self, name: str) -> None:
@@ -340,7 +367,7 @@ class Keeper:
         spot = world.store.find(world.serial, ())
         if spot is None:
             raise NotFound(f"volume {name}: no VM that we may see has a disk with the serial {world.serial}")
-        facts = VolumeFacts(serial=world.serial, profile=spec.profile, storage=spec.storage).at(spot)
+        facts = described_facts(world, VolumeFacts()).at(spot)
         parked = world.store.keeps_volumes(spot.vm)
         if parked:
             facts = replace(facts, parker=spot.vm.uuid, parker_vmid=spot.vm.vmid)
@@ -352,7 +379,8 @@ class Keeper:
         """Make the disk in the slot of a stopped machine's VM the volume: it stays where it is, with its data."""
         vm, volume = self._get_vm(machine, spec), self.spec(name)
         target = VmRef(vm.uuid, vm.vmid, vm.node)
-        disk = self._cluster(spec.profile).volume_store.drives(target).get(slot)
+        store = self._cluster(spec.profile, container=machine.facts.container).volume_store
+        disk = store.drives(target).get(slot)
         if self.volume(name).phase is not VolumePhase.ABSENT:
             raise StateError(f"volume {name} is recorded already, as {self.volume(name).phase}")
         refuse_to_take(volume, slot, disk, machine, spec)
@@ -386,6 +414,8 @@ class Keeper:
                 ended = pursue(LIFECYCLE, goal, volume, world, self._record.journal(self._lease), way=way)
             finally:
                 self._learn(ended)
+            if ended.facts.parker_vmid:
+                world.store.guard(VmRef(ended.facts.parker, ended.facts.parker_vmid, ended.facts.node))
 
     def _world(
         self,
@@ -397,8 +427,10 @@ class Keeper:
         target: VmRef | None = None,
         taken: Collection[str] = (),
     ) -> World:
-        cluster = self._cluster(spec.profile)
-        same = [one for one in self.volumes() if one.facts.profile == spec.profile]
+        if volume.facts.serial:
+            _refuse_other_kind(spec, volume.facts)
+        cluster, kind = self._cluster(spec.profile, container=spec.is_container), spec.is_container
+        same = [one for one in self.volumes() if one.facts.profile == spec.profile and one.facts.in_container is kind]
         return World(
             spec=spec,
             serial=self.serial(spec.name),

@@ -233,7 +233,7 @@ class OpenDeployment:
         self.volumes = Keeper(
             self.record,
             () if self.network is None else self.network.volumes,
-            self._parts.hypervisor,
+            self._parts.guests_of,
             self._parts.clock,
             self._options.reporter,
             lease,

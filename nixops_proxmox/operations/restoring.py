@@ -11,8 +11,10 @@ from nixops_proxmox.kinds.machine.ports import Clock
 from nixops_proxmox.model import Archive, Machine, Phase, Vm
 from nixops_proxmox.operations.backups import list_archives
 from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.pve.cluster.containers import NO_PROOF
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
-from nixops_proxmox.pve.vm.identity import find_mark, uuid_of
+from nixops_proxmox.pve.vm.container import restored_volumes, unsaved_mounts
+from nixops_proxmox.pve.vm.identity import find_mark
 from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, storage_of
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spelling import Verb, command
@@ -26,13 +28,10 @@ class Chosen:
 
     archive: Archive
     config: Mapping[str, str]
-
-    @property
-    def uuid(self) -> str:
-        return uuid_of(self.config)
+    uuid: str
 
     def whose(self) -> str:
-        name = self.config.get("name", "a VM without a name")
+        name = self.config.get("name") or self.config.get("hostname", "a VM without a name")
         mark = find_mark(self.config.get("description", ""))
         marked = f", marked as {mark.machine!r} of the deployment {mark.deployment!r}" if mark is not None else ""
         return f"{name}, with the UUID {self.uuid}{marked}"
@@ -42,11 +41,14 @@ def choose_archive(hypervisor: PveHypervisor, machine: Machine, wanted: str = ""
     """The backup, or the newest of ours. Only looks. Raises NeedsPermission if another machine is in it, unless
     `foreign`."""
     archive = _pick(list_archives(hypervisor, machine.facts), wanted, machine.name)
-    chosen = Chosen(archive, hypervisor.client.get_archive_config(archive.node, archive.volume))
+    config = hypervisor.client.get_archive_config(archive.node, archive.volume)
+    chosen = Chosen(archive, config, hypervisor.kind.uuid_of(config))
     if chosen.uuid == machine.facts.uuid.lower():
         return chosen
     if not chosen.uuid:
-        raise PveRefused(f"{machine.name}: the VM in {archive.volume} has no SMBIOS UUID to know it by")
+        raise PveRefused(f"{machine.name}: what is in {archive.volume} has no UUID to know it by")
+    if machine.facts.container:
+        raise PveRefused(f"{machine.name}: {archive.volume} holds another machine: {chosen.whose()}; {NO_PROOF}")
     if not foreign:
         raise NeedsPermission(
             f"{machine.name}: {archive.volume} holds another machine: {chosen.whose()}; nothing was done",
@@ -109,21 +111,35 @@ def _refuse_unfit(hypervisor: PveHypervisor, machine: Machine, chosen: Chosen, s
     node = standing.node if standing is not None else archive.node
     if standing is not None and standing.protected:
         raise NeedsPermission(
-            f"{machine.name}: VM {standing.vmid} is protected, so PVE will not overwrite it",
+            f"{machine.name}: {hypervisor.kind.word} {standing.vmid} is protected, so PVE will not overwrite it",
             hint="set `protection = false` and deploy, then restore it",
         )
     if node != archive.node and not archive.shared:
         raise NotFound(
             f"{machine.name}: it is on {node}, which cannot read {archive.volume}: that is on {archive.node}",
-            hint=f"migrate the VM to {archive.node} first, or copy the backup to a storage that both have",
+            hint=f"migrate the machine to {archive.node} first, or copy the backup to a storage that both have",
         )
+    _refuse_losses(machine, chosen, standing)
     drives = drives_of(chosen.config).values()
+    mounts = restored_volumes(chosen.config) if machine.facts.container else {}
     wanted = {storage_of(drive.get("file", "")) for drive in drives if not is_cdrom(drive)} - {""}
+    wanted |= {storage_of(str(mount)) for mount in mounts.values()}
     have = {one.storage for one in hypervisor.resources().storages if one.available and one.node == node}
     if missing := sorted(wanted - have):
         raise NotFound(
             f"{machine.name}: the disks in {archive.volume} were on {', '.join(missing)}, which {node} now lacks",
             hint="make the storage available there first: PVE restores disks to where they were",
+        )
+
+
+def _refuse_losses(machine: Machine, chosen: Chosen, standing: Vm | None) -> None:
+    """PVE deletes all mount points of a container that it overwrites, and most are in no backup."""
+    lost = unsaved_mounts(standing.config, chosen.config) if standing is not None and machine.facts.container else []
+    if lost:
+        adopt = command(Verb.VOLUME_ADOPT, "NAME", "--disk", f"{machine.name}:{lost[0].partition(' ')[0]}")
+        raise NeedsPermission(
+            f"{machine.name}: {chosen.archive.volume} has nothing of {', '.join(lost)}, and a restore would delete it",
+            hint=f"{adopt} makes it a volume, which stays; or set its `backup = true`, and take another backup",
         )
 
 

@@ -2,7 +2,7 @@
 
 from nixops_proxmox.errors import SpecError
 from nixops_proxmox.model import Machine, Spot
-from nixops_proxmox.pve.vm.parking import SLOTS
+from nixops_proxmox.pve.vm.parking import MOUNTS, SLOTS
 from nixops_proxmox.pve.wire.properties import print_size
 from nixops_proxmox.spec import MachineSpec, VolumeSpec
 
@@ -12,12 +12,17 @@ def refuse_to_take(volume: VolumeSpec, slot: str, disk: Spot | None, machine: Ma
     who = f"{machine.name}: {slot}"
     if disk is None:
         raise SpecError(f"{who}: its VM has no disk there")
-    if slot not in SLOTS:
-        raise SpecError(f"{who}: a volume is a SCSI disk", hint="attach the disk to a scsi slot first")
-    if slot in {one.slot for one in spec.disks}:
+    if slot not in (MOUNTS if spec.is_container else SLOTS):
         raise SpecError(
-            f"{who}: the description still has it as a disk of the machine",
-            hint=f"remove it from deployment.proxmox.disks, and name {volume.name} in deployment.proxmox.volumes",
+            f"{who}: a volume is a {'mount point' if spec.is_container else 'SCSI disk'}",
+            hint="" if spec.is_container else "attach the disk to a scsi slot first",
+        )
+    mounts = spec.container.mounts if spec.container is not None else ()
+    if slot in {one.slot for one in spec.disks} | {one.slot for one in mounts}:
+        raise SpecError(
+            f"{who}: the description still has it as one of the machine's own",
+            hint=f"remove it from deployment.proxmox.{'container.mounts' if spec.is_container else 'disks'}, and name"
+            f" {volume.name} in deployment.proxmox.volumes",
         )
     if volume.name not in spec.volumes:
         raise SpecError(

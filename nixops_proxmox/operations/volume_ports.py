@@ -20,6 +20,12 @@ class VolumeCluster(Protocol):
     def config_in_snapshot(self, facts: Facts, name: str) -> ConfigSeen: ...
 
 
+class Clusters(Protocol):
+    """The hypervisor of a profile: for its VMs, or for its containers."""
+
+    def __call__(self, name: str, /, *, container: bool) -> VolumeCluster: ...
+
+
 class VolumeRecord(Protocol):
     """As much of a deployment's record."""
 

@@ -15,7 +15,6 @@ from nixops_proxmox.spec.machine import (
     InstallSource,
     InstallSpec,
     IpSpec,
-    MachineKind,
     MachineSpec,
     NetworkSpec,
     Nic,
@@ -23,6 +22,7 @@ from nixops_proxmox.spec.machine import (
     Ssh,
     Tpm,
 )
+from nixops_proxmox.spec.machine_kind import MachineKind
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.parse import parse_machine, parse_network, parse_part, parse_secrets, parse_volume
 from nixops_proxmox.spec.volume import VolumeSpec

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from nixops_proxmox.spec.addresses import check_source
 from nixops_proxmox.spec.cloud_init import is_told, slot_of
-from nixops_proxmox.spec.containers import check_container
+from nixops_proxmox.spec.containers import MEANINGLESS, check_container
 from nixops_proxmox.spec.encryption import GUARD, SECURE_BOOT, Tpm2
 from nixops_proxmox.spec.extra import objection
 from nixops_proxmox.spec.images import is_file_here
@@ -48,6 +48,7 @@ _SSH_OWN = {
     "proxyjump": "endpoint.jump",
     "hostname": "endpoint.address",
 }
+OF_DISKS = ("discard", "ssd")  # what only a volume of VMs has
 
 
 def check_disk(disk: Disk, at: At, mistakes: Mistakes) -> None:
@@ -362,6 +363,7 @@ def check_volumes(
 ) -> None:
     """A volume is attached to one machine, on the hypervisor where it is. `path_of` a machine's name."""
     machines, known = list(machines), {volume.name: volume for volume in volumes}
+    _check_options(known.values(), mistakes)
     for machine in machines:
         for index, name in enumerate(machine.volumes):
             path = f"{path_of(machine.name)}.volumes[{index}]"
@@ -371,6 +373,10 @@ def check_volumes(
             if volume is None:
                 text = f"there is no volume {name} in resources.volumes{nearest(name, known)}"
                 mistakes.add(path, text, hint=f'resources.volumes.{name} = {{ storage = "…"; size = "10G"; }};')
+            elif volume.kind is not machine.kind:
+                text = f"{name} is a volume for a {volume.kind}, and the machine is a {machine.kind}"
+                hint = f'resources.volumes.{name}.kind = "{machine.kind}" makes it one of its, unless it exists already'
+                mistakes.add(path, text, hint=hint)
             elif volume.profile != machine.profile:
                 text = f"{name} is on the hypervisor {volume.profile}, and the machine on {machine.profile}"
                 mistakes.add(path, text)
@@ -380,6 +386,13 @@ def check_volumes(
         first, *others = owners
         for other in others:
             mistakes.add(f"{path_of(other)}.volumes", f"{name} is attached to {first} already")
+
+
+def _check_options(volumes: Iterable[VolumeSpec], mistakes: Mistakes) -> None:
+    for volume in volumes:
+        for field in OF_DISKS:
+            if volume.is_container and getattr(volume, field) is not None:
+                mistakes.add(f"resources.volumes.{volume.name}.{field}", MEANINGLESS)
 
 
 def _twice(pairs: Iterable[tuple[T | None, str]]) -> Iterator[tuple[T, list[str]]]:

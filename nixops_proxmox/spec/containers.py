@@ -6,9 +6,10 @@ from nixops_proxmox.errors import SpecError
 from nixops_proxmox.spec.machine import Cpu, InstallSpec, MachineSpec
 from nixops_proxmox.spec.resource import ResourceSpec, place_of
 from nixops_proxmox.spec.tree import Mistakes
+from nixops_proxmox.spec.volume import PLACE
 
 OF_VMS = (
-    "disks", "volumes", "encryption", "balloon", "bios", "efi", "tpm", "machine", "arch", "scsi_controller", "display",
+    "disks", "encryption", "balloon", "bios", "efi", "tpm", "machine", "arch", "scsi_controller", "display",
     "hotplug", "expert_args", "extra",
 )  # fmt: skip
 OF_VM_RESOURCES = ("ha", "replications")  # what we do not do for containers
@@ -46,6 +47,9 @@ def _set_for_vms(spec: MachineSpec) -> Iterator[str]:
 
 def _check_mounts(spec: MachineSpec, at: Callable[[str], str], mistakes: Mistakes) -> None:
     paths = [mount.path.rstrip("/") for mount in spec.container.mounts] if spec.container is not None else []
+    for path in paths:
+        if f"{path}/".startswith(PLACE):
+            mistakes.add(f"{at('container')}.mounts", f"{path}: {PLACE} is for volumes alone")
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         mistakes.add(f"{at('container')}.mounts", f"two of them are at {path}")
 

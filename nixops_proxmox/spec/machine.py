@@ -14,6 +14,7 @@ from nixops_proxmox.spec.deploy import DeploySpec
 from nixops_proxmox.spec.encryption import Encryption
 from nixops_proxmox.spec.frozen import Frozen
 from nixops_proxmox.spec.layouts import LayoutName, refuse_no_layout
+from nixops_proxmox.spec.machine_kind import MachineKind
 from nixops_proxmox.spec.macs import MacPoolSpec, MacSchemeSpec
 from nixops_proxmox.spec.placed_file import PlacedFile
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -191,11 +192,6 @@ class Placement(Frozen):
     spread: v.Group | None = None
     together: v.Group | None = None
     strict: bool = False
-
-
-class MachineKind(StrEnum):
-    VM = "vm"
-    CONTAINER = "container"
 
 
 class MachineSpec(Frozen):

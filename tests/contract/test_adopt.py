@@ -165,7 +165,7 @@ def test_what_cannot_be_taken_over_says_why_and_nothing_is_touched(made: Deploym
 def test_a_vm_that_keeps_volumes_is_not_taken_over(made: Deployment) -> None:
     store = made.bench.another().volume_store
     parker = store.make_parker(
-        store.propose_parker("22222222-2222-4222-8222-222222222222", "pve1"), "demo", made.bench.note
+        store.propose_parker("22222222-2222-4222-8222-222222222222", "pve1"), "demo", "local-lvm", made.bench.note
     )
     (found,) = examine(made, str(parker.vmid))
     assert found.problem == "it keeps volumes, and never runs"

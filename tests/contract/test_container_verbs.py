@@ -10,12 +10,14 @@ from nixops_proxmox import cli
 from nixops_proxmox.cli.report import looked_at
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.model import Machine
 from nixops_proxmox.operations import Deployed
 from nixops_proxmox.operations.adopting import Adoption
 from nixops_proxmox.operations.backups import back_up, return_to_snapshot, take_snapshot
 from nixops_proxmox.operations.disk_keys import rotate
 from nixops_proxmox.operations.exporting import export_machines
-from nixops_proxmox.operations.restoring import choose_archive
+from nixops_proxmox.operations.pursuit import Pursuit
+from nixops_proxmox.operations.restoring import restore
 from tests.contract.hypervisors import Hypervisors, find_obstacle, start_hypervisors
 from tests.contract.test_containers import container
 
@@ -34,8 +36,14 @@ def wait_for_console(deployed: Deployed) -> None:
         pass
 
 
+def backed_up(web: Pursuit, _: object) -> Machine:
+    back_up(web)
+    return web.machine
+
+
 def restored(deployed: Deployed) -> object:
-    return choose_archive(deployed.hypervisor_of("web"), deployed.read_only("web").machine)
+    hypervisor = deployed.hypervisor_of("web")
+    return deployed.work_on(WEB, lambda web, _: restore(hypervisor, web))
 
 
 # In this order; what it must say, where it does not work. The last ones leave no container behind.
@@ -60,8 +68,8 @@ VERBS: dict[str, tuple[Act, str]] = {
     "unlock": (lambda one: one.unlock(WEB), "encrypt"),
     "recovery": (lambda one: one.work_on(WEB, lambda web, _: rotate(web)), "encrypt"),
     "rescue": (lambda one: one.rescue(WEB), "a container has no installer"),
-    "backup": (lambda one: back_up(one.read_only("web")), "neither backs containers up nor restores them"),
-    "restore": (restored, "neither backs containers up nor restores them"),
+    "backup": (lambda one: one.work_on(WEB, backed_up), ""),
+    "restore": (restored, ""),
     "move": (lambda one: one.move(WEB, "other"), "it is a container"),
     "adopt": (lambda one: one.examine("pve", WEB), "container"),
     "recover": (lambda one: one.recoverable(["pve"]), ""),

@@ -41,7 +41,7 @@ def ref(machine: Machine) -> VmRef:
 
 def parker(bench: Bench, node: str = "pve1") -> VmRef:
     there = store(bench)
-    return there.make_parker(there.propose_parker(UUID, node), "demo", bench.note)
+    return there.make_parker(there.propose_parker(UUID, node), "demo", "local-lvm", bench.note)
 
 
 def parked(bench: Bench, spec: VolumeSpec = SPEC, node: str = "pve1") -> VmRef:
@@ -132,7 +132,9 @@ def test_a_vm_that_changed_hands_is_left_alone(bench: Bench) -> None:
     with pytest.raises(NotFound, match="is not the one with the UUID"):
         store(bench).move(found, other, "scsi30", bench.note)
     with pytest.raises(VmidTaken):
-        store(bench).make_parker(VmRef("44444444-4444-4444-8444-444444444444", other.vmid, "pve1"), "demo", bench.note)
+        store(bench).make_parker(
+            VmRef("44444444-4444-4444-8444-444444444444", other.vmid, "pve1"), "demo", "local-lvm", bench.note
+        )
     assert store(bench).find(SERIAL, ()) == found
 
 

@@ -190,7 +190,18 @@ def _of_containers() -> list[Made]:
         Made(
             "containers.change_config", of(lambda c: c.change_config(NODE, VMID, {"cores": 1})), "PUT", f"{ct}/config"
         ),
-        Made("containers.restore_vm", of(lambda c: c.restore_vm(NODE, VMID, template)), "POST", base),
+        Made(
+            "containers.restore_container",
+            of(lambda c: c.restore_container(NODE, VMID, template, {"rootfs": "local-lvm:8"}, force=True)),
+            "POST",
+            base,
+        ),
+        Made(
+            "containers.reassign_disk",
+            of(lambda c: c.reassign_disk(NODE, VMID, "mp0", 900000, "mp1", ("", ""))),
+            "POST",
+            f"{ct}/move_volume",
+        ),
         Made("containers.open_terminal", of(lambda c: c.open_terminal(NODE, VMID)), "POST", f"{ct}/termproxy"),
         Made("containers.migrate_vm", of(lambda c: c.migrate_vm(NODE, VMID, "pve2")), "POST", f"{ct}/migrate"),
         Made("containers.make_template", of(lambda c: c.make_template(NODE, VMID)), "POST", f"{ct}/template"),

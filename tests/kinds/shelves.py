@@ -38,6 +38,7 @@ class Shelves:
     """What is out there; outlives every process."""
 
     def __init__(self) -> None:
+        self.slots, self.move_task = SLOTS, "qmmove"
         self.vms: dict[int, ShelfVm] = {MACHINE.vmid: ShelfVm(MACHINE.uuid)}
         self.made = 0
         self.tasks: dict[str, Callable[[], None] | None] = {}
@@ -87,7 +88,7 @@ class Disks:
         return self.shelves.vms[holder.vmid].parker
 
     def find_slot(self, holder: VmRef, besides: Collection[str], /, *, last: bool) -> str:
-        free = [slot for slot in SLOTS if slot not in {*self.drives(holder), *besides}]
+        free = [slot for slot in self.shelves.slots if slot not in {*self.drives(holder), *besides}]
         return "" if not free else free[-1] if last else free[0]
 
     def propose_parker(self, uuid: str, node: str, /) -> VmRef:
@@ -95,7 +96,7 @@ class Disks:
 
     # Changing
 
-    def make_parker(self, parker: VmRef, owner: str, note: NoteTask, /) -> VmRef:
+    def make_parker(self, parker: VmRef, owner: str, storage: str, note: NoteTask, /) -> VmRef:
         there = self.shelves.vms.get(parker.vmid)
         if there is not None and there.uuid == parker.uuid:
             return replace(parker, node=there.node)
@@ -129,7 +130,7 @@ class Disks:
             disk = source.disks.pop(spot.slot)
             to.disks[slot] = replace(disk, name=self._name(target.vmid))
 
-        self._task("qmmove", f"{spot.vm.vmid}-{spot.slot}>{target.vmid}-{slot}", act, note)
+        self._task(self.shelves.move_task, f"{spot.vm.vmid}-{spot.slot}>{target.vmid}-{slot}", act, note)
 
     def mark(self, holder: VmRef, slot: str, spec: VolumeSpec, serial: str, note: NoteTask, /) -> None:
         def act() -> None:
@@ -159,6 +160,8 @@ class Disks:
             del vm.disks[spot.slot]
 
         self._task("qmconfig", str(spot.vm.vmid), act, note)
+
+    def guard(self, parker: VmRef, /) -> None: ...
 
     def drop_parker(self, parker: VmRef, note: NoteTask, /) -> None:
         vm = self.shelves.vms.get(parker.vmid)
@@ -203,8 +206,8 @@ class Disks:
         self.fuse.boundary()
         upid = name_task(len(self.shelves.tasks), kind)
         self.shelves.ids[upid] = what
-        self.shelves.tasks[upid] = act if kind == "qmmove" else None
-        if kind != "qmmove":
+        self.shelves.tasks[upid] = act if kind == self.shelves.move_task else None
+        if kind != self.shelves.move_task:
             act()
         self.fuse.boundary()
         note(upid)

@@ -41,6 +41,7 @@ FRAGMENTS = [
     "docs/encryption.md 3",
     "docs/encryption.md 4",
     "docs/containers.md 0",
+    "docs/containers.md 1",
     "docs/firewall.md 0",
     "docs/firewall.md 1",
     "docs/gateway.md 0",

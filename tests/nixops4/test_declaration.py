@@ -35,7 +35,7 @@ OUTPUTS: dict[str, Any] = {
     "nixos": nixos_outputs(MACHINE),
     "iso": {"volume": ""},
     "image": {"volume": ""},
-    "volume": volume_outputs("data", "npv-0"),
+    "volume": volume_outputs("data", "npv-0", container=False),
     "state": {},
 }
 DESCRIBED = {name: one.model for name, one in find_resource_types().items() if one.model is not None}

@@ -11,6 +11,7 @@ from nixops_proxmox.kinds.machine.steps.hardware import Adjust, CreateVm, Destro
 from nixops_proxmox.kinds.machine.steps.identity import Reserve
 from nixops_proxmox.kinds.machine.steps.system import BootSystem
 from nixops_proxmox.model import Facts, Machine
+from nixops_proxmox.spelling import Verb, command
 
 INSTALLED_BY = "container template"
 
@@ -79,7 +80,8 @@ class DiscardContainer(Discard):
         there = [mount for mount in mounts if vm is not None and mount.slot in vm.config]
         kept = [f"{mount.slot} ({mount.path})" for mount in there if mount.keep]
         if kept:
+            adopt = command(Verb.VOLUME_ADOPT, "NAME", "--disk", f"{machine.name}:{kept[0].partition(' ')[0]}")
             raise NeedsPermission(
-                f"{machine.name}: {', '.join(kept)} must be kept, but a container is made new with all of its volumes",
-                hint="save the data and remove `keep` from its mount points; then run the same command again",
+                f"{machine.name}: {', '.join(kept)} must be kept, but a container is made new with all its own mounts",
+                hint=f"{adopt} makes it a volume, which is parked meanwhile; or save the data and remove `keep`",
             )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 from nixops_proxmox.model import Spot
 
 NAME = "volume"
+CONTAINER = "container"  # in the facts' `holder`
 
 
 class VolumePhase(StrEnum):
@@ -40,9 +41,14 @@ class VolumeFacts:
     machine: str = ""  # the machine that had it attached last
     parker: str = ""  # the UUID of the VM in which it is parked, or will be
     parker_vmid: int = 0
+    holder: str = ""  # "container": only containers can have it; empty: VMs
     guard: str = ""  # "off": the description said `protect = false`
     task: str = ""  # the UPID of a PVE task that the current move started and that must be waited for
     errand: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_container(self) -> bool:
+        return self.holder == CONTAINER
 
     def at(self, spot: Spot) -> Self:
         """The facts of a volume that was seen there. If it is larger now, no guest uses more of it yet."""

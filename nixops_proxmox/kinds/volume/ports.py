@@ -11,8 +11,9 @@ from nixops_proxmox.spec import VolumeSpec
 
 
 class DiskStore(Protocol):
-    """The disks of a cluster's VMs. A disk is a volume if it has the volume's serial. Each effect tells its task's UPID
-    and waits; PVE refuses it if one of the two configurations changed since it was looked at."""
+    """The disks of a cluster's VMs; of its containers, the mount points. A disk is a volume if it has the volume's
+    serial. Each effect tells its task's UPID and waits; PVE refuses it if one of the two configurations changed since
+    it was looked at."""
 
     def find(self, serial: str, near: Collection[int], /) -> Spot | None:
         """The disk with this serial. `near`: VMIDs that are looked at first; then every VM that we may see is.
@@ -35,12 +36,13 @@ class DiskStore(Protocol):
         """A VMID that is free now for a new parker, on the node."""
         ...
 
-    def make_parker(self, parker: VmRef, owner: str, note: NoteTask, /) -> VmRef:
-        """Make the VM that keeps volumes, unless it is there; where it is now. VmidTaken if another VM has its VMID."""
+    def make_parker(self, parker: VmRef, owner: str, storage: str, note: NoteTask, /) -> VmRef:
+        """Make the VM that keeps volumes, unless it is there; where it is now. VmidTaken if another VM has its VMID.
+        `storage`: of the root that a container must have."""
         ...
 
     def find_slot(self, vm: VmRef, besides: Collection[str], /, *, last: bool) -> str:
-        """A free SCSI slot, the first or the last; empty: it is full. `besides`: slots that are free and not ours."""
+        """A free slot, the first or the last; empty: it is full. `besides`: slots that are free and not ours."""
         ...
 
     def allocate(self, parker: VmRef, slot: str, spec: VolumeSpec, serial: str, note: NoteTask, /) -> None:
@@ -64,6 +66,10 @@ class DiskStore(Protocol):
 
     def delete(self, spot: Spot, note: NoteTask, /) -> None:
         """Delete the disk with its data."""
+        ...
+
+    def guard(self, parker: VmRef, /) -> None:
+        """Protect what keeps volumes, if a run that was killed has left it unprotected. Does nothing if it is gone."""
         ...
 
     def drop_parker(self, parker: VmRef, note: NoteTask, /) -> None:
@@ -97,6 +103,16 @@ class World:
     machine: str = ""
     taken: Collection[str] = ()
     disk: Spot | None = None
+
+    @property
+    def word(self) -> str:
+        """What has the volume attached."""
+        return "container" if self.spec.is_container else "VM"
+
+    @property
+    def move_task(self) -> str:
+        """PVE's type of the task that makes a disk another VM's."""
+        return "move_volume" if self.spec.is_container else "qmmove"
 
     def wait_for_task(self, upid: str) -> None:
         self.store.wait_for_task(upid)

@@ -6,13 +6,12 @@ from typing import TypeAlias
 from nixops_proxmox.core import table
 from nixops_proxmox.core.engine import TASK
 from nixops_proxmox.errors import NeedsPermission, NotFound, PveRefused, StateError, VmidTaken
-from nixops_proxmox.kinds.volume.facts import Volume, VolumeFacts
+from nixops_proxmox.kinds.volume.facts import CONTAINER, Volume, VolumeFacts
 from nixops_proxmox.kinds.volume.ports import World
 from nixops_proxmox.model import Spot, VmRef
 from nixops_proxmox.spelling import Verb, command
 
 Attempt: TypeAlias = table.Attempt[Volume, VolumeFacts]
-MOVE = "qmmove"  # PVE's type of the task that makes a disk another VM's
 
 
 def find_spot(world: World, facts: VolumeFacts) -> Spot | None:
@@ -38,8 +37,8 @@ def get_spot(world: World, volume: Volume) -> Spot:
     spot = find_spot(world, volume.facts)
     if spot is None:
         raise NotFound(
-            f"volume {volume.name}: no VM that we may see has a disk with the serial {world.serial}",
-            hint="is it detached, or in a VM that the token may not see? nothing was changed",
+            f"volume {volume.name}: no {world.word} that we may see has a disk with the serial {world.serial}",
+            hint=f"is it detached, or in a {world.word} that the token may not see? nothing was changed",
         )
     return spot
 
@@ -74,7 +73,7 @@ def refuse_stranger(world: World, volume: Volume) -> None:
     spot = world.store.find(world.serial, ())
     if spot is not None:
         raise StateError(
-            f"volume {volume.name}: VM {spot.vm.vmid} on {spot.vm.node} has a disk with its serial"
+            f"volume {volume.name}: {world.word} {spot.vm.vmid} on {spot.vm.node} has a disk with its serial"
             f" ({world.serial}, in {spot.slot}), and our record knows nothing of it; nothing was made",
             hint=f"if it is this volume, {command(Verb.VOLUME_ADOPT, volume.name)} records it; if another"
             " deployment has the same name, give one of the two another name",
@@ -86,13 +85,19 @@ def prepare_parker(world: World, attempt: Attempt, node: str) -> VmRef:
     store, owner = world.store, attempt.thing.deployment
     chosen = _recorded_parker(world, attempt.facts, node) or _roomy_parker(world, node)
     parker = chosen or store.propose_parker(attempt.facts.parker or world.mint(), node)
-    facts = replace(attempt.facts, serial=world.serial, profile=world.spec.profile, storage=world.spec.storage)
+    facts = described_facts(world, attempt.facts)
     attempt.note(replace(facts, parker=parker.uuid, parker_vmid=parker.vmid))
     try:
-        return store.make_parker(parker, owner, attempt.note_task)
+        return store.make_parker(parker, owner, world.spec.storage, attempt.note_task)
     except VmidTaken:
         attempt.note(replace(attempt.facts, parker_vmid=0))
         raise
+
+
+def described_facts(world: World, facts: VolumeFacts) -> VolumeFacts:
+    """What stays of the description, if it is described no more."""
+    spec, holder = world.spec, CONTAINER if world.spec.is_container else ""
+    return replace(facts, serial=world.serial, profile=spec.profile, storage=spec.storage, holder=holder)
 
 
 def _recorded_parker(world: World, facts: VolumeFacts, node: str) -> VmRef | None:
@@ -129,8 +134,7 @@ class TakeDisk:
         return attempt.facts.at(get_spot(world, volume.moved(volume.phase, attempt.facts)))
 
     def _known(self, world: World, facts: VolumeFacts, spot: Spot) -> VolumeFacts:
-        known = replace(facts, serial=world.serial, profile=world.spec.profile, storage=world.spec.storage)
-        return replace(known, machine=world.machine).at(spot)
+        return replace(described_facts(world, facts), machine=world.machine).at(spot)
 
 
 class Attach:
@@ -148,7 +152,7 @@ class Attach:
             raise StateError(f"volume {volume.name}: there is no VM to attach it to")
         if not is_parked(world, volume.facts, spot):
             raise NeedsPermission(
-                f"volume {volume.name}: VM {spot.vm.vmid} on {spot.vm.node} has it (in {spot.slot})",
+                f"volume {volume.name}: {world.word} {spot.vm.vmid} on {spot.vm.node} has it (in {spot.slot})",
                 hint=f"{command(Verb.VOLUME_DETACH, volume.name)} parks it first",
             )
         if spot.vm.node != target.node:
@@ -156,9 +160,9 @@ class Attach:
             spot = replace(spot, vm=moved)
         slot = world.store.find_slot(target, world.taken, last=True)
         if not slot:
-            raise PveRefused(f"volume {volume.name}: VM {target.vmid} has no free SCSI slot")
+            raise PveRefused(f"volume {volume.name}: {world.word} {target.vmid} has no free slot")
         facts = replace(attempt.facts.at(spot), machine=world.machine, parker=spot.vm.uuid)
-        attempt.note(replace(facts, parker_vmid=spot.vm.vmid, errand={TASK: MOVE}))
+        attempt.note(replace(facts, parker_vmid=spot.vm.vmid, errand={TASK: world.move_task}))
         world.store.move(spot, target, slot, attempt.note_task)
         facts = replace(attempt.facts, uuid=target.uuid, vmid=target.vmid, node=target.node, slot=slot)
         return facts.at(get_spot(world, volume.moved(volume.phase, facts)))
@@ -188,12 +192,13 @@ class Park:
     def _move(self, world: World, volume: Volume, spot: Spot, attempt: Attempt) -> None:
         if spot.marked and world.store.runs(spot.vm):
             raise NeedsPermission(
-                f"volume {volume.name}: VM {spot.vm.vmid} runs, and PVE only parks disks of a VM that is stopped",
+                f"volume {volume.name}: {world.word} {spot.vm.vmid} runs, and PVE only parks disks of a {world.word}"
+                " that is stopped",
                 hint=f"{command(Verb.STOP, volume.facts.machine)} first" if volume.facts.machine else "stop it first",
             )
         parker = prepare_parker(world, attempt, spot.vm.node)
         slot = world.store.find_slot(parker, (), last=False)
-        attempt.note(replace(attempt.facts, slot=slot, errand={TASK: MOVE}))
+        attempt.note(replace(attempt.facts, slot=slot, errand={TASK: world.move_task}))
         world.store.move(spot, parker, slot, attempt.note_task)
         attempt.note(replace(attempt.facts, uuid=parker.uuid, vmid=parker.vmid, node=parker.node))
 
@@ -213,7 +218,8 @@ class Delete(table.Repeatable):
     """Delete the volume and its data"""
 
     def do(self, world: World, volume: Volume, attempt: Attempt) -> VolumeFacts:
-        """Safe to repeat: a disk without the volume's serial is never touched. Of one that is gone, the record goes."""
+        """Safe to repeat: a disk without the volume's serial is never touched. Of one that is gone, the record goes.
+        What a container keeps loses its mark when its deletion begins, and only we put something in there."""
         spot = find_spot(world, attempt.facts)
         if spot is None:
             return self._deleted(world, attempt)
@@ -222,9 +228,9 @@ class Delete(table.Repeatable):
                 f"volume {volume.name}: it is protected",
                 hint=f"set `resources.volumes.{volume.name}.protect = false` to allow it",
             )
-        if not is_parked(world, volume.facts, spot) or not spot.marked:
+        if not is_parked(world, volume.facts, spot) or not (spot.marked or world.spec.is_container):
             raise NeedsPermission(
-                f"volume {volume.name}: VM {spot.vm.vmid} on {spot.vm.node} has it (in {spot.slot})",
+                f"volume {volume.name}: {world.word} {spot.vm.vmid} on {spot.vm.node} has it (in {spot.slot})",
                 hint=f"{command(Verb.VOLUME_DETACH, volume.name)} parks it first",
             )
         world.store.delete(spot, attempt.note_task)

@@ -1,6 +1,6 @@
 """PUT …/config of a container: checked, then made pending, then applied as far as it can be now."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nixops_proxmox.lab.access import Auth
@@ -40,6 +40,17 @@ async def change(cluster: Cluster, auth: Auth, container: Container, params: Map
     check_tags(cluster, auth, tags, values.get("tags", "" if "tags" in deleted else tags))
     if "unprivileged" in params:
         die("unable to modify read-only option: 'unprivileged'")
+    await set_values(cluster, container, values, deleted, reverted)
+
+
+async def set_values(
+    cluster: Cluster,
+    container: Container,
+    values: Mapping[str, str],
+    deleted: Sequence[str] = (),
+    reverted: Sequence[str] = (),
+) -> None:
+    """What `update_pct_config` does: a volume that comes from another container is taken by it, too."""
     _check_names(container, values, deleted, reverted)
     await _queue(cluster, container, values, deleted, reverted)
     touched = {*values, *deleted}
@@ -49,7 +60,9 @@ async def change(cluster: Cluster, auth: Auth, container: Container, params: Map
         await plug(cluster, container, touched)
 
 
-def _check_names(container: Container, values: Mapping[str, str], deleted: list[str], reverted: list[str]) -> None:
+def _check_names(
+    container: Container, values: Mapping[str, str], deleted: Sequence[str], reverted: Sequence[str]
+) -> None:
     for word, keys in (("revert", reverted), ("delete", deleted)):
         for key in keys:
             if key not in CONFIG:
@@ -71,7 +84,7 @@ def _check_names(container: Container, values: Mapping[str, str], deleted: list[
 
 
 async def _queue(
-    cluster: Cluster, container: Container, values: Mapping[str, str], deleted: list[str], reverted: list[str]
+    cluster: Cluster, container: Container, values: Mapping[str, str], deleted: Sequence[str], reverted: Sequence[str]
 ) -> None:
     for key in reverted:
         container.pending.pop(key, None)

@@ -56,8 +56,6 @@ def config_values(params: Mapping[str, Any]) -> dict[str, str]:
 def start_create(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, Any]) -> str:
     """The call's own part; the UPID."""
     vmid, pool = int(params["vmid"]), params.get("pool")
-    if params.get("restore"):
-        die(f"unable to restore CT {vmid} - the lab has no backups of containers")
     unprivileged = bool(params.get("unprivileged", cluster.release.since(9)))
     if not unprivileged and cluster.release.since(9):
         cluster.require(auth, "/", "Sys.Modify")

@@ -3,8 +3,8 @@
 import re
 
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.config import UNUSED, is_nic, volume_of
-from nixops_proxmox.lab.container import Container, parse_net
+from nixops_proxmox.lab.config import UNUSED, format_size, is_nic, volume_of
+from nixops_proxmox.lab.container import Container, is_bound, parse_mount, parse_net, print_mount
 from nixops_proxmox.lab.ipam import give_back, take
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.vms.pending import add_unused, forget_unused, is_in_snapshot
@@ -27,7 +27,17 @@ async def apply_pending(cluster: Cluster, container: Container, keys: set[str] |
             if volume_of(old) not in ("", volume_of(value)):
                 add_unused(container, volume_of(old))
             forget_unused(container, volume_of(value))
+            value = _with_size(cluster, container, key, value)
         container.config[key] = value
+
+
+def _with_size(cluster: Cluster, container: Container, key: str, value: str) -> str:
+    """`$rescan_volume`: of a volume whose size was not told, the storage is asked."""
+    mount = parse_mount(key, value)
+    if is_bound(mount) or "size" in mount:
+        return value
+    stored = cluster.stores.get_volume(mount["volume"], container.node)
+    return print_mount({**mount, "size": format_size(stored.size)})
 
 
 async def plug(cluster: Cluster, container: Container, touched: set[str]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.container import is_bound, parse_mount
-from nixops_proxmox.lab.refusals import Refused
+from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.vms.disks import NEW
 from nixops_proxmox.lab.vms.rights import require
 
+OWNER = re.compile(r"(?:vm|subvol|base)-(\d+)-")
 ANY_CONFIG = tuple(f"VM.Config.{part}" for part in ("Disk", "CPU", "Memory", "Network", "Options"))
 FAMILIES = (
     (re.compile(r"cores|cpuunits|cpulimit"), "VM.Config.CPU"),
@@ -61,15 +62,32 @@ def _check_key(
     name = next((name for pattern, name in FAMILIES if pattern.fullmatch(key)), "VM.Config.Options")
     require(cluster, auth, vmid, pool, (name,))
     if name == "VM.Config.Disk" and value is not None:
-        _check_volume(cluster, auth, key, value)
+        _check_volume(cluster, auth, vmid, key, value)
 
 
-def _check_volume(cluster: Cluster, auth: Auth, key: str, value: str) -> None:
+def _check_volume(cluster: Cluster, auth: Auth, vmid: int, key: str, value: str) -> None:
     mount = parse_mount(key, value)
     if is_bound(mount):
         raise _only_root("mount point type bind is only allowed for root@pam")
     if new := NEW.match(mount["volume"]):
         cluster.require(auth, f"/storage/{new[1]}", "Datastore.AllocateSpace")
+    else:
+        _check_existing(cluster, auth, vmid, mount["volume"])
+
+
+def _check_existing(cluster: Cluster, auth: Auth, vmid: int, volid: str) -> None:
+    """`check_volume_access`: one of its own, else the rights to the container whose it is."""
+    name, volume = cluster.stores.split(volid)
+    content = cluster.stores.check_name(cluster.stores.get(name), volume)
+    if content != "images":
+        die(f"unable to use volume {volid} - content type needs to be 'rootdir'")
+    owner = int(match[1]) if (match := OWNER.search(volume)) is not None else 0
+    if owner == vmid or cluster.allows(auth, f"/storage/{name}", "Datastore.Allocate"):
+        return
+    if not owner:
+        die(f"missing privileges to access {volid}")
+    cluster.require(auth, f"/storage/{name}", "Datastore.Audit")
+    cluster.require(auth, f"/vms/{owner}", "VM.Config.Disk")
 
 
 def _check_features(

@@ -5,6 +5,7 @@ from typing import Any
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.containers.create import start_create
 from nixops_proxmox.lab.containers.remove import start_remove
+from nixops_proxmox.lab.containers.restore import may_restore, start_restore
 from nixops_proxmox.lab.describe import vm_figures
 from nixops_proxmox.lab.refusals import bad_parameter, no_permission
 from nixops_proxmox.lab.schema.container import CREATE
@@ -40,6 +41,9 @@ async def containers(call: Call) -> Any:
 
 def may_create(call: Call) -> None:
     """VM.Allocate on the id or on the pool; the refusal names neither."""
+    if call.get("restore"):
+        may_restore(call.cluster, call.auth, call.params)
+        return
     pool, vmid = call.get("pool"), call.get("vmid", "")
     if pool and pool not in call.cluster.pools:
         raise no_permission(f"pool '{pool}' does not exist")
@@ -51,7 +55,8 @@ def may_create(call: Call) -> None:
 @routes.post("/nodes/{node}/lxc", CREATE, may_create)
 async def create(call: Call) -> Any:
     call.cluster.check_quorum()
-    return start_create(call.cluster, call.auth, call.node, call.params)
+    start = start_restore if call.get("restore") else start_create
+    return start(call.cluster, call.auth, call.node, call.params)
 
 
 @routes.get(BASE)

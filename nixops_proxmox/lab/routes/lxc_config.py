@@ -6,10 +6,11 @@ from nixops_proxmox.lab.call import DIGEST, Call, Routes, needs
 from nixops_proxmox.lab.config import check_digest, format_size, parse_size
 from nixops_proxmox.lab.container import parse_mount, print_mount, shown, typed
 from nixops_proxmox.lab.containers.change import change
+from nixops_proxmox.lab.containers.reassign import start_reassign
 from nixops_proxmox.lab.containers.rights import ANY_CONFIG
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.schema.container import CONFIG, LAST_MOUNT
-from nixops_proxmox.lab.schema.types import boolean, matching, named, one_of
+from nixops_proxmox.lab.schema.types import boolean, integer, matching, named, number, one_of
 from nixops_proxmox.lab.tasks import Log
 
 routes = Routes()
@@ -98,3 +99,21 @@ async def _resize(call: Call, log: Log | None) -> None:
     container.config[key] = print_mount({**mount, "size": format_size(size)})
     if key in container.started:
         container.started[key] = container.config[key]
+
+
+VOLUMES = ("rootfs", *(f"mp{n}" for n in range(LAST_MOUNT + 1)), *(f"unused{n}" for n in range(LAST_MOUNT + 1)))
+MOVE = {
+    "volume": one_of(*VOLUMES, optional=False),
+    "storage": named("pve-storage-id"),
+    "delete": boolean(),
+    "digest": DIGEST,
+    "bwlimit": number(0),
+    "target-vmid": integer(100, 999999999, format="pve-vmid"),
+    "target-volume": one_of(*VOLUMES),
+    "target-digest": DIGEST,
+}
+
+
+@routes.post(f"{BASE}/move_volume", MOVE, needs("/vms/{vmid}", "VM.Config.Disk"))
+async def move_volume(call: Call) -> Any:
+    return start_reassign(call.cluster, call.auth, call.container, call.params)

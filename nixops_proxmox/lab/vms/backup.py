@@ -10,6 +10,7 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import render_section
+from nixops_proxmox.lab.container import Container, is_bound, mounts_of
 from nixops_proxmox.lab.exports import archive_size, notes_of
 from nixops_proxmox.lab.machines.base import Volume
 from nixops_proxmox.lab.refusals import Refused, die
@@ -18,7 +19,8 @@ from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms.snapshots import hard_disks
 
-EXTENSION = {"0": "vma", "1": "vma.zst", "gzip": "vma.gz", "lzo": "vma.lzo", "zstd": "vma.zst"}
+KINDS = ("qemu", "lxc")
+PACKED = {"0": "", "1": ".zst", "gzip": ".gz", "lzo": ".lzo", "zstd": ".zst"}
 _ONE_AT_A_TIME = "vzdump"
 
 
@@ -51,7 +53,7 @@ def start_backup(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, A
 
 def _chosen(cluster: Cluster, node: str, params: Mapping[str, Any]) -> list[Vm]:
     """Guests of other nodes are passed over in silence."""
-    here = [vm for vm in cluster.vms_on(node) if vm.kind == Vm.kind]  # the lab backs up no containers
+    here = list(cluster.vms_on(node))
     if params.get("all"):
         excluded = _ids(params.get("exclude", ""))
         return [vm for vm in here if vm.vmid not in excluded]
@@ -66,7 +68,7 @@ def _ids(text: str) -> set[int]:
 
 
 async def _backup_one(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any], log: Log) -> bool:
-    log.say(f"INFO: Starting Backup of VM {vm.vmid} (qemu)")
+    log.say(f"INFO: Starting Backup of VM {vm.vmid} ({vm.kind})")
     try:
         vm.check_lock()
         vm.config["lock"] = "backup"
@@ -85,16 +87,15 @@ async def _backup_one(cluster: Cluster, vm: Vm, storage: Storage, params: Mappin
 async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any]) -> Stored:
     """A folder beside the archive's name holds the disks; the archive itself is the configuration."""
     stamp = datetime.datetime.fromtimestamp(cluster.clock.time(), datetime.UTC).strftime("%Y_%m_%d-%H_%M_%S")
-    name = f"backup/vzdump-qemu-{vm.vmid}-{stamp}.{EXTENSION[params.get('compress', '0')]}"
+    ending = f"{'vma' if vm.kind == Vm.kind else 'tar'}{PACKED[params.get('compress', '0')]}"
+    name = f"backup/vzdump-{vm.kind}-{vm.vmid}-{stamp}.{ending}"
     stored = cluster.stores.record(
         storage, vm.node, name, size=0, format=name.partition(".")[2], content="backup", vmid=vm.vmid
     )
     folder = _disks_folder(stored)
     folder.mkdir(parents=True, exist_ok=True)
     disks: dict[str, dict[str, Any]] = {}
-    for key, disk in hard_disks(cluster, vm).items():
-        if "backup=0" in vm.config[key].split(","):
-            continue
+    for key, disk in _saved(cluster, vm).items():
         copy = Volume(disk.volid, folder / key, disk.size, disk.format)
         await cluster.driver.allocate(copy)
         await cluster.driver.copy(disk.volume, copy)
@@ -113,6 +114,21 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
     return stored
 
 
+def _saved(cluster: Cluster, vm: Vm) -> dict[str, Stored]:
+    """What goes into the archive. A disk does, unless it is left out; a mount point does not, unless it is named."""
+    if isinstance(vm, Container):
+        mounts = {key: mount for key, mount in mounts_of(vm.config).items() if not is_bound(mount)}
+        named = {key: mount for key, mount in mounts.items() if key == "rootfs" or mount.get("backup") == "1"}
+        return {key: cluster.stores.get_volume(mount["volume"], vm.node) for key, mount in named.items()}
+    disks = hard_disks(cluster, vm).items()
+    return {key: disk for key, disk in disks if "backup=0" not in vm.config[key].split(",")}
+
+
+def kind_of(stored: Stored) -> str:
+    """Of the guest that is in the archive."""
+    return next((kind for kind in KINDS if f"backup/vzdump-{kind}-" in stored.volid), "")
+
+
 def _disks_folder(stored: Stored) -> Path:
     return stored.path.with_name(f"{stored.path.name}.disks")
 
@@ -129,6 +145,8 @@ def archived_config(stored: Stored) -> str:
     """The configuration file in the archive, with the map of its disks that vzdump adds."""
     content = read_archive(stored)
     config: dict[str, str] = content["config"]
+    if kind_of(stored) == "lxc":
+        return f"{render_section(config)}\n"
     maps = [f"#qmdump#map:{key}:drive-{key}::{disk['format']}:" for key, disk in content["disks"].items()]
     return "\n".join([render_section(config), *maps, ""])
 

@@ -22,7 +22,7 @@ from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
-from nixops_proxmox.lab.vms.backup import archived_disk, read_archive
+from nixops_proxmox.lab.vms.backup import archived_disk, kind_of, read_archive
 from nixops_proxmox.lab.vms.create import config_values, join_pool
 from nixops_proxmox.lab.vms.disks import Made, allocation_line, refuse_disks_with_archive
 from nixops_proxmox.lab.vms.leases import take_addresses
@@ -41,6 +41,8 @@ def start_restore(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, 
         cluster.require(auth, f"/storage/{archive.storage}", "Datastore.AllocateSpace")
         cluster.require(auth, f"/vms/{archive.vmid}", "VM.Backup")
     cluster.check_quorum()
+    if kind_of(archive) == "lxc":
+        die(f"unable to restore VM {vmid} - '{archive.volid}' is no backup of a VM")
     old = cluster.vms.get(vmid)
     if old is not None:
         _check_overwrite(cluster, old, node, params)

@@ -51,10 +51,25 @@ class ContainerClient(PveClient):
         self.set_config(node, vmid, params)
         return None
 
-    @override
-    def restore_vm(self, node: str, vmid: int, archive: str, *, storage: str = "", force: bool = False) -> str:
-        params: Params = {"vmid": vmid, "ostemplate": archive, "restore": True, "storage": storage or None}
+    def restore_container(self, node: str, vmid: int, archive: str, volumes: Params, *, force: bool) -> str:
+        """`volumes`: each, as it is made. Without them, PVE puts all on the storage `local`."""
+        params: Params = {"vmid": vmid, "ostemplate": archive, "restore": True, **volumes}
         return self._task("POST", VMS, {**params, "force": True} if force else params, node=node)
+
+    @override
+    def reassign_disk(
+        self, node: str, vmid: int, disk: str, target: int, target_disk: str, digests: tuple[str, str]
+    ) -> str:
+        """Make the volume another container's. PVE takes it out of the one before it asks whether the other may have
+        it: if that is protected, nothing has the volume then."""
+        params: Params = {
+            "volume": disk,
+            "target-vmid": target,
+            "target-volume": target_disk,
+            "digest": digests[0],
+            "target-digest": digests[1],
+        }
+        return self._task("POST", f"{VMS}/{{vmid}}/move_volume", params, node=node, vmid=vmid)
 
     @override
     def open_terminal(self, node: str, vmid: int, serial: str = "") -> Mapping[str, Any]:

@@ -13,11 +13,12 @@ from nixops_proxmox.model import Archive, Change, Facts, Machine, Place, Power, 
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.pve.api.containers import ContainerClient
 from nixops_proxmox.pve.cluster.container_moves import ContainerMoves
+from nixops_proxmox.pve.cluster.container_volumes import ContainerVolumeStore
 from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.hypervisor import Creation, PveHypervisor
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.templates import Templates, refuse_missing
-from nixops_proxmox.pve.vm.container import create_params
+from nixops_proxmox.pve.vm.container import create_params, restored_volumes
 from nixops_proxmox.pve.vm.container_diff import container_changes, container_update
 from nixops_proxmox.pve.vm.diff import ConfigUpdate
 from nixops_proxmox.pve.vm.identity import identity_of
@@ -28,7 +29,7 @@ from nixops_proxmox.spelling import Verb, command
 
 KEY = "ssh_host_ed25519_key"
 _TOLD = re.compile(rf"'{KEY}'.*\n(?:done: )?(SHA256:[A-Za-z0-9+/]{{43}}) ")
-NO_BACKUPS = "this version neither backs containers up nor restores them"
+NO_PROOF = "a container cannot become this machine from the backup of another: nothing would prove who answers"
 
 
 def key_in(log: Sequence[str]) -> str:
@@ -38,23 +39,14 @@ def key_in(log: Sequence[str]) -> str:
 
 
 class ContainerSaves(Saves):
-    """Snapshots are as those of VMs."""
+    """As those of VMs, but that a restore names each volume: PVE would put all of them on one storage."""
 
     @override
-    def archives(self, facts: Facts) -> Sequence[Archive]:
-        raise _no_backups(facts)
-
-    @override
-    def choose_storage(self, facts: Facts) -> str:
-        raise _no_backups(facts)
-
-    @override
-    def back_up(self, facts: Facts, storage: str, mode: str, note: NoteTask) -> None:
-        raise _no_backups(facts)
-
-
-def _no_backups(facts: Facts) -> PveRefused:
-    return PveRefused(f"container {facts.vmid}: {NO_BACKUPS}", hint=f"`vzdump {facts.vmid}` backs it up in PVE")
+    def _post_restore(self, facts: Facts, archive: Archive, storage: str, node: str, *, force: bool) -> str:
+        config = self._client.get_archive_config(node, archive.volume)
+        assert isinstance(self._client, ContainerClient)
+        volumes = restored_volumes(config, storage)
+        return self._client.restore_container(node, facts.vmid, archive.volume, volumes, force=force)
 
 
 class ContainerHypervisor(PveHypervisor):
@@ -68,6 +60,8 @@ class ContainerHypervisor(PveHypervisor):
         places = (self._placer, self._clock, self._sleep)
         self.moves = ContainerMoves(self.client, self._view, self._finder, self._work, *places)
         self._templates = Templates(self.media, self.resources, self.wait_for_task)
+        client = ContainerClient(machines.unguarded.sender)
+        self.volume_store = ContainerVolumeStore(client, self._view, self._finder, self._work, self._templates)
 
     @property
     def host_api(self) -> ContainerClient:
@@ -169,7 +163,7 @@ class ContainerHypervisor(PveHypervisor):
 
     @override
     def give_mark(self, machine: Machine, uuid: str) -> Vm:
-        raise PveRefused(f"{machine.name}: {NO_BACKUPS}", hint=f"back it up in PVE (`vzdump {machine.facts.vmid}`)")
+        raise PveRefused(f"{machine.name}: {NO_PROOF}")
 
     @override
     def choose_place(self, spec: MachineSpec) -> Place:

@@ -17,6 +17,7 @@ class GuestKind:
     uuid_of: Callable[[Mapping[str, str]], str]
     is_ours: Callable[[Mapping[str, str], str], bool]
     makers: tuple[str, ...]
+    others_archives: str  # in the names of archives of the other kind, which may be of the same VMID
 
     def task(self, of_vms: str) -> str:
         """What PVE calls a task of this kind that does what this one does to VMs."""
@@ -25,6 +26,8 @@ class GuestKind:
         return "vzmigrate" if of_vms == "qmigrate" else self.prefix + of_vms.removeprefix("qm")
 
 
-VMS = GuestKind("qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"))
+VMS = GuestKind("qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"), r"backup/(vzdump-lxc-|ct/)")
 # A container has no SMBIOS: the mark in its notes says whose it is.
-CONTAINERS = GuestKind("lxc", "container", "vz", marked_uuid, marked_by, ("vzcreate", "vzrestore", "vzclone"))
+CONTAINERS = GuestKind(
+    "lxc", "container", "vz", marked_uuid, marked_by, ("vzcreate", "vzrestore", "vzclone"), r"backup/(vzdump-qemu-|vm/)"
+)

@@ -103,9 +103,8 @@ def _other_needs(spec: MachineSpec) -> Iterator[Need]:
     for_verbs = "the verbs snapshot and rollback"
     must = spec.deploy.snapshot
     yield Need(paths, ("VM.Snapshot",), for_deploy if must else for_verbs, must=must)
-    if not spec.is_container:
-        yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
-        yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)
+    yield Need(paths, ("VM.Migrate",), "the verb migrate", must=False)
+    yield Need(paths, ("VM.Backup",), "the verbs backup, restore and move", must=False)
     yield Need(("/nodes",), ("Sys.Audit",), "see how much memory is free on nodes", must=False)
     if spec.pool:
         yield Need((f"/pool/{spec.pool}",), ("Pool.Audit",), "see the pool", must=False)

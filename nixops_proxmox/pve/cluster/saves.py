@@ -1,5 +1,6 @@
 """Snapshots and backups of VMs: which there are, made, deleted, and put in a VM's place."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -71,7 +72,7 @@ class Saves:
         found = {}
         for place in self._backup_places():
             for volume in self._client.list_volumes(place.node, place.storage, "backup"):
-                if volume.vmid == facts.vmid:
+                if volume.vmid == facts.vmid and not re.search(self._kind.others_archives, volume.volid):
                     ours = f"{MARK}{facts.uuid}" in volume.notes
                     found[place.only_node, volume.volid] = Archive(
                         volume.volid, place.node, volume.size, volume.created, ours, place.shared
@@ -95,7 +96,7 @@ class Saves:
         def post(node: str) -> str:
             return self._client.back_up(node, facts.vmid, storage, mode=mode, notes=notes)
 
-        self.run_task("vzdump", facts, post, f"VM {facts.vmid}: backing up to {storage}", note)
+        self.run_task("vzdump", facts, post, f"{self._kind.word} {facts.vmid}: backing up to {storage}", note)
 
     def delete_archive(self, node: str, volume: str, note: NoteTask) -> None:
         """NotFound if there is none."""
@@ -107,13 +108,13 @@ class Saves:
         """Make the VM as it is in the archive. `over`: the UUID of the VM that stands there. Empty: none does, but
         perhaps what a restore of ours left that failed. `storage`: for all of its disks. Empty: each goes where it
         was."""
-        doing = f"VM {facts.vmid}: restoring {archive.volume}"
+        doing = f"{self._kind.word} {facts.vmid}: restoring {archive.volume}"
         if over:
             vm = self._finder.find(replace(facts, uuid=over))
             if vm is not None:
                 refuse_to_lose_volumes(vm, "overwritten")
             post = partial(self._post_restore, facts, archive, storage, force=True)
-            self.run_task("qmrestore", replace(facts, uuid=over), post, doing, note)
+            self.run_task(self._kind.task("qmrestore"), replace(facts, uuid=over), post, doing, note)
             return
 
         def noted(upid: str) -> None:
@@ -126,7 +127,7 @@ class Saves:
 
         self._finder.expect(facts.vmid)
         try:
-            self._work.run("qmrestore", archive.node, facts.vmid, anew, noted, doing)
+            self._work.run(self._kind.task("qmrestore"), archive.node, facts.vmid, anew, noted, doing)
         finally:
             self._finder.forget(facts.vmid)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from nixops_proxmox.pve.vm.identity import Identity, notes_with_mark
 from nixops_proxmox.pve.vm.requests import dns_name, wanted_tags
 from nixops_proxmox.pve.wire.calls import Value
-from nixops_proxmox.pve.wire.properties import gib, parse_properties, print_properties
+from nixops_proxmox.pve.wire.properties import gib, parse_properties, parse_size, print_properties, storage_of
 from nixops_proxmox.spec import ContainerSpec, IpSpec, MachineSpec, MountSpec, Nic
+from nixops_proxmox.spec.volume import PLACE
 
 ROOT = "rootfs"
 BRIDGES_MTU = 1  # what VMs may say; a container takes the bridge's by itself
@@ -57,6 +58,29 @@ def mounts_of(config: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """The root and the mount points that a container has, by key."""
     keys = [key for key in config if re.fullmatch(r"rootfs|mp\d+", key)]
     return {key: parse_properties(config[key], "volume") for key in sorted(keys)}
+
+
+def restored_volumes(config: Mapping[str, str], storage: str = "") -> dict[str, Value]:
+    """What is made for a restore, by what the archive says: each volume where it was, or all on `storage`. Volumes that
+    outlive the container are not in it; folders and devices of the node are root's own."""
+    found: dict[str, Value] = {}
+    for key, mount in mounts_of(config).items():
+        there, size = storage_of(mount.get("volume", "")), parse_size(mount.get("size", "")) or 0
+        if there and size and not mount.get("mp", "").startswith(PLACE):
+            kept = {name: text for name, text in mount.items() if name not in ("volume", "size")}
+            found[key] = print_properties({**kept, "volume": new_volume(storage or there, size)}, "volume")
+    return found
+
+
+def unsaved_mounts(config: Mapping[str, str], archived: Mapping[str, str]) -> list[str]:
+    """Mount points that a container has, whose data a restore would lose: the archive has nothing of them."""
+    then = mounts_of(archived)
+    return [
+        f"{key} ({mount.get('mp', '')})"
+        for key, mount in mounts_of(config).items()
+        if key != ROOT and storage_of(mount.get("volume", "")) and not mount.get("mp", "").startswith(PLACE)
+        if then.get(key, {}).get("backup", "0") != "1"
+    ]
 
 
 def new_volume(storage: str, size: int) -> str:

@@ -9,6 +9,7 @@ from nixops_proxmox.pve.vm.container import ROOT, mount_options, net_options, ne
 from nixops_proxmox.pve.vm.correction import Correction, same_scalar
 from nixops_proxmox.pve.vm.diff import ConfigUpdate, in_order
 from nixops_proxmox.pve.vm.identity import Identity, find_mark, notes_with_mark, notes_without_mark
+from nixops_proxmox.pve.vm.parking import volumes_in
 from nixops_proxmox.pve.vm.requests import wanted_tags
 from nixops_proxmox.pve.wire.calls import Value
 from nixops_proxmox.pve.wire.properties import parse_properties, parse_size, print_properties, print_size, storage_of
@@ -117,7 +118,11 @@ def _volume_steps(vm: Vm, container: ContainerSpec) -> Iterator[Correction]:
             yield Correction(Change(mount.slot, have, merged, restart=True), value=merged)
     described = {mount.slot for mount in container.mounts}
     for key in sorted(vm.config):
-        if re.fullmatch(r"mp\d+", key) and key not in described and _is_volume(vm.config[key]):
+        if (
+            re.fullmatch(r"mp\d+", key)
+            and key not in {*described, *volumes_in(vm.config)}
+            and _is_volume(vm.config[key])
+        ):
             yield Correction(Change(key, vm.config[key], "", restart=True), delete=True)
 
 

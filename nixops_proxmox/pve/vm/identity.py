@@ -68,8 +68,17 @@ def is_ours(config: Mapping[str, str], uuid: str) -> bool:
 
 def marked_uuid(config: Mapping[str, str]) -> str:
     """The UUID of a container, lower case: its notes have it, for it has no SMBIOS. Empty if they have none."""
-    mark = find_mark(config.get("description", ""))
-    return mark.uuid.lower() if mark is not None else ""
+    notes = config.get("description", "")
+    mark = find_mark(notes)
+    if mark is not None:
+        return mark.uuid.lower()
+    keeper = _KEEPER.search(notes)
+    return keeper[1].lower() if keeper is not None else ""
+
+
+def print_keeper(uuid: str) -> str:
+    """In the notes of a container that keeps volumes: it is no machine, and bears no machine's mark."""
+    return f"- keeper: `{uuid}`"
 
 
 def marked_by(config: Mapping[str, str], uuid: str) -> bool:
@@ -94,10 +103,12 @@ def print_mark(mark: Mark) -> str:
     )
 
 
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_KEEPER = re.compile(rf"^- keeper: `({_UUID})`$", re.MULTILINE)
 _MARK = re.compile(
     re.escape(_HEAD)
     + r"\s*- deployment: `([^`\n]*)`\s*- machine: `([^`\n]*)`"
-    + r"\s*- uuid: `([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})`"
+    + rf"\s*- uuid: `({_UUID})`"
     + rf"(?:\s*{re.escape(UNFINISHED)})?"
 )
 

@@ -1,18 +1,19 @@
-"""Pure: VMs that keep volumes. Each never starts, is protected, and holds a volume in each of its SCSI slots."""
+"""Pure: VMs and containers that keep volumes. Each never starts, is protected, and has volumes in its slots."""
 
 from collections.abc import Mapping
 from urllib.parse import unquote
 
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.model import Vm
-from nixops_proxmox.pve.vm.identity import TAG
+from nixops_proxmox.pve.vm.container import mounts_of
+from nixops_proxmox.pve.vm.identity import TAG, print_keeper
 from nixops_proxmox.pve.wire.calls import Value
-from nixops_proxmox.pve.wire.properties import drives_of, print_drive
+from nixops_proxmox.pve.wire.properties import drives_of, gib, print_drive, print_properties
 from nixops_proxmox.spec import VolumeSpec
-from nixops_proxmox.spec.volume import is_volume_serial
+from nixops_proxmox.spec.volume import PLACE, is_volume_serial, volume_path
 from nixops_proxmox.spelling import Verb, command
 
-VMIDS = range(900000, 901000)  # of VMs that keep volumes
+VMIDS = range(900000, 901000)  # of VMs and containers that keep volumes
 SLOTS = tuple(f"scsi{number}" for number in range(31))  # all that PVE has
 NOTES = """This VM keeps volumes for nixops-proxmox. It never starts.
 
@@ -20,6 +21,15 @@ Each disk is a volume that no machine has attached now; its serial tells which o
 do not detach its disks.
 
 - deployment: `{owner}`"""
+MOUNTS = tuple(f"mp{number}" for number in range(256))  # all that PVE has, from 7.4 on
+CONTAINERS_NOTES = """This container keeps volumes for nixops-proxmox. It never starts.
+
+Each mount point is a volume that no machine has attached now; its path tells which one. Please do not delete this
+container, and do not detach its mount points.
+
+- deployment: `{owner}`
+{keeper}"""
+ROOM = 128 << 20  # bytes of the root of a container that keeps volumes: nothing is in it
 
 
 def parker_params(uuid: str, vmid: int, owner: str) -> dict[str, Value]:
@@ -39,8 +49,39 @@ def parker_params(uuid: str, vmid: int, owner: str) -> dict[str, Value]:
     }
 
 
+def container_parker_params(uuid: str, vmid: int, owner: str, storage: str, template: str) -> dict[str, Value]:
+    """POST …/lxc. `template`: of an empty tar file, so no system is in it that PVE could look at, or start."""
+    return {
+        "vmid": vmid,
+        "ostemplate": template,
+        "ostype": "unmanaged",
+        "unprivileged": True,
+        "hostname": f"nixops-volumes-{vmid}",
+        "description": CONTAINERS_NOTES.format(owner=owner, keeper=print_keeper(uuid)),
+        "tags": TAG,
+        "rootfs": f"{storage}:{gib(ROOM)}",
+        "memory": 16,
+        "swap": 0,
+        "cores": 1,
+        "onboot": False,
+        "protection": True,
+    }
+
+
 def is_parker(notes: str) -> bool:
-    return notes.startswith(NOTES.partition("\n")[0])
+    return notes.startswith((NOTES.partition("\n")[0], CONTAINERS_NOTES.partition("\n")[0]))
+
+
+def volume_mount(serial: str, volume: str) -> str:
+    """A mount point whose path tells the volume. Backups of the machine leave it out, as they do of VMs."""
+    return print_properties({"volume": volume, "mp": volume_path(serial, container=True), "backup": "0"}, "volume")
+
+
+def serial_at(mount: Mapping[str, str]) -> str:
+    """The serial of the volume that is mounted there. Empty: it is a mount point of the container's own."""
+    path = mount.get("mp", "")
+    serial = path.removeprefix(PLACE)
+    return serial if path.startswith(PLACE) and is_volume_serial(serial) else ""
 
 
 def volume_drive(spec: VolumeSpec, serial: str, file: str) -> str:
@@ -59,9 +100,10 @@ def options_of(spec: VolumeSpec) -> Mapping[str, str]:
 
 
 def volumes_in(config: Mapping[str, str]) -> dict[str, str]:
-    """The serials of the volumes that a VM has attached, by slot."""
+    """The serials of the volumes that a VM or a container has attached, by slot."""
     drives = {slot: unquote(drive.get("serial", "")) for slot, drive in drives_of(config).items()}
-    return {slot: serial for slot, serial in drives.items() if is_volume_serial(serial)}
+    mounts = {slot: serial_at(mount) for slot, mount in mounts_of(config).items()}
+    return {slot: serial for slot, serial in {**drives, **mounts}.items() if is_volume_serial(serial)}
 
 
 def serials_in(vm: Vm) -> frozenset[str]:

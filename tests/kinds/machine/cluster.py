@@ -571,7 +571,7 @@ class Hypervisor:
             if fake.memory != spec.memory and fake.running:
                 fake.pending.add("memory")
             fake.memory = spec.memory or 512
-            fake.disk = max(fake.disk, spec.disks[0].size)
+            fake.disk = max([fake.disk, *(disk.size for disk in spec.disks[:1])])
 
         self.effect("apply_changes", act, note)
         return ()

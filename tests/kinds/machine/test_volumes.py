@@ -18,10 +18,10 @@ from nixops_proxmox.model import Facts, Machine, Phase, Vm
 from nixops_proxmox.operations.keeping import Keeper
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, StorageSeen
 from nixops_proxmox.spec import MachineSpec, VolumeSpec
-from nixops_proxmox.spec.volume import serial_of
+from nixops_proxmox.spec.volume import PLACE, serial_of
 from nixops_proxmox.state import Stored
 from tests.kinds.machine import cluster as machines
-from tests.kinds.machine.cluster import COPIES, SPEC, Bench, Crash, Fuse
+from tests.kinds.machine.cluster import CONTAINER, COPIES, SPEC, Bench, Crash, Fuse
 from tests.kinds.shelves import Disks, ShelfVm, Shelves
 
 BANGS: list[Callable[[], BaseException]] = [Crash, lambda: PveOutcomeUnknown("the answer was lost")]
@@ -29,6 +29,7 @@ IDS = ["crash", "unknown-outcome"]
 DATA = VolumeSpec(name="data", storage="local-lvm", size=10 << 30, protect=False)
 SERIAL = serial_of("demo", "data")
 WITH = SPEC.model_copy(update={"volumes": ("data",)})
+HOLDS = CONTAINER.model_copy(update={"volumes": ("data",)})
 Act = Callable[["Both", Fuse], object]
 
 
@@ -107,8 +108,9 @@ class Hypervisor(machines.Hypervisor):
         if vm is None:
             return None
         self.shelves.sync()
+        of_container = facts.container
         drives = {
-            slot: f"{disk.name},serial={disk.serial},size={disk.size >> 30}G"
+            slot: f"{disk.name},{f'mp={PLACE}' if of_container else 'serial='}{disk.serial},size={disk.size >> 30}G"
             for slot, disk in self.shelves.vms[vm.vmid].disks.items()
         }
         return replace(vm, config={**vm.config, **drives})
@@ -142,10 +144,13 @@ class Cluster:
 class Both(Bench):
     """A machine, and the volume that it has attached; made once, before the machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: MachineSpec = WITH) -> None:
         super().__init__()
-        self.data = DATA
+        self.machine = machine
+        self.data = DATA.model_copy(update={"kind": machine.kind})
         self.shelves, self.volumes = Joint(self.cluster), Volumes()
+        if machine.is_container:
+            self.shelves.slots, self.shelves.move_task = [f"mp{n}" for n in range(256)], "move_volume"
         self.keeper(Fuse()).ensure("data", "pve1", "web")
         ((_, _, self.disk),) = self.shelves.disks()
 
@@ -155,7 +160,7 @@ class Both(Bench):
         return Keeper(
             self.volumes,
             [self.data],
-            lambda _: Cluster(self.shelves, there, fuse),
+            lambda _, *, container: Cluster(self.shelves, there, fuse),
             self.clock,
             self.reporter,
             lease="held",
@@ -167,17 +172,17 @@ class Both(Bench):
         return made
 
     @override
-    def world(self, fuse: Fuse | None = None, *, spec: MachineSpec = WITH, **more: Any) -> World:
-        fuse = fuse or Fuse()
+    def world(self, fuse: Fuse | None = None, *, spec: MachineSpec | None = None, **more: Any) -> World:
+        fuse, spec = fuse or Fuse(), spec or self.machine
         hypervisor = self.hypervisor(fuse)
         world = super().world(fuse, spec=spec, **more)
         return replace(world, hypervisor=hypervisor, volumes=self.keeper(fuse, hypervisor))
 
     @override
     def run(
-        self, goal: Phase = Phase.READY, fuse: Fuse | None = None, *, spec: MachineSpec = WITH, **more: Any
+        self, goal: Phase = Phase.READY, fuse: Fuse | None = None, *, spec: MachineSpec | None = None, **more: Any
     ) -> Machine:
-        return super().run(goal, fuse, spec=spec, **more)
+        return super().run(goal, fuse, spec=spec or self.machine, **more)
 
     def reinstall(self, fuse: Fuse) -> Machine:
         world = self.world(fuse)
@@ -191,7 +196,7 @@ class Both(Bench):
 
     def check(self) -> None:
         assert self.record.machine.phase is Phase.READY and self.vm.running
-        assert self.where() == (self.record.machine.facts.vmid, "scsi30")
+        assert self.where() == (self.record.machine.facts.vmid, self.shelves.slots[-1])
 
 
 def ready(both: Both, fuse: Fuse) -> object:
@@ -207,7 +212,8 @@ def again(both: Both, fuse: Fuse) -> object:
 
 
 def without(both: Both, fuse: Fuse) -> object:
-    return both.run(Phase.READY, fuse, spec=SPEC, permissions=Permissions(allow_reboot=True))
+    spec = both.machine.model_copy(update={"volumes": ()})
+    return both.run(Phase.READY, fuse, spec=spec, permissions=Permissions(allow_reboot=True))
 
 
 def parked(both: Both) -> None:
@@ -225,12 +231,22 @@ ENDS: Mapping[
 }
 
 
-@pytest.mark.parametrize("bang", BANGS, ids=IDS)
+SWEPT = [
+    pytest.param(WITH, BANGS[0], id="vm-crash"),
+    pytest.param(WITH, BANGS[1], id="vm-unknown-outcome"),
+    pytest.param(HOLDS, BANGS[0], id="container-crash"),
+    pytest.param(HOLDS, BANGS[1], id="container-unknown-outcome", marks=pytest.mark.weekly),
+]
+
+
+@pytest.mark.parametrize(("machine", "bang"), SWEPT)
 @pytest.mark.parametrize("story", ENDS)
-def test_a_volume_survives_a_break_anywhere(story: str, bang: Callable[[], BaseException]) -> None:
+def test_a_volume_survives_a_break_anywhere(
+    story: str, bang: Callable[[], BaseException], machine: MachineSpec
+) -> None:
     act, before, check = ENDS[story]
     for at in range(1000):
-        both = Both()
+        both = Both(machine)
         if before is not None:
             before(both, Fuse())
         fuse = Fuse(at, bang)
