@@ -125,7 +125,7 @@ def _saved(cluster: Cluster, vm: Vm) -> dict[str, Stored]:
 
 
 def kind_of(stored: Stored) -> str:
-    """Of the guest that is in the archive."""
+    """The kind of the guest that is in the archive; empty: it is neither."""
     return next((kind for kind in KINDS if f"backup/vzdump-{kind}-" in stored.volid), "")
 
 
