@@ -18,7 +18,7 @@ RECORD = ["termtosvg-ng==1.4.1"]  # draws recordings of the terminal
 
 setup(
     name="nixops-proxmox",
-    version="0.1.0",
+    version="0.2.0",
     description="Describe NixOS machines in Nix, get them installed and reachable on Proxmox VE",
     long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else "",
     long_description_content_type="text/markdown",
@@ -31,7 +31,12 @@ setup(
         "nixops_proxmox.nix": ["*.nix", "**/*.nix", "*.json", "*.rules", "**/*.sh"],
         "nixops_proxmox.lab": ["guestfs/bin/*", "image/overlay/**/*"],  # what goes into guests
     },
-    data_files=[("share/man/man1", ["man/nixops-proxmox.1"])],
+    data_files=[  # where man and the shells look
+        ("share/man/man1", ["man/nixops-proxmox.1"]),
+        ("share/bash-completion/completions", ["share/completions/nixops-proxmox"]),
+        ("share/zsh/site-functions", ["share/completions/_nixops-proxmox"]),
+        ("share/fish/vendor_completions.d", ["share/completions/nixops-proxmox.fish"]),
+    ],
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
         "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it

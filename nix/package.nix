@@ -3,7 +3,7 @@
 
 python3Packages.buildPythonApplication {
   pname = "nixops-proxmox";
-  version = "0.1.0";
+  version = "0.2.0";
   pyproject = true;
 
   src = lib.cleanSourceWith {

@@ -26,6 +26,8 @@ class Verb(StrEnum):
     RECOVERY_TEST = "recovery-test"
     RECOVERY_ROTATE = "recovery-rotate"
     CONSOLE = "console"
+    SSH = "ssh"
+    CHECK = "check"
     KEYS_SEND = "keys-send"
     SNAPSHOT_ROLLBACK = "snapshot-rollback"
     STATUS = "status"

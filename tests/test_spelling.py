@@ -77,6 +77,7 @@ WORDS = {
     Verb.RESTORE: ["web"],
     Verb.SNAPSHOT_ROLLBACK: ["before", "web"],
     Verb.CONSOLE: ["web"],
+    Verb.SSH: ["web"],
     Verb.UNLOCK: ["web"],
     Verb.RECOVERY_TEST: ["web"],
     Verb.RECOVERY_ROTATE: ["web", "--key-file", "-"],

@@ -60,7 +60,15 @@ VERBS = (
     "lab",
     "completion",
 )  # each is a file here, and is imported when it is asked for
-COMMON: dict[str, Any] = {"verbose": 0, "state": "", "deployment": "", "file": "", "flake": "", "profile": ""}
+COMMON: dict[str, Any] = {
+    "verbose": 0,
+    "state": "",
+    "deployment": "",
+    "file": "",
+    "flake": "",
+    "profile": "",
+    "progress": "auto",
+}
 EPILOG = """\
 exit status:
   0    everything succeeded
@@ -166,7 +174,7 @@ def main(argv: Sequence[str] | None = None, *, open_deployment: Callable[..., An
 
     args.open_deployment = open_deployment
     args.command = command_line(words)
-    screen = Screen(verbosity=args.verbose, spell=spelled)
+    screen = Screen(verbosity=args.verbose, spell=spelled, plain=args.progress == "plain")
     screen.log_to_stderr()
     return run(args, screen)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # importing it takes a while (paramiko, requests), which --he
 
 DEPLOYMENT_VARIABLE = "NIXOPS_PROXMOX_DEPLOYMENT"
 STATE_VARIABLE = "NIXOPS_PROXMOX_STATE"
+PROGRESS = ("auto", "plain")
 NETWORK_FILES = ("network.nix", "nixops.nix", "flake.nix")  # looked for in the current folder, in this order
 
 
@@ -43,6 +44,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     file = group.add_argument("-f", "--file", metavar="FILE", default=quiet, help="Read the network from this Nix file")
     complete(file, "file")
     group.add_argument("--flake", metavar="REF", default=quiet, help="Read the network from this flake: ., .#name, …")
+    group.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default=quiet,
+        help="Show progress as lines that stay (plain), or as a table (auto)",
+    )
     group.add_argument(
         "--profile",
         metavar="NAME",

@@ -1,6 +1,6 @@
 """Print a completion script for your shell.
 
-In bash: eval "$(nixops-proxmox completion bash)".
+Packages put one where bash, zsh and fish look. Otherwise, in bash: eval "$(nixops-proxmox completion bash)".
 """
 
 import argparse
@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator
 
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    parser.add_argument("shell", choices=["bash", "zsh", "fish", "tcsh"])
 
 
 def run(args: argparse.Namespace, screen: Screen) -> int:
@@ -25,6 +26,8 @@ def completion_script(shell: str) -> str:
 
     from nixops_proxmox.cli import build_parser
 
+    if shell not in shtab.SUPPORTED_SHELLS:
+        raise ConfigError(f"the installed shtab knows no {shell}", hint="upgrade it: pip install -U shtab")
     parser = build_parser(in_full=True)
     for action in _actions(parser):
         match getattr(action, "completes", ""):

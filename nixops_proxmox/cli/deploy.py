@@ -27,6 +27,7 @@ from nixops_proxmox.display.results import agree_with_care, tell_changing
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.closing import closing_lines, no_lines
 from nixops_proxmox.model import Phase
 from nixops_proxmox.spelling import Verb, command
 
@@ -163,7 +164,8 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         things = everything and bool(deployed.resources.described())
         if names or things or not (removed or gone):
             goal = (until or Phase.READY).value
-            status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things)
+            tell = closing_lines if until in (None, Phase.READY) else no_lines
+            status = carry_out(args.command, screen, names, goal, work, deployed.machines, things=things, tell=tell)
             offer_commits(screen, deployed.takings, "takes")
         return status or _remove(args, screen, deployed, removed, gone) or int(bool(moved))
 

@@ -18,6 +18,7 @@ from nixops_proxmox.model import Machine
 from nixops_proxmox.texts import shown, shown_line
 
 FRAMES = 8  # per second
+NARROW = 80  # columns below which less is told of a machine
 
 
 class LiveBoard:
@@ -57,16 +58,17 @@ class LiveBoard:
             self._note = one_line(text)
 
     def __rich__(self) -> RenderableType:
-        rows = self._board.rows()
-        shown, hidden = choose_rows(rows, max(self._rich.size.height - 3, 3))
+        rows, room = self._board.rows(), max(self._rich.size.height - 3, 3)
+        groups = [] if len(rows) <= room else group_lines(rows, room // 3)
+        shown, hidden = choose_rows(rows, room - len(groups))
         table = Table.grid(padding=(0, 2))
         for row in shown:
             table.add_row(*self._cells(row))
-        parts: list[RenderableType] = [table]
+        parts: list[RenderableType] = [table, *(_line(text) for text in groups)]
         if hidden or (self._total > 1 and not all(row.end for row in rows)):
             parts.append(Text(summary(rows, self._goal, self._total, self._now() - self._board.started), "dim"))
         if self._note:
-            parts.append(Text(self._note, "dim", no_wrap=True, overflow="ellipsis"))
+            parts.append(_line(self._note))
         return Group(*parts)
 
     def _cells(self, row: Row) -> tuple[RenderableType, ...]:
@@ -80,7 +82,8 @@ class LiveBoard:
                 return Text("✓", "green"), name, Text(row.phase, "green"), "", ""
         if row.began is None:
             return Text("·", "dim"), name, Text(row.phase), "", ""
-        way = Text(f"{row.phase} → {row.to}", no_wrap=True)
+        narrow = self._rich.size.width < NARROW
+        way = Text(f"→ {row.to}" if narrow else f"{row.phase} → {row.to}", no_wrap=True)
         return self._spinner, name, way, self._work(row), Text(duration(self._now() - row.began), "cyan", no_wrap=True)
 
     def _work(self, row: Row) -> RenderableType:
@@ -89,8 +92,39 @@ class LiveBoard:
             more = f": {row.detail}" if row.detail else ""
             return Text(f"{row.label}{more}", no_wrap=True, overflow="ellipsis")
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(Text(row.label, no_wrap=True), ProgressBar(total=1.0, completed=fraction, width=20))
+        bar = ProgressBar(total=1.0, completed=fraction, width=20 if self._rich.size.width >= NARROW else 8)
+        label = Text(row.label, no_wrap=True, overflow="ellipsis")
+        grid.add_row(label, bar, Text(row.detail, "dim", no_wrap=True, overflow="ellipsis"))
         return grid
+
+
+def _line(text: str) -> Text:
+    return Text(text, "dim", no_wrap=True, overflow="ellipsis")
+
+
+def group_lines(rows: Sequence[Row], most: int) -> list[str]:
+    """`lab/pve1: 12 of 34 done, 4 at work, 1 failed`: for each hypervisor and node, or for each hypervisor where these
+    are too many. What has no place yet comes last."""
+    places = {row.place for row in rows}
+    nearer = len(places) > most
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.place.partition("/")[0] if nearer else row.place, []).append(row)
+    return [
+        f"{shown_line(place) or 'waiting'}: {counts(some)}" for place, some in sorted(found.items(), key=_last_empty)
+    ]
+
+
+def _last_empty(item: tuple[str, Sequence[Row]]) -> tuple[bool, str]:
+    return not item[0], item[0]
+
+
+def counts(rows: Sequence[Row]) -> str:
+    """`12 of 34 done, 4 at work, 1 failed`."""
+    number = {kind: sum(row.end == kind for row in rows) for kind in ENDS}
+    at_work = sum(row.began is not None for row in rows)
+    parts = [f"{number[DONE]} of {len(rows)} done", *([f"{at_work} at work"] if at_work else [])]
+    return ", ".join([*parts, *(f"{number[end]} {end}" for end in (FAILED, NOT_BEGUN) if number[end])])
 
 
 def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:

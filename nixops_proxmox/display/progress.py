@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from nixops_proxmox.display.signals import status_of
 from nixops_proxmox.errors import DeployError, NotBegun, Retry
 from nixops_proxmox.messages.amounts import duration, one_line
+from nixops_proxmox.messages.closing import place_of
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:  # it takes a while, and a help text shows no machines
@@ -50,6 +51,7 @@ class Relay:
         self._otherwise, self._spell = otherwise, spell
         self._current: Progress | None = None
         self._signal = 0
+        self.worked: set[str] = set()  # the machines that something was done to
 
     def stop(self, number: int = signal.SIGINT) -> None:
         self._signal = number
@@ -73,6 +75,7 @@ class Relay:
     def step(self, machine: "Machine", label: str, to: str) -> None:
         if self.stopping:
             raise Interrupted(f"{machine.name}: stopped before the step: {label}", self._signal)
+        self.worked.add(machine.name)
         self.now.step(machine, label, to)
 
     def detail(self, machine: "Machine", text: str) -> None:
@@ -103,6 +106,7 @@ class Row:
     detail: str = ""
     began: float | None = None
     told: float = 0.0  # when something was last said about it
+    place: str = ""  # the hypervisor and node that it is on
     end: str = ""  # "", or one of ENDS
 
 
@@ -129,7 +133,8 @@ class Board:
 
     def step(self, machine: "Machine", label: str, to: str) -> None:
         now = self._now()
-        self._put(Row(machine.name, machine.phase.value, str(to), shown_line(label), began=now, told=now))
+        row = Row(machine.name, machine.phase.value, str(to), shown_line(label), began=now, told=now)
+        self._put(replace(row, place=place_of(machine)))
 
     def detail(self, machine: "Machine", text: str) -> None:
         with self._lock:
@@ -137,15 +142,15 @@ class Board:
             self._rows[machine.name] = replace(row, detail=one_line(text))
 
     def done(self, machine: "Machine") -> None:
-        self._put(Row(machine.name, machine.phase.value, told=self._now()))
+        self._put(Row(machine.name, machine.phase.value, told=self._now(), place=place_of(machine)))
 
     def ended(self, name: str, error: Exception | None) -> str:
         """Returns the phase it stands in, as far as was told."""
         text = "" if error is None else one_line(str(error))
         with self._lock:
-            phase = self._rows[name].phase if name in self._rows else ""
-            self._rows[name] = Row(name, phase, detail=text, end=end_of(error))
-        return phase
+            before = self._rows.get(name, Row(name, ""))
+            self._rows[name] = Row(name, before.phase, detail=text, end=end_of(error), place=before.place)
+        return before.phase
 
     def take_overdue(self, after: float) -> list[Row]:
         """The rows whose step goes on and of which nothing was said for so long. Each is returned once per time."""

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +10,7 @@ from types import FrameType
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.display.signals import handled, status_of
 from nixops_proxmox.fleet import Outcome
+from nixops_proxmox.messages.closing import no_lines
 from nixops_proxmox.messages.explaining import exit_status, explain_outcomes
 from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.model import Machine
@@ -28,9 +29,11 @@ def carry_out(
     standing: Callable[[], Sequence[Machine]],
     *,
     things: bool = False,
+    tell: Callable[[Sequence[Machine]], Iterable[Line]] = no_lines,
 ) -> int:
     """Do `work` on the machines while it is watched, and tell how it ended. `command`: what the user typed. `standing`
-    looks the machines up afterwards. `things`: there is something to do even without machines."""
+    looks the machines up afterwards. `things`: there is something to do even without machines. `tell`: the last lines
+    of a run that went well, about the machines that it worked on."""
     if not names and not things:
         screen.show([Line("no machines selected")])
         return 0
@@ -40,6 +43,9 @@ def carry_out(
     seconds = time.monotonic() - began
     now = {machine.name: machine for machine in standing()}
     screen.show(explain_outcomes(outcomes, now, goal=goal, seconds=seconds, command=command))
+    if all(outcome.error is None for outcome in outcomes):
+        worked = [now[name] for name in names if name in now and name in screen.reporter.worked]
+        screen.show(list(tell(worked)))
     return exit_status(outcomes)
 
 

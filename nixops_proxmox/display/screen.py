@@ -40,8 +40,11 @@ class Screen:
         verbosity: int = 0,
         ask_from: Callable[[], str] | None = None,
         spell: Callable[[str], str] = str,
+        plain: bool = False,
     ) -> None:
+        """`plain`: nothing is drawn again, and nothing turns: a line for each thing that happened."""
         self.spell = spell
+        self._plain = plain
         self.verbosity = verbosity
         self._streams = (out or sys.stdout, _Lasting(err or sys.stderr))
         self.reporter = Relay(Plain(self.say, verbosity), spell)
@@ -128,7 +131,7 @@ class Screen:
 
     @property
     def _is_lively(self) -> bool:
-        return self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0
+        return self.err.is_terminal and not self.err.is_dumb_terminal and self.verbosity == 0 and not self._plain
 
     @contextmanager
     def busy(self, text: str) -> Iterator[None]:

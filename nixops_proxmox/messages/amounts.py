@@ -15,10 +15,18 @@ def one_line(text: str) -> str:
     return shown_line(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]", " ", lines[-1]).strip()) if lines else ""
 
 
+UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_UNIT = "|".join(UNITS)
+
+
 def find_fraction(detail: str) -> float | None:
-    """How far an upload, a copy or a download is, if its text says so: "37 %", "[3/12 copied]", "3 of 12"."""
+    """How far an upload, a copy or a download is, if its text says so: "37 %", "[3/12 copied]", "3 of 12",
+    "61 MiB of 2.4 GiB"."""
     if found := re.search(r"(?<![\d.])(\d{1,3}(?:\.\d+)?) ?%", detail):
         return min(float(found[1]) / 100, 1.0)
+    if found := re.search(rf"(?<![\w.])(\d+(?:\.\d+)?) ?({_UNIT}) of (\d+(?:\.\d+)?) ?({_UNIT})\b", detail):
+        whole = float(found[3]) * UNITS[found[4]]
+        return min(float(found[1]) * UNITS[found[2]] / whole, 1.0) if whole > 0 else None
     if found := re.search(r"(?<![\w./])(\d+(?:\.\d+)?)(?:/| of )(\d+(?:\.\d+)?)(?![\w./])", detail):
         whole = float(found[2])
         return min(float(found[1]) / whole, 1.0) if whole > 0 else None

@@ -13,6 +13,7 @@ COMMANDS: Mapping[Verb, str] = {
     Verb.REBOOT: "reboot",
     Verb.RESTORE: "restore",
     Verb.STATUS: "check",
+    Verb.CHECK: "check",
     Verb.KEYS_SEND: "send-keys",
 }
 SHARED = (
@@ -27,6 +28,8 @@ def spelling(verb: Verb, words: Sequence[str]) -> str:
         return "say `nixops unlock`"
     if verb in SAID:
         return f"say `{SAID[verb]}=1 nixops deploy`"
+    if verb is Verb.SSH:
+        return f"`nixops ssh {' '.join(words)}`"
     if verb in SHARED:
         return f"`{' '.join(['nixops proxmox', *verb.value.split('-'), *words])}`"
     if verb not in COMMANDS:

@@ -79,6 +79,7 @@ def open_deployment(options: Options) -> Iterator["Deployed"]:
                 taken=recorded_for_systems(record),
                 serials={one.name: one.facts.serials_told for one in record.machines() if one.facts.uuid},
                 build_on=options.build_on,
+                adopted={one.name for one in record.machines() if one.facts.installed_by == "recovered"},
             )
         yield Deployed(options, record, parts, description)
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -124,7 +124,7 @@ class GivenSystems:
         return self.paths.get(name, "")
 
 
-def describe(
+def describe(  # noqa: PLR0913 -- what an evaluation depends on
     deployment: str,
     source: NetworkSource,
     *,
@@ -135,13 +135,15 @@ def describe(
     taken: Taken | None = None,
     serials: Mapping[str, str] = MappingProxyType({}),
     build_on: str = "",
+    adopted: Collection[str] = (),
 ) -> Description:
     """Evaluate and parse. The systems let `client_key` in, and are built when the first of them is asked for. `taken`:
     what their machines have taken from lists of MACs. `serials`: what the serials of recorded machines' disks follow
-    from. `profile`, `build_on`: what counts instead of every machine's own. Empty: nothing."""
+    from. `profile`, `build_on`: what counts instead of every machine's own. Empty: nothing. `adopted`: machines that
+    have a system of somebody else, so that none need be described."""
     source = replace(source, serials=json.dumps(dict(serials), sort_keys=True) if serials else "")
     override = partial(_overridden, profile, build_on)
-    return _describe(deployment, source, override, client_key, roots, tell, taken or {})
+    return _describe(deployment, source, override, client_key, roots, tell, adopted, taken or {})
 
 
 def _overridden(profile: str, build_on: str, network: NetworkSpec) -> NetworkSpec:
@@ -165,9 +167,10 @@ def _describe(
     client_key: str,
     roots: Path,
     tell: Tell,
+    adopted: Collection[str],
     taken: Taken,
 ) -> Description:
-    again = partial(_describe, deployment, source, override, client_key, roots, tell)
+    again = partial(_describe, deployment, source, override, client_key, roots, tell, adopted)
     nix, run = get_nix(), ProcessRunner()
     models = find_used().models
     keys, options = (*source.client_keys, client_key), (*NO_KINDS, *models)
@@ -194,7 +197,7 @@ def _describe(
         roots=roots,
         run=run,
         tell=tell,
-        needed={machine.name for machine in network.machines if _needs_system(machine)},
+        needed={machine.name for machine in network.machines if _needs_system(machine)} - {*adopted},
         cancel=run.cancelled.set,
         elsewhere={machine.name for machine in network.machines if machine.deploy.build_on == "guest"},
     )

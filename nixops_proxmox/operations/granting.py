@@ -1,7 +1,7 @@
 """What the profile's account lacks, made by an administrator: user, token, roles and grants. Only by word."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.operations.doctor import Wanted
@@ -11,6 +11,7 @@ from nixops_proxmox.pve.cluster.permissions import Grants, commands_of, find_gra
 from nixops_proxmox.secrecy import learn
 
 MADE = "made by nixops-proxmox"  # the comment of users and tokens that we made
+AUDITOR, AUDITS = "PVEAuditor", ("VM.Audit", "Datastore.Audit", "Sys.Audit")  # PVE has this role
 ITS_OWN = "pve"  # the realm whose users PVE keeps itself
 
 
@@ -90,6 +91,13 @@ class Granter:
         needs = find_needs(self._client, wanted.machines, wanted.rights, release, granted)
         lacking = missing(needs, {} if lost else granted)
         return Lacks(who, find_grants(lacking, release, granted), not there, new, lost)
+
+    def find_lacks_to_look(self, who: str, *, lacks_secret: bool) -> Lacks:
+        """What an account that only looks lacks: PVE's own role for it, on everything."""
+        lacks = self.find_lacks(who, Wanted(), lacks_secret=lacks_secret)
+        granted = {} if lacks.user or lacks.token else self._accounts.permissions_of(who)
+        sees = all(granted.get("/", {}).get(name) for name in AUDITS)
+        return lacks if sees else replace(lacks, grants=Grants({}, {"/": (AUDITOR,)}))
 
     def supply(self, lacks: Lacks, keep: Callable[[str], None]) -> None:
         """Make it so. `keep` gets the secret of a new token at once: PVE never tells it again. A run that ends before

@@ -115,7 +115,8 @@ def test_deploy_tells_each_move_and_a_summary_on_stderr_alone(cli: Cli) -> None:
     assert done.status == 0, done.err
     assert done.out == ""
     assert "web  absent → reserved  Walk to reserved  1.2 s" in done.err
-    assert "3 machines ready in" in done.err.splitlines()[-1]
+    summary, *places, _way_in, _look = done.err.splitlines()[-6:]
+    assert "3 machines ready in" in summary and [line.split()[0] for line in places] == ["app", "db", "web"]
     assert "\x1b" not in done.err
 
 
@@ -628,7 +629,7 @@ def test_two_folders_of_different_name_are_two_deployments(cli: Cli, tmp_path: P
     assert "nothing is deployed in blog" in cli("status", "-f", str(other / "network.nix")).err
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_the_verbs_and_is_valid(cli: Cli, shell: str) -> None:
     script = cli("completion", shell, real=True).out
     assert "deploy" in script

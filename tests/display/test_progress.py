@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console as Rich
 
-from nixops_proxmox.display.live import LiveBoard, choose_rows, summary
+from nixops_proxmox.display.live import LiveBoard, choose_rows, group_lines, summary
 from nixops_proxmox.display.progress import (
     Board,
     Interrupted,
@@ -96,6 +96,9 @@ def test_failures_and_warnings_are_told_at_once() -> None:
     [
         ("uploading 37 %", 0.37),
         ("37.5% of 3 GiB", 0.375),
+        ("61 MiB of 122 MiB", 0.5),
+        ("512 MiB of 2.0 GiB", 0.25),
+        ("1 KiB of 0 bytes", None),
         ("250 %", 1.0),
         ("copying 3 of 12 paths", 0.25),
         ("[3/12 copied]", 0.25),
@@ -161,6 +164,36 @@ def test_a_fleet_that_does_not_fit_shows_failures_and_work_and_counts_the_rest()
     held = [replace(row, end="not begun") if row.end == "failed" else row for row in rows]
     assert summary(held, "ready", 60, 61) == "48 of 60 ready, 1 at work, 1 not begun · 1 min 01 s"
     assert [row.name for row in choose_rows(held, 3)[0]] == ["m0", "m1", "m20"]
+
+
+def test_machines_that_do_not_fit_are_counted_by_hypervisor_and_node() -> None:
+    rows = [Row(f"m{n}", "ready", end="done", place=f"lab/pve{n % 3 + 1}") for n in range(90)]
+    rows += [Row(f"n{n}", "") for n in range(10)]
+    rows[0] = replace(rows[0], end="failed")
+    rows[3] = replace(rows[3], end="", began=1.0)
+    assert group_lines(rows, 6) == [
+        "lab/pve1: 28 of 30 done, 1 at work, 1 failed",
+        "lab/pve2: 30 of 30 done",
+        "lab/pve3: 30 of 30 done",
+        "waiting: 0 of 10 done",
+    ]
+    assert group_lines(rows, 3)[0] == "lab: 88 of 90 done, 1 at work, 1 failed"
+
+
+@pytest.mark.parametrize(("width", "height"), [(100, 24), (40, 12), (20, 6)])
+def test_a_hundred_machines_fit_on_any_screen(width: int, height: int) -> None:
+    names = [f"m{n}" for n in range(100)]
+    stream = io.StringIO()
+    screen = Rich(file=stream, width=width, height=height, force_terminal=True, color_system=None)
+    board = LiveBoard(screen, "ready", names, now=lambda: 1.0)
+    for n, name in enumerate(names):
+        known = Machine("net", name, Phase.RESERVED, Facts(profile="lab", node=f"pve{n % 3}"))
+        board.step(known, "Create the VM and its disks", "defined")
+        board.detail(known, "uploading 61 MiB of 118 MiB")
+    screen.print(board)
+    lines = stream.getvalue().splitlines()
+    assert 4 <= len(lines) < height and max(map(len, lines)) <= width
+    assert any(line.startswith("lab") for line in lines)
 
 
 def test_the_board_forgets_the_detail_of_a_step_that_is_over() -> None:

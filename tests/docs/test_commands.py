@@ -13,7 +13,9 @@ COMMANDS = sorted(set(shown.shown_commands()), key=lambda one: (one.page, one.wo
 OURS = [one for one in COMMANDS if one.program == PROGRAM]
 # What no test types in these words: a test that shows the same, and why that is enough.
 SHOWN_OTHERWISE = {
-    "init --lab": ("tests/e2e/test_pages.py", "it types the commands of docs/first-hour.md as they stand there"),
+    "adopt --as --deployment": ("tests/e2e/test_pages.py", "it types the commands of docs/existing-cluster.md"),
+    "adopt --as --deployment --dry-run --out": ("tests/e2e/test_pages.py", "as above"),
+    "init --read-only": ("tests/e2e/test_pages.py", "it types the commands of docs/existing-cluster.md"),
     "adopt --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
     "adopt --dry-run --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
     "adopt --out --tfstate": ("tests/contract/test_adopt.py", "the verb only hands the file's path on"),
@@ -26,6 +28,11 @@ SHOWN_OTHERWISE = {
 NIXOPS_OTHERWISE = {"migrate": "tests/contract/test_migrate.py"}  # the lab of those tests has one node
 # Programs of others, and of ours that are no part of the command: who runs them.
 PROGRAMS = {
+    "cat": "it is the system's",
+    "export": "it is the shell's",
+    "sed": "it is the system's",
+    "pipx": "tests/test_installed.py installs the same package into a virtualenv",
+    "uv": "tests/test_installed.py installs the same package into a virtualenv",
     "pveum": "it is typed as root on a node of a real Proxmox VE; tests/pve checks the names of its privileges",
     "pvesh": "it is typed as root on a node of a real Proxmox VE",
     "pass": "it is the user's password store",

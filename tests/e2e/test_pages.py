@@ -23,7 +23,7 @@ def transcripts() -> ModuleType:
 @pytest.mark.nix
 @pytest.mark.netns
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["first-hour.md"])
+@pytest.mark.parametrize("page", ["existing-cluster.md", "first-hour.md"])
 def test_each_command_of_the_page_prints_what_stands_there(transcripts: ModuleType, page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
     with transcripts.start_typist() as typist:

@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write", choices=FORMS, default=FORMS[0], help="Write the network as a file or a flake (default: file)"
     )
+    parser.add_argument(
+        "--read-only", action="store_true", help="Make a token that may only look, and write no network"
+    )
     parser.add_argument("--lab", action="store_true", help="Use the lab, and start it if it is not up")
     add_json(parser)
     add_yes(parser)
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace, screen: "Screen") -> int:
         ensure_lab(name, screen)
     ensure_profile(args, screen, name)
     found = ensure_account(args, screen, name)
-    written = write_network(args, screen, name, found.choice)
+    written = "" if args.read_only else write_network(args, screen, name, found.choice)
     return tell_end(args, screen, name, found, written)
 
 

@@ -50,7 +50,7 @@ def ensure_account(args: argparse.Namespace, screen: Screen, name: str) -> SetUp
     if chosen is None:
         chosen = settle(args, screen, offer, findings)
     with screen.busy(f"testing {name}"), closing(connect(profile)) as client:
-        findings = examine(client, profile, [first_machine(chosen, name)])
+        findings = examine(client, profile, [] if args.read_only else [first_machine(chosen, name)])
     return SetUp(offer, chosen, tuple(findings))
 
 
@@ -113,7 +113,11 @@ def _grant(
     keep: Callable[[str], None],
 ) -> None:
     granter = Granter(client)
-    lacks = granter.find_lacks(who, wanted, lacks_secret=profiles.lacks_secret(profiles.load_table(name)))
+    lacks_secret = profiles.lacks_secret(profiles.load_table(name))
+    if args.read_only:
+        lacks = granter.find_lacks_to_look(who, lacks_secret=lacks_secret)
+    else:
+        lacks = granter.find_lacks(who, wanted, lacks_secret=lacks_secret)
     if not lacks:
         screen.say(f"{who} has all that is needed")
         return
@@ -135,7 +139,7 @@ def settle(
     for line in offer_lines(offer):
         screen.say(line)
     usual = choose(offer)
-    asks = screen.can_ask and not args.lab
+    asks = screen.can_ask and not (args.lab or args.read_only)
     disks = offer.storages_for("images")
     storage = _pick(screen, "storage for disks", args.storage, usual.storage, disks, asks=asks)
     bridge = _pick(screen, "bridge", args.bridge, usual.bridge, offer.bridges, asks=asks)

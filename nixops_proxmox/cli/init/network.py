@@ -97,6 +97,8 @@ def tell_end(args: argparse.Namespace, screen: Screen, name: str, found: SetUp, 
 def next_steps(args: argparse.Namespace, name: str, choice: FirstChoice, written: str, *, missing: bool) -> list[str]:
     """Commands, in their order; the first one that is needed is the first."""
     by = f" --profile {name}" if name != profiles.DEFAULT else ""
+    if args.read_only:
+        return [f"{PROGRAM}{by} adopt --dry-run VMID    (what is VM VMID, as a machine?)"]
     steps = [f"cd {shlex.quote(args.folder)}"] if written and args.folder != "." else []
     if missing:
         steps.append(f"{PROGRAM} doctor --apply{by}")
