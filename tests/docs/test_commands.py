@@ -39,7 +39,6 @@ PROGRAMS = {
     "ansible": "tests/e2e/test_exports.py runs it, where its collections can be had",
     "dot": "it is Graphviz's; tests/messages/test_exports.py reads the text that it gets",
     "chmod": "it is the system's",
-    "export": "it is the shell's",
     "ssh": "tests/e2e/test_behind_a_gateway.py goes through a jump user",
     "nixops": "tests/nixops runs NixOps 2 itself, with these words: see below",
     "scripts/check": "CI runs it",
