@@ -11,7 +11,7 @@ cd "$ROOT" || exit 1
 NIX_PACKAGES="nix-bin"
 GUEST_PACKAGES="openssh-client iproute2 procps"
 TEST_PACKAGES="openssh-sftp-server git dnsmasq-base"
-SERVER_PACKAGES="openssh-server postgresql zsh fish" # Debian starts what is installed, so only where nobody works
+SERVER_PACKAGES="openssh-server postgresql systemd zsh fish" # Debian starts what is installed, so only where nobody works
 QEMU_PACKAGES="qemu-system-x86 qemu-utils ovmf swtpm xorriso isolinux syslinux-common grub-efi-amd64-bin grub-common
   mtools dosfstools squashfs-tools dnsmasq-base kmod lz4 binutils"
 
