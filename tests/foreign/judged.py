@@ -51,6 +51,7 @@ _JUDGED: list[tuple[int | None, str, type[DeployError]]] = [
         PveRefused,
     ),
     (None, r"^(storage|sdn vnet|sdn zone|disk|Disk|snapshot|pool) '.*' (for VM '.*' )?does not exist", NotFound),
+    (None, r"^volume '.*' for container '.*' does not exist", NotFound),
     (None, r"^(role|user) '.*' does not exist|^no such (user|token)", NotFound),
     (None, r"^parent '.*' of pool '.*' does not exist", NotFound),
     (None, r"^storage '.*' is (disabled|not available on node)|could not find (target )?VM", NotFound),
