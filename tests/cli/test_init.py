@@ -163,6 +163,18 @@ def test_a_secret_may_stay_with_the_command_that_knows_it(init: Init, lab: Runni
     assert {path.name for path in (tmp_path / "shop").iterdir()} == {"flake.nix", "machines.nix"}
 
 
+def test_a_token_that_may_only_look_gets_the_role_for_it_and_no_other(
+    init: Init, lab: RunningLab, tmp_path: Path
+) -> None:
+    done = init(*make(lab), "--read-only", stdin=f"{lab.root_password}\n")
+    assert done.status == 0, done.err
+    assert not list((tmp_path / "shop").iterdir())
+    given = {(entry.who, entry.role) for entry in lab.cluster.access.permissions.entries if "nixops@pve" in entry.who}
+    assert given == {(WHO, "PVEAuditor"), ("nixops@pve", "PVEAuditor")}
+    again = init("--admin", "root@pam", "--read-only", stdin=f"{lab.root_password}\n")
+    assert again.status == 0 and "has all that is needed" in again.err, again.err
+
+
 def test_without_a_terminal_each_missing_answer_names_its_option(init: Init, lab: RunningLab) -> None:
     assert "add --url" in init().err
     unknown = init("--url", lab.url)
