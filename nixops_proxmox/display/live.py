@@ -64,20 +64,20 @@ class LiveBoard:
         table = Table.grid(padding=(0, 2))
         for row in shown:
             table.add_row(*self._cells(row))
-        parts: list[RenderableType] = [table, *(_line(text) for text in groups)]
+        parts: list[RenderableType] = [table, *(_cut(text) for text in groups)]
         if hidden or (self._total > 1 and not all(row.end for row in rows)):
-            parts.append(Text(summary(rows, self._goal, self._total, self._now() - self._board.started), "dim"))
+            parts.append(_cut(summary(rows, self._goal, self._total, self._now() - self._board.started)))
         if self._note:
-            parts.append(_line(self._note))
+            parts.append(_cut(self._note))
         return Group(*parts)
 
     def _cells(self, row: Row) -> tuple[RenderableType, ...]:
         name = Text(shown_line(row.name), "bold", no_wrap=True)
         match row.end:
             case "failed":
-                return Text("✗", "red"), name, Text(row.phase, "red"), Text(row.detail, "red", overflow="ellipsis"), ""
+                return Text("✗", "red"), name, Text(row.phase, "red"), _cut(row.detail, "red"), ""
             case "not begun":
-                return Text("–", "yellow"), name, Text(row.phase), Text(row.detail, "yellow", overflow="ellipsis"), ""
+                return Text("–", "yellow"), name, Text(row.phase), _cut(row.detail, "yellow"), ""
             case "done":
                 return Text("✓", "green"), name, Text(row.phase, "green"), "", ""
         if row.began is None:
@@ -98,8 +98,9 @@ class LiveBoard:
         return grid
 
 
-def _line(text: str) -> Text:
-    return Text(text, "dim", no_wrap=True, overflow="ellipsis")
+def _cut(text: str, style: str = "dim") -> Text:
+    """On one line: a machine that took two would push another off the screen."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
 def group_lines(rows: Sequence[Row], most: int) -> list[str]:
