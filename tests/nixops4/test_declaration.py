@@ -1,6 +1,7 @@
 """nix/provider.nix says what the executable takes and gives: read with plain Nix, name by name, type by type."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -73,6 +74,8 @@ def nix_type(annotation: Any) -> Any:
     if isinstance(annotation, UnionType):
         (inner,) = (one for one in get_args(annotation) if one is not NoneType)
         return {"null": nix_type(inner)}
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return {"enum": [str(one) for one in annotation]}
     return {"name": NAMES[annotation]} if annotation in NAMES else "submodule"
 
 
