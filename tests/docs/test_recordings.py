@@ -55,7 +55,8 @@ def test_the_steps_that_are_shown_are_steps_of_today(cast: Path) -> None:
     firsts = {one.split()[0] for one in labels}
     told = re.findall(r"\w+ +(?:→ )?\w+ {2,}([A-Z][a-z][^\r\n:…━]*?)(?: {2,}|:| ━|…|[\r\n])", words_of(cast))
     steps = {one for one in told if one.split()[0] in firsts and "…" not in one}
-    assert steps and steps <= labels
+    unknown = {one for one in steps if not any(each.startswith(one) for each in labels)}  # a long one may be cut off
+    assert steps and unknown == set()
 
 
 @pytest.mark.parametrize("cast", CASTS, ids=lambda path: path.stem)
