@@ -49,7 +49,7 @@ CHANGING = (
     (re.compile(r"/nix/store/[0-9a-z]{32}-"), "/nix/store/…-"),
     (re.compile(r"\b(?:\d+ h \d+ min|\d+ min \d+ s|\d+(?:\.\d+)? s)(?!\w)"), "T"),
     (re.compile(r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\b"), "MOMENT"),
-    (re.compile(r"(?<![\w.])\d{5,6}\b"), "N"),  # VMIDs and ports
+    (re.compile(r"(?<![\w.])\d{5,6}\b|(?<=127\.0\.0\.1:)\d+"), "N"),  # VMIDs and ports
     (re.compile(r"\bpve\d\b"), "NODE"),
     (re.compile(r" {2,}|\t"), " "),
 )
