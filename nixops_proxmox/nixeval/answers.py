@@ -24,7 +24,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Answers:
+class KeptAnswers:
     folder: Path
 
     def find(self, key: str) -> Answer | None:

@@ -26,7 +26,7 @@ _LOCAL = re.compile(r"(?P<scheme>path:|git\+file:)(?://)?(?P<path>[^?]*)(?P<quer
 
 
 @dataclass(frozen=True)
-class Locked:
+class LockedFlake:
     """What a reference means now. `url`: as `builtins.getFlake` takes it. `said`: what Nix said beside. `tree`: where
     the store has the flake's own files."""
 
@@ -64,7 +64,7 @@ def absolute(flake: str, base: Path) -> str:
 
 def lock_flake(
     nix: Nix, flake: str, *, run: Runner, base: Path | None = None, tell: Tell | None = None, timeout: float
-) -> Locked:
+) -> LockedFlake:
     """Pinned as far as the flake can be: a dirty tree cannot."""
     try:
         done = run(metadata_argv(nix, flake, base or Path.cwd()), tell=tell, timeout=timeout)
@@ -77,7 +77,7 @@ def lock_flake(
     try:
         metadata = json.loads(done.stdout)
         tree = metadata.get("path")
-        return Locked(_whole_url(metadata), done.stderr, Path(tree) if isinstance(tree, str) else None)
+        return LockedFlake(_whole_url(metadata), done.stderr, Path(tree) if isinstance(tree, str) else None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationFailed(f"{flake}: Nix did not say what this flake is") from error
 

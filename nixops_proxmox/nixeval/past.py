@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nixops_proxmox.errors import EvaluationFailed
-from nixops_proxmox.nixeval.answers import Answer, Answers
+from nixops_proxmox.nixeval.answers import Answer, KeptAnswers
 from nixops_proxmox.nixeval.archive import nar_hash
 from nixops_proxmox.nixeval.evaluate import NetworkSource, Toplevel, nix_string
 from nixops_proxmox.nixeval.impure import find_doubt
@@ -35,7 +35,7 @@ class Past:
     store is in. Empty for this computer's own."""
 
     source: NetworkSource
-    answers: Answers
+    answers: KeptAnswers
     about: str
     root: str = ""
 
@@ -87,7 +87,7 @@ def open_past(
     words = _pure_words(expression, str(settings.get("system", "")))
     ours = {name: value for name, value in sorted(environment.items()) if name.startswith("NIX_")}
     about = _digest([RULES, nix.version, str(nix.directory), settings, ours, words])
-    answers = Answers(source.past)
+    answers = KeptAnswers(source.past)
     answers.sweep()
     return Past(replace(source, pure=words), answers, about, root)
 

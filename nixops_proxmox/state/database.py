@@ -24,7 +24,7 @@ from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.state.cells import load_json
-from nixops_proxmox.state.together import Line
+from nixops_proxmox.state.together import Writers
 from nixops_proxmox.texts import shown_line
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
@@ -138,7 +138,7 @@ class OneWriterPool(QueuePool):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.line = Line()
+        self.line = Writers()
 
 
 def _open_sqlite(location: Location) -> Engine:

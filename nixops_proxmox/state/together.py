@@ -78,7 +78,7 @@ class _Shared:
             raise self._error
 
 
-class Line:
+class Writers:
     """The threads that write to one database. One at a time writes, in a transaction that it may share with those
     before it."""
 

@@ -9,12 +9,12 @@ from shutil import copytree
 import pytest
 
 from nixops_proxmox.model import Completed
-from nixops_proxmox.nixeval.answers import Answer, Answers
+from nixops_proxmox.nixeval.answers import Answer, KeptAnswers
 from nixops_proxmox.nixeval.archive import nar_hash
 from nixops_proxmox.nixeval.batches import Bounds
 from nixops_proxmox.nixeval.evaluate import NetworkSource
 from nixops_proxmox.nixeval.evaluations import evaluate_fleet
-from nixops_proxmox.nixeval.flakes import Locked
+from nixops_proxmox.nixeval.flakes import LockedFlake
 from nixops_proxmox.nixeval.impure import find_doubt
 from nixops_proxmox.nixeval.past import has_secrets
 from nixops_proxmox.nixeval.runner import ProcessRunner, Tell
@@ -375,7 +375,7 @@ def test_the_hash_of_a_folder_is_nixs_own(nix: Nix, nix_run: ProcessRunner, tmp_
     ],
 )
 def test_a_reference_is_pinned_by_a_revision_or_a_hash(url: str, pinned: bool) -> None:
-    assert Locked(url).is_pinned is pinned
+    assert LockedFlake(url).is_pinned is pinned
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_secret_in_the_description_is_not_kept(deployment: object, secret: boo
 
 
 def test_a_file_that_is_no_answer_is_none(tmp_path: Path) -> None:
-    answers = Answers(tmp_path / "past")
+    answers = KeptAnswers(tmp_path / "past")
     answers.keep("k", Answer({"a": 1}, ("old",)))
     assert answers.find("k") == Answer({"a": 1}, ("old",)) and answers.find("other") is None
     (file,) = (tmp_path / "past").iterdir()
@@ -433,7 +433,7 @@ def test_a_file_that_is_no_answer_is_none(tmp_path: Path) -> None:
 
 
 def test_what_was_used_last_stays_and_what_was_never_finished_goes(tmp_path: Path) -> None:
-    answers = Answers(tmp_path)
+    answers = KeptAnswers(tmp_path)
     for number in range(6):
         answers.keep(str(number), Answer(number))
         os.utime(tmp_path / f"{number}.json", (number, number))

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from nixops_proxmox.lab.image import packages
+from tests.pace import patience
 
 TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "qemu-img")
 PACKAGES = (
@@ -115,5 +116,5 @@ def _truncate(path: Path, size: int) -> None:
 
 
 def _run(*argv: str, given: str | None = None) -> None:
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=patience(SECONDS), check=False)
     assert done.returncode == 0, f"{argv[0]}: {done.returncode}\n{done.stdout}\n{done.stderr}"
