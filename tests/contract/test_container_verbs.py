@@ -98,7 +98,7 @@ def told(act: Act, deployed: Deployed) -> str:
 
 
 def test_no_verb_is_forgotten_here() -> None:
-    files = {path.stem for path in Path(cli.__path__[0]).glob("[a-z]*.py")} - {"arguments", "spelling"}
+    files = {path.stem for path in Path(cli.__path__[0]).glob("[a-z]*")} - {"arguments", "spelling"}
     assert files == {*VERBS, *NOT_OF_MACHINES}
 
 

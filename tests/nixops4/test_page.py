@@ -28,7 +28,8 @@ def test_what_the_page_shows_works(tmp_path: Path) -> None:
         pytest.skip(obstacle)
     script = "\n".join(["set -eux", *re.findall(r"(?s)```sh\n(.*?)```", PAGE)])
     script = script.replace("lab up --simulated", "lab up --simulated --port 0")  # whatever else runs here
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for folder in ("examples", "nix"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, module in (("nixops-proxmox", ""), ("nixops4-resources-proxmox", ".nixops4.provider")):
