@@ -88,13 +88,12 @@ def run_upload(args: argparse.Namespace, screen: Screen) -> int:
 @contextmanager
 def start_upload(args: argparse.Namespace, screen: Screen, profile: str) -> Iterator["tuple[Volumes, str, OnBytes]"]:
     """Where it goes, PVE's content type, and what is told of the progress."""
-    from nixops_proxmox.display.live import start_transfer
     from nixops_proxmox.operations import open_volumes
 
     told = find_told_deployment(args)
     with (
         open_volumes(profile, state=state_location(args) if told else "", deployment=told) as volumes,
-        start_transfer(screen.err, f"uploading {args.path.name}" + (f" to {profile}" if args.each else "")) as progress,
+        screen.transfer(f"uploading {args.path.name}" + (f" to {profile}" if args.each else "")) as progress,
     ):
         yield volumes, args.content or content_of(args.path), progress
 

@@ -158,10 +158,7 @@ def start_live(rich: Rich, goal: str, names: Sequence[str]) -> Iterator[LiveBoar
 
 @contextmanager
 def start_transfer(rich: Rich, text: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives a function that is told bytes done and bytes in all. A bar where there is a terminal, else nothing."""
-    if not rich.is_terminal or rich.is_dumb_terminal:
-        yield lambda _done, _total: None
-        return
+    """A bar. Gives a function that is told bytes done and bytes in all."""
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 

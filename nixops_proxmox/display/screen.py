@@ -161,6 +161,19 @@ class Screen:
         with shown as progress, self.reporter.to(progress):
             yield progress
 
+    @contextmanager
+    def transfer(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """Gives a function that is told bytes done and bytes in all: a bar on a terminal, else at most a line."""
+        if not self._is_lively:
+            if self._plain:
+                self.say(text)
+            yield lambda _done, _total: None
+            return
+        from nixops_proxmox.display.live import start_transfer
+
+        with start_transfer(self.err, text) as progress:
+            yield progress
+
     def log_to_stderr(self) -> None:
         """Show the package's log: warnings always, from INFO on at -v, all of it at -vv."""
         logger = logging.getLogger("nixops_proxmox")

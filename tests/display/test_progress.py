@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console as Rich
+from typing_extensions import override
 
 from nixops_proxmox.display.live import LiveBoard, choose_rows, group_lines, summary
 from nixops_proxmox.display.progress import (
@@ -13,6 +14,7 @@ from nixops_proxmox.display.progress import (
     Row,
     start_plain,
 )
+from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import DeployError, NotBegun
 from nixops_proxmox.kinds.machine import ports
 from nixops_proxmox.messages.amounts import duration, find_fraction, one_line
@@ -244,3 +246,28 @@ def test_when_told_to_stop_the_next_step_does_not_begin() -> None:
     relay.done(WEB_DEFINED, "Create the VM", 1)
     with pytest.raises(Interrupted, match="before the step: Boot"):
         relay.step(WEB_DEFINED, "Boot", "installer")
+
+
+class Terminal(io.StringIO):
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "plain", "said"),
+    [
+        (Terminal, False, "\x1b["),
+        (Terminal, True, "uploading a\n"),
+        (io.StringIO, False, ""),
+        (io.StringIO, True, "uploading a\n"),
+    ],
+)
+def test_a_transfer_is_a_bar_only_where_it_can_be_drawn_again(
+    stream: type[io.StringIO], plain: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    err = stream()
+    with Screen(io.StringIO(), err, plain=plain).transfer("uploading a") as tell:
+        tell(1, 2)
+    assert said in err.getvalue() if said.startswith("\x1b") else err.getvalue() == said
