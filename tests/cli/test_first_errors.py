@@ -87,7 +87,7 @@ def self_signed(here: Newcomer) -> Done:
 
 
 def wrong_secret(here: Newcomer) -> Done:
-    here.profile(token=here.lab.token.partition("=")[0] + "=00000000-0000-4000-8000-000000000000")
+    here.profile(token=here.lab.token.partition("=")[0] + "=5ec2e700-0000-4000-8000-000000000000")
     return here.run("doctor")
 
 

@@ -379,6 +379,8 @@ SPEC = MachineSpec(
 )
 # What is not refused, but not shown; or is for another act than making one.
 OF_OTHERS = {
+    "VM.Backup",
+    "VM.Migrate",
     "VM.Audit",
     "Datastore.Audit",
     "Sys.Audit",

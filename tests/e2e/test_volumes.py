@@ -157,7 +157,7 @@ def test_a_disk_of_a_machine_becomes_a_volume_where_it_is(store: "Bed") -> None:
     assert runs.returncode == 3 and "stop db" in runs.stderr
     store.run("stop")
     still = store.run("volume", "adopt", "data", "--disk", "db:scsi1", check=False, OWN="yes")
-    assert still.returncode == 2 and "still has it as a disk of the machine" in still.stderr
+    assert still.returncode == 2 and "still has it as one of the machine's own" in still.stderr
     store.run("volume", "adopt", "data", "--disk", "db:scsi1")
     assert [place.split()[1] for place in disks(store)] == ["scsi1"]
     store.run("deploy")

@@ -1,9 +1,9 @@
 # A system in the shape of NixOS's, of Debian's programs and shell scripts: services, commands, users, and their
-# environment. Like ../../demo/system.nix, with more in it.
+# environment. Like ../../../nix/lab/system.nix, with more in it.
 { name, hosts, parts, services, commands, environment, users }:
 let
   inherit (builtins) attrNames concatStringsSep map toFile;
-  make = title: import ../../demo/builder.nix "${name}-${title}" { };
+  make = title: import ../../../nix/lab/builder.nix "${name}-${title}" { };
 
   paths = below: concatStringsSep ":" (map (part: "${part}/${below}") parts);
   variables = {
@@ -61,7 +61,7 @@ make "system" ''
   echo forge > $out/nixos-version
   echo ${builtins.currentSystem} > $out/system
   cp ${activate} $out/activate
-  sed "s|@system@|$out|" ${../../demo/switch-to-configuration.sh} > $out/bin/switch-to-configuration
+  sed "s|@system@|$out|" ${../../../nix/lab/switch-to-configuration.sh} > $out/bin/switch-to-configuration
   chmod 0555 $out/activate $out/bin/switch-to-configuration
   for file in $out/sw/bin/*; do [ ! -e $file ] || chmod 0555 $file; done
 ''
