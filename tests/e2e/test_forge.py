@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.story import run_forge
 from tests.nixes import find_obstacle
 
-pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
 
 SECONDS = 280.0
 

@@ -45,9 +45,14 @@ def system(bed: "GuestBed") -> tuple[str, str]:
     [
         ("sshd", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
         pytest.param("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "], marks=WEEKLY),
-        ("service", "reverted by us", ["health: http 80/: "]),
+        pytest.param("service", "reverted by us", ["health: http 80/: "], marks=WEEKLY),
         pytest.param("status", "reverted by the guest", ["its activation ended with status"], marks=WEEKLY),
-        ("machine", "reverted by a restart", ["the machine was restarted before it was confirmed"]),
+        pytest.param(
+            "machine",
+            "reverted by a restart",
+            ["the machine was restarted before it was confirmed"],
+            marks=WEEKLY,
+        ),
     ],
 )
 def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, told: str, said: list[str]) -> None:
@@ -61,7 +66,7 @@ def test_what_breaks_the_machine_does_not_stay(web: "GuestBed", broken: str, tol
     assert web.ssh("web", "fetch-http http://[::1]/ 20").strip() == "version 1"
 
 
-@pytest.mark.parametrize("broken", ["connection", pytest.param("supervisor", marks=WEEKLY), "both"])
+@pytest.mark.parametrize("broken", [*(pytest.param(one, marks=WEEKLY) for one in ("connection", "supervisor")), "both"])
 def test_what_only_breaks_the_deploy_is_confirmed(web: "GuestBed", broken: str) -> None:
     generation = web.facts("web")["generation"]
     web.run("deploy", BREAK=broken, PROBATION=LONG)
