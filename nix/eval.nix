@@ -163,7 +163,7 @@ let
       machine = plain name;
       ofNixos = filter (option: !(elem option [ "deployment" "toplevel" ])) (attrNames machine);
     in
-    if nixpkgsPath == null && !(machine ? toplevel) && ofNixos != [ ]
+    if !(machine ? toplevel) && ofNixos != [ ] && nixpkgsPath == null
     then throw "machine '${name}' sets ${head ofNixos}, so it is a NixOS module, and there is no nixpkgs: set network.nixpkgs or NIX_PATH"
     else {
       deployment = machine.deployment or { };

@@ -78,7 +78,7 @@ DATA = VolumeSpec(name="data", storage="local-lvm", size=10 << 30)
     [
         (DATA, "scsi1", None, ["data"], "no disk there"),
         (DATA, "virtio1", DISK, ["data"], "a volume is a SCSI disk"),
-        (DATA, "scsi0", DISK, ["data"], "still has it as a disk"),
+        (DATA, "scsi0", DISK, ["data"], "still has it as one of"),
         (DATA, "scsi1", DISK, [], "does not describe the volume data"),
         (DATA.model_copy(update={"storage": "ceph"}), "scsi1", DISK, ["data"], "described on ceph"),
         (DATA.model_copy(update={"size": 1 << 30}), "scsi1", DISK, ["data"], "described with 1G"),
