@@ -38,7 +38,7 @@ MACHINE = """\
       MORE
     };
 """
-IDENTITY = "cat /etc/machine-id /var/lib/cloud/data/instance-id /etc/ssh/ssh_host_ed25519_key.pub"
+IDENTITY = "sudo cat /etc/machine-id /var/lib/cloud/data/instance-id /etc/ssh/ssh_host_ed25519_key.pub"
 SYSTEMS = """\
 mkdir -p /nix/store /nix/var/nix/profiles
 for name in one two; do
@@ -53,7 +53,7 @@ echo NIX_ENV | base64 -d > /usr/local/bin/nix-env
 chmod +x /usr/local/bin/nix-env
 """
 LOOK = """
-hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u
+hostname; sudo cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u
 cloud-init status --wait | tail -n 1
 """
 
