@@ -82,16 +82,17 @@ def find_source(args: argparse.Namespace, folder: Path | None = None) -> str:
 def get_source(args: argparse.Namespace) -> str:
     source = find_source(args)
     if not source:
-        raise ConfigError(
-            f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
-            hint=f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one",
-        )
+        raise ConfigError(found_nothing(), hint=hint_of_nothing())
     return source
 
 
 def found_nothing() -> str:
     """What was looked for, and where."""
     return f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}"
+
+
+def hint_of_nothing() -> str:
+    return f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one"
 
 
 def deployment_name(source: str) -> str:

@@ -5,17 +5,15 @@ password, which is asked for and kept nowhere, makes the profile's user and toke
 """
 
 import argparse
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.cli.arguments import find_source, found_nothing, open_deployed, state_location
+from nixops_proxmox.cli.arguments import find_source, found_nothing, hint_of_nothing, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.model import Finding, Level
 from nixops_proxmox.namespace import enter
-from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations.doctor import Diagnosis, Needs, Wanted
@@ -56,8 +54,7 @@ def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis | Non
 
     if not find_source(args):
         if found is not None:
-            hint = f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one"
-            found.findings.append(Finding(Level.WARNING, "network", found_nothing(), hint))
+            found.findings.append(Finding(Level.WARNING, "network", found_nothing(), hint_of_nothing()))
         return {}
     with open_deployed(args, screen) as deployed:
         if found is not None:
@@ -75,9 +72,8 @@ def apply(args: argparse.Namespace, screen: Screen) -> bool:
 
 
 def apply_to(name: str, wanted: "Wanted", admin: str, screen: Screen, *, yes: bool) -> bool:
-    from nixops_proxmox.cli.profile import add_to_profile, read_code, read_secret
+    from nixops_proxmox.cli.profile import add_to_profile, log_in
     from nixops_proxmox.operations.granting import Granter
-    from nixops_proxmox.pve.api.connection import connect
     from nixops_proxmox.pve.wire import profiles
 
     table, file = profiles.load_table(name), profiles.profiles_file()
@@ -94,9 +90,7 @@ def apply_to(name: str, wanted: "Wanted", admin: str, screen: Screen, *, yes: bo
         add_to_profile(file, name, "token_secret", secret)
         screen.say(f"{name}: the token's secret is in {file}")
 
-    password = read_secret(f"password of {admin} on {name}: ")
-    administrator = profiles.as_administrator(name, table, admin, password, read_code(admin))
-    with closing(connect(administrator)) as client:
+    with log_in(name, admin) as client:
         granter = Granter(client)
         with screen.busy(f"looking at {name}"):
             lacks = granter.find_lacks(who, wanted, lacks_secret=lacks_secret)

@@ -6,7 +6,8 @@ Never prints a secret.
 import argparse
 import getpass
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from nixops_proxmox.ssh import files
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
+
+    from nixops_proxmox.pve.api.client import PveClient
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +151,18 @@ def read_code(who: str) -> str:
     code = getpass.getpass(f"one-time code of {who}, if it needs one: ") if sys.stdin.isatty() else ""
     learn(code)
     return code.strip()
+
+
+@contextmanager
+def log_in(name: str, admin: str) -> Iterator["PveClient"]:
+    """The profile's hypervisor, as an administrator, whose password is asked for and kept nowhere."""
+    from nixops_proxmox.pve.api.connection import connect
+    from nixops_proxmox.pve.wire import profiles
+
+    password = read_secret(f"password of {admin} on {name}: ")
+    administrator = profiles.as_administrator(name, profiles.load_table(name), admin, password, read_code(admin))
+    with closing(connect(administrator)) as client:
+        yield client
 
 
 def add_to_profile(file: Path, name: str, key: str, value: str) -> None:

@@ -1,11 +1,11 @@
 """As whom: a token that an administrator's password makes, or one that PVE has already. Then what it sees there."""
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from nixops_proxmox.cli.profile import add_to_profile, read_code, read_secret
+from nixops_proxmox.cli.profile import add_to_profile, log_in, read_secret
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.messages.starter import offer_lines
@@ -79,27 +79,24 @@ def _take_secret(args: argparse.Namespace, screen: Screen, name: str) -> bool:
             )
         if not screen.ask(f"does PVE have the token {who} already, and do you know its secret?", yes=False):
             return False
-    add_to_profile(file, name, "token_secret", read_secret(f"secret of {who}: "))
-    screen.say(f"profile {name}: the token's secret is in {file}")
+    _keep(screen, name, read_secret(f"secret of {who}: "))
     return True
+
+
+def _keep(screen: Screen, name: str, secret: str) -> None:
+    file = profiles.profiles_file()
+    add_to_profile(file, name, "token_secret", secret)
+    screen.say(f"profile {name}: the token's secret is in {file}")
 
 
 def _make(args: argparse.Namespace, screen: Screen, name: str) -> FirstChoice:
     """The token and its rights, by an administrator's password, which is kept nowhere."""
-    table, file = profiles.load_table(name), profiles.profiles_file()
-    who, admin = profiles.named_in(table), args.admin or screen.answer("an administrator's name", ROOT)
-
-    def keep(secret: str) -> None:
-        add_to_profile(file, name, "token_secret", secret)
-        screen.say(f"profile {name}: the token's secret is in {file}")
-
-    password = read_secret(f"password of {admin} on {name}: ")
-    administrator = profiles.as_administrator(name, table, admin, password, read_code(admin))
-    with closing(connect(administrator)) as client:
+    who = profiles.named_in(profiles.load_table(name))
+    with log_in(name, args.admin or screen.answer("an administrator's name", ROOT)) as client:
         with screen.busy(f"looking at {name}"):
             offer = find_offer(client)
         choice = settle(args, screen, offer)
-        _grant(args, screen, name, client, who, Wanted([first_machine(choice, name)]), keep)
+        _grant(args, screen, name, client, who, Wanted([first_machine(choice, name)]))
     return choice
 
 
@@ -110,7 +107,6 @@ def _grant(
     client: PveClient,
     who: str,
     wanted: Wanted,
-    keep: Callable[[str], None],
 ) -> None:
     granter = Granter(client)
     lacks_secret = profiles.lacks_secret(profiles.load_table(name))
@@ -128,7 +124,7 @@ def _grant(
             "nothing was changed on the cluster",
             hint="an administrator can type this on a node, as root:\n" + "\n".join(lacks.commands()),
         )
-    granter.supply(lacks, keep)
+    granter.supply(lacks, lambda secret: _keep(screen, name, secret))
 
 
 def settle(
