@@ -112,7 +112,8 @@ def group_lines(rows: Sequence[Row], most: int) -> list[str]:
     for row in rows:
         found.setdefault(row.place.partition("/")[0] if nearer else row.place, []).append(row)
     return [
-        f"{shown_line(place) or 'waiting'}: {counts(some)}" for place, some in sorted(found.items(), key=_last_empty)
+        f"{shown_line(place) or 'waiting'}: {counts(some, len(some))}"
+        for place, some in sorted(found.items(), key=_last_empty)
     ]
 
 
@@ -120,11 +121,11 @@ def _last_empty(item: tuple[str, Sequence[Row]]) -> tuple[bool, str]:
     return not item[0], item[0]
 
 
-def counts(rows: Sequence[Row]) -> str:
-    """`12 of 34 done, 4 at work, 1 failed`."""
+def counts(rows: Sequence[Row], total: int, goal: str = DONE) -> str:
+    """`12 of 34 done, 4 at work, 1 failed, 2 not begun`."""
     number = {kind: sum(row.end == kind for row in rows) for kind in ENDS}
     at_work = sum(row.began is not None for row in rows)
-    parts = [f"{number[DONE]} of {len(rows)} done", *([f"{at_work} at work"] if at_work else [])]
+    parts = [f"{number[DONE]} of {total} {goal}", *([f"{at_work} at work"] if at_work else [])]
     return ", ".join([*parts, *(f"{number[end]} {end}" for end in (FAILED, NOT_BEGUN) if number[end])])
 
 
@@ -141,12 +142,7 @@ def choose_rows(rows: Sequence[Row], room: int) -> tuple[list[Row], int]:
 
 def summary(rows: Sequence[Row], goal: str, total: int, seconds: float) -> str:
     """`3 of 12 ready, 4 at work, 1 failed, 2 not begun · 42 s`."""
-    count = {kind: sum(row.end == kind for row in rows) for kind in ENDS}
-    at_work = sum(row.began is not None for row in rows)
-    parts = [f"{count[DONE]} of {total} {goal}"]
-    parts += [f"{at_work} at work"] if at_work else []
-    parts += [f"{count[end]} {end}" for end in (FAILED, NOT_BEGUN) if count[end]]
-    return f"{', '.join(parts)} · {duration(seconds)}"
+    return f"{counts(rows, total, goal)} · {duration(seconds)}"
 
 
 @contextmanager
