@@ -81,7 +81,6 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 def as_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[str]:
     from nixops_proxmox.messages.exports import drawing, lists, ssh_config
-    from nixops_proxmox.messages.report import topology
 
     makers: dict[str, Callable[[], list[str]]] = {
         "ansible": lambda: ansible_lines(args, machines),
@@ -95,9 +94,15 @@ def as_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[s
         ),
         "dot": lambda: drawing.dot_lines(machines),
         "mermaid": lambda: drawing.mermaid_lines(machines),
-        "svg": lambda: topology.as_file(machines).split("\n"),
+        "svg": lambda: svg_lines(machines),
     }
     return makers[args.format]()
+
+
+def svg_lines(machines: "Sequence[Exported]") -> list[str]:
+    from nixops_proxmox.messages.report import topology
+
+    return topology.as_file(machines).split("\n")
 
 
 def ansible_lines(args: argparse.Namespace, machines: "Sequence[Exported]") -> list[str]:

@@ -32,11 +32,12 @@ class Box:
 def topology(machines: Sequence[Exported]) -> Markup:
     """The picture. Its styles are those of the page or file that it is in: classes alone tell what is what."""
     dots, edges = draw(machines)
-    frames, places, bottom = _stand(machines)
+    theirs = {dot.name: dot for dot in dots if dot.sort == "machine"}
+    frames, places, bottom = _stand(machines, theirs)
     places |= _beside(dots, edges, places)
     height = max([bottom, *(place.y + place.height for place in places.values())]) + 12
     lines = [_line(edge, places) for edge in edges if edge.begin in places and edge.end in places]
-    boxes = [_machine(one, places[_dot_of(one, dots)]) for one in machines]
+    boxes = [_machine(one, places[theirs[one.name]]) for one in machines]
     others = [_other(dot, places[dot]) for dot in dots if dot.sort in SORTS]
     label = "The machines, and what they are attached to"
     return element(
@@ -56,13 +57,8 @@ def topology(machines: Sequence[Exported]) -> Markup:
     )
 
 
-def _dot_of(one: Exported, dots: Sequence[Dot]) -> Dot:
-    return next(dot for dot in dots if (dot.sort, dot.name) == ("machine", one.name))
-
-
-def _stand(machines: Sequence[Exported]) -> tuple[list[Markup], dict[Dot, Box], float]:
-    """The frames of hypervisors and nodes, the machines' places, and where that ends."""
-    dots, _ = draw(machines)
+def _stand(machines: Sequence[Exported], dots: Mapping[str, Dot]) -> tuple[list[Markup], dict[Dot, Box], float]:
+    """The frames of hypervisors and nodes, the machines' places, and where that ends. `dots`: by machine."""
     frames: list[Markup] = []
     places: dict[Dot, Box] = {}
     y = 10.0
@@ -73,7 +69,7 @@ def _stand(machines: Sequence[Exported]) -> tuple[list[Markup], dict[Dot, Box], 
             begin, y = y, y + HEAD
             for one in theirs:
                 if one.node == node:
-                    places[_dot_of(one, dots)] = Box(LEFT, y, MACHINE_WIDTH)
+                    places[dots[one.name]] = Box(LEFT, y, MACHINE_WIDTH)
                     y += HIGH + GAP
             frames.append(_frame("node", node or "no node yet", Box(LEFT - 14, begin, MACHINE_WIDTH + 28, y - begin)))
             y += GAP
