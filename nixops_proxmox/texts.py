@@ -84,6 +84,12 @@ def after_cut(text: str) -> str:
     return rest[1] if len(rest) > 1 else "".join(re.split(r"\s+", text, maxsplit=1)[1:])
 
 
+def nix_string(text: str) -> str:
+    """As a string of Nix's language, in which nothing is evaluated."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
 def json_text(value: Any) -> str:
     """A value as JSON, indented: exact except for secrets, because JSON has its own escapes for what hides."""
     told = json.dumps(_exact(value), indent=2, ensure_ascii=False)

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from nixops_proxmox.texts import nix_string
+
 WIDE = 100  # characters of a set on one line
 _WORDS = frozenset({"assert", "else", "if", "in", "inherit", "let", "or", "rec", "then", "with"})
 
@@ -47,5 +49,4 @@ def _name(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${").replace("\n", "\\n")
-    return f'"{escaped}"'
+    return nix_string(text).replace("\n", "\\n")

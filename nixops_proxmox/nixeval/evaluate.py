@@ -16,6 +16,7 @@ from nixops_proxmox.nixeval.tools import Nix, explain_store
 from nixops_proxmox.nixeval.trace import UntilError, explain_failure, find_warnings
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.spelling import Verb, command
+from nixops_proxmox.texts import nix_string
 
 log = logging.getLogger(__name__)
 
@@ -267,11 +268,6 @@ def source_arguments(source: NetworkSource) -> Sequence[str]:
     if expressions:
         words += ["--arg", "args", "{ " + " ".join(f"{name} = {value};" for name, value in expressions.items()) + " }"]
     return words
-
-
-def nix_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
 
 
 def system_failure(title: str, expression: Path, done: Completed) -> EvaluationFailed:

@@ -12,7 +12,7 @@ from nixops_proxmox.kinds.machine.scripts import device_path
 from nixops_proxmox.model import Facts, GuestDisk
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.volume import volume_path
-from nixops_proxmox.texts import script_marker
+from nixops_proxmox.texts import nix_string, script_marker
 
 # Weaker than what users write, stronger than any default.
 PRIORITY = 900
@@ -81,11 +81,6 @@ def _boot_device(hardware: Mapping[str, Any]) -> str | None:
     earlier = hardware.get("loader", {}).get("grub", {}).get("devices", [None])
     found: str | None = hardware.get("bootDevice", earlier[0])
     return found
-
-
-def nix_string(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
 
 
 # --- what the installed system says of itself ----------------------------------------------------------------------

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from nixops_proxmox.model import Facts, GuestDisk
-from nixops_proxmox.nixops2.physical import nix_string, parse_hardware, physical_module
+from nixops_proxmox.nixops2.physical import parse_hardware, physical_module
 from nixops_proxmox.spec import parse_machine
+from nixops_proxmox.texts import nix_string
 
 SPEC = parse_machine("web", {"proxmox": {"disks": [{"storage": "local", "size": 8}], "network": [{"bridge": "vmbr0"}]}})
 DISK = GuestDisk("/dev/sda", 8 << 30, "s", ("/dev/disk/by-id/scsi-s",))

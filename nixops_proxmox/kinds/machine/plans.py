@@ -104,9 +104,10 @@ def goals_of_deploy(seen: Machine, world: World) -> tuple[Phase, ...]:
     if asks_for_reinstall(seen, world):
         return start_of_reinstall(world.spec), Phase.READY
     refuse_other_layout(seen, world.spec)
-    wanted = world.builder.wanted_system(seen)
-    if seen.phase in SETTLED and wanted and wanted != seen.facts.system:
-        refuse_without_snapshot(world, seen)
+    if world.spec.deploy.snapshot and seen.phase in SETTLED:  # asked first: to know the system may be to build it
+        wanted = world.builder.wanted_system(seen)
+        if wanted and wanted != seen.facts.system:
+            refuse_without_snapshot(world, seen)
     return (Phase.READY,)
 
 

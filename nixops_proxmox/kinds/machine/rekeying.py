@@ -4,10 +4,10 @@ Each looks first, so it may run twice. A path may be a link, as where `/etc` doe
 The key before stays beside the new one (`.old`) until that was proven. sshd keeps the sessions that it has.
 """
 
-import io
 import shlex
-import tarfile
 
+from nixops_proxmox.kinds.machine.packing import pack
+from nixops_proxmox.model import FileForDisk
 from nixops_proxmox.texts import script_marker
 
 _START = """\
@@ -59,13 +59,9 @@ fi
 
 def put_delivery(path: str, private: str, public: str) -> tuple[str, bytes]:
     """A script and its standard input: the new key comes in the place of the one before, and sshd shows it."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, text, mode in (("key", private, 0o600), ("key.pub", f"{public.strip()}\n", 0o644)):
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(text.encode()), mode
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return script_marker("rekey-put", path) + _START.format(path=shlex.quote(path)) + _PUT, packed.getvalue()
+    public = f"{public.strip()}\n"
+    packed = pack([FileForDisk("key", private.encode(), 0o600), FileForDisk("key.pub", public.encode(), 0o644)])
+    return script_marker("rekey-put", path) + _START.format(path=shlex.quote(path)) + _PUT, packed
 
 
 def back_script(path: str, public: str) -> str:

@@ -1,17 +1,17 @@
 """The scripts that run in the installer, as text: built here, run elsewhere."""
 
-import io
 import json
 import shlex
-import tarfile
 from collections.abc import Iterator, Sequence
+from itertools import starmap
 
 from nixops_proxmox.kinds.machine import encrypted_layout
+from nixops_proxmox.kinds.machine.packing import pack
 from nixops_proxmox.model import Facts, FileForDisk, GuestDisk, Machine
 from nixops_proxmox.spec import InstallMethod, IpSpec, MachineSpec, Nic
 from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, layout_script
 from nixops_proxmox.spec.serials import disk_path, disk_serial
-from nixops_proxmox.texts import script_marker
+from nixops_proxmox.texts import nix_string, script_marker
 
 
 def partition_script(spec: MachineSpec, facts: Facts, disks: Sequence[GuestDisk], *, again: bool) -> str:
@@ -63,6 +63,12 @@ def install_script(spec: MachineSpec, system: str) -> str:
     return f"{script_marker('install')}set -e\n{install}\nsync\numount -R /mnt || sync\n"
 
 
+FOLDERS = {
+    **dict.fromkeys(("etc", "etc/ssh", "etc/ssh/authorized_keys.d", "etc/nixops-proxmox", "etc/nixos"), 0o755),
+    **dict.fromkeys(("root", "root/.ssh"), 0o700),
+}  # that a new disk may not have
+
+
 def delivery(
     machine: Machine,
     spec: MachineSpec,
@@ -82,19 +88,20 @@ def delivery(
     if spec.install.method is InstallMethod.CONFIGURATION:
         text = spec.install.configuration or minimal_configuration(machine, spec, authorized, boot_device)
         files["etc/nixos/configuration.nix"] = (text, 0o644)
-    return f"{script_marker('deliver')}set -e\ncd /mnt\ntar -xpf -\nsync\n", _archive(files)
+    return f"{script_marker('deliver')}set -e\ncd /mnt\ntar -xpf -\nsync\n", pack(
+        starmap(_as_file, files.items()), FOLDERS
+    )
+
+
+def _as_file(path: str, said: tuple[str, int]) -> FileForDisk:
+    text, mode = said
+    return FileForDisk(path, text.encode(), mode)
 
 
 def placing(files: Sequence[FileForDisk]) -> tuple[str, bytes]:
     """A script and its standard input: the user's own files, put on the target's disk before its first boot."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for one in files:
-            entry = tarfile.TarInfo(one.path.lstrip("/"))
-            entry.size, entry.mode, entry.uid, entry.gid = len(one.content), one.mode, one.uid, one.gid
-            tar.addfile(entry, io.BytesIO(one.content))
     script = f"{script_marker('deliver')}set -e\numask 022\ncd /mnt\ntar --numeric-owner -xpf -\nsync\n"
-    return script, packed.getvalue()
+    return script, pack(files)
 
 
 def identity_files(machine: Machine, spec: MachineSpec, private: str, public: str) -> dict[str, tuple[str, int]]:
@@ -128,15 +135,15 @@ def _ip_word(ip: IpSpec) -> str:
 
 def minimal_configuration(machine: Machine, spec: MachineSpec, authorized: Sequence[str], boot_device: str) -> str:
     """A configuration.nix that boots, lets us in and has the guest agent. The real one follows by deployment."""
-    keys = " ".join(_nix_string(key.strip()) for key in authorized)
+    keys = " ".join(nix_string(key.strip()) for key in authorized)
     loader = (
         "boot.loader.systemd-boot.enable = true;\n  boot.loader.efi.canTouchEfiVariables = true;"
         if spec.bios == "ovmf"
-        else f"boot.loader.grub.enable = true;\n  boot.loader.grub.devices = [ {_nix_string(boot_device)} ];"
+        else f"boot.loader.grub.enable = true;\n  boot.loader.grub.devices = [ {nix_string(boot_device)} ];"
     )
     lines = [
         "imports = [ ./hardware-configuration.nix ];",
-        f"networking.hostName = {_nix_string(machine.name)};",
+        f"networking.hostName = {nix_string(machine.name)};",
         loader,
         "services.openssh.enable = true;",
         f"services.openssh.ports = [ {spec.ssh.port} ];",
@@ -156,10 +163,10 @@ def _user(user: str, keys: str) -> list[str]:
     if user == "root":
         return [f"users.users.root.openssh.authorizedKeys.keys = [ {keys} ];"]
     return [
-        f'users.users.{_nix_string(user)} = {{ isNormalUser = true; extraGroups = [ "wheel" ]; '
+        f'users.users.{nix_string(user)} = {{ isNormalUser = true; extraGroups = [ "wheel" ]; '
         f"openssh.authorizedKeys.keys = [ {keys} ]; }};",
-        f"nix.settings.trusted-users = [ {_nix_string(user)} ];",
-        f"security.sudo.extraRules = [ {{ users = [ {_nix_string(user)} ]; "
+        f"nix.settings.trusted-users = [ {nix_string(user)} ];",
+        f"security.sudo.extraRules = [ {{ users = [ {nix_string(user)} ]; "
         'commands = [ { command = "ALL"; options = [ "NOPASSWD" ]; } ]; } ];',
     ]
 
@@ -196,7 +203,7 @@ def _unit(mac: str, nic: Nic) -> dict[str, object]:
 
 
 def _nix_data(value: object) -> str:
-    return f"builtins.fromJSON {_nix_string(json.dumps(value, sort_keys=True))}"
+    return f"builtins.fromJSON {nix_string(json.dumps(value, sort_keys=True))}"
 
 
 def reads_only(spec: MachineSpec, disks: Sequence[GuestDisk]) -> list[GuestDisk]:
@@ -211,32 +218,3 @@ def device_path(disk: GuestDisk) -> str:
 def _unmount() -> str:
     """A partition script that is run again must not find its own disks busy."""
     return "if grep -qs ' /mnt ' /proc/self/mounts; then umount -R /mnt || umount -l /mnt; fi"
-
-
-def _archive(files: dict[str, tuple[str, int]]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for folder, mode in (
-            ("etc", 0o755),
-            ("etc/ssh", 0o755),
-            ("etc/ssh/authorized_keys.d", 0o755),
-            ("etc/nixops-proxmox", 0o755),
-            ("etc/nixos", 0o755),
-        ):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
-        for folder in ("root", "root/.ssh"):
-            entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o700
-            tar.addfile(entry)
-        for name, (text, mode) in files.items():
-            data = text.encode()
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), mode
-            tar.addfile(entry, io.BytesIO(data))
-    return packed.getvalue()
-
-
-def _nix_string(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${") + '"'
