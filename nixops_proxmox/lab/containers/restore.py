@@ -5,6 +5,7 @@ from typing import Any
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import parse_size
 from nixops_proxmox.lab.container import Container, is_bound, mounts_of, print_mount
 from nixops_proxmox.lab.containers.create import config_values, new_volume
 from nixops_proxmox.lab.containers.rights import check_rights
@@ -12,7 +13,7 @@ from nixops_proxmox.lab.firewall import Firewall
 from nixops_proxmox.lab.refusals import Refused, bad_parameter, die, no_permission
 from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
-from nixops_proxmox.lab.vms.backup import archived_disk, kind_of, read_archive
+from nixops_proxmox.lab.vms.backup import archived_disk, find_archive, kind_of, read_archive
 from nixops_proxmox.lab.vms.create import join_pool
 from nixops_proxmox.lab.vms.disks import Made
 
@@ -71,12 +72,7 @@ def _check_overwritten(cluster: Cluster, node: str, vmid: int, params: Mapping[s
 
 
 def _find_archive(cluster: Cluster, auth: Auth, node: str, volid: str) -> Stored:
-    archive = cluster.stores.find(volid, node)
-    if archive is None or archive.content != "backup":
-        die(f"volume '{volid}' does not exist")
-    if not cluster.allows(auth, f"/storage/{archive.storage}", "Datastore.Allocate"):
-        cluster.require(auth, f"/storage/{archive.storage}", "Datastore.AllocateSpace")
-        cluster.require(auth, f"/vms/{archive.vmid}", "VM.Backup")
+    archive = find_archive(cluster, auth, node, volid)
     if kind_of(archive) != "lxc":
         die(f"unable to restore CT - '{volid}' is no backup of a container")
     return archive
@@ -93,13 +89,8 @@ def _with_volumes(values: dict[str, str], content: Mapping[str, Any], storage: s
     for key, mount in mounts.items():
         size = mount.get("size", "4G")
         rest = {name: text for name, text in mount.items() if name not in ("size", "volume")}
-        made[key] = print_mount({**rest, "volume": f"{storage}:{_gib(size)}"})
+        made[key] = print_mount({**rest, "volume": f"{storage}:{(parse_size(size) or 0) / 2**30:g}"})
     return {**values, **made}
-
-
-def _gib(size: str) -> str:
-    units = {"K": 1 / 1024**2, "M": 1 / 1024, "G": 1.0, "T": 1024.0}
-    return f"{float(size.rstrip('KMGT')) * units.get(size[-1], 1 / 1024**3):g}"
 
 
 async def _restore(

@@ -124,6 +124,17 @@ def _saved(cluster: Cluster, vm: Vm) -> dict[str, Stored]:
     return {key: disk for key, disk in disks if "backup=0" not in vm.config[key].split(",")}
 
 
+def find_archive(cluster: Cluster, auth: Auth, node: str, volid: str) -> Stored:
+    """For a restore, by somebody who may read it."""
+    archive = cluster.stores.find(volid, node)
+    if archive is None or archive.content != "backup":
+        die(f"volume '{volid}' does not exist")
+    if not cluster.allows(auth, f"/storage/{archive.storage}", "Datastore.Allocate"):
+        cluster.require(auth, f"/storage/{archive.storage}", "Datastore.AllocateSpace")
+        cluster.require(auth, f"/vms/{archive.vmid}", "VM.Backup")
+    return archive
+
+
 def kind_of(stored: Stored) -> str:
     """The kind of the guest that is in the archive; empty: it is neither."""
     return next((kind for kind in KINDS if f"backup/vzdump-{kind}-" in stored.volid), "")

@@ -22,7 +22,7 @@ from nixops_proxmox.lab.storage import Stored
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
-from nixops_proxmox.lab.vms.backup import archived_disk, kind_of, read_archive
+from nixops_proxmox.lab.vms.backup import archived_disk, find_archive, kind_of, read_archive
 from nixops_proxmox.lab.vms.create import config_values, join_pool
 from nixops_proxmox.lab.vms.disks import Made, allocation_line, refuse_disks_with_archive
 from nixops_proxmox.lab.vms.leases import take_addresses
@@ -34,12 +34,7 @@ def start_restore(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, 
     values = config_values({key: value for key, value in params.items() if key != "archive"})
     refuse_disks_with_archive(values)
     check_rights(cluster, auth, vmid, values, pool=params.get("pool"), creating=True)
-    archive = cluster.stores.find(params["archive"], node)
-    if archive is None or archive.content != "backup":
-        die(f"volume '{params['archive']}' does not exist")
-    if not cluster.allows(auth, f"/storage/{archive.storage}", "Datastore.Allocate"):
-        cluster.require(auth, f"/storage/{archive.storage}", "Datastore.AllocateSpace")
-        cluster.require(auth, f"/vms/{archive.vmid}", "VM.Backup")
+    archive = find_archive(cluster, auth, node, params["archive"])
     cluster.check_quorum()
     if kind_of(archive) == "lxc":
         die(f"unable to restore VM {vmid} - '{archive.volid}' is no backup of a VM")
