@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from nixops_proxmox.errors import BuildFailed, CopyFailed, EvaluationFailed, SpecError, SwitchRefused
 from nixops_proxmox.model import Awaiting, Machine, Probation
@@ -15,13 +15,15 @@ from nixops_proxmox.nixeval.caches import Caches
 from nixops_proxmox.nixeval.copy import Destination, copy_closure
 from nixops_proxmox.nixeval.evaluate import Toplevel, Toplevels
 from nixops_proxmox.nixeval.holding import SOURCE, hold_system
-from nixops_proxmox.nixeval.on_guest import JobShell, build_on_guest
 from nixops_proxmox.nixeval.probation import begin_probation, confirm_probation, find_probation, refuse_probation
 from nixops_proxmox.nixeval.runner import Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.spec import DeploySpec, MachineSpec
 from nixops_proxmox.spec.deploy import CacheSpec
 from nixops_proxmox.spelling import Verb, command
+
+if TYPE_CHECKING:  # few machines build their own systems
+    from nixops_proxmox.nixeval.on_guest import JobShell
 
 TARGET = "/mnt"  # where an installer has the machine's own file systems
 
@@ -224,7 +226,7 @@ class NixBuilder:
         return self._systems.get(machine.name)
 
     def copy_system(
-        self, system: str, machine: Machine, spec: MachineSpec, shell: JobShell, *, into_target: bool
+        self, system: str, machine: Machine, spec: MachineSpec, shell: "JobShell", *, into_target: bool
     ) -> None:
         derivation = self._systems.find_derivation(machine.name)
         if not derivation:
@@ -246,6 +248,8 @@ class NixBuilder:
             tell=lambda line: self._tell(machine, line),
         )
         if derivation:
+            from nixops_proxmox.nixeval.on_guest import build_on_guest
+
             self._tell(machine, "building its system on it")
             told = partial(self._tell, machine)
             build_on_guest(derivation, system, shell, machine=machine.name, root=root, tell=told)

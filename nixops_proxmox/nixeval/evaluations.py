@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixeval.batches import Bounds
@@ -23,11 +23,13 @@ from nixops_proxmox.nixeval.evaluate import (
     parse_machine_systems,
     read_evaluation,
 )
-from nixops_proxmox.nixeval.past import Past, open_past
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.nixeval.trace import find_warnings
-from nixops_proxmox.nixeval.workers import Once, Workers
+
+if TYPE_CHECKING:  # most verbs evaluate nothing
+    from nixops_proxmox.nixeval.past import Past
+    from nixops_proxmox.nixeval.workers import Workers
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,9 @@ def evaluate_fleet(
     `evaluate_network`. `bounds` is asked where there is more than one Nix can do well. `warn` hears what Nix warns of
     while it evaluates systems later. `cancel` ends what `run` has begun. What Nix said before is not checked
     again."""
+    from nixops_proxmox.nixeval.past import open_past
+    from nixops_proxmox.nixeval.workers import Once, Workers
+
     source, said = lock_source(nix, source, run=run, tell=tell)
     before = open_past(nix, expression, source, run)
     first = _evaluate_first(nix, expression, source, before, run=run, check=check, tell=tell)
@@ -127,7 +132,7 @@ def _evaluate_first(
     nix: Nix,
     expression: Path,
     source: NetworkSource,
-    past: Past | None,
+    past: "Past | None",
     *,
     run: Runner,
     check: EarlyCheck,
@@ -163,7 +168,7 @@ def _all_derivations(data: object) -> Iterable[Toplevel]:
     return [*evaluated.toplevels.values(), *evaluated.images.values()]
 
 
-def _with_descriptions(first: Evaluated, workers: Workers) -> Mapping[str, Any]:
+def _with_descriptions(first: Evaluated, workers: "Workers") -> Mapping[str, Any]:
     """A description that is wrong is nothing to work with, whichever machine's it is."""
     found = workers.ask_in_batches("descriptions", sorted(first.undescribed))
     for failure in found.values():
@@ -172,7 +177,7 @@ def _with_descriptions(first: Evaluated, workers: Workers) -> Mapping[str, Any]:
     return {**first.data, "machines": {**first.data["machines"], **found}}
 
 
-def _evaluate_systems(workers: Workers, names: Sequence[str]) -> Mapping[str, SystemOf | EvaluationFailed]:
+def _evaluate_systems(workers: "Workers", names: Sequence[str]) -> Mapping[str, SystemOf | EvaluationFailed]:
     found = workers.ask_in_batches("systems", names)
     return {name: one if isinstance(one, EvaluationFailed) else _system_of(name, one) for name, one in found.items()}
 

@@ -17,10 +17,11 @@ from typing import Any
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.nixeval.answers import Answer, KeptAnswers
 from nixops_proxmox.nixeval.archive import nar_hash
-from nixops_proxmox.nixeval.evaluate import NetworkSource, Toplevel, nix_string
+from nixops_proxmox.nixeval.evaluate import NetworkSource, Toplevel
 from nixops_proxmox.nixeval.impure import find_doubt
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner
 from nixops_proxmox.nixeval.tools import Nix
+from nixops_proxmox.texts import nix_string
 
 log = logging.getLogger(__name__)
 
@@ -81,15 +82,26 @@ def open_past(
     root = _store_root(settings)
     if settings.get("eval-cache") is not True or root is None:
         return None
-    if doubt := find_doubt(Path(f"{root}{source.tree}")):
+    answers = KeptAnswers(source.past)
+    if doubt := _find_doubt(answers, f"{root}{source.tree}"):
         log.info("%s is evaluated each time: %s", source.title, doubt)
         return None
     words = _pure_words(expression, str(settings.get("system", "")))
     ours = {name: value for name, value in sorted(environment.items()) if name.startswith("NIX_")}
     about = _digest([RULES, nix.version, str(nix.directory), settings, ours, words])
-    answers = KeptAnswers(source.past)
     answers.sweep()
     return Past(replace(source, pure=words), answers, about, root)
+
+
+def _find_doubt(answers: KeptAnswers, tree: str) -> str:
+    """A path of the store is the same for ever: its files are read once."""
+    key = _digest([RULES, "no doubt", tree])
+    if answers.find(key) is not None:
+        return ""
+    doubt = find_doubt(Path(tree))
+    if not doubt:
+        answers.keep(key, Answer(None))
+    return doubt
 
 
 def has_secrets(said: object) -> bool:

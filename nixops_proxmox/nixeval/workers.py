@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.errors import EvaluationFailed
 from nixops_proxmox.model import Completed
@@ -23,10 +23,12 @@ from nixops_proxmox.nixeval.evaluate import (
     system_failure,
 )
 from nixops_proxmox.nixeval.memory import heap_settings
-from nixops_proxmox.nixeval.past import Past
 from nixops_proxmox.nixeval.runner import OutOfTime, Runner, Tell
 from nixops_proxmox.nixeval.tools import Nix
 from nixops_proxmox.nixeval.trace import find_warnings, nix_message
+
+if TYPE_CHECKING:
+    from nixops_proxmox.nixeval.past import Past
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class Workers:
     tell: Tell
     warn: Tell
     cancel: Callable[[], None]
-    past: Past | None = None  # what was said before
+    past: "Past | None" = None  # what was said before
     timeout: float = TIMEOUT
 
     def ask(self, attribute: str, names: Sequence[str], memory: int) -> Mapping[str, Any]:

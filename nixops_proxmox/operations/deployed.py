@@ -13,10 +13,6 @@ from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
 from nixops_proxmox.kinds.machine.encrypted import foresee_installation
-from nixops_proxmox.kinds.machine.errands.identity import RotateIdentity
-from nixops_proxmox.kinds.machine.errands.marking import TakeOver
-from nixops_proxmox.kinds.machine.errands.sending import SendKeys
-from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
 from nixops_proxmox.kinds.machine.keepers import find_unsafe
 from nixops_proxmox.kinds.machine.plans import Plan
 from nixops_proxmox.kinds.machine.shape import World
@@ -192,14 +188,20 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
     def send_keys(self, names: Sequence[str]) -> list[Outcome]:
         """Write the keys of `deployment.keys` into running machines."""
         self._refuse_undescribed(names)
+        from nixops_proxmox.kinds.machine.errands.sending import SendKeys
+
         return self.work_on(names, lambda pursuit, _: pursuit.run(SendKeys()))
 
     def rotate_identities(self, names: Sequence[str], *, by_agent: bool = False) -> list[Outcome]:
         """Give machines that run another host key. `by_agent`: SSH shows one that is not known any more."""
+        from nixops_proxmox.kinds.machine.errands.identity import RotateIdentity
+
         return self.work_on(names, lambda pursuit, _: pursuit.run(RotateIdentity(by_agent=by_agent)))
 
     def unlock(self, names: Sequence[str]) -> list[Outcome]:
         """Open the encrypted disks of machines that wait for it in their first stage."""
+        from nixops_proxmox.kinds.machine.errands.unlocking import Unlock
+
         return self.work_on(names, lambda pursuit, _: pursuit.run(Unlock()))
 
     def reinstall(self, names: Sequence[str]) -> list[Outcome]:
@@ -270,6 +272,8 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
     def adopt(self, found: Sequence[Adoption]) -> list[Machine]:
         """Record the VMs as machines and mark them, which is the last that is written. A run that is killed before that
         leaves a machine that the next deploy marks."""
+        from nixops_proxmox.kinds.machine.errands.marking import TakeOver
+
         adopted = []
         with self._lease() as lease:
             for one in found:
