@@ -17,6 +17,7 @@ from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from nixops_proxmox.pve.api.connection import connect
 from nixops_proxmox.pve.wire.profiles import parse_profile
+from tests.cli.test_init import enter_empty_folder
 from tests.cli.test_verbs import Done
 from tests.pve.stub import Reply, Stub
 
@@ -59,12 +60,7 @@ class Newcomer:
 
 @pytest.fixture
 def newcomer(tmp_path: Path, lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> Newcomer:
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    for name, value in {"XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "HOME": "."}.items():
-        monkeypatch.setenv(name, str(tmp_path / value))
-    monkeypatch.delenv("NIX_PATH", raising=False)
-    monkeypatch.chdir(folder)
+    folder = enter_empty_folder(tmp_path, monkeypatch)
     return Newcomer(folder, tmp_path, lab, monkeypatch)
 
 

@@ -40,15 +40,21 @@ def _iso(running: RunningLab) -> Path:
     return file
 
 
+def enter_empty_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As somebody who has set up nothing yet. The folder is `shop` in `home`."""
+    folder = home / "shop"
+    folder.mkdir()
+    for name, value in {"XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "HOME": "."}.items():
+        monkeypatch.setenv(name, str(home / value))
+    monkeypatch.delenv("NIX_PATH", raising=False)
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.fixture
 def init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Init:
     """The verb in an empty folder, in this process. `stdin` is no terminal; `answers` are typed on one."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    for name, value in {"XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state", "HOME": "."}.items():
-        monkeypatch.setenv(name, str(tmp_path / value))
-    monkeypatch.delenv("NIX_PATH", raising=False)
-    monkeypatch.chdir(folder)
+    enter_empty_folder(tmp_path, monkeypatch)
 
     def call(*words: str, stdin: str = "", answers: Sequence[str] | None = None) -> Done:
         out, err = StringIO(), StringIO()

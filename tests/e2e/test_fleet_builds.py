@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
 
+HARDWARE = (
+    'disks = [ { storage = "local-lvm"; size = "1G"; } ]; install.iso = "local:iso/lab-installer.iso"; memory = 512;'
+    ' network = [ { bridge = "vmbr0"; } ];'
+)
 NETWORK = f"""\
 let
   make = import {DEMO}/builder.nix;
   hardware.deployment.proxmox = {{
-    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
-    install.iso = "local:iso/lab-installer.iso";
-    memory = 512;
-    network = [ {{ bridge = "vmbr0"; }} ];
+    {HARDWARE}
   }};
   service = {{ port = 80; handler = "echo hello"; }};
   part = make "database" {{ }} "echo the schema is missing >&2; exit 3";
@@ -39,10 +40,7 @@ in
 CACHED = f"""\
 let
   hardware = url: {{
-    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
-    install.iso = "local:iso/lab-installer.iso";
-    memory = 512;
-    network = [ {{ bridge = "vmbr0"; }} ];
+    {HARDWARE}
     deploy.copying.cache = {{ push = "file://FOLDER"; inherit url; }};
   }};
   service = {{ port = 80; handler = "echo hello"; }};
@@ -78,10 +76,7 @@ BUILT_THERE = f"""\
 let
   make = import {DEMO}/builder.nix;
   hardware.deployment.proxmox = {{
-    disks = [ {{ storage = "local-lvm"; size = "1G"; }} ];
-    install.iso = "local:iso/lab-installer.iso";
-    memory = 512;
-    network = [ {{ bridge = "vmbr0"; }} ];
+    {HARDWARE}
     deploy.buildOn = "guest";
   }};
   system = name: import {DEMO}/system.nix {{
