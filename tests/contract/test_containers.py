@@ -1,6 +1,6 @@
 """Containers on a lab: made, proven before the first contact, changed in place, and gone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -377,7 +377,7 @@ SPEC = MachineSpec(
         template="local:vztmpl/nixos-seed.tar.gz", root=RootSpec(storage="local-lvm", size=1 << 30)
     ),
 )
-# What is not refused, but not shown; or is for another act than making one.
+# What is not refused, but not shown; or is for another act than making one (ON_ONE, below, and test_rights).
 OF_OTHERS = {
     "VM.Backup",
     "VM.Migrate",
@@ -404,6 +404,32 @@ def test_each_right_that_doctor_asks_for_is_needed_and_all_are_enough(version: s
             told = refusal(bench, Clerk(bench, rights, name=f"clerk{number}@pve").hypervisor)
             # Of VM.Allocate, PVE's refusal names neither the privilege nor the path.
             assert (lacking == "VM.Allocate" and told) or (lacking in told if lacking else told == ""), (lacking, told)
+
+
+ON_ONE: Mapping[str, Callable[[ContainerHypervisor, Facts], object]] = {
+    "VM.Backup": lambda clerk, facts: clerk.client.back_up(facts.node, facts.vmid, "local"),
+    "VM.Migrate": lambda clerk, facts: clerk.client.migrate_vm(facts.node, facts.vmid, "pve2"),
+}
+
+
+@pytest.mark.parametrize("lacking", [*ON_ONE, ""])
+def test_what_is_done_to_one_that_is_there_needs_its_right(lacking: str) -> None:
+    with start_bench("9.1") as bench:
+        add_seed(bench.lab)
+        place = bench.hypervisor.choose_place(bare())
+        facts = Facts(uuid=str(uuid4()), vmid=place.vmid, node="pve1", macs=("bc:24:11:00:00:01",), container=True)
+        machine = Machine("demo", "web", Phase.RESERVED, facts)
+        ContainerHypervisor(bench.hypervisor).create_vm(SPEC, machine, bench.note, ["ssh-ed25519 AAAA us"])
+        needed = {need.privileges[0] for need in needs_of(SPEC, parse_release(bench.lab.cluster.release.version))}
+        clerk = ContainerHypervisor(Clerk(bench, {"/": sorted(needed - {lacking})}).hypervisor)
+        assert clerk.find_vm(facts) is not None
+        refused = set()
+        for right, act in ON_ONE.items():
+            try:
+                bench.hypervisor.wait_for_task(str(act(clerk, facts)))
+            except PermissionDenied:
+                refused.add(right)
+        assert refused == {lacking} - {""}
 
 
 def refusal(bench: Bench, clerk: PveHypervisor) -> str:
