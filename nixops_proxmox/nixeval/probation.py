@@ -4,8 +4,9 @@ A supervisor in the guest switches with NixOS's `test`, which changes nothing th
 we confirm, it makes the system the next generation and the one that boots. In every other case it goes back to exactly
 the system before: if we refuse, if the time is over, or if the activation fails. So does a boot, of any cause.
 
-The supervisor outlives the connection and us, and one that was killed is started again and goes on. The first to
-make the link `decision` has decided.
+The supervisor outlives the connection and us, and one that was killed is started again and goes on. If two are started,
+one waits for the other's end: a start that seemed to fail may have succeeded. The first to make the link `decision` has
+decided.
 """
 
 import re
@@ -49,7 +50,7 @@ run() {{
     sleep 0.2
   done
   sh -c 'echo $$ >"$1/switch.pid"; exec "$2/bin/switch-to-configuration" "$3"' switch "$at" "$1" "$2" \\
-    </dev/null >>"$at/log" 2>&1 &
+    </dev/null >>"$at/log" 2>&1 9>&- &
   job=$!
   while works "$job"; do
     [ "$(now)" -lt "$limit" ] || kill -9 "$job"
@@ -64,12 +65,15 @@ revert() {{
   [ -e "$at/why" ] || put why "$1"
   put state reverting
 }}
-choose() {{ sh "$at/choose" >>"$at/log" 2>&1; }}
+choose() {{ sh "$at/choose" >>"$at/log" 2>&1 9>&-; }}
 
+PATH=$(get previous)/sw/bin:$PATH
+export PATH
+# One at a time. What a killed one left at work does not hold the lock: `run` waits for that.
+exec 9>/run/nixops-proxmox/probation.lock
+flock 9
 echo $$ >"$at/pid"
 system=$(get system) previous=$(get previous)
-PATH=$previous/sw/bin:$PATH
-export PATH
 cd /
 while :; do
   case $(get state) in
@@ -138,7 +142,7 @@ rm -f "$at/pid"
 """
 
 # Starts it, unless it is at work: as a unit of systemd's, which starts it again if it is killed, or in a session of its
-# own below a process that does.
+# own below a process that does. A systemd that executes itself again may start the unit and not answer.
 _START = f"""\
 at=/run/nixops-proxmox/probation
 # The process whose number is in that file, if it is still ours, and no zombie.
@@ -151,13 +155,14 @@ is_alive() {{ lives pid; }}
 state() {{ cat "$at/state" 2>/dev/null; }}
 is_over() {{ case $(state) in confirmed | reverted | stuck | next-boot) return 0 ;; esac; return 1; }}
 start() {{
-  is_alive && return
-  lives keeper && return
-  if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
+  for _ in 1 2 3 4 5; do
+    if is_alive || lives keeper; then return; fi
+    [ -d /run/systemd/system ] && command -v systemd-run >/dev/null || break
     case $(systemctl show --property=ActiveState --value {UNIT} 2>/dev/null) in active | activating) return ;; esac
     systemd-run --quiet --collect --unit={UNIT} --property=Type=exec --property=Restart=on-failure \\
       --property=RestartSec=3 --setenv=PATH="$PATH" "$(command -v sh)" "$at/supervisor" && return
-  fi
+    sleep 1
+  done
   setsid sh -c 'echo $$ >"$1/keeper"; until sh "$1/supervisor"; do sleep 1; done; rm -f "$1/keeper"' probation "$at" \
     </dev/null >/dev/null 2>&1 &
 }}

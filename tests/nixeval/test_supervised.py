@@ -76,7 +76,8 @@ def test_the_supervisor_is_a_unit_and_outlives_the_login_that_began_it(guest: Sy
 def test_systemd_starts_one_again_that_was_killed_and_it_goes_on(guest: SystemdGuest, when: str) -> None:
     begin(guest, guest.make_system("two", "sleep 7" if when == "switching" else ":"))
     assert state(guest).value == when
-    _, pid = supervisor(guest)
+    wait_until(lambda: supervisor(guest)[0] == "active", 20)
+    pid = guest.tell("cat /run/nixops-proxmox/probation/pid")
     guest.tell(f"kill -9 {pid}")
     wait_until(lambda: supervisor(guest)[0] == "active" and supervisor(guest)[1] != pid, 20)
     wait_until(lambda: state(guest) is S.WAITING, 20)
@@ -84,6 +85,28 @@ def test_systemd_starts_one_again_that_was_killed_and_it_goes_on(guest: SystemdG
     assert done is not None and done.state is S.CONFIRMED
     log = guest.tell("cat /run/nixops-proxmox/probation/log").splitlines()
     assert log.count("two boot") == 1 and log.count("two test") <= 2
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["and the unit is seen", "and the unit is not seen"])
+def test_a_start_that_succeeds_and_says_that_it_failed_makes_no_two_supervisors(
+    guest: SystemdGuest, looks: bool
+) -> None:
+    deaf = "" if looks else 'case "$*" in show*) exit 1 ;; esac\n'
+    for program, script in (
+        ("systemd-run", 'systemd-run "$@"\nexit 1'),
+        ("systemctl", f'{deaf}exec systemctl "$@"'),
+    ):
+        text = f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}"
+        guest.tell(f"cat >/usr/local/sbin/{program} <<'END'\n{text}\nEND\nchmod +x /usr/local/sbin/{program}")
+    try:
+        begin(guest, guest.make_system("two", "sleep 1"))
+        wait_until(lambda: state(guest) is S.WAITING, 20)
+        done = confirm_probation(guest, "n1")
+    finally:
+        guest.tell("rm /usr/local/sbin/systemd-run /usr/local/sbin/systemctl")
+    assert done is not None and done.state is S.CONFIRMED
+    assert guest.tell("cat /run/nixops-proxmox/probation/log").splitlines() == ["two test", "two boot"]
+    wait_until(lambda: supervisor(guest)[0] == "inactive", 10)
 
 
 def test_what_nobody_confirms_is_left_by_the_unit_itself(guest: SystemdGuest) -> None:

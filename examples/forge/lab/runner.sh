@@ -11,11 +11,13 @@ try() {
       env -i PATH=/usr/bin:/bin HOME="$3" sh ./test.sh)
 }
 
+# build REPOSITORY COMMIT: it fails where its outcome could not be written down, so that it is done again. (In the condition
+# of an `if`, a shell does not stop at an error by itself.)
 build() {
   folder=$(mktemp -d)
   chmod 0755 "$folder"
   if try "$1" "$2" "$folder" >/tmp/output 2>&1; then outcome=passed; else outcome=failed; fi
-  sql --set "repository=$1" --set "commit=$2" --set "outcome=$outcome" --set "output=$(tail -c 4000 /tmp/output)" <<'SQL'
+  sql --set "repository=$1" --set "commit=$2" --set "outcome=$outcome" --set "output=$(tail -c 4000 /tmp/output)" <<'SQL' || return 1
 insert into builds (repository, commit, outcome, output) values (:'repository', :'commit', :'outcome', :'output')
 on conflict (repository, commit) do update set outcome = excluded.outcome, output = excluded.output;
 SQL
