@@ -19,6 +19,7 @@ VOLUME_KEY = re.compile(r"^(rootfs|mp\d+)$")
 @dataclass
 class Container(Vm):
     kind: ClassVar[str] = "lxc"
+    word: ClassVar[str] = "CT"
 
     @property
     @override

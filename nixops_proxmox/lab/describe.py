@@ -63,12 +63,16 @@ async def vm_figures(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     return figures
 
 
+def describe_ha(vm: Vm) -> dict[str, Any]:
+    return {"managed": 1, "state": vm.ha.crm} if vm.ha else {"managed": 0}
+
+
 async def describe_vm_status(cluster: Cluster, vm: Vm) -> dict[str, Any]:
     live = dict(await vm.running.status()) if vm.running else {}
     status = await vm_figures(cluster, vm)
     inner = live.get("qmpstatus", "running")
     status["qmpstatus"] = vm.qmpstatus if vm.qmpstatus != "running" else inner
-    status["ha"] = {"managed": 1, "state": vm.ha.crm} if vm.ha else {"managed": 0}
+    status["ha"] = describe_ha(vm)
     if agent_enabled(vm.config):
         status["agent"] = 1
     if any(key.startswith("serial") and value == "socket" for key, value in vm.config.items()):

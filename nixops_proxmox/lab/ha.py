@@ -11,6 +11,7 @@ from nixops_proxmox.lab.refusals import Refused, die
 
 Rule = dict[str, Any]
 CLASSES = "resources are in a resource affinity rule and cannot be in node affinity rules with multiple priorities"
+MOVES = "relocate"  # what a container is at while HA takes it to another node
 MODIFIED = "detected modified configuration - file changed by other user? Try again."
 
 

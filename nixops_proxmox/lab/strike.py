@@ -36,7 +36,7 @@ class _Unlock:
 
 
 def _vm(cluster: Cluster, fault: Fault, path: str) -> Vm | None:
-    found = re.search(r"/qemu/(\d+)", path)
+    found = re.search(r"/(?:qemu|lxc)/(\d+)", path)
     vmid = int(fault.target) if fault.target.isdigit() else int(found[1]) if found else 0
     return cluster.vms.get(vmid)
 

@@ -23,6 +23,7 @@ class Vm:
     """`kind`: PVE's word for it. Containers have a class of their own, and the same numbers."""
 
     kind: ClassVar[str] = "qemu"
+    word: ClassVar[str] = "VM"
 
     vmid: int
     node: str

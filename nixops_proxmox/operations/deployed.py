@@ -210,9 +210,17 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
         self._expect(names)
 
         def work(name: str, lease: Any) -> Machine:
-            return self._pursuit(name, lease).reinstall()
+            machine = self._pursuit(name, lease).reinstall()
+            if machine.facts.container:
+                self._tell_again(name)
+            return machine
 
         return self._each(names, work, wants=self._ways(names))
+
+    def _tell_again(self, name: str) -> None:
+        """A container is made new by destroying it, and PVE forgets what it was told of it: HA, firewall, jobs."""
+        for ref in reversed(self.resources.in_order_of_removal(self.resources.dependents(Ref(MACHINE, name)))):
+            self.resources.refresh(ref)
 
     def destroy(self, names: Sequence[str], *, release: bool = False) -> list[Outcome]:
         """Destroy VMs and disks, and forget the machines; a machine that was never made is fine. Resources that want a

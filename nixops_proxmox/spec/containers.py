@@ -12,7 +12,7 @@ OF_VMS = (
     "disks", "encryption", "balloon", "bios", "efi", "tpm", "machine", "arch", "scsi_controller", "display",
     "hotplug", "expert_args", "extra",
 )  # fmt: skip
-OF_VM_RESOURCES = ("ha", "replications")  # what we do not do for containers
+OF_VM_RESOURCES = ("replications",)  # what we do not do for containers
 MEANINGLESS = "has no meaning for a container"
 
 

@@ -72,13 +72,15 @@ class _Bench:
     def __init__(self, kind: str, name: str) -> None:
         self.ha = Ha(Fuse())
         self.vmids = {"web": 100, "db": 101}
+        self.containers: set[str] = set()
         self.record = Record(Thing(kind, "demo", name), Known.from_json)
 
     def world(self, fuse: Fuse, spec: Any, described: NetworkSpec | None = None) -> Any:
         self.record.fuse = self.ha.fuse = fuse
         clock, reporter = SteppedClock(), Silent()
         machines = [
-            Machine("demo", name, Phase.READY, Facts(uuid=name, vmid=vmid)) for name, vmid in self.vmids.items()
+            Machine("demo", name, Phase.READY, Facts(uuid=name, vmid=vmid, container=name in self.containers))
+            for name, vmid in self.vmids.items()
         ]
         setting = Setting("demo", described, lambda: machines, lambda _profile: None, clock, reporter)
         mark = mark_of("demo", spec.name)

@@ -33,6 +33,12 @@ def test_a_machine_that_got_another_vmid_is_followed(bench: HaBench) -> None:
     assert sorted(bench.ha.services) == ["vm:123", "vm:900"]
 
 
+def test_a_container_is_a_service_of_another_type(bench: HaBench) -> None:
+    bench.containers.add("web")
+    assert bench.run(Fuse(), wanted=True).phase is Presence.PRESENT
+    assert sorted(bench.ha.services) == ["ct:100", "vm:900"]
+
+
 def test_what_somebody_else_told_ha_of_our_machine_is_left_alone() -> None:
     bench = HaBench()
     bench.ha.services["vm:100"] = {"state": "stopped"}
@@ -52,7 +58,7 @@ def test_one_node_alone_has_no_ha() -> None:
 def test_a_machine_without_a_vm_is_named() -> None:
     bench = HaBench()
     bench.vmids = {}
-    with pytest.raises(StateError, match="web has no VM yet"):
+    with pytest.raises(StateError, match="web is not made yet"):
         bench.run(Fuse(), wanted=True)
 
 

@@ -23,9 +23,11 @@ from nixops_proxmox.kinds.resource import (
     vm_facts,
 )
 from nixops_proxmox.model import Finding, Level
-from nixops_proxmox.pve.api.ha import Settings
+from nixops_proxmox.pve.api.ha import Settings, sid_of_guest
 from nixops_proxmox.pve.api.versions import Release
 from nixops_proxmox.pve.cluster.permissions import Need
+from nixops_proxmox.pve.vm.container import ROOT
+from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spec.ha import HA, HaSpec
 from nixops_proxmox.spec.marks import bears_mark, with_mark
 from nixops_proxmox.spec.resource import ResourceSpec
@@ -40,7 +42,7 @@ World: TypeAlias = ResourceWorld[HaSpec, HaStore]
 
 @dataclass(frozen=True)
 class ServiceSeen:
-    sid: str  # vm:100
+    sid: str  # vm:100 or ct:100
     settings: Settings
 
 
@@ -118,16 +120,16 @@ def _differences(world: World, found: ServiceSeen) -> Iterator[str]:
 
 
 def find_sid(setting: Setting | None, name: str) -> str | None:
-    """The machine's service; None: it has no VM."""
+    """The machine's service; None: it has no VM and no container."""
     facts = vm_facts(setting, name)
-    return None if facts is None else f"vm:{facts.vmid}"
+    return None if facts is None else sid_of_guest(facts.vmid, container=facts.container)
 
 
 def sid_of(setting: Setting | None, name: str) -> str:
-    """StateError for a machine that has no VM yet."""
+    """StateError for a machine that PVE does not have yet."""
     sid = find_sid(setting, name)
     if sid is None:
-        raise StateError(f"HA: the machine {name} has no VM yet, so HA cannot manage it")
+        raise StateError(f"HA: the machine {name} is not made yet, so HA cannot manage it")
     return sid
 
 
@@ -160,10 +162,18 @@ def examine(spec: HaSpec, setting: Setting) -> Iterator[Finding]:
     shared = {one.storage for one in seen.storages if one.shared}
     machines = () if setting.network is None else setting.network.machines
     machine = next((one for one in machines if one.name == spec.name), None)
-    for disk in () if machine is None else machine.disks:
-        if disk.storage not in shared:
-            text = f"{disk.slot} is on {disk.storage}, which no other node has: HA cannot start it elsewhere"
-            yield Finding(Level.WARNING, f"HA of {spec.name}", text, "move the disk to a storage that is shared")
+    for slot, storage in () if machine is None else _volumes(machine):
+        if storage not in shared:
+            text = f"{slot} is on {storage}, which no other node has: HA cannot start it elsewhere"
+            yield Finding(Level.WARNING, f"HA of {spec.name}", text, "move it to a storage that is shared")
+
+
+def _volumes(machine: MachineSpec) -> Iterator[tuple[str, str]]:
+    """Slots and storages."""
+    yield from ((disk.slot, disk.storage) for disk in machine.disks)
+    if machine.container is not None:
+        yield ROOT, machine.container.root.storage
+        yield from ((mount.slot, mount.storage) for mount in machine.container.mounts)
 
 
 def make_world(spec: HaSpec, setting: Setting) -> World:

@@ -1,6 +1,7 @@
 """A container that goes to another node: while it stands still, or stopped and started for it. There is no live way."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nixops_proxmox.lab.access import Auth
@@ -8,30 +9,33 @@ from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import volume_of
 from nixops_proxmox.lab.container import Container, is_bound, mounts_of, volumes_in
 from nixops_proxmox.lab.containers import power
+from nixops_proxmox.lab.ha import MOVES
+from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.tasks import Log
 
+HA_PATIENCE = 60.0  # seconds that HA gives a container to shut down
 TAKEN_ALONG = ("zfspool", "btrfs")  # storages whose snapshots are copied with their volumes
 
 
 def start_migration(cluster: Cluster, auth: Auth, container: Container, params: Mapping[str, Any]) -> str:
     target = str(params["target"])
-    if target not in cluster.nodes:
-        raise bad_parameter("target", "target node does not exist")
     if target == container.node:
         raise bad_parameter("target", "target is local node.")
-    restart = bool(params.get("restart"))
-    if container.running and not restart:
-        word = "online" if params.get("online") else "without 'restart'"
-        die(
-            "lxc live migration is currently not implemented"
-            if word == "online"
-            else f"can't migrate running container {word}"
-        )
+    cluster.check_quorum()
+    if target not in cluster.nodes:
+        die(f"no such cluster node '{target}'")
+    online, restart = bool(params.get("online")), bool(params.get("restart"))
+    if container.running and not online and not restart:
+        die("can't migrate running container without --online or --restart")
+    if container.is_managed:
+        return _ask_ha(cluster, auth, container, target)
 
     async def work(log: Log) -> None:
         async with cluster.flocked(container):
             container.check_lock()
+            if container.running and online:
+                die("lxc live migration is currently not implemented")
             _check_mounts(cluster, container, target)
             was_running = container.running is not None
             if was_running:
@@ -45,6 +49,29 @@ def start_migration(cluster: Cluster, auth: Auth, container: Container, params: 
                     await power.start(cluster, container, log)
 
     return cluster.tasks.start(container.node, "vzmigrate", str(container.vmid), auth, work)
+
+
+def _ask_ha(cluster: Cluster, auth: Auth, container: Container, target: str) -> str:
+    """Only a request is queued. HA's own manager shuts the container down, takes it there, and starts it later."""
+
+    async def work(log: Log) -> None:
+        log.say(f"Requesting HA migration for CT {container.vmid} to node {target}")
+        cluster.tasks.start(container.node, "vzmigrate", str(container.vmid), Auth(ROOT), partial(_relocate, target))
+
+    async def _relocate(target: str, log: Log) -> None:
+        resource = container.ha or die(f"cannot migrate service '{container.sid}', not HA managed!")
+        resource.crm = MOVES
+        try:
+            async with cluster.flocked(container):
+                container.check_lock()
+                _check_mounts(cluster, container, target)
+                await power.shut_down(container, HA_PATIENCE, force=True)
+                await _go(cluster, container, target, log)
+        finally:
+            resource.crm = "started"
+            cluster.ha.changed()
+
+    return cluster.tasks.start(container.node, "hamigrate", str(container.vmid), auth, work)
 
 
 def _check_mounts(cluster: Cluster, container: Container, target: str) -> None:

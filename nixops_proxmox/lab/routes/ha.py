@@ -1,11 +1,14 @@
 """/cluster/ha: status, resources, and groups, which became rules in 9.0."""
 
+import re
 from collections.abc import Mapping
 from time import gmtime, strftime
 from typing import Any
 
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.cluster import Cluster, Node
+from nixops_proxmox.lab.container import Container
+from nixops_proxmox.lab.containers import moves
 from nixops_proxmox.lab.ha import HaResource, Rule, check_digest, digest, members, priorities, refuse_infeasible
 from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.schema.formats import split_list
@@ -81,31 +84,39 @@ def _all(cluster: Cluster) -> dict[str, Any]:
 
 def _resource(cluster: Cluster, vm: Vm, resource: HaResource) -> dict[str, Any]:
     """What was never set is not there, but for the state, which a call writes down."""
-    told = {"sid": vm.sid, "type": "vm", "state": resource.state, "digest": digest(_all(cluster))}
+    told = {"sid": vm.sid, "type": _type(vm), "state": resource.state, "digest": digest(_all(cluster))}
     return {**told, **resource.settings}
+
+
+def _type(vm: Vm) -> str:
+    return vm.sid.partition(":")[0]
 
 
 @routes.get("/cluster/ha/resources", {"type": one_of("ct", "vm")}, AUDIT)
 async def ha_resources(call: Call) -> Any:
-    if call.get("type", "vm") != "vm":
-        return []
-    return [_resource(call.cluster, vm, vm.ha) for vm in call.cluster.vms.values() if vm.ha]
+    managed = [vm for vm in call.cluster.vms.values() if call.get("type", _type(vm)) == _type(vm)]
+    return [_resource(call.cluster, vm, vm.ha) for vm in managed if vm.ha]
+
+
+SID = re.compile(r"(vm|ct):(\d+)")
 
 
 def _full_sid(call: Call) -> str:
-    """A bare VMID stands for the VM."""
+    """A bare VMID stands for the guest that has it."""
     sid = str(call.params["sid"])
-    return f"vm:{sid}" if sid.isdigit() else sid
+    if not sid.isdigit():
+        return sid
+    vm = call.cluster.vms.get(int(sid))
+    return vm.sid if vm else die(f"unable to detect SID from VMID - VM/CT {sid} does not exist")
 
 
 def _ha_vm(call: Call) -> Vm:
     sid = _full_sid(call)
-    vmid = int(sid.removeprefix("vm:")) if sid.removeprefix("vm:").isdigit() else 0
-    if vmid not in call.cluster.vms:
-        if str(call.params["sid"]).isdigit():
-            die(f"unable to detect SID from VMID - VM/CT {vmid} does not exist")
-        die(f"resource 'vm:{vmid}' does not exist in cluster" if vmid else f"unable to parse service ID '{sid}'")
-    return call.cluster.vms[vmid]
+    found = SID.fullmatch(sid) or die(f"unable to parse service ID '{sid}'")
+    vm = call.cluster.vms.get(int(found[2])) or die(f"resource '{sid}' does not exist in cluster")
+    if vm.sid != sid:  # releases before 9.1 take it, and put it into the state error later
+        die(f"resource '{sid}' - guest with ID {vm.vmid} is not a {'VM' if found[1] == 'vm' else 'container'}")
+    return vm
 
 
 @routes.get("/cluster/ha/resources/{sid}", permission=AUDIT)
@@ -120,7 +131,7 @@ async def ha_resource(call: Call) -> Any:
 async def ha_add(call: Call) -> Any:
     call.cluster.check_quorum()
     vm = _ha_vm(call)
-    if call.get("type", "vm") != "vm":
+    if call.get("type", _type(vm)) != _type(vm):
         die("types does not match")
     if vm.ha:
         die(f"create resource failed: resource ID '{vm.sid}' already defined")
@@ -181,7 +192,10 @@ async def ha_migrate(call: Call) -> Any:
     if not vm.ha:
         die(f"cannot migrate service '{vm.sid}', not HA managed!")
     refuse_in_error(vm)
-    start_migration(call.cluster, call.auth, vm, {"target": call.params["node"]})
+    if isinstance(vm, Container):
+        moves.start_migration(call.cluster, call.auth, vm, {"target": call.params["node"], "restart": True})
+    else:
+        start_migration(call.cluster, call.auth, vm, {"target": call.params["node"]})
     return {"sid": vm.sid, "requested-node": call.params["node"]} if call.cluster.release.since(9) else None
 
 

@@ -5,14 +5,15 @@ from typing import Any
 from nixops_proxmox.lab.call import Call, Routes, needs
 from nixops_proxmox.lab.container import shown
 from nixops_proxmox.lab.containers import moves, power, saves
-from nixops_proxmox.lab.describe import vm_figures
-from nixops_proxmox.lab.refusals import die
+from nixops_proxmox.lab.describe import describe_ha, vm_figures
+from nixops_proxmox.lab.refusals import bad_parameter, die
 from nixops_proxmox.lab.routes.console import open_terminal, serve_terminal
 from nixops_proxmox.lab.routes.lxc import AUDIT, BASE, refuse_skiplock
 from nixops_proxmox.lab.routes.snapshots import RESERVED, list_snapshots
 from nixops_proxmox.lab.schema import properties
 from nixops_proxmox.lab.schema.types import boolean, integer, named, number, one_of, text
 from nixops_proxmox.lab.tasks import Log
+from nixops_proxmox.lab.vms.ha import request
 from nixops_proxmox.lab.vms.snapshots import get_snapshot
 
 routes = Routes()
@@ -29,7 +30,7 @@ async def index(_: Call) -> Any:
 
 @routes.get(f"{STATUS}/current", permission=AUDIT)
 async def current(call: Call) -> Any:
-    return {**await vm_figures(call.cluster, call.container), "ha": {"managed": 0}}
+    return {**await vm_figures(call.cluster, call.container), "ha": describe_ha(call.container)}
 
 
 @routes.post(f"{STATUS}/start", {"debug": boolean(), "skiplock": boolean()}, POWER)
@@ -38,7 +39,11 @@ async def start(call: Call) -> Any:
     call.cluster.check_quorum()
     if call.container.running:
         die(f"CT {call.vmid} already running")
-    return power.start_task(call.cluster, call.auth, call.node, call.vmid)
+    return _ha(call, "start") or power.start_task(call.cluster, call.auth, call.node, call.vmid)
+
+
+def _ha(call: Call, what: str, patience: float = 0.0) -> str | None:
+    return request(call.cluster, call.auth, call.node, call.container, what, patience)
 
 
 @routes.post(f"{STATUS}/stop", {"skiplock": boolean(), "overrule-shutdown": boolean(since=(8, 2))}, POWER)
@@ -46,6 +51,8 @@ async def stop(call: Call) -> Any:
     refuse_skiplock(call)
     cluster, container = call.cluster, power.get_running(call.container)
     if call.get("overrule-shutdown"):
+        if container.is_managed:
+            raise bad_parameter("overrule-shutdown", "Not applicable for HA resources.")
         for task in cluster.tasks.tasks.values():
             if task.type == "vzshutdown" and task.id == str(call.vmid) and task.status is None:
                 cluster.tasks.kill(task, politely=True)
@@ -54,7 +61,7 @@ async def stop(call: Call) -> Any:
         async with cluster.flocked(container):
             await power.stop_now(container)
 
-    return cluster.tasks.start(call.node, "vzstop", str(call.vmid), call.auth, work)
+    return _ha(call, "stop") or cluster.tasks.start(call.node, "vzstop", str(call.vmid), call.auth, work)
 
 
 @routes.post(f"{STATUS}/shutdown", {"timeout": integer(0), "forceStop": boolean()}, POWER)
@@ -65,7 +72,8 @@ async def shutdown(call: Call) -> Any:
         async with cluster.flocked(container):
             await power.shut_down(container, _timeout(call), force=call.get("forceStop", False))
 
-    return cluster.tasks.start(call.node, "vzshutdown", str(call.vmid), call.auth, work)
+    asked = _ha(call, "stop", _timeout(call))
+    return asked or cluster.tasks.start(call.node, "vzshutdown", str(call.vmid), call.auth, work)
 
 
 def _timeout(call: Call) -> float:

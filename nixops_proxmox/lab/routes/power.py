@@ -11,7 +11,7 @@ from nixops_proxmox.lab.schema.types import boolean, integer, named, text
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
-from nixops_proxmox.lab.vms.ha import refuse_in_error, wake
+from nixops_proxmox.lab.vms.ha import request
 
 routes = Routes()
 BASE = "/nodes/{node}/qemu/{vmid}/status"
@@ -46,19 +46,7 @@ def _is_ha(call: Call) -> bool:
 
 
 def _ha(call: Call, what: str, patience: float = 0.0) -> str | None:
-    """HA-managed VMs: only a request is queued; the task ends before anything has happened."""
-    vm = call.cluster.vms.get(call.vmid)
-    if vm is None or vm.ha is None or not vm.is_managed:
-        return None
-    resource = vm.ha
-
-    async def request(log: Log) -> None:
-        log.say(f"Requesting HA {what} for VM {vm.vmid}")
-        refuse_in_error(vm)
-        resource.state, resource.patience = "started" if what == "start" else "stopped", patience
-        wake(call.cluster)
-
-    return call.cluster.tasks.start(call.node, f"ha{what}", str(vm.vmid), call.auth, request)
+    return request(call.cluster, call.auth, call.node, call.cluster.vms.get(call.vmid), what, patience)
 
 
 @routes.post(f"{BASE}/start", START, POWER)

@@ -4,20 +4,35 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
+from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
-from nixops_proxmox.lab.ha import HaResource, members, priorities
+from nixops_proxmox.lab.ha import MOVES, HaResource, members, priorities
 from nixops_proxmox.lab.machines.base import StartFailed
 from nixops_proxmox.lab.refusals import Refused, die
 from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vm import Vm
-from nixops_proxmox.lab.vms import power
-from nixops_proxmox.lab.vms.migrate import local_volumes, missing_storages
+from nixops_proxmox.lab.vms import managed, power
 
 
 def refuse_in_error(vm: Vm, wanted: str = "") -> None:
     """What failed for good must be disabled before anything else is asked of it."""
     if vm.ha is not None and vm.ha.crm == "error" and wanted != "disabled":
         die(f"service '{vm.sid}' in error state, must be disabled and fixed first")
+
+
+def request(cluster: Cluster, auth: Auth, node: str, vm: Vm | None, what: str, patience: float = 0.0) -> str | None:
+    """What HA manages is only asked for: the task ends before anything has happened. None: HA does not manage it."""
+    if vm is None or vm.ha is None or not vm.is_managed:
+        return None
+    resource = vm.ha
+
+    async def ask(log: Log) -> None:
+        log.say(f"Requesting HA {what} for {vm.word} {vm.vmid}")
+        refuse_in_error(vm)
+        resource.state, resource.patience = "started" if what == "start" else "stopped", patience
+        wake(cluster)
+
+    return cluster.tasks.start(node, f"ha{what}", str(vm.vmid), auth, ask)
 
 
 def wake(cluster: Cluster) -> None:
@@ -43,7 +58,7 @@ async def _step(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
         return False
     if not cluster.nodes[vm.node].online:
         return await _lost(cluster, vm, resource)
-    if resource.crm == "error" and resource.state != "disabled":
+    if resource.crm == MOVES or (resource.crm == "error" and resource.state != "disabled"):
         return False
     if resource.state in ("started", "enabled"):
         return await _keep_running(cluster, vm, resource)
@@ -59,10 +74,7 @@ async def _step(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
 
 async def _stop(cluster: Cluster, vm: Vm, patience: float) -> None:
     async with cluster.flocked(vm):
-        if patience:
-            await power.shut_down(cluster, vm, patience, force=True, log=Log())
-        else:
-            await power.stop_and_tidy(cluster, vm)
+        await managed.stop(cluster, vm, patience)
 
 
 async def _keep_running(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
@@ -74,7 +86,7 @@ async def _keep_running(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
     try:
         async with cluster.flocked(vm):
             if not vm.running:
-                await power.start(cluster, vm, Log())
+                await managed.start(cluster, vm)
     except (Refused, StartFailed):
         resource.failures += 1
         if resource.failures > int(resource.settings.get("max_restart", 1)):
@@ -104,14 +116,14 @@ async def _lost(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
 
 def find_recovery_node(cluster: Cluster, vm: Vm) -> str | None:
     """The best that groups and rules allow, and that has its storages. Local volumes stay behind, so there is none."""
-    if local_volumes(cluster, vm):
+    if managed.is_tied(cluster, vm):
         return None
     wanted, strict = _wanted_nodes(cluster, vm)
     kept = _kept_apart(cluster, vm)
     free = [
         node.name
         for node in cluster.nodes.values()
-        if node.online and not node.maintenance and not missing_storages(cluster, vm, node.name)
+        if node.online and not node.maintenance and not managed.lacks_storage(cluster, vm, node.name)
     ]
     allowed = [name for name in free if name not in kept and (not strict or name in wanted)]
     return max(allowed, key=lambda name: wanted.get(name, -1), default=None)

@@ -10,6 +10,11 @@ KEYS = {"resources": "sid", "groups": "group", "rules": "rule"}  # what names an
 Settings = Mapping[str, str]
 
 
+def sid_of_guest(vmid: int, *, container: bool) -> str:
+    """What HA calls it."""
+    return f"{'ct' if container else 'vm'}:{vmid}"
+
+
 @dataclass(frozen=True)
 class HaRuleSeen:
     """A rule, or a group of before 9.0, with the resources that are in it. `nodes`: priorities. `affinity` empty: it is

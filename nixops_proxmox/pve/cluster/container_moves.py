@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing_extensions import override
 
 from nixops_proxmox.model import Power, Transfer, Vm
-from nixops_proxmox.pve.api.answers import ClusterResources, LocalDisk, MigrationSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, LocalDisk, MigrationSeen
 from nixops_proxmox.pve.cluster.moves import MigrationLook, Moves
 from nixops_proxmox.pve.cluster.placement import find_storage
 from nixops_proxmox.pve.vm.container import mounts_of
@@ -45,6 +45,11 @@ class ContainerMoves(Moves):
     @override
     def _params(self, migration: Transfer, *, running: bool) -> dict[str, Value]:
         return {"restart": True} if running else {}
+
+    @override
+    def _has_arrived(self, guest: GuestSeen, *, ran: bool) -> bool:
+        """HA starts it in a round of its own, after the one in which it moved it."""
+        return not guest.lock and (guest.status == "running" or not ran)
 
 
 def _local_disks(vm: Vm, seen: ClusterResources) -> Iterator[LocalDisk]:

@@ -8,14 +8,14 @@ from typing_extensions import override
 
 from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.core.upid import parse_upid
-from nixops_proxmox.errors import NotFound, PveRefused, SpecError
+from nixops_proxmox.errors import NotFound, PveBusy, PveRefused, SpecError
 from nixops_proxmox.model import Archive, Change, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve.api.answers import TaskListed
 from nixops_proxmox.pve.api.containers import ContainerClient
 from nixops_proxmox.pve.cluster.container_moves import ContainerMoves
 from nixops_proxmox.pve.cluster.container_volumes import ContainerVolumeStore
 from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
-from nixops_proxmox.pve.cluster.hypervisor import Creation, PveHypervisor
+from nixops_proxmox.pve.cluster.hypervisor import POWER_TIME, Creation, PveHypervisor
 from nixops_proxmox.pve.cluster.saves import Saves
 from nixops_proxmox.pve.cluster.templates import Templates, refuse_missing
 from nixops_proxmox.pve.vm.container import create_params, restored_volumes
@@ -29,6 +29,9 @@ from nixops_proxmox.spelling import Verb, command
 
 KEY = "ssh_host_ed25519_key"
 _TOLD = re.compile(rf"'{KEY}'.*\n(?:done: )?(SHA256:[A-Za-z0-9+/]{{43}}) ")
+# What HA's manager is at when it will start what stands still, or stop what runs.
+_STARTS = frozenset(("queued", "request_start", "starting", "started", "fence", "recovery", "migrate", "relocate"))
+_UNDOES = {Power.STOPPED: _STARTS, Power.RUNNING: frozenset(("request_stop", "stopping"))}
 NO_PROOF = "a container cannot become this machine from the backup of another: nothing would prove who answers"
 
 
@@ -106,14 +109,29 @@ class ContainerHypervisor(PveHypervisor):
     def _power(
         self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power, patience: float = 0
     ) -> None:
-        """PVE says at once, and in no task, that a container runs already, or does not run."""
-        try:
-            super()._power(facts, note, kind, post, goal, patience)
-        except (VmRunning, VmNotRunning):
-            node = self._finder.node_of(facts)
-            if not self._is_reached(node, facts.vmid, goal):
-                raise
-            self._finder.learn(facts, node, goal)
+        """PVE says at once, and in no task, that a container runs already, or does not run. HA may be about to change
+        that, as it starts what has powered itself off: then it is waited for, and asked again."""
+        deadline = self._clock() + POWER_TIME + patience
+        while True:
+            try:
+                return super()._power(facts, note, kind, post, goal, patience)
+            except (VmRunning, VmNotRunning):
+                node = self._finder.node_of(facts)
+                if not self._is_reached(node, facts.vmid, goal):
+                    raise
+            if not self._will_be_undone(node, facts.vmid, goal):
+                return self._finder.learn(facts, node, goal)
+            if self._clock() > deadline:
+                raise PveBusy(
+                    f"container {facts.vmid} is {goal}, but HA wants it otherwise, and has done nothing for"
+                    f" {POWER_TIME + patience:.0f} s",
+                    hint="see the HA manager's status in PVE",
+                )
+            self._sleep(1.0)
+
+    def _will_be_undone(self, node: str, vmid: int, goal: Power) -> bool:
+        seen = self.client.get_status(node, vmid, poll=True)
+        return seen.managed and seen.ha_state in _UNDOES[goal]
 
     # Changing
 

@@ -11,10 +11,10 @@ HA_ERROR = "error"
 NODES, GUESTS = "node-affinity", "resource-affinity"
 
 
-def in_ha_error(vmid: int) -> PveRefused:
-    """HA gave up on the VM."""
+def in_ha_error(guest: str) -> PveRefused:
+    """HA gave up on it. `guest`: such as VM 100."""
     repair = "see why in its tasks; in PVE, ask HA for the state disabled, repair it, and ask for started"
-    return PveRefused(f"VM {vmid}: HA gave up on it (its state is error)", hint=repair)
+    return PveRefused(f"{guest}: HA gave up on it (its state is error)", hint=repair)
 
 
 class HaStore:

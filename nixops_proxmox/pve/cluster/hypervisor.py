@@ -389,12 +389,12 @@ class PveHypervisor:
                 if seen.running is (goal is Power.RUNNING):
                     return
                 if seen.ha_state == HA_ERROR:
-                    raise in_ha_error(facts.vmid)
+                    raise in_ha_error(f"{self.kind.word} {facts.vmid}")
             except (WrongPlace, PveUnreachable):  # HA may start it elsewhere, and its node may just have failed
                 self._finder.forget(facts.vmid)
             self._sleep(1.0)
         raise PveBusy(
-            f"VM {facts.vmid}: HA was asked, but it is still not {goal} after {seconds:.0f} s",
+            f"{self.kind.word} {facts.vmid}: HA was asked, but it is still not {goal} after {seconds:.0f} s",
             hint="see the HA manager's status in PVE",
         )
 

@@ -8,8 +8,9 @@ from nixops_proxmox.core.ports import NoteTask
 from nixops_proxmox.core.upid import parse_upid
 from nixops_proxmox.errors import NotFound, PveBusy, PveRefused
 from nixops_proxmox.model import Facts, Place, Power, Transfer, Vm
-from nixops_proxmox.pve.api.answers import ClusterResources, MigrationSeen
+from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, MigrationSeen
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.cluster.ha import HA_ERROR, in_ha_error
 from nixops_proxmox.pve.cluster.placement import find_storage
 from nixops_proxmox.pve.cluster.placer import Placer
 from nixops_proxmox.pve.cluster.restrictions import Limits
@@ -127,17 +128,24 @@ class Moves:
         finally:
             self._finder.forget(facts.vmid)
         if upids and parse_upid(upids[-1]).type.startswith("ha"):
-            self._wait_for_ha(facts, target)
+            self._wait_for_ha(facts, target, ran=running)
 
     def _params(self, migration: Transfer, *, running: bool) -> dict[str, Value]:
         params: dict[str, Value] = {"online": True} if running else {}
         return params | ({"with-local-disks": True} if running and migration.copied else {})
 
-    def _wait_for_ha(self, facts: Facts, target: str) -> None:
+    def _has_arrived(self, guest: GuestSeen, *, ran: bool) -> bool:
+        """It is on its new node: is that all? `ran`: it did before."""
+        del ran  # and has never ceased to: it went live
+        return not guest.lock
+
+    def _wait_for_ha(self, facts: Facts, target: str, *, ran: bool) -> None:
         deadline = self._clock() + HA_TIME
         while self._clock() < deadline:
             guest = self._view.get_since(self._clock()).guests.get(facts.vmid)
-            if guest is not None and guest.node == target and not guest.lock:
+            if guest is not None and guest.ha == HA_ERROR:
+                raise in_ha_error(f"{self.word} {facts.vmid}")
+            if guest is not None and guest.node == target and self._has_arrived(guest, ran=ran):
                 self._finder.forget(facts.vmid)
                 return
             self._sleep(2.0)

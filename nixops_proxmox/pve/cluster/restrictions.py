@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from nixops_proxmox.errors import PveRefused
 from nixops_proxmox.pve.api.answers import ClusterResources, GuestSeen, HaRule
 from nixops_proxmox.pve.api.client import PveClient
+from nixops_proxmox.pve.api.ha import sid_of_guest
+from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.verdicts import Verdict
 from nixops_proxmox.pve.wire.properties import parse_properties
 
@@ -63,10 +65,10 @@ class Restrictions:
         return self._mappings[kind]
 
     def of_ha(self, guest: GuestSeen | None, seen: ClusterResources) -> Limits:
-        """For a VM that HA manages. Others are free."""
+        """For a guest that HA manages. Others are free."""
         if guest is None or guest.ha in UNMANAGED:
             return Limits({}, {})
-        sid = f"vm:{guest.vmid}"
+        sid = sid_of_guest(guest.vmid, container=guest.kind == CONTAINERS.type)
         rules = [rule for rule in self._ha_rules() if sid in rule.resources]
         names = [node.name for node in seen.nodes]
         said = {name: [(rule, text) for rule in rules if (text := _says(rule, sid, name, seen))] for name in names}
