@@ -110,7 +110,9 @@ class ContainerHypervisor(PveHypervisor):
         self, facts: Facts, note: NoteTask, kind: str, post: Callable[[str, int], str], goal: Power, patience: float = 0
     ) -> None:
         """PVE says at once, and in no task, that a container runs already, or does not run. HA may be about to change
-        that, as it starts what has powered itself off: then it is waited for, and asked again."""
+        that, as it starts what has powered itself off: then it is waited for, and asked again.
+
+        Safe to repeat: PVE starts no container that runs and stops none that is stopped."""
         deadline = self._clock() + POWER_TIME + patience
         while True:
             try:
