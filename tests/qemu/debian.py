@@ -18,6 +18,7 @@ TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "qemu-img")
 PACKAGES = (
     *("systemd-sysv", "systemd-boot", "systemd-resolved", "dbus", "linux-image-cloud-amd64", "cloud-init"),
     *("cloud-guest-utils", "openssh-server", "qemu-guest-agent", "netplan.io", "sudo", "e2fsprogs", "iproute2"),
+    "locales",  # cloud-init sets one, and fails without
 )
 SECTOR = 512
 ESP_START, ESP_SIZE = 1 << 20, 96 << 20  # bytes
@@ -83,6 +84,10 @@ def _seal(root: Path) -> None:
     (root / "etc/machine-id").write_text("")
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
+    # As cloud-init would at the first boot, which takes it minutes without KVM.
+    (root / "etc/locale.gen").write_text("en_US.UTF-8 UTF-8\n")
+    (root / "etc/default/locale").write_text("LANG=en_US.UTF-8\n")
+    _run("chroot", str(root), "locale-gen")
     _run("chroot", str(root), "systemctl", "-q", "enable", "systemd-networkd", "systemd-resolved", "ssh")
 
 
