@@ -294,6 +294,9 @@ class InertDriver:
     async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
         """There is nothing inside."""
 
+    async def burn(self, volume: Volume, label: str, files: Mapping[str, str]) -> None:
+        """No guest here reads it."""
+
     async def link(self, base: Volume, target: Volume) -> None:
         await self.allocate(target)
         await self.copy(base, target)

@@ -48,7 +48,7 @@ async def cloud_init(call: Call) -> Any:
 async def regenerate(call: Call) -> Any:
     vm = call.vm
     vm.check_lock()
-    cloud_drive.write_drive(vm)
+    await cloud_drive.write_drive(call.cluster, vm)
 
 
 @routes.get(f"{BASE}/cloudinit/dump", {"type": one_of("user", "network", "meta", optional=False)}, AUDIT)

@@ -4,7 +4,8 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
-from nixops_proxmox.lab.config import decode_keys, is_disk, parse_disk
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.config import MASK, decode_keys, is_disk, parse_disk, volume_of
 from nixops_proxmox.lab.refusals import die
 from nixops_proxmox.lab.release import Release
 from nixops_proxmox.lab.schema.properties import split
@@ -32,17 +33,30 @@ def refuse_second(vm: Vm | None, values: Mapping[str, str], key: str) -> None:
         die(f"{key} - cloud-init drive is already attached at '{other}'")
 
 
-def write_drive(vm: Vm) -> None:
-    """The drive has what is configured now. A VM without one has nothing to tell."""
-    if has_drive(vm.config):
-        vm.told = {key: value for key, value in vm.config.items() if is_told(key)}
+async def write_drive(cluster: Cluster, vm: Vm) -> None:
+    """The drive has what is configured now. A VM without one has nothing to tell. Of the formats, only `nocloud` is
+    written, and no files of `cicustom`."""
+    if key := has_drive(vm.config):
+        vm.told = {name: value for name, value in vm.config.items() if is_told(name)}
+        drive = cluster.stores.get_volume(volume_of(vm.config[key]), vm.node)
+        if vm.config.get("citype", "nocloud") == "nocloud":
+            await cluster.driver.burn(drive.volume, "cidata", drive_files(vm.config, vm.vmid, cluster.release))
 
 
-def user_data(config: Mapping[str, str], vmid: int, release: Release) -> str:
-    return "\n".join([*_user_lines(config, vmid, release), ""])
+def drive_files(config: Mapping[str, str], vmid: int, release: Release) -> Mapping[str, str]:
+    return {
+        "user-data": user_data(config, vmid, release, password=config.get("cipassword", "")),
+        "meta-data": meta_data(config, vmid, release),
+        "network-config": network_config(config),
+    }
 
 
-def _user_lines(config: Mapping[str, str], vmid: int, release: Release) -> Iterator[str]:
+def user_data(config: Mapping[str, str], vmid: int, release: Release, *, password: str = MASK) -> str:
+    """What the drive has, or what is shown of it."""
+    return "\n".join([*_user_lines(config, vmid, release, password), ""])
+
+
+def _user_lines(config: Mapping[str, str], vmid: int, release: Release, password: str) -> Iterator[str]:
     name = config.get("name", f"VM{vmid}")
     search = config.get("searchdomain", "")
     yield from ("#cloud-config", f"hostname: {name.partition('.')[0]}", "manage_etc_hosts: true")
@@ -51,7 +65,7 @@ def _user_lines(config: Mapping[str, str], vmid: int, release: Release) -> Itera
         yield f"user: {user}"
         yield from ["disable_root: False"] if user == "root" else []
     if "cipassword" in config:
-        yield "password: **********"
+        yield f"password: {password}"
     if "sshkeys" in config:
         yield from ("ssh_authorized_keys:", *(f"  - {key}" for key in decode_keys(config["sshkeys"])))
     yield from ("chpasswd:", "  expire: False")
@@ -93,5 +107,5 @@ def _subnets(told: Mapping[str, str]) -> Iterator[str]:
 
 def meta_data(config: Mapping[str, str], vmid: int, release: Release) -> str:
     """Another value of anything is another instance."""
-    told = user_data(config, vmid, release) + network_config(config)
+    told = user_data(config, vmid, release, password=config.get("cipassword", "")) + network_config(config)
     return f"instance-id: {hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()}\n"

@@ -75,11 +75,11 @@ async def switch_on(cluster: Cluster, vm: Vm, hardware: Hardware, state: object 
             began.append(why)
             cluster.ha.changed()
 
+    await write_drive(cluster, vm)
     machine = await cluster.driver.power_on(hardware, ended, state=state if isinstance(state, Path) else None)
     if not began:  # it may have ended already
         began.append(machine)
         vm.running, vm.started, vm.paused, vm.suspended = machine, dict(vm.config), False, False
-        write_drive(vm)
 
 
 def forget_machine(vm: Vm) -> None:

@@ -55,6 +55,25 @@ def test_a_copy_is_full_grown_to_its_size_and_leaves_nothing_half_done(tmp_path:
     assert sorted(path.name for path in target.path.parent.iterdir()) == ["vm-102-disk-0"]
 
 
+@pytest.mark.skipif(shutil.which("xorriso") is None, reason="xorriso is not installed")
+def test_a_cd_has_the_files_that_were_burnt_last_and_who_has_the_old_one_open_goes_on(tmp_path: Path) -> None:
+    drive, plain = make_volume(tmp_path, "vm-101-cloudinit", 4 * MIB), tmp_path / "plain.iso"
+    asyncio.run(volumes.create(drive))
+    asyncio.run(volumes.burn(drive, "cidata", {"user-data": "one"}))
+    with drive.path.open("rb") as file:
+        before = file.read()
+        asyncio.run(volumes.burn(drive, "cidata", {"user-data": "two", "meta-data": "more"}))
+        file.seek(0)
+        assert file.read() == before
+    assert asyncio.run(volumes.virtual_size(drive.path)) == 4 * MIB
+    asyncio.run(volumes.run_image_tool(["qemu-img", "convert", "-O", "raw", str(drive.path), str(plain)]))
+    argv = ["xorriso", "-indev", str(plain), "-osirrox", "on", "-extract", "/", str(tmp_path / "found")]
+    told = subprocess.run([*argv, "-pvd_info"], check=True, capture_output=True, text=True)
+    assert "'cidata'" in told.stdout + told.stderr
+    found = {path.name: path.read_text() for path in (tmp_path / "found").iterdir()}
+    assert found == {"user-data": "two", "meta-data": "more"}
+
+
 def test_a_linked_clone_shares_and_then_goes_its_own_way(tmp_path: Path) -> None:
     base, target = make_volume(tmp_path, "base-100-disk-0"), make_volume(tmp_path, "vm-101-disk-0")
     asyncio.run(volumes.create(base))

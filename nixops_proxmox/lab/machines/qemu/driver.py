@@ -184,6 +184,9 @@ class QemuDriver:
     async def link(self, base: Volume, target: Volume) -> None:
         await volumes.link(base, target)
 
+    async def burn(self, volume: Volume, label: str, files: Mapping[str, str]) -> None:
+        await volumes.burn(volume, label, files)
+
     async def snapshot(self, volume: Volume, name: str) -> None:
         """Inside the qcow2; of a running machine's disk through its QEMU."""
         await self._snapshot(volume, name, "-c", "blockdev-snapshot-internal-sync")

@@ -6,7 +6,8 @@ Only what came from outside (ISO images, uploads) may be of another format; the 
 import asyncio
 import json
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nixops_proxmox.lab.machines.base import Volume
@@ -53,7 +54,7 @@ def snapshot_argv(path: Path, verb: str, name: str) -> list[str]:
 
 
 async def run_image_tool(argv: Sequence[str]) -> bytes:
-    """Run qemu-img; raises VolumeFailed."""
+    """Run qemu-img, or what makes a CD; raises VolumeFailed."""
     process = await asyncio.create_subprocess_exec(
         *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -64,7 +65,7 @@ async def run_image_tool(argv: Sequence[str]) -> bytes:
         await process.wait()
         raise
     if process.returncode != 0:
-        raise VolumeFailed(err.decode(errors="replace").strip() or f"qemu-img exited with {process.returncode}")
+        raise VolumeFailed(err.decode(errors="replace").strip() or f"{argv[0]} exited with {process.returncode}")
     return out
 
 
@@ -97,6 +98,38 @@ async def link(base: Volume, target: Volume) -> None:
     await run_image_tool(link_argv(base.path, target.path))
     if tpm_directory(base).is_dir():
         shutil.copytree(tpm_directory(base), tpm_directory(target), dirs_exist_ok=True)
+
+
+def burn_argv(tree: Path, iso: Path, label: str) -> list[str]:
+    """As PVE does it with genisoimage."""
+    return [
+        "xorriso",
+        "-as",
+        "mkisofs",
+        "-quiet",
+        "-o",
+        str(iso),
+        "-V",
+        label,
+        "-J",
+        "-R",
+        "-iso-level",
+        "3",
+        str(tree),
+    ]
+
+
+async def burn(volume: Volume, label: str, files: Mapping[str, str]) -> None:
+    """In a new file: a guest that runs has the old one open, and reads the new one when it is started again."""
+    with tempfile.TemporaryDirectory(dir=volume.path.parent) as folder:
+        tree, iso, made = (Path(folder, name) for name in ("tree", "iso", "made"))
+        tree.mkdir()
+        for name, text in files.items():
+            (tree / name).write_text(text)
+        await run_image_tool(burn_argv(tree, iso, label))
+        await run_image_tool(copy_argv(iso, made))
+        made.replace(volume.path)
+    await grow(volume)
 
 
 async def virtual_size(path: Path) -> int:

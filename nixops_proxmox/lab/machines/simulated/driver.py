@@ -163,6 +163,9 @@ class SimulatedDriver:
     async def unpack(self, archive: Path, volume: Volume, files: Mapping[str, tuple[str, int]]) -> None:
         await asyncio.to_thread(volumes.unpack, archive, volume, files)
 
+    async def burn(self, volume: Volume, label: str, files: Mapping[str, str]) -> None:
+        """No guest here reads it."""
+
     async def link(self, base: Volume, target: Volume) -> None:
         await asyncio.to_thread(volumes.copy, base, target)
 
