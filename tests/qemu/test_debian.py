@@ -57,7 +57,7 @@ hostname; sudo cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | t
 """
 CLOUD_INIT = """
 cloud-init status --wait --long | tr -d .
-sudo sed -nE "/WARN|ERROR|Traceback|Error:/p" /var/log/cloud-init.log
+sudo sed -nE "/DEPRECATED/d; /WARN|ERROR|Traceback|Error:/p" /var/log/cloud-init.log
 """
 
 
