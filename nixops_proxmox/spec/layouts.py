@@ -107,8 +107,8 @@ LAYOUTS: Mapping[LayoutName, NamedLayout] = MappingProxyType(
 )
 
 # Shell, with the variables of a partition script. `declared DISK...` refuses what is no disk of the machine's, and what
-# a reinstall keeps. `empty DISK...` takes down what lies on the disks (LVM, RAID, LUKS), and leaves nothing of it to be
-# found; what lies on another disk as well is refused. Both refuse before anything is written.
+# a reinstall keeps. `empty DISK...` takes down what lies on the disks (LVM, RAID, LUKS, ZFS): nothing of it is found
+# afterwards, and what lies on another disk as well is refused. Both refuse before anything is written.
 EMPTY = """\
 declared() {
   ours=" $(readlink -f $DISKS | tr '\\n' ' ')"
@@ -128,6 +128,14 @@ declared() {
     esac
   done
 }
+# Each pool of ZFS with the partitions that it lies on. It must be imported to tell, and not stay so: it holds them.
+pools() {
+  command -v zpool >/dev/null || return 0
+  zpool import -aNf -o readonly=on >/dev/null 2>&1 || :
+  zpool list -HvPL | awk '/^[^\t]/ { pool = $1 } $1 ~ "^/" { print pool, $1 }'
+  zpool export -af
+}
+disks_of() { lsblk -nrpso NAME,TYPE "$1" | awk '$2 == "disk" { print $1 }'; }
 below() { lsblk -nrpo NAME,TYPE,FSTYPE "$@" | tac | awk '!seen[$1]++'; }
 empty() {
   [ $# -gt 0 ] || return 0 # lsblk would list all disks
@@ -138,9 +146,19 @@ empty() {
     # A RAID that is not assembled: its content would be found again in the next one.
     *linux_raid_member*) mdadm --quiet --assemble --scan || :; on=$(below "$@") ;;
   esac
+  case $on in
+    *zfs_member*)
+      spread=$(pools | while read -r pool part; do
+        for disk in $(disks_of "$part"); do
+          case $among in *" $disk "*) echo "$pool" ;; *) echo "$pool $disk" ;; esac
+        done
+      done | awk 'NF == 1 { ours[$1] } NF == 2 { other[$1] = $2 }
+        END { for (pool in ours) if (pool in other) print "the pool " pool " lies on " other[pool] }')
+      [ -z "$spread" ] || { echo "$spread, too, which is not laid out; nothing was written" >&2; exit 1; } ;;
+  esac
   echo "$on" | while read -r name type _; do
     case $type in disk | part) continue ;; esac
-    for other in $(lsblk -nrpso NAME,TYPE "$name" | awk '$2 == "disk" { print $1 }'); do
+    for other in $(disks_of "$name"); do
       case $among in *" $other "*) continue ;; esac
       echo "$name lies on $other, too, which is not laid out; nothing was written" >&2
       exit 1

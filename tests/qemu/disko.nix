@@ -63,6 +63,17 @@ let
       };
       # A disk by a name that some other disk may have the next time.
       strange.disk.main = gpt { inherit grub; root = rest (filesystem "ext4" "/"); } // { device = "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_three"; };
+      zfs = {
+        disk.main = on "scsi0" (gpt { inherit esp; pool = rest { type = "zfs"; pool = "tank"; }; });
+        disk.more = on "scsi1" (gpt { pool = rest { type = "zfs"; pool = "tank"; }; });
+        zpool.tank = {
+          type = "zpool";
+          mode = "mirror";
+          rootFsOptions = { mountpoint = "none"; compression = "zstd"; };
+          datasets.root = { type = "zfs_fs"; mountpoint = "/"; };
+          datasets.nix = { type = "zfs_fs"; mountpoint = "/nix"; options.atime = "off"; };
+        };
+      };
       tmpfs = {
         disk.main = on "scsi0" (gpt { inherit esp; nix = rest (filesystem "ext4" "/nix"); });
         nodev."/" = { fsType = "tmpfs"; mountOptions = [ "size=64M" "mode=755" ]; };

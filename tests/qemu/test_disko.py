@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.nixes import find_nixpkgs
+from tests.pace import wait_until
+from tests.qemu import zfs
 
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
@@ -42,6 +44,7 @@ in
   several = machine "several" { };
   kept = machine "kept" { };
   tmpfs = machine "tmpfs" uefi;
+  zfs = machine "zfs" uefi;
   strange = machine "strange" { };
 }
 """
@@ -70,8 +73,6 @@ def bed(guest_bed: "GuestBed") -> Iterator["GuestBed"]:
     for name, text in scripts(disko, nixpkgs).items():
         (bed.network.parent / f"{name}.sh").write_text(text)
     try:
-        for name in LAYOUTS:
-            bed.run("deploy", name)  # one after another: six at once take longer than a command may
         yield bed
     finally:
         bed.run("destroy", "--yes", check=False)
@@ -82,12 +83,13 @@ def scripts(disko: str, nixpkgs: Path) -> dict[str, str]:
     argv = ["nix-instantiate", "--eval", "--strict", "--json", str(Path(__file__).with_name("disko.nix"))]
     argv += ["--arg", "disko", disko, "-I", f"nixpkgs-lib={nixpkgs}/lib"]
     found: dict[str, str] = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
-    return found
+    return found | {"zfs": zfs.FETCH + found["zfs"]}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_machine_boots_from_what_disko_made(bed: "GuestBed", name: str) -> None:
     mounts, layer = LAYOUTS[name]
+    bed.run("deploy", name)
     assert bed.machine(name)["phase"] == "ready"
     told = bed.ssh(name, MOUNTS)
     assert set(mounts) <= set(told.splitlines()), told
@@ -98,17 +100,42 @@ def test_a_machine_boots_from_what_disko_made(bed: "GuestBed", name: str) -> Non
 def test_a_root_in_memory_is_mounted_with_the_store_on_disk(bed: "GuestBed") -> None:
     """The stand-in itself cannot boot from it."""
     bed.run("deploy", "tmpfs", "--until", "partitioned")
-    vmid = bed.facts("tmpfs")["vmid"]
-    asked = bed.api("POST", f"/nodes/{bed.node(vmid)}/qemu/{vmid}/agent/exec", command=["sh", "-c", MOUNTS])
-    told = wait_for_output(bed, vmid, asked["pid"])
+    told = told_by_installer(bed, "tmpfs", MOUNTS)
     assert {"/mnt/nix ext4 /", "/mnt/boot vfat /"} <= set(told.splitlines()), told
     assert bed.machine("tmpfs")["phase"] == "partitioned"
 
 
+@pytest.mark.skipif(bool(zfs.find_obstacle()), reason=zfs.find_obstacle())
+@pytest.mark.timeout(4000)  # the module may have to be built
+def test_zfs_is_mounted_after_a_kill_too_and_a_reinstall_makes_another_pool(bed: "GuestBed") -> None:
+    """The stand-in itself cannot boot from it."""
+    from tests.qemu.bed import kill
+
+    look = f"{MOUNTS}\nzpool list -H -o name,health,guid; ls /mnt; touch /mnt/old"
+    with zfs.served_zfs(bed):
+        process = bed.start("deploy", "zfs", "-v")
+        bed.wait_until_begun("partitioned", process)
+        wait_until(lambda: "tank" in told_by_installer(bed, "zfs", "zpool list 2>/dev/null"), 120, "the pool", 1.0)
+        kill(process)
+        bed.run("deploy", "zfs", "--until", "partitioned")
+        told = told_by_installer(bed, "zfs", look).splitlines()
+        assert {"/mnt zfs /", "/mnt/nix zfs /", "/mnt/boot vfat /"} <= set(told), told
+        (first,) = [line.split()[2] for line in told if line.startswith("tank\tONLINE\t")]
+        bed.run("reinstall", "zfs", "--yes", "--until", "partitioned")
+        told = told_by_installer(bed, "zfs", look).splitlines()
+    (second,) = [line.split()[2] for line in told if line.startswith("tank\tONLINE\t")]
+    assert first != second and "old" not in told
+    assert bed.machine("zfs")["phase"] == "partitioned"
+
+
+def told_by_installer(bed: "GuestBed", name: str, script: str) -> str:
+    vmid = bed.facts(name)["vmid"]
+    asked = bed.api("POST", f"/nodes/{bed.node(vmid)}/qemu/{vmid}/agent/exec", command=["sh", "-c", script])
+    return wait_for_output(bed, vmid, asked["pid"])
+
+
 def wait_for_output(bed: "GuestBed", vmid: int, pid: int) -> str:
     """The agent tells the end of a command once, and then knows it no more."""
-    from tests.pace import wait_until
-
     status = f"/nodes/{bed.node(vmid)}/qemu/{vmid}/agent/exec-status"
     told: dict[str, Any] = {}
 
@@ -139,6 +166,7 @@ def test_a_disk_that_is_not_the_machines_is_refused_before_disko_writes(bed: "Gu
 def test_a_reinstall_finds_nothing_of_before_and_leaves_a_kept_disk_as_it_is(bed: "GuestBed") -> None:
     again = ("lvm", "mdraid", "kept")
     for name in again:
+        bed.run("deploy", name)
         bed.ssh(name, "touch /old; [ ! -d /home ] || touch /home/old; [ ! -d /srv ] || echo precious > /srv/data; sync")
     bed.run("reinstall", "--yes", *again)
     for name in again:

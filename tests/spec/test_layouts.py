@@ -8,19 +8,31 @@ import pytest
 from nixops_proxmox.spec.layouts import EMPTY, LAYOUTS, LayoutName, layout_script
 from tests.pace import patience
 
-# lsblk's answers: two disks, a RAID over both, and a volume group over the second and a third.
+# lsblk's answers: two disks, a RAID or a pool over both, and a volume group or a pool over the second and a third.
 LSBLK = """\
 #!/bin/sh
 case "$*" in
   *-nrpso*vg-data*) echo "/dev/mapper/vg-data lvm"; echo "$T/b disk"; echo "$T/c disk" ;;
   *-nrpso*md0*) echo "/dev/md0 raid1"; echo "$T/a disk"; echo "$T/b disk" ;;
-  *) [ -z "$RAID" ] || for one in a b; do
+  *-nrpso*[abc]1) one=${*##* }; echo "${one%1} disk" ;;
+  *) [ -z "$POOL" ] || for one in a b; do echo "$T/$one disk"; echo "$T/${one}1 part zfs_member"; done
+     [ -z "$RAID" ] || for one in a b; do
        echo "$T/$one disk"; echo "$T/${one}1 part linux_raid_member"; echo "/dev/md0 raid1"
      done
      [ -z "$VG" ] || { echo "$T/b disk"; echo "$T/b1 part LVM2_member"; echo "/dev/mapper/vg-data lvm ext4"; }
-     [ -n "$RAID$VG" ] || echo "$T/a disk" ;;
+     [ -n "$RAID$VG$POOL" ] || echo "$T/a disk" ;;
 esac
 """
+ZPOOL = """\
+#!/bin/sh
+echo "zpool $*" >> "$T/calls"
+[ "$1" != list ] || for pool in other $POOL; do
+  printf '%s\\t1.9G\\t-\\n' "$pool"
+  [ "$pool" = other ] && parts=c1 || parts=$PARTS
+  for part in $parts; do printf '\\tmirror-0\\t-\\n\\t%s\\t1.9G\\t-\\n' "$T/$part"; done
+done
+"""
+LOOKED = ["zpool import -aNf -o readonly=on", "zpool list -HvPL", "zpool export -af"]
 
 
 def run(folder: Path, script: str, **environment: str) -> tuple[int, list[str], str]:
@@ -30,11 +42,13 @@ def run(folder: Path, script: str, **environment: str) -> tuple[int, list[str], 
     for name in ("wipefs", "sgdisk", "dmsetup", "mdadm"):
         (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "$T/calls"\n')
     (tools / "lsblk").write_text(LSBLK)
+    (tools / "zpool").write_text(ZPOOL)
     for tool in tools.iterdir():
         tool.chmod(0o755)
     for disk in "abcd":
         (folder / disk).touch()
-    given = {"PATH": f"{tools}:/usr/bin:/bin", "T": str(folder), "RAID": "", "VG": "", "KEEP": ""}
+    given = {"PATH": f"{tools}:/usr/bin:/bin", "T": str(folder), "KEEP": ""}
+    given |= {"RAID": "", "VG": "", "POOL": "", "PARTS": ""}
     given |= {"DISKS": f"{folder}/a {folder}/b", "DISK_scsi0": f"{folder}/a", "DISK_scsi1": f"{folder}/b"}
     argv = ["sh", "-eu", "-c", EMPTY + script]
     done = subprocess.run(argv, env=given | environment, capture_output=True, text=True, timeout=patience(60))
@@ -52,6 +66,18 @@ def test_a_raid_is_assembled_wiped_and_stopped_before_its_disks_are_wiped(tmp_pa
     assert status == 0
     assert calls[:3] == ["mdadm --quiet --assemble --scan", "wipefs -af /dev/md0", "mdadm --quiet --stop /dev/md0"]
     assert {f"sgdisk --zap-all {tmp_path}/{disk}" for disk in "ab"} < set(calls)
+
+
+def test_a_pool_is_let_go_before_its_disks_are_wiped(tmp_path: Path) -> None:
+    status, calls, _ = run(tmp_path, 'empty "$T/a" "$T/b"', POOL="tank", PARTS="a1 b1")
+    assert (status, calls[:3]) == (0, LOOKED)
+    assert {f"wipefs -af {tmp_path}/{part}" for part in ("a1", "b1", "a", "b")} < set(calls)
+
+
+def test_a_pool_that_lies_on_another_disk_too_is_refused_and_let_go(tmp_path: Path) -> None:
+    status, calls, told = run(tmp_path, 'empty "$T/b"', POOL="tank", PARTS="b1 c1")
+    assert (status, calls) == (1, LOOKED)
+    assert f"the pool tank lies on {tmp_path}/c, too" in told and "nothing was written" in told
 
 
 @pytest.mark.parametrize(
