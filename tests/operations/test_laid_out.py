@@ -12,6 +12,7 @@ from nixops_proxmox.messages.plans import describe, plan_json
 from nixops_proxmox.model import Effect, Facts, Phase
 from nixops_proxmox.operations.read_only import check_machine, describe_plan, plan_machine
 from nixops_proxmox.spec import Encryption, InstallSpec, MachineSpec
+from nixops_proxmox.spec.layouts import EMPTY
 from tests.kinds.machine.cluster import SPEC, Bench
 
 STORE = "/nix/store/{}-jq-1.7/bin/jq; lay-out"
@@ -38,6 +39,7 @@ def installed(**words: str) -> Bench:
         ({"layout": "lvm"}, {"layout": "lvm"}, "", ""),
         ({"partition": "one"}, {"partition": "one"}, "", ""),
         ({"partition": STORE.format("a" * 32)}, {"partition": STORE.format("b" * 32)}, "", ""),
+        ({"partition": f"set -eu\n{EMPTY}one"}, {"partition": "set -eu\none"}, "", ""),
         ({}, {"layout": "lvm"}, "ext4", "lvm"),
         ({"layout": "btrfs"}, {}, "btrfs", "ext4"),
         ({"partition": "one"}, {"partition": "two"}, "script", "script"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from nixops_proxmox.errors import NeedsPermission
 from nixops_proxmox.model import Facts, Machine
 from nixops_proxmox.spec import MachineSpec
-from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, LAYOUTS, LayoutName
+from nixops_proxmox.spec.layouts import DEFAULT_LAYOUT, EMPTY, LAYOUTS, LayoutName
 from nixops_proxmox.spelling import Verb, command
 
 SCRIPT = "script"  # the user's, or disko's
@@ -70,10 +70,10 @@ def is_encrypted(name: str) -> bool:
 
 
 def digest_of(spec: MachineSpec) -> str:
-    """A script counts by its text, a layout by its name: our own next version may write another script for it. The
-    default has the digest that it had before layouts had names."""
+    """A script counts by its text without our own part of it, a layout by its name: our next version may write both
+    otherwise. The default has the digest that it had before layouts had names."""
     if spec.install.partition:
-        return _digest(_STORE.sub("/nix/store/", spec.install.partition))
+        return _digest(_STORE.sub("/nix/store/", spec.install.partition.replace(EMPTY, "")))
     name = name_of(spec)
     return _digest("" if name == DEFAULT_LAYOUT else f"layout {name}")
 
