@@ -113,6 +113,7 @@ def test_zfs_is_mounted_after_a_kill_too_and_a_reinstall_makes_another_pool(bed:
 
     look = f"{MOUNTS}\nzpool list -H -o name,health,guid; ls /mnt; touch /mnt/old"
     with zfs.served_zfs(bed):
+        bed.run("deploy", "zfs", "--until", "defined")
         process = bed.start("deploy", "zfs", "-v")
         bed.wait_until_begun("partitioned", process)
         wait_until(lambda: "tank" in told_by_installer(bed, "zfs", "zpool list 2>/dev/null"), 120, "the pool", 1.0)
