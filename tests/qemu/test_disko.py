@@ -145,7 +145,7 @@ def wait_for_output(bed: "GuestBed", vmid: int, pid: int) -> str:
         return bool(told["exited"])
 
     wait_until(ended, 60, "the output of a command", 0.2)
-    return str(told["out-data"])
+    return str(told.get("out-data", ""))
 
 
 def test_a_disk_that_is_not_the_machines_is_refused_before_disko_writes(bed: "GuestBed") -> None:
