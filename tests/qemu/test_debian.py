@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nixops_proxmox.model import Completed, Probation, ProbationState
+from nixops_proxmox.nixeval.one_boot import find_booted, keep_system, stage_system, unstage_system
 from nixops_proxmox.nixeval.probation import UNIT, begin_probation, confirm_probation, find_probation
 from nixops_proxmox.spec import DeploySpec
 from tests.nixeval.test_activate import NIX_ENV
 from tests.pace import wait_until
 from tests.qemu.debian import build_debian, find_obstacle
+from tests.qemu.test_encryption import serial
 from tests.qemu.test_images import upload
 
 if TYPE_CHECKING:
@@ -51,6 +53,32 @@ ln -sfn system-1-link /nix/var/nix/profiles/system
 ln -sfn /nix/store/one /run/current-system
 echo NIX_ENV | base64 -d > /usr/local/bin/nix-env
 chmod +x /usr/local/bin/nix-env
+"""
+# As systemd-boot-builder.py does it: an entry for each generation, and a default. The first process says what was booted.
+BOOTABLE = """\
+cat > /usr/local/bin/write-menu <<'END'
+#!/bin/sh
+loader=/boot/efi/loader
+for link in /nix/var/nix/profiles/system-*-link; do
+  number=${link##*/system-} number=${number%-link} target=$(readlink "$link")
+  { grep -E '^(linux|initrd) ' $loader/entries/debian.conf
+    echo "title $target"
+    sed -n "s|^options .*|& init=$target/init|p" $loader/entries/debian.conf
+  } > $loader/entries/nixos-generation-$number.conf
+  [ "$target" != "$1" ] || printf 'timeout 0\\ndefault nixos-generation-%s.conf\\n' "$number" > $loader/loader.conf
+done
+END
+chmod +x /usr/local/bin/write-menu
+for name in one two hangs; do
+  system=/nix/store/$name
+  mkdir -p $system/bin
+  printf '#!/bin/sh\\nexec write-menu %s\\n' $system > $system/bin/switch-to-configuration
+  printf '#!/bin/sh\\nln -s %s /run/booted-system\\nln -s %s /run/current-system\\n' $system $system > $system/init
+  chmod +x $system/bin/switch-to-configuration $system/init
+done
+echo 'exec /lib/systemd/systemd "$@"' | tee -a /nix/store/one/init >> /nix/store/two/init
+echo 'echo "it hangs" > /dev/console; while :; do sleep 9; done' >> /nix/store/hangs/init
+/nix/store/one/bin/switch-to-configuration boot
 """
 LOOK = """
 hostname; sudo cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u
@@ -139,6 +167,35 @@ class Remote:
 def seen(probation: Probation | None) -> Probation:
     assert probation is not None
     return probation
+
+
+def test_systemd_boot_takes_a_system_once_and_keeps_it_only_when_it_is_told_to(debian: "GuestBed") -> None:
+    debian.run("deploy", "told")
+    guest, vmid = Remote(debian), debian.facts("told")["vmid"]
+    guest.told(SYSTEMS.replace("NIX_ENV", b64encode(NIX_ENV.encode()).decode()) + BOOTABLE)
+
+    def booted() -> str:
+        debian.run("reboot", "told")
+        return find_booted(guest).system
+
+    assert booted() == "/nix/store/one"
+    staged = stage_system("/nix/store/two", guest)
+    assert (staged.generation, staged.loader, staged.why) == (2, "systemd-boot", "")
+    assert [booted(), booted()] == ["/nix/store/two", "/nix/store/one"]
+    stage_system("/nix/store/two", guest)
+    assert booted() == "/nix/store/two" and keep_system("/nix/store/two", guest) > 1
+    assert booted() == "/nix/store/two"
+
+    assert stage_system("/nix/store/hangs", guest).loader == "systemd-boot"
+    guest.run("systemctl reboot")
+    wait_until(lambda: "it hangs" in serial(debian, vmid), 120, "the system that hangs", 1.0)
+    debian.api("POST", f"/nodes/{debian.node(vmid)}/qemu/{vmid}/status/reset")
+    debian.run("start", "told")
+    assert find_booted(guest).system == "/nix/store/two"
+    stage_system("/nix/store/one", guest)
+    unstage_system(guest)
+    assert booted() == "/nix/store/two"
+    debian.run("stop", "told")
 
 
 def test_the_supervisor_of_a_deploy_is_a_unit_that_outlives_its_login_and_is_started_again(debian: "GuestBed") -> None:
