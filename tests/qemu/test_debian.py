@@ -54,7 +54,7 @@ ln -sfn /nix/store/one /run/current-system
 echo NIX_ENV | base64 -d > /usr/local/bin/nix-env
 chmod +x /usr/local/bin/nix-env
 """
-# As systemd-boot-builder.py does it: an entry for each generation, and a default. The first process says what was booted.
+# As systemd-boot-builder.py does it: an entry for each generation, and a default. What was booted says so first.
 BOOTABLE = """\
 cat > /usr/local/bin/write-menu <<'END'
 #!/bin/sh
