@@ -19,6 +19,7 @@ PACKAGES = (
     *("systemd-sysv", "systemd-boot", "systemd-resolved", "dbus", "linux-image-cloud-amd64", "cloud-init"),
     *("cloud-guest-utils", "openssh-server", "qemu-guest-agent", "netplan.io", "sudo", "e2fsprogs", "iproute2"),
     "locales",  # cloud-init sets one, and fails without
+    *("grub-common", "grub-efi-amd64-bin"),  # a test has it instead of systemd-boot
 )
 SECTOR = 512
 ESP_START, ESP_SIZE = 1 << 20, 96 << 20  # bytes

@@ -54,20 +54,9 @@ ln -sfn /nix/store/one /run/current-system
 echo NIX_ENV | base64 -d > /usr/local/bin/nix-env
 chmod +x /usr/local/bin/nix-env
 """
-# As systemd-boot-builder.py does it: an entry for each generation, and a default. What was booted says so first.
+# Systems that a boot loader can start: what was booted says so first.
 BOOTABLE = """\
-cat > /usr/local/bin/write-menu <<'END'
-#!/bin/sh
-loader=/boot/efi/loader
-for link in /nix/var/nix/profiles/system-*-link; do
-  number=${link##*/system-} number=${number%-link} target=$(readlink "$link")
-  { grep -E '^(linux|initrd) ' $loader/entries/debian.conf
-    echo "title $target"
-    sed -n "s|^options .*|& init=$target/init|p" $loader/entries/debian.conf
-  } > $loader/entries/nixos-generation-$number.conf
-  [ "$target" != "$1" ] || printf 'timeout 0\\ndefault nixos-generation-%s.conf\\n' "$number" > $loader/loader.conf
-done
-END
+WRITER
 chmod +x /usr/local/bin/write-menu
 for name in one two hangs; do
   system=/nix/store/$name
@@ -80,6 +69,58 @@ echo 'exec /lib/systemd/systemd "$@"' | tee -a /nix/store/one/init >> /nix/store
 echo 'echo "it hangs" > /dev/console; while :; do sleep 9; done' >> /nix/store/hangs/init
 /nix/store/one/bin/switch-to-configuration boot
 """
+# As systemd-boot-builder.py does it: an entry for each generation, and a default.
+SYSTEMD_BOOT = r"""cat > /usr/local/bin/write-menu <<'END'
+#!/bin/sh
+loader=/boot/efi/loader
+for link in /nix/var/nix/profiles/system-*-link; do
+  number=${link##*/system-} number=${number%-link} target=$(readlink "$link")
+  { grep -E '^(linux|initrd) ' $loader/entries/debian.conf
+    echo "title $target"
+    sed -n "s|^options .*|& init=$target/init|p" $loader/entries/debian.conf
+  } > $loader/entries/nixos-generation-$number.conf
+  [ "$target" != "$1" ] || printf 'timeout 0\ndefault nixos-generation-%s.conf\n' "$number" > $loader/loader.conf
+done
+END"""
+# As install-grub.pl does it: the default, and all generations in a submenu, the newest first.
+GRUB = r"""cat > /usr/local/bin/write-menu <<'END'
+#!/bin/sh
+entry() {
+  printf 'menuentry "%s" --class nixos --unrestricted {\n' "$1"
+  echo "  linux ($drive1)$kernel root=LABEL=root ro console=ttyS0 systemd.show_status=1 init=$2/init"
+  printf '  initrd ($drive1)%s\n}\n' "$initrd"
+}
+kernel=$(ls /boot/vmlinuz-*) initrd=$(ls /boot/initrd.img-*) drive1='$drive1'
+{
+  cat <<'HEADER'
+search --set=drive1 --label root
+if [ -s $prefix/grubenv ]; then
+  load_env
+fi
+if [ "${next_entry}" ]; then
+  set default="${next_entry}"
+  set next_entry=
+  save_env next_entry
+  set timeout=1
+  set boot_once=true
+else
+  set default=0
+  set timeout=0
+fi
+HEADER
+  entry "NixOS - Default" "$1"
+  echo 'submenu "NixOS - All configurations" {'
+  for link in $(ls -d /nix/var/nix/profiles/system-*-link | sort -rV); do
+    entry "NixOS - Configuration ($link)" "$(readlink "$link")"
+  done
+  echo '}'
+} > /boot/grub/grub.cfg
+END
+mkdir -p /boot/grub
+printf 'search --label root --set=root\nset prefix=($root)/boot/grub\n' > /tmp/early
+grub-mkimage -O x86_64-efi -o /boot/efi/EFI/BOOT/BOOTX64.EFI -c /tmp/early -p /boot/grub \
+  part_gpt ext2 normal linux search search_label configfile loadenv test echo
+rm -r /boot/efi/loader /boot/efi/EFI/systemd"""
 LOOK = """
 hostname; sudo cat /etc/ssh/ssh_host_ed25519_key.pub; df -B1 --output=size / | tail -n 1; sudo id -u
 """
@@ -169,10 +210,13 @@ def seen(probation: Probation | None) -> Probation:
     return probation
 
 
-def test_systemd_boot_takes_a_system_once_and_keeps_it_only_when_it_is_told_to(debian: "GuestBed") -> None:
+@pytest.mark.parametrize(("loader", "writer"), [("systemd-boot", SYSTEMD_BOOT), ("GRUB", GRUB)])
+def test_a_boot_loader_takes_a_system_once_and_keeps_it_only_when_it_is_told_to(
+    debian: "GuestBed", loader: str, writer: str
+) -> None:
     debian.run("deploy", "told")
     guest, vmid = Remote(debian), debian.facts("told")["vmid"]
-    guest.told(SYSTEMS.replace("NIX_ENV", b64encode(NIX_ENV.encode()).decode()) + BOOTABLE)
+    guest.told(SYSTEMS.replace("NIX_ENV", b64encode(NIX_ENV.encode()).decode()) + BOOTABLE.replace("WRITER", writer))
 
     def booted() -> str:
         debian.run("reboot", "told")
@@ -180,13 +224,13 @@ def test_systemd_boot_takes_a_system_once_and_keeps_it_only_when_it_is_told_to(d
 
     assert booted() == "/nix/store/one"
     staged = stage_system("/nix/store/two", guest)
-    assert (staged.generation, staged.loader, staged.why) == (2, "systemd-boot", "")
+    assert (staged.loader, staged.why) == (loader, "") and staged.generation > 1
     assert [booted(), booted()] == ["/nix/store/two", "/nix/store/one"]
     stage_system("/nix/store/two", guest)
     assert booted() == "/nix/store/two" and keep_system("/nix/store/two", guest) > 1
     assert booted() == "/nix/store/two"
 
-    assert stage_system("/nix/store/hangs", guest).loader == "systemd-boot"
+    assert stage_system("/nix/store/hangs", guest).loader == loader
     guest.run("systemctl reboot")
     wait_until(lambda: "it hangs" in serial(debian, vmid), 120, "the system that hangs", 1.0)
     debian.api("POST", f"/nodes/{debian.node(vmid)}/qemu/{vmid}/status/reset")
