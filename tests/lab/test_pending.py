@@ -237,3 +237,22 @@ def test_an_empty_body_that_calls_itself_json_is_an_error(api: Client, vm: int) 
     answer = api.send("POST", url, b"", {"Content-Type": "application/json"})
     assert answer.status == 500
     assert "malformed JSON string" in answer.reason
+
+
+def test_the_cloud_init_drive_is_written_at_a_start_and_when_it_is_asked_for(
+    lab: RunningLab, api: Client, vm: int
+) -> None:
+    told = {"ide2": "local-lvm:cloudinit", "ciuser": "admin", "cipassword": "geheim"}
+    api.call("PUT", f"{QEMU}/{vm}/config", told)
+    assert lab.driver.burnt == {}
+    api.task("POST", f"{QEMU}/{vm}/status/start")
+    (drive,) = lab.driver.burnt
+    before = lab.driver.burnt[drive]
+    assert drive == f"local-lvm:vm-{vm}-cloudinit" and before["label"] == "cidata"
+    assert "user: admin" in before["user-data"] and "****" not in before["user-data"]
+    assert "password: ****" in api.get(f"{QEMU}/{vm}/cloudinit/dump", type="user"), "it is shown to nobody"
+    api.call("PUT", f"{QEMU}/{vm}/config", {"ciuser": "other"})
+    assert lab.driver.burnt[drive] == before
+    api.call("PUT", f"{QEMU}/{vm}/cloudinit")
+    after = lab.driver.burnt[drive]
+    assert "user: other" in after["user-data"] and after["meta-data"] != before["meta-data"]

@@ -252,6 +252,7 @@ class InertDriver:
         self._now = now
         self.guests: dict[int, Guest] = {}
         self.machines: dict[int, InertMachine] = {}
+        self.burnt: dict[str, Mapping[str, str]] = {}  # by volid: what a CD has by now
         self.fails: dict[int, StartFailed] = {}  # what the next start of a VM ends in
 
     def guest(self, vmid: int) -> Guest:
@@ -295,7 +296,7 @@ class InertDriver:
         """There is nothing inside."""
 
     async def burn(self, volume: Volume, label: str, files: Mapping[str, str]) -> None:
-        """No guest here reads it."""
+        self.burnt[volume.volid] = {"label": label, **files}
 
     async def link(self, base: Volume, target: Volume) -> None:
         await self.allocate(target)
