@@ -111,7 +111,7 @@ def test_zfs_is_mounted_after_a_kill_too_and_a_reinstall_makes_another_pool(bed:
     """The stand-in itself cannot boot from it."""
     from tests.qemu.bed import kill
 
-    look = f"{MOUNTS}\nzpool list -H -o name,health,guid; ls /mnt; touch /mnt/old"
+    look = f"{MOUNTS}\nzpool list -H -o name,health,guid 2>&1; ls /mnt; touch /mnt/old"
     with zfs.served_zfs(bed):
         bed.run("deploy", "zfs", "--until", "defined")
         process = bed.start("deploy", "zfs", "-v")
@@ -121,12 +121,17 @@ def test_zfs_is_mounted_after_a_kill_too_and_a_reinstall_makes_another_pool(bed:
         bed.run("deploy", "zfs", "--until", "partitioned")
         told = told_by_installer(bed, "zfs", look).splitlines()
         assert {"/mnt zfs /", "/mnt/nix zfs /", "/mnt/boot vfat /"} <= set(told), told
-        (first,) = [line.split()[2] for line in told if line.startswith("tank\tONLINE\t")]
+        first = pool_among(told)
         bed.run("reinstall", "zfs", "--yes", "--until", "partitioned")
         told = told_by_installer(bed, "zfs", look).splitlines()
-    (second,) = [line.split()[2] for line in told if line.startswith("tank\tONLINE\t")]
-    assert first != second and "old" not in told
+    assert pool_among(told) != first and "old" not in told
     assert bed.machine("zfs")["phase"] == "partitioned"
+
+
+def pool_among(told: list[str]) -> str:
+    found = [line.split()[2] for line in told if line.startswith("tank\tONLINE\t")]
+    assert found, told
+    return found[0]
 
 
 def told_by_installer(bed: "GuestBed", name: str, script: str) -> str:
