@@ -111,7 +111,7 @@ def test_zfs_is_mounted_after_a_kill_too_and_a_reinstall_makes_another_pool(bed:
     """The stand-in itself cannot boot from it."""
     from tests.qemu.bed import kill
 
-    look = f"{MOUNTS}\nzpool list -H -o name,health,guid 2>&1; ls /mnt; touch /mnt/old"
+    look = f"{MOUNTS}\necho; zpool list -H -o name,health,guid 2>&1; ls /mnt; touch /mnt/old"
     with zfs.served_zfs(bed):
         bed.run("deploy", "zfs", "--until", "defined")
         process = bed.start("deploy", "zfs", "-v")
