@@ -206,6 +206,10 @@ class AgentSilent(GuestError):
     retry = Retry.SAFE
 
 
+class NoAgentDevice(AgentSilent):
+    pass
+
+
 class AgentRefused(GuestError):
     pass
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoEndpoint, SshError
+from nixops_proxmox.errors import AgentSilent, CommandFailed, GuestLost, NoAgentDevice, NoEndpoint, SshError
 from nixops_proxmox.guest.agent import NOT_NOW, Agent
 from nixops_proxmox.guest.disks import DeclaredDisks, check_disks, find_disk, list_disks, match_disks
 from nixops_proxmox.guest.growing import TIME as GROW_TIME
@@ -242,7 +242,14 @@ class Guests:
         if agent is not None:
             waited_for = "an address of the container" if spec.is_container else "the system's guest agent"
             self._reporter.detail(machine, f"waiting for {waited_for}")
-            machine = machine.moved(machine.phase, replace(machine.facts, addresses=self._first_addresses(agent)))
+            try:
+                told = self._first_addresses(agent)
+            except NoAgentDevice:
+                if machine.facts.endpoint is None:
+                    raise
+                agent = None  # it was met without one; verbs that read only the record do not know `agent`
+            else:
+                machine = machine.moved(machine.phase, replace(machine.facts, addresses=told))
         addresses, result = self._find_endpoint(machine, spec, agent, machine.facts.host_keys, known=True)
         endpoint = result.winner.candidate.endpoint
         self._may_act()

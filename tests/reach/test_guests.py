@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from typing_extensions import override
 
-from nixops_proxmox.errors import GuestLost, NoEndpoint, WrongDisk
+from nixops_proxmox.errors import GuestLost, NoAgentDevice, NoEndpoint, WrongDisk
 from nixops_proxmox.guest.agent import Agent, Growth
 from nixops_proxmox.guest.disks import HEADER as DISKS
 from nixops_proxmox.guest.installer import HEADER
 from nixops_proxmox.model import Completed, Endpoint, Machine
 from nixops_proxmox.options import Silent
+from nixops_proxmox.pve.api.answers import AgentInterface
 from nixops_proxmox.reach.guests import Guests
 from nixops_proxmox.reach.patience import Patience
 from nixops_proxmox.spec.serials import derived_serial
@@ -36,6 +37,12 @@ class OtherSystem(Agent):
     def run_script(self, script: str, *, token: str = "", timeout: float = 60) -> Completed:
         boot = "00000000-0000-4000-8000-000000000000"
         return Completed(0, f"{HEADER}\nkind other\nboot-id {boot}\nsystem Debian\nuuid {UUID}\nend\n")
+
+
+class Deviceless(OtherSystem):
+    @override
+    def wait_for_interfaces(self, timeout: float, growth: Growth | None = None) -> tuple[AgentInterface, ...]:
+        raise NoAgentDevice("the VM has no agent device")
 
 
 class NoWinners:
@@ -64,9 +71,11 @@ class DiskShell(Shell):
         return Completed(0, f"{DISKS} lsblk\n{listed}\n{DISKS} signatures\nsda ext4\n{DISKS} links\n{DISKS} end\n")
 
 
-def guests(folder: Path, stack: ExitStack, patience: Patience | None = None) -> Guests:
+def guests(
+    folder: Path, stack: ExitStack, patience: Patience | None = None, agent: "type[OtherSystem]" = OtherSystem
+) -> Guests:
     return Guests(
-        lambda _machine: OtherSystem(),
+        lambda _machine: agent(),
         KeyStore(folder / "keys", "demo"),
         NoWinners(),
         folder,
@@ -103,3 +112,13 @@ def test_without_an_agent_the_boot_is_a_part_of_the_wait_for_an_address(tmp_path
             assert time.monotonic() - began >= least
             if least == sshd:
                 assert time.monotonic() - began < boot, "a look takes its time"
+
+
+@pytest.mark.parametrize(("met", "error"), [(True, NoEndpoint), (False, NoAgentDevice)])
+def test_who_was_met_without_an_agent_is_looked_for_without_it_although_the_description_is_not_at_hand(
+    tmp_path: Path, met: bool, error: type[Exception]
+) -> None:
+    known = machine(endpoint=Endpoint("127.0.0.1", 1, "root") if met else None)
+    quick = Patience(boot=0.01, sshd=0.01, look=0.01)
+    with ExitStack() as stack, pytest.raises(error):
+        guests(tmp_path, stack, quick, Deviceless).meet_system(known, spec())
