@@ -166,6 +166,7 @@ FAMILIES = {  # where to read on, and what to say of all errors of a class
     "TaskStillRunning": ("A task of Proxmox VE still runs", "debugging.md#first-run-the-same-command-again"),
     "GuestError": ("The guest", "debugging.md#in-the-guest"),
     "AgentSilent": ("The guest agent does not answer", "debugging.md#by-message"),
+    "NoAgentDevice": ("The VM has no agent device", "debugging.md#by-message"),
     "AgentRefused": ("The guest agent refused", "debugging.md#by-message"),
     "CommandFailed": ("A command in the guest failed", "debugging.md#in-the-guest"),
     "JobStillRunning": ("A job in the guest still runs", "debugging.md#in-the-guest"),
