@@ -82,17 +82,16 @@ def find_source(args: argparse.Namespace, folder: Path | None = None) -> str:
 def get_source(args: argparse.Namespace) -> str:
     source = find_source(args)
     if not source:
-        raise ConfigError(found_nothing(), hint=hint_of_nothing())
+        raise found_nothing()
     return source
 
 
-def found_nothing() -> str:
+def found_nothing() -> ConfigError:
     """What was looked for, and where."""
-    return f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}"
-
-
-def hint_of_nothing() -> str:
-    return f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one"
+    return ConfigError(
+        f"found no network here: none of {', '.join(NETWORK_FILES)} is in {Path.cwd()}",
+        hint=f"go to the folder of your network, or give --file or --flake; {command(Verb.INIT)} writes one",
+    )
 
 
 def deployment_name(source: str) -> str:
@@ -150,7 +149,7 @@ def get_deployment(args: argparse.Namespace, known: Callable[[], Sequence[str]])
         return names[0]
     have = f"the state has {', '.join(names)}" if names else "the state has none yet"
     raise ConfigError(
-        f"which deployment? {have}\n{found_nothing()}",
+        f"which deployment? {have}\n{found_nothing().message}",
         hint=f"go to the folder of your network, or give --deployment NAME; {command(Verb.INIT)} writes a network",
     )
 

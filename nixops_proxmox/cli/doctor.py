@@ -7,7 +7,7 @@ password, which is asked for and kept nowhere, makes the profile's user and toke
 import argparse
 from typing import TYPE_CHECKING
 
-from nixops_proxmox.cli.arguments import find_source, found_nothing, hint_of_nothing, open_deployed, state_location
+from nixops_proxmox.cli.arguments import find_source, found_nothing, open_deployed, state_location
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.results import show_findings
 from nixops_proxmox.display.screen import Screen
@@ -54,7 +54,8 @@ def find_needs(args: argparse.Namespace, screen: Screen, found: "Diagnosis | Non
 
     if not find_source(args):
         if found is not None:
-            found.findings.append(Finding(Level.WARNING, "network", found_nothing(), hint_of_nothing()))
+            nothing = found_nothing()
+            found.findings.append(Finding(Level.WARNING, "network", nothing.message, nothing.hint))
         return {}
     with open_deployed(args, screen) as deployed:
         if found is not None:
