@@ -291,7 +291,7 @@ class Vm:
     vmid: int
     node: str
     uuid: str
-    power: Power
+    power: Power | None  # None: it was not asked
     config: Mapping[str, str]  # as PVE prints it, every value as text, pending changes merged in
     pending: tuple[str, ...] = ()  # keys that wait for a full stop and start
     lock: str = ""

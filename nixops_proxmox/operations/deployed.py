@@ -335,7 +335,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             return Removal(machine)
         try:
             hypervisor = self.hypervisor_of(name)
-            vm = hypervisor.find_vm(machine.facts)
+            vm = hypervisor.find_vm(machine.facts, power=False)
         except DeployError as error:
             return Removal(machine, (f"could not find out its other volumes: {error.message}",))
         if vm is None:

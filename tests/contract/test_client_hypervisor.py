@@ -149,17 +149,16 @@ def test_creating_and_starting_takes_few_calls(bench: Bench) -> None:
 
 
 def test_destroying_a_vm_that_never_ran_asks_each_thing_once(bench: Bench) -> None:
-    """A list may call a VM stopped that runs: so it is asked. And whose it is, is asked again right before the end."""
+    """Whose it is, is asked again right before the end."""
     machine = bench.created()
     fresh = bench.another()
     bench.calls()
     for _ in ("what goes with it", "where it stands", "whether it is gone already"):
-        assert fresh.find_vm(machine.facts) is not None
-    fresh.destroy_vm(machine.facts, bench.note)
+        assert fresh.find_vm(machine.facts, power=False) is not None
+    fresh.destroy_vm(machine.facts, bench.note, ran=False)
     calls = bench.calls()
     vm = "/nodes/{node}/qemu/{vmid}"
-    looks = ("GET /cluster/resources", f"GET {vm}/pending", f"GET {vm}/status/current", f"GET {vm}/config")
-    assert calls == dict.fromkeys((*looks, f"DELETE {vm}"), 1)
+    assert calls == dict.fromkeys((f"GET {vm}/pending", f"GET {vm}/config", f"DELETE {vm}"), 1)
 
 
 def test_a_vm_of_somebody_else_with_our_vmid_is_not_ours(bench: Bench) -> None:
@@ -281,6 +280,32 @@ def test_a_running_vm_is_destroyed_even_if_the_list_calls_it_stopped(bench: Benc
     bench.another().start_vm(machine.facts, bench.note)
     bench.hypervisor.destroy_vm(machine.facts, bench.note)
     assert bench.vmids == []
+
+
+def test_a_vm_that_somebody_else_has_started_is_stopped_before_it_is_deleted(bench: Bench) -> None:
+    machine = bench.created()
+    bench.another().start_vm(machine.facts, bench.note)
+    bench.another().destroy_vm(machine.facts, bench.note, ran=False)
+    assert bench.vmids == []
+
+
+def test_a_vm_that_is_not_where_it_was_is_found_by_the_cluster(bench: Bench) -> None:
+    machine = bench.created()
+    elsewhere = replace(machine.facts, node=next(n for n in ("pve1", "pve2") if n != machine.facts.node))
+    vm = bench.another().find_vm(elsewhere, power=False)
+    assert vm is not None
+    assert (vm.node, vm.uuid) == (machine.facts.node, machine.facts.uuid)
+    bench.another().destroy_vm(elsewhere, bench.note, ran=False)
+    assert bench.vmids == []
+
+
+def test_a_strangers_vm_where_ours_was_is_not_destroyed_unasked(bench: Bench) -> None:
+    machine = bench.created()
+    other = replace(machine.facts, uuid="00000000-0000-4000-8000-000000000000")
+    fresh = bench.another()
+    assert fresh.find_vm(other, power=False) is None
+    fresh.destroy_vm(other, bench.note, ran=False)
+    assert bench.vmids == [machine.facts.vmid]
 
 
 def test_many_threads_place_and_create_without_collisions(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nixops_proxmox.errors import DeployError, NotFound
-from nixops_proxmox.model import Machine
+from nixops_proxmox.model import Machine, Power
 from nixops_proxmox.pve.api.guarded import vm_touched
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.wire.calls import Call
@@ -95,7 +95,7 @@ def test_a_destroy_that_finds_a_stranger_destroys_nothing(bench: Bench) -> None:
     bench.hypervisor.destroy_vm(machine.facts, bench.note)  # ours is gone, which is what was asked for
     assert bench.vmids == [machine.facts.vmid]
     vm = bench.another().find_vm(replace(machine.facts, uuid=STRANGER))
-    assert vm is not None and vm.power.value == "running"
+    assert vm is not None and vm.power is Power.RUNNING
 
 
 @pytest.mark.parametrize("act", ["stop", "config"])
@@ -123,7 +123,7 @@ def test_a_vmid_that_changes_hands_while_we_wait_for_its_lock_is_left_alone(benc
             patient.apply_changes(vm, bare(memory=4096), machine, bench.note)
     assert slept
     after = bench.another().find_vm(replace(machine.facts, uuid=STRANGER))
-    assert after is not None and after.power.value == "running" and after.config["memory"] != "4096"
+    assert after is not None and after.power is Power.RUNNING and after.config["memory"] != "4096"
 
 
 def test_a_vm_that_nobody_looked_at_is_not_touched(bench: Bench) -> None:
@@ -144,7 +144,7 @@ def test_a_vm_that_was_moved_since_the_last_look_is_found_where_it_is(bench: Ben
     bench.lab.settle()
     bench.hypervisor.start_vm(machine.facts, bench.note)
     vm = bench.hypervisor.find_vm(machine.facts)
-    assert vm is not None and (vm.node, vm.power.value) == (other, "running")
+    assert vm is not None and (vm.node, vm.power) == (other, "running")
 
 
 def test_the_node_of_one_machine_is_not_told_for_another_with_its_vmid(bench: Bench) -> None:

@@ -43,7 +43,7 @@ def running(made: Deployment, **described: Any) -> Machine:
 def where(made: Deployment, machine: Machine) -> tuple[str, str]:
     vm = made.bench.another().find_vm(machine.facts)
     assert vm is not None
-    return vm.node, vm.power.value
+    return vm.node, str(vm.power)
 
 
 def migrate(made: Deployment, target: str = "", **options: Any) -> DeployError | None:

@@ -82,7 +82,7 @@ def test_the_plan_says_it_and_a_deploy_moves_it_live(made: Deployment) -> None:
     recorded = made.recorded()
     assert old_copies(recorded.facts) == () and recorded.phase is Phase.INSTALLED
     seen = made.bench.another().find_vm(machine.facts)
-    assert seen is not None and seen.power.value == "running"
+    assert seen is not None and seen.power == "running"
 
 
 def test_what_else_changed_is_changed_when_it_is_there(made: Deployment) -> None:
@@ -190,7 +190,7 @@ def test_an_efi_disk_is_moved_live_and_tpm_state_when_the_machine_is_stopped(mad
     assert "unused0" not in made.config(machine) and old_copies(made.recorded().facts) == ()
     assert len([one for one in volumes(made, machine) if one.startswith("shared:")]) == 2
     seen = made.bench.another().find_vm(machine.facts)
-    assert seen is not None and seen.power.value == "running"
+    assert seen is not None and seen.power == "running"
 
 
 def without_serials(made: Deployment) -> Machine:

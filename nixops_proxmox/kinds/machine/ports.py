@@ -117,9 +117,9 @@ class Hypervisor(Protocol):
         """The node where a restore of ours failed and left an empty VM without a mark. Empty: there is none."""
         ...
 
-    def find_vm(self, facts: Facts) -> Vm | None:
+    def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because
-        we may not see it (PermissionDenied)."""
+        we may not see it (PermissionDenied). Without `power`, nobody is asked whether it runs."""
         ...
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
@@ -226,8 +226,9 @@ class Hypervisor(Protocol):
         """Lower case, in the order of the NICs."""
         ...
 
-    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
+    def destroy_vm(self, facts: Facts, note: NoteTask, *, ran: bool = True) -> None:
+        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected.
+        One that never `ran` is only stopped if PVE says that it runs."""
         ...
 
 

@@ -181,9 +181,10 @@ class PveHypervisor:
         """The cluster as it was a few seconds ago. All callers share the answer."""
         return self._view.get(VIEW_AGE)
 
-    def find_vm(self, facts: Facts) -> Vm | None:
-        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID."""
-        return self._finder.find(facts)
+    def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
+        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID.
+        Without `power`, nobody is asked whether it runs."""
+        return self._finder.find(facts, power=power)
 
     def find_node(self, facts: Facts) -> str | None:
         """Where our VM is, for calls that do no harm if it has moved. A look of the last two minutes is good enough."""
@@ -608,9 +609,11 @@ class PveHypervisor:
 
     # Ending
 
-    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
-        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected."""
-        vm = self._finder.find(facts)  # what was shown a moment ago; whose it is, is asked again right before the end
+    def destroy_vm(self, facts: Facts, note: NoteTask, *, ran: bool = True) -> None:
+        """Stop and delete our VM and all its volumes. Does nothing without a VM. NeedsPermission if it is protected.
+
+        One that never `ran` is not asked whether it runs: PVE deletes no VM that does, and then we stop it."""
+        vm = self._finder.find(facts, power=ran)  # shown a moment ago; whose it is, is asked again right before the end
         if vm is not None:
             refuse_to_lose_volumes(vm, "destroyed")
         if vm is not None and vm.protected:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nixops_proxmox.core.upid import find_upid
-from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy
+from nixops_proxmox.errors import NotFound, PermissionDenied, PveBusy, PveUnreachable
 from nixops_proxmox.model import FAILED_RESTORE, Facts, Power, Vm
 from nixops_proxmox.pve.api.answers import ClusterResources, ConfigSeen, GuestSeen
 from nixops_proxmox.pve.api.client import PveClient
@@ -73,11 +73,27 @@ class VmFinder:
         """With a look at the cluster that begins now."""
         return self.look(facts, self._view.get_since(self._clock()), last=False)
 
-    def find(self, facts: Facts) -> Vm | None:
-        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID."""
+    def find(self, facts: Facts, *, power: bool = True) -> Vm | None:
+        """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID.
+        Without `power`, nobody is asked whether it runs, and the cluster only if it is not where it was."""
         if not facts.vmid or not facts.uuid or self._is_only_reserved(facts):
             return None
+        if not power and facts.node:
+            try:
+                return self._find_where_it_was(facts)
+            except WrongPlace:
+                self.forget(facts.vmid)
+            except PveUnreachable:
+                pass  # its node may be dead, and HA may have taken it elsewhere
         return self.look(facts, self._view.get(VIEW_AGE), last=False)
+
+    def _find_where_it_was(self, facts: Facts) -> Vm | None:
+        """A cluster has a VMID once, so what has it there is ours, or ours is gone."""
+        with self._lock:
+            known = self._known.get(facts.vmid)
+        node = known.node if known is not None else facts.node
+        seen = self._read_ours(facts, node)
+        return None if seen is None else self._as_vm(facts, node, seen, None)
 
     def _is_only_reserved(self, facts: Facts) -> bool:
         """This process chose the VMID and has not asked for a VM yet: nothing can carry our UUID there."""
@@ -93,19 +109,27 @@ class VmFinder:
         if known is None and guest is not None and guest.kind != self._kind.type:
             return None  # of the other kind: it is not the one that we look for
         try:
-            seen_config = self._read(facts, node)
+            seen_config = self._read_ours(facts, node)
         except WrongPlace:
             self.forget(facts.vmid)
             if last:
                 raise
             return self.look(facts, self._view.get_since(self._clock()), last=True)
-        if not self._kind.is_ours(seen_config.values, facts.uuid):
+        if seen_config is None:
+            return None
+        power = self._power_of(facts, node, guest if known is None else None, known)
+        return self._as_vm(facts, node, seen_config, power)
+
+    def _read_ours(self, facts: Facts, node: str) -> ConfigSeen | None:
+        """The configuration of what has the VMID there. None: it is not ours."""
+        seen = self._read(facts, node)
+        if not self._kind.is_ours(seen.values, facts.uuid):
             return None
         with self._lock:
             self._ours[facts.vmid] = facts.uuid
             previous = self._known.get(facts.vmid, _Known(node))
             self._known[facts.vmid] = replace(previous, node=node, uuid=facts.uuid, verified=self._clock())
-        return self._vm(facts, node, seen_config, guest if known is None else None, known)
+        return seen
 
     def _recent(self, vmid: int, taken: float) -> _Known | None:
         """What we did ourselves so lately that the cluster's figures may not show it."""
@@ -176,14 +200,15 @@ class VmFinder:
             hint=f"grant VM.Audit on /vms/{facts.vmid} (or its pool): without it, we cannot tell whether it is ours",
         )
 
-    def _vm(self, facts: Facts, node: str, seen: ConfigSeen, guest: GuestSeen | None, known: _Known | None) -> Vm:
+    def _power_of(self, facts: Facts, node: str, guest: GuestSeen | None, known: _Known | None) -> Power:
         if known is not None and known.power is not None:
-            power = known.power
-        elif guest is not None and guest.status == "running":
-            power = Power.RUNNING
-        else:
-            # "stopped" may be 10 s old, and "unknown" is what a new or a paused VM is called
-            power = self._power_now(node, facts.vmid)
+            return known.power
+        if guest is not None and guest.status == "running":
+            return Power.RUNNING
+        # "stopped" may be 10 s old, and "unknown" is what a new or a paused VM is called
+        return self._power_now(node, facts.vmid)
+
+    def _as_vm(self, facts: Facts, node: str, seen: ConfigSeen, power: Power | None) -> Vm:
         values = seen.values
         return Vm(
             facts.vmid,

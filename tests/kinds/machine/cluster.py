@@ -463,12 +463,12 @@ class Hypervisor:
         self.wait_for_task(upid)
         self.fuse.boundary()
 
-    def find_vm(self, facts: Facts) -> Vm | None:
+    def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
         vm = self.cluster.ours(facts)
         if vm is None:
             return None
-        power = Power.RUNNING if vm.running else Power.STOPPED
-        return Vm(vm.vmid, vm.node, vm.uuid, power, {"memory": str(vm.memory), **vm.firmware}, tuple(vm.pending))
+        told = None if not power else Power.RUNNING if vm.running else Power.STOPPED
+        return Vm(vm.vmid, vm.node, vm.uuid, told, {"memory": str(vm.memory), **vm.firmware}, tuple(vm.pending))
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
         """Of machines that this cluster's own record does not know."""
@@ -606,7 +606,8 @@ class Hypervisor:
     def macs(self, vm: Vm) -> tuple[str, ...]:
         return (f"bc:24:11:00:00:{vm.vmid % 100:02}",)
 
-    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
+    def destroy_vm(self, facts: Facts, note: NoteTask, *, ran: bool = True) -> None:
+        del ran
         if self.cluster.ours(facts) is not None:
             self.effect("destroy_vm", lambda: self.cluster.vms.pop(facts.vmid), note)
 

@@ -165,8 +165,8 @@ def test_a_vm_that_is_still_being_made_is_not_taken_for_made(lock: str) -> None:
 
     class Unfinished(Hypervisor):
         @override
-        def find_vm(self, facts: Facts) -> Vm | None:
-            seen = super().find_vm(facts)
+        def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
+            seen = super().find_vm(facts, power=power)
             return replace(seen, lock=lock) if seen is not None and "finished" not in self.cluster.calls else seen
 
         @override

@@ -103,8 +103,8 @@ class Hypervisor(machines.Hypervisor):
     shelves: Joint
 
     @override
-    def find_vm(self, facts: Facts) -> Vm | None:
-        vm = super().find_vm(facts)
+    def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
+        vm = super().find_vm(facts, power=power)
         if vm is None:
             return None
         self.shelves.sync()
@@ -116,11 +116,11 @@ class Hypervisor(machines.Hypervisor):
         return replace(vm, config={**vm.config, **drives})
 
     @override
-    def destroy_vm(self, facts: Facts, note: NoteTask) -> None:
+    def destroy_vm(self, facts: Facts, note: NoteTask, *, ran: bool = True) -> None:
         if self.cluster.ours(facts) is not None:
             self.shelves.sync()
             assert not self.shelves.vms[facts.vmid].disks, "a VM is destroyed that has a volume"
-        super().destroy_vm(facts, note)
+        super().destroy_vm(facts, note, ran=ran)
 
 
 class Cluster:

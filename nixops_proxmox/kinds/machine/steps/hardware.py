@@ -157,7 +157,8 @@ class Destroy:
     """Destroy the VM and its disks"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        if find_disc(machine.facts) or any(world.hypervisor.find_vm(facts) for facts in made_by_us(machine.facts)):
+        vms = (world.hypervisor.find_vm(facts, power=_ran(machine)) for facts in made_by_us(machine.facts))
+        if find_disc(machine.facts) or any(vms):
             return None
         if world.hypervisor.find_remains(machine.facts):
             return None
@@ -173,7 +174,7 @@ class Destroy:
         """Safe to repeat: only a VM with our mark is destroyed, and one that is gone needs nothing."""
         park_volumes(world, machine, attempt)
         for facts in made_by_us(machine.facts):
-            world.hypervisor.destroy_vm(facts, attempt.note_task)
+            world.hypervisor.destroy_vm(facts, attempt.note_task, ran=_ran(machine))
         remove_disc(world, machine, attempt)
         return self._forgotten(world, machine)
 
@@ -181,6 +182,11 @@ class Destroy:
         if machine.facts.uuid:
             world.keys.forget(machine.facts.uuid)
         return Facts()
+
+
+def _ran(machine: Machine) -> bool:
+    """We started it, as far as the record knows."""
+    return machine.phase is not Phase.DEFINED
 
 
 def volume_key(name: str) -> str:
