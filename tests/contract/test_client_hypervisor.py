@@ -299,7 +299,7 @@ def test_a_vm_that_is_not_where_it_was_is_found_by_the_cluster(bench: Bench) -> 
     assert bench.vmids == []
 
 
-def test_a_strangers_vm_where_ours_was_is_not_destroyed_unasked(bench: Bench) -> None:
+def test_a_strangers_vm_where_ours_was_is_not_destroyed(bench: Bench) -> None:
     machine = bench.created()
     other = replace(machine.facts, uuid="00000000-0000-4000-8000-000000000000")
     fresh = bench.another()

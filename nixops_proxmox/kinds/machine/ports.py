@@ -119,7 +119,7 @@ class Hypervisor(Protocol):
 
     def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because
-        we may not see it (PermissionDenied). Without `power`, nobody is asked whether it runs."""
+        we may not see it (PermissionDenied). Without `power`, it does not ask whether the VM runs."""
         ...
 
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:

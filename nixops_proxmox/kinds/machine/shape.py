@@ -132,7 +132,7 @@ class Look:
 
 
 def see(world: World, machine: Machine) -> Look:
-    """Whether a machine runs that never ran matters to nobody but a plan of its hardware."""
+    """Only a plan of its hardware minds whether a machine runs that we never started."""
     power = world.permissions.adjust or machine.phase is not Phase.DEFINED
     return Look(world, machine, world.hypervisor.find_vm(machine.facts, power=power))
 

@@ -183,7 +183,7 @@ class PveHypervisor:
 
     def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID.
-        Without `power`, nobody is asked whether it runs."""
+        Without `power`, it does not ask whether the VM runs."""
         return self._finder.find(facts, power=power)
 
     def find_node(self, facts: Facts) -> str | None:
