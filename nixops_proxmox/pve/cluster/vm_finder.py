@@ -75,7 +75,7 @@ class VmFinder:
 
     def find(self, facts: Facts, *, power: bool = True) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that no guest of ours has that VMID.
-        Without `power`, it does not ask whether the VM runs, and asks the cluster only if the VM is not where it was."""
+        Without `power`, it does not ask whether the VM runs, and asks the cluster only if the VM has moved."""
         if not facts.vmid or not facts.uuid or self._is_only_reserved(facts):
             return None
         if not power and facts.node:
