@@ -39,9 +39,9 @@ setup(
     ],
     install_requires=[
         "proxmoxer>=2.2.0",  # the ecosystem's PVE client
-        "requests>=2.31",  # proxmoxer's transport; we mount our own TLS adapter on it
-        "urllib3>=2.0",  # the TLS adapter reaches into requests's own transport
-        "requests-toolbelt>=1.0",  # proxmoxer streams uploads over 10 MiB only with it
+        "requests>=2.31",  # the HTTP APIs of routers; we mount our own trust on it
+        "urllib3>=2.0",  # proxmoxer's transport: connections with our own trust
+        "requests-toolbelt>=1.0",  # the body of an upload, read as it is sent
         "paramiko>=3.4",  # SSH with host-key control in our hands
         "PyNaCl>=1.5",  # host keys as recipients of age; paramiko has it, too
         "cryptography>=42",  # keys, certificates

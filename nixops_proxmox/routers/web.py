@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import requests
 
 from nixops_proxmox.errors import ConfigError, RouterError, RouterOutcomeUnknown, RouterUnreachable
-from nixops_proxmox.pve.wire.tls import TrustingAdapter, build_context, checked_file
+from nixops_proxmox.pve.wire.tls import build_context, checked_file
+from nixops_proxmox.routers.adapter import TrustingAdapter
 from nixops_proxmox.routers.profile import RouterProfile
 from nixops_proxmox.texts import head
 
@@ -32,7 +33,7 @@ class Web:
         self._session.trust_env = False  # no proxies, and no netrc, of the environment
         ca_file = checked_file(profile.ca_file, "the CA file") if profile.ca_file else ""
         context = build_context(ca_file, profile.fingerprint)
-        self._session.mount("https://", TrustingAdapter(context, profile.fingerprint, connections=1))
+        self._session.mount("https://", TrustingAdapter(context, profile.fingerprint))
         if basic and profile.username:
             self._session.auth = (profile.username, profile.get_secret())
 

@@ -8,7 +8,7 @@ from nixops_proxmox.pve.wire.calls import Trace, no_trace
 from nixops_proxmox.pve.wire.credentials import RunProgram, run_command, secret_of
 from nixops_proxmox.pve.wire.login import Authentication, TicketLogin, TokenLogin
 from nixops_proxmox.pve.wire.profiles import Profile
-from nixops_proxmox.pve.wire.tls import IDLE, TrustingAdapter, always, build_context, checked_file
+from nixops_proxmox.pve.wire.tls import IDLE, Connections, always, build_context, checked_file
 from nixops_proxmox.pve.wire.transport import Transport
 from nixops_proxmox.secrecy import learn
 
@@ -24,8 +24,8 @@ def open_transport(
 ) -> Transport:
     """Nothing is sent before the first call. ConfigError for bad credentials."""
     ca_file = checked_file(profile.ca_file, f"profile {profile.name!r}: `ca_file`") if profile.ca_file else ""
-    adapter = TrustingAdapter(build_context(ca_file, profile.fingerprint), profile.fingerprint, idle=idle)
-    transport = Transport(profile.servers, adapter, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
+    connections = Connections(build_context(ca_file, profile.fingerprint), profile.fingerprint, idle=idle)
+    transport = Transport(profile.servers, connections, trace=trace, sleep=sleep, proxy=profile.proxy, may_act=may_act)
     transport.use_login(_login(profile, secret_of(profile, runner), transport))
     return transport
 

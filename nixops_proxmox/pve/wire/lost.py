@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 
-import requests
+from urllib3.exceptions import HTTPError, LocationValueError
 
 from nixops_proxmox.errors import ConfigError, DeployError, PveOutcomeUnknown, PveUnreachable
 from nixops_proxmox.pve.wire.calls import Call
@@ -13,7 +13,7 @@ from nixops_proxmox.pve.wire.refusals import redact
 from nixops_proxmox.spelling import Verb, command
 
 
-def translate_transport(error: requests.RequestException, call: Call, server: str, *, sent: bool) -> DeployError:
+def translate_transport(error: HTTPError, call: Call, server: str, *, sent: bool) -> DeployError:
     """Our error for an exchange without an answer. `sent`: some of the request may have left."""
     causes = list(_chain(error))
     text = redact(str(causes[-1]) or type(error).__name__, call)
@@ -23,7 +23,7 @@ def translate_transport(error: requests.RequestException, call: Call, server: st
                 return _untrusted(server, f"its certificate is not trusted: {cause.verify_message}")
             if "ingerprint" in str(cause):
                 return _untrusted(server, "its certificate does not have the fingerprint in the profile")
-        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidHeader):
+        if isinstance(error, LocationValueError):
             return ConfigError(f"{server} cannot be asked: {text}")
         return explain_connection(causes, server) or PveUnreachable(f"{server} cannot be reached: {text}", hint=_IS_UP)
     return PveOutcomeUnknown(f"{call.shown}: sent to {server}, but we got no answer ({text})")
@@ -73,7 +73,7 @@ def _untrusted(server: str, why: str) -> ConfigError:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what is behind it; requests and urllib3 hide causes in args and `reason` as well."""
+    """The error and what is behind it; urllib3 hides causes in args and `reason` as well."""
     seen: set[int] = set()
     todo: list[BaseException] = [error]
     while todo:

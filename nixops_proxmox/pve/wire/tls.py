@@ -10,16 +10,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from requests.adapters import HTTPAdapter
 from typing_extensions import override
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
-from urllib3.poolmanager import PoolManager, ProxyManager
+from urllib3.poolmanager import ProxyManager
+from urllib3.util.request import make_headers
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.paths import expanded
-from nixops_proxmox.pve.wire.servers import normalized_fingerprint
+from nixops_proxmox.pve.wire.servers import ApiServer, normalized_fingerprint
 
 IDLE = 3.5  # seconds; pveproxy closes idle connections after 5, and a POST must not be the one to find out
 
@@ -79,10 +80,11 @@ class _Connection(HTTPSConnection):
     """Remembers that a request was begun: until then, nothing was sent (urllib3 connects and verifies first)."""
 
     @override
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        """With this, the first bytes leave."""
         sending.may()
         sending.begun = True
-        super().request(*args, **kwargs)
+        super().endheaders(*args, **kwargs)
 
     @override
     def _tunnel(self) -> None:
@@ -103,7 +105,7 @@ def _cut(plain: Any) -> None:
         plain.shutdown(socket.SHUT_RDWR)
 
 
-class _FreshPool(HTTPSConnectionPool):
+class FreshPool(HTTPSConnectionPool):
     """Never reuses a connection that the server may be about to close."""
 
     ConnectionCls = _Connection
@@ -128,49 +130,62 @@ class _FreshPool(HTTPSConnectionPool):
         super()._put_conn(conn)
 
 
-class TrustingAdapter(HTTPAdapter):
-    """requests' adapter with our own idea of trust. One for all threads, its pool is locked."""
+class Connections:
+    """The connections to the servers of one cluster, with our own idea of trust. One for all threads."""
 
-    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, connections: int = 64, idle: float = IDLE) -> None:
-        self._pools: Any = {"https": partial(_FreshPool, idle=idle)}
-        self._tls: dict[str, Any] = {"ssl_context": context}
-        if fingerprint:
-            self._tls["assert_fingerprint"] = fingerprint
-        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
+    def __init__(self, context: ssl.SSLContext, fingerprint: str, *, most: int = 64, idle: float = IDLE) -> None:
+        """`most`: how many are kept for each server."""
+        self._context, self._fingerprint, self._most, self._idle = context, fingerprint, most, idle
+        self._lock = threading.Lock()  # guards the pools
+        self._pools: dict[tuple[ApiServer, str], HTTPSConnectionPool] = {}
 
-    @override
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        self.poolmanager: Any = PoolManager(num_pools=connections, maxsize=maxsize, block=block, **self._tls, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
+    def to(self, server: ApiServer, proxy: str = "") -> HTTPSConnectionPool:
+        """`proxy`: an HTTP proxy's URL."""
+        with self._lock:
+            pool = self._pools.get((server, proxy))
+            if pool is None:
+                pool = self._pools[server, proxy] = self._open(server, proxy)
+            return pool
 
-    @override
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager: Any = super().proxy_manager_for(proxy, **self._tls, **kwargs)
-        if isinstance(manager, ProxyManager):
-            manager.pool_classes_by_scheme = self._pools
-        return manager
+    def _open(self, server: ApiServer, proxy: str) -> HTTPSConnectionPool:
+        tls = trust(self._context, self._fingerprint)
+        if not proxy:
+            return FreshPool(server.host, server.port, maxsize=self._most, idle=self._idle, **tls)
+        manager = ProxyManager(proxy, maxsize=self._most, proxy_headers=_proxy_headers(proxy), **tls)
+        manager.pool_classes_by_scheme = fresh_pools(self._idle)
+        pool = manager.connection_from_host(server.host, server.port, "https")
+        assert isinstance(pool, HTTPSConnectionPool), pool
+        return pool
 
     def connect(self, host: str, port: int, timeout: float) -> ssl.SSLSocket:
-        """A connection of our own, outside of the pool."""
-        return connect_tls(host, port, self._tls["ssl_context"], self._tls.get("assert_fingerprint", ""), timeout)
+        """A connection of our own, outside of the pools."""
+        return connect_tls(host, port, self._context, self._fingerprint, timeout)
 
-    @override
     def close(self) -> None:
         """Now: urllib3 leaves it to the garbage collector, which an exception's traceback can hold up."""
-        for key in self.poolmanager.pools.keys():  # noqa: SIM118  # not a dict, and cannot be iterated
-            pool = self.poolmanager.pools.get(key)
-            if pool is not None:
+        with self._lock:
+            for pool in self._pools.values():
                 pool.close()
-        super().close()
+            self._pools.clear()
 
-    @override
-    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
-        host, _tls = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {}  # the trust is in our context; requests' own would override it
 
-    @override
-    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
-        """Nothing: requests would load its own CA bundle over our context."""
+def trust(context: ssl.SSLContext, fingerprint: str) -> dict[str, Any]:
+    """As urllib3 takes it."""
+    pinned = {"assert_fingerprint": fingerprint} if fingerprint else {}
+    return {"ssl_context": context, **pinned}
+
+
+def fresh_pools(idle: float) -> Any:
+    """By scheme."""
+    return {"https": partial(FreshPool, idle=idle)}
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    """Who we are to the proxy, if its URL says so."""
+    told = urlsplit(proxy)
+    if not told.username:
+        return {}
+    return make_headers(proxy_basic_auth=f"{unquote(told.username)}:{unquote(told.password or '')}")
 
 
 def build_context(ca_file: str, fingerprint: str) -> ssl.SSLContext:

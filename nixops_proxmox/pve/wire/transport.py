@@ -8,10 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
-import requests
 from proxmoxer.core import ProxmoxResource, ResourceException
+from urllib3 import BaseHTTPResponse, HTTPSConnectionPool, Timeout
+from urllib3.exceptions import HTTPError
 
 from nixops_proxmox.errors import ConfigError, DeployError, NotAuthenticated, PveBusy, PveOutcomeUnknown, PveUnreachable
 from nixops_proxmox.pve.wire.calls import Call, CallDone, Trace, encode_params, no_trace
@@ -19,7 +22,7 @@ from nixops_proxmox.pve.wire.login import Authentication
 from nixops_proxmox.pve.wire.lost import translate_transport
 from nixops_proxmox.pve.wire.refusals import Refusal, not_pve, translate_refusal
 from nixops_proxmox.pve.wire.servers import ApiServer
-from nixops_proxmox.pve.wire.tls import TrustingAdapter, always, sending
+from nixops_proxmox.pve.wire.tls import Connections, always, sending
 from nixops_proxmox.pve.wire.upload import Upload, multipart
 from nixops_proxmox.texts import head
 
@@ -30,7 +33,13 @@ for _name in ("proxmoxer.core", "proxmoxer.backends.https"):
 PAUSES = (0.3, 1.0, 2.0)  # seconds between repeats of what may be repeated
 STREAM_TIMEOUT = 10.0  # seconds to connect
 AT_ONCE = 64  # calls; a node has three workers for them, and each of our connections costs memory
-STANDARD = {**requests.utils.default_headers(), "Accept": "application/json", "User-Agent": "nixops-proxmox"}
+STANDARD = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Connection": "keep-alive",
+    "User-Agent": "nixops-proxmox",
+}
+FORM = "application/x-www-form-urlencoded"
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes
 HARMLESS = ("/access/ticket", "/nodes/{node}/qemu/{vmid}/agent/ping")  # POSTs that change nothing
 
@@ -41,7 +50,7 @@ class Transport:
     def __init__(
         self,
         servers: Sequence[ApiServer],
-        adapter: TrustingAdapter,
+        connections: Connections,
         *,
         trace: Trace = no_trace,
         sleep: Callable[[float], None] = time.sleep,
@@ -52,7 +61,7 @@ class Transport:
         that it raises is raised here."""
         self._may_act = may_act
         self._servers = tuple(servers)
-        self._adapter, self._trace, self._sleep, self._proxy = adapter, trace, sleep, proxy
+        self._connections, self._trace, self._sleep, self._proxy = connections, trace, sleep, proxy
         self._login: Authentication | None = None
         self._room = threading.BoundedSemaphore(AT_ONCE)
         self._good = 0  # the server that answered last; a race on it costs only a try
@@ -61,7 +70,7 @@ class Transport:
         self._login = login
 
     def close(self) -> None:
-        self._adapter.close()
+        self._connections.close()
 
     @property
     def server(self) -> ApiServer:
@@ -75,7 +84,7 @@ class Transport:
         """A verified connection to the server that answered last, and what says who we are: for websockets."""
         server = self.server
         try:
-            stream = self._adapter.connect(server.host, server.port, timeout)
+            stream = self._connections.connect(server.host, server.port, timeout)
         except OSError as error:
             raise PveUnreachable(f"{server} cannot be reached: {error}") from error
         with stream:
@@ -130,7 +139,7 @@ class Transport:
 
     def _exchange(self, server: ApiServer, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         started = time.monotonic()
-        wire = _Wire(self._adapter, call, headers, upload, self._proxy)
+        wire = _Wire(self._connections.to(server, self._proxy), call, headers, upload)
         resource = ProxmoxResource(
             base_url=f"{server.url}/api2/json{call.path}", session=wire, serializer=_Serializer(call)
         )
@@ -145,10 +154,9 @@ class Transport:
             translated = translate_refusal(refusal, call)
             error = str(translated)
             raise translated from refused
-        except requests.RequestException as lost:
+        except HTTPError as lost:
             translated = translate_transport(lost, call, server.authority, sent=sending.begun)
             error = str(translated)
-            # from None: a traceback of requests' would show the headers' owner nothing, and the body perhaps all
             raise translated from lost
         except DeployError as ours:
             error = str(ours)
@@ -180,42 +188,65 @@ def _final(call: Call, error: DeployError) -> DeployError:
     return error
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """As much of an answer as proxmoxer looks at. The body is not its `content`: proxmoxer writes that into a log."""
+
+    status_code: int
+    reason: str
+    body: bytes
+    content: bytes = b""
+
+
 class _Wire:
     """What proxmoxer takes for its session: sends one request, hands out the answer only if it is an API's. It keeps
     nothing between two calls: no cookies, and no credentials from .netrc or proxy that the user did not ask for."""
 
     def __init__(
-        self, adapter: TrustingAdapter, call: Call, headers: Mapping[str, str], upload: Upload | None, proxy: str
+        self, pool: HTTPSConnectionPool, call: Call, headers: Mapping[str, str], upload: Upload | None
     ) -> None:
-        self._adapter, self._call, self._headers, self._upload, self._proxy = adapter, call, headers, upload, proxy
+        self._pool, self._call, self._headers, self._upload = pool, call, headers, upload
         self.status = 0
 
-    def request(self, method: str, url: str, data: Any = None, params: Any = None) -> requests.Response:
-        headers = {**STANDARD, **self._headers}
-        if self._upload is not None:
-            data, headers["Content-Type"] = multipart(self._upload, data or {})
+    def request(self, method: str, url: str, data: Any = None, params: Any = None) -> _Answer:
+        parts = urlsplit(url)
+        body, headers = self._body(method, data or {})
         patience = self._call.patience
-        prepared = requests.Request(method, url, headers, params=params or None, data=data or None).prepare()
-        response = self._adapter.send(  # follows no redirection: credentials go nowhere else
-            prepared,
-            stream=True,
-            timeout=(patience.connect, patience.read),
-            proxies={"https": self._proxy} if self._proxy else None,
+        response = self._pool.urlopen(  # follows no redirection: credentials go nowhere else
+            method,
+            f"{parts.path}?{urlencode(params, doseq=True)}" if params else parts.path,
+            body,
+            headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(connect=patience.connect, read=patience.read),
+            preload_content=False,
         )
-        self._read(response)
-        self.status = response.status_code
-        if 300 <= response.status_code < 400:
+        answer = _Answer(response.status, response.reason or "", self._read(response))
+        self.status = answer.status_code
+        if 300 <= self.status < 400:
             where = response.headers.get("Location", "elsewhere")
             raise ConfigError(
                 f"{self._call.shown}: redirected to {head(where, 200)}", hint="give that address in the profile"
             )
-        return response
+        return answer
 
-    def _read(self, response: requests.Response) -> None:
+    def _body(self, method: str, data: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+        """The body, and all headers."""
+        headers = {**STANDARD, **self._headers}
+        if self._upload is not None:
+            body, headers["Content-Type"] = multipart(self._upload, data)
+            return body, headers | {"Content-Length": str(body.len)}
+        if data:
+            return urlencode(data, doseq=True).encode(), headers | {"Content-Type": FORM}
+        return None, headers if method == "GET" else headers | {"Content-Length": "0"}
+
+    def _read(self, response: BaseHTTPResponse) -> bytes:
         """The body, unless it is absurd: a hostile or broken server must not fill our memory."""
         parts, size = [], 0
         try:
-            for part in response.iter_content(65536):
+            for part in response.stream(65536, decode_content=True):
                 parts.append(part)
                 size += len(part)
                 if size > LARGEST_ANSWER:
@@ -223,7 +254,7 @@ class _Wire:
         except BaseException:
             response.close()
             raise
-        response._content = b"".join(parts)  # noqa: SLF001 -- requests has no public way to give it a body
+        return b"".join(parts)
 
 
 class _Serializer:
@@ -232,22 +263,22 @@ class _Serializer:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def loads(self, response: requests.Response) -> Any:
-        body = _json(response)
+    def loads(self, answer: _Answer) -> Any:
+        body = _json(answer)
         if not isinstance(body, dict) or "data" not in body:
             raise not_pve(
-                self._call, f"the answer is not PVE's JSON: {head(response.content.decode(errors='replace'), 80)!r}"
+                self._call, f"the answer is not PVE's JSON: {head(answer.body.decode(errors='replace'), 80)!r}"
             )
         return body["data"]
 
-    def loads_errors(self, response: requests.Response) -> Mapping[str, Any]:
-        body = _json(response)
+    def loads_errors(self, answer: _Answer) -> Mapping[str, Any]:
+        body = _json(answer)
         return body if isinstance(body, dict) else {}
 
 
-def _json(response: requests.Response) -> Any:
+def _json(answer: _Answer) -> Any:
     try:
-        return json.loads(response.content)
+        return json.loads(answer.body)
     except (ValueError, RecursionError):
         return None
 

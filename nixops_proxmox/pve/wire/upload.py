@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
+from typing import TYPE_CHECKING, Any
 
 from nixops_proxmox.core.ports import OnBytes
+
+if TYPE_CHECKING:
+    from requests_toolbelt import MultipartEncoderMonitor
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -27,6 +28,8 @@ class Upload:
 
 def multipart(upload: Upload, fields: Mapping[str, str]) -> tuple[Any, str]:
     """(body, content type). The body is read from the file as it is sent and closes it at its end."""
+    from requests_toolbelt import MultipartEncoder, MultipartEncoderMonitor
+
     file = upload.path.open("rb")
     parts: list[tuple[str, Any]] = [*fields.items(), ("filename", (upload.filename, file, "application/octet-stream"))]
     encoder = MultipartEncoder(fields=parts)
@@ -38,7 +41,7 @@ def multipart(upload: Upload, fields: Mapping[str, str]) -> tuple[Any, str]:
 class _Closing:
     """A body that closes its file once it was read to the end."""
 
-    def __init__(self, body: MultipartEncoderMonitor, file: Any) -> None:
+    def __init__(self, body: "MultipartEncoderMonitor", file: Any) -> None:
         self._body, self._file = body, file
         self.len = body.len
 

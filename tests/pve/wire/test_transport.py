@@ -282,6 +282,35 @@ def test_an_answer_that_trickles_is_given_up(stub: Stub, client: PveClient, meth
     assert len(stub.asked) == 1  # its time is over: a read is not asked again either
 
 
+def test_a_proxy_hears_who_we_are_and_not_our_token(stub: Stub, clients: Clients) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        heard: list[bytes] = []
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection = proxy.accept()[0]
+                    with connection:
+                        heard.append(connection.recv(4096))
+
+        threading.Thread(target=serve, daemon=True).start()
+        client = clients(stub, proxy=f"http://me:p%40ss@127.0.0.1:{proxy.getsockname()[1]}")
+        with pytest.raises(PveUnreachable):
+            client.start_vm("pve1", 101)
+        proxy.shutdown(socket.SHUT_RDWR)
+    assert heard[0].startswith(f"CONNECT 127.0.0.1:{stub.port} HTTP/1.".encode())
+    assert b"authorization: Basic " + base64.b64encode(b"me:p@ss") in heard[0].replace(
+        b"Authorization", b"authorization"
+    )
+    assert b"PVEAPIToken" not in b"".join(heard)
+    assert stub.asked == []
+
+
+def test_a_name_that_cannot_be_one_is_said(stub: Stub, clients: Clients) -> None:
+    with pytest.raises(ConfigError, match="cannot be asked"):
+        clients(stub, endpoints=[f"{'a' * 64}.example.org"]).get_version()
+
+
 def test_a_proxy_that_trickles_is_given_up(stub: Stub, clients: Clients) -> None:
     with start_dripping_proxy(0.05) as proxy:
         client = clients(stub, proxy=proxy)
