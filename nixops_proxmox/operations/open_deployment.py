@@ -96,7 +96,10 @@ class OpenDeployment:
 
     def spec(self, name: str) -> MachineSpec:
         """The machine's description; without one, what the record tells."""
-        machine, spec = self.record.machine(name), self._described_by_name.get(name)
+        return self._spec_of(self.record.machine(name))
+
+    def _spec_of(self, machine: Machine) -> MachineSpec:
+        name, spec = machine.name, self._described_by_name.get(machine.name)
         if spec is not None:
             known = as_recorded(self.addresses.filled(spec), machine)
             if known.install.cloud_init is None:
@@ -114,8 +117,8 @@ class OpenDeployment:
             self._by_name = (network, {} if network is None else {spec.name: spec for spec in network.machines})
         return self._by_name[1]
 
-    def _near_its_volumes(self, spec: MachineSpec) -> MachineSpec:
-        return near_its_volumes(self.record.machine(spec.name), spec, self.volumes.find_node)
+    def _near_its_volumes(self, spec: MachineSpec, machine: Machine | None = None) -> MachineSpec:
+        return near_its_volumes(machine or self.record.machine(spec.name), spec, self.volumes.find_node)
 
     def profile_of(self, name: str) -> str:
         """The name of the hypervisor that it is on, or will be."""
@@ -159,11 +162,17 @@ class OpenDeployment:
 
     def _place(self, names: Sequence[str], *, warn: bool = False) -> dict[str, DeployError]:
         """Places for all new machines before the first is made; errors by name."""
-        asked = [(self.record.machine(name), self._near_its_volumes(self.spec(name))) for name in names]
+        asked = [(machine, self._near_its_volumes(spec, machine)) for machine, spec in self._described_of(names)]
         return place_new(asked, self._everything(), self._parts.hypervisor, warn=warn)
 
     def _everything(self) -> list[tuple[Machine, MachineSpec]]:
-        return [(self.record.machine(name), self.spec(name)) for name in self._described_by_name]
+        return self._described_of(list(self._described_by_name))
+
+    def _described_of(self, names: Sequence[str]) -> list[tuple[Machine, MachineSpec]]:
+        """With one question to the record: a fleet has many machines."""
+        recorded = {machine.name: machine for machine in self.record.machines()}
+        machines = [recorded.get(name) or Machine(self.record.name, name) for name in names]
+        return [(machine, self._spec_of(machine)) for machine in machines]
 
     def _each(
         self,
@@ -277,46 +286,37 @@ class OpenDeployment:
         """What each machine needs to be there before it: its volumes, the machine that has to let go of one, and other
         resources. With all machines, the volumes and resources that none of them wants belong to it too."""
         wants: dict[Ref, set[Ref]] = self._ways(names)
-        for name in names:
-            for volume in self.spec(name).volumes:
+        for machine, spec in self._described_of(names):
+            name = machine.name
+            for volume in spec.volumes:
                 wants.setdefault(Ref(VOLUME, volume), set())
                 wants[Ref(MACHINE, name)].add(Ref(VOLUME, volume))
                 before = self.volumes.volume(volume).facts.machine
                 if before in names and before != name:
                     wants[Ref(MACHINE, name)].add(Ref(MACHINE, before))
-            for ref in self.resources.wanted_by(self.spec(name)):
+            for ref in self.resources.wanted_by(spec):
                 wants[Ref(MACHINE, name)].add(ref)
                 wants.setdefault(ref, set())
             for ref in self.resources.following(Ref(MACHINE, name)):
                 wants.setdefault(ref, set())
         whole = not self._options.only and set(self.described()) <= set(names)
         if whole and self.network is not None:
-            for spec in self.network.volumes:
-                wants.setdefault(Ref(VOLUME, spec.name), set())
+            for described in self.network.volumes:
+                wants.setdefault(Ref(VOLUME, described.name), set())
             for ref in self.resources.described():
                 wants.setdefault(ref, set())
         return self._with_wanted(wants)
 
     def _ways(self, names: Sequence[str]) -> dict[Ref, set[Ref]]:
         """Which of the machines must be ready before each: the way to it leads through them, or they open its disk."""
-        found = {
-            Ref(MACHINE, name): {Ref(MACHINE, one) for one in (self._gate_of(name), *self._keepers_of(name))}
-            for name in names
-        }
+        described = [name for name in names if name in self._described_by_name]
+        specs = {machine.name: spec for machine, spec in self._described_of(described)}
+        found = {Ref(MACHINE, name): {Ref(MACHINE, one) for one in _before(specs.get(name))} for name in names}
         return {ref: {other for other in gates if other in found} for ref, gates in found.items()}
-
-    def _keepers_of(self, name: str) -> list[str]:
-        encryption = self.spec(name).encryption if name in self._described_by_name else None
-        return [str(one.machine) for one in keepers_of(encryption)]
-
-    def _gate_of(self, name: str) -> str:
-        """Empty for a machine that is only recorded: all that we know is the way that was proven."""
-        spec = None if name not in self._described_by_name else self.spec(name)
-        return (spec.endpoint.through or "") if spec is not None else ""
 
     def _refuse_without_way(self, name: str) -> None:
         """StateError where the machine that leads to it has no address that we know."""
-        gate = self._gate_of(name)
+        gate = _gate_of(self.spec(name) if name in self._described_by_name else None)
         if gate and self._parts.guests.find_way(self.spec(name)) is None:
             raise StateError(
                 f"{name}: the way to it leads through {gate}, which is {self.record.machine(gate).phase}",
@@ -325,7 +325,9 @@ class OpenDeployment:
 
     def rollouts(self, names: Sequence[str]) -> list[Rollout]:
         """The groups of these machines that a deploy changes some at a time."""
-        strategies = self._options.strategy(names, {name: self.spec(name).deploy.strategy for name in names})
+        strategies = self._options.strategy(
+            names, {machine.name: spec.deploy.strategy for machine, spec in self._described_of(names)}
+        )
         return draw_up(
             strategies,
             {
@@ -476,6 +478,16 @@ class OpenDeployment:
         unknown = [name for name in names if name not in self._described_by_name]
         if unknown:
             raise SpecError(f"not in the description: {', '.join(unknown)}")
+
+
+def _gate_of(spec: MachineSpec | None) -> str:
+    """Empty for a machine that is only recorded: all that we know is the way that was proven."""
+    return (spec.endpoint.through or "") if spec is not None else ""
+
+
+def _before(spec: MachineSpec | None) -> list[str]:
+    """The machines that must be ready before it: its gate, and those that open its disk."""
+    return [_gate_of(spec), *(str(one.machine) for one in keepers_of(None if spec is None else spec.encryption))]
 
 
 def as_recorded(spec: MachineSpec, machine: Machine) -> MachineSpec:

@@ -133,10 +133,15 @@ class ResourceKeeper:
 
     def following(self, thing: Ref) -> list[Ref]:
         """The described things that follow it, and whose own machines exist, or are this one."""
-        followers = [ref for ref in self._specs if thing in self.comes_after(ref)]
-        there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
-        there |= {thing.name} if thing.kind == MACHINE else set()
-        return [ref for ref in followers if all(one.kind != MACHINE or one.name in there for one in self.wants(ref))]
+        followers = {ref: self._others(ref, thing) for ref in self._specs if thing in self.comes_after(ref)}
+        there: set[str] = set()
+        if any(followers.values()):  # a fleet asks for each of its machines
+            there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
+        return [ref for ref, others in followers.items() if others <= there]
+
+    def _others(self, ref: Ref, thing: Ref) -> set[str]:
+        """The machines that it wants beside this one."""
+        return {one.name for one in self.wants(ref) if one.kind == MACHINE and one != thing}
 
     def _described_machines(self) -> Sequence[MachineSpec]:
         network = self._setting.network

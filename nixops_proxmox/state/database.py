@@ -11,7 +11,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import Cursor as SqliteCursor
-from sqlite3 import OperationalError as SqliteError
+from sqlite3 import Error as SqliteError
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -24,7 +24,7 @@ from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.state.cells import load_json
-from nixops_proxmox.state.together import Writers
+from nixops_proxmox.state.together import Writers, say
 from nixops_proxmox.texts import shown_line
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
@@ -169,7 +169,7 @@ def _open_sqlite(location: Location) -> Engine:
     def begin(connection: Connection) -> None:
         # A deferred transaction that turns into a writer fails at once when another wrote meanwhile: no timeout helps.
         writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        say(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
@@ -212,20 +212,25 @@ def _transaction(engine: Engine) -> AbstractContextManager[Connection]:
 @contextmanager
 def translated(engine: Engine) -> Iterator[None]:
     """Database errors as StateError, without the URL's password."""
-    where = Location(engine.url).title
     try:
         yield
-    except PoolTimeout as error:
-        raise StateError(f"the state {where} is too busy: no connection was free for a minute") from error
-    except DBAPIError as error:
-        said = " ".join(str(error.orig).split())
-        raise StateError(f"the state {where} cannot be used: {said}", hint=_hint(said, where)) from error
-    except UnicodeEncodeError as error:
-        raise StateError(f"the state {where} keeps text only, and {shown_line(error.object)} is none") from error
-    except JSONDecodeError as error:
-        raise StateError(f"the state {where} is damaged: {error}", hint="restore it from a backup") from error
-    except SQLAlchemyError as error:
-        raise StateError(f"the state {where} cannot be used: {type(error).__name__}") from error
+    except (SQLAlchemyError, SqliteError, UnicodeEncodeError, JSONDecodeError) as error:
+        raise _translated(error, Location(engine.url).title) from error
+
+
+def _translated(error: Exception, where: str) -> StateError:
+    match error:
+        case PoolTimeout():
+            return StateError(f"the state {where} is too busy: no connection was free for a minute")
+        case DBAPIError() | SqliteError():
+            said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            return StateError(f"the state {where} cannot be used: {said}", hint=_hint(said, where))
+        case UnicodeEncodeError():
+            return StateError(f"the state {where} keeps text only, and {shown_line(error.object)} is none")
+        case JSONDecodeError():
+            return StateError(f"the state {where} is damaged: {error}", hint="restore it from a backup")
+        case _:
+            return StateError(f"the state {where} cannot be used: {type(error).__name__}")
 
 
 def _hint(said: str, where: str) -> str:

@@ -7,6 +7,7 @@ commits before its own. Every writer still comes back only when what it wrote is
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import RootTransaction
@@ -14,6 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 MOST = 64  # writers that share a commit: the first of them waits for the last
 PATIENCE = 1.0  # seconds that a writer waits before it commits what another should have committed
+
+
+def say(connection: Connection, statement: str) -> None:
+    """To SQLite itself: SQLAlchemy would make as much of a BEGIN as of a question."""
+    sqlite: Any = connection.connection.dbapi_connection
+    sqlite.execute(statement)
 
 
 class _Shared:
@@ -29,7 +36,7 @@ class _Shared:
     def one(self) -> Iterator[Connection]:
         """What fails in here is taken back, and nothing else is."""
         if self.writers:
-            self.connection.exec_driver_sql("SAVEPOINT writer")
+            say(self.connection, "SAVEPOINT writer")
         try:
             yield self.connection
             self._require_open()
@@ -42,7 +49,7 @@ class _Shared:
         """A disk that is full makes SQLite take back all: then no writer of this transaction is to believe in it."""
         try:
             if self.writers:
-                self.connection.exec_driver_sql("ROLLBACK TO writer")
+                say(self.connection, "ROLLBACK TO writer")
         except BaseException as error:
             self._error = error
             raise
