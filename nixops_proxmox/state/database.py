@@ -17,14 +17,14 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from nixops_proxmox import paths
 from nixops_proxmox.errors import ConfigError, StateError
 from nixops_proxmox.paths import expanded
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.state.cells import load_json
-from nixops_proxmox.state.together import Writers, say
+from nixops_proxmox.state.together import WRITES, Writers, say
 from nixops_proxmox.texts import shown_line
 
 ENVIRONMENT = "NIXOPS_PROXMOX_STATE"
@@ -165,13 +165,14 @@ def _open_sqlite(location: Location) -> Engine:
         finally:
             cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # A deferred transaction that turns into a writer fails at once when another wrote meanwhile: no timeout helps.
-        writes = connection.get_execution_options().get("writes", False)
-        say(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
-
+    # In place of an event "begin": with that, SQLAlchemy would look for listeners in each statement.
+    engine.dialect.do_begin = _begin  # type: ignore[method-assign]
     return engine
+
+
+def _begin(dbapi_connection: PoolProxiedConnection) -> None:
+    """A deferred transaction that turns into a writer fails at once when another wrote meanwhile: no timeout helps."""
+    say(dbapi_connection, "BEGIN IMMEDIATE" if dbapi_connection.info.pop(WRITES, False) else "BEGIN")
 
 
 def _use_wal(cursor: SqliteCursor) -> None:
@@ -201,11 +202,12 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: everything in it is recorded, or nothing."""
-    with translated(engine), _transaction(engine) as connection:
+    with translated(engine), transaction(engine) as connection:
         yield connection
 
 
-def _transaction(engine: Engine) -> AbstractContextManager[Connection]:
+def transaction(engine: Engine) -> AbstractContextManager[Connection]:
+    """`writing`, with the errors of the database as they are."""
     return engine.pool.line.writing(engine) if isinstance(engine.pool, OneWriterPool) else engine.begin()
 
 

@@ -16,7 +16,15 @@ from nixops_proxmox.model import Endpoint, Facts, Machine, Phase, SystemContents
 from nixops_proxmox.state import systems
 from nixops_proxmox.state.blobs import BlobStore
 from nixops_proxmox.state.cells import as_object, as_text, damaged
-from nixops_proxmox.state.database import Location, open_engine, parse_location, reading, translated, writing
+from nixops_proxmox.state.database import (
+    Location,
+    open_engine,
+    parse_location,
+    reading,
+    transaction,
+    translated,
+    writing,
+)
 from nixops_proxmox.state.holder import Holder, this_process
 from nixops_proxmox.state.journal import Journal, JournalEntry, parse_entry, row_of
 from nixops_proxmox.state.lease import ALL, MACHINE, Held, Lease, Scope, find_held, hold, list_held
@@ -121,7 +129,7 @@ class State:
         if found is None:
             with translated(self.engine):
                 try:
-                    with self.engine.execution_options(writes=True).begin() as connection:
+                    with transaction(self.engine) as connection:
                         connection.execute(insert(deployments).values(name=name, created=self.now()))
                 except IntegrityError:
                     pass  # another run made it a moment ago

@@ -12,14 +12,16 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import RootTransaction
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import PoolProxiedConnection
 
 MOST = 64  # writers that share a commit: the first of them waits for the last
+WRITES = "writes"  # what a connection knows of the transaction that it begins next
 PATIENCE = 1.0  # seconds that a writer waits before it commits what another should have committed
 
 
-def say(connection: Connection, statement: str) -> None:
+def say(connection: PoolProxiedConnection, statement: str) -> None:
     """To SQLite itself: SQLAlchemy would make as much of a BEGIN as of a question."""
-    sqlite: Any = connection.connection.dbapi_connection
+    sqlite: Any = connection.dbapi_connection
     sqlite.execute(statement)
 
 
@@ -36,7 +38,7 @@ class _Shared:
     def one(self) -> Iterator[Connection]:
         """What fails in here is taken back, and nothing else is."""
         if self.writers:
-            say(self.connection, "SAVEPOINT writer")
+            say(self.connection.connection, "SAVEPOINT writer")
         try:
             yield self.connection
             self._require_open()
@@ -49,7 +51,7 @@ class _Shared:
         """A disk that is full makes SQLite take back all: then no writer of this transaction is to believe in it."""
         try:
             if self.writers:
-                say(self.connection, "ROLLBACK TO writer")
+                say(self.connection.connection, "ROLLBACK TO writer")
         except BaseException as error:
             self._error = error
             raise
@@ -147,8 +149,9 @@ class Writers:
 
 
 def _begin(engine: Engine) -> _Shared:
-    connection = engine.execution_options(writes=True).connect()
+    connection = engine.connect()
     try:
+        connection.connection.info[WRITES] = True
         return _Shared(connection, connection.begin())
     except BaseException:
         connection.close()

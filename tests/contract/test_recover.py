@@ -76,7 +76,7 @@ def rename_record(made: Deployment, name: str) -> None:
 
     from nixops_proxmox.state.schema import things
 
-    with open_state(made.state) as state, state.engine.execution_options(writes=True).begin() as connection:
+    with open_state(made.state) as state, state.engine.begin() as connection:
         connection.execute(update(things).values(name=name, phase="running"))
 
 
@@ -114,7 +114,7 @@ def test_records_that_cannot_be_read_are_found_and_forgotten(made: Deployment) -
 
     machine = made.make()
     made.record(replace(machine, name="db").moved(Phase.STOPPED, Facts(uuid="0" * 8 + machine.facts.uuid[8:])))
-    with open_state(made.state) as state, state.engine.execution_options(writes=True).begin() as connection:
+    with open_state(made.state) as state, state.engine.begin() as connection:
         facts = json.dumps({"uuid": machine.facts.uuid, "what": "ever"})
         connection.execute(text("update things set facts = :facts, phase = 'odd' where name = 'web'"), {"facts": facts})
         connection.execute(text("update things set facts = 'no json' where name = 'db'"))

@@ -166,7 +166,7 @@ def test_names_of_any_kind_are_kept_as_they_are(state: State) -> None:
 def test_a_phase_of_a_newer_version_is_refused_by_name(url: str, state: State) -> None:
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
-    with state.engine.execution_options(writes=True).begin() as connection:
+    with state.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE things SET phase = 'levitating'")
     with pytest.raises(StateTooNew, match="levitating"):
         deployment.machines()
@@ -175,7 +175,7 @@ def test_a_phase_of_a_newer_version_is_refused_by_name(url: str, state: State) -
 def test_facts_of_a_newer_version_are_refused_by_name(state: State) -> None:
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
-    with state.engine.execution_options(writes=True).begin() as connection:
+    with state.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE things SET facts = '" + json.dumps({"colour": "red"}) + "'")
     with pytest.raises(StateTooNew, match="colour"):
         deployment.machine("web")
@@ -185,7 +185,7 @@ def test_facts_of_a_newer_version_are_refused_by_name(state: State) -> None:
 def test_damaged_facts_are_an_error_that_names_the_machine(state: State, facts: str) -> None:
     deployment = state.deployment("net")
     deployment.journal().record(Machine("net", "web", Phase.READY), "Found")
-    with state.engine.execution_options(writes=True).begin() as connection:
+    with state.engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE things SET facts = '{facts}'")
     with pytest.raises(StateError):
         deployment.machine("web")
