@@ -302,10 +302,12 @@ let
       else throw "${name}.toplevel is not a derivation")))
     all;
 
-  # What builds an image that machines are made of, if it comes from a derivation. A string may name a file in one.
+  # What builds an image or a template that machines are made of, if it comes from a derivation. A string may name a file in one.
   images = mapAttrs
     (name: machine: inMachine name (whole (
-      if isForeign machine then null else imageOf (machine.deployment.proxmox.install.image or null))))
+      if isForeign machine then null
+      else let inside = machine.deployment.proxmox or { }; image = inside.install.image or null; in
+      imageOf (if image == null then inside.container.template or null else image))))
     all;
   templateImages = listToAttrs (filter (one: one.value != null) (map
     (name: {

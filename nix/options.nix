@@ -312,7 +312,7 @@ in
     container = optional
       (submodule {
         options = {
-          template = mkOption { type = str; example = "local:vztmpl/nixos.tar.xz"; description = "What the container's root is made of: a volume, or the path of a file that we upload once for each storage. `nix build .#container-template` makes one for all containers."; };
+          template = mkOption { type = either str types.path; example = "local:vztmpl/nixos.tar.xz"; description = "What the container's root is made of: a volume of a storage, a file here, or a package that builds one, such as our `container-template`. A file is uploaded once for each storage."; };
           storage = optional' str "local" "The storage for a template that we upload. Without it, we choose one that takes templates.";
           root = mkOption {
             description = "The container's root file system.";

@@ -12,6 +12,7 @@ from nixops_proxmox.core.graph import Ref, Wants
 from nixops_proxmox.core.table import label
 from nixops_proxmox.errors import ConfigError, DeployError, NoPath, StateError
 from nixops_proxmox.fleet import Outcome, run_all
+from nixops_proxmox.kinds.container.steps import CreateContainer
 from nixops_proxmox.kinds.machine.encrypted import foresee_installation
 from nixops_proxmox.kinds.machine.keepers import find_unsafe
 from nixops_proxmox.kinds.machine.plans import Plan
@@ -394,7 +395,7 @@ class Deployed(IdentityVerb, MoveVerb, VolumeVerbs):
             units = find_units(machine, hurried, found.system, copy=copy) if found.meets_units else None
             takes = [describe_taking(one) for one in takings if one.machine == name and one.new]
             takes += self.resources.foresee(name) if machine.phase is Phase.ABSENT else []
-            if label(CreateVm()) in found.moves:
+            if {label(CreateVm()), label(CreateContainer())} & {*found.moves}:
                 takes += self.images.foresee(world.spec, self._node_of_new(found) or machine.facts.node)
             planned[name] = replace(
                 found,

@@ -1,4 +1,5 @@
-"""Images of disks that are files here: built, looked at, put on a storage once, and deleted when nothing needs them."""
+"""Images of disks and templates of containers that are files here: built, looked at, put on a storage once, and deleted
+when nothing needs them."""
 
 import hashlib
 import threading
@@ -14,7 +15,7 @@ from nixops_proxmox.core.ports import Clock, OnBytes, Reporter
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.kinds import medium as kind
 from nixops_proxmox.kinds.medium import Medium, World
-from nixops_proxmox.kinds.medium.image import Image, open_image
+from nixops_proxmox.kinds.medium.image import Image, open_image, open_template
 from nixops_proxmox.model import Machine
 from nixops_proxmox.operations.holding import hold_thing
 from nixops_proxmox.operations.recorded import recorded_thing
@@ -31,35 +32,51 @@ from nixops_proxmox.spec.storage import StorageSpec
 from nixops_proxmox.spec.template import TemplateSpec
 from nixops_proxmox.state.record import DeploymentRecord
 
-CONTENT = "import"
+IMAGES, TEMPLATES = "import", "vztmpl"  # PVE's content types
+WORDS = {IMAGES: "image", TEMPLATES: "template"}
 FOR_MACHINES = "machines"  # why a file was put on a storage: a machine, or a template, is made of it
 TENTHS = 10  # so many lines of progress are told of one upload
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image that is named. `owner`: the machine, or the template's place in the network, that is made of it."""
+    """An image, or a container's template, that is named. `owner`: the machine, or the template's place in the network,
+    that is made of it."""
 
     owner: str
     option: str  # the path of the option that names it
     image: str
     storage: str | None
+    storage_option: str
     profile: str
+    content: str = IMAGES
 
     @property
     def is_file(self) -> bool:
         return is_file_here(self.image)
 
+    @property
+    def word(self) -> str:
+        return WORDS[self.content]
+
 
 def source_of(spec: MachineSpec) -> Source:
+    if spec.container is not None:
+        place, inside = f"{spec.name}.deployment.proxmox.container", spec.container
+        named, storage = f"{place}.template", f"{place}.storage"
+        return Source(spec.name, named, inside.template, inside.storage, storage, spec.profile, TEMPLATES)
     image = spec.install.image if spec.install.source is InstallSource.IMAGE else None
     option = f"{spec.name}.deployment.proxmox.install"
     # A volume has no file: what is no image at all counts as one.
-    return Source(spec.name, option, image or "none:none", spec.install.image_storage, spec.profile)
+    return _image(spec.name, option, image or "none:none", spec.install.image_storage, spec.profile)
 
 
 def source_of_template(spec: TemplateSpec) -> Source:
-    return Source(place_of(spec), place_of(spec), spec.image, spec.image_storage, spec.profile)
+    return _image(place_of(spec), place_of(spec), spec.image, spec.image_storage, spec.profile)
+
+
+def _image(owner: str, place: str, image: str, storage: str | None, profile: str) -> Source:
+    return Source(owner, f"{place}.image", image, storage, f"{place}.imageStorage", profile)
 
 
 @dataclass(frozen=True)
@@ -107,10 +124,17 @@ class DiskImages:
         template = self._template_of(spec)
         source = source_of(spec) if template is None else source_of_template(template)
         if source.is_file:
-            refuse_larger_image(spec, [self._open(source).capacity])
+            capacity = self._open(source).capacity
+            if source.content == IMAGES:
+                refuse_larger_image(spec, [capacity])
             self._refuse_storage(source)
 
     def put(self, machine: Machine, spec: MachineSpec) -> MachineSpec:
+        if spec.container is not None:
+            if not source_of(spec).is_file:
+                return spec
+            volume = self._put(source_of(spec), machine.facts.node, machine)
+            return spec.model_copy(update={"container": spec.container.model_copy(update={"template": volume})})
         if spec.install.described and self._template_on is not None:
             vmid = self._template_on(spec, machine.facts.node)
             changed = {"template": str(vmid), "described": False}
@@ -128,7 +152,7 @@ class DiskImages:
         medium = self._choose(source, node)
         there = self._size_of(spec.profile, medium) == medium.size
         where = f"{medium.storage} on {node}" if medium.only_node else medium.storage
-        told = f"the image {medium.name} ({-(-medium.size // MIB)} MiB)"
+        told = f"the {source.word} {medium.name} ({-(-medium.size // MIB)} MiB)"
         return (f"{told} is on {where} already" if there else f"upload {told} to {where}",)
 
     # What templates ask.
@@ -183,9 +207,10 @@ class DiskImages:
         if values.get("purpose") != FOR_MACHINES:
             return
         volume, profile, only = values["volume"], values["profile"], values["node"]
-        storage, file = volume.partition(":")[0], volume.rpartition("/")[2]
-        node = only or find_places(self._cluster(profile), CONTENT, storage, "")[0].node
-        medium = Medium(Path(file), file, int(values["size"]), CONTENT, storage, node, shared=not only)
+        storage, _, path = volume.partition(":")
+        content, _, file = path.partition("/")
+        node = only or find_places(self._cluster(profile), content, storage, "")[0].node
+        medium = Medium(Path(file), file, int(values["size"]), content, storage, node, shared=not only)
         yield Unused(name, profile, medium)
 
     # How.
@@ -200,23 +225,27 @@ class DiskImages:
             self._build(source.owner)
             if source.image not in self._images:
                 try:
-                    opened = open_image(self._base / expanded(source.image), cache_dir() / "images")
+                    opened = self._look_at(source)
                 except ConfigError as error:
-                    raise ConfigError(f"{source.option}.image: {error.message}", hint=error.hint) from error
+                    raise ConfigError(f"{source.option}: {error.message}", hint=error.hint) from error
                 self._images[source.image] = opened
             return self._images[source.image]
 
+    def _look_at(self, source: Source) -> Image:
+        place = self._base / expanded(source.image)
+        return open_template(place) if source.content == TEMPLATES else open_image(place, cache_dir() / "images")
+
     def _refuse_storage(self, source: Source) -> None:
-        """ConfigError if the named storage does not take images, and nothing that is described switches that on."""
-        named, profile = source.storage, source.profile
-        described = (one for one in self._resources() if isinstance(one, StorageSpec) and CONTENT in one.content)
+        """ConfigError if the named storage does not take such files, and nothing that is described switches that on."""
+        named, profile, content = source.storage, source.profile, source.content
+        described = (one for one in self._resources() if isinstance(one, StorageSpec) and content in one.content)
         if named is None or any((one.storage_id, one.profile) == (named, profile) for one in described):
             return
         seen = [one for one in self._cluster(profile).resources().storages if one.storage == named]
-        if seen and not any(CONTENT in one.content for one in seen):
+        if seen and not any(content in one.content for one in seen):
             raise ConfigError(
-                f"{source.option}.imageStorage: the storage {named} does not take images",
-                hint=f'resources.storages.{named}.content = [ "{CONTENT}" ]; switches that on',
+                f"{source.storage_option}: the storage {named} does not take {source.word}s",
+                hint=f'resources.storages.{named}.content = [ "{content}" ]; switches that on',
             )
 
     def _put(self, source: Source, node: str, machine: Machine) -> str:
@@ -229,10 +258,10 @@ class DiskImages:
     def _choose(self, source: Source, node: str) -> Medium:
         """The place that has it already; else the one where an upload was cut off; else the best."""
         image, hypervisor = self._open(source), self._cluster(source.profile)
-        places = find_places(hypervisor, CONTENT, source.storage or "", node)
+        places = find_places(hypervisor, source.content, source.storage or "", node)
         about = {"purpose": FOR_MACHINES, "profile": source.profile}
         media = [
-            Medium(image.path, image.name, image.size, CONTENT, place.storage, place.node, place.shared, about)
+            Medium(image.path, image.name, image.size, source.content, place.storage, place.node, place.shared, about)
             for place in places
         ]
         sizes = [self._size_of(source.profile, medium) for medium in media]
@@ -240,7 +269,7 @@ class DiskImages:
         return media[rank.index(min(rank))]
 
     def _size_of(self, profile: str, medium: Medium) -> int | None:
-        sizes = self._cluster(profile).media.sizes(medium.node, medium.storage, CONTENT)
+        sizes = self._cluster(profile).media.sizes(medium.node, medium.storage, medium.content)
         return sizes.get(medium.volume)
 
     def _pursue(self, medium: Medium, machine: Machine, profile: str) -> None:

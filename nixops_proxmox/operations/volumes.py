@@ -126,6 +126,12 @@ class Volumes:
             pursue(kind.LIFECYCLE, goal, recorded(record, name), world, record.journal(lease))
 
 
+_TAKES = {
+    "import": "PVE takes disk images from 8.4 on, where `resources.storages` says that a storage does; ",
+    "vztmpl": "a storage takes templates of containers if its content has `vztmpl`, as `resources.storages` can say; ",
+}
+
+
 def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: str) -> list[StorageSeen]:
     """The best first: shared before local, then the most room. A shared storage is looked at from one node."""
 
@@ -136,10 +142,9 @@ def find_places(hypervisor: "MediaCluster", content: str, storage: str, node: st
     fitting = [seen for seen in hypervisor.resources().storages if fits(seen)]
     if not fitting:
         what = f"the storage {storage!r}" if storage else f"a storage with content type `{content}`"
-        takes_images = "PVE takes disk images from 8.4 on, where `resources.storages` says that a storage does; "
         raise NotFound(
             f"{node or 'no node'} has {'not ' * bool(node)}{what} active, or it may not be seen",
-            hint=takes_images * (content == "import")
+            hint=_TAKES.get(content, "")
             + f"{command(Verb.DOCTOR)} lists the storages; the token needs Datastore.Audit on it",
         )
     fitting.sort(key=lambda seen: (seen.shared, seen.free), reverse=True)

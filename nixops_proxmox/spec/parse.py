@@ -535,6 +535,7 @@ _READERS: Mapping[tuple[type[BaseModel], str], Read] = {
     (Nic, "trunks"): _read_trunks,
     (InstallSpec, "template"): _read_number_as_text,
     (InstallSpec, "image"): _read_as_it_is,
+    (ContainerSpec, "template"): _read_as_it_is,
     (Unlocking, "tang"): _read_list(Tang, "servers"),
     (Strategy, "batch"): _read_number_as_text,
     (HealthSpec, "http"): _read_list(HttpCheck, "requests"),

@@ -41,10 +41,13 @@ class StorageSpec(ResourceSpec):
 
     @override
     def is_wanted_by(self, machine: "MachineSpec") -> bool:
-        """Is its installer or image there, or will it be?"""
-        install, volumes = machine.install, (machine.install.iso, machine.install.image)
+        """Is its installer, image or template there, or will it be?"""
+        install, inside = machine.install, machine.container
+        volumes = (install.iso, install.image, None if inside is None else inside.template)
         if machine.profile != self.profile:
             return False
+        if inside is not None and is_file_here(inside.template) and inside.storage in (None, self.storage_id):
+            return "vztmpl" in self.content
         if is_file_here(install.image) and install.image_storage in (None, self.storage_id):
             return "import" in self.content
         return any(one is not None and one.partition(":")[0] == self.storage_id for one in volumes)

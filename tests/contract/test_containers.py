@@ -449,7 +449,7 @@ def test_doctor_says_where_templates_may_go(bed: Hypervisors) -> None:
     for storage in bed.labs["pve"].cluster.stores.storages.values():
         storage.content = tuple(one for one in storage.content if one != "vztmpl")
     refused = deploy(bed, {"web": container(bed)})["web"]
-    assert "has no storage for container templates" in refused
+    assert "a storage with content type `vztmpl`" in refused
     with closing(connect(parse_profile("pve", {"endpoint": bed.labs["pve"].url, "token": bed.labs["pve"].token,
                                                "fingerprint": bed.labs["pve"].fingerprint}))) as client:  # fmt: skip
         spec = SPEC.model_copy(

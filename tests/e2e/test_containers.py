@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
 
 NETWORK = """\
-{
+let
+  template = import DEMO/builder.nix "template" { } ''
+    mkdir -p $out/tarball; cp ${./nixos.tar.gz} $out/tarball/nixos.tar.gz
+  '';
+in {
   resources.volumes.data = { kind = "container"; storage = "local-lvm"; size = "1G"; };
   web = {
     toplevel = import DEMO/system.nix {
@@ -27,7 +31,7 @@ NETWORK = """\
     deployment.proxmox = {
       kind = "container";
       memory = 256;
-      container = { template = "TEMPLATE"; root = { storage = "local-lvm"; size = "2G"; }; };
+      container = { inherit template; root = { storage = "local-lvm"; size = "2G"; }; };
       network = [ { bridge = "vmbr0"; } ];
       volumes = [ "data" ];
     };
@@ -38,9 +42,9 @@ LEDGER = f"{PLACE}{serial_of('inside', 'data')}/ledger"
 
 
 def test_it_is_made_entered_made_again_and_its_volume_stays(bed: "Bed") -> None:
-    template = bed.home / "nixos.tar.gz"
-    write_archive(template, ("etc/ssh", "nix/store", "root", "sbin"))
-    inside = bed.with_network("inside", NETWORK.replace("TEMPLATE", str(template)).replace("DEMO", str(DEMO)))
+    inside = bed.with_network("inside", NETWORK.replace("DEMO", str(DEMO)))
+    write_archive(inside.network.parent / "nixos.tar.gz", ("etc/ssh", "nix/store", "root", "sbin"))
+    assert "upload the template nixos-" in inside.run("plan").stdout
     inside.run("deploy")
     (guest,) = [one for one in bed.api("GET", "/cluster/resources", type="vm") if one["name"] == "web"]
     assert guest["type"] == "lxc" and guest["status"] == "running"
@@ -52,6 +56,6 @@ def test_it_is_made_entered_made_again_and_its_volume_stays(bed: "Bed") -> None:
     assert again.split() == ["precious", "new"]
     (told,) = json.loads(inside.run("volume", "list", "--json").stdout)["volumes"]
     assert (told["phase"], told["machine"]) == ("attached", "web")
-    inside.run("destroy", "--yes")
+    assert "deleted local:vztmpl/nixos-" in inside.run("destroy", "--yes").stderr
     (kept,) = bed.api("GET", "/cluster/resources", type="vm")
     assert (kept["vmid"], kept["status"]) == (900000, "stopped")

@@ -89,6 +89,14 @@ def test_an_image_that_nix_builds_is_told_with_what_builds_it(networks: Networks
     assert web["deployment"]["proxmox"]["install"]["image"] == web["image"]["outputPath"] + inside
 
 
+@pytest.mark.parametrize(("template", "inside"), [(SYSTEM, ""), (f'"${{{SYSTEM}}}/nixos.tar.xz"', "/nixos.tar.xz")])
+def test_a_template_that_nix_builds_is_told_as_an_image_is(networks: Networks, template: str, inside: str) -> None:
+    said = f'{{ kind = "container"; container.template = {template}; }}'
+    web = networks.info(f"{{ web.deployment.proxmox = {said}; }}")["machines"]["web"]
+    assert web["image"]["drvPath"].endswith("-web.drv")
+    assert web["deployment"]["proxmox"]["container"]["template"] == web["image"]["outputPath"] + inside
+
+
 @pytest.mark.parametrize("image", ["./nixos.qcow2", '"local:import/nixos.qcow2"', '"./nixos.qcow2"'])
 def test_nothing_builds_an_image_that_is_a_file_or_a_volume(networks: Networks, image: str) -> None:
     web = networks.info(f"{{ web.deployment.proxmox.install.image = {image}; }}")["machines"]["web"]

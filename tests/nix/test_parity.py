@@ -65,6 +65,7 @@ WIDER: Mapping[tuple[type[BaseModel], str], Any] = {
     (Nic, "trunks"): {"list": TEXT_OR_NUMBER},
     (InstallSpec, "template"): TEXT_OR_NUMBER,
     (InstallSpec, "image"): {"either": [STRING, {"name": "path"}]},
+    (ContainerSpec, "template"): {"either": [STRING, {"name": "path"}]},
     (Unlocking, "tang"): Tang,
     (Strategy, "batch"): TEXT_OR_NUMBER,
     (HealthSpec, "http"): HttpCheck,

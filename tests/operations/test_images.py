@@ -12,14 +12,14 @@ from nixops_proxmox.model import Facts, Machine
 from nixops_proxmox.operations.images import DiskImages
 from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.answers import StorageSeen
-from nixops_proxmox.spec import InstallSpec, MachineSpec, NetworkSpec
+from nixops_proxmox.spec import ContainerSpec, InstallSpec, MachineKind, MachineSpec, NetworkSpec
 from nixops_proxmox.spec.storage import StorageSpec, with_image_storage
 from nixops_proxmox.state import Deployment, open_state
 from tests.clocks import SteppedClock
 from tests.kinds.machine.cluster import SPEC
 from tests.operations.test_volumes import Hypervisor
 
-LOCAL = StorageSeen("local", "pve1", True, False, frozenset({"iso", "import"}), total=100)
+LOCAL = StorageSeen("local", "pve1", True, False, frozenset({"iso", "import", "vztmpl"}), total=100)
 OTHER = replace(LOCAL, storage="nfs", node="pve1", shared=True, content=frozenset({"iso"}))
 NAME = "plain-84d89877f0d4041e.raw"
 
@@ -27,6 +27,12 @@ NAME = "plain-84d89877f0d4041e.raw"
 def of(image: str, name: str = "web", **install: object) -> MachineSpec:
     told = {"from": "image", "image": image, **install}
     return SPEC.model_copy(update={"name": name, "install": InstallSpec.model_validate(told)})
+
+
+def container(template: str, name: str = "web", **inside: object) -> MachineSpec:
+    root = {"storage": "local-lvm", "size": 1 << 30}
+    told = ContainerSpec.model_validate({"template": template, "root": root, **inside})
+    return SPEC.model_copy(update={"name": name, "kind": MachineKind.CONTAINER, "container": told, "disks": ()})
 
 
 @dataclass
@@ -56,7 +62,8 @@ class Bench:
     def put(self, spec: MachineSpec) -> str:
         machine = Machine("demo", spec.name, facts=Facts(node="pve1"))
         with self.record.lease() as lease:
-            return self.images(lease).put(machine, spec).install.image or ""
+            made = self.images(lease).put(machine, spec)
+        return (made.install.image if made.container is None else made.container.template) or ""
 
 
 @pytest.fixture
@@ -143,3 +150,53 @@ def test_nothing_is_deleted_while_a_described_image_cannot_be_read(bench: Bench)
     bench.put(of("plain.raw"))
     (bench.folder / "plain.raw").unlink()
     assert bench.images().unused() == []
+
+
+BUILT = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-tarball"
+
+
+@pytest.mark.parametrize("place", ["nixos.tar.xz", f"{BUILT}/tarball/nixos.tar.xz"])
+def test_a_template_is_sent_once_and_deleted_when_no_container_is_made_of_it(bench: Bench, place: str) -> None:
+    file = bench.folder / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"0123456789")
+    named = place.partition("/")[0]  # what Nix builds is a folder
+    bench.described = (container(named),)
+    bench.images().check(container(named))
+    (told,) = bench.images().foresee(container(named), "pve1")
+    volume = bench.put(container(named))
+    assert volume == "local:vztmpl/nixos-84d89877f0d4041e.tar.xz" == bench.put(container(named, "db"))
+    assert told == f"upload the template {volume.partition('/')[2]} (1 MiB) to local on pve1"
+    assert (bench.hypervisor.storage.uploads, bench.built[-1]) == (1, "db"), "what Nix builds was not asked for"
+    assert bench.images().unused() == []
+    bench.described = (container("local:vztmpl/nixos.tar.xz"),)
+    (unused,) = bench.images().unused()
+    with bench.record.lease() as lease:
+        bench.images(lease).remove(unused)
+    assert bench.hypervisor.storage.files == {} and not list(bench.record.stored("medium"))
+
+
+TEMPLATE = r"web\.deployment\.proxmox\.container\.template: "
+NO_TEMPLATES = {
+    "there is no file": container("absent.tar.xz"),
+    "must have exactly one template of containers, and has none": container("folder"),
+    "does not end as the name of a container template does": container("plain.raw"),
+}
+
+
+@pytest.mark.parametrize("said", NO_TEMPLATES)
+def test_what_is_no_template_is_refused_before_anything_is_made(bench: Bench, said: str) -> None:
+    (bench.folder / "folder").mkdir()
+    with pytest.raises(ConfigError, match=TEMPLATE + f".*{said}"):
+        bench.images().check(NO_TEMPLATES[said])
+    assert not bench.hypervisor.storage.uploads
+
+
+def test_a_storage_for_a_template_must_take_templates(bench: Bench) -> None:
+    (bench.folder / "nixos.tar.xz").write_bytes(b"0123456789")
+    spec = container("nixos.tar.xz", storage="nfs")
+    with pytest.raises(ConfigError, match=r"container\.storage: the storage nfs does not take templates"):
+        bench.images().check(spec)
+    bench.resources = (StorageSpec(name="nfs", content=("vztmpl",)),)
+    assert bench.resources[0].is_wanted_by(spec)
+    bench.images().check(spec)

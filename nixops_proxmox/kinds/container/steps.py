@@ -38,7 +38,7 @@ class CreateContainer(CreateVm):
         """Safe to repeat: PVE gives a VMID once, and a container that bears our mark is found before a second is
         made."""
         keys = world.keys.authorized_keys(world.spec)
-        world.hypervisor.create_vm(world.spec, machine, attempt.note_task, keys)
+        world.hypervisor.create_vm(world.images.put(machine, world.spec), machine, attempt.note_task, keys)
         return self._with_first_key(world, attempt.facts)
 
     def _with_first_key(self, world: World, facts: Facts) -> Facts:

@@ -1,4 +1,5 @@
-"""An image of a disk that is a file here: found in what Nix built, unpacked, and looked at before it is sent."""
+"""An image of a disk, or the template of containers, that is a file here: found in what Nix built, unpacked, and looked
+at before it is sent."""
 
 import gzip
 import lzma
@@ -8,11 +9,13 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.pve.cluster.templates import is_template, template_name
 from nixops_proxmox.pve.wire.upload import sha256_of, stored_name
 
 QCOW2 = b"QFI\xfb"
@@ -35,15 +38,19 @@ class Image:
 
 
 def find_image(place: Path) -> Path:
-    """The file itself, or the only image in a folder, as Nix's builds are. ConfigError for none, or several."""
+    return _find(place, is_image, "image", "image of a disk")
+
+
+def _find(place: Path, fits: Callable[[str], bool], word: str, what: str) -> Path:
+    """The file itself, or the only one that fits in a folder, as Nix's builds are. ConfigError for none, or several."""
     if place.is_file():
         return place
     if not place.is_dir():
-        raise ConfigError(f"there is no file {place}", hint="build the image first, or give Nix's derivation of it")
-    found = sorted(path for path in place.rglob("*") if is_image(path.name) and path.is_file())
+        raise ConfigError(f"there is no file {place}", hint=f"build the {word} first, or give Nix's derivation of it")
+    found = sorted(path for path in place.rglob("*") if fits(path.name) and path.is_file())
     if len(found) != 1:
         have = ", ".join(path.name for path in found) or "none"
-        raise ConfigError(f"{place} must have exactly one image of a disk, and has {have}", hint="name the file itself")
+        raise ConfigError(f"{place} must have exactly one {what}, and has {have}", hint="name the file itself")
     return found[0]
 
 
@@ -70,6 +77,12 @@ def open_image(place: Path, cache: Path) -> Image:
         path = _unpacked(path, cache / f"{digest}{Path(unpacked_name(path.name)).suffix.lower()}")
     ending, capacity = _look(path)
     return Image(path, stored_name(f"{stem}-{digest}{ending}"), path.stat().st_size, capacity)
+
+
+def open_template(place: Path) -> Image:
+    """The template of containers. PVE takes it packed, and it has no size of its own."""
+    path = _find(place, is_template, "template", "template of containers")
+    return Image(path, template_name(path), path.stat().st_size, 0)
 
 
 def _stem(path: Path) -> str:

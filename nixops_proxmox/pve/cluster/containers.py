@@ -17,7 +17,7 @@ from nixops_proxmox.pve.cluster.container_volumes import ContainerVolumeStore
 from nixops_proxmox.pve.cluster.guest_kinds import CONTAINERS
 from nixops_proxmox.pve.cluster.hypervisor import POWER_TIME, Creation, PveHypervisor
 from nixops_proxmox.pve.cluster.saves import Saves
-from nixops_proxmox.pve.cluster.templates import Templates, refuse_missing
+from nixops_proxmox.pve.cluster.templates import Templates
 from nixops_proxmox.pve.vm.container import create_params, restored_volumes
 from nixops_proxmox.pve.vm.container_diff import container_changes, container_update
 from nixops_proxmox.pve.vm.diff import ConfigUpdate
@@ -62,9 +62,9 @@ class ContainerHypervisor(PveHypervisor):
         self.saves = ContainerSaves(self.client, self._view, self._finder, self._work, CONTAINERS)
         places = (self._placer, self._clock, self._sleep)
         self.moves = ContainerMoves(self.client, self._view, self._finder, self._work, *places)
-        self._templates = Templates(self.media, self.resources, self.wait_for_task)
+        templates = Templates(self.media, self.resources, self.wait_for_task)
         client = ContainerClient(machines.unguarded.sender)
-        self.volume_store = ContainerVolumeStore(client, self._view, self._finder, self._work, self._templates)
+        self.volume_store = ContainerVolumeStore(client, self._view, self._finder, self._work, templates)
 
     @property
     def host_api(self) -> ContainerClient:
@@ -76,9 +76,9 @@ class ContainerHypervisor(PveHypervisor):
 
     @override
     def _ask_for(self, spec: MachineSpec, machine: Machine, keys: Sequence[str], note: NoteTask) -> Creation:
+        del note
         facts, container = machine.facts, _described(spec)
-        template = self._templates.ensure(container.template, facts.node, container.storage or "", note)
-        params = create_params(spec, container, identity_of(machine), template, keys)
+        params = create_params(spec, container, identity_of(machine), container.template, keys)
         post = partial(self.client.create_vm, facts.node, params)
         return Creation("vzcreate", facts.node, facts.vmid, post)
 
@@ -187,9 +187,7 @@ class ContainerHypervisor(PveHypervisor):
 
     @override
     def choose_place(self, spec: MachineSpec) -> Place:
-        """Raises before anything is made, too, if the template is a file that is not here, or nothing would tell an
-        address."""
-        refuse_missing(_described(spec).template)
+        """Raises before anything is made, too, if nothing would tell an address."""
         release = self.get_release()
         if not (release.can_look_into_containers or _has_known_address(spec)):
             raise SpecError(

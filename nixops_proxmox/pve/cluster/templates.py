@@ -1,5 +1,6 @@
-"""The template that a container is made of: on a storage already, or a file here that is put there once."""
+"""Templates of containers that are files here: how they are called, and the one that all volumes are kept with."""
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,24 +20,19 @@ STEM = 200  # characters of a file's name that are kept
 def template_name(path: Path) -> str:
     """`nixos.tar.xz` becomes `nixos-0123456789abcdef.tar.xz`: the same content never travels twice. Reads the file."""
     ending = next((one for one in ENDINGS if path.name.lower().endswith(one)), "")
-    if not ending:
+    if not is_template(path.name):
         raise ConfigError(
             f"{path.name!r} does not end as the name of a container template does",
             hint=f"one of {', '.join(ENDINGS)} is needed",
         )
     digest = sha256_of(path)
-    path = path.with_name(f"{path.name.lower().removesuffix(ending)}.tar")
-    return stored_name(f"{path.stem[:STEM]}-{digest[:16]}{ending}")
+    stem = re.sub(r"^[a-z0-9]{32}-", "", path.name.lower().removesuffix(ending))  # what the Nix store puts before it
+    return stored_name(f"{stem[:STEM]}-{digest[:16]}{ending}")
 
 
-def refuse_missing(template: str) -> None:
-    """ConfigError for a file that is not here."""
-    path = Path(template).expanduser()
-    if not is_stored(template) and not path.is_file():
-        raise ConfigError(
-            f"there is no file {path}",
-            hint="`nix build` the template first, or name one that a storage has, such as local:vztmpl/nixos.tar.xz",
-        )
+def is_template(name: str) -> bool:
+    """By its name."""
+    return name.lower().endswith(ENDINGS)
 
 
 class Templates:
@@ -68,7 +64,6 @@ class Templates:
     def _name_of(self, path: Path) -> str:
         """It reads the whole file: once for each."""
         if str(path) not in self._names:
-            refuse_missing(str(path))
             self._names[str(path)] = template_name(path)
         return self._names[str(path)]
 
