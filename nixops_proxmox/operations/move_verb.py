@@ -166,6 +166,6 @@ class MoveVerb(OpenDeployment):
 def _refuse_container(machine: Machine) -> None:
     if machine.facts.container:
         raise NoPath(
-            f"{machine.name}: it is a container, and moving goes by backups, which we do not make of containers",
+            f"{machine.name}: it is a container, and we move VMs alone to another hypervisor",
             hint="describe another machine there; or take it there in PVE (`vzdump`, `pct restore`)",
         )

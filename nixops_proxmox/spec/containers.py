@@ -13,6 +13,7 @@ OF_VMS = (
     "hotplug", "expert_args", "extra",
 )  # fmt: skip
 OF_VM_RESOURCES = ("replications",)  # what we do not do for containers
+OCI = ".tar"  # how the name of an archive from a registry ends, since 9.1; before that, no template ends so
 MEANINGLESS = "has no meaning for a container"
 
 
@@ -26,6 +27,10 @@ def check_container(spec: MachineSpec, at: Callable[[str], str], mistakes: Mista
         text = "must be set: its template, and where its root is"
         hint = 'container = { template = "local:vztmpl/…"; root = { storage = "local-lvm"; size = "8G"; }; };'
         mistakes.add(at("container"), text, hint=hint)
+    if spec.container is not None and spec.container.template.lower().endswith(OCI):
+        text = "it is an OCI image: nobody could log in to that, and Proxmox VE tells no host key of it"
+        hint = "name a template of NixOS, which ends with .tar.xz, .tar.gz or .tar.zst"
+        mistakes.add(f"{at('container')}.template", text, hint=hint)
     for field in _set_for_vms(spec):
         mistakes.add(at(field), MEANINGLESS)
     for nic in spec.network:
