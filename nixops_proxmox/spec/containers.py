@@ -28,7 +28,7 @@ def check_container(spec: MachineSpec, at: Callable[[str], str], mistakes: Mista
         hint = 'container = { template = "local:vztmpl/…"; root = { storage = "local-lvm"; size = "8G"; }; };'
         mistakes.add(at("container"), text, hint=hint)
     if spec.container is not None and spec.container.template.lower().endswith(OCI):
-        text = "it is an OCI image: nobody could log in to that, and Proxmox VE tells no host key of it"
+        text = "it is an OCI image: it has no SSH server, and Proxmox VE tells no host key of it"
         hint = "name a template of NixOS, which ends with .tar.xz, .tar.gz or .tar.zst"
         mistakes.add(f"{at('container')}.template", text, hint=hint)
     for field in _set_for_vms(spec):

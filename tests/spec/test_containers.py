@@ -17,7 +17,7 @@ def parse(template: str) -> MachineSpec:
 
 @pytest.mark.parametrize("template", ["local:vztmpl/nginx_latest.tar", "./nginx_latest.TAR"])
 def test_an_oci_image_is_refused_with_the_reason(template: str) -> None:
-    with pytest.raises(SpecError, match="it is an OCI image: nobody could log in") as refused:
+    with pytest.raises(SpecError, match="it is an OCI image: it has no SSH server") as refused:
         parse(template)
     assert "deployment.proxmox.container.template" in str(refused.value)
     assert ".tar.xz" in refused.value.hint

@@ -26,8 +26,8 @@ def template_name(path: Path) -> str:
             hint=f"one of {', '.join(ENDINGS)} is needed",
         )
     digest = sha256_of(path)
-    stem = re.sub(r"^[a-z0-9]{32}-", "", path.name.lower().removesuffix(ending))  # what the Nix store puts before it
-    return stored_name(f"{stem[:STEM]}-{digest[:16]}{ending}")
+    path = Path(re.sub(r"^[a-z0-9]{32}-", "", path.name.lower().removesuffix(ending)) + ".tar")  # not the store's hash
+    return stored_name(f"{path.stem[:STEM]}-{digest[:16]}{ending}")
 
 
 def is_template(name: str) -> bool:
