@@ -113,12 +113,19 @@ def layouts_block() -> str:
     return "\n".join(["| layout | what it makes of the first disk | `/boot` |", "| --- | --- | --- |", *rows])
 
 
+def json_block() -> str:
+    from scripts.json_tables import json_tables
+
+    return json_tables()
+
+
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "rights": rights_block,
     "layouts": layouts_block,
     "lifecycle": lifecycle_block,
     "other kinds": other_kinds_block,
     "command line": command_line_block,
+    "json": json_block,
 }
 
 

@@ -30,9 +30,9 @@ def find_hints(package: Path = PACKAGE) -> list[Hint]:
         if "lab" in path.relative_to(package).parts:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = constants(tree)
+        names, texts = constants(tree), functions(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and (hint := _hint_of(node, families, names)) is not None:
+            if isinstance(node, ast.Call) and (hint := _hint_of(node, families, names, texts)) is not None:
                 place = f"{path.relative_to(package.parent)}:{node.lineno}"
                 found.append(Hint(*hint, place=place))
     return sorted(dict.fromkeys(found), key=lambda one: (one.family, one.message, one.text))
@@ -57,8 +57,18 @@ def constants(tree: ast.Module) -> dict[str, str]:
     }
 
 
+def functions(tree: ast.Module) -> dict[str, ast.expr]:
+    """The texts that functions of a module return, which do nothing else."""
+    found = {}
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name, body=[*_, ast.Return(value=ast.expr() as value)]):
+                found[name] = value
+    return found
+
+
 def _hint_of(
-    call: ast.Call, families: Mapping[str, type], names: Mapping[str, str]
+    call: ast.Call, families: Mapping[str, type], names: Mapping[str, str], texts: Mapping[str, ast.expr]
 ) -> tuple[str, str, str, tuple[str, ...]] | None:
     name = (
         call.func.id
@@ -70,9 +80,17 @@ def _hint_of(
     hint = next((word.value for word in call.keywords if word.arg == "hint"), None)
     if name not in families or hint is None or not call.args:
         return None
+    hint, message = _returned(hint, texts), _returned(call.args[0], texts)
     verbs = tuple(dict.fromkeys(_verbs(hint)))
     text = as_text(hint, names)
-    return None if not text.strip(f" {GAP}") else (name, as_text(call.args[0], names), text, verbs)
+    return None if not text.strip(f" {GAP}") else (name, as_text(message, names), text, verbs)
+
+
+def _returned(node: ast.expr, texts: Mapping[str, ast.expr]) -> ast.expr:
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in texts:
+            return texts[name]
+    return node
 
 
 def as_text(node: ast.expr, names: Mapping[str, str]) -> str:

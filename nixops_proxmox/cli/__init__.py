@@ -57,6 +57,7 @@ VERBS = (
     "reservations",
     "profile",
     "lifecycle",
+    "schema",
     "lab",
     "completion",
 )  # each is a file here, and is imported when it is asked for

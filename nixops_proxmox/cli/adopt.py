@@ -22,6 +22,7 @@ from nixops_proxmox.messages.adoptions import (
     stranger_lines,
 )
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes.setup import AdoptionsJson, StrangeResourcesJson
 from nixops_proxmox.spelling import Verb, command
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run_for_resources(args: argparse.Namespace, screen: Screen, paths: "Sequence
         with screen.busy("looking at what is there"):
             found = deployed.strange_resources(paths)
         if args.json:
-            screen.json({"resources": [stranger_json(*one) for one in found]})
+            screen.json(StrangeResourcesJson(resources=[stranger_json(*one) for one in found]))
         for line in (line for one in found for line in stranger_lines(*one)):
             screen.say(line)
         if args.dry_run:
@@ -107,7 +108,7 @@ def run_for_vms(args: argparse.Namespace, screen: Screen) -> int:
 
 def show(args: argparse.Namespace, screen: Screen, found: "Sequence[Adoption]") -> None:
     if args.json:
-        screen.json({"vms": [adoption_json(one) for one in found]})
+        screen.json(AdoptionsJson(vms=[adoption_json(one) for one in found]))
         return
     screen.table(HEADS, [adoption_row(one) for one in found])
     for line in (line for one in found for line in adoption_remarks(one)):

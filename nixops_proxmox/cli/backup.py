@@ -4,7 +4,7 @@ Uses vzdump, as the backup button of Proxmox VE does.
 """
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.cli.snapshot import MADE
@@ -13,6 +13,7 @@ from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.amounts import epoch_text
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes.volumes import BackupJson, BackupsJson
 from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def run_backup(args: argparse.Namespace, screen: Screen, deployed: "Deployed", n
         args.command, screen, names, "backed up", lambda: deployed.work_on(names, work), deployed.machines
     )
     if args.json:
-        screen.json({"backups": [{"machine": name, "volume": made[name]} for name in sorted(made)]})
+        screen.json(BackupsJson(backups=[{"machine": name, "volume": made[name]} for name in sorted(made)]))
     elif made:
         screen.result_lines([Line(f"{name}  {made[name]}") for name in sorted(made)])
     return status
@@ -75,12 +76,12 @@ def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", nam
             for name in names
             for one in list_archives(deployed.hypervisor_of(name), deployed.record.machine(name).facts)
         ]
-    rows: list[dict[str, Any]] = [
+    rows: list[BackupJson] = [
         {"machine": name, "volume": one.volume, "created": one.created, "size": one.size, "ours": one.ours}
         for name, one in found
     ]
     if args.json:
-        screen.json({"backups": rows})
+        screen.json(BackupsJson(backups=rows))
     elif rows:
         screen.table(
             ("machine", "backup", "created", "size", "its own"),

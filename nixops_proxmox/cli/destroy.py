@@ -5,7 +5,7 @@ Asks first.
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.cli.arguments import get_deployment, open_deployed, state_location
 from nixops_proxmox.display import dialogs
@@ -14,6 +14,7 @@ from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.shapes.machines import DestroyedJson, DestroyedMachinesJson, ForgottenJson
 from nixops_proxmox.model import Machine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         what = ", ".join([*names, *(f"{ref.kind} {ref.name}" for ref in things)])
         if what and not screen.ask(f"destroy {what}{', with all their data' if names else ''}?", yes=args.yes):
             screen.say("nothing was done")
-            return tell(args, screen, {"machines": []})
+            return tell(args, screen, DestroyedMachinesJson(machines=[]))
         deployed.agree()
         return run_destroy(args, screen, deployed, [machines[name] for name in names], things)
 
@@ -106,10 +107,14 @@ def run_destroy(
     offer_commits(screen, deployed.takings, "gives back")
     dialogs.tidy_images(screen, None if status else deployed, remove=True)
     errors = {one.name: one.error.message for one in outcomes if one.error is not None and not one.kind}
-    return tell(args, screen, {"machines": [to_json(one, errors.get(one.name)) for one in machines]}, status)
+    return tell(
+        args, screen, DestroyedMachinesJson(machines=[to_json(one, errors.get(one.name)) for one in machines]), status
+    )
 
 
-def tell(args: argparse.Namespace, screen: Screen, value: object, status: int = 0) -> int:
+def tell(
+    args: argparse.Namespace, screen: Screen, value: DestroyedMachinesJson | ForgottenJson, status: int = 0
+) -> int:
     if args.json:
         screen.json(value)
     return status
@@ -129,7 +134,7 @@ def run_forget(args: argparse.Namespace, screen: Screen, meant: Sequence[str]) -
         else:
             forget(record, names, break_lock=args.break_lock)
             screen.say(f"forgotten: {shown}; `nixops-proxmox recover` records a VM again that carries its mark")
-    return tell(args, screen, {"forgotten": list(names) if meant_so else []})
+    return tell(args, screen, ForgottenJson(forgotten=list(names) if meant_so else []))
 
 
 def forget(record: "Deployment", names: Sequence[str], *, break_lock: bool) -> None:
@@ -163,7 +168,7 @@ def what_goes(machine: Machine) -> str:
     return f"{name}  {machine.phase}  {vm}{where}"
 
 
-def to_json(machine: Machine, error: str | None) -> dict[str, Any]:
+def to_json(machine: Machine, error: str | None) -> DestroyedJson:
     facts = machine.facts
     return {
         "machine": machine.name,

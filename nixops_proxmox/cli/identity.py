@@ -22,6 +22,7 @@ from nixops_proxmox.messages.identities import (
     ssh_lines,
 )
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes.machines import IdentitiesJson
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations import Deployed
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         if one.is_new:
             screen.warn(f"{one.machine} does not exist yet; it has this key from now on")
     if args.json:
-        screen.json({"identities": [identity_json(one) for one in found]})
+        screen.json(IdentitiesJson(identities=[identity_json(one) for one in found]))
     elif lines is not None:
         screen.result_lines([Line(line) for one in found for line in lines(one)])
     else:

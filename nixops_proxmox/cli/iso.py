@@ -13,6 +13,7 @@ from nixops_proxmox.cli.arguments import add_common, complete, find_told_deploym
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.shapes.volumes import UploadJson, UploadRemovedJson, UploadsJson
 
 if TYPE_CHECKING:
     from nixops_proxmox.core.ports import OnBytes
@@ -75,7 +76,7 @@ def run_remove(args: argparse.Namespace, screen: Screen) -> int:
         if agreed:
             uploads.remove(upload)
     if args.json:
-        screen.json({"volume": volume, "node": node or None, "removed": there and agreed})
+        screen.json(UploadRemovedJson(volume=volume, node=node or None, removed=there and agreed))
         return 0
     screen.say("nothing was done" if not agreed else f"deleted {where}" if there else f"{where} is gone already")
     return 0
@@ -112,8 +113,7 @@ def run_upload_to_each(args: argparse.Namespace, screen: Screen) -> int:
             puts = volumes.put_on_each(args.path, content, storage=args.storage, progress=progress)
             shown += [(profile, put) for put in puts]
     if args.json:
-        screen.json({"uploads": [{"hypervisor": profile, "volume": put.volume, "node": put.node or None,
-                                  "uploaded": put.uploaded} for profile, put in shown]})  # fmt: skip
+        screen.json(UploadsJson(uploads=[{"hypervisor": profile, **upload_json(put)} for profile, put in shown]))
         return 0
     for profile, put in shown:
         screen.say(f"{profile}{f' {put.node}' if put.node else ''}: {'uploaded' if put.uploaded else 'it is there'}")
@@ -129,9 +129,13 @@ def run_upload_to_one(args: argparse.Namespace, screen: Screen) -> int:
     with start_upload(args, screen, profile) as (volumes, content, progress):
         put = volumes.put(args.path, content, storage=args.storage, node=args.node, progress=progress)
     if args.json:
-        screen.json({"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded})
+        screen.json(upload_json(put))
         return 0
     where = f" on {put.node}" if put.node else ""
     screen.say(f"{'uploaded' if put.uploaded else 'it is already there'}{where}")
     screen.result(put.volume)
     return 0
+
+
+def upload_json(put: "Put") -> UploadJson:
+    return {"volume": put.volume, "node": put.node or None, "uploaded": put.uploaded}

@@ -22,6 +22,7 @@ from nixops_proxmox.display.arguments import add_json
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes.setup import LabJson, NoLabJson
 from nixops_proxmox.namespace import INSIDE_VARIABLE
 from nixops_proxmox.texts import moment_text
 
@@ -235,13 +236,23 @@ def run_status(args: argparse.Namespace, screen: Screen) -> int:
 
     running = find_running(directory(args))
     if running is None:
-        screen.json({"up": False}) if args.json else screen.say(f"the lab is not up; start it: {up_command(args.name)}")
+        screen.json(NoLabJson(up=False)) if args.json else screen.say(
+            f"the lab is not up; start it: {up_command(args.name)}"
+        )
         return 0
     state = ask(running, "state")
     calls = len(ask(running, "calls"))
     if args.json:
-        settings = {"pve": running.settings.version, "guests": running.settings.driver, "nodes": state["nodes"]}
-        screen.json({"up": True, "url": running.url, **settings, "calls": calls, "vms": state["vms"]})
+        found: LabJson = {
+            "up": True,
+            "url": running.url,
+            "pve": running.settings.version,
+            "guests": running.settings.driver,
+            "nodes": state["nodes"],
+            "calls": calls,
+            "vms": state["vms"],
+        }
+        screen.json(found)
         return 0
     since = moment_text(running.since)
     screen.result(f"up since {since}: Proxmox VE {running.settings.version}, {running.settings.driver} guests")

@@ -7,6 +7,7 @@ from nixops_proxmox.display.arguments import add_break_lock, add_json
 from nixops_proxmox.display.offers import offer_commits
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.addresses import HEADS, mac_json, mac_row
+from nixops_proxmox.messages.shapes.machines import MacsJson
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         with screen.busy("looking at the lists of MACs"):
             found = deployed.addresses.table(look=args.check)
         if args.json:
-            screen.json({"macs": [mac_json(one) for one in found]})
+            screen.json(MacsJson(macs=[mac_json(one) for one in found]))
         else:
             screen.table(HEADS, [mac_row(one) for one in found])
     doubled = [one for one in found if one.elsewhere]

@@ -15,6 +15,7 @@ from nixops_proxmox.cli.arguments import complete
 from nixops_proxmox.display.arguments import add_json, add_yes
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.shapes.setup import ProfileJson, ProfilesJson
 from nixops_proxmox.secrecy import learn
 from nixops_proxmox.ssh import files
 
@@ -62,7 +63,7 @@ def run_list(args: argparse.Namespace, screen: Screen) -> int:
 
     shown = [describe(name) for name in list_profiles()]
     if args.json:
-        screen.json({"file": str(profiles_file()), "profiles": shown})
+        screen.json(ProfilesJson(file=str(profiles_file()), profiles=shown))
     elif shown:
         rows = [[one["name"], " ".join(one["endpoints"]), one["identity"] or "-", one["trust"]] for one in shown]
         screen.table(("name", "endpoints", "identity", "trust"), rows)
@@ -83,7 +84,7 @@ def run_show(args: argparse.Namespace, screen: Screen) -> int:
     return 0
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str) -> ProfileJson:
     """A profile without its secrets."""
     from nixops_proxmox.pve.wire.profiles import load_profile
 

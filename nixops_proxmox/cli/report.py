@@ -8,6 +8,7 @@ import argparse
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,13 +62,14 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 def recorded(deployed: "Deployed", names: Sequence[str], limit: int, *, everything: bool) -> dict[str, Any]:
     """`everything`: also what was done to others than these machines, such as volumes."""
     from nixops_proxmox.kinds.names import MACHINE
+    from nixops_proxmox.messages.entries import entry_json
     from nixops_proxmox.spelling import recalled
 
     machines = [status.to_json(machine, None) for machine in deployed.machines() if machine.name in names]
     entries = deployed.record.history(limit=limit if everything else None)
     shown = (one for one in entries if everything or (one.kind == MACHINE and one.name in names))
     theirs = deque(shown, maxlen=limit)
-    history = [{**entry.to_json(), "error": recalled(entry.error)} for entry in theirs]
+    history = [entry_json(replace(entry, error=recalled(entry.error))) for entry in theirs]
     return {"deployment": deployed.record.name, "machines": machines, "history": history}
 
 

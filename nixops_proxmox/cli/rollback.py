@@ -10,6 +10,7 @@ from nixops_proxmox.cli.arguments import open_deployed
 from nixops_proxmox.display.arguments import add_json, add_run, get_machine, positive
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
+from nixops_proxmox.messages.shapes import machines as shapes
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations.generations import Generation
@@ -51,8 +52,10 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
 
 def show(args: argparse.Namespace, screen: Screen, found: "tuple[Generation, ...]") -> None:
     if args.json:
-        rows = [{"generation": one.number, "system": one.system, "active": one.active} for one in found]
-        screen.json({"machine": args.machine, "generations": rows})
+        rows: list[shapes.GenerationJson] = [
+            {"generation": one.number, "system": one.system, "active": one.active} for one in found
+        ]
+        screen.json(shapes.GenerationsJson(machine=args.machine, generations=rows))
         return
     screen.table(
         ("generation", "system", ""), [[str(one.number), one.system, "active" if one.active else ""] for one in found]

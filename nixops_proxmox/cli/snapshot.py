@@ -10,6 +10,7 @@ from nixops_proxmox.display.arguments import add_json, add_machines, add_run, ad
 from nixops_proxmox.display.runs import carry_out
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.messages.amounts import epoch_text
+from nixops_proxmox.messages.shapes.volumes import SnapshotJson, SnapshotsJson
 from nixops_proxmox.model import Phase
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", nam
             for one in list_snapshots(deployed.hypervisor_of(name), deployed.read_only(name))
         ]
     if args.json:
-        rows = [
+        rows: list[SnapshotJson] = [
             {
                 "machine": name,
                 "name": one.name,
@@ -96,7 +97,7 @@ def run_list(args: argparse.Namespace, screen: Screen, deployed: "Deployed", nam
             }
             for name, one in found
         ]
-        screen.json({"snapshots": rows})
+        screen.json(SnapshotsJson(snapshots=rows))
     elif found:
         heads = ("machine", "snapshot", "created", "memory", "description")
         screen.table(

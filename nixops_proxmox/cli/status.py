@@ -17,6 +17,8 @@ from nixops_proxmox.kinds.machine.opening import BOOT, OPENED
 from nixops_proxmox.messages.amounts import duration, epoch_text
 from nixops_proxmox.messages.groups import by_hypervisor, grouped
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes import machines as shapes
+from nixops_proxmox.messages.shapes.machines import MachineStatusJson, StatusJson
 from nixops_proxmox.model import Endpoint, Machine, Phase, recorded_slots
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         rows = [to_json(machine, attempts.get(machine.name)) for machine in shown]
         groups = by_hypervisor(shown, lambda machine: machine.facts.profile)
         hypervisors = {name: [machine.name for machine in theirs] for name, theirs in groups.items() if name}
-        screen.json({"deployment": deployment, "machines": rows, "hypervisors": hypervisors})
+        screen.json(StatusJson(deployment=deployment, machines=rows, hypervisors=hypervisors))
         return 0
     for line in at_work(deployment, holders, this_process(), time.time()):
         screen.say(line)
@@ -154,13 +156,13 @@ def endpoint_text(endpoint: Endpoint) -> str:
     return f"{user}{host}" + (f" via {endpoint.jump}" if endpoint.jump else "")
 
 
-def to_json(machine: Machine, attempts: list[str] | None) -> dict[str, Any]:
+def to_json(machine: Machine, attempts: list[str] | None) -> MachineStatusJson:
     facts = machine.facts
-    endpoint = None
+    endpoint: shapes.EndpointJson | None = None
     if facts.endpoint is not None:
         found = facts.endpoint
         endpoint = {"host": found.host, "port": found.port, "user": found.user, "jump": found.jump}
-    plain: dict[str, Any] = {
+    plain: MachineStatusJson = {
         "machine": machine.name,
         "phase": machine.phase.value,
         "hypervisor": facts.profile,

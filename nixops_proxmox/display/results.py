@@ -22,6 +22,8 @@ from nixops_proxmox.messages.plans import (
 from nixops_proxmox.messages.resources import describe_resource, resource_json
 from nixops_proxmox.messages.resources import has_change as resource_changes
 from nixops_proxmox.messages.resources import is_well as resources_is_well
+from nixops_proxmox.messages.shapes import machines as shapes
+from nixops_proxmox.messages.shapes import setup
 from nixops_proxmox.messages.volumes import has_change, plan_line
 from nixops_proxmox.model import Effect, Finding, Level, Phase
 from nixops_proxmox.spelling import recalled
@@ -120,7 +122,7 @@ def show_checks(
     screen: Screen, checked: "Sequence[Checked]", resources: "Sequence[ResourceShown]" = (), *, as_json: bool
 ) -> int:
     if as_json:
-        found = {
+        found: shapes.ChecksJson = {
             "machines": [checks.check_json(one) for one in checked],
             "resources": [resource_json(one) for one in resources],
         }
@@ -140,7 +142,7 @@ def show_checks(
 def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[DeployError], *, as_json: bool) -> int:
     """`errors`: those among the findings. The first one says the exit status."""
     if as_json:
-        screen.json({"findings": [finding_json(finding) for finding in findings]})
+        screen.json(setup.FindingsJson(findings=[finding_json(finding) for finding in findings]))
     else:
         for finding in findings:
             screen.result_lines(finding_lines(finding))
@@ -153,7 +155,7 @@ def show_history(screen: Screen, found: "Sequence[JournalEntry]", *, in_full: bo
     """`in_full`: with errors and tasks, of the last entry or (-v) of all."""
     found = [replace(entry, error=screen.spell(recalled(entry.error))) for entry in found]
     if as_json:
-        screen.json({"history": [entry.to_json() for entry in found]})
+        screen.json(shapes.HistoryJson(history=[entries.entry_json(entry) for entry in found]))
         return 0
     if not found:
         screen.say("nothing has happened yet")
@@ -169,7 +171,7 @@ def show_history(screen: Screen, found: "Sequence[JournalEntry]", *, in_full: bo
 
 def show_recoverable(screen: Screen, found: "Sequence[Recoverable]", *, as_json: bool) -> None:
     if as_json:
-        screen.json({"found": [recoverable.recoverable_json(one) for one in found]})
+        screen.json(setup.RecoverablesJson(found=[recoverable.recoverable_json(one) for one in found]))
         return
     if found:
         screen.table(recoverable.HEADS, [recoverable.recoverable_row(one) for one in found], phases=4)

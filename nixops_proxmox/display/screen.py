@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
@@ -66,7 +66,7 @@ class Screen:
         for line in lines:
             self.out.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
 
-    def json(self, value: object) -> None:
+    def json(self, value: Mapping[str, object]) -> None:
         self.out.print(_text(self.spell(json_text(value))), soft_wrap=True)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, phases: int = -1) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.display.arguments import add_break_lock, add_json
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.shapes.volumes import VolumesJson
 from nixops_proxmox.messages.volumes import HEADS, volume_json, volume_row
 from nixops_proxmox.spelling import Verb, command
 
@@ -81,7 +82,7 @@ def show_volumes(screen: Screen, deployed: "Deployed", *, as_json: bool) -> int:
     with screen.busy("asking the cluster"):
         found = deployed.list_volumes()
     if as_json:
-        screen.json({"volumes": [volume_json(one) for one in found]})
+        screen.json(VolumesJson(volumes=[volume_json(one) for one in found]))
     elif found:
         screen.table(HEADS, [volume_row(one) for one in found])
     else:

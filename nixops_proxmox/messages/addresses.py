@@ -1,6 +1,8 @@
 """The machines' MACs, for people and for programs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nixops_proxmox.messages.shapes.machines import MacJson
 
 if TYPE_CHECKING:
     from nixops_proxmox.operations.addressing import MacShown
@@ -13,7 +15,7 @@ def mac_row(shown: "MacShown") -> tuple[str, ...]:
     return (shown.machine, shown.slot, mac, shown.origin, shown.host, ", ".join(shown.addresses))
 
 
-def mac_json(shown: "MacShown") -> dict[str, Any]:
+def mac_json(shown: "MacShown") -> MacJson:
     return {
         "machine": shown.machine,
         "nic": shown.slot,

@@ -1,9 +1,10 @@
 """What taking over VMs comes to: a line for each, what is left alone, and the network that describes them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.nix import as_nix
+from nixops_proxmox.messages.shapes import setup as shapes
 from nixops_proxmox.texts import shown_line, shown_name
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def stranger_lines(place: str, one: "Stranger") -> list[str]:
     return lines if one.differences else [*lines, "  a deploy changes nothing of it then"]
 
 
-def stranger_json(place: str, one: "Stranger") -> dict[str, Any]:
+def stranger_json(place: str, one: "Stranger") -> shapes.StrangeResourceJson:
     return {
         "resource": place,
         "comment": one.comment or None,
@@ -57,7 +58,7 @@ def network_text(found: "Sequence[Adoption]") -> str:
     return as_nix(machines) + "\n"
 
 
-def adoption_json(one: "Adoption") -> dict[str, Any]:
+def adoption_json(one: "Adoption") -> shapes.AdoptionJson:
     guest, machine = one.guest, one.machine
     return {
         "asked for": one.target.word,

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.accepting import accepting_line, place_of
 from nixops_proxmox.messages.plans import change_json, describe_change, layout_json
+from nixops_proxmox.messages.shapes import machines as shapes
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
@@ -70,7 +71,7 @@ def _by_whom(drift: "Drift") -> str:
     return f"probably by {tasks[0]}" if len(tasks) == 1 else f"probably one of: {'; '.join(tasks)}"
 
 
-def check_json(one: "Checked") -> dict[str, Any]:
+def check_json(one: "Checked") -> shapes.MachineCheckJson:
     return {
         "machine": one.name,
         "phase": one.phase.value,
@@ -87,7 +88,7 @@ def check_json(one: "Checked") -> dict[str, Any]:
     }
 
 
-def _drift_json(drift: "Drift", places: Mapping[str, str]) -> dict[str, Any]:
+def _drift_json(drift: "Drift", places: Mapping[str, str]) -> shapes.DriftJson:
     accept = accepting_line(drift.change)
     return {
         "key": drift.change.key,

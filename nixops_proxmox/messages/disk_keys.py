@@ -1,10 +1,11 @@
 """What a recovery key opens, in words."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.kinds.machine.encrypted import ROOT, part_of, told_as
 from nixops_proxmox.kinds.machine.header import SPARE, YOURS, find_slot_problems, spare_slots
+from nixops_proxmox.messages.shapes.setup import KeyProofJson, KeyProofsJson
 from nixops_proxmox.model import Machine, recorded_slots
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def proof_lines(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> li
     return [f"{machine.name}: {line}" for line in (first, *problems)]
 
 
-def proof_json(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> dict[str, Any]:
+def proof_json(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> KeyProofJson:
     part = part_of(machine.facts.luks, volume)
     return {
         "machine": machine.name,
@@ -45,7 +46,10 @@ def proof_json(machine: Machine, proof: "HeaderSeen", volume: str = ROOT) -> dic
     }
 
 
-def proofs_json(machine: Machine, proofs: "Mapping[str, HeaderSeen]") -> dict[str, Any]:
+def proofs_json(machine: Machine, proofs: "Mapping[str, HeaderSeen]") -> KeyProofsJson:
     """The proof of the first volume, and those of the others below `disks`, if there are others."""
     first, *others = [proof_json(machine, proof, volume) for volume, proof in proofs.items()]
-    return {**first, "disks": others} if others else first
+    found = KeyProofsJson(**first, disks=others)
+    if not others:
+        del found["disks"]
+    return found

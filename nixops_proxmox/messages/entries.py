@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.amounts import duration, one_line
+from nixops_proxmox.messages.shapes.machines import HistoryEntryJson
 from nixops_proxmox.texts import head, moment_text
 
 if TYPE_CHECKING:
@@ -29,3 +30,19 @@ def entry_row(entry: "JournalEntry", *, with_kind: bool = False) -> list[str]:
     outcome = head(f"{entry.outcome}: {error}", 70) if error else entry.outcome.value
     name = f"{entry.kind} {entry.name}" if with_kind and entry.kind != MACHINE else entry.name
     return [entry_moment(entry), name, entry.phase_from, entry.phase_to, entry.label, outcome, took]
+
+
+def entry_json(entry: "JournalEntry") -> HistoryEntryJson:
+    return {
+        "id": entry.id,
+        "machine": entry.name,  # of whatever kind: programs have read it by this key before there was another
+        "kind": entry.kind,
+        "label": entry.label,
+        "from": entry.phase_from,
+        "to": entry.phase_to,
+        "began": entry.began,
+        "ended": entry.ended,
+        "outcome": entry.outcome.value,
+        "error": entry.error,
+        "tasks": list(entry.tasks),
+    }

@@ -1,8 +1,7 @@
 """What the doctor found."""
 
-from typing import Any
-
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.shapes import setup as shapes
 from nixops_proxmox.model import Finding, Level
 
 MARKS = {Level.OK: ("✓", ""), Level.WARNING: ("!", "yellow"), Level.PROBLEM: ("✗", "red")}
@@ -14,5 +13,5 @@ def finding_lines(finding: Finding) -> list[Line]:
     return [Line(f"{mark} {finding.subject}: {finding.text}", style), *hint]
 
 
-def finding_json(finding: Finding) -> dict[str, Any]:
+def finding_json(finding: Finding) -> shapes.FindingJson:
     return {"level": finding.level.value, "subject": finding.subject, "text": finding.text, "hint": finding.hint}

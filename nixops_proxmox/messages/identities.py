@@ -1,9 +1,10 @@
 """Who machines are, for people, for programs, and as lines of files."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import ConfigError
+from nixops_proxmox.messages.shapes.machines import IdentityJson, NextIdentityJson
 from nixops_proxmox.ssh.age import age_recipient
 from nixops_proxmox.ssh.argv import known_hosts_pattern
 
@@ -19,8 +20,8 @@ def identity_rows(one: "KnownKey") -> Sequence[tuple[str, ...]]:
     return [(one.machine, when, _plain(key), _age(key) or "-") for when, key in zip(whens, _keys(one), strict=True)]
 
 
-def identity_json(one: "KnownKey") -> dict[str, Any]:
-    following = {"host_key": _plain(one.next_key), "age": _age(one.next_key) or None}
+def identity_json(one: "KnownKey") -> IdentityJson:
+    following: NextIdentityJson = {"host_key": _plain(one.next_key), "age": _age(one.next_key) or None}
     return {
         "machine": one.machine,
         "uuid": one.uuid,

@@ -1,7 +1,8 @@
 """Of one machine, every node: why it is there, or goes there, and why not to the others."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nixops_proxmox.messages.shapes.plan import NodeVerdictJson, PlacementJson
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def _why(verdict: "Verdict", *, exists: bool) -> str:
     return f"no: {against}" if against else f"fits{wishes}"
 
 
-def place_json(found: "Explanation") -> dict[str, Any]:
+def place_json(found: "Explanation") -> PlacementJson:
     return {"node": found.node, "nodes": [_verdict_json(verdict) for verdict in found.nodes]}
 
 
-def _verdict_json(verdict: "Verdict") -> dict[str, Any]:
+def _verdict_json(verdict: "Verdict") -> NodeVerdictJson:
     return {
         "node": verdict.node,
         "chosen": verdict.chosen,

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.errors import OnOtherHypervisor, Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.messages.places import place_json
 from nixops_proxmox.messages.resources import has_change as resource_changes
 from nixops_proxmox.messages.resources import how_many, resource_json
+from nixops_proxmox.messages.shapes import plan as plan_shapes
 from nixops_proxmox.messages.volumes import is_new, volume_json
 from nixops_proxmox.model import Change, Effect, Phase, When
 from nixops_proxmox.spelling import Verb, command
@@ -35,7 +36,7 @@ UNITS = {  # what becomes of units
 }
 FORGETS = "not with systemd-boot: its VM has no EFI disk (`efi`), so it becomes what boots at once"
 SNAPSHOT = "take a snapshot of its disks before the switch, and remove it when the new system is confirmed"
-FORMAT = 1  # of the JSON; docs/plan.md describes it
+FORMAT = 1  # of the JSON; docs/json.md describes it
 EFFECTS = {  # what the footer calls them, except those that are refused
     Effect.RECREATE: "recreated",
     Effect.REINSTALL: "reinstalled",
@@ -281,7 +282,7 @@ def footer(
     return f"{', '.join(parts)}. Downtime: {', '.join(down) or 'none'}."
 
 
-def change_json(change: Change) -> dict[str, Any]:
+def change_json(change: Change) -> plan_shapes.ChangeJson:
     return {
         "key": change.key,
         "have": change.have,
@@ -296,11 +297,11 @@ def change_json(change: Change) -> dict[str, Any]:
     }
 
 
-def layout_json(change: "LayoutChange | None") -> dict[str, str] | None:
+def layout_json(change: "LayoutChange | None") -> plan_shapes.LayoutJson | None:
     return None if change is None else {"have": change.have, "want": change.want}
 
 
-def plan_json(plan: "Planned") -> dict[str, Any]:
+def plan_json(plan: "Planned") -> plan_shapes.MachinePlanJson:
     return {
         "machine": plan.name,
         "phase": plan.phase.value,
@@ -333,7 +334,7 @@ def plan_json(plan: "Planned") -> dict[str, Any]:
     }
 
 
-def _package_json(change: "PackageChange") -> dict[str, Any]:
+def _package_json(change: "PackageChange") -> plan_shapes.PackageJson:
     return {
         "name": change.name,
         "before": list(change.before),
@@ -342,8 +343,14 @@ def _package_json(change: "PackageChange") -> dict[str, Any]:
     }
 
 
-def _units_json(units: "Units") -> dict[str, list[str]]:
-    return {verb: list(getattr(units, verb)) for verb in UNITS}
+def _units_json(units: "Units") -> plan_shapes.UnitsJson:
+    return {
+        "restarts": list(units.restarts),
+        "stops": list(units.stops),
+        "reloads": list(units.reloads),
+        "starts": list(units.starts),
+        "keeps": list(units.keeps),
+    }
 
 
 def plans_json(
@@ -352,7 +359,7 @@ def plans_json(
     volumes: "Sequence[VolumeShown]" = (),
     resources: "Sequence[ResourceShown]" = (),
     rollouts: "Sequence[Rollout]" = (),
-) -> dict[str, Any]:
+) -> plan_shapes.PlansJson:
     return {
         "format": FORMAT,
         "machines": [plan_json(plan) for plan in plans],
@@ -374,7 +381,7 @@ def describe_order(rollout: "Rollout") -> str:
     return f"order of {group}: {', then '.join(batches)}; no more begin after {failures}{first}"
 
 
-def _rollout_json(rollout: "Rollout") -> dict[str, Any]:
+def _rollout_json(rollout: "Rollout") -> plan_shapes.RolloutJson:
     return {
         "group": rollout.group or None,
         "batches": [list(batch) for batch in rollout.batches],
@@ -383,7 +390,7 @@ def _rollout_json(rollout: "Rollout") -> dict[str, Any]:
     }
 
 
-def _removal_json(removal: "Removal") -> dict[str, Any]:
+def _removal_json(removal: "Removal") -> plan_shapes.RemovalJson:
     facts = removal.machine.facts
     return {
         "machine": removal.machine.name,

@@ -1,7 +1,8 @@
 """Machines that were found by their marks on the cluster."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nixops_proxmox.messages.shapes import setup as shapes
 from nixops_proxmox.texts import shown_name
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def recoverable_remarks(one: "Recoverable") -> list[str]:
     return [f"{shown_name(one.mark.machine)}: {remark}" for remark in one.remarks]
 
 
-def recoverable_json(one: "Recoverable") -> dict[str, Any]:
+def recoverable_json(one: "Recoverable") -> shapes.RecoverableJson:
     return {
         "machine": one.mark.machine,
         "deployment": one.mark.deployment,

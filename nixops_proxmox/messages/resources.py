@@ -1,9 +1,10 @@
 """Resources as lines of a plan, rows, and JSON."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.explaining import explain
+from nixops_proxmox.messages.shapes.plan import ResourceJson
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
 
@@ -37,7 +38,7 @@ def describe_resource(one: "ResourceShown") -> Iterator[str]:
     yield from (f"  note: {shown_line(line)}" for line in one.remarks)
 
 
-def resource_json(one: "ResourceShown") -> dict[str, Any]:
+def resource_json(one: "ResourceShown") -> ResourceJson:
     return {
         "kind": one.ref.kind,
         "name": one.ref.name,

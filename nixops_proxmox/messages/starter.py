@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nixops_proxmox.messages.amounts import amount
 from nixops_proxmox.messages.nix import as_nix
+from nixops_proxmox.messages.shapes.setup import OfferJson
 from nixops_proxmox.operations.beginning import FIRST, ClusterOffer, FirstChoice
 from nixops_proxmox.pve.wire.profiles import DEFAULT
 from nixops_proxmox.spelling import Verb, command
@@ -151,7 +152,7 @@ def _on(nodes: Sequence[str], offer: ClusterOffer) -> str:
     return "on each node" if len(online) > 1 and set(online) <= set(nodes) else f"on {', '.join(nodes)}"
 
 
-def offer_json(offer: ClusterOffer) -> dict[str, object]:
+def offer_json(offer: ClusterOffer) -> OfferJson:
     return {
         "pve": offer.release,
         "nodes": [{"name": one.name, "online": one.online, "memoryFree": one.memory_free} for one in offer.nodes],

@@ -1,8 +1,9 @@
 """Volumes as rows, lines of a plan, and JSON."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.amounts import amount
+from nixops_proxmox.messages.shapes.volumes import VolumeJson
 from nixops_proxmox.texts import shown_line
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def state_of(one: "VolumeShown") -> str:
     return f"attached to {facts.machine}" if facts.machine else f"in VM {vmid}"
 
 
-def volume_json(one: "VolumeShown") -> dict[str, Any]:
+def volume_json(one: "VolumeShown") -> VolumeJson:
     spot = one.spot
     return {
         "volume": one.volume.name,

@@ -34,6 +34,7 @@ def test_a_profile_is_replaced_and_removed_by_word(cli: Cli) -> None:
     assert cli(*ADD, stdin=f"{SECRET}\n", real=True).status == 3
     assert cli(*ADD, "--yes", "--secret-command", "pass show x", real=True).status == 0
     assert cli("profile", "show", "home", "--json", real=True).value["secret"] == "by a command"
+    assert [one["name"] for one in cli("profile", "list", "--json", real=True).value["profiles"]] == ["home"]
     assert cli("profile", "remove", "home", real=True).status == 0
     assert cli("profile", "remove", "home", real=True).status == 2
     assert "there is none yet" in cli("profile", "list", real=True).err

@@ -27,7 +27,7 @@ Act = Callable[[Deployed], object]
 WEB = ["web"]
 # About deployments, profiles, files, routers or volumes, or about no machine of the cluster.
 NOT_OF_MACHINES = frozenset(
-    ["completion", "identity", "init", "iso", "lab", "lifecycle", "macs", "profile", "reservations", "volume"]
+    ["completion", "identity", "init", "iso", "lab", "lifecycle", "macs", "profile", "reservations", "schema", "volume"]
 )
 
 

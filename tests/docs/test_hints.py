@@ -52,6 +52,16 @@ def test_a_hint_is_found_with_its_message_its_family_and_its_commands(hints: Mod
     assert one.verbs == ("volume-list",)
 
 
+def test_what_a_function_of_the_module_says_is_found(hints: ModuleType, tmp_path: Path) -> None:
+    code = (
+        'def told():\n    """What is said."""\n    return f"{name} is gone"\n'
+        'def hint():\n    return f"{command(Verb.STATUS)} shows it"\nraise StateError(told(), hint=hint())\n'
+    )
+    (one,) = hints.find_hints(written(tmp_path, code))
+    assert (one.message, one.text) == ("… is gone", "`nixops-proxmox status` shows it")
+    assert one.verbs == ("status",)
+
+
 @pytest.mark.parametrize(
     "code",
     [

@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.e2e.door import Door
 from tests.pace import patience
+from tests.published import check_printed
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo"
 PATIENCE = 120.0  # seconds for any one command
@@ -60,6 +61,8 @@ class Bed(Door):
             timeout=patience(PATIENCE),
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if "--json" in arguments and done.stdout:
+            check_printed(arguments, done.stdout)
         return done
 
     def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[bytes]":

@@ -12,6 +12,7 @@ from typing import Any
 from nixops_proxmox.errors import DeployError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.messages.disk_keys import proofs_json
+from nixops_proxmox.messages.shapes.setup import KeyProofsJson
 from nixops_proxmox.model import Machine, Phase
 from nixops_proxmox.operations import Deployed, Options, open_given
 from nixops_proxmox.operations.disk_keys import rotate, try_keys
@@ -81,7 +82,7 @@ def read_encryption(name: str, how: Mapping[str, Any]) -> Encryption | None:
     return parse_machine(name, {"proxmox": options}).encryption
 
 
-def tried(deployed: Deployed, name: str) -> dict[str, Any]:
+def tried(deployed: Deployed, name: str) -> KeyProofsJson:
     pursuit = deployed.read_only(name)
     return proofs_json(pursuit.machine, try_keys(pursuit))
 

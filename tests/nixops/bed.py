@@ -17,6 +17,7 @@ import pytest
 from tests.builds import nix_config
 from tests.e2e.bed import Bed
 from tests.pace import patience
+from tests.published import check_printed
 
 HERE = Path(__file__).parent
 PATIENCE = 180.0  # seconds for any one command
@@ -70,6 +71,8 @@ class Nixops:
             check=False,
         )
         assert not check or done.returncode == 0, f"nixops {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        if "--json" in words and done.stdout:
+            check_printed(words, done.stdout)
         return done
 
     def create(self) -> None:

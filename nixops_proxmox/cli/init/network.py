@@ -10,6 +10,7 @@ from nixops_proxmox.cli.init.account import SetUp
 from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError, DeployError
 from nixops_proxmox.messages.findings import finding_json, finding_lines
+from nixops_proxmox.messages.shapes import setup
 from nixops_proxmox.messages.starter import flake_texts, lab_text, network_text, offer_json
 from nixops_proxmox.model import Level
 from nixops_proxmox.operations.beginning import FirstChoice
@@ -74,16 +75,15 @@ def tell_end(args: argparse.Namespace, screen: Screen, name: str, found: SetUp, 
     steps = next_steps(args, name, found.choice, written, missing=bool(problems))
     if args.json:
         who = profiles.named_in(profiles.load_table(name))
-        screen.json(
-            {
-                "profile": name,
-                "identity": who,
-                "network": written or None,
-                **offer_json(found.offer),
-                "findings": [finding_json(one) for one in found.findings],
-                "next": steps,
-            }
-        )
+        told: setup.SetUpJson = {
+            "profile": name,
+            "identity": who,
+            "network": written or None,
+            **offer_json(found.offer),
+            "findings": [finding_json(one) for one in found.findings],
+            "next": steps,
+        }
+        screen.json(told)
         return STATUS if problems else 0
     for finding in found.findings:
         if finding.level is not Level.OK or finding.subject in TOLD or finding.subject.startswith("place"):
