@@ -91,16 +91,14 @@ def show_plans(
             for plan in theirs:
                 if plan.placement is not None:
                     _show_placement(screen, plan)
-                screen.result_lines([Line(line) for line in describe(plan, in_full=plan.placement is not None)])
+                screen.sentences(describe(plan, in_full=plan.placement is not None))
         for removal in removals:
-            screen.result_lines([Line(line) for line in describe_removal(removal)])
+            screen.sentences(describe_removal(removal))
         for volume in volumes:
-            screen.result(plan_line(volume))
+            screen.sentences([plan_line(volume)])
         for one in resources:
-            screen.result_lines([Line(line) for line in describe_resource(one)])
-        screen.result_lines(
-            [Line(line) for line in closing(planned, removals, volumes, resources, rollouts) if planned or resources]
-        )
+            screen.sentences(describe_resource(one))
+        screen.sentences(closing(planned, removals, volumes, resources, rollouts) if planned or resources else ())
     found = [*(plan.error for plan in planned), *(one.error for one in resources)]
     errors = [error for error in found if error is not None]
     for error in errors:
@@ -129,10 +127,9 @@ def show_checks(
         screen.json(found)
     else:
         screen.table(checks.HEADS, [checks.check_row(one) for one in checked], phases=1)
-        for line in (line for one in checked for line in checks.check_remarks(one)):
-            screen.result(line)
+        screen.sentences(line for one in checked for line in checks.check_remarks(one))
         for one in resources:
-            screen.result_lines([Line(line) for line in describe_resource(one)])
+            screen.sentences(describe_resource(one))
     if any(map(checks.has_drifted, checked)) or any(map(resource_changes, resources)):
         return CHANGES
     well = all(map(checks.is_well, checked)) and all(map(resources_is_well, resources))

@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from nixops_proxmox.display.progress import Busy, Plain, Progress, Relay, start_plain
 from nixops_proxmox.errors import ConfigError, NeedsPermission
-from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.lines import Line, fitted
 from nixops_proxmox.texts import json_text, shown, shown_line
 
 if TYPE_CHECKING:  # it takes a while, and a completion shows nothing by it
@@ -65,6 +65,14 @@ class Screen:
     def result_lines(self, lines: Sequence[Line]) -> None:
         for line in lines:
             self.out.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
+
+    def sentences(self, lines: Iterable[str]) -> None:
+        """Results that are read and not copied: a terminal shows each in as many lines as it needs."""
+        width = self.out.width if self.out.is_terminal else 0
+        for line in lines:
+            text = shown(self.spell(line))
+            for part in fitted(text, width) if width else [text]:
+                self.out.print(_text(part), soft_wrap=True)
 
     def json(self, value: Mapping[str, object]) -> None:
         self.out.print(_text(self.spell(json_text(value))), soft_wrap=True)

@@ -144,7 +144,11 @@ def _memory(online: bool, free: int | None) -> str:  # noqa: FBT001 -- a node's 
 
 
 def _named(found: Mapping[str, Sequence[str]], offer: ClusterOffer) -> str:
-    return ", ".join(f"{name} {_on(nodes, offer)}" for name, nodes in found.items())
+    """`vmbr0, vmbr1 on each node; vmbr2 on pve1`: those together that are on the same nodes."""
+    places: dict[str, list[str]] = {}
+    for name, nodes in found.items():
+        places.setdefault(_on(nodes, offer), []).append(name)
+    return "; ".join(f"{', '.join(names)} {place}" for place, names in places.items())
 
 
 def _on(nodes: Sequence[str], offer: ClusterOffer) -> str:

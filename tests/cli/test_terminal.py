@@ -154,6 +154,25 @@ def test_no_color_is_honoured(tmp_path: Path) -> None:
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", terminal.seen)
 
 
+@pytest.mark.parametrize("words", ["deploy --progress plain", "--progress plain deploy"])
+def test_plain_progress_draws_nothing_again(tmp_path: Path, words: str) -> None:
+    with start_terminal(tmp_path, *words.split()) as terminal:
+        assert terminal.end() == 0
+        assert not re.search(r"\x1b\[\??[0-9;]*[A-HJKhl]|\r[^\r\n]", terminal.seen), "the cursor stays where it is"
+        assert re.search(r"(?m)^web +installer → installed", terminal.text) and "2 machines ready in" in terminal.text
+
+
+def test_a_plan_breaks_between_words(tmp_path: Path) -> None:
+    seen = {}
+    for columns in ("40", "4000"):
+        with start_terminal(tmp_path, "plan", plan={"described": ["web"]}, COLUMNS=columns) as terminal:
+            assert terminal.end() == 0
+            seen[columns] = terminal.seen.rpartition("\x1b[2K")[2].splitlines()
+    narrow, wide = seen["40"], seen["4000"]
+    assert max(map(len, wide)) > 40 >= max(map(len, narrow))
+    assert " ".join(narrow).split() == " ".join(wide).split()
+
+
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("\n", 2), ("no\n", 2)])
 def test_destroy_takes_yes_for_an_answer(tmp_path: Path, answer: str, left: int) -> None:
     plan = {"described": ["web", "db"], "recorded": {"web": "ready", "db": "ready"}}
