@@ -13,6 +13,7 @@ from nixops_proxmox.display.signals import Ended, end, handled, status_of
 from nixops_proxmox.errors import USAGE_STATUS, ConfigError, DeployError
 from nixops_proxmox.messages.explaining import explain
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.reading import read_on
 from nixops_proxmox.spelling import PROGRAM
 from nixops_proxmox.texts import head
 
@@ -37,7 +38,7 @@ def told_in_words(work: Callable[[], int], screen: Screen, command: str) -> int:
     except DeployError as error:
         if screen.verbosity > 1:
             screen.show([Line(traceback.format_exc(), "dim")])
-        screen.show(explain(error))
+        screen.show([*explain(error), *read_on([error])])
         return error.exit_status
     except KeyboardInterrupt as interrupt:
         screen.show([Line(f"interrupted; run the same command to continue: {command}", "yellow")])

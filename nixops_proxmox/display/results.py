@@ -19,6 +19,7 @@ from nixops_proxmox.messages.plans import (
     describe_removal,
     plans_json,
 )
+from nixops_proxmox.messages.reading import read_on
 from nixops_proxmox.messages.resources import describe_resource, resource_json
 from nixops_proxmox.messages.resources import has_change as resource_changes
 from nixops_proxmox.messages.resources import is_well as resources_is_well
@@ -103,6 +104,7 @@ def show_plans(
     errors = [error for error in found if error is not None]
     for error in errors:
         screen.show(explain(error))
+    screen.show(read_on(errors))
     if errors:
         return errors[0].exit_status
     changes = any(plan.effect is not Effect.NOTHING or plan.hooks for plan in planned) or any(map(has_change, volumes))

@@ -15,6 +15,7 @@ from nixops_proxmox.errors import (
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.messages.amounts import duration
 from nixops_proxmox.messages.lines import Line
+from nixops_proxmox.messages.reading import read_on
 from nixops_proxmox.model import Machine
 from nixops_proxmox.secrecy import redact
 from nixops_proxmox.texts import tail_lines
@@ -73,6 +74,7 @@ def explain_outcomes(
     for word, some in (("failed", failed), ("not begun", waiting)):
         named = (one.title if one.kind else f"{one.name} ({phases.get(one.name, 'absent')})" for one, _ in some)
         lines += [Line(f"{word}: {', '.join(named)}", "red")] if some else []
+    lines += read_on(error for _, error in failed)
     return [*lines, how_to_go_on([error for _, error in broken], command)] if broken else lines
 
 

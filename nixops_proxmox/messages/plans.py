@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nixops_proxmox.errors import OnOtherHypervisor, Unrecorded
 from nixops_proxmox.messages.amounts import amount, duration, growth
 from nixops_proxmox.messages.places import place_json
+from nixops_proxmox.messages.reading import find_place
 from nixops_proxmox.messages.resources import has_change as resource_changes
 from nixops_proxmox.messages.resources import how_many, resource_json
 from nixops_proxmox.messages.shapes import plan as plan_shapes
@@ -331,6 +332,7 @@ def plan_json(plan: "Planned") -> plan_shapes.MachinePlanJson:
         "snapshot": plan.snapshot,
         "lock": plan.lock or None,
         "error": None if plan.error is None else plan.error.message,
+        "more": find_place(plan.error),
     }
 
 

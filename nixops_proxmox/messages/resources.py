@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.messages.explaining import explain
+from nixops_proxmox.messages.reading import find_place
 from nixops_proxmox.messages.shapes.plan import ResourceJson
 from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.texts import shown_line
@@ -48,6 +49,7 @@ def resource_json(one: "ResourceShown") -> ResourceJson:
         "differences": list(one.differences),
         "remarks": list(one.remarks),
         "error": None if one.error is None else one.error.message,
+        "more": find_place(one.error),
     }
 
 

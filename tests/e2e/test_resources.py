@@ -86,6 +86,7 @@ def test_pools_are_taken_over_made_changed_replaced_and_removed(pools: "Bed") ->
             "differences": [],
             "remarks": [],
             "error": None,
+            "more": None,
         }
     ]
     run("destroy", "--yes", POOL="edge", BACK="no")

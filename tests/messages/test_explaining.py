@@ -56,6 +56,7 @@ def test_a_failure_ends_with_machine_phase_error_hint_and_the_command() -> None:
         "",
         "1 of 2 machines ready in 9.0 s",
         "failed: db (reachable)",
+        "more: docs/debugging.md#a-disk-is-not-the-declared-one",
         "fix that, then run the same command to continue: p deploy",
     ]
 

@@ -136,6 +136,7 @@ MachinePlanJson = TypedDict(
         ],
         "lock": Annotated[str | None, About("who holds the VM's lock; null: it is free")],
         "error": Annotated[str | None, About("why it cannot be deployed; null: it can")],
+        "more": Annotated[str | None, About("where the documents explain the error; null: its message is all")],
     },
 )
 
@@ -171,6 +172,7 @@ class ResourceJson(TypedDict):
     differences: Annotated[list[str], About("how it differs from its description, a line each")]
     remarks: Annotated[list[str], About("why it has no effect, or not all of it, a line each")]
     error: Annotated[str | None, About("why it could not be looked at; null: it could")]
+    more: Annotated[str | None, About("where the documents explain the error; null: its message is all")]
 
 
 RolloutJson = TypedDict(
