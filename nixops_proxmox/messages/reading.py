@@ -23,6 +23,7 @@ PLACES: Mapping[type[DeployError], str] = {
     errors.NoPlace: "plan.md#why",
     errors.VmidTaken: "debugging.md#the-vmid-belongs-to-another-guest",
     errors.AgentSilent: "debugging.md#no-answer-from-the-guest-agent",
+    errors.NoAgentDevice: "debugging.md#no-answer-from-the-guest-agent",
     errors.JobStillRunning: "debugging.md#in-the-guest",
     errors.WrongDisk: "debugging.md#a-disk-is-not-the-declared-one",
     errors.NoEndpoint: "debugging.md#no-address-answered-as-this-machine",
