@@ -5,6 +5,7 @@ for each class.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from nixops_proxmox import errors
 from nixops_proxmox.errors import DeployError
@@ -47,4 +48,4 @@ def find_place(error: DeployError | None) -> str | None:
 def read_on(found: Iterable[DeployError]) -> list[Line]:
     """The last words of a report: a line for each place, at most three."""
     places = dict.fromkeys(place for error in found if (place := find_place(error)) is not None)
-    return [Line(f"more: {place}", "dim") for place in list(places)[:MOST]]
+    return [Line(f"more: {place}", "dim") for place in islice(places, MOST)]
