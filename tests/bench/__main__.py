@@ -44,10 +44,15 @@ def measure(parts: Sequence[str], fleets: Sequence[int], races: int, *, quick: b
             say(f"{races} races of 8 candidates of which 7 are black holes, and as many with decoys")
             result["race"] = measure_race(races)
         if "no_change" in parts:
-            say("100 machines without a change")
+            say("100 machines in a lab that answers at once, and then again without a change")
             with start_scripted_lab(folder / "same", realistic=False) as lab:
                 again = measure_fleet(lab, 100, folder / "same-client", times=2)
-                result["no_change"] = {"machines": 100, "api_calls": again["again"]["total"] + again["again"]["polls"]}
+            result["no_change"] = {
+                "machines": 100,
+                "api_calls": again["again"]["total"] + again["again"]["polls"],
+                "made_cpu_s": round(again["cpu_s"], 2),
+                "made_wall_s": round(again["wall_s"], 2),
+            }
         if "faults" in parts:
             result["faults"] = measure_faults(folder, 20 if quick else 200, say)
         if "verbs" in parts:
@@ -93,7 +98,10 @@ def summary(result: dict[str, Any]) -> str:
     if race := result.get("race"):
         lines.append(f"race: p50 {race['p50_ms']} ms, p99 {race['p99_ms']} ms, wrong winners {race['wrong_winners']}")
     if same := result.get("no_change"):
-        lines.append(f"no change, {same['machines']} machines: {same['api_calls']} API calls")
+        lines.append(
+            f"{same['machines']} machines at once: {same['made_wall_s']} s, client: {same['made_cpu_s']} s CPU;"
+            f" then no change: {same['api_calls']} API calls"
+        )
     if faulty := result.get("faults"):
         lines.append(
             f"{faulty['machines']} machines, 1 of {faulty['every']} calls wrong: {faulty['ready']} ready at once"
