@@ -36,11 +36,11 @@ class Browser:
         """One of Chrome's own commands."""
         return self.ask("POST", "/goog/cdp/execute", {"cmd": name, "params": values})
 
-    def open(self, url: str, *, width: int = 1280, scheme: str = "light") -> None:
+    def open(self, url: str, *, width: int = 1280, scheme: str = "light", media: str = "screen") -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.command("Emulation.setDeviceMetricsOverride", **size)
         dark = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.command("Emulation.setEmulatedMedia", features=dark)
+        self.command("Emulation.setEmulatedMedia", media=media, features=dark)
         self.ask("POST", "/url", {"url": url})
 
     def run(self, script: str) -> Any:

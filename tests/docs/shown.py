@@ -29,6 +29,7 @@ class Shown:
 
 def shown_commands() -> Iterator[Shown]:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    pages += sorted((ROOT / "examples").rglob("*.md"))
     for page in pages:
         for block in re.findall(r"(?ms)^ *```console\n(.*?)^ *```$", page.read_text()):
             for line in joined(block):

@@ -111,6 +111,39 @@ def test_a_page_of_the_site_fits_a_phone_and_fetches_nothing(
     assert browser.complaints() == []
 
 
+# What is cut off on paper, which does not scroll.
+CUT_OFF = """
+return [...document.querySelectorAll('h1,h2,h3,p,li,td,th,pre,svg,img')].filter((e) => e.checkVisibility()
+  && e.getBoundingClientRect().right > innerWidth + 1).map((e) => [e.tagName, e.innerText]);
+"""
+PAPER = 718  # the columns of an A4 page between its margins
+
+
+@pytest.mark.parametrize("page", ["rights.html", "json.html", "lifecycle.html", "cli.html"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_of_the_site_is_whole_and_dark_on_white_on_paper(
+    browser: Browser, site: str, page: str, scheme: str
+) -> None:
+    browser.open(f"{site}/{page}", width=PAPER, scheme=scheme, media="print")
+    assert browser.run(CUT_OFF) == []
+    assert browser.run(CONTRAST) == []
+    assert browser.run("return getComputedStyle(document.querySelector('h1')).color") == "rgba(0, 0, 0, 0.87)"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_is_whole_on_paper(browser: Browser, report: str, scheme: str) -> None:
+    browser.open(report, width=PAPER, scheme=scheme, media="print")
+    assert browser.run(CUT_OFF) == []
+    assert browser.run(CONTRAST) == []
+    assert browser.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_a_keyboard_skips_to_the_content_of_a_page(browser: Browser, site: str) -> None:
+    browser.open(f"{site}/plan.html")
+    browser.press(TAB)
+    assert browser.run("return document.activeElement.innerText") == "Skip to content"
+
+
 def test_the_search_works_in_pages_that_are_files(browser: Browser, site: str) -> None:
     browser.open(f"{site}/index.html?q=recovery+key")
     found = "return [...document.querySelectorAll('.md-search-result__item a')].map((e) => e.getAttribute('href'))"
