@@ -41,6 +41,7 @@ class Node:
     name: str
     address: str
     online: bool = True
+    seen: float = 0.0  # until when it was online, while it is not
     cpus: int = 16
     memory: int = 64 * GIB
     base_memory: int = 2 * GIB  # what the host itself uses
@@ -210,6 +211,13 @@ class Cluster:
             die("cluster not ready - no quorum?")
 
     # Changing.
+
+    def set_online(self, name: str, online: bool) -> None:
+        """Whether the others see this node."""
+        node = self.nodes[name]
+        if node.online and not online:
+            node.seen = self.clock.time()
+        node.online = online
 
     def claim(self, vmid: int, node: str, *, lock: str) -> Vm:
         """Reserve the id: a configuration with nothing but a lock, at once."""

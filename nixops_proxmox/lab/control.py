@@ -9,10 +9,11 @@ from nixops_proxmox.lab.clock import SteppedClock
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.faults import Fault, Faults
 from nixops_proxmox.lab.vms.ha import wake
+from nixops_proxmox.lab.vms.outage import cut_power, give_power
 
 
 class Control:
-    """/lab/{faults,state,calls,reset,nodes,decoys,clock}; bearer authentication with the control token."""
+    """/lab/{faults,state,calls,reset,nodes,power,decoys,clock}; bearer authentication with the control token."""
 
     def __init__(self, cluster: Cluster, faults: Faults, calls: list[dict[str, Any]], token: str) -> None:
         self._cluster = cluster
@@ -54,8 +55,12 @@ class Control:
                 return state_of(self._cluster)
             case "POST", "nodes":
                 for name, online in (await request.json()).items():
-                    self._cluster.nodes[name].online = bool(online)
+                    self._cluster.set_online(name, bool(online))
                 wake(self._cluster)
+                return state_of(self._cluster)["nodes"]
+            case "POST", "power":
+                for name, on in (await request.json()).items():
+                    await (give_power if on else cut_power)(self._cluster, name)
                 return state_of(self._cluster)["nodes"]
             case "POST", "decoys":
                 for address in await request.json():

@@ -21,6 +21,7 @@ class Latency:
     agent_ping: float = 3.0
     agent_silence: float = 3.0  # of an agent that a fault has silenced
     ha: float = 0.0  # between two rounds of the HA manager
+    fence: float = 0.0  # from a node's loss until the HA manager has fenced it
     replication: float = 0.0  # between two rounds of pvescheduler, which copies, and removes jobs
     restart: float = 0.0  # between a guest's end in a qmreboot and the start that follows it
     upload: float = 0.0  # seconds per MiB
@@ -41,6 +42,7 @@ class Latency:
             task=0.5,
             restart=0.5,
             ha=2.0,
+            fence=120.0,
             replication=60.0,
             tasks={"qmcreate": 2.0, "qmstart": 1.2, "qmclone": 6.0, "vzdump": 10.0, "qmrestore": 8.0, "imgcopy": 0.8},
             upload=0.002,

@@ -176,8 +176,10 @@ class TaskList:
         while jobs := [task.job for task in self.tasks.values() if task.job is not None and not task.job.done()]:
             await asyncio.wait(jobs)
 
-    async def end(self) -> None:
-        jobs = [task.job for task in self.tasks.values() if task.job is not None and not task.job.done()]
+    async def end(self, node: str = "") -> None:
+        """Kill all that run, or those of one node."""
+        tasks = [task for task in self.tasks.values() if node in ("", task.node)]
+        jobs = [task.job for task in tasks if task.job is not None and not task.job.done()]
         for job in jobs:
             job.cancel()
         if jobs:

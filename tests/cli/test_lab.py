@@ -36,6 +36,9 @@ def test_the_lab_comes_up_leads_to_itself_by_a_profile_and_goes_down(lab: Cli, t
     if "namespace" in profile:
         inside = lab("lab", "exec", "--", "readlink", "/proc/self/ns/net", real=True).out.strip()
         assert inside != os.readlink("/proc/self/ns/net")
+    assert lab("lab", "power", "pve2", "off", real=True).err == "pve2: off\n"
+    assert lab("lab", "status", "--json", real=True).value["nodes"]["pve2"] == {"online": False}
+    assert "its nodes: pve1, pve2" in lab("lab", "power", "pve3", "off", real=True).err
     assert lab("lab", "reset", real=True).status == 0
     again = lab("lab", "status", "--json", real=True).value
     assert (again["url"], again["calls"]) == (profile["url"], 0)

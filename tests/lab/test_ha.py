@@ -1,12 +1,14 @@
 """HA as PVE has it: requests that are done later, groups and rules, fencing and recovery, and its refusals."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nixops_proxmox.lab.testing import start_lab
 from nixops_proxmox.lab.vms.ha import wake
+from nixops_proxmox.lab.vms.outage import cut_power, give_power
 from tests.lab.http import DISK, QEMU, Client
 
 HA = "/cluster/ha"
@@ -136,6 +138,24 @@ def test_a_node_that_fails_is_fenced_and_its_vms_start_elsewhere(api: Client) ->
     lose(api, "pve2")
     assert seen(api) == ("pve3", "running", "started")
     assert api.lab.cluster.vms[100].running is not first
+
+
+def test_a_node_without_power_takes_its_guests_along_and_ha_waits_until_it_is_fenced(api: Client) -> None:
+    made(api, 100, node="pve2")
+    for vmid, onboot in ((101, 1), (102, 0)):
+        do(api, "POST", "/nodes/pve2/qemu", vmid=vmid, memory=64, onboot=onboot)
+        do(api, "POST", f"/nodes/pve2/qemu/{vmid}/status/start")
+    cluster = api.lab.cluster
+    instant, cluster.latency = cluster.latency, replace(cluster.latency, ha=0.01, fence=0.5)
+    began = cluster.clock.time()
+    api.lab.run(cut_power(cluster, "pve2"))
+    assert {vmid for vmid, vm in cluster.vms.items() if vm.running} == set(), "all of them end with it"
+    api.lab.settle()
+    assert seen(api) == ("pve1", "running", "started") and cluster.clock.time() - began >= 0.5
+    cluster.latency = instant
+    api.lab.run(give_power(cluster, "pve2"))
+    api.lab.settle()
+    assert {vmid for vmid, vm in cluster.vms.items() if vm.running} == {100, 101}, "those start that say onboot"
 
 
 def test_a_vm_with_a_local_disk_is_not_recovered(api: Client) -> None:

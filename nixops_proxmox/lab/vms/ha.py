@@ -103,6 +103,8 @@ async def _lost(cluster: Cluster, vm: Vm, resource: HaResource) -> bool:
             return True
         return False
     if resource.crm == "fence":
+        if cluster.clock.time() < cluster.nodes[vm.node].seen + cluster.latency.fence:
+            return True
         await power.stop(vm)
         resource.crm = "recovery"
         return True

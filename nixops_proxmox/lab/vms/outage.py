@@ -1,0 +1,34 @@
+"""A node without power: it is gone at once, with its guests and its tasks. A node that is only lost goes on running them."""
+
+import asyncio
+
+from nixops_proxmox.lab.access import Auth
+from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.permissions import ROOT
+from nixops_proxmox.lab.vm import Vm
+from nixops_proxmox.lab.vms import power
+from nixops_proxmox.lab.vms.ha import wake
+
+
+async def cut_power(cluster: Cluster, node: str) -> None:
+    """Off before its guests are: nothing there starts one again."""
+    cluster.set_online(node, False)
+    await cluster.tasks.end(node)
+    await asyncio.gather(*(power.stop(vm) for vm in cluster.vms_on(node)))
+    wake(cluster)
+
+
+async def give_power(cluster: Cluster, node: str) -> None:
+    """As a node that boots: it starts the VMs that say `onboot`. HA decides of those that it manages."""
+    if cluster.nodes[node].online:
+        return
+    cluster.set_online(node, True)
+    for vm in cluster.vms_on(node):
+        if _starts_at_boot(vm):
+            power.begin_start(cluster, Auth(ROOT), vm)
+    wake(cluster)
+
+
+def _starts_at_boot(vm: Vm) -> bool:
+    managed = vm.ha is not None and vm.ha.managed
+    return vm.kind == Vm.kind and bool(int(vm.config.get("onboot", 0))) and vm.running is None and not managed
