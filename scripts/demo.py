@@ -15,11 +15,13 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 import forge
+import laboratory
 import three_machines
 from stage import Demo, DemoFailed, say, tool_argv
 from timeline import as_svg, as_text
 
-STORIES: dict[str, ModuleType] = {"machines": three_machines, "forge": forge}  # each has NETWORK and run()
+# Each has NETWORK and run().
+STORIES: dict[str, ModuleType] = {"machines": three_machines, "forge": forge, "laboratory": laboratory}
 WORTH_SHOWING = 0.1  # seconds: what took less is only in the picture
 
 

@@ -11,16 +11,16 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-from forge_packages import missing_libraries, prepare
+from daemons import get_daemons
+from forge_packages import PARTS
 from stage import LAB, ROOT, Demo, DemoFailed, history, machine_spans, require, say, tool_argv
-
-from nixops_proxmox.lab.image import ImageFailed
 
 NETWORK = ROOT / "examples" / "forge" / "lab" / "network.nix"
 MACHINES = ("web", "git", "ci", "notify", "db", "cache")
 FORGE = "http://10.77.0.31"  # the web machine, which all requests go to
 CLONE_URL = f"{FORGE}/git/hello.git"
 USER = "me"
+AS_ROOT = "PostgreSQL refuses to run as root, and only root's lab has other users"
 BATCH = "3"  # machines at once: more take longer on two cores without KVM
 ROWS = "psql-forge --command 'table pushes' --command 'select repository, commit, outcome from builds'"
 COUNT = "select count(*) from pushes p join builds b using (repository, commit) where b.outcome = 'passed'"
@@ -28,7 +28,8 @@ COUNT = "select count(*) from pushes p join builds b using (repository, commit) 
 
 def run(demo: Demo) -> None:
     with demo.part("Get the daemons, and make up passwords"):
-        demo.environment.update(daemons(demo.guests), FORGE_SECRETS=str(make_secrets(demo.scratch / "secrets")))
+        demo.environment["DEMO_PACKAGES"] = str(get_daemons(PARTS, demo.guests, as_root=AS_ROOT))
+        demo.environment["FORGE_SECRETS"] = str(make_secrets(demo.scratch / "secrets"))
     with demo.part("Start the lab"):
         demo.tool("lab", "up", f"--{demo.guests}")
     with demo.part("Deploy the six machines"):
@@ -64,7 +65,7 @@ def run(demo: Demo) -> None:
         third = commit(demo, source, "Repair it", "echo repaired")
         push(demo, source, CLONE_URL)
         see(demo, third, "Repair it", "passed")
-        rows = on(demo, "db", f"psql-forge --tuples-only --no-align --command {shlex.quote(COUNT)}")
+        rows = demo.on("db", f"psql-forge --tuples-only --no-align --command {shlex.quote(COUNT)}")
         say(rows)
         require(rows == "2", f"two commits passed their tests, and the database knows of {rows!r}")
     demo.spans += machine_spans(history(demo), MACHINES)
@@ -73,25 +74,6 @@ def run(demo: Demo) -> None:
         demo.tool("volume", "delete", "db-data", "--confirm", "db-data", *demo.network, *LAB)
     with demo.part("Stop the lab"):
         demo.tool("lab", "down")
-
-
-def daemons(guests: str) -> dict[str, str]:
-    """Where the network finds them; DemoFailed where they cannot be had, or cannot run."""
-    try:
-        folder = prepare(say)
-        missing = missing_libraries(folder) if guests == "simulated" else []
-    except ImageFailed as error:
-        raise DemoFailed(str(error)) from error
-    if missing:
-        raise DemoFailed(
-            f"simulated guests have the libraries of this machine, and it has no {', '.join(missing)}: "
-            "use real guests (--qemu), or a machine with Debian 12"
-        )
-    if guests == "simulated" and os.geteuid() != 0:
-        raise DemoFailed(
-            "PostgreSQL refuses to run as root, and only root's lab has other users: use real guests (--qemu)"
-        )
-    return {"FORGE_PACKAGES": str(folder)}
 
 
 def make_secrets(folder: Path) -> Path:
@@ -114,29 +96,17 @@ def deploy(demo: Demo) -> None:
     demo.tool("deploy", "--jobs", BATCH, *demo.network, *LAB)
 
 
-def on(demo: Demo, machine: str, script: str) -> str:
-    """What a command on a machine prints."""
-    say(f"$ nixops-proxmox ssh {machine} -- {script}")
-    argv = tool_argv("ssh", *demo.network, machine, "--", script)
-    done = subprocess.run(argv, env=demo.environment, check=False, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
-        raise DemoFailed(f"on {machine}, {script!r} ended with status {done.returncode}: {done.stderr}")
-    return done.stdout.strip()
-
-
 def mark(demo: Demo, machine: str) -> None:
     """A file on the disk of its system, by which we see later whether it is the same disk."""
-    on(demo, machine, "echo before >/etc/marked && sync")
+    demo.on(machine, "echo before >/etc/marked && sync")
 
 
 def is_marked(demo: Demo, machine: str) -> bool:
-    return on(demo, machine, "if [ -e /etc/marked ]; then echo yes; else echo no; fi") == "yes"
+    return demo.on(machine, "if [ -e /etc/marked ]; then echo yes; else echo no; fi") == "yes"
 
 
 def show_rows(demo: Demo) -> None:
-    say(
-        on(demo, "db", "psql-forge --command 'table pushes' --command 'select repository, commit, outcome from builds'")
-    )
+    say(demo.on("db", "psql-forge --command 'table pushes' --command 'select repository, commit, outcome from builds'"))
 
 
 # The person who works with the forge.

@@ -49,6 +49,15 @@ class Demo:
         if status != 0:
             raise DemoFailed(f"nixops-proxmox {words[0]} ended with status {status}")
 
+    def on(self, machine: str, script: str) -> str:
+        """What a command on a machine prints."""
+        say(f"$ nixops-proxmox ssh {machine} -- {script}")
+        argv = tool_argv("ssh", *self.network, machine, "--", script)
+        done = subprocess.run(argv, env=self.environment, check=False, capture_output=True, text=True, timeout=120)
+        if done.returncode != 0:
+            raise DemoFailed(f"on {machine}, {script!r} ended with status {done.returncode}: {done.stderr}")
+        return done.stdout.strip()
+
     def ask(self, *words: str) -> Any:
         """What a command prints with --json."""
         done = subprocess.run(

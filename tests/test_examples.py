@@ -108,16 +108,32 @@ def test_another_version_changes_web_and_nothing_else(nix: Nix, run: ProcessRunn
     assert _evaluate(nix, run).toplevels == one, "version 1 is what it is without being told"
 
 
+def _parts(folder: Path, *names: str) -> str:
+    """Stands in for the folder of Debian's programs that scripts/demo makes."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / name).write_text(name)
+    return str(folder)
+
+
+def _check_scripts(systems: Mapping[str, str]) -> None:
+    for system in systems.values():
+        for script in (*Path(system).glob("services/*"), *Path(system).glob("sw/bin/*"), Path(system) / "activate"):
+            assert os.access(script, os.X_OK)
+            read = re.findall(r"(?m)^(?:\. |export LIBRARY=)(/\S+)$", script.read_text())
+            for file in (script, *read):
+                checked = subprocess.run(["sh", "-n", file], capture_output=True, text=True)
+                assert checked.returncode == 0, checked.stderr
+
+
 def test_the_labs_forge_is_a_valid_description_of_six_machines_and_a_volume(
     nix: Nix, run: ProcessRunner, tmp_path: Path
 ) -> None:
-    for part in ("http", "git", "psql", "postgresql", "redis"):
-        (tmp_path / "packages" / part).mkdir(parents=True)
-        (tmp_path / "packages" / part / part).write_text(part)
+    packages = _parts(tmp_path / "packages", "http", "git", "psql", "postgresql", "redis")
     (tmp_path / "secrets").mkdir()
     for name in ("db", "cache", "pushers"):
         (tmp_path / "secrets" / name).write_text("hunter2")
-    folders = {"FORGE_PACKAGES": str(tmp_path / "packages"), "FORGE_SECRETS": str(tmp_path / "secrets")}
+    folders = {"DEMO_PACKAGES": packages, "FORGE_SECRETS": str(tmp_path / "secrets")}
     run = ProcessRunner(environment={**run.environment, **folders})
     source = NetworkSource(file=EXAMPLES / "forge" / "lab" / "network.nix")
     found = evaluate_network(nix, nix_dir() / "eval.nix", source, run=run)
@@ -133,13 +149,25 @@ def test_the_labs_forge_is_a_valid_description_of_six_machines_and_a_volume(
     store = Path(run.environment["NIX_STORE_DIR"])
     texts = {path: path.read_text(errors="replace") for path in store.rglob("*") if path.is_file()}
     assert not [path for path, text in texts.items() if "hunter2" in text], "a secret is in the store"
-    for system in built.systems.values():
-        for script in (*Path(system).glob("services/*"), *Path(system).glob("sw/bin/*"), Path(system) / "activate"):
-            assert os.access(script, os.X_OK)
-            read = re.findall(r"(?m)^(?:\. |export LIBRARY=)(/\S+)$", script.read_text())
-            for file in (script, *read):
-                checked = subprocess.run(["sh", "-n", file], capture_output=True, text=True)
-                assert checked.returncode == 0, checked.stderr
+    _check_scripts(built.systems)
+
+
+def test_the_labs_laboratory_is_a_valid_description_of_eight_machines_under_ha(
+    nix: Nix, run: ProcessRunner, tmp_path: Path
+) -> None:
+    packages = _parts(tmp_path / "packages", "keepalived", "haproxy", "dnsmasq", "prometheus")
+    run = ProcessRunner(environment={**run.environment, "DEMO_PACKAGES": packages})
+    source = NetworkSource(file=EXAMPLES / "laboratory" / "lab" / "network.nix")
+    found = evaluate_network(nix, nix_dir() / "eval.nix", source, run=run)
+    network = parse_network("laboratory", found.data)
+    names = {"router1", "router2", "dns", "proxy", "metrics", "web1", "web2", "desk"}
+    assert {machine.name for machine in network.machines} == names and network.warnings == ()
+    assert {one.name for one in network.resources if one.kind == "ha"} == names
+    assert {one.name for one in network.resources if one.kind == "ha-rule"} == {"spread-routers", "spread-web"}
+
+    built = build_systems(nix, found.toplevels, roots=tmp_path / "roots", run=run)
+    assert built.failures == {}
+    _check_scripts(built.systems)
 
 
 def test_the_example_for_a_real_proxmox_is_a_valid_description(nix: Nix, run: ProcessRunner) -> None:

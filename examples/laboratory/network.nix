@@ -1,6 +1,7 @@
 # A laboratory on a cluster of three nodes. Its services have a network of their own, and two routers on different nodes
 # share one address there (VRRP): if a node fails, the other router has it. HA starts elsewhere what was on that node.
 #
+#     pass generate laboratory/k3s         # the secret that `kube` names below
 #     nixops-proxmox deploy -f examples/laboratory/network.nix
 #     nixops-proxmox export -f examples/laboratory/network.nix prometheus --out machines.json
 #     nixops-proxmox scp -f examples/laboratory/network.nix machines.json metrics:/var/lib/prometheus-targets/
@@ -13,13 +14,14 @@ let
   at = number: "10.77.1.${toString number}";
   router = at 254; # the address that the routers share
   domain = "example.lab";
-  addresses = { dns = at 53; proxy = at 80; metrics = at 90; web1 = at 101; web2 = at 102; desk = at 120; };
+  addresses = { dns = at 53; proxy = at 80; metrics = at 90; kube1 = at 101; kube2 = at 102; kube3 = at 103; desk = at 120; };
+  kubes = [ "kube1" "kube2" "kube3" ];
 
-  base = { ... }: {
+  base = { lib, ... }: {
     deployment.proxmox = {
       disks = [ { storage = "shared"; size = "2G"; } ];
       install.iso = "local:iso/lab-installer.iso"; # the lab puts it there
-      memory = 512;
+      memory = lib.mkDefault 512;
     };
     services.prometheus.exporters.node = { enable = true; openFirewall = true; };
     system.stateVersion = "24.11";
@@ -34,6 +36,19 @@ let
       ha = { };
     };
   };
+
+  # A node of a small Kubernetes. HA boots it without a deploy, so what it joins by is on its disk.
+  kube = name: more: service name ({ config, ... }: {
+    imports = [ more ];
+    deployment.proxmox = { memory = 2048; placement.spread = "kube"; };
+    deployment.keys.k3s = { keyCommand = [ "pass" "show" "laboratory/k3s" ]; destDir = "/var/lib/laboratory"; };
+    services.k3s = { enable = true; tokenFile = config.deployment.keys.k3s.path; };
+    systemd.services.k3s = { requires = [ "k3s-key.service" ]; after = [ "k3s-key.service" ]; };
+    networking.firewall = {
+      allowedTCPPorts = [ 80 10250 ]; # what it serves, and its kubelet
+      allowedUDPPorts = [ 8472 ]; # flannel, between the nodes
+    };
+  });
 
   routing = number: priority: { ... }: {
     imports = [ base ];
@@ -97,10 +112,10 @@ in
           timeout server 50s
         frontend www
           bind :80
-          default_backend web
-        backend web
+          default_backend kube
+        backend kube
           balance roundrobin
-        ${concatStringsSep "\n" (map (name: "  server ${name} ${addresses.${name}}:80 check") [ "web1" "web2" ])}
+        ${concatStringsSep "\n" (map (name: "  server ${name} ${addresses.${name}}:80 check") kubes)}
       '';
     };
     networking.firewall.allowedTCPPorts = [ 80 ];
@@ -116,8 +131,10 @@ in
     systemd.tmpfiles.rules = [ "d /var/lib/prometheus-targets 0755 root root -" ];
   };
 
-  web1 = service "web1" { deployment.proxmox.placement.spread = "web"; services.nginx.enable = true; };
-  web2 = service "web2" { deployment.proxmox.placement.spread = "web"; services.nginx.enable = true; };
+  # The services of everybody else. Its Traefik answers at port 80 of each node.
+  kube1 = kube "kube1" { networking.firewall.allowedTCPPorts = [ 6443 ]; };
+  kube2 = kube "kube2" { services.k3s = { role = "agent"; serverAddr = "https://${addresses.kube1}:6443"; }; };
+  kube3 = kube "kube3" { services.k3s = { role = "agent"; serverAddr = "https://${addresses.kube1}:6443"; }; };
 
   # A desktop to work on from elsewhere, by SPICE or VNC.
   desk = service "desk" {

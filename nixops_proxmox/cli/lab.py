@@ -186,13 +186,15 @@ def profiles_file() -> Path:
 
 
 def write_profiles(args: argparse.Namespace, running: "LabProcess") -> None:
-    """For each hypervisor of the lab."""
+    """For each hypervisor of the lab. Its first node is asked first, and another one if that has no power."""
     from nixops_proxmox.lab.service import NAMESPACE
 
     network = {"namespace": str(directory(args) / NAMESPACE)} if running.namespace else {}
-    told = {args.name: (running.url, running.token, running.fingerprint)}
-    told |= {name: (one.url, one.token, one.fingerprint) for name, one in running.beside.items()}
-    for name, (url, token, fingerprint) in told.items():
+    urls = [running.url, *(url for url in running.urls.values() if url != running.url)]
+    told = {args.name: (urls, running.token, running.fingerprint)}
+    told |= {name: ([one.url], one.token, one.fingerprint) for name, one in running.beside.items()}
+    for name, (found, token, fingerprint) in told.items():
+        url = found if len(found) > 1 else found[0]
         write_profile(profiles_file(), name, {"url": url, "token": token, "fingerprint": fingerprint, **network})
 
 

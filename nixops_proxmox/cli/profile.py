@@ -175,7 +175,7 @@ def add_to_profile(file: Path, name: str, key: str, value: str) -> None:
     replace_file(file, tomlkit.dumps(document))
 
 
-def write_profile(file: Path, name: str, values: Mapping[str, str]) -> None:
+def write_profile(file: Path, name: str, values: Mapping[str, str | list[str]]) -> None:
     """Add or replace one profile and leave the rest of the file as it is, with its comments. The file has mode 0600,
     and is replaced as a whole."""
     import tomlkit

@@ -212,7 +212,7 @@ class Cluster:
 
     # Changing.
 
-    def set_online(self, name: str, online: bool) -> None:
+    def set_online(self, name: str, *, online: bool) -> None:
         """Whether the others see this node."""
         node = self.nodes[name]
         if node.online and not online:

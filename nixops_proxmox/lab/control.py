@@ -55,7 +55,7 @@ class Control:
                 return state_of(self._cluster)
             case "POST", "nodes":
                 for name, online in (await request.json()).items():
-                    self._cluster.set_online(name, bool(online))
+                    self._cluster.set_online(name, online=bool(online))
                 wake(self._cluster)
                 return state_of(self._cluster)["nodes"]
             case "POST", "power":

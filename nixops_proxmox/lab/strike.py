@@ -57,9 +57,9 @@ async def strike_before(cluster: Cluster, fault: Fault, path: str) -> None:
             await storage.busy.acquire()
             _later(cluster, fault.seconds or 60, storage.busy.release)
         case "lose_node":
-            cluster.set_online(fault.target, False)
+            cluster.set_online(fault.target, online=False)
             wake(cluster)
-            _later(cluster, fault.seconds, lambda: cluster.set_online(fault.target, True))
+            _later(cluster, fault.seconds, lambda: cluster.set_online(fault.target, online=True))
         case "no_quorum":
             cluster.quorate = False
             _later(cluster, fault.seconds, lambda: setattr(cluster, "quorate", True))

@@ -48,7 +48,7 @@ PROGRAMS = {
     "scripts/site": "tests/docs/test_site.py builds the same",
     "scripts/record": "tests/docs/test_recordings.py compares what it has made, and runs it once a week",
     "scripts/bench": "tests/test_bench.py",
-    "scripts/demo": "tests/test_demo.py, and the forge tests/e2e/test_forge.py",
+    "scripts/demo": "tests/test_demo.py, and the other stories tests/e2e/test_forge.py and test_laboratory.py",
     "scripts/measure_changes": "tests/e2e/test_measured_changes.py",
     "scripts/seed_bugs": "tests/seeds",
 }

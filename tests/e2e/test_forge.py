@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.story import run_forge
+from tests.e2e.story import run_story
 from tests.nixes import find_obstacle
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
@@ -18,4 +18,4 @@ def test_the_forge_keeps_its_data_while_its_machines_come_and_go(tmp_path: Path)
         pytest.skip(obstacle)
     if os.geteuid() != 0:
         pytest.skip("PostgreSQL refuses to run as root, and only root's lab has other users")
-    run_forge("simulated", tmp_path, SECONDS)
+    run_story("forge", "simulated", tmp_path, SECONDS)

@@ -1,4 +1,5 @@
-"""`examples/laboratory` on a cluster of three nodes: two routers apart, services behind them, and HA over all."""
+"""`examples/laboratory` on a cluster of three nodes: two routers apart, services behind them, and HA over all; and
+`scripts/demo laboratory`, with real keepalived, haproxy, dnsmasq and Prometheus."""
 
 import json
 from dataclasses import replace
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.nixes import SMALL_NIXOS, nixpkgs_lib
+from tests.e2e.story import run_story
+from tests.nixes import SMALL_NIXOS, find_obstacle, nixpkgs_lib
 
 if TYPE_CHECKING:
     from tests.e2e.bed import Bed
@@ -16,7 +18,9 @@ pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "laboratory" / "network.nix"
 NIXOS = f"nixpkgs={SMALL_NIXOS}:nixpkgs-lib={nixpkgs_lib()}"
-SERVICES = {"dns", "proxy", "metrics", "web1", "web2", "desk"}
+SECONDS = 600.0  # two minutes of it are HA's
+KUBES = ("kube1", "kube2", "kube3")
+SERVICES = {"dns", "proxy", "metrics", "desk", *KUBES}
 
 
 def test_a_laboratory_is_made_in_one_deploy_and_watched_by_what_is_exported(bed: "Bed") -> None:
@@ -24,7 +28,7 @@ def test_a_laboratory_is_made_in_one_deploy_and_watched_by_what_is_exported(bed:
     laboratory.run("deploy", NIX_PATH=NIXOS)
     guests = {one["name"]: one for one in bed.api("GET", "/cluster/resources", type="vm")}
     assert guests.keys() == SERVICES | {"router1", "router2"}
-    assert guests["router1"]["node"] != guests["router2"]["node"] and guests["web1"]["node"] != guests["web2"]["node"]
+    assert guests["router1"]["node"] != guests["router2"]["node"] and len({guests[name]["node"] for name in KUBES}) == 3
     assert {one["hastate"] for one in guests.values()} == {"started"}, (
         "all of them are started elsewhere if a node fails"
     )
@@ -46,3 +50,10 @@ def test_a_laboratory_is_made_in_one_deploy_and_watched_by_what_is_exported(bed:
     viewer = bed.home / "desk.vv"
     laboratory.run("console", "--spice", "--out", str(viewer), "desk", NIX_PATH=NIXOS)
     assert "type=spice" in viewer.read_text()
+
+
+@pytest.mark.timeout(2 * SECONDS)
+def test_a_node_without_power_costs_the_service_seconds_and_ha_starts_its_machines_elsewhere(tmp_path: Path) -> None:
+    if obstacle := find_obstacle():
+        pytest.skip(obstacle)
+    run_story("laboratory", "simulated", tmp_path, SECONDS)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.story import run_forge
+from tests.e2e.story import run_story
 from tests.nixes import find_obstacle
 
 SECONDS = 2400.0  # two cores without KVM; half an hour when others work, too
@@ -18,4 +18,4 @@ def test_the_forge_keeps_its_data_while_its_machines_come_and_go(tmp_path: Path)
 
     if obstacle := lab.find_obstacle() or find_obstacle():
         pytest.skip(obstacle)
-    run_forge("qemu", tmp_path, SECONDS)
+    run_story("forge", "qemu", tmp_path, SECONDS)

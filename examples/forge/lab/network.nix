@@ -1,13 +1,13 @@
 # The forge of ../network.nix on the lab's guests: the same six machines, with Debian's daemons in place of NixOS's
-# modules. `scripts/demo forge` deploys it; it needs FORGE_PACKAGES and FORGE_SECRETS in the environment, two folders that
-# the script makes. The lab's guests have no NixOS modules, so each machine gives its system itself (system.nix).
+# modules. `scripts/demo forge` deploys it; it needs DEMO_PACKAGES and FORGE_SECRETS in the environment, two folders that
+# the script makes. The lab's guests have no NixOS modules, so each machine gives its system itself (nix/lab/daemons.nix).
 let
   folder = name:
     let value = builtins.getEnv name; in
     if value == "" then throw "${name} is not set: scripts/demo forge makes that folder, and sets it" else value;
 
   # One store path for each part, so that a machine gets only what it runs.
-  part = name: builtins.path { inherit name; path = "${folder "FORGE_PACKAGES"}/${name}"; };
+  part = name: builtins.path { inherit name; path = "${folder "DEMO_PACKAGES"}/${name}"; };
 
   # The values are read when a machine is deployed, and are in no store path.
   secret = name: user: { keyFile = "${folder "FORGE_SECRETS"}/${name}"; inherit user; };
@@ -42,7 +42,10 @@ let
         inherit volumes;
       };
     };
-    toplevel = { deploymentName }: import ./system.nix {
+    toplevel = { deploymentName }: import ../../../nix/lab/daemons.nix {
+      title = "forge";
+      library = ./library.sh;
+      folders = [ "usr/lib/postgresql/15/bin" ];
       inherit name services commands users;
       hosts = addresses;
       parts = map part parts;

@@ -1,4 +1,4 @@
-"""A node without power: it is gone at once, with its guests and its tasks. A node that is only lost goes on running them."""
+"""A node without power is gone with its guests and its tasks. One that is only lost goes on running them."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from nixops_proxmox.lab.vms.ha import wake
 
 async def cut_power(cluster: Cluster, node: str) -> None:
     """Off before its guests are: nothing there starts one again."""
-    cluster.set_online(node, False)
+    cluster.set_online(node, online=False)
     await cluster.tasks.end(node)
     await asyncio.gather(*(power.stop(vm) for vm in cluster.vms_on(node)))
     wake(cluster)
@@ -22,7 +22,7 @@ async def give_power(cluster: Cluster, node: str) -> None:
     """As a node that boots: it starts the VMs that say `onboot`. HA decides of those that it manages."""
     if cluster.nodes[node].online:
         return
-    cluster.set_online(node, True)
+    cluster.set_online(node, online=True)
     for vm in cluster.vms_on(node):
         if _starts_at_boot(vm):
             power.begin_start(cluster, Auth(ROOT), vm)

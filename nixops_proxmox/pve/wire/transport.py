@@ -117,7 +117,7 @@ class Transport:
 
     def _failing_over(self, call: Call, headers: Mapping[str, str], upload: Upload | None) -> Any:
         failures: list[PveUnreachable] = []
-        # Safe to repeat: the next server is only asked if nothing was sent to the one before.
+        # Safe to repeat: the next server is only asked if nothing was sent to the one before, or if the call is a GET.
         for offset in range(len(self._servers)):
             index = (self._good + offset) % len(self._servers)
             try:
@@ -155,7 +155,7 @@ class Transport:
             error = str(translated)
             raise translated from refused
         except HTTPError as lost:
-            translated = translate_transport(lost, call, server.authority, sent=sending.begun)
+            translated = _final(call, translate_transport(lost, call, server.authority, sent=sending.begun))
             error = str(translated)
             raise translated from lost
         except DeployError as ours:

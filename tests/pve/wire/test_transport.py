@@ -214,6 +214,17 @@ def test_a_lost_answer_is_no_reason_to_ask_another_endpoint(
         assert second.asked == []
 
 
+def test_a_read_whose_answer_is_lost_is_asked_of_another_endpoint(
+    certificates: Certificates, stub: Stub, clients: Clients
+) -> None:
+    with start_stub(certificates) as second:
+        stub.answer = lambda _: Reply(hang_up=True)
+        second.answer = lambda _: data(VERSION)
+        client = clients(stub, second)
+        assert client.get_version().major == 9 and client.get_version().major == 9
+        assert len(stub.asked) == 1, "the one that answered is asked first from now on"
+
+
 def test_idle_connections_are_not_trusted(stub: Stub, client: PveClient, clients: Clients) -> None:
     stub.answer = lambda _: data(VERSION)
     clients.idle = 0.0

@@ -1,5 +1,5 @@
 # What a laboratory's machines set, with the assertions of NixOS's modules (services/networking/keepalived and haproxy.nix,
-# services/monitoring/prometheus, services/misc/spice-vdagentd.nix, services/x11/xserver.nix).
+# services/cluster/k3s, services/monitoring/prometheus, services/misc/spice-vdagentd.nix, services/x11/xserver.nix).
 { config, lib, ... }:
 
 let
@@ -9,7 +9,7 @@ let
   need = type: mkOption { inherit type; };
   words = option (types.listOf types.str) [ ];
 
-  inherit (config.services) keepalived prometheus;
+  inherit (config.services) k3s keepalived prometheus;
   instances = keepalived.vrrpInstances;
 in
 {
@@ -31,6 +31,13 @@ in
       };
     };
     services.haproxy = { enable = switch; config = option (types.nullOr types.lines) null; };
+    services.k3s = {
+      enable = switch;
+      role = option (types.enum [ "server" "agent" ]) "server";
+      serverAddr = option types.str "";
+      token = option types.str "";
+      tokenFile = option (types.nullOr types.path) null;
+    };
     services.prometheus = {
       enable = switch;
       scrapeConfigs = option
@@ -72,6 +79,18 @@ in
         assertion = keepalived.openFirewall -> !config.networking.nftables.enable;
         message = "extraCommands is incompatible with the nftables based firewall";
       }];
+    })
+    (mkIf k3s.enable {
+      assertions = [
+        {
+          assertion = k3s.role == "agent" -> k3s.serverAddr != "";
+          message = "serverAddr or configPath (with 'server' key) should be set if role is 'agent'";
+        }
+        {
+          assertion = k3s.role == "agent" -> k3s.tokenFile != null || k3s.token != "";
+          message = "token or tokenFile or configPath (with 'token' or 'token-file' keys) should be set if role is 'agent'";
+        }
+      ];
     })
     (mkIf config.services.haproxy.enable {
       assertions = [{ assertion = config.services.haproxy.config != null; message = "You must provide services.haproxy.config."; }];

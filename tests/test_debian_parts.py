@@ -1,4 +1,4 @@
-"""The daemons of the lab's forge: what is taken out of packages."""
+"""The daemons of the demos: what is taken out of packages."""
 
 import importlib.util
 import subprocess
@@ -10,14 +10,14 @@ import pytest
 
 from nixops_proxmox.lab.image import ImageFailed
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "forge_packages.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "debian_parts.py"
 
 
 @pytest.fixture(scope="module")
 def packages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("forge_packages", SCRIPT)
+    spec = importlib.util.spec_from_file_location("debian_parts", SCRIPT)
     assert spec is not None and spec.loader is not None
-    module = sys.modules["forge_packages"] = importlib.util.module_from_spec(spec)
+    module = sys.modules["debian_parts"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -47,15 +47,17 @@ def test_a_pattern_that_names_nothing_is_an_error(packages: ModuleType, deb: Pat
         packages.take([deb], ("usr/bin/serve", "usr/sbin/serve"), tmp_path / "all", tmp_path / "part")
 
 
+def test_libraries_outside_of_usr_are_found_with_the_others(packages: ModuleType) -> None:
+    assert packages.merged(Path("lib/x86_64-linux-gnu/libnl.so")) == Path("usr/lib/x86_64-linux-gnu/libnl.so")
+    assert packages.merged(Path("usr/sbin/serve")) == Path("usr/sbin/serve")
+
+
 def test_other_wishes_are_another_folder_and_what_is_there_is_not_made_again(
     packages: ModuleType, tmp_path: Path
 ) -> None:
-    folder = tmp_path / packages.content_key()
+    parts = {"git": packages.Part(("git",), ("usr/bin/git",))}
+    folder = tmp_path / packages.content_key(parts)
     folder.mkdir()
-    assert packages.prepare(lambda text: pytest.fail(text), tmp_path) == folder
-    parts = dict(packages.PARTS)
-    packages.PARTS["git"] = packages.Part(("git",), ("usr/bin/git",))
-    try:
-        assert packages.content_key() != folder.name
-    finally:
-        packages.PARTS.update(parts)
+    assert packages.prepare(parts, lambda text: pytest.fail(text), tmp_path) == folder
+    more = {**parts, "psql": packages.Part(("postgresql-client-15",), ("usr/lib/postgresql/15/bin/psql",))}
+    assert packages.content_key(more) != folder.name

@@ -1,24 +1,24 @@
 # A system in the shape of NixOS's, of Debian's programs and shell scripts: services, commands, users, and their
-# environment. Like ../../../nix/lab/system.nix, with more in it.
-{ name, hosts, parts, services, commands, environment, users }:
+# environment. Like system.nix, with more in it. `parts`: folders of programs; `folders`: where in a part they are, beside
+# the usual places; `library`: what all scripts of the machine read first.
+{ name, title, hosts, parts, services, commands ? { }, environment ? { }, users ? { }, folders ? [ ], library }:
 let
   inherit (builtins) attrNames concatStringsSep map toFile;
-  make = title: import ../../../nix/lab/builder.nix "${name}-${title}" { };
+  make = what: import ./builder.nix "${name}-${what}" { };
 
   paths = below: concatStringsSep ":" (map (part: "${part}/${below}") parts);
   variables = {
-    PATH = concatStringsSep ":" (map paths [ "usr/bin" "usr/sbin" "usr/lib/postgresql/15/bin" ]) + ":$PATH";
+    PATH = concatStringsSep ":" (map paths ([ "usr/bin" "usr/sbin" ] ++ folders)) + ":$PATH";
     LD_LIBRARY_PATH = paths "usr/lib/x86_64-linux-gnu";
     PARTS = concatStringsSep " " (map (part: "${part}") parts);
     LC_ALL = "C";
   } // environment;
 
-  # What all scripts of the machine read first.
-  library = toFile "${name}-environment" (
+  prelude = toFile "${name}-environment" (
     concatStringsSep "" (map (key: "export ${key}=\"${variables.${key}}\"\n") (attrNames variables))
-    + builtins.readFile ./library.sh
+    + builtins.readFile library
   );
-  script = title: file: toFile title "#!/bin/sh\nexport LIBRARY=${library}\n. $LIBRARY\n. ${file}\n";
+  script = called: file: toFile called "#!/bin/sh\nexport LIBRARY=${prelude}\n. $LIBRARY\n. ${file}\n";
 
   hostsFile = toFile "hosts" (
     "127.0.0.1 localhost\n::1 localhost\n"
@@ -43,25 +43,25 @@ let
     sed -i 's/^\(keys:[^:]*:[^:]*\):.*/\1:${concatStringsSep "," (attrNames users)}/' /etc/group # they may read theirs
   '';
   install = folder: files: concatStringsSep "" (map
-    (title: "cp ${script title files.${title}} $out/${folder}/${title}\n")
+    (called: "cp ${script called files.${called}} $out/${folder}/${called}\n")
     (attrNames files));
 
   # A service is restarted if its own store path has changed, and only then: each is one.
-  service = title: file: make title ''
+  service = called: file: make called ''
     mkdir -p $out/bin
-    cp ${script title file} $out/bin/${title}
-    chmod 0555 $out/bin/${title}
+    cp ${script called file} $out/bin/${called}
+    chmod 0555 $out/bin/${called}
   '';
 in
 make "system" ''
   mkdir -p $out/bin $out/etc $out/services $out/sw/bin
   ln -s ${hostsFile} $out/etc/hosts
-  ${concatStringsSep "" (map (title: "ln -s ${service title services.${title}}/bin/${title} $out/services/${title}\n") (attrNames services))}
+  ${concatStringsSep "" (map (called: "ln -s ${service called services.${called}}/bin/${called} $out/services/${called}\n") (attrNames services))}
   ${install "sw/bin" commands}
-  echo forge > $out/nixos-version
+  echo ${title} > $out/nixos-version
   echo ${builtins.currentSystem} > $out/system
   cp ${activate} $out/activate
-  sed "s|@system@|$out|" ${../../../nix/lab/switch-to-configuration.sh} > $out/bin/switch-to-configuration
+  sed "s|@system@|$out|" ${./switch-to-configuration.sh} > $out/bin/switch-to-configuration
   chmod 0555 $out/activate $out/bin/switch-to-configuration
   for file in $out/sw/bin/*; do [ ! -e $file ] || chmod 0555 $file; done
 ''

@@ -1,0 +1,3 @@
+# shellcheck shell=sh
+set -eu
+exec haproxy -db -f "$CONFIGURATION"

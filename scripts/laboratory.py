@@ -1,0 +1,166 @@
+"""The demo's third story: routers, services and HA on three nodes, of which one loses its power.
+
+It is the node of the router that has the virtual address. The other router takes the address over, and HA starts
+elsewhere what was on that node.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from daemons import get_daemons
+from laboratory_packages import PARTS
+from stage import LAB, ROOT, Demo, DemoFailed, history, machine_spans, require, say, tool_argv
+
+NETWORK = ROOT / "examples" / "laboratory" / "lab" / "network.nix"
+MACHINES = ("router1", "router2", "dns", "proxy", "metrics", "web1", "web2", "desk")
+VIRTUAL = "10.77.0.254"  # the desk's way to the services
+WWW = "http://www.example.lab/"
+BATCH = "4"  # machines at once
+SOON = 15.0  # seconds: VRRP waits for three announcements, one a second, and a client for a name and a connection
+HA_SECONDS = 400.0  # two minutes until the node is fenced, and then the machines boot
+WATCH = f"watch {WWW} 120"
+
+
+def run(demo: Demo) -> None:
+    with demo.part("Get the daemons"):
+        demo.environment["DEMO_PACKAGES"] = str(get_daemons(PARTS, demo.guests))
+    with demo.part("Start a lab with three nodes, which takes as long as a cluster"):
+        demo.tool("lab", "up", f"--{demo.guests}", "--pve", "9.1", "--nodes", "3", "--realistic")
+    with demo.part("Deploy the eight machines"):
+        demo.tool("deploy", "--jobs", BATCH, *demo.network, *LAB)
+        demo.tool("status", *demo.network)
+    with demo.part("Ask the name server for an address"):
+        said = demo.on("proxy", "lease eth0")
+        say(said)
+        require("by way of 10.77.1.254, of example.lab" in said, "the name server's machine offered no address")
+    with demo.part("Tell Prometheus of the machines"):
+        tell_prometheus(demo)
+    with demo.part("Ask the service from outside, through the virtual address"):
+        say(demo.on("desk", "ip route get 10.77.1.11"))
+        until(lambda: demo.on("desk", f"curl --silent --max-time 5 {WWW} || true"), "it works", 60.0)
+    master = find_master(demo)
+    with demo.part(f"Cut the power of the node of {master}, which has the virtual address"):
+        before = whereabouts(demo)
+        node = before[master][0]
+        lost = sorted(name for name, (where, _) in before.items() if where == node)
+        say(f"on {node}: {', '.join(lost)}")
+        milliseconds = cut_and_watch(demo, node)
+        say(f"The service answered again after {milliseconds / 1000:.1f} seconds.")
+        require(milliseconds < SOON * 1000, f"the service was silent for {milliseconds / 1000:.1f} seconds")
+        require(find_master(demo, lost) != master, "no other router has the virtual address")
+    with demo.part("HA starts elsewhere what was on that node"):
+        began = time.monotonic()
+        wait_for_ha(demo, node)
+        say(f"HA has started {', '.join(lost)} on other nodes, {time.monotonic() - began:.0f} seconds later.")
+    with demo.part("The machines are where HA put them, and `check` finds no difference"):
+        demo.tool("check", *demo.network)
+        after = whereabouts(demo)
+        require(after["router1"][0] != after["router2"][0], "both routers are on one node")
+        require(after["web1"][0] != after["web2"][0], "both web machines are on one node")
+    with demo.part("Deploy again: nothing changes, and Prometheus reaches all of them"):
+        last = len(history(demo))
+        demo.tool("deploy", *demo.network, *LAB)
+        require(len(history(demo)) == last, "a deploy without a change took a step")
+        require(whereabouts(demo) == after, "the deploy moved a machine")
+        see_all(demo)
+    demo.spans += machine_spans(history(demo), MACHINES)
+    with demo.part("Give the node its power back: HA has nothing to do"):
+        demo.tool("lab", "power", node, "on")
+        demo.tool("check", *demo.network)
+    with demo.part("Destroy everything"):
+        demo.tool("destroy", "--yes", *demo.network, *LAB)
+        vms = demo.ask("lab", "status")["vms"]
+        require(not vms, f"the lab still has VMs: {vms}")
+    with demo.part("Stop the lab"):
+        demo.tool("lab", "down")
+
+
+def whereabouts(demo: Demo) -> dict[str, tuple[str, str]]:
+    """The node of each machine, and whether it runs, as the cluster knows it."""
+    vms: dict[str, dict[str, Any]] = demo.ask("lab", "status")["vms"]
+    return {vm["name"]: (vm["node"], vm["status"]) for vm in vms.values()}
+
+
+def find_master(demo: Demo, without: list[str] | None = None) -> str:
+    """The router that has the virtual address; `without`: machines that are gone."""
+    routers = [name for name in ("router1", "router2") if name not in (without or [])]
+    having = [name for name in routers if f"{VIRTUAL}/" in demo.on(name, "ip -brief address show eth0")]
+    if len(having) != 1:
+        raise DemoFailed(f"the virtual address is on {having or 'no router'}, and not on one")
+    return having[0]
+
+
+def until(ask: Callable[[], str], expected: str, seconds: float) -> str:
+    """The first answer with what is expected in it."""
+    deadline = time.monotonic() + seconds
+    while expected not in (answer := ask()):
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"the answer is {answer!r}, without {expected!r}")
+        time.sleep(1.0)
+    say(answer)
+    return answer
+
+
+def tell_prometheus(demo: Demo) -> None:
+    """What we export, to where it looks."""
+    file = demo.scratch / "machines.json"
+    demo.tool("export", *demo.network, "prometheus", "--port", "9100", "--out", str(file))
+    demo.tool("scp", *demo.network, str(file), "metrics:/var/lib/prometheus/targets/")
+    see_all(demo)
+
+
+def see_all(demo: Demo) -> None:
+    deadline = time.monotonic() + 60.0
+    while (seen := watched(demo)) != sorted(MACHINES):
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"Prometheus reaches only {seen}")
+        time.sleep(1.0)
+    say(f"Prometheus reaches all of them: {', '.join(seen)}")
+
+
+def watched(demo: Demo) -> list[str]:
+    """The machines that Prometheus reaches."""
+    found = json.loads(demo.on("metrics", "ask 'up == 1'"))["data"]["result"]
+    return sorted(one["metric"]["machine"] for one in found)
+
+
+def cut_and_watch(demo: Demo, node: str) -> int:
+    """For how many milliseconds the desk got no answer."""
+    with watching(demo) as lines:
+        require(next(lines, "").startswith("answers: "), "the desk gets no answer while all nodes run")
+        demo.tool("lab", "power", node, "off")
+        for line in lines:
+            if line.startswith("answers again after "):
+                return int(line.split()[3])
+    raise DemoFailed("the service did not answer again")
+
+
+@contextmanager
+def watching(demo: Demo) -> Iterator[Iterator[str]]:
+    """The lines of the desk's watch."""
+    say(f"$ nixops-proxmox ssh desk -- {WATCH}")
+    argv = tool_argv("ssh", *demo.network, "desk", "--", WATCH)
+    with subprocess.Popen(argv, env=demo.environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield told(process.stdout)
+        finally:
+            process.terminate()
+
+
+def told(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        say(f"desk: {line.strip()}")
+        yield line
+
+
+def wait_for_ha(demo: Demo, node: str) -> None:
+    deadline = time.monotonic() + HA_SECONDS
+    while any(where == node or status != "running" for where, status in whereabouts(demo).values()):
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"after {HA_SECONDS:.0f} seconds, HA has not started all machines: {whereabouts(demo)}")
+        time.sleep(2.0)
