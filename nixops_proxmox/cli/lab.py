@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(actions.add_parser("status", help="Show whether the lab runs, where, and its contents"))
     actions.add_parser("down", help="Stop the lab and all of its guests")
     actions.add_parser("reset", help="Remove everything from the lab")
-    power = actions.add_parser("power", help="Cut the power of a node and its guests, or give it back")
+    power = actions.add_parser("power", help="Take the power from a node and its guests, or give it back")
     power.add_argument("node", metavar="NODE")
     power.add_argument("power", choices=("off", "on"))
     inside = actions.add_parser("exec", help="Run a command in the lab's network, such as curl to a guest")
