@@ -86,14 +86,13 @@ END"""
 GRUB = r"""cat > /usr/local/bin/write-menu <<'END'
 #!/bin/sh
 entry() {
-  printf 'menuentry "%s" --class nixos --unrestricted {\n' "$1"
+  printf 'menuentry "%s" --class nixos --unrestricted {\nsearch --set=drive1 --label root\n' "$1"
   echo "  linux ($drive1)$kernel root=LABEL=root ro console=ttyS0 systemd.show_status=1 init=$2/init"
   printf '  initrd ($drive1)%s\n}\n' "$initrd"
 }
 kernel=$(ls /boot/vmlinuz-*) initrd=$(ls /boot/initrd.img-*) drive1='$drive1'
 {
   cat <<'HEADER'
-search --set=drive1 --label root
 if [ -s $prefix/grubenv ]; then
   load_env
 fi
