@@ -119,9 +119,10 @@ class ContainerHypervisor(PveHypervisor):
                 return super()._power(facts, note, kind, post, goal, patience)
             except (VmRunning, VmNotRunning):
                 node = self._finder.node_of(facts)
-                if not self._is_reached(node, facts.vmid, goal):
+                reached = self._is_reached(node, facts.vmid, goal)
+                if not reached and self._clock() > deadline:
                     raise
-            if not self._will_be_undone(node, facts.vmid, goal):
+            if reached and not self._will_be_undone(node, facts.vmid, goal):
                 return self._finder.learn(facts, node, goal)
             if self._clock() > deadline:
                 raise PveBusy(
