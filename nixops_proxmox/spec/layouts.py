@@ -164,7 +164,9 @@ empty() {
       exit 1
     done
   done || exit 1
-  echo "$on" | while read -r name type _; do
+  echo "$on" | while read -r name type system; do
+    # wipefs leaves enough of the labels for the pool to be imported again.
+    [ "$system" != zfs_member ] || ! command -v zpool >/dev/null || zpool labelclear -f "$name"
     wipefs -af "$name" >/dev/null
     case $type in
       lvm | crypt | dm) dmsetup remove --retry "$name" ;;

@@ -117,6 +117,16 @@ def test_a_second_run_changes_nothing_and_overwrites_nothing(init: Init, lab: Ru
     assert other.status == 2 and "stays as it is" in other.err
 
 
+def test_a_folder_with_a_network_of_another_name_gets_no_second_one(
+    init: Init, lab: RunningLab, tmp_path: Path
+) -> None:
+    (tmp_path / "shop").mkdir(exist_ok=True)
+    (tmp_path / "shop" / "flake.nix").write_text("{ }  # mine")
+    done = init(*make(lab), stdin=f"{lab.root_password}\n")
+    assert done.status == 0 and "flake.nix is there, and stays as it is" in done.err
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == ["flake.nix"]
+
+
 def test_the_dialog_needs_no_option(init: Init, lab: RunningLab, tmp_path: Path) -> None:
     """The address, the fingerprint, no token yet, who makes it, which storage, which bridge, agreed."""
     typed = [lab.url, "y", "n", "root@pam", "shared", "vmbr9", "vmbr1", "y"]

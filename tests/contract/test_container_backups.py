@@ -1,6 +1,7 @@
 """Backups of containers against the lab: taken, and put in the container's place."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,12 @@ def test_a_backup_brings_it_back_as_it_was_whether_it_stands_or_is_gone(bed: Hyp
         note(bed, "mp0", "data then")
         assert save(deployed) == ""
     before, facts = config(bed), bed.recorded().facts
-    (archive,) = [one for one in bed.labs["pve"].cluster.stores.volumes.values() if one.content == "backup"]
+    volumes = bed.labs["pve"].cluster.stores.volumes
+    (archive,) = [one for one in volumes.values() if one.content == "backup"]
     assert archive.volid.startswith(f"shared:backup/vzdump-lxc-{facts.vmid}-")
     assert f"nixops-proxmox {facts.uuid}" in archive.notes
+    of_a_vm = replace(archive, volid=archive.volid.replace("-lxc-", "-qemu-"), ctime=archive.ctime + 9)
+    volumes["", of_a_vm.volid] = of_a_vm  # the VM that had this VMID once
     for gone in (False, True):
         note(bed, "rootfs", "now")
         note(bed, "mp0", "data now")

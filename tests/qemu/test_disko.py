@@ -125,9 +125,9 @@ def test_zfs_is_mounted_after_a_kill_too_and_another_installer_makes_another_poo
         vmid = bed.facts("zfs")["vmid"]
         bed.api("POST", f"/nodes/{bed.node(vmid)}/qemu/{vmid}/status/stop")
         bed.wait_until_off(vmid)
-        bed.run("deploy", "zfs", "--until", "partitioned")
+        said = bed.run("deploy", "zfs", "--until", "partitioned", "-vv").stderr
         told = told_by_installer(bed, "zfs", look).splitlines()
-    assert pool_among(told) != first and "old" not in told
+    assert pool_among(told) != first and "old" not in told, said
 
 
 def pool_among(told: list[str]) -> str:

@@ -71,6 +71,7 @@ def test_a_raid_is_assembled_wiped_and_stopped_before_its_disks_are_wiped(tmp_pa
 def test_a_pool_is_let_go_before_its_disks_are_wiped(tmp_path: Path) -> None:
     status, calls, _ = run(tmp_path, 'empty "$T/a" "$T/b"', POOL="tank", PARTS="a1 b1")
     assert (status, calls[:3]) == (0, LOOKED)
+    assert {f"zpool labelclear -f {tmp_path}/{part}" for part in ("a1", "b1")} < set(calls)
     assert {f"wipefs -af {tmp_path}/{part}" for part in ("a1", "b1", "a", "b")} < set(calls)
 
 
