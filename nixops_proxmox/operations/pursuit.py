@@ -123,7 +123,15 @@ class Pursuit:
         finally:
             self._leave()
         tell_broken(self.machine, self.world, watched, promised=promised)
-        return self.machine
+        return self._as_placed(plan)
+
+    def _as_placed(self, plan: Plan) -> Machine:
+        """HA, or somebody else, may have moved it. Whoever only reads the record is told where it is."""
+        facts, vm = self.machine.facts, None if plan.shown is None else plan.shown.vm
+        if vm is None or facts.node != plan.seen.facts.node or vm.node == facts.node:
+            return self.machine
+        moved = self.machine.moved(self.machine.phase, replace(facts, node=vm.node))
+        return self.record(moved, f"it is on {vm.node} now; it was on {facts.node}")
 
     def _allow(self, **allowed: bool) -> None:
         self.world = replace(self.world, permissions=replace(self.world.permissions, **allowed))

@@ -289,3 +289,12 @@ def test_what_is_gone_is_lost_and_not_in_rescue() -> None:
     bench.cluster.vms.clear()
     with pytest.raises(NoPath, match="lost"):
         pursuit(bench).deploy()
+
+
+def test_a_machine_that_ha_moved_is_recorded_where_it_is_and_nothing_is_done_to_it() -> None:
+    bench = deployed()
+    bench.vm.node = "pve2"
+    before = list(bench.cluster.calls)
+    assert pursuit(bench).deploy().facts.node == "pve2"
+    assert bench.record.machine.facts.node == "pve2" and bench.record.machine.phase is Phase.READY
+    assert bench.cluster.calls == before
