@@ -9,7 +9,7 @@ from nixops_proxmox.display.screen import Screen
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.pve.wire.first_contact import FirstSight, look_first
 from nixops_proxmox.pve.wire.profiles import list_profiles, load_table, profiles_file, servers_in
-from nixops_proxmox.pve.wire.servers import ApiServer, normalized_fingerprint, parse_server
+from nixops_proxmox.pve.wire.servers import ApiServer, normalized_fingerprint, parse_server, tell_servers
 
 TOKEN = "nixops@pve!deploy"  # noqa: S105 -- its name
 ON_THE_NODE = "openssl x509 -noout -fingerprint -sha256 -in /etc/pve/local/pve-ssl.pem"
@@ -42,7 +42,7 @@ def _keep_profile(args: argparse.Namespace, screen: Screen, name: str) -> None:
             f"the profile {name!r} is of {', '.join(map(str, servers))}, and stays as it is",
             hint=f"give another --profile NAME, or change `url` in {profiles_file()}",
         )
-    screen.say(f"profile {name}: there already, with {', '.join(map(str, servers))}")
+    screen.say(f"profile {name}: there already, with {tell_servers(servers)}")
 
 
 def agree_to_trust(args: argparse.Namespace, screen: Screen, server: ApiServer, seen: FirstSight) -> bool:

@@ -26,6 +26,7 @@ from nixops_proxmox.pve.cluster.verdicts import candidates, is_asked_for
 from nixops_proxmox.pve.vm.copies import find_templates, is_stored
 from nixops_proxmox.pve.wire.profiles import Profile
 from nixops_proxmox.pve.wire.properties import GIB, storage_of
+from nixops_proxmox.pve.wire.servers import tell_servers
 from nixops_proxmox.spec import InstallSource, MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
@@ -60,8 +61,9 @@ def examine(
 
 
 def _version(release: Release, profile: Profile) -> Finding:
-    servers = ", ".join(str(server) for server in profile.servers)
-    found = f"PVE {release}" + (f" at {servers}, as {who_is(profile)}" if servers else "")
+    found = f"PVE {release}"
+    if profile.servers:
+        found += f" at {tell_servers(profile.servers)}, as {who_is(profile)}"
     if release < OLDEST:
         return Finding(
             Level.WARNING, "connection", found, "older than 7.4: upgrade it, because this version was never tested"

@@ -1,6 +1,7 @@
 """Where an API is: parsing what users write as the address of a PVE."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from urllib.parse import urlsplit
@@ -35,6 +36,12 @@ class ApiServer:
     @override
     def __str__(self) -> str:
         return self.url
+
+
+def tell_servers(servers: Sequence[ApiServer]) -> str:
+    """For people: the first, and how many others there are."""
+    more = f" and {len(servers) - 1} more" if len(servers) > 1 else ""
+    return f"{servers[0]}{more}"
 
 
 def parse_server(text: str) -> ApiServer:
