@@ -23,17 +23,18 @@ WEEKLY = "NIXOPS_PROXMOX_TEST_WEEKLY"
 REAL_GUESTS = ("tests/qemu/", "tests/lab/qemu/test_guests.py", "tests/lab/qemu/test_machine.py")
 # Files whose tests share machines that take long to make: in several processes they would be made again.
 SHARED = tuple(
-    f"tests/e2e/test_{name}.py"
+    f"tests/{name}.py"
     for name in (
-        "encrypted",
-        "faults",
-        "one_boot",
-        "probation",
-        "rolling",
-        "secrets",
-        "swapped_disks",
-        "systems",
-        "two_hypervisors",
+        "e2e/test_encrypted",
+        "e2e/test_faults",
+        "e2e/test_one_boot",
+        "e2e/test_probation",
+        "e2e/test_rolling",
+        "e2e/test_secrets",
+        "e2e/test_swapped_disks",
+        "e2e/test_systems",
+        "e2e/test_two_hypervisors",
+        "nixeval/test_supervised",
     )
 )
 # What typeguard makes of the package could be taken for the package itself: only commands that tests start keep what

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.activate import PROFILE
@@ -34,6 +35,22 @@ printf '[Service]\\nType=oneshot\\nExecStart=false\\n' >"$root/etc/systemd/syste
 printf '[Service]\\nExecStart=sleep infinity\\n' >"$root/etc/systemd/system/well.service"
 export container=lxc PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 exec chroot "$root" INIT --system --unit=small.target
+"""
+# Each in a cgroup of its own: in a common one, they would stop each other's units.
+APART = """\
+mkdir "$2"
+mount -t cgroup2 cgroup2 "$2"
+mkdir "$2/$1"
+echo $$ >"$2/$1/cgroup.procs"
+shift 2
+exec "$@"
+"""
+LEAVE = """\
+mount -t cgroup2 cgroup2 "$2"
+for _ in 1 2 3 4 5 6 7 8 9 10; do  # its processes take a moment to end
+  find "$2/$1" -depth -type d -exec rmdir {} + 2>/dev/null && break
+  sleep 0.5
+done
 """
 NAMESPACES = ("--fork", "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--kill-child")
 
@@ -84,11 +101,13 @@ def start_guest(folder: Path) -> Iterator[SystemdGuest]:
     """It runs `one`, its first generation."""
     script = BOOT.replace("INIT", str(INIT))
     log = (folder / "log").open("wb")
+    own, cgroups = f"guest-{uuid4().hex}", str(folder / "cgroups")
+    argv = ["unshare", *NAMESPACES, "sh", "-c", script, "boot", str(folder)]
     process = subprocess.Popen(
-        ["unshare", *NAMESPACES, "sh", "-c", script, "boot", str(folder)], stdout=log, stderr=log
+        ["unshare", "--mount", "sh", "-ec", APART, "apart", own, cgroups, *argv], stdout=log, stderr=log
     )
     try:
-        wait_until(lambda: process.poll() is not None or bool(children(process.pid)), 10, "the namespace")
+        wait_until(lambda: process.poll() is not None or has_guest(process.pid), 10, "the namespace")
         guest = SystemdGuest(*(children(process.pid) or [process.pid]))
         wait_until(lambda: process.poll() is not None or is_up(guest), 30, "systemd")
         if process.poll() is not None:
@@ -105,10 +124,19 @@ def start_guest(folder: Path) -> Iterator[SystemdGuest]:
                 os.kill(child, signal.SIGKILL)
         process.kill()
         process.wait()
+        subprocess.run(["unshare", "--mount", "sh", "-c", LEAVE, "leave", own, cgroups], check=False, timeout=60)
 
 
 def is_up(guest: SystemdGuest) -> bool:
     return guest.run("systemctl is-system-running").stdout.strip() in ("running", "degraded")
+
+
+def has_guest(pid: int) -> bool:
+    """It has come as far as the namespaces, and what it started last is the guest."""
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return words[1:2] == [NAMESPACES[0].encode()] and bool(children(pid))
+    return False
 
 
 def children(pid: int) -> list[int]:
