@@ -126,7 +126,7 @@ class Pursuit:
         return self._as_placed(plan)
 
     def _as_placed(self, plan: Plan) -> Machine:
-        """HA, or somebody else, may have moved it. Whoever only reads the record is told where it is."""
+        """Record where it is, if HA or somebody else has moved it: some verbs read only the record."""
         facts, vm = self.machine.facts, None if plan.shown is None else plan.shown.vm
         if vm is None or facts.node != plan.seen.facts.node or vm.node == facts.node:
             return self.machine

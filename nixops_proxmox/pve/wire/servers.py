@@ -39,7 +39,7 @@ class ApiServer:
 
 
 def tell_servers(servers: Sequence[ApiServer]) -> str:
-    """For people: the first, and how many others there are."""
+    """The first of them, and how many others there are: for people."""
     more = f" and {len(servers) - 1} more" if len(servers) > 1 else ""
     return f"{servers[0]}{more}"
 
