@@ -64,7 +64,9 @@ def run(demo: Demo) -> None:
     with demo.part("Deploy again: nothing changes, and Prometheus reaches all of them"):
         last = len(history(demo))
         demo.tool("deploy", *demo.network, *LAB)
-        require(len(history(demo)) == last, "a deploy without a change took a step")
+        require(len(history(demo)) == last + len(lost), "a deploy did more than record where HA put two machines")
+        recorded = {one["machine"]: one["node"] for one in demo.ask("status", *demo.network)["machines"]}
+        require(all(recorded[name] == after[name][0] for name in recorded), "the record has a machine on its old node")
         require(whereabouts(demo) == after, "the deploy moved a machine")
         see_all(demo)
     demo.spans += machine_spans(history(demo), MACHINES)
