@@ -69,11 +69,7 @@ def run(demo: Demo) -> None:
         say(rows)
         require(rows == "2", f"two commits passed their tests, and the database knows of {rows!r}")
     demo.spans += machine_spans(history(demo), MACHINES)
-    with demo.part("Destroy everything"):
-        demo.tool("destroy", "--yes", *demo.network, *LAB)
-        demo.tool("volume", "delete", "db-data", "--confirm", "db-data", *demo.network, *LAB)
-    with demo.part("Stop the lab"):
-        demo.tool("lab", "down")
+    demo.end(("volume", "delete", "db-data", "--confirm", "db-data"))
 
 
 def make_secrets(folder: Path) -> Path:

@@ -7,13 +7,13 @@ elsewhere what was on that node.
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from daemons import get_daemons
 from laboratory_packages import PARTS
-from stage import LAB, ROOT, Demo, DemoFailed, history, machine_spans, require, say, tool_argv
+from stage import LAB, ROOT, Demo, DemoFailed, history, machine_spans, require, say, tool_argv, wait_for
 
 NETWORK = ROOT / "examples" / "laboratory" / "lab" / "network.nix"
 MACHINES = ("router1", "router2", "dns", "proxy", "metrics", "web1", "web2", "desk")
@@ -41,7 +41,14 @@ def run(demo: Demo) -> None:
         tell_prometheus(demo)
     with demo.part("Ask the service from outside, through the virtual address"):
         say(demo.on("desk", "ip route get 10.77.1.11"))
-        until(lambda: demo.on("desk", f"curl --silent --max-time 5 {WWW} || true"), "it works", 60.0)
+        say(
+            wait_for(
+                lambda: demo.on("desk", f"curl --silent --max-time 5 {WWW} || true"),
+                lambda answer: "it works" in answer,
+                60.0,
+                lambda answer: f"{WWW} answered {answer!r}, without 'it works'",
+            )
+        )
     master = find_master(demo)
     with demo.part(f"Cut the power of the node of {master}, which has the virtual address"):
         before = whereabouts(demo)
@@ -73,12 +80,7 @@ def run(demo: Demo) -> None:
     with demo.part("Give the node its power back: HA has nothing to do"):
         demo.tool("lab", "power", node, "on")
         demo.tool("check", *demo.network)
-    with demo.part("Destroy everything"):
-        demo.tool("destroy", "--yes", *demo.network, *LAB)
-        vms = demo.ask("lab", "status")["vms"]
-        require(not vms, f"the lab still has VMs: {vms}")
-    with demo.part("Stop the lab"):
-        demo.tool("lab", "down")
+    demo.end()
 
 
 def whereabouts(demo: Demo) -> dict[str, tuple[str, str]]:
@@ -96,17 +98,6 @@ def find_master(demo: Demo, without: list[str] | None = None) -> str:
     return having[0]
 
 
-def until(ask: Callable[[], str], expected: str, seconds: float) -> str:
-    """The first answer with what is expected in it."""
-    deadline = time.monotonic() + seconds
-    while expected not in (answer := ask()):
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"the answer is {answer!r}, without {expected!r}")
-        time.sleep(1.0)
-    say(answer)
-    return answer
-
-
 def tell_prometheus(demo: Demo) -> None:
     """What we export, to where it looks."""
     file = demo.scratch / "machines.json"
@@ -116,11 +107,12 @@ def tell_prometheus(demo: Demo) -> None:
 
 
 def see_all(demo: Demo) -> None:
-    deadline = time.monotonic() + 60.0
-    while (seen := watched(demo)) != sorted(MACHINES):
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"Prometheus reaches only {seen}")
-        time.sleep(1.0)
+    seen = wait_for(
+        lambda: watched(demo),
+        lambda seen: seen == sorted(MACHINES),
+        60.0,
+        lambda seen: f"Prometheus reaches only {seen}",
+    )
     say(f"Prometheus reaches all of them: {', '.join(seen)}")
 
 
@@ -161,8 +153,9 @@ def told(lines: Iterator[str]) -> Iterator[str]:
 
 
 def wait_for_ha(demo: Demo, node: str) -> None:
-    deadline = time.monotonic() + HA_SECONDS
-    while any(where == node or status != "running" for where, status in whereabouts(demo).values()):
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"after {HA_SECONDS:.0f} seconds, HA has not started all machines: {whereabouts(demo)}")
-        time.sleep(2.0)
+    wait_for(
+        lambda: whereabouts(demo),
+        lambda found: all(where != node and status == "running" for where, status in found.values()),
+        HA_SECONDS,
+        lambda found: f"after {HA_SECONDS:.0f} seconds, HA has not started all machines: {found}",
+    )

@@ -9,13 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from timeline import Span
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ("--profile", "lab")  # the hypervisor: what `lab up` wrote
+T = TypeVar("T")
 ANSWER_SECONDS = 120.0  # from ready to a first answer
 READ = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=20).read().decode())"
 
@@ -79,20 +81,43 @@ class Demo:
             else ["python3", "-c", READ, url]
         )
         say(f"$ nixops-proxmox lab exec -- {shlex.join(words)}")
-        argv, deadline = tool_argv("lab", "exec", "--", *words), time.monotonic() + ANSWER_SECONDS
-        while True:
-            done = subprocess.run(argv, env=self.environment, check=False, capture_output=True, text=True, timeout=60)
-            answer = done.stdout.strip()
-            if is_expected(answer):
-                say(answer)
-                return answer
-            if time.monotonic() > deadline:
-                raise DemoFailed(f"{url} answered {answer!r}, not {expected}\n{done.stderr}")
-            time.sleep(0.5)
+        argv = tool_argv("lab", "exec", "--", *words)
+        done = wait_for(
+            partial(
+                subprocess.run, argv, env=self.environment, check=False, capture_output=True, text=True, timeout=60
+            ),
+            lambda done: is_expected(done.stdout.strip()),
+            ANSWER_SECONDS,
+            lambda done: f"{url} answered {done.stdout.strip()!r}, not {expected}\n{done.stderr}",
+        )
+        answer = str(done.stdout.strip())
+        say(answer)
+        return answer
+
+    def end(self, *more: Sequence[str]) -> None:
+        """Nothing stays. `more`: commands that delete what outlives its machine."""
+        with self.part("Destroy everything"):
+            self.tool("destroy", "--yes", *self.network, *LAB)
+            for words in more:
+                self.tool(*words, *self.network, *LAB)
+            vms = self.ask("lab", "status")["vms"]
+            require(not vms, f"the lab still has VMs: {vms}")
+        with self.part("Stop the lab"):
+            self.tool("lab", "down")
 
     def calls(self) -> int:
         """How many API calls the lab has answered so far."""
         return int(self.ask("lab", "status")["calls"])
+
+
+def wait_for(ask: Callable[[], T], fits: Callable[[T], bool], seconds: float, wrong: Callable[[T], str]) -> T:
+    """The first answer that fits; DemoFailed with what is wrong with the last one."""
+    deadline = time.monotonic() + seconds
+    while not fits(answer := ask()):
+        if time.monotonic() > deadline:
+            raise DemoFailed(wrong(answer))
+        time.sleep(0.5)
+    return answer
 
 
 def tool_argv(*words: str) -> list[str]:

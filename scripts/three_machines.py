@@ -38,9 +38,4 @@ def run(demo: Demo) -> None:
         require(all(machine == "web" for machine, _, _ in steps), f"more than web was touched: {steps}")
         require({to for _, _, to in steps} <= {"running", "ready"}, f"more than an activation was done: {steps}")
     demo.spans += machine_spans(history(demo), MACHINES)
-    with demo.part("Destroy everything"):
-        demo.tool("destroy", "--yes", *demo.network, *LAB)
-        vms = demo.ask("lab", "status")["vms"]
-        require(not vms, f"the lab still has VMs: {vms}")
-    with demo.part("Stop the lab"):
-        demo.tool("lab", "down")
+    demo.end()
