@@ -17,6 +17,8 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT)]
 from hints import GAP, Hint, error_classes, find_hints  # noqa: E402  # MkDocs loads this file by its path
 from pictures import with_pictures  # noqa: E402
 
+from nixops_proxmox.messages.reading import PLACES  # noqa: E402
+
 PAGES = {  # by what they are in the repository
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
@@ -140,59 +142,62 @@ Every error that has a hint, by the part that it belongs to. It is read from the
 If your message is not here, read [When something goes wrong](debugging.md).
 """
 
-FAMILIES = {  # where to read on, and what to say of all errors of a class
+_FAMILIES: dict[str, tuple[str, str]] = {  # a title; and where to read on, if the error itself does not say it
     "ConfigError": ("A profile, an argument or the environment", "profiles.md"),
     "SpecError": ("The description", "options.md"),
     "StateError": ("The record", "lifecycle.md"),
-    "Locked": ("Another run is at work", "debugging.md#another-run-holds-it"),
+    "Locked": ("Another run is at work", ""),
     "NoPath": ("What was asked does not lead anywhere from here", "lifecycle.md"),
     "NotBegun": ("Others failed first", "debugging.md#first-run-the-same-command-again"),
     "NeedsPermission": ("It needs your permission", "plan.md"),
-    "Unrecorded": ("The cluster has it, and the record has not", "debugging.md#it-is-not-in-the-record"),
-    "OnOtherHypervisor": ("It is on another hypervisor", "moving.md"),
+    "Unrecorded": ("The cluster has it, and the record has not", ""),
+    "OnOtherHypervisor": ("It is on another hypervisor", ""),
     "StateTooNew": ("The record is of a newer version", "debugging.md#where-things-are"),
     "PveError": ("Proxmox VE", "debugging.md#see-more"),
-    "PveUnreachable": ("Proxmox VE does not answer", "first-hour.md#when-something-is-in-the-way"),
+    "PveUnreachable": ("Proxmox VE does not answer", ""),
     "PveOutcomeUnknown": ("An answer of Proxmox VE was lost", "debugging.md#first-run-the-same-command-again"),
     "PveBusy": ("Proxmox VE is busy", "debugging.md#first-run-the-same-command-again"),
     "PveRefused": ("Proxmox VE refused", "rights.md"),
-    "NotAuthenticated": ("Proxmox VE does not know us", "first-hour.md#when-something-is-in-the-way"),
-    "PermissionDenied": ("A right is missing", "debugging.md#permission-denied"),
+    "NotAuthenticated": ("Proxmox VE does not know us", ""),
+    "PermissionDenied": ("A right is missing", ""),
     "NotFound": ("Something is not there", "debugging.md#see-more"),
     "BadParameter": ("Proxmox VE refused a value", "options.md"),
-    "NoPlace": ("No node has room", "plan.md#why"),
-    "VmidTaken": ("The VMID belongs to another guest", "debugging.md#the-vmid-belongs-to-another-guest"),
+    "NoPlace": ("No node has room", ""),
+    "VmidTaken": ("The VMID belongs to another guest", ""),
     "TaskFailed": ("A task of Proxmox VE failed", "debugging.md#see-more"),
     "TaskStillRunning": ("A task of Proxmox VE still runs", "debugging.md#first-run-the-same-command-again"),
     "GuestError": ("The guest", "debugging.md#in-the-guest"),
-    "AgentSilent": ("The guest agent does not answer", "debugging.md#no-answer-from-the-guest-agent"),
-    "NoAgentDevice": ("The VM has no agent device", "debugging.md#no-answer-from-the-guest-agent"),
+    "AgentSilent": ("The guest agent does not answer", ""),
+    "NoAgentDevice": ("The VM has no agent device", ""),
     "AgentRefused": ("The guest agent refused", "debugging.md#by-message"),
     "CommandFailed": ("A command in the guest failed", "debugging.md#in-the-guest"),
-    "JobStillRunning": ("A job in the guest still runs", "debugging.md#in-the-guest"),
+    "JobStillRunning": ("A job in the guest still runs", ""),
     "GuestLost": ("The guest was restarted", "debugging.md#first-run-the-same-command-again"),
     "Unwell": ("The machine is not well", "rolling.md"),
-    "WrongDisk": ("A disk is not the declared one", "debugging.md#a-disk-is-not-the-declared-one"),
-    "NoEndpoint": ("No address answered", "debugging.md#no-address-answered-as-this-machine"),
+    "WrongDisk": ("A disk is not the declared one", ""),
+    "NoEndpoint": ("No address answered", ""),
     "SshError": ("SSH", "debugging.md#by-message"),
-    "SshUnreachable": ("SSH: no connection", "debugging.md#no-address-answered-as-this-machine"),
+    "SshUnreachable": ("SSH: no connection", ""),
     "SshRefused": ("SSH: our key was refused", "debugging.md#by-message"),
-    "HostKeyChanged": ("SSH: somebody else answered", "debugging.md#host-key-changed"),
+    "HostKeyChanged": ("SSH: somebody else answered", ""),
     "ConnectionLost": ("SSH: the connection broke", "debugging.md#first-run-the-same-command-again"),
-    "HookFailed": ("One of your commands failed", "rolling.md#commands-around-a-change"),
+    "HookFailed": ("One of your commands failed", ""),
     "RouterError": ("The router", "routing.md"),
     "RouterUnreachable": ("The router does not answer", "routing.md"),
     "RouterOutcomeUnknown": ("An answer of the router was lost", "routing.md"),
-    "RouterCutOff": ("A change of the router cut us off", "routing.md#a-change-that-cuts-us-off"),
+    "RouterCutOff": ("A change of the router cut us off", ""),
     "NixError": ("Nix", "many-machines.md"),
     "NixMissing": ("There is no Nix", "index.md#on-your-proxmox"),
-    "EvaluationFailed": ("The network cannot be evaluated", "debugging.md#nix-errors"),
-    "BuildFailed": ("A system cannot be built", "debugging.md#nix-errors"),
+    "EvaluationFailed": ("The network cannot be evaluated", ""),
+    "BuildFailed": ("A system cannot be built", ""),
     "CopyFailed": ("A system cannot be copied", "many-machines.md"),
     "ActivationFailed": ("A system cannot be activated", "probation.md"),
-    "SwitchRefused": ("NixOS cannot switch while the machine runs", "debugging.md#it-takes-effect-only-after-a-reboot"),
-    "NotConfirmed": ("A system on probation was not confirmed", "probation.md#what-becomes-of-it"),
+    "SwitchRefused": ("NixOS cannot switch while the machine runs", ""),
+    "NotConfirmed": ("A system on probation was not confirmed", ""),
     "BootWanted": ("Something waits for a boot", "changes.md"),
+}
+FAMILIES = {  # what to say of all errors of a class, and where to read on
+    name: (title, page or PLACES[error_classes()[name]]) for name, (title, page) in _FAMILIES.items()
 }
 
 
