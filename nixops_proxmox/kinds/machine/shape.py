@@ -133,8 +133,13 @@ class Look:
 
 def see(world: World, machine: Machine) -> Look:
     """Only a plan of its hardware minds whether a machine runs that we never started."""
-    power = world.permissions.adjust or machine.phase is not Phase.DEFINED
+    power = world.permissions.adjust or has_run(machine)
     return Look(world, machine, world.hypervisor.find_vm(machine.facts, power=power))
+
+
+def has_run(machine: Machine) -> bool:
+    """We started it, as far as the record knows."""
+    return machine.phase is not Phase.DEFINED
 
 
 def hint_at(machine: Machine) -> str:

@@ -30,5 +30,4 @@ async def give_power(cluster: Cluster, node: str) -> None:
 
 
 def _starts_at_boot(vm: Vm) -> bool:
-    managed = vm.ha is not None and vm.ha.managed
-    return vm.kind == Vm.kind and bool(int(vm.config.get("onboot", 0))) and vm.running is None and not managed
+    return vm.kind == Vm.kind and bool(int(vm.config.get("onboot", 0))) and vm.running is None and not vm.is_managed

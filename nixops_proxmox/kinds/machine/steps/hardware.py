@@ -10,7 +10,7 @@ from nixops_proxmox.kinds.machine.copies import with_copies, without_dropped
 from nixops_proxmox.kinds.machine.disc import find_disc, remove_disc, without_disc
 from nixops_proxmox.kinds.machine.encryption import lost_seal
 from nixops_proxmox.kinds.machine.growth import with_outgrown
-from nixops_proxmox.kinds.machine.shape import Attempt, World
+from nixops_proxmox.kinds.machine.shape import Attempt, World, has_run
 from nixops_proxmox.kinds.machine.steps.identity import with_macs
 from nixops_proxmox.model import RESTORING, TEMPLATE_OF, Change, Facts, Machine, Phase, Power, Vm, old_copies
 from nixops_proxmox.spelling import Verb, command
@@ -157,7 +157,7 @@ class Destroy:
     """Destroy the VM and its disks"""
 
     def already(self, world: World, machine: Machine) -> Facts | None:
-        vms = (world.hypervisor.find_vm(facts, power=_ran(machine)) for facts in made_by_us(machine.facts))
+        vms = (world.hypervisor.find_vm(facts, power=has_run(machine)) for facts in made_by_us(machine.facts))
         if find_disc(machine.facts) or any(vms):
             return None
         if world.hypervisor.find_remains(machine.facts):
@@ -174,7 +174,7 @@ class Destroy:
         """Safe to repeat: only a VM with our mark is destroyed, and one that is gone needs nothing."""
         park_volumes(world, machine, attempt)
         for facts in made_by_us(machine.facts):
-            world.hypervisor.destroy_vm(facts, attempt.note_task, ran=_ran(machine))
+            world.hypervisor.destroy_vm(facts, attempt.note_task, ran=has_run(machine))
         remove_disc(world, machine, attempt)
         return self._forgotten(world, machine)
 
@@ -182,11 +182,6 @@ class Destroy:
         if machine.facts.uuid:
             world.keys.forget(machine.facts.uuid)
         return Facts()
-
-
-def _ran(machine: Machine) -> bool:
-    """We started it, as far as the record knows."""
-    return machine.phase is not Phase.DEFINED
 
 
 def volume_key(name: str) -> str:
