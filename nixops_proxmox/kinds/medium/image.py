@@ -4,7 +4,6 @@ at before it is sent."""
 import gzip
 import lzma
 import os
-import re
 import shutil
 import struct
 import subprocess
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 from nixops_proxmox.errors import ConfigError
 from nixops_proxmox.pve.cluster.templates import is_template, template_name
-from nixops_proxmox.pve.wire.upload import sha256_of, stored_name
+from nixops_proxmox.pve.wire.upload import sha256_of, stored_name, without_hash
 
 QCOW2 = b"QFI\xfb"
 HEADER = 32  # bytes of a qcow2 file that tell its size and its backing file
@@ -87,7 +86,7 @@ def open_template(place: Path) -> Image:
 
 def _stem(path: Path) -> str:
     """Without what the Nix store puts before a name."""
-    path = Path(unpacked_name(re.sub(r"^[a-z0-9]{32}-", "", path.name)))
+    path = Path(unpacked_name(without_hash(path.name)))
     return path.stem[:STEM]
 
 

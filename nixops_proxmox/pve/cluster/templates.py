@@ -1,6 +1,5 @@
 """Templates of containers that are files here: how they are called, and the one that all volumes are kept with."""
 
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ from nixops_proxmox.errors import ConfigError, NotFound, TaskFailed
 from nixops_proxmox.pve.api.answers import ClusterResources, StorageSeen
 from nixops_proxmox.pve.cluster.media import Media
 from nixops_proxmox.pve.vm.copies import is_stored
-from nixops_proxmox.pve.wire.upload import sha256_of, stored_name
+from nixops_proxmox.pve.wire.upload import sha256_of, stored_name, without_hash
 
 CONTENT = "vztmpl"
 ENDINGS = (".tar.xz", ".tar.gz", ".tar.zst")
@@ -26,7 +25,7 @@ def template_name(path: Path) -> str:
             hint=f"one of {', '.join(ENDINGS)} is needed",
         )
     digest = sha256_of(path)
-    path = Path(re.sub(r"^[a-z0-9]{32}-", "", path.name.lower().removesuffix(ending)) + ".tar")  # not the store's hash
+    path = Path(f"{without_hash(path.name.lower().removesuffix(ending))}.tar")
     return stored_name(f"{path.stem[:STEM]}-{digest[:16]}{ending}")
 
 

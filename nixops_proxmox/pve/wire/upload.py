@@ -65,6 +65,11 @@ def sha256_of(path: Path, progress: OnBytes = no_progress) -> str:
     return digest.hexdigest()
 
 
+def without_hash(name: str) -> str:
+    """Without what the Nix store puts before a name."""
+    return re.sub(r"^[a-z0-9]{32}-", "", name)
+
+
 def stored_name(filename: str) -> str:
     """The name that PVE gives an uploaded file: no folder, and anything unusual replaced."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", filename.replace("\\", "/").rpartition("/")[2])
