@@ -56,7 +56,7 @@ async def dump(call: Call) -> Any:
     config, release = call.vm.config, call.cluster.release
     match call.params["type"]:
         case "user":
-            return cloud_drive.user_data(config, call.vmid, release)
+            return cloud_drive.user_data(config, call.vmid, release, masked=True)
         case "meta":
             return cloud_drive.meta_data(config, call.vmid, release)
         case _:

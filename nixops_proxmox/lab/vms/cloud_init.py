@@ -45,18 +45,20 @@ async def write_drive(cluster: Cluster, vm: Vm) -> None:
 
 def drive_files(config: Mapping[str, str], vmid: int, release: Release) -> Mapping[str, str]:
     return {
-        "user-data": user_data(config, vmid, release, password=config.get("cipassword", "")),
+        "user-data": user_data(config, vmid, release),
         "meta-data": meta_data(config, vmid, release),
         "network-config": network_config(config),
     }
 
 
-def user_data(config: Mapping[str, str], vmid: int, release: Release, *, password: str = MASK) -> str:
-    """What the drive has, or what is shown of it."""
-    return "\n".join([*_user_lines(config, vmid, release, password), ""])
+def user_data(config: Mapping[str, str], vmid: int, release: Release, *, masked: bool = False) -> str:
+    """`masked`: as it is shown."""
+    if masked and "cipassword" in config:
+        config = {**config, "cipassword": MASK}
+    return "\n".join([*_user_lines(config, vmid, release), ""])
 
 
-def _user_lines(config: Mapping[str, str], vmid: int, release: Release, password: str) -> Iterator[str]:
+def _user_lines(config: Mapping[str, str], vmid: int, release: Release) -> Iterator[str]:
     name = config.get("name", f"VM{vmid}")
     search = config.get("searchdomain", "")
     yield from ("#cloud-config", f"hostname: {name.partition('.')[0]}", "manage_etc_hosts: true")
@@ -65,7 +67,7 @@ def _user_lines(config: Mapping[str, str], vmid: int, release: Release, password
         yield f"user: {user}"
         yield from ["disable_root: False"] if user == "root" else []
     if "cipassword" in config:
-        yield f"password: {password}"
+        yield f"password: {config['cipassword']}"
     if "sshkeys" in config:
         yield from ("ssh_authorized_keys:", *(f"  - {key}" for key in decode_keys(config["sshkeys"])))
     yield from ("chpasswd:", "  expire: False")
@@ -107,5 +109,5 @@ def _subnets(told: Mapping[str, str]) -> Iterator[str]:
 
 def meta_data(config: Mapping[str, str], vmid: int, release: Release) -> str:
     """Another value of anything is another instance."""
-    told = user_data(config, vmid, release, password=config.get("cipassword", "")) + network_config(config)
+    told = user_data(config, vmid, release) + network_config(config)
     return f"instance-id: {hashlib.sha1(told.encode(), usedforsecurity=False).hexdigest()}\n"

@@ -102,21 +102,8 @@ async def link(base: Volume, target: Volume) -> None:
 
 def burn_argv(tree: Path, iso: Path, label: str) -> list[str]:
     """As PVE does it with genisoimage."""
-    return [
-        "xorriso",
-        "-as",
-        "mkisofs",
-        "-quiet",
-        "-o",
-        str(iso),
-        "-V",
-        label,
-        "-J",
-        "-R",
-        "-iso-level",
-        "3",
-        str(tree),
-    ]
+    to, rock_ridge = ("-o", str(iso), "-V", label), ("-J", "-R", "-iso-level", "3")
+    return ["xorriso", "-as", "mkisofs", "-quiet", *to, *rock_ridge, str(tree)]
 
 
 async def burn(volume: Volume, label: str, files: Mapping[str, str]) -> None:
