@@ -135,9 +135,8 @@ class Agent:
                 raise self._silent("the VM is not running", "it was switched off, or it crashed") from error
             except AgentRefused as error:
                 if "No QEMU guest agent configured" in error.message:
-                    raise NoAgentDevice(
-                        f"{self._mute}: the VM has no agent device", hint="set `agent`, then stop and start it"
-                    ) from error
+                    why, hint = "the VM has no agent device", "set `agent`, then stop and start it"
+                    raise self._silent(why, hint, NoAgentDevice) from error
                 raise
             if growth.grace and vigil.waited >= look_at:
                 vigil.see(self._signs_of_boot(growth.most))
@@ -265,12 +264,8 @@ class Agent:
                 self._clock.sleep(0.2 * 2**tries)
                 tries += 1
 
-    @property
-    def _mute(self) -> str:
-        return f"VM {self._at[1]}: the guest agent does not answer"
-
-    def _silent(self, why: str, hint: str) -> AgentSilent:
-        return AgentSilent(f"{self._mute}: {why}", hint=hint)
+    def _silent(self, why: str, hint: str, error: type[AgentSilent] = AgentSilent) -> AgentSilent:
+        return error(f"VM {self._at[1]}: the guest agent does not answer: {why}", hint=hint)
 
 
 def is_lost_pid(message: str) -> bool:
