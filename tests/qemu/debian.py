@@ -5,14 +5,11 @@ kernel has no driver for AHCI, as that of Debian's `genericcloud` image.
 """
 
 import hashlib
-import os
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from nixops_proxmox.lab.image import packages
-from tests.pace import patience
+from tests.qemu import building
 
 TOOLS = ("mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy", "sfdisk", "qemu-img")
 PACKAGES = (
@@ -37,15 +34,11 @@ linux /{version}/linux
 initrd /{version}/initrd
 options root=LABEL=root ro console=ttyS0 systemd.show_status=1
 """
-SECONDS = 900.0
 
 
 def find_obstacle() -> str:
     """Why it cannot be built here, or nothing."""
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed (Debian: mmdebstrap, dosfstools, mtools, fdisk)"
-    return "" if os.geteuid() == 0 else "only root can unpack a system with its owners"
+    return building.find_obstacle(*TOOLS)
 
 
 def build_debian(cache: Path) -> Path:
@@ -61,20 +54,22 @@ def build_debian(cache: Path) -> Path:
 
 def _build(work: Path) -> Path:
     root, esp, system, disk = work / "root", work / "esp.img", work / "root.img", work / "disk.raw"
-    _run(
+    building.run(
         *("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "--mode=root"),
         *("--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"),
         *("--dpkgopt=path-exclude=/usr/share/locale/*", packages.SUITE, str(root), packages.MIRROR),
     )
     _seal(root)
     _fill_esp(root, esp)
-    _run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(system), f"{ROOT_SIZE >> 10}k")
+    building.run("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(root), str(system), f"{ROOT_SIZE >> 10}k")
     _truncate(disk, ESP_START + ESP_SIZE + ROOT_SIZE + TAIL)
-    _run("sfdisk", "-q", str(disk), given=TABLE)
+    building.run("sfdisk", "-q", str(disk), given=TABLE.encode())
     for part, start in ((esp, ESP_START), (system, ESP_START + ESP_SIZE)):
-        _run("dd", f"if={part}", f"of={disk}", "bs=1M", f"seek={start >> 20}", "conv=notrunc,sparse", "status=none")
+        building.run(
+            "dd", f"if={part}", f"of={disk}", "bs=1M", f"seek={start >> 20}", "conv=notrunc,sparse", "status=none"
+        )
     image = work / "disk.qcow2"
-    _run("qemu-img", "convert", "-q", "-c", "-f", "raw", "-O", "qcow2", str(disk), str(image))
+    building.run("qemu-img", "convert", "-q", "-c", "-f", "raw", "-O", "qcow2", str(disk), str(image))
     return image
 
 
@@ -88,8 +83,8 @@ def _seal(root: Path) -> None:
     # As cloud-init would at the first boot, which takes it minutes without KVM.
     (root / "etc/locale.gen").write_text("en_US.UTF-8 UTF-8\n")
     (root / "etc/default/locale").write_text("LANG=en_US.UTF-8\n")
-    _run("chroot", str(root), "locale-gen")
-    _run("chroot", str(root), "systemctl", "-q", "enable", "systemd-networkd", "systemd-resolved", "ssh")
+    building.run("chroot", str(root), "locale-gen")
+    building.run("chroot", str(root), "systemctl", "-q", "enable", "systemd-networkd", "systemd-resolved", "ssh")
 
 
 def _fill_esp(root: Path, esp: Path) -> None:
@@ -101,9 +96,9 @@ def _fill_esp(root: Path, esp: Path) -> None:
     entry.write_text(ENTRY.format(version=version))
     settings.write_text("timeout 0\ndefault debian.conf\n")
     _truncate(esp, ESP_SIZE)
-    _run("mkfs.vfat", "-n", "ESP", "-F", "32", str(esp))
+    building.run("mkfs.vfat", "-n", "ESP", "-F", "32", str(esp))
     folders = ("EFI", "EFI/BOOT", "EFI/systemd", "loader", "loader/entries", version)
-    _run("mmd", "-i", str(esp), *(f"::/{folder}" for folder in folders))
+    building.run("mmd", "-i", str(esp), *(f"::/{folder}" for folder in folders))
     files = {
         "EFI/BOOT/BOOTX64.EFI": loader,
         "EFI/systemd/systemd-bootx64.efi": loader,
@@ -113,14 +108,9 @@ def _fill_esp(root: Path, esp: Path) -> None:
         f"{version}/initrd": root / f"boot/initrd.img-{version}",
     }
     for name, source in files.items():
-        _run("mcopy", "-i", str(esp), str(source), f"::/{name}")
+        building.run("mcopy", "-i", str(esp), str(source), f"::/{name}")
 
 
 def _truncate(path: Path, size: int) -> None:
     with path.open("wb") as file:
         file.truncate(size)
-
-
-def _run(*argv: str, given: str | None = None) -> None:
-    done = subprocess.run(argv, input=given, capture_output=True, text=True, timeout=patience(SECONDS), check=False)
-    assert done.returncode == 0, f"{argv[0]}: {done.returncode}\n{done.stdout}\n{done.stderr}"

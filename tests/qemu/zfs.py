@@ -4,7 +4,6 @@ The tools come with their own libraries and loader, as the installer is of anoth
 """
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nixops_proxmox.lab.image import default_cache, packages
-from tests.pace import patience, wait_until
+from tests.pace import wait_until
+from tests.qemu import building
+from tests.qemu.tang import HOST
 
 if TYPE_CHECKING:
     from tests.qemu.bed import GuestBed
 
 PORT = 7510
-HOST = "10.77.0.1"  # of the lab's own side, as its guests reach it
 TOOLS, MODULES = ("zpool", "zfs"), ("spl", "zfs")
 INCLUDE = (packages.KERNEL.replace("image", "headers"), "zfs-dkms", "zfsutils-linux")
 WRAPPER = """\
@@ -33,14 +33,11 @@ FETCH = f"""\
 curl -sSf http://{HOST}:{PORT}/zfs.tar.gz | tar -xz -C /
 {"; ".join(f"[ -d /sys/module/{name} ] || insmod /opt/zfs/{name}.ko" for name in MODULES)}
 """
-SECONDS = 2400.0
 
 
 def find_obstacle() -> str:
     """Why it cannot be built here, or nothing."""
-    if shutil.which("mmdebstrap") is None:
-        return "mmdebstrap is not installed"
-    return "" if os.geteuid() == 0 else "only root can unpack a system with its owners"
+    return building.find_obstacle("mmdebstrap")
 
 
 def build_zfs() -> Path:
@@ -58,7 +55,7 @@ def build_zfs() -> Path:
 
 def _build(work: Path, kernel: str) -> None:
     root, packed, served = work / "root", work / "packed", work / "served"
-    _run(
+    building.run(
         *("mmdebstrap", "--variant=minbase", f"--include={','.join(INCLUDE)}", "--mode=root"),
         *("--components=main,contrib", packages.KERNEL_SUITE, str(root), packages.MIRROR),
     )
@@ -69,16 +66,16 @@ def _build(work: Path, kernel: str) -> None:
     for folder in (target / "lib", target / "bin", packed / "usr/local/bin", served):
         folder.mkdir(parents=True)
     for module in MODULES:
-        (target / f"{module}.ko").write_bytes(_run("xz", "-dc", str(built / f"{module}.ko.xz")))
+        (target / f"{module}.ko").write_bytes(building.run("xz", "-dc", str(built / f"{module}.ko.xz")))
     for tool in TOOLS:
         shutil.copy(root / "usr/sbin" / tool, target / "bin" / tool)
         wrapper = packed / "usr/local/bin" / tool
         wrapper.write_text(WRAPPER.format(tool=tool))
         wrapper.chmod(0o755)
-        needed = _run("chroot", str(root), "ldd", f"/usr/sbin/{tool}").decode()
+        needed = building.run("chroot", str(root), "ldd", f"/usr/sbin/{tool}").decode()
         for library in re.findall(r"(/lib\S+) \(", needed):
             shutil.copy((root / library.lstrip("/")).resolve(), target / "lib" / Path(library).name)
-    _run("tar", "-czf", str(served / "zfs.tar.gz"), "-C", str(packed), "opt", "usr")
+    building.run("tar", "-czf", str(served / "zfs.tar.gz"), "-C", str(packed), "opt", "usr")
 
 
 @contextmanager
@@ -92,9 +89,3 @@ def served_zfs(bed: "GuestBed") -> Iterator[None]:
             yield
         finally:
             server.kill()
-
-
-def _run(*argv: str) -> bytes:
-    done = subprocess.run(argv, capture_output=True, timeout=patience(SECONDS), check=False)
-    assert done.returncode == 0, f"{argv[0]}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
-    return done.stdout
