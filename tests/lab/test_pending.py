@@ -250,7 +250,7 @@ def test_the_cloud_init_drive_is_written_at_a_start_and_when_it_is_asked_for(
     before = lab.driver.burnt[drive]
     assert drive == f"local-lvm:vm-{vm}-cloudinit" and before["label"] == "cidata"
     assert "user: admin" in before["user-data"] and "****" not in before["user-data"]
-    assert "password: ****" in api.get(f"{QEMU}/{vm}/cloudinit/dump", type="user"), "it is shown to nobody"
+    assert "password: ****" in api.get(f"{QEMU}/{vm}/cloudinit/dump", type="user"), "nobody is shown the password"
     api.call("PUT", f"{QEMU}/{vm}/config", {"ciuser": "other"})
     assert lab.driver.burnt[drive] == before
     api.call("PUT", f"{QEMU}/{vm}/cloudinit")

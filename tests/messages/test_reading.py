@@ -30,7 +30,7 @@ def test_the_site_leads_from_an_error_to_the_same_place() -> None:
 
 
 def test_a_report_names_each_place_once_and_not_too_many() -> None:
-    lost = [errors.NoEndpoint("web: nobody answered"), errors.SshUnreachable("db: nobody answered")]
+    lost = [errors.NoEndpoint("web: no address answered"), errors.SshUnreachable("db: no connection")]
     assert [line.text for line in read_on(lost)] == ["more: docs/debugging.md#no-address-answered-as-this-machine"]
     all_of_them = [errors.Locked(""), errors.NoPlace(""), errors.VmidTaken(""), errors.HostKeyChanged("")]
     assert len(read_on(all_of_them)) == 3
