@@ -123,7 +123,8 @@ def test_every_test_with_a_real_guest_is_among_those_that_run_one_by_one() -> No
     assert sorted(path for path in paths if not path.startswith(REAL_GUESTS)) == []
 
 
-def test_every_file_of_e2e_that_shares_machines_is_kept_in_one_process() -> None:
-    files = sorted((ROOT / "tests" / "e2e").glob("test_*.py"))
-    sharing = [f"tests/e2e/{path.name}" for path in files if 'scope="module"' in path.read_text()]
-    assert sharing == sorted(SHARED)
+def test_every_file_whose_tests_share_machines_is_kept_in_one_process() -> None:
+    tests = ROOT / "tests"
+    sharing = [path for path in (tests / "e2e").glob("test_*.py") if 'scope="module"' in path.read_text()]
+    booting = [path for path in (tests / "nixeval").glob("test_*.py") if "start_guest(" in path.read_text()]
+    assert sorted(str(path.relative_to(ROOT)) for path in (*sharing, *booting)) == sorted(SHARED)

@@ -12,7 +12,7 @@ from uuid import uuid4
 from nixops_proxmox.model import Completed
 from nixops_proxmox.nixeval.activate import PROFILE
 from tests.nixeval.test_activate import NIX_ENV
-from tests.pace import wait_until
+from tests.pace import patience, wait_until
 
 INIT = Path("/lib/systemd/systemd")
 # What the system was that an administrator of a container would boot: nothing of this computer's own services.
@@ -124,7 +124,8 @@ def start_guest(folder: Path) -> Iterator[SystemdGuest]:
                 os.kill(child, signal.SIGKILL)
         process.kill()
         process.wait()
-        subprocess.run(["unshare", "--mount", "sh", "-c", LEAVE, "leave", own, cgroups], check=False, timeout=60)
+        argv = ["unshare", "--mount", "sh", "-c", LEAVE, "leave", own, cgroups]
+        subprocess.run(argv, check=False, timeout=patience(60))
 
 
 def is_up(guest: SystemdGuest) -> bool:
