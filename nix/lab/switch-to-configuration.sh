@@ -3,9 +3,8 @@
 set -eu
 system=@system@
 
-# Real guests boot what is the system profile by then.
 install_boot_loader() {
-  if command -v lab-grub >/dev/null; then lab-grub "$system"; fi
+  if command -v lab-boot-menu >/dev/null; then lab-boot-menu "$system"; fi
 }
 
 case ${1-} in

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.breaking import KERNELS
 from tests.pace import wait_until
 
 if TYPE_CHECKING:
@@ -14,42 +15,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.netns, pytest.mark.nix, pytest.mark.slow]
 
-# BREAK: what the boot of the new system does.
-NETWORK = """\
-let
-  from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
-  builder = import DEMO/builder.nix;
-  kernel = builder "linux-6.12.${from "VERSION" "1"}" { } ''mkdir $out; head -c 1000 /dev/zero >$out/bzImage'';
-  broken = from "BREAK" "";
-  base = import DEMO/system.nix {
-    name = "web";
-    hosts = { };
-    service = { port = if broken == "ill" then 81 else 80; handler = "echo version ${from "VERSION" "1"}"; };
-  };
-  breaks = { panic = "reboot; sleep 60"; };
-in
-{
-  web = {
-    deployment.proxmox = {
-      disks = [ { storage = "local-lvm"; size = "1G"; } ];
-      install.iso = "local:iso/lab-installer.iso";
-      memory = 512;
-      network = [ { bridge = "vmbr0"; } ];
-      deploy = { probation = 3; health.http = [ { port = 80; } ]; };
-    };
-    toplevel = builder "web-${from "VERSION" "1"}-${broken}" { } ''
-      cp -a ${base} $out
-      chmod -R u+w $out
-      sed -i "s|${base}|$out|g" $out/activate $out/bin/switch-to-configuration
-      ln -s ${kernel}/bzImage $out/kernel
-      cat >>$out/activate <<'EOF'
-      ${breaks.${broken} or ""}
-      EOF
-    '';
-  };
-}
-"""
-LOOK = "readlink -f /run/booted-system; readlink -f /nix/var/nix/profiles/system; lab-grub-choose"
+LOOK = "readlink -f /run/booted-system; readlink -f /nix/var/nix/profiles/system; lab-boot-choose"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -58,7 +24,7 @@ def web(lab_bed: "Bed") -> Iterator["Bed"]:
     from tests.e2e.bed import DEMO
 
     lab_bed.reset()
-    bed = lab_bed.with_network("kernels", NETWORK.replace("DEMO", str(DEMO)))
+    bed = lab_bed.with_network("kernels", KERNELS.replace("MORE", "").replace("DEMO", str(DEMO)))
     bed.run("deploy")
     yield bed
     bed.run("destroy", "--yes", check=False)

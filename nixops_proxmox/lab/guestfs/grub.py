@@ -83,12 +83,12 @@ def write_menu(system: str, root: str = "") -> None:
 
 
 def install(argv: list[str]) -> None:
-    """lab-grub SYSTEM: what NixOS's boot loader script does."""
+    """lab-boot-menu SYSTEM: what NixOS's boot loader script does."""
     write_menu(os.path.realpath(argv[0]))
 
 
 def choose(argv: list[str]) -> None:
-    """lab-grub-choose: print the system that this boot takes, and forget an entry that was for this boot alone."""
+    """lab-boot-choose: print the system that this boot takes, and forget an entry that was for this boot alone."""
     del argv
     path = f"{FOLDER}/grub.cfg"
     if not os.path.exists(path):  # installed before the lab had a menu

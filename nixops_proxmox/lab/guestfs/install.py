@@ -59,9 +59,9 @@ switch | test)
   SYSTEM=$top "$top/activate" || exit 1
   ln -sfn "$top" /run/current-system
   lab-services switch "$top"
-  [ "$1" = test ] || lab-grub "$top"
+  [ "$1" = test ] || lab-boot-menu "$top"
   ;;
-boot) lab-grub "$top" ;;
+boot) lab-boot-menu "$top" ;;
 dry-activate) lab-services dry-switch "$top" ;;
 *) echo "usage: switch-to-configuration switch|boot|test|dry-activate" >&2; exit 1 ;;
 esac
@@ -173,7 +173,7 @@ def has_boot_loader(system: str) -> bool:
     """Whether its switch-to-configuration writes the menu. Where none does, a guest boots what its profile is."""
     try:
         with open(f"{system}/bin/switch-to-configuration", encoding="utf-8", errors="replace") as file:
-            return "lab-grub" in file.read()
+            return "lab-boot-menu" in file.read()
     except OSError:
         return False
 

@@ -19,7 +19,7 @@ TOOLS = {
     "nixos-enter": "install:nixos_enter", "nixos-version": "install:nixos_version",
     "reboot": "power:reboot", "poweroff": "power:poweroff", "halt": "power:poweroff", "shutdown": "power:shutdown",
     "systemctl": "power:systemctl", "serve-http": "web:serve", "fetch-http": "web:fetch",
-    "grub-editenv": "grub:edit", "lab-grub": "grub:install", "lab-grub-choose": "grub:choose",
+    "grub-editenv": "grub:edit", "lab-boot-menu": "grub:install", "lab-boot-choose": "grub:choose",
     "lab-user": "users:lab_user", "sudo": "users:sudo",
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ PACKAGES = (
     "syslinux-common",
     "extlinux",
     "grub-efi-amd64-bin",
-    "systemd-boot-efi",
+    "systemd-boot",  # bootctl, too
     "efibootmgr",
 )
 

@@ -161,7 +161,7 @@ def test_a_bios_machine_is_installed_with_a_closure_changed_and_rolled_back(play
         await bench.ssh("/usr/lib/lab/bootloader refresh")
         menu = await bench.ssh("cat /boot/extlinux/extlinux.conf")
         assert "NixOS - Configuration 1" in menu
-        assert f"systemConfig={second}" in menu
+        assert f"init={second}/init" in menu
 
         await check_hotplug(bench, machine)
         bench.stamp("hotplug")

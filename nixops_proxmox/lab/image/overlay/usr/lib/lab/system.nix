@@ -89,8 +89,9 @@ let
         SYSTEM=$system "$system/activate" || exit $?
         ln -sfn "$system" /run/current-system
         lab-services switch "$system"
+        [ "$1" = test ] || lab-boot-menu "$system"
         ;;
-      boot) ;;
+      boot) lab-boot-menu "$system" ;;
       dry-activate) lab-services dry-switch "$system" ;;
       *) echo "usage: $0 switch|boot|test|dry-activate" >&2; exit 1 ;;
     esac
