@@ -44,8 +44,8 @@ def system(bed: "GuestBed") -> tuple[str, str]:
     ("broken", "told", "said"),
     [
         ("sshd", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
-        pytest.param("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "], marks=WEEKLY),
-        pytest.param("service", "reverted by us", ["health: http 80/: "], marks=WEEKLY),
+        ("network", "reverted by the guest", ["no confirmation came within 40 s", "ssh: "]),
+        ("service", "reverted by us", ["health: http 80/: "]),
         pytest.param("status", "reverted by the guest", ["its activation ended with status"], marks=WEEKLY),
         pytest.param(
             "machine",
