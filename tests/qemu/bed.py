@@ -40,13 +40,15 @@ class GuestBed(Bed):
         return super().command(verb, "--deployment", self.deployment, *arguments)
 
     @override
-    def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS, **extra: str
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments),
             env=self.environment | extra,
             capture_output=True,
             text=True,
-            timeout=patience(COMMAND_SECONDS),
+            timeout=patience(seconds),
         )
         said = f"{self.deployment}: {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         with (self.home / "commands.log").open("a") as log:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SECONDS = "40"  # of probation
+PATIENT = 900.0  # seconds for a deploy that waits for a login in vain, and for the boot after that
 LOOK = "readlink -f /run/booted-system; readlink -f /nix/var/nix/profiles/system"
 ONCE = "ls /sys/firmware/efi/efivars | grep -c LoaderEntryOneShot || true"
 
@@ -53,7 +54,8 @@ def test_a_machine_whose_boot_hangs_is_switched_off_and_on(web: "GuestBed") -> N
 
 
 def assert_left(web: "GuestBed", broken: str, told: str) -> None:
-    done = web.run("deploy", "--allow-reboot", check=False, VERSION="3", BREAK=broken, PROBATION=SECONDS)
+    environment = {"VERSION": "3", "BREAK": broken, "PROBATION": SECONDS}
+    done = web.run("deploy", "--allow-reboot", check=False, seconds=PATIENT, **environment)
     assert done.returncode == 7, done.stderr
     assert f"booted once, does not stay ({told})" in done.stderr, done.stderr
     assert (runs(web), verdict(web)) == ("2-", told)
