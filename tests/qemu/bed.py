@@ -29,6 +29,7 @@ class GuestBed(Bed):
 
     deployment: str = ""
     agent_socket: str = ""  # of an SSH agent with the user's own key
+    seconds: float = COMMAND_SECONDS
 
     @property
     @override
@@ -40,15 +41,13 @@ class GuestBed(Bed):
         return super().command(verb, "--deployment", self.deployment, *arguments)
 
     @override
-    def run(
-        self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS, **extra: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments),
             env=self.environment | extra,
             capture_output=True,
             text=True,
-            timeout=patience(seconds),
+            timeout=patience(self.seconds),
         )
         said = f"{self.deployment}: {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         with (self.home / "commands.log").open("a") as log:
