@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.story import run_story
 from tests.nixes import find_obstacle
 
-SECONDS = 2400.0  # two cores without KVM; half an hour when others work, too
+SECONDS = 2400.0  # eight minutes on two cores without KVM; more when others work, too
 pytestmark = [
     pytest.mark.qemu, pytest.mark.netns, pytest.mark.nix, pytest.mark.weekly, pytest.mark.timeout(SECONDS)
 ]  # fmt: skip
