@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import traceback
@@ -43,10 +44,10 @@ def told_in_words(work: Callable[[], int], screen: Screen, command: str) -> int:
     except KeyboardInterrupt as interrupt:
         screen.show([Line(f"interrupted; run the same command to continue: {command}", "yellow")])
         return status_of(interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT)
-    except BrokenPipeError:
-        _silence_stdout()
-        return 0  # the program that read our results has had enough
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
+            _silence_stdout()
+            return status_of(signal.SIGPIPE)
         if error.filename is None and error.errno not in HINTS:
             _show_defect(error, screen)
             return DEFECT_STATUS
@@ -72,6 +73,16 @@ def _show_defect(error: Exception, screen: Screen) -> None:
     screen.show([Line(f"error: a defect in {PROGRAM}: {type(error).__name__}: {error}", "bold red")])
     if screen.verbosity < 2:
         screen.show([Line("hint: please report it, with the output of -vv", "yellow")])
+
+
+def _nobody_reads_stdout() -> bool:
+    """Is it our results that found no reader? A pipe to a program that we started may break, too: that is a failure."""
+    watch = select.poll()
+    try:
+        watch.register(sys.stdout.fileno(), 0)  # errors are told without being asked for
+    except OSError:
+        return False  # it is no file at all
+    return bool(watch.poll(0))
 
 
 def _silence_stdout() -> None:

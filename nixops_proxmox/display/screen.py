@@ -68,10 +68,8 @@ class Screen:
 
     def sentences(self, lines: Iterable[str]) -> None:
         """Results that are read and not copied: a terminal shows each in as many lines as it needs."""
-        width = self.out.width if self.out.is_terminal else 0
         for line in lines:
-            text = shown(self.spell(line))
-            for part in fitted(text, width) if width else [text]:
+            for part in _parts(self.out, shown(self.spell(line))):
                 self.out.print(_text(part), soft_wrap=True)
 
     def json(self, value: Mapping[str, object]) -> None:
@@ -92,15 +90,26 @@ class Screen:
 
     def say(self, text: str) -> None:
         """Something that is good to know."""
-        self.err.print(_text(shown(self.spell(text))), soft_wrap=True)
+        self._tell(text)
 
     def warn(self, text: str) -> None:
-        self.err.print(_text("").append("warning: ", "yellow").append(shown(self.spell(text))), soft_wrap=True)
+        self._tell(text, begin=("warning: ", "yellow"))
 
     def show(self, lines: Sequence[Line]) -> None:
         """A report, as `messages` makes them, on stderr."""
         for line in lines:
-            self.err.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
+            self._tell(line.text, line.style)
+
+    def _tell(self, text: str, style: str = "", *, begin: tuple[str, str] = ("", ""), end: str = "\n") -> None:
+        """On stderr. A terminal shows it in as many lines as it needs, unless it is to be a line for each message."""
+        head, head_style = begin
+        whole = head + shown(self.spell(text))
+        *before, last = [whole] if self._plain else _parts(self.err, whole)
+        for part, tail in [*((one, "\n") for one in before), (last, end)]:
+            line = _text(part, style)
+            line.stylize(head_style, 0, len(head))
+            head = ""
+            self.err.print(line, end=tail, soft_wrap=True)
 
     def ask(self, question: str, *, yes: bool) -> bool:
         """Ask the user to agree. `yes`: they did already. NeedsPermission if we cannot ask."""
@@ -108,7 +117,7 @@ class Screen:
             return True
         if self._ask_from is None:
             raise NeedsPermission(f"{question} (cannot ask, because this is not a terminal)", hint="add --yes to agree")
-        self.err.print(_text(f"{shown_line(self.spell(question))} [y/N] ", "bold"), end="", soft_wrap=True)
+        self._question(f"{question} [y/N]")
         return self._ask_from().strip().lower() in ("y", "yes")
 
     @property
@@ -124,7 +133,7 @@ class Screen:
         if self._ask_from is None:
             raise ConfigError(f"we need {question} (cannot ask, because this is not a terminal)", hint=f"add {flag}")
         offered = f" [{default}]" if default else ""
-        self.err.print(_text(f"{shown_line(self.spell(question))}{offered}: ", "bold"), end="", soft_wrap=True)
+        self._question(f"{question}{offered}:")
         return self._ask_from().strip() or default
 
     def ask_for(self, word: str, told: str, *, given: str, otherwise: str) -> bool:
@@ -134,8 +143,13 @@ class Screen:
             return given == word
         if self._ask_from is None:
             raise NeedsPermission(f"{told} (cannot ask, because this is not a terminal)", hint=f"{otherwise} agrees")
-        self.err.print(_text(f"{shown_line(self.spell(told))}; type {word} to agree: ", "bold"), end="", soft_wrap=True)
+        self._question(f"{told}; type {word} to agree:")
         return self._ask_from().strip() == word
+
+    def _question(self, text: str) -> None:
+        """The answer is typed behind it."""
+        self._tell(shown_line(self.spell(text)), "bold", end="")
+        self.err.print(" ", end="", soft_wrap=True)
 
     @property
     def _is_lively(self) -> bool:
@@ -207,8 +221,11 @@ class _LogHandler(logging.Handler):
         self._screen.show([Line(self.format(record), style)])
 
 
+GONE = (errno.EIO, errno.EPIPE)  # of a terminal that was closed, and of a pipe that nobody reads
+
+
 class _Lasting:
-    """Standard error of a program that outlives its terminal: what cannot be shown any more stops nothing."""
+    """Standard error of a program that outlives who reads it: what cannot be shown any more stops nothing."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -232,7 +249,7 @@ def _unless_closed() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.EIO:
+        if error.errno not in GONE:
             raise
 
 
@@ -242,8 +259,19 @@ def _text(content: str, style: str = "", **more: Any) -> "Text":
     return Text(content, style, **more)
 
 
+def _parts(console: "Rich", text: str) -> Iterable[str]:
+    """The lines that a terminal shows of it. What is no terminal gets it as it is."""
+    return list(fitted(text, console.width)) if console.is_terminal else [text]
+
+
 def _open_rich(stream: Any) -> "Rich":
-    from rich.console import Console as Rich
+    from rich.console import Console
+
+    class Rich(Console):
+        @override
+        def on_broken_pipe(self) -> None:
+            """Rich would put /dev/null in place of standard output and end the program, whichever stream it is."""
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
     # NO_COLOR is honoured by rich. Empty means unset (no-color.org).
     return Rich(

@@ -22,7 +22,7 @@ class Ended(KeyboardInterrupt):
 
 
 def status_of(number: int) -> int:
-    """As a shell says it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+    """As a shell says it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP, 141 for SIGPIPE."""
     return 128 + number
 
 

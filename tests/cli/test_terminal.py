@@ -24,7 +24,7 @@ class Terminal:
     """A program on a pseudo terminal."""
 
     def __init__(self, fd: int, process: "subprocess.Popen[bytes]") -> None:
-        self.fd, self.process, self.seen = fd, process, ""
+        self.fd, self.process, self.seen, self.closed = fd, process, "", False
 
     def read_until(self, text: str, timeout: float = 20) -> None:
         deadline = time.monotonic() + patience(timeout)
@@ -39,8 +39,9 @@ class Terminal:
         while self.process.poll() is None:
             assert time.monotonic() < deadline, f"it does not end; seen: {self.seen!r}"
             self._read(0.1)
-        while self._read(0.1):
-            pass
+        while not self.closed:  # the kernel may hand over a busy machine's last words long after their program
+            assert time.monotonic() < deadline, f"somebody keeps the terminal open; seen: {self.seen!r}"
+            self._read(0.1)
         return self.process.returncode
 
     def write(self, text: str) -> None:
@@ -58,7 +59,8 @@ class Terminal:
             return False
         try:
             self.seen += os.read(self.fd, 65536).decode(errors="replace")
-        except OSError:  # the other end is closed
+        except OSError:  # the other end is closed, and all was read
+            self.closed = True
             return False
         return True
 

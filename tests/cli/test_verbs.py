@@ -41,6 +41,7 @@ class Done:
 
     @property
     def value(self) -> Any:
+        assert self.out, f"it printed nothing, and ended with {self.status}: {self.err}"
         return json.loads(self.out)
 
 
