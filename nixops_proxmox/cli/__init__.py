@@ -84,7 +84,7 @@ exit status:
   9    a command of deploy.hooks failed
   70   this program has a defect
   130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
-  141  nobody read the results to their end
+  141  the program that read the results has ended
 """
 
 

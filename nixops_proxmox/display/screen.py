@@ -221,7 +221,7 @@ class _LogHandler(logging.Handler):
         self._screen.show([Line(self.format(record), style)])
 
 
-GONE = (errno.EIO, errno.EPIPE)  # of a terminal that was closed, and of a pipe that nobody reads
+GONE = (errno.EIO, errno.EPIPE)  # of a terminal that was closed, and of a pipe without a reader
 
 
 class _Lasting:

@@ -33,6 +33,8 @@ _SUPERVISOR = """\
 at=/run/nixops-proxmox/probation marker=/run/nixops-proxmox/activating profile={profile}
 roots=/nix/var/nix/gcroots/nixops-proxmox
 get() {{ cat "$at/$1" 2>/dev/null; }}
+# Who sees the end of a probation may begin the next: when it is told, nothing is left to be done.
+end() {{ rm -rf "$roots"; put state "$1"; }}
 put() {{ printf '%s\\n' "$2" >"$at/$1.new" && mv "$at/$1.new" "$at/$1"; }}
 now() {{ read -r up _ </proc/uptime; echo "${{up%%.*}}"; }}
 failed() {{
@@ -49,7 +51,7 @@ run() {{
     [ "$(now)" -lt "$limit" ] || kill -9 "$pid"
     sleep 0.2
   done
-  sh -c 'echo $$ >"$1/switch.pid"; exec "$2/bin/switch-to-configuration" "$3"' switch "$at" "$1" "$2" \\
+  sh -c 'echo $$ >"$1/switch.pid"; cd / && exec "$2/bin/switch-to-configuration" "$3"' switch "$at" "$1" "$2" \\
     </dev/null >>"$at/log" 2>&1 9>&- &
   job=$!
   while works "$job"; do
@@ -72,9 +74,11 @@ export PATH
 # One at a time. What a killed one left at work does not hold the lock: `run` waits for that.
 exec 9>/run/nixops-proxmox/probation.lock
 flock 9
+# It works in its own folder, and so never in that of the next probation, which is put in its place.
+cd "$at" || exit 0
+at=.
 echo $$ >"$at/pid"
 system=$(get system) previous=$(get previous)
-cd /
 while :; do
   case $(get state) in
   switching)
@@ -84,7 +88,7 @@ while :; do
     if [ "$code" -eq {needs_reboot} ] || {{ [ "$code" -eq 1 ] && grep -q "{inhibited}" "$at/log"; }}; then
       if choose && run "$system" boot; then
         put became "$(readlink "$profile")"
-        put state next-boot
+        end next-boot
       else
         revert "it could not be made the one that boots"
       fi
@@ -113,7 +117,7 @@ while :; do
     if choose && run "$system" boot; then
       put became "$(readlink "$profile")"
       rm -f "$marker"
-      put state confirmed
+      end confirmed
     else
       revert "it could not be made the one that boots"
     fi ;;
@@ -127,17 +131,16 @@ while :; do
     code=$?
     put back "$code"
     fresh=$(news "$(failed)")
-    if [ "$(readlink -f /run/current-system)" != "$previous" ]; then put state stuck
+    if [ "$(readlink -f /run/current-system)" != "$previous" ]; then end stuck
     else
       if [ "$code" -eq 0 ] || {{ [ "$code" -eq {units_failed} ] && [ -z "$fresh" ]; }}; then rm -f "$marker"
       else echo "$previous" >"$marker"
       fi
-      put state reverted
+      end reverted
     fi ;;
   *) break ;;
   esac
 done
-rm -rf "$roots"
 rm -f "$at/pid"
 """
 
@@ -163,7 +166,7 @@ start() {{
       --property=RestartSec=3 --setenv=PATH="$PATH" "$(command -v sh)" "$at/supervisor" && return
     sleep 1
   done
-  setsid sh -c 'echo $$ >"$1/keeper"; until sh "$1/supervisor"; do sleep 1; done; rm -f "$1/keeper"' probation "$at" \
+  setsid sh -c 'cd "$1" && echo $$ >keeper; until sh "$1/supervisor"; do sleep 1; done; rm -f keeper' probation "$at" \
     </dev/null >/dev/null 2>&1 &
 }}
 # wait_while TIMES STATE...: until its state is none of these, or TIMES looks were made (0: no limit). A supervisor that

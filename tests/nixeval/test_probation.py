@@ -219,6 +219,34 @@ def test_a_probation_is_begun_once_and_no_other_beside_it(guest: SmallGuest) -> 
     assert begin(guest, three, "n2").system == three
 
 
+# `mv` that waits for `gate` when it has made a state final: as long as that takes on a busy machine.
+MV = """\
+#!/bin/sh
+/bin/mv "$@" || exit
+[ "${2##*/}" = state ] && grep -qs confirmed "$2" || exit 0
+touch {root}/held
+while [ ! -e {root}/gate ]; do sleep 0.01; done
+"""
+
+
+def test_a_probation_that_begins_at_the_end_of_one_has_its_own_supervisor_and_roots(guest: SmallGuest) -> None:
+    """The last supervisor has said how it ended, and is still there."""
+    two, three = guest.make_system("two", ""), guest.make_system("three", "")
+    roots = guest.root / "nix/var/nix/gcroots/nixops-proxmox"
+    (guest.root / "bin/mv").write_text(MV.replace("{root}", str(guest.root)))
+    (guest.root / "bin/mv").chmod(0o755)
+    begin(guest, two)
+    assert known(confirm_probation(guest, "n1")).state is S.CONFIRMED
+    wait_until((guest.root / "held").exists, 5)
+    assert not roots.exists(), "whoever sees the end may begin: nothing of the last one is still to be done"
+    next_one = guest.start(begin_script(three, "n2", seconds=30, policy="revert"))
+    wait_until(lambda: known(find_probation(guest)).number == "n2", 5)
+    (guest.root / "gate").touch()
+    next_one.communicate()
+    assert wait_for(guest, S.WAITING).log.splitlines() == ["three test"]
+    assert {root.name: os.readlink(root) for root in roots.iterdir()} == {"probation": three, "previous": two}
+
+
 def test_a_guest_without_a_system_to_go_back_to_is_left_alone(guest: SmallGuest) -> None:
     (guest.root / "run" / "current-system").unlink()
     assert begin_probation(guest.make_system("two", ""), guest, "n1", DeploySpec()) is None
