@@ -36,6 +36,7 @@ class Pursuit:
 
     def to(self, goal: Phase, *, until: Phase | None = None) -> Machine:
         reached = until or goal
+        before = self.machine
         if self.machine.phase is not goal:
             self._begin()
         try:
@@ -44,7 +45,7 @@ class Pursuit:
             )
         finally:
             self._leave()
-        return self.machine
+        return self._as_placed(before)
 
     def as_seen(self) -> Machine:
         """As the world shows it. It is recorded only when something follows."""
@@ -123,15 +124,20 @@ class Pursuit:
         finally:
             self._leave()
         tell_broken(self.machine, self.world, watched, promised=promised)
-        return self._as_placed(plan)
+        return self._as_placed(plan.seen)
 
-    def _as_placed(self, plan: Plan) -> Machine:
-        """Record where it is, if HA or somebody else has moved it: some verbs read only the record."""
-        facts, vm = self.machine.facts, None if plan.shown is None else plan.shown.vm
-        if vm is None or facts.node != plan.seen.facts.node or vm.node == facts.node:
+    def _as_placed(self, before: Machine) -> Machine:
+        """Record where it is, if HA or somebody else has moved it: some verbs read only the record. `before`: as it was
+        recorded when this began. What we have moved ourselves is recorded already."""
+        facts, phase = self.machine.facts, self.machine.phase
+        gone = phase in (Phase.ABSENT, Phase.RESERVED, Phase.LOST)
+        if gone or facts.node != before.facts.node or facts.profile != self.world.spec.profile:
             return self.machine
-        moved = self.machine.moved(self.machine.phase, replace(facts, node=vm.node))
-        return self.record(moved, f"it is on {vm.node} now; it was on {facts.node}")
+        node = self.world.hypervisor.find_node(facts)
+        if node is None or node == facts.node:
+            return self.machine
+        moved = self.machine.moved(phase, replace(facts, node=node))
+        return self.record(moved, f"it is on {node} now; it was on {facts.node}")
 
     def _allow(self, **allowed: bool) -> None:
         self.world = replace(self.world, permissions=replace(self.world.permissions, **allowed))

@@ -298,3 +298,27 @@ def test_a_machine_that_ha_moved_is_recorded_where_it_is_and_nothing_is_done_to_
     assert pursuit(bench).deploy().facts.node == "pve2"
     assert bench.record.machine.facts.node == "pve2" and bench.record.machine.phase is Phase.READY
     assert bench.cluster.calls == before
+
+
+MOVED_BY_HAND: dict[str, Act] = {
+    "deploy": lambda one: one.deploy(),
+    "start": lambda one: one.to(Phase.READY),
+    "stop": lambda one: one.to(Phase.STOPPED),
+    "reboot": lambda one: one.reboot(),
+    "reboot --hard": lambda one: one.reboot(hard=True),
+    "reinstall": lambda one: one.reinstall(),
+}
+
+
+@pytest.mark.parametrize("act", MOVED_BY_HAND.values(), ids=MOVED_BY_HAND)
+def test_a_machine_that_somebody_moved_is_recorded_where_it_is_by_each_verb_that_changes_it(act: Act) -> None:
+    bench = deployed()
+    bench.vm.node = "pve2"
+    assert act(pursuit(bench)).facts.node == "pve2"
+    assert bench.record.machine.facts.node == "pve2"
+
+
+def test_a_machine_that_is_destroyed_or_lost_has_no_new_place() -> None:
+    bench = deployed()
+    bench.vm.node = "pve2"
+    assert pursuit(bench).to(Phase.ABSENT).phase is Phase.ABSENT

@@ -117,6 +117,10 @@ class Hypervisor(Protocol):
         """The node where a restore of ours failed and left an empty VM without a mark. Empty: there is none."""
         ...
 
+    def find_node(self, facts: Facts) -> str | None:
+        """Where our VM is, for what does no harm if it has moved. A look of a moment ago is good enough."""
+        ...
+
     def find_vm(self, facts: Facts, *, power: bool = True) -> Vm | None:
         """Our VM, wherever it is now. None only if the cluster says for certain that there is none, and never because
         we may not see it (PermissionDenied). Without `power`, it does not ask whether the VM runs."""

@@ -470,6 +470,10 @@ class Hypervisor:
         told = None if not power else Power.RUNNING if vm.running else Power.STOPPED
         return Vm(vm.vmid, vm.node, vm.uuid, told, {"memory": str(vm.memory), **vm.firmware}, tuple(vm.pending))
 
+    def find_node(self, facts: Facts) -> str | None:
+        vm = self.cluster.ours(facts)
+        return None if vm is None else vm.node
+
     def find_bearers(self, deployment: str, machine: str, besides: Collection[int]) -> Sequence[Bearer]:
         """Of machines that this cluster's own record does not know."""
         unknown = (
