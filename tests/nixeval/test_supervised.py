@@ -74,12 +74,14 @@ def test_the_supervisor_is_a_unit_and_outlives_the_login_that_began_it(guest: Sy
 
 @pytest.mark.parametrize("when", ["switching", "waiting"])
 def test_systemd_starts_one_again_that_was_killed_and_it_goes_on(guest: SystemdGuest, when: str) -> None:
-    begin(guest, guest.make_system("two", "sleep 7" if when == "switching" else ":"))
+    gate = "while [ ! -e /run/nixops-proxmox/gate ]; do sleep 0.1; done"
+    begin(guest, guest.make_system("two", gate if when == "switching" else ":"))
     assert state(guest).value == when
     wait_until(lambda: supervisor(guest)[0] == "active", 20)
     pid = guest.tell("cat /run/nixops-proxmox/probation/pid")
     guest.tell(f"kill -9 {pid}")
     wait_until(lambda: supervisor(guest)[0] == "active" and supervisor(guest)[1] != pid, 20)
+    guest.tell("touch /run/nixops-proxmox/gate")
     wait_until(lambda: state(guest) is S.WAITING, 20)
     done = confirm_probation(guest, "n1")
     assert done is not None and done.state is S.CONFIRMED
