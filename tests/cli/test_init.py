@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
@@ -21,6 +20,7 @@ from nixops_proxmox.lab.faults import Fault
 from nixops_proxmox.lab.storage import Storage
 from nixops_proxmox.lab.testing import RunningLab, start_lab
 from tests.cli.test_verbs import ROOT, Done
+from tests.pace import wait_until
 
 WHO = "nixops@pve!deploy"
 Init = Callable[..., Done]
@@ -244,9 +244,9 @@ def test_a_run_that_is_killed_leaves_no_token_that_nobody_knows(init: Init, lab:
         assert killed.stdin is not None
         killed.stdin.write(f"{lab.root_password}\n".encode())
         killed.stdin.close()
-        while WHO not in tokens(lab):  # however long it takes: each of its own waits ends, and then it does
-            assert killed.poll() is None, f"init ended with {killed.returncode}, and no token was made"
-            time.sleep(0.02)
+        # a busy machine starts it slowly; each of its own waits ends, and then it does
+        wait_until(lambda: WHO in tokens(lab) or killed.poll() is not None, 120, "the token")
+        assert killed.poll() is None, f"init ended with {killed.returncode}, and no token was made"
         killed.kill()
     assert "token_secret" not in profile(tmp_path) and profile(tmp_path)["token_id"] == WHO
     again = init(*make(lab), stdin=f"{lab.root_password}\n")
