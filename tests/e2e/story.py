@@ -24,7 +24,7 @@ PROMISES = {
         "volume db-data: deleted, with its data",
     ),
     "laboratory": (
-        "by way of 10.77.1.254, of example.lab",  # an address by DHCP
+        "by way of 10.77.5.254, of example.lab",  # an address by DHCP
         "Prometheus reaches all of them",
         "via 10.77.0.254 dev eth0",  # the way to the service
         "desk: silent",  # when the node of that router has no power

@@ -12,9 +12,10 @@ let
   domain = "example.lab";
   outside = number: "10.77.0.${toString number}";
   inside = number: "10.77.1.${toString number}";
+  house = number: "10.77.5.${toString number}"; # for devices: the lab has no DHCP server there, so ours is the only one
   dns = inside 10;
-  # Both are the routers' together, and always on the same one.
-  virtual = { outside = outside 254; inside = inside 254; };
+  # They are the routers' together, and always on the same one.
+  virtual = { outside = outside 254; inside = inside 254; house = house 254; };
 
   machine = name: { parts ? [ ], services ? { }, commands ? { }, environment ? { }, proxmox }: {
     deployment.proxmox = {
@@ -53,9 +54,13 @@ let
   router = number: priority: machine "router${toString number}" {
     parts = [ "keepalived" ];
     services.router = ./router.sh;
-    environment = { PRIORITY = toString priority; OUTSIDE = virtual.outside; INSIDE = virtual.inside; };
+    environment = { PRIORITY = toString priority; OUTSIDE = virtual.outside; INSIDE = virtual.inside; HOUSE = virtual.house; };
     proxmox = {
-      network = [ (nic "vmbr0" (outside (1 + number)) "") (nic "vmbr1" (inside (1 + number)) "") ];
+      network = [
+        (nic "vmbr0" (outside (1 + number)) "")
+        (nic "vmbr1" (inside (1 + number)) "")
+        (nic "vmbr5" (house (1 + number)) "")
+      ];
       placement = { spread = "routers"; strict = true; };
     };
   };
@@ -72,7 +77,7 @@ in
   router1 = router 1 100;
   router2 = router 2 50;
 
-  # Names and addresses for the services' network.
+  # Names for all, and addresses for the devices in the house.
   dns = service "dns" 10 {
     parts = [ "dnsmasq" ];
     services.dns = ./dns.sh;
@@ -82,19 +87,21 @@ in
         no-hosts
         domain=${domain}
         local=/${domain}/
-        dhcp-range=${inside 30},${inside 45},48h
-        dhcp-option=option:router,${virtual.inside}
+        dhcp-range=${house 30},${house 45},48h
+        dhcp-option=option:router,${virtual.house}
         host-record=www.${domain},${inside 11}
         host-record=metrics.${domain},${inside 12}
       '';
     };
-    proxmox.node = "pve3";
+    proxmox = {
+      network = [ (nic "vmbr1" dns virtual.inside) (nic "vmbr5" (house 10) "") ];
+      node = "pve3";
+    };
   };
 
   proxy = service "proxy" 11 {
     parts = [ "haproxy" ];
     services.proxy = ./proxy.sh;
-    commands.lease = ./lease.sh;
     environment.CONFIGURATION = ./haproxy.cfg;
     proxmox.node = "pve2";
   };
@@ -111,11 +118,15 @@ in
   web1 = web 1;
   web2 = web 2;
 
-  # A client outside, whose way to the services is the virtual address.
+  # A client outside, whose way to the services is the virtual address. It has a NIC in the house, too, to ask for an
+  # address there.
   desk = machine "desk" {
-    commands.watch = ./watch.sh;
+    commands = { watch = ./watch.sh; lease = ./lease.sh; };
     proxmox = {
-      network = [ (nic "vmbr0" (outside 20) virtual.outside) ];
+      network = [
+        (nic "vmbr0" (outside 20) virtual.outside)
+        { bridge = "vmbr5"; ipv4 = "none"; ipv6 = "none"; }
+      ];
       node = "pve3";
     };
   };

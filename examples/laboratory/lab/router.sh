@@ -13,6 +13,7 @@ vrrp_instance laboratory {
   virtual_ipaddress {
     $OUTSIDE/24 dev eth0
     $INSIDE/24 dev eth1
+    $HOUSE/24 dev eth2
   }
 }
 EOF

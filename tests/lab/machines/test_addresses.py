@@ -6,6 +6,7 @@ import pytest
 
 from nixops_proxmox.lab.machines.base import NicSlot
 from nixops_proxmox.lab.machines.simulated.addresses import Leases, eui64, plan, qga_interface
+from nixops_proxmox.lab.machines.simulated.sandbox import route_lines
 from nixops_proxmox.lab.network import bridge_lines, segment, subnet
 
 MAC = "BC:24:11:00:00:01"
@@ -85,3 +86,16 @@ def test_an_interface_without_addresses_has_no_such_key() -> None:
         decoys=False,
     )
     assert "ip-addresses" not in qga_interface(down)
+
+
+def test_a_nic_without_a_gateway_does_not_take_the_way_out_from_one_that_has_it() -> None:
+    """On a segment where nobody announces a router, a guest has only the gateway that it declares."""
+    slots = [NIC, NicSlot("net1", "virtio", "BC:24:11:00:00:02", "vmbr5")]
+    declared = {
+        "interfaces": [
+            {"name": "eth0", "ipv4": "10.77.0.9/24", "ipv6": "none", "gateway4": "10.77.0.254"},
+            {"name": "eth1", "ipv4": "10.77.5.9/24", "ipv6": "none"},
+        ]
+    }
+    nics = plan(slots, Leases(), declared, installer=False, renew=True, decoys=False)
+    assert route_lines(nics) == ["route replace default via 10.77.0.254 dev eth0 metric 1024"]
