@@ -118,15 +118,12 @@ in
   web1 = web 1;
   web2 = web 2;
 
-  # A client outside, whose way to the services is the virtual address. It has a NIC in the house, too, to ask for an
-  # address there.
+  # A client outside, whose way to the services is the virtual address. It has a NIC in the house, too, to ask for
+  # what a new device would get there.
   desk = machine "desk" {
     commands = { watch = ./watch.sh; lease = ./lease.sh; };
     proxmox = {
-      network = [
-        (nic "vmbr0" (outside 20) virtual.outside)
-        { bridge = "vmbr5"; ipv4 = "none"; ipv6 = "none"; }
-      ];
+      network = [ (nic "vmbr0" (outside 20) virtual.outside) (nic "vmbr5" (house 20) "") ];
       node = "pve3";
     };
   };
