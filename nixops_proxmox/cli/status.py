@@ -16,7 +16,6 @@ from nixops_proxmox.kinds.machine.encrypted import ROOT, disks_in, part_of, told
 from nixops_proxmox.kinds.machine.opening import BOOT, OPENED
 from nixops_proxmox.messages.amounts import duration, epoch_text
 from nixops_proxmox.messages.groups import by_hypervisor, grouped
-from nixops_proxmox.messages.lines import Line
 from nixops_proxmox.messages.shapes import machines as shapes
 from nixops_proxmox.messages.shapes.machines import MachineStatusJson, StatusJson
 from nixops_proxmox.model import Endpoint, Machine, Phase, recorded_slots
@@ -58,9 +57,9 @@ def run(args: argparse.Namespace, screen: Screen) -> int:
         return 0
     heads = ("machine", "phase", "hypervisor", "node", "vmid", "endpoint", "generation")
     screen.table(heads, [row(machine) for machine in shown], phases=1)
-    screen.result_lines([Line(line) for machine in shown for line in (*encrypted(machine), *tried(machine))])
+    screen.sentences([line for machine in shown for line in (*encrypted(machine), *tried(machine))])
     for name, lines in attempts.items():
-        screen.result_lines([Line(f"{name}:"), *(Line(f"  {line}") for line in lines)])
+        screen.sentences([f"{name}:", *(f"  {line}" for line in lines)])
     return 0
 
 

@@ -144,7 +144,7 @@ def show_findings(screen: Screen, findings: Sequence[Finding], errors: Sequence[
         screen.json(setup.FindingsJson(findings=[finding_json(finding) for finding in findings]))
     else:
         for finding in findings:
-            screen.result_lines(finding_lines(finding))
+            screen.result_lines(finding_lines(finding), fit=True)
     if not any(one.level is Level.PROBLEM for one in findings):
         return 0
     return errors[0].exit_status if errors else NOT_AS_IT_SHOULD_BE

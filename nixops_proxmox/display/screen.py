@@ -62,15 +62,16 @@ class Screen:
         """One line of result. What else is in it is indented."""
         self.out.print(_text(shown(self.spell(text))), soft_wrap=True)
 
-    def result_lines(self, lines: Sequence[Line]) -> None:
+    def result_lines(self, lines: Iterable[Line], *, fit: bool = False) -> None:
+        """`fit`: they are read and not copied, so a terminal shows each in as many lines as it needs."""
         for line in lines:
-            self.out.print(_text(shown(self.spell(line.text)), line.style), soft_wrap=True)
+            text = shown(self.spell(line.text))
+            for part in _parts(self.out, text) if fit else [text]:
+                self.out.print(_text(part, line.style), soft_wrap=True)
 
     def sentences(self, lines: Iterable[str]) -> None:
-        """Results that are read and not copied: a terminal shows each in as many lines as it needs."""
-        for line in lines:
-            for part in _parts(self.out, shown(self.spell(line))):
-                self.out.print(_text(part), soft_wrap=True)
+        """Results that are read and not copied."""
+        self.result_lines(map(Line, lines), fit=True)
 
     def json(self, value: Mapping[str, object]) -> None:
         self.out.print(_text(self.spell(json_text(value))), soft_wrap=True)
