@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
+from tests.bench.__main__ import beside_ssh, by_layer
+from tests.bench.layers import Layers
 from tests.bench.limits import objections
 from tests.bench.tables import tables
 from tests.bench.verbs import VERBS
@@ -19,6 +22,7 @@ FLEET = {
     "ratio": 1.044,
     "client_cpu_s": 2.3,
     "cpu_ms_per_machine": 230,
+    "cpu_ms_beside_ssh": 190,
     "peak_rss_mib": 85.0,
     "api_calls_per_machine": 59,
     "ready": 10,
@@ -62,4 +66,27 @@ def test_what_exceeds_a_limit_is_said(result: dict[str, Any], told: str) -> None
 
 
 def test_a_fleet_is_a_row_of_a_table() -> None:
-    assert "| 10 | 114.8 | 1.044 | 2.3 | 230 | 85.0 | 59 |" in tables({"fleet": [FLEET]})
+    assert "| 10 | 114.8 | 1.044 | 2.3 | 230 | 190 | 85.0 | 59 |" in tables({"fleet": [FLEET]})
+
+
+def test_what_ssh_uses_is_told_apart_from_the_rest() -> None:
+    found = {"cpu_s": 3.0, "layers": {"ssh": 1.0, "http": 0.5, "rest": 1.5}}
+    assert by_layer(found, 10) == {"ssh": 100, "http": 50, "rest": 150} and beside_ssh(found, 10) == 200
+    same = {"machines": 10, "made_cpu_ms_by_layer": by_layer(found, 10), "made_cpu_ms_beside_ssh": 200}
+    assert "| 10 | 100.0 | 50.0 | 150.0 | 200 |" in tables({"no_change": same})
+
+
+def test_a_layer_is_not_charged_for_what_another_one_does_for_it() -> None:
+    layers = Layers()
+
+    def work(seconds: float) -> None:
+        until = time.thread_time() + seconds
+        while time.thread_time() < until:
+            pass
+
+    inner = layers.measured("state", lambda: work(0.05))
+    outer = layers.measured("http", lambda: (work(0.02), inner(), inner()))
+    outer()
+    found = layers.seconds(1.0)
+    assert found["state"] >= 0.1 and 0.02 <= found["http"] < 0.05
+    assert sum(found.values()) == pytest.approx(1.0)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, insert, select, update
 
 from nixops_proxmox.core.thing import AnyThing
 from nixops_proxmox.errors import StateError
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import MACHINE, Lease
+from nixops_proxmox.state.often import Often
 from nixops_proxmox.state.schema import journal, things
 from nixops_proxmox.texts import is_machine_name, kept
 
@@ -24,7 +25,7 @@ _HERE = (
     & (things.c.kind == bindparam("kind_of"))
     & (things.c.name == bindparam("name_of"))
 )
-_CHANGE = (
+_CHANGE = Often(
     update(things)
     .where(_HERE)
     .values(
@@ -33,17 +34,20 @@ _CHANGE = (
         changed=bindparam("at"),
     )
 )
-_BEGIN = insert(journal).returning(journal.c.id)
+_BEGUN = (
+    "deployment_id", "kind", "name", "label", "phase_from", "phase_to", "began", "ended", "outcome", "error", "tasks",
+)  # fmt: skip
+_BEGIN = Often(insert(journal).values({name: bindparam(name) for name in _BEGUN}).returning(journal.c.id))
 _ATTEMPT = journal.c.id == bindparam("attempt")
 _TASKS = select(journal.c.tasks).where(_ATTEMPT)
-_NOTE_TASKS = update(journal).where(_ATTEMPT).values(tasks=bindparam("to_tasks", type_=journal.c.tasks.type))
+_NOTE_TASKS = Often(update(journal).where(_ATTEMPT).values(tasks=bindparam("to_tasks", type_=journal.c.tasks.type)))
 _END = (
     update(journal)
     .where(_ATTEMPT & (journal.c.outcome == bindparam("running")))
     .values(outcome=bindparam("to_outcome"), ended=bindparam("at"))
 )
-_END_WELL = _END.values(phase_to=bindparam("to_phase"))
-_END_BADLY = _END.values(error=bindparam("why"))
+_END_WELL = Often(_END.values(phase_to=bindparam("to_phase")))
+_END_BADLY = Often(_END.values(error=bindparam("why")))
 
 
 class AttemptOutcome(StrEnum):
@@ -145,7 +149,7 @@ class Journal:
             tasks = as_texts(tasks, "the tasks of an attempt")
             if thing.facts.task and thing.facts.task not in tasks:
                 done = [*tasks, thing.facts.task]
-                connection.execute(_NOTE_TASKS, {"attempt": attempt, "to_tasks": done})
+                _NOTE_TASKS.count(connection, {"attempt": attempt, "to_tasks": done})
 
     def commit(self, attempt: int, thing: AnyThing) -> None:
         """Record phase, facts, and that the attempt succeeded: all of it or nothing."""
@@ -193,14 +197,14 @@ class Journal:
             "error": "",
             "tasks": [],
         }
-        return int(connection.execute(_BEGIN, row).scalar_one())
+        return int(_BEGIN.rows(connection, row)[0][0])
 
     def _end(
-        self, connection: Connection, attempt: int, outcome: AttemptOutcome, end: Update, more: Mapping[str, str]
+        self, connection: Connection, attempt: int, outcome: AttemptOutcome, end: Often, more: Mapping[str, str]
     ) -> None:
         running = {"attempt": attempt, "running": AttemptOutcome.RUNNING.value}
         values = {**running, "to_outcome": outcome.value, "at": self._now(), **more}
-        if connection.execute(end, values).rowcount != 1:
+        if end.count(connection, values) != 1:
             raise _no_attempt(attempt)
 
 
@@ -221,7 +225,7 @@ def _put(connection: Connection, deployment_id: int, thing: AnyThing, now: float
     phase, facts = str(thing.phase), dict(thing.facts.to_json())
     here = {"deployment": deployment_id, "kind_of": thing.kind, "name_of": thing.name}
     values = {"to_phase": phase, "to_facts": facts, "at": now}
-    if connection.execute(_CHANGE, {**here, **values}).rowcount == 0:
+    if _CHANGE.count(connection, {**here, **values}) == 0:
         refuse_name(thing.name)
         key = {"deployment_id": deployment_id, "kind": thing.kind, "name": thing.name}
         connection.execute(insert(things), {**key, "phase": phase, "facts": facts, "changed": now})

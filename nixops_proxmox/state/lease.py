@@ -14,7 +14,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
-    Select,
     Table,
     bindparam,
     delete,
@@ -29,6 +28,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state.cells import as_moment, as_text
 from nixops_proxmox.state.database import reading, translated, writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
+from nixops_proxmox.state.often import Often
 from nixops_proxmox.state.schema import deployments, journal, leases
 from nixops_proxmox.texts import moment_text
 
@@ -76,10 +76,10 @@ class Held:
 
 
 # Built once: a fleet asks before each effect.
-_TOKEN = select(leases.c.name).where(
+_QUERY = select(leases.c.name).where(
     leases.c.deployment_id == bindparam("deployment"), leases.c.token == bindparam("token_of")
 )
-_TOKEN_TO_KEEP = _TOKEN.with_for_update(read=True)
+_TOKEN, _TOKEN_TO_KEEP = Often(_QUERY), Often(_QUERY.with_for_update(read=True))
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,18 @@ class Lease:
 
     def check(self, connection: Connection) -> None:
         """Raises Locked if the lease was broken. Call it in the transaction of the write that it guards."""
-        self._compare(connection, _TOKEN_TO_KEEP)
+        self._compare(_TOKEN_TO_KEEP.rows(connection, self._which))
 
-    def look(self, connection: Connection) -> None:
+    def look(self, engine: Engine) -> None:
         """The same without holding anybody up: it is true at this moment only."""
-        self._compare(connection, _TOKEN)
+        self._compare(_TOKEN.look(engine, self._which))
 
-    def _compare(self, connection: Connection, query: Select[Any]) -> None:
-        which = {"deployment": self.deployment_id, "token_of": self.token}
-        if len(connection.execute(query, which).all()) != len(self.scopes):
+    @property
+    def _which(self) -> dict[str, Any]:
+        return {"deployment": self.deployment_id, "token_of": self.token}
+
+    def _compare(self, rows: Sequence[Any]) -> None:
+        if len(rows) != len(self.scopes):
             raise Locked(
                 "somebody else has taken over this deployment; this run stops, and does and records nothing more",
                 hint="wait for the other run to end, then run the same command to continue",

@@ -265,8 +265,7 @@ class Deployment:
 
     def prove(self, lease: Lease) -> None:
         """Raises Locked if the lease was broken. For effects that no transaction can guard."""
-        with reading(self._engine) as connection:
-            lease.look(connection)
+        lease.look(self._engine)
 
     def held(self) -> Held | None:
         """Who holds the lease now, dead or alive."""

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def measure(parts: Sequence[str], fleets: Sequence[int], races: int, *, quick: b
                 "api_calls": again["again"]["total"] + again["again"]["polls"],
                 "made_cpu_s": round(again["cpu_s"], 2),
                 "made_wall_s": round(again["wall_s"], 2),
+                "made_cpu_ms_by_layer": by_layer(again, 100),
+                "made_cpu_ms_beside_ssh": beside_ssh(again, 100),
             }
         if "faults" in parts:
             result["faults"] = measure_faults(folder, 20 if quick else 200, say)
@@ -77,6 +79,8 @@ def measure_fleets(fleets: Sequence[int], folder: Path) -> list[dict[str, Any]]:
                 "ratio": round(found["wall_s"] / path, 3),
                 "client_cpu_s": round(found["cpu_s"], 2),
                 "cpu_ms_per_machine": round(1000 * found["cpu_s"] / count),
+                "cpu_ms_by_layer": by_layer(found, count),
+                "cpu_ms_beside_ssh": beside_ssh(found, count),
                 "peak_rss_mib": round(found["rss_mib"], 1),
                 "api_calls_per_machine": round(calls / count, 2),
                 "ready": found["ready"],
@@ -86,6 +90,16 @@ def measure_fleets(fleets: Sequence[int], folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def by_layer(found: Mapping[str, Any], count: int) -> dict[str, float]:
+    """Milliseconds of CPU for each machine."""
+    return {layer: round(1000 * seconds / count, 1) for layer, seconds in found["layers"].items()}
+
+
+def beside_ssh(found: Mapping[str, Any], count: int) -> int:
+    """Milliseconds of CPU for each machine, with a share of the start of Python."""
+    return round(1000 * (found["cpu_s"] - found["layers"]["ssh"]) / count)
+
+
 def summary(result: dict[str, Any]) -> str:
     lines = []
     if calls := result.get("api_calls"):
@@ -93,14 +107,15 @@ def summary(result: dict[str, Any]) -> str:
     for row in result.get("fleet", []):
         lines.append(
             f"{row['machines']} machines: {row['wall_s']} s ({row['ratio']} of the critical path), client: "
-            f"{row['client_cpu_s']} s CPU, {row['peak_rss_mib']} MiB; {row['api_calls_per_machine']} calls each"
+            f"{row['client_cpu_s']} s CPU ({row['cpu_ms_beside_ssh']} ms for each beside SSH), "
+            f"{row['peak_rss_mib']} MiB; {row['api_calls_per_machine']} calls each"
         )
     if race := result.get("race"):
         lines.append(f"race: p50 {race['p50_ms']} ms, p99 {race['p99_ms']} ms, wrong winners {race['wrong_winners']}")
     if same := result.get("no_change"):
         lines.append(
-            f"{same['machines']} machines at once: {same['made_wall_s']} s, client: {same['made_cpu_s']} s CPU;"
-            f" then no change: {same['api_calls']} API calls"
+            f"{same['machines']} machines at once: {same['made_wall_s']} s, client: {same['made_cpu_s']} s CPU"
+            f" ({same['made_cpu_ms_beside_ssh']} ms for each beside SSH); then no change: {same['api_calls']} API calls"
         )
     if faulty := result.get("faults"):
         lines.append(

@@ -13,6 +13,7 @@ from nixops_proxmox.model import Phase
 from nixops_proxmox.operations import Options, open_given
 from nixops_proxmox.pve.wire.calls import CallDone
 from nixops_proxmox.spec import NetworkSpec, parse_network
+from tests.bench.layers import Layers
 
 
 class Counted:
@@ -77,12 +78,14 @@ def deploy(folder: Path, wanted: dict[str, Any], counted: Counted) -> int:
 def main(folder: Path) -> int:
     wanted = json.load(sys.stdin)
     write_profile(folder, wanted)
-    first = Counted()
+    first, layers = Counted(), Layers()
+    layers.measure()
     began = time.monotonic()
     ready = deploy(folder, wanted, first)
     found: dict[str, Any] = {"wall_s": time.monotonic() - began, "ready": ready, "calls": first.to_json()}
     used = resource.getrusage(resource.RUSAGE_SELF)
-    found |= {"cpu_s": used.ru_utime + used.ru_stime, "rss_mib": used.ru_maxrss / 1024}
+    cpu = used.ru_utime + used.ru_stime
+    found |= {"cpu_s": cpu, "layers": layers.seconds(cpu), "rss_mib": used.ru_maxrss / 1024}
     if wanted["times"] == 2:
         second = Counted()
         deploy(folder, wanted, second)

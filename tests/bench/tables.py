@@ -9,6 +9,7 @@ FLEET = (
     ("ratio to the critical path", "ratio"),
     ("client CPU s", "client_cpu_s"),
     ("CPU ms for each", "cpu_ms_per_machine"),
+    ("beside SSH", "cpu_ms_beside_ssh"),
     ("peak MiB", "peak_rss_mib"),
     ("calls for each, with polls", "api_calls_per_machine"),
 )
@@ -31,6 +32,10 @@ def _tables(result: Mapping[str, Any]) -> Iterator[str]:
         yield table(("call", "times"), ([f"`{call}`", count] for call, count in calls["by_endpoint"].items()))
     if fleets := result.get("fleet"):
         yield table([head for head, _ in FLEET], ([row[key] for _, key in FLEET] for row in fleets))
+    if same := result.get("no_change"):
+        layers = same["made_cpu_ms_by_layer"]
+        heads = ("machines", *(f"{layer}, CPU ms for each" for layer in layers), "beside SSH")
+        yield table(heads, [[same["machines"], *layers.values(), same["made_cpu_ms_beside_ssh"]]])
     if faulty := result.get("faults"):
         yield table(
             ("machines", "calls that go wrong", "ready after one run"),
