@@ -84,9 +84,14 @@ def test_a_layer_is_not_charged_for_what_another_one_does_for_it() -> None:
         while time.thread_time() < until:
             pass
 
-    inner = layers.measured("state", lambda: work(0.05))
-    outer = layers.measured("http", lambda: (work(0.02), inner(), inner()))
-    outer()
+    inner = layers.measured("state", work)
+
+    def call() -> None:
+        work(0.02)
+        inner(0.05)
+        inner(0.05)
+
+    layers.measured("http", call)()
     found = layers.seconds(1.0)
     assert found["state"] >= 0.1 and 0.02 <= found["http"] < 0.05
     assert sum(found.values()) == pytest.approx(1.0)

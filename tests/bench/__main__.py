@@ -97,7 +97,8 @@ def by_layer(found: Mapping[str, Any], count: int) -> dict[str, float]:
 
 def beside_ssh(found: Mapping[str, Any], count: int) -> int:
     """Milliseconds of CPU for each machine, with a share of the start of Python."""
-    return round(1000 * (found["cpu_s"] - found["layers"]["ssh"]) / count)
+    seconds: float = found["cpu_s"] - found["layers"]["ssh"]
+    return round(1000 * seconds / count)
 
 
 def summary(result: dict[str, Any]) -> str:
