@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nixops_proxmox.lab.testing import RunningLab, start_lab
+from nixops_proxmox.lab.vms.outage import cut_power, give_power
 from tests.lab.http import Client
 from tests.lab.test_permissions import as_user
 
@@ -251,3 +252,16 @@ def test_a_trunk_needs_the_right_to_each_of_its_vlans(lab: RunningLab, seeded: C
     with as_user(lab, *rights, (VLANS.format(6), "SDN.Use")) as mine:
         answer = mine.call("POST", LXC, trunk)
         assert answer.status == 200, answer.reason
+
+
+def test_a_node_that_gets_its_power_back_starts_the_containers_that_say_onboot(lab: RunningLab, seeded: Client) -> None:
+    cluster = lab.cluster
+    for vmid, onboot in ((200, 1), (201, 0)):
+        assert make(seeded, vmid=vmid, onboot=onboot, start=1) == "OK"
+    lab.settle()
+    assert {200, 201} <= {vmid for vmid, one in cluster.vms.items() if one.running}
+    lab.run(cut_power(cluster, "pve1"))
+    assert not {vmid for vmid, one in cluster.vms.items() if one.running} & {200, 201}
+    lab.run(give_power(cluster, "pve1"))
+    lab.settle()
+    assert {vmid for vmid, one in cluster.vms.items() if one.running} & {200, 201} == {200}

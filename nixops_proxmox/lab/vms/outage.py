@@ -4,6 +4,8 @@ import asyncio
 
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
+from nixops_proxmox.lab.container import Container
+from nixops_proxmox.lab.containers import power as container_power
 from nixops_proxmox.lab.permissions import ROOT
 from nixops_proxmox.lab.vm import Vm
 from nixops_proxmox.lab.vms import power
@@ -19,15 +21,16 @@ async def cut_power(cluster: Cluster, node: str) -> None:
 
 
 async def give_power(cluster: Cluster, node: str) -> None:
-    """As a node that boots: it starts the VMs that say `onboot`. HA decides of those that it manages."""
+    """As a node that boots: it starts the guests that say `onboot`. HA decides of those that it manages."""
     if cluster.nodes[node].online:
         return
     cluster.set_online(node, online=True)
     for vm in cluster.vms_on(node):
         if _starts_at_boot(vm):
-            power.begin_start(cluster, Auth(ROOT), vm)
+            begin = container_power.start_task if isinstance(vm, Container) else power.start_task
+            begin(cluster, Auth(ROOT), vm.node, vm.vmid)
     wake(cluster)
 
 
 def _starts_at_boot(vm: Vm) -> bool:
-    return vm.kind == Vm.kind and bool(int(vm.config.get("onboot", 0))) and vm.running is None and not vm.is_managed
+    return bool(int(vm.config.get("onboot", 0))) and vm.running is None and not vm.is_managed
