@@ -16,7 +16,7 @@ def describe_move(found: "Passage") -> list[str]:
     if found.left is not None and found.target == found.left.profile:
         return [
             f"{name}: {found.source} → {found.target}, back to {found.left.told()}, which it left behind",
-            f"  its VM on {found.source} is destroyed, with what was written there",
+            f"  its {found.word} on {found.source} is destroyed, with what was written there",
         ]
     if found.left is not None:
         return [f"{name}: {found.left.profile} → {found.source}, which was begun before", *_ending(found.left.told())]
@@ -29,7 +29,7 @@ def describe_move(found: "Passage") -> list[str]:
         *lines,
         f"  it is {stop} to {shown_line(found.storage)} ({amount(found.size)} of disks)",
         f"  it is restored on {found.target}{where}, and started there",
-        *_ending(f"its VM on {found.source}"),
+        *_ending(f"its {found.word} on {found.source}"),
     ]
 
 

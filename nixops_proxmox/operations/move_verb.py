@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nixops_proxmox.core.graph import Ref
-from nixops_proxmox.errors import NoPath, StateError
+from nixops_proxmox.errors import StateError
 from nixops_proxmox.fleet import Outcome
 from nixops_proxmox.kinds.machine.errand import RAN
 from nixops_proxmox.kinds.machine.errands.moving import Arrive, DropLeft, GoBack, Leave, refuse_two
@@ -24,6 +24,7 @@ from nixops_proxmox.operations.moving import (
 )
 from nixops_proxmox.operations.open_deployment import HARDWARE_AS_IT_IS, OpenDeployment
 from nixops_proxmox.operations.recorded import where_it_is
+from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.spec import MachineSpec
 from nixops_proxmox.spelling import Verb, command
 
@@ -55,7 +56,6 @@ class MoveVerb(OpenDeployment):
             )
         if machine.facts.profile == to and find_left(machine.facts) is None:
             return Passage(name, to, to)
-        _refuse_container(machine)
         return foresee(self._sides(machine, to), machine, storage, self.volumes.attached(machine))
 
     def move(self, names: Sequence[str], to: str = "", storage: str = "") -> list[Outcome]:
@@ -71,7 +71,6 @@ class MoveVerb(OpenDeployment):
 
     def _move(self, name: str, lease: Any, to: str, storage: str) -> Machine:
         machine = self.record.machine(name)
-        _refuse_container(machine)
         left = find_left(machine.facts)
         if left is None and machine.facts.profile == to:
             return machine
@@ -85,7 +84,11 @@ class MoveVerb(OpenDeployment):
 
     def _sides(self, machine: Machine, to: str) -> Sides:
         spec = self.spec(machine.name).model_copy(update={"profile": to})
-        return Sides(self._parts.hypervisor(machine.facts.profile), self._parts.hypervisor(to), spec, to)
+        return Sides(self._guests(machine, machine.facts.profile), self._guests(machine, to), spec, to)
+
+    def _guests(self, machine: Machine, profile: str) -> PveHypervisor:
+        """The hypervisor of a profile, for what the machine is."""
+        return self._parts.guests_of(profile, container=machine.facts.container)
 
     def _leave(self, name: str, lease: Any, to: str, storage: str) -> None:
         """Afterwards, the machine is recorded at its new place, where it is only a backup yet."""
@@ -100,7 +103,7 @@ class MoveVerb(OpenDeployment):
             ran = machine.facts.errand[RAN] == "yes"
             there = find_there(sides, machine, archive, self._parts.clock)
             place = choose_place(sides, machine.facts, there)
-            left = Left(old.profile, old.vmid, machine.facts.node, ran, there.volume, passage.disks)
+            left = Left(old.profile, old.vmid, machine.facts.node, ran, there.volume, passage.disks, word=passage.word)
             return with_left(placed(machine.facts, sides, place), left)
 
         pursuit.run(
@@ -123,7 +126,7 @@ class MoveVerb(OpenDeployment):
         left = find_left(machine.facts)
         if left is None:
             return machine
-        elsewhere, spec = self._parts.hypervisor(left.profile), self._spec_there(machine)
+        elsewhere, spec = self._guests(machine, left.profile), self._spec_there(machine)
         permissions = AS_DESCRIBED_THERE if name in self.described() else HARDWARE_AS_IT_IS
         pursuit = self._pursuit(name, lease, permissions, spec)
         if left.archive:
@@ -149,7 +152,7 @@ class MoveVerb(OpenDeployment):
             )
         pursuit = self._pursuit(name, lease, HARDWARE_AS_IT_IS)
         pursuit.machine = pursuit.as_seen()
-        pursuit.run(GoBack(self._parts.hypervisor(left.profile), left))
+        pursuit.run(GoBack(self._guests(pursuit.machine, left.profile), left))
         back = self._pursuit(name, lease, HARDWARE_AS_IT_IS)
         return back.to(Phase.READY if left.ran else Phase.STOPPED)
 
@@ -160,12 +163,4 @@ class MoveVerb(OpenDeployment):
         if left is not None:
             self._parts.care.refuse(name, left.profile)
             pursuit = self._pursuit(name, lease, HARDWARE_AS_IT_IS)
-            pursuit.run(DropLeft(self._parts.hypervisor(left.profile), left))
-
-
-def _refuse_container(machine: Machine) -> None:
-    if machine.facts.container:
-        raise NoPath(
-            f"{machine.name}: it is a container, and we move VMs alone to another hypervisor",
-            hint="describe another machine there; or take it there in PVE (`vzdump`, `pct restore`)",
-        )
+            pursuit.run(DropLeft(self._guests(machine, left.profile), left))

@@ -145,9 +145,9 @@ ARCHIVED = {
 }
 
 
-def test_each_volume_goes_where_it_was_or_all_on_one_storage() -> None:
+def test_each_volume_goes_where_it_was_or_where_it_is_told_to_go() -> None:
     assert restored_volumes(ARCHIVED) == {"rootfs": "ssd:8", "mp0": "hdd:1.5,mp=/data,backup=1"}
-    assert restored_volumes(ARCHIVED, "new") == {"rootfs": "new:8", "mp0": "new:1.5,mp=/data,backup=1"}
+    assert restored_volumes(ARCHIVED, {"mp0": "new"}) == {"rootfs": "ssd:8", "mp0": "new:1.5,mp=/data,backup=1"}
 
 
 def test_what_is_in_no_backup_is_what_was_not_named_then() -> None:

@@ -70,7 +70,7 @@ VERBS: dict[str, tuple[Act, str]] = {
     "rescue": (lambda one: one.rescue(WEB), "a container has no installer"),
     "backup": (lambda one: one.work_on(WEB, backed_up), ""),
     "restore": (restored, ""),
-    "move": (lambda one: one.move(WEB, "other"), "it is a container"),
+    "move": (lambda one: one.move(WEB, "pve"), ""),
     "adopt": (lambda one: one.examine("pve", WEB), "container"),
     "recover": (lambda one: one.recoverable(["pve"]), ""),
     "reinstall": (lambda one: one.reinstall(WEB), ""),

@@ -16,7 +16,8 @@ LEFT = "left behind"  # in `Facts.extra`
 @dataclass(frozen=True)
 class Left:
     """The old VM. `ran`: the machine ran before. `archive`: the backup of it that is to be restored, as the new
-    hypervisor calls it; empty: it was restored. `storage`: where to. Empty: to storages of the same names."""
+    hypervisor calls it; empty: it was restored. `storage`: where to. Empty: to storages of the same names. `word`: what
+    the machine is, a VM or a container."""
 
     profile: str
     vmid: int
@@ -24,9 +25,10 @@ class Left:
     ran: bool
     archive: str = ""
     storage: str = ""
+    word: str = "VM"
 
     def told(self) -> str:
-        return f"VM {self.vmid} on {self.profile}"
+        return f"{self.word} {self.vmid} on {self.profile}"
 
     def as_facts(self, facts: Facts) -> Facts:
         """The machine's facts, as they are of the old VM."""

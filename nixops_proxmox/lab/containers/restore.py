@@ -6,7 +6,7 @@ from typing import Any
 from nixops_proxmox.lab.access import Auth
 from nixops_proxmox.lab.cluster import Cluster
 from nixops_proxmox.lab.config import parse_size
-from nixops_proxmox.lab.container import Container, is_bound, mounts_of, print_mount
+from nixops_proxmox.lab.container import Container, is_bound, mounts_of, parse_net, print_mount
 from nixops_proxmox.lab.containers.create import config_values, new_volume
 from nixops_proxmox.lab.containers.rights import check_rights
 from nixops_proxmox.lab.firewall import Firewall
@@ -16,6 +16,7 @@ from nixops_proxmox.lab.tasks import Log
 from nixops_proxmox.lab.vms.backup import archived_disk, find_archive, kind_of, read_archive
 from nixops_proxmox.lab.vms.create import join_pool
 from nixops_proxmox.lab.vms.disks import Made
+from nixops_proxmox.lab.vms.rights import check_bridges
 
 
 def may_restore(cluster: Cluster, auth: Auth, params: Mapping[str, Any]) -> None:
@@ -48,6 +49,8 @@ def start_restore(cluster: Cluster, auth: Auth, node: str, params: Mapping[str, 
 
     async def work(log: Log) -> None:
         try:
+            if old is None:  # for the NICs that the archive brings along
+                check_bridges(cluster, auth, {**read_archive(archive)["config"], **values}, parse_net)
             await _restore(cluster, container, archive, values, log, new=old is None)
         except Refused as refusal:
             cluster.drop(container)  # PVE leaves nothing of it, the old one neither

@@ -86,9 +86,10 @@ async def _backup_one(cluster: Cluster, vm: Vm, storage: Storage, params: Mappin
 
 async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Mapping[str, Any]) -> Stored:
     """A folder beside the archive's name holds the disks; the archive itself is the configuration."""
-    stamp = datetime.datetime.fromtimestamp(cluster.clock.time(), datetime.UTC).strftime("%Y_%m_%d-%H_%M_%S")
-    ending = f"{'vma' if vm.kind == Vm.kind else 'tar'}{PACKED[params.get('compress', '0')]}"
-    name = f"backup/vzdump-{vm.kind}-{vm.vmid}-{stamp}.{ending}"
+    name = _archive_name(cluster, vm, params)
+    while cluster.stores.place(storage, vm.node, name)[0].exists():
+        await cluster.clock.sleep(0.1)  # PVE's names have whole seconds, and no backup of PVE's is that quick
+        name = _archive_name(cluster, vm, params)
     stored = cluster.stores.record(
         storage, vm.node, name, size=0, format=name.partition(".")[2], content="backup", vmid=vm.vmid
     )
@@ -112,6 +113,12 @@ async def _write_archive(cluster: Cluster, vm: Vm, storage: Storage, params: Map
     stored.size, stored.written = archive_size(stored.path), True
     stored.protected = params.get("protected", False)
     return stored
+
+
+def _archive_name(cluster: Cluster, vm: Vm, params: Mapping[str, Any]) -> str:
+    stamp = datetime.datetime.fromtimestamp(cluster.clock.time(), datetime.UTC).strftime("%Y_%m_%d-%H_%M_%S")
+    ending = f"{'vma' if vm.kind == Vm.kind else 'tar'}{PACKED[params.get('compress', '0')]}"
+    return f"backup/vzdump-{vm.kind}-{vm.vmid}-{stamp}.{ending}"
 
 
 def _saved(cluster: Cluster, vm: Vm) -> dict[str, Stored]:

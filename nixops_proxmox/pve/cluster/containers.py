@@ -22,7 +22,7 @@ from nixops_proxmox.pve.vm.container import create_params, restored_volumes
 from nixops_proxmox.pve.vm.container_diff import container_changes, container_update
 from nixops_proxmox.pve.vm.diff import ConfigUpdate
 from nixops_proxmox.pve.vm.identity import identity_of
-from nixops_proxmox.pve.wire.properties import set_aside
+from nixops_proxmox.pve.wire.properties import parse_properties, set_aside
 from nixops_proxmox.pve.wire.refusals import VmNotRunning, VmRunning
 from nixops_proxmox.spec import ContainerSpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -42,13 +42,14 @@ def key_in(log: Sequence[str]) -> str:
 
 
 class ContainerSaves(Saves):
-    """As those of VMs, but that a restore names each volume: PVE would put all of them on one storage."""
+    """As those of VMs, but that a restore names each volume: PVE would put all of them on one storage. So what is the
+    storage of all disks for a VM has a storage for each key here, as PVE writes properties."""
 
     @override
     def _post_restore(self, facts: Facts, archive: Archive, storage: str, node: str, *, force: bool) -> str:
         config = self._client.get_archive_config(node, archive.volume)
         assert isinstance(self._client, ContainerClient)
-        volumes = restored_volumes(config, storage)
+        volumes = restored_volumes(config, parse_properties(storage))
         return self._client.restore_container(node, facts.vmid, archive.volume, volumes, force=force)
 
 
@@ -189,6 +190,11 @@ class ContainerHypervisor(PveHypervisor):
     @override
     def choose_place(self, spec: MachineSpec) -> Place:
         """Raises before anything is made, too, if nothing would tell an address."""
+        self.refuse_unreachable(spec)
+        return super().choose_place(spec)
+
+    @override
+    def refuse_unreachable(self, spec: MachineSpec) -> None:
         release = self.get_release()
         if not (release.can_look_into_containers or _has_known_address(spec)):
             raise SpecError(
@@ -196,7 +202,6 @@ class ContainerHypervisor(PveHypervisor):
                 path=f"{spec.name}.deployment.proxmox.network",
                 hint="give a NIC a static address, or set endpoint.address to what its DHCP server gives it",
             )
-        return super().choose_place(spec)
 
 
 def _described(spec: MachineSpec) -> ContainerSpec:

@@ -1,15 +1,17 @@
 """What differs between PVE's two kinds of guests, for the code that serves both."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nixops_proxmox.pve.vm.held import Held, held_by_container, held_by_vm
 from nixops_proxmox.pve.vm.identity import is_ours, marked_by, marked_uuid, uuid_of
 
 
 @dataclass(frozen=True)
 class GuestKind:
     """`type`: PVE's word in its lists. `word`: ours. `prefix`: before the types of its tasks. `uuid_of` and `is_ours`
-    read a configuration. `makers`: the types of tasks that make one."""
+    read a configuration, and `holds` which volumes it has. `content`: what storages must take for these. `makers`: the
+    types of tasks that make one."""
 
     type: str
     word: str
@@ -18,6 +20,13 @@ class GuestKind:
     is_ours: Callable[[Mapping[str, str], str], bool]
     makers: tuple[str, ...]
     others_archives: str  # in the names of archives of the other kind, which may be of the same VMID
+    content: str
+    holds: Callable[[Mapping[str, str]], Sequence[Held]]
+
+    @property
+    def starters(self) -> frozenset[str]:
+        """The types of tasks that start one."""
+        return frozenset({f"{self.prefix}start", f"{self.prefix}reboot", "hastart"})
 
     def task(self, of_vms: str) -> str:
         """What PVE calls a task of this kind that does what this one does to VMs."""
@@ -26,8 +35,12 @@ class GuestKind:
         return "vzmigrate" if of_vms == "qmigrate" else self.prefix + of_vms.removeprefix("qm")
 
 
-VMS = GuestKind("qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"), r"backup/(vzdump-lxc-|ct/)")
+VMS = GuestKind(
+    "qemu", "VM", "qm", uuid_of, is_ours, ("qmcreate", "qmrestore", "qmclone"), r"backup/(vzdump-lxc-|ct/)",
+    "images", held_by_vm,
+)  # fmt: skip
 # A container has no SMBIOS: the mark in its notes says whose it is.
 CONTAINERS = GuestKind(
-    "lxc", "container", "vz", marked_uuid, marked_by, ("vzcreate", "vzrestore", "vzclone"), r"backup/(vzdump-qemu-|vm/)"
-)
+    "lxc", "container", "vz", marked_uuid, marked_by, ("vzcreate", "vzrestore", "vzclone"),
+    r"backup/(vzdump-qemu-|vm/)", "rootdir", held_by_container,
+)  # fmt: skip

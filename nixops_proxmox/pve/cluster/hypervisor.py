@@ -201,6 +201,9 @@ class PveHypervisor:
         """Where `place_all` would make the machine."""
         return self._placer.find_chosen(name)
 
+    def refuse_unreachable(self, spec: MachineSpec) -> None:
+        """SpecError if nothing would tell where the machine can be reached. A VM's agent does."""
+
     def explain_place(self, spec: MachineSpec, place: Place | None = None) -> Explanation:
         """Explain for each node whether the machine fits there, why not, and what speaks for it. `place`: where it
         is; None: it does not exist yet."""

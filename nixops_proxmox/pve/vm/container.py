@@ -60,15 +60,17 @@ def mounts_of(config: Mapping[str, str]) -> dict[str, dict[str, str]]:
     return {key: parse_properties(config[key], "volume") for key in sorted(keys)}
 
 
-def restored_volumes(config: Mapping[str, str], storage: str = "") -> dict[str, Value]:
-    """What is made for a restore, by what the archive says: each volume where it was, or all on `storage`. Volumes that
-    outlive the container are not in it; folders and devices of the node are root's own."""
+def restored_volumes(config: Mapping[str, str], storages: Mapping[str, str] | None = None) -> dict[str, Value]:
+    """What is made for a restore, by what the archive says: each volume where `storages` says by its key, or else where
+    it was. Volumes that outlive the container are not in it; folders and devices of the node are root's own."""
     found: dict[str, Value] = {}
     for key, mount in mounts_of(config).items():
         there, size = storage_of(mount.get("volume", "")), parse_size(mount.get("size", "")) or 0
         if there and size and not mount.get("mp", "").startswith(PLACE):
             kept = {name: text for name, text in mount.items() if name not in ("volume", "size")}
-            found[key] = print_properties({**kept, "volume": new_volume(storage or there, size)}, "volume")
+            found[key] = print_properties(
+                {**kept, "volume": new_volume((storages or {}).get(key, there), size)}, "volume"
+            )
     return found
 
 

@@ -108,7 +108,8 @@ class Arrive(Errand):
         facts = self.already(world, attempt.thing)
         if facts is None:
             raise StateError(
-                f"{machine.name}: PVE restored {self.subject}, but VM {machine.facts.vmid} does not bear its mark",
+                f"{machine.name}: PVE restored {self.subject},"
+                f" but {self._left.word} {machine.facts.vmid} does not bear its mark",
                 hint=f"{command(Verb.MOVE, machine.name, '--to', self._left.profile)} takes the machine back",
             )
         return facts
@@ -119,7 +120,7 @@ class Arrive(Errand):
 
 
 class _OfLeft(Errand):
-    """About the VM that it left behind"""
+    """About what it left behind"""
 
     def __init__(self, elsewhere: Hypervisor, left: Left) -> None:
         """`elsewhere`: the hypervisor of the old VM."""
@@ -127,7 +128,7 @@ class _OfLeft(Errand):
 
 
 class DropLeft(_OfLeft):
-    """Destroy the VM that it left behind"""
+    """Destroy what it left behind"""
 
     disturbs = False
 
@@ -141,7 +142,7 @@ class DropLeft(_OfLeft):
 
 
 class GoBack(_OfLeft):
-    """Destroy the new VM, and take up the one that was left behind"""
+    """Destroy what is new, and take up what was left behind"""
 
     task = "qmdestroy"
 
@@ -191,8 +192,8 @@ def refuse_two(elsewhere: Hypervisor, machine: Machine, left: Left) -> None:
     vm = elsewhere.find_vm(left.as_facts(machine.facts))
     if vm is not None and vm.power is Power.RUNNING:
         raise StateError(
-            f"{machine.name}: {left.told()}, which it left behind, was started since: two VMs with one identity must"
-            " not run, and what was written there since is not in the backup",
+            f"{machine.name}: {left.told()}, which it left behind, was started since: two {left.word}s with one"
+            " identity must not run, and what was written there since is not in the backup",
             hint=f"{command(Verb.MOVE, machine.name, '--to', left.profile)} takes the machine back to it; or stop that"
-            f" VM in PVE, and {command(Verb.MOVE, machine.name)} goes on without what was written",
+            f" {left.word} in PVE, and {command(Verb.MOVE, machine.name)} goes on without what was written",
         )
