@@ -10,7 +10,7 @@ from nixops_proxmox.model import Archive, Facts, Machine, Place, Power, Vm
 from nixops_proxmox.pve.cluster.hypervisor import PveHypervisor
 from nixops_proxmox.pve.cluster.shared_storages import backup_places, choose_common, common_storages
 from nixops_proxmox.pve.vm.container import ROOT
-from nixops_proxmox.pve.vm.held import Held
+from nixops_proxmox.pve.vm.held import HeldVolume
 from nixops_proxmox.pve.wire.properties import print_properties
 from nixops_proxmox.spec import InstallSpec, MachineSpec
 from nixops_proxmox.spelling import Verb, command
@@ -147,7 +147,7 @@ def _fitting(sides: Sides) -> tuple[list[str], list[str]]:
     return [one.node for one in judged if one.fits], wrong
 
 
-def _disks_to(sides: Sides, held: Sequence[Held]) -> tuple[str, tuple[str, ...]]:
+def _disks_to(sides: Sides, held: Sequence[HeldVolume]) -> tuple[str, tuple[str, ...]]:
     """(the storage for all disks, what forbids it). Where each is now, if the target has storages of those names; PVE
     restores to one storage otherwise, and a deploy moves disks that are described elsewhere."""
     had = {one.storage for one in held} - {""}
@@ -160,7 +160,7 @@ def _disks_to(sides: Sides, held: Sequence[Held]) -> tuple[str, tuple[str, ...]]
     return "", (_lacks(sides, had - have),)
 
 
-def _mounts_to(sides: Sides, held: Sequence[Held]) -> tuple[str, tuple[str, ...]]:
+def _mounts_to(sides: Sides, held: Sequence[HeldVolume]) -> tuple[str, tuple[str, ...]]:
     """The same for a container, whose restore names each volume: each goes where it is described, for we do not move
     it to another storage afterwards."""
     inside = sides.spec.container

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nixops_proxmox.pve.vm.held import Held, held_by_container, held_by_vm
+from nixops_proxmox.pve.vm.held import HeldVolume, held_by_container, held_by_vm
 from nixops_proxmox.pve.vm.identity import is_ours, marked_by, marked_uuid, uuid_of
 
 
@@ -21,7 +21,7 @@ class GuestKind:
     makers: tuple[str, ...]
     others_archives: str  # in the names of archives of the other kind, which may be of the same VMID
     content: str
-    holds: Callable[[Mapping[str, str]], Sequence[Held]]
+    holds: Callable[[Mapping[str, str]], Sequence[HeldVolume]]
 
     @property
     def starters(self) -> frozenset[str]:

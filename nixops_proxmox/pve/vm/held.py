@@ -8,7 +8,7 @@ from nixops_proxmox.pve.wire.properties import drives_of, is_cdrom, parse_size, 
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldVolume:
     """`storage`: empty for a folder or a device of the node. `saved`: a backup has it. `size`: bytes, as PVE says."""
 
     key: str
@@ -17,19 +17,21 @@ class Held:
     saved: bool
 
 
-def held_by_vm(config: Mapping[str, str]) -> Sequence[Held]:
+def held_by_vm(config: Mapping[str, str]) -> Sequence[HeldVolume]:
     """A backup has all disks but those that say otherwise."""
     return [
-        Held(key, storage_of(drive.get("file", "")), parse_size(drive.get("size", "")) or 0, drive.get("backup") != "0")
+        HeldVolume(
+            key, storage_of(drive.get("file", "")), parse_size(drive.get("size", "")) or 0, drive.get("backup") != "0"
+        )
         for key, drive in sorted(drives_of(config).items())
         if not is_cdrom(drive)
     ]
 
 
-def held_by_container(config: Mapping[str, str]) -> Sequence[Held]:
+def held_by_container(config: Mapping[str, str]) -> Sequence[HeldVolume]:
     """A backup has the root, and no mount points but those that say so."""
     return [
-        Held(
+        HeldVolume(
             key,
             there,
             parse_size(mount.get("size", "")) or 0,
