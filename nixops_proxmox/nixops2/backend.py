@@ -224,7 +224,7 @@ class ProxmoxState(
                 self._see(pursuit, book, former)
                 raise
             learn_hardware(machine, spec, book, self._run)
-            for ref in self._run.resources.following(Ref(MACHINE, self.name)):
+            for ref in self._run.resources.following([Ref(MACHINE, self.name)]):
                 self._run.resources.ensure(ref)
             assert machine.facts.endpoint is not None
             self.ssh_user, self.ssh_port = machine.facts.endpoint.user, machine.facts.endpoint.port

@@ -80,7 +80,7 @@ class ThingState(Gated, nixops.resources.DiffEngineResourceState[ThingDefinition
             keeper = self._keeper  # reads the whole network
             if self.kind:
                 keeper.ensure(self.ref)
-                for ref in keeper.following(self.ref):
+                for ref in keeper.following([self.ref]):
                     keeper.ensure(ref)
         self.state = self.UP
 

@@ -243,7 +243,7 @@ class Resources:
         """Put right what follows a thing that has been made or changed, and was not `known` when that began: NixOps 4
         does not apply resources again whose own inputs are the same, and it makes several at once."""
         with self._opened_for(network, ref, "") as deployed:
-            all_followers = deployed.resources.following(ref)
+            all_followers = deployed.resources.following([ref])
         followers = [one for one in all_followers if spec_in(known, one) != spec_in(network, one)]
         for one in followers:
             with self._opened_for(network, one, thing_in(network, one).profile) as deployed:

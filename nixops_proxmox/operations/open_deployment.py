@@ -297,8 +297,8 @@ class OpenDeployment:
             for ref in self.resources.wanted_by(spec):
                 wants[Ref(MACHINE, name)].add(ref)
                 wants.setdefault(ref, set())
-            for ref in self.resources.following(Ref(MACHINE, name)):
-                wants.setdefault(ref, set())
+        for ref in self.resources.following([Ref(MACHINE, name) for name in names]):
+            wants.setdefault(ref, set())
         whole = not self._options.only and set(self.described()) <= set(names)
         if whole and self.network is not None:
             for described in self.network.volumes:

@@ -19,6 +19,7 @@ from nixops_proxmox.options import Silent
 from nixops_proxmox.pve.api.firewall import of_vm
 from nixops_proxmox.spec import MachineSpec, NetworkSpec
 from nixops_proxmox.spec.firewall import IpSet, MachineFirewall
+from nixops_proxmox.spec.ha import HaRuleSpec
 from nixops_proxmox.spec.marks import mark_of, with_mark
 from nixops_proxmox.spec.pool import PoolSpec
 from nixops_proxmox.spec.reservations import ReservationsSpec
@@ -190,11 +191,11 @@ def test_a_router_that_is_told_networks_too_forgets_a_machine_that_is_gone_witho
 
 def test_a_deploy_of_a_machine_works_on_the_firewalls_that_name_it(record: Deployment) -> None:
     keeper = firewalls(record, Firewall(Fuse()), None)
-    assert keeper.following(Ref("machine", "db")) == [], "the firewall's own machine does not exist yet"
-    assert keeper.following(Ref("machine", "web")) == [FIREWALL], "it is made after its machine"
+    assert keeper.following([Ref("machine", "db")]) == [], "the firewall's own machine does not exist yet"
+    assert keeper.following([Ref("machine", "web")]) == [FIREWALL], "it is made after its machine"
     with record.lease() as lease:
         record.journal(lease).record(machine_at("web", 100), "made")
-    assert keeper.following(Ref("machine", "db")) == [FIREWALL]
+    assert keeper.following([Ref("machine", "db")]) == [FIREWALL]
     assert keeper.comes_after(FIREWALL) == [Ref("machine", "web"), Ref("machine", "db")]
 
 
@@ -225,3 +226,12 @@ def test_what_a_door_was_told_stays_with_the_thing_and_goes_with_it(record: Depl
         assert stored.facts["values"]["said"] == "told"
         made.remove(FRONT)
     assert record.stored("pool") == []
+
+
+def test_what_wants_several_machines_follows_a_deploy_of_all_of_them_and_not_of_one(record: Deployment) -> None:
+    rule = HaRuleSpec(name="apart", machines=("db", "web"), affinity="negative")
+    network = NetworkSpec(name="demo", machines=(MachineSpec(name="web"), MachineSpec(name="db")), resources=(rule,))
+    keeper = ResourceKeeper(record, network, outside(SimpleNamespace()), {})
+    web, db = Ref("machine", "web"), Ref("machine", "db")
+    assert [keeper.following([one]) for one in (web, db)] == [[], []]
+    assert keeper.following([web, db]) == [Ref("ha-rule", "apart")]
