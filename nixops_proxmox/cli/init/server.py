@@ -59,7 +59,7 @@ def agree_to_trust(args: argparse.Namespace, screen: Screen, server: ApiServer, 
         screen.say("this computer trusts its certificate")
         return False
     screen.say(f"its certificate has the SHA-256 fingerprint\n  {shown}")
-    screen.say(f"compare it on the node: {ON_THE_NODE}")
+    screen.say(f"compare it on the node: `{ON_THE_NODE}`")
     if not screen.can_ask:
         raise ConfigError(
             f"this computer does not trust the certificate of {server}; we sent nothing",
