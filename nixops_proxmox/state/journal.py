@@ -13,7 +13,7 @@ from nixops_proxmox.errors import StateError
 from nixops_proxmox.state.cells import as_moment, as_number, as_text, as_texts, damaged
 from nixops_proxmox.state.database import writing
 from nixops_proxmox.state.lease import MACHINE, Lease
-from nixops_proxmox.state.often import Often
+from nixops_proxmox.state.often import Often, often
 from nixops_proxmox.state.schema import journal, things
 from nixops_proxmox.texts import is_machine_name, kept
 
@@ -25,7 +25,7 @@ _HERE = (
     & (things.c.kind == bindparam("kind_of"))
     & (things.c.name == bindparam("name_of"))
 )
-_CHANGE = Often(
+_CHANGE = often(
     update(things)
     .where(_HERE)
     .values(
@@ -37,17 +37,17 @@ _CHANGE = Often(
 _BEGUN = (
     "deployment_id", "kind", "name", "label", "phase_from", "phase_to", "began", "ended", "outcome", "error", "tasks",
 )  # fmt: skip
-_BEGIN = Often(insert(journal).values({name: bindparam(name) for name in _BEGUN}).returning(journal.c.id))
+_BEGIN = often(insert(journal).values({name: bindparam(name) for name in _BEGUN}).returning(journal.c.id))
 _ATTEMPT = journal.c.id == bindparam("attempt")
 _TASKS = select(journal.c.tasks).where(_ATTEMPT)
-_NOTE_TASKS = Often(update(journal).where(_ATTEMPT).values(tasks=bindparam("to_tasks", type_=journal.c.tasks.type)))
+_NOTE_TASKS = often(update(journal).where(_ATTEMPT).values(tasks=bindparam("to_tasks", type_=journal.c.tasks.type)))
 _END = (
     update(journal)
     .where(_ATTEMPT & (journal.c.outcome == bindparam("running")))
     .values(outcome=bindparam("to_outcome"), ended=bindparam("at"))
 )
-_END_WELL = Often(_END.values(phase_to=bindparam("to_phase")))
-_END_BADLY = Often(_END.values(error=bindparam("why")))
+_END_WELL = often(_END.values(phase_to=bindparam("to_phase")))
+_END_BADLY = often(_END.values(error=bindparam("why")))
 
 
 class AttemptOutcome(StrEnum):

@@ -28,7 +28,7 @@ from nixops_proxmox.spelling import Verb, command
 from nixops_proxmox.state.cells import as_moment, as_text
 from nixops_proxmox.state.database import reading, translated, writing
 from nixops_proxmox.state.holder import Holder, is_provably_gone, this_process
-from nixops_proxmox.state.often import Often
+from nixops_proxmox.state.often import often
 from nixops_proxmox.state.schema import deployments, journal, leases
 from nixops_proxmox.texts import moment_text
 
@@ -79,7 +79,7 @@ class Held:
 _QUERY = select(leases.c.name).where(
     leases.c.deployment_id == bindparam("deployment"), leases.c.token == bindparam("token_of")
 )
-_TOKEN, _TOKEN_TO_KEEP = Often(_QUERY), Often(_QUERY.with_for_update(read=True))
+_TOKEN, _TOKEN_TO_KEEP = often(_QUERY), often(_QUERY.with_for_update(read=True))
 
 
 @dataclass(frozen=True)
