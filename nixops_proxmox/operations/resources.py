@@ -131,17 +131,17 @@ class ResourceKeeper:
         """What it is worked on after, where both are worked on."""
         return [Ref(kind, name) for kind, name in self._specs[ref].comes_after(self._described_machines())]
 
-    def following(self, machines: Collection[Ref]) -> list[Ref]:
-        """The described things that follow one of them, and whose own machines exist, or are among these."""
-        followers = {ref: self._others(ref, machines) for ref in self._specs if {*machines} & {*self.comes_after(ref)}}
+    def following(self, things: Collection[Ref]) -> list[Ref]:
+        """The described things that follow one of these, and whose own machines exist, or are among these."""
+        followers = {ref: self._others(ref, things) for ref in self._specs if {*things} & {*self.comes_after(ref)}}
         there: set[str] = set()
         if any(followers.values()):
             there = {one.name for one in self._record.machines() if one.phase is not Phase.ABSENT}
         return [ref for ref, others in followers.items() if others <= there]
 
-    def _others(self, ref: Ref, machines: Collection[Ref]) -> set[str]:
+    def _others(self, ref: Ref, things: Collection[Ref]) -> set[str]:
         """The machines that it wants beside these."""
-        return {one.name for one in self.wants(ref) if one.kind == MACHINE and one not in machines}
+        return {one.name for one in self.wants(ref) if one.kind == MACHINE and one not in things}
 
     def _described_machines(self) -> Sequence[MachineSpec]:
         network = self._setting.network
