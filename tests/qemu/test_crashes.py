@@ -188,7 +188,7 @@ def stories(request: pytest.FixtureRequest, guest_bed: "GuestBed") -> Iterator["
 
 @pytest.mark.parametrize(
     "crash",
-    [*(pytest.param(name, marks=pytest.mark.weekly) for name in ("partition", "reboot")), "copy", "install"],
+    [*(pytest.param(name, marks=pytest.mark.weekly) for name in ("partition", "copy", "reboot")), "install"],
 )
 def test_a_deploy_that_was_killed_is_finished_by_the_next_one(stories: "Stories", crash: str) -> None:
     ended = stories.end_of(crash)

@@ -195,6 +195,7 @@ def test_a_stopped_machine_starts_and_a_rebooted_one_comes_back_with_its_generat
     assert pair.ask("six") == "six version 3"
 
 
+@pytest.mark.weekly
 def test_file_systems_grow_while_they_are_mounted_after_a_kill_between_two_layers_too(pair: Pair) -> None:
     """ext4 on a partition, ext4 on LVM on LUKS, and btrfs; and one that cannot grow."""
     from tests.qemu.bed import kill
@@ -235,6 +236,7 @@ def mounted(bed: "GuestBed") -> dict[str, int]:
     return dict(zip(("/", "/data", "/tree"), map(int, lines), strict=True))
 
 
+@pytest.mark.weekly
 def test_a_reinstalled_machine_keeps_its_identity_and_the_kept_disk_its_bytes(pair: Pair) -> None:
     leave_alone(pair)
     pair.bed.ssh("gate", "mount LABEL=kept /mnt && echo precious > /mnt/data && umount /mnt && sync; touch /old")
