@@ -1,8 +1,6 @@
 """Machines whose new system breaks what it is told to break."""
 
-# BREAK: what the system's activation breaks. As on NixOS, each system puts right what it declares: sshd's configuration
-# and the links.
-BREAKING = """\
+BEGIN = """\
 let
   from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
   builder = import DEMO/builder.nix;
@@ -10,8 +8,21 @@ let
   base = import DEMO/system.nix {
     name = "web";
     hosts = { };
-    service = { port = if broken == "service" then 81 else 80; handler = "echo version ${from "VERSION" "1"}"; };
+    service = { port = if broken == "ILL" then 81 else 80; handler = "echo version ${from "VERSION" "1"}"; };
   };
+"""
+
+
+def _begin(ill: str) -> str:
+    """`ill`: the word with which the service answers at another port than it is asked at."""
+    return BEGIN.replace("ILL", ill)
+
+
+# BREAK: what the system's activation breaks. As on NixOS, each system puts right what it declares: sshd's configuration
+# and the links.
+BREAKING = (
+    _begin(ill="service")
+    + """\
   breaks = {
     sshd = "echo NoSuchOption yes >>/etc/ssh/sshd_config; kill -9 $(pidof sshd)";
     network = ''for link in /sys/class/net/e*; do ip link set "''${link##*/}" down; done'';
@@ -51,19 +62,13 @@ in
   };
 }
 """
+)
 
 # The same for a system that has another kernel, so that only a boot takes it up. BREAK: what its boot does.
-KERNELS = """\
-let
-  from = name: default: let value = builtins.getEnv name; in if value == "" then default else value;
-  builder = import DEMO/builder.nix;
+KERNELS = (
+    _begin(ill="ill")
+    + """\
   kernel = builder "linux-6.12.${from "VERSION" "1"}" { } ''mkdir $out; head -c 1000 /dev/zero >$out/bzImage'';
-  broken = from "BREAK" "";
-  base = import DEMO/system.nix {
-    name = "web";
-    hosts = { };
-    service = { port = if broken == "ill" then 81 else 80; handler = "echo version ${from "VERSION" "1"}"; };
-  };
   breaks = { panic = "reboot; sleep 60"; hang = "sleep 3600"; };
 in
 {
@@ -88,3 +93,4 @@ in
   };
 }
 """
+)
