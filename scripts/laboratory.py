@@ -173,7 +173,7 @@ def wait_for_boot(demo: Demo, machines: list[str]) -> None:
         lambda: [name for name in machines if not is_up(demo, name)],
         lambda silent: not silent,
         BOOT_SECONDS,
-        lambda silent: f"{BOOT_SECONDS:.0f} seconds after HA started them, nobody can log in on {', '.join(silent)}",
+        lambda silent: f"{BOOT_SECONDS:.0f} seconds after HA started them, no login works on {', '.join(silent)}",
     )
 
 

@@ -89,7 +89,7 @@ def test_an_interface_without_addresses_has_no_such_key() -> None:
 
 
 def test_a_nic_without_a_gateway_does_not_take_the_way_out_from_one_that_has_it() -> None:
-    """On a segment where nobody announces a router, a guest has only the gateway that it declares."""
+    """On a segment where no router announces itself, a guest has only the gateway that it declares."""
     slots = [NIC, NicSlot("net1", "virtio", "BC:24:11:00:00:02", "vmbr5")]
     declared = {
         "interfaces": [

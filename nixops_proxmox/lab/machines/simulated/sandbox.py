@@ -215,7 +215,7 @@ def route_lines(nics: Sequence[Nic]) -> list[str]:
     for nic in (nic for nic in nics if nic.bridge):
         net = subnet(nic.bridge, nic.tag)
         gateways = list(nic.gateways)
-        if not gateways and not net.isolated and not net.silent:  # nobody announces a router there
+        if not gateways and not net.isolated and not net.silent:  # no router announces itself there
             gateways = [str(prefix[1]) for prefix in (net.v4, *net.v6[:1]) if prefix]
         lines += [f"route replace default via {gateway} dev {nic.name} metric 1024" for gateway in gateways]
     return lines
